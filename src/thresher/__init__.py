@@ -1,0 +1,46 @@
+"""thresher: search for people and for RAG, made cheaper at every stage without making it worse.
+
+    import thresher
+
+    index = thresher.build("my-index", [thresher.Passage("d1", "Grain is kept."), thresher.Passage("d2", "Chaff is dropped.")])
+    for hit in index.search("what happens to grain?", k=10):
+        print(hit.rank, hit.docno, hit.score, hit.text)
+
+Importing the package loads the standard library only; every part loads when it is first used.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from thresher._version import __version__
+
+if TYPE_CHECKING:
+    from thresher.records import Hit, Passage, Qrels, Query, Run
+
+_HOMES = {
+    "Hit": "thresher.records",
+    "Passage": "thresher.records",
+    "Qrels": "thresher.records",
+    "Query": "thresher.records",
+    "Run": "thresher.records",
+}
+
+__all__ = ["Hit", "Passage", "Qrels", "Query", "Run", "__version__"]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'thresher' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

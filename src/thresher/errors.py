@@ -1,0 +1,138 @@
+"""Everything thresher raises on purpose, and the one way to ask for an optional dependency.
+
+    ThresherError
+    ├── InputError            bad data from outside: a line, a record, an argument (also a ValueError)
+    ├── ConfigError           a recipe or experiment with an unknown key or a wrong type (also a ValueError)
+    ├── ArtifactError         a directory that is missing, incomplete, damaged, or of another kind or format
+    │   ├── DamagedArtifactError     a file whose size, checksum or content is not what the manifest says
+    │   └── ArtifactVersionError     written by a newer thresher
+    ├── DataNotFoundError     a collection, file or model that is not on this machine (also a FileNotFoundError)
+    ├── MissingExtraError     an optional dependency that is not installed (also an ImportError)
+    ├── ModelError            a model that cannot be loaded, or answers with what no model should
+    └── BudgetExhaustedError  a limit on calls, tokens, money or seconds was reached where no partial answer exists
+
+A message says what happened, the value at fault, where it stands, and how to mend it. Every error keeps its fields in
+`args`, so that it survives a process pool.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = [
+    "ArtifactError",
+    "ArtifactVersionError",
+    "BudgetExhaustedError",
+    "ConfigError",
+    "DamagedArtifactError",
+    "DataNotFoundError",
+    "InputError",
+    "MissingExtraError",
+    "ModelError",
+    "ThresherError",
+    "require",
+]
+
+
+class ThresherError(Exception):
+    """Base of everything thresher raises on purpose."""
+
+
+class InputError(ThresherError, ValueError):
+    """Bad data from outside.
+
+    Args:
+        message: what is wrong, with the value at fault, and how to mend it.
+        source: the file or stream, empty where the value came as an argument.
+        line: 1-based line (or record) number, 0 where there is none.
+    """
+
+    def __init__(self, message: str, source: str = "", line: int = 0) -> None:
+        super().__init__(message, source, line)
+
+    @property
+    def source(self) -> str:
+        """The file or stream the value came from."""
+        return str(self.args[1])
+
+    @property
+    def line(self) -> int:
+        """1-based line number, 0 where there is none."""
+        return int(self.args[2])
+
+    def __str__(self) -> str:
+        message, source, line = self.args
+        where = f"{source}:{line}: " if line else (f"{source}: " if source else "")
+        return f"{where}{message}"
+
+
+class ConfigError(ThresherError, ValueError):
+    """A recipe or experiment that does not say what it must, or says what it may not."""
+
+
+class ArtifactError(ThresherError):
+    """A directory that is not the artifact it was taken for."""
+
+
+class DamagedArtifactError(ArtifactError):
+    """A file of an artifact whose size, checksum or content is not what was written.
+
+    Args:
+        file: path of the damaged file.
+        problem: what is wrong with it, and how to mend it.
+    """
+
+    def __init__(self, file: str, problem: str) -> None:
+        super().__init__(file, problem)
+
+    @property
+    def file(self) -> str:
+        """Path of the damaged file."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        file, problem = self.args
+        return f"{file}: {problem}"
+
+
+class ArtifactVersionError(ArtifactError):
+    """An artifact written in a format newer than this release can read."""
+
+
+class DataNotFoundError(ThresherError, FileNotFoundError):
+    """A collection, file or model that is not on this machine."""
+
+
+class MissingExtraError(ThresherError, ImportError):
+    """An optional dependency that is not installed."""
+
+
+class ModelError(ThresherError):
+    """A model that cannot be loaded, or whose output is not usable."""
+
+
+class BudgetExhaustedError(ThresherError):
+    """A limit on calls, tokens, money or seconds was reached where no partial answer exists."""
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Import `module` at the moment it is needed; if it is absent, say which extra brings it.
+
+    Only the absence of that very module is translated: an import that fails inside it keeps its own traceback.
+
+    Raises:
+        MissingExtraError: `module` is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as err:
+        if err.name is None or not f"{module}.".startswith(f"{err.name}."):
+            raise
+        message = (
+            f"{purpose} needs {module!r}, which is not installed. Install it with: pip install 'thresher[{extra}]'"
+        )
+        raise MissingExtraError(message, name=module) from err

@@ -1,0 +1,190 @@
+"""The values that walk through thresher: frozen, checked when made, and without other behaviour.
+
+Nothing here imports numpy at run time, so that `import thresher` stays light; arrays are checked by their attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from thresher.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Hit",
+    "Ledger",
+    "Passage",
+    "Qrels",
+    "Query",
+    "Run",
+    "ScoredDoc",
+    "Span",
+    "SparseBatch",
+    "StageAccount",
+]
+
+Count = int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of text to index.
+
+    Attributes:
+        docno: the identifier results carry; not empty, no white space (TREC files are separated by it).
+        text: the passage itself.
+        title: a title or heading, empty where there is none.
+        metadata: anything else the source said, kept as strings.
+    """
+
+    docno: str
+    text: str
+    title: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.docno or self.docno.split() != [self.docno]:
+            raise InputError(
+                f"docno {self.docno!r} is empty or holds white space, which TREC run files cannot carry; "
+                "choose another identifier field or replace the white space"
+            )
+
+    @property
+    def contents(self) -> str:
+        """Title and text as one string, joined by a space: what encoders read."""
+        return f"{self.title} {self.text}" if self.title else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question with the identifier that runs and qrels know it by."""
+
+    qid: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage found for a question.
+
+    Attributes:
+        docno: the passage's identifier.
+        score: higher is better; the unit is the stage's that made it.
+        rank: 1-based.
+        text: the passage's text, empty where the index stores none.
+        title: its title, empty where there is none.
+        metadata: what the corpus said about the passage.
+    """
+
+    docno: str
+    score: float
+    rank: int
+    text: str = ""
+    title: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class ScoredDoc(NamedTuple):
+    """One row of a run."""
+
+    docno: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Rankings by qid, each best first.
+
+    Attributes:
+        rankings: qid to its rows, in the order the system ranked them.
+        tag: the system's name in TREC files.
+    """
+
+    rankings: Mapping[str, tuple[ScoredDoc, ...]]
+    tag: str = "thresher"
+
+
+@dataclass(frozen=True, slots=True)
+class Qrels:
+    """Relevance judgments: qid to docno to grade."""
+
+    judgments: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class SparseBatch:
+    """Weighted terms of n texts in compressed-row form.
+
+    Within a row, terms are distinct and ascend, and weights are finite and positive.
+
+    Attributes:
+        indptr: int64[n + 1], ascending from 0; row i is `terms[indptr[i]:indptr[i + 1]]`.
+        terms: uint32[nnz], ids into the encoder's vocabulary.
+        weights: float32[nnz].
+    """
+
+    indptr: NDArray[np.int64]
+    terms: NDArray[np.uint32]
+    weights: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        for name, wanted in (("indptr", "int64"), ("terms", "uint32"), ("weights", "float32")):
+            array = getattr(self, name)
+            if str(array.dtype) != wanted or array.ndim != 1:
+                raise InputError(f"SparseBatch.{name} is {array.dtype}{array.shape}, expected one-dimensional {wanted}")
+        n = self.indptr.shape[0] - 1
+        if n < 0 or self.indptr[0] != 0 or self.indptr[n] != self.terms.shape[0]:
+            raise InputError("SparseBatch.indptr must start at 0 and end at the number of terms")
+        if self.terms.shape != self.weights.shape:
+            raise InputError(f"SparseBatch has {self.terms.shape[0]} terms but {self.weights.shape[0]} weights")
+
+    def __len__(self) -> int:
+        return int(self.indptr.shape[0]) - 1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A half-open range of Unicode code points of some text."""
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise InputError(f"span [{self.start}, {self.end}) does not satisfy 0 <= start <= end")
+
+
+@dataclass(frozen=True, slots=True)
+class StageAccount:
+    """What one stage did: its name, how long it took, and what it counted.
+
+    Attributes:
+        stage: the stage's name (`encode`, `search`, `rerank`).
+        seconds: wall-clock seconds.
+        counts: what went in, came out or was spent, by name (`passages`, `postings`, `bytes`, `calls`).
+    """
+
+    stage: str
+    seconds: float
+    counts: Mapping[str, Count] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The accounts of a build or a question, in the order the stages ran."""
+
+    stages: tuple[StageAccount, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds over all stages."""
+        return sum(account.seconds for account in self.stages)
+
+    def with_stage(self, stage: str, seconds: float, **counts: Count) -> Ledger:
+        """This ledger and one more account."""
+        return Ledger((*self.stages, StageAccount(stage, seconds, counts)))

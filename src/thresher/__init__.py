@@ -2,7 +2,8 @@
 
     import thresher
 
-    index = thresher.build("my-index", [thresher.Passage("d1", "Grain is kept."), thresher.Passage("d2", "Chaff is dropped.")])
+    passages = [thresher.Passage("d1", "Grain is kept."), thresher.Passage("d2", "Chaff is dropped.")]
+    index = thresher.build("my-index", passages)
     for hit in index.search("what happens to grain?", k=10):
         print(hit.rank, hit.docno, hit.score, hit.text)
 

@@ -64,7 +64,7 @@ class Draft:
 
 
 @contextmanager
-def writing(target: str | Path, *, kind: str, format: int, overwrite: bool = False) -> Iterator[Draft]:  # noqa: A002
+def writing(target: str | Path, *, kind: str, format: int, overwrite: bool = False) -> Iterator[Draft]:
     """Write the artifact `target`: whole when the block ends, not at all when it raises or the process dies.
 
     Args:
@@ -93,7 +93,7 @@ def writing(target: str | Path, *, kind: str, format: int, overwrite: bool = Fal
         raise
 
 
-def read_manifest(path: str | Path, *, kind: str | None = None, format: int | None = None) -> Manifest:  # noqa: A002
+def read_manifest(path: str | Path, *, kind: str | None = None, format: int | None = None) -> Manifest:
     """Open the artifact `path`: its manifest, after the cheap checks (kind, format, existence and size of each file).
 
     Args:
@@ -200,7 +200,7 @@ def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
         raise ArtifactError(f"{target} is a {found!r} artifact, and is not replaced by {kind!r}")
 
 
-def _seal(draft: Draft, kind: str, format: int) -> None:  # noqa: A002
+def _seal(draft: Draft, kind: str, format: int) -> None:
     """Fsync every file, then write the manifest that names them all."""
     files: dict[str, dict[str, Any]] = {}
     for file in sorted(p for p in draft.path.rglob("*") if p.is_file()):

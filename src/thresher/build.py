@@ -1,0 +1,164 @@
+"""An index built from a recipe: corpus to weighted terms to postings, in one artifact that is whole or not there.
+
+Two passes over the corpus: one to fit the encoder where it needs the collection's statistics (BM25), one to encode and
+index. Memory is bounded by the vocabulary and one chunk of passages; the corpus may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from thresher import artifact
+from thresher.corpus import MemoryCorpus, open_corpus
+from thresher.errors import ConfigError
+from thresher.index import FORMAT, IndexBuilder
+from thresher.recipe import Recipe, load_recipe
+from thresher.records import Ledger, Passage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from thresher.corpus import Corpus
+    from thresher.encode import SparseEncoder
+
+__all__ = ["BuildReport", "build_index", "corpus_of"]
+
+CHUNK = 4096
+"""Passages encoded and indexed at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build made.
+
+    Attributes:
+        path: the index.
+        counts: passages, postings, terms, bytes by part, as in the manifest.
+        skipped: records left out, by reason; empty unless skipping was asked for.
+        ledger: seconds and counts by stage.
+    """
+
+    path: Path
+    counts: dict[str, Any]
+    skipped: dict[str, int]
+    ledger: Ledger
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "path": str(self.path),
+            "counts": self.counts,
+            "skipped": self.skipped,
+            "ledger": [asdict(stage) for stage in self.ledger.stages],
+        }
+
+
+def build_index(
+    target: str | Path,
+    source: str | Path | Corpus | Iterable[Passage],
+    recipe: Recipe | str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> BuildReport:
+    """Build an index at `target`.
+
+    Args:
+        target: the directory to write; it appears when it is whole.
+        source: a corpus, a file or dataset name that `thresher.corpus.open_corpus` knows, or passages.
+        recipe: how to build; a `Recipe`, a TOML file, or a shipped name. Default: BM25.
+        overwrite: replace an index that stands there.
+        progress: show progress bars.
+
+    Raises:
+        ConfigError: the recipe is wrong.
+        InputError: the corpus is malformed, with file and line.
+        ArtifactError: something stands at `target` and may not be replaced.
+    """
+    if recipe is None:
+        recipe = Recipe()
+    elif not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    corpus = corpus_of(source, recipe)
+    with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
+        encoder, ledger = _fit(corpus, recipe, progress)
+        builder = IndexBuilder(
+            draft.path,
+            encoder.vocabulary,
+            bits=recipe.index.bits,
+            order=recipe.index.order,
+            progress=progress,
+        )
+        ledger = _fill(builder, corpus, encoder, ledger, progress)
+        started = time.perf_counter()
+        counts = builder.finish()
+        encoder.save(draft.path / "encoder")
+        ledger = ledger.with_stage("index", time.perf_counter() - started, postings=counts["postings"])
+        skipped = dict(corpus.skipped)
+        draft.fields.update(
+            counts=counts,
+            corpus={"name": corpus.name, "fingerprint": corpus.fingerprint(), "skipped": skipped},
+            encoder={"name": encoder.name, "fingerprint": encoder.fingerprint},
+            recipe=recipe.model_dump(mode="json", exclude_defaults=True),
+            ledger=[asdict(stage) for stage in ledger.stages],
+        )
+    return BuildReport(Path(target), counts, skipped, ledger)
+
+
+def corpus_of(source: str | Path | Corpus | Iterable[Passage], recipe: Recipe) -> Corpus:
+    """The corpus that `source` means, read as the recipe says.
+
+    An iterator of passages is held in memory, since a build reads the corpus twice.
+    """
+    if isinstance(source, str | Path):
+        keys = recipe.corpus.model_dump(exclude={"source"}, exclude_defaults=True)
+        return open_corpus(source, **keys)
+    if hasattr(source, "fingerprint"):
+        return source
+    return MemoryCorpus(source)
+
+
+def _fit(corpus: Corpus, recipe: Recipe, progress: bool) -> tuple[SparseEncoder, Ledger]:
+    """The recipe's encoder, fitted on the corpus where it needs to be."""
+    step = recipe.encode
+    started = time.perf_counter()
+    if step.encoder == "bm25":
+        from thresher.encode.bm25 import Bm25Encoder
+
+        texts = (passage.contents for passage in _watched(corpus, "reading", progress))
+        encoder: SparseEncoder = Bm25Encoder.fit(texts, analyzer=step.analyzer, k1=step.k1, b=step.b)
+    else:
+        raise ConfigError(f"unknown encoder {step.encoder!r}; known is: bm25")
+    return encoder, Ledger().with_stage("read", time.perf_counter() - started, terms=len(encoder.vocabulary))
+
+
+def _fill(builder: IndexBuilder, corpus: Corpus, encoder: SparseEncoder, ledger: Ledger, progress: bool) -> Ledger:
+    """Encode the corpus chunk by chunk into the builder."""
+    encoding = spooling = 0.0
+    count = 0
+    for chunk in _chunks(_watched(corpus, "encoding", progress)):
+        started = time.perf_counter()
+        batch = encoder.encode_passages([passage.contents for passage in chunk])
+        encoded = time.perf_counter()
+        builder.add(chunk, batch)
+        encoding += encoded - started
+        spooling += time.perf_counter() - encoded
+        count += len(chunk)
+    return ledger.with_stage("encode", encoding, passages=count).with_stage("store", spooling, passages=count)
+
+
+def _watched(corpus: Corpus, what: str, progress: bool) -> Iterator[Passage]:
+    """The corpus, with a progress bar that counts passages where one was asked for."""
+    bar = tqdm(corpus, desc=what, unit=" passages", disable=not progress, mininterval=0.5, delay=1)
+    yield from bar
+
+
+def _chunks(passages: Iterator[Passage]) -> Iterator[Sequence[Passage]]:
+    while chunk := list(islice(passages, CHUNK)):
+        yield chunk

@@ -1,0 +1,132 @@
+"""Recipes: one TOML file that says how an index is made, checked before any work starts.
+
+A recipe is read from a path, or by name from those that ship with thresher (`indexes/*.toml` in a checkout). Unknown
+keys and wrong types are errors that name the key and the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from thresher.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["CorpusSource", "EncodeStep", "IndexStep", "Recipe", "load_recipe", "load_toml", "shipped"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class CorpusSource(_Table):
+    """Where passages come from and how their fields are named. Empty names mean: find them."""
+
+    source: str = ""
+    format: str = ""
+    id_field: str = ""
+    text_field: str = ""
+    title_field: str = ""
+    on_error: Literal["raise", "skip"] = "raise"
+    split_tokens: int = Field(default=0, ge=0)
+    """Split documents into passages of at most so many tokens; 0 takes each document as one passage."""
+    split_overlap: int = Field(default=0, ge=0)
+    """Tokens that neighbouring passages of a document share."""
+
+
+class EncodeStep(_Table):
+    """Which encoder turns passages into weighted terms, and its parameters."""
+
+    encoder: str = "bm25"
+    analyzer: str = "english"
+    k1: float = Field(default=0.9, ge=0)
+    b: float = Field(default=0.4, ge=0, le=1)
+    max_active_terms: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=32, ge=1)
+
+
+class IndexStep(_Table):
+    """How postings are stored."""
+
+    bits: Literal[8, 16] = 8
+    order: str = "source"
+    """Document order inside the index: `source`, `bp` (recursive graph bisection) or `similarity`."""
+
+
+class Recipe(_Table):
+    """How an index is made, from corpus to layout."""
+
+    description: str = ""
+    corpus: CorpusSource = CorpusSource()
+    encode: EncodeStep = EncodeStep()
+    index: IndexStep = IndexStep()
+
+
+def load_recipe(source: str | Path) -> Recipe:
+    """Read the recipe at a path, or the shipped one of that name.
+
+    Raises:
+        ConfigError: it is not there, is not TOML, or has an unknown key or a wrong type; the message names both.
+    """
+    return load_toml(source, Recipe, folder="indexes")
+
+
+def load_toml(source: str | Path, model: type[Model], *, folder: str) -> Model:
+    """Read and check a TOML file: a path, or a shipped name of `folder` (`indexes`, `eval`).
+
+    Raises:
+        ConfigError: as `load_recipe`.
+    """
+    path = _find(source, folder)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path}: not valid TOML: {err}") from err
+    try:
+        return model.model_validate(document)
+    except ValidationError as err:
+        raise ConfigError("\n".join(f"{path}: {_explain(dict(e), model)}" for e in err.errors())) from err
+
+
+def shipped(folder: str) -> dict[str, Path]:
+    """The TOML files that ship in `folder`, by name without suffix."""
+    package = Path(__file__).parent
+    for place in (package / "recipes" / folder, package.parents[1] / folder):
+        if place.is_dir():
+            return {path.stem: path for path in sorted(place.glob("*.toml"))}
+    return {}
+
+
+def _find(source: str | Path, folder: str) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    known = shipped(folder)
+    if path.name == str(source) and path.stem in known and path.suffix in ("", ".toml"):
+        return known[path.stem]
+    if path.parent == Path(folder) and path.suffix == ".toml" and path.stem in known:
+        return known[path.stem]  # the name it has in a checkout, asked for from elsewhere
+    raise ConfigError(f"{source}: no such file, and no shipped one of that name; shipped are: {', '.join(known)}")
+
+
+def _explain(error: dict[str, Any], model: type[BaseModel]) -> str:
+    """One pydantic error as a sentence that names the key."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        siblings = _keys(model, error["loc"][:-1])
+        return f"unknown key {key!r}; known here are: {', '.join(siblings)}"
+    return f"key {key!r} is {error['input']!r}: {error['msg']}"
+
+
+def _keys(model: type[BaseModel], path: Iterable[Any]) -> list[str]:
+    current: Any = model
+    for part in path:
+        current = current.model_fields[part].annotation if part in getattr(current, "model_fields", {}) else current
+    return list(getattr(current, "model_fields", {}))

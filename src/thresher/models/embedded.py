@@ -109,11 +109,13 @@ def load_minilm(*, device: str = "auto", dtype: str = "auto", max_tokens: int = 
     directory = embedded_path()
     torch: Any = require("torch", extra="models", purpose="the embedded MiniLM")
     transformers: Any = require("transformers", extra="models", purpose="the embedded MiniLM")
+    safetensors: Any = require("safetensors.torch", extra="models", purpose="the embedded MiniLM")
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
-    module = transformers.BertModel.from_pretrained(
-        directory, add_pooling_layer=False, local_files_only=True, dtype=getattr(torch, dtype)
-    )
+    module = transformers.BertModel(transformers.BertConfig.from_pretrained(directory), add_pooling_layer=False)
+    state = safetensors.load_file(directory / "model.safetensors")
+    module.load_state_dict({name: tensor for name, tensor in state.items() if name in module.state_dict()})
+    module.to(getattr(torch, dtype))
     module.eval().requires_grad_(False).to(device)
     return MiniLM(module, load_tokenizer(directory, max_tokens=max_tokens), device, dtype, max_tokens)
 

@@ -1,0 +1,324 @@
+"""TREC files: runs, qrels and queries, read and written with every fault named by file and line.
+
+    run      qid Q0 docno rank score tag        six columns, separated by white space
+    qrels    qid 0 docno grade                  four columns; a file that opens with BEIR's header has three
+    queries  qid TAB text
+
+Gzip is recognised by its first bytes, not by the file's name; line ends may be LF or CRLF; blank lines say nothing.
+
+The rank column of a run is ignored, as trec_eval ignores it: rows are ordered by score in single precision, and equal
+scores by docno descending (`trec_order`). Written runs therefore carry scores that decrease strictly in single
+precision, so that whoever reads them sees the order they were written in (`untied`, `write_run`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import uuid
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import numpy as np
+
+from thresher.errors import DataNotFoundError, InputError
+from thresher.records import Qrels, Query, Run, ScoredDoc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["read_qrels", "read_queries", "read_run", "trec_order", "untied", "write_qrels", "write_run"]
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
+
+
+def read_run(path: str | Path) -> Run:
+    """Read a TREC run.
+
+    Rows come back in the order trec_eval sees: score descending in single precision, then docno descending. The scores
+    themselves keep double precision. The tag is the first row's.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        InputError: a row without six columns, a score that is not a finite number, a docno twice in one topic, or text
+            that is not UTF-8; with file and line.
+    """
+    path = Path(path)
+    topics: dict[bytes, dict[bytes, float]] = {}
+    tag = ""
+    for number, line in _lines(path):
+        fields = line.split()
+        if len(fields) != 6:
+            raise _bad(path, number, line, f"has {len(fields)} columns where a run has 6: qid Q0 docno rank score tag")
+        qid, _, docno, _, score, last = fields
+        rows = topics.setdefault(qid, {})
+        if docno in rows:
+            raise _twice(path, number, qid, docno)
+        rows[docno] = _score(path, number, score)
+        tag = tag or _text(path, number, last)
+    rankings = {}
+    for qid, rows in topics.items():
+        docnos = [_text(path, 0, docno) for docno in rows]
+        scores = list(rows.values())
+        rankings[_text(path, 0, qid)] = tuple(ScoredDoc(docnos[i], scores[i]) for i in trec_order(docnos, scores))
+    return Run(rankings, tag or "thresher")
+
+
+def write_run(run: Run, path: str | Path, *, keep_ties: bool = False) -> None:
+    """Write a TREC run, whole or not at all; gzipped where the name ends in `.gz`.
+
+    Rows are written in the order of the run, ranks from 1. Scores are those of `untied`, so they decrease strictly in
+    single precision and every reader finds the same order.
+
+    Args:
+        run: what to write; each ranking best first.
+        path: the file to make or replace.
+        keep_ties: write the scores as they are, in double precision; readers then order ties by their own rule.
+
+    Raises:
+        InputError: a ranking that is not best first, a score that is not finite, a docno twice in one ranking, or an
+            identifier with white space.
+    """
+    checked = run if keep_ties else untied(run)
+    tag = _one_word("tag", run.tag)
+    with _writing(Path(path)) as stream:
+        for qid, rows in checked.rankings.items():
+            _check_ranking(qid, rows)
+            lines = []
+            for rank, (docno, score) in enumerate(rows, 1):
+                number = repr(float(score)) if keep_ties else _single_text(score)
+                lines.append(f"{_one_word('qid', qid)} Q0 {_one_word('docno', docno)} {rank} {number} {tag}\n")
+            stream.write("".join(lines).encode())
+
+
+def untied(run: Run) -> Run:
+    """The run with scores that decrease strictly in single precision, its order unchanged.
+
+    A score that is not below the one before it becomes the next smaller single-precision number: the least change that
+    keeps the order for readers who compare in single precision. Evaluating the result is evaluating the order given.
+
+    Raises:
+        InputError: a ranking that is not best first, or a score beyond single precision.
+    """
+    rankings = {}
+    for qid, rows in run.rankings.items():
+        _check_ranking(qid, rows)
+        scores = _single([row.score for row in rows])
+        if rows and not np.isfinite(scores).all():
+            raise InputError(f"qid {qid!r}: a score is beyond single precision; rescale the scores of this run")
+        if (scores[1:] < scores[:-1]).all():
+            rankings[qid] = tuple(ScoredDoc(row.docno, float(s)) for row, s in zip(rows, scores, strict=True))
+            continue
+        lowered = [scores[0]]
+        for score in scores[1:]:
+            lowered.append(min(score, _next_below(lowered[-1])))
+        rankings[qid] = tuple(ScoredDoc(row.docno, float(s)) for row, s in zip(rows, lowered, strict=True))
+    return Run(rankings, run.tag)
+
+
+def read_qrels(path: str | Path) -> Qrels:
+    """Read TREC qrels, or a BEIR `qrels/SPLIT.tsv` (recognised by its header). Topics keep the order of the file.
+
+    Grades are whole numbers and may be negative.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        InputError: a row without the right columns, a grade that is not a whole number, a docno twice in one topic, or
+            text that is not UTF-8; with file and line.
+    """
+    path = Path(path)
+    judgments: dict[str, dict[str, int]] = {}
+    columns = 0
+    for number, line in _lines(path):
+        fields = line.split()
+        if not columns:
+            columns = 3 if fields == _BEIR_HEADER else 4
+            if columns == 3:
+                continue
+        if len(fields) != columns:
+            layout = "qid docno grade" if columns == 3 else "qid 0 docno grade"
+            raise _bad(path, number, line, f"has {len(fields)} columns where qrels have {columns}: {layout}")
+        qid, docno, grade = fields[0], fields[-2], fields[-1]
+        topic = judgments.setdefault(_text(path, number, qid), {})
+        name = _text(path, number, docno)
+        if name in topic:
+            raise _twice(path, number, qid, docno)
+        try:
+            topic[name] = int(grade)
+        except ValueError:
+            raise _bad(path, number, line, f"has the grade {_show(grade)}, which is not a whole number") from None
+    return Qrels(judgments)
+
+
+def write_qrels(qrels: Qrels, path: str | Path) -> None:
+    """Write TREC qrels, whole or not at all; gzipped where the name ends in `.gz`.
+
+    Raises:
+        InputError: an identifier with white space.
+    """
+    with _writing(Path(path)) as stream:
+        for qid, topic in qrels.judgments.items():
+            for docno, grade in topic.items():
+                stream.write(f"{_one_word('qid', qid)} 0 {_one_word('docno', docno)} {int(grade)}\n".encode())
+
+
+def read_queries(path: str | Path) -> tuple[Query, ...]:
+    """Read questions, one a line: qid, a tab, the text. White space around the text goes.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        InputError: a line without a tab, an empty question, a qid that is empty, holds white space or comes twice, or
+            text that is not UTF-8; with file and line.
+    """
+    path = Path(path)
+    queries: dict[str, Query] = {}
+    seen: dict[str, int] = {}
+    for number, line in _lines(path):
+        qid, tab, text = _text(path, number, line).partition("\t")
+        qid, text = qid.strip(" "), text.strip()
+        if not tab:
+            raise _bad(path, number, line, "has no tab: each line is a qid, a tab, and the question")
+        if qid.split() != [qid]:
+            raise _bad(path, number, line, f"has the qid {qid!r}, which is empty or holds white space")
+        if not text:
+            raise _bad(path, number, line, f"asks nothing: the text of query {qid!r} is empty")
+        if qid in seen:
+            raise _bad(path, number, line, f"repeats the qid {qid!r} of line {seen[qid]}")
+        seen[qid] = number
+        queries[qid] = Query(qid, text)
+    return tuple(queries.values())
+
+
+def trec_order(docnos: Sequence[str], scores: Sequence[float]) -> NDArray[np.intp]:
+    """Positions of the rows of one ranking as trec_eval orders them, best first.
+
+    Args:
+        docnos: n identifiers.
+        scores: n scores, finite; compared in single precision.
+
+    Returns:
+        intp[n]: by score descending, then docno descending by code point, which for UTF-8 is byte order.
+    """
+    return np.lexsort((np.array(docnos, dtype=np.str_), _single(scores)))[::-1]
+
+
+def _single(scores: Sequence[float]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # trec_eval, too, takes 1e39 for infinity
+        return np.array(scores, dtype=np.float64).astype(np.float32)
+
+
+def _next_below(score: np.float32) -> np.float32:
+    """The next smaller single-precision number; below 0 one that is not subnormal, which some readers flush to 0."""
+    return min(np.nextafter(score, np.float32(-np.inf)), score - np.float32(1e-30))
+
+
+def _single_text(score: float) -> str:
+    """The shortest decimal that readers turn into this single-precision number, by whichever precision they parse."""
+    single = np.float32(score)
+    text = str(single)
+    return text if np.float32(float(text)) == single else repr(float(single))
+
+
+def _check_ranking(qid: str, rows: Sequence[ScoredDoc]) -> None:
+    scores = np.array([row.score for row in rows], dtype=np.float64)
+    if not np.isfinite(scores).all():
+        bad = rows[int(np.argmin(np.isfinite(scores)))]
+        raise InputError(f"qid {qid!r}: document {bad.docno!r} has the score {bad.score!r}, which is not finite")
+    rises = np.flatnonzero(scores[1:] > scores[:-1])
+    if rises.size:
+        at = int(rises[0]) + 1
+        raise InputError(
+            f"qid {qid!r}: document {rows[at].docno!r} at rank {at + 1} scores {rows[at].score!r}, more than "
+            f"{rows[at - 1].score!r} before it; a ranking goes best first: sort it, or give it scores that fall"
+        )
+    if len({row.docno for row in rows}) != len(rows):
+        docnos = [row.docno for row in rows]
+        again = next(docno for i, docno in enumerate(docnos) if docno in docnos[:i])
+        raise InputError(f"qid {qid!r}: document {again!r} is ranked twice; a ranking holds each document once")
+
+
+def _one_word(what: str, value: str) -> str:
+    if value.split() != [value]:
+        raise InputError(f"{what} {value!r} is empty or holds white space, which TREC files cannot carry")
+    return value
+
+
+def _score(path: Path, number: int, field: bytes) -> float:
+    try:
+        score = float(field)
+    except ValueError:
+        raise InputError(f"the score {_show(field)} is not a number", str(path), number) from None
+    if score - score != 0.0:  # infinity or nan
+        raise InputError(f"the score {_show(field)} is not finite", str(path), number)
+    return score
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines without their ends; blank ones are left out."""
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == _GZIP_MAGIC
+            raw.seek(0)
+            stream: Any = gzip.open(raw) if packed else raw  # closed with `raw`
+            for number, line in enumerate(stream, 1):
+                if number == 1 and line.startswith(b"\xef\xbb\xbf"):
+                    line = line[3:]  # noqa: PLW2901  (a byte-order mark is no part of the first qid)
+                if not line.isspace():
+                    yield number, line.rstrip(b"\r\n")
+    except FileNotFoundError:
+        raise DataNotFoundError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise InputError("this is a directory, not a file", str(path)) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as err:
+        raise InputError(f"the gzip file is truncated or damaged ({err})", str(path)) from err
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose content takes the name `path` when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        with partial.open("wb") as raw:
+            if path.suffix == ".gz":
+                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:  # same input, same bytes
+                    yield cast("BinaryIO", packed)
+            else:
+                yield raw
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _text(path: Path, number: int, field: bytes) -> str:
+    try:
+        return field.decode()
+    except UnicodeDecodeError as err:
+        number = number or next(n for n, line in _lines(path) if field in line.split())
+        raise InputError(f"{_show(field)} is not UTF-8 ({err.reason}); convert the file", str(path), number) from None
+
+
+def _show(field: bytes) -> str:
+    return repr(field.decode(errors="backslashreplace"))
+
+
+def _bad(path: Path, number: int, line: bytes, problem: str) -> InputError:
+    shown = line if len(line) <= 120 else line[:117] + b"..."
+    return InputError(f"the line {_show(shown)} {problem}", str(path), number)
+
+
+def _twice(path: Path, number: int, qid: bytes, docno: bytes) -> InputError:
+    """The error for a docno that comes a second time; the first line is looked up only now."""
+    first = next(
+        n for n, line in _lines(path) if (fields := line.split())[:1] == [qid] and docno in (fields[1:2] + fields[2:3])
+    )
+    return InputError(
+        f"document {_show(docno)} comes twice for topic {_show(qid)}, on line {first} and here; remove one",
+        str(path),
+        number,
+    )

@@ -1,0 +1,68 @@
+import json
+
+import numpy as np
+import pytest
+
+from thresher.errors import DataNotFoundError, InputError
+from thresher.evaluate import read_results, write_results
+from thresher.evaluate.results import markdown_table
+
+ROWS = [{"system": "a|b", "n": np.int64(3), "nDCG@10": np.float32(0.5)}, {"system": "c", "nDCG@10": 0.25, "ok": True}]
+
+
+def test_rows_and_their_circumstances_are_written_side_by_side(tmp_path):
+    write_results(
+        tmp_path / "deep" / "x.json", ROWS, command="python eval/x.py", seed=7, packages=["pytest", "no-such-package"]
+    )
+    made, rows = read_results(tmp_path / "deep" / "x.json")
+    assert rows == [{"system": "a|b", "n": 3, "nDCG@10": 0.5}, {"system": "c", "nDCG@10": 0.25, "ok": True}]
+    assert list(made) == ["command", "commit", "date", "machine", "versions", "seed"]
+    assert (made["command"], made["seed"]) == ("python eval/x.py", 7)
+    assert set(made["machine"]) == {"cpu", "cores", "memory_gib", "os"}
+    assert list(made["versions"]) == ["thresher", "python", "numpy", "numba", "pytest", "no-such-package"]
+    assert made["versions"]["no-such-package"] == "not installed"
+    page = (tmp_path / "deep" / "x.md").read_text()
+    assert page.startswith("# x\n\n| system | n | nDCG@10 | ok |\n|---|--:|--:|---|\n| a\\|b | 3 | 0.5000 |  |\n")
+    assert "`python eval/x.py`" in page
+    assert sorted(file.name for file in (tmp_path / "deep").iterdir()) == ["x.json", "x.md"]
+
+
+def test_columns_choose_and_format():
+    assert markdown_table(ROWS, {"nDCG@10": ".2f", "system": ""}).splitlines()[2] == "| 0.50 | a\\|b |"
+    assert markdown_table(ROWS, ["system"]).splitlines()[1] == "|---|"
+    with pytest.raises(InputError, match="no row has the column 'AP'; there are: system, n, nDCG@10, ok"):
+        markdown_table(ROWS, ["AP"])
+    with pytest.raises(InputError, match=r"format '\.2f' does not fit the value 'a\|b'"):
+        markdown_table(ROWS, {"system": ".2f"})
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "says"),
+    [
+        ("x.json", [], "no rows"),
+        ("x.csv", ROWS, "NAME.json"),
+        ("x.json", [{"a": [1]}], "row 1: 'a' is a list; rows are flat"),
+        ("x.json", [{"a": 1}, {"a": float("nan")}], "row 2: 'a' is nan"),
+    ],
+)
+def test_what_is_no_flat_row_is_refused_and_leaves_nothing(tmp_path, name, rows, says):
+    with pytest.raises(InputError, match=says):
+        write_results(tmp_path / name, rows, command="c")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plot_is_written_as_svg(tmp_path):
+    alt = pytest.importorskip("altair", reason="the eval extra is not installed")
+    pytest.importorskip("vl_convert", reason="the eval extra is not installed")
+    chart = alt.Chart(alt.Data(values=[{"cost": 1, "nDCG": 0.5}])).mark_point().encode(x="cost:Q", y="nDCG:Q")
+    write_results(tmp_path / "x.json", ROWS, command="c", plot=chart)
+    assert (tmp_path / "x.svg").read_text().startswith("<svg")
+    assert "![x](x.svg)" in (tmp_path / "x.md").read_text()
+
+
+def test_reading_what_is_no_result_file_says_so(tmp_path):
+    with pytest.raises(DataNotFoundError):
+        read_results(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text(json.dumps({"rows": []}))
+    with pytest.raises(InputError, match="not a result file"):
+        read_results(tmp_path / "x.json")

@@ -3,7 +3,8 @@
     import thresher
 
     passages = [thresher.Passage("d1", "Grain is kept."), thresher.Passage("d2", "Chaff is dropped.")]
-    index = thresher.build("my-index", passages)
+    thresher.build_index("my-index", passages)
+    index = thresher.Searcher.open("my-index")
     for hit in index.search("what happens to grain?", k=10):
         print(hit.rank, hit.docno, hit.score, hit.text)
 
@@ -19,7 +20,10 @@ from typing import TYPE_CHECKING, Any
 from thresher._version import __version__
 
 if TYPE_CHECKING:
+    from thresher.build import build_index
+    from thresher.corpus import open_corpus
     from thresher.records import Hit, Passage, Qrels, Query, Run
+    from thresher.search import Searcher
 
 _HOMES = {
     "Hit": "thresher.records",
@@ -27,9 +31,22 @@ _HOMES = {
     "Qrels": "thresher.records",
     "Query": "thresher.records",
     "Run": "thresher.records",
+    "Searcher": "thresher.search",
+    "build_index": "thresher.build",
+    "open_corpus": "thresher.corpus",
 }
 
-__all__ = ["Hit", "Passage", "Qrels", "Query", "Run", "__version__"]
+__all__ = [
+    "Hit",
+    "Passage",
+    "Qrels",
+    "Query",
+    "Run",
+    "Searcher",
+    "__version__",
+    "build_index",
+    "open_corpus",
+]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 

@@ -69,7 +69,7 @@ def _search_file(searcher: Searcher, queries: Path, run: Path, tag: str, k: int,
         query.qid: tuple(ScoredDoc(hit.docno, hit.score) for hit in result)
         for query, result in zip(asked, results, strict=True)
     }
-    write_run(run, Run(rankings, tag))
+    write_run(Run(rankings, tag), run)
     empty = sum(not ranking for ranking in rankings.values())
     if json:
         emit_json({"run": str(run), "queries": len(asked), "without_results": empty, "seconds": seconds})

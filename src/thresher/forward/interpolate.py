@@ -1,0 +1,175 @@
+"""Interpolation of a sparse ranking with dense scores, looking up no more vectors than the top k needs.
+
+A document's score is `alpha * sparse + (1 - alpha) * dense`. Look-ups stop early (Leonhardt et al., WWW 2022, arXiv
+2110.06051, section 4.2): documents are visited by the best score they can still have, and when the next one's cannot
+reach the k-th score found so far, neither can those behind it. What a dense score can be at most is taken from
+
+- `sketch`: each document's own bound, from a few bytes kept beside its vectors (`thresher.forward.sketch`);
+- `length`: the paper's one bound for all documents: the question's length times the longest vector's (1 for unit
+  vectors). Documents are then visited in sparse order;
+- `seen`: the paper's approximate version: the largest dense score seen so far. The top k may differ from the full one.
+
+The first two return what `none`, which looks every document up, returns: the same documents with the same scores, bit
+for bit, ties included. A bound equal to the k-th score does not stop, so that a tie can still be won by docno.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.errors import ConfigError, InputError
+from thresher.forward.fusion import normalise_scores
+from thresher.records import ScoredDoc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from thresher.forward.index import ForwardIndex
+
+__all__ = ["Interpolation", "interpolate"]
+
+_STEP = 8
+"""Documents looked up between two tests of the bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interpolation:
+    """The top of an interpolated ranking, and what it took.
+
+    Attributes:
+        ranking: best first; ties by bytewise smaller docno.
+        candidates: documents in the sparse ranking.
+        lookups: documents whose vectors were looked up.
+        exact: whether looking every document up would have given the same ranking, provably.
+    """
+
+    ranking: tuple[ScoredDoc, ...]
+    candidates: int
+    lookups: int
+    exact: bool
+
+
+def interpolate(
+    index: ForwardIndex,
+    ranking: Sequence[ScoredDoc],
+    query: NDArray[Any],
+    *,
+    alpha: float,
+    k: int = 10,
+    normalise: str = "min-max",
+    stopping: str = "exact",
+) -> Interpolation:
+    """Score `alpha * sparse + (1 - alpha) * dense`, and return the top k.
+
+    Args:
+        index: holds the vectors of the ranking's documents.
+        ranking: documents with sparse scores, in any order.
+        query: the question's vector, float[dimensions].
+        alpha: weight of the sparse score, 0 to 1.
+        k: documents to return.
+        normalise: of the sparse scores within this ranking, `min-max`, `z-score` or `none`. Dense scores are taken
+            as they are.
+        stopping: `exact` (by sketch where the index has one, else by length), `sketch`, `length`, `seen` or `none`.
+
+    Raises:
+        ConfigError: an unknown way of stopping, or `sketch` for an index without.
+        InputError: alpha or k out of range, or a document without vectors.
+    """
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha is {alpha}; the weight of the sparse score lies between 0 and 1")
+    if k < 1:
+        raise InputError(f"k is {k}; ask for at least one document")
+    if stopping == "exact":
+        stopping = "length" if index.sketch is None else "sketch"
+    if stopping not in ("sketch", "length", "seen", "none"):
+        raise ConfigError(f"unknown stopping {stopping!r}; use exact, sketch, length, seen or none")
+    if stopping == "sketch" and index.sketch is None:
+        raise ConfigError("this forward index has no sketch; build it with sketch=48, or stop by length")
+    if not ranking:
+        return Interpolation((), 0, 0, True)
+    vector = index.checked_query(query)
+    sparse = alpha * normalise_scores(np.array([row.score for row in ranking], dtype=np.float64), normalise)
+    walk = _Walk(index, vector, index.positions([row.docno for row in ranking]), sparse, 1 - alpha, k)
+    if stopping == "none":
+        walk.look_up(np.arange(len(ranking)))
+    elif stopping == "seen":
+        walk.by_largest_seen()
+    else:
+        walk.by_bound(_dense_bounds(index, vector, walk.positions, stopping))
+    scored = sorted(
+        (ScoredDoc(ranking[i].docno, float(walk.totals[i])) for i in np.flatnonzero(walk.looked_up).tolist()),
+        key=lambda row: (-row.score, row.docno.encode()),
+    )
+    return Interpolation(tuple(scored[:k]), len(ranking), int(walk.looked_up.sum()), stopping != "seen")
+
+
+def _dense_bounds(
+    index: ForwardIndex, query: NDArray[np.float32], positions: NDArray[np.int64], stopping: str
+) -> NDArray[np.float64]:
+    """What each document's dense score can be at most."""
+    length = float(np.linalg.norm(query.astype(np.float64))) * index.largest_length
+    if stopping == "length" or index.sketch is None:
+        return np.full(len(positions), length * (1 + 1e-9))
+    rows, starts = index.rows_of(positions)
+    bounds = index.sketch.bounds(query, rows)
+    return np.maximum.reduceat(bounds, starts[:-1])
+
+
+class _Walk:
+    """Documents visited in some order until the top k is settled; all arrays are by place in the ranking."""
+
+    def __init__(
+        self,
+        index: ForwardIndex,
+        query: NDArray[np.float32],
+        positions: NDArray[np.int64],
+        sparse: NDArray[np.float64],
+        dense_weight: float,
+        k: int,
+    ) -> None:
+        self.index, self.query, self.positions, self.sparse = index, query, positions, sparse
+        self.dense_weight, self.k = dense_weight, k
+        self.totals = np.full(len(positions), -np.inf)
+        self.looked_up = np.zeros(len(positions), dtype=bool)
+        self.largest_seen = -np.inf
+
+    def look_up(self, places: NDArray[np.int64]) -> None:
+        dense = self.index.scores(self.query, self.positions[places])
+        self.totals[places] = self.sparse[places] + self.dense_weight * dense
+        self.looked_up[places] = True
+        self.largest_seen = max(self.largest_seen, float(dense.max()))
+
+    def threshold(self) -> float:
+        """The k-th score found so far, -inf while there are fewer."""
+        if int(self.looked_up.sum()) < self.k:
+            return -np.inf
+        return float(np.partition(self.totals, -self.k)[-self.k])
+
+    def by_bound(self, dense_bounds: NDArray[np.float64]) -> None:
+        best = self.sparse + self.dense_weight * dense_bounds
+        order = np.argsort(-best, kind="stable")
+        place = min(self.k, len(order))
+        self.look_up(order[:place])
+        while place < len(order):
+            threshold = self.threshold()
+            step = order[place : place + _STEP]
+            step = step[best[step] >= threshold]
+            if not len(step):
+                return
+            self.look_up(step)
+            place += _STEP
+
+    def by_largest_seen(self) -> None:
+        order = np.argsort(-self.sparse, kind="stable")
+        place = min(self.k, len(order))
+        self.look_up(order[:place])
+        while place < len(order):
+            if self.sparse[order[place]] + self.dense_weight * self.largest_seen < self.threshold():
+                return
+            self.look_up(order[place : place + _STEP])
+            place += _STEP

@@ -1,0 +1,102 @@
+"""Interpolation with early stopping against looking every document up."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thresher.forward.fusion import normalise_scores
+from thresher.forward.index import ForwardIndex
+from thresher.forward.interpolate import interpolate
+from thresher.records import ScoredDoc
+
+
+def build(target, rng, n, dimensions, storage="float16", sketch=4, per_document=1, ties=False):
+    vectors = rng.normal(size=(n, dimensions)).astype(np.float32)
+    if ties:
+        vectors[:] = vectors[:1]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    docnos = [f"d{i}" for i in rng.permutation(n)]
+    return ForwardIndex.build(
+        target,
+        [(docnos, vectors)],
+        storage=storage,
+        sketch=sketch,
+        document_of=(lambda docno: str(int(docno[1:]) // per_document)) if per_document > 1 else None,
+        overwrite=True,
+    )
+
+
+def by_definition(index, ranking, query, alpha, k, normalise):
+    """Every document scored one at a time, in plain Python."""
+    sparse = normalise_scores(np.array([row.score for row in ranking]), normalise)
+    rows = []
+    for row, score in zip(ranking, sparse, strict=True):
+        place = index.docnos.index(row.docno)
+        vectors = index.stored.decode(np.arange(index.firsts[place], index.firsts[place + 1])).tolist()
+        dense = max(sum(a * b for a, b in zip(vector, query.tolist(), strict=True)) for vector in vectors)
+        rows.append((row.docno, alpha * float(score) + (1 - alpha) * dense))
+    rows.sort(key=lambda item: (-item[1], item[0].encode()))
+    return rows[:k]
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(1, 60),
+    k=st.integers(1, 70),
+    alpha=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+    storage=st.sampled_from(["float16", "int8"]),
+    stopping=st.sampled_from(["sketch", "length", "none"]),
+    normalise=st.sampled_from(["min-max", "z-score", "none"]),
+    per_document=st.sampled_from([1, 3]),
+    ties=st.booleans(),
+)
+def test_early_stopping_returns_what_full_interpolation_returns(
+    tmp_path, seed, n, k, alpha, storage, stopping, normalise, per_document, ties
+):
+    rng = np.random.default_rng(seed)
+    index = build(tmp_path / "forward", rng, n, 12, storage, 4, per_document, ties)
+    scores = rng.integers(0, 5, len(index)) if ties else rng.normal(size=len(index))
+    ranking = [ScoredDoc(docno, float(s)) for docno, s in zip(index.docnos, scores, strict=True)]
+    query = rng.normal(size=12).astype(np.float32)
+    found = interpolate(index, ranking, query, alpha=alpha, k=k, normalise=normalise, stopping=stopping)
+    assert [(row.docno, row.score) for row in found.ranking] == by_definition(
+        index, ranking, query, alpha, k, normalise
+    )
+    assert found.exact
+    assert min(k, len(index)) <= found.lookups <= found.candidates == len(index)
+
+
+@given(seed=st.integers(0, 10_000), width=st.integers(1, 12), storage=st.sampled_from(["float16", "int8"]))
+def test_no_sketch_bound_is_below_the_score_it_bounds(tmp_path, seed, width, storage):
+    rng = np.random.default_rng(seed)
+    index = build(tmp_path / "forward", rng, 40, 12, storage, width)
+    query = rng.normal(size=12).astype(np.float32) * 10.0 ** rng.integers(-3, 4)
+    everyone = np.arange(40)
+    assert (index.sketch.bounds(query, everyone) >= index.scores(query, everyone)).all()
+
+
+def test_a_sketch_saves_look_ups_where_vectors_have_structure(tmp_path):
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 32)) + rng.normal(size=(500, 32)) * 0.05
+    index = ForwardIndex.build(tmp_path / "f", [([f"d{i}" for i in range(500)], vectors)], sketch=8)
+    ranking = [ScoredDoc(docno, float(s)) for docno, s in zip(index.docnos, rng.normal(size=500), strict=True)]
+    query = vectors[3].astype(np.float32)
+    found = interpolate(index, ranking, query, alpha=0.3, k=10, stopping="sketch")
+    assert found.ranking == interpolate(index, ranking, query, alpha=0.3, k=10, stopping="none").ranking
+    assert found.lookups < 250
+
+
+def test_the_approximate_version_says_that_it_is(tmp_path):
+    index = build(tmp_path / "f", np.random.default_rng(2), 30, 6)
+    ranking = [ScoredDoc(docno, 30.0 - i) for i, docno in enumerate(index.docnos)]
+    found = interpolate(index, ranking, np.ones(6, np.float32), alpha=0.9, k=3, stopping="seen")
+    assert not found.exact
+    assert len(found.ranking) == 3
+    assert found.lookups < 30
+
+
+@pytest.mark.parametrize("stopping", ["sketch", "length", "seen", "none"])
+def test_an_empty_ranking_gives_an_empty_one(tmp_path, stopping):
+    index = build(tmp_path / "f", np.random.default_rng(2), 3, 6)
+    assert interpolate(index, [], np.ones(6, np.float32), alpha=0.5, stopping=stopping).ranking == ()

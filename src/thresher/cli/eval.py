@@ -144,7 +144,7 @@ def _show_topics(per_query: Any) -> None:
 
 
 def _show_comparisons(compared: Sequence[tuple[str, Comparison]]) -> None:
-    names = {path: Path(path).name for path, _ in compared}
+    names = {path: Path(path).name.removesuffix(".gz").removesuffix(".run") for path, _ in compared}
     if len(set(names.values())) < len(names):
         names = {path: path for path in names}
     numeric = ["diff", "sd", "low", "high", "p", "Holm", "rand."]
@@ -168,17 +168,11 @@ def _show_comparisons(compared: Sequence[tuple[str, Comparison]]) -> None:
         f"diff: run minus baseline, with its {compared[0][1].interval.level:.0%} t interval; p: paired t, alone and "
         "by Holm, and randomisation"
     )
-    numeric = ["margin", "p", "loss <", "p ", "provable"]
-    claims = [
-        (names[path], c.measure, low.margin, _verdict(low.proven), _p(low), max(0.0, -low.low), _verdict(both.proven))
-        + (_p(both), c.provable)
-        for path, c in compared
-        if (low := c.non_inferiority) is not None and (both := c.equivalence) is not None
-    ]
+    claims = [(names[path], c.measure, *_claims(c)) for path, c in compared if c.non_inferiority is not None]
     typer.echo()
     if claims:
         columns = ["baseline", "measure", "margin", "not worse", "p", "loss <", "same", "p ", "provable"]
-        table(columns, claims, numeric=numeric)
+        table(columns, claims, numeric=["margin", "p", "loss <", "p ", "provable"])
         typer.echo("not worse: non-inferior at the margin; same: equivalent; p by Holm; provable: margin at power .80")
     else:
         provable = [(names[path], c.measure, c.provable) for path, c in compared]
@@ -186,6 +180,14 @@ def _show_comparisons(compared: Sequence[tuple[str, Comparison]]) -> None:
         typer.echo(
             "provable: the margin of non-inferiority that these topics prove at power .80; test one with --margin"
         )
+
+
+def _claims(comparison: Comparison) -> tuple[Any, ...]:
+    low, both = comparison.non_inferiority, comparison.equivalence
+    if low is None or both is None:
+        return ()
+    loss = max(0.0, -low.low)
+    return low.margin, _verdict(low.proven), _p(low), loss, _verdict(both.proven), _p(both), comparison.provable
 
 
 def _verdict(proven: bool) -> str:

@@ -8,6 +8,7 @@ modified Lentz method; the quantile by bisection. Tests hold both against scipy 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 __all__ = ["quantile", "upper_tail"]
 
@@ -24,6 +25,7 @@ def upper_tail(t: float, degrees: int) -> float:
     return tail if t >= 0 else 1.0 - tail
 
 
+@lru_cache(maxsize=256)
 def quantile(probability: float, degrees: int) -> float:
     """The t that a share `probability` of the distribution lies below; 0 < probability < 1."""
     if probability < 0.5:

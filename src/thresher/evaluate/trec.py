@@ -29,7 +29,7 @@ from thresher.records import Qrels, Query, Run, ScoredDoc
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["read_qrels", "read_queries", "read_run", "trec_order", "untied", "write_qrels", "write_run"]
 
@@ -37,11 +37,16 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
 
 
-def read_run(path: str | Path) -> Run:
+def read_run(path: str | Path, *, as_listed: bool = False) -> Run:
     """Read a TREC run.
 
     Rows come back in the order trec_eval sees: score descending in single precision, then docno descending. The scores
     themselves keep double precision. The tag is the first row's.
+
+    Args:
+        path: the run, gzipped or not.
+        as_listed: keep the rows of a topic in the order of the file instead, for who hands them on as candidates: the
+            scores of first-stage runs tie, and then the order they were listed in is the one they were ranked in.
 
     Raises:
         DataNotFoundError: there is no such file.
@@ -65,7 +70,8 @@ def read_run(path: str | Path) -> Run:
     for qid, rows in topics.items():
         docnos = [_text(path, 0, docno) for docno in rows]
         scores = list(rows.values())
-        rankings[_text(path, 0, qid)] = tuple(ScoredDoc(docnos[i], scores[i]) for i in trec_order(docnos, scores))
+        order = range(len(docnos)) if as_listed else trec_order(docnos, scores)
+        rankings[_text(path, 0, qid)] = tuple(ScoredDoc(docnos[i], scores[i]) for i in order)
     return Run(rankings, tag or "thresher")
 
 
@@ -207,7 +213,7 @@ def trec_order(docnos: Sequence[str], scores: Sequence[float]) -> NDArray[np.int
     return np.lexsort((np.array(docnos, dtype=np.str_), _single(scores)))[::-1]
 
 
-def _single(scores: Sequence[float]) -> NDArray[np.float32]:
+def _single(scores: ArrayLike) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # trec_eval, too, takes 1e39 for infinity
         return np.array(scores, dtype=np.float64).astype(np.float32)
 
@@ -229,7 +235,8 @@ def _check_ranking(qid: str, rows: Sequence[ScoredDoc]) -> None:
     if not np.isfinite(scores).all():
         bad = rows[int(np.argmin(np.isfinite(scores)))]
         raise InputError(f"qid {qid!r}: document {bad.docno!r} has the score {bad.score!r}, which is not finite")
-    rises = np.flatnonzero(scores[1:] > scores[:-1])
+    single = _single(scores)  # below its precision readers see a tie, in which any order may stand
+    rises = np.flatnonzero(single[1:] > single[:-1])
     if rises.size:
         at = int(rises[0]) + 1
         raise InputError(

@@ -1,0 +1,161 @@
+import math
+
+import numpy as np
+import pytest
+
+from thresher.errors import InputError
+from thresher.evaluate.significance import (
+    bootstrap_interval,
+    equivalence,
+    holm,
+    mean_interval,
+    non_inferiority,
+    paired_t,
+    randomisation,
+    smallest_margin,
+)
+from thresher.evaluate.student import quantile, upper_tail
+
+DIFFERENCES = np.random.default_rng(5).normal(0.004, 0.05, 43)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 5, 42, 322, 6979, 100_000])
+def test_student_agrees_with_scipy(degrees):
+    stats = pytest.importorskip("scipy.stats", reason="the eval extra is not installed")
+    for t in (-50.0, -3.0, 0.0, 0.1, 1.0, 1.7, 2.5, 5.0, 20.0):
+        assert upper_tail(t, degrees) == pytest.approx(stats.t.sf(t, degrees), rel=1e-9, abs=1e-300)
+    for probability in (0.001, 0.05, 0.3, 0.5, 0.8, 0.95, 0.975, 0.999):
+        assert quantile(probability, degrees) == pytest.approx(stats.t.ppf(probability, degrees), rel=1e-9, abs=1e-9)
+
+
+def test_student_has_its_closed_forms():
+    for t in (-4.0, -1e-9, 0.0, 1e-9, 0.5, 3.0, 1e4):
+        assert upper_tail(t, 1) == pytest.approx(0.5 - math.atan(t) / math.pi, rel=1e-11, abs=1e-15)
+        assert upper_tail(t, 2) == pytest.approx(0.5 - t / (2 * math.sqrt(2 + t * t)), rel=1e-7, abs=1e-15)
+    assert (upper_tail(math.inf, 5), upper_tail(-math.inf, 5)) == (0.0, 1.0)
+
+
+def test_the_t_test_and_the_intervals_agree_with_scipy():
+    stats = pytest.importorskip("scipy.stats", reason="the eval extra is not installed")
+    expected = stats.ttest_1samp(DIFFERENCES, 0.0)
+    assert paired_t(DIFFERENCES) == pytest.approx((expected.statistic, expected.pvalue), rel=1e-9)
+    interval = mean_interval(DIFFERENCES, level=0.9)
+    low, high = expected.confidence_interval(0.9)
+    assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-9)
+    one_sided = stats.ttest_1samp(DIFFERENCES, -0.02, alternative="greater")
+    claim = non_inferiority(DIFFERENCES, 0.02)
+    assert claim.p == pytest.approx(one_sided.pvalue, rel=1e-9)
+    assert claim.low == pytest.approx(one_sided.confidence_interval(0.95).low, rel=1e-9)
+    upper = stats.ttest_1samp(DIFFERENCES, 0.02, alternative="less")
+    assert equivalence(DIFFERENCES, 0.02).p == pytest.approx(max(one_sided.pvalue, upper.pvalue), rel=1e-9)
+
+
+@pytest.mark.parametrize("margin", [0.005, 0.01, 0.015, 0.02, 0.03])
+def test_equivalence_is_the_90_percent_interval_inside_the_margin(margin):
+    claim = equivalence(DIFFERENCES, margin)
+    assert claim.proven == (-margin < claim.interval.low and claim.interval.high < margin)
+    assert claim.interval.level == pytest.approx(0.9)
+    below = non_inferiority(DIFFERENCES, margin)
+    assert below.proven == (below.low > -margin)
+    assert below.low == pytest.approx(claim.interval.low)
+
+
+def test_the_exact_randomisation_test_counts_every_exchange():
+    d = [0.3, 0.1, 0.2, -0.1, 0.4]
+    sums = [sum((1 - 2 * s) * x for s, x in zip(signs, d, strict=True)) for signs in np.ndindex(*(2,) * 5)]
+    assert randomisation(d) == sum(abs(total) >= sum(d) - 1e-12 for total in sums) / 32
+    assert randomisation(d, alternative="greater") == sum(total >= sum(d) - 1e-12 for total in sums) / 32
+    assert randomisation([0.0] * 100 + d) == randomisation(d)  # ties change nothing, so it stays exact
+    assert randomisation([0.0, 0.0]) == 1.0
+    assert randomisation([1.0] * 10, alternative="less") == 1.0
+
+
+def test_the_sampled_randomisation_test_is_seeded_and_near_the_t_test():
+    p = randomisation(DIFFERENCES, seed=3)
+    assert p == randomisation(DIFFERENCES, seed=3)
+    assert p != randomisation(DIFFERENCES, seed=4)
+    assert p == pytest.approx(paired_t(DIFFERENCES)[1], abs=0.03)
+    shifted = randomisation(DIFFERENCES, center=-0.02, alternative="greater")
+    assert shifted == pytest.approx(non_inferiority(DIFFERENCES, 0.02).p, abs=0.005)
+    sampled = randomisation(DIFFERENCES[:12], rounds=4000)  # 4,096 patterns
+    assert sampled == pytest.approx(randomisation(DIFFERENCES[:12], rounds=4096), abs=0.03)
+
+
+def test_equal_differences_have_no_spread():
+    assert paired_t([0.0] * 5) == (0.0, 1.0)
+    assert paired_t([0.1] * 5) == (math.inf, 0.0)
+    assert paired_t([-0.1] * 5) == (-math.inf, 0.0)
+    assert (equivalence([0.0] * 5, 0.01).p, equivalence([0.1] * 5, 0.01).p) == (0.0, 1.0)
+    assert non_inferiority([-0.01] * 5, 0.01).p == 0.5
+
+
+def simulated(n, sd, mean, draws, seed):
+    return np.random.default_rng(seed).normal(mean, sd, (draws, n))
+
+
+def test_intervals_cover_the_mean_as_often_as_they_say():
+    draws = simulated(30, 0.1, 0.2, 600, seed=11)
+    for level in (0.8, 0.95):
+        covered = np.mean([(i := mean_interval(x, level=level)).low <= 0.2 <= i.high for x in draws])
+        assert covered == pytest.approx(level, abs=0.04)
+    covered = np.mean([(i := bootstrap_interval(x, rounds=500, seed=1)).low <= 0.2 <= i.high for x in draws[:300]])
+    assert covered == pytest.approx(0.94, abs=0.04)
+
+
+def test_false_claims_come_as_often_as_alpha_says():
+    at_the_margin = simulated(43, 0.05, -0.02, 1500, seed=12)
+    assert np.mean([non_inferiority(d, 0.02).proven for d in at_the_margin]) == pytest.approx(0.05, abs=0.015)
+    assert np.mean([equivalence(d, 0.02).proven for d in at_the_margin]) == pytest.approx(0.05, abs=0.015)
+    no_difference = simulated(43, 0.05, 0.0, 1500, seed=13)
+    assert np.mean([paired_t(d)[1] < 0.05 for d in no_difference]) == pytest.approx(0.05, abs=0.015)
+    assert np.mean([randomisation(d, rounds=400) < 0.05 for d in no_difference[:500]]) == pytest.approx(0.05, abs=0.03)
+
+
+@pytest.mark.parametrize("power", [0.8, 0.9])
+def test_the_smallest_margin_is_proven_with_its_power(power):
+    draws = simulated(43, 0.05, 0.0, 1500, seed=14)
+    margin = smallest_margin(0.05, 43, claim="non-inferiority", power=power)
+    assert np.mean([non_inferiority(d, margin).proven for d in draws]) == pytest.approx(power, abs=0.03)
+    margin = smallest_margin(0.05, 43, claim="equivalence", power=power)
+    assert np.mean([equivalence(d, margin).proven for d in draws]) == pytest.approx(power, abs=0.03)
+
+
+def test_the_smallest_margin_has_its_closed_form():
+    # t(.95; 42) = 1.681952, z(.90) = 1.281552, z(.80) = .841621
+    assert smallest_margin(0.05, 43, claim="equivalence") == pytest.approx((1.681952 + 1.281552) * 0.05 / 43**0.5)
+    assert smallest_margin(0.05, 43) == pytest.approx((1.681952 + 0.841621) * 0.05 / 43**0.5, rel=1e-6)
+    assert smallest_margin(0.0, 43) == 0.0
+
+
+def test_holm_steps_down():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+    with pytest.raises(InputError, match=r"1\.5 is not a p value"):
+        holm([0.2, 1.5])
+
+
+def test_the_bootstrap_is_seeded_and_near_the_t_interval():
+    first = bootstrap_interval(DIFFERENCES, seed=2)
+    assert first == bootstrap_interval(DIFFERENCES, seed=2)
+    assert first != bootstrap_interval(DIFFERENCES, seed=3)
+    wide = mean_interval(DIFFERENCES)
+    assert (first.low, first.high) == pytest.approx((wide.low, wide.high), abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: paired_t([0.1]), "two topics or more"),
+        (lambda: paired_t([[0.1, 0.2]]), "one dimension"),
+        (lambda: randomisation([0.1, math.nan]), "value 1 is nan"),
+        (lambda: equivalence(DIFFERENCES, 0.0), "margin is 0"),
+        (lambda: non_inferiority(DIFFERENCES, 0.02, alpha=0.5), "alpha is 0.5"),
+        (lambda: mean_interval(DIFFERENCES, level=95), "level is 95"),
+        (lambda: smallest_margin(0.1, 1), "n=1"),
+        (lambda: smallest_margin(0.1, 9, power=1.0), "power is 1"),
+    ],
+)
+def test_senseless_arguments_are_refused(call, says):
+    with pytest.raises(InputError, match=says):
+        call()

@@ -1,0 +1,261 @@
+"""Building an index from passages and their weighted terms, in bounded memory.
+
+Passages come in batches and leave memory at once: their strings go to the stores they will be read from, their weighted
+terms to a spool, row after row. `finish` then knows every list's length and the largest weight, fixes the scale of
+the impacts, chooses an order of documents, and places each posting by one pass over the memory-mapped spool.
+
+Impacts are linear: weight / scale, rounded to nearest, at least 1, where scale = largest weight / 255 (or 65,535).
+Weights that are whole numbers and fit already are kept as they are, with scale 1.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.errors import InputError
+from thresher.index.arrays import create_array, map_array, write_array
+from thresher.index.layout import KTH, Counts, write_counts
+from thresher.index.strings import StringStore, StringWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from thresher.records import Passage, SparseBatch
+
+__all__ = ["IndexBuilder"]
+
+ORDERS = ("source",)
+SPOOL = "spool"
+
+
+class IndexBuilder:
+    """Writes the files of an index into a directory, usually the draft of an artifact of kind `index`.
+
+    Args:
+        directory: where the files go; it exists.
+        vocabulary: the term strings by term id; distinct.
+        bits: 8 or 16, the width of an impact.
+        block: documents in a block, 1 to 256.
+        order: order of the documents inside the index; docnos are unaffected.
+        progress: show a progress bar: True, False, or None for "on a terminal".
+
+    Raises:
+        InputError: an option is out of range, or a term occurs twice in the vocabulary.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        vocabulary: Sequence[str],
+        *,
+        bits: int = 8,
+        block: int = 128,
+        order: str = "source",
+        progress: bool | None = False,
+    ) -> None:
+        if bits not in (8, 16):
+            raise InputError(f"bits is {bits!r}; impacts are 8 or 16 bits wide")
+        if not 1 <= block <= 256:
+            raise InputError(f"block is {block!r}; a block has 1 to 256 documents")
+        if order not in ORDERS:
+            raise InputError(f"order is {order!r}; choose one of {', '.join(ORDERS)}")
+        self._directory, self._bits, self._block, self._order = directory, bits, block, order
+        self._progress = progress
+        self._terms = len(vocabulary)
+        self._write_vocabulary(vocabulary)
+        self._docnos = StringWriter(directory, "docnos")
+        self._passages = StringWriter(directory, "passages")
+        self._spool = {name: (directory / f"{SPOOL}.{name}").open("wb") for name in ("indptr", "terms", "weights")}
+        np.zeros(1, np.int64).tofile(self._spool["indptr"])
+        self._lengths = np.zeros(self._terms, np.int64)
+        self._largest = np.zeros(self._terms, np.float32)
+        self._whole = True
+        self._count = 0
+        self._postings = 0
+
+    def add(self, passages: Sequence[Passage], batch: SparseBatch) -> None:
+        """Append `passages`, whose weighted terms are the rows of `batch`.
+
+        Raises:
+            InputError: rows and passages differ in number; a term is unknown, repeated or out of order; a weight is not
+                positive and finite. Nothing of the batch has been added then.
+        """
+        from thresher.index.invert import count_terms
+
+        if len(passages) != len(batch):
+            raise InputError(f"{len(passages)} passages came with {len(batch)} rows of terms")
+        _check_rows(passages, batch, self._terms)
+        if self._count + len(passages) >= 2**32 - 1:
+            raise InputError("an index holds fewer than 2^32 - 1 passages; split the corpus")
+        self._docnos.extend(passage.docno.encode() for passage in passages)
+        self._passages.extend(map(pack_passage, passages))
+        (batch.indptr[1:] + self._postings).tofile(self._spool["indptr"])
+        batch.terms.tofile(self._spool["terms"])
+        batch.weights.tofile(self._spool["weights"])
+        count_terms(batch.terms, batch.weights, self._lengths, self._largest)
+        self._whole = self._whole and bool(np.all(batch.weights == np.rint(batch.weights)))
+        self._count += len(passages)
+        self._postings += int(batch.terms.shape[0])
+
+    def finish(self) -> dict[str, Any]:
+        """Write the index. Returns its counts, for the manifest.
+
+        Raises:
+            InputError: two passages have the same docno.
+        """
+        from thresher.index import invert
+
+        self._docnos.close()
+        self._passages.close()
+        for stream in self._spool.values():
+            stream.close()
+        directory, top = self._directory, 2**self._bits - 1
+        largest = float(self._largest.max(initial=0))
+        scale = 1.0 if largest == 0 or (self._whole and largest <= top) else largest / top
+        by_docno = self._sort_docnos()
+        order = self._choose_order()
+        reordered = bool(np.any(order[1:] < order[:-1]))
+        counts, starts, bases, rows = self._plan_lists(scale, reordered)
+        self._write_ranks(by_docno, order, reordered)
+
+        impact = np.uint8 if self._bits == 8 else np.uint16
+        impacts = create_array(directory / "impacts", impact, (counts.postings,))
+        lows = create_array(directory / "lows", np.uint16, (counts.common_postings,))
+        docs = create_array(directory / "docs", np.uint32, (counts.postings - counts.common_postings,))
+        pointers = create_array(directory / "pointers", np.uint32, (counts.common, counts.blocks + 1))
+        maxima = create_array(directory / "maxima", np.uint8, (counts.common, counts.blocks))
+        kth = create_array(directory / "kth", impact, (counts.terms, len(KTH)))
+        indptr = map_array(directory / f"{SPOOL}.indptr", np.int64, (self._count + 1,))
+        terms = map_array(directory / f"{SPOOL}.terms", np.uint32, (self._postings,))
+        weights = map_array(directory / f"{SPOOL}.weights", np.float32, (self._postings,))
+        invert.place(
+            indptr,
+            terms,
+            weights,
+            order,
+            scale,
+            float(top),
+            self._block,
+            starts,
+            bases,
+            rows,
+            impacts,
+            lows,
+            docs,
+            pointers,
+        )
+        invert.kth_largest(starts, impacts, np.array(KTH, np.int64), top, kth)
+        invert.directory(starts, rows, impacts, kth, self._bits, pointers, maxima)
+        for name, array in (("starts", starts), ("bases", bases), ("rows", rows)):
+            write_array(directory / name, array)
+        write_counts(directory / "layout.json", counts)
+        del impacts, lows, docs, pointers, maxima, kth, indptr, terms, weights
+        for name in self._spool:
+            (directory / f"{SPOOL}.{name}").unlink()
+        return self._account(counts)
+
+    def _write_vocabulary(self, vocabulary: Sequence[str]) -> None:
+        strings = [term.encode() for term in vocabulary]
+        order = sorted(range(len(strings)), key=strings.__getitem__)
+        for a, b in pairwise(order):
+            if strings[a] == strings[b]:
+                raise InputError(f"term {vocabulary[a]!r} stands twice in the vocabulary, as {a} and as {b}")
+        writer = StringWriter(self._directory, "vocabulary")
+        writer.extend(strings)
+        writer.close()
+        write_array(self._directory / "sorted_terms", np.array(order, np.uint32))
+
+    def _sort_docnos(self) -> NDArray[np.uint32]:
+        """Numbers of the passages in bytewise order of their docnos."""
+        store = StringStore(self._directory, "docnos", self._count)
+        docnos = [store.raw(number) for number in range(self._count)]
+        order = sorted(range(self._count), key=docnos.__getitem__)
+        for a, b in pairwise(order):
+            if docnos[a] == docnos[b]:
+                raise InputError(f"docno {docnos[a].decode()!r} belongs to two passages, number {a + 1} and {b + 1}")
+        return np.array(order, np.uint32)
+
+    def _choose_order(self) -> NDArray[np.uint32]:
+        """Internal id -> number of the passage in the order they came."""
+        return np.arange(self._count, dtype=np.uint32)
+
+    def _plan_lists(
+        self, scale: float, reordered: bool
+    ) -> tuple[Counts, NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+        """Where each list lies. Common are those where a row of the directory takes less space than it saves."""
+        blocks = -(-self._count // self._block)
+        common = self._lengths * 2 > 5 * blocks + 4
+        rows = np.where(common, np.cumsum(common) - 1, -1).astype(np.int32)
+        starts = np.zeros(self._terms + 1, np.int64)
+        np.cumsum(self._lengths, out=starts[1:])
+        bases = np.zeros(self._terms, np.int64)
+        for form in (common, ~common):
+            lengths = np.where(form, self._lengths, 0)
+            bases[form] = (np.cumsum(lengths) - lengths)[form]
+        counts = Counts(
+            passages=self._count,
+            terms=self._terms,
+            postings=self._postings,
+            common=int(common.sum()),
+            common_postings=int(self._lengths[common].sum()),
+            block=self._block,
+            bits=self._bits,
+            scale=scale,
+            reordered=reordered,
+        )
+        return counts, starts, bases, rows
+
+    def _write_ranks(self, by_docno: NDArray[np.uint32], order: NDArray[np.uint32], reordered: bool) -> None:
+        ranks = np.empty(self._count, np.uint32)
+        ranks[by_docno] = np.arange(self._count, dtype=np.uint32)
+        write_array(self._directory / "ranks", ranks[order])
+        if reordered:
+            write_array(self._directory / "sources", order)
+
+    def _account(self, counts: Counts) -> dict[str, Any]:
+        sizes = {file.name: file.stat().st_size for file in sorted(self._directory.iterdir()) if file.is_file()}
+        return {
+            "passages": counts.passages,
+            "postings": counts.postings,
+            "terms": counts.terms,
+            "block": counts.block,
+            "bits": counts.bits,
+            "scale": counts.scale,
+            "order": self._order,
+            "bytes": sizes,
+        }
+
+
+def pack_passage(passage: Passage) -> bytes:
+    """Title, text and metadata of a passage as one JSON array: self-delimiting, readable, safe for any characters."""
+    fields: list[Any] = [passage.title, passage.text]
+    if passage.metadata:
+        fields.append(dict(passage.metadata))
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def _check_rows(passages: Sequence[Passage], batch: SparseBatch, terms: int) -> None:
+    """Refuse a batch a kernel could not trust."""
+    if batch.terms.shape[0] == 0:
+        return
+    if bool(np.any(np.diff(batch.indptr) < 0)):
+        raise InputError("SparseBatch.indptr does not ascend")
+    wrong = (batch.terms >= terms) | ~(np.isfinite(batch.weights) & (batch.weights > 0))
+    steps = np.zeros(batch.terms.shape[0], bool)
+    steps[1:] = batch.terms[1:] <= batch.terms[:-1]
+    steps[batch.indptr[:-1][batch.indptr[:-1] < batch.terms.shape[0]]] = False
+    wrong |= steps
+    if bool(wrong.any()):
+        at = int(np.argmax(wrong))
+        row = int(np.searchsorted(batch.indptr, at, side="right")) - 1
+        raise InputError(
+            f"passage {passages[row].docno!r} gives term {int(batch.terms[at])} weight {float(batch.weights[at])!r}; "
+            f"terms must ascend without repetition and stay below {terms}, weights must be positive and finite"
+        )

@@ -1,0 +1,188 @@
+"""Questions in, ranked passages out: the face of the query processor.
+
+A score is the float64 sum, in ascending order of term ids, of query weight × stored impact, times the index's scale
+once at the end; query weights are float32, as encoders make them. Results are ordered by score, then by docno in
+bytewise ascending order, and are the same in every plan and for any number of threads.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.errors import ArtifactError, DamagedArtifactError, InputError
+from thresher.index.layout import Layout, open_layout
+from thresher.search.queries import Query, Vocabulary, to_batch
+from thresher.search.result import Explanation, SearchResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from thresher.records import SparseBatch
+
+__all__ = ["PLANS", "Searcher"]
+
+PLANS = {"auto": 0, "term-at-a-time": 1, "block-max": 2}
+_PLAN_NAMES = {number: name for name, number in PLANS.items()}
+_STRIDE = 16  # queries a thread takes at a time
+
+
+class Searcher:
+    """An open index that answers questions. Safe to share between threads.
+
+    Open one with `Searcher.open`; opening maps files into memory and reads next to nothing.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._vocabulary = Vocabulary(layout)
+        self._checked = np.zeros(layout.counts.terms, np.uint8)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Searcher:
+        """Open the index in directory `path`.
+
+        Raises:
+            ArtifactError: there is no index, or a newer thresher wrote it.
+            DamagedArtifactError: a file is missing or has the wrong size.
+        """
+        return cls(open_layout(path))
+
+    def __len__(self) -> int:
+        """Passages in the index."""
+        return self.layout.counts.passages
+
+    @cached_property
+    def encoder(self) -> Any:
+        """What turns question texts into weighted terms, loaded on first use.
+
+        Raises:
+            ArtifactError: the index was built without one; ask with weighted terms instead.
+        """
+        directory = self.layout.path / "encoder"
+        if not directory.is_dir():
+            raise ArtifactError(
+                f"{self.layout.path} holds no query encoder; ask with weighted terms, e.g. {{'median': 1.0}}, "
+                "or rebuild it with an encoder"
+            )
+        from thresher.encode import load_query_encoder
+
+        return load_query_encoder(directory)
+
+    def search(
+        self,
+        query: Query,
+        k: int = 10,
+        *,
+        approx: float | None = None,
+        max_terms: int | None = None,
+        plan: str = "auto",
+        explain: bool = False,
+    ) -> SearchResult:
+        """The k best passages for `query`; fewer only where fewer share a term with it.
+
+        Args:
+            query: a question, a mapping from term strings to weights, or a pair of term ids and weights. Repeated terms
+                add up; terms the index does not know, and weights of 0, are ignored.
+            k: how many, at least 0.
+            approx: None for exact results. A number in (0, 1) scales the bounds of blocks before they are compared with
+                the threshold: blocks that are unlikely to matter are skipped, and the result may miss passages.
+            max_terms: keep only the heaviest query terms; the result is approximate where some are dropped.
+            plan: `auto`, or a plan to force: `term-at-a-time`, `block-max`.
+            explain: say in the result's `explanation` how it was found.
+
+        Raises:
+            InputError: an argument is out of range, or a weight is negative or not finite.
+            DamagedArtifactError: the index's files are damaged where the query reads them.
+        """
+        return self.search_batch([query], k, approx=approx, max_terms=max_terms, plan=plan, explain=explain)[0]
+
+    def search_batch(
+        self,
+        queries: Sequence[Query] | SparseBatch,
+        k: int = 10,
+        *,
+        approx: float | None = None,
+        max_terms: int | None = None,
+        plan: str = "auto",
+        explain: bool = False,
+        threads: int = 1,
+    ) -> list[SearchResult]:
+        """The k best passages for each of `queries`, over `threads` threads. Arguments and results as `search`."""
+        self._check(k, approx, max_terms, plan, threads)
+        indptr, terms, weights, whole = to_batch(queries, self._vocabulary, lambda: self.encoder, max_terms)
+        n, width = len(indptr) - 1, min(k, len(self))
+        docs = np.empty((n, width), np.uint32)
+        scores = np.empty((n, width), np.float64)
+        counts = np.zeros(n, np.int64)
+        statistics = np.zeros((n, 7), np.int64)
+
+        def answer(first: int) -> int:
+            part = slice(first, first + stride)
+            return self._answer(
+                indptr[first : first + stride + 1], terms, weights, k, PLANS[plan], approx,
+                docs[part], scores[part], counts[part], statistics[part],
+            )  # fmt: skip
+
+        stride = _STRIDE if threads > 1 else max(n, 1)
+        if threads > 1 and n > stride:
+            with ThreadPoolExecutor(threads) as pool:
+                damaged = max(pool.map(answer, range(0, n, stride)))
+        else:
+            damaged = answer(0)
+        if damaged >= 0:
+            problem = (
+                f"the posting list of term {damaged} is damaged; check with `thresher verify` and rebuild the index"
+            )
+            raise DamagedArtifactError(str(self.layout.path), problem)
+        return [
+            SearchResult(
+                self.layout,
+                docs[i, :count],
+                scores[i, :count],
+                exact=(approx is None or statistics[i, 0] == PLANS["term-at-a-time"]) and bool(whole[i]),
+                explanation=self._explain(statistics[i], int(indptr[i + 1] - indptr[i])) if explain else None,
+            )
+            for i, count in enumerate(counts.tolist())
+        ]
+
+    def _answer(
+        self,
+        indptr: NDArray[np.int64],
+        terms: NDArray[np.uint32],
+        weights: NDArray[np.float64],
+        k: int,
+        plan: int,
+        approx: float | None,
+        *out: NDArray[Any],
+    ) -> int:
+        from thresher.search.processor import search_many
+
+        x, n = self.layout, self.layout.counts
+        index = (n.scale, n.passages, n.block, n.bits, x.starts, x.bases, x.rows, x.kth, x.impacts, x.lows, x.docs)
+        more = (x.pointers, x.maxima, x.ranks, self._checked)
+        alpha = 1.0 if approx is None else float(approx)
+        return int(search_many(indptr, terms, weights, k, plan, alpha, *index, *more, *out))
+
+    def _explain(self, statistics: NDArray[np.int64], terms: int) -> Explanation:
+        plan, postings, scored, blocks, candidates, visited, _ = statistics.tolist()
+        return Explanation(_PLAN_NAMES.get(plan, "none"), terms, postings, scored, blocks, candidates, visited)
+
+    @staticmethod
+    def _check(k: int, approx: float | None, max_terms: int | None, plan: str, threads: int) -> None:
+        if not isinstance(k, int | np.integer) or k < 0:
+            raise InputError(f"k is {k!r}; it is a whole number, at least 0")
+        if approx is not None and not 0 < approx <= 1:
+            raise InputError(f"approx is {approx!r}; it is None for exact results, or a number above 0 and at most 1")
+        if max_terms is not None and max_terms < 1:
+            raise InputError(f"max_terms is {max_terms!r}; keep at least one query term")
+        if plan not in PLANS:
+            raise InputError(f"plan is {plan!r}; choose one of {', '.join(PLANS)}")
+        if threads < 1:
+            raise InputError(f"threads is {threads!r}; it is at least 1")

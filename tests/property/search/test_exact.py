@@ -1,0 +1,137 @@
+"""Whatever the plan, the hits are those of scoring every passage."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thresher.artifact import writing
+from thresher.index import FORMAT, KIND, IndexBuilder
+from thresher.records import Passage, SparseBatch
+from thresher.search import Searcher
+
+PLANS = ["auto", "term-at-a-time", "block-max"]
+
+
+def build(path, docnos, rows, terms, **options):
+    """An index of `rows`, each a dict from term id to weight."""
+    with writing(path, kind=KIND, format=FORMAT) as draft:
+        builder = IndexBuilder(draft.path, [f"t{i}" for i in range(terms)], **options)
+        for first in range(0, len(rows), 7):
+            part = rows[first : first + 7]
+            passages = [Passage(docno, f"text of {docno}") for docno in docnos[first : first + 7]]
+            builder.add(passages, batch_of(part))
+        draft.fields.update(builder.finish())
+    return Searcher.open(path)
+
+
+def batch_of(rows):
+    indptr = np.cumsum([0, *map(len, rows)]).astype(np.int64)
+    terms = [term for row in rows for term in sorted(row)]
+    weights = [row[term] for row in rows for term in sorted(row)]
+    return SparseBatch(indptr, np.array(terms, np.uint32), np.array(weights, np.float32))
+
+
+def brute_force(docnos, rows, query, k, bits):
+    """The definition: float64 sums in ascending term order over quantised impacts, ties by docno."""
+    top = 2**bits - 1
+    weights = [np.float32(w) for row in rows for w in row.values()]
+    largest = float(max(weights, default=0))
+    whole = all(float(w).is_integer() for w in weights) and largest <= top
+    scale = 1.0 if largest == 0 or whole else largest / top
+    scored = []
+    for docno, row in zip(docnos, rows, strict=True):
+        total, matched = 0.0, False
+        for term in sorted(query):
+            weight = float(np.float32(query[term]))
+            if weight > 0 and term in row:
+                impact = min(max(np.rint(float(np.float32(row[term])) / scale), 1), top)
+                total += weight * float(impact)
+                matched = True
+        if matched:
+            scored.append((docno, total * scale))
+    scored.sort(key=lambda pair: (-pair[1], pair[0].encode()))
+    return scored[:k]
+
+
+hostile = st.one_of(
+    st.integers(1, 32).map(float),
+    st.floats(2.0**-20, 2.0**20, width=32),
+    st.sampled_from([float(np.float32(1 / 3)), float(np.float32(0.1)), 1.0, 2.0**-24, 1 + 2.0**-23, 1e-40, 1e30]),
+)
+
+
+@st.composite
+def collections(draw):
+    """Docnos, rows, vocabulary size, block size, bits; sizes around the block size among them."""
+    block = draw(st.sampled_from([1, 2, 3, 7, 16, 64, 100, 128, 256]))
+    n = draw(st.one_of(st.sampled_from([0, 1, block - 1, block, block + 1]), st.integers(0, 400)))
+    terms = draw(st.sampled_from([1, 3, 30, 70_000]))
+    seed = draw(st.integers(0, 2**32 - 1))
+    kind = draw(st.sampled_from(["whole", "float", "tied", "long"]))
+    rng = np.random.default_rng(seed)
+    span = min(terms, 12)
+    ids = np.sort(rng.choice(terms, span, replace=False))
+    rows = []
+    for _ in range(n):
+        chosen = rng.choice(ids, rng.integers(0, span + 1), replace=False)
+        weights = {"whole": rng.integers(1, 256, span), "tied": np.ones(span)}.get(
+            kind, rng.gamma(1.0, 2.0, span) + 1e-3
+        )
+        rows.append({int(t): float(w) for t, w in zip(chosen, weights, strict=False)})
+    docnos = [f"d{i}" for i in rng.permutation(n)]
+    bits = draw(st.sampled_from([8, 16]))
+    query = {int(t): draw(hostile) for t in ids if draw(st.booleans())}
+    return docnos, rows, terms, block, bits, query
+
+
+@given(collections(), st.data())
+def test_every_plan_equals_brute_force(collection, data):
+    docnos, rows, terms, block, bits, query = collection
+    ks = {1, len(rows) + 5, data.draw(st.integers(1, len(rows) + 5))}
+    with tempfile.TemporaryDirectory() as folder:
+        searcher = build(Path(folder) / "x", docnos, rows, terms, block=block, bits=bits)
+        pair = (np.array(list(query), np.uint32), np.array(list(query.values()), np.float32))
+        for k in ks:
+            expected = brute_force(docnos, rows, query, k, bits)
+            for plan in PLANS:
+                result = searcher.search(pair, k, plan=plan)
+                assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, (plan, k)
+                assert result.exact
+
+
+def clustered(n, terms, seed, nnz=20):
+    """Rows with topics, so that blocks differ and are skipped."""
+    rng = np.random.default_rng(seed)
+    topics = [rng.choice(terms, 60, replace=False) for _ in range(40)]
+    rows = []
+    for i in range(n):
+        chosen = rng.choice(topics[i * 40 // n], nnz, replace=False)
+        rows.append({int(t): float(w) for t, w in zip(chosen, rng.gamma(1, 1, nnz) + 0.01, strict=True)})
+    return rows
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("block", [8, 64, 200])
+def test_blocks_are_skipped_and_results_stay_exact(tmp_path, bits, block):
+    n, terms = 6000, 500
+    rows = clustered(n, terms, 7)
+    rng = np.random.default_rng(1)
+    docnos = [f"p{i}" for i in rng.permutation(n)]
+    searcher = build(tmp_path / "x", docnos, rows, terms, block=block, bits=bits)
+    skipped = 0
+    for _ in range(15):
+        row = rows[rng.integers(n)]
+        query = {t: float(np.float32(w * rng.random() + 0.1)) for t, w in list(row.items())[:12]}
+        pair = (np.array(list(query), np.uint32), np.array(list(query.values()), np.float32))
+        for k in (1, 10, 100, 1000, 1001):
+            expected = brute_force(docnos, rows, query, k, bits)
+            for plan in PLANS:
+                result = searcher.search(pair, k, plan=plan, explain=True)
+                assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, (plan, k)
+                if plan == "block-max":
+                    skipped += result.explanation.blocks - result.explanation.visited
+    assert skipped > 0

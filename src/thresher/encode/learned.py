@@ -1,0 +1,253 @@
+"""Any learned sparse encoder that sentence-transformers can load: SPLADE, SPLADE-doc, inference-free routers, CSR.
+
+The forward pass is sentence-transformers' own. Around it, batches are cut after sorting by length, special tokens
+lose their weight (models may give them some, and they mean nothing to an index), `max_active_terms` keeps the
+heaviest terms of a text, and each batch leaves as compressed rows at once: a dense row of the vocabulary never
+outlives its batch.
+
+A router whose query side is a table of term weights (`SparseStaticEmbedding`) is *inference-free*: what an index
+keeps of it is that table and its tokenizer, and a question then needs no model (`thresher.encode.lookup`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.encode.lookup import LookupQueryEncoder
+from thresher.encode.rows import concatenate, rows_of
+from thresher.errors import InputError, ModelError, require
+from thresher.models.resolve import pick_device, pick_dtype, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from thresher.records import SparseBatch
+
+__all__ = ["LearnedSparseEncoder", "directory_fingerprint"]
+
+_TYPE = "sentence-transformers"
+
+
+class LearnedSparseEncoder:
+    """A sentence-transformers `SparseEncoder`, by hub identifier or local path.
+
+    Args:
+        model: what `thresher.models.resolve.resolve` finds.
+        device: `auto`, or what torch calls it.
+        dtype: `auto`, `float32`, `float16`, `bfloat16`.
+        batch_size: texts a forward pass.
+        max_active_terms: keep at most that many of a passage's heaviest terms; None keeps the model's own limit.
+        max_query_terms: the same for questions.
+        revision: of a hub model.
+        download: fetch a hub model that is not in the cache.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+        DataNotFoundError: the model is not on this machine.
+        ModelError: the directory does not hold a sparse encoder.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 32,
+        max_active_terms: int | None = None,
+        max_query_terms: int | None = None,
+        revision: str | None = None,
+        download: bool = False,
+    ) -> None:
+        for name, value in (
+            ("batch_size", batch_size),
+            ("max_active_terms", max_active_terms),
+            ("max_query_terms", max_query_terms),
+        ):
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; it must be at least 1")
+        self._found = resolve(model, revision=revision, download=download)
+        self.name = str(model)
+        self.batch_size = batch_size
+        self.max_active_terms = max_active_terms
+        self.max_query_terms = max_query_terms
+        self._torch: Any = require("torch", extra="models", purpose="a learned sparse encoder")
+        library: Any = require("sentence_transformers", extra="models", purpose="a learned sparse encoder")
+        self.device = pick_device(device)
+        self.dtype = pick_dtype(dtype, self.device)
+        try:
+            self._model = library.SparseEncoder(
+                str(self._found.path),
+                device=self.device,
+                local_files_only=True,
+                model_kwargs={"dtype": getattr(self._torch, self.dtype)},
+            )
+        except (OSError, ValueError, KeyError, TypeError) as err:
+            raise ModelError(
+                f"{self._found.path} cannot be loaded as a sparse encoder ({type(err).__name__}: {err}); "
+                "give a directory that sentence-transformers' SparseEncoder.save_pretrained wrote"
+            ) from err
+        self._model.eval()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 over the model's files and every setting that changes its output."""
+        settings = [_TYPE, self.dtype, self.max_active_terms, self.max_query_terms]
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        digest.update(directory_fingerprint(self._found.path).encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def vocabulary(self) -> Sequence[str]:
+        """Term strings by id; latent dimensions, which have no name, are called by their number."""
+        dimensions = self._width
+        known: dict[str, int] = self._tokenizer.get_vocab() if self._tokenizer is not None else {}
+        if not known or max(known.values()) >= dimensions or not self._over_word_pieces:
+            return tuple(str(i) for i in range(dimensions))
+        words = [f"[unused-{i}]" for i in range(dimensions)]
+        for word, i in known.items():
+            words[i] = word
+        return tuple(words)
+
+    def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
+        """Weighted terms of `texts`, row i for text i. Within a row, term ids ascend."""
+        return self._encode(texts, "document", self.max_active_terms)
+
+    def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
+        """Weighted terms of questions: from the table of an inference-free router, else through the model."""
+        lookup = self.query_lookup
+        if lookup is not None:
+            return lookup.encode_queries(texts)
+        return self._encode(texts, "query", self.max_query_terms)
+
+    @cached_property
+    def query_lookup(self) -> LookupQueryEncoder | None:
+        """The query side as a table of term weights, None where questions need the model."""
+        static = self._static_query_module()
+        if static is None or self._prompt("query"):
+            return None
+        weights = static.weight.detach().float().cpu().numpy().copy()
+        weights[self._special_ids(static.tokenizer)] = 0.0
+        return LookupQueryEncoder(
+            static.tokenizer.backend_tokenizer.to_str(),
+            np.maximum(weights, 0.0).astype(np.float32),
+            self.vocabulary,
+            repeats=False,
+            fingerprint=self.fingerprint,
+            name=self.name,
+        )
+
+    def save(self, directory: Path) -> None:
+        """Write what the query side needs at question time: a table where there is one, else the model's name."""
+        lookup = self.query_lookup
+        if lookup is not None:
+            lookup.save(directory)
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        document = {
+            "type": _TYPE,
+            "model": self.name if self._found.source != "path" else str(self._found.path.resolve()),
+            "dtype": self.dtype,
+            "max_active_terms": self.max_active_terms,
+            "max_query_terms": self.max_query_terms,
+            "fingerprint": self.fingerprint,
+        }
+        (directory / "encoder.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, document: dict[str, Any]) -> LearnedSparseEncoder:
+        """The encoder that `save` described.
+
+        Raises:
+            ModelError: the model found under that name now is another one.
+        """
+        encoder = cls(
+            document["model"],
+            dtype=document["dtype"],
+            max_active_terms=document["max_active_terms"],
+            max_query_terms=document["max_query_terms"],
+        )
+        if encoder.fingerprint != document["fingerprint"]:
+            raise ModelError(
+                f"the model {document['model']!r} is not the one the passages were encoded with (its fingerprint is "
+                f"{encoder.fingerprint[:12]}, not {document['fingerprint'][:12]}); restore it, or rebuild the index"
+            )
+        return encoder
+
+    @cached_property
+    def _width(self) -> int:
+        """Length of a dense row, from one forward pass: what models say of themselves differs between kinds."""
+        return int(self._forward(["a"], "document").shape[1])
+
+    def _forward(self, texts: list[str], task: str) -> Any:
+        """Dense rows of one batch, float[n, width], on the device; special tokens have no weight."""
+        limit = self._model.max_active_dims
+        features = self._model.preprocess(texts, prompt=self._prompt(task), task=task)
+        features = {k: v.to(self.device) if hasattr(v, "to") else v for k, v in features.items()}
+        with self._torch.inference_mode():
+            settings = {} if limit is None else {"max_active_dims": limit}
+            dense = self._model(features, task=task, **settings)["sentence_embedding"]
+            return dense if self._special is None else dense.index_fill(1, self._special, 0.0)
+
+    def _encode(self, texts: Sequence[str], task: str, limit: int | None) -> SparseBatch:
+        order = np.argsort([-len(text) for text in texts], kind="stable")
+        parts = []
+        for start in range(0, len(order), self.batch_size):
+            dense = self._forward([texts[i] for i in order[start : start + self.batch_size]], task)
+            parts.append(rows_of(dense, limit or self._model.max_active_dims))
+        return concatenate(parts, order)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """The document side's tokenizer."""
+        first = self._model[0]
+        routes = getattr(first, "sub_modules", None)
+        return next(iter(routes["document"].children())).tokenizer if routes is not None else self._model.tokenizer
+
+    @cached_property
+    def _over_word_pieces(self) -> bool:
+        """Whether a dimension is a word piece (SPLADE and kin), not a latent feature (CSR)."""
+        return not any(type(module).__name__ == "SparseAutoEncoder" for module in self._model.modules())
+
+    @cached_property
+    def _special(self) -> Any:
+        """Ids of special tokens on the device, None where dimensions are latent."""
+        ids = self._special_ids(self._tokenizer)
+        return self._torch.as_tensor(ids, device=self.device) if ids else None
+
+    def _special_ids(self, tokenizer: Any) -> list[int]:
+        return sorted(set(tokenizer.all_special_ids)) if tokenizer is not None and self._over_word_pieces else []
+
+    def _prompt(self, task: str) -> str | None:
+        """The prompt sentence-transformers would prepend for `task`."""
+        prompts = self._model.prompts
+        names = ("query",) if task == "query" else ("document", "passage", "corpus")
+        chosen = next((prompts[name] for name in names if name in prompts), None)
+        return chosen or prompts.get(self._model.default_prompt_name) or None
+
+    def _static_query_module(self) -> Any:
+        """The `SparseStaticEmbedding` that alone makes the query side of a router, None where there is none."""
+        routes = getattr(self._model[0], "sub_modules", None)
+        if routes is None or "query" not in routes:
+            return None
+        modules = list(routes["query"].children())
+        static = len(modules) == 1 and len(list(self._model.children())) == 1
+        return modules[0] if static and type(modules[0]).__name__ == "SparseStaticEmbedding" else None
+
+
+def directory_fingerprint(directory: Path) -> str:
+    """Sha256 hex over the names and bytes of a model's files, cards and hidden files left out."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in directory.rglob("*") if p.is_file()):
+        name = file.relative_to(directory).as_posix()
+        if file.suffix == ".md" or any(part.startswith(".") for part in name.split("/")):
+            continue
+        with file.open("rb") as stream:
+            digest.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()

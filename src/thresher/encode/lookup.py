@@ -1,0 +1,113 @@
+"""Questions without a model: a tokenizer and a learned weight per word piece (inference-free retrieval).
+
+The question side of Li-LSR, SPLADE-doc and kin (Geng et al., arXiv 2411.04403): the weight of a term does not depend
+on the question it stands in, so encoding is tokenising and looking up. Loads neither torch nor transformers; the
+tokenizer is the `tokenizers` library's, of which the index keeps the description.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.encode.rows import from_mappings
+from thresher.errors import DamagedArtifactError, require
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from thresher.records import SparseBatch
+
+__all__ = ["LookupQueryEncoder"]
+
+_TYPE = "inference-free"
+_TOKENIZER, _WEIGHTS, _VOCABULARY = "tokenizer.json", "query_weights.npy", "vocabulary.txt"
+MAX_TOKENS = 512
+"""Longest question read, in word pieces."""
+
+
+class LookupQueryEncoder:
+    """Questions as bags of word pieces with a looked-up weight.
+
+    Args:
+        tokenizer: the `tokenizers` library's JSON description.
+        weights: float32[n_terms]; 0 where a term is dropped from questions.
+        vocabulary: term strings by id.
+        repeats: a term that a question repeats counts each time (else once).
+        fingerprint: of the encoder this is the question side of.
+        name: of that encoder.
+    """
+
+    def __init__(
+        self,
+        tokenizer: str,
+        weights: NDArray[np.float32],
+        vocabulary: Sequence[str],
+        *,
+        repeats: bool,
+        fingerprint: str,
+        name: str,
+    ) -> None:
+        self.name = name
+        self.fingerprint = fingerprint
+        self.vocabulary = vocabulary
+        self.repeats = repeats
+        self.weights = weights
+        self._description = tokenizer
+        self._table: list[float] = weights.tolist()
+        library: Any = require("tokenizers", extra="models", purpose="encoding questions by word pieces")
+        self._tokenizer = library.Tokenizer.from_str(tokenizer)
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(MAX_TOKENS)
+
+    def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
+        """Weighted terms of questions, row i for text i; terms of weight 0 are dropped."""
+        table = self._table
+        rows: list[dict[int, float]] = []
+        for text in texts:
+            row: dict[int, float] = {}
+            for piece in self._tokenizer.encode(text, add_special_tokens=False).ids:
+                if piece < len(table):
+                    row[piece] = row.get(piece, 0.0) + table[piece] if self.repeats else table[piece]
+            rows.append(row)
+        return from_mappings(rows)
+
+    def save(self, directory: Path) -> None:
+        """Write table, tokenizer and vocabulary into `directory`, for `load`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / _TOKENIZER).write_text(self._description, encoding="utf-8")
+        np.save(directory / _WEIGHTS, self.weights, allow_pickle=False)
+        (directory / _VOCABULARY).write_text("".join(f"{word}\n" for word in self.vocabulary), encoding="utf-8")
+        document = {"type": _TYPE, "name": self.name, "repeats": self.repeats, "fingerprint": self.fingerprint}
+        (directory / "encoder.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> LookupQueryEncoder:
+        """Read what `save` wrote.
+
+        Raises:
+            DamagedArtifactError: a file is missing or does not fit the others.
+            MissingExtraError: the `tokenizers` library is not installed.
+        """
+        directory = Path(directory)
+        try:
+            document = json.loads((directory / "encoder.json").read_bytes())
+            weights = np.load(directory / _WEIGHTS, allow_pickle=False)
+            words = (directory / _VOCABULARY).read_text(encoding="utf-8").split("\n")[:-1]
+            description = (directory / _TOKENIZER).read_text(encoding="utf-8")
+            repeats, fingerprint, name = document["repeats"], document["fingerprint"], document["name"]
+        except (OSError, ValueError, KeyError) as err:
+            raise DamagedArtifactError(
+                str(directory), f"the question side cannot be read ({type(err).__name__}: {err}); rebuild the index"
+            ) from err
+        if weights.dtype != np.float32 or weights.shape != (len(words),) or not np.isfinite(weights).all():
+            raise DamagedArtifactError(
+                str(directory / _WEIGHTS),
+                f"holds {weights.dtype}{weights.shape} where {len(words)} finite float32 belong; rebuild the index",
+            )
+        return cls(description, weights, words, repeats=repeats, fingerprint=fingerprint, name=name)

@@ -1,0 +1,186 @@
+"""Encoding a corpus in shards, so that a killed run goes on where it stopped.
+
+A shard is a fixed number of consecutive passages, encoded on their own: batches never reach across its border, and so
+its bytes do not depend on where a run was interrupted. It is written under a temporary name, fsynced and renamed, and
+it carries the sha256 of the passages it holds; on resuming, passages are read again, and a shard whose hash fits is
+loaded instead of encoded. One that does not fit (the corpus changed) is encoded anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.errors import ArtifactError, InputError
+from thresher.records import SparseBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from thresher.records import Passage
+
+__all__ = ["SHARD_SIZE", "dense_shards", "encode_shards", "sparse_shards"]
+
+SHARD_SIZE = 1024
+Arrays = dict[str, "NDArray[Any]"]
+
+
+def sparse_shards(
+    encoder: Any,
+    passages: Iterable[Passage],
+    directory: Path,
+    *,
+    shard_size: int = SHARD_SIZE,
+    total: int | None = None,
+    progress: bool | None = False,
+) -> Iterator[tuple[list[Passage], SparseBatch]]:
+    """Encode `passages` with a sparse encoder, shard by shard, keeping each shard in `directory`.
+
+    Args:
+        encoder: a `SparseEncoder`.
+        passages: the corpus.
+        directory: where shards are kept; made if missing.
+        shard_size: passages a shard.
+        total: how many passages there are, for the time left; None where that is not known.
+        progress: a bar with rate and time left: True, False, or None for "where standard error is a terminal".
+
+    Yields:
+        The passages of a shard and their weighted terms.
+
+    Raises:
+        ArtifactError: `directory` holds shards of another encoder or another shard size.
+    """
+
+    def encode(batch: Sequence[Passage]) -> Arrays:
+        rows = encoder.encode_passages([passage.contents for passage in batch])
+        return {"indptr": rows.indptr, "terms": rows.terms, "weights": rows.weights}
+
+    for shard, arrays in encode_shards(
+        passages, encode, directory, encoder.fingerprint, shard_size=shard_size, total=total, progress=progress
+    ):
+        yield shard, SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
+
+
+def dense_shards(
+    encoder: Any,
+    passages: Iterable[Passage],
+    directory: Path,
+    *,
+    shard_size: int = SHARD_SIZE,
+    total: int | None = None,
+    progress: bool | None = False,
+) -> Iterator[tuple[list[Passage], NDArray[Any]]]:
+    """As `sparse_shards`, for a `DenseEncoder`; yields the passages of a shard and their vectors [n, dimensions]."""
+
+    def encode(batch: Sequence[Passage]) -> Arrays:
+        return {"vectors": encoder.encode_passages([passage.contents for passage in batch])}
+
+    for shard, arrays in encode_shards(
+        passages, encode, directory, encoder.fingerprint, shard_size=shard_size, total=total, progress=progress
+    ):
+        yield shard, arrays["vectors"]
+
+
+def encode_shards(
+    passages: Iterable[Passage],
+    encode: Callable[[Sequence[Passage]], Arrays],
+    directory: Path,
+    fingerprint: str,
+    *,
+    shard_size: int = SHARD_SIZE,
+    total: int | None = None,
+    progress: bool | None = False,
+) -> Iterator[tuple[list[Passage], Arrays]]:
+    """Run `encode` over shards of `passages`; finished ones are read back from `directory`.
+
+    The files of `directory` are a function of the passages, `fingerprint` and `shard_size` alone, however often the
+    run was killed. Raises and arguments: as `sparse_shards`.
+    """
+    from tqdm import tqdm
+
+    if shard_size < 1:
+        raise InputError(f"shard_size is {shard_size}; it must be at least 1")
+    directory.mkdir(parents=True, exist_ok=True)
+    _claim(directory, {"fingerprint": fingerprint, "shard_size": shard_size})
+    source, number = iter(passages), 0
+    with tqdm(total=total, unit="passage", desc="encode", disable=None if progress is None else not progress) as bar:
+        while shard := list(islice(source, shard_size)):
+            file = directory / f"shard-{number:06d}.npz"
+            wanted = _input_hash(shard)
+            arrays = _read(file, wanted)
+            if arrays is None:
+                arrays = encode(shard)
+                _write(file, {**arrays, "input_sha256": np.frombuffer(wanted, dtype=np.uint8)})
+            bar.update(len(shard))
+            yield shard, arrays
+            number += 1
+    for stale in directory.glob("shard-*.npz"):  # of an earlier, longer corpus
+        if int(stale.stem.split("-")[1]) >= number:
+            stale.unlink()
+
+
+def _claim(directory: Path, settings: Mapping[str, Any]) -> None:
+    """Say whose shards `directory` holds, or check that it says the same."""
+    file = directory / "encoding.json"
+    if not file.is_file():
+        _replace(file, (json.dumps(settings, indent=1) + "\n").encode())
+        return
+    try:
+        found = json.loads(file.read_bytes())
+    except ValueError:
+        found = None
+    if found != settings:
+        raise ArtifactError(
+            f"{directory} holds shards of another encoder or shard size ({found}, not {dict(settings)}); "
+            "remove it or choose another directory"
+        )
+
+
+def _input_hash(shard: Sequence[Passage]) -> bytes:
+    digest = hashlib.sha256()
+    for passage in shard:
+        for part in (passage.docno, passage.title, passage.text):
+            raw = part.encode("utf-8", "surrogatepass")
+            digest.update(len(raw).to_bytes(8, "little"))
+            digest.update(raw)
+    return digest.digest()
+
+
+def _read(file: Path, wanted: bytes) -> Arrays | None:
+    """The arrays of a finished shard, None where it is missing, unreadable, or of other passages."""
+    if not file.is_file():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    found = arrays.pop("input_sha256", None)
+    return arrays if found is not None and found.tobytes() == wanted else None
+
+
+def _write(file: Path, arrays: Arrays) -> None:
+    from io import BytesIO
+
+    buffer = BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    _replace(file, buffer.getvalue())
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write `content` under the name `file`, whole or not at all."""
+    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
+    with partial.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(file)

@@ -155,7 +155,7 @@ def read_qrels(path: str | Path) -> Qrels:
         if name in topic:
             raise _twice(path, number, qid, docno)
         try:
-            topic[name] = int(grade)
+            topic[name] = int(grade.replace(b"_", b"?"))
         except ValueError:
             raise _bad(path, number, line, f"has the grade {_show(grade)}, which is not a whole number") from None
     return Qrels(judgments)
@@ -257,7 +257,7 @@ def _one_word(what: str, value: str) -> str:
 
 def _score(path: Path, number: int, field: bytes) -> float:
     try:
-        score = float(field)
+        score = float(field.replace(b"_", b"?"))  # 1_000 is a number to Python alone
     except ValueError:
         raise InputError(f"the score {_show(field)} is not a number", str(path), number) from None
     if score - score != 0.0:  # infinity or nan

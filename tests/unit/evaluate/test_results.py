@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ def test_rows_and_their_circumstances_are_written_side_by_side(tmp_path):
     assert rows == [{"system": "a|b", "n": 3, "nDCG@10": 0.5}, {"system": "c", "nDCG@10": 0.25, "ok": True}]
     assert list(made) == ["command", "commit", "date", "machine", "versions", "seed"]
     assert (made["command"], made["seed"]) == ("python eval/x.py", 7)
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown: not run in a checkout", made["commit"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["date"])
     assert set(made["machine"]) == {"cpu", "cores", "memory_gib", "os"}
     assert list(made["versions"]) == ["thresher", "python", "numpy", "numba", "pytest", "no-such-package"]
     assert made["versions"]["no-such-package"] == "not installed"

@@ -37,6 +37,7 @@ def test_crlf_gzip_byte_order_marks_and_blank_lines_are_transparent(tmp_path, pa
     [
         ("1 Q0 a 1 2.0 s\n1 Q0 b 2 1.0\n", 2, "5 columns where a run has 6"),
         ("1 Q0 a 1 high s\n", 1, "'high' is not a number"),
+        ("1 Q0 a 1 1_000 s\n", 1, "'1_000' is not a number"),
         ("1 Q0 a 1 nan s\n", 1, "'nan' is not finite"),
         ("1 Q0 a 1 -inf s\n", 1, "'-inf' is not finite"),
         ("1 Q0 a 1 2 s\n2 Q0 a 1 2 s\n\n1 Q0 a 2 1 s\n", 4, "'a' comes twice for topic '1', on line 1 and here"),
@@ -56,6 +57,7 @@ def test_a_fault_in_a_run_is_named_by_file_and_line(tmp_path, text, line, says):
         ("1 0 a\n", 1, "3 columns where qrels have 4"),
         ("1 0 a 1\n1 0 b yes\n", 2, "grade 'yes', which is not a whole number"),
         ("1 0 a 1\n1 0 b 1\n1 0 a 1\n", 3, "'a' comes twice for topic '1', on line 1 and here"),
+        ("1 0 a 1_0\n", 1, "'1_0'"),
         ("query-id\tcorpus-id\tscore\n1\ta\t1\n1\ta\t1\n", 3, "on line 2 and here"),
     ],
 )

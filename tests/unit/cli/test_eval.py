@@ -1,0 +1,80 @@
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from thresher.cli.eval import eval_
+from thresher.errors import InputError
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command()(eval_)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Qrels of four topics, a good run, and a worse one that lacks a topic."""
+    (tmp_path / "qrels").write_text("".join(f"q{i} 0 a 2\nq{i} 0 b 1\nq{i} 0 c 0\n" for i in range(4)))
+    (tmp_path / "good.run").write_text("".join(f"q{i} Q0 a 1 2 s\nq{i} Q0 b 2 1 s\n" for i in range(4)))
+    (tmp_path / "poor.run").write_text("".join(f"q{i} Q0 {'xa'[i % 2]} 1 2 s\nq{i} Q0 c 2 1 s\n" for i in range(3)))
+    return tmp_path
+
+
+def invoke(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def test_json_holds_means_intervals_topics_and_comparisons(files):
+    arguments = ("--run", files / "poor.run", "--qrels", files / "qrels", "--measures", "RR(rel=2) P@1")
+    found = json.loads(
+        invoke(*arguments, "--per-query", "--compare", files / "good.run", "--margin", 0.1, "--json").output
+    )
+    assert found["measured"] == {"RR(rel=2)": 0.25, "P@1": 0.25}
+    assert found["topics"] == 4
+    assert found["per_query"]["P@1"] == {"q0": 0.0, "q1": 1.0, "q2": 0.0, "q3": 0.0}
+    assert [(c["measure"], c["difference"], c["worse"]) for c in found["compared"]] == [
+        ("RR(rel=2)", -0.75, 3),
+        ("P@1", -0.75, 3),
+    ]
+    assert found["compared"][0]["non_inferiority_proven"] is False
+    plain = json.loads(invoke(*arguments, "--json").output)
+    assert set(plain) == {"run", "qrels", "topics", "measured", "interval_95"}
+
+
+def test_the_table_shows_means_topics_and_verdicts(files):
+    arguments = ("--run", files / "good.run", "--qrels", files / "qrels", "--measures", "nDCG@10")
+    assert "nDCG@10  1.0000" in invoke(*arguments).output
+    assert "q3" in invoke(*arguments, "--per-query").output
+    compared = invoke(*arguments, "--compare", files / "poor.run", "--margin", 0.1).output
+    assert "poor" in compared and "proven" in compared
+    assert "test one with --margin" in invoke(*arguments, "--compare", files / "poor.run").output
+
+
+def test_one_topic_is_measured_without_an_interval(files):
+    (files / "one").write_text("q1 0 a 1\n")
+    found = json.loads(
+        invoke("--run", files / "good.run", "--qrels", files / "one", "--measures", "RR", "--json").output
+    )
+    assert (found["measured"], found["interval_95"]) == ({"RR": 1.0}, {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "give an experiment"),
+        (("--run", "r"), "--qrels"),
+        (("x.toml", "--run", "r"), "not both"),
+        (("--run", "r", "--qrels", "q", "--margin", "0.1"), "--margin needs --compare"),
+        (("--run", "r", "--qrels", "q", "--dry-run"), "belong to an experiment"),
+    ],
+)
+def test_a_wrong_command_line_exits_with_2(arguments, says):
+    assert says in invoke(*arguments, code=2).output
+
+
+def test_bad_data_is_a_thresher_error(files):
+    result = invoke("--run", files / "qrels", "--qrels", files / "qrels", code=1)
+    assert isinstance(result.exception, InputError)
+    assert f"{files / 'qrels'}:1: " in str(result.exception)

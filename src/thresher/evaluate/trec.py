@@ -45,8 +45,8 @@ def read_run(path: str | Path, *, as_listed: bool = False) -> Run:
 
     Args:
         path: the run, gzipped or not.
-        as_listed: keep the rows of a topic in the order of the file instead, for who hands them on as candidates: the
-            scores of first-stage runs tie, and then the order they were listed in is the one they were ranked in.
+        as_listed: keep the rows of a topic in the order of the file, for handing them on as candidates: where scores
+            tie, the order a system listed is the order it ranked in. Evaluation does not look at it.
 
     Raises:
         DataNotFoundError: there is no such file.
@@ -90,15 +90,17 @@ def write_run(run: Run, path: str | Path, *, keep_ties: bool = False) -> None:
         InputError: a ranking that is not best first, a score that is not finite, a docno twice in one ranking, or an
             identifier with white space.
     """
-    checked = run if keep_ties else untied(run)
     tag = _one_word("tag", run.tag)
     with _writing(Path(path)) as stream:
-        for qid, rows in checked.rankings.items():
-            _check_ranking(qid, rows)
-            lines = []
-            for rank, (docno, score) in enumerate(rows, 1):
-                number = repr(float(score)) if keep_ties else _single_text(score)
-                lines.append(f"{_one_word('qid', qid)} Q0 {_one_word('docno', docno)} {rank} {number} {tag}\n")
+        for qid, rows in (run if keep_ties else untied(run)).rankings.items():
+            if keep_ties:
+                _check_ranking(qid, rows)
+            numbers = [repr(float(row.score)) for row in rows] if keep_ties else _single_texts(rows)
+            start = f"{_one_word('qid', qid)} Q0 "
+            lines = [
+                f"{start}{_one_word('docno', row.docno)} {rank} {number} {tag}\n"
+                for rank, (row, number) in enumerate(zip(rows, numbers, strict=True), 1)
+            ]
             stream.write("".join(lines).encode())
 
 
@@ -118,7 +120,7 @@ def untied(run: Run) -> Run:
         if rows and not np.isfinite(scores).all():
             raise InputError(f"qid {qid!r}: a score is beyond single precision; rescale the scores of this run")
         if (scores[1:] < scores[:-1]).all():
-            rankings[qid] = tuple(ScoredDoc(row.docno, float(s)) for row, s in zip(rows, scores, strict=True))
+            rankings[qid] = tuple(ScoredDoc(row.docno, s) for row, s in zip(rows, scores.tolist(), strict=True))
             continue
         lowered = [scores[0]]
         for score in scores[1:]:
@@ -223,11 +225,12 @@ def _next_below(score: np.float32) -> np.float32:
     return min(np.nextafter(score, np.float32(-np.inf)), score - np.float32(1e-30))
 
 
-def _single_text(score: float) -> str:
-    """The shortest decimal that readers turn into this single-precision number, by whichever precision they parse."""
-    single = np.float32(score)
-    text = str(single)
-    return text if np.float32(float(text)) == single else repr(float(single))
+def _single_texts(rows: Sequence[ScoredDoc]) -> list[str]:
+    """Scores as the shortest decimals that readers turn into these single-precision numbers, however they parse."""
+    single = _single([row.score for row in rows])
+    texts = single.astype(np.str_)
+    exact = _single(texts.astype(np.float64)) == single  # a decimal parsed as double may round to a neighbour
+    return [text if same else repr(float(s)) for text, same, s in zip(texts.tolist(), exact, single, strict=True)]
 
 
 def _check_ranking(qid: str, rows: Sequence[ScoredDoc]) -> None:

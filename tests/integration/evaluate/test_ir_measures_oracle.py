@@ -103,3 +103,11 @@ def test_an_official_run_has_nists_values_and_agrees_with_ir_measures(data_dir, 
             assert ours.mean[measure] == pytest.approx(values[key], abs=5.01e-5), (summary, key)
     assert_agree(as_dicts(run), qrels.judgments, EVERY)
     assert_agree(as_dicts(untied(run)), qrels.judgments, PYTHON_PROVIDED)
+
+
+@pytest.mark.data
+def test_a_bm25_run_of_another_engine_has_the_values_recorded_for_it(data_dir):
+    qrels = read_qrels(data_dir / "trec-dl" / "qrels.dl19.txt")
+    recorded = json.loads((data_dir / "oracle" / "anserini_bm25_on_these_collections.json").read_text())["trecdl.dl19"]
+    ours = evaluate(read_run(data_dir / "runs" / "anserini-bm25-on-mini.dl19.run.gz"), qrels, recorded)
+    assert ours.mean == pytest.approx(recorded, abs=5.01e-5)

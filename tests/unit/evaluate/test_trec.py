@@ -25,6 +25,11 @@ def test_a_run_is_ordered_as_trec_eval_orders_it(tmp_path):
     assert run.tag == "s"
 
 
+def test_rows_may_stay_as_listed(tmp_path):
+    path = write(tmp_path / "r", "1 Q0 a 1 2.0 s\n1 Q0 c 2 1.0 s\n1 Q0 b 3 2.0 s\n")
+    assert [row.docno for row in read_run(path, as_listed=True).rankings["1"]] == ["a", "c", "b"]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_crlf_gzip_byte_order_marks_and_blank_lines_are_transparent(tmp_path, packed):
     data = b"\xef\xbb\xbf1 Q0 a 1 2.5 s\r\n\r\n1\tQ0\tb\t2\t1.5\ts\r\n"

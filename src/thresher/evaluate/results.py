@@ -15,6 +15,7 @@ import platform
 import subprocess
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -237,13 +238,10 @@ def _cores() -> int:
 
 
 def _cpu() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as stream:
-            for line in stream:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as stream:  # Linux alone has it
+        for line in stream:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
     return platform.processor() or platform.machine() or "unknown"
 
 

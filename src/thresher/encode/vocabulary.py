@@ -1,0 +1,106 @@
+"""A sorted vocabulary: term ids are ranks in bytewise order, so a term is found by binary search in a mapped file.
+
+Opening reads neither file: a million terms cost no more than ten. Two files: `vocabulary.bytes`, the UTF-8 of all
+terms in order, and `vocabulary.offsets`, int64[n + 1] little-endian, where each begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from thresher.errors import DamagedArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["SortedVocabulary", "write_vocabulary"]
+
+_BYTES, _OFFSETS = "vocabulary.bytes", "vocabulary.offsets"
+
+
+def write_vocabulary(directory: Path, terms: Iterable[str]) -> None:
+    """Write `terms`, which ascend by code point, into `directory`."""
+    encoded = [term.encode() for term in terms]
+    offsets = np.zeros(len(encoded) + 1, dtype="<i8")
+    np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
+    (directory / _BYTES).write_bytes(b"".join(encoded))
+    offsets.tofile(directory / _OFFSETS)
+
+
+class SortedVocabulary(Sequence[str]):
+    """The terms that `write_vocabulary` wrote to a directory; looked up in place.
+
+    Args:
+        directory: where the two files are.
+        count: how many terms they hold.
+
+    Raises:
+        DamagedArtifactError: a file is missing, or has not the size it must have.
+    """
+
+    def __init__(self, directory: Path, count: int) -> None:
+        self._file, self._offsets_file = directory / _BYTES, directory / _OFFSETS
+        self._offsets: NDArray[np.int64] = _map(self._offsets_file, "<i8")
+        if len(self._offsets) != count + 1:
+            problem = f"holds {len(self._offsets)} offsets where {count + 1} belong; rebuild the index"
+            raise DamagedArtifactError(str(self._offsets_file), problem)
+        self._bytes: NDArray[np.uint8] = _map(self._file, "|u1")
+        if self._offsets[0] != 0 or self._offsets[-1] != len(self._bytes):
+            problem = f"has {len(self._bytes)} bytes where its offsets end at {self._offsets[-1]}; rebuild the index"
+            raise DamagedArtifactError(str(self._file), problem)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[str]: ...
+    def __getitem__(self, number: int | slice) -> str | list[str]:
+        if isinstance(number, slice):
+            return [self[at] for at in range(*number.indices(len(self)))]
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)
+        try:
+            return self._raw(number % len(self)).decode()
+        except UnicodeDecodeError as err:
+            problem = f"entry {number} is not UTF-8 ({err.reason}); rebuild the index"
+            raise DamagedArtifactError(str(self._file), problem) from err
+
+    def find(self, term: str) -> int:
+        """The id of `term`, -1 where there is none. O(log n) reads of the mapped file."""
+        try:
+            wanted = term.encode()
+        except UnicodeEncodeError:  # a lone surrogate is no term
+            return -1
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self._raw(middle) < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < len(self) and self._raw(low) == wanted else -1
+
+    def _raw(self, number: int) -> bytes:
+        start, end = int(self._offsets[number]), int(self._offsets[number + 1])
+        if not 0 <= start <= end <= len(self._bytes):
+            problem = f"entry {number} spans bytes {start} to {end} of {len(self._bytes)}; rebuild the index"
+            raise DamagedArtifactError(str(self._offsets_file), problem)
+        return self._bytes[start:end].tobytes()
+
+
+def _map(file: Path, dtype: str) -> NDArray[Any]:
+    """A read-only array over `file`, which may be empty."""
+    try:
+        if file.stat().st_size == 0:
+            return np.empty(0, dtype)
+        return np.memmap(file, dtype=dtype, mode="r")
+    except (OSError, ValueError) as err:
+        raise DamagedArtifactError(str(file), f"cannot be opened ({err}); rebuild the index") from err

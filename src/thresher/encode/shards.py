@@ -160,7 +160,7 @@ def _read(file: Path, wanted: bytes) -> Arrays | None:
     if not file.is_file():
         return None
     try:
-        with np.load(file, allow_pickle=False) as data:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None

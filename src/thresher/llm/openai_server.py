@@ -1,0 +1,310 @@
+"""Language models behind an OpenAI-compatible server: vLLM, llama.cpp, Ollama, TGI, or a hosted one.
+
+Through the openai SDK, whose own retries are off: one request is one call, and whoever keeps the budget decides about
+another. Connections are limited and kept open; there is one client an event loop.
+
+Log-probabilities of labels come from `top_logprobs` of the first answer token; the log-probability of a continuation
+from the completions endpoint with `echo`, where a server offers it. Structured output is asked for in one of the
+dialects below; without one, answers are free text and the parser does its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import weakref
+from typing import TYPE_CHECKING, Any, Literal
+
+from thresher.errors import ConfigError, ModelError, require
+from thresher.llm.model import Completion, LanguageModel, Request, Usage, spells
+from thresher.llm.retry import TransientModelError, retry_after_seconds
+from thresher.llm.secrets import KeySource, checked_url, scrub
+from thresher.llm.tokens import ByteTokens, Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["OpenAIServer", "Structured"]
+
+Structured = Literal["none", "json-schema", "vllm-regex", "tgi-regex"]
+
+REFUSED = (429,)
+TRANSIENT = (408, 409, 425, 429, *range(500, 600))
+TEMPLATE_TOKENS = 64  # what a chat template may add around a conversation
+MESSAGE_TOKENS = 16  # and around each message
+TOP_LOGPROBS = 20  # what OpenAI allows and vLLM does unless told otherwise
+
+
+class OpenAIServer(LanguageModel):
+    """A model on a server.
+
+    Args:
+        model: the name the server knows it by.
+        base_url: the server's address, up to and including `/v1`.
+        key: the name of the environment variable that holds the key, or a function that returns it. A local server
+            needs none.
+        timeout: seconds after which a call without an answer has failed.
+        connections: the most open connections.
+        tokens: the model's tokenizer, for exact counts; estimates unless given.
+        context: the most tokens of prompt and answer together, None if unknown.
+        structured: how the server is told to follow a schema or pattern: `json-schema` (OpenAI, vLLM, llama.cpp),
+            `vllm-regex`, `tgi-regex`, or `none`.
+        top_logprobs: how many alternatives to the first answer token are asked for.
+        limit_field: the field that carries the longest answer; hosted reasoning models want `max_completion_tokens`.
+        extra: further fields of the request body (`{"chat_template_kwargs": {"enable_thinking": False}}`).
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        *,
+        key: str | Callable[[], str] = "OPENAI_API_KEY",
+        timeout: float = 120.0,
+        connections: int = 64,
+        tokens: Tokens | None = None,
+        context: int | None = None,
+        structured: Structured = "none",
+        top_logprobs: int = TOP_LOGPROBS,
+        limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        if structured not in ("none", "json-schema", "vllm-regex", "tgi-regex"):
+            raise ConfigError(f"structured={structured!r} is none of none, json-schema, vllm-regex, tgi-regex")
+        self._openai: Any = require("openai", extra="llm", purpose="asking an OpenAI-compatible server")
+        self._httpx: Any = require("httpx2", extra="llm", purpose="asking an OpenAI-compatible server")
+        self._model, self._url = model, checked_url(base_url)
+        self._key = KeySource(key)
+        self._timeout, self._connections = timeout, connections
+        self._tokens, self._context = tokens or ByteTokens(), context
+        self._structured, self._top_logprobs = structured, top_logprobs
+        self._limit_field, self._extra = limit_field, dict(extra or {})
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
+
+    @property
+    def name(self) -> str:
+        """The model, as the server knows it."""
+        return self._model
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Address and what is sent with every request."""
+        return {"url": self._url, "structured": self._structured, "extra": self._extra}
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokenizer, or estimates."""
+        return self._tokens
+
+    @property
+    def context(self) -> int | None:
+        """As given."""
+        return self._context
+
+    @property
+    def structured(self) -> Structured:
+        """How the server is held to a form."""
+        return self._structured
+
+    def prompt_bound(self, request: Request) -> int:
+        """Bounds of all texts, and room for the chat template."""
+        texts = [message.content for message in request.messages] + [request.opening, request.continuation]
+        return sum(map(self._tokens.bound, texts)) + MESSAGE_TOKENS * len(request.messages) + TEMPLATE_TOKENS
+
+    async def complete(self, requests: Sequence[Request]) -> list[Completion]:
+        """One call a request, side by side.
+
+        Raises:
+            TransientModelError: no connection, a time-out, a broken or unreadable answer, status 408, 409, 425, 429
+                or 5xx.
+            ModelError: any other status, or log-probabilities that the server does not give.
+        """
+        return list(await asyncio.gather(*map(self._one, requests)))
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+
+    def close(self) -> None:
+        """Close the connections that synchronous callers used."""
+        from thresher.llm.background import run_in_background
+
+        run_in_background(self.aclose())
+
+    async def _one(self, request: Request) -> Completion:
+        key = self._key.read()
+        try:
+            async with asyncio.timeout(self._timeout):
+                if request.continuation:
+                    return await self._continuation(self._client(key), request)
+                if request.raw:
+                    return await self._raw(self._client(key), request)
+                return await self._chat(self._client(key), request)
+        except TimeoutError:
+            raise TransientModelError(f"{self._where} did not answer within {self._timeout:g} s") from None
+        except self._openai.OpenAIError as err:
+            raise self._translated(err, key) from None
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as err:
+            message = scrub(f"{self._where} answered what is not a completion ({type(err).__name__}: {err})", key)
+            raise TransientModelError(message) from None
+
+    @property
+    def _where(self) -> str:
+        return f"{self._url} (model {self._model!r})"
+
+    def _client(self, key: str) -> Any:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = self._openai.AsyncOpenAI(
+                api_key="unset",
+                base_url=self._url,
+                max_retries=0,
+                timeout=self._timeout,
+                http_client=self._httpx.AsyncClient(
+                    limits=self._httpx.Limits(
+                        max_connections=self._connections, max_keepalive_connections=self._connections
+                    ),
+                    timeout=self._timeout,
+                    follow_redirects=False,
+                ),
+            )
+        client.api_key = key or "unset"
+        return client
+
+    async def _chat(self, client: Any, request: Request) -> Completion:
+        messages = [{"role": m.role, "content": m.content} for m in request.messages]
+        body: dict[str, Any] = dict(self._extra)
+        if request.opening:
+            messages.append({"role": "assistant", "content": request.opening})
+            body.update(continue_final_message=True, add_generation_prompt=False)
+        body.update(self._held_to(request))
+        options: dict[str, Any] = {self._limit_field: max(request.max_tokens, 1)}
+        if request.labels:
+            options.update(logprobs=True, top_logprobs=self._top_logprobs)
+        answer = await client.chat.completions.create(
+            model=self._model, messages=messages, temperature=request.temperature, extra_body=body or None, **options
+        )
+        choice = answer.choices[0]
+        labels: dict[str, float] = {}
+        floor = -math.inf
+        if request.labels:
+            labels, floor = self._label_logprobs(choice, request.labels)
+        return Completion(
+            text=choice.message.content or "",
+            labels=labels,
+            floor=floor,
+            usage=_usage(answer.usage),
+            finish=choice.finish_reason or "",
+        )
+
+    async def _raw(self, client: Any, request: Request) -> Completion:
+        answer = await client.completions.create(
+            model=self._model,
+            prompt=request.messages[0].content + request.opening,
+            temperature=request.temperature,
+            max_tokens=max(request.max_tokens, 1),
+            logprobs=self._top_logprobs if request.labels else None,
+            extra_body={**self._extra, **self._held_to(request)} or None,
+        )
+        choice = answer.choices[0]
+        labels: dict[str, float] = {}
+        floor = -math.inf
+        if request.labels:
+            if choice.logprobs is None or not choice.logprobs.top_logprobs:
+                raise self._no_logprobs()
+            labels, floor = _pick(list(choice.logprobs.top_logprobs[0].items()), request.labels)
+        return Completion(choice.text or "", labels, floor, usage=_usage(answer.usage), finish=choice.finish_reason)
+
+    async def _continuation(self, client: Any, request: Request) -> Completion:
+        prompt = "\n\n".join(message.content for message in request.messages) + request.opening
+        answer = await client.completions.create(
+            model=self._model,
+            prompt=prompt + request.continuation,
+            max_tokens=1,
+            echo=True,
+            logprobs=1,
+            temperature=0.0,
+            extra_body=self._extra or None,
+        )
+        logprobs = answer.choices[0].logprobs
+        if logprobs is None or not logprobs.text_offset or not logprobs.token_logprobs:
+            raise self._no_logprobs()
+        end = len(prompt) + len(request.continuation)
+        wanted = [
+            value
+            for offset, value in zip(logprobs.text_offset, logprobs.token_logprobs, strict=False)
+            if len(prompt) <= offset < end and value is not None
+        ]
+        if not wanted:
+            raise self._no_logprobs()
+        return Completion(continuation=math.fsum(wanted), usage=_usage(answer.usage))
+
+    def _label_logprobs(self, choice: Any, labels: Sequence[str]) -> tuple[dict[str, float], float]:
+        if choice.logprobs is None or not choice.logprobs.content:
+            raise self._no_logprobs()
+        listed = [(entry.token, entry.logprob) for entry in choice.logprobs.content[0].top_logprobs]
+        if not listed:
+            raise self._no_logprobs()
+        return _pick(listed, labels)
+
+    def _no_logprobs(self) -> ModelError:
+        return ModelError(
+            f"{self._where} gives no log-probabilities, which this rating or choice needs; let the model answer in "
+            "text instead, or use a server that offers them (vLLM, llama.cpp)"
+        )
+
+    def _held_to(self, request: Request) -> dict[str, Any]:
+        """The fields that hold the server to a schema or pattern, in its dialect."""
+        if self._structured == "json-schema" and request.schema is not None:
+            schema = {"name": "answer", "strict": True, "schema": dict(request.schema)}
+            return {"response_format": {"type": "json_schema", "json_schema": schema}}
+        if self._structured == "vllm-regex" and request.pattern:
+            return {"structured_outputs": {"regex": request.pattern}}
+        if self._structured == "tgi-regex" and request.pattern:
+            return {"response_format": {"type": "regex", "value": request.pattern}}
+        return {}
+
+    def _translated(self, err: Exception, key: str) -> ModelError:
+        """An SDK error as one of ours, its text free of the key, its chain cut (requests carry headers)."""
+        openai = self._openai
+        if isinstance(err, openai.APITimeoutError):
+            return TransientModelError(f"{self._where} did not answer within {self._timeout:g} s")
+        if isinstance(err, openai.APIConnectionError):
+            cause = err.__cause__
+            reached = not isinstance(cause, self._httpx.ConnectError | self._httpx.ConnectTimeout)
+            detail = "broke the connection" if reached else "cannot be reached"
+            said = scrub(f"{type(cause).__name__}: {cause}" if cause else str(err), key)
+            return TransientModelError(f"{self._where} {detail} ({said})", may_have_run=reached)
+        if isinstance(err, openai.APIStatusError):
+            status = err.status_code
+            message = scrub(f"{self._where} answered with status {status}: {err.message[:500]}", key)
+            if status in TRANSIENT:
+                wait = retry_after_seconds(err.response.headers.get("retry-after"))
+                return TransientModelError(message, wait, may_have_run=status not in REFUSED)
+            return ModelError(message)
+        return TransientModelError(scrub(f"{self._where} answered what cannot be read ({err})", key))
+
+
+def _pick(listed: Sequence[tuple[str, float]], labels: Sequence[str]) -> tuple[dict[str, float], float]:
+    """The log-probability of each label among the listed tokens, and the smallest listed."""
+    found: dict[str, float] = {}
+    for label in labels:
+        logs = [value for token, value in listed if spells(token, label)]
+        if any(math.isnan(value) for value in logs):
+            found[label] = math.nan
+        elif logs:
+            top = max(logs)
+            found[label] = (
+                top + math.log(math.fsum(math.exp(value - top) for value in logs)) if top > -math.inf else top
+            )
+    return found, min(value for _, value in listed)
+
+
+def _usage(usage: Any) -> Usage:
+    if usage is None:
+        return Usage()
+    details = getattr(usage, "completion_tokens_details", None)
+    return Usage(usage.prompt_tokens, usage.completion_tokens, getattr(details, "reasoning_tokens", None))

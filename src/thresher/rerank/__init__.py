@@ -1,0 +1,86 @@
+"""Plans that ask for comparisons, judges that answer, and one driver between them that keeps budget and account.
+
+from thresher.rerank import Budget, ModelJudge, Reranker
+
+reranker = Reranker(ModelJudge(model), plan="jointrank", budget=Budget(calls=20))
+result = reranker.rank("why is the sky blue", hits)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__all__ = [
+    "PLANS",
+    "AllPairs",
+    "Answer",
+    "Best",
+    "Budget",
+    "CrossEncoderJudge",
+    "JointRank",
+    "Judge",
+    "ModelJudge",
+    "Order",
+    "PairwiseHeap",
+    "PairwiseSliding",
+    "Plan",
+    "Pointwise",
+    "Prefer",
+    "Question",
+    "Ranking",
+    "Rate",
+    "Record",
+    "RecordedWindows",
+    "RerankServer",
+    "Reranked",
+    "Reranker",
+    "SetwiseHeap",
+    "SetwiseInsertion",
+    "SimulatedJudge",
+    "Simulation",
+    "SinglePass",
+    "SlidingWindow",
+    "drive",
+    "parse_plan",
+]
+
+_HOMES = {
+    "PLANS": "plans",
+    "AllPairs": "pairwise",
+    "Answer": "asks",
+    "Best": "asks",
+    "Budget": "budget",
+    "CrossEncoderJudge": "cross_encoder",
+    "JointRank": "jointrank",
+    "Judge": "judge",
+    "ModelJudge": "model_judge",
+    "Order": "asks",
+    "PairwiseHeap": "pairwise",
+    "PairwiseSliding": "pairwise",
+    "Plan": "plan",
+    "Pointwise": "pointwise",
+    "Prefer": "asks",
+    "Question": "judge",
+    "Ranking": "plan",
+    "Rate": "asks",
+    "Record": "record",
+    "RecordedWindows": "replay",
+    "Reranked": "reranker",
+    "Reranker": "reranker",
+    "RerankServer": "servers",
+    "SetwiseHeap": "setwise",
+    "SetwiseInsertion": "setwise",
+    "SimulatedJudge": "simulated",
+    "Simulation": "simulated",
+    "SinglePass": "listwise",
+    "SlidingWindow": "listwise",
+    "drive": "plan",
+    "parse_plan": "plans",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,136 @@
+"""From a question and passages to the messages a model reads: versioned templates, fences, and truncation.
+
+A template is a Jinja file of the package, or the user's own, with parts that open with a line `--- system`, `--- user`
+or `--- assistant`. The parts are found before anything is filled in, so no passage can open one. User templates run in
+Jinja's sandbox, where they reach no attributes, files or environment; a name they use and nobody defined is an error.
+
+A passage is data. It stands between `<passage>` tags, and inside it whatever could pass for something else is
+changed, and nothing else is: tags of the fence and control tokens of chat formats lose their opening bracket
+(`<` becomes `‹`), and bracketed ids become parenthesised ones, so that a passage cannot close its fence, open a turn,
+or be read as naming an id. The same holds for the question, save the fence.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thresher.errors import ConfigError, DataNotFoundError, require
+from thresher.llm.model import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["FAMILIES", "Template", "fence", "load_template", "neutralise"]
+
+FAMILIES = ("listwise", "setwise", "pairwise", "yes-no", "graded", "likelihood", "monot5")
+VERSION = "v1"
+
+_PART = re.compile(r"^--- (system|user|assistant)[ \t]*\n", re.MULTILINE)
+_CONTROL = re.compile(
+    r"<(?=\|[^<>\n]{0,40}\|>)|<(?=/?s>|/?think\b|(?:start|end)_of_turn>|bos>|eos>|pad>|unk>|<SYS>>|</?SYS>>)"
+    r"|\[(?=/?INST\])|<(?=/?passage\b)",
+    re.IGNORECASE,
+)
+_BRACKETED = re.compile(r"\[\s*(\d{1,4}|[A-Za-z])\s*\]")
+_OPENERS = {"<": "\u2039", "[": "("}
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A prompt template.
+
+    Attributes:
+        name: `listwise-v1`, or the file it came from.
+        text: its source; it is part of what identifies a call, through the prompt made of it.
+        parts: role and source of each part, in order.
+        fenced: whether passages are fenced; the format of monoT5 has no place for it.
+    """
+
+    name: str
+    text: str
+    parts: tuple[tuple[str, str], ...]
+    fenced: bool = True
+
+    def render(self, values: Mapping[str, Any]) -> tuple[Message, ...]:
+        """Fill the template in.
+
+        Raises:
+            ConfigError: it uses what is not defined, or fails otherwise.
+        """
+        environment = _sandbox()
+        messages = []
+        for role, source in self.parts:
+            try:
+                content = environment.from_string(source).render(**values)
+            except Exception as err:
+                raise ConfigError(f"the prompt template {self.name} fails: {type(err).__name__}: {err}") from None
+            messages.append(Message(role, content.strip()))
+        return tuple(messages)
+
+
+def load_template(name: str | Path) -> Template:
+    """A template of the package by family (`listwise`) or name (`listwise-v1`), or a file (a path with a suffix).
+
+    Raises:
+        DataNotFoundError: no such file.
+        ConfigError: no such family, no part in it, or a syntax error.
+    """
+    text_name = str(name)
+    if text_name in FAMILIES:
+        text_name = f"{text_name}-{VERSION}"
+    if isinstance(name, Path) or "/" in text_name or "." in text_name:
+        path = Path(name)
+        if not path.is_file():
+            raise DataNotFoundError(f"there is no prompt template at {path}")
+        return _parsed(str(path), path.read_text(encoding="utf-8"))
+    shipped = files("thresher.rerank") / "prompts" / f"{text_name}.jinja"
+    if not shipped.is_file():
+        raise ConfigError(
+            f"there is no prompt {text_name!r}; choose a family ({', '.join(FAMILIES)}), or name a file of your own"
+        )
+    return _parsed(text_name, shipped.read_text(encoding="utf-8"))
+
+
+def neutralise(text: str, special: Iterable[str] = ()) -> str:
+    """`text` with nothing in it that could pass for an id, a fence, or a control token of a chat format.
+
+    Args:
+        text: a passage or a question.
+        special: further control tokens, those of the model's own tokenizer.
+    """
+    for token in special:
+        if token in text:
+            text = text.replace(token, f"\u2039{token[1:]}" if len(token) > 1 else "\u2039")
+    text = _CONTROL.sub(lambda match: _OPENERS[match[0]], text)
+    return _BRACKETED.sub(r"(\1)", text)
+
+
+def fence(text: str, special: Iterable[str] = ()) -> str:
+    """A passage between its tags, made harmless."""
+    return f"<passage>\n{neutralise(text, special).strip()}\n</passage>"
+
+
+def _parsed(name: str, text: str) -> Template:
+    pieces = _PART.split(text)
+    parts: Sequence[tuple[str, str]] = list(zip(pieces[1::2], pieces[2::2], strict=True))
+    if not parts:
+        raise ConfigError(f"the prompt template {name} has no part; open one with a line `--- user`")
+    environment = _sandbox()
+    for _, source in parts:
+        try:
+            environment.parse(source)
+        except Exception as err:
+            raise ConfigError(f"the prompt template {name} is not valid Jinja: {err}") from None
+    return Template(name, text, tuple(parts), fenced=not name.startswith("monot5"))
+
+
+@cache
+def _sandbox() -> Any:
+    sandbox: Any = require("jinja2.sandbox", extra="llm", purpose="making prompts")
+    jinja2: Any = require("jinja2", extra="llm", purpose="making prompts")
+    return sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)

@@ -1,0 +1,359 @@
+"""The driver against a real HTTP server: concurrency, faults, budget in seconds, resume, and no secrets anywhere."""
+
+import asyncio
+import json
+import logging
+import random
+import socket
+import sqlite3
+import traceback
+
+import pytest
+
+from thresher.errors import ConfigError, ModelError
+from thresher.llm.cache import ResponseCache
+from thresher.llm.openai_server import OpenAIServer
+from thresher.llm.prices import Price
+from thresher.llm.retry import RetryPolicy
+from thresher.rerank.budget import Budget
+from thresher.rerank.model_judge import ModelJudge
+from thresher.rerank.reranker import Reranker
+
+QUICK = RetryPolicy(attempts=3, first=0.01, longest=0.02)
+
+
+def grades(n, seed=0):
+    return random.Random(seed).sample(range(n), n)
+
+
+def shuffled_questions(count, n, make_hits):
+    return [(f"question {i}", make_hits(grades(n, i))) for i in range(count)]
+
+
+def texts(hits):
+    return [int(hit.text.split()[1]) for hit in hits]
+
+
+@pytest.fixture
+def warm(server, model, make_hits, chat):
+    """The first call loads modules and opens the client; it is not what the bounds are about."""
+    Reranker(ModelJudge(model), "single").rank("warm up", make_hits(grades(3)))
+    server.requests.clear()
+    server.most_open = 0
+
+
+def test_twenty_blocks_over_twenty_connections_take_the_time_of_one_call(
+    server, model, make_hits, chat, order_by_grade, stopwatch, warm
+):
+    server.react = lambda number, path, body: chat(order_by_grade(body), delay=0.2)
+    reranker = Reranker(ModelJudge(model), "jointrank", concurrency=20)
+    with stopwatch() as watch:
+        result = reranker.rank("q", make_hits(grades(100)))
+    assert result.record.calls == 20
+    assert result.record.depth == 1
+    assert server.most_open == 20
+    assert watch.seconds <= 1.2 * 0.2 + 0.1
+    assert len(set(texts(result.hits[:10])) & set(range(90, 100))) >= 8
+
+
+def test_forty_three_questions_share_sixteen_connections_evenly(
+    server, model, make_hits, chat, order_by_grade, stopwatch, warm
+):
+    server.react = lambda number, path, body: chat(order_by_grade(body), delay=0.2)
+    reranker = Reranker(ModelJudge(model), "sliding", concurrency=16)
+    with stopwatch() as watch:
+        results = reranker.rank_batch(shuffled_questions(43, 100, make_hits))
+    assert sum(result.record.calls for result in results) == 43 * 9
+    assert server.most_open == 16
+    assert watch.seconds <= 1.15 * 5.4
+    assert all(texts(result.hits[:10]) == list(range(99, 89, -1)) for result in results)
+
+
+def test_when_the_seconds_run_out_calls_in_flight_are_cancelled_at_once(
+    server, model, make_hits, chat, order_by_grade, stopwatch, warm
+):
+    """Half of the blocks are answered at once, half never: the ranking comes from the answered ones."""
+    server.react = lambda number, path, body: chat(order_by_grade(body), delay=0.0 if number % 2 else 30.0)
+    reranker = Reranker(ModelJudge(model), "jointrank", concurrency=20, budget=Budget(seconds=0.5))
+    with stopwatch() as watch:
+        result = reranker.rank("q", make_hits(grades(100)))
+    assert watch.seconds <= 0.5 + 0.1
+    assert (result.complete, result.stopped) == (False, "seconds")
+    assert result.record.unasked == 10
+    assert len(set(texts(result.hits[:10])) & set(range(80, 100))) >= 8
+
+
+@pytest.mark.parametrize("kind", ["calls", "tokens", "money"])
+def test_a_budget_is_never_passed_and_the_ranking_so_far_is_marked(server, model, make_hits, chat, order_by_grade, kind):
+    rng = random.Random(0)
+
+    def react(number, path, body):
+        roll = rng.random()
+        if roll < 0.2:
+            return type(chat(""))(status=503, body=b"{}")
+        if roll < 0.3:
+            return type(chat(""))(close=True)
+        return chat(order_by_grade(body), prompt_tokens=900, completion_tokens=100)
+
+    server.react = react
+    price = Price(input=1.0, output=10.0)
+    limits = {"calls": Budget(calls=17), "tokens": Budget(tokens=40_000), "money": Budget(money=0.045)}
+    reranker = Reranker(
+        ModelJudge(model), "sliding", concurrency=8, budget=limits[kind], price=price, retry=QUICK, on_failure="keep"
+    )
+    results = reranker.rank_batch(shuffled_questions(6, 100, make_hits))
+    sent = len(server.requests)
+    spent = {"calls": sent, "tokens": sent * 1000, "money": price.of(sent * 900, sent * 100)}
+    limit = getattr(limits[kind], kind)
+    assert spent[kind] <= limit
+    assert any(result.stopped == kind for result in results)
+    assert all(result.complete == (not result.stopped and not result.record.failed) for result in results)
+    assert sum(result.record.calls for result in results) == sent
+    assert all(len(result.hits) == 100 for result in results)
+
+
+def test_a_storm_of_refusals_is_waited_out_as_the_server_asks(server, model, make_hits, order_by_grade, chat, Reaction):
+    server.react = lambda number, path, body: (
+        Reaction(status=429, headers={"retry-after": "0.3"}, body=b"{}") if number < 12 else chat(order_by_grade(body))
+    )
+    reranker = Reranker(ModelJudge(model), "jointrank", concurrency=20, retry=RetryPolicy(attempts=4, first=0.01))
+    result = reranker.rank("q", make_hits(grades(100)))
+    assert result.complete
+    assert result.record.failed_calls == result.record.retries == 12
+    assert result.record.calls == 32
+    assert result.record.unconfirmed_calls == 0  # refused calls cost nothing but the call
+
+
+FAULTS = {
+    "429": dict(status=429, body=b'{"error": {"message": "slow down"}}', headers={"retry-after": "0.01"}),
+    "500": dict(status=500, body=b"oops"),
+    "wrong JSON": dict(body=b'{"choices": [{"mess'),
+    "no JSON": dict(body=b"<html>hello</html>"),
+    "empty object": dict(body=b"{}"),
+    "no choices": dict(body=b'{"id":"x","object":"chat.completion","created":0,"model":"m","choices":[]}'),
+    "cut stream": dict(cut=True, body=b'{"choices": ' + b" " * 1000),
+    "hung up": dict(close=True),
+    "stall": dict(delay=30.0),
+    "bad request": dict(status=400, body=b'{"error": {"message": "no such model"}}'),
+    "unauthorised": dict(status=401, body=b'{"error": {"message": "who are you"}}'),
+}
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, "refused", "empty answer", "prose"])
+def test_a_fault_is_an_error_or_a_marked_ranking_and_never_passes_for_a_result(
+    server, make_hits, chat, Reaction, fault
+):
+    if fault == "refused":
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    else:
+        url = server.url
+        said = {"empty answer": "", "prose": "There are 20 passages, and I like 3 of them."}
+        server.react = lambda number, path, body: chat(said[fault]) if fault in said else Reaction(**FAULTS[fault])
+    model = OpenAIServer("tiny", url, timeout=0.3)
+    hits = make_hits(grades(30))
+
+    def rank(on_failure):
+        reranker = Reranker(ModelJudge(model), "sliding", retry=QUICK, on_failure=on_failure)
+        return reranker.rank_batch([("q", hits)])[0]
+
+    with pytest.raises(ModelError) as caught:
+        rank("raise")
+    assert "tiny" in str(caught.value) or "could be read" in str(caught.value)
+    skipped, kept = rank("skip"), rank("keep")
+    assert (skipped.hits, skipped.complete) == ((), False)
+    assert skipped.error
+    assert [hit.docno for hit in kept.hits] == [hit.docno for hit in hits]
+    assert not kept.complete
+    with pytest.raises(ModelError):
+        Reranker(ModelJudge(model), "sliding", retry=QUICK, on_failure="skip").rank("q", hits)
+    model.close()
+
+
+def test_a_fault_in_some_calls_leaves_a_ranking_from_the_others(
+    server, model, make_hits, chat, order_by_grade, Reaction
+):
+    server.react = lambda number, path, body: (
+        Reaction(status=400, body=b"{}") if number % 4 == 0 else chat(order_by_grade(body))
+    )
+    result = Reranker(ModelJudge(model), "jointrank", on_failure="skip").rank("q", make_hits(grades(100)))
+    assert result.record.failed == 5
+    assert not result.complete
+    assert len(set(texts(result.hits[:10])) & set(range(85, 100))) >= 8
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_log_probabilities_that_are_no_numbers_are_an_error(server, model, make_hits, chat, value):
+    listed = [{"token": "yes", "logprob": -1.0, "bytes": None}, {"token": "no", "logprob": "X", "bytes": None}]
+    body = chat("yes", logprobs={"content": [{**listed[0], "top_logprobs": listed}]})
+    body.body = body.body.replace(b'"X"', value.encode())
+    server.react = lambda number, path, request: body
+    with pytest.raises(ModelError, match="no number"):
+        Reranker(ModelJudge(model), "pointwise").rank("q", make_hits(grades(3)))
+
+
+def test_log_probabilities_that_are_not_offered_are_an_error_with_a_remedy(server, model, make_hits, chat):
+    server.react = lambda number, path, body: chat("yes")
+    with pytest.raises(ModelError, match="answer in text instead"):
+        Reranker(ModelJudge(model), "pointwise").rank("q", make_hits(grades(3)))
+
+
+def test_yes_no_log_odds_are_the_rating(server, model, make_hits, chat):
+    def react(number, path, body):
+        grade = int(body["messages"][1]["content"].split("grade ")[1].split()[0])
+        top = [("Yes", -5.0 + grade), (" no", -1.0), ("Maybe", -3.0)]
+        listed = [{"token": token, "logprob": log, "bytes": None} for token, log in top]
+        return chat("yes", logprobs={"content": [{**listed[0], "top_logprobs": listed}]})
+
+    server.react = react
+    result = Reranker(ModelJudge(model), "pointwise").rank("q", make_hits([1, 3, 0, 2]))
+    assert texts(result.hits) == [3, 2, 1, 0]
+    assert [hit.score for hit in result.hits] == pytest.approx([-1.0, -2.0, -3.0, -4.0])
+
+
+def test_an_unreadable_answer_is_asked_again_with_the_error(server, model, make_hits, chat, order_by_grade):
+    def react(number, path, body):
+        if len(body["messages"]) == 2:
+            return chat("I would rather not.")
+        assert [message["role"] for message in body["messages"]] == ["system", "user", "assistant", "user"]
+        assert body["messages"][2]["content"] == "I would rather not."
+        assert "could not be read" in body["messages"][3]["content"]
+        return chat(order_by_grade(body))
+
+    server.react = react
+    result = Reranker(ModelJudge(model), "single").rank("q", make_hits(grades(10)))
+    assert texts(result.hits) == list(range(9, -1, -1))
+    assert (result.record.calls, result.record.reasks, result.complete) == (2, 1, True)
+
+
+def test_a_server_held_to_a_schema_cannot_forget_or_repeat(server, make_hits, chat):
+    def react(number, path, body):
+        schema = body["response_format"]["json_schema"]["schema"]
+        assert schema["required"] == [str(i + 1) for i in range(10)]
+        assert "JSON object" in body["messages"][1]["content"]
+        return chat(json.dumps({label: 10 - int(label) + 1 for label in schema["properties"]}))
+
+    server.react = react
+    model = OpenAIServer("tiny", server.url, structured="json-schema")
+    hits = make_hits(grades(10))
+    result = Reranker(ModelJudge(model), "single").rank("q", hits)
+    model.close()
+    assert [hit.docno for hit in result.hits] == [hit.docno for hit in reversed(hits)]
+    assert result.record.repaired == {}
+
+
+def test_a_killed_run_goes_on_where_it_was(server, model, make_hits, chat, order_by_grade, Reaction, tmp_path):
+    """A run whose process dies after 30 calls is resumed: every answered call is asked exactly once over both runs."""
+    questions = shuffled_questions(8, 100, make_hits)
+    uninterrupted = Reranker(ModelJudge(model), "sliding", concurrency=4).rank_batch(questions)
+    server.requests.clear()
+    answered = []
+
+    def dying(number, path, body):
+        if number >= 30:
+            return Reaction(status=400, body=b"{}")
+        answered.append(json.dumps(body))
+        return chat(order_by_grade(body))
+
+    server.react = dying
+    journal = tmp_path / "run.journal"
+    first = Reranker(ModelJudge(model), "sliding", concurrency=4, journal=journal, budget=Budget(calls=80))
+    with pytest.raises(ModelError):
+        first.rank_batch(questions)
+    with journal.open("ab") as file:
+        file.write(b'{"answered": "half a li')  # the line a kill cut short
+    server.requests.clear()
+    server.react = lambda number, path, body: chat(order_by_grade(body))
+    second = Reranker(ModelJudge(model), "sliding", concurrency=4, journal=journal, budget=Budget(calls=80))
+    results = second.rank_batch(questions)
+    again = [json.dumps(body) for _, _, body in server.requests]
+    assert not set(again) & set(answered)
+    assert len(again) == 72 - len(set(answered))
+    assert sum(result.record.resumed for result in results) == len(set(answered))
+    assert [[h.docno for h in r.hits] for r in results] == [[h.docno for h in r.hits] for r in uninterrupted]
+    assert oct(journal.stat().st_mode)[-3:] == "600"
+
+
+def test_a_budget_holds_over_an_interruption(server, model, make_hits, chat, order_by_grade, tmp_path):
+    questions = shuffled_questions(2, 100, make_hits)
+    journal = tmp_path / "run.journal"
+    for expected in (10, 10):
+        Reranker(ModelJudge(model), "sliding", journal=journal, budget=Budget(calls=10)).rank_batch(questions)
+        assert len(server.requests) == expected
+
+
+def test_the_cache_answers_what_was_asked_before_and_is_private(server, model, make_hits, tmp_path):
+    path = tmp_path / "cache" / "responses.sqlite"
+    hits = make_hits(grades(50))
+    with ResponseCache(path) as cache:
+        first = Reranker(ModelJudge(model), "sliding", cache=cache).rank("q", hits)
+        second = Reranker(ModelJudge(model), "sliding", cache=cache).rank("q", hits)
+        other = Reranker(ModelJudge(model, repeat=1), "sliding", cache=cache).rank("q", hits)
+        uncached = Reranker(ModelJudge(model), "sliding").rank("q", hits)
+    assert (first.record.calls, first.record.cache_hits) == (4, 0)
+    assert (second.record.calls, second.record.cache_hits) == (0, 4)
+    assert (other.record.calls, uncached.record.calls) == (4, 4)
+    assert first.hits == second.hits
+    assert oct(path.stat().st_mode)[-3:] == "600"
+    assert oct(path.parent.stat().st_mode)[-3:] == "700"
+
+
+SECRET = "sk-very-secret-0123456789"
+
+
+def test_a_key_reaches_the_server_and_nothing_else(
+    server, make_hits, chat, order_by_grade, Reaction, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("SOME_KEY", SECRET)
+    caplog.set_level(logging.DEBUG)
+    cache_path, journal = tmp_path / "cache.sqlite", tmp_path / "journal"
+    for source in ("SOME_KEY", lambda: SECRET):
+        model = OpenAIServer("tiny", server.url, key=source)
+        judge = ModelJudge(model)
+        server.react = lambda number, path, body: chat(order_by_grade(body))
+        with ResponseCache(cache_path) as cache:
+            result = Reranker(judge, "single", cache=cache, journal=journal).rank("q", make_hits(grades(5)))
+        said = [repr(result), repr(model), repr(judge), judge.name, str(model.parameters), repr(vars(model)["_key"])]
+        for status in (401, 500):
+            body = json.dumps({"error": {"message": f"Incorrect API key provided: {SECRET}"}}).encode()
+            server.react = lambda number, path, request, status=status, body=body: Reaction(status=status, body=body)
+            with pytest.raises(ModelError) as caught:
+                Reranker(judge, "single", journal=journal, retry=QUICK).rank("other", make_hits(grades(5)))
+            said += [str(caught.value), repr(caught.value), "".join(traceback.format_exception(caught.value))]
+        model.close()
+        assert SECRET not in "".join(said)
+    assert all(headers["authorization"] == f"Bearer {SECRET}" for _, headers, _ in server.requests)
+    assert SECRET not in caplog.text
+    assert SECRET.encode() not in journal.read_bytes()
+    assert SECRET.encode() not in cache_path.read_bytes()
+    with sqlite3.connect(cache_path) as database:
+        assert SECRET not in "".join(database.iterdump())
+    database.close()
+
+
+def test_a_key_given_as_such_is_refused_without_repeating_it(server):
+    for attempt in (
+        lambda: OpenAIServer("tiny", server.url, key=SECRET),
+        lambda: OpenAIServer("tiny", f"http://user:{SECRET}@localhost/v1"),
+        lambda: OpenAIServer("tiny", f"http://localhost/v1?key={SECRET}"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            attempt()
+        assert SECRET not in str(caught.value)
+
+
+def test_async_callers_use_their_own_loop(server, make_hits):
+    async def both():
+        model = OpenAIServer("tiny", server.url)
+        reranker = Reranker(ModelJudge(model), "sliding")
+        results = await asyncio.gather(
+            reranker.arank("one", make_hits(grades(30, 1))), reranker.arank("two", make_hits(grades(30, 2)))
+        )
+        inside = reranker.rank("three", make_hits(grades(30, 3)))  # synchronous, from within a running loop
+        await model.aclose()
+        model.close()
+        return [*results, inside]
+
+    for result in asyncio.run(both()):
+        assert texts(result.hits[:10]) == list(range(29, 19, -1))

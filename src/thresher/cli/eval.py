@@ -87,16 +87,17 @@ def _experiment(source: str, *, dry_run: bool, run_out: Path | None, per_query: 
         emit_json(report.as_json() | ({"per_query": report.per_query} if per_query else {}))
         return
     table(["plan", ""], [(key, _said(value)) for key, value in report.plan.items()])
-    if dry_run:
-        table(["measure", "published"], list(report.experiment.published.items()), numeric=["published"])
-        return
-    rows = report.rows()
-    numbers = ("measured", "published", "difference")
-    cells = [(row["measure"], *("" if row[name] is None else row[name] for name in numbers)) for row in rows]
-    table(["measure", *numbers], cells, numeric=numbers)
-    if "source" in report.experiment.published:
-        typer.echo(f"published: {report.experiment.published['source']}")
-    if per_query:
+    published = dict(report.experiment.published)
+    origin = published.pop("source", "")
+    if not dry_run:
+        numbers = ("measured", "published", "difference")
+        cells = [(row["measure"], *("" if row[n] is None else row[n] for n in numbers)) for row in report.rows()]
+        table(["measure", *numbers], cells, numeric=numbers)
+    elif published:
+        table(["measure", "published"], list(published.items()), numeric=["published"])
+    if origin:
+        typer.echo(f"published: {origin}")
+    if per_query and not dry_run:
         _show_topics(report.per_query)
 
 

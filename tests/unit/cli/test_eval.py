@@ -78,3 +78,15 @@ def test_bad_data_is_a_thresher_error(files):
     result = invoke("--run", files / "qrels", "--qrels", files / "qrels", code=1)
     assert isinstance(result.exception, InputError)
     assert f"{files / 'qrels'}:1: " in str(result.exception)
+
+
+def test_an_experiment_is_checked_without_its_data(tmp_path, monkeypatch):
+    monkeypatch.delenv("THRESHER_DATA", raising=False)
+    (tmp_path / "x.toml").write_text(
+        'collection = "scifact"\nmeasures = ["nDCG@10"]\npublished = { "nDCG@10" = 0.6789, source = "elsewhere" }\n'
+    )
+    shown = invoke(tmp_path / "x.toml", "--dry-run").output
+    assert "scifact" in shown and "0.6789" in shown and "published: elsewhere" in shown
+    assert json.loads(invoke(tmp_path / "x.toml", "--dry-run", "--json").output)["plan"]["collection"] == "scifact"
+    (tmp_path / "x.toml").write_text('collection = "scifact"\nmeasures = ["ERR@10"]\n')
+    assert "unknown measure 'ERR'" in str(invoke(tmp_path / "x.toml", "--dry-run", code=1).exception)

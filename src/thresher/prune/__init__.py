@@ -1,0 +1,61 @@
+"""From quality scores to what is indexed: policies, tiers, duplicates, and pruning inside the vectors.
+
+    from thresher.prune import Policy, decide
+    decision = decide(Policy(keep=0.9, fold=True), docnos, scores, texts=texts)
+    decision.kept  # bool[n]
+
+Names load when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from thresher.prune.budget import costs_by_words, parse_budget
+    from thresher.prune.duplicates import Folding, fold_duplicates
+    from thresher.prune.policy import Decision, Policy, decide
+    from thresher.prune.postings import VectorPruning, prune_lists, prune_vectors
+    from thresher.prune.report import PruneReport, report
+    from thresher.prune.tiers import read_decision, write_decision
+
+__all__ = [
+    "Decision",
+    "Folding",
+    "Policy",
+    "PruneReport",
+    "VectorPruning",
+    "costs_by_words",
+    "decide",
+    "fold_duplicates",
+    "parse_budget",
+    "prune_lists",
+    "prune_vectors",
+    "read_decision",
+    "report",
+    "write_decision",
+]
+
+_HOMES = {
+    "Decision": "policy",
+    "Folding": "duplicates",
+    "Policy": "policy",
+    "PruneReport": "report",
+    "VectorPruning": "postings",
+    "costs_by_words": "budget",
+    "decide": "policy",
+    "fold_duplicates": "duplicates",
+    "parse_budget": "budget",
+    "prune_lists": "postings",
+    "prune_vectors": "postings",
+    "read_decision": "tiers",
+    "report": "report",
+    "write_decision": "tiers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,114 @@
+"""Junk rules: passages that no question can want, each with the reason.
+
+The rules look at characters alone, and each is a plain statement that can be checked by eye. They are strict on
+purpose: a rule that fires on a passage someone needs is worse than junk that stays.
+
+    empty        no letter and no digit
+    no-letters   fewer than a tenth of the visible characters are letters, of at least 20: tables of numbers, rulers
+    markup       at least a quarter of the characters stand in tags, entities, braces or escapes
+    boilerplate  a short passage that is mostly menu, cookie, copyright or log-in phrases
+    script       fewer than half of the letters are of the scripts asked for (only where scripts are asked for)
+    repeated     one word makes up more than half of at least 20 words
+    truncated    fewer than `least_words` words and no sentence end (only where `least_words` is set)
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.errors import InputError
+from thresher.quality.estimator import digest
+from thresher.quality.words import words_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["REASONS", "JunkRules"]
+
+REASONS = ("empty", "no-letters", "markup", "boilerplate", "script", "repeated", "truncated")
+
+_MARKUP = re.compile(r"<[^<>\n]{1,200}>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|[{}\\]+|\\u[0-9a-fA-F]{4}|https?://\S+")
+_BOILERPLATE = re.compile(
+    r"all rights reserved|copyright (?:©|\(c\)|\d{4})|terms of (?:use|service)|privacy policy|cookie(?:s| policy)|"
+    r"(?:log|sign) ?(?:in|up|out)\b|subscribe|newsletter|click here|skip to (?:main )?content|"
+    r"share on (?:facebook|twitter)|back to top|add to cart|page not found|enable javascript|loading\.\.\.|"
+    r"read more|site ?map|contact us|about us",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?。！？…][\"')\]»”’]*\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class JunkRules:
+    """The rules, as a filter with reasons and as an estimator (0 for junk, 1 for the rest).
+
+    Attributes:
+        scripts: Unicode script names as they begin character names, upper case (`LATIN`, `CYRILLIC`, `CJK`); letters of
+            any script are fine where it is empty.
+        least_words: passages shorter than this that end no sentence count as truncated; 0 switches the rule off.
+    """
+
+    scripts: tuple[str, ...] = ()
+    least_words: int = 0
+
+    def __post_init__(self) -> None:
+        for script in self.scripts:
+            if not script or script != script.upper():
+                raise InputError(
+                    f"{script!r} is not a script name; give the upper-case name, such as LATIN or CYRILLIC"
+                )
+
+    @property
+    def name(self) -> str:
+        """`junk`."""
+        return "junk"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the rules and their settings."""
+        return digest("junk", 1, list(self.scripts), self.least_words)
+
+    def reason(self, text: str) -> str:
+        """The first rule that fires on `text` (one of `REASONS`), or the empty string."""
+        visible = len(text) - sum(map(text.count, (" ", "\n", "\t")))
+        letters = [c for c in text if c.isalpha()]
+        words = words_of(text)
+        fires: dict[str, Callable[[], object]] = {
+            "empty": lambda: not letters and not any(c.isdigit() for c in text),
+            "no-letters": lambda: visible >= 20 and len(letters) < visible / 10,
+            "markup": lambda: sum(len(found) for found in _MARKUP.findall(text)) * 4 >= len(text),
+            "boilerplate": lambda: _mostly_boilerplate(text, words),
+            "script": lambda: self.scripts and sum(_script(c) in self.scripts for c in letters) * 2 < len(letters),
+            "repeated": lambda: len(words) >= 20 and Counter(words).most_common(1)[0][1] * 2 > len(words),
+            "truncated": lambda: len(words) < self.least_words and not _SENTENCE_END.search(text),
+        }
+        return next((reason for reason in REASONS if fires[reason]()), "")
+
+    def reasons(self, texts: Iterable[str]) -> list[str]:
+        """`reason` of each text."""
+        return [self.reason(text) for text in texts]
+
+    def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32[n]: 0 where a rule fires, else 1."""
+        return np.array([not self.reason(text) for text in texts], np.float32)
+
+
+def _mostly_boilerplate(text: str, words: Sequence[str]) -> bool:
+    if len(words) > 80:
+        return False
+    phrases = _BOILERPLATE.findall(text)
+    return len(phrases) >= 2 and sum(len(words_of(p)) for p in phrases) * 4 >= len(words)
+
+
+@lru_cache(maxsize=65536)
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "").partition(" ")[0]

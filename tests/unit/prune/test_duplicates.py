@@ -1,0 +1,76 @@
+"""Folding of duplicates: nothing is folded on an estimate, and every folded passage resembles what stands for it."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thresher.errors import InputError
+from thresher.prune.duplicates import fold_duplicates, jaccard, shingle_sets
+from thresher.quality.words import words_of
+
+WORD = st.sampled_from("abcdefgh")
+TEXT = st.lists(WORD, max_size=12).map(" ".join)
+
+
+def exact_jaccard(a, b, shingle):
+    def shingles(text):
+        words = words_of(text)
+        width = max(min(shingle, len(words)), 1)
+        return {tuple(words[i : i + width]) for i in range(len(words) - width + 1)} if words else set()
+
+    x, y = shingles(a), shingles(b)
+    return len(x & y) / len(x | y) if x | y else 0.0
+
+
+@given(TEXT, TEXT, st.integers(1, 5))
+def test_shingle_hashes_have_the_jaccard_similarity_of_the_shingles(a, b, shingle):
+    hashes, offsets = shingle_sets([a, b], shingle)
+    assert jaccard(hashes[: offsets[1]], hashes[offsets[1] :]) == pytest.approx(exact_jaccard(a, b, shingle))
+
+
+@given(st.lists(TEXT, max_size=12), st.sampled_from([0.3, 0.5, 0.8, 1.0]), st.randoms(use_true_random=False))
+def test_every_folded_passage_is_similar_enough_to_the_one_that_stands_for_it(texts, similarity, random):
+    order = list(range(len(texts)))
+    random.shuffle(order)
+    folding = fold_duplicates(texts, np.array(order, np.int64), similarity=similarity, shingle=2)
+    place = {row: i for i, row in enumerate(order)}
+    for row, target in enumerate(folding.canonical):
+        assert folding.canonical[target] == target
+        assert place[target] <= place[row]
+        bare = [re.sub(r"[\W_]+", "", texts[i].lower()) for i in (row, target)]
+        if row != target and bare[0] != bare[1]:
+            first = next(i for i in order if re.sub(r"[\W_]+", "", texts[i].lower()) == bare[0])
+            assert exact_jaccard(texts[first], texts[target], 2) >= similarity
+    assert folding.exact + folding.near == folding.folded.sum()
+
+
+def test_near_duplicates_of_long_passages_are_found():
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(3000)]
+    originals = [" ".join(rng.choice(words, 60)) for _ in range(300)]
+    copies = []
+    for text in originals:
+        changed = text.split()
+        changed[30] = "changed"  # 5 of 56 shingles differ: similarity 51 / 61
+        copies.append(" ".join(changed))
+    folding = fold_duplicates([*originals, *copies], similarity=0.8)
+    assert folding.near >= 298
+    assert set(folding.canonical[:300]) == set(range(300))
+
+
+def test_exact_duplicates_ignore_case_and_marks_but_not_emptiness():
+    folding = fold_duplicates(["A-b c", "ab C!", "", "", "…"], similarity=None)
+    assert folding.canonical.tolist() == [0, 0, 2, 3, 4]
+    assert (folding.exact, folding.near) == (1, 0)
+
+
+def test_arguments_out_of_range_are_refused():
+    with pytest.raises(InputError, match="every passage once"):
+        fold_duplicates(["a", "b"], np.array([0, 0]))
+    with pytest.raises(InputError, match=r"similarity 1\.2"):
+        fold_duplicates(["a"], similarity=1.2)
+    with pytest.raises(InputError, match="shingle of 0"):
+        fold_duplicates(["a"], shingle=0)

@@ -38,6 +38,7 @@ app = typer.Typer(
 _COMMANDS = {
     "quickstart": ("thresher.cli.quickstart", "quickstart"),
     "build": ("thresher.cli.build", "build"),
+    "encode": ("thresher.cli.encode", "encode"),
     "search": ("thresher.cli.search", "search"),
     "eval": ("thresher.cli.eval", "eval_"),
     "info": ("thresher.cli.info", "info"),

@@ -1,0 +1,138 @@
+"""A corpus encoded once, kept as an artifact: weighted terms by shard, docnos, the vocabulary and the question side.
+
+`encode_corpus` can be killed at any time: finished shards wait in a sibling directory (`.NAME.encoding`), and the next
+run goes on behind them. What stands at the target in the end is the same, byte for byte, as after an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.artifact import Manifest, read_manifest, writing
+from thresher.encode.shards import SHARD_SIZE, sparse_shards
+from thresher.errors import DamagedArtifactError
+from thresher.records import Passage, SparseBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from thresher.encode import SparseEncoder
+
+__all__ = ["KIND", "EncodedPassages", "encode_corpus"]
+
+KIND, _FORMAT = "encoded-passages", 1
+_DOCNOS, _VOCABULARY, _SHARDS = "docnos.txt", "vocabulary.txt", "shards"
+
+
+def encode_corpus(
+    corpus: Iterable[Passage],
+    encoder: SparseEncoder,
+    target: str | Path,
+    *,
+    shard_size: int = SHARD_SIZE,
+    total: int | None = None,
+    progress: bool | None = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Encode `corpus` into the artifact `target`, going on where a killed run stopped.
+
+    Args:
+        corpus: the passages.
+        encoder: a sparse encoder.
+        target: the directory to make.
+        shard_size: passages a shard.
+        total: how many passages there are, for the time left.
+        progress: a bar with rate and time left: True, False, or None for "where standard error is a terminal".
+        overwrite: replace encoded passages that stand there.
+
+    Returns:
+        `passages`, `postings`, `seconds`, `bytes`.
+
+    Raises:
+        ArtifactError: something stands at `target`, or shards of another encoder wait beside it.
+    """
+    target = Path(target)
+    work = target.absolute().parent / f".{target.name}.encoding"
+    started = time.perf_counter()
+    docnos: list[str] = []
+    postings = 0
+    with writing(target, kind=KIND, format=_FORMAT, overwrite=overwrite) as draft:
+        for shard, batch in sparse_shards(encoder, corpus, work, shard_size=shard_size, total=total, progress=progress):
+            docnos.extend(passage.docno for passage in shard)
+            postings += len(batch.terms)
+        (draft.path / _SHARDS).mkdir()
+        for file in sorted(work.glob("shard-*.npz")):
+            _take(file, draft.path / _SHARDS / file.name)
+        (draft.path / _DOCNOS).write_bytes(b"".join(docno.encode() + b"\n" for docno in docnos))
+        words = "".join(f"{word}\n" for word in encoder.vocabulary)
+        (draft.path / _VOCABULARY).write_text(words, encoding="utf-8")
+        encoder.save(draft.path / "encoder")
+        draft.fields |= {
+            "passages": len(docnos),
+            "postings": postings,
+            "shard_size": shard_size,
+            "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
+        }
+    shutil.rmtree(work, ignore_errors=True)
+    size = sum(int(entry["bytes"]) for entry in read_manifest(target).files.values())
+    return {
+        "passages": len(docnos),
+        "postings": postings,
+        "seconds": time.perf_counter() - started,
+        "bytes": size,
+    }
+
+
+class EncodedPassages:
+    """What `encode_corpus` wrote: iterate for passages (docno only) and their weighted terms, shard by shard."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifest: Manifest = read_manifest(self.path, kind=KIND, format=_FORMAT)
+        self.docnos = _lines(self.path / _DOCNOS)
+        self.vocabulary: tuple[str, ...] = tuple(_lines(self.path / _VOCABULARY))
+        self._shards = sorted((self.path / _SHARDS).glob("shard-*.npz"))
+
+    def __len__(self) -> int:
+        return len(self.docnos)
+
+    @property
+    def encoder(self) -> Path:
+        """Directory of the question side, for `thresher.encode.load_query_encoder`."""
+        return self.path / "encoder"
+
+    def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]:
+        done = 0
+        for file in self._shards:
+            try:
+                with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
+                    batch = SparseBatch(data["indptr"], data["terms"], data["weights"])
+            except (OSError, ValueError, KeyError) as err:
+                raise DamagedArtifactError(str(file), f"cannot be read ({err}); encode the corpus again") from err
+            yield [Passage(docno, "") for docno in self.docnos[done : done + len(batch)]], batch
+            done += len(batch)
+        if done != len(self.docnos):
+            raise DamagedArtifactError(
+                str(self.path / _DOCNOS), f"names {len(self.docnos)} passages, but the shards hold {done}; encode again"
+            )
+
+
+def _take(file: Path, target: Path) -> None:
+    """Give a finished shard its final place, without copying it where the file system allows."""
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").split("\n")[:-1]
+    except UnicodeDecodeError as err:
+        raise DamagedArtifactError(str(file), f"is not UTF-8 ({err}); encode the corpus again") from err

@@ -1,0 +1,137 @@
+"""Which reader a source asks for: by the format that is named, else by what its name or folder says."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thresher.corpus.installed import InstalledDocumentation
+from thresher.corpus.lines import COMPRESSED
+from thresher.corpus.split import Splitter
+from thresher.corpus.stream import RecordCorpus
+from thresher.corpus.tables import read_ir_dataset, read_parquet
+from thresher.corpus.text_formats import read_csv, read_jsonl, read_tsv
+from thresher.corpus.trec import read_trec
+from thresher.errors import ConfigError, DataNotFoundError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from thresher.corpus.base import Corpus
+    from thresher.corpus.rows import Problem, Row
+    from thresher.corpus.stream import OnError
+
+__all__ = ["FORMATS", "open_corpus"]
+
+INSTALLED = "installed"
+_PREFIX = "ir_datasets:"
+
+FORMATS = {
+    "jsonl": (".jsonl", ".ndjson", ".json"),
+    "tsv": (".tsv", ".tab"),
+    "csv": (".csv",),
+    "trec": (".trec", ".trectext", ".sgml", ".sgm"),
+    "parquet": (".parquet",),
+    "beir": (),
+}
+"""Formats by name, with the file suffixes that mean them (each may be followed by .gz or .zst, but for parquet)."""
+
+
+def open_corpus(
+    source: str | Path,
+    *,
+    format: str = "",
+    id_field: str | None = None,
+    text_field: str | None = None,
+    title_field: str | None = None,
+    on_error: OnError = "raise",
+    split_tokens: int = 0,
+    split_overlap: int = 0,
+    limit: int = 0,
+) -> Corpus:
+    """Open a corpus. Nothing is read before it is iterated.
+
+    Args:
+        source: a file (JSON lines, TSV, CSV, TREC text, parquet; plain, `.gz` or `.zst`), a BEIR folder (`corpus.jsonl`
+            in it), a folder of such files (read in order of name), `ir_datasets:ID`, or `installed` for the
+            documentation installed with Python (`installed:numpy,numba` for that of the standard library and these
+            packages alone).
+        format: a key of `FORMATS`, where the name does not say it.
+        id_field: field that holds the docno; default: the first there is of docno, docid, doc_id, _id, id, pid.
+        text_field: field that holds the text; default: text, contents, body, passage, segment, content.
+        title_field: field that holds the title; default: title. All other fields become metadata.
+        on_error: `raise` at the first record that is no passage, or `skip` such records and count them by reason in
+            `Corpus.skipped`.
+        split_tokens: split documents into passages of at most so many tokens; 0 takes each as one passage.
+        split_overlap: tokens that neighbouring passages of a document may share.
+        limit: stop after so many passages; 0 reads all.
+
+    Raises:
+        DataNotFoundError: there is no such file, folder or data set.
+        ConfigError: the format is not known, or an option is out of range.
+        InputError: while iterating, a record that is no passage; names file and line.
+    """
+    name = str(source)
+    if name.partition(":")[0] == INSTALLED and not Path(name).exists():
+        packages = name.removeprefix(INSTALLED).removeprefix(":").split(",")
+        return InstalledDocumentation(limit=limit, packages=[p.strip() for p in packages] if ":" in name else None)
+    names = (id_field or "", text_field or "", title_field or "")
+    options: dict[str, Any] = dict(zip(("id_field", "text_field", "title_field"), names, strict=True))
+    if split_tokens or split_overlap:
+        options["split"] = Splitter(split_tokens, split_overlap)
+    options.update(on_error=on_error, limit=limit)
+    if name.startswith(_PREFIX):
+        return RecordCorpus(name, partial(read_ir_dataset, name.removeprefix(_PREFIX)), **options)
+    files = _files(Path(source), format)
+    readers = [(_reader(file, format, names), file) for file in files]
+    return RecordCorpus(name, partial(_read_all, readers), **options)
+
+
+def _read_all(readers: list[tuple[Any, Path]]) -> Iterator[Row | Problem]:
+    for reader, file in readers:
+        yield from reader(file)
+
+
+def _files(path: Path, format: str) -> list[Path]:
+    """The files of a source: itself, the corpus of a BEIR folder, or those of a folder that have a known suffix."""
+    if not path.exists():
+        raise DataNotFoundError(
+            f"{path}: no such file or folder; a corpus can also be ir_datasets:ID or {INSTALLED} (the documentation "
+            "installed with Python)"
+        )
+    if not path.is_dir():
+        return [path]
+    beir = [path / f"corpus.jsonl{packed}" for packed in ("", *COMPRESSED)]
+    found = [file for file in beir if file.is_file()][:1]
+    if not found and format != "beir":
+        found = sorted(file for file in path.iterdir() if file.is_file() and (format or _format_of(file)))
+    if not found:
+        raise InputError("the folder holds no corpus.jsonl and no file of a known format", str(path))
+    return found
+
+
+def _reader(file: Path, format: str, names: tuple[str, str, str]) -> Callable[[Path], Iterator[Row | Problem]]:
+    format = format or _format_of(file)
+    if format in ("jsonl", "beir"):
+        return read_jsonl
+    if format == "tsv":
+        return partial(read_tsv, named=tuple(name for name in names if name))
+    if format == "csv":
+        return read_csv
+    if format == "trec":
+        return read_trec
+    if format == "parquet":
+        return read_parquet
+    known = ", ".join(FORMATS)
+    if format:
+        raise ConfigError(f"unknown corpus format {format!r}; known are: {known}")
+    raise ConfigError(f"{file}: the name does not say the format; give one of: {known}")
+
+
+def _format_of(file: Path) -> str:
+    """The format that a file's suffix means; empty where it means none."""
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return next((name for name, endings in FORMATS.items() if suffixes and suffixes[-1] in endings), "")

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from thresher.prune.budget import costs_by_words, parse_budget
-    from thresher.prune.duplicates import Folding, fold_duplicates
     from thresher.prune.policy import Decision, Policy, decide
     from thresher.prune.postings import VectorPruning, prune_lists, prune_vectors
     from thresher.prune.report import PruneReport, report
@@ -22,13 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Decision",
-    "Folding",
     "Policy",
     "PruneReport",
     "VectorPruning",
     "costs_by_words",
     "decide",
-    "fold_duplicates",
     "parse_budget",
     "prune_lists",
     "prune_vectors",
@@ -39,13 +36,11 @@ __all__ = [
 
 _HOMES = {
     "Decision": "policy",
-    "Folding": "duplicates",
     "Policy": "policy",
     "PruneReport": "report",
     "VectorPruning": "postings",
     "costs_by_words": "budget",
     "decide": "policy",
-    "fold_duplicates": "duplicates",
     "parse_budget": "budget",
     "prune_lists": "postings",
     "prune_vectors": "postings",

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.errors import ConfigError, InputError
-from thresher.prune.duplicates import Folding, fold_duplicates
+from thresher.quality.duplicates import Folding, fold_duplicates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

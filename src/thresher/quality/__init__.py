@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from thresher.quality.coverage import LogCoverage
+    from thresher.quality.duplicates import fold_duplicates
     from thresher.quality.embedded import EmbeddedEstimator
     from thresher.quality.estimator import Combined, QualityEstimator, RandomEstimator, quantiles
     from thresher.quality.junk import JunkRules
@@ -30,6 +31,7 @@ __all__ = [
     "QualityEstimator",
     "RandomEstimator",
     "ScoreStore",
+    "fold_duplicates",
     "make_estimator",
     "quantiles",
     "score_corpus",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "fold_duplicates": "duplicates",
     "Combined": "estimator",
     "LogCoverage": "coverage",
     "EmbeddedEstimator": "embedded",

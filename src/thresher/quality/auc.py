@@ -15,9 +15,13 @@ import numpy as np
 from thresher.quality.estimator import midranks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    Judgments = Mapping[str, Mapping[int, int]]
+    Interval = tuple[float, float, float]
+    Within = tuple[float, int]
 
 __all__ = ["auc", "auc_by_questions", "auc_difference", "auc_within"]
 
@@ -32,82 +36,101 @@ def auc(scores: NDArray[np.floating], wanted: NDArray[np.bool_]) -> float:
     return float((below - positives * positives / 2) / (positives * negatives))
 
 
-def auc_within(
-    scores: NDArray[np.floating], judgments: Mapping[str, Mapping[int, int]], relevant: int
-) -> tuple[float, int]:
-    """Mean AUC over the questions that have both wanted and other judged passages, and how many those are."""
+def auc_within(scores: NDArray[np.floating], judgments: Judgments, relevant: int, *, rest: bool = False) -> Within:
+    """Mean AUC over the questions that have both wanted and other passages, and how many those are.
+
+    Args:
+        scores: float[n], one a passage.
+        judgments: question to passage position to grade.
+        relevant: lowest grade that counts as wanted.
+        rest: passages that a question has no judgment of count as not wanted, instead of being left out.
+    """
     values = []
+    ranks = midranks(np.asarray(scores)) if rest else None
     for judged in judgments.values():
         rows = np.fromiter(judged, np.int64)
-        grades = np.fromiter(judged.values(), np.int64)
-        value = auc(np.asarray(scores)[rows], grades >= relevant)
+        wanted = np.fromiter(judged.values(), np.int64) >= relevant
+        if ranks is None:
+            value = auc(np.asarray(scores)[rows], wanted)
+        else:
+            positives, negatives = int(wanted.sum()), len(ranks) - int(wanted.sum())
+            over = ranks[rows[wanted]].sum() - positives * positives / 2
+            value = float(over / (positives * negatives)) if positives and negatives else float("nan")
         if not np.isnan(value):
             values.append(value)
     return (float(np.mean(values)) if values else float("nan")), len(values)
 
 
-def _pooled(
-    judgments: Mapping[str, Mapping[int, int]], qids: Sequence[str], relevant: int
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Judged passages of `qids` and whether any of these questions wants each."""
-    best: dict[int, int] = {}
-    for qid in qids:
-        for row, grade in judgments[qid].items():
-            best[row] = max(best.get(row, 0), grade)
-    rows = np.fromiter(best, np.int64)
-    return rows, np.fromiter(best.values(), np.int64) >= relevant
-
-
-def _drawn(
-    judgments: Mapping[str, Mapping[int, int]], drawn: Sequence[str], relevant: int
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """As `_pooled`, each passage as often as its questions were drawn."""
-    rows, wanted = _pooled(judgments, drawn, relevant)
-    times = np.concatenate([np.fromiter(judgments[qid], np.int64) for qid in drawn])
-    order = np.argsort(rows)
-    at = order[np.searchsorted(rows, times, sorter=order)]
-    return times, wanted[at]
-
-
 def auc_by_questions(
     scores: NDArray[np.floating],
-    judgments: Mapping[str, Mapping[int, int]],
+    judgments: Judgments,
     relevant: int,
     *,
-    samples: int = 500,
+    rest: bool = False,
+    samples: int = 300,
     seed: int = 0,
-) -> tuple[float, float, float]:
-    """Overall AUC of the judged passages and the ends of its 95 % interval over questions."""
-    qids = sorted(judgments)
-    rows, wanted = _pooled(judgments, qids, relevant)
-    values = []
-    rng = np.random.default_rng(seed)
-    for _ in range(samples):
-        some, want = _drawn(judgments, [qids[i] for i in rng.integers(0, len(qids), len(qids))], relevant)
-        values.append(auc(np.asarray(scores)[some], want))
-    low, high = np.nanpercentile(values, [2.5, 97.5]) if values else (float("nan"),) * 2
-    return auc(np.asarray(scores)[rows], wanted), float(low), float(high)
+) -> Interval:
+    """Overall AUC and the ends of its 95 % interval over questions (nan without samples); arguments as `auc_within`."""
+    return _interval(
+        lambda rows, wanted: auc(scores[rows], wanted), judgments, relevant, len(scores) * rest, samples, seed
+    )
 
 
 def auc_difference(
     scores: NDArray[np.floating],
     other: NDArray[np.floating],
-    judgments: Mapping[str, Mapping[int, int]],
+    judgments: Judgments,
     relevant: int,
     *,
-    samples: int = 500,
+    rest: bool = False,
+    samples: int = 300,
     seed: int = 0,
-) -> tuple[float, float, float]:
-    """AUC of `scores` minus that of `other` on the same judged passages, and its 95 % interval over questions."""
-    qids = sorted(judgments)
-    rng = np.random.default_rng(seed)
+) -> Interval:
+    """AUC of `scores` minus that of `other` on the same passages, with its 95 % interval over questions."""
 
     def gap(rows: NDArray[np.int64], wanted: NDArray[np.bool_]) -> float:
-        return auc(np.asarray(scores)[rows], wanted) - auc(np.asarray(other)[rows], wanted)
+        return auc(scores[rows], wanted) - auc(other[rows], wanted)
 
+    return _interval(gap, judgments, relevant, len(scores) * rest, samples, seed)
+
+
+def _interval(
+    figure: Callable[[NDArray[np.int64], NDArray[np.bool_]], float],
+    judgments: Judgments,
+    relevant: int,
+    passages: int,
+    samples: int,
+    seed: int,
+) -> Interval:
+    qids = sorted(judgments)
+    rng = np.random.default_rng(seed)
     values = [
-        gap(*_drawn(judgments, [qids[i] for i in rng.integers(0, len(qids), len(qids))], relevant))
+        figure(*_drawn(judgments, [qids[i] for i in rng.integers(0, len(qids), len(qids))], relevant, passages))
         for _ in range(samples)
     ]
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return gap(*_pooled(judgments, qids, relevant)), float(low), float(high)
+    ends = np.nanpercentile(values, [2.5, 97.5]) if values else (float("nan"), float("nan"))
+    return figure(*_pooled(judgments, qids, relevant, passages)), float(ends[0]), float(ends[1])
+
+
+def _pooled(
+    judgments: Judgments, qids: Sequence[str], relevant: int, passages: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The passages of `qids` (all of `passages`, where that is not 0) and whether any of these questions wants each."""
+    best: dict[int, int] = dict.fromkeys(range(passages), relevant - 1)
+    for qid in qids:
+        for row, grade in judgments[qid].items():
+            best[row] = max(best.get(row, relevant - 1), grade)
+    return np.fromiter(best, np.int64), np.fromiter(best.values(), np.int64) >= relevant
+
+
+def _drawn(
+    judgments: Judgments, drawn: Sequence[str], relevant: int, passages: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """As `_pooled`; where only judged passages count, each as often as its questions were drawn."""
+    rows, wanted = _pooled(judgments, drawn, relevant, passages)
+    if passages:
+        return rows, wanted
+    times = np.concatenate([np.fromiter(judgments[qid], np.int64) for qid in drawn])
+    order = np.argsort(rows)
+    at = order[np.searchsorted(rows, times, sorter=order)]
+    return times, wanted[at]

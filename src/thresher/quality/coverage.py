@@ -1,20 +1,26 @@
 """Query-log coverage: how near each passage comes to being retrieved by any logged question.
 
-For every logged question all passages are ranked, once by a sparse encoder (BM25 or any other) and, where vectors are
-given, once by dot product. Passage p at rank r (from 0) of a question earns 1 / (offset + r) in each ranking, the
-reciprocal-rank discount (Cormack, Clarke and Büttcher, SIGIR 2009); its coverage sums what it earned over the
-questions, or takes the largest. Ranks, not scores: questions of any length and both rankings then weigh alike.
+For every logged question all passages are scored, by a sparse encoder (BM25 or any other), by dense vectors, or both:
+the views. In a view, the nearness of a passage to a question is 1 where it is among the first ten, and below that
 
-Leave-one-out: a question's own contribution can be taken back, so that no question votes for the passages it is
-measured on. That is also how a combination with other columns is learned (`learn`): the columns of a passage are its
-coverage by the questions outside a fold, the target what the questions of the fold retrieve in their first ten, so the
-weights say how well coverage by some questions foretells retrieval by others.
+    sparse  score / score of the tenth
+    dense   exp((cosine - cosine of the tenth) / 0.05)
+
+From the nearness and the ranks each view makes five columns of a passage, over the questions: the sums of the discounts
+1 / (2 + rank) and 1 / (60 + rank) (reciprocal ranks: Cormack, Clarke and Büttcher, SIGIR 2009), the sum of nearness to
+the fourth power, the largest nearness, and how often it was among the first ten.
+
+`coverage` is the largest nearness, ties broken by the discounts. `learn` goes further and weighs the columns, together
+with whatever else is known of the passages, by leaving out: the columns are made of the questions outside a fold, the
+target is what the fold's questions retrieve. So no question votes for itself, and the weights say how well some
+questions foretell what others want; where they foretell nothing, or the opposite (a small log of questions with
+disjoint subjects: what one wants no other does), the weights say that too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -28,177 +34,225 @@ if TYPE_CHECKING:
 
     from thresher.records import SparseBatch
 
-__all__ = ["LogCoverage", "dense_ranks", "sparse_ranks"]
+__all__ = ["COLUMNS", "DenseView", "LogCoverage", "SparseView", "View"]
 
+COLUMNS = ("discount_2", "discount_60", "nearness_4", "nearest", "first_ten")
+_NEAREST = COLUMNS.index("nearest")
 _TOP = 10
+_TEMPERATURE = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class LogCoverage:
-    """Ranks of all passages for all logged questions, and what follows from them.
-
-    Attributes:
-        ranks: for each view (sparse, dense) int32[questions, passages], from 0; passages a question does not reach (no
-            shared term) have the rank `passages`.
-        offset: the discount's constant; small values look at the first ranks alone.
-    """
-
-    ranks: tuple[NDArray[np.int32], ...]
-    offset: float = 10.0
-
-    def __post_init__(self) -> None:
-        if not self.ranks or any(r.shape != self.ranks[0].shape or r.ndim != 2 for r in self.ranks):
-            raise InputError("coverage needs one or more rank tables of the same shape [questions, passages]")
-        if not self.ranks[0].shape[0]:
-            raise InputError("the query log has no questions: there is nothing passages could be covered by")
+class View(Protocol):
+    """One way to score all passages for a question."""
 
     @property
     def questions(self) -> int:
         """Questions in the log."""
-        return int(self.ranks[0].shape[0])
 
     @property
     def passages(self) -> int:
         """Passages of the collection."""
-        return int(self.ranks[0].shape[1])
 
-    def earned(self, question: int) -> NDArray[np.float32]:
-        """What one question gives each passage, float32[passages], summed over the views."""
-        total = np.zeros(self.passages, np.float32)
-        for ranks in self.ranks:
-            total += self._discount(ranks[question])
-        return total
+    def scores(self, question: int) -> NDArray[np.float64]:
+        """float64[passages]; higher is nearer."""
 
-    def coverage(self, questions: Sequence[int] | NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """The sum of what `questions` (all by default) give, float32[passages]."""
-        chosen = range(self.questions) if questions is None else questions
-        total = np.zeros(self.passages, np.float64)
-        for question in chosen:
-            total += self.earned(int(question))
-        return total.astype(np.float32)
-
-    def without(self, question: int) -> NDArray[np.float32]:
-        """Coverage by all questions but one: the leave-one-out score that question is measured with."""
-        return (self.coverage().astype(np.float64) - self.earned(question)).astype(np.float32)
-
-    def columns(self, questions: Sequence[int] | NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """Two columns a view, float64[passages, 2 * views]: sum and largest of the discounts, as normal scores."""
-        chosen = np.arange(self.questions) if questions is None else np.asarray(questions, np.int64)
-        out = []
-        for ranks in self.ranks:
-            total = np.zeros(self.passages, np.float64)
-            best = np.zeros(self.passages, np.float64)
-            for question in chosen:
-                earned = self._discount(ranks[question])
-                total += earned
-                np.maximum(best, earned, out=best)
-            out += [normal_scores(total), normal_scores(best + 1e-6 * total)]
-        return np.stack(out, axis=1)
-
-    def demand(self, questions: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
-        """How much `questions` retrieve each passage in their first ten, float64[passages]: sum of 1 / log2(rank + 2)."""
-        total = np.zeros(self.passages, np.float64)
-        for ranks in self.ranks:
-            rows = ranks[np.asarray(questions, np.int64)]
-            total += np.where(rows < _TOP, 1 / np.log2(rows + 2.0), 0.0).sum(axis=0)
-        return total
-
-    def learn(
-        self, other: NDArray[np.float64] | None = None, *, folds: int = 5, seed: int = 0, ridge: float = 0.05
-    ) -> NDArray[np.float32]:
-        """Scores that foretell retrieval by questions like the logged ones, float32[passages].
-
-        Ridge regression of the square root of `demand` by held-out questions on the coverage by the rest and on `other`
-        columns (lexical measures, say), pooled over folds of questions; the scores apply it to the coverage by all.
-
-        Args:
-            other: float64[passages, columns], anything known of a passage without the log.
-            folds: parts the log is cut into; at most the number of questions.
-            seed: of the cut.
-            ridge: strength of the penalty, relative to the columns' unit variance.
-        """
-        own = np.zeros((self.passages, 0)) if other is None else np.stack([normal_scores(c) for c in other.T], axis=1)
-        folds = min(folds, self.questions)
-        if folds < 2:
-            return self.coverage()
-        order = np.random.default_rng(seed).permutation(self.questions)
-        parts = [np.sort(part) for part in np.array_split(order, folds)]
-        blocks, targets = [], []
-        for part in parts:
-            rest = np.setdiff1d(order, part)
-            blocks.append(np.concatenate([self.columns(rest), own], axis=1))
-            targets.append(np.sqrt(self.demand(part)))
-        head = LinearHead.ridge(blocks, targets, ridge=ridge)
-        return head.predict(np.concatenate([self.columns(), own], axis=1)).astype(np.float32)
-
-    def retained(self, keep: NDArray[np.bool_], *, leave_one_out_scores: bool = False) -> float:
-        """Mean share of the questions' first ten passages (over views) that `keep` keeps, by the discount of nDCG.
-
-        Args:
-            keep: bool[passages].
-            leave_one_out_scores: `keep` is replaced, question by question, by the passages that would be kept (as many)
-                if that question were not in the log: what a question the log has not seen can expect.
-        """
-        budget = int(keep.sum())
-        everything = self.coverage().astype(np.float64)
-        kept_share = []
-        for question in range(self.questions):
-            kept = keep
-            if leave_one_out_scores:
-                scores = everything - self.earned(question)
-                kept = np.zeros(self.passages, bool)
-                kept[np.argsort(-scores, kind="stable")[:budget]] = True
-            wanted = self.demand([question])
-            kept_share.append(float(wanted[kept].sum() / max(wanted.sum(), 1e-12)))
-        return float(np.mean(kept_share))
-
-    def _discount(self, ranks: NDArray[np.int32]) -> NDArray[np.float32]:
-        gains: NDArray[np.float32] = np.where(ranks < self.passages, 1 / (self.offset + ranks), 0).astype(np.float32)
-        return gains
+    def nearness(self, scores: NDArray[np.float64], tenth: float) -> NDArray[np.float64]:
+        """float64[passages] in [0, 1], 1 where the score reaches that of the tenth passage."""
 
 
-def sparse_ranks(passages: SparseBatch, questions: SparseBatch) -> NDArray[np.int32]:
-    """Rank of every passage for every question by the dot product of their terms, int32[questions, passages].
+class SparseView:
+    """Dot products of weighted terms.
 
-    Equal scores rank in corpus order; passages that share no term have the rank `passages`.
+    Args:
+        passages: one row a passage.
+        questions: one row a logged question.
     """
-    n = len(passages)
-    order = np.argsort(passages.terms, kind="stable")
-    terms = passages.terms[order]
-    owners = np.repeat(np.arange(n), np.diff(passages.indptr))[order]
-    weights = passages.weights[order].astype(np.float64)
-    out = np.empty((len(questions), n), np.int32)
-    for row in range(len(questions)):
-        scores = np.zeros(n, np.float64)
-        part = slice(questions.indptr[row], questions.indptr[row + 1])
-        for term, weight in zip(questions.terms[part], questions.weights[part], strict=True):
-            first, last = np.searchsorted(terms, [term, term + 1])
-            scores[owners[first:last]] += weight * weights[first:last]
-        out[row] = _ranks(scores, scores > 0)
-    return out
+
+    def __init__(self, passages: SparseBatch, questions: SparseBatch) -> None:
+        self.passages = len(passages)
+        self.questions = len(questions)
+        self._questions = questions
+        order = np.argsort(passages.terms, kind="stable")
+        self._terms = passages.terms[order]
+        self._owners = np.repeat(np.arange(self.passages), np.diff(passages.indptr))[order]
+        self._weights = passages.weights[order].astype(np.float64)
+
+    def scores(self, question: int) -> NDArray[np.float64]:
+        """float64[passages], 0 where no term is shared."""
+        total = np.zeros(self.passages)
+        part = slice(self._questions.indptr[question], self._questions.indptr[question + 1])
+        for term, weight in zip(self._questions.terms[part], self._questions.weights[part], strict=True):
+            first, last = np.searchsorted(self._terms, [term, int(term) + 1])
+            total[self._owners[first:last]] += float(weight) * self._weights[first:last]
+        return total
+
+    def nearness(self, scores: NDArray[np.float64], tenth: float) -> NDArray[np.float64]:
+        """Score / score of the tenth, at most 1; where fewer than ten passages share a term, 1 for those that do."""
+        if tenth <= 0:
+            return (scores > 0).astype(np.float64)
+        near: NDArray[np.float64] = np.minimum(scores / tenth, 1.0)
+        return near
 
 
-def dense_ranks(passages: NDArray[np.float32], questions: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Rank of every passage for every question by dot product, int32[questions, passages]; ties in corpus order.
+class DenseView:
+    """Dot products of unit vectors.
 
     Args:
         passages: float32[passages, dimensions].
         questions: float32[questions, dimensions].
     """
-    if passages.ndim != 2 or questions.ndim != 2 or passages.shape[1] != questions.shape[1]:
-        raise InputError(f"vectors of shapes {passages.shape} and {questions.shape} cannot be compared")
-    out = np.empty((len(questions), len(passages)), np.int32)
-    everything = np.ones(len(passages), bool)
-    table = passages.astype(np.float32, copy=False)
-    for row, question in enumerate(questions):
-        out[row] = _ranks(table @ question, everything)
-    return out
+
+    def __init__(self, passages: NDArray[np.float32], questions: NDArray[np.float32]) -> None:
+        if passages.ndim != 2 or questions.ndim != 2 or passages.shape[1] != questions.shape[1]:
+            raise InputError(f"vectors of shapes {passages.shape} and {questions.shape} cannot be compared")
+        self.passages, self.questions = len(passages), len(questions)
+        self._passages = passages.astype(np.float32, copy=False)
+        self._questions = questions.astype(np.float32, copy=False)
+
+    def scores(self, question: int) -> NDArray[np.float64]:
+        """float64[passages], cosines."""
+        return (self._passages @ self._questions[question]).astype(np.float64)
+
+    def nearness(self, scores: NDArray[np.float64], tenth: float) -> NDArray[np.float64]:
+        """exp((cosine - cosine of the tenth) / 0.05), at most 1."""
+        near: NDArray[np.float64] = np.exp(np.minimum(scores - tenth, 0.0) / _TEMPERATURE)
+        return near
 
 
-def _ranks(scores: NDArray[np.floating], reached: NDArray[np.bool_]) -> NDArray[np.int32]:
-    n = len(scores)
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """What some questions make of the passages.
+
+    Attributes:
+        columns: float64[views, passages, columns], in the order of `COLUMNS`.
+        demand: float64[views, passages]: sum of 1 / log2(rank + 2) over first-ten places, rank from 0.
+    """
+
+    columns: NDArray[np.float64]
+    demand: NDArray[np.float64]
+
+    def joined(self, other: _Tally) -> _Tally:
+        columns = self.columns + other.columns
+        columns[..., _NEAREST] = np.maximum(self.columns[..., _NEAREST], other.columns[..., _NEAREST])
+        return _Tally(columns, self.demand + other.demand)
+
+
+class LogCoverage:
+    """The coverage of a collection by a log, tallied by folds of questions.
+
+    Questions are scored once each; memory is folds x views x passages, whatever the length of the log.
+
+    Args:
+        views: how passages are scored; all of the same questions and passages.
+        folds: parts the log is cut into at random for `learn`.
+        seed: of the cut.
+
+    Raises:
+        InputError: no view, an empty log, or views that disagree.
+    """
+
+    def __init__(self, views: Sequence[View], *, folds: int = 5, seed: int = 0) -> None:
+        shapes = {(view.questions, view.passages) for view in views}
+        if len(shapes) != 1:
+            raise InputError(f"coverage needs views of the same questions and passages, got {sorted(shapes)}")
+        self.questions, self.passages = shapes.pop()
+        if not self.questions or not self.passages:
+            raise InputError(f"coverage of {self.passages} passages by {self.questions} questions says nothing")
+        self._views = tuple(views)
+        order = np.random.default_rng(seed).permutation(self.questions)
+        self._parts = [np.sort(part) for part in np.array_split(order, max(min(folds, self.questions), 1))]
+        self._tallies = [self._tally(part) for part in self._parts]
+
+    def coverage(self) -> NDArray[np.float32]:
+        """The largest nearness to any logged question over the views, float32[passages], finer where that ties."""
+        return _best(_total(self._tallies))
+
+    def without(self, question: int) -> NDArray[np.float32]:
+        """`coverage` as it would be had `question` not been logged."""
+        number = next(i for i, part in enumerate(self._parts) if question in part)
+        rest = self._parts[number][self._parts[number] != question]
+        others = [t for i, t in enumerate(self._tallies) if i != number]
+        return _best(_total([*others, self._tally(rest)]))
+
+    def learn(
+        self, other: NDArray[np.float64] | None = None, *, target: int | None = None, ridge: float = 0.05
+    ) -> NDArray[np.float32]:
+        """Scores that foretell retrieval by questions like the logged ones, float32[passages].
+
+        Ridge regression, over the folds, of the square root of what a fold's questions retrieve on the columns made by
+        the other folds and on `other`, all as normal scores; applied to the columns made by the whole log.
+
+        Args:
+            other: float64[passages, columns], anything known of a passage without the log.
+            target: the view whose first ten count as retrieved; all of them together by default.
+            ridge: strength of the penalty, relative to unit variance.
+        """
+        own = np.zeros((self.passages, 0)) if other is None else _normal(other)
+        if len(self._parts) < 2:
+            return self.coverage()
+        blocks, targets = [], []
+        for number, tally in enumerate(self._tallies):
+            rest = _total([t for i, t in enumerate(self._tallies) if i != number])
+            blocks.append(np.concatenate([_columns(rest), own], axis=1))
+            wanted = tally.demand.sum(axis=0) if target is None else tally.demand[target]
+            targets.append(np.sqrt(wanted))
+        head = LinearHead.ridge(blocks, targets, ridge=ridge)
+        everything = np.concatenate([_columns(_total(self._tallies)), own], axis=1)
+        return head.predict(everything).astype(np.float32)
+
+    def _tally(self, questions: NDArray[np.int64]) -> _Tally:
+        columns = np.zeros((len(self._views), self.passages, len(COLUMNS)))
+        demand = np.zeros((len(self._views), self.passages))
+        for number, view in enumerate(self._views):
+            for question in questions.tolist():
+                _add(view, question, columns[number], demand[number])
+        return _Tally(columns, demand)
+
+
+def _add(view: View, question: int, columns: NDArray[np.float64], demand: NDArray[np.float64]) -> None:
+    """Count one question in, in place. Passages that share nothing with it (score 0 in a sparse view) get nothing."""
+    scores = view.scores(question)
     order = np.argsort(-scores, kind="stable")
-    ranks = np.empty(n, np.int32)
-    ranks[order] = np.arange(n, dtype=np.int32)
-    ranks[~reached] = n
-    return ranks
+    reached = order if isinstance(view, DenseView) else order[: int((scores > 0).sum())]
+    if not len(reached):
+        return
+    ranks = np.arange(len(reached))
+    tenth = float(scores[reached[_TOP - 1]]) if len(reached) >= _TOP else 0.0
+    near = view.nearness(scores, tenth)
+    columns[reached, 0] += 1 / (2 + ranks)
+    columns[reached, 1] += 1 / (60 + ranks)
+    columns[:, 2] += near**4
+    np.maximum(columns[:, 3], near, out=columns[:, 3])
+    first = reached[:_TOP]
+    columns[first, 4] += 1
+    demand[first] += 1 / np.log2(np.arange(len(first)) + 2)
+
+
+def _total(tallies: Sequence[_Tally]) -> _Tally:
+    total = tallies[0]
+    for tally in tallies[1:]:
+        total = total.joined(tally)
+    return total
+
+
+def _best(tally: _Tally) -> NDArray[np.float32]:
+    nearest = tally.columns[..., _NEAREST].max(axis=0)
+    discounts = tally.columns[..., 0].sum(axis=0)
+    best: NDArray[np.float32] = (nearest + 1e-3 * discounts / (1 + discounts)).astype(np.float32)
+    return best
+
+
+def _columns(tally: _Tally) -> NDArray[np.float64]:
+    """float64[passages, views * columns], as normal scores; the largest nearness refined by the discounts."""
+    flat = [_normal(view) for view in _refined(tally.columns)]
+    return np.concatenate(flat, axis=1)
+
+
+def _refined(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    finer = columns.copy()
+    finer[..., _NEAREST] += 1e-3 * columns[..., 0] / (1 + columns[..., 0])
+    return finer
+
+
+def _normal(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([normal_scores(column) for column in columns.T], axis=1)

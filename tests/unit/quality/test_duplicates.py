@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.errors import InputError
-from thresher.prune.duplicates import fold_duplicates, jaccard, shingle_sets
+from thresher.quality.duplicates import fold_duplicates, jaccard, shingle_sets
 from thresher.quality.words import words_of
 
 WORD = st.sampled_from("abcdefgh")

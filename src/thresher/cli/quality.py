@@ -1,0 +1,174 @@
+"""`thresher quality`: score passages, fit an estimator on your own judgments or log, exchange scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thresher.cli.output import JsonOption, emit_json, note, table
+
+__all__ = ["quality"]
+
+quality = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Passage quality: score a corpus, fit an estimator, exchange scores.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@quality.command()
+def score(
+    corpus: Annotated[str, typer.Argument(help="A corpus: .jsonl[.gz|.zst], .tsv, .csv, a BEIR folder, ...")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the score store.")],
+    estimator: Annotated[str, typer.Option(help="Quality estimator; `thresher quality list` names them.")] = "embedded",
+    device: Annotated[str, typer.Option(help="For models: auto, cpu, cuda.")] = "auto",
+    download: Annotated[bool, typer.Option("--download", help="Let models come from the hub.")] = False,
+    extend: Annotated[bool, typer.Option("--extend", help="Score only what was added to a store's corpus.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store that stands there.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Score every passage of a corpus and keep the scores beside it.
+
+    \b
+    Examples:
+      thresher quality score corpus.jsonl -o scores
+      thresher quality score corpus.jsonl -o scores --estimator kl --overwrite
+      thresher quality score corpus.jsonl -o scores --extend
+      thresher quality score corpus.jsonl -o scores --estimator qualt5:pyterrier-quality/qt5-tiny --download
+    """
+    from thresher.corpus import open_corpus
+    from thresher.quality.registry import make_estimator
+    from thresher.quality.store import extend_scores, score_corpus, write_scores
+
+    opened = open_corpus(corpus)
+    if extend:
+        store = extend_scores(output, opened)
+        seconds = None
+    else:
+        made = make_estimator(estimator, texts=[p.contents for p in opened], device=device, download=download)
+        scored = score_corpus(opened, made)
+        seconds = scored.account.seconds
+        store = write_scores(
+            output,
+            scored.docnos,
+            scored.scores,
+            estimator=made,
+            corpus_fingerprint=opened.fingerprint(),
+            overwrite=overwrite,
+        )
+    if json:
+        emit_json({"path": str(output), "passages": len(store), "estimator": store.estimator, "seconds": seconds})
+    else:
+        typer.echo(f"{output}: {len(store):,} scores by {store.estimator}")
+
+
+@quality.command("list")
+def list_(json: JsonOption = False) -> None:
+    """Name the estimators.
+
+    Example: thresher quality list
+    """
+    from thresher.quality.registry import NAMES
+
+    if json:
+        emit_json(list(NAMES))
+    else:
+        for name in NAMES:
+            typer.echo(name)
+
+
+@quality.command("export")
+def export_(
+    store: Annotated[Path, typer.Argument(help="A score store.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the cache to write.")],
+) -> None:
+    """Write scores in the layout of published QualT5 caches.
+
+    Example: thresher quality export scores -o scores-cache
+    """
+    from thresher.quality.qt5cache import export_cache
+    from thresher.quality.store import ScoreStore
+
+    export_cache(ScoreStore.open(store), output)
+    typer.echo(f"{output}: a quality cache")
+
+
+@quality.command("import")
+def import_(
+    cache: Annotated[Path, typer.Argument(help="A QualT5 cache: quality.f4, docno.npids, pt_meta.json.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the score store.")],
+    corpus: Annotated[str, typer.Option(help="The corpus the scores belong to; its docnos are checked.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store that stands there.")] = False,
+) -> None:
+    """Take scores over from a published QualT5 cache.
+
+    Example: thresher quality import qt5-tiny-cache -o scores --corpus corpus.jsonl
+    """
+    from thresher.corpus import open_corpus
+    from thresher.quality.qt5cache import import_cache
+    from thresher.quality.store import ScoreStore
+
+    fingerprint = ""
+    if corpus:
+        opened = open_corpus(corpus)
+        fingerprint = opened.fingerprint()
+    store: ScoreStore = import_cache(cache, output, corpus_fingerprint=fingerprint, overwrite=overwrite)
+    if corpus:
+        for _ in store.stream(opened):
+            pass
+    typer.echo(f"{output}: {len(store):,} scores")
+
+
+@quality.command()
+def fit(
+    corpus: Annotated[str, typer.Argument(help="The corpus the judgments or questions are about.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the fitted estimator.")],
+    qrels: Annotated[Path | None, typer.Option(help="Judgments, TREC format.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Logged questions, TSV: qid, text.")] = None,
+    relevant: Annotated[int, typer.Option(help="Lowest grade that counts as wanted.")] = 1,
+    head: Annotated[str, typer.Option(help="linear or mlp.")] = "linear",
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the folds and the head.")] = 0,
+    unseen: Annotated[str, typer.Option(help="A collection to measure on that was not fitted on, e.g. scifact.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an estimator that stands there.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Fit an estimator on your own judgments, or on a log of questions.
+
+    Folds keep a question, its passages and their near-duplicates together where that is possible; the report says
+    where it is not. AUC is reported overall, within questions, and on a collection that was not fitted on, beside that
+    of KL to the collection: an estimator that does not beat it is not worth its weights.
+
+    \b
+    Examples:
+      thresher quality fit corpus.jsonl --qrels qrels.txt -o my-estimator
+      thresher quality fit corpus.jsonl --queries log.tsv -o my-estimator --unseen scifact
+    """
+    from thresher.corpus import open_corpus
+    from thresher.errors import ConfigError
+    from thresher.evaluate.trec import read_qrels, read_queries
+    from thresher.quality.fit import fit_on_judgments, fit_on_log, write_fitted
+
+    if (qrels is None) == (queries is None):
+        raise ConfigError("give --qrels or --queries: what the estimator shall be fitted on")
+    passages = list(open_corpus(corpus))
+    if qrels is not None:
+        fitted = fit_on_judgments(passages, read_qrels(qrels), relevant=relevant, head=head, folds=folds, seed=seed)
+    elif queries is not None:
+        fitted = fit_on_log(passages, read_queries(queries), head=head, folds=folds, seed=seed)
+    if unseen:
+        from thresher.collection import load
+
+        other = load(unseen)
+        fitted = fitted.measured_on(unseen, list(other.corpus), other.qrels, other.relevant)
+    write_fitted(output, fitted, overwrite=overwrite)
+    if json:
+        emit_json({"path": str(output), **fitted.report})
+        return
+    rows: list[tuple[Any, ...]] = [(k, v if isinstance(v, float) else str(v)) for k, v in fitted.report.items()]
+    table(["", "value"], rows, numeric=["value"])
+    if not fitted.report.get("split_by_question", True):
+        note("questions share too many passages to be kept apart: folds are by passage, and questions by chance")

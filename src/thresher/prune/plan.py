@@ -1,0 +1,182 @@
+"""A pruning planned for a corpus: score it (or take the scores there are), carry the policy out, account for it.
+
+`PruneStep` holds the keys that a recipe's `[prune]` table and `thresher prune` share.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from thresher.errors import ConfigError, InputError
+from thresher.prune.budget import costs_by_words, parse_budget
+from thresher.prune.policy import Decision, Policy, decide
+from thresher.quality.junk import JunkRules
+from thresher.quality.registry import make_estimator
+from thresher.quality.store import ScoreStore, score_corpus
+from thresher.records import Passage, StageAccount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from thresher.quality.estimator import QualityEstimator
+
+__all__ = ["Plan", "PruneStep", "plan_pruning"]
+
+
+class PruneStep(BaseModel):
+    """What to prune, as recipes and the command line spell it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    estimator: str = "embedded"
+    """Name of a quality estimator, or the directory of a fitted one."""
+    scores: str = ""
+    """A score store to take the scores from, instead of scoring; refused where it is not this corpus's."""
+    keep: float | None = Field(default=None, ge=0, le=1)
+    """Fraction of the passages to keep."""
+    threshold: float | None = None
+    """Least score to keep."""
+    budget: str = ""
+    """What the kept passages may cost: `2 GB`, `3 hours`; needs `rate`."""
+    rate: float = Field(default=0.0, ge=0)
+    """Words a second of encoding, or bytes a word of index, as measured; the budget's unit says which."""
+    floor: int = Field(default=0, ge=0)
+    """Passages every group keeps at least."""
+    floor_field: str = ""
+    """The metadata field that names a passage's group (source, document)."""
+    pins: tuple[str, ...] = Field(default=(), strict=False)
+    """Docnos that stay."""
+    junk: bool = True
+    """Junk rules first."""
+    fold: bool = True
+    """Fold duplicates to one canonical passage."""
+    similarity: float | None = Field(default=0.8, gt=0, le=1)
+    """Least Jaccard similarity of near-duplicates; null folds exact ones alone."""
+    rest: Literal["tier-2", "drop"] = "tier-2"
+    """Where passages go that only their score condemns."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is asked for beyond junk rules and folding."""
+        return self.keep is not None or self.threshold is not None or bool(self.budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A pruning, decided and accounted for.
+
+    Attributes:
+        decision: where every passage goes.
+        docnos: in corpus order.
+        scores: float32[n].
+        estimator: name of what scored.
+        estimator_fingerprint: of what scored.
+        texts: the passages, as they were scored.
+        account: seconds and counts, for the ledger: passages, kept, tier_2, dropped, words, words_kept.
+    """
+
+    decision: Decision
+    docnos: list[str]
+    scores: NDArray[np.float32]
+    estimator: str
+    estimator_fingerprint: str
+    texts: list[str]
+    account: StageAccount
+
+
+def plan_pruning(
+    passages: Iterable[Passage],
+    step: PruneStep,
+    *,
+    corpus_fingerprint: str = "",
+    estimator: QualityEstimator | None = None,
+) -> Plan:
+    """Decide what becomes of `passages`, which are held in memory.
+
+    Args:
+        passages: the corpus, read once.
+        step: what to prune.
+        corpus_fingerprint: of the corpus; a score store is checked against it.
+        estimator: the estimator itself, in place of the one `step` names.
+
+    Raises:
+        ConfigError: the step asks for what it does not give (a floor without a field, a budget without a rate).
+        ArtifactError: the score store is another corpus's.
+    """
+    started = time.perf_counter()
+    held = list(passages)
+    texts = [p.contents for p in held]
+    docnos = [p.docno for p in held]
+    policy = _policy(step)
+    if step.scores:
+        store = ScoreStore.open(step.scores, corpus=corpus_fingerprint)
+        scores = np.array([score for _, score in store.stream(held)], np.float32)
+        name, fingerprint = store.estimator, store.estimator_fingerprint
+    else:
+        estimator = estimator or make_estimator(step.estimator, texts=texts)
+        scores = score_corpus(held, estimator).scores
+        name, fingerprint = estimator.name, estimator.fingerprint
+    decision = decide(policy, docnos, scores, texts=texts, groups=_groups(step, held), costs=_costs(step, texts))
+    counts = decision.counts()
+    lengths = np.array([len(text.split()) for text in texts], np.int64)
+    account = StageAccount(
+        "prune",
+        time.perf_counter() - started,
+        {
+            "passages": len(held),
+            "kept": counts["tier_1"],
+            "tier_2": counts["tier_2"],
+            "dropped": counts["dropped"],
+            "words": int(lengths.sum()),
+            "words_kept": int(lengths[decision.kept].sum()),
+        },
+    )
+    return Plan(decision, docnos, scores, name, fingerprint, texts, account)
+
+
+def _policy(step: PruneStep) -> Policy:
+    if step.floor and not step.floor_field:
+        raise ConfigError("floor needs floor_field, the metadata field that names a passage's source or document")
+    return Policy(
+        keep=step.keep,
+        threshold=step.threshold,
+        budget=parse_budget(step.budget)[0] if step.budget else None,
+        floor=step.floor,
+        pins=frozenset(step.pins),
+        junk=JunkRules() if step.junk else None,
+        fold=step.fold,
+        similarity=step.similarity,
+        rest=step.rest,
+    )
+
+
+def _groups(step: PruneStep, passages: list[Passage]) -> list[str] | None:
+    if not step.floor:
+        return None
+    groups = []
+    for number, passage in enumerate(passages, start=1):
+        if step.floor_field not in passage.metadata:
+            raise InputError(
+                f"passage {passage.docno!r} has no metadata field {step.floor_field!r}, which the floor groups by; "
+                f"it has: {', '.join(passage.metadata) or 'none'}",
+                "corpus",
+                number,
+            )
+        groups.append(str(passage.metadata[step.floor_field]))
+    return groups
+
+
+def _costs(step: PruneStep, texts: list[str]) -> NDArray[Any] | None:
+    if not step.budget:
+        return None
+    if not step.rate:
+        raise ConfigError(f"the budget {step.budget!r} needs a rate: words a second of encoding, bytes a word of index")
+    unit = parse_budget(step.budget)[1]
+    return costs_by_words(texts, step.rate if unit == "bytes" else 1 / step.rate, 1)

@@ -1,0 +1,303 @@
+"""Fitting an estimator on your own judgments or your own log, and saying honestly what it is worth.
+
+On judgments: a passage is wanted where any question grades it `relevant` or higher; a head on the lexical columns
+(`features`) learns to tell wanted from other judged passages. On a log: the questions are run against the corpus by
+BM25, and the head learns which passages are retrieved among the first ten (`coverage`); this distils coverage into a
+scorer of texts, for passages that arrive later.
+
+Folds are grouped by question and by cluster of near-duplicates (`folds`); every figure of the report comes from heads
+that saw neither the question nor any copy of the passage. Beside each AUC stands that of KL to the collection on the
+same passages, with the interval of the difference: the honest measure of what fitting gained.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.errors import ArtifactError, ConfigError, InputError
+from thresher.quality.auc import auc_by_questions, auc_difference, auc_within
+from thresher.quality.features import FEATURES, feature_columns
+from thresher.quality.fitted import FittedEstimator, Head
+from thresher.quality.folds import grouped_folds
+from thresher.quality.head import LinearHead, PerceptronHead
+from thresher.quality.lexical import LEXICAL
+from thresher.quality.words import CollectionStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from thresher.records import Passage, Qrels, Query
+
+__all__ = ["Fitted", "fit_on_judgments", "fit_on_log", "write_fitted"]
+
+_KL = FEATURES.index("kl")
+_TOP = 10
+_LINEAR_PENALTY = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A fitted estimator and the figures it was fitted with.
+
+    Attributes:
+        estimator: fitted on everything, standardised on the corpus.
+        report: passages, questions, folds, AUC figures (overall, within questions, of KL), plain JSON.
+    """
+
+    estimator: FittedEstimator
+    report: Mapping[str, Any]
+
+    def measured_on(self, name: str, passages: Sequence[Passage], qrels: Qrels, relevant: int) -> Fitted:
+        """The same, with figures on a collection it was not fitted on added to the report."""
+        texts = [p.contents for p in passages]
+        there = FittedEstimator.on(texts, self.estimator.head, self.estimator.columns)
+        table = feature_columns(texts, there.statistics)
+        judgments = _positions(passages, qrels)
+        scores = there.score(texts)
+        rest = all(grade >= relevant for judged in judgments.values() for grade in judged.values())
+        overall = auc_by_questions(scores, judgments, relevant, rest=rest)
+        gain = auc_difference(scores, table[:, _KL], judgments, relevant, rest=rest)
+        added = {
+            "unseen": name,
+            "unseen_auc": overall[0],
+            "unseen_lo": overall[1],
+            "unseen_hi": overall[2],
+            "unseen_minus_kl": gain[0],
+            "unseen_minus_kl_lo": gain[1],
+            "unseen_minus_kl_hi": gain[2],
+            "unseen_within": auc_within(scores, judgments, relevant, rest=rest)[0],
+        }
+        return replace(self, report={**self.report, **{k: _plain(v) for k, v in added.items()}})
+
+
+def fit_on_judgments(
+    passages: Sequence[Passage],
+    qrels: Qrels,
+    *,
+    relevant: int = 1,
+    head: str = "linear",
+    folds: int = 5,
+    seed: int = 0,
+    similarity: float | None = 0.8,
+) -> Fitted:
+    """Fit on judgments of the corpus's passages.
+
+    Where no judged passage is graded below `relevant` (collections that only list what is relevant), the unjudged
+    passages are taken as the others.
+
+    Args:
+        passages: the corpus.
+        qrels: judgments; docnos that the corpus does not hold are left out.
+        relevant: lowest grade that counts as wanted.
+        head: `linear` or `mlp`.
+        folds: of the cross-validation.
+        seed: of the folds and the head.
+        similarity: least Jaccard similarity of passages that must share a fold; None for exact duplicates alone.
+
+    Raises:
+        InputError: the corpus is empty, or no judgment is of its passages.
+        ConfigError: there is no such head.
+    """
+    judgments = _positions(passages, qrels)
+    if not judgments:
+        raise InputError("no judged docno is in the corpus: the judgments belong to other passages")
+    best: dict[int, int] = {}
+    for judged in judgments.values():
+        for row, grade in judged.items():
+            best[row] = max(best.get(row, 0), grade)
+    wanted = np.zeros(len(passages), bool)
+    wanted[[row for row, grade in best.items() if grade >= relevant]] = True
+    rows = np.array(sorted(best), np.int64)
+    rest = bool(wanted[rows].all())
+    if rest:
+        rows = np.arange(len(passages), dtype=np.int64)
+    texts = [p.contents for p in passages]
+    canonical = _clusters(texts, similarity)
+    questions, passage_fold, together = grouped_folds(judgments, canonical, folds, seed)
+    split = _Split(passage_fold, questions, together, folds, seed)
+    return _fit(texts, rows, wanted, _Labels(judgments, relevant, rest), split, head)
+
+
+def fit_on_log(
+    passages: Sequence[Passage],
+    queries: Sequence[Query],
+    *,
+    head: str = "linear",
+    folds: int = 5,
+    seed: int = 0,
+    similarity: float | None = 0.8,
+) -> Fitted:
+    """Fit on what logged questions retrieve from the corpus by BM25: the first ten of each are wanted.
+
+    Raises:
+        InputError: the corpus or the log is empty.
+        ConfigError: there is no such head.
+    """
+    from thresher.encode.bm25 import Bm25Encoder
+    from thresher.quality.coverage import SparseView
+
+    if not queries or not passages:
+        raise InputError(f"a log of {len(queries)} questions and {len(passages)} passages leaves nothing to fit on")
+    texts = [p.contents for p in passages]
+    encoder = Bm25Encoder.fit(texts)
+    view = SparseView(encoder.encode_passages(texts), encoder.encode_queries([q.text for q in queries]))
+    judgments: dict[str, dict[int, int]] = {}
+    wanted = np.zeros(len(texts), bool)
+    for number, query in enumerate(queries):
+        scores = view.scores(number)
+        first = np.argsort(-scores, kind="stable")[:_TOP]
+        found = first[scores[first] > 0]
+        wanted[found] = True
+        judgments[query.qid] = {int(row): 1 for row in found}
+    judgments = {qid: rows for qid, rows in judgments.items() if rows}
+    if not judgments:
+        raise InputError("no logged question shares a word with any passage: the log belongs to other passages")
+    questions, passage_fold, together = grouped_folds(judgments, _clusters(texts, similarity), folds, seed)
+    split = _Split(passage_fold, questions, together, folds, seed)
+    everything = np.arange(len(texts), dtype=np.int64)
+    return _fit(texts, everything, wanted, _Labels(judgments, 1, True), split, head)
+
+
+def write_fitted(directory: str | Path, fitted: Fitted, *, overwrite: bool = False) -> None:
+    """Write the estimator where `load_estimator` finds it, with its report beside.
+
+    Raises:
+        ArtifactError: something stands there and may not be replaced.
+    """
+    from thresher.artifact import writing
+    from thresher.quality.registry import save_estimator
+
+    try:
+        with writing(directory, kind="quality-estimator", format=1, overwrite=overwrite) as draft:
+            save_estimator(fitted.estimator, draft.path)
+            (draft.path / "report.json").write_text(json.dumps(fitted.report, indent=1) + "\n", encoding="utf-8")
+    except OSError as err:
+        raise ArtifactError(f"{directory} cannot be written: {err}") from err
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """Judgments by position, the lowest grade that is wanted, and whether unjudged passages count as not wanted."""
+
+    judgments: Mapping[str, Mapping[int, int]]
+    relevant: int
+    rest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """The fold of each passage and question, and whether the two could be kept together."""
+
+    passages: NDArray[np.int64]
+    questions: Mapping[str, int]
+    together: bool
+    folds: int
+    seed: int
+
+
+def _fit(
+    texts: Sequence[str],
+    rows: NDArray[np.int64],
+    wanted: NDArray[np.bool_],
+    labels: _Labels,
+    split: _Split,
+    head: str,
+) -> Fitted:
+    table = feature_columns(texts, CollectionStatistics.of(texts))
+    scores = np.zeros(len(texts))
+    for fold in range(split.folds):
+        train = rows[split.passages[rows] != fold]
+        if not split.together:
+            train = _wanted_by_others(train, wanted, labels, split.questions, fold)
+        test = split.passages == fold
+        scores[test] = _head(head, table[train], wanted[train], split.seed).predict(table[test])
+    whole = _on_standardised(_head(head, table[rows], wanted[rows], split.seed), table)
+    report: dict[str, Any] = {
+        "passages": len(texts),
+        "fitted_on": len(rows),
+        "wanted": int(wanted[rows].sum()),
+        "questions": len(labels.judgments),
+        "folds": split.folds,
+        "split_by_question": split.together,
+        "head": head,
+        **_figures(scores, table, labels),
+    }
+    return Fitted(FittedEstimator.on(texts, whole, FEATURES), {k: _plain(v) for k, v in report.items()})
+
+
+def _figures(scores: NDArray[np.float64], table: NDArray[np.float64], labels: _Labels) -> dict[str, Any]:
+    """AUC overall and within questions, and the difference to KL and to length."""
+    given = (labels.judgments, labels.relevant)
+    report: dict[str, Any] = {}
+    report["auc"], report["auc_lo"], report["auc_hi"] = auc_by_questions(scores, *given, rest=labels.rest)
+    report["auc_within"], report["questions_within"] = auc_within(scores, *given, rest=labels.rest)
+    for name in ("kl", "length"):
+        column = table[:, LEXICAL.index(name)]
+        report[f"auc_{name}"] = auc_by_questions(column, *given, rest=labels.rest, samples=0)[0]
+        gain = auc_difference(scores, column, *given, rest=labels.rest)
+        report[f"minus_{name}"], report[f"minus_{name}_lo"], report[f"minus_{name}_hi"] = gain
+    return report
+
+
+def _plain(value: Any) -> Any:
+    """Nan is not JSON: None says that a figure could not be had."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _wanted_by_others(
+    train: NDArray[np.int64],
+    wanted: NDArray[np.bool_],
+    labels: _Labels,
+    question_fold: Mapping[str, int],
+    fold: int,
+) -> NDArray[np.int64]:
+    """Without the passages that only questions of the test fold want."""
+    kept = np.zeros(len(wanted), bool)
+    for qid, judged in labels.judgments.items():
+        if question_fold[qid] != fold:
+            kept[[row for row, grade in judged.items() if grade >= labels.relevant]] = True
+    return train[kept[train] | ~wanted[train]]
+
+
+def _head(kind: str, columns: NDArray[np.float64], labels: NDArray[np.bool_], seed: int) -> Head:
+    if kind == "linear":
+        return LinearHead.logistic(columns, labels, penalty=_LINEAR_PENALTY)
+    if kind == "mlp":
+        return PerceptronHead.logistic(columns, labels, seed=seed)
+    raise ConfigError(f"there is no head {kind!r}; choose linear or mlp")
+
+
+def _on_standardised(head: Head, table: NDArray[np.float64]) -> Head:
+    """The head for columns that are already standardised by the corpus, as `FittedEstimator` gives them."""
+    deviation = table.std(axis=0)
+    scale = np.where(deviation > 1e-9, deviation, 1.0)
+    return replace(head, mean=(head.mean - table.mean(axis=0)) / scale, scale=head.scale / scale)
+
+
+def _positions(passages: Sequence[Passage], qrels: Qrels) -> dict[str, dict[int, int]]:
+    rows = {p.docno: row for row, p in enumerate(passages)}
+    if not rows:
+        raise InputError("the corpus has no passages")
+    judgments = {
+        qid: {rows[docno]: grade for docno, grade in judged.items() if docno in rows}
+        for qid, judged in qrels.judgments.items()
+    }
+    return {qid: judged for qid, judged in judgments.items() if judged}
+
+
+def _clusters(texts: Sequence[str], similarity: float | None) -> NDArray[np.int64]:
+    """The passage that stands for each; exact duplicates alone where near ones cannot be found."""
+    from thresher.errors import MissingExtraError
+    from thresher.quality.duplicates import fold_duplicates
+
+    try:
+        return fold_duplicates(texts, similarity=similarity).canonical
+    except MissingExtraError:
+        return fold_duplicates(texts, similarity=None).canonical

@@ -40,6 +40,7 @@ _COMMANDS = {
     "build": ("thresher.cli.build", "build"),
     "encode": ("thresher.cli.encode", "encode"),
     "search": ("thresher.cli.search", "search"),
+    "rerank": ("thresher.cli.rerank", "rerank"),
     "eval": ("thresher.cli.eval", "eval_"),
     "info": ("thresher.cli.info", "info"),
     "verify": ("thresher.cli.verify", "verify"),

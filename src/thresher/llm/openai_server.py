@@ -28,10 +28,12 @@ __all__ = ["OpenAIServer", "Structured"]
 
 Structured = Literal["none", "json-schema", "vllm-regex", "tgi-regex"]
 
+KEEP_ALIVE = 300.0  # seconds an idle connection stays open
 REFUSED = (429,)
 TRANSIENT = (408, 409, 425, 429, *range(500, 600))
 TEMPLATE_TOKENS = 64  # what a chat template may add around a conversation
 MESSAGE_TOKENS = 16  # and around each message
+_NOTHING: tuple[dict[str, float], float] = ({}, -math.inf)
 TOP_LOGPROBS = 20  # what OpenAI allows and vLLM does unless told otherwise
 
 
@@ -165,7 +167,9 @@ class OpenAIServer(LanguageModel):
                 timeout=self._timeout,
                 http_client=self._httpx.AsyncClient(
                     limits=self._httpx.Limits(
-                        max_connections=self._connections, max_keepalive_connections=self._connections
+                        max_connections=self._connections,
+                        max_keepalive_connections=self._connections,
+                        keepalive_expiry=KEEP_ALIVE,
                     ),
                     timeout=self._timeout,
                     follow_redirects=False,
@@ -176,79 +180,90 @@ class OpenAIServer(LanguageModel):
 
     async def _chat(self, client: Any, request: Request) -> Completion:
         messages = [{"role": m.role, "content": m.content} for m in request.messages]
-        body: dict[str, Any] = dict(self._extra)
+        body: dict[str, Any] = {"model": self._model, "messages": messages, "temperature": request.temperature}
+        body[self._limit_field] = max(request.max_tokens, 1)
         if request.opening:
             messages.append({"role": "assistant", "content": request.opening})
             body.update(continue_final_message=True, add_generation_prompt=False)
-        body.update(self._held_to(request))
-        options: dict[str, Any] = {self._limit_field: max(request.max_tokens, 1)}
         if request.labels:
-            options.update(logprobs=True, top_logprobs=self._top_logprobs)
-        answer = await client.chat.completions.create(
-            model=self._model, messages=messages, temperature=request.temperature, extra_body=body or None, **options
-        )
-        choice = answer.choices[0]
-        labels: dict[str, float] = {}
-        floor = -math.inf
+            body.update(logprobs=True, top_logprobs=self._top_logprobs)
+        answer = await self._post(client, "/chat/completions", {**body, **self._held_to(request), **self._extra})
+        choice = answer["choices"][0]
+        labels, floor = _NOTHING
         if request.labels:
-            labels, floor = self._label_logprobs(choice, request.labels)
+            first = ((choice.get("logprobs") or {}).get("content") or [{}])[0]
+            listed = [(entry["token"], float(entry["logprob"])) for entry in first.get("top_logprobs") or ()]
+            labels, floor = self._pick(listed, request.labels)
         return Completion(
-            text=choice.message.content or "",
+            text=choice["message"].get("content") or "",
             labels=labels,
             floor=floor,
-            usage=_usage(answer.usage),
-            finish=choice.finish_reason or "",
+            usage=_usage(answer),
+            finish=choice.get("finish_reason") or "",
         )
 
     async def _raw(self, client: Any, request: Request) -> Completion:
-        answer = await client.completions.create(
-            model=self._model,
-            prompt=request.messages[0].content + request.opening,
-            temperature=request.temperature,
-            max_tokens=max(request.max_tokens, 1),
-            logprobs=self._top_logprobs if request.labels else None,
-            extra_body={**self._extra, **self._held_to(request)} or None,
-        )
-        choice = answer.choices[0]
-        labels: dict[str, float] = {}
-        floor = -math.inf
+        body: dict[str, Any] = {
+            "model": self._model,
+            "prompt": request.messages[0].content + request.opening,
+            "temperature": request.temperature,
+            "max_tokens": max(request.max_tokens, 1),
+        }
         if request.labels:
-            if choice.logprobs is None or not choice.logprobs.top_logprobs:
-                raise self._no_logprobs()
-            labels, floor = _pick(list(choice.logprobs.top_logprobs[0].items()), request.labels)
-        return Completion(choice.text or "", labels, floor, usage=_usage(answer.usage), finish=choice.finish_reason)
+            body["logprobs"] = self._top_logprobs
+        answer = await self._post(client, "/completions", {**body, **self._held_to(request), **self._extra})
+        choice = answer["choices"][0]
+        labels, floor = _NOTHING
+        if request.labels:
+            tops = (choice.get("logprobs") or {}).get("top_logprobs") or [{}]
+            labels, floor = self._pick([(token, float(log)) for token, log in tops[0].items()], request.labels)
+        return Completion(
+            choice.get("text") or "", labels, floor, usage=_usage(answer), finish=choice.get("finish_reason") or ""
+        )
 
     async def _continuation(self, client: Any, request: Request) -> Completion:
         prompt = "\n\n".join(message.content for message in request.messages) + request.opening
-        answer = await client.completions.create(
-            model=self._model,
-            prompt=prompt + request.continuation,
-            max_tokens=1,
-            echo=True,
-            logprobs=1,
-            temperature=0.0,
-            extra_body=self._extra or None,
-        )
-        logprobs = answer.choices[0].logprobs
-        if logprobs is None or not logprobs.text_offset or not logprobs.token_logprobs:
-            raise self._no_logprobs()
+        body = {
+            "model": self._model,
+            "prompt": prompt + request.continuation,
+            "max_tokens": 1,
+            "echo": True,
+            "logprobs": 1,
+            "temperature": 0.0,
+        }
+        answer = await self._post(client, "/completions", {**body, **self._extra})
+        logprobs = answer["choices"][0].get("logprobs") or {}
         end = len(prompt) + len(request.continuation)
         wanted = [
-            value
-            for offset, value in zip(logprobs.text_offset, logprobs.token_logprobs, strict=False)
+            float(value)
+            for offset, value in zip(
+                logprobs.get("text_offset") or (), logprobs.get("token_logprobs") or (), strict=False
+            )
             if len(prompt) <= offset < end and value is not None
         ]
         if not wanted:
             raise self._no_logprobs()
-        return Completion(continuation=math.fsum(wanted), usage=_usage(answer.usage))
+        return Completion(continuation=math.fsum(wanted), usage=_usage(answer))
 
-    def _label_logprobs(self, choice: Any, labels: Sequence[str]) -> tuple[dict[str, float], float]:
-        if choice.logprobs is None or not choice.logprobs.content:
-            raise self._no_logprobs()
-        listed = [(entry.token, entry.logprob) for entry in choice.logprobs.content[0].top_logprobs]
+    async def _post(self, client: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """One request. The SDK's typed methods cost more than the call itself; its plain `post` does the same."""
+        answer = await client.post(path, body=body, cast_to=object)
+        if not isinstance(answer, dict):
+            raise TypeError(f"a JSON object was expected, not {str(answer)[:80]!r}")
+        return answer
+
+    def _pick(self, listed: Sequence[tuple[str, float]], labels: Sequence[str]) -> tuple[dict[str, float], float]:
+        """The log-probability of each label among the listed tokens, and the smallest listed."""
         if not listed:
             raise self._no_logprobs()
-        return _pick(listed, labels)
+        found: dict[str, float] = {}
+        for label in labels:
+            logs = [value for token, value in listed if spells(token, label)]
+            if logs:
+                top = max(logs) if not any(map(math.isnan, logs)) else math.nan
+                spread = math.fsum(math.exp(value - top) for value in logs) if math.isfinite(top) else 1.0
+                found[label] = top + math.log(spread)
+        return found, min(value for _, value in listed)
 
     def _no_logprobs(self) -> ModelError:
         return ModelError(
@@ -288,23 +303,7 @@ class OpenAIServer(LanguageModel):
         return TransientModelError(scrub(f"{self._where} answered what cannot be read ({err})", key))
 
 
-def _pick(listed: Sequence[tuple[str, float]], labels: Sequence[str]) -> tuple[dict[str, float], float]:
-    """The log-probability of each label among the listed tokens, and the smallest listed."""
-    found: dict[str, float] = {}
-    for label in labels:
-        logs = [value for token, value in listed if spells(token, label)]
-        if any(math.isnan(value) for value in logs):
-            found[label] = math.nan
-        elif logs:
-            top = max(logs)
-            found[label] = (
-                top + math.log(math.fsum(math.exp(value - top) for value in logs)) if top > -math.inf else top
-            )
-    return found, min(value for _, value in listed)
-
-
-def _usage(usage: Any) -> Usage:
-    if usage is None:
-        return Usage()
-    details = getattr(usage, "completion_tokens_details", None)
-    return Usage(usage.prompt_tokens, usage.completion_tokens, getattr(details, "reasoning_tokens", None))
+def _usage(answer: Mapping[str, Any]) -> Usage:
+    usage = answer.get("usage") or {}
+    details = usage.get("completion_tokens_details") or {}
+    return Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("reasoning_tokens"))

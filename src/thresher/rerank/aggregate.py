@@ -4,8 +4,9 @@ A ranked block of b passages says who beat whom in b(b - 1)/2 pairs. *Win rate* 
 on blocks of one size it orders as the mean Borda count does. *Bradley-Terry* gives passage i the strength theta_i with
 P(i beats j) = 1/(1 + exp(theta_j - theta_i)), and maximises the log-likelihood minus (lambda/2)|theta|^2: the penalty
 keeps the strengths finite on any data, unbeaten passages included, where the plain model has no maximum. The
-maximum is unique and found by Newton's method. The inverse of the Hessian at the maximum gives standard errors; pairs
-of one block are not independent, so these are smaller than the truth.
+maximum is unique and found by Newton's method, its steps by conjugate gradients: calls into a threaded LAPACK cost more
+than a hundred passages are worth. The standard error of a strength is the one it has while the others are held fixed,
+and pairs of one block are not independent, so it is smaller than the truth.
 
 Positions that the repair rule appended to an answer were not ordered by the judge: they lose to the named ones and
 say nothing about each other. Ties count half a win for both.
@@ -78,21 +79,21 @@ def bradley_terry(table: NDArray[np.float64], penalty: float = 0.1) -> tuple[NDA
     n = len(table)
     theta = np.zeros(n)
     met = table + table.T
-    hessian = np.eye(n)
+    curvature = np.full(n, penalty)
     value = _objective(theta, table, penalty)
     for _ in range(MAX_NEWTON_STEPS if n else 0):
         p = _logistic(theta[:, None] - theta[None, :])
         gradient = (table - met * p).sum(axis=1) - penalty * theta
         information = met * p * (1.0 - p)
-        hessian = np.diag(information.sum(axis=1) + penalty) - information
-        step = np.linalg.solve(hessian, gradient)
+        curvature = information.sum(axis=1) + penalty
+        step = _newton_step(curvature, information, gradient)
         length = 1.0
         while (trial := _objective(theta + length * step, table, penalty)) < value and length > TOLERANCE:
             length /= 2  # the objective is concave: a shorter Newton step always climbs
         theta, value = theta + length * step, trial
         if np.abs(length * step).max(initial=0.0) < TOLERANCE:
             break
-    return theta, np.sqrt(np.diag(np.linalg.inv(hessian)))
+    return theta, 1.0 / np.sqrt(curvature)
 
 
 def borda(items: tuple[int, ...], answers: Iterable[Answer]) -> dict[int, float]:
@@ -112,6 +113,29 @@ def borda(items: tuple[int, ...], answers: Iterable[Answer]) -> dict[int, float]
     return sums
 
 
+def _newton_step(
+    diagonal: NDArray[np.float64], off: NDArray[np.float64], gradient: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Solve (diag(diagonal) - off) x = gradient by conjugate gradients, preconditioned with the diagonal."""
+    x = np.zeros_like(gradient)
+    residual = gradient.copy()
+    z = residual / diagonal
+    direction = z.copy()
+    rho = float((residual * z).sum())
+    enough = 1e-16 * rho
+    for _ in range(2 * len(gradient)):
+        if rho <= enough:
+            break
+        image = diagonal * direction - (off * direction).sum(axis=1)
+        length = rho / float((direction * image).sum())
+        x += length * direction
+        residual -= length * image
+        z = residual / diagonal
+        rho, last = float((residual * z).sum()), rho
+        direction = z + (rho / last) * direction
+    return x
+
+
 def _logistic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     result: NDArray[np.float64] = 0.5 * (1.0 + np.tanh(0.5 * x))
     return result
@@ -120,4 +144,4 @@ def _logistic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def _objective(theta: NDArray[np.float64], table: NDArray[np.float64], penalty: float) -> float:
     """Penalised log-likelihood."""
     margin = theta[:, None] - theta[None, :]
-    return float(-(table * np.logaddexp(0.0, -margin)).sum() - 0.5 * penalty * (theta @ theta))
+    return float(-(table * np.logaddexp(0.0, -margin)).sum() - 0.5 * penalty * (theta * theta).sum())

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,11 +62,10 @@ class Template:
         Raises:
             ConfigError: it uses what is not defined, or fails otherwise.
         """
-        environment = _sandbox()
         messages = []
         for role, source in self.parts:
             try:
-                content = environment.from_string(source).render(**values)
+                content = _compiled(source).render(**values)
             except Exception as err:
                 raise ConfigError(f"the prompt template {self.name} fails: {type(err).__name__}: {err}") from None
             messages.append(Message(role, content.strip()))
@@ -120,16 +119,20 @@ def _parsed(name: str, text: str) -> Template:
     parts: Sequence[tuple[str, str]] = list(zip(pieces[1::2], pieces[2::2], strict=True))
     if not parts:
         raise ConfigError(f"the prompt template {name} has no part; open one with a line `--- user`")
-    environment = _sandbox()
     for _, source in parts:
         try:
-            environment.parse(source)
+            _compiled(source)
         except Exception as err:
             raise ConfigError(f"the prompt template {name} is not valid Jinja: {err}") from None
     return Template(name, text, tuple(parts), fenced=not name.startswith("monot5"))
 
 
-@cache
+@lru_cache(maxsize=64)
+def _compiled(source: str) -> Any:
+    return _sandbox().from_string(source)
+
+
+@lru_cache(maxsize=1)
 def _sandbox() -> Any:
     sandbox: Any = require("jinja2.sandbox", extra="llm", purpose="making prompts")
     jinja2: Any = require("jinja2", extra="llm", purpose="making prompts")

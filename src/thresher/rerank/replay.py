@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thresher.errors import DataNotFoundError, InputError, ModelError
+from thresher.errors import DataNotFoundError, InputError
 from thresher.rerank.asks import Order
 from thresher.rerank.parsing import get_parser, read_order
 
@@ -99,7 +99,7 @@ class RecordedWindows:
         """Look each window up.
 
         Raises:
-            ModelError: a window that was not recorded.
+            InputError: a window that was not recorded; no policy for failures hides that.
         """
         return [await self._one(question, ask, gate) for ask in asks]
 
@@ -107,7 +107,7 @@ class RecordedWindows:
         docnos = tuple(question.hits[item].docno for item in ask.items)
         said = self.recording.answers.get(question.qid, {}).get(docnos)
         if said is None or not isinstance(ask, Order):
-            raise ModelError(
+            raise InputError(
                 f"question {question.qid!r}: {self.recording.source} holds no answer to {type(ask).__name__} of "
                 f"{len(docnos)} passages {', '.join(docnos[:3])} ...; a recording answers only the windows that were "
                 "asked when it was made: use the same candidates in the same order, plan, depth and parsing"

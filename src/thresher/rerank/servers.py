@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DIALECTS", "RerankServer"]
 
+KEEP_ALIVE = 300.0  # seconds an idle connection stays open
 REFUSED = (429, 503)
 TRANSIENT = (408, 409, 424, 425, 429, *range(500, 600))
 
@@ -185,6 +186,10 @@ class RerankServer:
     def _client(self) -> Any:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
-            limits = self._httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
+            limits = self._httpx.Limits(
+                max_connections=self._connections,
+                max_keepalive_connections=self._connections,
+                keepalive_expiry=KEEP_ALIVE,
+            )
             self._clients[loop] = self._httpx.AsyncClient(limits=limits, timeout=self._timeout, follow_redirects=False)
         return self._clients[loop]

@@ -164,6 +164,6 @@ def _order_by_grade():
     return order_by_grade
 
 
-@pytest.fixture(name="Reaction")
+@pytest.fixture(name="reaction")
 def _reaction():
     return Reaction

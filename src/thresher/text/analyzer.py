@@ -90,6 +90,9 @@ class _WordAnalyzer:
     def __call__(self, text: str) -> list[str]:
         return [term for term in map(self._terms.__getitem__, words(text)) if term]
 
+    def __reduce__(self) -> Any:
+        return analyzer, (self.name,)
+
 
 class _Remembered(dict[str, str]):
     """A function's answers by argument, at most REMEMBERED of them."""
@@ -103,9 +106,6 @@ class _Remembered(dict[str, str]):
             self.clear()
         answer = self[word] = self._function(word)
         return answer
-
-    def __reduce__(self) -> Any:
-        return _Remembered, (self._function,)
 
 
 def _lower(word: str) -> str:

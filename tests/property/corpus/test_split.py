@@ -1,0 +1,39 @@
+"""Windows over a document: nothing lost, nothing too long, always forward."""
+
+import re
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thresher.corpus.docnos import DocnoSet
+from thresher.corpus.split import windows
+
+TEXTS = st.lists(
+    st.sampled_from(["One ", "two. ", "Three", "\n\n", "- ", "? ", "x.y ", "日本。", "(", ") ", "\t", "!"]), max_size=60
+)
+
+
+@given(TEXTS.map("".join), st.integers(1, 12), st.data())
+def test_windows_cover_the_text_within_budget_and_overlap(text, tokens, data):
+    overlap = data.draw(st.integers(0, tokens - 1))
+    spans = windows(text, tokens, overlap)
+    covered = {at for span in spans for at in range(span.start, span.end)}
+    assert all(at in covered for at, char in enumerate(text) if not char.isspace())
+    count = lambda start, end: len(re.findall(r"\w+|[^\w\s]", text[start:end]))  # noqa: E731
+    for span in spans:
+        assert 1 <= count(span.start, span.end) <= tokens
+    for before, after in pairwise(spans):
+        assert before.start < after.start
+        assert before.end < after.end
+        assert after.start >= before.end or count(after.start, before.end) <= overlap
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=60))
+def test_a_docno_is_new_exactly_once(docnos):
+    seen = DocnoSet()
+    known = set()
+    for docno in docnos:
+        assert seen.add(docno) == (docno not in known)
+        known.add(docno)
+    assert len(seen) == len(known)

@@ -1,0 +1,175 @@
+"""Every format gives the same passages, and says where a bad record stands."""
+
+import gzip
+import json
+
+import pytest
+import zstandard
+
+from thresher.corpus import open_corpus
+from thresher.errors import ConfigError, DataNotFoundError, InputError
+from thresher.records import Passage
+
+TWO = [Passage("d1", "first text", "One"), Passage("d2", "zweiter Text, süß", "Two")]
+JSONL = "".join(
+    json.dumps({"docid": p.docno, "title": p.title, "text": p.text}, ensure_ascii=False) + "\n" for p in TWO
+)
+TREC = """<DOC>
+<DOCNO> d1 </DOCNO>
+<TITLE>One</TITLE>
+<TEXT>
+first <b>text</b>
+</TEXT>
+</DOC>
+
+<DOC>
+<DOCNO>d2</DOCNO><HEADLINE>Two</HEADLINE>
+zweiter Text, s&uuml;&szlig;
+</DOC>
+"""
+FILES = {
+    "c.jsonl": JSONL.encode(),
+    "c.jsonl.gz": gzip.compress(JSONL.encode()),
+    "c.jsonl.zst": zstandard.compress(JSONL.encode()),
+    "two-frames.jsonl.zst": zstandard.compress(JSONL[:30].encode()) + zstandard.compress(JSONL[30:].encode()),
+    "bom.jsonl": b"\xef\xbb\xbf" + JSONL.encode(),
+    "crlf.jsonl": JSONL.replace("\n", "\r\n\r\n").encode(),
+    "positional.tsv": "d1\tOne\tfirst text\nd2\tTwo\tzweiter Text, süß\n".encode(),
+    "header.tsv": "title\tid\ttext\nOne\td1\tfirst text\nTwo\td2\tzweiter Text, süß".encode(),
+    "c.csv": 'id,title,text\nd1,One,first text\n"d2",Two,"zweiter Text, süß"\n'.encode(),
+    "c.trec": TREC.encode(),
+    "c.trec.gz": gzip.compress(TREC.encode()),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_formats_agree(tmp_path, name):
+    (tmp_path / name).write_bytes(FILES[name])
+    corpus = open_corpus(tmp_path / name)
+    found = list(corpus)
+    assert [(p.docno, p.title, " ".join(p.text.split())) for p in found] == [(p.docno, p.title, p.text) for p in TWO]
+    assert list(corpus) == found
+    assert corpus.skipped == {}
+
+
+def test_a_beir_folder_is_read_by_its_corpus(tmp_path):
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d1", "title": "", "text": "x", "metadata": {}}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "y"}\n')
+    assert list(open_corpus(tmp_path)) == [Passage("d1", "x")]
+
+
+def test_a_folder_of_files_is_read_in_order_of_name(tmp_path):
+    for name in ("b.jsonl", "a.jsonl", "notes.md"):
+        (tmp_path / name).write_text(json.dumps({"id": name, "text": "x"}))
+    assert [p.docno for p in open_corpus(tmp_path)] == ["a.jsonl", "b.jsonl"]
+
+
+def test_other_fields_become_metadata_and_numbers_may_be_docnos(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"id": 7, "text": "x", "url": "u", "n": 1.5, "tags": ["a"], "none": null}')
+    assert list(open_corpus(tmp_path / "c.jsonl")) == [Passage("7", "x", "", {"url": "u", "n": "1.5", "tags": '["a"]'})]
+
+
+def test_any_field_can_be_named(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"key": "d", "id": "e", "abstract": "x", "head": "h"}')
+    corpus = open_corpus(tmp_path / "c.jsonl", id_field="key", text_field="abstract", title_field="head")
+    assert list(corpus) == [Passage("d", "x", "h", {"id": "e"})]
+
+
+def test_a_title_field_that_no_record_has_is_an_error(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"id": "d", "text": "x"}')
+    with pytest.raises(InputError, match="titel"):
+        list(open_corpus(tmp_path / "c.jsonl", title_field="titel"))
+
+
+BAD = [
+    (b'{"id": "d3"', "malformed"),
+    (b'["d3"]', "malformed"),
+    (b'{"id": "d3", "text": "\xff"}', "invalid-utf8"),
+    (b'{"id": "d3", "title": "only"}', "missing-field"),
+    (b'{"text": "no id"}', "missing-field"),
+    (b'{"id": "d3", "text": null}', "missing-field"),
+    (b'{"id": "d3", "text": 5}', "wrong-type"),
+    (b'{"id": 1.5, "text": "x"}', "wrong-type"),
+    (b'{"id": "d 3", "text": "x"}', "invalid-docno"),
+    (b'{"id": "", "text": "x"}', "invalid-docno"),
+    (b'{"id": "d1", "text": "again"}', "duplicate-docno"),
+    (b'{"id": "d3", "text": " \\n"}', "empty-text"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD)
+def test_a_bad_record_is_an_error_with_file_and_line_or_is_counted(tmp_path, line, reason):
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(b'{"id": "d1", "text": "x"}\n\n' + line + b'\n{"id": "d2", "text": "y"}\n')
+    with pytest.raises(InputError) as caught:
+        list(open_corpus(path))
+    assert str(caught.value).startswith(f"{path}:3: ")
+    corpus = open_corpus(path, on_error="skip")
+    assert [p.docno for p in corpus] == ["d1", "d2"]
+    assert corpus.skipped == {reason: 1}
+    assert len(list(corpus)) == 2
+    assert corpus.skipped == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "line", "reason"),
+    [
+        ("c.tsv", b"d1\tx\nd2\n", 2, "malformed"),
+        ("c.tsv", b"d1\tx\nd2\t\xe9\n", 2, "invalid-utf8"),
+        ("c.csv", b'id,text\nd1,"a\nb"\nd2\n', 4, "malformed"),
+        ("c.csv", b'id,text\nd1,x\nd2,"\xe9\n\nz"\n', 3, "invalid-utf8"),
+        ("c.csv", b'id,text\nd1,x\nd2,"open\n', 3, "malformed"),
+        ("c.trec", b"<DOC>\n<DOCNO>d1</DOCNO>x\n</DOC>\n<DOC>\n<TEXT>y</TEXT>\n</DOC>\n", 4, "missing-field"),
+        ("c.trec", b"<DOC>\n<DOCNO>d1</DOCNO>x\n</DOC>\n<DOC>\n<DOCNO>d2</DOCNO>\n\xe9\n</DOC>\n", 6, "invalid-utf8"),
+        ("c.trec", b"<DOC>\n<DOCNO>d1</DOCNO>x\n</DOC>\n<DOC>\n<DOCNO>d2</DOCNO>\n", 4, "malformed"),
+        ("c.trec", b"<DOC>\n<DOCNO>d1</DOCNO>x\n</DOC>\nstray\n", 4, "malformed"),
+    ],
+)
+def test_every_format_says_the_line(tmp_path, name, data, line, reason):
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        list(open_corpus(path))
+    assert caught.value.line == line
+    corpus = open_corpus(path, on_error="skip")
+    assert [p.docno for p in corpus] == ["d1"]
+    assert corpus.skipped == {reason: 1}
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, zstandard.compress])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_compressed_file_cut_short_is_never_a_short_corpus(tmp_path, packed, on_error):
+    lines = b"".join(b'{"id": "d%d", "text": "%d"}\n' % (n, n * n) for n in range(3000))
+    path = tmp_path / f"c.jsonl.{'gz' if packed is gzip.compress else 'zst'}"
+    path.write_bytes(packed(lines)[:-20])
+    with pytest.raises(InputError, match="cut short"):
+        list(open_corpus(path, on_error=on_error))
+    path.write_bytes(b"not compressed")
+    with pytest.raises(InputError, match="decompressed"):
+        list(open_corpus(path, on_error=on_error))
+
+
+def test_a_source_that_is_not_there_or_of_no_known_format_is_refused(tmp_path):
+    with pytest.raises(DataNotFoundError, match="no such file"):
+        open_corpus(tmp_path / "none.jsonl")
+    (tmp_path / "c.xyz").write_text("{}")
+    with pytest.raises(ConfigError, match="jsonl"):
+        open_corpus(tmp_path / "c.xyz")
+    with pytest.raises(ConfigError, match="unknown corpus format 'xml'"):
+        open_corpus(tmp_path / "c.xyz", format="xml")
+    with pytest.raises(InputError, match=r"corpus\.jsonl"):
+        open_corpus(tmp_path)
+    with pytest.raises(ConfigError, match="on_error"):
+        open_corpus(tmp_path / "c.xyz", format="jsonl", on_error="ignore")
+
+
+def test_the_format_can_be_named(tmp_path):
+    (tmp_path / "c.txt").write_text('{"id": "d", "text": "x"}')
+    assert len(list(open_corpus(tmp_path / "c.txt", format="jsonl"))) == 1
+
+
+def test_tsv_columns_that_were_named_must_be_there(tmp_path):
+    (tmp_path / "c.tsv").write_text("a\tb\n1\tx\n")
+    assert list(open_corpus(tmp_path / "c.tsv", id_field="a", text_field="b")) == [Passage("1", "x")]
+    with pytest.raises(InputError, match="'c'"):
+        list(open_corpus(tmp_path / "c.tsv", id_field="a", text_field="c"))

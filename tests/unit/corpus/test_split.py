@@ -1,0 +1,55 @@
+"""Long documents become passages that say where they lie."""
+
+import json
+
+import pytest
+
+from thresher.corpus import open_corpus
+from thresher.corpus.split import Splitter
+from thresher.errors import ConfigError
+from thresher.records import Passage
+
+TEXT = "One two three. Four five six. Seven eight nine. Ten eleven twelve."
+
+
+def test_passages_hold_whole_sentences_and_their_offsets():
+    parts = list(Splitter(8)(Passage("d", TEXT, "T", {"url": "u"})))
+    assert [p.text for p in parts] == ["One two three. Four five six.", "Seven eight nine. Ten eleven twelve."]
+    assert [p.docno for p in parts] == ["d", "d#2"]
+    for part in parts:
+        assert part.title == "T"
+        assert part.metadata["document"] == "d"
+        assert part.metadata["url"] == "u"
+        assert TEXT[int(part.metadata["start"]) : int(part.metadata["end"])] == part.text
+
+
+def test_neighbours_overlap_by_whole_sentences():
+    parts = [p.text for p in Splitter(8, 4)(Passage("d", TEXT))]
+    assert parts == [
+        "One two three. Four five six.",
+        "Four five six. Seven eight nine.",
+        "Seven eight nine. Ten eleven twelve.",
+    ]
+
+
+def test_a_document_that_fits_stays_as_it_is():
+    document = Passage("d", TEXT, "T")
+    assert list(Splitter(16)(document)) == [document]
+
+
+def test_a_sentence_longer_than_the_budget_is_cut_between_words():
+    parts = [p.text for p in Splitter(3)(Passage("d", "all but the last words of it fit. Short."))]
+    assert parts == ["all but the", "last words of", "it fit.", "Short."]
+
+
+def test_splitting_is_part_of_opening_and_docnos_stay_unique(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text("\n".join(json.dumps({"id": i, "text": TEXT}) for i in ("a", "b")))
+    docnos = [p.docno for p in open_corpus(path, split_tokens=8)]
+    assert docnos == ["a", "a#2", "b", "b#2"]
+
+
+@pytest.mark.parametrize(("tokens", "overlap"), [(0, 0), (5, 5), (5, -1)])
+def test_budgets_out_of_range_are_refused(tokens, overlap):
+    with pytest.raises(ConfigError):
+        Splitter(tokens, overlap)

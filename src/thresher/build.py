@@ -132,7 +132,9 @@ def _fit(corpus: Corpus, recipe: Recipe, progress: bool) -> tuple[SparseEncoder,
         from thresher.encode.bm25 import Bm25Encoder
 
         texts = (passage.contents for passage in _watched(corpus, "reading", progress))
-        encoder: SparseEncoder = Bm25Encoder.fit(texts, analyzer=step.analyzer, k1=step.k1, b=step.b)
+        encoder: SparseEncoder = Bm25Encoder.fit(
+            texts, analyzer=step.analyzer, k1=step.k1, b=step.b, lengths=step.lengths
+        )
     else:
         raise ConfigError(f"unknown encoder {step.encoder!r}; known is: bm25")
     return encoder, Ledger().with_stage("read", time.perf_counter() - started, terms=len(encoder.vocabulary))

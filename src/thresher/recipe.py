@@ -48,6 +48,8 @@ class EncodeStep(_Table):
     analyzer: str = "english"
     k1: float = Field(default=0.9, ge=0)
     b: float = Field(default=0.4, ge=0, le=1)
+    lengths: Literal["exact", "lucene"] = "exact"
+    """Passage lengths in BM25: exact, or rounded to one byte as Lucene stores them."""
     max_active_terms: int = Field(default=0, ge=0)
     batch_size: int = Field(default=32, ge=1)
 

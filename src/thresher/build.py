@@ -1,22 +1,24 @@
 """An index built from a recipe: corpus to weighted terms to postings, in one artifact that is whole or not there.
 
 Two passes over the corpus: one to fit the encoder where it needs the collection's statistics (BM25), one to encode and
-index. Memory is bounded by the vocabulary and one chunk of passages; the corpus may be larger than memory.
+index. Memory is bounded by the vocabulary and one chunk of passages; the corpus may be larger than memory. What a
+learned encoder has finished is kept in shards beside the index until that is whole, so that a killed build goes on
+where it stopped.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tqdm.auto import tqdm
 
 from thresher import artifact
 from thresher.corpus import MemoryCorpus, open_corpus
-from thresher.errors import ConfigError
 from thresher.index import FORMAT, IndexBuilder
 from thresher.recipe import Recipe, load_recipe
 from thresher.records import Ledger, Passage
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from thresher.corpus import Corpus
     from thresher.encode import SparseEncoder
+    from thresher.records import SparseBatch
 
 __all__ = ["BuildReport", "build_index", "corpus_of"]
 
@@ -86,8 +89,9 @@ def build_index(
     elif not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     corpus = corpus_of(source, recipe)
+    shards = _shards_beside(Path(target))
     with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
-        encoder, ledger = _fit(corpus, recipe, progress)
+        encoder, ledger = _open_encoder(corpus, recipe, progress)
         builder = IndexBuilder(
             draft.path,
             encoder.vocabulary,
@@ -95,7 +99,7 @@ def build_index(
             order=recipe.index.order,
             progress=progress,
         )
-        ledger = _fill(builder, corpus, encoder, ledger, progress)
+        ledger = _fill(builder, _encoded(corpus, encoder, recipe, shards, progress), ledger)
         started = time.perf_counter()
         counts = builder.finish()
         encoder.save(draft.path / "encoder")
@@ -108,6 +112,7 @@ def build_index(
             recipe=recipe.model_dump(mode="json", exclude_defaults=True),
             ledger=[asdict(stage) for stage in ledger.stages],
         )
+    shutil.rmtree(shards, ignore_errors=True)
     return BuildReport(Path(target), counts, skipped, ledger)
 
 
@@ -119,12 +124,10 @@ def corpus_of(source: str | Path | Corpus | Iterable[Passage], recipe: Recipe) -
     if isinstance(source, str | Path):
         keys = recipe.corpus.model_dump(exclude={"source"}, exclude_defaults=True)
         return open_corpus(source, **keys)
-    if hasattr(source, "fingerprint"):
-        return source
-    return MemoryCorpus(source)
+    return cast("Corpus", source) if hasattr(source, "fingerprint") else MemoryCorpus(source)
 
 
-def _fit(corpus: Corpus, recipe: Recipe, progress: bool) -> tuple[SparseEncoder, Ledger]:
+def _open_encoder(corpus: Corpus, recipe: Recipe, progress: bool) -> tuple[SparseEncoder, Ledger]:
     """The recipe's encoder, fitted on the corpus where it needs to be."""
     step = recipe.encode
     started = time.perf_counter()
@@ -136,23 +139,46 @@ def _fit(corpus: Corpus, recipe: Recipe, progress: bool) -> tuple[SparseEncoder,
             texts, analyzer=step.analyzer, k1=step.k1, b=step.b, lengths=step.lengths
         )
     else:
-        raise ConfigError(f"unknown encoder {step.encoder!r}; known is: bm25")
+        from thresher.encode.named import open_sparse_encoder
+
+        encoder = open_sparse_encoder(
+            step.encoder, batch_size=step.batch_size, max_active_terms=step.max_active_terms or None
+        )
     return encoder, Ledger().with_stage("read", time.perf_counter() - started, terms=len(encoder.vocabulary))
 
 
-def _fill(builder: IndexBuilder, corpus: Corpus, encoder: SparseEncoder, ledger: Ledger, progress: bool) -> Ledger:
-    """Encode the corpus chunk by chunk into the builder."""
-    encoding = spooling = 0.0
+def _encoded(
+    corpus: Corpus, encoder: SparseEncoder, recipe: Recipe, shards: Path, progress: bool
+) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
+    """The corpus encoded, some passages at a time; with a learned encoder, resuming what a killed build left."""
+    if recipe.encode.encoder == "bm25":
+        for chunk in _chunks(_watched(corpus, "encoding", progress)):
+            yield chunk, encoder.encode_passages([passage.contents for passage in chunk])
+    else:
+        from thresher.encode.shards import sparse_shards
+
+        yield from sparse_shards(encoder, corpus, shards, progress=progress)
+
+
+def _fill(builder: IndexBuilder, encoded: Iterator[tuple[Sequence[Passage], SparseBatch]], ledger: Ledger) -> Ledger:
+    """Hand the encoded corpus to the builder, and say how long encoding and handing over took."""
+    encoding = storing = 0.0
     count = 0
-    for chunk in _chunks(_watched(corpus, "encoding", progress)):
-        started = time.perf_counter()
-        batch = encoder.encode_passages([passage.contents for passage in chunk])
-        encoded = time.perf_counter()
-        builder.add(chunk, batch)
-        encoding += encoded - started
-        spooling += time.perf_counter() - encoded
-        count += len(chunk)
-    return ledger.with_stage("encode", encoding, passages=count).with_stage("store", spooling, passages=count)
+    asked = time.perf_counter()
+    for passages, batch in encoded:
+        got = time.perf_counter()
+        builder.add(passages, batch)
+        encoding += got - asked
+        asked = time.perf_counter()
+        storing += asked - got
+        count += len(passages)
+    encoding += time.perf_counter() - asked
+    return ledger.with_stage("encode", encoding, passages=count).with_stage("store", storing, passages=count)
+
+
+def _shards_beside(target: Path) -> Path:
+    """Where a learned encoder's finished shards wait until the index is whole."""
+    return target.absolute().parent / f".{target.name}.encoding"
 
 
 def _watched(corpus: Corpus, what: str, progress: bool) -> Iterator[Passage]:

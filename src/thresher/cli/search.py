@@ -103,18 +103,16 @@ def _as_json(result: SearchResult, milliseconds: float, explain: bool) -> dict[s
 
 
 def show_hits(result: SearchResult, *, width: int = 400) -> None:
-    """Print hits: rank, docno, score, title, and the beginning of the text."""
-    from rich.padding import Padding
+    """Print hits: rank, docno, score, title, and at most `width` characters of the text."""
+    from shutil import get_terminal_size
+    from textwrap import fill, shorten
+
     from rich.text import Text
 
-    out = console()
+    out, columns = console(), min(get_terminal_size().columns, 100)
     for hit in result:
         title = f"  {hit.title}" if hit.title and hit.title != hit.docno else ""
-        out.print(
-            Text.assemble(
-                f"{hit.rank:>2}  ", (printable(hit.docno), "bold"), printable(title), (f"  {hit.score:.3f}", "dim")
-            )
-        )
-        text = " ".join(hit.text.split())
-        shortened = text if len(text) <= width else text[: width - 1].rsplit(" ", 1)[0] + " …"
-        out.print(Padding(Text(printable(shortened)), (0, 0, 1, 4)))
+        score = f"  {hit.score:.3f}"
+        out.print(Text.assemble(f"{hit.rank:>2}  ", (printable(hit.docno), "bold"), printable(title), (score, "dim")))
+        text = shorten(printable(hit.text), width, placeholder=" …")
+        out.print(Text(fill(text, columns, initial_indent="    ", subsequent_indent="    ") + "\n"))

@@ -24,9 +24,11 @@ _A, _B = "lora_a", "lora_b"
 
 @cache
 def _low_rank_class() -> Any:
-    torch = require("torch", extra="models", purpose="low-rank adapters")
+    torch: Any = require("torch", extra="models", purpose="low-rank adapters")
 
-    class LowRank(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
+    base_class: Any = torch.nn.Module
+
+    class LowRank(base_class):  # type: ignore[misc]  # torch is untyped here
         """`base(x)` plus the scaled product of the two factors."""
 
         def __init__(self, base: Any, rank: int, alpha: float) -> None:
@@ -57,7 +59,7 @@ def adapt(module: Any, names: Iterable[str], *, rank: int, alpha: float | None =
     Raises:
         ModelError: a name is not there, or is not a linear map.
     """
-    torch = require("torch", extra="models", purpose="low-rank adapters")
+    torch: Any = require("torch", extra="models", purpose="low-rank adapters")
     for name in names:
         parent_name, _, leaf = name.rpartition(".")
         try:
@@ -94,7 +96,7 @@ def load_adapter_state(module: Any, state: Mapping[str, Any]) -> None:
     Raises:
         ModelError: a factor is missing or has another shape.
     """
-    torch = require("torch", extra="models", purpose="low-rank adapters")
+    torch: Any = require("torch", extra="models", purpose="low-rank adapters")
     with torch.no_grad():
         for name, sub in _adapted(module).items():
             for key in (_A, _B):
@@ -107,7 +109,7 @@ def load_adapter_state(module: Any, state: Mapping[str, Any]) -> None:
 
 def merge(module: Any) -> None:
     """Add every correction to its weights and put the plain linear maps back: the same outputs at the base's cost."""
-    torch = require("torch", extra="models", purpose="low-rank adapters")
+    torch: Any = require("torch", extra="models", purpose="low-rank adapters")
     for name, sub in _adapted(module).items():
         parent_name, _, leaf = name.rpartition(".")
         with torch.no_grad():

@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import ModelError, require
@@ -28,8 +27,20 @@ from thresher.models import lora
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-__all__ = ["JoinedBertConfig", "build", "load", "load_body", "read_config", "save", "trained_state"]
+__all__ = [
+    "JoinedBertConfig",
+    "build",
+    "is_saved",
+    "load",
+    "load_body",
+    "load_trained",
+    "pad",
+    "read_config",
+    "save",
+    "trained_state",
+]
 
 _PURPOSE = "the two-headed cross-encoder"
 KIND = "thresher-two-headed"
@@ -66,18 +77,19 @@ class JoinedBertConfig:
 
 @cache
 def _classes() -> Any:
-    torch = require("torch", extra="models", purpose=_PURPOSE)
+    torch: Any = require("torch", extra="models", purpose=_PURPOSE)
     nn, functional = torch.nn, torch.nn.functional
+    module: Any = nn.Module  # torch is untyped here
 
-    class Layer(nn.Module):  # type: ignore[misc]
+    class Layer(module):  # type: ignore[misc]
         """One BERT layer; dotted names as in Hugging Face checkpoints."""
 
         def __init__(self, config: JoinedBertConfig) -> None:
             super().__init__()
             d, self.heads = config.hidden, config.heads
             self.attention = nn.Module()
-            setattr(self.attention, "self", nn.Module())
-            inner = getattr(self.attention, "self")
+            self.attention.self = nn.Module()
+            inner = self.attention.self
             inner.query, inner.key, inner.value = nn.Linear(d, d), nn.Linear(d, d), nn.Linear(d, d)
             self.attention.output = nn.Module()
             self.attention.output.dense = nn.Linear(d, d)
@@ -90,7 +102,7 @@ def _classes() -> Any:
 
         def forward(self, x: Any, mask: Any) -> Any:
             n, length, d = x.shape
-            inner, out = getattr(self.attention, "self"), self.attention.output
+            inner, out = self.attention.self, self.attention.output
             q, k, v = (
                 part(x).view(n, length, self.heads, d // self.heads).transpose(1, 2)
                 for part in (inner.query, inner.key, inner.value)
@@ -99,7 +111,7 @@ def _classes() -> Any:
             x = out.LayerNorm(x + out.dense(mixed.transpose(1, 2).reshape(n, length, d)))
             return self.output.LayerNorm(x + self.output.dense(functional.gelu(self.intermediate.dense(x))))
 
-    class JoinedBert(nn.Module):  # type: ignore[misc]
+    class JoinedBert(module):  # type: ignore[misc]
         """The body and the two heads."""
 
         def __init__(self, config: JoinedBertConfig) -> None:
@@ -157,8 +169,8 @@ def _classes() -> Any:
                 x = layer(x, shift[None] if padding is None else shift[None] + padding)
             return x[:, :nq], x[:, nq:]
 
-        def heads(self, question: Any, passage: Any, q_lengths: Any | None, p_lengths: Any | None) -> Any:
-            """Rank scores [n] and keep logits [n, passage length]; logits of padding and special tokens mean nothing."""
+        def judge(self, question: Any, passage: Any, q_lengths: Any | None, p_lengths: Any | None) -> Any:
+            """Rank scores [n], keep logits [n, passage length]; logits of padding and special tokens mean nothing."""
             mean_q, mean_p = _mean(question, q_lengths), _mean(passage, p_lengths)
             unit_q, unit_p = functional.normalize(mean_q, dim=-1), functional.normalize(mean_p, dim=-1)
             product = unit_q * unit_p
@@ -185,10 +197,10 @@ def _classes() -> Any:
 
         def forward(self, q_ids: Any, p_ids: Any, q_lengths: Any | None = None, p_lengths: Any | None = None) -> Any:
             """(rank float[n], keep logits float[n, passage length]) of n padded pairs, or of equally long ones."""
-            states = self.read_together(
+            question, passage = self.read_together(
                 self.read_apart(q_ids, q_lengths), self.read_apart(p_ids, p_lengths), q_lengths, p_lengths
             )
-            return self.heads(*states, q_lengths, p_lengths)
+            return self.judge(question, passage, q_lengths, p_lengths)
 
     def _mean(states: Any, lengths: Any | None) -> Any:
         if lengths is None:
@@ -208,8 +220,8 @@ def build(config: JoinedBertConfig, *, adapters: bool = True) -> Any:
 
 
 def _adapted_names(config: JoinedBertConfig) -> list[str]:
-    parts = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
-    parts += ("intermediate.dense", "output.dense")
+    attention = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
+    parts = (*attention, "intermediate.dense", "output.dense")
     return [f"encoder.layer.{number}.{part}" for number in range(config.join, config.layers) for part in parts]
 
 
@@ -219,7 +231,7 @@ def load_body(model: Any, state: Mapping[str, Any]) -> None:
     Raises:
         ModelError: a weight is missing or has another shape.
     """
-    torch = require("torch", extra="models", purpose=_PURPOSE)
+    torch: Any = require("torch", extra="models", purpose=_PURPOSE)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if not name.startswith(("embeddings.", "encoder.")) or name.endswith((".lora_a", ".lora_b")):
@@ -241,13 +253,21 @@ def trained_state(model: Any) -> dict[str, Any]:
 
 def save(model: Any, directory: Path, extra: Mapping[str, Any] | None = None) -> None:
     """Write `config.json` and `model.safetensors` (float16) with the trained weights alone."""
-    safetensors = require("safetensors.torch", extra="models", purpose=_PURPOSE)
-    torch = require("torch", extra="models", purpose=_PURPOSE)
+    safetensors: Any = require("safetensors.torch", extra="models", purpose=_PURPOSE)
+    torch: Any = require("torch", extra="models", purpose=_PURPOSE)
     directory.mkdir(parents=True, exist_ok=True)
     state = {name: value.to(torch.float16).contiguous() for name, value in trained_state(model).items()}
     safetensors.save_file(state, str(directory / "model.safetensors"))
     document = {"kind": KIND, "format": 1, "shape": asdict(model.config), **(extra or {})}
     (directory / "config.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def is_saved(directory: Path) -> bool:
+    """Whether `directory` holds what `save` writes, by its configuration."""
+    try:
+        return bool(json.loads((directory / "config.json").read_text(encoding="utf-8")).get("kind") == KIND)
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def read_config(directory: Path) -> tuple[JoinedBertConfig, dict[str, Any]]:
@@ -276,8 +296,8 @@ def load(directory: Path, body: Mapping[str, Any]) -> Any:
     Raises:
         ModelError: a weight is missing or has another shape.
     """
-    safetensors = require("safetensors.torch", extra="models", purpose=_PURPOSE)
-    torch = require("torch", extra="models", purpose=_PURPOSE)
+    safetensors: Any = require("safetensors.torch", extra="models", purpose=_PURPOSE)
+    torch: Any = require("torch", extra="models", purpose=_PURPOSE)
     config, _ = read_config(directory)
     model = build(config)
     load_body(model, body)
@@ -294,7 +314,7 @@ def load_trained(model: Any, state: Mapping[str, Any]) -> None:
     Raises:
         ModelError: a weight is missing or has another shape.
     """
-    torch = require("torch", extra="models", purpose=_PURPOSE)
+    torch: Any = require("torch", extra="models", purpose=_PURPOSE)
     lora.load_adapter_state(model, state)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -308,7 +328,7 @@ def load_trained(model: Any, state: Mapping[str, Any]) -> None:
 
 def pad(rows: Sequence[Sequence[int]], device: Any = None) -> tuple[Any, Any]:
     """Token ids as one tensor [n, longest], zeros behind, and their lengths [n]."""
-    torch = require("torch", extra="models", purpose=_PURPOSE)
+    torch: Any = require("torch", extra="models", purpose=_PURPOSE)
     lengths = torch.tensor([len(row) for row in rows], device=device)
     ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long, device=device)
     for number, row in enumerate(rows):

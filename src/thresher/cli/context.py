@@ -1,0 +1,298 @@
+"""`thresher context`: the sentences to read; `context calibrate` and `context train` for one's own data."""
+
+from __future__ import annotations
+
+import json as json_
+import sys
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from thresher.cli.output import JsonOption, console, emit_json, note, progress_wanted, table
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from thresher.context import PrunedPassage
+    from thresher.context.labelled import LabelledQuestion
+
+__all__ = ["app"]
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class _PruneByDefault(TyperGroup):
+    """`thresher context "question" FILE` means `thresher context prune "question" FILE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["prune", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_PruneByDefault,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=_HELP,
+    help="The sentences to read: prune passages for a question (the default), calibrate, train.",
+    epilog='Example: thresher context "when was it founded" page.txt notes.md --threshold strong',
+)
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="thresher-context, lexical, or a model: trained here, Provence, XProvence, OpenProvence."
+    ),
+]
+
+
+@app.command("prune", context_settings=_HELP)
+def prune(
+    question: Annotated[str, typer.Argument(help='The question. With --jsonl: left out, or "-".')] = "-",
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Texts, one passage each, or .jsonl files of passages. None: standard input."),
+    ] = None,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(
+            "--jsonl", help='Many questions: lines {"query": ..., "passages": [text or record, ...]}; - for stdin.'
+        ),
+    ] = None,
+    model: Model = "thresher-context",
+    threshold: Annotated[
+        str, typer.Option("--threshold", "-t", help="conservative, balanced, strong, or a number from 0 to 1.")
+    ] = "balanced",
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", help="For all passages of a question together.")
+    ] = None,
+    min_keep: Annotated[int, typer.Option("--min-keep", help="Sentences of each passage to keep at least.")] = 0,
+    keep_title: Annotated[bool, typer.Option("--title/--no-title", help="Keep titles of passages.")] = True,
+    ellipsis: Annotated[str, typer.Option("--ellipsis", help="Stands where something was left out.")] = "",
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page that shows what was kept.")] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "cpu",
+    json: JsonOption = False,
+) -> None:
+    """Prune passages to the sentences that help with a question.
+
+    In a terminal, kept sentences are bright and dropped ones dim. With --jsonl, one JSON line a question.
+
+    Examples:
+      thresher context "who wrote it" page.txt
+      thresher context "who wrote it" retrieved.jsonl --threshold strong --html kept.html
+      thresher context --jsonl batch.jsonl > pruned.jsonl
+    """
+    from thresher.context import ContextPruner
+    from thresher.context.scorers import open_scorer
+
+    wanted: dict[str, Any] = {
+        "threshold": _threshold(threshold), "max_tokens": max_tokens, "min_keep": min_keep, "keep_title": keep_title,
+        "ellipsis": ellipsis,
+    }  # fmt: skip
+    if jsonl is not None:
+        _prune_lines(ContextPruner(open_scorer(model, device=device)), jsonl, wanted)
+        return
+    if question == "-":
+        raise typer.BadParameter("give a question, or --jsonl FILE for many")
+    passages = _passages(files or [])
+    pruner = ContextPruner(open_scorer(model, device=device))
+    pruned = pruner.prune(question, passages, **wanted)
+    if html is not None:
+        from thresher.context.view import html_page
+
+        html.write_text(html_page(question, pruned), encoding="utf-8")
+        note(f"wrote {html}")
+    if json:
+        emit_json({"query": question, "passages": [_record(p) for p in pruned]})
+        return
+    from thresher.context.view import terminal_text
+
+    screen = console()
+    if sys.stdout.isatty():
+        for passage in pruned:
+            screen.print(terminal_text(passage))
+    else:
+        typer.echo("\n\n".join(p.contents for p in pruned if p.spans))
+
+
+def _threshold(given: str) -> float | str:
+    try:
+        return float(given)
+    except ValueError:
+        return given
+
+
+def _passages(files: list[Path]) -> list[Any]:
+    from thresher.errors import DataNotFoundError, InputError
+    from thresher.records import Passage
+
+    out: list[Any] = []
+    if not files:
+        return [sys.stdin.read()]
+    for path in files:
+        if path.suffix in (".jsonl", ".gz") or path.name.endswith(".jsonl.gz"):
+            from thresher.corpus import open_corpus
+
+            out += list(open_corpus(path))
+            continue
+        try:
+            out.append(Passage("_".join(path.name.split()) or "-", path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise DataNotFoundError(f"no file {path}") from None
+        except UnicodeDecodeError as err:
+            raise InputError(
+                f"not UTF-8 text ({err.reason} at byte {err.start}); convert it first", str(path)
+            ) from None
+    return out
+
+
+def _record(passage: PrunedPassage) -> dict[str, Any]:
+    return {
+        "docno": passage.docno,
+        "title": passage.title,
+        "text": passage.text,
+        "spans": [[span.start, span.end] for span in passage.spans],
+        "sentences": [
+            {"start": s.start, "end": s.end, "score": round(x, 6), "kept": k}
+            for s, x, k in zip(passage.sentences, passage.scores, passage.keep, strict=True)
+        ],
+        "relevance": round(passage.relevance, 6),
+        "threshold": passage.threshold,
+        "tokens": passage.tokens,
+        "saved_characters": round(passage.saved_characters, 6),
+        "saved_tokens": round(passage.saved_tokens, 6),
+    }
+
+
+def _lines(path: Path) -> Generator[tuple[int, dict[str, Any]], None, None]:
+    from thresher.errors import DataNotFoundError, InputError
+
+    source = str(path)
+    try:
+        opened = nullcontext(sys.stdin) if source == "-" else path.open(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataNotFoundError(f"no file {path}") from None
+    with opened as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json_.loads(line)
+            except ValueError as err:
+                raise InputError(f"not JSON: {err}", source, number) from None
+            if not isinstance(row, dict):
+                raise InputError(f"expected a JSON object, found {type(row).__name__}", source, number)
+            yield number, row
+
+
+def _prune_lines(pruner: Any, path: Path, wanted: dict[str, Any]) -> None:
+    from tqdm import tqdm
+
+    from thresher.errors import InputError
+
+    with closing(_lines(path)) as lines:
+        for number, row in tqdm(lines, disable=not progress_wanted(), unit="question"):
+            query, given = row.get("query", row.get("question")), row.get("passages")
+            if not isinstance(query, str) or not isinstance(given, list):
+                raise InputError('expected {"query": string, "passages": [string or record, ...]}', str(path), number)
+            passages = [_given(one, place, path, number) for place, one in enumerate(given)]
+            pruned = pruner.prune(query, passages, **wanted)
+            out = {"query": query, "passages": [_record(p) for p in pruned]}
+            sys.stdout.write(json_.dumps(out, ensure_ascii=False) + "\n")
+
+
+def _given(one: Any, place: int, path: Path, number: int) -> Any:
+    """A passage of a batch: a string, or a record."""
+    from thresher.errors import InputError
+    from thresher.records import Passage
+
+    if isinstance(one, dict) and isinstance(one.get("text"), str):
+        return Passage(str(one.get("docno", one.get("id", place))), one["text"], str(one.get("title") or ""))
+    if isinstance(one, str):
+        return one
+    raise InputError(f"passage {place} is neither a string nor a record with `text`", str(path), number)
+
+
+Labelled = Annotated[
+    Path,
+    typer.Argument(
+        help='Lines {"question", "passage", "answers": [[start, end], ...]} in code points of the passage (no answers: '
+        "nothing in it helps), or a file in the layout of SQuAD 2.0 (.json)."
+    ),
+]
+
+
+@app.command("calibrate", context_settings=_HELP)
+def calibrate(
+    labelled: Labelled,
+    goal: Annotated[float, typer.Option("--goal", "-g", help="Share of the answers to keep.")] = 0.98,
+    model: Model = "thresher-context",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "cpu",
+    json: JsonOption = False,
+) -> None:
+    """Find the threshold that keeps the answer as often as you want, on your own questions.
+
+    Example: thresher context calibrate held-out.jsonl --goal 0.98
+    """
+    from thresher.context.calibrate import calibrate as choose
+    from thresher.context.scorers import open_scorer
+    from thresher.context.scoring import SplitPassage
+
+    rows = [row for row in _labelled(labelled) if row.answers]
+    scorer = open_scorer(model, device=device)
+    scores = scorer.score([(row.question, SplitPassage(row.passage, row.sentences)) for row in rows])
+    found = choose(rows, scores, goal)
+    document = {name: getattr(found, name) for name in found.__slots__} | {"scorer": scorer.name}
+    if json:
+        emit_json(document)
+        return
+    typer.echo(
+        f"threshold {found.threshold:.4f} keeps {found.answer_kept:.1%} of the answers of {found.questions} questions "
+        f"(95 % interval {found.low:.1%} to {found.high:.1%}) and prunes {found.pruned:.0%} of their passages"
+    )
+
+
+@app.command("train", context_settings=_HELP)
+def train(
+    labelled: Labelled,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the new model.")],
+    steps: Annotated[int, typer.Option("--steps", help="Optimiser steps.")] = 500,
+    start: Annotated[
+        str, typer.Option("--start", help="Model to start from: thresher-context, a directory, or none.")
+    ] = "thresher-context",
+    rate: Annotated[float, typer.Option("--rate", help="Learning rate of the adapters.")] = 3e-4,
+    seed: Annotated[int, typer.Option("--seed", help="Of the order of the examples.")] = 7,
+    json: JsonOption = False,
+) -> None:
+    """Train a pruner on your own labelled questions, and calibrate its presets on a part held out.
+
+    Stops and goes on: run the same command again. Silver labels come from any language model: see
+    `thresher.context.judge.label`.
+
+    Example: thresher context train mine.jsonl -o my-pruner
+    """
+    from thresher.context.recipe import train_on
+
+    result = train_on(list(_labelled(labelled)), output, steps=steps, start=start, rate=rate, seed=seed,
+                      progress=progress_wanted())  # fmt: skip
+    if json:
+        emit_json(
+            {"path": str(output), "presets": {n: {k: getattr(c, k) for k in c.__slots__} for n, c in result.items()}}
+        )
+        return
+    rows = [
+        (n, f"{c.threshold:.4f}", f"{c.answer_kept:.1%}", f"{c.pruned:.0%}", c.questions) for n, c in result.items()
+    ]
+    table(("preset", "threshold", "answers kept", "pruned", "questions"), rows)
+
+
+def _labelled(path: Path) -> list[LabelledQuestion]:
+    from thresher.context.labelled import read_own, read_squad
+
+    if path.suffix == ".json" or path.name.endswith(".json.gz"):
+        return list(read_squad(path, collection=path.name))
+    return list(read_own(path))

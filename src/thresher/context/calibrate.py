@@ -1,0 +1,107 @@
+"""Thresholds for a stated goal: the highest that still keeps the answer as often as wanted, on held-out questions.
+
+For a question with a known answer, the answer survives as long as every sentence it touches is kept, so each question
+has one number: the highest threshold at which (at least one of) its answers is whole. The share of questions whose
+number is at least T is the share of answers kept at T; it falls as T rises, and so the threshold for a goal is an
+order statistic. How well it will hold elsewhere is said by the Wilson interval of the share, not promised.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thresher.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from thresher.context.labelled import LabelledQuestion
+    from thresher.context.scoring import PassageScores, SentenceScorer
+    from thresher.records import Span
+
+__all__ = ["GOALS", "Calibration", "calibrate", "lost_above", "wilson"]
+
+GOALS = {"conservative": 0.99, "balanced": 0.97, "strong": 0.92}
+"""Preset to the share of answers it is to keep where it is calibrated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A threshold and what it did on the questions it was chosen on.
+
+    Attributes:
+        threshold: keep sentences that score at least this.
+        goal: the share of answers to keep.
+        answer_kept: the share that is kept at the threshold.
+        low: lower end of the 95 % Wilson interval of that share.
+        high: its upper end.
+        questions: how many it rests on.
+        pruned: share of the characters of these passages that goes.
+    """
+
+    threshold: float
+    goal: float
+    answer_kept: float
+    low: float
+    high: float
+    questions: int
+    pruned: float
+
+
+def lost_above(sentences: Sequence[Span], scores: Sequence[float], answers: Sequence[Span]) -> float:
+    """The highest threshold at which one of `answers` is whole; 0 where a part lies in no sentence at all."""
+    best = 0.0
+    for answer in answers:
+        touched = [x for s, x in zip(sentences, scores, strict=True) if s.start < answer.end and answer.start < s.end]
+        best = max(best, min(touched, default=0.0))
+    return best
+
+
+def calibrate(rows: Sequence[LabelledQuestion], scores: Sequence[PassageScores], goal: float) -> Calibration:
+    """The highest threshold that keeps at least `goal` of the answers.
+
+    Args:
+        rows: questions with their answers; those without an answer are passed over.
+        scores: of each row.
+        goal: share of answers to keep, above 0 and at most 1.
+
+    Raises:
+        InputError: the goal is out of range, or no row has an answer.
+    """
+    if not 0 < goal <= 1:
+        raise InputError(f"goal={goal}: give the share of answers to keep, above 0 and at most 1")
+    pairs = [(row, one) for row, one in zip(rows, scores, strict=True) if row.answers]
+    if not pairs:
+        raise InputError("no question has an answer in its passage, so there is nothing to calibrate a threshold on")
+    numbers = sorted((lost_above(row.sentences, one.sentences, row.answers) for row, one in pairs), reverse=True)
+    wanted = math.ceil(goal * len(numbers) - 1e-9)
+    threshold = math.floor(numbers[wanted - 1] * 1e4) / 1e4
+    kept = sum(number >= threshold for number in numbers)
+    low, high = wilson(kept, len(numbers))
+    before = after = 0
+    for row, one in pairs:
+        lengths = [s.end - s.start for s in row.sentences]
+        before += sum(lengths)
+        after += sum(n for n, x in zip(lengths, one.sentences, strict=True) if x >= threshold)
+    return Calibration(threshold, goal, kept / len(numbers), low, high, len(numbers), 1 - after / max(before, 1))
+
+
+def calibrate_presets(rows: Sequence[LabelledQuestion], scorer: SentenceScorer) -> Mapping[str, Calibration]:
+    """A calibration for each preset's goal."""
+    from thresher.context.scoring import SplitPassage
+
+    answered = [row for row in rows if row.answers]
+    scores = scorer.score([(row.question, SplitPassage(row.passage, row.sentences)) for row in answered])
+    return {preset: calibrate(answered, scores, goal) for preset, goal in GOALS.items()}
+
+
+def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927)."""
+    if not trials:
+        return 0.0, 1.0
+    share, spread = successes / trials, z * z / trials
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / trials + spread / trials / 4) / (1 + spread)
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))

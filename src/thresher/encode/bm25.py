@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -225,7 +225,7 @@ def _count(
     """Distinct known terms of each row and how often each occurs: indptr int64[n + 1], ids uint32, counts int64."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     unknown = terms  # one id past the last
-    ids = np.fromiter((lookup(term, unknown) for term in chain.from_iterable(rows)), np.int64, int(lengths.sum()))
+    ids = np.fromiter(map(lookup, chain.from_iterable(rows), repeat(unknown)), np.int64, int(lengths.sum()))
     keys = np.repeat(np.arange(len(rows)), lengths) * (terms + 1) + ids
     distinct, counts = np.unique(keys[ids != unknown], return_counts=True)
     indptr = np.zeros(len(rows) + 1, dtype=np.int64)

@@ -31,6 +31,7 @@ _LATIN = re.compile(
     f"(?:(?<=[{_LETTER}][:.'·\u2018\u2019\u2024])(?=[{_LETTER}])|(?<=[0-9][,;.'\u2018\u2019\u2024])(?=[0-9]))"
     f"[{_LETTER}0-9_]+)*"
 )
+_SPACES = re.compile("[ \t\r\n]+")
 _PICTOGRAPHS = (
     "\u2388\u2605\u2607-\u2612\u2616-\u2685\u2690-\u2701\u2703-\u2704\u270e\u2710\u2711\u2765-\u2767"
     "\U0001f000-\U0001f0ff\U0001f10d-\U0001f10f\U0001f12f\U0001f16c-\U0001f16f\U0001f1ad\U0001f260-\U0001f265"
@@ -41,18 +42,22 @@ _PICTOGRAPHS = (
 
 def words(text: str) -> list[str]:
     """The tokens of `text` in order, as they stand there."""
-    rules = _rules(text)
-    found: list[str] = rules.findall(text)
-    if len(text) > MAX_TOKEN and max(map(len, found), default=0) > MAX_TOKEN:
-        found = list(_in_windows(text, rules))
+    if text.isascii() or _COMMON.fullmatch(text):
+        found = _tokens(text, _LATIN)
+    else:  # no token reaches over these spaces, so each piece may take its own road
+        found = []
+        for piece in _SPACES.split(text):
+            found += _tokens(piece, _LATIN if _COMMON.fullmatch(piece) else _unicode())
     if "_" in text:
         return [token for token in found if token.strip("_")]  # underscores join words, they are none
     return found
 
 
-def _rules(text: str) -> Any:
-    """The quickest expression that is right for `text`."""
-    return _LATIN if text.isascii() or _COMMON.fullmatch(text) else _unicode()
+def _tokens(text: str, rules: Any) -> list[str]:
+    found: list[str] = rules.findall(text)
+    if len(text) > MAX_TOKEN and max(map(len, found), default=0) > MAX_TOKEN:
+        return list(_in_windows(text, rules))
+    return found
 
 
 def _in_windows(text: str, rules: Any) -> Iterator[str]:

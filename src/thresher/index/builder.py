@@ -18,7 +18,7 @@ import numpy as np
 
 from thresher.errors import InputError
 from thresher.index.arrays import create_array, map_array, write_array
-from thresher.index.layout import KTH, Counts, write_counts
+from thresher.index.layout import DIRECTORY_BYTES, KTH, Counts, write_counts
 from thresher.index.strings import StringStore, StringWriter
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IndexBuilder"]
 
-ORDERS = ("source",)
+ORDERS = ("source", "bp", "similarity")
 SPOOL = "spool"
 
 
@@ -43,7 +43,8 @@ class IndexBuilder:
         vocabulary: the term strings by term id; distinct.
         bits: 8 or 16, the width of an impact.
         block: documents in a block, 1 to 256.
-        order: order of the documents inside the index; docnos are unaffected.
+        order: order of the documents inside the index: `source`, as they come; `bp`, by recursive graph bisection;
+            `similarity`, by a similarity hash. Docnos are unaffected.
         progress: show a progress bar: True, False, or None for "on a terminal".
 
     Raises:
@@ -56,7 +57,7 @@ class IndexBuilder:
         vocabulary: Sequence[str],
         *,
         bits: int = 8,
-        block: int = 128,
+        block: int = 64,
         order: str = "source",
         progress: bool | None = False,
     ) -> None:
@@ -119,47 +120,37 @@ class IndexBuilder:
         directory, top = self._directory, 2**self._bits - 1
         largest = float(self._largest.max(initial=0))
         scale = 1.0 if largest == 0 or (self._whole and largest <= top) else largest / top
-        by_docno = self._sort_docnos()
-        order = self._choose_order()
-        reordered = bool(np.any(order[1:] < order[:-1]))
-        counts, starts, bases, rows = self._plan_lists(scale, reordered)
-        self._write_ranks(by_docno, order, reordered)
-
-        impact = np.uint8 if self._bits == 8 else np.uint16
-        impacts = create_array(directory / "impacts", impact, (counts.postings,))
-        lows = create_array(directory / "lows", np.uint16, (counts.common_postings,))
-        docs = create_array(directory / "docs", np.uint32, (counts.postings - counts.common_postings,))
-        pointers = create_array(directory / "pointers", np.uint32, (counts.common, counts.blocks + 1))
-        maxima = create_array(directory / "maxima", np.uint8, (counts.common, counts.blocks))
-        kth = create_array(directory / "kth", impact, (counts.terms, len(KTH)))
         indptr = map_array(directory / f"{SPOOL}.indptr", np.int64, (self._count + 1,))
         terms = map_array(directory / f"{SPOOL}.terms", np.uint32, (self._postings,))
         weights = map_array(directory / f"{SPOOL}.weights", np.float32, (self._postings,))
-        invert.place(
-            indptr,
-            terms,
-            weights,
-            order,
-            scale,
-            float(top),
-            self._block,
-            starts,
-            bases,
-            rows,
-            impacts,
-            lows,
-            docs,
-            pointers,
-        )
+        by_docno = self._sort_docnos()
+        order = self._choose_order(indptr, terms, weights)
+        reordered = bool(np.any(order[1:] < order[:-1]))
+        rows, entries = self._choose_common(), self._lengths.copy()
+        if self._count > invert.SKIP:
+            invert.count_gaps(indptr, terms, order, rows, entries)
+        n = self._count_all(rows, entries, scale, reordered)
+        starts, bases = self._plan_lists(rows, entries)
+        self._write_ranks(by_docno, order, reordered)
+
+        impact = np.uint8 if n.bits == 8 else np.uint16
+        impacts = create_array(directory / "impacts", impact, (n.postings,))
+        local = create_array(directory / "locals", np.uint16, (n.common_postings,))
+        gaps = create_array(directory / "gaps", np.uint16, (n.gaps,))
+        tiles = create_array(directory / "tiles", np.uint32, (n.common, n.tiles + 1))
+        offsets = create_array(directory / "offsets", np.uint16, (n.common, n.tiles, n.step + 1))
+        maxima = create_array(directory / "maxima", np.uint8, (n.common, n.blocks))
+        kth = create_array(directory / "kth", impact, (n.terms, len(KTH)))
+        lists = (starts, bases, rows, impacts, local, gaps, offsets)
+        invert.place(indptr, terms, weights, order, scale, float(top), n.block, n.step, *lists)
         invert.kth_largest(starts, impacts, np.array(KTH, np.int64), top, kth)
-        invert.directory(starts, rows, impacts, kth, self._bits, pointers, maxima)
+        invert.directory(starts, rows, impacts, kth, n.bits, tiles, offsets, maxima)
         for name, array in (("starts", starts), ("bases", bases), ("rows", rows)):
             write_array(directory / name, array)
-        write_counts(directory / "layout.json", counts)
-        del impacts, lows, docs, pointers, maxima, kth, indptr, terms, weights
+        write_counts(directory / "layout.json", n)
         for name in self._spool:
             (directory / f"{SPOOL}.{name}").unlink()
-        return self._account(counts)
+        return self._account(n)
 
     def _write_vocabulary(self, vocabulary: Sequence[str]) -> None:
         strings = [term.encode() for term in vocabulary]
@@ -182,35 +173,57 @@ class IndexBuilder:
                 raise InputError(f"docno {docnos[a].decode()!r} belongs to two passages, number {a + 1} and {b + 1}")
         return np.array(order, np.uint32)
 
-    def _choose_order(self) -> NDArray[np.uint32]:
+    def _choose_order(
+        self, indptr: NDArray[np.int64], terms: NDArray[np.uint32], weights: NDArray[np.float32]
+    ) -> NDArray[np.uint32]:
         """Internal id -> number of the passage in the order they came."""
-        return np.arange(self._count, dtype=np.uint32)
+        if self._order == "source" or self._count == 0:
+            return np.arange(self._count, dtype=np.uint32)
+        from thresher.index.reorder import bisection_order, similarity_order
 
-    def _plan_lists(
-        self, scale: float, reordered: bool
-    ) -> tuple[Counts, NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
-        """Where each list lies. Common are those where a row of the directory takes less space than it saves."""
-        blocks = -(-self._count // self._block)
-        common = self._lengths * 2 > 5 * blocks + 4
-        rows = np.where(common, np.cumsum(common) - 1, -1).astype(np.int32)
-        starts = np.zeros(self._terms + 1, np.int64)
-        np.cumsum(self._lengths, out=starts[1:])
-        bases = np.zeros(self._terms, np.int64)
-        for form in (common, ~common):
-            lengths = np.where(form, self._lengths, 0)
-            bases[form] = (np.cumsum(lengths) - lengths)[form]
-        counts = Counts(
+        if self._order == "similarity":
+            return np.asarray(similarity_order(indptr, terms, weights, 0), np.uint32)
+        return np.asarray(bisection_order(indptr, terms, weights, self._terms), np.uint32)
+
+    def _choose_common(self) -> NDArray[np.int32]:
+        """Rows of the directory for the longest lists, as many as `DIRECTORY_BYTES` allow; -1 for the others."""
+        n = Counts(self._count, self._terms, 0, 0, 0, 0, self._block, self._bits, 1.0, False)
+        row_bytes = n.blocks + 4 * (n.tiles + 1) + 2 * n.tiles * (n.step + 1)
+        wanted = int(DIRECTORY_BYTES * self._postings / row_bytes)
+        shortest = max(n.blocks // 8, 1)  # below this a row answers fewer questions than it costs bounds
+        if wanted < self._terms:
+            shortest = max(
+                shortest, int(np.partition(self._lengths, self._terms - wanted - 1)[self._terms - wanted - 1]) + 1
+            )
+        common = self._lengths >= shortest
+        return np.where(common, np.cumsum(common) - 1, -1).astype(np.int32)
+
+    def _count_all(self, rows: NDArray[np.int32], entries: NDArray[np.int64], scale: float, reordered: bool) -> Counts:
+        common = rows >= 0
+        return Counts(
             passages=self._count,
             terms=self._terms,
             postings=self._postings,
             common=int(common.sum()),
             common_postings=int(self._lengths[common].sum()),
+            gaps=int(entries[~common].sum()),
             block=self._block,
             bits=self._bits,
             scale=scale,
             reordered=reordered,
         )
-        return counts, starts, bases, rows
+
+    def _plan_lists(
+        self, rows: NDArray[np.int32], entries: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each list's impacts begin, and its ids."""
+        starts = np.zeros(self._terms + 1, np.int64)
+        np.cumsum(self._lengths, out=starts[1:])
+        bases = np.zeros(self._terms, np.int64)
+        for form in (rows >= 0, rows < 0):
+            lengths = np.where(form, entries, 0)
+            bases[form] = (np.cumsum(lengths) - lengths)[form]
+        return starts, bases
 
     def _write_ranks(self, by_docno: NDArray[np.uint32], order: NDArray[np.uint32], reordered: bool) -> None:
         ranks = np.empty(self._count, np.uint32)

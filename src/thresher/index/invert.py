@@ -6,7 +6,7 @@ memory-mapped files.
 """
 
 # Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
-# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment"
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment, arg-type, operator"
 # ruff: noqa: ANN001, ANN201
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["count_terms", "directory", "kth_largest", "place"]
+__all__ = ["SKIP", "count_gaps", "count_terms", "directory", "kth_largest", "place"]
+
+SKIP = 65535
+"""The gap that stands for a step without posting."""
 
 
 @njit(cache=True, nogil=True)
@@ -32,8 +35,24 @@ def count_terms(terms, weights, lengths, largest):
 
 
 @njit(cache=True, nogil=True)
-def place(indptr, terms, weights, order, scale, top, block, starts, bases, rows, impacts, lows, docs, pointers):
-    """Put every posting into its list, and note where blocks end.
+def count_gaps(indptr, terms, order, rows, lengths):
+    """Turn the lengths of rare lists into the entries their gaps take: one a posting, one for every 65,535 ids skipped.
+
+    indptr, terms, order, rows as in `place`; lengths int64[terms], in: postings; out: entries (common terms unchanged)
+    """
+    last = np.full(rows.shape[0], -1, np.int64)
+    for doc in range(order.shape[0]):
+        source = order[doc]
+        for p in range(indptr[source], indptr[source + 1]):
+            term = terms[p]
+            if rows[term] < 0:
+                lengths[term] += (doc - last[term] - 1) // SKIP
+                last[term] = doc
+
+
+@njit(cache=True, nogil=True)
+def place(indptr, terms, weights, order, scale, top, block, step, starts, bases, rows, impacts, local, gaps, offsets):
+    """Put every posting into its list, and count the postings of blocks.
 
     indptr    int64[n + 1]      rows of passages in the order they came
     terms     uint32[nnz]       term ids, each below len(rows) (checked when they came)
@@ -41,13 +60,17 @@ def place(indptr, terms, weights, order, scale, top, block, starts, bases, rows,
     order     uint32[n]         internal id -> number in the order they came
     scale     float64           one unit of impact; impact = rint(weight / scale), at least 1, at most `top`
     starts    int64[terms + 1], bases int64[terms], rows int32[terms]   where the lists lie, see `layout`
-    impacts, lows, docs         out
-    pointers  uint32[rows, blocks + 1]   in: zeros; out: [row, j + 1]: end of block j, 0 if it has no postings
+    impacts, local, gaps        out
+    offsets   uint16[rows, tiles, step + 1]   in: zeros; out: [row, tile, 1 + b] is the number of postings in block b
     """
     cursors = np.zeros(rows.shape[0], np.int64)
+    ends = bases.copy()
+    last = np.full(rows.shape[0], -1, np.int64)
     for doc in range(order.shape[0]):
         source = order[doc]
-        after = doc // block + 1
+        here = doc // block
+        tile, within = here // step, here % step + 1
+        low = np.uint16(doc - tile * step * block)
         for p in range(indptr[source], indptr[source + 1]):
             term = terms[p]
             at = cursors[term]
@@ -56,36 +79,49 @@ def place(indptr, terms, weights, order, scale, top, block, starts, bases, rows,
             impacts[starts[term] + at] = np.int64(impact)
             row = rows[term]
             if row >= 0:
-                lows[bases[term] + at] = np.uint16(doc & 0xFFFF)
-                pointers[row, after] = at + 1
-            else:
-                docs[bases[term] + at] = np.uint32(doc)
+                local[bases[term] + at] = low
+                offsets[row, tile, within] += np.uint16(1)
+                continue
+            gap = doc - last[term]
+            last[term] = doc
+            while gap > SKIP:
+                gaps[ends[term]] = SKIP
+                ends[term] += 1
+                gap -= SKIP
+            gaps[ends[term]] = gap
+            ends[term] += 1
 
 
 @njit(cache=True, nogil=True)
-def directory(starts, rows, impacts, kth, bits, pointers, maxima):
-    """Finish the block directory of the common terms.
+def directory(starts, rows, impacts, kth, bits, tiles, offsets, maxima):
+    """Finish the directory of the common terms.
 
-    kth       uint8 or uint16[terms, 4]  column 0 is the list's largest impact
-    pointers  uint32[rows, blocks + 1]   in: as `place` leaves it; out: where each block begins
-    maxima    uint8[rows, blocks]        out; 16-bit impacts become ceil(255 * impact / largest)
+    kth       uint8 or uint16[terms, 4]       column 0 is the list's largest impact
+    tiles     uint32[rows, tiles + 1]         out: first posting of each tile
+    offsets   uint16[rows, tiles, step + 1]   in: counts, as `place` leaves them; out: first posting of each block
+    maxima    uint8[rows, blocks]             out; 16-bit impacts become ceil(255 * impact / largest)
     """
+    step = offsets.shape[2] - 1
     for term in range(rows.shape[0]):
         row = rows[term]
         if row < 0:
             continue
-        start = starts[term]
+        p = starts[term]
         largest = np.int64(kth[term, 0])
-        for j in range(maxima.shape[1]):
-            first = pointers[row, j]
-            if pointers[row, j + 1] == 0:
-                pointers[row, j + 1] = first
-            best = np.int64(0)
-            for p in range(start + first, start + pointers[row, j + 1]):
-                best = max(best, np.int64(impacts[p]))
-            if bits == 16:
-                best = (best * 255 + largest - 1) // largest
-            maxima[row, j] = best
+        for tile in range(offsets.shape[1]):
+            tiles[row, tile] = p - starts[term]
+            for b in range(step):
+                count = np.int64(offsets[row, tile, b + 1])
+                best = np.int64(0)
+                for q in range(p, p + count):
+                    best = max(best, np.int64(impacts[q]))
+                p += count
+                offsets[row, tile, b + 1] = offsets[row, tile, b] + count
+                if tile * step + b < maxima.shape[1]:
+                    if bits == 16:
+                        best = (best * 255 + largest - 1) // largest
+                    maxima[row, tile * step + b] = best
+        tiles[row, offsets.shape[1]] = p - starts[term]
 
 
 @njit(cache=True, nogil=True)

@@ -1,26 +1,29 @@
 """What files an index is made of, and how they are opened.
 
-Documents carry dense internal ids `0 … passages - 1`, in index order, and are cut into blocks of `block` consecutive
-ids. Every term has one posting list, in ascending id order, in one of two forms:
+Documents carry dense internal ids `0 … passages - 1`, in index order. They are cut into **blocks** of `block`
+consecutive ids, and blocks into **tiles** of `step` blocks (about 2,048 documents), whose accumulators fit the
+first-level cache. Every term has one posting list, in ascending id order, in one of two forms:
 
-* a **common** term (long list) stores the low 16 bits of each id (`lows`) and owns one row of the block directory:
-  `pointers[row, j]`, where block j begins within the list, and `maxima[row, j]`, its largest impact there;
-* a **rare** term (short list) stores whole ids (`docs`) and owns nothing else: its list is read from end to end
-  whenever a query names it, which costs less than a row would.
+* a **common** term (long list) stores each id modulo the tile (`locals`) and owns one row of the directory, which says
+  where each tile and block begins within the list, and its largest impact in each block;
+* a **rare** term (short list) stores gaps between ids (`gaps`): its list is decoded from end to end whenever a query
+  names it, which costs less time than a row would cost space. A gap of 65,535 stands for a step without posting.
 
-The border is where both forms take the same space. Impacts lie in one array, list after list.
+The border between them is the shortest list length at which all rows together take at most `DIRECTORY_BYTES` a
+posting. Impacts lie in one array, list after list.
 
 | file | dtype and shape | content |
 |---|---|---|
 | `layout.json` | | the counts that give the shapes below, `block`, `bits`, `scale` |
 | `starts` | int64[terms + 1] | where a term's impacts begin |
-| `bases` | int64[terms] | where a term's ids begin, in `lows` or in `docs` |
+| `bases` | int64[terms] | where a term's ids begin, in `locals` or in `gaps` |
 | `rows` | int32[terms] | row of the directory, -1 for a rare term |
 | `kth` | uint8 or uint16[terms, 4] | largest, 10th, 100th and 1000th largest impact, 0 where the list is shorter |
 | `impacts` | uint8 or uint16[postings] | stored impacts, at least 1 |
-| `lows` | uint16[common postings] | internal id modulo 65,536 |
-| `docs` | uint32[rare postings] | internal id |
-| `pointers` | uint32[rows, blocks + 1] | first posting of each block, counted from the list's begin |
+| `locals` | uint16[common postings] | internal id modulo the tile |
+| `gaps` | uint16[gaps] | steps from id to id, the first from -1 |
+| `tiles` | uint32[rows, tiles + 1] | first posting of each tile, counted from the list's begin |
+| `offsets` | uint16[rows, tiles, step + 1] | first posting of each block, counted from the tile's; and the tile's end |
 | `maxima` | uint8[rows, blocks] | largest impact in the block; if 16-bit, in 255ths of the list's largest, rounded up |
 | `ranks` | uint32[passages] | place of the docno among all docnos in bytewise order |
 | `sources` | uint32[passages] | number of the passage in the order it came (absent where that is the id) |
@@ -47,10 +50,12 @@ from thresher.index.strings import StringStore
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FORMAT", "KIND", "KTH", "Counts", "Layout", "open_layout"]
+__all__ = ["DIRECTORY_BYTES", "FORMAT", "KIND", "KTH", "Counts", "Layout", "open_layout"]
 
 KIND = "index"
 FORMAT = 1
+TILE = 2048
+DIRECTORY_BYTES = 0.8
 KTH = (1, 10, 100, 1000)
 """For which k every list stores its k-th largest impact."""
 
@@ -65,6 +70,7 @@ class Counts:
         postings: non-zero impacts.
         common: terms with a row in the block directory.
         common_postings: postings of those terms.
+        gaps: entries of the rare terms' gaps.
         block: documents in a block.
         bits: 8 or 16, width of an impact.
         scale: what one unit of impact is worth in the encoder's weights.
@@ -76,6 +82,7 @@ class Counts:
     postings: int
     common: int
     common_postings: int
+    gaps: int
     block: int
     bits: int
     scale: float
@@ -87,7 +94,7 @@ class Counts:
         Raises:
             DamagedArtifactError: naming `file`.
         """
-        whole = (self.passages, self.terms, self.postings, self.common, self.common_postings)
+        whole = (self.passages, self.terms, self.postings, self.common, self.common_postings, self.gaps)
         sound = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**48 for n in whole)
         sound = sound and self.passages < 2**32 and self.terms < 2**32 and self.common <= self.terms
         sound = sound and self.common_postings <= self.postings
@@ -100,6 +107,16 @@ class Counts:
     def blocks(self) -> int:
         """Blocks of the collection, the last one possibly short."""
         return -(-self.passages // self.block)
+
+    @property
+    def step(self) -> int:
+        """Blocks in a tile."""
+        return max(1, TILE // self.block)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of the collection, the last one possibly short."""
+        return -(-self.blocks // self.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +131,10 @@ class Layout:
     rows: NDArray[np.int32]
     kth: NDArray[Any]
     impacts: NDArray[Any]
-    lows: NDArray[np.uint16]
-    docs: NDArray[np.uint32]
-    pointers: NDArray[np.uint32]
+    locals: NDArray[np.uint16]
+    gaps: NDArray[np.uint16]
+    tiles: NDArray[np.uint32]
+    offsets: NDArray[np.uint16]
     maxima: NDArray[np.uint8]
     ranks: NDArray[np.uint32]
     sources: NDArray[np.uint32] | None
@@ -146,9 +164,10 @@ def open_layout(path: str | Path) -> Layout:
         rows=map_array(path / "rows", np.int32, (n.terms,)),
         kth=map_array(path / "kth", impact, (n.terms, len(KTH))),
         impacts=map_array(path / "impacts", impact, (n.postings,)),
-        lows=map_array(path / "lows", np.uint16, (n.common_postings,)),
-        docs=map_array(path / "docs", np.uint32, (n.postings - n.common_postings,)),
-        pointers=map_array(path / "pointers", np.uint32, (n.common, n.blocks + 1)),
+        locals=map_array(path / "locals", np.uint16, (n.common_postings,)),
+        gaps=map_array(path / "gaps", np.uint16, (n.gaps,)),
+        tiles=map_array(path / "tiles", np.uint32, (n.common, n.tiles + 1)),
+        offsets=map_array(path / "offsets", np.uint16, (n.common, n.tiles, n.step + 1)),
         maxima=map_array(path / "maxima", np.uint8, (n.common, n.blocks)),
         ranks=map_array(path / "ranks", np.uint32, (n.passages,)),
         sources=map_array(path / "sources", np.uint32, (n.passages,)) if n.reordered else None,

@@ -1,474 +1,340 @@
-"""Exact top-k over an impact index: bounds of blocks, the order of visits, scoring, and the choice of plan.
+"""Exact top-k over an impact index: bounds, the order of visits, scoring.
 
-Sources: Block-Max Pruning (Mallia, Suel, Tonellotto, SIGIR 2024, arXiv 2405.01117) for filtering blocks of consecutive
-documents by summed maxima and visiting them in descending order of bound; term-at-a-time scoring with
-accumulators. Where this differs:
+Sources: Block-Max Pruning (Mallia, Suel, Tonellotto, SIGIR 2024, arXiv 2405.01117) for bounding blocks of consecutive
+documents by summed maxima and visiting them best bound first; superblocks as units of visiting (arXiv 2504.17045);
+term-at-a-time scoring with accumulators. Where this differs:
 
-* A score is accumulated in float64, in ascending term order, into a few kilobytes of accumulators for one range of
-  documents at a time. They stay in the first-level cache, and the sums are the scores by definition: there is nothing
-  to rescore, whatever the weights.
-* Both plans read the same lists. Term-at-a-time walks ranges of about 2,048 documents in order; block-max visits
-  single blocks, best bound first, and finds each list's part through the block directory.
+* A score is accumulated in float64, in ascending term order, into the accumulators of one tile of about 2,048
+  documents. They stay in the first-level cache, and the sums are the scores by definition: there is nothing to rescore,
+  whatever the weights.
+* Tiles are visited by the best bound among their blocks. In a tile, only blocks whose bounds reach the threshold are
+  scored, run after run, through the directory; where more than half of them do, the whole tile is, without looking for
+  blocks. So the choice between block-max and term-at-a-time falls tile by tile, from bounds and threshold as they are.
 * Bounds are float32 sums over weights divided by the largest, raised by twice the error bound of such a sum
-  (n + 4 units of 2^-23 relative, and 1e-30 against underflow): no bound lies below a score in its block.
+  (relative (n + 4) · 2^-23, and 1e-30 against underflow): no bound lies below a score in its block.
 * The threshold starts from the stored k-th impacts and is inclusive.
 """
 
 # Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
-# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment"
-# ruff: noqa: ANN001, ANN201, ANN202
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment, arg-type, operator"
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0912, PLR0915
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
+from thresher.index.invert import SKIP
 from thresher.search.checks import sound
-from thresher.search.topk import cut, sort_best
+from thresher.search.topk import LEVELS, SAFE, collect, finish, make_room, raise_threshold
 
 __all__ = ["AUTO", "BLOCK_MAX", "STATISTICS", "TERM_AT_A_TIME", "search_many"]
 
 AUTO, TERM_AT_A_TIME, BLOCK_MAX = 0, 1, 2
-STATISTICS = ("plan", "postings", "scored", "blocks", "candidates", "visited", "entered")
-TILE = 2048
+STATISTICS = ("plan", "terms", "postings", "scored", "blocks", "visited", "tiles", "whole", "dropped")
+PLAN, TERMS, POSTINGS, SCORED, BLOCKS, VISITED, TILES, WHOLE, DROPPED = range(9)
 SMALLEST = 5e-324
-ALL_RANKS = 2**32
+FEW_POSTINGS = 30_000
 
 
 @njit(cache=True, nogil=True)
-def accumulate(first, last, base, start, lows, impacts, weight, origin, sums):
-    """Add weight * impact of postings first … last - 1 of a common list to the sums of a range from `origin` on."""
-    for p in range(first, last):
-        local = (np.int64(lows[base + p]) - origin) & 0xFFFF
-        sums[local] += weight * impacts[start + p]
+def tidy(terms, weights, known, max_terms, out_terms, out_weights):
+    """A query's row made fit for scoring; returns (terms kept, terms dropped by `max_terms`).
 
-
-@njit(cache=True, nogil=True)
-def accumulate_rare(first, last, base, start, docs, impacts, weight, origin, sums):
-    """The same for a rare list."""
-    for p in range(first, last):
-        sums[np.int64(docs[base + p]) - origin] += weight * impacts[start + p]
-
-
-@njit(cache=True, nogil=True)
-def collect(sums, room, origin, scale, ranks, state, best_scores, best_ranks, best_docs, size):
-    """Append the documents of a range whose score reaches the threshold; returns the new size.
-
-    state   float64[3]   threshold of the score; a sum below state[1] cannot reach it; rank a tie must stay below
+    Terms outside 0 … known - 1 and weights of 0 go; the rest is sorted, repeated terms add up (in float64, rounded to
+    float32 once). Of more than `max_terms` terms the heaviest stay, among equals the smaller ids.
+    terms int64[n], weights float32[n] not negative; out_terms uint32[n], out_weights float64[n]   out
     """
-    least = state[1]
-    for group in range(0, room, 16):
-        end = min(group + 16, room)
-        hits = 0
-        for i in range(group, end):
-            hits += sums[i] >= least
-        if hits == 0:
-            continue
-        for i in range(group, end):
-            if sums[i] >= least:
-                score = sums[i] * scale
-                rank = ranks[origin + i]
-                if score > state[0] or (score == state[0] and rank < state[2]):
-                    best_scores[size] = score
-                    best_ranks[size] = rank
-                    best_docs[size] = origin + i
-                    size += 1
-    return size
+    size = 0
+    ascending = True
+    for p in range(terms.shape[0]):
+        if 0 <= terms[p] < known and weights[p] > 0:
+            out_terms[size] = terms[p]
+            out_weights[size] = weights[p]
+            ascending = ascending and (size == 0 or out_terms[size - 1] < out_terms[size])
+            size += 1
+    if not ascending:
+        order = np.argsort(out_terms[:size], kind="mergesort")
+        old_terms, old_weights = out_terms[:size].copy(), out_weights[:size].copy()
+        count = 0
+        for p in range(size):
+            if count > 0 and out_terms[count - 1] == old_terms[order[p]]:
+                out_weights[count - 1] += old_weights[order[p]]
+            else:
+                out_terms[count], out_weights[count] = old_terms[order[p]], old_weights[order[p]]
+                count += 1
+        size = count
+        for p in range(size):
+            out_weights[p] = np.float64(np.float32(out_weights[p]))
+    if size <= max_terms:
+        return size, 0
+    heaviest = np.sort(np.argsort(-out_weights[:size], kind="mergesort")[:max_terms])
+    for p in range(max_terms):
+        out_terms[p], out_weights[p] = out_terms[heaviest[p]], out_weights[heaviest[p]]
+    return max_terms, size - max_terms
 
 
 @njit(cache=True, nogil=True)
-def tighten(k, slack, scale, state, best_scores, best_ranks, best_docs, size):
-    """Cut the buffer to the k best once it holds `slack` more, and raise the threshold; returns the new size."""
-    if size < k + slack:
-        return size
-    worst = cut(best_scores, best_ranks, best_docs, size, k)
-    if best_scores[worst] >= state[0]:
-        state[0] = best_scores[worst]
-        state[1] = max(state[1], best_scores[worst] / scale * (1 - 2.0**-50))
-        state[2] = best_ranks[worst]
-    return k
-
-
-@njit(cache=True, nogil=True)
-def seed(terms, weights, k, kth, scale, state):
-    """Start the threshold: k documents of a list score at least weight * its k-th largest impact."""
-    column = 0 if k <= 1 else (1 if k <= 10 else (2 if k <= 100 else 3))
+def seed(terms, weights, k, kth):
+    """A sum that k documents reach: k documents of a list reach weight * its k-th largest impact."""
     least = 0.0
+    column = 0 if k <= 1 else (1 if k <= 10 else (2 if k <= 100 else 3))
     if k <= 1000:
         for i in range(terms.shape[0]):
             least = max(least, weights[i] * kth[terms[i], column])
-    state[0] = least * scale
-    state[1] = max(least * (1 - 2.0**-50), SMALLEST)
-    state[2] = ALL_RANKS
+    return max(least * SAFE, SMALLEST)
 
 
 @njit(cache=True, nogil=True)
-def exhaust(
-    terms,
-    weights,
-    k,
-    scale,
-    passages,
-    block,
-    starts,
-    bases,
-    rows,
-    impacts,
-    lows,
-    docs,
-    pointers,
-    maxima,
-    ranks,
-    state,
-    best_scores,
-    best_ranks,
-    best_docs,
-):
-    """Term-at-a-time over all documents, a range at a time; returns the number of entries in the buffer."""
-    blocks = maxima.shape[1]
-    step = max(1, TILE // block)
-    sums = np.empty(step * block, np.float64)
-    cursors = np.zeros(terms.shape[0], np.int64)
-    size = 0
-    for first_block in range(0, blocks, step):
-        last_block = min(first_block + step, blocks)
-        origin = first_block * block
-        room = min(last_block * block, passages) - origin
-        sums[:room] = 0.0
-        for i in range(terms.shape[0]):
-            term = terms[i]
-            row, base, start = rows[term], bases[term], starts[term]
-            first = cursors[i]
-            if row >= 0:
-                last = np.int64(pointers[row, last_block])
-                accumulate(first, last, base, start, lows, impacts, weights[i], origin, sums)
+def decode_rare(term, weight, block, step, starts, bases, impacts, gaps, decoded, first, tile_begins, bounds):
+    """Decode a rare list, find where tiles begin in it, and add its maxima to the bounds.
+
+    decoded      uint16[…]          out from `first` on: ids modulo the tile
+    tile_begins  uint32[tiles + 1]  out: first posting of each tile
+    bounds       float32[tiles * step]   in and out; empty where no bounds are wanted
+    """
+    start, at = starts[term], bases[term]
+    length = starts[term + 1] - start
+    size = step * block
+    inverse = (2**20 + block - 1) // block  # local * inverse >> 20 is local // block: local < 2^11, block <= 2^8
+    doc, tile, origin = np.int64(-1), np.int64(0), np.int64(0)
+    tile_begins[0] = 0
+    current, best = np.int64(-1), np.float32(0.0)
+    bounded = bounds.shape[0] > 0
+    for p in range(length):
+        gap = np.int64(gaps[at])
+        at += 1
+        while gap == SKIP:
+            doc += SKIP
+            gap = np.int64(gaps[at])
+            at += 1
+        doc += gap
+        while doc >= origin + size:
+            tile += 1
+            origin += size
+            tile_begins[tile] = p
+        local = doc - origin
+        decoded[first + p] = local
+        if bounded:
+            here = tile * step + (local * inverse >> 20)
+            impact = np.float32(impacts[start + p])
+            if here != current:
+                if current >= 0:
+                    bounds[current] += weight * best
+                current, best = here, impact
             else:
-                last = first
-                length = starts[term + 1] - start
-                while last < length and docs[base + last] < origin + room:
-                    last += 1
-                accumulate_rare(first, last, base, start, docs, impacts, weights[i], origin, sums)
-            cursors[i] = last
-        size = collect(sums, room, origin, scale, ranks, state, best_scores, best_ranks, best_docs, size)
-        size = tighten(k, max(1, k // 4), scale, state, best_scores, best_ranks, best_docs, size)
-    return size
+                best = max(best, impact)
+    if bounded and current >= 0:
+        bounds[current] += weight * best
+    for t in range(tile + 1, tile_begins.shape[0]):
+        tile_begins[t] = length
 
 
 @njit(cache=True, nogil=True)
-def block_bounds(terms, weights, block, bits, starts, bases, rows, kth, impacts, docs, maxima, bounds, rare):
-    """Bound every block from above, and find where rare lists meet the blocks.
+def bound_blocks(terms, weights, bits, rows, kth, maxima, bounds):
+    """Add the maxima of the common terms to the bounds.
 
-    bounds   float32[blocks]                       out, in units of impact * (weight / largest weight)
-    rare     uint32[rare terms, blocks + 1]        out, as `pointers`, in the order of `terms`
+    bounds  float32[tiles * step]   in and out, in units of impact * (weight / largest weight)
     """
-    blocks = maxima.shape[1]
-    bounds[:] = 0.0
     largest = weights.max()
-    r = 0
     for i in range(terms.shape[0]):
-        term = terms[i]
-        row = rows[term]
+        row = rows[terms[i]]
         if row >= 0:
-            unit = 1.0 if bits == 8 else kth[term, 0] / 255.0
+            unit = 1.0 if bits == 8 else kth[terms[i], 0] / 255.0
             weight = np.float32(weights[i] / largest * unit)
-            for j in range(blocks):
-                bounds[j] += weight * np.float32(maxima[row, j])
-            continue
-        weight = np.float32(weights[i] / largest)
-        base, start = bases[term], starts[term]
-        length = starts[term + 1] - start
-        p = np.int64(0)
-        j = np.int64(0)
-        while p < length:
-            here = np.int64(docs[base + p]) // block
-            while j <= here:
-                rare[r, j] = p
-                j += 1
-            end = (here + 1) * block
-            best = np.float32(0.0)
-            while p < length and docs[base + p] < end:
-                best = max(best, np.float32(impacts[start + p]))
-                p += 1
-            bounds[here] += weight * best
-        while j <= blocks:
-            rare[r, j] = length
-            j += 1
-        r += 1
+            own = maxima[row]
+            for j in range(own.shape[0]):
+                bounds[j] += weight * np.float32(own[j])
 
 
 @njit(cache=True, nogil=True)
-def visit_order(bounds, least, order):
-    """Overwrite the front of `order` with the blocks whose bound reaches `least`, best first; returns their number.
+def visit_order(bounds, step, least, tile_bounds, order):
+    """Overwrite the front of `order` with the tiles whose best block reaches `least`, best first; returns their number.
 
-    A counting sort over 512 levels between `least` and the largest bound: blocks of one level stay in index order.
+    A counting sort over 256 levels between `least` and the largest bound: tiles of one level stay in index order.
+    tile_bounds  float32[tiles]   out: largest bound among the blocks
     """
-    levels = 512
+    levels = 256
     high = np.float32(0.0)
-    for j in range(bounds.shape[0]):
-        high = max(high, bounds[j])
+    for tile in range(tile_bounds.shape[0]):
+        best = np.float32(0.0)
+        for j in range(tile * step, (tile + 1) * step):
+            best = max(best, bounds[j])
+        tile_bounds[tile] = best
+        high = max(high, best)
     if high < least:
         return 0
-    step = np.float64(levels - 1) / max(np.float64(high) - least, 1e-30)
-    counts = np.zeros(levels + 1, np.int64)
-    for j in range(bounds.shape[0]):
-        if bounds[j] >= least:
-            counts[levels - 1 - np.int64((bounds[j] - least) * step) + 1] += 1
+    per_unit = np.float64(levels - 1) / max(np.float64(high) - least, 1e-30)
+    ends = np.zeros(levels + 1, np.int64)
+    for tile in range(tile_bounds.shape[0]):
+        if tile_bounds[tile] >= least:
+            ends[levels - np.int64((tile_bounds[tile] - least) * per_unit)] += 1
     for level in range(levels):
-        counts[level + 1] += counts[level]
-    total = counts[levels]
-    for j in range(bounds.shape[0]):
-        if bounds[j] >= least:
-            level = levels - 1 - np.int64((bounds[j] - least) * step)
-            order[counts[level]] = j
-            counts[level] += 1
+        ends[level + 1] += ends[level]
+    total = ends[levels]
+    for tile in range(tile_bounds.shape[0]):
+        if tile_bounds[tile] >= least:
+            level = levels - 1 - np.int64((tile_bounds[tile] - least) * per_unit)
+            order[ends[level]] = tile
+            ends[level] += 1
     return total
 
 
 @njit(cache=True, nogil=True)
-def visit(
-    order,
-    total,
-    bounds,
-    factor,
-    addend,
-    terms,
-    weights,
-    k,
-    scale,
-    passages,
-    block,
-    starts,
-    bases,
-    rows,
-    impacts,
-    lows,
-    docs,
-    pointers,
-    rare,
-    ranks,
-    state,
-    best_scores,
-    best_ranks,
-    best_docs,
-    statistics,
-):
-    """Score the blocks of `order` whose bounds reach the threshold; returns the number of entries in the buffer."""
-    sums = np.empty(block, np.float64)
-    size = 0
-    visited = 0
-    scored = 0
-    for o in range(total):
-        j = order[o]
-        if bounds[j] * factor + addend < state[1]:
-            continue
-        origin = np.int64(j) * block
-        room = min(block, passages - origin)
-        sums[:room] = 0.0
-        r = 0
-        for i in range(terms.shape[0]):
-            term = terms[i]
-            row, base, start = rows[term], bases[term], starts[term]
-            if row >= 0:
-                first, last = np.int64(pointers[row, j]), np.int64(pointers[row, j + 1])
-                accumulate(first, last, base, start, lows, impacts, weights[i], origin, sums)
-            else:
-                first, last = np.int64(rare[r, j]), np.int64(rare[r, j + 1])
-                accumulate_rare(first, last, base, start, docs, impacts, weights[i], origin, sums)
-                r += 1
-            scored += last - first
-        visited += 1
-        size = collect(sums, room, origin, scale, ranks, state, best_scores, best_ranks, best_docs, size)
-        size = tighten(k, max(1, k // 4), scale, state, best_scores, best_ranks, best_docs, size)
-    statistics[2] = scored
-    statistics[5] = visited
-    return size
+def add_postings(first, last, shift, ids, impacts, weight, sums):
+    """Add weight * impact of postings first … last - 1 to the sums of their documents.
+
+    first, last  uint64    in `impacts`; the id of posting p is ids[p + shift]
+    """
+    for p in range(first, last):
+        sums[np.uint64(ids[p + shift])] += weight * np.float64(impacts[p])
 
 
 @njit(cache=True, nogil=True)
 def search_one(
-    terms,
-    weights,
-    k,
-    plan,
-    approx,
-    scale,
-    passages,
-    block,
-    bits,
-    starts,
-    bases,
-    rows,
-    kth,
-    impacts,
-    lows,
-    docs,
-    pointers,
-    maxima,
-    ranks,
-    out_docs,
-    out_scores,
-    statistics,
-):
+    terms, weights, k, plan, approx, scale, passages, block, bits, starts, bases, rows, kth, impacts, local, gaps,
+    tiles, offsets, maxima, ranks, out_docs, out_scores, statistics,
+):  # fmt: skip
     """Answer one query whose terms have been checked; returns the number of hits. Arguments as `search_many`."""
-    blocks = maxima.shape[1]
-    postings = 0
-    rare_terms = 0
-    for i in range(terms.shape[0]):
-        postings += starts[terms[i] + 1] - starts[terms[i]]
-        rare_terms += rows[terms[i]] < 0
-    statistics[1] = postings
-    statistics[3] = blocks
+    count, tile_count, step = terms.shape[0], offsets.shape[1], offsets.shape[2] - 1
+    size = step * block
+    row, shift = np.empty(count, np.int64), np.empty(count, np.uint64)
+    postings, rare_count, rare_postings, largest_sum = 0, 0, 0, 0.0
+    for i in range(count):
+        term = terms[i]
+        row[i] = rows[term]
+        length = starts[term + 1] - starts[term]
+        shift[i] = np.uint64(bases[term]) - np.uint64(starts[term])
+        if row[i] < 0:
+            shift[i] = np.uint64(rare_postings) - np.uint64(starts[term])
+            row[i] = -1 - rare_count
+            rare_count += 1
+            rare_postings += length
+        postings += length
+        largest_sum += weights[i] * kth[term, 0]
+    statistics[TERMS], statistics[POSTINGS], statistics[BLOCKS] = count, postings, maxima.shape[1]
     k = min(k, passages)
     if k == 0 or postings == 0:
         return 0
-    state = np.empty(3, np.float64)
-    seed(terms, weights, k, kth, scale, state)
-    room = k + max(1, k // 4) + max(1, TILE // block) * block
-    best_scores = np.empty(room, np.float64)
-    best_ranks = np.empty(room, np.uint32)
-    best_docs = np.empty(room, np.uint32)
-    if plan == AUTO:
-        plan = BLOCK_MAX if passages > 20_000 and k * 50 < passages else TERM_AT_A_TIME
-    size = 0
-    if plan == BLOCK_MAX:
-        bounds = np.empty(blocks, np.float32)
-        rare = np.empty((rare_terms, blocks + 1), np.uint32)
-        block_bounds(terms, weights, block, bits, starts, bases, rows, kth, impacts, docs, maxima, bounds, rare)
-        largest = weights.max()
-        factor = largest * (1.0 + (terms.shape[0] + 4) * 2.0**-23) * approx
-        addend = largest * 1e-30
-        order = np.empty(blocks, np.uint32)
-        total = visit_order(bounds, (state[1] - addend) / factor * (1 - 2.0**-40), order)
-        statistics[4] = total
-        size = visit(
-            order,
-            total,
-            bounds,
-            factor,
-            addend,
-            terms,
-            weights,
-            k,
-            scale,
-            passages,
-            block,
-            starts,
-            bases,
-            rows,
-            impacts,
-            lows,
-            docs,
-            pointers,
-            rare,
-            ranks,
-            state,
-            best_scores,
-            best_ranks,
-            best_docs,
-            statistics,
-        )
+    if plan == AUTO and postings < FEW_POSTINGS:
+        plan = TERM_AT_A_TIME
+    statistics[PLAN] = plan
+
+    largest = weights.max()
+    bounds = np.zeros(tile_count * step if plan != TERM_AT_A_TIME else 0, np.float32)
+    decoded = np.empty(rare_postings, np.uint16)
+    begins = np.empty((rare_count, tile_count + 1), np.uint32)
+    for i in range(count):
+        if row[i] < 0:
+            first = np.int64(shift[i] + np.uint64(starts[terms[i]]))
+            weight = np.float32(weights[i] / largest)
+            own = begins[-1 - row[i]]
+            decode_rare(terms[i], weight, block, step, starts, bases, impacts, gaps, decoded, first, own, bounds)
+
+    state, counts = np.empty(2, np.float64), np.zeros(3, np.int64)
+    state[0] = seed(terms, weights, k, kth)
+    state[1] = (LEVELS - 1) / max(largest_sum, state[0])
+    counts[1] = np.int64(state[0] * state[1])
+    histogram = np.zeros(LEVELS, np.int32)
+    buffer, docs = np.empty(2 * k + 2 * size, np.float64), np.empty(2 * k + 2 * size, np.uint32)
+    order, tile_bounds = np.empty(tile_count, np.uint32), np.empty(tile_count, np.float32)
+    total = tile_count
+    factor, addend = 1.0, 0.0
+    if plan == TERM_AT_A_TIME:
+        for tile in range(tile_count):
+            order[tile] = tile
     else:
-        size = exhaust(
-            terms,
-            weights,
-            k,
-            scale,
-            passages,
-            block,
-            starts,
-            bases,
-            rows,
-            impacts,
-            lows,
-            docs,
-            pointers,
-            maxima,
-            ranks,
-            state,
-            best_scores,
-            best_ranks,
-            best_docs,
-        )
-        statistics[2] = postings
-        statistics[4] = blocks
-        statistics[5] = blocks
-    statistics[0] = plan
-    if size > k:
-        cut(best_scores, best_ranks, best_docs, size, k)
-        size = k
-    sort_best(best_scores, best_ranks, best_docs, size)
-    out_docs[:size] = best_docs[:size]
-    out_scores[:size] = best_scores[:size]
-    return size
+        bound_blocks(terms, weights, bits, rows, kth, maxima, bounds)
+        factor = largest * (1.0 + (count + 4) * 2.0**-23) * approx
+        addend = largest * 1e-30
+        total = visit_order(bounds, step, (state[0] - addend) / factor * SAFE, tile_bounds, order)
+    sums = np.empty(size, np.float64)
+    runs = np.empty((step + 1, 2), np.int64)
+    scored, visited, whole, seen = 0, 0, 0, 0
+    for o in range(total):
+        tile = np.int64(order[o])
+        origin = tile * size
+        room = min(size, passages - origin)
+        alive = step
+        run_count = 1
+        runs[0, 0], runs[0, 1] = 0, step
+        if plan != TERM_AT_A_TIME:
+            least = (state[0] - addend) / factor * SAFE
+            if tile_bounds[tile] < least:
+                continue
+            alive, run_count, open_run = 0, 0, False
+            for b in range(step):
+                if bounds[tile * step + b] >= least:
+                    alive += 1
+                    if not open_run:
+                        runs[run_count, 0] = b
+                        open_run = True
+                    runs[run_count, 1] = b + 1
+                elif open_run:
+                    run_count += 1
+                    open_run = False
+            run_count += open_run
+            if plan == AUTO and alive * 2 > step:
+                alive, run_count = step, 1
+                runs[0, 0], runs[0, 1] = 0, step
+        seen += 1
+        whole += alive == step
+        visited += alive
+        for r in range(run_count):
+            sums[runs[r, 0] * block : runs[r, 1] * block] = 0.0
+        for i in range(count):
+            start = np.uint64(starts[terms[i]])
+            if row[i] < 0:
+                own = begins[-1 - row[i]]
+                first, last = start + np.uint64(own[tile]), start + np.uint64(own[tile + 1])
+                add_postings(first, last, shift[i], decoded, impacts, weights[i], sums)
+                scored += own[tile + 1] - own[tile]
+                continue
+            start += np.uint64(tiles[row[i], tile])
+            inside = offsets[row[i], tile]
+            for r in range(run_count):
+                first, last = start + np.uint64(inside[runs[r, 0]]), start + np.uint64(inside[runs[r, 1]])
+                add_postings(first, last, shift[i], local, impacts, weights[i], sums)
+                scored += np.int64(last - first)
+        make_room(k, size, scale, ranks, state, counts, histogram, buffer, docs)
+        for r in range(run_count):
+            last_doc = min(runs[r, 1] * block, room)
+            collect(sums, runs[r, 0] * block, last_doc, origin, state, counts, histogram, buffer, docs)
+        raise_threshold(k, state, counts, histogram)
+    statistics[SCORED], statistics[VISITED], statistics[TILES], statistics[WHOLE] = scored, visited, seen, whole
+    return finish(k, scale, ranks, state, counts, buffer, docs, out_docs, out_scores)
 
 
 @njit(cache=True, nogil=True)
 def search_many(
-    indptr,
-    terms,
-    weights,
-    k,
-    plan,
-    approx,
-    scale,
-    passages,
-    block,
-    bits,
-    starts,
-    bases,
-    rows,
-    kth,
-    impacts,
-    lows,
-    docs,
-    pointers,
-    maxima,
-    ranks,
-    checked,
-    out_docs,
-    out_scores,
-    out_counts,
-    statistics,
-):
+    indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, starts, bases, rows, kth, impacts,
+    local, gaps, tiles, offsets, maxima, ranks, checked, out_docs, out_scores, out_counts, statistics,
+):  # fmt: skip
     """Answer queries one after another; returns -1, or the first term whose list is damaged.
 
-    indptr      int64[q + 1], terms uint32[nnz] ascending in a row, below len(rows), weights float64[nnz] positive
-    k           hits wanted; plan AUTO, TERM_AT_A_TIME or BLOCK_MAX; approx: 1 exact, below 1 bounds are scaled by it
+    indptr      int64[q + 1], terms int64[nnz], weights float32[nnz] finite and not negative; see `tidy`
+    k           hits wanted
+    plan        AUTO, TERM_AT_A_TIME or BLOCK_MAX
+    approx      1 for exact; below 1, bounds are scaled by it
+    max_terms   heaviest terms kept of a query
     scale … ranks   the index, see `thresher.index.layout`
     checked     uint8[terms]         in and out: 1 where the list has been found sound
     out_docs    uint32[q, k'], out_scores float64[q, k'], out_counts int64[q]   out, k' = min(k, passages)
-    statistics  int64[q, 7]          out, see STATISTICS
+    statistics  int64[q, 9]          out, see STATISTICS
     """
     for q in range(indptr.shape[0] - 1):
         first, last = indptr[q], indptr[q + 1]
-        for p in range(first, last):
-            term = terms[p]
+        own_terms, own_weights = np.empty(last - first, np.uint32), np.empty(last - first, np.float64)
+        kept, dropped = tidy(terms[first:last], weights[first:last], rows.shape[0], max_terms, own_terms, own_weights)
+        statistics[q, DROPPED] = dropped
+        for i in range(kept):
+            term = own_terms[i]
             if checked[term] == 0:
-                if not sound(term, passages, block, starts, bases, rows, impacts, lows, docs, pointers, maxima):
+                if not sound(term, passages, block, starts, bases, rows, impacts, local, gaps, tiles, offsets):
                     return np.int64(term)
                 checked[term] = 1
         out_counts[q] = search_one(
-            terms[first:last],
-            weights[first:last],
-            k,
-            plan,
-            approx,
-            scale,
-            passages,
-            block,
-            bits,
-            starts,
-            bases,
-            rows,
-            kth,
-            impacts,
-            lows,
-            docs,
-            pointers,
-            maxima,
-            ranks,
-            out_docs[q],
-            out_scores[q],
-            statistics[q],
-        )
+            own_terms[:kept], own_weights[:kept], k, plan, approx, scale, passages, block, bits, starts, bases, rows,
+            kth, impacts, local, gaps, tiles, offsets, maxima, ranks, out_docs[q], out_scores[q], statistics[q],
+        )  # fmt: skip
     return np.int64(-1)

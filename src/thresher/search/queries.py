@@ -62,44 +62,46 @@ class Vocabulary:
 
 
 def to_batch(
-    queries: Sequence[Any] | SparseBatch, vocabulary: Vocabulary, encoder: Callable[[], Any], max_terms: int | None
-) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float64], NDArray[np.bool_]]:
-    """Rows of terms for the kernels.
+    queries: Sequence[Any] | SparseBatch, vocabulary: Vocabulary, encoder: Callable[[], Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Rows of term ids and weights for the kernels, which sort them and drop what the index does not know.
 
     Args:
         queries: see `Query`, or rows of terms already.
-        vocabulary: what strings and ids are looked up in.
+        vocabulary: what strings are looked up in.
         encoder: gives the encoder for texts; not called where there are none.
-        max_terms: keep so many of the heaviest terms (ties: smaller term id), None for all.
 
     Returns:
-        indptr int64[q + 1], terms uint32[nnz], weights float64[nnz] (float32 values), whole bool[q]: nothing was cut.
+        indptr int64[q + 1], terms int64[nnz] (-1 for unknown), weights float32[nnz].
 
     Raises:
         InputError: a query of another type, or a weight that is negative or not finite.
     """
     if isinstance(queries, SparseBatch):
-        p = queries.indptr
-        rows = [(queries.terms[p[i] : p[i + 1]], queries.weights[p[i] : p[i + 1]]) for i in range(len(queries))]
+        indptr, terms, weights = queries.indptr, queries.terms.astype(np.int64), queries.weights
     else:
         texts = [query for query in queries if isinstance(query, str)]
         encoded = iter(_rows_of(encoder().encode_queries(texts))) if texts else iter(())
         rows = [next(encoded) if isinstance(query, str) else _row_of(query, vocabulary) for query in queries]
-    parts = [_tidy(terms, weights, len(vocabulary), max_terms) for terms, weights in rows]
-    indptr = np.zeros(len(parts) + 1, np.int64)
-    if not parts:
-        return indptr, np.empty(0, np.uint32), np.empty(0, np.float64), np.empty(0, bool)
-    np.cumsum([len(terms) for terms, _, _ in parts], out=indptr[1:])
-    if len(parts) == 1:
-        return indptr, parts[0][0], parts[0][1], np.array([parts[0][2]])
-    terms = np.concatenate([part[0] for part in parts])
-    weights = np.concatenate([part[1] for part in parts])
-    return indptr, terms, weights, np.array([part[2] for part in parts])
+        indptr = np.zeros(len(rows) + 1, np.int64)
+        if len(rows) == 1:
+            terms, weights = rows[0]
+            indptr[1] = len(terms)
+        else:
+            np.cumsum([len(row[0]) for row in rows], out=indptr[1:])
+            terms = np.concatenate([row[0] for row in rows]) if rows else np.empty(0, np.int64)
+            weights = np.concatenate([row[1] for row in rows]) if rows else np.empty(0, np.float32)
+    if weights.shape[0] and not (weights.min() >= 0 and weights.max() < np.inf):
+        at = int(np.argmin(np.isfinite(weights) & (weights >= 0)))
+        raise InputError(
+            f"a query gives a term the weight {float(weights[at])!r}; weights are finite float32 numbers, at least 0"
+        )
+    return indptr, np.ascontiguousarray(terms, np.int64), np.ascontiguousarray(weights, np.float32)
 
 
 def _rows_of(batch: SparseBatch) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     p = batch.indptr
-    return [(batch.terms[p[i] : p[i + 1]], batch.weights[p[i] : p[i + 1]]) for i in range(len(batch))]
+    return [(batch.terms[p[i] : p[i + 1]].astype(np.int64), batch.weights[p[i] : p[i + 1]]) for i in range(len(batch))]
 
 
 def _row_of(query: Any, vocabulary: Vocabulary) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -108,48 +110,23 @@ def _row_of(query: Any, vocabulary: Vocabulary) -> tuple[NDArray[Any], NDArray[A
         terms = np.fromiter((vocabulary.find(term) for term in query), np.int64, len(query))
         return terms, _floats(list(query.values()))
     if isinstance(query, tuple) and len(query) == 2:
-        terms = np.asarray(query[0])
-        weights = _floats(query[1])
-        if terms.shape == (0,):
+        ids, weights = np.asarray(query[0]), _floats(query[1])
+        if ids.shape == (0,) and weights.shape == (0,):
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        if terms.ndim == 1 and terms.dtype.kind in "iu" and terms.shape == weights.shape:
-            return terms, weights
+        if ids.ndim == 1 and ids.dtype.kind in "iu" and ids.shape == weights.shape:
+            return ids.astype(np.int64), weights
         raise InputError(
-            f"a query of term ids needs whole numbers and as many weights; got {terms.dtype}{terms.shape} and "
+            f"a query of term ids needs whole numbers and as many weights; got {ids.dtype}{ids.shape} and "
             f"{weights.dtype}{weights.shape}"
         )
     raise InputError(f"a query is a text, a mapping or a pair of arrays, not {type(query).__name__}")
 
 
 def _floats(values: Any) -> NDArray[np.float32]:
+    if isinstance(values, np.ndarray) and values.dtype == np.float32:
+        return values
     try:
         with np.errstate(over="ignore"):
             return np.asarray(values, np.float64).astype(np.float32)
     except (TypeError, ValueError) as err:
         raise InputError(f"query weights must be numbers ({err})") from err
-
-
-def _tidy(
-    terms: NDArray[Any], weights: NDArray[Any], known: int, max_terms: int | None
-) -> tuple[NDArray[np.uint32], NDArray[np.float64], bool]:
-    """One row: unknown terms and zero weights dropped, repeated terms added up (rounded to float32), ascending."""
-    if not bool(np.isfinite(weights).all()) or bool((weights < 0).any()):
-        at = int(np.argmin(np.isfinite(weights) & (weights >= 0)))
-        raise InputError(
-            f"a query gives a term the weight {float(weights[at])!r}; weights are finite float32 numbers, at least 0"
-        )
-    keep = (weights > 0) & (terms < known)
-    if terms.dtype.kind == "i":
-        keep &= terms >= 0
-    if not bool(keep.all()):
-        terms, weights = terms[keep], weights[keep]
-    if len(terms) > 1 and not bool((terms[1:] > terms[:-1]).all()):
-        order = np.argsort(terms, kind="stable")
-        terms, weights = terms[order], weights[order]
-        firsts = np.flatnonzero(np.concatenate(([True], terms[1:] != terms[:-1])))
-        terms, weights = terms[firsts], np.add.reduceat(weights.astype(np.float64), firsts).astype(np.float32)
-    whole = True
-    if max_terms is not None and len(terms) > max_terms:
-        kept = np.sort(np.argsort(-weights, kind="stable")[:max_terms])
-        terms, weights, whole = terms[kept], weights[kept], False
-    return np.ascontiguousarray(terms, np.uint32), weights.astype(np.float64), whole

@@ -24,13 +24,15 @@ class Explanation:
     """How a query was answered.
 
     Attributes:
-        plan: `term-at-a-time` or `block-max`.
+        plan: `auto` where blocks and whole tiles were scored as bounds asked, `term-at-a-time` where all tiles were,
+            `block-max` where only blocks were.
         terms: query terms known to the index.
         postings: postings in their lists.
         scored: postings that were scored.
         blocks: blocks of the collection.
-        candidates: blocks whose bound reached the threshold the stored impacts gave.
         visited: blocks that were scored.
+        tiles: tiles in which blocks were scored.
+        whole: tiles that were scored whole.
     """
 
     plan: str
@@ -38,8 +40,9 @@ class Explanation:
     postings: int
     scored: int
     blocks: int
-    candidates: int
     visited: int
+    tiles: int
+    whole: int
 
 
 class SearchResult(Sequence[Hit]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -19,10 +19,8 @@ from thresher.search.queries import Query, Vocabulary, to_batch
 from thresher.search.result import Explanation, SearchResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from thresher.records import SparseBatch
 
@@ -42,7 +40,6 @@ class Searcher:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._vocabulary = Vocabulary(layout)
-        self._checked = np.zeros(layout.counts.terms, np.uint8)
 
     @classmethod
     def open(cls, path: str | Path) -> Searcher:
@@ -116,19 +113,19 @@ class Searcher:
     ) -> list[SearchResult]:
         """The k best passages for each of `queries`, over `threads` threads. Arguments and results as `search`."""
         self._check(k, approx, max_terms, plan, threads)
-        indptr, terms, weights, whole = to_batch(queries, self._vocabulary, lambda: self.encoder, max_terms)
+        indptr, terms, weights = to_batch(queries, self._vocabulary, lambda: self.encoder)
         n, width = len(indptr) - 1, min(k, len(self))
         docs = np.empty((n, width), np.uint32)
         scores = np.empty((n, width), np.float64)
         counts = np.zeros(n, np.int64)
-        statistics = np.zeros((n, 7), np.int64)
+        statistics = np.zeros((n, 9), np.int64)
+        alpha = 1.0 if approx is None else float(approx)
+        how = (k, PLANS[plan], alpha, 2**40 if max_terms is None else max_terms, *self._arrays)
 
         def answer(first: int) -> int:
-            part = slice(first, first + stride)
-            return self._answer(
-                indptr[first : first + stride + 1], terms, weights, k, PLANS[plan], approx,
-                docs[part], scores[part], counts[part], statistics[part],
-            )  # fmt: skip
+            last = first + stride
+            out = (docs[first:last], scores[first:last], counts[first:last], statistics[first:last])
+            return int(self._kernel(indptr[first : last + 1], terms, weights, *how, *out))
 
         stride = _STRIDE if threads > 1 else max(n, 1)
         if threads > 1 and n > stride:
@@ -146,33 +143,25 @@ class Searcher:
                 self.layout,
                 docs[i, :count],
                 scores[i, :count],
-                exact=(approx is None or statistics[i, 0] == PLANS["term-at-a-time"]) and bool(whole[i]),
-                explanation=self._explain(statistics[i], int(indptr[i + 1] - indptr[i])) if explain else None,
+                exact=(alpha == 1 or row[0] == PLANS["term-at-a-time"]) and row[8] == 0,
+                explanation=_explain(row) if explain else None,
             )
-            for i, count in enumerate(counts.tolist())
+            for i, (count, row) in enumerate(zip(counts.tolist(), statistics.tolist(), strict=True))
         ]
 
-    def _answer(
-        self,
-        indptr: NDArray[np.int64],
-        terms: NDArray[np.uint32],
-        weights: NDArray[np.float64],
-        k: int,
-        plan: int,
-        approx: float | None,
-        *out: NDArray[Any],
-    ) -> int:
+    @cached_property
+    def _kernel(self) -> Callable[..., int]:
+        """The compiled processor; numba loads with it."""
         from thresher.search.processor import search_many
 
-        x, n = self.layout, self.layout.counts
-        index = (n.scale, n.passages, n.block, n.bits, x.starts, x.bases, x.rows, x.kth, x.impacts, x.lows, x.docs)
-        more = (x.pointers, x.maxima, x.ranks, self._checked)
-        alpha = 1.0 if approx is None else float(approx)
-        return int(search_many(indptr, terms, weights, k, plan, alpha, *index, *more, *out))
+        return cast("Callable[..., int]", search_many)
 
-    def _explain(self, statistics: NDArray[np.int64], terms: int) -> Explanation:
-        plan, postings, scored, blocks, candidates, visited, _ = statistics.tolist()
-        return Explanation(_PLAN_NAMES.get(plan, "none"), terms, postings, scored, blocks, candidates, visited)
+    @cached_property
+    def _arrays(self) -> tuple[Any, ...]:
+        """The index as the kernel takes it."""
+        x, n = self.layout, self.layout.counts
+        lists = (x.starts, x.bases, x.rows, x.kth, x.impacts, x.locals, x.gaps, x.tiles, x.offsets, x.maxima, x.ranks)
+        return (n.scale, n.passages, n.block, n.bits, *lists, np.zeros(n.terms, np.uint8))
 
     @staticmethod
     def _check(k: int, approx: float | None, max_terms: int | None, plan: str, threads: int) -> None:
@@ -186,3 +175,8 @@ class Searcher:
             raise InputError(f"plan is {plan!r}; choose one of {', '.join(PLANS)}")
         if threads < 1:
             raise InputError(f"threads is {threads!r}; it is at least 1")
+
+
+def _explain(row: list[int]) -> Explanation:
+    plan, *numbers = row[:8]
+    return Explanation(_PLAN_NAMES[plan], *numbers)

@@ -1,15 +1,17 @@
-"""The k best documents so far, in a buffer that is cut back now and then.
+"""The k best documents so far, and the threshold the next ones must reach.
 
-Documents whose score reaches the threshold are appended; when the buffer has grown by a good part of k, the k best are
-selected (Hoare's quickselect) and the threshold becomes the worst of them. An append costs two or three instructions
-and a cut is linear, where a heap pays log k for each of the thousands of documents that enter on the way to k = 1000.
+Documents whose sum reaches the threshold are appended to a buffer and counted in a histogram of sums over
+[0, largest possible sum]; whenever the levels above some edge hold k documents, that edge becomes the threshold
+(the way JASS and IOQP keep theirs). An append costs a few instructions and the threshold follows without comparisons
+between documents, where a heap pays log k for each of the thousands that enter on the way to k = 1000.
 
-The order is total: score descending, then the rank of the docno ascending, so that the k best are the same however
-the documents come. The threshold is inclusive: a document that ties with the k-th score enters and the docno decides.
+The threshold only has to be safe: it lies at or a little below the k-th best sum, and documents that tie with it enter.
+At the end those that reach it are sorted by (score descending, rank of the docno ascending), a total order, so that
+the k best are the same however the documents came.
 """
 
 # Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
-# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment"
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment, arg-type, operator"
 # ruff: noqa: ANN001, ANN201, ANN202
 
 from __future__ import annotations
@@ -17,7 +19,146 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["cut", "sort_best"]
+__all__ = ["LEVELS", "SAFE", "collect", "finish", "make_room", "raise_threshold"]
+
+LEVELS = 1024
+SAFE = 1 - 2.0**-50
+"""A sum or an edge times this is below everything that rounding could make of it."""
+THRESHOLD, PER_UNIT = 0, 1  # of `state`: the threshold in units of sums; levels per unit of sum
+SIZE, EDGE, ABOVE = (
+    0,
+    1,
+    2,
+)  # of `counts`: entries in the buffer; level of the threshold; entries at or above that level
+
+
+@njit(cache=True, nogil=True)
+def collect(sums, first, last, origin, state, counts, histogram, buffer, docs):
+    """Append documents first … last - 1 of a tile whose sums reach the threshold.
+
+    sums       float64[tile]    accumulators, by document modulo the tile
+    origin     int64            first document of the tile
+    state      float64[2], counts int64[3]   see above, counts in and out
+    histogram  int32[LEVELS], buffer float64[room], docs uint32[room]   in and out; room for all appended (`make_room`)
+    """
+    least, per_unit = state[THRESHOLD], state[PER_UNIT]
+    size, edge, above = counts[SIZE], counts[EDGE], counts[ABOVE]
+    for group in range(first, last, 16):
+        end = min(group + 16, last)
+        hits = 0
+        for i in range(group, end):
+            hits += sums[i] >= least
+        if hits == 0:
+            continue
+        for i in range(group, end):
+            if sums[i] >= least:
+                buffer[size] = sums[i]
+                docs[size] = origin + i
+                size += 1
+                level = min(np.int64(sums[i] * per_unit), LEVELS - 1)
+                histogram[level] += 1
+                above += level >= edge
+    counts[SIZE], counts[ABOVE] = size, above
+
+
+@njit(cache=True, nogil=True)
+def raise_threshold(k, state, counts, histogram):
+    """Move the threshold to the highest edge that k documents reach."""
+    edge, above = counts[EDGE], counts[ABOVE]
+    if above - histogram[edge] < k:
+        return
+    while edge < LEVELS - 1 and above - histogram[edge] >= k:
+        above -= histogram[edge]
+        edge += 1
+    counts[EDGE], counts[ABOVE] = edge, above
+    state[THRESHOLD] = max(state[THRESHOLD], edge / state[PER_UNIT] * SAFE)
+
+
+@njit(cache=True, nogil=True)
+def make_room(k, room, scale, ranks, state, counts, histogram, buffer, docs):
+    """Make room for `room` more entries: drop those below the threshold, and if need be all but the k best."""
+    size = counts[SIZE]
+    if size + room <= buffer.shape[0]:
+        return
+    size = keep_reaching(state[THRESHOLD], size, buffer, docs)
+    if size + room > buffer.shape[0]:
+        size = keep_best(k, scale, ranks, size, buffer, docs)
+        worst = np.inf
+        for i in range(size):
+            worst = min(worst, buffer[i])
+        state[THRESHOLD] = max(state[THRESHOLD], worst * SAFE)
+    edge = np.int64(min(np.int64(state[THRESHOLD] * state[PER_UNIT]), LEVELS - 1))
+    histogram[:] = 0
+    above = 0
+    for i in range(size):
+        level = min(np.int64(buffer[i] * state[PER_UNIT]), LEVELS - 1)
+        histogram[level] += 1
+        above += level >= edge
+    counts[SIZE], counts[EDGE], counts[ABOVE] = size, edge, above
+
+
+@njit(cache=True, nogil=True)
+def keep_reaching(least, size, buffer, docs):
+    """Move the entries that reach `least` to the front; returns how many."""
+    kept = 0
+    for i in range(size):
+        if buffer[i] >= least:
+            buffer[kept], docs[kept] = buffer[i], docs[i]
+            kept += 1
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def keep_best(k, scale, ranks, size, buffer, docs):
+    """Move the k best entries by score and rank to the front; returns k."""
+    scores, own, places = np.empty(size, np.float64), np.empty(size, np.uint32), np.empty(size, np.uint32)
+    for i in range(size):
+        scores[i], own[i], places[i] = buffer[i] * scale, ranks[docs[i]], i
+    cut(scores, own, places, size, k)
+    kept = np.sort(places[:k])
+    for i in range(k):
+        buffer[i], docs[i] = buffer[kept[i]], docs[kept[i]]
+    return k
+
+
+@njit(cache=True, nogil=True)
+def finish(k, scale, ranks, state, counts, buffer, docs, out_docs, out_scores):
+    """Write the k best, best first; returns how many there are.
+
+    A counting sort over levels of sums, then a comparison sort inside each level: sums decide levels, scores (sums
+    times the scale) and ranks decide inside, and levels overlap by nothing since the product is monotone; where the
+    product makes two sums of neighbouring levels equal, a last pass puts the ranks in order.
+    """
+    size = keep_reaching(state[THRESHOLD], counts[SIZE], buffer, docs)
+    if size == 0:
+        return 0
+    scores, own, sorted_docs = np.empty(size, np.float64), np.empty(size, np.uint32), np.empty(size, np.uint32)
+    low, high = buffer[0], buffer[0]
+    for i in range(size):
+        low, high = min(low, buffer[i]), max(high, buffer[i])
+    levels = min(4 * size, 4096)
+    per_unit = (levels - 1) / (high - low) if high > low else 0.0
+    ends = np.zeros(levels + 1, np.int64)
+    for i in range(size):
+        ends[levels - 1 - np.int64((buffer[i] - low) * per_unit) + 1] += 1
+    for level in range(levels):
+        ends[level + 1] += ends[level]
+    for i in range(size):
+        level = levels - 1 - np.int64((buffer[i] - low) * per_unit)
+        at = ends[level]
+        ends[level] += 1
+        scores[at], own[at], sorted_docs[at] = buffer[i] * scale, ranks[docs[i]], docs[i]
+    first = 0
+    for level in range(levels):
+        last = ends[level]
+        if last - first > 16:
+            sort_best(scores, own, sorted_docs, first, last - 1)
+        first = last
+    insert(scores, own, sorted_docs, size)
+    count = min(k, size)
+    out_docs[:count] = sorted_docs[:count]
+    out_scores[:count] = scores[:count]
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -33,16 +174,8 @@ def worse(scores, ranks, a, score, rank):
 
 
 @njit(cache=True, nogil=True)
-def swap(scores, ranks, docs, a, b):
-    """Exchange two entries."""
-    scores[a], scores[b] = scores[b], scores[a]
-    ranks[a], ranks[b] = ranks[b], ranks[a]
-    docs[a], docs[b] = docs[b], docs[a]
-
-
-@njit(cache=True, nogil=True)
 def partition(scores, ranks, docs, low, high):
-    """Part entries low … high around the middle one; returns (i, j) with low … j not after, i … high not before it."""
+    """Part entries low … high around the middle one; returns (i, j): low … j are not after it, i … high not before."""
     middle = (low + high) // 2
     score, rank = scores[middle], ranks[middle]
     i, j = low, high
@@ -52,7 +185,9 @@ def partition(scores, ranks, docs, low, high):
         while worse(scores, ranks, j, score, rank):
             j -= 1
         if i <= j:
-            swap(scores, ranks, docs, i, j)
+            scores[i], scores[j] = scores[j], scores[i]
+            ranks[i], ranks[j] = ranks[j], ranks[i]
+            docs[i], docs[j] = docs[j], docs[i]
             i += 1
             j -= 1
     return i, j
@@ -60,10 +195,7 @@ def partition(scores, ranks, docs, low, high):
 
 @njit(cache=True, nogil=True)
 def cut(scores, ranks, docs, size, k):
-    """Bring the k best of `size` entries to the front; returns the place of the worst of them. Needs 1 <= k <= size.
-
-    scores float64, ranks uint32, docs uint32   in and out, entries 0 … size - 1; ranks are distinct
-    """
+    """Bring the k best of `size` entries to the front (Hoare's quickselect). Needs 1 <= k <= size, distinct ranks."""
     low, high = 0, size - 1
     while low < high:
         i, j = partition(scores, ranks, docs, low, high)
@@ -73,19 +205,14 @@ def cut(scores, ranks, docs, size, k):
             low = i
         else:
             break
-    worst = 0
-    for a in range(1, k):
-        if worse(scores, ranks, a, scores[worst], ranks[worst]):
-            worst = a
-    return worst
 
 
 @njit(cache=True, nogil=True)
-def sort_best(scores, ranks, docs, size):
-    """Sort entries 0 … size - 1, best first: quicksort by the larger side last, insertion below 16."""
+def sort_best(scores, ranks, docs, first, last):
+    """Bring entries first … last nearly into order, best first: quicksort down to 16; `insert` does the rest."""
     stack = np.empty((128, 2), np.int64)
+    stack[0, 0], stack[0, 1] = first, last
     depth = 1
-    stack[0, 0], stack[0, 1] = 0, size - 1
     while depth > 0:
         depth -= 1
         low, high = stack[depth, 0], stack[depth, 1]
@@ -98,6 +225,11 @@ def sort_best(scores, ranks, docs, size):
                 stack[depth, 0], stack[depth, 1] = i, high
                 high = j
             depth += 1
+
+
+@njit(cache=True, nogil=True)
+def insert(scores, ranks, docs, size):
+    """Insertion sort, best first, of entries that are nearly in order."""
     for a in range(1, size):
         score, rank, doc = scores[a], ranks[a], docs[a]
         b = a - 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import InputError, ModelError, require
@@ -21,7 +22,7 @@ from thresher.llm.model import Completion, LanguageModel, Request, Usage, spells
 from thresher.llm.tokens import TokenizerTokens, Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["TransformersModel", "directory_fingerprint"]
@@ -69,9 +70,10 @@ class TransformersModel(LanguageModel):
             self._seq2seq = bool(config.is_encoder_decoder)
             kind = transformers.AutoModelForSeq2SeqLM if self._seq2seq else transformers.AutoModelForCausalLM
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(found.path, trust_remote_code=False)
-            self._model = kind.from_pretrained(
-                found.path, trust_remote_code=False, dtype=getattr(self._torch, self._dtype)
-            )
+            with _without_progress(transformers):
+                self._model = kind.from_pretrained(
+                    found.path, trust_remote_code=False, dtype=getattr(self._torch, self._dtype)
+                )
         except (OSError, ValueError, ImportError) as err:
             raise ModelError(f"{found.path} cannot be loaded as a language model: {err}") from err
         self._model.to(self._device).eval()
@@ -115,6 +117,8 @@ class TransformersModel(LanguageModel):
             ModelError: a prompt longer than the context, a label that is no single token, or logits that are no
                 numbers.
         """
+        for request in requests:
+            self._check_length(request)
         return list(await asyncio.gather(*map(self._batcher.submit, requests)))
 
     def close(self) -> None:
@@ -218,13 +222,16 @@ class TransformersModel(LanguageModel):
             messages = [{"role": m.role, "content": m.content} for m in request.messages]
             text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
             ids = self._tokenizer(text + request.opening, add_special_tokens=False, truncation=False).input_ids
-        longest = self._context
-        if longest is not None and len(ids) + request.max_tokens > longest and not self._seq2seq:
-            raise ModelError(
-                f"a prompt of {len(ids)} tokens and an answer of {request.max_tokens} do not fit the context of "
-                f"{self._name} ({longest}); show fewer passages, or cut them shorter"
-            )
         return ids
+
+    def _check_length(self, request: Request) -> None:
+        """Refuse what the model cannot read whole, rather than cut it in silence."""
+        length = self.prompt_bound(request) + max(request.max_tokens, 1)
+        if self._context is not None and length > self._context:
+            raise ModelError(
+                f"prompt and answer of {length} tokens do not fit the context of {self._name} ({self._context}); show "
+                "fewer passages, or cut them shorter"
+            )
 
     def _continuation_ids(self, request: Request) -> list[int]:
         if not request.continuation:
@@ -282,6 +289,19 @@ def _context(config: Any) -> int | None:
         if isinstance(value, int) and 0 < value < 10**7 and not config.is_encoder_decoder:
             return value
     return None
+
+
+@contextmanager
+def _without_progress(transformers: Any) -> Iterator[None]:
+    """No bars while a model loads: a library is quiet."""
+    logging = transformers.utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def directory_fingerprint(path: Path) -> str:

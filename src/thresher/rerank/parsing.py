@@ -110,7 +110,7 @@ def read_choice(text: str, labels: Sequence[str]) -> str | None:
     A bracketed label wins over bare ones; "Passage B", "B.", "(b)" and JSON strings are understood.
     """
     text = _normal(text)
-    for pattern in (r"\[\s*(\w{1,3})\s*\]", r'"(\w{1,3})"', r"(?i:passage|answer|option)\W{0,4}(\w{1,3})\b"):
+    for pattern in (r"\[\s*(\w{1,3})\s*\]", r'"(\w{1,3})"', r"(?i:passage|answer|option)(?:\s+is)?\W{0,4}(\w{1,3})\b"):
         found = {label for raw in re.findall(pattern, text) if (label := _as_label(raw, labels)) is not None}
         if len(found) == 1:
             return found.pop()

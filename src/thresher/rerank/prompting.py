@@ -36,7 +36,7 @@ _CONTROL = re.compile(
     r"|\[(?=/?INST\])|<(?=/?passage\b)",
     re.IGNORECASE,
 )
-_BRACKETED = re.compile(r"\[\s*(\d{1,4}|[A-Za-z])\s*\]")
+_BRACKETED = re.compile(r"\[\s*(\d{1,4}|[A-Z])\s*\]")
 _OPENERS = {"<": "\u2039", "[": "("}
 
 

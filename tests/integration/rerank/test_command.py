@@ -1,0 +1,134 @@
+"""`thresher rerank` from a run to a run, against a local server."""
+
+import json
+import random
+
+import pytest
+from typer.testing import CliRunner
+
+from thresher.cli import app
+from thresher.cli.rerank import rerank
+from thresher.evaluate.trec import read_run
+from thresher.llm.recorded import Recorder
+from thresher.rerank.model_judge import ModelJudge
+from thresher.rerank.reranker import Reranker
+
+
+@pytest.fixture
+def command():
+    if "rerank" not in [registered.name for registered in app.registered_commands]:
+        app.command("rerank")(rerank)
+    return lambda *arguments: CliRunner().invoke(app, ["rerank", *map(str, arguments)])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two questions, thirty passages whose text states their grade, a run in an unhelpful order."""
+    grades = random.Random(0).sample(range(30), 30)
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(
+        "".join(json.dumps({"_id": f"d{i}", "text": f"grade {g} words"}) + "\n" for i, g in enumerate(grades))
+    )
+    (tmp_path / "queries.tsv").write_text("q1\twhy is rain\nq2\twhat is sky\n")
+    rows = [f"{q} Q0 d{i} {i + 1} {30 - i} first\n" for q in ("q1", "q2") for i in range(30)]
+    (tmp_path / "first.run").write_text("".join(rows))
+    (tmp_path / "qrels").write_text(
+        "".join(f"{q} 0 d{i} {g // 10}\n" for q in ("q1", "q2") for i, g in enumerate(grades))
+    )
+    (tmp_path / "prices.toml").write_text('["tiny"]\ninput = 1.0\noutput = 2.0\n')
+    best = [f"d{i}" for i in sorted(range(30), key=lambda i: -grades[i])]
+    return tmp_path, best
+
+
+def base(folder):
+    return [
+        folder / "first.run", "--queries", folder / "queries.tsv", "--corpus", folder / "corpus.jsonl",
+        "--out", folder / "out.run", "--cache-file", folder / "cache.sqlite",
+    ]  # fmt: skip
+
+
+def test_it_writes_the_run_and_says_what_it_took(server, command, files):
+    folder, best = files
+    arguments = [
+        *base(folder), "--model", "openai:tiny", "--base-url", server.url, "--prices", folder / "prices.toml",
+        "--qrels", folder / "qrels", "--resume", folder / "journal",
+    ]  # fmt: skip
+    done = command(*arguments, "--json")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["ndcg_cut_10"] == pytest.approx(1.0)
+    assert document["ndcg_cut_10_before"] < 0.9
+    record = document["record"]
+    assert (record["calls"], record["depth"], record["prompt_tokens"], record["answer_tokens"]) == (4, 2, 400, 80)
+    assert record["money"] == pytest.approx((400 * 1.0 + 80 * 2.0) / 1e6)
+    made = read_run(folder / "out.run", as_listed=True).rankings
+    assert [row.docno for row in made["q1"]][:10] == best[:10]
+    assert len(made["q2"]) == 30
+    again = command(*arguments)
+    assert again.exit_code == 0
+    assert "resumed" in again.stdout
+    assert len(server.requests) == 4
+
+
+def test_a_budget_stops_it_and_it_says_so(server, command, files):
+    folder, _ = files
+    done = command(*base(folder), "--model", "openai:tiny", "--base-url", server.url, "--max-calls", "1", "--no-cache")
+    assert done.exit_code == 0
+    assert "calls ran out" in done.stderr
+    assert len(server.requests) == 1
+    assert not (folder / "cache.sqlite").exists()
+
+
+def test_a_rerank_server_is_asked_pointwise_by_default(server, command, files, reaction):
+    folder, best = files
+
+    def react(number, path, body):
+        results = [{"index": i, "relevance_score": int(t.split()[1])} for i, t in enumerate(body["documents"])]
+        return reaction(body=json.dumps({"results": results}).encode())
+
+    server.react = react
+    done = command(*base(folder), "--model", "cohere:m", "--base-url", server.url.removesuffix("/v1"), "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["record"]["plan"] == "pointwise"
+    assert [row.docno for row in read_run(folder / "out.run", as_listed=True).rankings["q1"]] == best
+
+
+def test_recorded_answers_replay_without_a_server(server, model, command, files):
+    from thresher.evaluate.trec import read_queries
+    from thresher.rerank.candidates import candidates, passages_of_corpus
+
+    folder, best = files
+    run = read_run(folder / "first.run", as_listed=True)
+    passages = passages_of_corpus(folder / "corpus.jsonl", {f"d{i}" for i in range(30)})
+    recorder = Recorder(model, folder / "said.jsonl")
+    pairs = candidates(run, read_queries(folder / "queries.tsv"), passages, 100)
+    Reranker(ModelJudge(recorder), "sliding").rank_batch(pairs)
+    recorder.close()
+    asked = len(server.requests)
+    done = command(*base(folder), "--model", f"recorded:{folder / 'said.jsonl'}")
+    assert done.exit_code == 0, done.output
+    assert len(server.requests) == asked
+    assert [row.docno for row in read_run(folder / "out.run", as_listed=True).rankings["q2"]][:10] == best[:10]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [], ["--model", "openai:tiny", "--replay", "x"], ["--model", "guess:tiny"], ["--model", "openai:tiny"],
+        ["--model", "openai:tiny", "--base-url", "http://127.0.0.1:9/v1", "--plan", "guess"],
+    ],
+)  # fmt: skip
+def test_what_it_does_not_understand_it_refuses(command, files, wrong):
+    folder, _ = files
+    done = command(*base(folder), *wrong)
+    assert done.exit_code != 0
+    assert not (folder / "out.run").exists()
+
+
+def test_a_candidate_without_a_passage_is_named(server, command, files):
+    folder, _ = files
+    with (folder / "first.run").open("a") as run:
+        run.write("q2 Q0 stranger 31 0 first\n")
+    done = command(*base(folder), "--model", "openai:tiny", "--base-url", server.url)
+    assert done.exit_code == 1
+    assert "'stranger' at rank 31" in str(done.exception)

@@ -1,0 +1,118 @@
+"""Rerank servers in four dialects, as pointwise judges: requests golden, faults clear, calls few."""
+
+import json
+
+import pytest
+
+from thresher.errors import ConfigError, InputError, ModelError
+from thresher.llm.retry import RetryPolicy
+from thresher.rerank.budget import Budget
+from thresher.rerank.reranker import Reranker
+from thresher.rerank.servers import DIALECTS, RerankServer
+
+QUICK = RetryPolicy(attempts=2, first=0.01)
+
+
+def by_grade(texts):
+    return [(i, int(text.split()[1]) / 1000) for i, text in enumerate(texts)]
+
+
+def answering(dialect, reaction):
+    """A server of that dialect: best first, as they all answer."""
+
+    def react(number, path, body):
+        ranked = sorted(by_grade(body["texts" if dialect == "tei" else "documents"]), key=lambda pair: -pair[1])
+        if dialect == "tei":
+            document = [{"index": i, "score": score} for i, score in ranked]
+        else:
+            document = {"results": [{"index": i, "relevance_score": score} for i, score in ranked]}
+            if dialect != "cohere":
+                document["usage"] = {"total_tokens": 7 * len(ranked)}
+        return reaction(body=json.dumps(document).encode())
+
+    return react
+
+
+@pytest.fixture
+def root(server):
+    return server.url.removesuffix("/v1")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_dialect_is_spoken_as_documented(server, root, make_hits, reaction, dialect, monkeypatch):
+    monkeypatch.setenv("RERANK_API_KEY", "secret")
+    server.react = answering(dialect, reaction)
+    judge = RerankServer(root, dialect, model="" if dialect == "tei" else "m", passages_per_call=10)
+    result = Reranker(judge, "pointwise").rank("why", make_hits([3, 1, 4, 15, 9, 2, 6, 5, 35, 8, 97, 7]))
+    judge.close()
+    assert [int(hit.text.split()[1]) for hit in result.hits] == sorted([3, 1, 4, 15, 9, 2, 6, 5, 35, 8, 97, 7])[::-1]
+    assert result.hits[0].score == pytest.approx(0.097)
+    assert result.record.calls == 2
+    assert result.record.asks == 12
+    path, headers, body = max(server.requests, key=lambda request: len(json.dumps(request[2])))
+    assert path == DIALECTS[dialect].path
+    assert headers["authorization"] == "Bearer secret"
+    texts = [f"grade {g} and some words" for g in (3, 1, 4, 15, 9, 2, 6, 5, 35, 8)]
+    if dialect == "tei":
+        assert body == {"query": "why", "texts": texts, "raw_scores": True, "truncate": True}
+    else:
+        assert body == {"query": "why", "documents": texts, "model": "m", "top_n": 10}
+    assert result.record.unconfirmed_calls == (0 if dialect in ("jina", "vllm") else 2)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}", b"[]", b"not json", b'{"results": []}', b'{"results": [{"index": 0, "relevance_score": 1}]}',
+        b'{"results": [{"index": 0, "relevance_score": 1}, {"index": 9, "relevance_score": 1}]}',
+        b'{"results": [{"index": 0, "relevance_score": NaN}, {"index": 1, "relevance_score": 1}]}',
+        b'{"results": [{"index": 0}, {"index": 1}]}', b'"text"', b"null",
+    ],
+)  # fmt: skip
+def test_an_answer_that_does_not_rate_every_passage_is_an_error(server, root, make_hits, reaction, body):
+    server.react = lambda number, path, request: reaction(body=body)
+    judge = RerankServer(root, "cohere")
+    with pytest.raises(ModelError):
+        Reranker(judge, "pointwise", retry=QUICK).rank("why", make_hits([1, 2]))
+    judge.close()
+
+
+def test_an_overloaded_server_is_asked_again_and_a_wrong_request_is_not(server, root, make_hits, reaction):
+    good = answering("tei", reaction)
+    server.react = lambda number, path, body: (
+        reaction(status=429, headers={"retry-after": "0.01"}) if number == 0 else good(number, path, body)
+    )
+    judge = RerankServer(root, "tei")
+    result = Reranker(judge, "pointwise", retry=QUICK).rank("why", make_hits([1, 2]))
+    assert (result.record.calls, result.record.retries, result.complete) == (2, 1, True)
+    server.requests.clear()
+    server.react = lambda number, path, body: reaction(
+        status=422, body=b'{"error": "too long", "error_type": "Validation"}'
+    )
+    with pytest.raises(ModelError, match="too long"):
+        Reranker(judge, "pointwise", retry=QUICK).rank("why", make_hits([1, 2]))
+    assert len(server.requests) == 1
+    judge.close()
+
+
+def test_a_short_budget_buys_ratings_of_the_head(server, root, make_hits, reaction):
+    server.react = answering("tei", reaction)
+    judge = RerankServer(root, "tei", passages_per_call=5)
+    result = Reranker(judge, "pointwise", budget=Budget(calls=2)).rank("why", make_hits(list(range(20))))
+    judge.close()
+    assert [int(hit.text.split()[1]) for hit in result.hits] == [*range(9, -1, -1), *range(10, 20)]
+    assert (result.stopped, result.complete, result.record.unasked) == ("calls", False, 10)
+
+
+def test_it_rates_and_does_nothing_else(root, make_hits):
+    judge = RerankServer(root, "jina")
+    with pytest.raises(InputError, match="pointwise"):
+        Reranker(judge, "sliding").rank("why", make_hits([1, 2]))
+    judge.close()
+
+
+def test_settings_that_make_no_sense_are_refused():
+    with pytest.raises(ConfigError, match="cohere, jina"):
+        RerankServer("http://localhost", "guess")
+    with pytest.raises(ConfigError, match="address"):
+        RerankServer("localhost:8080")

@@ -1,0 +1,127 @@
+"""No limit is ever passed, whatever fails, however much runs at once."""
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thresher.errors import ModelError
+from thresher.llm.prices import Price
+from thresher.llm.retry import RetryPolicy, TransientModelError
+from thresher.records import Hit
+from thresher.rerank.asks import Answer
+from thresher.rerank.budget import Budget, Cost, LimitReachedError, Purse
+from thresher.rerank.reranker import Reranker
+
+PRICE = Price(input=2.0, output=8.0)
+NO_WAIT = RetryPolicy(attempts=3, first=0.0, longest=0.0)
+
+
+class Unreliable:
+    """A judge whose calls cost what they please within their bound, and fail in every way; it keeps the true bill."""
+
+    asks_per_call = 1
+    name = "unreliable"
+
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+        self.bill = Cost()
+        self.highest = 0
+
+    async def answer(self, question, asks, gate):
+        return [await self.one(question, ask, gate) for ask in asks]
+
+    async def one(self, question, ask, gate):
+        prompt, answer = self.rng.randrange(1, 500), self.rng.randrange(1, 100)
+
+        async def send():
+            used = Cost.of_call(self.rng.randint(0, prompt), self.rng.randint(0, answer), PRICE)
+            roll = self.rng.random()
+            if roll < 0.1:  # refused: a call, but no tokens
+                self.bill = self.bill.plus(Cost(calls=1))
+                raise TransientModelError("refused", 0.0, may_have_run=False)
+            self.bill = self.bill.plus(used)
+            await asyncio.sleep(0)
+            if roll < 0.2:
+                raise TransientModelError("broken connection")
+            if roll < 0.25:
+                raise ModelError("no such model")
+            if roll < 0.3:
+                return {}  # no usage
+            return {"usage": {"prompt_tokens": used.prompt_tokens, "answer_tokens": used.answer_tokens}}
+
+        await gate.call({"ask": repr(ask), "qid": question.qid, "repeat": self.rng.random()}, prompt, answer, send)
+        items = self.rng.sample(ask.items, len(ask.items))
+        return Answer(tuple((item,) for item in items), score=self.rng.random())
+
+
+@given(
+    seed=st.integers(0, 2**20),
+    calls=st.none() | st.integers(0, 60),
+    tokens=st.none() | st.integers(0, 20_000),
+    money=st.none() | st.floats(0, 0.05),
+    each=st.none() | st.integers(0, 15),
+    plan=st.sampled_from(["pointwise", "jointrank:block=5", "sliding:window=5,stride=2", "setwise-heap"]),
+    concurrency=st.integers(1, 12),
+)
+def test_no_limit_is_passed_under_failures_and_concurrency(seed, calls, tokens, money, each, plan, concurrency):
+    judge = Unreliable(seed)
+    reranker = Reranker(
+        judge, plan, k=3, budget=Budget(calls, tokens, money), budget_per_question=Budget(each), price=PRICE,
+        concurrency=concurrency, retry=NO_WAIT, on_failure="keep",
+    )  # fmt: skip
+    hits = [Hit(f"d{i}", float(-i), i + 1) for i in range(20)]
+    results = asyncio.run(reranker.arank_batch([(f"q{i}", hits) for i in range(4)]))
+    recorded = [result.record for result in results]
+    assert sum(record.calls for record in recorded) == judge.bill.calls
+    assert calls is None or judge.bill.calls <= calls
+    assert tokens is None or judge.bill.tokens <= sum(r.prompt_tokens + r.answer_tokens for r in recorded) <= tokens
+    assert money is None or judge.bill.money <= sum(r.money for r in recorded) + 1e-12 <= money + 2e-12
+    assert each is None or all(record.calls <= each for record in recorded)
+    for result in results:
+        assert sorted(hit.docno for hit in result.hits) == sorted(hit.docno for hit in hits)
+        assert result.complete == (result.record.failed == result.record.unasked == result.record.unreadable == 0)
+        if result.stopped:
+            assert not result.complete
+
+
+@given(seed=st.integers(0, 2**20), limit=st.integers(0, 3000))
+def test_a_purse_never_reserves_beyond_its_limit_and_never_starves(seed, limit):
+    """Reservations wait for refunds, are refused only when they can no longer fit, and all end."""
+    rng = random.Random(seed)
+
+    async def run():
+        purse = Purse(Budget(tokens=limit))
+        refused = taken = 0
+
+        async def one():
+            nonlocal refused, taken
+            cost = Cost(1, rng.randrange(300), rng.randrange(100))
+            try:
+                await purse.reserve(cost)
+            except LimitReachedError:
+                refused += 1
+                assert purse.spent.tokens + cost.tokens > limit
+                return
+            assert purse.spent.tokens + purse._reserved.tokens <= limit
+            await asyncio.sleep(0)
+            used = Cost(1, rng.randint(0, cost.prompt_tokens), rng.randint(0, cost.answer_tokens))
+            purse.settle(cost, used)
+            taken += 1
+
+        await asyncio.wait_for(asyncio.gather(*(one() for _ in range(40))), 10)
+        assert refused + taken == 40
+        assert purse.spent.tokens <= limit
+        assert purse._reserved == Cost()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("value", [-1, float("nan")])
+def test_a_limit_below_zero_is_refused(value):
+    from thresher.errors import ConfigError
+
+    with pytest.raises(ConfigError):
+        Budget(seconds=value)

@@ -1,0 +1,249 @@
+"""Cache, prices, retries, tokens, secrets, recordings: the small parts around a language model."""
+
+import asyncio
+import json
+import math
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, InputError, ModelError
+from thresher.llm.background import run_in_background
+from thresher.llm.batching import Batcher
+from thresher.llm.cache import ResponseCache, default_cache_path
+from thresher.llm.model import Completion, Message, Request, Usage, spells
+from thresher.llm.prices import Price, load_prices
+from thresher.llm.recorded import RecordedModel, Recorder
+from thresher.llm.retry import RetryPolicy, retry_after_seconds
+from thresher.llm.secrets import KeySource, checked_url, scrub
+from thresher.llm.tokens import ByteTokens, load_tokens
+from thresher.rerank.gate import call_key
+
+
+def test_the_cache_gives_back_what_was_put_and_survives_closing(tmp_path):
+    path = tmp_path / "a" / "b.sqlite"
+    with ResponseCache(path) as cache:
+        assert cache.get("k") is None
+        cache.put("k", {"text": "naïve \ud800 ", "usage": {"prompt_tokens": 3}})
+    with ResponseCache(path) as cache:
+        assert cache.get("k")["usage"] == {"prompt_tokens": 3}
+        assert len(cache) == 1
+        cache.clear()
+        assert len(cache) == 0
+
+
+def test_a_cache_with_wide_rights_is_narrowed_and_a_foreign_file_is_refused(tmp_path):
+    path = tmp_path / "c.sqlite"
+    with sqlite3.connect(path):
+        pass
+    path.chmod(0o644)
+    ResponseCache(path).close()
+    assert oct(path.stat().st_mode)[-3:] == "600"
+    other = tmp_path / "other"
+    other.write_bytes(b"not a database at all, just some text of more than sixteen bytes" * 20)
+    with pytest.raises(ArtifactError, match="not a response cache"):
+        ResponseCache(other)
+
+
+def test_the_cache_lives_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("THRESHER_CACHE", str(tmp_path))
+    assert default_cache_path() == tmp_path / "responses.sqlite"
+    monkeypatch.delenv("THRESHER_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert default_cache_path() == tmp_path / "x/thresher/responses.sqlite"
+
+
+def test_a_call_is_known_by_everything_its_answer_depends_on():
+    base = Request((Message("user", "a"),))
+    changed = [
+        Request((Message("system", "a"),)), Request((Message("user", "b"),)), Request(base.messages, max_tokens=17),
+        Request(base.messages, temperature=0.5), Request(base.messages, labels=("A",)),
+        Request(base.messages, repeat=1),
+        Request(base.messages, opening="["), Request(base.messages, continuation="x"), Request(base.messages, raw=True),
+        Request(base.messages, schema={"type": "string"}), Request(base.messages, pattern="x"),
+    ]  # fmt: skip
+    keys = {call_key({"request": request.payload()}) for request in [base, *changed]}
+    assert len(keys) == len(changed) + 1
+
+
+def test_prices_are_per_million_tokens(tmp_path):
+    file = tmp_path / "prices.toml"
+    file.write_text('["a-model"]\ninput = 0.4\noutput = 1.6\n')
+    assert load_prices(file)["a-model"].of(1_000_000, 500_000) == pytest.approx(1.2)
+    assert Price(0, 0).of(5, 5) == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["[m]\ninput=1", "[m]\ninput=-1\noutput=1", "m = 3", "nonsense", "[m]\ninput='a'\noutput=1"]
+)
+def test_a_price_table_that_is_none_is_refused(tmp_path, text):
+    file = tmp_path / "prices.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"prices\.toml"):
+        load_prices(file)
+
+
+def test_backoff_grows_to_its_limit_and_obeys_the_server():
+    policy = RetryPolicy(first=1.0, longest=8.0, patience=30.0)
+    for attempt, ceiling in ((1, 1.0), (2, 2.0), (4, 8.0), (2000, 8.0)):
+        assert ceiling / 2 <= policy.delay(min(attempt, 900), None) <= ceiling
+    assert policy.delay(1, 12.5) == 12.5
+    assert policy.delay(1, 500.0) == 30.0
+    assert policy.delay(1, 0.0) == 0.0
+
+
+def test_retry_after_is_seconds_or_a_date():
+    assert retry_after_seconds("3") == 3.0
+    assert retry_after_seconds(None) is None
+    assert retry_after_seconds("soon") is None
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    assert 15 < retry_after_seconds(later) <= 20
+
+
+@given(st.text(), st.integers(0, 50))
+def test_estimated_tokens_bound_and_cut(text, limit):
+    tokens = ByteTokens()
+    cut = tokens.cut(text, limit)
+    assert text.startswith(cut)
+    assert tokens.count(cut) <= limit
+    assert tokens.count(text) <= tokens.bound(text)
+
+
+def test_a_missing_tokenizer_is_an_error(tmp_path):
+    with pytest.raises(DataNotFoundError, match="tokenizer"):
+        load_tokens(tmp_path)
+
+
+@given(text=st.text(alphabet="ab cé\u4f60", max_size=40), limit=st.integers(0, 12))
+def test_exact_tokens_cut_at_a_token(text, limit):
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the models extra")
+    from thresher.llm.tokens import TokenizerTokens
+
+    model = tokenizers.Tokenizer(
+        tokenizers.models.BPE({"a": 0, "b": 1, "ab": 2, "<u>": 3}, [("a", "b")], unk_token="<u>")  # noqa: S106
+    )
+    model.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokens = TokenizerTokens(model)
+    cut = tokens.cut(text, limit)
+    assert text.startswith(cut)
+    assert tokens.count(cut) <= limit
+    if tokens.count(text) <= limit:
+        assert cut == text
+
+
+def test_keys_are_read_late_and_never_shown(monkeypatch):
+    monkeypatch.delenv("A_KEY", raising=False)
+    source = KeySource("A_KEY", required=True)
+    with pytest.raises(ConfigError, match="A_KEY is not set"):
+        source.read()
+    monkeypatch.setenv("A_KEY", "s3cret/+key")
+    assert source.read() == "s3cret/+key"
+    assert "s3cret" not in repr(source)
+    assert KeySource(lambda: "s3cret").read() == "s3cret"
+    assert scrub("Bearer s3cret/+key and s3cret%2F%2Bkey", "s3cret/+key") == "Bearer *** and ***"
+    assert scrub("text", "") == "text"
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "x:80", "https://", "http://u:p@h/", "http://h/?k=v"])
+def test_an_address_that_is_none_or_carries_a_secret_is_refused(url):
+    with pytest.raises(ConfigError):
+        checked_url(url)
+
+
+@pytest.mark.parametrize(
+    ("token", "label", "same"),
+    [
+        ("yes", "yes", True), (" Yes", "yes", True), ("\u2581yes", "yes", True), ("\u0120YES", "yes", True),
+        ("a", "A", False), (" A", "A", True), ("yesterday", "yes", False), ("", "A", False),
+    ],
+)  # fmt: skip
+def test_what_spells_a_label(token, label, same):
+    assert spells(token, label) is same
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_completion_refuses_log_probabilities_that_are_no_numbers(value):
+    with pytest.raises(ModelError, match="no number"):
+        Completion(labels={"A": value})
+    with pytest.raises(ModelError, match="no number"):
+        Completion(continuation=value)
+
+
+def test_a_completion_survives_json():
+    completion = Completion("t", {"A": -1.5, "B": -math.inf}, -9.0, -3.25, Usage(1, 2, 3), "length")
+    assert Completion.from_json(json.loads(json.dumps(completion.as_json(), allow_nan=False))) == completion
+
+
+class Echo:
+    name, parameters, context, tokens = "echo", {"a": 1}, 100, ByteTokens()
+
+    def prompt_bound(self, request):
+        return 7
+
+    async def complete(self, requests):
+        return [Completion(request.messages[-1].content.upper()) for request in requests]
+
+
+def test_a_recording_says_again_what_was_said(tmp_path):
+    file = tmp_path / "said.jsonl"
+    recorder = Recorder(Echo(), file)
+    request = Request((Message("user", "hello"),))
+    asyncio.run(recorder.complete([request]))
+    recorder.close()
+    model = RecordedModel(file)
+    assert (model.name, model.parameters, model.context) == ("echo", {"a": 1}, 100)
+    (said,) = asyncio.run(model.complete([request]))
+    assert said.text == "HELLO"
+    with pytest.raises(ModelError, match="holds no answer"):
+        asyncio.run(model.complete([Request((Message("user", "other"),))]))
+    assert oct(file.stat().st_mode)[-3:] == "600"
+    with file.open("a") as lines:
+        lines.write("{broken\n")
+    with pytest.raises(InputError, match=r"said\.jsonl:3"):
+        RecordedModel(file)
+
+
+def test_a_batcher_collects_what_is_waiting_and_tells_errors():
+    sizes = []
+
+    def work(items):
+        sizes.append(len(items))
+        if "bad" in items:
+            raise ModelError("bad")
+        return [item * 2 for item in items]
+
+    async def run():
+        batcher = Batcher(work, 4)
+        results = await asyncio.gather(*(batcher.submit(i) for i in range(10)))
+        with pytest.raises(ModelError):
+            await batcher.submit("bad")
+        after = await batcher.submit(21)
+        batcher.close()
+        return results, after
+
+    assert asyncio.run(run()) == ([2 * i for i in range(10)], 42)
+    assert sizes[:3] == [4, 4, 2]
+
+
+def test_synchronous_callers_may_be_inside_a_running_loop():
+    async def inner():
+        return 5
+
+    async def outer():
+        return run_in_background(inner())
+
+    assert asyncio.run(outer()) == 5
+
+
+def test_nothing_heavy_is_loaded_by_the_package():
+    import subprocess
+    import sys
+
+    heavy = "('torch', 'openai', 'httpx2', 'numpy')"
+    code = f"import sys, thresher.llm, thresher.rerank; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

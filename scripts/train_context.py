@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import json
 import os
 import random
@@ -37,6 +38,7 @@ from thresher.records import Span
 DATA = Path(os.environ.get("THRESHER_DATA", "data"))
 CONTEXT = DATA / "context"
 SEED = 7
+SHIPPED = Path(__file__).resolve().parents[1] / "src" / "thresher" / "models" / "weights" / "thresher-context"
 
 
 def tokenizer() -> Any:
@@ -68,6 +70,17 @@ def labelled_rows() -> list[labelled.LabelledQuestion]:
                 )
             )
     return rows
+
+
+def answered_rows(rows: list[labelled.LabelledQuestion], part: str, count: int) -> list[labelled.LabelledQuestion]:
+    """Answered questions of one part, at most `count` of each collection, drawn by hash, no question twice."""
+    out = []
+    for name in ("qed", "squad2-half", "covid-qa", "wikiqa", "trecqa"):
+        mine = [row for row in rows if row.collection == name and row.part == part and row.answers]
+        mine.sort(key=lambda row: hashlib.sha256((row.question + row.passage).encode()).digest())
+        once = {row.question: row for row in reversed(mine)}
+        out += [row for row in mine if once[row.question] is row][:count]
+    return out
 
 
 class Lexical:
@@ -381,19 +394,100 @@ def train(out: Path, stage: str, steps: int, rate: float, seed: int, length: int
     two_headed.save(model, out / f"model-{stage}")
 
 
+def export(out: Path, stage: str, target: Path) -> None:
+    """The last checkpoint as a model with calibrated presets."""
+    from dataclasses import asdict
+
+    import torch
+    from safetensors.torch import load_file
+
+    from thresher.context.calibrate import calibrate_presets
+    from thresher.context.model import RARITY, TwoHeadedScorer
+    from thresher.models import two_headed
+    from thresher.models.embedded import embedded_path
+
+    model = two_headed.build(two_headed.JoinedBertConfig())
+    two_headed.load_body(model, load_file(str(embedded_path() / "model.safetensors")))
+    state = json.loads((out / f"run-{stage}" / "trainer.json").read_text())
+    saved = load_file(str(out / f"run-{stage}" / f"trainer-{state['step']}.safetensors"))
+    weights = {name.removeprefix("weight."): tensor for name, tensor in saved.items() if name.startswith("weight.")}
+    two_headed.load_trained(model, weights)
+    rarity = torch.tensor(piece_rarity(out))
+    about = {"name": "thresher-context-1", "trained": {"steps": state["step"], **state["config"]}}
+    two_headed.save(model, target, about, {RARITY: rarity})
+    rows = labelled_rows()
+    about["sentence_head"] = fit_head(TwoHeadedScorer(target), out, rows)
+    two_headed.save(model, target, about, {RARITY: rarity})
+    found = calibrate_presets(answered_rows(rows, "calibrate", 80), TwoHeadedScorer(target))
+    presets = {name: one.threshold for name, one in found.items()}
+    about |= {"presets": presets, "calibration": {name: asdict(one) for name, one in found.items()}}
+    two_headed.save(model, target, about, {RARITY: rarity})
+    print(json.dumps(about, indent=1))
+
+
+def piece_rarity(out: Path) -> Any:
+    """Inverse document frequency of every word piece in the two small MS MARCO corpora, float32[vocabulary]."""
+    file = out / "rarity.npy"
+    if not file.exists():
+        marco = [*read_texts("msmarco-v1-mini").values(), *read_texts("msmarco-v2-mini").values()]
+        np.save(file, Lexical(marco, tokenizer()).idf)
+    return np.load(file)
+
+
+def fit_head(scorer: Any, out: Path, rows: list[labelled.LabelledQuestion]) -> dict[str, Any]:
+    """The sentence head, from training groups: 110 of each collection, every collection counting alike."""
+    from dataclasses import asdict
+
+    from thresher.context.logistic import fit_logistic
+    from thresher.context.scoring import SplitPassage
+    from thresher.context.sentence_head import FEATURES, sentence_features
+
+    named = {row.passage: row.collection for row in rows}
+    chooser = random.Random(SEED)  # noqa: S311
+    groups = [g for g in read_groups(out / "keep.jsonl.gz") if g.targets is not None]
+    chooser.shuffle(groups)
+    taken: Counter[str] = Counter()
+    pairs, labels, owners = [], [], []
+    for group in groups:
+        name = named[group.passages[0].text]
+        if taken[name] < 110:
+            taken[name] += 1
+            for passage in group.passages:
+                pairs.append((group.question, SplitPassage(passage.text, passage.sentences)))
+                labels.append(passage.labels or ())
+                owners.append(name)
+    features, marks, counts = [], [], []
+    for (question, passage), label, name, (rank, evidence) in zip(
+        pairs, labels, owners, scorer.read(pairs), strict=True
+    ):
+        if evidence:
+            features.append(sentence_features(question, passage, evidence, rank))
+            marks += label
+            counts += [110 / taken[name]] * len(label)
+    table = np.concatenate(features)
+    np.savez(out / "head.npz", features=table, labels=np.array(marks), counts=np.array(counts))
+    head = fit_logistic(table, np.array(marks, float), penalty=3.0, importance=np.array(counts))
+    for feature, weight in zip(FEATURES, head.weights, strict=True):
+        print(f"{feature:20s} {weight:+.3f}")
+    return {"features": list(FEATURES), **asdict(head)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("prepare", "train"))
+    parser.add_argument("stage", choices=("prepare", "train", "export"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--groups", choices=("main", "last"), default="main")
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--length", type=int, default=224)
     parser.add_argument("--tokens", type=int, default=2600)
-    parser.add_argument("--start-from", default="")
+    parser.add_argument("--start-from", default="", help="weights of a checkpoint")
+    parser.add_argument("--target", type=Path, default=SHIPPED, help="where export writes")
     options = parser.parse_args()
     if options.stage == "prepare":
         prepare(options.out)
+    elif options.stage == "export":
+        export(options.out, options.groups, options.target)
     else:
         train(
             options.out,

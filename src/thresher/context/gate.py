@@ -15,11 +15,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from thresher.context.logistic import Logistic, fit_logistic
 from thresher.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,25 +70,16 @@ class LogisticGate:
     """A logistic model on the module's features.
 
     Attributes:
-        weights: one for each of FEATURES.
-        bias: added to their sum.
-        means: subtracted from the features first.
-        scales: by which they are then divided.
+        model: on FEATURES.
         threshold: retrieve at this probability or more.
     """
 
-    weights: tuple[float, ...]
-    bias: float
-    means: tuple[float, ...]
-    scales: tuple[float, ...]
+    model: Logistic
     threshold: float = 0.5
 
     def __call__(self, drafts: Sequence[Draft]) -> list[float]:
         """The probability that retrieval is needed, for each draft."""
-        if not drafts:
-            return []
-        x = (_matrix(drafts) - np.array(self.means)) / np.array(self.scales)
-        return [float(p) for p in 1 / (1 + np.exp(-np.clip(x @ np.array(self.weights) + self.bias, -500, 500)))]
+        return [float(p) for p in self.model(_matrix(drafts))] if drafts else []
 
     def retrieve(self, draft: Draft) -> bool:
         """Whether to retrieve for this draft."""
@@ -95,7 +87,7 @@ class LogisticGate:
 
     def save(self, path: Path) -> None:
         """Write the gate as JSON."""
-        document = {"kind": "thresher-gate", "features": FEATURES, **{n: getattr(self, n) for n in self.__slots__}}
+        document = {"kind": "thresher-gate", "features": FEATURES, "threshold": self.threshold, **asdict(self.model)}
         path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -112,7 +104,7 @@ class LogisticGate:
             vectors = {name: tuple(float(x) for x in document[name]) for name in ("weights", "means", "scales")}
             if any(len(v) != len(FEATURES) for v in vectors.values()):
                 raise ValueError(f"expected {len(FEATURES)} numbers a vector")
-            return cls(bias=float(document["bias"]), threshold=float(document["threshold"]), **vectors)
+            return cls(Logistic(bias=float(document["bias"]), **vectors), float(document["threshold"]))
         except (KeyError, TypeError, ValueError) as err:
             raise InputError(f"not a retrieval gate of this release ({err}); train it again", str(path)) from err
 
@@ -137,35 +129,20 @@ def _matrix(drafts: Sequence[Draft]) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64)
 
 
-def fit_gate(
-    drafts: Sequence[Draft], needed: Sequence[bool], *, penalty: float = 1.0, iterations: int = 50
-) -> LogisticGate:
-    """Fit a gate by Newton's method on the penalised logistic loss.
+def fit_gate(drafts: Sequence[Draft], needed: Sequence[bool], *, penalty: float = 1.0) -> LogisticGate:
+    """Fit a gate.
 
     Args:
         drafts: what the reader said without retrieval.
         needed: whether retrieval helped it, one for each draft: both answers must occur.
         penalty: on the squares of the weights; above 0.
-        iterations: Newton steps at most.
 
     Raises:
         InputError: lengths differ, or only one answer occurs.
     """
     if len(drafts) != len(needed) or len(set(map(bool, needed))) < 2:
         raise InputError(f"{len(drafts)} drafts and {len(needed)} marks: give one mark a draft, and both kinds of them")
-    features, y = _matrix(drafts), np.array(needed, dtype=np.float64)
-    means, scales = features.mean(0), features.std(0)
-    scales[scales == 0] = 1.0
-    x = np.column_stack([(features - means) / scales, np.ones(len(y))])
-    ridge: Any = np.diag([penalty] * len(FEATURES) + [1e-6])
-    w = np.zeros(x.shape[1])
-    for _ in range(iterations):
-        p = 1 / (1 + np.exp(-np.clip(x @ w, -30, 30)))
-        step = np.linalg.solve(x.T @ (x * (p * (1 - p))[:, None]) + ridge, x.T @ (y - p) - ridge @ w)
-        w += step
-        if np.abs(step).max() < 1e-8:
-            break
-    return LogisticGate(tuple(map(float, w[:-1])), float(w[-1]), tuple(map(float, means)), tuple(map(float, scales)))
+    return LogisticGate(fit_logistic(_matrix(drafts), np.array(needed, dtype=np.float64), penalty=penalty))
 
 
 def choose_threshold(probabilities: Sequence[float], needed: Sequence[bool], *, recall: float = 0.95) -> float:

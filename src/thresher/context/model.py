@@ -1,7 +1,8 @@
 """Scores from the two-headed cross-encoder: the pruner that ships, and what `thresher context train` makes.
 
 One forward pass over question and passage gives the passage's relevance and its tokens' keep logits; a sentence's score
-is the logistic of their mean. Long passages are read through windows; a passage's relevance is its best window's.
+is the logistic of their mean, or, where the model has one, what its sentence head makes of them. Long passages are read
+through windows; a passage's relevance is its best window's.
 
 On a CPU each window is computed by itself, without padding, in the order of its length, and the question's own states
 once. That is as fast there as padded batches, and it is what makes a score independent of the batch it came in. On an
@@ -12,29 +13,40 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from thresher.context.scoring import PassageScores, SplitPassage, combine, sentence_tokens, windows
+from thresher.context.sentence_head import Evidence, read_head, sentence_features
 from thresher.errors import ModelError, require
 from thresher.models import two_headed
 from thresher.models.embedded import embedded_path, load_tokenizer
 from thresher.models.resolve import pick_device
+from thresher.records import Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["SHIPPED", "TwoHeadedScorer"]
 
+RARITY = "piece_rarity"
+"""Name of the weights file's table of word-piece rarity, float[vocabulary]."""
 SHIPPED = Path(__file__).parent.parent / "models" / "weights" / "thresher-context"
 _PURPOSE = "the context pruner"
+_CLS, _SEP = 101, 102
+_LEAST = -1e9
+"""Relevance of a passage without a single token."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Window:
     pair: int
+    question: str
     tokens: tuple[int, int]
     ids: list[int]
 
@@ -79,6 +91,11 @@ class TwoHeadedScorer:
         self.max_tokens, self.overlap, self.question_tokens = max_tokens, overlap, question_tokens
         self.batch_size = batch_size
         self.presets: dict[str, float] = dict(self.about.get("presets", {}))
+        head = self.about.get("sentence_head")
+        self.head = read_head(head, str(directory / "config.json")) if head else None
+        extra = safetensors.load_file(str(directory / "model.safetensors"))
+        rarity = extra.get(RARITY)
+        self.rarity: list[float] = [1.0] * self.shape.vocabulary if rarity is None else rarity.double().tolist()
         self.name = f"{self.about.get('name', directory.name)}@{_fingerprint(directory)}"
 
     def count_tokens(self, text: str) -> int:
@@ -87,9 +104,29 @@ class TwoHeadedScorer:
 
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
         """Scores of every pair, in order."""
+        out = []
+        for (question, passage), (rank, evidence) in zip(pairs, self.read(pairs), strict=True):
+            if not evidence:  # not one token was read: nothing can be said against a sentence
+                out.append(PassageScores(rank, (1.0,) * len(passage.sentences)))
+            elif self.head is None:
+                out.append(PassageScores(rank, tuple(_logistic(one.logit) for one in evidence)))
+            else:
+                scores = self.head(sentence_features(question, passage, evidence, rank))
+                out.append(PassageScores(rank, tuple(float(score) for score in scores)))
+        return out
+
+    def relevance(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[float]:
+        """The rank score of every pair alone; sentences need not be known."""
+        whole = [(question, SplitPassage(p.text, (Span(0, len(p.text)),), p.title)) for question, p in pairs]
+        return [rank for rank, _ in self.read(whole)]
+
+    def read(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[tuple[float, list[Evidence]]]:
+        """The rank score of every pair, and what the model says of each sentence; none where it read no token."""
         ranges: list[list[tuple[int, int]]] = []
+        overlaps: list[list[float]] = []
         work: list[_Window] = []
-        for number, (_, passage) in enumerate(pairs):
+        asked = {question: self._question_ids(question) for question in dict.fromkeys(q for q, _ in pairs)}
+        for number, (question, passage) in enumerate(pairs):
             head = f"{passage.title} " if passage.title else ""
             encoding = self.tokenizer.encode(head + passage.text, add_special_tokens=False)
             before = sum(1 for start, _ in encoding.offsets if start < len(head))
@@ -97,68 +134,94 @@ class TwoHeadedScorer:
             before = min(before, self.max_tokens // 4)
             ranges.append(sentence_tokens(offsets, passage.sentences))
             title, ids = encoding.ids[:before], encoding.ids[len(encoding.ids) - len(offsets) :]
+            overlaps.append([self._overlap(asked[question], ids[first:after]) for first, after in ranges[-1]])
             for start, end in windows(ranges[-1], self.max_tokens - 2 - len(title), self.overlap):
-                work.append(_Window(number, (start, end), [101, *title, *ids[start:end], 102]))
-        return self._collect(pairs, ranges, work)
-
-    def _collect(
-        self, pairs: Sequence[tuple[str, SplitPassage]], ranges: list[list[tuple[int, int]]], work: list[_Window]
-    ) -> list[PassageScores]:
-        read: list[list[tuple[tuple[int, int], list[float]]]] = [[] for _ in pairs]
+                work.append(_Window(number, question, (start, end), [_CLS, *title, *ids[start:end], _SEP]))
+        read: list[list[tuple[tuple[int, int], list[Evidence]]]] = [[] for _ in pairs]
         relevance = [-math.inf] * len(pairs)
-        order = sorted(range(len(work)), key=lambda i: (len(work[i].ids), i))
-        outputs = self._forward([pairs[window.pair][0] for window in work], work, order)
-        for window, (rank, logits) in zip(work, outputs, strict=True):
-            start, end = window.tokens
-            own = logits[len(window.ids) - 1 - (end - start) : len(window.ids) - 1]  # without title and specials
-            scores = []
-            for first, after in ranges[window.pair]:
-                inside = own[max(first, start) - start : max(0, min(after, end) - start)] if after > start else []
-                scores.append(_logistic(math.fsum(inside) / len(inside)) if inside else 0.0)
-            read[window.pair].append((window.tokens, scores))
+        for window, (rank, *states) in zip(work, self._forward(work, asked), strict=True):
+            read[window.pair].append((window.tokens, _evidence(window.tokens, ranges[window.pair], *states)))
             relevance[window.pair] = max(relevance[window.pair], rank)
-        lowest = -1e9  # a passage without a single token is relevant to nothing
         return [
-            PassageScores(relevance[n] if relevance[n] > -math.inf else lowest, combine(ranges[n], read[n]))
+            (relevance[n], _combined(ranges[n], read[n], overlaps[n])) if read[n] else (_LEAST, [])
             for n in range(len(pairs))
         ]
 
-    def _forward(self, questions: list[str], work: list[_Window], order: list[int]) -> list[tuple[float, list[float]]]:
-        """(rank score, keep logit of every token) of each window."""
-        out: list[tuple[float, list[float]]] = [(0.0, [])] * len(work)
+    def _forward(self, work: list[_Window], asked: dict[str, list[int]]) -> list[tuple[Any, ...]]:
+        """Rank score, keep logits, cosines with the question and with its tokens, of each window's own tokens."""
+        out: list[tuple[Any, ...]] = [()] * len(work)
+        order = sorted(range(len(work)), key=lambda i: (len(work[i].ids), i))
         size = 1 if self.device == "cpu" else self.batch_size
         with self.torch.inference_mode():
-            asked = {question: self._question(question) for question in dict.fromkeys(questions)}
+            states = (
+                {}
+                if size > 1
+                else {q: self.model.read_apart(self.torch.tensor([ids]), None) for q, ids in asked.items()}
+            )
             for first in range(0, len(order), size):
                 batch = order[first : first + size]
                 if size == 1:
-                    ids = self.torch.tensor([work[batch[0]].ids])
-                    states = self.model.read_together(
-                        asked[questions[batch[0]]], self.model.read_apart(ids, None), None, None
-                    )
-                    rank, logits = self.model.judge(*states, None, None)
+                    passage = self.model.read_apart(self.torch.tensor([work[batch[0]].ids]), None)
+                    both = self.model.read_together(states[work[batch[0]].question], passage, None, None)
+                    outputs = self.model.judge_in_full(*both, None, None)
                 else:
-                    rank, logits = self._padded([questions[i] for i in batch], [work[i].ids for i in batch])
+                    outputs = self._padded([asked[work[i].question] for i in batch], [work[i].ids for i in batch])
+                rank, *rest = (tensor.double().cpu().numpy() for tensor in outputs)
                 for row, number in enumerate(batch):
-                    length = len(work[number].ids)
-                    out[number] = (float(rank[row]), logits[row, :length].tolist())
+                    start, end = work[number].tokens
+                    last = len(work[number].ids) - 1
+                    words = max(0, len(asked[work[number].question]) - 2)
+                    keep, near, close = (part[row, last - (end - start) : last] for part in rest)
+                    out[number] = (float(rank[row]), keep, near, close[:, :words])
         return out
 
-    def _padded(self, questions: list[str], rows: list[list[int]]) -> tuple[Any, Any]:
-        torch = self.torch
-        q_ids, q_lengths = two_headed.pad([self._question_ids(q) for q in questions], self.device)
+    def _padded(self, questions: list[list[int]], rows: list[list[int]]) -> tuple[Any, ...]:
+        q_ids, q_lengths = two_headed.pad(questions, self.device)
         p_ids, p_lengths = two_headed.pad(rows, self.device)
-        rank, logits = self.model(q_ids, p_ids, q_lengths, p_lengths)
-        return torch.round(rank, decimals=4), torch.round(logits, decimals=3)
+        apart = self.model.read_apart(q_ids, q_lengths), self.model.read_apart(p_ids, p_lengths)
+        both = self.model.read_together(*apart, q_lengths, p_lengths)
+        return tuple(self.torch.round(x, decimals=3) for x in self.model.judge_in_full(*both, q_lengths, p_lengths))
 
     def _question_ids(self, question: str) -> list[int]:
         ids = self.tokenizer.encode(question, add_special_tokens=False).ids
-        return [101, *ids[: self.question_tokens - 2], 102]
+        return [_CLS, *ids[: self.question_tokens - 2], _SEP]
 
-    def _question(self, question: str) -> Any:
-        if self.device != "cpu":
-            return None
-        return self.model.read_apart(self.torch.tensor([self._question_ids(question)]), None)
+    def _overlap(self, question: list[int], ids: list[int]) -> float:
+        """Share of the question's word pieces among `ids`, weighted by rarity."""
+        wanted = sorted(set(question[1:-1]))
+        whole = math.fsum(self.rarity[piece] for piece in wanted)
+        here = set(ids)
+        return math.fsum(self.rarity[piece] for piece in wanted if piece in here) / whole if whole else 0.0
+
+
+def _evidence(
+    tokens: tuple[int, int], ranges: list[tuple[int, int]], keep: Any, near: Any, close: Any
+) -> list[Evidence]:
+    """What a window says of each sentence (of those it reads nothing of, nothing: a placeholder)."""
+    start, end = tokens
+    out = [_UNREAD] * len(ranges)
+    starts = [first for first, _ in ranges]
+    for number in range(max(0, bisect_right(starts, start) - 1), bisect_left(starts, end)):
+        first, after = max(ranges[number][0], start) - start, min(ranges[number][1], end) - start
+        if after > first:
+            logits = np.sort(keep[first:after])
+            late = close[first:after].max(0).mean() if close.shape[1] else 0.0
+            top = logits[-max(1, len(logits) // 4) :].mean()
+            out[number] = Evidence(float(logits.mean()), float(top), float(near[first:after].mean()), float(late), 0.0)
+    return out
+
+
+_UNREAD = Evidence(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def _combined(
+    ranges: list[tuple[int, int]], read: list[tuple[tuple[int, int], list[Evidence]]], overlaps: list[float]
+) -> list[Evidence]:
+    fields = [
+        combine(ranges, [(tokens, [getattr(one, name) for one in said]) for tokens, said in read])
+        for name in ("logit", "top", "near", "late")
+    ]
+    return [Evidence(*values) for values in zip(*fields, overlaps, strict=True)]
 
 
 def _logistic(x: float) -> float:

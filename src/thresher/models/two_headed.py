@@ -171,29 +171,32 @@ def _classes() -> Any:
 
         def judge(self, question: Any, passage: Any, q_lengths: Any | None, p_lengths: Any | None) -> Any:
             """Rank scores [n], keep logits [n, passage length]; logits of padding and special tokens mean nothing."""
+            return self.judge_in_full(question, passage, q_lengths, p_lengths)[:2]
+
+        def judge_in_full(self, question: Any, passage: Any, q_lengths: Any | None, p_lengths: Any | None) -> Any:
+            """As `judge`, then what it was read from.
+
+            Cosines of passage tokens with the question's mean state [n, passage length], and with its tokens between
+            [CLS] and the end [n, passage length, question length - 1], where [SEP] and padding count -1.
+            """
             mean_q, mean_p = _mean(question, q_lengths), _mean(passage, p_lengths)
             unit_q, unit_p = functional.normalize(mean_q, dim=-1), functional.normalize(mean_p, dim=-1)
             product = unit_q * unit_p
             cosine = product.sum(-1)
             ends = torch.cat([question[:, 0], passage[:, 0]], dim=-1)
             d = self.config.hidden
-            rank = (
-                self.rank_scale * cosine
-                + self.rank_product(product * d).squeeze(-1)
-                + self.rank_states(ends).squeeze(-1)
-            )
+            rank = self.rank_scale * cosine + self.rank_product(product * d).squeeze(-1)
+            rank = rank + self.rank_states(ends).squeeze(-1)
             tokens, asked = functional.normalize(passage, dim=-1), functional.normalize(question, dim=-1)
             close = tokens @ asked[:, 1:].transpose(1, 2)
-            if q_lengths is not None:
-                here = torch.arange(1, question.shape[1], device=close.device)
-                close = close.masked_fill((here >= q_lengths[:, None] - 1)[:, None, :], -1.0)
-            else:
-                close = close[:, :, :-1]
-            best = close.amax(-1) if close.shape[-1] else torch.zeros_like(tokens[..., 0])
+            here = torch.arange(1, question.shape[1], device=close.device)
+            last = question.shape[1] - 1 if q_lengths is None else q_lengths[:, None] - 1
+            close = close.masked_fill((here >= last).expand(close.shape[0], -1)[:, None, :], -1.0)
             near = (tokens * unit_q[:, None]).sum(-1)
             a, b, c = self.keep_features
             keep = self.keep_state(passage) + self.keep_product(passage * unit_q[:, None] * d**0.5)
-            return rank, keep.squeeze(-1) + a * (best - 0.5) + b * (near - 0.3) + c * (cosine - 0.5)[:, None]
+            keep = keep.squeeze(-1) + a * (close.amax(-1) - 0.5) + b * (near - 0.3) + c * (cosine - 0.5)[:, None]
+            return rank, keep, near, close
 
         def forward(self, q_ids: Any, p_ids: Any, q_lengths: Any | None = None, p_lengths: Any | None = None) -> Any:
             """(rank float[n], keep logits float[n, passage length]) of n padded pairs, or of equally long ones."""
@@ -251,12 +254,22 @@ def trained_state(model: Any) -> dict[str, Any]:
     return {**own, **lora.adapter_state(model)}
 
 
-def save(model: Any, directory: Path, extra: Mapping[str, Any] | None = None) -> None:
-    """Write `config.json` and `model.safetensors` (float16) with the trained weights alone."""
+def save(
+    model: Any, directory: Path, extra: Mapping[str, Any] | None = None, tensors: Mapping[str, Any] | None = None
+) -> None:
+    """Write `config.json` and `model.safetensors` (float16) with the trained weights alone.
+
+    Args:
+        model: with adapters, not merged.
+        directory: made where it is not there.
+        extra: what else `config.json` shall say.
+        tensors: what else the weights file shall hold.
+    """
     safetensors: Any = require("safetensors.torch", extra="models", purpose=_PURPOSE)
     torch: Any = require("torch", extra="models", purpose=_PURPOSE)
     directory.mkdir(parents=True, exist_ok=True)
-    state = {name: value.to(torch.float16).contiguous() for name, value in trained_state(model).items()}
+    state = {**trained_state(model), **(tensors or {})}
+    state = {name: value.to(torch.float16).contiguous() for name, value in state.items()}
     safetensors.save_file(state, str(directory / "model.safetensors"))
     document = {"kind": KIND, "format": 1, "shape": asdict(model.config), **(extra or {})}
     (directory / "config.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

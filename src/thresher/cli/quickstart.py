@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -144,8 +146,7 @@ def _show(answers: Sequence[tuple[str, SearchResult, float]], output: Path) -> N
     for question, result, milliseconds in answers:
         console().print(Text(f"{question}   ({milliseconds:.1f} ms)", style="bold"))
         show_hits(result, width=300)
-    typer.echo(f'ask a question of your own:    thresher search {output} "your question"')
-    typer.echo("index passages of your own:    thresher build passages.jsonl -o my-index")
-    typer.echo(
-        '                               (one JSON object a line: {"docno": "...", "title": "...", "text": "..."})'
-    )
+    program = "thresher" if which("thresher") else sys.argv[0]
+    typer.echo(f'ask a question of your own:    {program} search {output} "your question"')
+    typer.echo(f"index passages of your own:    {program} build passages.jsonl -o my-index")
+    typer.echo('                               a line is {"docno": "...", "title": "...", "text": "..."}')

@@ -31,6 +31,7 @@ _LATIN = re.compile(
     f"(?:(?<=[{_LETTER}][:.'·\u2018\u2019\u2024])(?=[{_LETTER}])|(?<=[0-9][,;.'\u2018\u2019\u2024])(?=[0-9]))"
     f"[{_LETTER}0-9_]+)*"
 )
+_REACH = 4 * MAX_TOKEN  # how far a token's start is looked for at once: bounds the work on endless tokens
 _SPACES = re.compile("[ \t\r\n]+")
 _PICTOGRAPHS = (
     "\u2388\u2605\u2607-\u2612\u2616-\u2685\u2690-\u2701\u2703-\u2704\u270e\u2710\u2711\u2765-\u2767"
@@ -63,11 +64,14 @@ def _tokens(text: str, rules: Any) -> list[str]:
 def _in_windows(text: str, rules: Any) -> Iterator[str]:
     """The tokens of `text`, none read further than MAX_TOKEN characters from its start."""
     at = 0
-    while found := rules.search(text, at):
-        if found.end() - found.start() > MAX_TOKEN:
-            found = rules.search(text, found.start(), found.start() + MAX_TOKEN)
-        yield found[0]
-        at = found.end()
+    while at < len(text):
+        begun = rules.search(text, at, at + _REACH)
+        found = rules.match(text, begun.start(), begun.start() + MAX_TOKEN) if begun else None
+        if found:
+            yield found[0]
+            at = found.end()
+        else:
+            at += _REACH - 4  # an emoji sequence that the reach cut is found from there
 
 
 @cache

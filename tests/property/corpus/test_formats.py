@@ -1,0 +1,62 @@
+"""What is written in a format is read back, for any Unicode text."""
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thresher.corpus import fingerprint_of, open_corpus
+from thresher.records import Passage
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+DOCNO = st.text(st.characters(exclude_categories=["Cs", "Z", "C"]), min_size=1, max_size=8).filter(
+    lambda docno: docno.split() == [docno]
+)
+PASSAGES = st.lists(
+    st.builds(Passage, DOCNO, TEXT.filter(str.strip), TEXT), max_size=12, unique_by=lambda passage: passage.docno
+)
+
+
+def read_back(name, data):
+    with TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(data)
+        corpus = open_corpus(path)
+        return list(corpus), corpus.fingerprint()
+
+
+@given(PASSAGES, st.sampled_from(["", ".gz", ".zst"]), st.booleans())
+def test_json_lines(passages, packing, escaped):
+    rows = [{"docid": p.docno, "title": p.title, "text": p.text} for p in passages]
+    data = "".join(json.dumps(row, ensure_ascii=escaped) + "\n" for row in rows).encode()
+    data = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[packing](data)
+    assert read_back(f"c.jsonl{packing}", data) == (passages, fingerprint_of(passages))
+
+
+@given(PASSAGES)
+def test_csv(passages):
+    clean = [
+        Passage(p.docno, *(value.replace("\0", "").replace("\r", "\n") for value in (p.text + "x", p.title)))
+        for p in passages
+    ]
+    stream = io.StringIO()
+    writer = csv.writer(stream, quoting=csv.QUOTE_ALL)
+    writer.writerow(["id", "text", "title"])
+    writer.writerows([p.docno, p.text, p.title] for p in clean)
+    assert read_back("c.csv", stream.getvalue().encode())[0] == clean
+
+
+@given(st.binary(max_size=300), st.sampled_from(["c.jsonl", "c.tsv", "c.csv", "c.trec"]))
+def test_any_bytes_are_passages_or_counted(data, name):
+    with TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(data)
+        corpus = open_corpus(path, on_error="skip")
+        for passage in corpus:
+            passage.contents.encode()

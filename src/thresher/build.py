@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tqdm.auto import tqdm
 
 from thresher import artifact
+from thresher.build_tiers import kept_corpus, plan_build, store_tiers
 from thresher.corpus import MemoryCorpus, open_corpus
 from thresher.index import FORMAT, IndexBuilder
 from thresher.recipe import Recipe, load_recipe
@@ -89,6 +90,7 @@ def build_index(
     elif not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     corpus = corpus_of(source, recipe)
+    plan = plan_build(corpus, recipe)
     shards = _shards_beside(Path(target))
     with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
         encoder, ledger = _open_encoder(corpus, recipe, progress)
@@ -99,11 +101,13 @@ def build_index(
             order=recipe.index.order,
             progress=progress,
         )
-        ledger = _fill(builder, _encoded(corpus, encoder, recipe, shards, progress), ledger)
+        ledger = _fill(builder, _encoded(kept_corpus(corpus, plan), encoder, recipe, shards, progress), ledger)
         started = time.perf_counter()
         counts = builder.finish()
         encoder.save(draft.path / "encoder")
         ledger = ledger.with_stage("index", time.perf_counter() - started, postings=counts["postings"])
+        if plan is not None:
+            ledger = store_tiers(draft.path, plan, corpus, encoder, recipe, ledger)
         skipped = dict(corpus.skipped)
         draft.fields.update(
             counts=counts,

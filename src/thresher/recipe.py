@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from thresher.errors import ConfigError
+from thresher.prune.step import PruneStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,6 +68,8 @@ class Recipe(_Table):
 
     description: str = ""
     corpus: CorpusSource = CorpusSource()
+    prune: PruneStep | None = None
+    """What not to index; without the table everything is."""
     encode: EncodeStep = EncodeStep()
     index: IndexStep = IndexStep()
 

@@ -30,6 +30,7 @@ FLOORS = [
     ["rerank"],
     ["context"],
     ["recipe"],
+    ["build_tiers"],
     ["build"],
     ["collection"],
     ["experiment"],

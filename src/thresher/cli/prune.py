@@ -51,8 +51,9 @@ def prune(
       thresher prune corpus.jsonl --keep .8 --floor 1 --floor-field source
     """
     from thresher.corpus import open_corpus
-    from thresher.prune.plan import PruneStep, plan_pruning
+    from thresher.prune.plan import plan_pruning
     from thresher.prune.report import report as describe
+    from thresher.prune.step import PruneStep
     from thresher.prune.tiers import write_decision
 
     step = PruneStep(

@@ -1,16 +1,12 @@
-"""A pruning planned for a corpus: score it (or take the scores there are), carry the policy out, account for it.
-
-`PruneStep` holds the keys that a recipe's `[prune]` table and `thresher prune` share.
-"""
+"""A pruning planned for a corpus: score it (or take the scores there are), carry the policy out, account for it."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from thresher.errors import ConfigError, InputError
 from thresher.prune.budget import costs_by_words, parse_budget
@@ -18,54 +14,18 @@ from thresher.prune.policy import Decision, Policy, decide
 from thresher.quality.junk import JunkRules
 from thresher.quality.registry import make_estimator
 from thresher.quality.store import ScoreStore, score_corpus
-from thresher.records import Passage, StageAccount
+from thresher.records import StageAccount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
+    from thresher.prune.step import PruneStep
     from thresher.quality.estimator import QualityEstimator
+    from thresher.records import Passage
 
-__all__ = ["Plan", "PruneStep", "plan_pruning"]
-
-
-class PruneStep(BaseModel):
-    """What to prune, as recipes and the command line spell it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    estimator: str = "embedded"
-    """Name of a quality estimator, or the directory of a fitted one."""
-    scores: str = ""
-    """A score store to take the scores from, instead of scoring; refused where it is not this corpus's."""
-    keep: float | None = Field(default=None, ge=0, le=1)
-    """Fraction of the passages to keep."""
-    threshold: float | None = None
-    """Least score to keep."""
-    budget: str = ""
-    """What the kept passages may cost: `2 GB`, `3 hours`; needs `rate`."""
-    rate: float = Field(default=0.0, ge=0)
-    """Words a second of encoding, or bytes a word of index, as measured; the budget's unit says which."""
-    floor: int = Field(default=0, ge=0)
-    """Passages every group keeps at least."""
-    floor_field: str = ""
-    """The metadata field that names a passage's group (source, document)."""
-    pins: tuple[str, ...] = Field(default=(), strict=False)
-    """Docnos that stay."""
-    junk: bool = True
-    """Junk rules first."""
-    fold: bool = True
-    """Fold duplicates to one canonical passage."""
-    similarity: float | None = Field(default=0.8, gt=0, le=1)
-    """Least Jaccard similarity of near-duplicates; null folds exact ones alone."""
-    rest: Literal["tier-2", "drop"] = "tier-2"
-    """Where passages go that only their score condemns."""
-
-    @property
-    def active(self) -> bool:
-        """Whether anything is asked for beyond junk rules and folding."""
-        return self.keep is not None or self.threshold is not None or bool(self.budget)
+__all__ = ["Plan", "plan_pruning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +40,7 @@ class Plan:
         estimator_fingerprint: of what scored.
         texts: the passages, as they were scored.
         account: seconds and counts, for the ledger: passages, kept, tier_2, dropped, words, words_kept.
+        passages: the corpus, held.
     """
 
     decision: Decision
@@ -89,6 +50,11 @@ class Plan:
     estimator_fingerprint: str
     texts: list[str]
     account: StageAccount
+    passages: list[Passage]
+
+    def tier(self, number: int) -> list[Passage]:
+        """The passages of tier 1 or 2, in corpus order."""
+        return [self.passages[row] for row in np.flatnonzero(self.decision.tiers == number).tolist()]
 
 
 def plan_pruning(
@@ -138,7 +104,7 @@ def plan_pruning(
             "words_kept": int(lengths[decision.kept].sum()),
         },
     )
-    return Plan(decision, docnos, scores, name, fingerprint, texts, account)
+    return Plan(decision, docnos, scores, name, fingerprint, texts, account, held)
 
 
 def _policy(step: PruneStep) -> Policy:

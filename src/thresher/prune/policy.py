@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from thresher.quality.junk import JunkRules
 
-__all__ = ["REASONS", "TIER_DROPPED", "TIER_ONE", "TIER_TWO", "Decision", "Policy", "decide", "preference"]
+__all__ = ["REASONS", "TIER_DROPPED", "TIER_ONE", "TIER_TWO", "Decision", "Policy", "decide", "preference", "tie_keys"]
 
 TIER_DROPPED, TIER_ONE, TIER_TWO = 0, 1, 2
 REASONS = ("kept", "pinned", "floor", "junk", "duplicate", "score")
@@ -115,13 +115,15 @@ class Decision:
         }
 
 
+def tie_keys(docnos: Sequence[str]) -> NDArray[np.uint64]:
+    """A hash of each docno, by which equal scores are ordered, uint64[n]."""
+    digests = (hashlib.blake2b(d.encode("utf-8", "surrogatepass"), digest_size=8).digest() for d in docnos)
+    return np.fromiter((int.from_bytes(d, "big") for d in digests), np.uint64)
+
+
 def preference(scores: NDArray[np.floating], docnos: Sequence[str]) -> NDArray[np.int64]:
     """Positions from the best to the worst score; equal scores by a hash of the docno, int64[n]."""
-    keys = np.array(
-        [int.from_bytes(hashlib.blake2b(d.encode("utf-8", "surrogatepass"), digest_size=8).digest()) for d in docnos],
-        np.uint64,
-    )
-    return np.lexsort((keys, -np.asarray(scores, np.float64))).astype(np.int64)
+    return np.lexsort((tie_keys(docnos), -np.asarray(scores, np.float64))).astype(np.int64)
 
 
 def decide(

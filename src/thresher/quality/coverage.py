@@ -111,12 +111,11 @@ class DenseView:
 
     def scores(self, question: int) -> NDArray[np.float64]:
         """float64[passages], cosines."""
-        return (self._passages @ self._questions[question]).astype(np.float64)
+        return np.asarray(self._passages @ self._questions[question], np.float64)
 
     def nearness(self, scores: NDArray[np.float64], tenth: float) -> NDArray[np.float64]:
         """exp((cosine - cosine of the tenth) / 0.05), at most 1."""
-        near: NDArray[np.float64] = np.exp(np.minimum(scores - tenth, 0.0) / _TEMPERATURE)
-        return near
+        return np.asarray(np.exp(np.minimum(scores - tenth, 0.0) / _TEMPERATURE), np.float64)
 
 
 @dataclass(frozen=True, slots=True)

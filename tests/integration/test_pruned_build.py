@@ -1,0 +1,61 @@
+"""A recipe with a [prune] table: a tier for what stays, a second for what its score condemned, none for the rest."""
+
+import numpy as np
+import pytest
+
+from thresher.artifact import read_manifest, verify
+from thresher.build import build_index
+from thresher.prune.step import PruneStep
+from thresher.prune.tiers import read_decision
+from thresher.recipe import Recipe
+from thresher.records import Passage
+from thresher.search.searcher import Searcher
+from thresher.search.tiered import TieredSearcher, calibrate
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    words = [f"word{i}" for i in range(60)]
+    passages = [Passage(f"d{i}", " ".join(rng.choice(words, rng.integers(5, 30)))) for i in range(200)]
+    passages += [Passage("copy", passages[3].text.upper()), Passage("junk", "--- §§§ ---")]
+    path = tmp_path_factory.mktemp("pruned")
+    recipe = Recipe(prune=PruneStep(estimator="length", keep=0.5))
+    build_index(path / "pruned", passages, recipe)
+    build_index(path / "whole", passages)
+    return path, passages
+
+
+def test_tiers_hold_what_the_decision_says_and_are_one_artifact(built):
+    path, passages = built
+    verify(path / "pruned")
+    verify(path / "pruned" / "tier-2")
+    decision, docnos = read_decision(path / "pruned" / "pruning")
+    tiers = TieredSearcher.open(path / "pruned")
+    assert docnos == [p.docno for p in passages]
+    assert len(tiers.first) == (decision.tiers == 1).sum() == 101
+    assert len(tiers.second) == (decision.tiers == 2).sum() == 99
+    assert tiers.comparable
+
+
+def test_a_question_that_falls_through_is_answered_as_by_one_index(built):
+    path, _ = built
+    tiers, whole = TieredSearcher.open(path / "pruned"), Searcher.open(path / "whole")
+    questions = [f"word{i} word{i + 7}" for i in range(40)]
+    for question in questions:
+        joint = tiers.search(question, 10, second="always")
+        single = [d for d in whole.search(question, 12).docnos if d not in ("copy", "junk")]
+        assert len(set(joint.docnos) & set(single[:10])) >= 9  # quantisation may swap neighbours at the edge
+    test = calibrate(tiers, questions, 0.3)
+    through = [TieredSearcher(tiers.first, tiers.second, test).search(q).fell_through for q in questions]
+    assert sum(through) == 12
+
+
+def test_the_ledger_says_what_was_saved(built):
+    path, _ = built
+    stages = {stage["stage"]: stage for stage in read_manifest(path / "pruned").fields["ledger"]}
+    counts = stages["prune"]["counts"]
+    assert counts["passages"] == 202
+    assert counts["kept"] + counts["tier_2"] + counts["dropped"] == 202
+    assert counts["postings_saved"] > 0
+    assert counts["tier_2_postings"] > 0

@@ -1,0 +1,93 @@
+"""Two tiers: the margin test, the joint ranking, and that everything is found where the second tier is asked."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thresher.build import build_index
+from thresher.errors import ArtifactError, ConfigError, InputError
+from thresher.records import Passage
+from thresher.search.searcher import Searcher
+from thresher.search.tiered import MARGINS, MarginTest, TieredSearcher, calibrate, margins, missed_share
+
+WORDS = [f"w{i}" for i in range(30)]
+
+
+def passages(n, seed):
+    rng = np.random.default_rng(seed)
+    return [Passage(f"p{seed}-{i}", " ".join(rng.choice(WORDS, 12))) for i in range(n)]
+
+
+@pytest.fixture(scope="module")
+def tiers(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tiers")
+    build_index(path / "one", passages(40, 1))
+    build_index(path / "two", passages(40, 2))
+    return TieredSearcher(Searcher.open(path / "one"), Searcher.open(path / "two"))
+
+
+@given(st.lists(st.floats(0.01, 100), max_size=20), st.integers(1, 10))
+def test_margins_are_finite_and_do_not_mind_the_scale_but_for_the_best(values, k):
+    scores = np.sort(np.array(values))[::-1]
+    found = margins(scores, k)
+    assert found.shape == (len(MARGINS),)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(margins(scores * 7, k)[1:], found[1:], atol=1e-9)
+
+
+def test_the_missed_share_weighs_by_rank():
+    assert missed_share(["a", "b"], ["a", "b"], 2) == 0
+    assert missed_share([], ["a"], 10) == 1
+    assert missed_share(["b"], ["a", "b"], 2) > missed_share(["a"], ["a", "b"], 2) > 0
+    assert missed_share(["a"], [], 10) == 0
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.5, 1.0])
+def test_the_test_lets_the_calibrated_share_through_and_those_that_miss_most(rate):
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(200, len(MARGINS)))
+    missed = np.clip(table[:, 2] * 0.3 + 0.4, 0, 1)
+    test = MarginTest.fit(table, missed, rate)
+    through = test.doubt(table) > test.threshold
+    assert through.sum() == round(rate * 200)
+    if 0 < rate < 1:
+        assert missed[through].mean() > missed[~through].mean() + 0.2
+    again = MarginTest.from_json(test.as_json())
+    np.testing.assert_array_equal(again.doubt(table), test.doubt(table))
+
+
+def test_with_the_second_tier_every_passage_can_be_found(tiers):
+    everything = {p.docno for p in passages(40, 1)} | {p.docno for p in passages(40, 2)}
+    found = set()
+    for word in WORDS:
+        result = tiers.search(word, 80, second="always")
+        assert result.fell_through
+        assert [hit.rank for hit in result] == list(range(1, len(result) + 1))
+        assert all(a.score >= b.score for a, b in pairwise(result))
+        found |= set(result.docnos)
+    assert found == everything
+
+
+def test_the_margin_test_decides_and_both_ways_can_be_forced(tiers):
+    questions = [f"{a} {b}" for a, b in pairwise(WORDS)]
+    tiers = TieredSearcher(tiers.first, tiers.second, calibrate(tiers, questions, 0.3))
+    through = [tiers.search(q).fell_through for q in questions]
+    assert sum(through) == round(0.3 * len(questions))
+    never = tiers.search(questions[0], second="never")
+    assert never.docnos == tiers.first.search(questions[0], 10).docnos
+
+
+def test_what_cannot_be_done_is_said(tiers, tmp_path):
+    with pytest.raises(ConfigError, match="no margin test"):
+        tiers.search("w1")
+    with pytest.raises(ConfigError, match="'sometimes'"):
+        tiers.search("w1", second="sometimes")
+    with pytest.raises(ArtifactError, match="no second tier"):
+        TieredSearcher.open(tmp_path)
+    with pytest.raises(ConfigError, match=r"rate of 1\.5"):
+        MarginTest.fit(np.zeros((2, 6)), np.zeros(2), 1.5)
+    with pytest.raises(InputError, match="at least one"):
+        MarginTest.fit(np.zeros((0, 6)), np.zeros(0), 0.5)

@@ -208,3 +208,28 @@ def test_a_cross_encoder_rates_as_it_predicts(tmp_path_factory, causal_dir):
     loaded = Reranker(CrossEncoderJudge(model), "pointwise").rank("why is rain", HITS)
     assert [hit.docno for hit in loaded.hits] == [hit.docno for hit in result.hits]
     judge.close()
+
+
+def test_a_causal_reranker_is_a_cross_encoder_too(causal_dir, tmp_path):
+    """The log-odds of two tokens at the last position, as Qwen3 and mxbai rerankers score."""
+    import torch
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.cross_encoder.modules import LogitScore, Transformer
+    from transformers import AutoTokenizer
+
+    from thresher.rerank.cross_encoder import CrossEncoderJudge
+
+    vocabulary = AutoTokenizer.from_pretrained(causal_dir).get_vocab()
+    made = CrossEncoder(
+        modules=[
+            Transformer(str(causal_dir), transformer_task="text-generation"),
+            LogitScore(vocabulary["yes"], vocabulary["no"]),
+        ],
+        device="cpu",
+    )
+    made.save_pretrained(str(tmp_path / "reranker"))
+    judge = CrossEncoderJudge(tmp_path / "reranker")
+    result = Reranker(judge, "pointwise").rank("why is rain", HITS)
+    raw = made.predict([("why is rain", hit.text) for hit in HITS], activation_fn=torch.nn.Identity())
+    assert [hit.docno for hit in result.hits] == [HITS[i].docno for i in np.argsort(-raw, kind="stable")]
+    judge.close()

@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import threading
-import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -139,19 +138,6 @@ def make_hits():
         ]
 
     return make
-
-
-@pytest.fixture
-def stopwatch():
-    class Watch:
-        def __enter__(self):
-            self.start = time.perf_counter()
-            return self
-
-        def __exit__(self, *_):
-            self.seconds = time.perf_counter() - self.start
-
-    return Watch
 
 
 @pytest.fixture(name="chat")

@@ -2,6 +2,9 @@
 
 import json
 import random
+import subprocess
+import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -132,3 +135,30 @@ def test_a_candidate_without_a_passage_is_named(server, command, files):
     done = command(*base(folder), "--model", "openai:tiny", "--base-url", server.url)
     assert done.exit_code == 1
     assert "'stranger' at rank 31" in str(done.exception)
+
+
+def test_a_killed_process_is_resumed_without_asking_anything_twice(server, files, chat, order_by_grade):
+    """SIGKILL in the middle; the second run makes exactly the calls whose answers are not in the journal."""
+    folder, best = files
+    server.react = lambda number, path, body: chat(order_by_grade(body), delay=0.1)
+    script = "from thresher.cli import main; main()"
+    command = [
+        sys.executable, "-c", script, "rerank", *base(folder)[:-2], "--no-cache", "--resume", folder / "journal",
+        "--model", "openai:tiny", "--base-url", server.url, "--plan", "sliding:window=4,stride=2", "--concurrency", "2",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while len(server.requests) < 10:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    first = [json.dumps(body) for _, _, body in server.requests]
+    answered = sum(b'"answered"' in line for line in (folder / "journal").read_bytes().splitlines(keepends=True)
+                   if line.endswith(b"\n"))  # fmt: skip
+    assert not (folder / "out.run").exists()
+    server.requests.clear()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    second = [json.dumps(body) for _, _, body in server.requests]
+    assert answered + len(second) == 2 * 14
+    assert len(set(first) & set(second)) <= len(first) - answered <= 2  # at most what was in flight
+    made = read_run(folder / "out.run", as_listed=True).rankings
+    assert [row.docno for row in made["q1"]][:2] == best[:2]

@@ -6,7 +6,12 @@ import logging
 import random
 import socket
 import sqlite3
+import subprocess
+import sys
+import time
 import traceback
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -19,7 +24,7 @@ from thresher.rerank.budget import Budget
 from thresher.rerank.model_judge import ModelJudge
 from thresher.rerank.reranker import Reranker
 
-ATTEMPTS = 3  # a concurrency bound is about this code, not about what else the machine does: the best try counts
+ATTEMPTS = 5  # a concurrency bound is about this code, not about what else the machine does: the best try counts
 QUICK = RetryPolicy(attempts=3, first=0.01, longest=0.02)
 
 
@@ -36,63 +41,70 @@ def texts(hits):
 
 
 @pytest.fixture
-def warm(server, model, make_hits, chat):
-    """The first call loads modules and opens the client; it is not what the bounds are about."""
-    Reranker(ModelJudge(model), "single").rank("warm up", make_hits(grades(3)))
-    server.requests.clear()
-    server.most_open = 0
+def steady(make_hits):
+    """A model on a server that answers after 200 ms, in a process of its own; modules and client are loaded."""
+    command = [sys.executable, Path(__file__).with_name("steady_server.py"), "0.2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        port = int(process.stdout.readline())
+        model = OpenAIServer("tiny", f"http://127.0.0.1:{port}/v1", connections=64)
+
+        def counts():
+            with urlopen(f"http://127.0.0.1:{port}/counts") as reply:
+                return json.loads(reply.read())
+
+        Reranker(ModelJudge(model), "single").rank("warm up", make_hits(grades(3)))
+        counts()
+        yield model, counts
+        model.close()
+        process.terminate()
 
 
-def test_twenty_blocks_over_twenty_connections_take_the_time_of_one_call(
-    server, model, make_hits, chat, order_by_grade, stopwatch, warm
-):
-    server.react = lambda number, path, body: chat(order_by_grade(body), delay=0.2)
+def best_time(run, enough):
+    """The shortest time of up to five runs, and what that run returned."""
+    best = None
+    for _ in range(ATTEMPTS):
+        start = time.perf_counter()
+        result = run()
+        seconds = time.perf_counter() - start
+        if best is None or seconds < best[0]:
+            best = seconds, result
+        if seconds <= enough:
+            break
+    return best
+
+
+def test_twenty_blocks_over_twenty_connections_take_the_time_of_one_call(steady, make_hits):
+    model, counts = steady
     reranker = Reranker(ModelJudge(model), "jointrank", concurrency=20)
-    for _ in range(ATTEMPTS):
-        with stopwatch() as watch:
-            result = reranker.rank("q", make_hits(grades(100)))
-        assert result.record.calls == 20
-        assert result.record.depth == 1
-        if watch.seconds <= 1.2 * 0.2 + 0.1:
-            break
-    else:
-        pytest.fail(f"20 parallel calls of 0.2 s took {watch.seconds:.3f} s")
-    assert server.most_open == 20
+    bound = 1.2 * 0.2 + 0.1
+    seconds, result = best_time(lambda: reranker.rank("q", make_hits(grades(100))), bound)
+    assert (result.record.calls, result.record.depth) == (20, 1)
+    assert counts()["most"] == 20
     assert len(set(texts(result.hits[:10])) & set(range(90, 100))) >= 8
+    assert seconds <= bound
 
 
-def test_forty_three_questions_share_sixteen_connections_evenly(
-    server, model, make_hits, chat, order_by_grade, stopwatch, warm
-):
-    server.react = lambda number, path, body: chat(order_by_grade(body), delay=0.2)
+def test_forty_three_questions_share_sixteen_connections_evenly(steady, make_hits):
+    model, counts = steady
     reranker = Reranker(ModelJudge(model), "sliding", concurrency=16)
-    for _ in range(ATTEMPTS):
-        with stopwatch() as watch:
-            results = reranker.rank_batch(shuffled_questions(43, 100, make_hits))
-        assert sum(result.record.calls for result in results) == 43 * 9
-        assert server.most_open == 16
-        if watch.seconds <= 1.15 * 5.4:
-            break
-    else:
-        pytest.fail(f"43 questions of nine calls of 0.2 s over 16 connections took {watch.seconds:.3f} s")
+    questions = shuffled_questions(43, 100, make_hits)
+    bound = 1.15 * 5.4
+    seconds, results = best_time(lambda: reranker.rank_batch(questions), bound)
+    assert sum(result.record.calls for result in results) == 43 * 9
+    assert counts()["most"] == 16
     assert all(texts(result.hits[:10]) == list(range(99, 89, -1)) for result in results)
+    assert seconds <= bound
 
 
-def test_when_the_seconds_run_out_calls_in_flight_are_cancelled_at_once(
-    server, model, make_hits, chat, order_by_grade, stopwatch, warm
-):
+def test_when_the_seconds_run_out_calls_in_flight_are_cancelled_at_once(server, model, make_hits, chat, order_by_grade):
     """Half of the blocks are answered at once, half never: the ranking comes from the answered ones."""
     server.react = lambda number, path, body: chat(order_by_grade(body), delay=0.0 if number % 2 else 30.0)
     reranker = Reranker(ModelJudge(model), "jointrank", concurrency=20, budget=Budget(seconds=1.0))
-    for _ in range(ATTEMPTS):
-        with stopwatch() as watch:
-            result = reranker.rank("q", make_hits(grades(100)))
-        if watch.seconds <= 1.0 + 0.1:
-            break
-    else:
-        pytest.fail(f"stopped {watch.seconds - 1.0:.3f} s after the deadline")
+    Reranker(ModelJudge(model), "single").rank("warm up", make_hits(grades(3)))
+    seconds, result = best_time(lambda: reranker.rank("q", make_hits(grades(100))), 1.1)
     assert (result.complete, result.stopped) == (False, "seconds")
     assert result.record.unasked == 10
+    assert seconds <= 1.0 + 0.1
     assert len(set(texts(result.hits[:10])) & set(range(80, 100))) >= 8
 
 

@@ -49,6 +49,7 @@ class Bench:
     queries: sparse.csr_matrix
     encoder: Bm25Encoder
     rankings: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    learned: tuple[sparse.csr_matrix, sparse.csr_matrix] | None = None
 
     @property
     def n(self) -> int:

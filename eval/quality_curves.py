@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 import altair as alt
+import equal_bytes
 import numpy as np
 from pruned_rankings import (
     COLLECTIONS,
@@ -172,10 +173,10 @@ def learned(made: Bench, name: str) -> bool:
     try:
         from pruned_rankings import ranked
 
-        from thresher.encode.learned import LearnedSparseEncoder
+        from thresher.encode.named import open_sparse_encoder
 
         if not file.exists():
-            encoder = LearnedSparseEncoder(name)
+            encoder = open_sparse_encoder(name)
             width = len(encoder.vocabulary)
             parts = [encoder.encode_passages(made.texts[i : i + 512]) for i in range(0, made.n, 512)]
             sparse.save_npz(file, sparse.vstack([csr(p, width) for p in parts]).tocsr())
@@ -184,6 +185,7 @@ def learned(made: Bench, name: str) -> bool:
     except ThresherError as err:
         print(f"no learned pipeline: {err}", flush=True)
         return False
+    made.learned = (queries, passages)
     made.rankings["learned"] = list(ranked(queries, passages))
     return True
 
@@ -281,22 +283,29 @@ def main() -> None:
             if not file.exists():
                 file.write_text(json.dumps(curves(made, pipeline, scored)))
                 print(name, pipeline, "done", flush=True)
+        for pipeline in ("bm25", *(["learned"] if "learned" in made.rankings else [])):
+            file = work() / f"curves-{name}-{pipeline}-bytes.json"
+            if not file.exists():
+                pair = (made.queries, made.passages) if pipeline == "bm25" else made.learned
+                file.write_text(json.dumps(equal_bytes.rows(made, pipeline, *pair, scored["embedded"])))
         (work() / f"curves-{name}-auc.json").write_text(json.dumps(auc_rows(made, scored)))
-    rows, aucs = [], []
+    rows, aucs, extra = [], [], []
     for name in COLLECTIONS:
         for pipeline in ("bm25", "learned", "interpolation"):
             file = work() / f"curves-{name}-{pipeline}.json"
             rows += json.loads(file.read_text()) if file.exists() else []
+            file = work() / f"curves-{name}-{pipeline}-bytes.json"
+            extra += json.loads(file.read_text()) if file.exists() else []
         file = work() / f"curves-{name}-auc.json"
         aucs += json.loads(file.read_text()) if file.exists() else []
     rebuilt = work() / "curves-rebuild.json"
-    extra = json.loads(rebuilt.read_text()) if rebuilt.exists() else []
+    extra += json.loads(rebuilt.read_text()) if rebuilt.exists() else []
     write_results(
         RESULTS / "quality-curves.json", [*summary(rows), *rows, *extra], command="python eval/quality_curves.py",
         seed=0, plot=plot(rows), packages=["scipy"], title="Effectiveness against passages pruned",
         note="lo and hi: 95 % interval of nDCG@10 over questions. minus_random: nDCG@10 minus the mean of twenty "
-        "random prunings, question by question, with its 95 % interval. loss: unpruned minus pruned. The first rows are means "
-        "over the collections; significantly_worse_on names those where the interval of minus_random lies below 0.",
+        "random prunings, question by question, with its 95 % interval. loss: unpruned minus pruned. The first rows "
+        "are means over the collections; significantly_worse_on names those where minus_random_hi lies below 0.",
     )  # fmt: skip
     write_results(
         RESULTS / "quality-auc.json", aucs, command="python eval/quality_curves.py", seed=0, packages=["scipy"],

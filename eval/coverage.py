@@ -18,16 +18,17 @@ from pathlib import Path
 
 import altair as alt
 import numpy as np
-from pruned_rankings import Sheet, bench, mask, work
+from pruned_rankings import Sheet, bench, known, mask, work
 
 from thresher.evaluate.results import write_results
 from thresher.quality.coverage import DenseView, LogCoverage, SparseView
-from thresher.quality.features import feature_columns
-from thresher.quality.words import CollectionStatistics
 from thresher.records import SparseBatch
 
 RESULTS = Path(__file__).parent / "results"
 CASES = {
+    ("time", "all"): (),
+    ("med", "all"): (),
+    ("cranfield", "all"): (),
     ("npl", "all"): (),
     ("scifact", "all"): ("train",),
     ("nfcorpus", "all"): ("train", "dev"),
@@ -63,7 +64,7 @@ def case(name: str, splits: tuple[str, ...]) -> list[dict]:
     sparse = SparseView(made.encoder.encode_passages(made.texts), queries)
     dense = DenseView(made.vectors(), made.question_vectors())
     tables = [np.stack([v.scores(i) for i in range(v.questions)]).astype(np.float32) for v in (sparse, dense)]
-    lexical = feature_columns(made.texts, CollectionStatistics.of(made.texts))
+    lexical = known(made)
     sheet = Sheet(made, "bm25")
     full = sheet.top(np.ones(made.n, bool))["nDCG@10"]
     draws = [np.random.default_rng(seed).random(made.n) for seed in range(SEEDS)]

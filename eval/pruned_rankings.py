@@ -20,6 +20,9 @@ from scipy import sparse, stats
 from thresher.collection import load
 from thresher.encode.bm25 import Bm25Encoder
 from thresher.prune.policy import tie_keys
+from thresher.quality.coverage import DenseView, LogCoverage, SparseView
+from thresher.quality.features import feature_columns
+from thresher.quality.words import CollectionStatistics
 
 COLLECTIONS = ("trec-dl-2019", "nfcorpus", "scifact", "cranfield", "npl", "med")
 EMBEDDINGS = {"trec-dl-2019": "msmarco-v1-mini", "trec-dl-2021": "msmarco-v2-mini", "trec-dl-2023": "msmarco-v2-mini"}
@@ -65,6 +68,26 @@ class Bench:
     def question_vectors(self) -> np.ndarray:
         """float32[questions, 384]; encoded once and kept."""
         return question_vectors(self.questions)
+
+
+def known(made: Bench) -> np.ndarray:
+    """What is known of the passages without questions: lexical columns, and how easily their neighbours meet them.
+
+    For the latter two thousand passages stand in for questions: their first fifteen words by BM25, and their vectors.
+    """
+    file = work() / f"known-{made.name}.npy"
+    if not file.exists():
+        chosen = np.random.default_rng(0).permutation(made.n)[:2000]
+        opening = [" ".join(made.texts[i].split()[:15]) for i in chosen]
+        vectors = made.vectors()
+        encoder = made.encoder
+        views = [
+            SparseView(encoder.encode_passages(made.texts), encoder.encode_queries(opening), own=chosen),
+            DenseView(vectors, vectors[chosen], own=chosen),
+        ]
+        lexical = feature_columns(made.texts, CollectionStatistics.of(made.texts))
+        np.save(file, np.concatenate([lexical, LogCoverage(views, folds=1).columns()], axis=1))
+    return np.load(file)
 
 
 def csr(batch, width: int) -> sparse.csr_matrix:

@@ -66,11 +66,13 @@ class SparseView:
     Args:
         passages: one row a passage.
         questions: one row a logged question.
+        own: int[questions], the passage a question was made of, which it then does not vote for; None for real ones.
     """
 
-    def __init__(self, passages: SparseBatch, questions: SparseBatch) -> None:
+    def __init__(self, passages: SparseBatch, questions: SparseBatch, own: NDArray[np.integer] | None = None) -> None:
         self.passages = len(passages)
         self.questions = len(questions)
+        self._own = own
         self._questions = questions
         order = np.argsort(passages.terms, kind="stable")
         self._terms = passages.terms[order]
@@ -84,6 +86,8 @@ class SparseView:
         for term, weight in zip(self._questions.terms[part], self._questions.weights[part], strict=True):
             first, last = np.searchsorted(self._terms, [term, int(term) + 1])
             total[self._owners[first:last]] += float(weight) * self._weights[first:last]
+        if self._own is not None:
+            total[self._own[question]] = 0.0
         return total
 
     def nearness(self, scores: NDArray[np.float64], tenth: float) -> NDArray[np.float64]:
@@ -100,18 +104,28 @@ class DenseView:
     Args:
         passages: float32[passages, dimensions].
         questions: float32[questions, dimensions].
+        own: as in `SparseView`.
     """
 
-    def __init__(self, passages: NDArray[np.float32], questions: NDArray[np.float32]) -> None:
+    def __init__(
+        self,
+        passages: NDArray[np.float32],
+        questions: NDArray[np.float32],
+        own: NDArray[np.integer] | None = None,
+    ) -> None:
         if passages.ndim != 2 or questions.ndim != 2 or passages.shape[1] != questions.shape[1]:
             raise InputError(f"vectors of shapes {passages.shape} and {questions.shape} cannot be compared")
         self.passages, self.questions = len(passages), len(questions)
         self._passages = passages.astype(np.float32, copy=False)
         self._questions = questions.astype(np.float32, copy=False)
+        self._own = own
 
     def scores(self, question: int) -> NDArray[np.float64]:
         """float64[passages], cosines."""
-        return np.asarray(self._passages @ self._questions[question], np.float64)
+        cosines = np.asarray(self._passages @ self._questions[question], np.float64)
+        if self._own is not None:
+            cosines[self._own[question]] = -1.0
+        return cosines
 
     def nearness(self, scores: NDArray[np.float64], tenth: float) -> NDArray[np.float64]:
         """exp((cosine - cosine of the tenth) / 0.05), at most 1."""
@@ -172,6 +186,14 @@ class LogCoverage:
         rest = self._parts[number][self._parts[number] != question]
         others = [t for i, t in enumerate(self._tallies) if i != number]
         return _best(_total([*others, self._tally(rest)]))
+
+    def columns(self) -> NDArray[np.float64]:
+        """The columns by all questions, as normal scores, float64[passages, views * len(COLUMNS)].
+
+        Of questions made of passages (`own` in the views), they say how easily the rest of the collection meets each
+        passage: `other` columns for `learn`.
+        """
+        return _columns(_total(self._tallies))
 
     def learn(
         self, other: NDArray[np.float64] | None = None, *, target: int | None = None, ridge: float = 0.05

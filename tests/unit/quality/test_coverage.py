@@ -1,0 +1,75 @@
+"""Query-log coverage: nearness as its formulas say, and no question voting for itself."""
+
+import numpy as np
+import pytest
+
+from thresher.errors import InputError
+from thresher.quality.coverage import COLUMNS, DenseView, LogCoverage, SparseView
+from thresher.records import SparseBatch
+
+
+def batch(rows):
+    indptr = np.cumsum([0, *map(len, rows)]).astype(np.int64)
+    items = [item for row in rows for item in sorted(row.items())]
+    return SparseBatch(indptr, np.array([t for t, _ in items], np.uint32), np.array([w for _, w in items], np.float32))
+
+
+PASSAGES = batch([{0: 2.0}, {0: 1.0, 1: 1.0}, {2: 3.0}, {}])
+QUESTIONS = batch([{0: 1.0}, {2: 1.0, 9: 5.0}])
+
+
+def test_sparse_scores_are_dot_products_and_unknown_terms_do_not_matter():
+    view = SparseView(PASSAGES, QUESTIONS)
+    assert view.scores(0).tolist() == [2.0, 1.0, 0.0, 0.0]
+    assert view.scores(1).tolist() == [0.0, 0.0, 3.0, 0.0]
+
+
+def test_a_question_made_of_a_passage_does_not_vote_for_it():
+    assert SparseView(PASSAGES, QUESTIONS, own=np.array([0, 2])).scores(0).tolist() == [0.0, 1.0, 0.0, 0.0]
+    vectors = np.eye(3, dtype=np.float32)
+    assert DenseView(vectors, vectors, own=np.arange(3)).scores(1)[1] == -1.0
+
+
+def test_passages_no_question_reaches_come_last():
+    coverage = LogCoverage([SparseView(PASSAGES, QUESTIONS)]).coverage()
+    assert set(np.argsort(-coverage)[:3]) == {0, 1, 2}
+    assert coverage[3] == 0
+
+
+def test_leaving_a_question_out_is_having_never_logged_it():
+    rng = np.random.default_rng(0)
+    passages, questions = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(9, 5)).astype(np.float32)
+    whole = LogCoverage([DenseView(passages, questions)], folds=3)
+    for question in range(9):
+        rest = LogCoverage([DenseView(passages, np.delete(questions, question, axis=0))], folds=2)
+        np.testing.assert_allclose(whole.without(question), rest.coverage(), rtol=1e-6)
+
+
+def test_columns_do_not_depend_on_how_the_log_is_cut():
+    rng = np.random.default_rng(0)
+    view = DenseView(rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(9, 5)).astype(np.float32))
+    one, many = LogCoverage([view], folds=1).columns(), LogCoverage([view], folds=4, seed=3).columns()
+    assert one.shape == (40, len(COLUMNS))
+    np.testing.assert_allclose(one, many, atol=1e-9)
+
+
+def test_learning_finds_the_passages_that_such_questions_want():
+    rng = np.random.default_rng(1)
+    wanted = np.zeros(200, bool)
+    wanted[:60] = True
+    passages = rng.normal(size=(200, 8)) + np.where(wanted[:, None], 2.0, -1.0)
+    questions = rng.normal(size=(40, 8)) + 2.0
+    unit = [(v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32) for v in (passages, questions)]
+    scores = LogCoverage([DenseView(*unit)]).learn()
+    assert wanted[np.argsort(-scores)[:50]].mean() > 0.95
+
+
+def test_logs_that_say_nothing_are_refused():
+    with pytest.raises(InputError, match="by 0 questions"):
+        LogCoverage([SparseView(PASSAGES, batch([]))])
+    with pytest.raises(InputError, match="same questions and passages"):
+        LogCoverage(
+            [SparseView(PASSAGES, QUESTIONS), DenseView(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32))]
+        )
+    with pytest.raises(InputError, match="cannot be compared"):
+        DenseView(np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32))

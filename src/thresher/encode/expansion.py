@@ -30,6 +30,7 @@ from thresher.encode.rows import concatenate, rows_of
 from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError, require
 from thresher.models.embedded import load_minilm
 from thresher.models.resolve import resolve
+from thresher.records import SparseBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thresher.records import SparseBatch
 
 __all__ = ["ExpansionEncoder", "saturation", "tied_embeddings"]
 
@@ -148,12 +148,13 @@ class ExpansionEncoder:
         rows, terms, saturated = saturation(pieces, self.config)
         with torch.inference_mode():
             where = torch.from_numpy(rows).to(self.device), torch.from_numpy(terms).to(self.device)
-            dense = torch.addmm(self._expand_bias, states, self._expand.T).relu_()
+            dense = torch.addmm(self._expand_bias, states, self._expand.T)
             gate = (states[where[0]] * self._own[where[1]]).sum(1) + self._own_bias[where[1]]
-            dense[where] += torch.nn.functional.softplus(gate) * torch.from_numpy(saturated).to(self.device)
-            dense.log1p_()
+            own = torch.nn.functional.softplus(gate) * torch.from_numpy(saturated).to(self.device)
+            dense[where] = dense[where].relu_() + own
             dense[:, :FIRST_TERM] = 0.0
-            return rows_of(dense, self.max_active_terms)
+            kept = rows_of(dense, self.max_active_terms)  # drops what is not positive; the logarithm keeps the order
+            return SparseBatch(kept.indptr, kept.terms, np.log1p(kept.weights))
 
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
         """Looked-up weights of the word pieces of questions."""

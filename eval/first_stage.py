@@ -1,0 +1,425 @@
+"""First stages measured on one machine: BM25, thresher-mini, dense MiniLM, and both sparse ones with a forward index.
+
+    THRESHER_DATA=... python -P eval/first_stage.py --work work
+
+writes eval/results/first-stage.json, its table and its plot. Rows: a collection and a system with nDCG@10, AP, R@100,
+R@1000 (AP and recall count grade 2 and above on TREC DL), bytes on disk, milliseconds a question (encoding, search for
+1,000 passages, and look-ups; one thread), and passages encoded a second (measured on a sample). Interpolation weights
+are chosen here, on DL21 and the train splits, never on what is measured. Vectors of passages are read from
+THRESHER_DATA/embeddings where they are (the embedded MiniLM's, float16), and encoded where they are not; thresher-mini
+reads the same pooled states. Finished collections are kept in --work; a killed run goes on behind them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import zlib
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher import artifact
+from thresher.collection import Collection, data_dir, load
+from thresher.encode.bm25 import Bm25Encoder
+from thresher.encode.dense import DenseEncoder
+from thresher.encode.expansion import ExpansionEncoder
+from thresher.encode.shards import dense_shards
+from thresher.evaluate.measures import evaluate
+from thresher.evaluate.results import write_results
+from thresher.evaluate.trec import read_run
+from thresher.forward.index import ForwardIndex
+from thresher.forward.interpolate import interpolate
+from thresher.forward.retrieve import DenseIndex
+from thresher.index import FORMAT, IndexBuilder
+from thresher.records import Qrels, Run, ScoredDoc
+from thresher.search import Searcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from thresher.records import Passage
+
+MEASURED = ("trec-dl-2019", "scifact", "nfcorpus", "cranfield", "med", "npl")
+FILES = {"trec-dl-2019": "msmarco-v1-mini", "trec-dl-2021": "msmarco-v2-mini"}
+ALPHAS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
+WIDE = ("scifact", "nfcorpus", "cranfield", "med")
+"""Collections on which 8-bit weights are compared with 16-bit ones."""
+DEPTH, CHUNK = 1000, 1024
+SPARSE = ("BM25", "thresher-mini")
+Row = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--work", type=Path, required=True, help="directory for indexes and finished collections")
+    parser.add_argument("--out", type=Path, default=Path("eval/results/first-stage.json"))
+    parser.add_argument("--sample", type=int, default=64, help="passages on which encoding is timed")
+    options = parser.parse_args()
+    bench = Bench(options.work, options.sample)
+    alphas = bench.kept("alphas", bench.choose)
+    rows = [
+        row for name in MEASURED for row in bench.kept(f"rows-{name}", lambda name=name: bench.measure(name, alphas))
+    ]
+    rows += bench.kept("reranked", lambda: bench.rerank_given(alphas["BM25"]))
+    rows += means(rows)
+    rows.append(
+        {"collection": "trec-dl-2019", "system": "thresher-mini, encoding a question (processor time)"}
+        | {"query_ms": bench.query_cost()}
+    )
+    rows += bench.kept("pruning", lambda: bench.early_stopping(alphas))
+    rows += [{"collection": "chosen on DL21 and train splits", "system": f"alpha of {k} + forward index", "alpha": v}
+             for k, v in alphas.items()]  # fmt: skip
+    write_results(
+        options.out,
+        rows,
+        command="python -P eval/first_stage.py --work work",
+        seed=0,
+        plot=plot(rows),
+        columns=[
+            "collection",
+            "system",
+            "nDCG@10",
+            "AP",
+            "R@100",
+            "R@1000",
+            "bytes",
+            "query_ms",
+            "encode_passages_per_s",
+            "alpha",
+            "lookups",
+            "candidates",
+        ],
+        packages=["torch", "transformers", "sentence-transformers", "faiss-cpu"],
+        title="First stages",
+        note=NOTE,
+    )
+
+
+NOTE = (
+    "trec-dl-2019 is searched in msmarco-v1-mini: 43,521 passages, half of them judged, so its figures compare systems "
+    "here and not with the full 8.8 million. SciFact and NFCorpus are in-domain for thresher-mini (their passages, "
+    "titles and train questions were trained on), and so are the passages of msmarco-v1-mini, seen without judgments; "
+    "Cranfield, MED and NPL were not seen. Interpolation: alpha * min-max(sparse) + (1 - alpha) * cosine over the "
+    "sparse top 1,000."
+)
+
+
+class Bench:
+    """Indexes under a work directory, and what is measured on them."""
+
+    def __init__(self, work: Path, sample: int) -> None:
+        self.work, self.sample = work, sample
+        work.mkdir(parents=True, exist_ok=True)
+        self.dense = DenseEncoder(device="cpu", batch_size=32)
+        self.mini = ExpansionEncoder(device="cpu")
+
+    def kept(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returned in an earlier run with the same model, or now."""
+        file = self.work / f"{name}-{self.mini.fingerprint[:12]}.json"
+        if not file.is_file():
+            file.write_text(json.dumps(make(), indent=1))
+        print(f"{name} done", flush=True)
+        return json.loads(file.read_text())
+
+    # -- indexes
+
+    def forward(self, collection: Collection) -> ForwardIndex:
+        """The forward index of a collection, built if it is not there."""
+        target = self.work / f"forward-{collection.name.replace('/', '-')}"
+        if not target.is_dir():
+            ForwardIndex.build(target, self._vectors(collection), sketch=48, encoder=self.dense.fingerprint)
+        return ForwardIndex.open(target)
+
+    def _vectors(self, collection: Collection) -> Iterator[tuple[list[str], np.ndarray]]:
+        known = self._known_vectors(collection)
+        if known is None:
+            work = self.work / f"shards-{collection.name}"
+            for passages, vectors in dense_shards(self.dense, collection.corpus, work):
+                yield [passage.docno for passage in passages], vectors
+            return
+        done = 0
+        for passages in chunks(collection.corpus):
+            yield [passage.docno for passage in passages], known[done : done + len(passages)]
+            done += len(passages)
+
+    def _known_vectors(self, collection: Collection) -> np.ndarray | None:
+        name = collection.name.split("/", maxsplit=1)[0]
+        root = data_dir()
+        file = None if root is None else root / "embeddings" / f"{FILES.get(name, name)}.npy"
+        return np.load(file, mmap_mode="r") if file is not None and file.is_file() else None
+
+    def index(self, collection: Collection, system: str, bits: int = 8) -> Path:
+        """The sparse index of a collection, built if it is not there."""
+        name = collection.name.split("/", maxsplit=1)[0]
+        mark = "" if system == "BM25" else f"-{self.mini.fingerprint[:12]}"
+        target = self.work / f"index-{name}-{system}-{bits}{mark}"
+        if target.is_dir():
+            return target
+        encoder: Any = self.mini
+        if system == "BM25":
+            encoder = Bm25Encoder.fit(passage.contents for passage in collection.corpus)
+        known, done = self._known_vectors(collection), 0
+        with artifact.writing(target, kind="index", format=FORMAT) as draft:
+            builder = IndexBuilder(draft.path, encoder.vocabulary, bits=bits)
+            for passages in chunks(collection.corpus):
+                texts = [passage.contents for passage in passages]
+                if system == "BM25" or known is None:
+                    batch = encoder.encode_passages(texts)
+                else:
+                    batch = encoder.encode_pooled(np.asarray(known[done : done + len(texts)]), texts)
+                done += len(texts)
+                builder.add(passages, batch)
+            counts = builder.finish()
+            encoder.save(draft.path / "encoder")
+            draft.fields |= {"encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint}, "counts": counts}
+        return target
+
+    # -- measuring
+
+    def measure(self, name: str, alphas: dict[str, float]) -> list[Row]:
+        """All systems on one collection."""
+        collection = load(name)
+        queries = [query for query in collection.queries if query.qid in collection.qrels.judgments]
+        sample = list(islice(collection.corpus, 0, None, max(1, size(collection) // self.sample)))[: self.sample]
+        texts = [passage.contents for passage in sample]
+        vectors, dense_ms = timed(lambda q: self.dense.encode_queries([q.text])[0], queries)
+        forward = self.forward(collection)
+        flat = DenseIndex.over(forward)
+        dense, search_ms = timed(lambda v: flat.search(v[None], DEPTH)[0], vectors)
+        rate = {"dense MiniLM": per_second(self.dense.encode_passages, texts)}
+        rows = [
+            self._row(collection, "dense MiniLM", dict(zip((q.qid for q in queries), dense, strict=True)))
+            | {"bytes": forward.bytes, "query_ms": dense_ms + search_ms, "encode_passages_per_s": rate["dense MiniLM"]}
+        ]
+        for system in SPARSE:
+            path = self.index(collection, system)
+            if system == "BM25":
+                encoder = Bm25Encoder.fit(passage.contents for passage in collection.corpus)
+                rate[system] = per_second(encoder.encode_passages, texts)
+            else:
+                rate[system] = per_second(self.mini.encode_passages, texts)
+            found, sparse_ms = self._search(path, queries)
+            at = {q.qid: ranking for q, ranking in zip(queries, found, strict=True)}
+            stored = sum(int(e["bytes"]) for e in artifact.read_manifest(path).files.values())
+            rows.append(
+                self._row(collection, system, at)
+                | {"bytes": stored, "query_ms": sparse_ms, "encode_passages_per_s": rate[system]}
+            )
+            pairs = list(zip(found, vectors, strict=True))
+            alpha = alphas[system]
+            both, ms = timed(lambda pair: interpolate(forward, pair[0], pair[1], alpha=alpha, k=DEPTH).ranking, pairs)  # noqa: B023
+            rows.append(
+                self._row(
+                    collection, f"{system} + forward index", {q.qid: r for q, r in zip(queries, both, strict=True)}
+                )
+                | {"bytes": stored + forward.bytes, "query_ms": sparse_ms + dense_ms + ms, "alpha": alpha}
+            )
+        if name not in WIDE:
+            return rows
+        path = self.index(collection, "thresher-mini", bits=16)
+        found, _ = self._search(path, queries)
+        wide = self._row(
+            collection, "thresher-mini, 16-bit weights", {q.qid: r for q, r in zip(queries, found, strict=True)}
+        )
+        return [*rows, wide | {"bytes": sum(int(e["bytes"]) for e in artifact.read_manifest(path).files.values())}]
+
+    def _search(self, path: Path, queries: Sequence[Any]) -> tuple[list[tuple[ScoredDoc, ...]], float]:
+        searcher = Searcher.open(path)
+        searcher.search(queries[0].text, k=DEPTH)  # the first search compiles
+        return timed(lambda q: rows_of(searcher.search(q.text, k=DEPTH)), queries)
+
+    def _row(self, collection: Collection, system: str, rankings: dict[str, tuple[ScoredDoc, ...]]) -> Row:
+        level = f"(rel={collection.relevant})" if collection.relevant > 1 else ""
+        names = {"nDCG@10": "nDCG@10", "AP": f"AP{level}", "R@100": f"R{level}@100", "R@1000": f"R{level}@1000"}
+        found = evaluate(Run(rankings), collection.qrels, list(names.values())).mean
+        return {"collection": collection.name, "system": system} | {k: found[v] for k, v in names.items()}
+
+    def query_cost(self) -> float:
+        """Milliseconds of processor time to encode a question of DL19: other load on the machine does not count."""
+        texts = [query.text for query in load("trec-dl-2019").queries]
+        lookup = self.mini.query_lookup
+        for text in texts:
+            lookup.encode_queries([text])
+        started = time.process_time()
+        for _ in range(20):
+            for text in texts:
+                lookup.encode_queries([text])
+        return 1000 * (time.process_time() - started) / (20 * len(texts))
+
+    def rerank_given(self, alpha: float) -> list[Row]:
+        """The given BM25 top 100 of DL19, reranked by the forward index: the candidates of the published tables."""
+        collection = load("trec-dl-2019")
+        run = read_run(data_dir() / "runs/bm25.dl19.run.gz")
+        forward = self.forward(collection)
+        texts = {query.qid: query.text for query in collection.queries}
+        qids = [qid for qid in run.rankings if qid in collection.qrels.judgments]
+        vectors = dict(zip(qids, self.dense.encode_queries([texts[qid] for qid in qids]), strict=True))
+        rows = []
+        for label, weight in (("given BM25 top 100", 1.0), ("given BM25 top 100 + forward index", alpha)):
+            found = {q: interpolate(forward, run.rankings[q], vectors[q], alpha=weight, k=100).ranking for q in qids}
+            rows.append(self._row(collection, label, found) | {"alpha": weight})
+        return rows
+
+    def early_stopping(self, alphas: dict[str, float]) -> list[Row]:
+        """Look-ups for the top 10 of DL19 by each way of stopping, and whether the top 10 is the full one's."""
+        collection = load("trec-dl-2019")
+        queries = [query for query in collection.queries if query.qid in collection.qrels.judgments]
+        forward = self.forward(collection)
+        vectors = self.dense.encode_queries([query.text for query in queries])
+        rows = []
+        for system in SPARSE:
+            found, _ = self._search(self.index(collection, system), queries)
+            for alpha in (alphas[system], 0.5):
+                full = [
+                    interpolate(forward, r, v, alpha=alpha, stopping="none")
+                    for r, v in zip(found, vectors, strict=True)
+                ]
+                for stopping in ("sketch", "length", "seen"):
+                    early = [
+                        interpolate(forward, r, v, alpha=alpha, stopping=stopping)
+                        for r, v in zip(found, vectors, strict=True)
+                    ]
+                    same = sum(a.ranking == b.ranking for a, b in zip(full, early, strict=True))
+                    rows.append(
+                        {
+                            "collection": "trec-dl-2019",
+                            "system": f"{system} + forward index, top 10, stopping by {stopping}",
+                            "alpha": alpha,
+                            "lookups": float(np.mean([e.lookups for e in early])),
+                            "candidates": float(np.mean([e.candidates for e in early])),
+                            "identical_top_10": f"{same} of {len(full)}",
+                        }
+                    )
+        return rows
+
+    # -- choosing
+
+    def choose(self) -> dict[str, float]:
+        """For each sparse system, the alpha with the best mean nDCG@10 over DL21 and the train splits."""
+        chosen = {}
+        for system in SPARSE:
+            figures = np.array(
+                [self._by_alpha(name, system) for name in ("trec-dl-2021", "scifact/train", "nfcorpus/train")]
+            )
+            chosen[system] = float(ALPHAS[int(figures.mean(axis=0).argmax())])
+        return chosen
+
+    def _by_alpha(self, name: str, system: str) -> list[float]:
+        collection = load(name)
+        judgments = collection.qrels.judgments
+        queries = [query for query in collection.queries if query.qid in judgments]
+        if name != "trec-dl-2021":  # the third of the train questions that thresher-mini was not trained on
+            queries = [query for query in queries if zlib.crc32(query.qid.encode()) % 3 == 0]
+        qrels = Qrels({query.qid: judgments[query.qid] for query in queries})
+        forward = self.forward(collection)
+        vectors = self.dense.encode_queries([query.text for query in queries])
+        if name == "trec-dl-2021" and system == "BM25":
+            run = read_run(data_dir() / "runs/bm25.dl21.run.gz")
+            found = [run.rankings.get(query.qid, ()) for query in queries]
+        elif name == "trec-dl-2021":
+            found = self._condensed(collection, queries)
+        else:
+            found, _ = self._search(self.index(collection, system), queries)
+        figures = []
+        for alpha in ALPHAS:
+            rankings = {
+                query.qid: interpolate(forward, rows, vector, alpha=alpha, k=10).ranking
+                for query, rows, vector in zip(queries, found, vectors, strict=True)
+            }
+            figures.append(evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"])
+        return figures
+
+    def _condensed(self, collection: Collection, queries: Sequence[Any]) -> list[tuple[ScoredDoc, ...]]:
+        """thresher-mini's ranking of the judged passages alone."""
+        wanted = {docno for grades in collection.qrels.judgments.values() for docno in grades}
+        places = {passage.docno: (i, passage.contents) for i, passage in enumerate(collection.corpus)}
+        docnos = sorted(docno for docno in wanted if docno in places)
+        known = self._known_vectors(collection)
+        texts = [places[docno][1] for docno in docnos]
+        batch = (
+            self.mini.encode_passages(texts)
+            if known is None
+            else self.mini.encode_pooled(np.asarray(known[np.array([places[docno][0] for docno in docnos])]), texts)
+        )
+        asked = self.mini.encode_queries([query.text for query in queries])
+        weights = np.zeros(len(self.mini.vocabulary))
+        out = []
+        for i, query in enumerate(queries):
+            row = slice(asked.indptr[i], asked.indptr[i + 1])
+            weights[:] = 0.0
+            weights[asked.terms[row]] = asked.weights[row]
+            scores = np.add.reduceat(np.append(weights[batch.terms] * batch.weights, 0.0), batch.indptr[:-1])
+            judged = collection.qrels.judgments[query.qid]
+            out.append(tuple(ScoredDoc(d, float(s)) for d, s in zip(docnos, scores, strict=True) if d in judged))
+        return out
+
+
+def means(rows: Sequence[Row]) -> list[Row]:
+    """Means over the five small collections and over all six."""
+    out = []
+    for label, names in (("mean of five (without trec-dl-2019)", MEASURED[1:]), ("mean of all", MEASURED)):
+        for system in dict.fromkeys(row["system"] for row in rows):
+            of_system = [r for r in rows if r["system"] == system and r["collection"] in names]
+            if len(of_system) == len(names):
+                keys = ("nDCG@10", "AP", "R@100", "R@1000")
+                out.append(
+                    {"collection": label, "system": system}
+                    | {k: float(np.mean([r[k] for r in of_system])) for k in keys}
+                )
+    return out
+
+
+def chunks(corpus: Any) -> Iterator[list[Passage]]:
+    source = iter(corpus)
+    while chunk := list(islice(source, CHUNK)):
+        yield chunk
+
+
+def size(collection: Collection) -> int:
+    return sum(1 for _ in collection.corpus)
+
+
+def rows_of(result: Any) -> tuple[ScoredDoc, ...]:
+    return tuple(ScoredDoc(docno, float(score)) for docno, score in zip(result.docnos, result.scores, strict=True))
+
+
+def timed(call: Callable[[Any], Any], items: Sequence[Any]) -> tuple[list[Any], float]:
+    """What `call` returns for each item, and its mean milliseconds."""
+    call(items[0])
+    started = time.perf_counter()
+    found = [call(item) for item in items]
+    return found, 1000 * (time.perf_counter() - started) / len(items)
+
+
+def per_second(encode: Callable[[list[str]], Any], texts: list[str]) -> float:
+    encode(texts[:4])
+    started = time.perf_counter()
+    encode(texts)
+    return len(texts) / (time.perf_counter() - started)
+
+
+def plot(rows: Sequence[Row]) -> Any:
+    """nDCG@10 by collection and system."""
+    import altair as alt
+
+    shown = [r for r in rows if "nDCG@10" in r and "given" not in r["system"] and "16-bit" not in r["system"]]
+    data = alt.Data(values=[{k: r[k] for k in ("collection", "system", "nDCG@10")} for r in shown])
+    return (
+        alt.Chart(data)
+        .mark_point(filled=True, size=70)
+        .encode(
+            x=alt.X("nDCG@10:Q", scale=alt.Scale(zero=False)),
+            y=alt.Y("collection:N", title=None, sort=[*MEASURED]),
+            color="system:N",
+            shape="system:N",
+        )
+        .properties(width=520, height=260)
+    )
+
+
+if __name__ == "__main__":
+    main()

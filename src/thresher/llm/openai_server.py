@@ -14,6 +14,7 @@ import asyncio
 import math
 import weakref
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from thresher.errors import ConfigError, ModelError, require
 from thresher.llm.model import Completion, LanguageModel, Request, Usage, spells
@@ -43,8 +44,9 @@ class OpenAIServer(LanguageModel):
     Args:
         model: the name the server knows it by.
         base_url: the server's address, up to and including `/v1`.
-        key: the name of the environment variable that holds the key, or a function that returns it. A local server
-            needs none.
+        key: the name of the environment variable that holds the key, or a function that returns it. Unless given,
+            OPENAI_API_KEY for openai.com and THRESHER_LLM_KEY for every other host, so that no key goes where it does
+            not belong. A local server needs none.
         timeout: seconds after which a call without an answer has failed.
         connections: the most open connections.
         tokens: the model's tokenizer, for exact counts; estimates unless given.
@@ -61,7 +63,7 @@ class OpenAIServer(LanguageModel):
         model: str,
         base_url: str,
         *,
-        key: str | Callable[[], str] = "OPENAI_API_KEY",
+        key: str | Callable[[], str] = "",
         timeout: float = 120.0,
         connections: int = 64,
         tokens: Tokens | None = None,
@@ -76,7 +78,7 @@ class OpenAIServer(LanguageModel):
         self._openai: Any = require("openai", extra="llm", purpose="asking an OpenAI-compatible server")
         self._httpx: Any = require("httpx2", extra="llm", purpose="asking an OpenAI-compatible server")
         self._model, self._url = model, checked_url(base_url)
-        self._key = KeySource(key)
+        self._key = KeySource(key or _default_key(self._url))
         self._timeout, self._connections = timeout, connections
         self._tokens, self._context = tokens or ByteTokens(), context
         self._structured, self._top_logprobs = structured, top_logprobs
@@ -301,6 +303,12 @@ class OpenAIServer(LanguageModel):
                 return TransientModelError(message, wait, may_have_run=status not in REFUSED)
             return ModelError(message)
         return TransientModelError(scrub(f"{self._where} answered what cannot be read ({err})", key))
+
+
+def _default_key(url: str) -> str:
+    """The environment variable whose key is meant for this host."""
+    host = urlsplit(url).hostname or ""
+    return "OPENAI_API_KEY" if host == "openai.com" or host.endswith(".openai.com") else "THRESHER_LLM_KEY"
 
 
 def _usage(answer: Mapping[str, Any]) -> Usage:

@@ -118,7 +118,7 @@ def _model(kind: str, name: str, options: JudgeOptions) -> LanguageModel:
     return OpenAIServer(
         name,
         _base_url(options, kind),
-        key=options.key or "OPENAI_API_KEY",
+        key=options.key,
         timeout=options.timeout,
         connections=options.connections,
         tokens=_tokens(options),

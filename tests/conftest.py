@@ -1,4 +1,4 @@
-"""What every test may ask for: the research collections where this machine has them, and quiet, repeatable Hypothesis."""
+"""What every test may ask for: the research collections where they are, and quiet, repeatable Hypothesis."""
 
 import os
 from pathlib import Path

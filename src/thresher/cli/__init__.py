@@ -38,6 +38,7 @@ app = typer.Typer(
 _COMMANDS = {
     "quickstart": ("thresher.cli.quickstart", "quickstart"),
     "build": ("thresher.cli.build", "build"),
+    "prune": ("thresher.cli.prune", "prune"),
     "encode": ("thresher.cli.encode", "encode"),
     "search": ("thresher.cli.search", "search"),
     "rerank": ("thresher.cli.rerank", "rerank"),
@@ -46,7 +47,10 @@ _COMMANDS = {
     "verify": ("thresher.cli.verify", "verify"),
 }
 # groups: name -> (module, typer app)
-_GROUPS: dict[str, tuple[str, str]] = {}
+_GROUPS = {
+    "quality": ("thresher.cli.quality", "quality"),
+    "context": ("thresher.cli.context", "app"),
+}
 
 
 def _show_version(wanted: bool) -> None:

@@ -5,11 +5,10 @@ from hypothesis import strategies as st
 
 from thresher.text.sentences import split_sentences
 
-LAYOUT = st.sampled_from(
-    ["\n", "\r\n", "\n\n", "```", "~~~~", "- ", "1. ", "| ", " |", "\t", "# ", "===", "---", ">>> ", "+--+"]
-    + [". ", "! ", "? ", "...", "(", ")", "[", "”", '"', "'", "e.g. ", "Dr. ", "A", "b", "word ", "Next ", "3", ".5"]
-    + ["。", "」", "\u200b", "\u00a0", "\u2028", "\x1c", "-", "_", "’s", "😀", "e\u0301", "\ufeff", ";", "…", "U.S. "]
-)
+BLOCKS = ["\n", "\r\n", "\n\n", "```", "~~~~", "- ", "1. ", "| ", " |", "\t", "# ", "===", "---", ">>> ", "+--+"]
+PROSE = [". ", "! ", "? ", "...", "(", ")", "[", "”", '"', "'", "e.g. ", "Dr. ", "A", "b", "word ", "Next ", "3", ".5"]
+ODD = ["。", "」", "\u200b", "\u00a0", "\u2028", "\x1c", "-", "_", "’s", "😀", "e\u0301", "\ufeff", ";", "…", "U.S. "]
+LAYOUT = st.sampled_from([*BLOCKS, *PROSE, *ODD])
 TEXTS = st.one_of(st.text(max_size=80), st.lists(LAYOUT, max_size=40).map("".join))
 
 

@@ -7,6 +7,7 @@ tier may be asked. `eval/quality_curves.py --check-rebuild` compares with an ind
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -60,10 +61,14 @@ class Bench:
         return len(self.texts)
 
     def vectors(self) -> np.ndarray:
-        """float32[n, 384], the passages' MiniLM vectors, unit length."""
-        folder = Path(os.environ["THRESHER_DATA"]) / "embeddings"
-        base = self.name.split("/")[0]
-        return np.load(folder / f"{EMBEDDINGS.get(base, base)}.npy").astype(np.float32)
+        """float32[n, 384], the passages' MiniLM vectors, unit length; row i of the file is line i of its corpus."""
+        data, base = Path(os.environ["THRESHER_DATA"]), self.name.split("/")[0]
+        stored = np.load(data / "embeddings" / f"{EMBEDDINGS.get(base, base)}.npy").astype(np.float32)
+        if len(stored) == self.n:
+            return stored
+        with gzip.open(data / "collections" / base / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
+            place = {str(json.loads(line)["docid"]): number for number, line in enumerate(lines)}
+        return stored[[place[docno] for docno in self.docnos]]  # empty passages were left out of the corpus
 
     def question_vectors(self) -> np.ndarray:
         """float32[questions, 384]; encoded once and kept."""

@@ -116,7 +116,12 @@ def _pooled(
     judgments: Judgments, qids: Sequence[str], relevant: int, passages: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The passages of `qids` (all of `passages`, where that is not 0) and whether any of these questions wants each."""
-    best: dict[int, int] = dict.fromkeys(range(passages), relevant - 1)
+    if passages:
+        wanted = np.zeros(passages, bool)
+        for qid in set(qids):
+            wanted[[row for row, grade in judgments[qid].items() if grade >= relevant]] = True
+        return np.arange(passages), wanted
+    best: dict[int, int] = {}
     for qid in qids:
         for row, grade in judgments[qid].items():
             best[row] = max(best.get(row, relevant - 1), grade)

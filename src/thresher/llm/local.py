@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from thresher.errors import InputError, ModelError, require
 from thresher.llm.batching import Batcher
 from thresher.llm.model import Completion, LanguageModel, Request, Usage, spells
+from thresher.llm.permutations import Permutation
 from thresher.llm.tokens import TokenizerTokens, Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["TransformersModel", "directory_fingerprint"]
@@ -196,12 +197,16 @@ class TransformersModel(LanguageModel):
         prompts = [self._prompt_ids(request) for request in requests]
         inputs = self._padded(prompts)
         sampled = requests[0].temperature > 0
-        options = {"do_sample": True, "temperature": requests[0].temperature} if sampled else {"do_sample": False}
+        options: dict[str, Any] = {"do_sample": sampled}
+        if sampled:
+            options["temperature"] = requests[0].temperature
         limit = max(requests[0].max_tokens, 1)
+        skip = 1 if self._seq2seq else inputs["input_ids"].shape[1]
+        if any(request.permutation for request in requests):
+            options["prefix_allowed_tokens_fn"] = self._held(requests, skip)
         output = self._model.generate(
             **inputs, max_new_tokens=limit, pad_token_id=self._tokenizer.pad_token_id, **options
         )
-        skip = 1 if self._seq2seq else inputs["input_ids"].shape[1]
         results = []
         for row, prompt in enumerate(prompts):
             ids = [i for i in output[row, skip:].tolist() if i != self._tokenizer.pad_token_id]
@@ -211,6 +216,23 @@ class TransformersModel(LanguageModel):
                 Completion(text=text, usage=Usage(len(prompt), len(ids)), finish="length" if cut else "stop")
             )
         return results
+
+    def _held(self, requests: Sequence[Request], skip: int) -> Callable[[int, Any], list[int]]:
+        """What each row of a batch may say next; rows without a permutation may say anything."""
+        end = self._tokenizer.eos_token_id
+
+        def encode(text: str) -> list[int]:
+            ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
+            return ids
+
+        held = [Permutation(request.permutation, encode, end) if request.permutation else None for request in requests]
+        anything = list(range(self._model.config.vocab_size))
+
+        def allowed(row: int, ids: Any) -> list[int]:
+            permutation = held[row]
+            return anything if permutation is None else permutation.allowed(ids[skip:].tolist())
+
+        return allowed
 
     def _prompt_ids(self, request: Request) -> list[int]:
         """The prompt's tokens, through the chat template where there is one."""

@@ -45,6 +45,7 @@ class Request:
         continuation: wanted log-probability of this text as the answer.
         schema: a JSON schema the answer must follow, where the model can be held to one.
         pattern: a regular expression the answer must match, where the model can be held to one.
+        permutation: the answer must name each of these once, as `[2] > [1]`, where the model can be held to that.
         raw: the message is the prompt itself, without chat template (monoT5, base models).
         repeat: number of the repetition, so that asking the same again is another call to cache and journal.
     """
@@ -57,13 +58,19 @@ class Request:
     continuation: str = ""
     schema: Mapping[str, Any] | None = None
     pattern: str = ""
+    permutation: tuple[str, ...] = ()
     raw: bool = False
     repeat: int = 0
 
     def payload(self) -> dict[str, Any]:
         """All of it as plain JSON: what a cache key is made of."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**values, "messages": [[m.role, m.content] for m in self.messages], "labels": list(self.labels)}
+        return {
+            **values,
+            "messages": [[m.role, m.content] for m in self.messages],
+            "labels": list(self.labels),
+            "permutation": list(self.permutation),
+        }
 
 
 @dataclass(frozen=True, slots=True)

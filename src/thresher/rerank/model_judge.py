@@ -149,6 +149,7 @@ class ModelJudge:
             temperature=self._temperature,
             schema=_places_schema(labels),
             pattern=_chain_pattern(labels),
+            permutation=() if self._reasoning_tokens else tuple(labels),
             repeat=self._repeat,
         )
         return await self._read(

@@ -243,8 +243,8 @@ def _read_digits(text: str, labels: Sequence[str]) -> Reading:
 def _well_formed_otherwise(text: str, labels: Sequence[str]) -> bool:
     """Shapes that were asked for beside the chain: a chain with ties, a chain of letters, a JSON list."""
     text = strip_reasoning(text)
-    label = r"\d+" if labels[0].isdigit() else r"[A-Z]"
-    return bool(re.fullmatch(rf"\[{label}\](?:\s*[>=]\s*\[{label}\])*", text)) or bool(
+    label = r"\[\s*\d+\s*\]" if labels[0].isdigit() else r"\[\s*[A-Z]\s*\]"
+    return bool(re.fullmatch(rf"{label}(?:\s*[>=]\s*{label})*", text)) or bool(
         _from_json(text) or _from_places(text, labels)
     )
 

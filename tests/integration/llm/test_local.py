@@ -106,6 +106,7 @@ def test_text_is_generated_greedily_and_cut_at_the_limit(kind, request):
         ("setwise-heap", {}),
         ("setwise-insertion:children=2", {"order": "logits"}),
         ("sliding:window=4,stride=2", {"order": "logits"}),
+        ("sliding:window=4,stride=2", {"order": "generate"}),
         ("instupr-pairs:head=4", {}),
     ],
 )
@@ -117,6 +118,7 @@ def test_every_way_of_asking_ranks_with_a_real_model(kind, plan, asking, request
     for result in results:
         assert sorted(hit.docno for hit in result.hits) == sorted(hit.docno for hit in HITS)
         assert result.complete
+        assert not result.record.repaired  # random weights, and yet no permutation is malformed
         assert result.record.prompt_tokens > 0
         assert result.record.calls <= reranker.plan.max_calls(8, 3)
     assert [[h.docno for h in r.hits] for r in results] == [[h.docno for h in r.hits] for r in again]

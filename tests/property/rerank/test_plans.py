@@ -76,6 +76,21 @@ def test_a_plan_with_a_promise_keeps_it_for_every_k(plan, n, k, seed):
     check(plan, n, k, [float(rng.randrange(1 + n)) for _ in range(n)])
 
 
+@pytest.mark.parametrize("children", [2, 3, 9, 25])
+def test_insertion_is_exact_whether_or_not_the_judge_orders_the_whole_group(children):
+    for n in EVERY_N:
+        utilities = ORDERS[n][1 + n % 2]
+        truth = perfect(utilities)
+
+        def judge(ask, truth=truth):
+            return truth(Order(ask.items))
+
+        ranking, calls, _ = drive(SetwiseInsertion(children), n, judge)
+        plain, more, _ = drive(SetwiseInsertion(children), n, truth)
+        assert ranking.order[:10] == plain.order[:10]
+        assert calls <= more <= SetwiseInsertion(children).max_calls(n, 10)
+
+
 @pytest.mark.parametrize("window", range(2, 31))
 def test_a_sliding_pass_makes_the_first_w_minus_s_ranks_exact(window):
     """All strides allowed and all n, aligned with the stride or not."""

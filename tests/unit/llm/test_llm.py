@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import random
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -16,6 +17,7 @@ from thresher.llm.background import run_in_background
 from thresher.llm.batching import Batcher
 from thresher.llm.cache import ResponseCache, default_cache_path
 from thresher.llm.model import Completion, Message, Request, Usage, spells
+from thresher.llm.permutations import Permutation
 from thresher.llm.prices import Price, load_prices
 from thresher.llm.recorded import RecordedModel, Recorder
 from thresher.llm.retry import RetryPolicy, retry_after_seconds
@@ -205,6 +207,31 @@ def test_a_recording_says_again_what_was_said(tmp_path):
         lines.write("{broken\n")
     with pytest.raises(InputError, match=r"said\.jsonl:3"):
         RecordedModel(file)
+
+
+@given(count=st.integers(1, 12), seed=st.integers(0, 2**20))
+def test_generation_held_to_a_permutation_is_one(count, seed):
+    """Whatever is chosen among the ids allowed, the text names each label once, and then ends."""
+    rng = random.Random(seed)
+    vocabulary = ["</s>", "[", "]", " > ", " >", " ", *"0123456789", " > [", "10", "11"]
+
+    def encode(text):  # greedy longest match, as real tokenizers nearly do
+        ids = []
+        while text:
+            piece = max((token for token in vocabulary if text.startswith(token)), key=len)
+            ids.append(vocabulary.index(piece))
+            text = text[len(piece) :]
+        return ids
+
+    labels = [str(i + 1) for i in range(count)]
+    held = Permutation(labels, encode, 0)
+    said = []
+    while not said or said[-1] != 0:
+        said.append(rng.choice(held.allowed(said)))
+        assert len(said) < 200
+    text = "".join(vocabulary[i] for i in said[:-1])
+    named = [part.strip("[]") for part in text.split(" > ")]
+    assert sorted(named) == sorted(labels)
 
 
 def test_a_batcher_collects_what_is_waiting_and_tells_errors():

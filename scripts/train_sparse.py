@@ -80,11 +80,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--work", type=Path, required=True, help="directory for what is slow to make")
     parser.add_argument("--out", type=Path, required=True, help="directory of the trained head")
-    parser.add_argument("--steps", type=int, default=FitSettings.steps)
+    parser.add_argument("--steps", type=int, default=FitSettings().steps)
     parser.add_argument("--bm25", type=float, default=0.25, help="weight of BM25 in the teacher")
     parser.add_argument("--label", type=float, default=0.15, help="weight of a judgment in the teacher")
-    parser.add_argument("--regularisation", type=float, default=FitSettings.regularisation)
-    parser.add_argument("--seed", type=int, default=FitSettings.seed)
+    parser.add_argument("--regularisation", type=float, default=FitSettings().regularisation)
+    parser.add_argument("--seed", type=int, default=FitSettings().seed)
     parser.add_argument("--choose-only", action="store_true", help="print the choosing figures of the head in --out")
     options = parser.parse_args()
     data = data_dir()
@@ -206,6 +206,14 @@ def vectors_of(texts: list[str], model: MiniLM, work: Path) -> np.ndarray:
     return cached(work / f"vectors-{key}.npy", make)
 
 
+def kept_counts(texts: list[str], model: MiniLM, work: Path) -> sparse.csr_matrix:
+    """The word pieces of passages, counted once for a list of texts."""
+    file = work / f"counts-{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:16]}.npz"
+    if not file.is_file():
+        sparse.save_npz(file, count_pieces(texts, model))
+    return sparse.load_npz(file)
+
+
 def count_pieces(texts: list[str], model: MiniLM) -> sparse.csr_matrix:
     indptr, terms, counts = [0], [], []
     for low in range(0, len(texts), 2000):
@@ -232,7 +240,7 @@ def passages(data: Path, glosses: list[tuple[str, str, str]], model: MiniLM, wor
     docnos += [docid for docid, _, _ in glosses]
     texts += [gloss for _, _, gloss in glosses]
     vectors.append(vectors_of([gloss for _, _, gloss in glosses], model, work))
-    return Pool(docnos, starts, np.concatenate(vectors), count_pieces(texts, model))
+    return Pool(docnos, starts, np.concatenate(vectors), kept_counts(texts, model, work))
 
 
 # -- candidates and teacher

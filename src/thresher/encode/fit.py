@@ -137,7 +137,7 @@ def fit_head(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        running = float(divergence) if step == 0 else 0.98 * running + 0.02 * float(divergence)
+        running = float(divergence.detach()) if step == 0 else 0.98 * running + 0.02 * float(divergence.detach())
         if watch is not None and step % 100 == 0:
             watch(step, running, active)
     return head.tensors()
@@ -219,7 +219,7 @@ class _Head:
         own = self._saturated(self._dense_counts(rows, drawn), self.lengths[rows][:, None])
         weights = self._weights(expansion, gate, own)
         flops, total = (weights.mean(0) ** 2).sum() * scale, weights.sum(1).mean() * scale
-        return flops + 0.004 * total, float((weights > 0).float().sum(1).mean()) * scale
+        return flops + 0.004 * total, float((weights.detach() > 0).float().sum(1).mean()) * scale
 
     def tensors(self) -> dict[str, Any]:
         """The trained head in half precision."""

@@ -23,3 +23,12 @@ class Letters:
             np.array([t for t, _ in flat], np.uint32),
             np.array([w for _, w in flat], np.float32),
         )
+
+    name = "letters"
+
+    def encode_queries(self, texts):
+        return self.encode_passages(texts)
+
+    def save(self, directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "encoder.json").write_text('{"type": "letters"}')

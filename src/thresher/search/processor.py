@@ -10,8 +10,8 @@ term-at-a-time scoring with accumulators. Where this differs:
 * Tiles are visited by the best bound among their blocks. In a tile, only blocks whose bounds reach the threshold are
   scored, run after run, through the directory; where more than half of them do, the whole tile is, without looking for
   blocks. So the choice between block-max and term-at-a-time falls tile by tile, from bounds and threshold as they are.
-* Bounds are float32 sums over weights divided by the largest, raised by twice the error bound of such a sum
-  (relative (n + 4) · 2^-23, and 1e-30 against underflow): no bound lies below a score in its block.
+* Bounds are float32 sums over weights divided by the largest, raised by twice the error bound of such a sum (relative
+  (additions + 4) · 2^-23; weights below 1e-30 of the largest count as that): no bound lies below a score in its block.
 * The threshold starts from the stored k-th impacts and is inclusive.
 """
 
@@ -34,7 +34,7 @@ AUTO, TERM_AT_A_TIME, BLOCK_MAX = 0, 1, 2
 STATISTICS = ("plan", "terms", "postings", "scored", "blocks", "visited", "tiles", "whole", "dropped")
 PLAN, TERMS, POSTINGS, SCORED, BLOCKS, VISITED, TILES, WHOLE, DROPPED = range(9)
 SMALLEST = 5e-324
-FEW_POSTINGS = 30_000
+TINY = np.float32(1e-30)
 
 
 @njit(cache=True, nogil=True)
@@ -93,39 +93,37 @@ def decode_rare(term, weight, block, step, starts, bases, impacts, gaps, decoded
     tile_begins  uint32[tiles + 1]  out: first posting of each tile
     bounds       float32[tiles * step]   in and out; empty where no bounds are wanted
     """
-    start, at = starts[term], bases[term]
-    length = starts[term + 1] - start
+    start, at = np.uint64(starts[term]), np.uint64(bases[term])
+    length = starts[term + 1] - starts[term]
     size = step * block
     inverse = (2**20 + block - 1) // block  # local * inverse >> 20 is local // block: local < 2^11, block <= 2^8
     doc, tile, origin = np.int64(-1), np.int64(0), np.int64(0)
     tile_begins[0] = 0
     current, best = np.int64(-1), np.float32(0.0)
     bounded = bounds.shape[0] > 0
+    one, to = np.uint64(1), np.uint64(first)
     for p in range(length):
         gap = np.int64(gaps[at])
-        at += 1
+        at += one
         while gap == SKIP:
             doc += SKIP
             gap = np.int64(gaps[at])
-            at += 1
+            at += one
         doc += gap
         while doc >= origin + size:
             tile += 1
             origin += size
             tile_begins[tile] = p
         local = doc - origin
-        decoded[first + p] = local
-        if bounded:
+        decoded[to] = local
+        to += one
+        if bounded:  # without a branch on whether the block is a new one, which nothing could predict
             here = tile * step + (local * inverse >> 20)
-            impact = np.float32(impacts[start + p])
-            if here != current:
-                if current >= 0:
-                    bounds[current] += weight * best
-                current, best = here, impact
-            else:
-                best = max(best, impact)
-    if bounded and current >= 0:
-        bounds[current] += weight * best
+            known = best if here == current else np.float32(0.0)
+            best = max(known, np.float32(impacts[start]))
+            bounds[np.uint64(here)] += weight * (best - known)
+            current = here
+            start += one
     for t in range(tile + 1, tile_begins.shape[0]):
         tile_begins[t] = length
 
@@ -141,7 +139,7 @@ def bound_blocks(terms, weights, bits, rows, kth, maxima, bounds):
         row = rows[terms[i]]
         if row >= 0:
             unit = 1.0 if bits == 8 else kth[terms[i], 0] / 255.0
-            weight = np.float32(weights[i] / largest * unit)
+            weight = max(np.float32(weights[i] / largest * unit), TINY)
             own = maxima[row]
             for j in range(own.shape[0]):
                 bounds[j] += weight * np.float32(own[j])
@@ -216,8 +214,6 @@ def search_one(
     k = min(k, passages)
     if k == 0 or postings == 0:
         return 0
-    if plan == AUTO and postings < FEW_POSTINGS:
-        plan = TERM_AT_A_TIME
     statistics[PLAN] = plan
 
     largest = weights.max()
@@ -227,7 +223,7 @@ def search_one(
     for i in range(count):
         if row[i] < 0:
             first = np.int64(shift[i] + np.uint64(starts[terms[i]]))
-            weight = np.float32(weights[i] / largest)
+            weight = max(np.float32(weights[i] / largest), TINY)
             own = begins[-1 - row[i]]
             decode_rare(terms[i], weight, block, step, starts, bases, impacts, gaps, decoded, first, own, bounds)
 
@@ -239,15 +235,14 @@ def search_one(
     buffer, docs = np.empty(2 * k + 2 * size, np.float64), np.empty(2 * k + 2 * size, np.uint32)
     order, tile_bounds = np.empty(tile_count, np.uint32), np.empty(tile_count, np.float32)
     total = tile_count
-    factor, addend = 1.0, 0.0
+    factor = 1.0
     if plan == TERM_AT_A_TIME:
         for tile in range(tile_count):
             order[tile] = tile
     else:
         bound_blocks(terms, weights, bits, rows, kth, maxima, bounds)
-        factor = largest * (1.0 + (count + 4) * 2.0**-23) * approx
-        addend = largest * 1e-30
-        total = visit_order(bounds, step, (state[0] - addend) / factor * SAFE, tile_bounds, order)
+        factor = largest * (1.0 + (count + rare_count * block + 4) * 2.0**-23) * approx
+        total = visit_order(bounds, step, max(state[0] / factor * SAFE, 1e-31), tile_bounds, order)
     sums = np.empty(size, np.float64)
     runs = np.empty((step + 1, 2), np.int64)
     scored, visited, whole, seen = 0, 0, 0, 0
@@ -259,7 +254,7 @@ def search_one(
         run_count = 1
         runs[0, 0], runs[0, 1] = 0, step
         if plan != TERM_AT_A_TIME:
-            least = (state[0] - addend) / factor * SAFE
+            least = max(state[0] / factor * SAFE, 1e-31)
             if tile_bounds[tile] < least:
                 continue
             alive, run_count, open_run = 0, 0, False
@@ -274,14 +269,15 @@ def search_one(
                     run_count += 1
                     open_run = False
             run_count += open_run
-            if plan == AUTO and alive * 2 > step:
-                alive, run_count = step, 1
-                runs[0, 0], runs[0, 1] = 0, step
+        entire = plan == AUTO and alive * 2 > step
         seen += 1
-        whole += alive == step
+        whole += entire or alive == step
         visited += alive
-        for r in range(run_count):
-            sums[runs[r, 0] * block : runs[r, 1] * block] = 0.0
+        if entire:
+            sums[:room] = 0.0
+        else:
+            for r in range(run_count):
+                sums[runs[r, 0] * block : runs[r, 1] * block] = 0.0
         for i in range(count):
             start = np.uint64(starts[terms[i]])
             if row[i] < 0:
@@ -292,6 +288,11 @@ def search_one(
                 continue
             start += np.uint64(tiles[row[i], tile])
             inside = offsets[row[i], tile]
+            if entire:
+                last = start + np.uint64(inside[step])
+                add_postings(start, last, shift[i], local, impacts, weights[i], sums)
+                scored += np.int64(last - start)
+                continue
             for r in range(run_count):
                 first, last = start + np.uint64(inside[runs[r, 0]]), start + np.uint64(inside[runs[r, 1]])
                 add_postings(first, last, shift[i], local, impacts, weights[i], sums)

@@ -43,8 +43,8 @@ def collect(sums, first, last, origin, state, counts, histogram, buffer, docs):
     """
     least, per_unit = state[THRESHOLD], state[PER_UNIT]
     size, edge, above = counts[SIZE], counts[EDGE], counts[ABOVE]
-    for group in range(first, last, 16):
-        end = min(group + 16, last)
+    for group in range(first, last, 64):
+        end = min(group + 64, last)
         hits = 0
         for i in range(group, end):
             hits += sums[i] >= least
@@ -111,10 +111,18 @@ def keep_reaching(least, size, buffer, docs):
 @njit(cache=True, nogil=True)
 def keep_best(k, scale, ranks, size, buffer, docs):
     """Move the k best entries by score and rank to the front; returns k."""
-    scores, own, places = np.empty(size, np.float64), np.empty(size, np.uint32), np.empty(size, np.uint32)
+    scores, own, places = np.empty(size, np.float64), docs[:size].copy(), np.empty(size, np.uint32)
     for i in range(size):
-        scores[i], own[i], places[i] = buffer[i] * scale, ranks[docs[i]], i
-    cut(scores, own, places, size, k)
+        scores[i], places[i] = buffer[i] * scale, i
+    low, high = 0, size - 1
+    while low < high:  # Hoare's quickselect
+        i, j = partition(scores, ranks, own, places, low, high)
+        if k - 1 <= j:
+            high = j
+        elif k - 1 >= i:
+            low = i
+        else:
+            break
     kept = np.sort(places[:k])
     for i in range(k):
         buffer[i], docs[i] = buffer[kept[i]], docs[kept[i]]
@@ -127,12 +135,13 @@ def finish(k, scale, ranks, state, counts, buffer, docs, out_docs, out_scores):
 
     A counting sort over levels of sums, then a comparison sort inside each level: sums decide levels, scores (sums
     times the scale) and ranks decide inside, and levels overlap by nothing since the product is monotone; where the
-    product makes two sums of neighbouring levels equal, a last pass puts the ranks in order.
+    product makes two sums of neighbouring levels equal, a last pass puts the ranks in order. Ranks are looked up only
+    where scores are equal: they lie far apart in memory.
     """
     size = keep_reaching(state[THRESHOLD], counts[SIZE], buffer, docs)
     if size == 0:
         return 0
-    scores, own, sorted_docs = np.empty(size, np.float64), np.empty(size, np.uint32), np.empty(size, np.uint32)
+    scores, sorted_docs = np.empty(size, np.float64), np.empty(size, np.uint32)
     low, high = buffer[0], buffer[0]
     for i in range(size):
         low, high = min(low, buffer[i]), max(high, buffer[i])
@@ -140,21 +149,21 @@ def finish(k, scale, ranks, state, counts, buffer, docs, out_docs, out_scores):
     per_unit = (levels - 1) / (high - low) if high > low else 0.0
     ends = np.zeros(levels + 1, np.int64)
     for i in range(size):
-        ends[levels - 1 - np.int64((buffer[i] - low) * per_unit) + 1] += 1
+        ends[levels - np.int64((buffer[i] - low) * per_unit)] += 1
     for level in range(levels):
         ends[level + 1] += ends[level]
     for i in range(size):
         level = levels - 1 - np.int64((buffer[i] - low) * per_unit)
         at = ends[level]
         ends[level] += 1
-        scores[at], own[at], sorted_docs[at] = buffer[i] * scale, ranks[docs[i]], docs[i]
+        scores[at], sorted_docs[at] = buffer[i] * scale, docs[i]
     first = 0
     for level in range(levels):
         last = ends[level]
         if last - first > 16:
-            sort_best(scores, own, sorted_docs, first, last - 1)
+            sort_best(scores, ranks, sorted_docs, first, last - 1)
         first = last
-    insert(scores, own, sorted_docs, size)
+    insert(scores, ranks, sorted_docs, size)
     count = min(k, size)
     out_docs[:count] = sorted_docs[:count]
     out_scores[:count] = scores[:count]
@@ -162,54 +171,39 @@ def finish(k, scale, ranks, state, counts, buffer, docs, out_docs, out_scores):
 
 
 @njit(cache=True, nogil=True)
-def better(scores, ranks, a, score, rank):
-    """Whether entry `a` stands before (score, rank)."""
-    return scores[a] > score or (scores[a] == score and ranks[a] < rank)
+def before(score, doc, other_score, other_doc, ranks):
+    """Whether (score, doc) stands before the other: higher score, or the same and the smaller rank."""
+    return score > other_score or (score == other_score and ranks[doc] < ranks[other_doc])
 
 
 @njit(cache=True, nogil=True)
-def worse(scores, ranks, a, score, rank):
-    """Whether entry `a` stands after (score, rank)."""
-    return scores[a] < score or (scores[a] == score and ranks[a] > rank)
+def partition(scores, ranks, docs, places, low, high):
+    """Part entries low … high around the middle one; returns (i, j): low … j are not after it, i … high not before.
 
-
-@njit(cache=True, nogil=True)
-def partition(scores, ranks, docs, low, high):
-    """Part entries low … high around the middle one; returns (i, j): low … j are not after it, i … high not before."""
+    places   uint32, moved along; may be empty
+    """
     middle = (low + high) // 2
-    score, rank = scores[middle], ranks[middle]
+    score, doc = scores[middle], docs[middle]
     i, j = low, high
     while i <= j:
-        while better(scores, ranks, i, score, rank):
+        while before(scores[i], docs[i], score, doc, ranks):
             i += 1
-        while worse(scores, ranks, j, score, rank):
+        while before(score, doc, scores[j], docs[j], ranks):
             j -= 1
         if i <= j:
             scores[i], scores[j] = scores[j], scores[i]
-            ranks[i], ranks[j] = ranks[j], ranks[i]
             docs[i], docs[j] = docs[j], docs[i]
+            if places.shape[0] > 0:
+                places[i], places[j] = places[j], places[i]
             i += 1
             j -= 1
     return i, j
 
 
 @njit(cache=True, nogil=True)
-def cut(scores, ranks, docs, size, k):
-    """Bring the k best of `size` entries to the front (Hoare's quickselect). Needs 1 <= k <= size, distinct ranks."""
-    low, high = 0, size - 1
-    while low < high:
-        i, j = partition(scores, ranks, docs, low, high)
-        if k - 1 <= j:
-            high = j
-        elif k - 1 >= i:
-            low = i
-        else:
-            break
-
-
-@njit(cache=True, nogil=True)
 def sort_best(scores, ranks, docs, first, last):
     """Bring entries first … last nearly into order, best first: quicksort down to 16; `insert` does the rest."""
+    none = np.empty(0, np.uint32)
     stack = np.empty((128, 2), np.int64)
     stack[0, 0], stack[0, 1] = first, last
     depth = 1
@@ -217,7 +211,7 @@ def sort_best(scores, ranks, docs, first, last):
         depth -= 1
         low, high = stack[depth, 0], stack[depth, 1]
         while high - low >= 16:
-            i, j = partition(scores, ranks, docs, low, high)
+            i, j = partition(scores, ranks, docs, none, low, high)
             if j - low > high - i:
                 stack[depth, 0], stack[depth, 1] = low, j
                 low = i
@@ -231,9 +225,9 @@ def sort_best(scores, ranks, docs, first, last):
 def insert(scores, ranks, docs, size):
     """Insertion sort, best first, of entries that are nearly in order."""
     for a in range(1, size):
-        score, rank, doc = scores[a], ranks[a], docs[a]
+        score, doc = scores[a], docs[a]
         b = a - 1
-        while b >= 0 and worse(scores, ranks, b, score, rank):
-            scores[b + 1], ranks[b + 1], docs[b + 1] = scores[b], ranks[b], docs[b]
+        while b >= 0 and before(score, doc, scores[b], docs[b], ranks):
+            scores[b + 1], docs[b + 1] = scores[b], docs[b]
             b -= 1
-        scores[b + 1], ranks[b + 1], docs[b + 1] = score, rank, doc
+        scores[b + 1], docs[b + 1] = score, doc

@@ -1,0 +1,346 @@
+"""Every engine of the panel behind one face: build, open, prepare a query, run it, name the ids it found.
+
+Only `run` is timed: dicts, frames and arrays that an engine wants are made in `prepare`, and ids are taken out in `ids`.
+`settings(k)` lists what an engine is asked to try; a setting is a name and the keyword arguments of `run`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from matrices import Matrix, Rows
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def tokens(rows: Rows, i: int) -> tuple[list[str], np.ndarray]:
+    terms, weights = rows.row(i)
+    return [f"t{t}" for t in terms.tolist()], weights
+
+
+class Engine:
+    name = ""
+    package = ""
+    exact = True
+    kinds = ("default",)
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder, self.kind = folder, kind
+
+    @property
+    def version(self) -> str:
+        return version(self.package)
+
+    def bytes(self) -> int:
+        return folder_bytes(self.folder)
+
+    def settings(self, k: int) -> dict[str, dict]:
+        return {self.kind: {}}
+
+
+class Thresher(Engine):
+    """thresher; `default` is what a user gets without options."""
+
+    name = package = "thresher"
+    kinds = ("default", "source order")
+    TEXTS = ("passages.", "docnos.", "vocabulary.", "sorted_terms", "manifest.json")
+
+    def build(self, matrix: Matrix) -> None:
+        from thresher.artifact import writing
+        from thresher.index import FORMAT, KIND, IndexBuilder
+        from thresher.records import Passage, SparseBatch
+
+        rows = matrix.documents
+        options = {"default": {}, "source order": {"order": "source"}, "similarity order": {"order": "similarity"}, "bp order": {"order": "bp"}}
+        with writing(self.folder, kind=KIND, format=FORMAT, overwrite=True) as draft:
+            builder = IndexBuilder(draft.path, [f"t{i}" for i in range(matrix.terms)], **options[self.kind])
+            for first in range(0, len(rows), 10_000):
+                last = min(first + 10_000, len(rows))
+                p = rows.indptr[first : last + 1]
+                weights = rows.weights[p[0] : p[-1]].astype(np.float32)
+                passages = [Passage(str(i), "") for i in range(first, last)]
+                builder.add(passages, SparseBatch(p - p[0], rows.terms[p[0] : p[-1]], weights))
+            draft.fields.update(builder.finish())
+
+    def open(self) -> None:
+        from thresher.search import Searcher
+
+        self.searcher = Searcher.open(self.folder)
+
+    def bytes(self) -> int:
+        """Everything but texts: postings, directory, maxima, document order, counts."""
+        return sum(f.stat().st_size for f in self.folder.iterdir() if not f.name.startswith(self.TEXTS))
+
+    def settings(self, k: int) -> dict[str, dict]:
+        if self.kind != "default":
+            return {self.kind: {}}
+        found = {"default": {}, "term-at-a-time": {"plan": "term-at-a-time"}, "block-max": {"plan": "block-max"}}
+        return found | {f"approx {a}": {"approx": a} for a in (0.9, 0.8, 0.7, 0.6, 0.5)}
+
+    def prepare(self, rows: Rows, i: int, k: int):
+        return rows.row(i)
+
+    def run(self, query, k: int, **options):
+        return self.searcher.search(query, k, **options)
+
+    def ids(self, found) -> np.ndarray:
+        return np.array(found.docnos, np.int64)
+
+
+class Bmp(Engine):
+    name = package = "bmp"
+    kinds = ("b = 32",)
+
+    def build(self, matrix: Matrix) -> None:
+        import bmp
+
+        self.folder.mkdir(parents=True)
+        index = bmp.Indexer(str(self.folder / "index.bmp"), bsize=int(self.kind[4:]), compress_range=False)
+        for i in range(len(matrix.documents)):
+            names, impacts = tokens(matrix.documents, i)
+            index.add_document(str(i), dict(zip(names, impacts.tolist(), strict=True)))
+        index.finish()
+
+    def open(self) -> None:
+        import bmp
+
+        self.searcher = bmp.Searcher(str(self.folder / "index.bmp"))
+
+    def settings(self, k: int) -> dict[str, dict]:
+        return {f"{self.kind}, alpha 1": {"alpha": 1.0}, f"{self.kind}, alpha 0.85": {"alpha": 0.85}}
+
+    def prepare(self, rows: Rows, i: int, k: int):
+        names, weights = tokens(rows, i)
+        return dict(zip(names, weights.tolist(), strict=True))
+
+    def run(self, query, k: int, alpha: float = 1.0):
+        return self.searcher.search(query, k=k, alpha=alpha, beta=1.0)
+
+    def ids(self, found) -> np.ndarray:
+        return np.array([int(i) for i in found[0]], np.int64)
+
+
+class Pisa(Engine):
+    name, package = "pisa", "pyterrier-pisa"
+
+    def build(self, matrix: Matrix) -> None:
+        from pyterrier_pisa import PisaIndex
+
+        rows = matrix.documents
+        passages = ({"docno": str(i), "toks": dict(zip(*self._row(rows, i), strict=True))} for i in range(len(rows)))
+        PisaIndex(str(self.folder), stemmer="none", threads=1).toks_indexer(scale=1.0).index(passages)
+
+    @staticmethod
+    def _row(rows: Rows, i: int):
+        names, weights = tokens(rows, i)
+        return names, weights.astype(float).tolist()
+
+    def open(self) -> None:
+        from pyterrier_pisa import PisaIndex
+
+        index = PisaIndex(str(self.folder), stemmer="none", threads=1)
+        self.retriever = index.quantized(num_results=10, toks_scale=1.0, query_weighted=True, threads=1)
+
+    def settings(self, k: int) -> dict[str, dict]:
+        return {name.replace("_", " "): {"algorithm": name} for name in ("maxscore", "block_max_maxscore", "block_max_wand")}
+
+    def prepare(self, rows: Rows, i: int, k: int):
+        out = (np.empty(k, np.int32), np.empty(k, object), np.empty(k, np.int32), np.empty(k, np.float32))
+        return [(0, dict(zip(*self._row(rows, i), strict=True)))], out
+
+    def run(self, query, k: int, algorithm: str = "maxscore"):
+        from pyterrier_pisa import _pisathon
+
+        inputs, (qidxs, docnos, ranks, scores) = query
+        size = _pisathon.retrieve(
+            self.retriever._ctxt, algorithm, inputs, k=k, threads=1, query_weighted=1, pretokenised=True,
+            result_qidxs=qidxs, result_docnos=docnos, result_ranks=ranks, result_scores=scores,
+        )  # fmt: skip
+        return docnos[:size]
+
+    def ids(self, found) -> np.ndarray:
+        return found.astype(np.int64)
+
+
+class Impact(Engine):
+    """impact-index: exact MaxScore and WAND over float impacts."""
+
+    name = package = "impact-index"
+
+    def build(self, matrix: Matrix) -> None:
+        import impact_index
+
+        self.folder.mkdir(parents=True)
+        builder = impact_index.IndexBuilder(str(self.folder))
+        for i in range(len(matrix.documents)):
+            terms, impacts = matrix.documents.row(i)
+            builder.add(i, terms.astype(np.uintp), impacts.astype(np.float32))
+        builder.build(in_memory=True)
+
+    def open(self) -> None:
+        import impact_index
+
+        self.index = impact_index.Index.load(str(self.folder), True)
+
+    def settings(self, k: int) -> dict[str, dict]:
+        return {"maxscore": {}}
+
+    def prepare(self, rows: Rows, i: int, k: int):
+        terms, weights = rows.row(i)
+        return dict(zip(terms.tolist(), weights.astype(float).tolist(), strict=True))
+
+    def run(self, query, k: int):
+        return self.index.search_maxscore(query, k)
+
+    def ids(self, found) -> np.ndarray:
+        return np.array([hit.docid for hit in found], np.int64)
+
+
+class ImpactBmp(Impact):
+    name = "impact-index BMP"
+    kinds = ("b = 32",)
+
+    def build(self, matrix: Matrix) -> None:
+        import impact_index
+
+        base = self.folder.parent / "impact-index--default"
+        self.folder.mkdir(parents=True)
+        impact_index.Index.load(str(base), True).to_bmp_streaming(str(self.folder / "index.bmp"), 32, False)
+
+    def open(self) -> None:
+        import impact_index
+
+        self.index = impact_index.BmpSearcher(str(self.folder / "index.bmp"))
+
+    def settings(self, k: int) -> dict[str, dict]:
+        return {"b = 32, alpha 1": {}}
+
+    def prepare(self, rows: Rows, i: int, k: int):
+        terms, weights = rows.row(i)
+        return {str(t): w for t, w in zip(terms.tolist(), weights.astype(float).tolist(), strict=True)}
+
+    def run(self, query, k: int):
+        return self.index.search(query, k)
+
+    def ids(self, found) -> np.ndarray:
+        return np.array([int(i) for i in found[0]], np.int64)
+
+
+class Seismic(Engine):
+    name = "seismic"
+    package = "pyseismic-lsr"
+    exact = False
+
+    def build(self, matrix: Matrix) -> None:
+        import seismic
+
+        self.folder.mkdir(parents=True)
+        file = self.folder / "documents.jsonl"
+        with file.open("w") as stream:
+            for i in range(len(matrix.documents)):
+                names, impacts = tokens(matrix.documents, i)
+                vector = dict(zip(names, impacts.astype(float).tolist(), strict=True))
+                stream.write(json.dumps({"id": i, "content": "", "vector": vector}) + "\n")
+        index = seismic.SeismicIndex.build(str(file), n_postings=3000, num_threads=1)
+        file.unlink()
+        index.save(str(self.folder / "index"))
+
+    def open(self) -> None:
+        import seismic
+
+        self.index = seismic.SeismicIndex.load(str(next(self.folder.glob("index*"))))
+        self.text = seismic.get_seismic_string()
+
+    def settings(self, k: int) -> dict[str, dict]:
+        points = ((5, 0.9), (10, 0.8), (20, 0.7), (40, 0.6), (100, 0.4))
+        return {f"cut {cut}, heap factor {factor}": {"cut": cut, "factor": factor} for cut, factor in points}
+
+    def prepare(self, rows: Rows, i: int, k: int):
+        names, weights = tokens(rows, i)
+        return np.array(names, self.text), weights.astype(np.float32)
+
+    def run(self, query, k: int, cut: int = 10, factor: float = 0.8):
+        return self.index.search("0", query[0], query[1], k=k, query_cut=cut, heap_factor=factor)
+
+    def ids(self, found) -> np.ndarray:
+        return np.array([int(hit[2]) for hit in found], np.int64)
+
+
+class Splade(Engine):
+    """The Numba kernel of splade-index: term-at-a-time over float32 accumulators, then a heap."""
+
+    name, package = "splade-index kernel", "splade-index"
+
+    def build(self, matrix: Matrix) -> None:
+        import scipy.sparse as sp
+
+        rows = matrix.documents
+        shape = (len(rows), matrix.terms)
+        columns = sp.csr_matrix((rows.weights.astype(np.float32), rows.terms.astype(np.int32), rows.indptr), shape).tocsc()
+        self.folder.mkdir(parents=True)
+        for name in ("data", "indices", "indptr"):
+            np.save(self.folder / f"{name}.npy", getattr(columns, name).astype(np.float32 if name == "data" else np.int32))
+        (self.folder / "n").write_text(str(len(rows)))
+
+    def open(self) -> None:
+        self.columns = {name: np.load(self.folder / f"{name}.npy") for name in ("data", "indices", "indptr")}
+        self.columns["num_docs"] = int((self.folder / "n").read_text())
+
+    def settings(self, k: int) -> dict[str, dict]:
+        return {"term-at-a-time": {}}
+
+    def prepare(self, rows: Rows, i: int, k: int):
+        terms, weights = rows.row(i)
+        return [terms.astype(np.int32)], [weights.astype(np.float32)]
+
+    def run(self, query, k: int):
+        from splade_index.numba.retrieve_utils import _retrieve_numba_functional
+
+        return _retrieve_numba_functional(*query, self.columns, k=min(k, self.columns["num_docs"]), n_threads=1)
+
+    def ids(self, found) -> np.ndarray:
+        ids, scores = found
+        return ids[0][scores[0] > 0].astype(np.int64)
+
+
+class Scipy(Splade):
+    """Columns of a scipy matrix, weighted and summed; then argpartition."""
+
+    name, package = "scipy", "scipy"
+
+    def open(self) -> None:
+        import scipy.sparse as sp
+
+        super().open()
+        c = self.columns
+        self.rows = sp.csc_matrix((c["data"], c["indices"], c["indptr"]), (c["num_docs"], len(c["indptr"]) - 1)).T.tocsr()
+
+    def settings(self, k: int) -> dict[str, dict]:
+        return {"sparse product": {}}
+
+    def prepare(self, rows: Rows, i: int, k: int):
+        import scipy.sparse as sp
+
+        terms, weights = rows.row(i)
+        return sp.csr_matrix((weights, terms.astype(np.int32), [0, len(terms)]), (1, self.rows.shape[0]))
+
+    def run(self, query, k: int):
+        scores = (query @ self.rows).toarray()[0]
+        k = min(k, len(scores))
+        best = np.argpartition(-scores, k - 1)[:k]
+        best = best[np.argsort(-scores[best], kind="stable")]
+        return best[None], scores[best][None]
+
+
+ENGINES = (Thresher, Splade, Scipy, Bmp, Pisa, Impact, ImpactBmp, Seismic)
+
+
+def fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder

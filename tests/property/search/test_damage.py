@@ -1,0 +1,125 @@
+"""A damaged index gives an error or a well-formed result, never a crash; threads and approximation keep their word."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from searching import PLANS, Reference, build, clustered
+
+from thresher.errors import InputError, ThresherError
+from thresher.search import Searcher
+
+FUZZ = """
+import sys, json, numpy as np
+from pathlib import Path
+from thresher.errors import ThresherError
+from thresher.search import Searcher
+path, seed, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+rng = np.random.default_rng(seed)
+files = [f for f in sorted(path.iterdir()) if f.is_file() and f.name not in ("manifest.json",) and f.stat().st_size]
+errors = 0
+for _ in range(rounds):
+    file = files[rng.integers(len(files))]
+    whole = file.read_bytes()
+    hurt = bytearray(whole)
+    for _ in range(rng.integers(1, 4)):
+        hurt[rng.integers(len(hurt))] ^= 1 << rng.integers(8)
+    file.write_bytes(hurt)
+    try:
+        searcher = Searcher.open(path)
+        for plan in ("auto", "term-at-a-time", "block-max"):
+            terms = np.sort(rng.choice(500, 40, replace=False))
+            result = searcher.search((terms, np.ones(40, np.float32)), 20, plan=plan)
+            assert all(isinstance(hit.docno, str) for hit in result)
+        searcher.search({"t1": 1.0, "t2": 2.0}, 5)
+    except ThresherError:
+        errors += 1
+    file.write_bytes(whole)
+print(json.dumps({"errors": errors}))
+"""
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    n, terms = 3000, 500
+    rows = clustered(n, terms, 3)
+    docnos = [f"p{i}" for i in np.random.default_rng(4).permutation(n)]
+    path = tmp_path_factory.mktemp("damage") / "x"
+    searcher = build(path, docnos, rows, terms, block=64, order="similarity")
+    return path, searcher, docnos, rows
+
+
+def test_flipped_bytes_never_crash(index, tmp_path):
+    path, *_ = index
+    script = tmp_path / "fuzz.py"
+    script.write_text(FUZZ)
+    run = subprocess.run(
+        [sys.executable, str(script), str(path), "1", "120"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert json.loads(run.stdout)["errors"] > 10
+
+
+def test_a_truncated_file_is_refused(index):
+    path, *_ = index
+    for name in ("impacts", "locals", "layout.json"):
+        whole = (path / name).read_bytes()
+        (path / name).write_bytes(whole[:-1])
+        with pytest.raises(ThresherError, match=name):
+            Searcher.open(path)
+        (path / name).write_bytes(whole)
+
+
+def test_threads_do_not_change_results(index):
+    _, searcher, _, _ = index
+    rng = np.random.default_rng(0)
+    queries = [(np.sort(rng.choice(500, 12, replace=False)), rng.random(12).astype(np.float32)) for _ in range(70)]
+    one, two = searcher.search_batch(queries, 50), searcher.search_batch(queries, 50, threads=2)
+    assert [(r.docs.tolist(), r.scores.tolist()) for r in one] == [(r.docs.tolist(), r.scores.tolist()) for r in two]
+
+
+@pytest.mark.parametrize("order", ["source", "bp", "similarity"])
+def test_the_order_of_documents_changes_nothing(tmp_path, order):
+    rows = clustered(1500, 300, 9)
+    docnos = [f"d{i}" for i in range(1500)]
+    searcher = build(tmp_path / "x", docnos, rows, 300, order=order)
+    reference = Reference(docnos, rows, 8)
+    for i in range(5):
+        query = {t: 0.3 + w for t, w in rows[i * 300].items()}
+        for plan in PLANS:
+            result = searcher.search((list(query), list(query.values())), 20, plan=plan)
+            assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == reference.best(query, 20)
+            assert [hit.text for hit in result] == [f"text of {docno}" for docno in result.docnos]
+
+
+def test_approximate_results_are_marked_and_hold_true_scores(index):
+    _, searcher, docnos, rows = index
+    reference = Reference(docnos, rows, 8)
+    query = {t: w + 0.1 for t, w in rows[100].items()}
+    truth = dict(reference.best(query, len(docnos)))
+    result = searcher.search((list(query), list(query.values())), 10, approx=0.6, plan="block-max")
+    assert not result.exact
+    assert all(truth[docno] == score for docno, score in zip(result.docnos, result.scores.tolist(), strict=True))
+    cut = searcher.search((list(query), list(query.values())), 10, max_terms=3)
+    heaviest = dict(sorted(query.items(), key=lambda pair: (-np.float32(pair[1]), pair[0]))[:3])
+    assert list(zip(cut.docnos, cut.scores.tolist(), strict=True)) == reference.best(heaviest, 10)
+    assert not cut.exact
+
+
+def test_hostile_queries_are_answered_or_refused(index):
+    _, searcher, _, _ = index
+    assert len(searcher.search({}, 10)) == 0
+    assert len(searcher.search({"unknown": 1.0}, 10)) == 0
+    assert len(searcher.search(([10**9, -5], [1.0, 1.0]), 10)) == 0
+    assert len(searcher.search({"t1": 0.0}, 10)) == 0
+    assert len(searcher.search({"t1": 1.0}, 0)) == 0
+    twice = searcher.search(([7, 7], [0.25, 0.5]), 10)
+    assert twice.scores.tolist() == searcher.search(([7], [0.75]), 10).scores.tolist()
+    for wrong in ({"t1": -1.0}, {"t1": float("nan")}, {"t1": 1e39}, ([1], [1.0, 2.0]), 7, {"t1": "x"}):
+        with pytest.raises(InputError):
+            searcher.search(wrong, 10)
+    for options in ({"k": -1}, {"approx": 0.0}, {"max_terms": 0}, {"plan": "best"}):
+        with pytest.raises(InputError):
+            searcher.search({"t1": 1.0}, **options)

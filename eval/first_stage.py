@@ -31,6 +31,7 @@ from thresher.encode.shards import dense_shards
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_run
+from thresher.forward.fusion import normalise_scores
 from thresher.forward.index import ForwardIndex
 from thresher.forward.interpolate import interpolate
 from thresher.forward.retrieve import DenseIndex
@@ -57,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--work", type=Path, required=True, help="directory for indexes and finished collections")
     parser.add_argument("--out", type=Path, default=Path("eval/results/first-stage.json"))
-    parser.add_argument("--sample", type=int, default=64, help="passages on which encoding is timed")
+    parser.add_argument("--sample", type=int, default=24, help="passages on which encoding is timed")
     options = parser.parse_args()
     bench = Bench(options.work, options.sample)
     alphas = bench.kept("alphas", bench.choose)
@@ -198,7 +199,7 @@ class Bench:
         for system in SPARSE:
             path = self.index(collection, system)
             if system == "BM25":
-                encoder = Bm25Encoder.fit(passage.contents for passage in collection.corpus)
+                encoder = Bm25Encoder.fit(texts)
                 rate[system] = per_second(encoder.encode_passages, texts)
             else:
                 rate[system] = per_second(self.mini.encode_passages, texts)
@@ -324,14 +325,18 @@ class Bench:
             found = self._condensed(collection, queries)
         else:
             found, _ = self._search(self.index(collection, system), queries)
-        figures = []
-        for alpha in ALPHAS:
-            rankings = {
-                query.qid: interpolate(forward, rows, vector, alpha=alpha, k=10).ranking
-                for query, rows, vector in zip(queries, found, vectors, strict=True)
-            }
-            figures.append(evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"])
-        return figures
+        rankings: list[dict[str, tuple[ScoredDoc, ...]]] = [{} for _ in ALPHAS]
+        for query, rows, vector in zip(queries, found, vectors, strict=True):
+            if not rows:
+                continue
+            docnos = [row.docno for row in rows]
+            dense = forward.scores(vector.astype(np.float32), forward.positions(docnos))
+            lexical = normalise_scores(np.array([row.score for row in rows]), "min-max")
+            for ranking, alpha in zip(rankings, ALPHAS, strict=True):
+                total = alpha * lexical + (1 - alpha) * dense
+                best = np.argsort(-total, kind="stable")[:10]
+                ranking[query.qid] = tuple(ScoredDoc(docnos[i], float(total[i])) for i in best)
+        return [evaluate(Run(ranking), qrels, "nDCG@10").mean["nDCG@10"] for ranking in rankings]
 
     def _condensed(self, collection: Collection, queries: Sequence[Any]) -> list[tuple[ScoredDoc, ...]]:
         """thresher-mini's ranking of the judged passages alone."""

@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--bm25", type=float, default=0.25, help="weight of BM25 in the teacher")
     parser.add_argument("--label", type=float, default=0.15, help="weight of a judgment in the teacher")
     parser.add_argument("--regularisation", type=float, default=FitSettings().regularisation)
+    parser.add_argument("--own-scale", type=float, default=2.0, help="factor of own pieces' weights after training")
     parser.add_argument("--seed", type=int, default=FitSettings().seed)
     parser.add_argument("--choose-only", action="store_true", help="print the choosing figures of the head in --out")
     options = parser.parse_args()
@@ -109,7 +110,8 @@ def main() -> None:
             pool.vectors, counts, prepared, tied_embeddings(model.module), table, settings,
             watch=lambda step, kl, active: print(f"step {step}: divergence {kl:.4f}, {active:.0f} active", flush=True),
         )  # fmt: skip
-        save_head(options.out, tensors, settings, teacher={"bm25": options.bm25, "label": options.label})
+        teacher = {"bm25": options.bm25, "label": options.label}
+        save_head(options.out, tensors, settings, own_scale=options.own_scale, teacher=teacher)
     choose(options.out, data, model, options.work)
 
 

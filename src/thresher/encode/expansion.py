@@ -3,9 +3,9 @@
 The passage side reads a text with MiniLM. From the mean h of its token states (unit length), a word piece t with the
 input embedding e_t gets the weight
 
-    log(1 + relu(e_t' W h + b_t) + [t occurs in the text] * softplus(e_t' G h + c_t) * tf / (tf + K))
+    log(1 + relu(e_t' W h + b_t) + [t occurs in the text] * s * softplus(e_t' G h + c_t) * tf / (tf + K))
 
-where K = k1 * (1 - b + b * length / average). The first part expands: pieces that questions about this text would use,
+where K = k1 * (1 - b + b * length / average), and s is 1 unless chosen after training. The first part expands: pieces that questions about this text would use,
 whether it holds them or not. The second weighs the text's own pieces, more where the whole is about them; its
 saturation is BM25's. The heaviest `max_active_terms` stay. e_t is tied to MiniLM's word-piece embeddings (centred, unit
 length) and moved by a learned low-rank table. The question side is a learned weight a word piece, looked up
@@ -83,6 +83,7 @@ class ExpansionEncoder:
         self._directory = found.path
         self.config = _read_config(found.path)
         self.max_active_terms = max_active_terms or int(self.config["max_active_terms"])
+        self._own_scale = float(self.config.get("own_scale", 1.0))
         self.batch_tokens = batch_tokens
         self._torch: Any = require("torch", extra="models", purpose=f"the sparse encoder {self.name}")
         safetensors: Any = require("safetensors.torch", extra="models", purpose=f"the sparse encoder {self.name}")
@@ -150,7 +151,7 @@ class ExpansionEncoder:
             where = torch.from_numpy(rows).to(self.device), torch.from_numpy(terms).to(self.device)
             dense = torch.addmm(self._expand_bias, states, self._expand.T)
             gate = (states[where[0]] * self._own[where[1]]).sum(1) + self._own_bias[where[1]]
-            own = torch.nn.functional.softplus(gate) * torch.from_numpy(saturated).to(self.device)
+            own = self._own_scale * torch.nn.functional.softplus(gate) * torch.from_numpy(saturated).to(self.device)
             dense[where] = dense[where].relu_() + own
             dense[:, :FIRST_TERM] = 0.0
             kept = rows_of(dense, self.max_active_terms)  # drops what is not positive; the logarithm keeps the order

@@ -267,9 +267,9 @@ def main() -> None:
     if options.check_rebuild:
         (work() / "curves-rebuild.json").write_text(json.dumps(check_rebuild()))
     for name in options.collections:
-        if all((work() / f"curves-{name}-{p}.json").exists() for p in ("bm25", "interpolation", "auc")) and (
-            options.skip_learned or (work() / f"curves-{name}-learned.json").exists()
-        ):
+        if all(
+            (work() / f"curves-{name}-{p}.json").exists() for p in ("bm25", "interpolation", "auc", "bm25-bytes")
+        ) and (options.skip_learned or (work() / f"curves-{name}-learned.json").exists()):
             continue
         made = bench(name)
         scored = estimators(made)

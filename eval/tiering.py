@@ -18,7 +18,7 @@ from pathlib import Path
 
 import altair as alt
 import numpy as np
-from pruned_rankings import COLLECTIONS, Sheet, bench, csr, interval, mask, question_vectors, work
+from pruned_rankings import COLLECTIONS, Sheet, bench, csr, interval, known, mask, question_vectors, work
 from quality_curves import embedded, features
 
 from thresher.collection import load
@@ -70,7 +70,7 @@ def case(name: str) -> list[dict]:
         view = SparseView(made.encoder.encode_passages(made.texts), batch)
         dense = DenseView(made.vectors(), question_vectors(log))
         scored = {
-            "coverage": LogCoverage([view, dense]).learn(lexical, target=0),
+            "coverage": LogCoverage([view, dense]).learn(known(made), target=0),
             "embedded": embedded(made, lexical),
             "random": np.random.default_rng(1).random(made.n),
         }
@@ -112,12 +112,13 @@ def case(name: str) -> list[dict]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     rows = []
-    for name in COLLECTIONS:
+    for name in ("med", "cranfield", "scifact", "npl", "nfcorpus", "trec-dl-2019"):
         file = work() / f"tiering-{name}.json"
         if not file.exists():
             file.write_text(json.dumps(case(name)))
             print(name, "done", flush=True)
-        rows += json.loads(file.read_text())
+    for name in COLLECTIONS:
+        rows += json.loads((work() / f"tiering-{name}.json").read_text())
     data = alt.Data(values=rows)
     chart = alt.Chart(data, width=170, height=130).mark_line(point=True).encode(
         x=alt.X("fell_through:Q", title="share that fell through"),

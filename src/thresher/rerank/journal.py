@@ -17,9 +17,15 @@ from typing import TYPE_CHECKING, Any
 from thresher.errors import InputError
 from thresher.rerank.budget import Cost
 
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
+    from types import ModuleType, TracebackType
 
 __all__ = ["Journal"]
 
@@ -31,18 +37,22 @@ class Journal:
         path: the file; made where it is missing, read where it exists.
 
     Raises:
-        InputError: a line that is not the last one cannot be read.
+        InputError: a line that is not the last one cannot be read, or another run is writing the file.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.replies: dict[str, Mapping[str, Any]] = {}
         self.spent = Cost()
-        whole = self._load() if self.path.exists() else 0
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
-        os.ftruncate(descriptor, whole)
-        os.lseek(descriptor, 0, os.SEEK_END)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         self._file = os.fdopen(descriptor, "wb")
+        try:
+            _lock(descriptor, self.path)
+            self._file.truncate(self._load())
+            self._file.seek(0, os.SEEK_END)
+        except BaseException:
+            self._file.close()
+            raise
 
     def sent(self, key: str, cost: Cost) -> None:
         """A call is about to go out."""
@@ -77,6 +87,8 @@ class Journal:
         """Read what is there; returns the length of the whole lines."""
         data = self.path.read_bytes()
         whole = data.rfind(b"\n") + 1
+        if not data[whole:].startswith(b'{"'[: len(data) - whole]):
+            raise InputError("this is not a rerank journal; name another file", str(self.path))
         open_calls: dict[str, list[Cost]] = {}
         for number, line in enumerate(data[:whole].splitlines(), 1):
             try:
@@ -99,6 +111,16 @@ class Journal:
         for cost in (cost for costs in open_calls.values() for cost in costs):
             self.spent = self.spent.plus(cost)
         return whole
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Keep other runs out, where the system can; the lock ends with the process."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise InputError("another run is writing this journal; wait for it, or name another file", str(path)) from None
 
 
 def _plain(cost: Cost) -> list[float]:

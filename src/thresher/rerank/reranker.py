@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from thresher.errors import ConfigError, InputError, ModelError
 from thresher.llm.background import run_in_background

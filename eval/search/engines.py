@@ -48,7 +48,7 @@ class Thresher(Engine):
     """thresher; `default` is what a user gets without options."""
 
     name = package = "thresher"
-    kinds = ("default", "source order")
+    kinds = ("default", "bp order")
     TEXTS = ("passages.", "docnos.", "vocabulary.", "sorted_terms", "manifest.json")
 
     def build(self, matrix: Matrix) -> None:

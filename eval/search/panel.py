@@ -158,7 +158,8 @@ def open_engines(matrix: Matrix, work: Path, wanted: set[str]) -> list[tuple]:
 
 
 def run_collection(matrix: Matrix, args) -> list[dict]:
-    """All rows of one collection."""
+    """All rows of one collection, on one core."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     queries = matrix.queries[QUERIES[matrix.name]]
     queries = queries.take(np.arange(min(args.queries, len(queries))))
     wanted = set(args.engines.split(",")) if args.engines else set()
@@ -246,7 +247,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--build-only", action="store_true")
     args = parser.parse_args()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     args.work.mkdir(parents=True, exist_ok=True)
     rows: list[dict] = []
     for name in args.collections.split(","):

@@ -34,20 +34,23 @@ AUTO, TERM_AT_A_TIME, BLOCK_MAX = 0, 1, 2
 STATISTICS = ("plan", "terms", "postings", "scored", "blocks", "visited", "tiles", "whole", "dropped")
 PLAN, TERMS, POSTINGS, SCORED, BLOCKS, VISITED, TILES, WHOLE, DROPPED = range(9)
 SMALLEST = 5e-324
+SMALL = 32_768
 TINY = np.float32(1e-30)
 
 
 @njit(cache=True, nogil=True)
 def tidy(terms, weights, known, max_terms, out_terms, out_weights):
-    """A query's row made fit for scoring; returns (terms kept, terms dropped by `max_terms`).
+    """A query's row made fit for scoring; returns (terms kept, terms dropped by `max_terms`), (-1, 0) for a bad weight.
 
     Terms outside 0 … known - 1 and weights of 0 go; the rest is sorted, repeated terms add up (in float64, rounded to
     float32 once). Of more than `max_terms` terms the heaviest stay, among equals the smaller ids.
-    terms int64[n], weights float32[n] not negative; out_terms uint32[n], out_weights float64[n]   out
+    terms int64[n], weights float32[n]; out_terms uint32[n], out_weights float64[n]   out
     """
     size = 0
     ascending = True
     for p in range(terms.shape[0]):
+        if not 0 <= weights[p] < np.inf:
+            return -1, 0
         if 0 <= terms[p] < known and weights[p] > 0:
             out_terms[size] = terms[p]
             out_weights[size] = weights[p]
@@ -214,6 +217,8 @@ def search_one(
     k = min(k, passages)
     if k == 0 or postings == 0:
         return 0
+    if plan == AUTO and passages <= SMALL and postings * 4 > passages:
+        plan = TERM_AT_A_TIME  # everything is scored before bounds could pay for themselves
     statistics[PLAN] = plan
 
     largest = weights.max()
@@ -311,9 +316,9 @@ def search_many(
     indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, starts, bases, rows, kth, impacts,
     local, gaps, tiles, offsets, maxima, ranks, checked, out_docs, out_scores, out_counts, statistics,
 ):  # fmt: skip
-    """Answer queries one after another; returns -1, or the first term whose list is damaged.
+    """Answer queries in turn; returns -1, a term whose list is damaged, or -2 - q for a bad weight in query q.
 
-    indptr      int64[q + 1], terms int64[nnz], weights float32[nnz] finite and not negative; see `tidy`
+    indptr      int64[q + 1], terms int64[nnz], weights float32[nnz]; see `tidy`
     k           hits wanted
     plan        AUTO, TERM_AT_A_TIME or BLOCK_MAX
     approx      1 for exact; below 1, bounds are scaled by it
@@ -327,6 +332,8 @@ def search_many(
         first, last = indptr[q], indptr[q + 1]
         own_terms, own_weights = np.empty(last - first, np.uint32), np.empty(last - first, np.float64)
         kept, dropped = tidy(terms[first:last], weights[first:last], rows.shape[0], max_terms, own_terms, own_weights)
+        if kept < 0:
+            return np.int64(-2 - q)
         statistics[q, DROPPED] = dropped
         for i in range(kept):
             term = own_terms[i]

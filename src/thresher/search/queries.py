@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from thresher.index.layout import Layout
 
-__all__ = ["Query", "Vocabulary", "to_batch"]
+__all__ = ["Query", "Vocabulary", "refuse_weight", "to_batch"]
 
 Query: TypeAlias = "str | Mapping[str, float] | tuple[ArrayLike, ArrayLike]"
 """A question's text, its terms with weights, or term ids with weights."""
@@ -75,7 +75,7 @@ def to_batch(
         indptr int64[q + 1], terms int64[nnz] (-1 for unknown), weights float32[nnz].
 
     Raises:
-        InputError: a query of another type, or a weight that is negative or not finite.
+        InputError: a query of another type, or weights that are not numbers. Their range is the kernel's to check.
     """
     if isinstance(queries, SparseBatch):
         indptr, terms, weights = queries.indptr, queries.terms.astype(np.int64), queries.weights
@@ -91,12 +91,13 @@ def to_batch(
             np.cumsum([len(row[0]) for row in rows], out=indptr[1:])
             terms = np.concatenate([row[0] for row in rows]) if rows else np.empty(0, np.int64)
             weights = np.concatenate([row[1] for row in rows]) if rows else np.empty(0, np.float32)
-    if weights.shape[0] and not (weights.min() >= 0 and weights.max() < np.inf):
-        at = int(np.argmin(np.isfinite(weights) & (weights >= 0)))
-        raise InputError(
-            f"a query gives a term the weight {float(weights[at])!r}; weights are finite float32 numbers, at least 0"
-        )
     return indptr, np.ascontiguousarray(terms, np.int64), np.ascontiguousarray(weights, np.float32)
+
+
+def refuse_weight(query: int, row: NDArray[np.float32]) -> NoReturn:
+    """Say which weight of a query no search can take."""
+    wrong = float(row[int(np.argmin(np.isfinite(row) & (row >= 0)))])
+    raise InputError(f"query {query} gives a term the weight {wrong!r}; weights are finite float32 numbers, at least 0")
 
 
 def _rows_of(batch: SparseBatch) -> list[tuple[NDArray[Any], NDArray[Any]]]:

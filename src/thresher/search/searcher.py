@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
 from thresher.index.layout import Layout, open_layout
-from thresher.search.queries import Query, Vocabulary, to_batch
+from thresher.search.queries import Query, Vocabulary, refuse_weight, to_batch
 from thresher.search.result import Explanation, SearchResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from thresher.records import SparseBatch
 
@@ -98,7 +101,9 @@ class Searcher:
             InputError: an argument is out of range, or a weight is negative or not finite.
             DamagedArtifactError: the index's files are damaged where the query reads them.
         """
-        return self.search_batch([query], k, approx=approx, max_terms=max_terms, plan=plan, explain=explain)[0]
+        self._check(k, approx, max_terms, plan, 1)
+        indptr, terms, weights = to_batch((query,), self._vocabulary, self._load_encoder)
+        return self._answer(indptr, terms, weights, k, approx, max_terms, plan, explain)[0]
 
     def search_batch(
         self,
@@ -113,37 +118,50 @@ class Searcher:
     ) -> list[SearchResult]:
         """The k best passages for each of `queries`, over `threads` threads. Arguments and results as `search`."""
         self._check(k, approx, max_terms, plan, threads)
-        indptr, terms, weights = to_batch(queries, self._vocabulary, lambda: self.encoder)
-        n, width = len(indptr) - 1, min(k, len(self))
-        docs = np.empty((n, width), np.uint32)
-        scores = np.empty((n, width), np.float64)
-        counts = np.zeros(n, np.int64)
-        statistics = np.zeros((n, 9), np.int64)
+        indptr, terms, weights = to_batch(queries, self._vocabulary, self._load_encoder)
+        if threads == 1 or len(indptr) <= _STRIDE + 1:
+            return self._answer(indptr, terms, weights, k, approx, max_terms, plan, explain)
+
+        def answer(first: int) -> list[SearchResult]:
+            part = indptr[first : first + _STRIDE + 1]
+            return self._answer(part, terms, weights, k, approx, max_terms, plan, explain)
+
+        with ThreadPoolExecutor(threads) as pool:
+            return list(chain.from_iterable(pool.map(answer, range(0, len(indptr) - 1, _STRIDE))))
+
+    def _load_encoder(self) -> Any:
+        return self.encoder
+
+    def _answer(
+        self,
+        indptr: NDArray[np.int64],
+        terms: NDArray[np.int64],
+        weights: NDArray[np.float32],
+        k: int,
+        approx: float | None,
+        max_terms: int | None,
+        plan: str,
+        explain: bool,
+    ) -> list[SearchResult]:
+        """Run the kernel over some queries; the lock is not held meanwhile."""
+        n, width = len(indptr) - 1, min(k, self.layout.counts.passages)
+        docs, scores = np.empty((n, width), np.uint32), np.empty((n, width), np.float64)
+        counts, statistics = np.zeros(n, np.int64), np.zeros((n, 9), np.int64)
         alpha = 1.0 if approx is None else float(approx)
-        how = (k, PLANS[plan], alpha, 2**40 if max_terms is None else max_terms, *self._arrays)
-
-        def answer(first: int) -> int:
-            last = first + stride
-            out = (docs[first:last], scores[first:last], counts[first:last], statistics[first:last])
-            return int(self._kernel(indptr[first : last + 1], terms, weights, *how, *out))
-
-        stride = _STRIDE if threads > 1 else max(n, 1)
-        if threads > 1 and n > stride:
-            with ThreadPoolExecutor(threads) as pool:
-                damaged = max(pool.map(answer, range(0, n, stride)))
-        else:
-            damaged = answer(0)
-        if damaged >= 0:
-            problem = (
-                f"the posting list of term {damaged} is damaged; check with `thresher verify` and rebuild the index"
-            )
+        how = (k, PLANS[plan], alpha, 2**40 if max_terms is None else max_terms)
+        status = int(self._kernel(indptr, terms, weights, *how, *self._arrays, docs, scores, counts, statistics))
+        if status >= 0:
+            problem = f"the posting list of term {status} is damaged; run `thresher verify`, and rebuild the index"
             raise DamagedArtifactError(str(self.layout.path), problem)
+        if status < -1:
+            query = -2 - status
+            refuse_weight(query, weights[indptr[query] : indptr[query + 1]])
         return [
             SearchResult(
                 self.layout,
                 docs[i, :count],
                 scores[i, :count],
-                exact=(alpha == 1 or row[0] == PLANS["term-at-a-time"]) and row[8] == 0,
+                exact=(alpha == 1 or row[0] == 1) and row[8] == 0,
                 explanation=_explain(row) if explain else None,
             )
             for i, (count, row) in enumerate(zip(counts.tolist(), statistics.tolist(), strict=True))

@@ -1,15 +1,14 @@
-"""What storing weights in 8 or 16 bits costs: BM25 indexes of both widths against unquantised weights.
+"""What storing weights in 8 or 16 bits costs: BM25 with quantised weights against unquantised ones.
 
     THRESHER_DATA=... python eval/quantisation.py
 
-Writes eval/results/quantisation.json, .md and .svg. The figures describe; no default was chosen on them. The scores of
-unquantised weights are computed here by brute force in float64, ties broken like the index breaks them; those of the
-quantised ones come from indexes that `thresher build` would write.
+Writes eval/results/quantisation.json, .md and .svg. The figures describe; no default was chosen on them. Every passage
+is scored, in float64, ties broken as the index breaks them; impacts are those an index stores (`encode/quantize.py`:
+the largest weight of the collection is the largest impact), and an index ranks as scoring every passage does.
 """
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,12 @@ import altair as alt
 import numpy as np
 from scipy import sparse
 
-from thresher.build import build_index
 from thresher.collection import Collection, load
 from thresher.encode.bm25 import Bm25Encoder
+from thresher.encode.quantize import fit_scale
 from thresher.evaluate import evaluate, untied
 from thresher.evaluate.results import write_results
-from thresher.recipe import Recipe
-from thresher.records import Query, Run, ScoredDoc
-from thresher.search import Searcher
+from thresher.records import Query, Run, ScoredDoc, SparseBatch
 
 COLLECTIONS = ("trec-dl-2019", "scifact", "nfcorpus")
 K = 1000
@@ -33,41 +30,32 @@ HERE = Path(__file__).parent
 Rankings = dict[str, tuple[ScoredDoc, ...]]
 
 
-def exact(collection: Collection, queries: list[Query], lengths: str) -> Rankings:
-    """The ranking of unquantised weights, by brute force."""
+def matrices(collection: Collection, queries: list[Query], lengths: str) -> tuple[list[str], SparseBatch, Any]:
+    """Docnos, the passages' weights, and the questions as a matrix over the same terms."""
     passages = list(collection.corpus)
     encoder = Bm25Encoder.fit((passage.contents for passage in passages), lengths=lengths)
-    batches = encoder.encode_passages([p.contents for p in passages]), encoder.encode_queries([q.text for q in queries])
-    rows, asked = (
-        sparse.csr_matrix(
-            (batch.weights.astype(np.float64), batch.terms.astype(np.int64), batch.indptr),
-            shape=(len(batch), len(encoder.vocabulary)),
-        )
-        for batch in batches
-    )
-    scores = (asked @ rows.T).tocsr()
-    keys = np.array([passage.docno.encode() for passage in passages])
+    batch = encoder.encode_passages([passage.contents for passage in passages])
+    asked = encoder.encode_queries([query.text for query in queries])
+    width = len(encoder.vocabulary)
+    return [p.docno for p in passages], batch, matrix(asked, asked.weights, width)
+
+
+def matrix(batch: SparseBatch, weights: np.ndarray, width: int) -> Any:
+    """The rows of `batch` with these weights, float64[n, width]."""
+    parts = (weights.astype(np.float64), batch.terms.astype(np.int64), batch.indptr)
+    return sparse.csr_matrix(parts, shape=(len(batch), width))
+
+
+def ranked(docnos: list[str], passages: Any, asked: Any, queries: list[Query]) -> Rankings:
+    """The K best of all passages for each question."""
+    scores = (asked @ passages.T).tocsr()
+    keys = np.array([docno.encode() for docno in docnos])
     rankings: Rankings = {}
     for number, query in enumerate(queries):
         row = scores.getrow(number)
         best = np.lexsort((keys[row.indices], -row.data))[:K]
-        rankings[query.qid] = tuple(ScoredDoc(passages[row.indices[at]].docno, float(row.data[at])) for at in best)
+        rankings[query.qid] = tuple(ScoredDoc(docnos[row.indices[at]], float(row.data[at])) for at in best)
     return rankings
-
-
-def quantised(collection: Collection, queries: list[Query], lengths: str, bits: int) -> tuple[Rankings, int]:
-    """The ranking of an index with impacts of `bits` bits, and the bytes of its folder."""
-    recipe = Recipe.model_validate({"encode": {"lengths": lengths}, "index": {"bits": bits}})
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "index"
-        build_index(path, collection.corpus, recipe)
-        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        results = Searcher.open(path).search_batch([query.text for query in queries], K)
-        rankings = {
-            query.qid: tuple(ScoredDoc(hit.docno, hit.score) for hit in result)
-            for query, result in zip(queries, results, strict=True)
-        }
-    return rankings, size
 
 
 def overlap(a: Rankings, b: Rankings, depth: int) -> float:
@@ -89,10 +77,14 @@ def main() -> None:
         queries = [query for query in collection.queries if query.qid in judged]
         measures = ["nDCG@10", f"AP(rel={collection.relevant})", f"R(rel={collection.relevant})@1000"]
         for lengths in ("exact", "lucene"):
-            reference = exact(collection, queries, lengths)
+            docnos, batch, asked = matrices(collection, queries, lengths)
+            reference = ranked(docnos, matrix(batch, batch.weights, asked.shape[1]), asked, queries)
             base = evaluate(untied(Run(reference)), collection.qrels, measures)
             for bits in (32, 16, 8):
-                rankings, size = (reference, None) if bits == 32 else quantised(collection, queries, lengths, bits)
+                rankings = reference
+                if bits != 32:
+                    impacts = fit_scale(float(batch.weights.max()), bits).quantize(batch.weights)
+                    rankings = ranked(docnos, matrix(batch, impacts, asked.shape[1]), asked, queries)
                 found = evaluate(untied(Run(rankings)), collection.qrels, measures)
                 change = np.abs(found.values(measures[0]) - base.values(measures[0]))
                 values = [float(found.values(measure).mean()) for measure in measures]
@@ -109,7 +101,6 @@ def main() -> None:
                         "queries changed": int(np.count_nonzero(change > 1e-9)),
                         "queries": len(queries),
                         "top 10 kept": overlap(reference, rankings, 10),
-                        "index bytes": size,
                     }
                 )
                 print(rows[-1], flush=True)

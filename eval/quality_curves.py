@@ -178,7 +178,13 @@ def learned(made: Bench, name: str) -> bool:
         if not file.exists():
             encoder = open_sparse_encoder(name)
             width = len(encoder.vocabulary)
-            parts = [encoder.encode_passages(made.texts[i : i + 512]) for i in range(0, made.n, 512)]
+            vectors = made.vectors()
+            parts = [
+                encoder.encode_pooled(vectors[i : i + 512], made.texts[i : i + 512])
+                if hasattr(encoder, "encode_pooled")  # thresher-mini reads the MiniLM vectors there are
+                else encoder.encode_passages(made.texts[i : i + 512])
+                for i in range(0, made.n, 512)
+            ]
             sparse.save_npz(file, sparse.vstack([csr(p, width) for p in parts]).tocsr())
             sparse.save_npz(file.with_suffix(".queries.npz"), csr(encoder.encode_queries(made.questions), width))
         passages, queries = sparse.load_npz(file), sparse.load_npz(file.with_suffix(".queries.npz"))
@@ -206,7 +212,7 @@ def summary(rows: list[dict]) -> list[dict]:
                 worse = [c for c, r in mine.items() if r["minus_random_hi"] < 0]
                 out.append(
                     {
-                        "collection": "mean of all", "pipeline": pipeline, "estimator": name, "kept": kept,
+                        "collection": f"mean of {len(random)}", "pipeline": pipeline, "estimator": name, "kept": kept,
                         "loss": float(np.mean([r["loss"] for r in mine.values()])),
                         "random_loss": float(np.mean(list(random.values()))),
                         "significantly_worse_on": ", ".join(worse) or "none",

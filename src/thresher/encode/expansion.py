@@ -5,11 +5,11 @@ input embedding e_t gets the weight
 
     log(1 + relu(e_t' W h + b_t) + [t occurs in the text] * s * softplus(e_t' G h + c_t) * tf / (tf + K))
 
-where K = k1 * (1 - b + b * length / average), and s is 1 unless chosen after training. The first part expands: pieces that questions about this text would use,
-whether it holds them or not. The second weighs the text's own pieces, more where the whole is about them; its
-saturation is BM25's. The heaviest `max_active_terms` stay. e_t is tied to MiniLM's word-piece embeddings (centred, unit
-length) and moved by a learned low-rank table. The question side is a learned weight a word piece, looked up
-(`thresher.encode.lookup`).
+where K = k1 * (1 - b + b * length / average), and s is 1 unless chosen after training. The first part expands: pieces
+that questions about this text would use, whether it holds them or not. The second weighs the text's own pieces, more
+where the whole is about them; its saturation is BM25's. The heaviest `max_active_terms` stay. e_t is tied to MiniLM's
+word-piece embeddings (centred, unit length) and moved by a learned low-rank table. The question side is a learned
+weight a word piece, looked up (`thresher.encode.lookup`).
 
 The form is SPLADE's (Formal et al., arXiv 2109.10086) with the masked-language-model head replaced by one reading of
 the pooled state, and with the inference-free question side of Geng et al. (arXiv 2411.04403); the tied head needs 0.6

@@ -61,6 +61,13 @@ def test_known_vectors_give_what_reading_gives(encoder):
         encoder.encode_pooled(vectors[:2], TEXTS)
 
 
+def test_pooled_states_are_the_embeddings_of_sentence_transformers(encoder):
+    from thresher.encode.dense import DenseEncoder
+
+    theirs = DenseEncoder(device="cpu", storage="float32").encode_passages(TEXTS)
+    assert np.allclose(encoder._base.pooled(encoder._base.pieces(TEXTS)).numpy(), theirs, atol=1e-5)
+
+
 def test_nothing_encodes_to_nothing(encoder):
     assert len(encoder.encode_passages([])) == 0
     assert len(encoder.encode_queries([])) == 0

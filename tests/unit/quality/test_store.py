@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thresher.artifact import verify
@@ -121,6 +121,7 @@ def test_a_truncated_store_is_refused(tmp_path):
         ScoreStore.open(tmp_path / "s")
 
 
+@settings(max_examples=15)  # each example writes a dozen files
 @given(st.lists(st.floats(-1e6, 1e6, width=32), max_size=30))
 def test_a_cache_written_and_read_back_is_the_same(tmp_path_factory, values):
     tmp_path = tmp_path_factory.mktemp("cache")

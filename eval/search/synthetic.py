@@ -9,7 +9,7 @@ on them. Here a passage is a noisy copy of its topic:
    up to a factor exp(N(0, `TOPIC_NOISE`)), own terms get heavy ones.
 4. A passage takes each of the topic's terms with probability `KEEP`, with the topic's weight times exp(N(0, `NOISE`)), and
    `BACKGROUND` terms drawn by popularity with light weights.
-5. A query looks at one passage: its terms are drawn from the passage by weight, the rest by popularity; its weights fall off
+5. A query looks at one passage: its terms are drawn from the passage by weight and rarity, the rest by a flatter popularity; its weights fall off
    geometrically in the order drawn, the largest is 32.
 
 Passages are shuffled at the end, so that reordering has work to do. Everything follows from one seed. The constants were
@@ -29,11 +29,12 @@ FIELD, TOPIC = 1500, 12
 FIELD_TERMS, FROM_FIELD, OWN = 400, 90, 45
 TOPIC_NOISE, NOISE, KEEP, BACKGROUND = 0.6, 0.45, 0.62, 30
 QUERY_TERMS, QUERY_SPREAD, FROM_PASSAGE, DECAY = 44, 16, 0.55, 0.93
+RARITY, FLATTER = 0.35, 0.8
 
 
-def popularity(terms: int) -> np.ndarray:
+def popularity(terms: int, exponent: float = ZIPF) -> np.ndarray:
     """Cumulative shares of the terms, the most popular first."""
-    share = (np.arange(terms) + HEAD) ** -ZIPF
+    share = (np.arange(terms) + HEAD) ** -exponent
     return np.cumsum(share) / share.sum()
 
 
@@ -132,15 +133,15 @@ def documents(n: int, seed: int = SEED) -> Rows:
 def queries(rows: Rows, count: int, seed: int = SEED) -> Rows:
     """Float queries about single passages."""
     rng = np.random.default_rng(seed + 1)
-    cumulative = popularity(TERMS)
+    flat = popularity(TERMS, FLATTER * ZIPF)
     owners, terms, weights = [], [], []
     for q in range(count):
         about, impacts = rows.row(int(rng.integers(len(rows))))
         size = max(4, int(rng.normal(QUERY_TERMS, QUERY_SPREAD)))
         from_passage = min(len(about), round(size * FROM_PASSAGE))
-        chance = impacts.astype(float) ** 1.0
+        chance = impacts * (1.0 + about) ** RARITY  # ids ascend with rarity
         own = rng.choice(about, from_passage, replace=False, p=chance / chance.sum())
-        other = np.searchsorted(cumulative, rng.random(size - from_passage)).clip(0, TERMS - 1)
+        other = np.searchsorted(flat, rng.random(size - from_passage)).clip(0, TERMS - 1)
         # heavy places go to the passage's terms more often than not
         drawn = np.concatenate((own, other))
         place = np.argsort(np.concatenate((rng.random(len(own)) * 0.7, 0.25 + rng.random(len(other)) * 0.75)))

@@ -26,6 +26,7 @@ from numba import njit
 
 from thresher.index.invert import SKIP
 from thresher.search.checks import sound
+from thresher.search.prefetch import prefetch
 from thresher.search.topk import LEVELS, SAFE, collect, finish, make_room, raise_threshold
 
 __all__ = ["AUTO", "BLOCK_MAX", "STATISTICS", "TERM_AT_A_TIME", "search_many"]
@@ -193,8 +194,8 @@ def add_postings(first, last, shift, ids, impacts, weight, sums):
 
 @njit(cache=True, nogil=True)
 def search_one(
-    terms, weights, k, plan, approx, scale, passages, block, bits, starts, bases, rows, kth, impacts, local, gaps,
-    tiles, offsets, maxima, ranks, out_docs, out_scores, statistics,
+    terms, weights, k, plan, approx, scale, passages, block, bits, reordered, starts, bases, rows, kth, impacts,
+    local, gaps, tiles, offsets, maxima, ranks, out_docs, out_scores, statistics,
 ):  # fmt: skip
     """Answer one query whose terms have been checked; returns the number of hits. Arguments as `search_many`."""
     count, tile_count, step = terms.shape[0], offsets.shape[1], offsets.shape[2] - 1
@@ -217,8 +218,8 @@ def search_one(
     k = min(k, passages)
     if k == 0 or postings == 0:
         return 0
-    if plan == AUTO and passages <= SMALL and postings * 4 > passages:
-        plan = TERM_AT_A_TIME  # everything is scored before bounds could pay for themselves
+    if plan == AUTO and postings * 4 > passages and (passages <= SMALL or not reordered or k * 500 > passages):
+        plan = TERM_AT_A_TIME  # measured: everything is scored before bounds could pay for themselves
     statistics[PLAN] = plan
 
     largest = weights.max()
@@ -283,8 +284,14 @@ def search_one(
         else:
             for r in range(run_count):
                 sums[runs[r, 0] * block : runs[r, 1] * block] = 0.0
+        following = order[min(o + 1, total - 1)]
         for i in range(count):
             start = np.uint64(starts[terms[i]])
+            if row[i] >= 0:
+                soon = start + np.uint64(tiles[row[i], following])
+                prefetch(impacts, soon)
+                prefetch(local, soon + shift[i])
+                prefetch(local, soon + shift[i] + np.uint64(32))
             if row[i] < 0:
                 own = begins[-1 - row[i]]
                 first, last = start + np.uint64(own[tile]), start + np.uint64(own[tile + 1])
@@ -313,8 +320,8 @@ def search_one(
 
 @njit(cache=True, nogil=True)
 def search_many(
-    indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, starts, bases, rows, kth, impacts,
-    local, gaps, tiles, offsets, maxima, ranks, checked, out_docs, out_scores, out_counts, statistics,
+    indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, reordered, starts, bases, rows, kth,
+    impacts, local, gaps, tiles, offsets, maxima, ranks, checked, out_docs, out_scores, out_counts, statistics,
 ):  # fmt: skip
     """Answer queries in turn; returns -1, a term whose list is damaged, or -2 - q for a bad weight in query q.
 
@@ -342,7 +349,7 @@ def search_many(
                     return np.int64(term)
                 checked[term] = 1
         out_counts[q] = search_one(
-            own_terms[:kept], own_weights[:kept], k, plan, approx, scale, passages, block, bits, starts, bases, rows,
-            kth, impacts, local, gaps, tiles, offsets, maxima, ranks, out_docs[q], out_scores[q], statistics[q],
+            own_terms[:kept], own_weights[:kept], k, plan, approx, scale, passages, block, bits, reordered, starts, bases,
+            rows, kth, impacts, local, gaps, tiles, offsets, maxima, ranks, out_docs[q], out_scores[q], statistics[q],
         )  # fmt: skip
     return np.int64(-1)

@@ -179,7 +179,7 @@ class Searcher:
         """The index as the kernel takes it."""
         x, n = self.layout, self.layout.counts
         lists = (x.starts, x.bases, x.rows, x.kth, x.impacts, x.locals, x.gaps, x.tiles, x.offsets, x.maxima, x.ranks)
-        return (n.scale, n.passages, n.block, n.bits, *lists, np.zeros(n.terms, np.uint8))
+        return (n.scale, n.passages, n.block, n.bits, n.reordered, *lists, np.zeros(n.terms, np.uint8))
 
     @staticmethod
     def _check(k: int, approx: float | None, max_terms: int | None, plan: str, threads: int) -> None:

@@ -320,8 +320,8 @@ def search_one(
 
 @njit(cache=True, nogil=True)
 def search_many(
-    indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, reordered, starts, bases, rows, kth,
-    impacts, local, gaps, tiles, offsets, maxima, ranks, checked, out_docs, out_scores, out_counts, statistics,
+    indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, reordered, starts, bases, rows,
+    kth, impacts, local, gaps, tiles, offsets, maxima, ranks, checked, out_docs, out_scores, out_counts, statistics,
 ):  # fmt: skip
     """Answer queries in turn; returns -1, a term whose list is damaged, or -2 - q for a bad weight in query q.
 
@@ -349,7 +349,8 @@ def search_many(
                     return np.int64(term)
                 checked[term] = 1
         out_counts[q] = search_one(
-            own_terms[:kept], own_weights[:kept], k, plan, approx, scale, passages, block, bits, reordered, starts, bases,
-            rows, kth, impacts, local, gaps, tiles, offsets, maxima, ranks, out_docs[q], out_scores[q], statistics[q],
+            own_terms[:kept], own_weights[:kept], k, plan, approx, scale, passages, block, bits, reordered, starts,
+            bases, rows, kth, impacts, local, gaps, tiles, offsets, maxima, ranks, out_docs[q], out_scores[q],
+            statistics[q],
         )  # fmt: skip
     return np.int64(-1)

@@ -2,8 +2,8 @@
 
 Recursive graph bisection: Dhulipala, Kabiljo, Karrer, Ottaviano, Pupyrev, Shalita (KDD 2016), for inverted indexes as
 in Mackenzie, Mallia, Petri, Culpepper, Suel (ECIR 2019). A range of documents is halved; documents are exchanged
-between the halves while that lowers the estimated cost of the gaps, d1·log2(n1/(d1+1)) + d2·log2(n2/(d2+1)) summed over terms
-with d1 and d2 postings in the halves; then each half is treated alike, down to `LEAF` documents.
+between the halves while that lowers the estimated cost of the gaps, d1·log2(n1/(d1+1)) + d2·log2(n2/(d2+1)) summed
+over terms with d1 and d2 postings in the halves; then each half is treated alike, down to `LEAF` documents.
 
 Cut-offs, since what is wanted here is tight maxima and not short gaps: of each document only its heaviest terms take
 part; terms in fewer than `RARE` or more than a tenth of the documents do not; a range is left when less than one

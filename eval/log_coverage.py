@@ -1,6 +1,6 @@
 """Query-log coverage with half of a collection's questions as the log: eval/results/coverage.json.
 
-    python eval/coverage.py            # resumes where it was interrupted
+    python eval/log_coverage.py            # resumes where it was interrupted
 
 Twenty times a collection's questions are halved. One half is the log: BM25 ranks every passage for each of its
 questions (and MiniLM does), coverage is learned from that by leaving out (`thresher.quality.coverage`), and the 30 % of
@@ -136,7 +136,7 @@ def main() -> None:
         x=alt.X("ratio:Q", title="loss of nDCG@10 as a share of random's")
     ) + base.mark_rule().encode(x="lo:Q", x2="hi:Q")
     write_results(
-        RESULTS / "coverage.json", rows, command="python eval/coverage.py", seed=0, plot=chart, packages=["scipy"],
+        RESULTS / "coverage.json", rows, command="python eval/log_coverage.py", seed=0, plot=chart, packages=["scipy"],
         title="Pruning 30 % by query-log coverage",
         note="ratio: mean loss of held-out questions over that of random pruning; lo and hi: 95 % interval over "
         "half-splits. The splits share questions: the interval says how much the choice of the log matters, not the "

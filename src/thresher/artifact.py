@@ -187,7 +187,7 @@ def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
     if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:
-        raise ArtifactError(f"{target} exists already; remove it, choose another name, or ask to overwrite it")
+        raise ArtifactError(f"{target} exists already; remove it, choose another name, or overwrite it (--overwrite)")
     if target.is_symlink() or not target.is_dir():
         raise ArtifactError(f"{target} is not a directory that thresher wrote, and is not replaced")
     try:

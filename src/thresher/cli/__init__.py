@@ -21,7 +21,8 @@ __all__ = ["app", "main"]
 
 EPILOG = (
     "Start with `thresher quickstart`, or: `thresher build corpus.jsonl -o my-index`, then "
-    '`thresher search my-index "a question"`.'
+    '`thresher search my-index "a question"`. Exit codes: 0 done, 1 an error in one line, 2 a wrong command line, '
+    "130 interrupted."
 )
 
 app = typer.Typer(
@@ -94,4 +95,7 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no second error when Python flushes
+        sys.exit(1)
+    except OSError as err:  # a full disk, a folder that may not be written
+        sys.stderr.write(f"error: {err}\n")
         sys.exit(1)

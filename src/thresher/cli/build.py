@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,7 +30,13 @@ def build(
     id_field: Annotated[str, typer.Option(help="Field that holds the docno.")] = "",
     text_field: Annotated[str, typer.Option(help="Field that holds the text.")] = "",
     title_field: Annotated[str, typer.Option(help="Field that holds the title.")] = "",
-    on_error: Annotated[str, typer.Option(help="raise: stop at a bad record; skip: leave it out and count it.")] = "",
+    format: Annotated[str, typer.Option(help="jsonl, tsv, csv, trec, parquet or beir, where no suffix says it.")] = "",
+    split_tokens: Annotated[int, typer.Option(min=0, help="Split documents into passages of so many tokens.")] = 0,
+    split_overlap: Annotated[int, typer.Option(min=0, help="Tokens that neighbouring passages may share.")] = 0,
+    on_error: Annotated[
+        Literal["raise", "skip"] | None,
+        typer.Option(help="raise (the default): stop at a bad record; skip: leave it out and count it."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index that stands there.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -42,13 +48,22 @@ def build(
     Examples:
       thresher build corpus.jsonl -o my-index
       thresher build corpus.jsonl.gz -o my-index --id-field docid --text-field body
+      thresher build books.jsonl -o my-index --split-tokens 200 --split-overlap 40 --on-error skip
       thresher build bm25 --corpus corpus.tsv -o my-index
       thresher build indexes/bm25.toml --corpus corpus.jsonl -o indexes/built/mine
     """
     from thresher.build import build_index
 
     chosen, origin = _resolve(source, recipe, corpus)
-    fields = {"id_field": id_field, "text_field": text_field, "title_field": title_field, "on_error": on_error}
+    fields = {
+        "format": format,
+        "id_field": id_field,
+        "text_field": text_field,
+        "title_field": title_field,
+        "split_tokens": split_tokens,
+        "split_overlap": split_overlap,
+        "on_error": on_error,
+    }
     given: dict[str, Any] = {key: value for key, value in fields.items() if value}
     if given:
         chosen = type(chosen).model_validate({**chosen.model_dump(), "corpus": {**chosen.corpus.model_dump(), **given}})
@@ -72,7 +87,7 @@ def show_build(report: BuildReport) -> None:
         numeric=["seconds"],
     )
     for reason, count in report.skipped.items():
-        typer.echo(f"skipped {count:,} records: {reason}")
+        typer.echo(f"skipped {count:,} {'record' if count == 1 else 'records'}: {reason}")
     total = sum(file.stat().st_size for file in report.path.rglob("*") if file.is_file())
     counts = report.counts
     typer.echo(

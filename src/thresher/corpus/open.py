@@ -74,6 +74,8 @@ def open_corpus(
     """
     name = str(source)
     if name.partition(":")[0] == INSTALLED and not Path(name).exists():
+        if format or id_field or text_field or title_field or split_tokens or split_overlap:
+            raise ConfigError(f"{name} has no fields to name and comes as passages; leave format, fields and split out")
         packages = name.removeprefix(INSTALLED).removeprefix(":").split(",")
         return InstalledDocumentation(limit=limit, packages=[p.strip() for p in packages] if ":" in name else None)
     names = (id_field or "", text_field or "", title_field or "")

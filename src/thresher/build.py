@@ -8,6 +8,7 @@ where it stopped.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from thresher.records import SparseBatch
 
 __all__ = ["BuildReport", "build_index", "corpus_of"]
+
+_log = logging.getLogger(__name__)
 
 CHUNK = 4096
 """Passages encoded and indexed at a time."""
@@ -117,6 +120,10 @@ def build_index(
             ledger=[asdict(stage) for stage in ledger.stages],
         )
     shutil.rmtree(shards, ignore_errors=True)
+    for stage in ledger.stages:
+        _log.info("%s: %s took %.2f s, %s", target, stage.stage, stage.seconds, dict(stage.counts))
+    for reason, count in skipped.items():
+        _log.info("%s: %d records of %s skipped: %s", target, count, corpus.name, reason)
     return BuildReport(Path(target), counts, skipped, ledger)
 
 

@@ -75,6 +75,7 @@ class ExperimentReport:
                 "queries": self.queries,
                 "query_ms": self.query_ms,
                 "counts": self.build.counts,
+                "skipped": self.build.skipped,
                 "ledger": [asdict(stage) for stage in self.build.ledger.stages],
             }
         return document

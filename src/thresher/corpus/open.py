@@ -73,6 +73,8 @@ def open_corpus(
         InputError: while iterating, a record that is no passage; names file and line.
     """
     name = str(source)
+    if not name:
+        raise ConfigError("the corpus has no name; give a file, a folder, ir_datasets:ID or installed")
     if name.partition(":")[0] == INSTALLED and not Path(name).exists():
         if format or id_field or text_field or title_field or split_tokens or split_overlap:
             raise ConfigError(f"{name} has no fields to name and comes as passages; leave format, fields and split out")

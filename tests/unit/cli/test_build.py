@@ -53,3 +53,18 @@ def test_what_the_system_refuses_is_one_line(tmp_path, monkeypatch, capsys):
 def test_options_that_installed_documentation_cannot_heed_are_refused(option):
     with pytest.raises(ConfigError, match="installed"):
         open_corpus("installed", **option)
+
+
+def test_a_corpus_without_a_name_is_refused():
+    with pytest.raises(ConfigError, match="no name"):
+        open_corpus("")
+
+
+def test_a_build_logs_its_stages_and_what_it_skipped(tmp_path, caplog):
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text('{"id": "a", "text": "grain"}\nnot JSON\n')
+    with caplog.at_level("INFO", logger="thresher"):
+        assert invoke(corpus, "-o", tmp_path / "index", "--on-error", "skip").exit_code == 0
+    said = [record.getMessage() for record in caplog.records]
+    assert any("encode took" in line for line in said)
+    assert any("1 records" in line and "malformed" in line for line in said)

@@ -91,6 +91,9 @@ def read_csv(path: Path) -> Iterator[Row | Problem]:
         except StopIteration:
             return
         except csv.Error as err:
+            if reader.line_num > first and "end of data" in str(err):  # skipping it would lose every line after it
+                message = f"a quote that opens here is not closed by the end of the file, line {reader.line_num}"
+                raise InputError(message, source, first) from err
             yield Problem(source, first, "malformed", f"not CSV: {err}")
             continue
         if not cells:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from thresher import cli
 from thresher.cli.build import build
 from thresher.corpus import open_corpus
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, InputError
 
 
 def invoke(*arguments):
@@ -68,3 +68,10 @@ def test_a_build_logs_its_stages_and_what_it_skipped(tmp_path, caplog):
     said = [record.getMessage() for record in caplog.records]
     assert any("encode took" in line for line in said)
     assert any("1 records" in line and "malformed" in line for line in said)
+
+
+def test_a_quote_that_swallows_the_rest_of_a_csv_file_is_never_skipped(tmp_path):
+    corpus = tmp_path / "corpus.csv"
+    corpus.write_text('id,text\na,one\nb,"two\nc,three\nd,four\n')
+    with pytest.raises(InputError, match=r"corpus\.csv:3: .*line 5"):
+        list(open_corpus(corpus, on_error="skip"))

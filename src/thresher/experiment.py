@@ -29,7 +29,7 @@ __all__ = ["Experiment", "ExperimentReport", "load_experiment", "run_experiment"
 class Experiment(BaseModel):
     """What to measure."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     description: str = ""
     collection: str

@@ -5,7 +5,8 @@ import typer
 from typer.testing import CliRunner
 
 from thresher.cli.eval import eval_
-from thresher.errors import InputError
+from thresher.errors import ConfigError, InputError
+from thresher.experiment import load_experiment
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(eval_)
@@ -90,3 +91,10 @@ def test_an_experiment_is_checked_without_its_data(tmp_path, monkeypatch):
     assert json.loads(invoke(tmp_path / "x.toml", "--dry-run", "--json").output)["plan"]["collection"] == "scifact"
     (tmp_path / "x.toml").write_text('collection = "scifact"\nmeasures = ["ERR@10"]\n')
     assert "unknown measure 'ERR'" in str(invoke(tmp_path / "x.toml", "--dry-run", code=1).exception)
+
+
+def test_a_wrong_type_in_an_experiment_names_the_key(tmp_path):
+    path = tmp_path / "experiment.toml"
+    path.write_text('collection = "scifact"\nmeasures = ["nDCG@10"]\nk = "1000"\n')
+    with pytest.raises(ConfigError, match=r"experiment\.toml: key 'k' is '1000'"):
+        load_experiment(path)

@@ -60,7 +60,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "results" / "search-calibration.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent.parent / "results" / "search-calibration.json"
+    )
     args = parser.parse_args()
     real = load(args.work / "real-learned.npz")
     made = synthetic.matrix(len(real.documents), 100, name="synthetic at this size")
@@ -68,7 +70,11 @@ def main() -> None:
     for matrix, queries in ((real, "splade"), (made, "synthetic")):
         d = matrix.documents
         file = args.work / f"order-{matrix.name}.npy".replace(" ", "-")
-        order = np.load(file) if file.is_file() else bisection_order(d.indptr, d.terms, d.weights.astype(np.float32), matrix.terms)
+        order = (
+            np.load(file)
+            if file.is_file()
+            else bisection_order(d.indptr, d.terms, d.weights.astype(np.float32), matrix.terms)
+        )
         np.save(file, order)
         for name, places in (("as it comes", np.arange(len(d))), ("bisection", order)):
             rows.append(statistics(matrix, queries, places, name))

@@ -53,8 +53,20 @@ def main() -> None:
         wall, cpu = time.perf_counter() - clock, time.process_time() - begin
         engine.open()
         row = {"collection": args.collection, "passages": len(matrix.documents), "postings": postings, "order": order}
-        row |= {"build_s": wall, "build_cpu_s": cpu, "postings_per_cpu_s": postings / cpu, "bytes_per_posting": engine.bytes() / postings}
-        runs = [json.loads(subprocess.run([sys.executable, "-c", FIRST, str(engine.folder)], capture_output=True, text=True, check=True).stdout) for _ in range(3)]
+        row |= {
+            "build_s": wall,
+            "build_cpu_s": cpu,
+            "postings_per_cpu_s": postings / cpu,
+            "bytes_per_posting": engine.bytes() / postings,
+        }
+        runs = [
+            json.loads(
+                subprocess.run(
+                    [sys.executable, "-c", FIRST, str(engine.folder)], capture_output=True, text=True, check=True
+                ).stdout
+            )
+            for _ in range(3)
+        ]
         row |= {key: min(run[key] for run in runs) for key in runs[0]}
         name = next(iter(k for k in matrix.queries if not k.endswith("-float")))
         queries = [matrix.queries[name].row(i) for i in range(len(matrix.queries[name]))] * 3

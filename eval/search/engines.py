@@ -1,7 +1,7 @@
 """Every engine of the panel behind one face: build, open, prepare a query, run it, name the ids it found.
 
-Only `run` is timed: dicts, frames and arrays that an engine wants are made in `prepare`, and ids are taken out in `ids`.
-`settings(k)` lists what an engine is asked to try; a setting is a name and the keyword arguments of `run`.
+Only `run` is timed: dicts, frames and arrays that an engine wants are made in `prepare`, and ids are taken out in
+`ids`. `settings(k)` lists what an engine is asked to try; a setting is a name and the keyword arguments of `run`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 import shutil
 from importlib.metadata import version
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matrices import Matrix, Rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matrices import Matrix, Rows
 
 
 def folder_bytes(folder: Path) -> int:
@@ -57,7 +61,12 @@ class Thresher(Engine):
         from thresher.records import Passage, SparseBatch
 
         rows = matrix.documents
-        options = {"default": {}, "source order": {"order": "source"}, "similarity order": {"order": "similarity"}, "bp order": {"order": "bp"}}
+        options = {
+            "default": {},
+            "source order": {"order": "source"},
+            "similarity order": {"order": "similarity"},
+            "bp order": {"order": "bp"},
+        }
         with writing(self.folder, kind=KIND, format=FORMAT, overwrite=True) as draft:
             builder = IndexBuilder(draft.path, [f"t{i}" for i in range(matrix.terms)], **options[self.kind])
             for first in range(0, len(rows), 10_000):
@@ -148,7 +157,9 @@ class Pisa(Engine):
         self.retriever = index.quantized(num_results=10, toks_scale=1.0, query_weighted=True, threads=1)
 
     def settings(self, k: int) -> dict[str, dict]:
-        return {name.replace("_", " "): {"algorithm": name} for name in ("maxscore", "block_max_maxscore", "block_max_wand")}
+        return {
+            name.replace("_", " "): {"algorithm": name} for name in ("maxscore", "block_max_maxscore", "block_max_wand")
+        }
 
     def prepare(self, rows: Rows, i: int, k: int):
         out = (np.empty(k, np.int32), np.empty(k, object), np.empty(k, np.int32), np.empty(k, np.float32))
@@ -282,10 +293,14 @@ class Splade(Engine):
 
         rows = matrix.documents
         shape = (len(rows), matrix.terms)
-        columns = sp.csr_matrix((rows.weights.astype(np.float32), rows.terms.astype(np.int32), rows.indptr), shape).tocsc()
+        columns = sp.csr_matrix(
+            (rows.weights.astype(np.float32), rows.terms.astype(np.int32), rows.indptr), shape
+        ).tocsc()
         self.folder.mkdir(parents=True)
         for name in ("data", "indices", "indptr"):
-            np.save(self.folder / f"{name}.npy", getattr(columns, name).astype(np.float32 if name == "data" else np.int32))
+            np.save(
+                self.folder / f"{name}.npy", getattr(columns, name).astype(np.float32 if name == "data" else np.int32)
+            )
         (self.folder / "n").write_text(str(len(rows)))
 
     def open(self) -> None:
@@ -319,7 +334,9 @@ class Scipy(Splade):
 
         super().open()
         c = self.columns
-        self.rows = sp.csc_matrix((c["data"], c["indices"], c["indptr"]), (c["num_docs"], len(c["indptr"]) - 1)).T.tocsr()
+        self.rows = sp.csc_matrix(
+            (c["data"], c["indices"], c["indptr"]), (c["num_docs"], len(c["indptr"]) - 1)
+        ).T.tocsr()
 
     def settings(self, k: int) -> dict[str, dict]:
         return {"sparse product": {}}

@@ -7,9 +7,12 @@ whole weights whose largest is exactly 32 and, beside them, the float weights th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass
@@ -75,7 +78,7 @@ def to_impacts(rows: Rows, largest: float) -> Rows:
 
 
 def whole_queries(rows: Rows) -> Rows:
-    """Query weights as whole numbers, the largest of each query exactly 32 (what `bmp` needs to score them as they are)."""
+    """Query weights as whole numbers, the largest of each query exactly 32 (which `bmp` then scores as they are)."""
     weights = rows.weights.copy()
     for i in range(len(rows)):
         part = slice(rows.indptr[i], rows.indptr[i + 1])
@@ -87,7 +90,11 @@ def whole_queries(rows: Rows) -> Rows:
 def save(matrix: Matrix, file: Path) -> None:
     import json
 
-    arrays = {"about": np.frombuffer(json.dumps({"name": matrix.name, "terms": matrix.terms, **matrix.about}).encode(), np.uint8)}
+    arrays = {
+        "about": np.frombuffer(
+            json.dumps({"name": matrix.name, "terms": matrix.terms, **matrix.about}).encode(), np.uint8
+        )
+    }
     for name, rows in {"documents": matrix.documents, **{f"q.{k}": v for k, v in matrix.queries.items()}}.items():
         arrays |= {f"{name}/indptr": rows.indptr, f"{name}/terms": rows.terms, f"{name}/weights": rows.weights}
     partial = file.with_suffix(".partial.npz")

@@ -5,11 +5,11 @@
 Needs the environment of `requirements.txt`. Collections, indexes and finished measurements stay in `--work`, so that a
 stopped panel goes on where it was; rows are written to `eval/results/search-panel.json` (and `.md`, `.svg`).
 
-Latency is the processor time of the process for one call (`time.process_time_ns`, all threads), the least of `--rounds`
-rounds for each query, then percentiles over queries. Processor time and not the clock, so that other work on the machine
-does not count; engines take turns every `CHUNK` queries, so that what disturbs one disturbs all. Queries have whole weights
-with a largest of exactly 32, which every engine scores exactly; recall and exactness compare exact integer scores of the
-ids an engine returned with the true k best, as multisets, so that ties count for everyone.
+Latency is the processor time of the process for one call (`time.process_time_ns`, all threads), the least of
+`--rounds` rounds for each query, then percentiles over queries. Processor time and not the clock, so that other work
+on the machine does not count; engines take turns every `CHUNK` queries, so that what disturbs one disturbs all. Queries
+have whole weights with a largest of exactly 32, which every engine scores exactly; recall and exactness compare exact
+integer scores of the ids an engine returned with the true k best, as multisets, so that ties count for everyone.
 """
 
 from __future__ import annotations
@@ -118,7 +118,11 @@ def measure(engines, queries, truth, ks, rounds: int) -> list[dict]:
                 "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "mean_ms": best[e].mean() / 1e6,
                 "recall": recall / len(queries), "exact_share": exact / len(queries), "short_results": int(short),
             })  # fmt: skip
-            print(f"  {engine.name:18s} {name:28s} k={k:<5d} p50 {p50:.3f} p99 {p99:.3f} ms  recall {recall / len(queries):.4f}", flush=True)
+            found = recall / len(queries)
+            print(
+                f"  {engine.name:18s} {name:28s} k={k:<5d} p50 {p50:.3f} p99 {p99:.3f} ms  recall {found:.4f}",
+                flush=True,
+            )
     return rows
 
 
@@ -146,7 +150,9 @@ def build_all(matrix: Matrix, work: Path, wanted: set[str]) -> None:
         print(f"building {engine.name} ({engine.kind}) on {matrix.name}", flush=True)
         begin, clock = time.process_time(), time.perf_counter()
         engine.build(matrix)
-        note.write_text(json.dumps({"build_s": time.process_time() - begin, "build_wall_s": time.perf_counter() - clock}))
+        note.write_text(
+            json.dumps({"build_s": time.process_time() - begin, "build_wall_s": time.perf_counter() - clock})
+        )
 
 
 def open_engines(matrix: Matrix, work: Path, wanted: set[str]) -> list[tuple]:
@@ -176,7 +182,12 @@ def run_collection(matrix: Matrix, args) -> list[dict]:
     for row in rows:
         engine = sizes[row["engine"], row["setting"]]
         row |= {"bytes_per_posting": engine.bytes() / postings, **spent[id(engine)]}
-    about = {"collection": matrix.name, "passages": len(matrix.documents), "postings": postings, "queries": len(queries)}
+    about = {
+        "collection": matrix.name,
+        "passages": len(matrix.documents),
+        "postings": postings,
+        "queries": len(queries),
+    }
     return [{**about, **row} for row in rows]
 
 
@@ -211,16 +222,22 @@ def chart(rows: list[dict]):
     near = [row for row in data if row["k"] == 10 and row["recall"] > 0.8]
     panels = []
     for name in dict.fromkeys(row["collection"] for row in data):
-        a = alt.Chart(alt.Data(values=[r for r in exact if r["collection"] == name]), title=f"{name}: exact engines").mark_line(point=True)
+        a = alt.Chart(
+            alt.Data(values=[r for r in exact if r["collection"] == name]), title=f"{name}: exact engines"
+        ).mark_line(point=True)
         a = a.encode(
-            x=alt.X("k:Q", scale=alt.Scale(type="log")), y=alt.Y("p50_ms:Q", scale=alt.Scale(type="log"), title="median ms"),
+            x=alt.X("k:Q", scale=alt.Scale(type="log")),
+            y=alt.Y("p50_ms:Q", scale=alt.Scale(type="log"), title="median ms"),
             color="engine and setting:N",
-        )  # fmt: skip
-        b = alt.Chart(alt.Data(values=[r for r in near if r["collection"] == name]), title=f"{name}: k = 10").mark_point(filled=True)
+        )
+        b = alt.Chart(
+            alt.Data(values=[r for r in near if r["collection"] == name]), title=f"{name}: k = 10"
+        ).mark_point(filled=True)
         b = b.encode(
-            x=alt.X("p50_ms:Q", scale=alt.Scale(type="log"), title="median ms"), y=alt.Y("recall:Q", scale=alt.Scale(zero=False)),
+            x=alt.X("p50_ms:Q", scale=alt.Scale(type="log"), title="median ms"),
+            y=alt.Y("recall:Q", scale=alt.Scale(zero=False)),
             color="engine and setting:N",
-        )  # fmt: skip
+        )
         panels.append(a | b)
     return alt.vconcat(*panels)
 
@@ -229,12 +246,18 @@ def write(rows: list[dict], out: Path, command: str) -> None:
     from thresher.evaluate.results import write_results
 
     columns = {
-        "collection": "", "engine": "", "setting": "", "k": "", "p50_ms": ".3f", "p95_ms": ".3f", "p99_ms": ".3f", "recall": ".4f",
-        "exact_share": ".3f", "short_results": "", "bytes_per_posting": ".2f", "build_s": ".1f", "open_ms": ".1f",
+        "collection": "", "engine": "", "setting": "", "k": "", "p50_ms": ".3f", "p95_ms": ".3f", "p99_ms": ".3f",
+        "recall": ".4f", "exact_share": ".3f", "short_results": "", "bytes_per_posting": ".2f", "build_s": ".1f",
+        "open_ms": ".1f",
     }  # fmt: skip
     packages = ("bmp", "pyterrier-pisa", "impact-index", "pyseismic-lsr", "splade-index", "scipy")
-    note = "Milliseconds and seconds are processor time of the process, one thread pinned to a core; see eval/search/panel.py."
-    write_results(out, rows, command=command, seed=SEED, plot=chart(rows), columns=columns, packages=packages, note=note)
+    note = (
+        "Milliseconds and seconds are processor time of the process, one thread pinned to a core; "
+        "see eval/search/panel.py."
+    )
+    write_results(
+        out, rows, command=command, seed=SEED, plot=chart(rows), columns=columns, packages=packages, note=note
+    )
 
 
 def main() -> None:

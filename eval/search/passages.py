@@ -1,8 +1,8 @@
 """The passages and queries behind the panel's real collections, weighted and expanded.
 
 Passages: MS MARCO v1 and v2 excerpts, seven small test collections, Reuters-21578 and 2WikiMultiHop, in that order.
-Without a learned encoder (`--encoder lexical-neighbours`), a passage's word pieces get BM25 weights (k1 0.9, b 0.4), and
-it takes over, at a discount, the word pieces of its eight nearest neighbours: in the space of the embedded MiniLM
+Without a learned encoder (`--encoder lexical-neighbours`), a passage's word pieces get BM25 weights (k1 0.9, b 0.4),
+and it takes over, at a discount, the word pieces of its eight nearest neighbours: in the space of the embedded MiniLM
 where vectors were given, and by BM25 itself for the collections without vectors. The number of terms kept and the
 logarithmic compression of weights follow the published statistics of SPLADE passages (about 110 terms).
 """
@@ -99,7 +99,9 @@ def lexical_neighbours(rows: Rows, terms: int, of: np.ndarray, k: int) -> tuple[
     norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     matrix = sp.diags(1 / np.maximum(norms, 1e-9)) @ matrix
     ids, scores = np.zeros((len(of), k), np.int64), np.zeros((len(of), k), np.float32)
-    trimmed = keep_heaviest(Rows(matrix.indptr.astype(np.int64), matrix.indices.astype(np.uint32), matrix.data), np.full(len(rows), 16))
+    trimmed = keep_heaviest(
+        Rows(matrix.indptr.astype(np.int64), matrix.indices.astype(np.uint32), matrix.data), np.full(len(rows), 16)
+    )
     queries = sp.csr_matrix((trimmed.weights, trimmed.terms.astype(np.int32), trimmed.indptr), matrix.shape)
     columns = matrix.T.tocsr()
     for first in range(0, len(of), 256):
@@ -146,7 +148,6 @@ def read_encoded(file: Path, vocabulary: dict[str, int], limit: int) -> Rows:
     return from_pairs(np.array(rows), np.array(terms), np.array(weights, np.float32), len(chosen))
 
 
-
 def embedded_tokenizer():
     """The word pieces of the embedded MiniLM, which are BERT's."""
     import importlib.util
@@ -164,7 +165,11 @@ def real_learned(data: Path, encoder: str, queries: int) -> Matrix:
     """Collection `real-learned`: by a learned sparse encoder over BERT's word pieces, or lexical weights, expanded."""
     tokenizer = embedded_tokenizer()
     sources, vocabulary = texts(data), tokenizer.get_vocab()
-    rows = lexical_neighbours_rows(data, sources, tokenizer) if encoder == LEXICAL else encoded_rows(encoder, sources, vocabulary)
+    rows = (
+        lexical_neighbours_rows(data, sources, tokenizer)
+        if encoder == LEXICAL
+        else encoded_rows(encoder, sources, vocabulary)
+    )
     files = (("splade", "splade-pp-ed"), ("unicoil", "unicoil"))
     asked = {name: read_encoded(data / DEV.format(file), vocabulary, queries) for name, file in files}
     about = {"encoder": encoder, "passages": {name: len(part) for name, part in sources.items()}}
@@ -222,7 +227,9 @@ def real_lexical(data: Path, queries: int) -> Matrix:
 def finished(name: str, terms: int, rows: Rows, queries: dict[str, Rows], about: dict) -> Matrix:
     """Rows quantised to whole impacts, queries rounded beside their float form."""
     documents = to_impacts(rows, float(rows.weights.max()))
-    both = {f"{key}-float": value for key, value in queries.items()} | {key: whole_queries(value) for key, value in queries.items()}
+    both = {f"{key}-float": value for key, value in queries.items()} | {
+        key: whole_queries(value) for key, value in queries.items()
+    }
     return Matrix(name, terms, documents, both, about)
 
 

@@ -5,21 +5,21 @@ on them. Here a passage is a noisy copy of its topic:
 
 1. Terms have a global popularity, Zipf with exponent `ZIPF` after a flat head (`HEAD` ranks), as in expanded passages.
 2. A field (coarse topic, about `FIELD` passages) is a set of terms drawn by popularity, with weights.
-3. A topic (about `TOPIC` passages) takes `FROM_FIELD` terms of its field and `OWN` of its own; a term keeps its field's weight
-   up to a factor exp(N(0, `TOPIC_NOISE`)), own terms get heavy ones.
-4. A passage takes each of the topic's terms with probability `KEEP`, with the topic's weight times exp(N(0, `NOISE`)), and
-   `BACKGROUND` terms drawn by popularity with light weights.
-5. A query looks at one passage: its terms are drawn from the passage by weight and rarity, the rest by a flatter popularity; its weights fall off
-   geometrically in the order drawn, the largest is 32.
+3. A topic (about `TOPIC` passages) takes `FROM_FIELD` terms of its field and `OWN` of its own; a term keeps its field's
+   weight up to a factor exp(N(0, `TOPIC_NOISE`)), own terms get heavy ones.
+4. A passage takes each of the topic's terms with probability `KEEP`, with the topic's weight times exp(N(0, `NOISE`)),
+   and `BACKGROUND` terms drawn by popularity with light weights.
+5. A query looks at one passage: its terms are drawn from the passage by weight and rarity, the rest by a flatter
+   popularity; its weights fall off geometrically in the order drawn, the largest is 32.
 
-Passages are shuffled at the end, so that reordering has work to do. Everything follows from one seed. The constants were
-set by comparing `statistics` of this collection and of `real-learned` at the same number of passages (`calibrate.py`).
+Passages are shuffled at the end, so that reordering has work to do. Everything follows from one seed. The constants
+were set by comparing postings per query with those of `real-learned`; `calibrate.py` compares the other `statistics`.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from matrices import Matrix, Rows, from_pairs, to_impacts, whole_queries
+from matrices import Matrix, Rows, from_pairs, whole_queries
 from numba import njit
 
 SEED = 7
@@ -52,7 +52,9 @@ def draw_distinct(cumulative, count, seen, stamp, out):
 
 
 @njit(cache=True)
-def generate(n, seed, cumulative, field_size, topic_size, field_terms, from_field, own, topic_noise, noise, keep, background):
+def generate(
+    n, seed, cumulative, field_size, topic_size, field_terms, from_field, own, topic_noise, noise, keep, background
+):
     """Rows of n passages in topic order: (indptr, terms unsorted in a row, weights)."""
     np.random.seed(seed)
     terms = len(cumulative)

@@ -46,7 +46,7 @@ class EncodeStep(_Table):
     """Which encoder turns passages into weighted terms, and its parameters."""
 
     encoder: str = "bm25"
-    analyzer: str = "english"
+    analyzer: Literal["english", "unicode", "whitespace"] = "english"
     k1: float = Field(default=0.9, ge=0)
     b: float = Field(default=0.4, ge=0, le=1)
     lengths: Literal["exact", "lucene"] = "exact"
@@ -59,7 +59,7 @@ class IndexStep(_Table):
     """How postings are stored."""
 
     bits: Literal[8, 16] = 8
-    order: str = "source"
+    order: Literal["source", "bp", "similarity"] = "source"
     """Document order inside the index: `source`, `bp` (recursive graph bisection) or `similarity`."""
 
 

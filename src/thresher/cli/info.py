@@ -21,7 +21,10 @@ def info(
 ) -> None:
     """Show what an index holds: counts, encoder, recipe, what the build spent, and the size of each file.
 
-    Example: thresher info my-index
+    \b
+    Examples:
+      thresher info my-index
+      thresher info my-index --json
     """
     from thresher.artifact import read_manifest
 

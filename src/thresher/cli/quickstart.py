@@ -58,7 +58,7 @@ def quickstart(
     if rebuild or not output.exists():
         document |= _build_and_measure(output, limit, progress, json)
     elif not json:
-        typer.echo(f"opening {output}, built before; --rebuild builds and measures it again\n")
+        typer.echo(f"opening {output}, built before; --rebuild builds and measures again, with --limit if given\n")
     searcher = Searcher.open(output)
     searcher.search(QUESTIONS[0], 3)  # kernels are compiled once and cached: not part of a question's time
     answers = [(question, *_timed(searcher, question)) for question in QUESTIONS]

@@ -20,7 +20,10 @@ def verify(
 
     Exit code 0: nothing is damaged. Exit code 1: the message names the damaged file.
 
-    Example: thresher verify my-index
+    \b
+    Examples:
+      thresher verify my-index
+      thresher verify my-index --json
     """
     from thresher.artifact import verify as check
 

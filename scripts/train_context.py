@@ -416,6 +416,7 @@ def export(out: Path, stage: str, target: Path) -> None:
     about = {"name": "thresher-context-1", "trained": {"steps": state["step"], **state["config"]}}
     two_headed.save(model, target, about, {RARITY: rarity})
     rows = labelled_rows()
+    about["rank_head"] = fit_rank_head(TwoHeadedScorer(target), out)
     about["sentence_head"] = fit_head(TwoHeadedScorer(target), out, rows)
     two_headed.save(model, target, about, {RARITY: rarity})
     found = calibrate_presets(answered_rows(rows, "calibrate", 80), TwoHeadedScorer(target))
@@ -423,6 +424,34 @@ def export(out: Path, stage: str, target: Path) -> None:
     about |= {"presets": presets, "calibration": {name: asdict(one) for name, one in found.items()}}
     two_headed.save(model, target, about, {RARITY: rarity})
     print(json.dumps(about, indent=1))
+
+
+def fit_rank_head(scorer: Any, out: Path, lists: int = 300) -> dict[str, Any]:
+    """Weights of the rank score and of the other evidence, from pairs of judged passages of DL 2021 and DL 2023.
+
+    Pairs come from one question's list and differ in grade; a logistic model without a constant says which is better.
+    """
+    from thresher.context.logistic import fit_logistic
+    from thresher.context.model import RANK_FEATURES
+    from thresher.context.scoring import SplitPassage
+
+    chooser = random.Random(SEED)  # noqa: S311
+    groups = [group for name in ("graded21", "graded23") for group in read_groups(out / f"{name}.jsonl.gz")]
+    chooser.shuffle(groups)
+    groups = groups[:lists]
+    pairs = [(g.question, SplitPassage(p.text, (Span(0, len(p.text)),))) for g in groups for p in g.passages]
+    table = iter([[r.rank, *(getattr(r.sentences[0], name) for name in RANK_FEATURES[1:])] for r in scorer.read(pairs)])
+    better = []
+    for group in groups:
+        rows = [(target, np.array(next(table))) for target in group.targets or ()]
+        better += [a - b for x, a in rows for y, b in rows if x > y]
+    differences = np.stack(better)
+    labels = np.concatenate([np.ones(len(better)), np.zeros(len(better))])
+    found = fit_logistic(np.concatenate([differences, -differences]), labels, penalty=3.0)
+    weights = np.array(found.weights) / np.array(found.scales)
+    for feature, weight, scale in zip(RANK_FEATURES, weights, found.scales, strict=True):
+        print(f"{feature:8s} {weight:+.3f} ({weight * scale:+.3f} for one standard deviation)")
+    return {"features": list(RANK_FEATURES), "weights": [float(w) for w in weights]}
 
 
 def piece_rarity(out: Path) -> Any:
@@ -459,7 +488,7 @@ def fit_head(scorer: Any, out: Path, rows: list[labelled.LabelledQuestion]) -> d
     features, marks, counts = [], [], []
     for (question, passage), label, name, reading in zip(pairs, labels, owners, scorer.read(pairs), strict=True):
         if reading.sentences:
-            features.append(sentence_features(question, passage, reading.sentences, reading.rank))
+            features.append(sentence_features(question, passage, reading.sentences, reading.relevance))
             marks += label
             counts += [110 / taken[name]] * len(label)
     table = np.concatenate(features)

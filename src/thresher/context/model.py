@@ -133,7 +133,7 @@ class TwoHeadedScorer:
             elif self.head is None:
                 scores = tuple(_logistic(one.logit) for one in evidence)
             else:
-                found = self.head(sentence_features(question, passage, evidence, reading.rank))
+                found = self.head(sentence_features(question, passage, evidence, reading.relevance))
                 scores = tuple(float(score) for score in found)
             out.append(PassageScores(reading.relevance, scores))
         return out

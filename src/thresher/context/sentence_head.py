@@ -5,7 +5,7 @@ likelier, how relevant the passage is, how far into it the sentence stands. A lo
 features, all from the same forward pass or from the text:
 
 - the mean keep logit, the mean of the highest quarter, and the former less the passage's highest and mean;
-- the passage's rank score;
+- the passage's relevance;
 - the cosine of the sentence's tokens with the question's mean state, and late interaction (the mean over the question's
   tokens of the best cosine in the sentence; ColBERT, arXiv 2004.12832), each also less the passage's highest;
 - the share of the question's word pieces that the sentence holds, weighted by rarity, also less the passage's highest;
@@ -80,7 +80,7 @@ def sentence_features(
         question: the question.
         passage: the passage.
         evidence: of each sentence.
-        rank: the passage's rank score.
+        rank: the passage's relevance.
     """
     if not passage.sentences:
         return np.zeros((0, len(FEATURES)))

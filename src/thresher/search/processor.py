@@ -218,7 +218,11 @@ def search_one(
     k = min(k, passages)
     if k == 0 or postings == 0:
         return 0
-    if plan == AUTO and postings * 4 > passages and (passages <= SMALL * (1 if reordered else 8) or k * 2000 > passages):
+    if (
+        plan == AUTO
+        and postings * 4 > passages
+        and (passages <= SMALL * (1 if reordered else 8) or k * 2000 > passages)
+    ):
         plan = TERM_AT_A_TIME  # measured: everything is scored before bounds could pay for themselves
     statistics[PLAN] = plan
 

@@ -6,7 +6,7 @@ BM25's top 100 of TREC DL 2019 are reordered by the rank head alone, by dense Mi
 both with the first stage's scores, each standardised within its list. Weights are chosen on the top 50 of the
 text-covered BM25 list of DL 2021 (the mean of the best twentieth of a grid, which is less a matter of luck than its
 maximum) and used on DL 2019 unchanged. The model's adapters never saw DL 2021's grades; the six weights of its rank
-head were fitted on grades of DL 2021 and 2023, so figures of DL 2021 are where things were chosen, and only those of
+head were fitted on the same list of DL 2021, so figures of DL 2021 are where things were chosen, and only those of
 DL 2019 say how good they are. Scores are kept in --scores, so that an interrupted run goes on.
 """
 

@@ -416,7 +416,7 @@ def export(out: Path, stage: str, target: Path) -> None:
     about = {"name": "thresher-context-1", "trained": {"steps": state["step"], **state["config"]}}
     two_headed.save(model, target, about, {RARITY: rarity})
     rows = labelled_rows()
-    about["rank_head"] = fit_rank_head(TwoHeadedScorer(target), out)
+    about["rank_head"] = fit_rank_head(TwoHeadedScorer(target))
     about["sentence_head"] = fit_head(TwoHeadedScorer(target), out, rows)
     two_headed.save(model, target, about, {RARITY: rarity})
     found = calibrate_presets(answered_rows(rows, "calibrate", 80), TwoHeadedScorer(target))
@@ -426,31 +426,38 @@ def export(out: Path, stage: str, target: Path) -> None:
     print(json.dumps(about, indent=1))
 
 
-def fit_rank_head(scorer: Any, out: Path, lists: int = 300) -> dict[str, Any]:
-    """Weights of the rank score and of the other evidence, from pairs of judged passages of DL 2021 and DL 2023.
+def fit_rank_head(scorer: Any) -> dict[str, Any]:
+    """Weights of the rank score and of the other evidence, from judged passages in BM25's top 50 of DL 2021.
 
     Pairs come from one question's list and differ in grade; a logistic model without a constant says which is better.
     """
+    from thresher.collection import load
     from thresher.context.logistic import fit_logistic
     from thresher.context.model import RANK_FEATURES
     from thresher.context.scoring import SplitPassage
+    from thresher.evaluate.trec import read_run
 
-    chooser = random.Random(SEED)  # noqa: S311
-    groups = [group for name in ("graded21", "graded23") for group in read_groups(out / f"{name}.jsonl.gz")]
-    chooser.shuffle(groups)
-    groups = groups[:lists]
-    pairs = [(g.question, SplitPassage(p.text, (Span(0, len(p.text)),))) for g in groups for p in g.passages]
-    table = iter([[r.rank, *(getattr(r.sentences[0], name) for name in RANK_FEATURES[1:])] for r in scorer.read(pairs)])
+    collection, run = load("trec-dl-2021"), read_run(DATA / "runs" / "bm25.dl21.run.gz")
+    texts = {passage.docno: passage.contents for passage in collection.corpus}
     better = []
-    for group in groups:
-        rows = [(target, np.array(next(table))) for target in group.targets or ()]
-        better += [a - b for x, a in rows for y, b in rows if x > y]
+    for query in sorted(collection.queries, key=lambda q: q.qid):
+        grades = collection.qrels.judgments.get(query.qid, {})
+        docnos = [
+            row.docno for row in run.rankings.get(query.qid, ())[:50] if row.docno in grades and row.docno in texts
+        ]
+        pairs = [(query.text, SplitPassage(texts[d], (Span(0, len(texts[d])),))) for d in docnos]
+        table = [
+            np.array([r.rank, *(getattr(r.sentences[0], name) for name in RANK_FEATURES[1:])])
+            for r in scorer.read(pairs)
+        ]
+        for one, first in zip(docnos, table, strict=True):
+            better += [
+                first - second for other, second in zip(docnos, table, strict=True) if grades[one] > grades[other]
+            ]
     differences = np.stack(better)
     labels = np.concatenate([np.ones(len(better)), np.zeros(len(better))])
     found = fit_logistic(np.concatenate([differences, -differences]), labels, penalty=3.0)
     weights = np.array(found.weights) / np.array(found.scales)
-    for feature, weight, scale in zip(RANK_FEATURES, weights, found.scales, strict=True):
-        print(f"{feature:8s} {weight:+.3f} ({weight * scale:+.3f} for one standard deviation)")
     return {"features": list(RANK_FEATURES), "weights": [float(w) for w in weights]}
 
 

@@ -237,8 +237,10 @@ def report(options, test: Bench, tuning: Bench, scored, presets: dict[str, float
             found = calibrate(tuning.rows, tuned, goal)
             chosen[preset] = presets.get(preset, found.threshold) if system == "thresher-context" else found.threshold
             print(system, preset, found)
-        values = np.concatenate([np.concatenate(scored[names[0]][0])])
-        grid = sorted({float(v) for v in np.quantile(values, np.linspace(0, 1, 41))})
+        first = scored[names[0]][0]
+        values = [lost_above(row.sentences, x, row.answers) for row, x in zip(test.rows, first, strict=False)]
+        values += [x for one in first[: len(test.rows)] for x in one]
+        grid = sorted({0.0, *(float(v) for v in np.quantile(values, np.linspace(0, 1, 101)))})
         for preset, threshold in [*chosen.items(), *(("", t) for t in grid)]:
             parts = []
             for collection, members in groups.items():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GOALS", "Calibration", "calibrate", "lost_above", "wilson"]
 
-GOALS = {"conservative": 0.99, "balanced": 0.97, "strong": 0.92}
+GOALS = {"conservative": 0.99, "balanced": 0.95, "strong": 0.90}
 """Preset to the share of answers it is to keep where it is calibrated."""
 
 

@@ -476,7 +476,7 @@ def fit_head(scorer: Any, out: Path, rows: list[labelled.LabelledQuestion]) -> d
 
     from thresher.context.logistic import fit_logistic
     from thresher.context.scoring import SplitPassage
-    from thresher.context.sentence_head import FEATURES, sentence_features
+    from thresher.context.sentence_head import FEATURES
 
     named = {row.passage: row.collection for row in rows}
     chooser = random.Random(SEED)  # noqa: S311
@@ -495,7 +495,7 @@ def fit_head(scorer: Any, out: Path, rows: list[labelled.LabelledQuestion]) -> d
     features, marks, counts = [], [], []
     for (question, passage), label, name, reading in zip(pairs, labels, owners, scorer.read(pairs), strict=True):
         if reading.sentences:
-            features.append(sentence_features(question, passage, reading.sentences, reading.relevance))
+            features.append(scorer.features(question, passage, reading))
             marks += label
             counts += [110 / taken[name]] * len(label)
     table = np.concatenate(features)

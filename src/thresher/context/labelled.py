@@ -255,7 +255,10 @@ def read_wikiqa(directory: Path, *, part: str = "", characters: int = 900) -> It
 
 
 def read_trecqa(path: Path, *, part: str = "", characters: int = 900) -> Iterator[LabelledQuestion]:
-    """TrecQA as CSV (`qtext,label,atext`): candidate sentences from several documents make one passage."""
+    """TrecQA as CSV (`qtext,label,atext`): candidate sentences from several documents make one passage.
+
+    The file lists answers first; so that places say nothing, candidates are ordered by a hash of their text.
+    """
     grouped: dict[str, list[tuple[str, int]]] = {}
     with _open(path) as stream:
         for row in csv.DictReader(stream):
@@ -263,6 +266,8 @@ def read_trecqa(path: Path, *, part: str = "", characters: int = 900) -> Iterato
                 rows = grouped.setdefault(row["qtext"], [])
                 if row["atext"] not in {s for s, _ in rows}:
                     rows.append((row["atext"].replace("\n", " "), int(row["label"])))
+    for rows in grouped.values():
+        rows.sort(key=lambda row: hashlib.sha256(row[0].encode()).digest())
     yield from _candidates("trecqa", grouped, part, characters)
 
 

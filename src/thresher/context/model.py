@@ -4,8 +4,9 @@ One forward pass over question and passage gives the passage's relevance and its
 is the logistic of their mean, or, where the model has one, what its sentence head makes of them. Long passages are read
 through windows; a passage's relevance is its best window's.
 
-On a CPU each window is computed by itself, without padding, in the order of its length, and the question's own states
-once. That is as fast there as padded batches, and it is what makes a score independent of the batch it came in. On an
+On a CPU each window is computed by itself, without padding, by one thread, as many side by side as torch has threads,
+the longest first, and the question's own states once. That is as fast there as padded batches, and it is what makes a
+score independent of the batch it came in and of the number of threads. On an
 accelerator windows of like length are padded together, and scores are rounded to four digits.
 """
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_left, bisect_right
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thresher.context.scorers import LexicalScorer
 from thresher.context.scoring import PassageScores, SplitPassage, combine, sentence_tokens, windows
 from thresher.context.sentence_head import Evidence, read_head, sentence_features
 from thresher.errors import ModelError, require
@@ -30,7 +34,7 @@ from thresher.models.resolve import pick_device
 from thresher.records import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["RANK_FEATURES", "RARITY", "SHIPPED", "Reading", "TwoHeadedScorer"]
 
@@ -107,6 +111,7 @@ class TwoHeadedScorer:
         self.tokenizer.no_truncation()
         self.max_tokens, self.overlap, self.question_tokens = max_tokens, overlap, question_tokens
         self.batch_size = batch_size
+        self.lexical = LexicalScorer()
         self.presets: dict[str, float] = dict(self.about.get("presets", {}))
         head = self.about.get("sentence_head")
         weights = self.about.get("rank_head")
@@ -133,10 +138,15 @@ class TwoHeadedScorer:
             elif self.head is None:
                 scores = tuple(_logistic(one.logit) for one in evidence)
             else:
-                found = self.head(sentence_features(question, passage, evidence, reading.relevance))
+                found = self.head(self.features(question, passage, reading))
                 scores = tuple(float(score) for score in found)
             out.append(PassageScores(reading.relevance, scores))
         return out
+
+    def features(self, question: str, passage: SplitPassage, reading: Reading) -> Any:
+        """What the sentence head reads, float64[sentences, features]."""
+        bm25 = self.lexical.score([(question, passage)])[0].sentences
+        return sentence_features(question, passage, reading.sentences, reading.relevance, bm25)
 
     def relevance(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[float]:
         """The rank score of every pair alone; sentences need not be known."""
@@ -185,30 +195,43 @@ class TwoHeadedScorer:
 
     def _forward(self, work: list[_Window], asked: dict[str, list[int]]) -> list[tuple[Any, ...]]:
         """Rank score, keep logits, cosines with the question and with its tokens, of each window's own tokens."""
+        torch = self.torch
+        order = sorted(range(len(work)), key=lambda i: (-len(work[i].ids), i))  # long ones first
+        if self.device != "cpu":
+            return self._batches(work, asked, order)
+        with torch.inference_mode():
+            states = {question: self.model.read_apart(torch.tensor([ids]), None) for question, ids in asked.items()}
+
+        def one(number: int) -> tuple[Any, ...]:
+            window = work[number]
+            with torch.inference_mode():
+                passage = self.model.read_apart(torch.tensor([window.ids]), None)
+                both = self.model.read_together(states[window.question], passage, None, None)
+                outputs = self.model.judge_in_full(*both, None, None)
+            return _own([tensor.double().numpy()[0] for tensor in outputs], window, len(asked[window.question]))
+
         out: list[tuple[Any, ...]] = [()] * len(work)
-        order = sorted(range(len(work)), key=lambda i: (len(work[i].ids), i))
-        size = 1 if self.device == "cpu" else self.batch_size
+        with _one_thread_each(torch) as workers:
+            if workers == 1 or len(order) == 1:
+                results = [one(number) for number in order]
+            else:
+                with ThreadPoolExecutor(workers) as pool:
+                    results = list(pool.map(one, order))
+            for number, result in zip(order, results, strict=True):
+                out[number] = result
+        return out
+
+    def _batches(self, work: list[_Window], asked: dict[str, list[int]], order: list[int]) -> list[tuple[Any, ...]]:
+        """As `_forward`, in padded batches of like length."""
+        out: list[tuple[Any, ...]] = [()] * len(work)
         with self.torch.inference_mode():
-            states = (
-                {}
-                if size > 1
-                else {q: self.model.read_apart(self.torch.tensor([ids]), None) for q, ids in asked.items()}
-            )
-            for first in range(0, len(order), size):
-                batch = order[first : first + size]
-                if size == 1:
-                    passage = self.model.read_apart(self.torch.tensor([work[batch[0]].ids]), None)
-                    both = self.model.read_together(states[work[batch[0]].question], passage, None, None)
-                    outputs = self.model.judge_in_full(*both, None, None)
-                else:
-                    outputs = self._padded([asked[work[i].question] for i in batch], [work[i].ids for i in batch])
-                rank, *rest = (tensor.double().cpu().numpy() for tensor in outputs)
+            for first in range(0, len(order), self.batch_size):
+                batch = order[first : first + self.batch_size]
+                outputs = self._padded([asked[work[i].question] for i in batch], [work[i].ids for i in batch])
+                arrays = [tensor.double().cpu().numpy() for tensor in outputs]
                 for row, number in enumerate(batch):
-                    start, end = work[number].tokens
-                    last = len(work[number].ids) - 1
-                    words = max(0, len(asked[work[number].question]) - 2)
-                    keep, near, close = (part[row, last - (end - start) : last] for part in rest)
-                    out[number] = (float(rank[row]), keep, near, close[:, :words])
+                    window = work[number]
+                    out[number] = _own([array[row] for array in arrays], window, len(asked[window.question]))
         return out
 
     def _padded(self, questions: list[list[int]], rows: list[list[int]]) -> tuple[Any, ...]:
@@ -228,6 +251,29 @@ class TwoHeadedScorer:
         whole = math.fsum(self.rarity[piece] for piece in wanted)
         here = set(ids)
         return math.fsum(self.rarity[piece] for piece in wanted if piece in here) / whole if whole else 0.0
+
+
+def _own(outputs: list[Any], window: _Window, question: int) -> tuple[Any, ...]:
+    """Outputs of a forward pass, cut to the window's own tokens and the question's."""
+    rank, keep, near, close = outputs
+    start, end = window.tokens
+    last = len(window.ids) - 1
+    mine = slice(last - (end - start), last)
+    return float(rank), keep[mine], near[mine], close[mine, : max(0, question - 2)]
+
+
+@contextmanager
+def _one_thread_each(torch: Any) -> Iterator[int]:
+    """Torch computes with one thread meanwhile; yields how many it had, for as many workers.
+
+    Small matrices leave a second thread idle, windows side by side do not; and no score depends on the thread count.
+    """
+    before = int(torch.get_num_threads())
+    torch.set_num_threads(1)
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)
 
 
 def _evidence(

@@ -8,7 +8,8 @@ features, all from the same forward pass or from the text:
 - the passage's relevance;
 - the cosine of the sentence's tokens with the question's mean state, and late interaction (the mean over the question's
   tokens of the best cosine in the sentence; ColBERT, arXiv 2004.12832), each also less the passage's highest;
-- the share of the question's word pieces that the sentence holds, weighted by rarity, also less the passage's highest;
+- the share of the question's word pieces that the sentence holds, weighted by rarity, and BM25 over the passage's own
+  sentences, each also less the passage's highest;
 - the place: first, 1 / (1 + index), index / length; the number of sentences; ln of the sentence's words;
 - digits where the question asks for a number or a date, capitals where it asks for a name.
 
@@ -39,8 +40,8 @@ __all__ = ["FEATURES", "Evidence", "read_head", "sentence_features"]
 
 FEATURES = (
     "logit", "logit_top", "logit_below_best", "logit_over_mean", "rank", "near", "near_below_best", "late",
-    "late_below_best", "overlap", "overlap_below_best", "is_first", "place", "share_before", "sentences", "length",
-    "number_asked", "name_asked", "number", "name",
+    "late_below_best", "overlap", "overlap_below_best", "bm25", "bm25_below_best", "is_first", "place",
+    "share_before", "sentences", "length", "number_asked", "name_asked", "number", "name",
 )  # fmt: skip
 
 _NUMBER = re.compile(
@@ -72,7 +73,7 @@ class Evidence:
 
 
 def sentence_features(
-    question: str, passage: SplitPassage, evidence: Sequence[Evidence], rank: float
+    question: str, passage: SplitPassage, evidence: Sequence[Evidence], rank: float, bm25: Sequence[float]
 ) -> NDArray[np.float64]:
     """Features of every sentence, float64[sentences, len(FEATURES)].
 
@@ -81,13 +82,14 @@ def sentence_features(
         passage: the passage.
         evidence: of each sentence.
         rank: the passage's relevance.
+        bm25: of each sentence, as `LexicalScorer` scores it.
     """
     if not passage.sentences:
         return np.zeros((0, len(FEATURES)))
     n = len(passage.sentences)
     texts = [passage.text[s.start : s.end] for s in passage.sentences]
     said = np.array([[e.logit, e.top, e.near, e.late] for e in evidence])
-    overlap = np.array([e.overlap for e in evidence])
+    overlap, lexical = np.array([e.overlap for e in evidence]), np.array(bm25, dtype=np.float64)
     place = np.arange(n)
     asked = question.lower()
     number, name = float(bool(_NUMBER.search(asked))), float(bool(_NAME.search(asked)))
@@ -96,7 +98,8 @@ def sentence_features(
     columns = [
         said[:, 0], said[:, 1], said[:, 0] - said[:, 0].max(), said[:, 0] - said[:, 0].mean(), np.full(n, rank),
         said[:, 2], said[:, 2] - said[:, 2].max(), said[:, 3], said[:, 3] - said[:, 3].max(),
-        overlap, overlap - overlap.max(), place == 0, 1 / (1 + place), place / n, np.full(n, math.log(n)),
+        overlap, overlap - overlap.max(), lexical, lexical - lexical.max(),
+        place == 0, 1 / (1 + place), place / n, np.full(n, math.log(n)),
         np.log([1 + len(text.split()) for text in texts]), number * digits, name * capitals, digits, capitals,
     ]  # fmt: skip
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)

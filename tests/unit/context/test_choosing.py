@@ -236,7 +236,7 @@ def test_token_counts_are_additive_enough_and_zero_for_nothing():
 def test_sentence_features_are_numbers_for_any_text(question, text, rank):
     passage = SplitPassage(text, tuple(split_sentences(text)))
     evidence = [Evidence(0.1 * n, 0.2, 0.3, 0.4, 0.5) for n in range(len(passage.sentences))]
-    features = sentence_features(question, passage, evidence, rank)
+    features = sentence_features(question, passage, evidence, rank, [0.5] * len(evidence))
     assert features.shape == (len(passage.sentences), len(FEATURES))
     assert np.isfinite(features).all()
 

@@ -81,6 +81,17 @@ def test_scores_do_not_depend_on_batch_order_or_size(scorer):
     assert [scorer.score([pair])[0] for pair in pairs] == together
 
 
+def test_scores_do_not_depend_on_the_number_of_threads(scorer):
+    pairs = [("water", split(t)) for t in TEXTS]
+    alone = scorer.score(pairs)
+    torch.set_num_threads(3)
+    try:
+        assert scorer.score(pairs) == alone
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_long_passages_are_read_through_windows_and_every_sentence_is_scored(scorer):
     (scores,) = scorer.score([("water", split(TEXTS[-1]))])
     assert len(scores.sentences) == 60

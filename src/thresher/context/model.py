@@ -18,7 +18,6 @@ from bisect import bisect_left, bisect_right
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -310,6 +309,6 @@ def _logistic(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
-@lru_cache(maxsize=8)
 def _fingerprint(directory: Path) -> str:
-    return hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()[:12]
+    files = (directory / "model.safetensors", directory / "config.json")
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

@@ -11,11 +11,16 @@ import json
 import random
 from collections import Counter, defaultdict
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from thresher.context import labelled
 from thresher.context.calibrate import calibrate_presets
 from thresher.context.fit import FitConfig, Group, LabelledPassage, Trainer
+from thresher.context.logistic import fit_logistic
+from thresher.context.scoring import SplitPassage
+from thresher.context.sentence_head import FEATURES
 from thresher.errors import DataNotFoundError, InputError, require
 from thresher.models import two_headed
 from thresher.text.analyzer import analyzer
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 
     from thresher.context.calibrate import Calibration
     from thresher.context.labelled import LabelledQuestion
+    from thresher.context.model import TwoHeadedScorer
 
 __all__ = ["make_groups", "train_on"]
 
@@ -64,6 +70,20 @@ def make_groups(rows: Sequence[LabelledQuestion], *, seed: int = 7) -> list[Grou
     return groups
 
 
+def fit_sentence_head(scorer: TwoHeadedScorer, groups: Sequence[Group], *, most: int = 600) -> dict[str, Any]:
+    """A sentence head on the labelled passages of the first groups, as `config.json` keeps it."""
+    passages = [(g.question, p) for g in groups[:most] for p in g.passages if p.labels is not None]
+    pairs = [(question, SplitPassage(p.text, p.sentences)) for question, p in passages]
+    features: list[Any] = []
+    labels: list[int] = []
+    for (question, passage), (_, labelled_one), reading in zip(pairs, passages, scorer.read(pairs), strict=True):
+        if reading.sentences:
+            features.append(scorer.features(question, passage, reading))
+            labels += labelled_one.labels or ()
+    head = fit_logistic(np.concatenate(features), np.array(labels, dtype=np.float64), penalty=3.0)
+    return {"features": list(FEATURES), **asdict(head)}
+
+
 def train_on(
     rows: Sequence[LabelledQuestion],
     output: Path,
@@ -94,7 +114,7 @@ def train_on(
     """
     from tqdm import tqdm
 
-    from thresher.context.model import SHIPPED, TwoHeadedScorer
+    from thresher.context.model import RARITY, SHIPPED, TwoHeadedScorer
     from thresher.models.embedded import embedded_path, load_tokenizer
 
     torch = require("torch", extra="models", purpose="training a context pruner")
@@ -115,18 +135,25 @@ def train_on(
     shape = two_headed.JoinedBertConfig() if origin is None else two_headed.read_config(origin)[0]
     model = two_headed.build(shape)
     two_headed.load_body(model, safetensors.load_file(str(body / "model.safetensors")))
+    tensors = {}
     if origin is not None:
         saved = safetensors.load_file(str(origin / "model.safetensors"))
+        tensors = {name: saved.pop(name) for name in (RARITY,) if name in saved}
         two_headed.load_trained(model, {name: tensor.float() for name, tensor in saved.items()})
     tokenizer = load_tokenizer(body)
     tokenizer.no_truncation()
     trainer = Trainer(model, tokenizer, make_groups(training, seed=seed), FitConfig(steps=steps, rate=rate, seed=seed))
     with tqdm(total=steps, disable=not progress, unit="step") as bar:
         trainer.run(output / "checkpoint", lambda parts: bar.update(int(parts["step"]) - bar.n))
-    two_headed.save(model, output, {"name": output.name})
+    about: dict[str, Any] = {"name": output.name}
+    if origin is not None:
+        about |= {key: value for key, value in two_headed.read_config(origin)[1].items() if key == "rank_head"}
+    two_headed.save(model, output, about, tensors)
+    about["sentence_head"] = fit_sentence_head(TwoHeadedScorer(output), trainer.groups)
+    two_headed.save(model, output, about, tensors)
     found = calibrate_presets(calibration, TwoHeadedScorer(output))
-    presets = {name: one.threshold for name, one in found.items()}
-    two_headed.save(model, output, {"name": output.name, "presets": presets})
+    about["presets"] = {name: one.threshold for name, one in found.items()}
+    two_headed.save(model, output, about, tensors)
     calibrations = {name: asdict(one) for name, one in found.items()}
     (output / "calibration.json").write_text(json.dumps(calibrations, indent=2) + "\n", encoding="utf-8")
     for file in (output / "checkpoint").iterdir():

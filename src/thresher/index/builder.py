@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from tqdm import tqdm
 
+from thresher.encode.quantize import fit_scale
 from thresher.errors import InputError
 from thresher.index.arrays import create_array, map_array, write_array
 from thresher.index.layout import DIRECTORY_BYTES, KTH, Counts, write_counts
@@ -33,6 +35,8 @@ __all__ = ["IndexBuilder"]
 
 ORDERS = ("source", "bp", "similarity")
 SPOOL = "spool"
+BAR_DELAY = 2
+"""Seconds of `finish` before a progress bar appears."""
 
 
 class IndexBuilder:
@@ -56,7 +60,7 @@ class IndexBuilder:
         directory: Path,
         vocabulary: Sequence[str],
         *,
-        bits: int = 8,
+        bits: Literal[8, 16] = 8,
         block: int = 64,
         order: str = "source",
         progress: bool | None = False,
@@ -111,6 +115,14 @@ class IndexBuilder:
         Raises:
             InputError: two passages have the same docno.
         """
+        off = None if self._progress is None else not self._progress
+        with tqdm(total=3, desc="ordering", unit=" steps", disable=off, delay=BAR_DELAY) as bar:
+            counts = self._write(bar)
+            bar.update()
+        return counts
+
+    def _write(self, bar: tqdm[Any]) -> dict[str, Any]:
+        """The three steps of `finish`: order the documents, invert the spool, bound blocks and lists."""
         from thresher.index import invert
 
         self._docnos.close()
@@ -119,13 +131,16 @@ class IndexBuilder:
             stream.close()
         directory, top = self._directory, 2**self._bits - 1
         largest = float(self._largest.max(initial=0))
-        scale = 1.0 if largest == 0 or (self._whole and largest <= top) else largest / top
+        # whole weights that fit are impacts already, and are stored as they are
+        scale = 1.0 if self._whole and largest <= top else fit_scale(largest, self._bits).scale
         indptr = map_array(directory / f"{SPOOL}.indptr", np.int64, (self._count + 1,))
         terms = map_array(directory / f"{SPOOL}.terms", np.uint32, (self._postings,))
         weights = map_array(directory / f"{SPOOL}.weights", np.float32, (self._postings,))
         by_docno = self._sort_docnos()
         order = self._choose_order(indptr, terms, weights)
         reordered = bool(np.any(order[1:] < order[:-1]))
+        bar.update()
+        bar.set_description("inverting")
         rows, entries = self._choose_common(), self._lengths.copy()
         if self._count > invert.SKIP:
             invert.count_gaps(indptr, terms, order, rows, entries)
@@ -143,6 +158,8 @@ class IndexBuilder:
         kth = create_array(directory / "kth", impact, (n.terms, len(KTH)))
         lists = (starts, bases, rows, impacts, local, gaps, offsets)
         invert.place(indptr, terms, weights, order, scale, float(top), n.block, n.step, *lists)
+        bar.update()
+        bar.set_description("bounding")
         invert.kth_largest(starts, impacts, np.array(KTH, np.int64), top, kth)
         invert.directory(starts, rows, impacts, kth, n.bits, tiles, offsets, maxima)
         for name, array in (("starts", starts), ("bases", bases), ("rows", rows)):

@@ -47,11 +47,6 @@ class Budget:
             if value is not None and (math.isnan(value) or value < 0):
                 raise ConfigError(f"budget {name}={value!r} is not a limit; give a number of at least 0, or None")
 
-    @property
-    def limited(self) -> bool:
-        """Does any limit but seconds stand?"""
-        return any(value is not None for value in (self.calls, self.tokens, self.money))
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:

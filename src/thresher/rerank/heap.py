@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Heap", "sift_bound"]
 
-Pick = "Callable[[tuple[int, ...]], Course[int]]"
-
 
 @dataclass(slots=True)
 class Heap:

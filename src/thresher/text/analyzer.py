@@ -14,7 +14,7 @@ What a word becomes does not depend on its neighbours, so each analyzer remember
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from thresher.errors import ConfigError
 from thresher.text.words import words
@@ -22,10 +22,10 @@ from thresher.text.words import words
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ANALYZERS", "REMEMBERED", "STOP_WORDS", "Analyzer", "analyzer"]
+__all__ = ["ANALYZERS", "REMEMBERED", "STOP_WORDS", "Analyzer", "AnalyzerName", "analyzer"]
 
-ANALYZERS = ("english", "unicode", "whitespace")
 AnalyzerName = Literal["english", "unicode", "whitespace"]
+ANALYZERS: tuple[AnalyzerName, ...] = get_args(AnalyzerName)
 
 REMEMBERED = 1_000_000
 """How many distinct words an analyzer remembers before it starts afresh: about 150 MB at the most."""

@@ -27,6 +27,7 @@ def test_docnos_come_back_in_order(tmp_path, docnos):
         [f"{i * 1234567:016x}" for i in range(300)],
         [f"00000000-0000-4000-8000-{i:012d}" for i in range(300)],
         ["äöü", "日本", "a"],
+        [*(f"d{i}" for i in range(300)), *(f"{i * 77:032x}" for i in range(300)), *(f"doc {i}" for i in range(300))],
     ],
 )
 def test_the_reference_package_reads_ours_and_we_read_its(tmp_path, docnos):

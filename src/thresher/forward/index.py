@@ -170,15 +170,20 @@ class ForwardIndex:
         Raises:
             InputError: one of them is not in this index.
         """
+        found = self.find(docnos)
+        if len(found) and found.min() < 0:
+            docno = docnos[int(np.argmin(found))]
+            raise InputError(f"docno {docno!r} is not in the forward index; build it from the corpus the ranking is of")
+        return found
+
+    def find(self, docnos: Sequence[str]) -> NDArray[np.int64]:
+        """Positions of `docnos` in `self.docnos`, -1 for those it lacks."""
         found = np.empty(len(docnos), dtype=np.int64)
         for i, docno in enumerate(docnos):
             key = docno.encode()
             place = bisect_left(self._keys, key)
-            if place == len(self._keys) or self._keys[place] != key:
-                raise InputError(
-                    f"docno {docno!r} is not in the forward index; build it from the corpus the ranking is of"
-                )
-            found[i] = place
+            here = place < len(self._keys) and self._keys[place] == key
+            found[i] = place if here else -1
         return found
 
     def scores(self, query: NDArray[Any], positions: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from thresher.search.queries import Query
     from thresher.search.result import SearchResult
 
-__all__ = ["MARGINS", "MarginTest", "TieredResult", "TieredSearcher", "calibrate", "margins", "missed_share"]
+__all__ = [
+    "MARGINS",
+    "MarginTest",
+    "TieredResult",
+    "TieredSearcher",
+    "calibrate",
+    "margins",
+    "missed_share",
+    "open_tiers",
+]
 
 SECOND = "tier-2"
 _MARGIN_FILE = "margin.json"
@@ -153,34 +162,53 @@ class MarginTest:
 
 
 class TieredResult(Sequence[Hit]):
-    """Hits, best first, and where they come from.
+    """Hits, best first, and where they come from. Hits are made when they are looked at.
 
     Attributes:
+        tiers: the tier of each hit, 1 or 2.
+        scores: float64[hits].
         fell_through: the second tier was searched.
         exact: always False: the tiers quantise their impacts each for itself, so scores agree with one index of both to
             within a quantisation step.
+        explanations: how each tier that was searched was, where it was asked to explain.
     """
 
     exact = False
 
-    def __init__(self, hits: Sequence[Hit], *, fell_through: bool) -> None:
-        self._hits = tuple(hits)
+    def __init__(
+        self,
+        parts: Sequence[SearchResult],
+        rows: Sequence[tuple[int, int]],
+        scores: NDArray[np.float64],
+        *,
+        fell_through: bool,
+    ) -> None:
+        self._parts = parts
+        self._rows = rows
+        self.scores = scores
+        self.tiers = tuple(tier for tier, _ in rows)
         self.fell_through = fell_through
+        self.explanations = tuple(part.explanation for part in parts if part.explanation is not None)
 
     def __len__(self) -> int:
-        return len(self._hits)
+        return len(self._rows)
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Hit]: ...
     def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
-        return self._hits[index]
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        at = range(len(self))[index]
+        tier, place = self._rows[at]
+        return replace(self._parts[tier - 1][place], score=float(self.scores[at]), rank=at + 1)
 
     @property
     def docnos(self) -> list[str]:
         """Docnos of the hits, best first."""
-        return [hit.docno for hit in self._hits]
+        names = [part.docnos for part in self._parts]
+        return [names[tier - 1][place] for tier, place in self._rows]
 
 
 class TieredSearcher:
@@ -216,13 +244,18 @@ class TieredSearcher:
                 raise DamagedArtifactError(str(file), f"not a readable margin test ({err}); calibrate again") from err
         return cls(Searcher.open(path), Searcher.open(path / SECOND), test)
 
-    def search(self, query: Query, k: int = 10, *, second: str = "auto") -> TieredResult:
+    def __len__(self) -> int:
+        """Passages in both tiers."""
+        return len(self.first) + len(self.second)
+
+    def search(self, query: Query, k: int = 10, *, second: str = "auto", explain: bool = False) -> TieredResult:
         """The k best passages of the first tier, and of both where the answer looks unsure.
 
         Args:
             query: as `Searcher.search`.
             k: how many.
             second: `auto` asks the margin test; `always` and `never` do not.
+            explain: say in the result's `explanations` how the tiers were searched.
 
         Raises:
             ConfigError: `second` is none of these, or `auto` without a margin test.
@@ -232,24 +265,56 @@ class TieredSearcher:
         if second == "auto" and self.test is None:
             raise ConfigError("there is no margin test: calibrate one, or say whether to search the second tier")
         wide = max(k, self.test.k) if self.test is not None else k
-        kept = self.first.search(query, wide)
+        kept = self.first.search(query, wide, explain=explain)
         go_on = second == "always" or (second == "auto" and self.test is not None and self.test.unsure(kept.scores))
-        if not go_on:
-            return TieredResult(kept[:k], fell_through=False)
-        return TieredResult(self._joined(kept, self.second.search(query, k), k), fell_through=True)
+        return self._answer(kept, query, k, go_on, explain)
 
-    def _joined(self, kept: SearchResult, pruned: SearchResult, k: int) -> list[Hit]:
-        hits = [*kept, *pruned]
+    def search_uncalibrated(self, query: Query, k: int = 10, *, explain: bool = False) -> TieredResult:
+        """As `search`, and where no margin test was calibrated by a rule that needs none.
+
+        Where scores of the tiers compare, both are searched, since a second list costs a fraction of a millisecond and
+        the best of both is the best of all. Where they do not, the second tier fills the places the first left empty,
+        below it: its scores are scaled to lie under the first tier's last.
+        """
+        if self.test is not None:
+            return self.search(query, k, explain=explain)
         if self.comparable:
-            hits.sort(key=lambda hit: (-hit.score, hit.docno.encode()))
-            scored = [(hit, hit.score) for hit in hits[:k]]
-        else:
-            ranked = sorted(hits, key=lambda hit: (hit.rank, -hit.score))  # equal ranks: the first tier's come first
-            scored = [(hit, 1 / (_FUSION + hit.rank)) for hit in ranked[:k]]
-        return [
-            Hit(hit.docno, float(score), rank, hit.text, hit.title, hit.metadata)
-            for rank, (hit, score) in enumerate(scored, start=1)
-        ]
+            return self.search(query, k, second="always", explain=explain)
+        kept = self.first.search(query, k, explain=explain)
+        if len(kept) >= k:
+            return self._answer(kept, query, k, False, explain)
+        pruned = self.second.search(query, k - len(kept), explain=explain)
+        rows = [(1, i) for i in range(len(kept))] + [(2, i) for i in range(len(pruned))]
+        last = float(kept.scores[-1]) if len(kept) else 1.0
+        top = float(pruned.scores[0]) if len(pruned) else 1.0
+        scores = np.concatenate([kept.scores, pruned.scores * (0.999 * last / top)])
+        return TieredResult((kept, pruned), rows, scores, fell_through=True)
+
+    def _answer(self, kept: SearchResult, query: Query, k: int, go_on: bool, explain: bool) -> TieredResult:
+        if not go_on:
+            count = min(k, len(kept))
+            return TieredResult((kept,), [(1, i) for i in range(count)], kept.scores[:count], fell_through=False)
+        pruned = self.second.search(query, k, explain=explain)
+        rows = [(1, i) for i in range(len(kept))] + [(2, i) for i in range(len(pruned))]
+        both = np.concatenate([kept.scores, pruned.scores])
+        if self.comparable:
+            names = [docno.encode() for docno in (*kept.docnos, *pruned.docnos)]
+            order = sorted(range(len(rows)), key=lambda i: (-both[i], names[i]))[:k]
+            scores = both[order]
+        else:  # by rank; of equal ranks the higher score first, then the first tier's
+            order = sorted(range(len(rows)), key=lambda i: (rows[i][1], -both[i]))[:k]
+            scores = np.array([1 / (_FUSION + rows[i][1] + 1) for i in order])
+        return TieredResult((kept, pruned), [rows[i] for i in order], scores, fell_through=True)
+
+
+def open_tiers(path: str | Path) -> Searcher | TieredSearcher:
+    """The index at `path`: with its second tier where it has one.
+
+    Raises:
+        ArtifactError: there is no index, or a newer thresher wrote it.
+        DamagedArtifactError: a file is missing or cannot be read.
+    """
+    return TieredSearcher.open(path) if (Path(path) / SECOND).is_dir() else Searcher.open(path)
 
 
 def calibrate(tiers: TieredSearcher, questions: Sequence[Query], rate: float, *, k: int = 10) -> MarginTest:

@@ -91,3 +91,27 @@ def test_what_cannot_be_done_is_said(tiers, tmp_path):
         MarginTest.fit(np.zeros((2, 6)), np.zeros(2), 1.5)
     with pytest.raises(InputError, match="at least one"):
         MarginTest.fit(np.zeros((0, 6)), np.zeros(0), 0.5)
+
+
+def test_without_a_margin_test_comparable_tiers_are_one_list_and_others_fill_up(tiers):
+    assert not tiers.comparable  # each tier has statistics of its own
+    kept = tiers.first.search("w1", 80)
+    filled = tiers.search_uncalibrated("w1", 80)
+    assert filled.docnos[: len(kept)] == kept.docnos
+    assert filled.tiers == (1,) * len(kept) + (2,) * (len(filled) - len(kept))
+    assert all(
+        a > b or (a == b and s == t) for (a, s), (b, t) in pairwise(zip(filled.scores, filled.tiers, strict=True))
+    )
+    assert not tiers.search_uncalibrated("w1", 1).fell_through
+    same = TieredSearcher(tiers.first, tiers.first)
+    assert same.comparable
+    assert same.search_uncalibrated("w1", 5).fell_through
+
+
+def test_hits_are_made_from_the_tier_they_come_from_and_the_search_can_be_explained(tiers):
+    result = tiers.search("w1 w2", 6, second="always", explain=True)
+    assert len(result.explanations) == 2
+    for hit, tier in zip(result, result.tiers, strict=True):
+        assert hit.docno.startswith(f"p{tier}-")
+        assert hit.text
+    assert [hit.docno for hit in result[:3]] == result.docnos[:3]

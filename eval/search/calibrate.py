@@ -2,9 +2,10 @@
 
     python eval/search/calibrate.py --work /tmp/panel
 
-Both at the same number of passages, each in the order it comes and after recursive graph bisection: postings touched a
-query over passages, share of blocks whose bound reaches the 10th best score (what an oracle threshold would still
-visit) at 8, 32 and 64 passages a block, and that score over the best block's bound.
+Both at the same number of passages, which are shuffled, in the order they come (which for the synthetic one is shuffled
+too) and after recursive graph bisection. For each: lengths, weights and lists; postings a query touches; the share of
+blocks whose bound reaches the k-th best score (what an oracle threshold would still visit) at 8, 32 and 64 passages a
+block; that score over the best block's bound; and how far a block's bound lies above the best score in the block.
 """
 
 from __future__ import annotations
@@ -14,72 +15,155 @@ from pathlib import Path
 
 import numpy as np
 import synthetic
-from matrices import Matrix, load
+from matrices import Matrix, Rows, load
 from numba import njit
-from panel import Truth
+from truth import Truth
+
+BLOCKS = (8, 32, 64)
+COMMAND = "python eval/search/calibrate.py --work /tmp/panel"
 
 
 @njit(cache=True)
 def bounds_of(indptr, docs, impacts, place, terms, weights, block, out):
     """Summed maxima of blocks under the order `place` (document -> position)."""
-    best = np.zeros(len(out), np.int64)
+    best = np.zeros(len(out))
     for i in range(len(terms)):
         best[:] = 0
         for p in range(indptr[terms[i]], indptr[terms[i] + 1]):
             j = place[docs[p]] // block
-            best[j] = max(best[j], np.int64(impacts[p]))
+            best[j] = max(best[j], np.float64(impacts[p]))
         for j in range(len(out)):
-            out[j] += np.int64(weights[i]) * best[j]
+            out[j] += np.float64(weights[i]) * best[j]
 
 
-def statistics(matrix: Matrix, queries: str, order: np.ndarray, name: str, count: int = 60) -> dict:
-    rows, asked = matrix.documents, matrix.queries[queries]
-    truth, n = Truth(matrix), len(matrix.documents)
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(n)
-    asked = asked.take(np.arange(min(count, len(asked))))
-    touched = np.diff(truth.indptr)[asked.terms].sum() / len(asked) / n
-    row = {"collection": matrix.name, "order": name, "passages": n, "terms_per_passage": len(rows.terms) / n}
-    row |= {"terms_per_query": len(asked.terms) / len(asked), "postings_touched_per_passage": float(touched)}
-    for block in (8, 32, 64):
-        shares, ratios = [], []
-        for i in range(len(asked)):
-            query = asked.row(i)
-            least = np.partition(truth.scores(query), n - 10)[n - 10]
-            bounds = np.zeros(-(-n // block), np.int64)
+def mass_in(rows: Rows, count: int) -> float:
+    """Mean share of a row's weight that its `count` heaviest terms hold."""
+    shares = []
+    for i in range(0, len(rows), max(1, len(rows) // 2000)):
+        weights = np.sort(rows.row(i)[1].astype(np.float64))[::-1]
+        shares.append(weights[:count].sum() / max(weights.sum(), 1e-9))
+    return float(np.mean(shares))
+
+
+def shape(matrix: Matrix, truth: Truth) -> dict:
+    """What passages, weights and lists look like."""
+    rows = matrix.documents
+    lengths, weights = np.diff(rows.indptr), rows.weights
+    df = np.diff(truth.indptr)
+    long = np.flatnonzero(df >= 30)
+    spread = [float(part.max() / part.mean()) for t in long[:: max(1, len(long) // 2000)] for part in [of(truth, t)]]
+    row = {"terms_passage": float(lengths.mean()), "terms_passage_sd": float(lengths.std())}
+    row |= {f"weight_p{p}": float(np.percentile(weights[::7], p)) for p in (5, 50, 95, 99)}
+    row |= {f"mass_top_{n}": mass_in(rows, n) for n in (10, 20, 50)}
+    most = np.sort(df)[::-1] / truth.n
+    row |= {f"df_rank_{rank}": float(most[rank - 1]) for rank in (1, 10, 100, 1000, 3000)}
+    return row | {"terms_used": int((df > 0).sum()), "largest_over_mean": float(np.median(spread))}
+
+
+def of(truth: Truth, term: int) -> np.ndarray:
+    return truth.impacts[truth.indptr[term] : truth.indptr[term + 1]]
+
+
+def tightness(truth: Truth, queries: Rows, order: np.ndarray, k: int) -> dict:
+    """What bounds of blocks say about the k best, over `queries`."""
+    place = np.empty(truth.n, np.int64)
+    place[order] = np.arange(truth.n)
+    row = {"k": k}
+    found = {b: ([], [], []) for b in BLOCKS}
+    for i in range(len(queries)):
+        query = queries.row(i)
+        scores = truth.scores(query)
+        least = np.partition(scores, truth.n - k)[truth.n - k]
+        for block in BLOCKS:
+            bounds = np.zeros(-(-truth.n // block))
             bounds_of(truth.indptr, truth.docs, truth.impacts, place, *query, block, bounds)
-            shares.append((bounds >= least).mean())
-            ratios.append(least / bounds.max())
+            padded = np.zeros(len(bounds) * block)
+            padded[place] = scores
+            best = padded.reshape(-1, block).max(1)
+            shares, ratios, gaps = found[block]
+            shares.append(float((bounds >= max(least, 1e-9)).mean()))
+            ratios.append(float(least / bounds.max()))
+            gaps.append(float(np.median(bounds[best > 0] / best[best > 0])))
+    for block, (shares, ratios, gaps) in found.items():
         row |= {f"share_b{block}": float(np.mean(shares)), f"threshold_over_bound_b{block}": float(np.median(ratios))}
+        row |= {f"bound_over_best_b{block}": float(np.median(gaps))}
     return row
+
+
+def describe(matrix: Matrix, tracks: dict[str, int], orders: dict[str, np.ndarray]) -> list[dict]:
+    """Rows of one collection, for each track (with the number of queries), order and k."""
+    truth = Truth(matrix)
+    about = {"collection": matrix.name, "passages": truth.n, "postings": int(truth.indptr[-1]), **shape(matrix, truth)}
+    rows = []
+    for track, count in tracks.items():
+        asked = matrix.queries[track]
+        asked = asked.take(np.arange(min(count, len(asked))))
+        touched = float(np.diff(truth.indptr)[asked.terms].sum() / len(asked) / truth.n)
+        own = {"track": track, "terms_query": len(asked.terms) / len(asked), "query_mass_top_10": mass_in(asked, 10)}
+        for name, order in orders.items():
+            for k in (10, 1000):
+                found = tightness(truth, asked, order, k)
+                rows.append({**about, **own, "postings_query": touched, "order": name, **found})
+    return rows
+
+
+def orders_of(matrix: Matrix, work: Path, seed: int) -> dict[str, np.ndarray]:
+    """Orders to compare; the bisection, which takes a minute, is kept in `work`."""
+    from thresher.index.reorder import bisection_order
+
+    d, file = matrix.documents, work / f"order-{matrix.name}-{len(matrix.documents)}.npy"
+    if not file.is_file():
+        np.save(file, bisection_order(d.indptr, d.terms, d.weights.astype(np.float32), matrix.terms))
+    shuffled = np.random.default_rng(seed).permutation(len(d))
+    return {"shuffled": shuffled, "as it comes": np.arange(len(d)), "bisection": np.load(file)}
 
 
 def main() -> None:
     from thresher.evaluate.results import write_results
-    from thresher.index.reorder import bisection_order
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent.parent / "results" / "search-calibration.json"
     )
+    parser.add_argument("--queries", type=int, default=60)
     args = parser.parse_args()
     real = load(args.work / "real-learned.npz")
-    made = synthetic.matrix(len(real.documents), 100, name="synthetic at this size")
-    rows = []
-    for matrix, queries in ((real, "splade"), (made, "synthetic")):
-        d = matrix.documents
-        file = args.work / f"order-{matrix.name}.npy".replace(" ", "-")
-        order = (
-            np.load(file)
-            if file.is_file()
-            else bisection_order(d.indptr, d.terms, d.weights.astype(np.float32), matrix.terms)
+    alike = synthetic.matrix(len(real.documents), 500, name="synthetic at this size")
+    whole = load(args.work / "synthetic-1m.npz")
+    n = args.queries
+    rows = describe(real, {"own": n, "splade": n, "unicoil": n}, orders_of(real, args.work, synthetic.SEED))
+    rows += describe(alike, {"synthetic": n}, orders_of(alike, args.work, synthetic.SEED))
+    rows += describe(whole, {"synthetic": n // 3}, {"as it comes": np.arange(len(whole.documents))})
+    columns = {
+        "collection": "", "track": "", "order": "", "k": "", "terms_query": ".1f", "postings_query": ".3f",
+        "share_b8": ".3f", "share_b32": ".3f", "share_b64": ".3f", "threshold_over_bound_b64": ".2f",
+        "bound_over_best_b8": ".2f", "bound_over_best_b32": ".2f", "bound_over_best_b64": ".2f",
+    }  # fmt: skip
+    write_results(args.out, rows, command=COMMAND, seed=synthetic.SEED, columns=columns, note=note(rows))
+
+
+def note(rows: list[dict]) -> str:
+    """What the columns are, and the shapes of the collections, which are the same in all of a collection's rows."""
+    shapes = {row["collection"]: row for row in rows}
+    lines = [
+        "postings_query: postings in a query's lists over passages; share: blocks whose bound reaches the k-th best "
+        "score; threshold_over_bound: that score over the largest bound; bound_over_best: a block's bound over its "
+        "best score (medians). Shapes:",
+        "",
+    ]
+    for name, row in shapes.items():
+        lines.append(
+            f"- {name}: {row['passages']:,} passages, {row['postings']:,} postings, {row['terms_used']:,} terms; "
+            f"{row['terms_passage']:.1f} terms a passage (sd {row['terms_passage_sd']:.1f}); weights of 255 at p5 / 50 "
+            f"/ 95 / 99: {row['weight_p5']:.0f} / {row['weight_p50']:.0f} / {row['weight_p95']:.0f} / "
+            f"{row['weight_p99']:.0f}; weight in a passage's 10 / 20 / 50 heaviest terms: {row['mass_top_10']:.2f} / "
+            f"{row['mass_top_20']:.2f} / {row['mass_top_50']:.2f}; share of passages with the term of rank 1 / 10 / "
+            f"100 / 1000 / 3000: {row['df_rank_1']:.3f} / {row['df_rank_10']:.3f} / {row['df_rank_100']:.3f} / "
+            f"{row['df_rank_1000']:.4f} / {row['df_rank_3000']:.4f}; largest over mean weight of a list: "
+            f"{row['largest_over_mean']:.2f}"
         )
-        np.save(file, order)
-        for name, places in (("as it comes", np.arange(len(d))), ("bisection", order)):
-            rows.append(statistics(matrix, queries, places, name))
-            print(rows[-1], flush=True)
-    write_results(args.out, rows, command="python eval/search/calibrate.py --work /tmp/panel", seed=synthetic.SEED)
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

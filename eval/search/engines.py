@@ -2,16 +2,20 @@
 
 Only `run` is timed: dicts, frames and arrays that an engine wants are made in `prepare`, and ids are taken out in
 `ids`. `settings(k)` lists what an engine is asked to try; a setting is a name and the keyword arguments of `run`.
+Engines that take whole query weights only are given float ones rounded (`levels`); what they find is judged by the
+float scores all the same.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matrices import whole_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,9 +34,12 @@ def tokens(rows: Rows, i: int) -> tuple[list[str], np.ndarray]:
 
 class Engine:
     name = ""
-    package = ""
-    exact = True
+    package = module = ""
     kinds = ("default",)
+    levels = 0
+    """Whole query weights that an engine tells apart; 0 where it takes float weights."""
+    compiles = False
+    """Whether building loads or compiles code that a second build finds ready."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder, self.kind = folder, kind
@@ -47,12 +54,21 @@ class Engine:
     def settings(self, k: int) -> dict[str, dict]:
         return {self.kind: {}}
 
+    def load(self) -> None:
+        """Import what opening needs."""
+        importlib.import_module(self.module or self.package.replace("-", "_"))
+
+    def work(self, query, k: int, **options) -> dict[str, float]:
+        """What the engine says it did for a query, where it says so."""
+        return {}
+
 
 class Thresher(Engine):
     """thresher; `default` is what a user gets without options."""
 
     name = package = "thresher"
-    kinds = ("default", "bp order")
+    kinds = ("default", "similarity order", "bp order")
+    compiles, module = True, "thresher.search"
     TEXTS = ("passages.", "docnos.", "vocabulary.", "sorted_terms", "manifest.json")
 
     def build(self, matrix: Matrix) -> None:
@@ -90,7 +106,16 @@ class Thresher(Engine):
         if self.kind != "default":
             return {self.kind: {}}
         found = {"default": {}, "term-at-a-time": {"plan": "term-at-a-time"}, "block-max": {"plan": "block-max"}}
-        return found | {f"approx {a}": {"approx": a} for a in (0.9, 0.8, 0.7, 0.6, 0.5)}
+        found |= {f"approx {a}": {"approx": a} for a in (0.9, 0.8, 0.7, 0.6, 0.5)}
+        return found | {f"approx, {n} terms": {"max_terms": n} for n in (20, 10)}
+
+    def work(self, query, k: int, **options) -> dict[str, float]:
+        told = self.searcher.search(query, k, explain=True, **options).explanation
+        return {
+            "postings_query": told.postings,
+            "scored_share": told.scored / max(told.postings, 1),
+            "visited_share": told.visited / max(told.blocks, 1),
+        }
 
     def prepare(self, rows: Rows, i: int, k: int):
         return rows.row(i)
@@ -105,6 +130,7 @@ class Thresher(Engine):
 class Bmp(Engine):
     name = package = "bmp"
     kinds = ("b = 32",)
+    levels = 32  # rounds by itself, up
 
     def build(self, matrix: Matrix) -> None:
         import bmp
@@ -137,6 +163,7 @@ class Bmp(Engine):
 
 class Pisa(Engine):
     name, package = "pisa", "pyterrier-pisa"
+    levels = 255
 
     def build(self, matrix: Matrix) -> None:
         from pyterrier_pisa import PisaIndex
@@ -163,7 +190,10 @@ class Pisa(Engine):
 
     def prepare(self, rows: Rows, i: int, k: int):
         out = (np.empty(k, np.int32), np.empty(k, object), np.empty(k, np.int32), np.empty(k, np.float32))
-        return [(0, dict(zip(*self._row(rows, i), strict=True)))], out
+        names, weights = tokens(rows, i)
+        if (weights != np.rint(weights)).any():
+            weights = whole_weights(weights, self.levels)
+        return [(0, dict(zip(names, weights.astype(float).tolist(), strict=True)))], out
 
     def run(self, query, k: int, algorithm: str = "maxscore"):
         from pyterrier_pisa import _pisathon
@@ -216,6 +246,7 @@ class Impact(Engine):
 class ImpactBmp(Impact):
     name = "impact-index BMP"
     kinds = ("b = 32",)
+    levels = 32  # rounds by itself, up
 
     def build(self, matrix: Matrix) -> None:
         import impact_index
@@ -245,8 +276,7 @@ class ImpactBmp(Impact):
 
 class Seismic(Engine):
     name = "seismic"
-    package = "pyseismic-lsr"
-    exact = False
+    package, module = "pyseismic-lsr", "seismic"
 
     def build(self, matrix: Matrix) -> None:
         import seismic
@@ -286,7 +316,7 @@ class Seismic(Engine):
 class Splade(Engine):
     """The Numba kernel of splade-index: term-at-a-time over float32 accumulators, then a heap."""
 
-    name, package = "splade-index kernel", "splade-index"
+    name, package, module = "splade-index kernel", "splade-index", "splade_index.numba.retrieve_utils"
 
     def build(self, matrix: Matrix) -> None:
         import scipy.sparse as sp
@@ -327,7 +357,7 @@ class Splade(Engine):
 class Scipy(Splade):
     """Columns of a scipy matrix, weighted and summed; then argpartition."""
 
-    name, package = "scipy", "scipy"
+    name, package, module = "scipy", "scipy", "scipy.sparse"
 
     def open(self) -> None:
         import scipy.sparse as sp

@@ -60,21 +60,14 @@ def from_pairs(rows: np.ndarray, terms: np.ndarray, weights: np.ndarray, n: int)
     return Rows(indptr, (key[firsts] & 0xFFFFFFFF).astype(np.uint32), summed.astype(np.float32))
 
 
-def keep_heaviest(rows: Rows, counts: np.ndarray) -> Rows:
-    """At most counts[i] terms of row i, the heaviest."""
-    lengths = np.diff(rows.indptr)
-    owner = np.repeat(np.arange(len(rows)), lengths)
-    order = np.lexsort((-rows.weights, owner))
-    place = np.arange(len(order)) - np.repeat(rows.indptr[:-1], lengths)
-    kept = np.sort(order[place < np.repeat(counts, lengths)])
-    indptr = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(np.bincount(owner[kept], minlength=len(rows)), out=indptr[1:])
-    return Rows(indptr, rows.terms[kept], rows.weights[kept])
-
-
 def to_impacts(rows: Rows, largest: float) -> Rows:
     """Weights as whole impacts: 255 stands for `largest`, nothing becomes 0."""
     return Rows(rows.indptr, rows.terms, np.clip(np.rint(rows.weights * (255 / largest)), 1, 255).astype(np.uint8))
+
+
+def whole_weights(weights: np.ndarray, largest: int = 32) -> np.ndarray:
+    """Weights as whole numbers 1 … `largest`, which stands for the heaviest."""
+    return np.maximum(1, np.rint(weights * (largest / weights.max()))).astype(np.float32)
 
 
 def whole_queries(rows: Rows) -> Rows:
@@ -83,7 +76,7 @@ def whole_queries(rows: Rows) -> Rows:
     for i in range(len(rows)):
         part = slice(rows.indptr[i], rows.indptr[i + 1])
         if part.stop > part.start:
-            weights[part] = np.maximum(1, np.rint(weights[part] * (32 / weights[part].max())))
+            weights[part] = whole_weights(weights[part])
     return Rows(rows.indptr, rows.terms, weights.astype(np.float32))
 
 

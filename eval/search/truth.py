@@ -1,0 +1,77 @@
+"""What the right answer is, by definition, and how close a result list comes to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numba import njit
+
+if TYPE_CHECKING:
+    from matrices import Matrix
+
+
+@njit(cache=True)
+def true_scores(indptr, docs, impacts, terms, weights, n):
+    """Scores of all documents: float64 sums in ascending order of terms, exact for whole weights."""
+    scores = np.zeros(n)
+    for i in range(len(terms)):
+        weight = np.float64(weights[i])
+        for p in range(indptr[terms[i]], indptr[terms[i] + 1]):
+            scores[docs[p]] += weight * np.float64(impacts[p])
+    return scores
+
+
+@njit(cache=True)
+def columns_of(indptr, terms, impacts, starts, docs, out):
+    """Documents and impacts by term."""
+    cursors = starts.copy()
+    for doc in range(len(indptr) - 1):
+        for p in range(indptr[doc], indptr[doc + 1]):
+            at = cursors[terms[p]]
+            cursors[terms[p]] = at + 1
+            docs[at], out[at] = doc, impacts[p]
+
+
+class Truth:
+    """Exact scores, from the columns of the collection."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        rows = matrix.documents
+        self.indptr = np.concatenate(([0], np.cumsum(np.bincount(rows.terms, minlength=matrix.terms))))
+        self.docs, self.impacts = np.empty(len(rows.terms), np.uint32), np.empty(len(rows.terms), np.uint8)
+        columns_of(rows.indptr, rows.terms, rows.weights, self.indptr, self.docs, self.impacts)
+        self.n = len(rows)
+
+    def scores(self, query: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """float64[n] for one query: ascending term ids, weights."""
+        return true_scores(self.indptr, self.docs, self.impacts, *query, self.n)
+
+
+def best_scores(scores: np.ndarray, k: int) -> np.ndarray:
+    """The k largest scores above 0, descending; fewer where fewer are above 0."""
+    wanted = min(k, int((scores > 0).sum()))
+    if wanted == 0:
+        return np.empty(0)
+    return np.sort(np.partition(scores, len(scores) - wanted)[len(scores) - wanted :])[::-1]
+
+
+def judge(scores: np.ndarray, best: np.ndarray, ids: np.ndarray) -> tuple[float, bool, bool]:
+    """(recall, exact, short) of one result list.
+
+    The true scores of the ids found are compared with the best ones as multisets, so that ties count for everyone and
+    an engine that scores in lower precision is judged by what it found, not by its own scores. An id that comes twice
+    counts once. An exact list holds exactly the k best scores; a short one holds fewer hits than exist.
+    """
+    got = np.sort(scores[np.unique(ids)])[::-1]
+    if len(best) == 0:
+        return 1.0, len(ids) == 0, False
+    common, a, b = 0, 0, 0
+    while a < len(best) and b < len(got):  # size of the multiset intersection of two descending lists
+        if best[a] == got[b]:
+            common, a, b = common + 1, a + 1, b + 1
+        elif best[a] > got[b]:
+            a += 1
+        else:
+            b += 1
+    return common / len(best), len(got) == len(best) == common, len(got) < len(best)

@@ -15,6 +15,7 @@ look-ups and no model.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,9 +58,10 @@ def rocchio(
     rows, starts = index.rows_of(index.positions(docnos))
     vectors = index.stored.decode(rows).astype(np.float64)
     dots = vectors @ vector.astype(np.float64)
-    nearest = [low + int(np.argmax(dots[low:high])) for low, high in zip(starts[:-1], starts[1:], strict=True)]
+    nearest = [low + int(np.argmax(dots[low:high])) for low, high in pairwise(starts.tolist())]
     moved = vector.astype(np.float64) + weight * vectors[nearest].mean(axis=0)
     length, before = np.linalg.norm(moved), np.linalg.norm(vector.astype(np.float64))
     if length == 0:
         return vector
-    return (moved * (before / length)).astype(np.float32)
+    scaled: NDArray[np.float32] = (moved * (before / length)).astype(np.float32)
+    return scaled

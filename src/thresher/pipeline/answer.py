@@ -1,0 +1,180 @@
+"""What a question comes back with: passages and what to read of them, how each stage went, and what it all cost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from thresher.records import Ledger, ScoredDoc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thresher.context import PrunedPassage
+    from thresher.records import Span
+
+__all__ = ["STAGES", "Answer", "AnswerPassage", "StageReport"]
+
+STAGES = ("search", "forward", "rank", "context")
+"""The stages in the order they run, which is the order in which they get the time there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """How a stage went.
+
+    Attributes:
+        stage: one of `STAGES`.
+        outcome: `done`; `cut`, where the deadline let it do less than it was set to do; `skipped`, where its predicted
+            cost did not fit the deadline; `failed`; `off`, where the pipeline does not have it.
+        exact: it did what it would have done with all the time there is, and nothing in it was approximate.
+        reason: why it was cut, skipped, failed or is off; empty where it is done.
+        error: what it failed with.
+    """
+
+    stage: str
+    outcome: str
+    exact: bool = True
+    reason: str = ""
+    error: Exception | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPassage:
+    """A passage handed over.
+
+    Attributes:
+        docno: its identifier.
+        rank: 1-based, in the final ranking.
+        scores: by stage: `search` (the sparse score), `forward` (the interpolated one), `dense`, `relevance`, `rank`;
+            those of stages that ran and looked at it.
+        confidence: the highest probability that one of its sentences helps with the question, 0 to 1; None where no
+            model of the context stage read it.
+        tier: the tier it came from, 1 or 2.
+        sentences: what is kept of it and what is not; where the context stage did not read it, it is whole, unless
+            `max_context_tokens` cut it.
+        metadata: what the corpus said about it.
+    """
+
+    docno: str
+    rank: int
+    scores: Mapping[str, float]
+    confidence: float | None
+    tier: int
+    sentences: PrunedPassage
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The title, where something of the passage is kept."""
+        return self.sentences.title
+
+    @property
+    def original(self) -> str:
+        """The text as it was indexed."""
+        return self.sentences.original
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """What is kept: half-open ranges of code points of `original`, ascending, not touching."""
+        return self.sentences.spans
+
+    @property
+    def text(self) -> str:
+        """What is kept, put together."""
+        return self.sentences.text
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        one = self.sentences
+        return {
+            "rank": self.rank,
+            "docno": self.docno,
+            "title": one.title,
+            "text": one.text,
+            "spans": [[span.start, span.end] for span in one.spans],
+            "original": one.original,
+            "sentences": [
+                {"start": span.start, "end": span.end, "score": round(score, 6), "kept": kept}
+                for span, score, kept in zip(one.sentences, one.scores, one.keep, strict=True)
+            ],
+            "scores": {name: round(score, 6) for name, score in self.scores.items()},
+            "confidence": None if self.confidence is None else round(self.confidence, 6),
+            "tier": self.tier,
+            "tokens": one.tokens,
+            "metadata": dict(self.metadata),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a pipeline found for a question.
+
+    Attributes:
+        question: what was asked.
+        passages: the first k of the final ranking, best first, with what to read of each.
+        ranking: docnos of all candidates in the final order, best first.
+        confidence: the highest of the passages' confidences, None where none has one.
+        stages: how each stage went, in the order of `STAGES`.
+        ledger: seconds and counts of the stages that ran.
+        milliseconds: wall clock, from the call to the answer.
+        deadline_ms: what was allowed, None for no limit.
+    """
+
+    question: str
+    passages: tuple[AnswerPassage, ...]
+    ranking: tuple[str, ...]
+    confidence: float | None
+    stages: tuple[StageReport, ...]
+    ledger: Ledger
+    milliseconds: float
+    deadline_ms: float | None = None
+
+    @property
+    def context(self) -> str:
+        """What to hand to a reader: the kept text of each passage under its title, an empty line between them."""
+        return "\n\n".join(one.sentences.contents for one in self.passages if one.spans)
+
+    @property
+    def exact(self) -> bool:
+        """Every stage did all it was set to do, without approximation, error or want of time."""
+        return all(stage.exact for stage in self.stages)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Stages that the deadline left out, or cut short."""
+        return tuple(stage.stage for stage in self.stages if stage.outcome in ("skipped", "cut"))
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """What stages failed with, by stage."""
+        return {stage.stage: stage.reason for stage in self.stages if stage.outcome == "failed"}
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of `passages`, titles included, as the pipeline counts them."""
+        return sum(one.sentences.tokens for one in self.passages)
+
+    def rows(self) -> tuple[ScoredDoc, ...]:
+        """The ranking as rows of a run: scores fall by one a rank, since stages score on different scales."""
+        n = len(self.ranking)
+        return tuple(ScoredDoc(docno, float(n - place)) for place, docno in enumerate(self.ranking))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON, without the ranking beyond the passages."""
+        return {
+            "question": self.question,
+            "passages": [one.as_json() for one in self.passages],
+            "confidence": None if self.confidence is None else round(self.confidence, 6),
+            "exact": self.exact,
+            "skipped": list(self.skipped),
+            "errors": self.errors,
+            "stages": [
+                {"stage": s.stage, "outcome": s.outcome, "exact": s.exact, "reason": s.reason} for s in self.stages
+            ],
+            "ledger": [asdict(account) for account in self.ledger.stages],
+            "milliseconds": round(self.milliseconds, 3),
+            "deadline_ms": self.deadline_ms,
+            "tokens": self.tokens,
+            "candidates": len(self.ranking),
+        }

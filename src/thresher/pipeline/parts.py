@@ -1,0 +1,245 @@
+"""What a pipeline is made of, opened: the index, the vectors with their question encoder, and what reads passages.
+
+Ranking and sentence selection by one model share a `Reader`, so that a passage is read once for both.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from thresher.context.pruner import ContextPruner
+from thresher.context.scoring import SplitPassage
+from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, MissingExtraError
+from thresher.forward.index import ForwardIndex
+from thresher.rerank.reranker import Reranker
+from thresher.search.tiered import open_tiers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from thresher.context.scoring import PassageScores, SentenceScorer
+    from thresher.recipe import AskStep
+    from thresher.records import Hit, Span
+
+__all__ = ["AUTO", "FORWARD", "MIXTURE", "ForwardPart", "Parts", "Reader", "open_parts"]
+
+AUTO = "auto"
+FORWARD = "forward"
+"""Where an index directory keeps its vectors."""
+MIXTURE = (0.06, 0.43, 0.51)
+"""Weights of sparse score, dense score and relevance where the ranker's weights name none: `mixture` in its
+configuration. Chosen on TREC DL 2021 (`eval/context_rank.py`)."""
+
+_model_lock = threading.Lock()
+"""Models on a CPU use all its cores for one question: questions take turns, and each gets the speed it counted on."""
+
+
+class QuestionEncoder(Protocol):
+    """The question side of a dense encoder."""
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[Any]:
+        """Vectors of questions, [n, dimensions]."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardPart:
+    """Vectors of passages, and what makes a question's."""
+
+    index: ForwardIndex
+    encoder: QuestionEncoder
+
+    def vector(self, question: str) -> NDArray[Any]:
+        """The question's vector, float[dimensions]."""
+        with _model_lock:
+            vector: NDArray[Any] = self.encoder.encode_queries([question])[0]
+        return vector
+
+
+class Reader:
+    """A model that reads a question and a passage, for its relevance and its sentences.
+
+    Args:
+        scorer: the model.
+        splitter: finds the sentences of a text.
+    """
+
+    def __init__(self, scorer: SentenceScorer, splitter: Callable[[str], Sequence[Span]]) -> None:
+        self.scorer, self.splitter = scorer, splitter
+        about: dict[str, Any] = getattr(scorer, "about", {})
+        self.mixture: tuple[float, ...] = tuple(about.get("mixture", MIXTURE))
+        self.lock = _model_lock
+
+    def read(self, question: str, hits: Sequence[Hit]) -> list[PassageScores]:
+        """What the model says of each passage; the caller holds `lock`."""
+        pairs = [(question, SplitPassage(hit.text, tuple(self.splitter(hit.text)), hit.title)) for hit in hits]
+        return self.scorer.score(pairs)
+
+    def tokens(self, hit: Hit) -> int:
+        """Tokens of a passage and its title, as the model counts them where it does."""
+        count: Callable[[str], int] | None = getattr(self.scorer, "count_tokens", None)
+        text = f"{hit.title} {hit.text}" if hit.title else hit.text
+        return count(text) if count is not None else len(text.split())
+
+
+@dataclass(slots=True)
+class Parts:
+    """The parts of a pipeline.
+
+    Attributes:
+        first: what searches: `search(question, k, ...)`.
+        forward: vectors; None for none.
+        ranker: what orders the head of the ranking; None for nothing.
+        context: what chooses sentences; None for nothing.
+        pruner: holds splitter and token count, whether or not anything chooses sentences.
+        off: stages that are not there, and why.
+    """
+
+    first: Any
+    forward: ForwardPart | None = None
+    ranker: Reader | Reranker | None = None
+    context: Reader | None = None
+    pruner: ContextPruner = field(default_factory=lambda: ContextPruner("lexical"))
+    off: dict[str, str] = field(default_factory=dict)
+
+
+def open_parts(
+    index: Any,
+    forward: Any,
+    rerank: Any,
+    context: Any,
+    settings: AskStep,
+    *,
+    question_encoder: QuestionEncoder | None = None,
+    count_tokens: Callable[[str], int] | None = None,
+    device: str = "cpu",
+) -> Parts:
+    """Open what is named, and take what is open already. Arguments as `Pipeline`.
+
+    Raises:
+        ArtifactError: there is no such index.
+        MissingExtraError: a part that was named needs what is not installed.
+        DataNotFoundError: a model that was named is not on this machine.
+    """
+    directory = Path(index) if isinstance(index, str | Path) else getattr(getattr(index, "layout", None), "path", None)
+    parts = Parts(open_tiers(index) if isinstance(index, str | Path) else index)
+    _open_forward(parts, forward, directory, question_encoder, device)
+    opener = _ReaderOpener(device)
+    wanted = settings.context if context == AUTO else context
+    parts.context = _tried(parts, "context", context == AUTO, wanted, opener.reader)
+    wanted = settings.rank if rerank == AUTO else rerank
+    parts.ranker = _tried(parts, "rank", rerank == AUTO, wanted, opener.ranker)
+    splitter = parts.context.splitter if parts.context is not None else parts.pruner.splitter
+    scorer = parts.context.scorer if parts.context is not None else parts.pruner.scorer
+    count = count_tokens or (context.count_tokens if isinstance(context, ContextPruner) else parts.pruner.count_tokens)
+    parts.pruner = ContextPruner(scorer, splitter=splitter, count_tokens=count)
+    return parts
+
+
+def _open_forward(
+    parts: Parts, forward: Any, directory: Path | None, encoder: QuestionEncoder | None, device: str
+) -> None:
+    if forward is None or forward is False:
+        parts.off["forward"] = "it was not asked for"
+        return
+    automatic = isinstance(forward, str) and forward == AUTO
+    if automatic:
+        if directory is None or not (directory / FORWARD).is_dir():
+            parts.off["forward"] = "the index has no vectors; build it with a [forward] table in its recipe"
+            return
+        forward = directory / FORWARD
+
+    def opened(_: Any) -> ForwardPart:
+        vectors = forward if isinstance(forward, ForwardIndex) else ForwardIndex.open(forward)
+        return ForwardPart(vectors, encoder or _question_encoder(vectors, device))
+
+    parts.forward = _tried(parts, "forward", automatic, forward, opened)
+
+
+def _tried(parts: Parts, stage: str, automatic: bool, wanted: Any, opened: Callable[[Any], Any]) -> Any:
+    """The opened part; None, with the reason noted, where it was not asked for or asked for by default in vain."""
+    if wanted is None or wanted == "" or wanted is False:
+        parts.off[stage] = "it was not asked for"
+        return None
+    try:
+        return opened(wanted)
+    except (MissingExtraError, DataNotFoundError) as err:
+        if not automatic:
+            raise
+        parts.off[stage] = str(err)
+        return None
+
+
+def _question_encoder(vectors: ForwardIndex, device: str) -> QuestionEncoder:
+    """The encoder whose vectors a forward index holds, by the fingerprint in its manifest."""
+    from thresher.encode.minilm import MiniLMEncoder
+
+    wanted, name = str(vectors.manifest.fields.get("encoder", "")), vectors.manifest.fields.get("encoder_name", "")
+    light = MiniLMEncoder(device=device, storage="float32")
+    if light.accepts(wanted) and light.dimensions == vectors.dimensions:
+        return light
+    from thresher.encode.dense import DenseEncoder
+
+    full = DenseEncoder(str(name or light.name), device=device)
+    if wanted and full.fingerprint != wanted:
+        raise ConfigError(
+            f"the forward index was made by {name or 'an encoder'} with the fingerprint {wanted[:12]}, and {full.name} "
+            f"has another on this machine ({full.fingerprint[:12]}); give question_encoder="
+        )
+    return full
+
+
+class _ReaderOpener:
+    """Opens readers, one a model."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._open: dict[str, Reader] = {}
+
+    def reader(self, wanted: Any) -> Reader:
+        from thresher.context.scorers import open_scorer
+        from thresher.text.sentences import split_sentences
+
+        if isinstance(wanted, Reader):
+            return wanted
+        if isinstance(wanted, ContextPruner):
+            return self._shared(wanted.scorer, wanted.splitter)
+        if isinstance(wanted, str | Path):
+            name = str(wanted)
+            if name not in self._open:
+                self._open[name] = Reader(open_scorer(name, device=self._device), split_sentences)
+            return self._open[name]
+        if hasattr(wanted, "score"):
+            return self._shared(wanted, split_sentences)
+        raise ConfigError(f"{wanted!r} is no name of a model, ContextPruner or sentence scorer")
+
+    def _shared(self, scorer: Any, splitter: Callable[[str], Sequence[Span]]) -> Reader:
+        """One reader for one scorer, whoever asked for it first."""
+        for reader in self._open.values():
+            if reader.scorer is scorer:
+                return reader
+        return self._open.setdefault(f"{scorer.name}/{id(scorer)}", Reader(scorer, splitter))
+
+    def ranker(self, wanted: Any) -> Reader | Reranker:
+        if isinstance(wanted, Reranker):
+            return wanted
+        if isinstance(wanted, str) and ":" in wanted and not Path(wanted).exists():
+            from thresher.rerank.specs import make_judge
+
+            judge, rates_only = make_judge(wanted)
+            return Reranker(judge, "pointwise" if rates_only else "sliding")
+        return self.reader(wanted)
+
+
+def check_index(index: Any) -> None:
+    """Refuse what cannot search.
+
+    Raises:
+        ArtifactError: it has no method `search`.
+    """
+    if not hasattr(index, "search"):
+        raise ArtifactError(f"{index!r} is no index: give the directory of one, a Searcher, or an object that searches")

@@ -1,0 +1,350 @@
+"""The stages of an answer, each a function from the ranking so far to a better one.
+
+- `search`: candidates by sparse score, from the index with its tiers.
+- `forward`: alpha * min-max(sparse) + (1 - alpha) * dense over the candidates, with early stopping (Fast-Forward). A
+  candidate without a vector, which a pruned passage may be, counts with the mean dense score of those that have one.
+- `rank`: the head of the ranking read by a cross-encoder; sparse score, dense score and relevance, each standardised
+  over the passages read, are summed with fixed weights. With a `Reranker` its order is taken as it is.
+- `context`: sentences of the first k chosen; what the ranker has read is not read again.
+
+Under a deadline the ranker reads in parts: half of what fits, then half of what fits then, so that one wrong prediction
+late in the stage is about a passage or two.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.context.pruner import ContextPruner
+from thresher.context.scoring import PassageScores
+from thresher.forward.fusion import normalise_scores
+from thresher.forward.interpolate import interpolate
+from thresher.pipeline.answer import StageReport
+from thresher.records import Hit, ScoredDoc
+from thresher.search.tiered import TieredSearcher
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from thresher.context import PrunedPassage
+    from thresher.context.scoring import SplitPassage
+    from thresher.pipeline.costs import Costs, Deadline
+    from thresher.pipeline.parts import ForwardPart, Reader
+    from thresher.recipe import AskStep
+    from thresher.rerank.reranker import Reranker
+
+__all__ = ["Course", "context", "forward", "rank_by_reader", "rank_by_reranker", "search", "whole"]
+
+Counts = dict[str, "int | float"]
+PASSAGE_UNITS, CALL_UNITS = 12, 24
+"""What a passage, and a call of the model, cost beside their tokens, in tokens' worth."""
+
+
+@dataclass(slots=True)
+class Course:
+    """An answer in the making.
+
+    Attributes:
+        question: what is asked.
+        settings: how the stages work.
+        k: passages to hand over.
+        max_tokens: that they may cost together, None for no limit.
+        deadline: time that is left.
+        costs: what stages cost.
+        found: the candidates, in first-stage order; hits are made when looked at.
+        docnos: of the candidates.
+        order: places in `found`, best first.
+        scores: by signal, place to score.
+        read: place to what the model said.
+        reserved: milliseconds kept for the stages to come.
+    """
+
+    question: str
+    settings: AskStep
+    k: int
+    max_tokens: int | None
+    deadline: Deadline
+    costs: Costs
+    found: Any = ()
+    docnos: list[str] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
+    scores: dict[str, dict[int, float]] = field(default_factory=dict)
+    read: dict[int, PassageScores] = field(default_factory=dict)
+    reserved: float = 0.0
+    _hits: dict[int, Hit] = field(default_factory=dict)
+
+    def hit(self, place: int) -> Hit:
+        """The candidate at `place`."""
+        if place not in self._hits:
+            self._hits[place] = self.found[place]
+        return self._hits[place]
+
+    def tier(self, place: int) -> int:
+        """The tier it came from."""
+        tiers = getattr(self.found, "tiers", None)
+        return int(tiers[place]) if tiers is not None else 1
+
+    def left(self) -> float:
+        """Milliseconds that a stage may still take."""
+        return self.deadline.left() - self.reserved
+
+
+def search(course: Course, first: Any, given: Sequence[Hit] | None) -> tuple[StageReport, Counts]:
+    """Candidates from the index, or those the caller brought."""
+    counts: Counts = {}
+    exact = True
+    if given is not None:
+        course.found, course.docnos = tuple(given), [hit.docno for hit in given]
+        scores: Sequence[float] = [hit.score for hit in given]
+    else:
+        result = _found(first, course)
+        course.found, course.docnos, scores = result, list(result.docnos), result.scores
+        counts = _work(result)
+        exact = bool(result.exact)
+    course.order = list(range(len(course.docnos)))
+    course.scores["search"] = dict(enumerate(map(float, scores)))
+    return StageReport("search", "done", exact), {"candidates": len(course.docnos), **counts}
+
+
+def _found(first: Any, course: Course) -> Any:
+    question, depth, second = course.question, max(course.settings.depth, course.k), course.settings.second_tier
+    if not isinstance(first, TieredSearcher):
+        return first.search(question, depth, explain=True)
+    if second == "auto":
+        return first.search_uncalibrated(question, depth, explain=True)
+    return first.search(question, depth, second=second, explain=True)
+
+
+def _work(result: Any) -> Counts:
+    one = getattr(result, "explanation", None)
+    explained = [one] if one is not None else list(getattr(result, "explanations", ()))
+    counts: Counts = {
+        name: sum(getattr(e, name) for e in explained)
+        for name in ("terms", "postings", "scored", "blocks", "visited")
+        if explained
+    }
+    tiers = getattr(result, "tiers", None)
+    if tiers is not None:
+        counts |= {"fell_through": int(result.fell_through), "tier_2": sum(tier == 2 for tier in tiers)}
+    return counts
+
+
+def forward(course: Course, part: ForwardPart) -> tuple[StageReport, Counts]:
+    """The ranking interpolated with dense scores."""
+    places = part.index.find(course.docnos)
+    vector = part.vector(course.question)
+    sparse = np.array([course.scores["search"][i] for i in range(len(course.docnos))])
+    wanted = max(course.k, course.settings.read)
+    alpha = course.settings.alpha
+    if len(places) and places.min() >= 0:
+        rows = [ScoredDoc(docno, score) for docno, score in zip(course.docnos, sparse.tolist(), strict=True)]
+        found = interpolate(part.index, rows, vector, alpha=alpha, k=wanted)
+        place_of = {docno: place for place, docno in enumerate(course.docnos)}
+        head = [place_of[row.docno] for row in found.ranking]
+        totals = [row.score for row in found.ranking]
+        dense = part.index.scores(vector, places[head]) if head else np.empty(0)
+        lookups, exact = found.lookups, found.exact
+    else:
+        head, totals, dense, lookups = _interpolated_with_gaps(part, vector, places, sparse, alpha, course.docnos)
+        exact = lookups == len(places)
+    course.scores["dense"] = dict(zip(head, map(float, dense), strict=True))
+    course.scores["forward"] = dict(zip(head, map(float, totals), strict=True))
+    chosen = set(head)
+    course.order = [*head, *(place for place in course.order if place not in chosen)]
+    counts: Counts = {"candidates": len(course.docnos), "lookups": lookups, "forwards": 1}
+    reason = "" if exact else f"{len(places) - lookups} candidates have no vector and count with the mean"
+    return StageReport("forward", "done", exact, reason), counts
+
+
+def _interpolated_with_gaps(
+    part: ForwardPart, vector: Any, places: NDArray[np.int64], sparse: NDArray[Any], alpha: float, docnos: list[str]
+) -> tuple[list[int], list[float], NDArray[np.float64], int]:
+    """Every candidate with a vector looked up, the others at the mean."""
+    have = np.flatnonzero(places >= 0)
+    dense = np.zeros(len(places))
+    if len(have):
+        dense[have] = part.index.scores(vector, places[have])
+        dense[places < 0] = dense[have].mean()
+    totals = alpha * normalise_scores(sparse, "min-max") + (1 - alpha) * dense
+    head = sorted(range(len(totals)), key=lambda i: (-totals[i], docnos[i].encode()))
+    return head, [float(totals[i]) for i in head], dense[head], len(have)
+
+
+def units(tokens: Sequence[int]) -> int:
+    """What a call of the model that reads passages of so many tokens costs, in tokens' worth."""
+    return sum(tokens) + PASSAGE_UNITS * len(tokens) + CALL_UNITS
+
+
+def rank_by_reader(course: Course, reader: Reader) -> tuple[StageReport, Counts]:
+    """The head of the ranking read, and sorted by the mixture of all that is known of it."""
+    places = course.order[: course.settings.read]
+    tokens = [reader.tokens(course.hit(place)) for place in places]
+    if course.settings.read_tokens:
+        total = np.cumsum(tokens)
+        count = max(1, int(np.searchsorted(total, course.settings.read_tokens, side="right")))
+        places, tokens = places[:count], tokens[:count]
+    done = _read_in_time(course, reader, places, tokens)
+    head = places[:done]
+    _mix(course, reader, head)
+    ranked = sorted(head, key=lambda p: (-course.scores["rank"][p], course.docnos[p].encode()))
+    course.order = [*ranked, *course.order[done:]]
+    counts: Counts = {"passages": done, "forwards": _forwards(course, head), "tokens": sum(tokens[:done])}
+    if done < len(places):
+        return StageReport("rank", "cut", False, f"time for {done} of {len(places)} passages"), counts
+    return StageReport("rank", "done"), counts
+
+
+def _read_in_time(course: Course, reader: Reader, places: Sequence[int], tokens: Sequence[int]) -> int:
+    """Read from the front as many as fit; how many were read."""
+    if not course.deadline.limited:
+        with reader.lock:
+            _read(course, reader, places, tokens)
+        return len(places)
+    done = 0
+    if not reader.lock.acquire(timeout=max(0.0, course.left() / 1000)):
+        return 0
+    try:
+        while done < len(places):
+            fit = _fitting(course, tokens[done:])
+            if fit == 0:
+                break
+            part = fit if fit <= 2 else max(2, (fit + 1) // 2)
+            _read(course, reader, places[done : done + part], tokens[done : done + part])
+            done += part
+    finally:
+        reader.lock.release()
+    return done
+
+
+def _fitting(course: Course, tokens: Sequence[int]) -> int:
+    """How many passages from the front are predicted to be read in the time that is left."""
+    left = course.left()
+    fit = 0
+    while fit < len(tokens) and course.costs.predict("rank", units(tokens[: fit + 1])) <= left:
+        fit += 1
+    return fit
+
+
+def _read(course: Course, reader: Reader, places: Sequence[int], tokens: Sequence[int]) -> None:
+    started = course.deadline.now()
+    said = reader.read(course.question, [course.hit(place) for place in places])
+    course.costs.observe("rank", (course.deadline.now() - started) * 1000, units(tokens))
+    course.read.update(zip(places, said, strict=True))
+
+
+def _forwards(course: Course, places: Sequence[int]) -> int:
+    return sum(getattr(course.read[place], "forwards", 1) for place in places)
+
+
+def _mix(course: Course, reader: Reader, places: Sequence[int]) -> None:
+    """Scores `relevance` and `rank` of the passages read."""
+    course.scores["relevance"] = {place: course.read[place].relevance for place in places}
+    weights = course.settings.weights or reader.mixture
+    total = np.zeros(len(places))
+    for weight, signal in zip(weights, ("search", "dense", "relevance"), strict=True):
+        known = course.scores.get(signal, {})
+        if places and all(place in known for place in places):
+            total += weight * normalise_scores(np.array([known[place] for place in places]), "z-score")
+    course.scores["rank"] = dict(zip(places, total.tolist(), strict=True))
+
+
+def rank_by_reranker(course: Course, reranker: Reranker) -> tuple[StageReport, Counts]:
+    """The head of the ranking in the reranker's order; under a deadline, its best so far when the time is over."""
+    left = course.left()
+    if not math.isinf(left):
+        limits = reranker.budget_per_question
+        seconds = max(0.0, left / 1000)
+        seconds = seconds if limits.seconds is None else min(seconds, limits.seconds)
+        reranker = copy.copy(reranker)
+        reranker.budget_per_question = dataclasses.replace(limits, seconds=seconds)
+    depth = len(course.order) if reranker.depth is None else reranker.depth
+    head = course.order[:depth]
+    result = reranker.rank(course.question, [course.hit(place) for place in head])
+    place_of = {course.docnos[place]: place for place in head}
+    ranked = [place_of[hit.docno] for hit in result.hits]
+    course.scores["rank"] = {place: hit.score for place, hit in zip(ranked, result.hits, strict=True)}
+    course.order = [*ranked, *course.order[len(head) :]]
+    record = result.record
+    counts: Counts = {
+        "passages": len(head),
+        "calls": record.calls,
+        "tokens": record.prompt_tokens + record.answer_tokens,
+    }
+    if record.money is not None:
+        counts["money"] = record.money
+    if result.complete:
+        return StageReport("rank", "done"), counts
+    reason = f"the budget in {result.stopped} ended" if result.stopped else "some comparisons got no answer"
+    return StageReport("rank", "cut" if result.stopped == "seconds" else "done", False, reason), counts
+
+
+def context(
+    course: Course, reader: Reader, pruner: ContextPruner, shared: bool
+) -> tuple[StageReport, Counts, list[PrunedPassage]]:
+    """Sentences of the first k chosen. `shared`: the ranker read with the same model."""
+    places = course.order[: course.k]
+    if not shared:
+        course.read.clear()
+    unread = [place for place in places if place not in course.read]
+    tokens = [reader.tokens(course.hit(place)) for place in unread]
+    done = _read_in_time(course, reader, unread, tokens) if unread else 0
+    hits = [course.hit(place) for place in places]
+    known = _Known(reader.scorer.name, reader.scorer.presets, [course.read.get(place) for place in places])
+    one = ContextPruner(known, splitter=reader.splitter, count_tokens=pruner.count_tokens)
+    pruned = one.prune(
+        course.question,
+        hits,
+        threshold=course.settings.threshold,
+        max_tokens=course.max_tokens,
+        min_keep=course.settings.min_keep,
+    )
+    counts = {"passages": len(places), "forwards": _forwards(course, unread[:done]), **kept(pruned)}
+    if done < len(unread):
+        missing = len(unread) - done
+        return StageReport("context", "cut", False, f"{missing} passages stay whole for want of time"), counts, pruned
+    return StageReport("context", "done"), counts, pruned
+
+
+def whole(course: Course, pruner: ContextPruner) -> list[PrunedPassage]:
+    """The first k as they are: whole, or from the front as far as `max_context_tokens` goes."""
+    hits = [course.hit(place) for place in course.order[: course.k]]
+    everything = ContextPruner(
+        _Known("everything", {}, [None] * len(hits)), splitter=pruner.splitter, count_tokens=pruner.count_tokens
+    )
+    return everything.prune(course.question, hits, threshold=0.0, max_tokens=course.max_tokens)
+
+
+def kept(pruned: Sequence[PrunedPassage]) -> Counts:
+    """What sentence selection made of the passages."""
+    characters = sum(len(one.original) for one in pruned)
+    left = sum(span.end - span.start for one in pruned for span in one.spans)
+    return {
+        "sentences": sum(len(one.sentences) for one in pruned),
+        "sentences_kept": sum(map(sum, (one.keep for one in pruned))),
+        "characters": characters,
+        "characters_dropped": characters - left,
+        "tokens": sum(one.tokens for one in pruned),
+        "tokens_dropped": sum(one.original_tokens - one.tokens for one in pruned),
+    }
+
+
+class _Known:
+    """A scorer of passages that were read already; sentences of others all score 1 and stay."""
+
+    def __init__(self, name: str, presets: Mapping[str, float], known: Sequence[PassageScores | None]) -> None:
+        self.name, self.presets = name, presets
+        self._known = known
+
+    def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
+        return [
+            PassageScores(0.0, (1.0,) * len(passage.sentences)) if said is None else said
+            for said, (_, passage) in zip(self._known, pairs, strict=True)
+        ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from goals import is_exact
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -20,11 +22,6 @@ NOTE = (
     "scored. In the float track bmp and impact-index BMP round query weights to 32 levels, pisa to 255. "
     "See eval/search/panel.py."
 )
-
-
-def is_exact(row: dict[str, Any]) -> bool:
-    """Exact by its results, up to what float32 sums do to the k-th place."""
-    return row["recall"] > 0.9999 and not row["short_results"] and not row["setting"].startswith("approx")
 
 
 def chart(rows: list[dict[str, Any]]) -> Any:

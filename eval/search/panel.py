@@ -4,7 +4,7 @@
 
 Needs the environment of `requirements.txt`, and another one for making collections (`make.py`). Collections, indexes
 and finished measurements stay in `--work`, so that a stopped panel goes on where it was; rows are written to
-`eval/results/search-panel.json` (and `.md`, `.svg`).
+`eval/results/search-panel.json` (and `.md`, `.svg`), their ratios to `search-goals.json` (and `.md`).
 
 Latency is the processor time of the process for one call (`time.process_time_ns`, all threads), the least of
 `--rounds` rounds for each query, then percentiles over queries. Processor time and not the clock, so that other work
@@ -198,9 +198,11 @@ def main() -> None:
             file.write_text(json.dumps(run_collection(made(name, args), args)))
     files = [args.work / f"rows-{name}.json" for name in TRACKS]
     if rows := [row for file in files if file.is_file() for row in json.loads(file.read_text())]:
-        from charts import write
+        import charts
+        import goals
 
-        write(rows, args.out, COMMAND, SEED)
+        charts.write(rows, args.out, COMMAND, SEED)
+        goals.write(rows, args.out.with_name("search-goals.json"), COMMAND)
 
 
 if __name__ == "__main__":

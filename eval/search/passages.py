@@ -1,9 +1,9 @@
 """The passages and questions behind the panel's real collections, weighted by a learned sparse encoder or by BM25.
 
-Passages, in this order: MS MARCO v1 and v2 excerpts, seven small test collections, 2WikiMultiHop, and of WordNet's
-glosses as many as `LIMITS` says (encoding is slow without an accelerator). `thresher-mini` reads the embedded MiniLM's
-vector of a passage: it is taken from THRESHER_DATA/embeddings where it is there, and computed once (`vectors`) where it
-is not.
+Passages, in this order: MS MARCO v1 and v2 excerpts, seven small test collections, and of 2WikiMultiHop and WordNet's
+glosses as many as `LIMITS` says. `thresher-mini` reads the embedded MiniLM's vector of a passage: it is taken from
+THRESHER_DATA/embeddings where it is there, and computed once (`vectors`) where it is not, which takes an hour for the
+rest of THRESHER_DATA/text on two cores and is why there are limits.
 
 Questions: those of MS MARCO dev (small). 500 of them, drawn by `SEED`, are `seen`: the planner's cutoffs may be chosen
 on them. The panel asks others (`held_out`), the same ones in every form: encoded by SPLADE++, SPLADE-v3 and uniCOIL
@@ -31,7 +31,7 @@ SOURCES = {
     "2wiki": "text/2wiki-corpus.json.gz",
     "wordnet": "text/wordnet30-glosses.jsonl.gz",
 }
-LIMITS = {"wordnet": 20_480}
+LIMITS = {"2wiki": 1024, "wordnet": 2048}
 SEED, SEEN, HELD_OUT = 20261124, 500, 400
 STEP = 1024  # passages encoded at a time, and kept in one file
 DEV = "encoded-queries/topics.msmarco-passage.dev-subset.{}.tsv.gz"

@@ -85,3 +85,30 @@ def test_bounds_hold_the_largest_impact_of_a_block_for_each_term(script):
     query = np.array([0, 1], np.uint32), np.array([2.0, 1.0], np.float32)
     calibrate.bounds_of(indptr, docs, impacts, place, *query, 2, bounds)
     assert bounds.tolist() == [18 + 6, 14 + 0]  # documents 1 and 2, then 3 and 0
+
+
+def measured(engine, setting, p50, p99, recall=1.0, short=0, k=10, size=4.0, build=1.0):
+    return {
+        "collection": "a", "track": "t", "k": k, "engine": engine, "setting": setting, "p50_ms": p50, "p99_ms": p99,
+        "recall": recall, "short_results": short, "bytes_per_posting": size, "build_s": build,
+    }  # fmt: skip
+
+
+def test_default_is_set_against_the_quickest_exact_peer_at_each_percentile(script):
+    rows = [
+        measured("thresher", "default", 1.0, 3.0),
+        measured("thresher", "approx 0.9", 0.5, 0.6, recall=0.98),
+        measured("thresher", "approx 0.8", 0.8, 0.9, recall=0.99),
+        measured("peer", "steady", 4.0, 4.0),
+        measured("peer", "quick at best", 2.0, 9.0),
+        measured("peer", "often wrong", 0.1, 0.1, recall=0.9),
+        measured("peer", "short", 0.1, 0.1, short=1),
+        measured("seismic", "rough", 0.2, 0.2, recall=0.9, size=16.0, build=10.0),
+        measured("seismic", "fine", 1.6, 2.0, recall=0.995, size=16.0, build=10.0),
+    ]
+    exact, near = script("goals").compare(rows)
+    assert (exact["peer_p50"], exact["ratio_p50"]) == ("peer, quick at best", 0.5)
+    assert (exact["peer_p99"], exact["ratio_p99"]) == ("peer, steady", 0.75)
+    assert near["setting"].startswith("approx 0.8")
+    assert (near["peer_p50"], near["ratio_p50"]) == ("seismic, fine", 0.5)
+    assert (near["bytes_ratio"], near["build_ratio"], near["seismic_recall"]) == (0.25, 0.1, 0.995)

@@ -7,7 +7,8 @@ answer (relevant), and one that does not (irrelevant): by turns one of the twent
 mini corpus, and one of the twelve best of the collection's own held-out passages, without any of the answer's text.
 
 Every system gives each sentence a score and keeps those over a threshold. Thresholds of the presets are chosen on the
-calibration part, for each system in the same way: the highest that keeps the preset's share of answers. `first` keeps
+calibration part, for each system in the same way: the highest that keeps the preset's share of answers (by scores of
+models that had not seen the question, where a system was fitted on that part). `first` keeps
 the first k sentences; `position` scores by how often a sentence at that place of a passage of that many sentences
 answers, in the training part; `random` is the mean of five draws. Scores are kept in --scores, so that an interrupted
 run goes on.
@@ -18,7 +19,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import random
 import sys
 import tempfile
@@ -29,51 +29,17 @@ import altair as alt
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from train_context import Lexical, answered_rows, labelled_rows, read_texts, tokenizer
+from context_data import COLLECTIONS, Bench, Lexical, averaged, labelled_rows, measure, read_texts, tokenizer
 
-from thresher.context.calibrate import GOALS, calibrate, lost_above, wilson
+from thresher.context.calibrate import GOALS, calibrate, lost_above
 from thresher.context.model import SHIPPED, TwoHeadedScorer
 from thresher.context.scorers import LexicalScorer
-from thresher.context.scoring import PassageScores, SplitPassage
+from thresher.context.scoring import PassageScores
 from thresher.evaluate.results import write_results
-from thresher.text.sentences import split_sentences
 
 SEED = 11
 RESULTS = Path(__file__).parent / "results"
-COLLECTIONS = ("qed", "squad2-half", "covid-qa", "wikiqa", "trecqa")
 DRAWS = 5
-
-
-class Bench:
-    """What is measured: answered questions of one part, and an irrelevant passage for each."""
-
-    def __init__(self, part: str, count: int, everything: list, marco: Lexical, pieces: object) -> None:
-        chooser = random.Random(SEED)  # noqa: S311
-        self.rows = answered_rows(everything, part, count)
-        self.irrelevant: list[SplitPassage] = []
-        for name in COLLECTIONS:
-            mine = [row for row in everything if row.collection == name and row.part == part]
-            own = Lexical(list(dict.fromkeys(row.passage for row in mine)), pieces)
-            sentences = {row.passage: row.sentences for row in mine}
-            for number, row in enumerate(r for r in self.rows if r.collection == name):
-                self.irrelevant.append(self._other(row, number, own, sentences, marco, chooser))
-
-    def _other(self, row, number, own, sentences, marco, chooser) -> SplitPassage:
-        answers = [row.passage[a.start : a.end].lower() for a in row.answers]
-        for index, depth in ((marco, 20), (own, 12)) if number % 2 == 0 else ((own, 12), (marco, 20)):
-            best = [int(i) for i in np.argsort(-index.bm25(row.question), kind="stable")[:depth]]
-            chooser.shuffle(best)
-            for place in best:
-                text = index.texts[place]
-                if text != row.passage and not any(a in text.lower() for a in answers):
-                    return SplitPassage(text, tuple(sentences.get(text) or split_sentences(text)))
-        raise SystemExit(f"no irrelevant passage for {row.question!r}")
-
-    @property
-    def pairs(self) -> list[tuple[str, SplitPassage]]:
-        """Questions with their relevant passages, then with their irrelevant ones."""
-        relevant = [(row.question, SplitPassage(row.passage, row.sentences)) for row in self.rows]
-        return relevant + [(row.question, p) for row, p in zip(self.rows, self.irrelevant, strict=True)]
 
 
 # systems: sentence scores for pairs ----------------------------------------------------------------------------------
@@ -141,39 +107,6 @@ def by_chance(pairs, draw):
     return [[chooser.random() for _ in p.sentences] for _, p in pairs]
 
 
-# measures ------------------------------------------------------------------------------------------------------------
-
-
-def measure(bench: Bench, scores, threshold: float, rows: list[int]) -> dict[str, float]:
-    n = len(bench.rows)
-    kept_answers = 0
-    before = after = other_before = other_after = 0
-    f1 = []
-    for i in rows:
-        row = bench.rows[i]
-        kept_answers += lost_above(row.sentences, scores[i], row.answers) >= threshold
-        keep = [x >= threshold for x in scores[i]]
-        lengths = [s.end - s.start for s in row.sentences]
-        kept = sum(length for length, k in zip(lengths, keep, strict=True) if k)
-        gold = sum(length for length, y in zip(lengths, row.labels, strict=True) if y)
-        both = sum(length for length, y, k in zip(lengths, row.labels, keep, strict=True) if y and k)
-        f1.append(2 * both / (kept + gold) if kept + gold else 0.0)
-        before, after = before + sum(lengths), after + kept
-        other = [s.end - s.start for s in bench.irrelevant[i].sentences]
-        other_before += sum(other)
-        other_after += sum(length for length, x in zip(other, scores[n + i], strict=True) if x >= threshold)
-    low, high = wilson(kept_answers, len(rows))
-    return {
-        "answer_kept": kept_answers / len(rows), "low": low, "high": high, "pruned_relevant": 1 - after / before,
-        "pruned_irrelevant": 1 - other_after / max(1, other_before), "span_f1": math.fsum(f1) / len(f1),
-        "questions": len(rows),
-    }  # fmt: skip
-
-
-def averaged(measured: list[dict[str, float]]) -> dict[str, float]:
-    return {key: math.fsum(m[key] for m in measured) / len(measured) for key in measured[0]}
-
-
 def remembered(directory: Path, name: str, pairs, make):
     """Scores of `pairs`, from `directory` where they were computed before."""
     key = hashlib.sha256(json.dumps([(q, p.text) for q, p in pairs]).encode()).hexdigest()[:12]
@@ -189,7 +122,7 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, default=Path(tempfile.gettempdir()) / "thresher-context-pruning")
     parser.add_argument("--questions", type=int, default=150, help="of each collection, at most")
     parser.add_argument(
-        "--calibration", type=int, default=80, help="questions of each collection to calibrate on, at most"
+        "--calibration", type=int, default=200, help="questions of each collection to calibrate on, at most"
     )
     parser.add_argument("--baselines", action="store_true", help="compute the baselines' scores and stop")
     options = parser.parse_args()
@@ -211,7 +144,10 @@ def main() -> None:
         presets = scorer.presets
         makers = {scorer.name: lambda pairs: by_model(scorer, pairs), **makers}
     scored = {
-        name: [remembered(options.scores, name, bench.pairs, make) for bench in (test, tuning)]
+        name: [
+            remembered(options.scores, name, bench.pairs, make)
+            for bench in ((test,) if "@" in name and presets else (test, tuning))
+        ]
         for name, make in makers.items()
     }
     if options.baselines:
@@ -233,14 +169,17 @@ def report(options, test: Bench, tuning: Bench, scored, presets: dict[str, float
     for system, names in systems.items():
         chosen = {}
         for preset, goal in GOALS.items():
+            if system == "thresher-context" and presets:
+                chosen[preset] = presets[preset]
+                continue
             tuned = [PassageScores(0.0, tuple(s)) for s in scored[names[0]][1][: len(tuning.rows)]]
             found = calibrate(tuning.rows, tuned, goal)
-            chosen[preset] = presets.get(preset, found.threshold) if system == "thresher-context" else found.threshold
+            chosen[preset] = found.threshold
             print(system, preset, found)
         first = scored[names[0]][0]
         values = [lost_above(row.sentences, x, row.answers) for row, x in zip(test.rows, first, strict=False)]
         values += [x for one in first[: len(test.rows)] for x in one]
-        grid = sorted({0.0, *(float(v) for v in np.quantile(values, np.linspace(0, 1, 101)))})
+        grid = sorted({0.0, *(float(v) for v in np.quantile(values, np.linspace(0, 1, 301)))})
         for preset, threshold in [*chosen.items(), *(("", t) for t in grid)]:
             parts = []
             for collection, members in groups.items():

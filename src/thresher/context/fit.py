@@ -7,18 +7,24 @@ Provence (arXiv 2501.16214):
   pruner will score it) and, at half the weight, of every token, whose label is its sentence's. Tokens of the question,
   special tokens and padding belong to no sentence, so they cannot enter the loss;
 - rank: cross-entropy between the softmax of the group's targets (a teacher's scores, grades, or 1 and 0) and the
-  softmax of its rank scores (ListNet; Cao and others, ICML 2007).
+  softmax of its rank scores (ListNet; Cao and others, ICML 2007). Where a group says what other rankers think of its
+  passages (`prior`), half of the loss is read from the rank score alone and half from its sum with them, so that it
+  learns to add to them and not to repeat them.
 
 Layers below the join are frozen and read passages without the question, so their states are computed once per passage
-and remembered as float16. A run is repeatable from its seed, writes checkpoints, and continues from the last one.
+and remembered as float16, on disk where asked. A run is repeatable from its seed, writes checkpoints, and continues
+from the last one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from thresher.errors import InputError, require
 from thresher.models import two_headed
@@ -62,13 +68,18 @@ class Group:
         passages: at least one.
         targets: a score for each passage, in natural-log units (the softmax of them is learned); None where their
             order is unknown.
+        prior: what rankers that are used beside this one think of each passage, in the same units; None where there
+            are none.
     """
 
     question: str
     passages: tuple[LabelledPassage, ...]
     targets: tuple[float, ...] | None = None
+    prior: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.prior is not None and len(self.prior) != len(self.passages):
+            raise InputError(f"a group has {len(self.passages)} passages but {len(self.prior)} priors: give one each")
         if self.targets is not None and len(self.targets) != len(self.passages):
             raise InputError(
                 f"a group has {len(self.passages)} passages but {len(self.targets)} targets: give one each"
@@ -81,7 +92,7 @@ class FitConfig:
 
     Attributes:
         steps: optimiser steps.
-        tokens: padded passage tokens in a batch, at most (one group always fits).
+        tokens: passage tokens in a batch, at most (one group always fits).
         length: passages are cut after so many word pieces, specials included.
         question_length: questions are cut after so many.
         rate: learning rate of the adapters; heads take three times as much, gates twenty times.
@@ -103,7 +114,7 @@ class FitConfig:
     decay: float = 0.01
     rank_weight: float = 0.5
     seed: int = 7
-    slice: int = 6
+    slice: int = 4
     checkpoint_every: int = 20
     remembered: int = 1_500_000_000
 
@@ -183,27 +194,18 @@ class Trainer:
     # batches ----------------------------------------------------------------------------------------------------
 
     def _batches(self) -> Iterator[list[Group]]:
-        """Batches without end: groups shuffled, then sorted by length within stretches, then the batches shuffled."""
+        """Batches without end, of groups in random order; every group comes once before any comes again."""
         chooser = random.Random(self.config.seed)  # noqa: S311  (an order, not a secret)
-        longest = [max(self._length(p.text) for p in group.passages) for group in self.groups]
+        sizes = [sum(self._length(p.text) for p in group.passages) for group in self.groups]
+        batch: list[int] = []
         while True:
             order = list(range(len(self.groups)))
             chooser.shuffle(order)
-            batches: list[list[int]] = []
-            for first in range(0, len(order), 512):
-                batch: list[int] = []
-                rows = top = 0
-                for number in sorted(order[first : first + 512], key=lambda i: (longest[i], i)):
-                    rows_then, top_then = rows + len(self.groups[number].passages), max(top, longest[number])
-                    if batch and rows_then * top_then > self.config.tokens:
-                        batches.append(batch)
-                        batch, rows_then, top_then = [], len(self.groups[number].passages), longest[number]
-                    batch.append(number)
-                    rows, top = rows_then, top_then
-                batches.append(batch)
-            chooser.shuffle(batches)
-            for batch in batches:
-                yield [self.groups[number] for number in batch]
+            for number in order:
+                if batch and sum(sizes[i] for i in batch) + sizes[number] > self.config.tokens:
+                    yield [self.groups[i] for i in batch]
+                    batch = []
+                batch.append(number)
 
     def _length(self, text: str) -> int:
         return min(self.config.length, 2 + len(text) // 4)
@@ -219,6 +221,40 @@ class Trainer:
             self._encoded[key] = (ids, offsets)
         return self._encoded[key]
 
+    # states below the join ------------------------------------------------------------------------------------------
+
+    def remember(self, directory: Path, progress: bool = False) -> None:
+        """Compute the states of every passage now, and keep them in `directory`, from where a later run reads them."""
+        from tqdm import tqdm
+
+        texts = sorted({p.text for group in self.groups for p in group.passages}, key=lambda t: (len(t), t))
+        rows = [self._encode(text, self.config.length)[0] for text in texts]
+        ends = np.cumsum([len(row) for row in rows])
+        digest = hashlib.sha256("\0".join([str(self.config.length), *texts]).encode()).hexdigest()[:16]
+        file = directory / f"states-{digest}.npy"
+        width = self.model.config.hidden
+        if not file.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            draft = directory / "states.draft"
+            table = np.lib.format.open_memmap(draft, "w+", np.float16, (int(ends[-1]), width))
+            for first in tqdm(range(0, len(texts), 8), disable=not progress, mininterval=30):
+                states = self._read_apart(rows[first : first + 8])
+                for number, state in enumerate(states, first):
+                    table[ends[number] - len(rows[number]) : ends[number]] = state.numpy()
+            table.flush()
+            draft.replace(file)
+        table = np.load(file, mmap_mode="c")
+        for number, text in enumerate(texts):
+            self._states[text] = self.torch.from_numpy(table[ends[number] - len(rows[number]) : ends[number]])
+        self._remembered = self.config.remembered
+
+    def _read_apart(self, rows: list[Any]) -> list[Any]:
+        """float16 states of single texts, unpadded."""
+        ids, lengths = two_headed.pad(rows)
+        with self.torch.no_grad():
+            states = self.model.read_apart(ids, lengths)
+        return [states[row, : lengths[row]].to(self.torch.float16).clone() for row in range(len(rows))]
+
     # the two losses ---------------------------------------------------------------------------------------------
 
     def _passage_states(self, texts: list[str]) -> tuple[Any, Any]:
@@ -227,11 +263,8 @@ class Trainer:
         missing = [text for text in dict.fromkeys(texts) if text not in self._states]
         fresh: dict[str, Any] = {}
         if missing:
-            ids, lengths = two_headed.pad([self._encode(text, self.config.length)[0] for text in missing])
-            with torch.no_grad():
-                states = self.model.read_apart(ids, lengths)
-            for row, text in enumerate(missing):
-                fresh[text] = states[row, : lengths[row]].to(torch.float16).clone()
+            encoded = [self._encode(text, self.config.length)[0] for text in missing]
+            fresh = dict(zip(missing, self._read_apart(encoded), strict=True))
         rows = [fresh[text] if text in fresh else self._states[text] for text in texts]
         for text, state in fresh.items():
             size = state.numel() * 2
@@ -307,8 +340,12 @@ class Trainer:
             end = start + len(group.passages)
             if group.targets is not None and end - start > 1:
                 wanted = torch.softmax(torch.tensor(group.targets), dim=0)
-                said = torch.log_softmax(ranks[start:end], dim=0)
-                losses.append((wanted * (wanted.clamp_min(1e-9).log() - said)).sum())
+                alone = torch.log_softmax(ranks[start:end], dim=0)
+                said = [alone]
+                if group.prior is not None:
+                    said.append(torch.log_softmax(ranks[start:end] + torch.tensor(group.prior), dim=0))
+                known = wanted.clamp_min(1e-9).log()
+                losses.append(torch.stack([(wanted * (known - one)).sum() for one in said]).mean())
             start = end
         if not losses:
             return ranks.sum() * 0.0, 0

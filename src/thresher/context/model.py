@@ -145,7 +145,7 @@ class TwoHeadedScorer:
     def features(self, question: str, passage: SplitPassage, reading: Reading) -> Any:
         """What the sentence head reads, float64[sentences, features]."""
         bm25 = self.lexical.score([(question, passage)])[0].sentences
-        return sentence_features(question, passage, reading.sentences, reading.relevance, bm25)
+        return sentence_features(question, passage, reading.sentences, reading.relevance, bm25, reading.rank)
 
     def relevance(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[float]:
         """The rank score of every pair alone; sentences need not be known."""

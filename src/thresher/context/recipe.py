@@ -18,7 +18,7 @@ import numpy as np
 from thresher.context import labelled
 from thresher.context.calibrate import calibrate_presets
 from thresher.context.fit import FitConfig, Group, LabelledPassage, Trainer
-from thresher.context.logistic import fit_logistic
+from thresher.context.perceptron import fit_perceptron
 from thresher.context.scoring import SplitPassage
 from thresher.context.sentence_head import FEATURES
 from thresher.errors import DataNotFoundError, InputError, require
@@ -80,7 +80,7 @@ def fit_sentence_head(scorer: TwoHeadedScorer, groups: Sequence[Group], *, most:
         if reading.sentences:
             features.append(scorer.features(question, passage, reading))
             labels += labelled_one.labels or ()
-    head = fit_logistic(np.concatenate(features), np.array(labels, dtype=np.float64), penalty=3.0)
+    head = fit_perceptron(np.concatenate(features), np.array(labels, dtype=np.float64))
     return {"features": list(FEATURES), **asdict(head)}
 
 

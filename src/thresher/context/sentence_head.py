@@ -1,20 +1,23 @@
 """A sentence's score from what one forward pass says of it, and from where it stands.
 
 The keep logits of a sentence's tokens do not say what only the passage as a whole shows: whether another sentence is
-likelier, how relevant the passage is, how far into it the sentence stands. A logistic model puts these together. Its
-features, all from the same forward pass or from the text:
+likelier, how relevant the passage is, how far into it the sentence stands. A small model, logistic or with one hidden
+layer, puts these together. Its features, all from the same forward pass or from the text:
 
 - the mean keep logit, the mean of the highest quarter, and the former less the passage's highest and mean;
-- the passage's relevance;
+- the mean keep logits of the sentences before and after (the passage's mean where there is none), the share of
+  sentences with a higher one, and its logarithm's share of the passage (log-softmax);
+- the passage's relevance, its rank score, its highest keep logit, and the rarity-weighted share of the question's word
+  pieces that its best sentence holds;
 - the cosine of the sentence's tokens with the question's mean state, and late interaction (the mean over the question's
   tokens of the best cosine in the sentence; ColBERT, arXiv 2004.12832), each also less the passage's highest;
 - the share of the question's word pieces that the sentence holds, weighted by rarity, and BM25 over the passage's own
-  sentences, each also less the passage's highest;
-- the place: first, 1 / (1 + index), index / length; the number of sentences; ln of the sentence's words;
+  sentences, each also less the passage's highest, and the latter less its mean;
+- the place: first, last, 1 / (1 + index), index / length; the number of sentences; ln of the sentence's words;
 - digits where the question asks for a number or a date, capitals where it asks for a name.
 
-The features other than the logits are those of a study without any training of the encoder, where the same logistic
-form ranked answer sentences as well as boosted trees did.
+A head names the features it reads, and may read only some. Those other than the logits are of a study without any
+training of the encoder, where a logistic form ranked answer sentences as well as boosted trees did.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.context.logistic import Logistic
+from thresher.context.perceptron import Perceptron
 from thresher.errors import ModelError
 
 if TYPE_CHECKING:
@@ -36,12 +40,14 @@ if TYPE_CHECKING:
 
     from thresher.context.scoring import SplitPassage
 
-__all__ = ["FEATURES", "Evidence", "read_head", "sentence_features"]
+__all__ = ["FEATURES", "Evidence", "SentenceHead", "read_head", "sentence_features"]
 
 FEATURES = (
     "logit", "logit_top", "logit_below_best", "logit_over_mean", "rank", "near", "near_below_best", "late",
     "late_below_best", "overlap", "overlap_below_best", "bm25", "bm25_below_best", "is_first", "place",
     "share_before", "sentences", "length", "number_asked", "name_asked", "number", "name",
+    "logit_before", "logit_after", "logit_place", "logit_share", "rank_score", "logit_best", "overlap_best",
+    "bm25_over_mean", "is_last",
 )  # fmt: skip
 
 _NUMBER = re.compile(
@@ -72,8 +78,25 @@ class Evidence:
     overlap: float
 
 
+class SentenceHead:
+    """A fitted model and the features it reads."""
+
+    def __init__(self, features: Sequence[str], model: Logistic | Perceptron) -> None:
+        self.columns = [FEATURES.index(name) for name in features]
+        self.model = model
+
+    def __call__(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores, float64[n], of the rows of `sentence_features`."""
+        return self.model(table[:, self.columns])
+
+
 def sentence_features(
-    question: str, passage: SplitPassage, evidence: Sequence[Evidence], rank: float, bm25: Sequence[float]
+    question: str,
+    passage: SplitPassage,
+    evidence: Sequence[Evidence],
+    relevance: float,
+    bm25: Sequence[float],
+    rank: float,
 ) -> NDArray[np.float64]:
     """Features of every sentence, float64[sentences, len(FEATURES)].
 
@@ -81,8 +104,9 @@ def sentence_features(
         question: the question.
         passage: the passage.
         evidence: of each sentence.
-        rank: the passage's relevance.
+        relevance: the passage's relevance.
         bm25: of each sentence, as `LexicalScorer` scores it.
+        rank: the passage's rank score.
     """
     if not passage.sentences:
         return np.zeros((0, len(FEATURES)))
@@ -95,30 +119,53 @@ def sentence_features(
     number, name = float(bool(_NUMBER.search(asked))), float(bool(_NAME.search(asked)))
     digits = np.array([float(bool(_DIGIT.search(text))) for text in texts])
     capitals = np.array([float(bool(_CAPITAL.search(text))) for text in texts])
+    logit = said[:, 0]
+    around = np.concatenate([[logit.mean()], logit, [logit.mean()]])
+    above = (logit[None, :] > logit[:, None]).sum(1)
+    share = logit - logit.max() - math.log(float(np.exp(logit - logit.max()).sum()))
     columns = [
-        said[:, 0], said[:, 1], said[:, 0] - said[:, 0].max(), said[:, 0] - said[:, 0].mean(), np.full(n, rank),
+        said[:, 0], said[:, 1], said[:, 0] - said[:, 0].max(), said[:, 0] - said[:, 0].mean(), np.full(n, relevance),
         said[:, 2], said[:, 2] - said[:, 2].max(), said[:, 3], said[:, 3] - said[:, 3].max(),
         overlap, overlap - overlap.max(), lexical, lexical - lexical.max(),
         place == 0, 1 / (1 + place), place / n, np.full(n, math.log(n)),
         np.log([1 + len(text.split()) for text in texts]), number * digits, name * capitals, digits, capitals,
+        around[:-2], around[2:], above / n, share, np.full(n, rank), np.full(n, logit.max()), np.full(n, overlap.max()),
+        lexical - lexical.mean(), place == n - 1,
     ]  # fmt: skip
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
-def read_head(document: Mapping[str, Any], source: str) -> Logistic:
-    """The logistic model in a configuration, made for these features.
+def read_head(document: Mapping[str, Any], source: str) -> SentenceHead:
+    """The head in a configuration: a perceptron where it has a hidden layer, else a logistic model.
 
     Raises:
-        ModelError: it was made for others, or is damaged.
+        ModelError: it was made for features that are not known here, or is damaged.
     """
     try:
-        if tuple(document["features"]) != FEATURES:
-            raise ValueError("it was made for other features")
-        weights, means, scales = (tuple(float(x) for x in document[name]) for name in ("weights", "means", "scales"))
-        if not len(weights) == len(means) == len(scales) == len(FEATURES):
-            raise ValueError(f"expected {len(FEATURES)} numbers a vector")
-        return Logistic(weights, float(document["bias"]), means, scales)
+        names = [str(name) for name in document["features"]]
+        unknown = [name for name in names if name not in FEATURES]
+        if unknown or not names:
+            raise ValueError(f"it was made for other features{f', as {unknown[0]!r}' if unknown else ''}")
+        model: Logistic | Perceptron
+        bias, vectors = float(document["bias"]), {name: _numbers(document[name]) for name in ("means", "scales")}
+        if "inner" in document:
+            inner = tuple(_numbers(row) for row in document["inner"])
+            by_unit = {name: _numbers(document[name]) for name in ("inner_bias", "outer")}
+            vectors["direct"] = _numbers(document["direct"])
+            if any(len(v) != len(inner) for v in by_unit.values()) or any(len(row) != len(names) for row in inner):
+                raise ValueError("its hidden layer is misshapen")
+            model = Perceptron(inner, bias=bias, **by_unit, **vectors)
+        else:
+            vectors["weights"] = _numbers(document["weights"])
+            model = Logistic(bias=bias, **vectors)
+        if any(len(v) != len(names) for v in vectors.values()):
+            raise ValueError(f"expected {len(names)} numbers a vector")
+        return SentenceHead(names, model)
     except (KeyError, TypeError, ValueError) as err:
         raise ModelError(
             f"{source}: its sentence head does not fit this release ({err}); train the model again"
         ) from err
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

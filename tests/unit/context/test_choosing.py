@@ -13,6 +13,7 @@ from thresher.context.calibrate import calibrate, lost_above, wilson
 from thresher.context.gate import Draft, LogisticGate, choose_threshold, fit_gate
 from thresher.context.labelled import LabelledQuestion, part_of, read_own, without_kin
 from thresher.context.logistic import fit_logistic
+from thresher.context.perceptron import fit_perceptron
 from thresher.context.scorers import LexicalScorer, open_scorer
 from thresher.context.select import select
 from thresher.context.sentence_head import FEATURES, Evidence, read_head, sentence_features
@@ -236,7 +237,7 @@ def test_token_counts_are_additive_enough_and_zero_for_nothing():
 def test_sentence_features_are_numbers_for_any_text(question, text, rank):
     passage = SplitPassage(text, tuple(split_sentences(text)))
     evidence = [Evidence(0.1 * n, 0.2, 0.3, 0.4, 0.5) for n in range(len(passage.sentences))]
-    features = sentence_features(question, passage, evidence, rank, [0.5] * len(evidence))
+    features = sentence_features(question, passage, evidence, rank, [0.5] * len(evidence), rank / 2)
     assert features.shape == (len(passage.sentences), len(FEATURES))
     assert np.isfinite(features).all()
 
@@ -252,10 +253,28 @@ def test_a_logistic_model_finds_what_separates_and_ignores_what_does_not_vary():
     assert (weighted(x) >= fit_logistic(x, y)(x) - 1e-9).mean() > 0.5
 
 
-def test_a_head_for_other_features_is_refused():
+def test_a_perceptron_finds_what_no_sum_of_features_says_and_reads_rows_apart():
+    chance = np.random.default_rng(3)
+    x = chance.normal(size=(400, 3))
+    y = (x[:, 0] * x[:, 1] > 0).astype(float)
+    model = fit_perceptron(x, y, units=8, copies=2, penalty=0.1, steps=300)
+    assert ((model(x) >= 0.5) == (y == 1)).mean() > 0.9
+    assert ((fit_logistic(x, y)(x) >= 0.5) == (y == 1)).mean() < 0.7
+    assert [float(model(x[n : n + 1])[0]) for n in range(50)] == model(x)[:50].tolist()
+    assert fit_perceptron(x, y, units=8, copies=2, penalty=0.1, steps=300) == model
+
+
+def test_a_head_says_which_features_it_reads_and_one_for_others_is_refused():
     vector = [0.0] * len(FEATURES)
     good = {"features": list(FEATURES), "weights": vector, "means": vector, "scales": vector, "bias": 0.0}
-    assert read_head(good, "config.json").bias == 0
-    for wrong in ({**good, "features": ["other"]}, {**good, "means": [0.0]}, {**good, "bias": None}, {}):
+    assert read_head(good, "config.json").model.bias == 0
+    pair = {"features": ["bm25", "logit"], "weights": [0.0, 2.0], "means": [0.0] * 2, "scales": [1.0] * 2, "bias": 0.0}
+    table = np.arange(len(FEATURES), dtype=float)[None] * 0 + np.eye(len(FEATURES))[:1]  # the logit is 1, the rest 0
+    assert read_head(pair, "config.json")(table) == pytest.approx(1 / (1 + np.exp(-2.0)))
+    deep = {"features": ["logit"], "inner": [[1.0]], "inner_bias": [0.0], "outer": [1.0], "direct": [0.0]}
+    deep |= {"means": [0.0], "scales": [1.0], "bias": 0.0}
+    assert read_head(deep, "config.json")(table) == pytest.approx(1 / (1 + np.exp(-np.tanh(1.0))))
+    damaged = ({**good, "features": ["other"]}, {**good, "means": [0.0]}, {**good, "bias": None}, {})
+    for wrong in (*damaged, {**deep, "inner": [[1.0, 2.0]]}, {**deep, "outer": []}, {**deep, "direct": 3}):
         with pytest.raises(ModelError, match=r"config\.json"):
             read_head(wrong, "config.json")

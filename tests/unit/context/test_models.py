@@ -237,6 +237,33 @@ def test_training_learns_its_examples_and_an_interrupted_run_equals_an_uninterru
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_remembered_states_change_nothing_and_are_read_again(body, tmp_path):
+    plain, remembering, again = (trainer(body, 3) for _ in range(3))
+    plain.run()
+    remembering.remember(tmp_path)
+    (file,) = tmp_path.glob("states-*.npy")
+    written = file.stat().st_mtime_ns
+    remembering.run()
+    again.remember(tmp_path)
+    again.run()
+    assert file.stat().st_mtime_ns == written
+    one, other, third = (two_headed.trained_state(t.model) for t in (plain, remembering, again))
+    assert all(torch.equal(other[name], third[name]) for name in other)
+    assert all(torch.allclose(one[name], other[name], atol=2e-2) for name in one)
+
+
+def test_a_prior_of_other_rankers_asks_only_for_what_they_miss(body):
+    text = LabelledPassage("Ice caves form in glaciers."), LabelledPassage("Paris is a city.")
+    plain, sure, wrong = (
+        Group("where do ice caves form", text, (3.0, 0.0), prior) for prior in (None, (3.0, 0.0), (-3.0, 0.0))
+    )
+    made = trainer(body, 1)
+    losses = [float(made._rank_loss([group], torch.tensor([1.0, 0.0]))[0]) for group in (plain, sure, wrong)]
+    assert losses[1] < losses[0] < losses[2]
+    with pytest.raises(InputError, match="2 passages but 1 priors"):
+        Group("q", text, (1.0, 0.0), (1.0,))
+
+
 def test_training_on_ones_own_questions_gives_a_model_that_opens_and_has_presets(tmp_path):
     rows = tmp_path / "own.jsonl"
     things = ["grain", "chaff", "straw", "flail", "barn", "mill", "oven", "loaf", "field", "rain", "plough", "seed"]

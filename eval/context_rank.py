@@ -184,7 +184,7 @@ def main() -> None:
         )
     )
     note = (
-        "Weights were chosen on the topics of DL 2021 held out of training and used on DL 2019 unchanged; rows of DL 2021 "
+        "Weights were chosen on topics of DL 2021 held out of training and used on DL 2019 unchanged; rows of DL 2021 "
         "are where they were chosen. "
         f"Three signals against two on DL 2019, paired: {json.dumps(test, default=str)}."
     )

@@ -1,4 +1,4 @@
-"""An index built from a recipe: corpus to weighted terms to postings, in one artifact that is whole or not there.
+"""An index built from a recipe: corpus to weighted terms to postings and vectors, in one artifact, whole or not there.
 
 Two passes over the corpus: one to fit the encoder where it needs the collection's statistics (BM25), one to encode and
 index. Memory is bounded by the vocabulary and one chunk of passages; the corpus may be larger than memory. What a
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, cast
 from tqdm.auto import tqdm
 
 from thresher import artifact
-from thresher.build_tiers import kept_corpus, plan_build, store_tiers
+from thresher.build_forward import encoded_twice, shares_states, store_vectors
+from thresher.build_tiers import calibrate_margins, kept_corpus, plan_build, pruned_passages, store_tiers
 from thresher.corpus import MemoryCorpus, open_corpus
 from thresher.index import FORMAT, IndexBuilder
 from thresher.recipe import Recipe, load_recipe
@@ -104,11 +105,16 @@ def build_index(
             order=recipe.index.order,
             progress=progress,
         )
-        ledger = _fill(builder, _encoded(kept_corpus(corpus, plan), encoder, recipe, shards, progress), ledger)
+        kept = kept_corpus(corpus, plan)
+        ledger = _fill(builder, _encoded(kept, encoder, recipe, shards, progress), ledger)
         started = time.perf_counter()
         counts = builder.finish()
         encoder.save(draft.path / "encoder")
         ledger = ledger.with_stage("index", time.perf_counter() - started, postings=counts["postings"])
+        if recipe.forward is not None:
+            ledger = store_vectors(
+                draft.path, recipe.forward, encoder, kept, pruned_passages(plan), shards, ledger, progress
+            )
         if plan is not None:
             ledger = store_tiers(draft.path, plan, corpus, encoder, recipe, ledger)
         skipped = dict(corpus.skipped)
@@ -119,7 +125,10 @@ def build_index(
             recipe=recipe.model_dump(mode="json", exclude_defaults=True),
             ledger=[asdict(stage) for stage in ledger.stages],
         )
-    shutil.rmtree(shards, ignore_errors=True)
+    for left in shards.parent.glob(f"{shards.name}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if recipe.prune is not None and recipe.prune.questions and (Path(target) / "tier-2").is_dir():
+        ledger = calibrate_margins(Path(target), recipe.prune, ledger)
     for stage in ledger.stages:
         _log.info("%s: %s took %.2f s, %s", target, stage.stage, stage.seconds, dict(stage.counts))
     for reason, count in skipped.items():
@@ -165,6 +174,8 @@ def _encoded(
     if recipe.encode.encoder == "bm25":
         for chunk in _chunks(_watched(corpus, "encoding", progress)):
             yield chunk, encoder.encode_passages([passage.contents for passage in chunk])
+    elif recipe.forward is not None and shares_states(encoder, recipe.forward):
+        yield from encoded_twice(encoder, corpus, shards, recipe.forward, progress)
     else:
         from thresher.encode.shards import sparse_shards
 

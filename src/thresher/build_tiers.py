@@ -2,11 +2,14 @@
 
 The first tier is the index itself. What only its score condemned goes to `tier-2/` inside it, a BM25 index with the
 statistics of the whole corpus; junk and duplicates go nowhere. The decision is kept in `pruning/`. Both are part of the
-index's artifact: they are there with it or not at all.
+index's artifact: they are there with it or not at all. Where the recipe names logged questions, the margin test that
+sends unsure questions to the second tier is calibrated on them.
 """
 
 from __future__ import annotations
 
+import json
+import statistics
 import time
 from typing import TYPE_CHECKING
 
@@ -20,12 +23,14 @@ if TYPE_CHECKING:
     from thresher.corpus import Corpus
     from thresher.encode import SparseEncoder
     from thresher.prune.plan import Plan
+    from thresher.prune.step import PruneStep
     from thresher.recipe import Recipe
-    from thresher.records import Ledger
+    from thresher.records import Ledger, Passage
 
-__all__ = ["kept_corpus", "plan_build", "store_tiers"]
+__all__ = ["calibrate_margins", "kept_corpus", "plan_build", "pruned_passages", "store_tiers"]
 
 _CHUNK = 4096
+_PROBES, _PROBE_WORDS = 64, 8
 
 
 def plan_build(corpus: Corpus, recipe: Recipe) -> Plan | None:
@@ -46,12 +51,19 @@ def kept_corpus(corpus: Corpus, plan: Plan | None) -> Corpus:
     return MemoryCorpus(plan.tier(TIER_ONE), corpus.name)
 
 
+def pruned_passages(plan: Plan | None) -> list[Passage]:
+    """What the second tier holds."""
+    return [] if plan is None else plan.tier(TIER_TWO)
+
+
 def store_tiers(
     directory: Path, plan: Plan, corpus: Corpus, encoder: SparseEncoder, recipe: Recipe, ledger: Ledger
 ) -> Ledger:
     """Write `tier-2/` and `pruning/` into the index being built, and add the pruning's account to the ledger.
 
-    What was saved is estimated from what the first tier took: seconds and postings a word, times the words pruned.
+    What was saved is estimated from what the first tier took: seconds, postings and bytes a word, times the words
+    pruned, less the bytes of the second tier. The query time saved is measured: what searching the second tier takes,
+    which a question that stays in the first does not spend (median over questions made of the passages' first words).
     """
     from thresher.prune.tiers import write_decision
 
@@ -70,8 +82,13 @@ def store_tiers(
     taken = {stage.stage: stage for stage in ledger.stages}
     words_kept = max(counts["words_kept"], 1)
     share = (counts["words"] - counts["words_kept"]) / words_kept
-    counts["encode_seconds_saved"] = round(taken["encode"].seconds * share, 3)
+    vectors = taken["forward"].seconds if "forward" in taken and not _vectors_of_all(recipe) else 0.0
+    counts["encode_seconds_saved"] = round((taken["encode"].seconds + vectors) * share, 3)
     counts["postings_saved"] = round(taken["index"].counts["postings"] * share)
+    first = _bytes(directory) - (second := _bytes(directory / "tier-2")) - _bytes(directory / "pruning")
+    counts["bytes_saved"] = round(first * share) - second
+    if counts["tier_2"]:
+        counts["query_ms_saved"] = round(_query_milliseconds(directory / "tier-2", plan.texts), 4)
     return ledger.with_stage("prune", plan.account.seconds + time.perf_counter() - started, **counts)
 
 
@@ -94,3 +111,43 @@ def _second_tier(directory: Path, plan: Plan, encoder: SparseEncoder, recipe: Re
             counts=counts, encoder={"name": lexical.name, "fingerprint": lexical.fingerprint}, tier=TIER_TWO
         )
     return int(counts["postings"])
+
+
+def _vectors_of_all(recipe: Recipe) -> bool:
+    return recipe.forward is not None and recipe.forward.second_tier
+
+
+def _bytes(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file()) if directory.is_dir() else 0
+
+
+def _query_milliseconds(index: Path, texts: list[str]) -> float:
+    """Median time of a search for 10 passages."""
+    from thresher.search.searcher import Searcher
+
+    searcher = Searcher.open(index)
+    step = max(1, len(texts) // _PROBES)
+    probes = [" ".join(text.split()[:_PROBE_WORDS]) for text in texts[::step]]
+    times = []
+    for probe in (probes[0], *probes):  # the first compiles
+        started = time.perf_counter()
+        searcher.search(probe)
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times[1:])
+
+
+def calibrate_margins(index: Path, step: PruneStep, ledger: Ledger) -> Ledger:
+    """Calibrate the margin test of the whole index at `index` on the step's logged questions; keep it with the tiers.
+
+    It is a setting beside the index's files, not one of them: without it the index answers as uncalibrated.
+    """
+    from thresher.evaluate.trec import read_queries
+    from thresher.search.tiered import SECOND, TieredSearcher, calibrate
+
+    started = time.perf_counter()
+    asked = [query.text for query in read_queries(step.questions)]
+    test = calibrate(TieredSearcher.open(index), asked, step.fall_through)
+    draft = index / SECOND / ".margin.json"
+    draft.write_text(json.dumps(test.as_json(), indent=1) + "\n", encoding="utf-8")
+    draft.replace(index / SECOND / "margin.json")
+    return ledger.with_stage("calibrate", time.perf_counter() - started, questions=len(asked))

@@ -30,7 +30,7 @@ FLOORS = [
     ["rerank"],
     ["context"],
     ["recipe"],
-    ["build_tiers"],
+    ["build_tiers", "build_forward"],
     ["build"],
     ["collection"],
     ["experiment"],

@@ -15,13 +15,14 @@ from typing import Annotated
 import typer
 
 from thresher._version import __version__
+from thresher.cli.output import be_quiet
 from thresher.errors import ThresherError
 
 __all__ = ["app", "main"]
 
 EPILOG = (
     "Start with `thresher quickstart`, or: `thresher build corpus.jsonl -o my-index`, then "
-    '`thresher search my-index "a question"`. Exit codes: 0 done, 1 an error in one line, 2 a wrong command line, '
+    '`thresher ask my-index "a question"`. Exit codes: 0 done, 1 an error in one line, 2 a wrong command line, '
     "130 interrupted."
 )
 
@@ -42,6 +43,7 @@ _COMMANDS = {
     "prune": ("thresher.cli.prune", "prune"),
     "encode": ("thresher.cli.encode", "encode"),
     "search": ("thresher.cli.search", "search"),
+    "ask": ("thresher.cli.ask", "ask"),
     "rerank": ("thresher.cli.rerank", "rerank"),
     "eval": ("thresher.cli.eval", "eval_"),
     "info": ("thresher.cli.info", "info"),
@@ -63,12 +65,13 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Log more (-vv: everything).")] = 0,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Log errors only.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Search for people and for RAG, cheaper at every stage without being worse."""
+    be_quiet(quiet)
     level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, progress_wanted, table
+from thresher.cli.output import JsonOption, emit_json, is_quiet, progress_wanted, table
 
 if TYPE_CHECKING:
     from thresher.build import BuildReport
@@ -75,9 +75,11 @@ def build(
 
 
 def show_build(report: BuildReport) -> None:
-    """Print what a build made and what it took."""
+    """Print what a build made and what it took, unless `-q` was given."""
     from thresher.cli.info import shown
 
+    if is_quiet():
+        return
     table(
         ["stage", "seconds", ""],
         [

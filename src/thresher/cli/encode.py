@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, progress_wanted
+from thresher.cli.output import JsonOption, emit_json, progress_wanted, say
 
 if TYPE_CHECKING:
     from thresher.corpus import Corpus
@@ -65,7 +65,7 @@ def encode(
         emit_json(counts)
     else:
         rate = counts["passages"] / counts["seconds"] if counts["seconds"] else 0.0
-        typer.echo(f"{output}: {counts['passages']:,} passages, {counts['bytes']:,} bytes, {rate:,.1f} passages/s")
+        say(f"{output}: {counts['passages']:,} passages, {counts['bytes']:,} bytes, {rate:,.1f} passages/s")
 
 
 def _dense(

@@ -13,9 +13,30 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-__all__ = ["JsonOption", "console", "emit_json", "note", "progress_wanted", "table"]
+__all__ = ["JsonOption", "be_quiet", "console", "emit_json", "is_quiet", "note", "progress_wanted", "say", "table"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+
+
+_quiet = False
+"""Whether `-q` was given: then results are printed, and summaries and notes are not."""
+
+
+def be_quiet(wanted: bool) -> None:
+    """Print no summaries and notes from now on, or print them."""
+    global _quiet  # noqa: PLW0603  (one process, one command line)
+    _quiet = wanted
+
+
+def is_quiet() -> bool:
+    """Whether `-q` was given."""
+    return _quiet
+
+
+def say(message: str) -> None:
+    """Print a summary on standard output, unless `-q` was given."""
+    if not _quiet:
+        typer.echo(message)
 
 
 def console() -> Console:
@@ -31,13 +52,14 @@ def emit_json(document: Any) -> None:
 
 
 def note(message: str) -> None:
-    """Say something to the person at the terminal, on standard error."""
-    sys.stderr.write(message + "\n")
+    """Say something to the person at the terminal, on standard error, unless `-q` was given."""
+    if not _quiet:
+        sys.stderr.write(message + "\n")
 
 
 def progress_wanted() -> bool:
-    """Whether progress bars make sense: a person is watching standard error."""
-    return sys.stderr.isatty()
+    """Whether progress bars make sense: a person is watching standard error, and did not ask for quiet."""
+    return sys.stderr.isatty() and not _quiet
 
 
 def table(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, table
+from thresher.cli.output import JsonOption, emit_json, say, table
 
 if TYPE_CHECKING:
     from thresher.prune.report import PruneReport
@@ -90,7 +90,7 @@ def prune(
         return
     _show(shown, plan.estimator, report)
     if output:
-        typer.echo(f"decision written to {output}")
+        say(f"decision written to {output}")
 
 
 def _lines(file: Path) -> list[str]:

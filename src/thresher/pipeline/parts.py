@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from thresher.recipe import AskStep
     from thresher.records import Hit, Span
 
-__all__ = ["AUTO", "FORWARD", "MIXTURE", "ForwardPart", "Parts", "Reader", "open_parts"]
+__all__ = ["AUTO", "FORWARD", "MIXTURE", "NOT_ASKED", "ForwardPart", "Parts", "Reader", "open_parts"]
 
 AUTO = "auto"
+NOT_ASKED = "it was not asked for"
+"""Why a stage is off that somebody turned off."""
 FORWARD = "forward"
 """Where an index directory keeps its vectors."""
 MIXTURE = (0.06, 0.43, 0.51)
@@ -144,7 +146,7 @@ def _open_forward(
     parts: Parts, forward: Any, directory: Path | None, encoder: QuestionEncoder | None, device: str
 ) -> None:
     if forward is None or forward is False:
-        parts.off["forward"] = "it was not asked for"
+        parts.off["forward"] = NOT_ASKED
         return
     automatic = isinstance(forward, str) and forward == AUTO
     if automatic:
@@ -163,7 +165,7 @@ def _open_forward(
 def _tried(parts: Parts, stage: str, automatic: bool, wanted: Any, opened: Callable[[Any], Any]) -> Any:
     """The opened part; None, with the reason noted, where it was not asked for or asked for by default in vain."""
     if wanted is None or wanted == "" or wanted is False:
-        parts.off[stage] = "it was not asked for"
+        parts.off[stage] = NOT_ASKED
         return None
     try:
         return opened(wanted)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from thresher.pipeline.stages import Counts, Course
     from thresher.rerank.reranker import Reranker
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "settings_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Pipeline:
         warm: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.settings = _settings(settings, index)
+        self.settings = settings_of(settings, index)
         self._clock = clock
         self.parts = open_parts(
             index,
@@ -338,7 +338,13 @@ _AFTER = {stage: tuple(s for s in STAGES[place + 1 :] if s == "context") for pla
 """The stages whose cost is kept free while an earlier one runs: only the small one that prepares what is handed on."""
 
 
-def _settings(given: AskStep | Recipe | str | Path | None, index: Any) -> AskStep:
+def settings_of(given: AskStep | Recipe | str | Path | None, index: Any) -> AskStep:
+    """The settings that `Pipeline(index, settings=given)` takes.
+
+    Raises:
+        ArtifactError: there is no such index.
+        ConfigError: a recipe of that name is wrong, or is not there.
+    """
     if isinstance(given, AskStep):
         return given
     if isinstance(given, Recipe):

@@ -23,6 +23,7 @@ import numpy as np
 
 from thresher.context.pruner import ContextPruner
 from thresher.context.scoring import PassageScores
+from thresher.forward.feedback import rocchio
 from thresher.forward.fusion import normalise_scores
 from thresher.forward.interpolate import interpolate
 from thresher.pipeline.answer import StageReport
@@ -138,20 +139,29 @@ def _work(result: Any) -> Counts:
 
 
 def forward(course: Course, part: ForwardPart) -> tuple[StageReport, Counts]:
-    """The ranking interpolated with dense scores."""
+    """The ranking interpolated with dense scores, those of the question moved by feedback from its first passages.
+
+    Where a candidate lacks a vector there is no feedback.
+    """
     places = part.index.find(course.docnos)
     vector = part.vector(course.question)
     sparse = np.array([course.scores["search"][i] for i in range(len(course.docnos))])
     wanted = max(course.k, course.settings.read)
     alpha = course.settings.alpha
+    lookups = 0
     if len(places) and places.min() >= 0:
         rows = [ScoredDoc(docno, score) for docno, score in zip(course.docnos, sparse.tolist(), strict=True)]
+        if course.settings.feedback and course.settings.feedback_weight:
+            nearest = interpolate(part.index, rows, vector, alpha=alpha, k=course.settings.feedback)
+            lookups = nearest.lookups
+            docnos = [row.docno for row in nearest.ranking]
+            vector = rocchio(part.index, vector, docnos, weight=course.settings.feedback_weight)
         found = interpolate(part.index, rows, vector, alpha=alpha, k=wanted)
         place_of = {docno: place for place, docno in enumerate(course.docnos)}
         head = [place_of[row.docno] for row in found.ranking]
         totals = [row.score for row in found.ranking]
         dense = part.index.scores(vector, places[head]) if head else np.empty(0)
-        lookups, exact = found.lookups, found.exact
+        lookups, exact = lookups + found.lookups, found.exact
     else:
         head, totals, dense, lookups = _interpolated_with_gaps(part, vector, places, sparse, alpha, course.docnos)
         exact = lookups == len(places)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tqdm.auto import tqdm
 
 from thresher import artifact
-from thresher.build_forward import encoded_twice, shares_states, store_vectors
+from thresher.build_forward import encoded_twice, open_dense_encoder, shares_states, store_vectors
 from thresher.build_tiers import calibrate_margins, kept_corpus, plan_build, pruned_passages, store_tiers
 from thresher.corpus import MemoryCorpus, open_corpus
 from thresher.index import FORMAT, IndexBuilder
@@ -74,6 +74,7 @@ def build_index(
     *,
     overwrite: bool = False,
     progress: bool = False,
+    dense: Any = None,
 ) -> BuildReport:
     """Build an index at `target`.
 
@@ -83,6 +84,8 @@ def build_index(
         recipe: how to build; a `Recipe`, a TOML file, or a shipped name. Default: BM25.
         overwrite: replace an index that stands there.
         progress: show progress bars.
+        dense: the encoder of the recipe's `[forward]` table itself (`encode_passages`, `fingerprint`), in place of the
+            one that it names.
 
     Raises:
         ConfigError: the recipe is wrong.
@@ -96,6 +99,8 @@ def build_index(
     corpus = corpus_of(source, recipe)
     plan = plan_build(corpus, recipe)
     shards = _shards_beside(Path(target))
+    if dense is None and recipe.forward is not None:
+        dense = open_dense_encoder(recipe.forward.encoder, batch_size=recipe.encode.batch_size)
     with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
         encoder, ledger = _open_encoder(corpus, recipe, progress)
         builder = IndexBuilder(
@@ -106,14 +111,14 @@ def build_index(
             progress=progress,
         )
         kept = kept_corpus(corpus, plan)
-        ledger = _fill(builder, _encoded(kept, encoder, recipe, shards, progress), ledger)
+        ledger = _fill(builder, _encoded(kept, encoder, dense, recipe, shards, progress), ledger)
         started = time.perf_counter()
         counts = builder.finish()
         encoder.save(draft.path / "encoder")
         ledger = ledger.with_stage("index", time.perf_counter() - started, postings=counts["postings"])
         if recipe.forward is not None:
             ledger = store_vectors(
-                draft.path, recipe.forward, encoder, kept, pruned_passages(plan), shards, ledger, progress
+                draft.path, recipe.forward, encoder, dense, kept, pruned_passages(plan), shards, ledger, progress
             )
         if plan is not None:
             ledger = store_tiers(draft.path, plan, corpus, encoder, recipe, ledger)
@@ -168,14 +173,14 @@ def _open_encoder(corpus: Corpus, recipe: Recipe, progress: bool) -> tuple[Spars
 
 
 def _encoded(
-    corpus: Corpus, encoder: SparseEncoder, recipe: Recipe, shards: Path, progress: bool
+    corpus: Corpus, encoder: SparseEncoder, dense: Any, recipe: Recipe, shards: Path, progress: bool
 ) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
     """The corpus encoded, some passages at a time; with a learned encoder, resuming what a killed build left."""
     if recipe.encode.encoder == "bm25":
         for chunk in _chunks(_watched(corpus, "encoding", progress)):
             yield chunk, encoder.encode_passages([passage.contents for passage in chunk])
     elif recipe.forward is not None and shares_states(encoder, recipe.forward):
-        yield from encoded_twice(encoder, corpus, shards, recipe.forward, progress)
+        yield from encoded_twice(encoder, dense, corpus, shards, progress)
     else:
         from thresher.encode.shards import sparse_shards
 

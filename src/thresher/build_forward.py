@@ -33,15 +33,15 @@ FORWARD = "forward"
 """Where an index directory keeps its vectors."""
 
 
-def open_dense_encoder(name: str, *, storage: str = "float16", batch_size: int = 32) -> Any:
+def open_dense_encoder(name: str, *, batch_size: int = 32) -> Any:
     """The encoder of that name: the embedded MiniLM without sentence-transformers, others through it."""
     if is_embedded(name):
         from thresher.encode.minilm import MiniLMEncoder
 
-        return MiniLMEncoder(device="auto", storage=storage)
+        return MiniLMEncoder(device="auto", storage="float32")
     from thresher.encode.dense import DenseEncoder
 
-    return DenseEncoder(name, storage=storage, batch_size=batch_size)
+    return DenseEncoder(name, batch_size=batch_size)
 
 
 def shares_states(encoder: SparseEncoder, step: ForwardStep | None) -> bool:
@@ -50,10 +50,9 @@ def shares_states(encoder: SparseEncoder, step: ForwardStep | None) -> bool:
 
 
 def encoded_twice(
-    encoder: Any, corpus: Corpus, shards: Path, step: ForwardStep, progress: bool
+    encoder: Any, dense: Any, corpus: Corpus, shards: Path, progress: bool
 ) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
     """Weighted terms of the corpus; the vectors they were made from stay in `shards` for `store_vectors`."""
-    dense = open_dense_encoder(step.encoder, storage="float32")
     for passages, arrays in encode_shards(
         corpus, _both(encoder, dense), shards, _joint_fingerprint(encoder, dense), progress=progress
     ):
@@ -64,6 +63,7 @@ def store_vectors(
     directory: Path,
     step: ForwardStep,
     encoder: SparseEncoder,
+    dense: Any,
     corpus: Corpus,
     pruned: Sequence[Passage],
     shards: Path,
@@ -76,6 +76,7 @@ def store_vectors(
         directory: the index being built.
         step: the recipe's table.
         encoder: the sparse encoder, which may have left vectors in `shards`.
+        dense: the encoder of vectors.
         corpus: the passages of the first tier.
         pruned: those of the second, encoded where the step asks for it.
         shards: where encoded shards wait until the index is whole.
@@ -84,7 +85,6 @@ def store_vectors(
     """
     started = time.perf_counter()
     shared = shares_states(encoder, step)
-    dense = open_dense_encoder(step.encoder, storage="float32" if shared else "float16")
     if shared:
         joint = _joint_fingerprint(encoder, dense)
         kept: Iterable[tuple[list[str], Any]] = (

@@ -1,0 +1,61 @@
+"""Costs are learnt, kept, and predicted with caution; a deadline only shrinks."""
+
+import json
+
+import pytest
+
+from thresher.pipeline.costs import Costs, Deadline, costs_path
+
+
+def test_what_was_never_seen_costs_nothing_and_what_was_is_predicted_a_unit():
+    costs = Costs()
+    assert costs.predict("rank", 10) == 0
+    costs.observe("rank", 50, 10)
+    assert costs.known("rank")
+    assert costs.predict("rank", 4) == pytest.approx(20)
+
+
+def test_uneven_costs_are_predicted_with_caution_and_follow_a_machine_that_slows_down():
+    even, uneven = Costs(), Costs()
+    for i in range(40):
+        even.observe("rank", 10)
+        uneven.observe("rank", 5 if i % 2 else 15)
+    assert even.predict("rank") == pytest.approx(10)
+    assert uneven.predict("rank") > 20
+    for _ in range(60):
+        even.observe("rank", 30)
+    assert even.predict("rank") == pytest.approx(30, rel=0.1)
+
+
+def test_rates_are_kept_by_name_and_a_damaged_file_counts_as_none(tmp_path):
+    costs, file = Costs(), tmp_path / "deep" / "costs.json"
+    costs.observe("rank", 8, 2)
+    costs.save(file, "a")
+    again = Costs()
+    assert again.load(file, "a")
+    assert again.predict("rank") == 4
+    assert not Costs().load(file, "b")
+    for damage in ("", "[]", '{"a": 3}', json.dumps({"a": {"rank": [1, -1, 3]}}), '{"a": {"rank": [1, 2]}}'):
+        file.write_text(damage)
+        assert not Costs().load(file, "a")
+    costs.save(file, "a")
+    assert Costs().load(file, "a")
+
+
+def test_a_cache_that_may_not_be_written_is_left_alone(tmp_path):
+    (tmp_path / "file").write_text("")
+    Costs().save(tmp_path / "file" / "costs.json", "a")
+
+
+def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("THRESHER_CACHE", str(tmp_path))
+    assert costs_path() == tmp_path / "costs.json"
+
+
+def test_time_runs_out():
+    now = [5.0]
+    deadline = Deadline(100, 5.0, lambda: now[0])
+    assert deadline.left() == pytest.approx(100)
+    now[0] = 5.2
+    assert deadline.left() == pytest.approx(-100)
+    assert Deadline(None, 5.0, lambda: now[0]).left() == float("inf")

@@ -2,7 +2,8 @@
 
 Passages come in batches and leave memory at once: their strings go to the stores they will be read from, their weighted
 terms to a spool, row after row. `finish` then knows every list's length and the largest weight, fixes the scale of
-the impacts, chooses an order of documents, and places each posting by one pass over the memory-mapped spool.
+the impacts, chooses an order of documents, and places each posting by one pass over the memory-mapped spool, two
+threads sharing the terms between them.
 
 Impacts are linear: weight / scale, rounded to nearest, at least 1, where scale = largest weight / 255 (or 65,535).
 Weights that are whole numbers and fit already are kept as they are, with scale 1.
@@ -11,6 +12,7 @@ Weights that are whole numbers and fit already are kept as they are, with scale 
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +22,7 @@ from tqdm import tqdm
 from thresher.encode.quantize import fit_scale
 from thresher.errors import InputError
 from thresher.index.arrays import create_array, map_array, write_array
-from thresher.index.layout import DIRECTORY_BYTES, KTH, Counts, write_counts
+from thresher.index.layout import BLOCKS, DIRECTORY_BYTES, KTH, NUMBERED, SEGMENT, Counts, write_counts
 from thresher.index.strings import StringStore, StringWriter
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class IndexBuilder:
         directory: where the files go; it exists.
         vocabulary: the term strings by term id; distinct.
         bits: 8 or 16, the width of an impact.
-        block: documents in a block, 1 to 256.
+        block: documents in a block, a power of two up to 256.
         order: order of the documents inside the index: `source`, as they come; `bp`, by recursive graph bisection;
             `similarity`, by a similarity hash. Docnos are unaffected.
         progress: show a progress bar: True, False, or None for "on a terminal".
@@ -67,8 +69,8 @@ class IndexBuilder:
     ) -> None:
         if bits not in (8, 16):
             raise InputError(f"bits is {bits!r}; impacts are 8 or 16 bits wide")
-        if not 1 <= block <= 256:
-            raise InputError(f"block is {block!r}; a block has 1 to 256 documents")
+        if block not in BLOCKS:
+            raise InputError(f"block is {block!r}; choose one of {', '.join(map(str, BLOCKS))}")
         if order not in ORDERS:
             raise InputError(f"order is {order!r}; choose one of {', '.join(ORDERS)}")
         self._directory, self._bits, self._block, self._order = directory, bits, block, order
@@ -122,7 +124,7 @@ class IndexBuilder:
         return counts
 
     def _write(self, bar: tqdm[Any]) -> dict[str, Any]:
-        """The three steps of `finish`: order the documents, invert the spool, bound blocks and lists."""
+        """The three steps of `finish`: order the documents, invert the spool and bound blocks, write the rest."""
         from thresher.index import invert
 
         self._docnos.close()
@@ -141,29 +143,46 @@ class IndexBuilder:
         reordered = bool(np.any(order[1:] < order[:-1]))
         bar.update()
         bar.set_description("inverting")
-        rows, entries = self._choose_common(), self._lengths.copy()
-        if self._count > invert.SKIP:
-            invert.count_gaps(indptr, terms, order, rows, entries)
-        n = self._count_all(rows, entries, scale, reordered)
-        starts, bases = self._plan_lists(rows, entries)
+        rows, common = self._number()
+        # the last segment each list of no common term reaches, whose heads it holds one of for each before
+        last = np.zeros(self._terms, np.uint16)
+        if self._count > SEGMENT:
+            invert.last_segments(indptr, terms, order, rows, common, last)
+        starts = np.zeros(self._terms + 1, np.int64)
+        np.cumsum(self._lengths + last, out=starts[1:])
+        n = Counts(
+            passages=self._count,
+            terms=self._terms,
+            postings=self._postings,
+            common=common,
+            numbered=int((rows >= 0).sum()),
+            entries=int(starts[-1]),
+            block=self._block,
+            bits=self._bits,
+            scale=scale,
+            reordered=reordered,
+        )
         self._write_ranks(by_docno, order, reordered)
-
         impact = np.uint8 if n.bits == 8 else np.uint16
-        impacts = create_array(directory / "impacts", impact, (n.postings,))
-        local = create_array(directory / "locals", np.uint16, (n.common_postings,))
-        gaps = create_array(directory / "gaps", np.uint16, (n.gaps,))
+        impacts = create_array(directory / "impacts", impact, (n.entries,))
+        ids = create_array(directory / "ids", np.uint16, (n.entries,))
         tiles = create_array(directory / "tiles", np.uint32, (n.common, n.tiles + 1))
-        offsets = create_array(directory / "offsets", np.uint16, (n.common, n.tiles, n.step + 1))
         maxima = create_array(directory / "maxima", np.uint8, (n.common, n.blocks))
-        kth = create_array(directory / "kth", impact, (n.terms, len(KTH)))
-        lists = (starts, bases, rows, impacts, local, gaps, offsets)
-        invert.place(indptr, terms, weights, order, scale, float(top), n.block, n.step, *lists)
+        kth = create_array(directory / "kth", impact, (n.numbered, len(KTH)))
+
+        def work(first: int, after: int) -> None:
+            spool = (indptr, terms, weights, order, scale, float(top))
+            invert.place(first, after, *spool, starts, rows, last, impacts, ids, tiles)
+            invert.kth_largest(first, after, starts, rows, impacts, np.array(KTH, np.int64), top, kth)
+            invert.directory(first, after, starts, rows, impacts, ids, kth, n.block, n.bits, tiles, maxima)
+
+        middle = int(np.searchsorted(starts, starts[-1] // 2))
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(work, (0, middle), (middle, self._terms)))
         bar.update()
-        bar.set_description("bounding")
-        invert.kth_largest(starts, impacts, np.array(KTH, np.int64), top, kth)
-        invert.directory(starts, rows, impacts, kth, n.bits, tiles, offsets, maxima)
-        for name, array in (("starts", starts), ("bases", bases), ("rows", rows)):
-            write_array(directory / name, array)
+        bar.set_description("writing")
+        write_array(directory / "starts", starts.astype(n.start_type))
+        write_array(directory / "rows", rows)
         write_counts(directory / "layout.json", n)
         for name in self._spool:
             (directory / f"{SPOOL}.{name}").unlink()
@@ -202,45 +221,21 @@ class IndexBuilder:
             return np.asarray(similarity_order(indptr, terms, weights, 0), np.uint32)
         return np.asarray(bisection_order(indptr, terms, weights, self._terms), np.uint32)
 
-    def _choose_common(self) -> NDArray[np.int32]:
-        """Rows of the directory for the longest lists, as many as `DIRECTORY_BYTES` allow; -1 for the others."""
+    def _number(self) -> tuple[NDArray[np.int32], int]:
+        """Rows of `kth` by term, the common terms first, and the number of those."""
         n = Counts(self._count, self._terms, 0, 0, 0, 0, self._block, self._bits, 1.0, False)
-        row_bytes = n.blocks + 4 * (n.tiles + 1) + 2 * n.tiles * (n.step + 1)
-        wanted = int(DIRECTORY_BYTES * self._postings / row_bytes)
+        wanted = int(DIRECTORY_BYTES * self._postings / (n.blocks + 4 * (n.tiles + 1)))
         shortest = max(n.blocks // 8, 1)  # below this a row answers fewer questions than it costs bounds
         if wanted < self._terms:
-            shortest = max(
-                shortest, int(np.partition(self._lengths, self._terms - wanted - 1)[self._terms - wanted - 1]) + 1
-            )
-        common = self._lengths >= shortest
-        return np.where(common, np.cumsum(common) - 1, -1).astype(np.int32)
-
-    def _count_all(self, rows: NDArray[np.int32], entries: NDArray[np.int64], scale: float, reordered: bool) -> Counts:
-        common = rows >= 0
-        return Counts(
-            passages=self._count,
-            terms=self._terms,
-            postings=self._postings,
-            common=int(common.sum()),
-            common_postings=int(self._lengths[common].sum()),
-            gaps=int(entries[~common].sum()),
-            block=self._block,
-            bits=self._bits,
-            scale=scale,
-            reordered=reordered,
-        )
-
-    def _plan_lists(
-        self, rows: NDArray[np.int32], entries: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where each list's impacts begin, and its ids."""
-        starts = np.zeros(self._terms + 1, np.int64)
-        np.cumsum(self._lengths, out=starts[1:])
-        bases = np.zeros(self._terms, np.int64)
-        for form in (rows >= 0, rows < 0):
-            lengths = np.where(form, entries, 0)
-            bases[form] = (np.cumsum(lengths) - lengths)[form]
-        return starts, bases
+            kept = np.partition(self._lengths, self._terms - wanted - 1)[self._terms - wanted - 1]
+            shortest = max(shortest, int(kept) + 1)
+        common = (self._lengths >= shortest) | (self._lengths >= SEGMENT)
+        numbered = (self._lengths >= NUMBERED) & ~common
+        rows = np.full(self._terms, -1, np.int32)
+        count = int(common.sum())
+        rows[common] = np.arange(count, dtype=np.int32)
+        rows[numbered] = np.arange(count, count + int(numbered.sum()), dtype=np.int32)
+        return rows, count
 
     def _write_ranks(self, by_docno: NDArray[np.uint32], order: NDArray[np.uint32], reordered: bool) -> None:
         ranks = np.empty(self._count, np.uint32)

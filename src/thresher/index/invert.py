@@ -14,10 +14,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["SKIP", "count_gaps", "count_terms", "directory", "kth_largest", "place"]
+from thresher.index.layout import SEGMENT, TILE
 
-SKIP = 65535
-"""The gap that stands for a step without posting."""
+__all__ = ["count_terms", "directory", "kth_largest", "last_segments", "place"]
 
 
 @njit(cache=True, nogil=True)
@@ -35,107 +34,112 @@ def count_terms(terms, weights, lengths, largest):
 
 
 @njit(cache=True, nogil=True)
-def count_gaps(indptr, terms, order, rows, lengths):
-    """Turn the lengths of rare lists into the entries their gaps take: one a posting, one for every 65,535 ids skipped.
+def last_segments(indptr, terms, order, rows, common, last):
+    """The last segment each list that is not common reaches; 0 for common ones.
 
-    indptr, terms, order, rows as in `place`; lengths int64[terms], in: postings; out: entries (common terms unchanged)
+    indptr, terms, order, rows as in `place`; common int64; last uint16[terms]   in: zeros; out
     """
-    last = np.full(rows.shape[0], -1, np.int64)
-    for doc in range(order.shape[0]):
+    for doc in range(SEGMENT, order.shape[0]):
         source = order[doc]
+        segment = np.uint16(doc // SEGMENT)
         for p in range(indptr[source], indptr[source + 1]):
-            term = terms[p]
-            if rows[term] < 0:
-                lengths[term] += (doc - last[term] - 1) // SKIP
-                last[term] = doc
+            last[terms[p]] = segment
+    for term in range(rows.shape[0]):
+        if 0 <= rows[term] < common:
+            last[term] = 0
 
 
 @njit(cache=True, nogil=True)
-def place(indptr, terms, weights, order, scale, top, block, step, starts, bases, rows, impacts, local, gaps, offsets):
-    """Put every posting into its list, and count the postings of blocks.
+def place(
+    first, after, indptr, terms, weights, order, scale, top, starts, rows, last, impacts, ids, tiles
+):  # fmt: skip
+    """Put every posting of terms first … after - 1 into its list, and count the postings in tiles.
 
     indptr    int64[n + 1]      rows of passages in the order they came
-    terms     uint32[nnz]       term ids, each below len(rows) (checked when they came)
+    terms     uint32[nnz]       term ids, ascending in a row, each below len(rows) (checked when they came)
     weights   float32[nnz]      positive, finite
     order     uint32[n]         internal id -> number in the order they came
     scale     float64           one unit of impact; impact = rint(weight / scale), at least 1, at most `top`
-    starts    int64[terms + 1], bases int64[terms], rows int32[terms]   where the lists lie, see `layout`
-    impacts, local, gaps        out
-    offsets   uint16[rows, tiles, step + 1]   in: zeros; out: [row, tile, 1 + b] is the number of postings in block b
+    starts    int64[terms + 1], rows int32[terms], last uint16[terms]   the lists, see `layout`, and their last segments
+    impacts, ids                out; zeros in
+    tiles     uint32[common, tiles + 1]   in: zeros; out: [row, 1 + tile] is the number of postings in the tile
     """
-    cursors = np.zeros(rows.shape[0], np.int64)
-    ends = bases.copy()
-    last = np.full(rows.shape[0], -1, np.int64)
+    cursors = starts[first:after].copy()
+    heads = starts[first:after].copy()
+    segments = np.zeros(after - first, np.uint16)
+    for i in range(after - first):
+        cursors[i] += last[first + i] > 0
+    common = tiles.shape[0]
     for doc in range(order.shape[0]):
         source = order[doc]
-        here = doc // block
-        tile, within = here // step, here % step + 1
-        low = np.uint16(doc - tile * step * block)
-        for p in range(indptr[source], indptr[source + 1]):
-            term = terms[p]
-            at = cursors[term]
-            cursors[term] = at + 1
-            impact = min(max(np.rint(np.float64(weights[p]) / scale), 1.0), top)
-            impacts[starts[term] + at] = np.int64(impact)
-            row = rows[term]
-            if row >= 0:
-                local[bases[term] + at] = low
-                offsets[row, tile, within] += np.uint16(1)
-                continue
-            gap = doc - last[term]
-            last[term] = doc
-            while gap > SKIP:
-                gaps[ends[term]] = SKIP
-                ends[term] += 1
-                gap -= SKIP
-            gaps[ends[term]] = gap
-            ends[term] += 1
+        low, segment, tile = np.uint16(doc % SEGMENT), doc // SEGMENT, doc // TILE + 1
+        begin, end = indptr[source], indptr[source + 1]
+        if first > 0:
+            left, right = begin, end
+            while left < right:
+                middle = (left + right) // 2
+                if terms[middle] < first:
+                    left = middle + 1
+                else:
+                    right = middle
+            begin = left
+        for p in range(begin, end):
+            term = np.int64(terms[p])
+            if term >= after:
+                break
+            i = term - first
+            if last[term] > 0:
+                while segments[i] < segment:
+                    ids[heads[i]] = cursors[i] - heads[i] - 1
+                    segments[i] += np.uint16(1)
+                    heads[i] = cursors[i]
+                    cursors[i] += segments[i] < last[term]
+            at = cursors[i]
+            cursors[i] = at + 1
+            impacts[at] = np.int64(min(max(np.rint(np.float64(weights[p]) / scale), 1.0), top))
+            ids[at] = low
+            if 0 <= rows[term] < common:
+                tiles[rows[term], tile] += np.uint32(1)
 
 
 @njit(cache=True, nogil=True)
-def directory(starts, rows, impacts, kth, bits, tiles, offsets, maxima):
-    """Finish the directory of the common terms.
+def directory(first, after, starts, rows, impacts, ids, kth, block, bits, tiles, maxima):
+    """Finish the rows of the common ones of the terms first … after - 1.
 
-    kth       uint8 or uint16[terms, 4]       column 0 is the list's largest impact
-    tiles     uint32[rows, tiles + 1]         out: first posting of each tile
-    offsets   uint16[rows, tiles, step + 1]   in: counts, as `place` leaves them; out: first posting of each block
-    maxima    uint8[rows, blocks]             out; 16-bit impacts become ceil(255 * impact / largest)
+    kth       uint8 or uint16[numbered, 4]    column 0 is the list's largest impact
+    tiles     uint32[common, tiles + 1]       in: counts, as `place` leaves them; out: first posting of each tile
+    maxima    uint8[common, blocks]           in: zeros; out; 16-bit impacts become ceil(255 * impact / largest)
     """
-    step = offsets.shape[2] - 1
-    for term in range(rows.shape[0]):
+    step = TILE // block
+    for term in range(first, after):
         row = rows[term]
-        if row < 0:
+        if not 0 <= row < tiles.shape[0]:
             continue
-        p = starts[term]
-        largest = np.int64(kth[term, 0])
-        for tile in range(offsets.shape[1]):
-            tiles[row, tile] = p - starts[term]
-            for b in range(step):
-                count = np.int64(offsets[row, tile, b + 1])
-                best = np.int64(0)
-                for q in range(p, p + count):
-                    best = max(best, np.int64(impacts[q]))
-                p += count
-                offsets[row, tile, b + 1] = offsets[row, tile, b] + count
-                if tile * step + b < maxima.shape[1]:
-                    if bits == 16:
-                        best = (best * 255 + largest - 1) // largest
-                    maxima[row, tile * step + b] = best
-        tiles[row, offsets.shape[1]] = p - starts[term]
+        largest = np.int64(kth[row, 0])
+        for tile in range(tiles.shape[1] - 1):
+            tiles[row, tile + 1] += tiles[row, tile]
+            for p in range(starts[term] + tiles[row, tile], starts[term] + tiles[row, tile + 1]):
+                best = np.int64(impacts[p])
+                if bits == 16:
+                    best = (best * 255 + largest - 1) // largest
+                here = tile * step + (np.int64(ids[p]) % TILE) // block
+                maxima[row, here] = max(np.int64(maxima[row, here]), best)
 
 
 @njit(cache=True, nogil=True)
-def kth_largest(starts, impacts, ks, top, kth):
-    """Overwrite `kth[term, i]` with the ks[i]-th largest impact of the list, 0 where the list is shorter.
+def kth_largest(first, after, starts, rows, impacts, ks, top, kth):
+    """Overwrite `kth[row, i]` with the ks[i]-th largest impact of the list, 0 where it is shorter.
 
     ks   int64[m]   ascending
     top  int64      largest possible impact
     """
     counts = np.zeros(top + 1, np.int64)
-    for term in range(starts.shape[0] - 1):
-        first, last = starts[term], starts[term + 1]
+    for term in range(first, after):
+        row = rows[term]
+        if row < 0:
+            continue
         highest = np.int64(0)
-        for p in range(first, last):
+        for p in range(starts[term], starts[term + 1]):
             impact = np.int64(impacts[p])
             counts[impact] += 1
             highest = max(highest, impact)
@@ -144,9 +148,8 @@ def kth_largest(starts, impacts, ks, top, kth):
         for impact in range(highest, 0, -1):
             seen += counts[impact]
             while i < ks.shape[0] and seen >= ks[i]:
-                kth[term, i] = impact
+                kth[row, i] = impact
                 i += 1
-            if i == ks.shape[0] or seen == last - first:
+            if i == ks.shape[0]:
                 break
-        for p in range(first, last):
-            counts[np.int64(impacts[p])] = 0
+        counts[: highest + 1] = 0

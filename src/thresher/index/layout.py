@@ -1,30 +1,30 @@
 """What files an index is made of, and how they are opened.
 
 Documents carry dense internal ids `0 … passages - 1`, in index order. They are cut into **blocks** of `block`
-consecutive ids, and blocks into **tiles** of `step` blocks (about 2,048 documents), whose accumulators fit the
-first-level cache. Every term has one posting list, in ascending id order, in one of two forms:
+consecutive ids (a power of two), blocks into **tiles** of 2,048 ids, and tiles into **segments** of 65,536. Every term
+has one posting list, in ascending id order: an impact and the id modulo the segment for each posting, in two arrays
+side by side. Lists come in three kinds, by length:
 
-* a **common** term (long list) stores each id modulo the tile (`locals`) and owns one row of the directory, which says
-  where each tile and block begins within the list, and its largest impact in each block;
-* a **rare** term (short list) stores gaps between ids (`gaps`): its list is decoded from end to end whenever a query
-  names it, which costs less time than a row would cost space. A gap of 65,535 stands for a step without posting.
+* a **common** term owns one row of the directory, which says where each tile begins within the list, and its largest
+  impact in each block;
+* the list of any other term is walked from its begin. Where postings follow in a later segment, the postings of a
+  segment are preceded by a **head**: an entry of impact 0 whose id is their number. So a list within one segment has no
+  head in front of its postings, only one for each empty segment before, and a collection of up to 65,536 passages none;
+* a term of fewer than ten postings has no row of `kth` either.
 
-The border between them is the shortest list length at which all rows together take at most `DIRECTORY_BYTES` a
-posting. Impacts lie in one array, list after list.
+The border of the common terms is the shortest list length at which all rows together take at most `DIRECTORY_BYTES` a
+posting; lists of more than 65,535 postings are always common.
 
 | file | dtype and shape | content |
 |---|---|---|
 | `layout.json` | | the counts that give the shapes below, `block`, `bits`, `scale` |
-| `starts` | int64[terms + 1] | where a term's impacts begin |
-| `bases` | int64[terms] | where a term's ids begin, in `locals` or in `gaps` |
-| `rows` | int32[terms] | row of the directory, -1 for a rare term |
-| `kth` | uint8 or uint16[terms, 4] | largest, 10th, 100th and 1000th largest impact, 0 where the list is shorter |
-| `impacts` | uint8 or uint16[postings] | stored impacts, at least 1 |
-| `locals` | uint16[common postings] | internal id modulo the tile |
-| `gaps` | uint16[gaps] | steps from id to id, the first from -1 |
-| `tiles` | uint32[rows, tiles + 1] | first posting of each tile, counted from the list's begin |
-| `offsets` | uint16[rows, tiles, step + 1] | first posting of each block, counted from the tile's; and the tile's end |
-| `maxima` | uint8[rows, blocks] | largest impact in the block; if 16-bit, in 255ths of the list's largest, rounded up |
+| `starts` | uint32[terms + 1], int64 from 2^32 entries on | where a term's list begins |
+| `rows` | int32[terms] | row of `kth`, common terms first; -1 for a list of fewer than ten postings |
+| `kth` | uint8 or uint16[numbered, 4] | largest, 10th, 100th and 1000th largest impact, 0 where the list is shorter |
+| `impacts` | uint8 or uint16[entries] | stored impacts, at least 1; 0 in heads |
+| `ids` | uint16[entries] | internal id modulo the segment; in heads, the postings of the segment |
+| `tiles` | uint32[common, tiles + 1] | first posting of each tile, counted from the list's begin |
+| `maxima` | uint8[common, blocks] | largest impact in the block; 16-bit ones in 255ths of the list's, rounded up |
 | `ranks` | uint32[passages] | place of the docno among all docnos in bytewise order |
 | `sources` | uint32[passages] | number of the passage in the order it came (absent where that is the id) |
 | `docnos`, `passages`, `vocabulary` | string stores | by number of the passage; the term strings by term id |
@@ -43,19 +43,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.artifact import Manifest, read_manifest
-from thresher.errors import DamagedArtifactError
+from thresher.errors import ArtifactVersionError, DamagedArtifactError
 from thresher.index.arrays import map_array
 from thresher.index.strings import StringStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DIRECTORY_BYTES", "FORMAT", "KIND", "KTH", "Counts", "Layout", "open_layout"]
+__all__ = [
+    "DIRECTORY_BYTES",
+    "FORMAT",
+    "KIND",
+    "KTH",
+    "NUMBERED",
+    "SEGMENT",
+    "TILE",
+    "Counts",
+    "Layout",
+    "open_layout",
+]
 
 KIND = "index"
-FORMAT = 1
+FORMAT = 2
 TILE = 2048
-DIRECTORY_BYTES = 0.8
+SEGMENT = 65_536
+BLOCKS = tuple(2**i for i in range(9))
+"""The sizes a block may have."""
+DIRECTORY_BYTES = 0.5
+NUMBERED = 10
+"""Postings of the shortest list with a row of `kth`."""
 KTH = (1, 10, 100, 1000)
 """For which k every list stores its k-th largest impact."""
 
@@ -69,8 +85,8 @@ class Counts:
         terms: size of the vocabulary.
         postings: non-zero impacts.
         common: terms with a row in the block directory.
-        common_postings: postings of those terms.
-        gaps: entries of the rare terms' gaps.
+        numbered: terms with a row of `kth`.
+        entries: postings and heads.
         block: documents in a block.
         bits: 8 or 16, width of an impact.
         scale: what one unit of impact is worth in the encoder's weights.
@@ -81,8 +97,8 @@ class Counts:
     terms: int
     postings: int
     common: int
-    common_postings: int
-    gaps: int
+    numbered: int
+    entries: int
     block: int
     bits: int
     scale: float
@@ -94,14 +110,19 @@ class Counts:
         Raises:
             DamagedArtifactError: naming `file`.
         """
-        whole = (self.passages, self.terms, self.postings, self.common, self.common_postings, self.gaps)
+        whole = (self.passages, self.terms, self.postings, self.common, self.numbered, self.entries)
         sound = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**48 for n in whole)
-        sound = sound and self.passages < 2**32 and self.terms < 2**32 and self.common <= self.terms
-        sound = sound and self.common_postings <= self.postings
-        sound = sound and isinstance(self.block, int) and 1 <= self.block <= 256 and self.bits in (8, 16)
+        sound = sound and self.passages < 2**32 and self.terms < 2**32 and self.postings <= self.entries
+        sound = sound and self.common <= self.numbered <= self.terms
+        sound = sound and isinstance(self.block, int) and self.block in BLOCKS and self.bits in (8, 16)
         sound = sound and isinstance(self.scale, float) and math.isfinite(self.scale) and self.scale > 0
         if not sound or not isinstance(self.reordered, bool):
             raise DamagedArtifactError(str(file), "holds counts that no index has; rebuild the index")
+
+    @property
+    def start_type(self) -> type[np.uint32] | type[np.int64]:
+        """Type of the places where lists begin."""
+        return np.uint32 if self.entries < 2**32 else np.int64
 
     @property
     def blocks(self) -> int:
@@ -111,7 +132,7 @@ class Counts:
     @property
     def step(self) -> int:
         """Blocks in a tile."""
-        return max(1, TILE // self.block)
+        return TILE // self.block
 
     @property
     def tiles(self) -> int:
@@ -126,15 +147,12 @@ class Layout:
     path: Path
     manifest: Manifest
     counts: Counts
-    starts: NDArray[np.int64]
-    bases: NDArray[np.int64]
+    starts: NDArray[Any]
     rows: NDArray[np.int32]
     kth: NDArray[Any]
     impacts: NDArray[Any]
-    locals: NDArray[np.uint16]
-    gaps: NDArray[np.uint16]
+    ids: NDArray[np.uint16]
     tiles: NDArray[np.uint32]
-    offsets: NDArray[np.uint16]
     maxima: NDArray[np.uint8]
     ranks: NDArray[np.uint32]
     sources: NDArray[np.uint32] | None
@@ -148,26 +166,29 @@ def open_layout(path: str | Path) -> Layout:
     """Open the index `path` by memory mapping: sizes are checked, nothing is read but the manifest and the counts.
 
     Raises:
-        ArtifactError: there is no index at `path`, or a newer thresher wrote it.
+        ArtifactError: there is no index at `path`.
+        ArtifactVersionError: its layout is older or newer than what this thresher reads.
         DamagedArtifactError: a file is missing, of the wrong size, or the counts make no sense.
     """
     path = Path(path)
     manifest = read_manifest(path, kind=KIND, format=FORMAT)
+    if manifest.format < FORMAT:
+        raise ArtifactVersionError(
+            f"{path} has format {manifest.format}, written by thresher {manifest.version}; this release reads format "
+            f"{FORMAT} only. Build the index again"
+        )
     n = read_counts(path / "layout.json")
     impact = np.uint8 if n.bits == 8 else np.uint16
     return Layout(
         path=path,
         manifest=manifest,
         counts=n,
-        starts=map_array(path / "starts", np.int64, (n.terms + 1,)),
-        bases=map_array(path / "bases", np.int64, (n.terms,)),
+        starts=map_array(path / "starts", n.start_type, (n.terms + 1,)),
         rows=map_array(path / "rows", np.int32, (n.terms,)),
-        kth=map_array(path / "kth", impact, (n.terms, len(KTH))),
-        impacts=map_array(path / "impacts", impact, (n.postings,)),
-        locals=map_array(path / "locals", np.uint16, (n.common_postings,)),
-        gaps=map_array(path / "gaps", np.uint16, (n.gaps,)),
+        kth=map_array(path / "kth", impact, (n.numbered, len(KTH))),
+        impacts=map_array(path / "impacts", impact, (n.entries,)),
+        ids=map_array(path / "ids", np.uint16, (n.entries,)),
         tiles=map_array(path / "tiles", np.uint32, (n.common, n.tiles + 1)),
-        offsets=map_array(path / "offsets", np.uint16, (n.common, n.tiles, n.step + 1)),
         maxima=map_array(path / "maxima", np.uint8, (n.common, n.blocks)),
         ranks=map_array(path / "ranks", np.uint32, (n.passages,)),
         sources=map_array(path / "sources", np.uint32, (n.passages,)) if n.reordered else None,

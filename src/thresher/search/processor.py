@@ -1,15 +1,14 @@
-"""Exact top-k over an impact index: bounds, the order of visits, scoring.
+"""Exact top-k over an impact index: the choice of a plan, bounds, the order of visits, scoring.
 
 Sources: Block-Max Pruning (Mallia, Suel, Tonellotto, SIGIR 2024, arXiv 2405.01117) for bounding blocks of consecutive
 documents by summed maxima and visiting them best bound first; superblocks as units of visiting (arXiv 2504.17045);
-term-at-a-time scoring with accumulators. Where this differs:
+term-at-a-time scoring with accumulators (`thresher.search.accumulate`). Where this differs:
 
-* A score is accumulated in float64, in ascending term order, into the accumulators of one tile of about 2,048
-  documents. They stay in the first-level cache, and the sums are the scores by definition: there is nothing to rescore,
-  whatever the weights.
+* A score is accumulated in float64, in ascending term order, into the accumulators of one tile of 2,048 documents. They
+  stay in the first-level cache, and the sums are the scores by definition: there is nothing to rescore.
 * Tiles are visited by the best bound among their blocks. In a tile, only blocks whose bounds reach the threshold are
-  scored, run after run, through the directory; where more than half of them do, the whole tile is, without looking for
-  blocks. So the choice between block-max and term-at-a-time falls tile by tile, from bounds and threshold as they are.
+  scored, run after run; where more than half of them do, the whole tile is, without looking for blocks. So the choice
+  between block-max and term-at-a-time falls tile by tile, from bounds and threshold as they are.
 * Bounds are float32 sums over weights divided by the largest, raised by twice the error bound of such a sum (relative
   (additions + 4) · 2^-23; weights below 1e-30 of the largest count as that): no bound lies below a score in its block.
 * The threshold starts from the stored k-th impacts and is inclusive.
@@ -24,8 +23,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from thresher.index.invert import SKIP
-from thresher.search.checks import sound
+from thresher.index.layout import SEGMENT, TILE
+from thresher.search.accumulate import WHOLE_CHUNK, score_coarsely, score_whole
+from thresher.search.lists import add, find, largest_impact, open_segment, sound
 from thresher.search.prefetch import prefetch
 from thresher.search.topk import LEVELS, SAFE, collect, finish, make_room, raise_threshold
 
@@ -35,7 +35,10 @@ AUTO, TERM_AT_A_TIME, BLOCK_MAX = 0, 1, 2
 STATISTICS = ("plan", "terms", "postings", "scored", "blocks", "visited", "tiles", "whole", "dropped")
 PLAN, TERMS, POSTINGS, SCORED, BLOCKS, VISITED, TILES, WHOLE, DROPPED = range(9)
 SMALLEST = 5e-324
-SMALL = 32_768
+SMALL = 262_144
+FEW = 256
+"""Up to this many hits are found by coarse sums."""
+MANY_TERMS = 4096
 TINY = np.float32(1e-30)
 
 
@@ -79,57 +82,47 @@ def tidy(terms, weights, known, max_terms, out_terms, out_weights):
 
 
 @njit(cache=True, nogil=True)
-def seed(terms, weights, k, kth):
+def seed(terms, weights, k, rows, kth):
     """A sum that k documents reach: k documents of a list reach weight * its k-th largest impact."""
     least = 0.0
     column = 0 if k <= 1 else (1 if k <= 10 else (2 if k <= 100 else 3))
     if k <= 1000:
         for i in range(terms.shape[0]):
-            least = max(least, weights[i] * kth[terms[i], column])
+            if rows[terms[i]] >= 0:
+                least = max(least, weights[i] * kth[rows[terms[i]], column])
     return max(least * SAFE, SMALLEST)
 
 
 @njit(cache=True, nogil=True)
-def decode_rare(term, weight, block, step, starts, bases, impacts, gaps, decoded, first, tile_begins, bounds):
-    """Decode a rare list, find where tiles begin in it, and add its maxima to the bounds.
+def walk(start, end, weight, block, impacts, ids, begins, bounds):
+    """Find where tiles begin in a list that is not common, and add its maxima to the bounds.
 
-    decoded      uint16[…]          out from `first` on: ids modulo the tile
-    tile_begins  uint32[tiles + 1]  out: first posting of each tile
-    bounds       float32[tiles * step]   in and out; empty where no bounds are wanted
+    start, end  int64               the list
+    begins      uint32[tiles + 1]   out: first posting of each tile, counted from the list's begin
+    bounds      float32[blocks]     in and out
     """
-    start, at = np.uint64(starts[term]), np.uint64(bases[term])
-    length = starts[term + 1] - starts[term]
-    size = step * block
-    inverse = (2**20 + block - 1) // block  # local * inverse >> 20 is local // block: local < 2^11, block <= 2^8
-    doc, tile, origin = np.int64(-1), np.int64(0), np.int64(0)
-    tile_begins[0] = 0
+    step, shift = TILE // block, 0
+    while block >> shift > 1:
+        shift += 1
+    origin, tile, at = 0, 0, start
+    begins[0] = 0
     current, best = np.int64(-1), np.float32(0.0)
-    bounded = bounds.shape[0] > 0
-    one, to = np.uint64(1), np.uint64(first)
-    for p in range(length):
-        gap = np.int64(gaps[at])
-        at += one
-        while gap == SKIP:
-            doc += SKIP
-            gap = np.int64(gaps[at])
-            at += one
-        doc += gap
-        while doc >= origin + size:
-            tile += 1
-            origin += size
-            tile_begins[tile] = p
-        local = doc - origin
-        decoded[to] = local
-        to += one
-        if bounded:  # without a branch on whether the block is a new one, which nothing could predict
-            here = tile * step + (local * inverse >> 20)
+    while at < end:
+        at, stop = open_segment(at, end, ids, impacts)
+        for p in range(at, stop):
+            low = np.int64(ids[np.uint64(p)])
+            here = (origin + low) >> shift
+            while tile < here // step:
+                tile += 1
+                begins[tile] = p - start
+            # without a branch on whether the block is a new one, which nothing could predict
             known = best if here == current else np.float32(0.0)
-            best = max(known, np.float32(impacts[start]))
+            best = max(known, np.float32(impacts[np.uint64(p)]))
             bounds[np.uint64(here)] += weight * (best - known)
             current = here
-            start += one
-    for t in range(tile + 1, tile_begins.shape[0]):
-        tile_begins[t] = length
+        at = stop
+        origin += SEGMENT
+    begins[tile + 1 :] = end - start
 
 
 @njit(cache=True, nogil=True)
@@ -141,8 +134,8 @@ def bound_blocks(terms, weights, bits, rows, kth, maxima, bounds):
     largest = weights.max()
     for i in range(terms.shape[0]):
         row = rows[terms[i]]
-        if row >= 0:
-            unit = 1.0 if bits == 8 else kth[terms[i], 0] / 255.0
+        if 0 <= row < maxima.shape[0]:
+            unit = 1.0 if bits == 8 else kth[row, 0] / 255.0
             weight = max(np.float32(weights[i] / largest * unit), TINY)
             own = maxima[row]
             for j in range(own.shape[0]):
@@ -183,137 +176,96 @@ def visit_order(bounds, step, least, tile_bounds, order):
 
 
 @njit(cache=True, nogil=True)
-def add_postings(first, last, shift, ids, impacts, weight, sums):
-    """Add weight * impact of postings first … last - 1 to the sums of their documents.
-
-    first, last  uint64    in `impacts`; the id of posting p is ids[p + shift]
-    """
-    for p in range(first, last):
-        sums[np.uint64(ids[p + shift])] += weight * np.float64(impacts[p])
+def alive_runs(bounds, first, step, least, runs):
+    """Runs of blocks whose bounds reach `least`, among bounds[first : first + step]; returns (blocks, runs)."""
+    alive, count, inside = 0, 0, False
+    for b in range(step):
+        if bounds[first + b] >= least:
+            alive += 1
+            if not inside:
+                runs[count, 0] = b
+                inside = True
+            runs[count, 1] = b + 1
+        elif inside:
+            count += 1
+            inside = False
+    return alive, count + inside
 
 
 @njit(cache=True, nogil=True)
-def search_one(
-    terms, weights, k, plan, approx, scale, passages, block, bits, reordered, starts, bases, rows, kth, impacts,
-    local, gaps, tiles, offsets, maxima, ranks, out_docs, out_scores, statistics,
+def score_by_bounds(
+    terms, weights, k, plan, approx, scale, passages, block, bits, starts, rows, kth, impacts, ids, tiles, maxima,
+    ranks, state, counts, histogram, buffer, docs, out_docs, out_scores, statistics,
 ):  # fmt: skip
-    """Answer one query whose terms have been checked; returns the number of hits. Arguments as `search_many`."""
-    count, tile_count, step = terms.shape[0], offsets.shape[1], offsets.shape[2] - 1
-    size = step * block
-    row, shift = np.empty(count, np.int64), np.empty(count, np.uint64)
-    postings, rare_count, rare_postings, largest_sum = 0, 0, 0, 0.0
-    for i in range(count):
-        term = terms[i]
-        row[i] = rows[term]
-        length = starts[term + 1] - starts[term]
-        shift[i] = np.uint64(bases[term]) - np.uint64(starts[term])
-        if row[i] < 0:
-            shift[i] = np.uint64(rare_postings) - np.uint64(starts[term])
-            row[i] = -1 - rare_count
-            rare_count += 1
-            rare_postings += length
-        postings += length
-        largest_sum += weights[i] * kth[term, 0]
-    statistics[TERMS], statistics[POSTINGS], statistics[BLOCKS] = count, postings, maxima.shape[1]
-    k = min(k, passages)
-    if k == 0 or postings == 0:
-        return 0
-    if (
-        plan == AUTO
-        and postings * 4 > passages
-        and (passages <= SMALL * (1 if reordered else 8) or k * 2000 > passages)
-    ):
-        plan = TERM_AT_A_TIME  # measured: everything is scored before bounds could pay for themselves
-    statistics[PLAN] = plan
-
+    """Answer a query by bounds; returns the number of hits. `state` and so on: see `thresher.search.topk`."""
+    count, tile_count, step = terms.shape[0], tiles.shape[1] - 1, TILE // block
+    mask = np.uint16(TILE - 1)
     largest = weights.max()
-    bounds = np.zeros(tile_count * step if plan != TERM_AT_A_TIME else 0, np.float32)
-    decoded = np.empty(rare_postings, np.uint16)
-    begins = np.empty((rare_count, tile_count + 1), np.uint32)
+    bounds = np.zeros(tile_count * step, np.float32)
+    row, places, additions = np.empty(count, np.int64), np.empty(count, np.int64), count + 4
+    rare = 0
+    for i in range(count):
+        row[i] = rows[terms[i]]
+        places[i] = rare
+        if not 0 <= row[i] < tiles.shape[0]:
+            row[i] = -1
+            rare += 1
+    additions += rare * block
+    begins = np.empty((rare, tile_count + 1), np.uint32)
     for i in range(count):
         if row[i] < 0:
-            first = np.int64(shift[i] + np.uint64(starts[terms[i]]))
             weight = max(np.float32(weights[i] / largest), TINY)
-            own = begins[-1 - row[i]]
-            decode_rare(terms[i], weight, block, step, starts, bases, impacts, gaps, decoded, first, own, bounds)
-
-    state, counts = np.empty(2, np.float64), np.zeros(3, np.int64)
-    state[0] = seed(terms, weights, k, kth)
-    state[1] = (LEVELS - 1) / max(largest_sum, state[0])
-    counts[1] = np.int64(state[0] * state[1])
-    histogram = np.zeros(LEVELS, np.int32)
-    buffer, docs = np.empty(2 * k + 2 * size, np.float64), np.empty(2 * k + 2 * size, np.uint32)
+            first, last = np.int64(starts[terms[i]]), np.int64(starts[terms[i] + 1])
+            walk(first, last, weight, block, impacts, ids, begins[places[i]], bounds)
+    bound_blocks(terms, weights, bits, rows, kth, maxima, bounds)
+    factor = largest * (1.0 + additions * 2.0**-23) * approx
     order, tile_bounds = np.empty(tile_count, np.uint32), np.empty(tile_count, np.float32)
-    total = tile_count
-    factor = 1.0
-    if plan == TERM_AT_A_TIME:
-        for tile in range(tile_count):
-            order[tile] = tile
-    else:
-        bound_blocks(terms, weights, bits, rows, kth, maxima, bounds)
-        factor = largest * (1.0 + (count + rare_count * block + 4) * 2.0**-23) * approx
-        total = visit_order(bounds, step, max(state[0] / factor * SAFE, 1e-31), tile_bounds, order)
-    sums = np.empty(size, np.float64)
+    total = visit_order(bounds, step, max(state[0] / factor * SAFE, 1e-31), tile_bounds, order)
+    sums = np.empty(TILE, np.float64)
     runs = np.empty((step + 1, 2), np.int64)
     scored, visited, whole, seen = 0, 0, 0, 0
     for o in range(total):
         tile = np.int64(order[o])
-        origin = tile * size
-        room = min(size, passages - origin)
-        alive = step
-        run_count = 1
-        runs[0, 0], runs[0, 1] = 0, step
-        if plan != TERM_AT_A_TIME:
-            least = max(state[0] / factor * SAFE, 1e-31)
-            if tile_bounds[tile] < least:
-                continue
-            alive, run_count, open_run = 0, 0, False
-            for b in range(step):
-                if bounds[tile * step + b] >= least:
-                    alive += 1
-                    if not open_run:
-                        runs[run_count, 0] = b
-                        open_run = True
-                    runs[run_count, 1] = b + 1
-                elif open_run:
-                    run_count += 1
-                    open_run = False
-            run_count += open_run
+        origin = tile * TILE
+        low = origin & (SEGMENT - 1)
+        room = min(TILE, passages - origin)
+        least = max(state[0] / factor * SAFE, 1e-31)
+        if tile_bounds[tile] < least:
+            continue
+        alive, run_count = alive_runs(bounds, tile * step, step, least, runs)
         entire = plan == AUTO and alive * 2 > step
         seen += 1
         whole += entire or alive == step
         visited += alive
         if entire:
-            sums[:room] = 0.0
-        else:
-            for r in range(run_count):
-                sums[runs[r, 0] * block : runs[r, 1] * block] = 0.0
+            runs[0, 0], runs[0, 1], run_count = 0, step, 1
+        for r in range(run_count):
+            sums[runs[r, 0] * block : runs[r, 1] * block] = 0.0
         following = order[min(o + 1, total - 1)]
         for i in range(count):
             start = np.uint64(starts[terms[i]])
-            if row[i] >= 0:
-                soon = start + np.uint64(tiles[row[i], following])
-                prefetch(impacts, soon)
-                prefetch(local, soon + shift[i])
-                prefetch(local, soon + shift[i] + np.uint64(32))
             if row[i] < 0:
-                own = begins[-1 - row[i]]
-                first, last = start + np.uint64(own[tile]), start + np.uint64(own[tile + 1])
-                add_postings(first, last, shift[i], decoded, impacts, weights[i], sums)
-                scored += own[tile + 1] - own[tile]
-                continue
-            start += np.uint64(tiles[row[i], tile])
-            inside = offsets[row[i], tile]
-            if entire:
-                last = start + np.uint64(inside[step])
-                add_postings(start, last, shift[i], local, impacts, weights[i], sums)
-                scored += np.int64(last - start)
-                continue
-            for r in range(run_count):
-                first, last = start + np.uint64(inside[runs[r, 0]]), start + np.uint64(inside[runs[r, 1]])
-                add_postings(first, last, shift[i], local, impacts, weights[i], sums)
+                first, last = start + np.uint64(begins[places[i], tile]), start + np.uint64(begins[places[i], tile + 1])
+                add(first, last, mask, ids, impacts, weights[i], sums)
                 scored += np.int64(last - first)
-        make_room(k, size, scale, ranks, state, counts, histogram, buffer, docs)
+                continue
+            soon = start + np.uint64(tiles[row[i], following])
+            prefetch(impacts, soon)
+            prefetch(ids, soon)
+            prefetch(ids, soon + np.uint64(32))
+            first, last = start + np.uint64(tiles[row[i], tile]), start + np.uint64(tiles[row[i], tile + 1])
+            if entire:
+                add(first, last, mask, ids, impacts, weights[i], sums)
+                scored += np.int64(last - first)
+                continue
+            at, end = np.int64(first), np.int64(last)
+            for r in range(run_count):
+                at = find(low + runs[r, 0] * block, at, end, ids)
+                begin = at
+                at = find(low + runs[r, 1] * block, at, end, ids)
+                add(np.uint64(begin), np.uint64(at), mask, ids, impacts, weights[i], sums)
+                scored += at - begin
+        make_room(k, TILE, scale, ranks, state, counts, histogram, buffer, docs)
         for r in range(run_count):
             last_doc = min(runs[r, 1] * block, room)
             collect(sums, runs[r, 0] * block, last_doc, origin, state, counts, histogram, buffer, docs)
@@ -323,11 +275,58 @@ def search_one(
 
 
 @njit(cache=True, nogil=True)
-def search_many(
-    indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, reordered, starts, bases, rows,
-    kth, impacts, local, gaps, tiles, offsets, maxima, ranks, checked, out_docs, out_scores, out_counts, statistics,
+def search_one(
+    terms, weights, k, plan, approx, scale, passages, block, bits, reordered, starts, rows, kth, impacts, ids, tiles,
+    maxima, ranks, out_docs, out_scores, statistics,
 ):  # fmt: skip
-    """Answer queries in turn; returns -1, a term whose list is damaged, or -2 - q for a bad weight in query q.
+    """Answer one query whose terms have been checked; returns the number of hits. Arguments as `search_many`."""
+    count = terms.shape[0]
+    entries, total = 0, 0.0
+    for i in range(count):
+        term = terms[i]
+        entries += np.int64(starts[term + 1]) - np.int64(starts[term])
+        total += weights[i] * largest_impact(term, starts, rows, kth, impacts)
+    statistics[TERMS], statistics[POSTINGS], statistics[BLOCKS] = count, entries, maxima.shape[1]
+    k = min(k, passages)
+    if k == 0 or entries == 0:
+        return 0
+    if plan == AUTO and (passages <= SMALL or k * 500 > passages):
+        plan = TERM_AT_A_TIME  # measured: everything is scored before bounds could pay for themselves
+    statistics[PLAN] = plan
+    least = seed(terms, weights, k, rows, kth)
+    if plan == TERM_AT_A_TIME:
+        statistics[SCORED], statistics[VISITED] = entries, maxima.shape[1]
+        statistics[TILES] = statistics[WHOLE] = tiles.shape[1] - 1
+        if k <= FEW and count <= MANY_TERMS and total > least * 2.0**-8:
+            found = score_coarsely(
+                terms, weights, total, least, k, scale, passages, 2**bits - 1, starts, rows, impacts, ids, tiles, ranks,
+                out_docs, out_scores,
+            )  # fmt: skip
+            if found >= 0:
+                return found
+    room = 2 * k + 2 * WHOLE_CHUNK
+    state, counts, histogram = np.empty(2, np.float64), np.zeros(3, np.int64), np.zeros(LEVELS, np.int32)
+    state[0] = least
+    state[1] = (LEVELS - 1) / max(total, least)
+    counts[1] = np.int64(least * state[1])
+    buffer, docs = np.empty(room, np.float64), np.empty(room, np.uint32)
+    if plan == TERM_AT_A_TIME:
+        return score_whole(
+            terms, weights, k, scale, passages, starts, rows, impacts, ids, tiles, ranks, state, counts, histogram,
+            buffer, docs, out_docs, out_scores,
+        )  # fmt: skip
+    return score_by_bounds(
+        terms, weights, k, plan, approx, scale, passages, block, bits, starts, rows, kth, impacts, ids, tiles, maxima,
+        ranks, state, counts, histogram, buffer, docs, out_docs, out_scores, statistics,
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def search_many(
+    indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, reordered, starts, rows, kth,
+    impacts, ids, tiles, maxima, ranks, checked, out_docs, out_scores, out_counts, statistics,
+):  # fmt: skip
+    """Answer queries; returns -1; 8 * term + a file where a list is damaged; -2 - q for a bad weight in query q.
 
     indptr      int64[q + 1], terms int64[nnz], weights float32[nnz]; see `tidy`
     k           hits wanted
@@ -349,12 +348,12 @@ def search_many(
         for i in range(kept):
             term = own_terms[i]
             if checked[term] == 0:
-                if not sound(term, passages, block, starts, bases, rows, impacts, local, gaps, tiles, offsets):
-                    return np.int64(term)
+                fault = sound(term, passages, starts, rows, kth, impacts, ids, tiles)
+                if fault > 0:
+                    return np.int64(term) * 8 + fault
                 checked[term] = 1
         out_counts[q] = search_one(
             own_terms[:kept], own_weights[:kept], k, plan, approx, scale, passages, block, bits, reordered, starts,
-            bases, rows, kth, impacts, local, gaps, tiles, offsets, maxima, ranks, out_docs[q], out_scores[q],
-            statistics[q],
+            rows, kth, impacts, ids, tiles, maxima, ranks, out_docs[q], out_scores[q], statistics[q],
         )  # fmt: skip
     return np.int64(-1)

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
     from thresher.index.layout import Layout
 
-__all__ = ["Query", "Vocabulary", "refuse_weight", "to_batch"]
+__all__ = ["Query", "Terms", "Vocabulary", "refuse_weight", "to_batch"]
 
 Query: TypeAlias = "str | Mapping[str, float] | tuple[ArrayLike, ArrayLike]"
 """A question's text, its terms with weights, or term ids with weights."""
+
+Terms: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float32]]"
+"""Term ids, -1 for unknown ones, and weights."""
 
 
 class Vocabulary:

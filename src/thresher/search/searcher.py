@@ -16,7 +16,7 @@ import numpy as np
 
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
 from thresher.index.layout import Layout, open_layout
-from thresher.search.queries import Query, Vocabulary, refuse_weight, to_batch
+from thresher.search.queries import Query, Terms, Vocabulary, refuse_weight, to_batch
 from thresher.search.result import Explanation, SearchResult
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = ["PLANS", "Searcher"]
 
 PLANS = {"auto": 0, "term-at-a-time": 1, "block-max": 2}
 _PLAN_NAMES = {number: name for name, number in PLANS.items()}
+_FILES = ("", "starts", "rows", "ids", "tiles")  # by what `thresher.search.lists.sound` finds
 _STRIDE = 16  # queries a thread takes at a time
 
 
@@ -74,6 +75,11 @@ class Searcher:
         from thresher.encode import load_query_encoder
 
         return load_query_encoder(directory)
+
+    def terms(self, query: Query) -> Terms:
+        """The question's terms as ids of this index and their weights; `search` takes the pair for the question."""
+        _, terms, weights = to_batch((query,), self._vocabulary, self._load_encoder)
+        return terms, weights
 
     def search(
         self,
@@ -151,8 +157,8 @@ class Searcher:
         how = (k, PLANS[plan], alpha, 2**40 if max_terms is None else max_terms)
         status = int(self._kernel(indptr, terms, weights, *how, *self._arrays, docs, scores, counts, statistics))
         if status >= 0:
-            problem = f"the posting list of term {status} is damaged; run `thresher verify`, and rebuild the index"
-            raise DamagedArtifactError(str(self.layout.path), problem)
+            problem = f"the posting list of term {status // 8} is damaged; run `thresher verify`, and rebuild the index"
+            raise DamagedArtifactError(str(self.layout.path / _FILES[status % 8]), problem)
         if status < -1:
             query = -2 - status
             refuse_weight(query, weights[indptr[query] : indptr[query + 1]])
@@ -178,7 +184,7 @@ class Searcher:
     def _arrays(self) -> tuple[Any, ...]:
         """The index as the kernel takes it."""
         x, n = self.layout, self.layout.counts
-        lists = (x.starts, x.bases, x.rows, x.kth, x.impacts, x.locals, x.gaps, x.tiles, x.offsets, x.maxima, x.ranks)
+        lists = (x.starts, x.rows, x.kth, x.impacts, x.ids, x.tiles, x.maxima, x.ranks)
         return (n.scale, n.passages, n.block, n.bits, n.reordered, *lists, np.zeros(n.terms, np.uint8))
 
     @staticmethod

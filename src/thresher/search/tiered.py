@@ -1,10 +1,10 @@
 """Two tiers of one corpus: the second, of what was pruned, is searched only where the first looks unsure.
 
 A pruned passage is not gone: it is in the second tier, cheaply indexed, and an answer that looks unsure goes on to it.
-How unsure an answer looks is a linear function of its score margins (`margins`); its weights and its threshold are
-calibrated on logged questions, without judgments: for each, both tiers are searched, and the target is the share of the
-joint first k, by the discount of nDCG, that only the second tier has. The threshold is set so that a wanted share of
-such questions falls through.
+How unsure an answer looks (`thresher.search.doubt`) is a linear function of its score margins and of what the second
+tier's lists could hold against it; its weights and its threshold are calibrated on logged questions, without judgments:
+for each, both tiers are searched, and the target is the share of the joint first k, by the discount of nDCG, that only
+the second tier has. The threshold is set so that a wanted share of such questions falls through.
 
 Where both tiers were made by the same encoder (with the statistics of the whole corpus), scores compare, and a question
 that falls through gets what one index of everything would have given, to within quantisation. Otherwise the two
@@ -15,150 +15,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from thresher.errors import ArtifactError, ConfigError, DamagedArtifactError, InputError
+from thresher.errors import ArtifactError, ConfigError, DamagedArtifactError
 from thresher.records import Hit
+from thresher.search.doubt import PROSPECTS, SIGNS, MarginTest, margins, missed_share, signs
 from thresher.search.searcher import Searcher
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from thresher.search.queries import Query
+    from thresher.search.queries import Query, Terms
     from thresher.search.result import SearchResult
 
 __all__ = [
-    "MARGINS",
     "MarginTest",
     "TieredResult",
     "TieredSearcher",
     "calibrate",
-    "margins",
     "missed_share",
     "open_tiers",
 ]
 
 SECOND = "tier-2"
 _MARGIN_FILE = "margin.json"
-MARGINS = ("best", "second", "middle", "last", "spread", "few")
 _FUSION = 60
-_RIDGE = 0.01
-
-
-def margins(scores: Sequence[float] | NDArray[np.float64], k: int = 10) -> NDArray[np.float64]:
-    """What the scores of a first-tier answer say of its certainty, float64[len(MARGINS)].
-
-    ln(1 + best score); second, middle and last of the first k divided by the best; the relative spread of the first k;
-    the share of the k places that stayed empty. An empty answer has all margins 0 and `few` 1.
-    """
-    top = np.asarray(scores, np.float64)[:k]
-    if not len(top) or top[0] <= 0:
-        return np.array([0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
-    padded = np.concatenate([top, np.zeros(k - len(top))])
-    best = padded[0]
-    return np.array(
-        [
-            np.log1p(best),
-            padded[min(1, k - 1)] / best,
-            padded[(k - 1) // 2] / best,
-            padded[k - 1] / best,
-            padded.std() / best,
-            1 - len(top) / k,
-        ]
-    )
-
-
-def missed_share(first: Sequence[Any], joint: Sequence[Any], k: int = 10) -> float:
-    """Share of the joint first k, by the discount of nDCG, that the first tier does not hold."""
-    held = set(first)
-    gains = [1 / np.log2(rank + 2) for rank in range(min(k, len(joint)))]
-    lost = sum(gain for gain, item in zip(gains, joint, strict=False) if item not in held)
-    return float(lost / sum(gains)) if gains else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class MarginTest:
-    """Whether an answer of the first tier looks unsure.
-
-    Attributes:
-        mean, scale, weights: float64[len(MARGINS)]; weights of the standardised margins, higher is less sure.
-        threshold: answers above it go on to the second tier.
-        rate: share of the questions it was calibrated on that do.
-        k: length of the answers it was calibrated on.
-    """
-
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    threshold: float
-    rate: float
-    k: int
-
-    @classmethod
-    def fit(cls, table: NDArray[np.float64], missed: NDArray[np.float64], rate: float, k: int = 10) -> MarginTest:
-        """Calibrate on the margins (float64[questions, len(MARGINS)]) and missed shares of logged questions.
-
-        Ridge regression of the missed share; the threshold is a quantile of what it predicts for the same questions.
-
-        Raises:
-            ConfigError: the rate is not in [0, 1].
-            InputError: there are no questions.
-        """
-        if not 0 <= rate <= 1:
-            raise ConfigError(f"a fall-through rate of {rate} is not a share between 0 and 1")
-        if not len(table):
-            raise InputError("a margin test is calibrated on questions: give at least one")
-        deviation = table.std(axis=0)
-        mean, scale = table.mean(axis=0), np.where(deviation > 1e-9, deviation, 1.0)
-        x = (table - mean) / scale
-        gram = x.T @ x / len(x) + _RIDGE * np.eye(len(mean))
-        weights = np.linalg.solve(gram, x.T @ (missed - missed.mean()) / len(x))
-        doubt = np.sort(x @ weights)[::-1]
-        through = round(rate * len(doubt))
-        if through == 0:
-            threshold = float(doubt[0])
-        elif through == len(doubt):
-            threshold = float(doubt[-1]) - 1.0
-        else:
-            threshold = float((doubt[through - 1] + doubt[through]) / 2)
-        return cls(mean, scale, weights, threshold, rate, k)
-
-    def doubt(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How unsure answers look, float64[n] of float64[n, len(MARGINS)]."""
-        doubts: NDArray[np.float64] = ((table - self.mean) / self.scale) @ self.weights
-        return doubts
-
-    def unsure(self, scores: Sequence[float] | NDArray[np.float64]) -> bool:
-        """Whether the answer with these scores, best first, goes on to the second tier."""
-        return bool(self.doubt(margins(scores, self.k)[None, :])[0] > self.threshold)
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain JSON that `from_json` reads."""
-        return {
-            "margins": list(MARGINS),
-            "mean": self.mean.tolist(),
-            "scale": self.scale.tolist(),
-            "weights": self.weights.tolist(),
-            "threshold": self.threshold,
-            "rate": self.rate,
-            "k": self.k,
-        }
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> MarginTest:
-        """Read what `as_json` wrote.
-
-        Raises:
-            ValueError: the margins are not those of this release.
-        """
-        if tuple(document["margins"]) != MARGINS:
-            raise ValueError(f"margins {document['margins']}, expected {list(MARGINS)}")
-        mean, scale, weights = (np.array(document[key], np.float64) for key in ("mean", "scale", "weights"))
-        return cls(mean, scale, weights, float(document["threshold"]), float(document["rate"]), int(document["k"]))
 
 
 class TieredResult(Sequence[Hit]):
@@ -265,9 +150,27 @@ class TieredSearcher:
         if second == "auto" and self.test is None:
             raise ConfigError("there is no margin test: calibrate one, or say whether to search the second tier")
         wide = max(k, self.test.k) if self.test is not None else k
-        kept = self.first.search(query, wide, explain=explain)
-        go_on = second == "always" or (second == "auto" and self.test is not None and self.test.unsure(kept.scores))
+        terms = self.first.terms(query)
+        kept = self.first.search(terms, wide, explain=explain)
+        go_on = second == "always"
+        if second == "auto" and self.test is not None:
+            go_on = self.test.unsure(self.signs(terms, kept, self.test.k))
         return self._answer(kept, query, k, go_on, explain)
+
+    def signs(self, terms: Terms, kept: SearchResult, k: int) -> NDArray[np.float64]:
+        """What the margin test looks at, float64[len(SIGNS)]; prospects are all 1 where scores do not compare.
+
+        Args:
+            terms: the question, as `Searcher.terms` gives it for the first tier.
+            kept: the first tier's answer to it.
+            k: length of the answers the test is calibrated on.
+        """
+        if not self.comparable:
+            return np.concatenate([margins(kept.scores, k), np.ones(len(PROSPECTS))])
+        ids, weights = terms
+        known = ids >= 0  # one encoder made both tiers, so term ids are the same in both
+        ids = ids[known]
+        return signs(kept.scores, weights[known], _lists(self.first, ids), _lists(self.second, ids), k)
 
     def search_uncalibrated(self, query: Query, k: int = 10, *, explain: bool = False) -> TieredResult:
         """As `search`, and where no margin test was calibrated by a rule that needs none.
@@ -320,15 +223,25 @@ def open_tiers(path: str | Path) -> Searcher | TieredSearcher:
 def calibrate(tiers: TieredSearcher, questions: Sequence[Query], rate: float, *, k: int = 10) -> MarginTest:
     """A margin test that lets about `rate` of questions like these fall through, the ones that miss most.
 
-    Both tiers are searched for every question; no judgments are needed.
+    Both tiers are searched for every question; no judgments are needed. Questions that decided what was pruned miss
+    less than others will: keep some of the log for this.
     """
     table, missed = [], []
     for question in questions:
-        kept = tiers.first.search(question, k)
+        terms = tiers.first.terms(question)
+        kept = tiers.first.search(terms, k)
         joint = tiers.search(question, k, second="always")
-        table.append(margins(kept.scores, k))
+        table.append(tiers.signs(terms, kept, k))
         missed.append(missed_share(kept.docnos, joint.docnos, k))
-    return MarginTest.fit(np.array(table).reshape(-1, len(MARGINS)), np.array(missed), rate, k)
+    return MarginTest.fit(np.array(table).reshape(-1, len(SIGNS)), np.array(missed), rate, k)
+
+
+def _lists(searcher: Searcher, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What an index says of its terms' lists, float64[terms, len(LISTS)]."""
+    layout = searcher.layout
+    impacts = np.asarray(layout.kth[ids, :2], np.float64) * layout.counts.scale
+    postings = (layout.starts[ids + 1] - layout.starts[ids]).astype(np.float64)
+    return np.concatenate([impacts, postings[:, None]], axis=1)
 
 
 def _encoder_of(searcher: Searcher) -> str:

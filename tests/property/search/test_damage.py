@@ -64,7 +64,7 @@ def test_flipped_bytes_never_crash(index, tmp_path):
 
 def test_a_truncated_file_is_refused(index):
     path, *_ = index
-    for name in ("impacts", "locals", "layout.json"):
+    for name in ("impacts", "ids", "layout.json"):
         whole = (path / name).read_bytes()
         (path / name).write_bytes(whole[:-1])
         with pytest.raises(ThresherError, match=name):

@@ -19,7 +19,7 @@ hostile = st.one_of(
 @st.composite
 def collections(draw):
     """Docnos, rows, vocabulary size, block size, bits; sizes around the block size among them."""
-    block = draw(st.sampled_from([1, 2, 3, 7, 16, 64, 100, 128, 256]))
+    block = draw(st.sampled_from([1, 2, 8, 16, 64, 128, 256]))
     n = draw(st.one_of(st.sampled_from([0, 1, block - 1, block, block + 1]), st.integers(0, 400)))
     terms = draw(st.sampled_from([1, 3, 30, 70_000]))
     seed = draw(st.integers(0, 2**32 - 1))
@@ -57,7 +57,7 @@ def test_every_plan_equals_brute_force(collection, data):
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-@pytest.mark.parametrize("block", [8, 64, 200])
+@pytest.mark.parametrize("block", [8, 64, 256])
 def test_blocks_are_skipped_and_results_stay_exact(tmp_path, bits, block):
     n, terms = 6000, 500
     rows = clustered(n, terms, 7)

@@ -1,0 +1,243 @@
+"""Term-at-a-time: every posting of the query's lists is added to its document's sum, chunk of documents after chunk.
+
+Two ways, by how many hits are wanted.
+
+* **Coarse** (few hits): sums are 16-bit whole numbers of a unit chosen so that no sum can overflow; a contribution is
+  rounded up, so a sum never lies below the true one and less than `margin` above it. A chunk's sums are 32 KB; zeroing
+  them and looking for those that reach the threshold cost next to nothing (16 at a time). The k-th best coarse sum
+  less the margin says which documents can be among the k best: a few more than k, which are scored by definition.
+* **Whole** (many hits): sums are float64, in ascending term order, hence the scores by definition.
+
+Proof of the margin, u the unit, n the terms, m the largest impact the index can store: a term's 16.16 fixed-point
+weight is weight / u · 2^16 and 1 to 2 more, so a contribution is at least (weight / u + 2^-16) · impact and less than
+weight / u · impact + 1 + 2 · m / 2^16. The float64 sum s has a relative error of n · 2^-53, less than 2^-16 units for
+any n that fits. So a coarse sum c satisfies c - margin < s / u <= c for margin = n + ceil(2 · n · m / 2^16) + 2.
+"""
+
+# Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment, arg-type, operator"
+# ruff: noqa: ANN001, ANN201, ANN202
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from thresher.index.layout import SEGMENT, TILE
+from thresher.search.lists import add, add_coarsely, open_segment, rescore
+from thresher.search.topk import SAFE, collect, finish, make_room, raise_threshold
+
+__all__ = ["score_coarsely", "score_whole"]
+
+COARSE_CHUNK = 16_384
+WHOLE_CHUNK = 4096
+ROOM = 4096
+"""Documents the coarse plan keeps in view; where more tie, the whole plan answers."""
+LEVEL_BITS = 6
+
+
+@njit(cache=True, nogil=True)
+def fill(
+    chunk, size, coarse, terms, fixed, weights, starts, rows, impacts, ids, tiles, cursors, ends, sums, coarse_sums
+):
+    """Zero the sums of a chunk of `size` documents and add all postings in it. Chunks come in ascending order.
+
+    fixed, weights       uint32[n], float64[n]   the coarse and the true weights; `coarse` says which count
+    cursors, ends        int64[n]    in and out, for lists that are not common: next entry, end of the segment's
+    sums, coarse_sums    float64[size], uint16[size]   one of them out
+    """
+    low = np.int64(chunk * size) & (SEGMENT - 1)
+    mask, final = np.uint16(size - 1), low + size - 1
+    per_chunk = size // TILE
+    if coarse:
+        coarse_sums[:] = 0
+    else:
+        sums[:] = 0
+    for i in range(terms.shape[0]):
+        term = terms[i]
+        row = np.int64(rows[term])
+        if 0 <= row < tiles.shape[0]:
+            start, tile = np.uint64(starts[term]), chunk * per_chunk
+            first = start + np.uint64(tiles[row, tile])
+            last = start + np.uint64(tiles[row, min(tile + per_chunk, tiles.shape[1] - 1)])
+        else:
+            if low == 0:
+                cursors[i], ends[i] = open_segment(
+                    cursors[i] if chunk == 0 else ends[i], np.int64(starts[term + 1]), ids, impacts
+                )
+            at, end = cursors[i], ends[i]
+            first = np.uint64(at)
+            if end - at > 64:
+                at = skip(final, at, end, ids)
+            else:
+                while at < end and np.int64(ids[np.uint64(at)]) <= final:
+                    at += 1
+            last = np.uint64(at)
+            cursors[i] = at
+        if coarse:
+            add_coarsely(first, last, mask, ids, impacts, fixed[i], coarse_sums)
+        else:
+            add(first, last, mask, ids, impacts, weights[i], sums)
+
+
+@njit(cache=True, nogil=True)
+def skip(final, at, end, ids):
+    """The first of the entries at … end - 1 whose id is above `final`: by doubling steps, then halving them."""
+    step = 32
+    while at + step < end and np.int64(ids[np.uint64(at + step)]) <= final:
+        at += step
+        step *= 2
+    last = min(at + step, end)
+    while at < last:
+        middle = (at + last) >> 1
+        if np.int64(ids[np.uint64(middle)]) <= final:
+            at = middle + 1
+        else:
+            last = middle
+    return at
+
+
+@njit(cache=True, nogil=True)
+def collect_coarsely(k, margin, gate, sums, origin, size, edge, above, histogram, values, docs):
+    """Append documents of a chunk whose coarse sums reach `gate`, raising it as they come.
+
+    Returns (gate, size, edge, above); size -1 where there is no room. The gate stays `margin` below an edge that k
+    documents reach. histogram int32[1024] counts sums by their upper ten bits; values uint16[ROOM], docs uint32[ROOM]
+    """
+    for group in range(0, sums.shape[0], 64):
+        best = sums[group]
+        for i in range(group + 1, group + 64):
+            best = max(best, sums[i])
+        if best < gate:
+            continue
+        if size + 64 > ROOM:
+            kept = 0
+            for i in range(size):
+                if values[i] >= gate:
+                    values[kept], docs[kept] = values[i], docs[i]
+                    kept += 1
+            size = kept
+            if size + 64 > ROOM:
+                return gate, -1, edge, above
+        for i in range(group, group + 64):
+            if sums[i] >= gate:
+                values[size], docs[size] = sums[i], origin + i
+                size += 1
+                level = np.int64(sums[i]) >> LEVEL_BITS
+                histogram[level] += 1
+                above += level >= edge
+        if above - histogram[edge] >= k:
+            while above - histogram[edge] >= k:
+                above -= histogram[edge]
+                edge += 1
+            reached = (edge << LEVEL_BITS) - margin
+            if reached > np.int64(gate):
+                gate = np.uint16(reached)
+    return gate, size, edge, above
+
+
+@njit(cache=True, nogil=True)
+def score_coarsely(
+    terms, weights, total, least, k, scale, passages, top, starts, rows, impacts, ids, tiles, ranks, out_docs,
+    out_scores,
+):  # fmt: skip
+    """Answer a query by coarse sums; returns the number of hits, -1 where too many documents come too close.
+
+    total  float64: sum of weights * largest impacts of the lists
+    least  float64    a sum that k documents reach, if there are k
+    top    int64      largest impact the index can store
+    """
+    count = terms.shape[0]
+    unit = total / (65535 - 3 * count - 8)
+    margin = count + (2 * count * top >> 16) + 3
+    fixed, cursors, ends = np.empty(count, np.uint32), np.empty(count, np.int64), np.empty(count, np.int64)
+    for i in range(count):
+        fixed[i] = np.uint32(np.int64(min(weights[i] / unit * 65536.0, 4294967290.0)) + 2)
+        cursors[i] = np.int64(starts[terms[i]])
+        ends[i] = cursors[i]
+    gate = np.uint16(max(np.int64(min(least / unit * SAFE, 65535.0)), 1))
+    sums, nothing = np.empty(COARSE_CHUNK, np.uint16), np.empty(0, np.float64)
+    histogram, values, docs = (
+        np.zeros(1 << (16 - LEVEL_BITS), np.int32),
+        np.empty(ROOM, np.uint16),
+        np.empty(ROOM, np.uint32),
+    )
+    size, edge, above = 0, np.int64(gate) >> LEVEL_BITS, 0
+    for chunk in range((passages + COARSE_CHUNK - 1) // COARSE_CHUNK):
+        fill(
+            chunk,
+            COARSE_CHUNK,
+            True,
+            terms,
+            fixed,
+            weights,
+            starts,
+            rows,
+            impacts,
+            ids,
+            tiles,
+            cursors,
+            ends,
+            nothing,
+            sums,
+        )
+        gate, size, edge, above = collect_coarsely(
+            k, margin, gate, sums, chunk * COARSE_CHUNK, size, edge, above, histogram, values, docs
+        )
+        if size < 0:
+            return -1
+    if size > k:
+        kth = np.int64(np.partition(values[:size], size - k)[size - k])
+        kept = 0
+        for i in range(size):
+            if np.int64(values[i]) > kth - margin:
+                docs[kept] = docs[i]
+                kept += 1
+        size = kept
+    if size > 4 * k + 64:
+        return -1
+    exact = np.empty(size, np.float64)
+    rescore(terms, weights, starts, rows, impacts, ids, tiles, docs, size, exact)
+    state, counts = np.zeros(2, np.float64), np.zeros(3, np.int64)
+    counts[0] = size
+    return finish(k, scale, ranks, state, counts, exact, docs, out_docs, out_scores)
+
+
+@njit(cache=True, nogil=True)
+def score_whole(
+    terms, weights, k, scale, passages, starts, rows, impacts, ids, tiles, ranks, state, counts, histogram, buffer,
+    docs, out_docs, out_scores,
+):  # fmt: skip
+    """Answer a query by float64 sums of all documents; returns the number of hits.
+
+    state, counts, histogram, buffer, docs   see `thresher.search.topk`; room for 2 * k + 2 * WHOLE_CHUNK
+    """
+    count = terms.shape[0]
+    cursors, ends = np.empty(count, np.int64), np.empty(count, np.int64)
+    for i in range(count):
+        cursors[i] = np.int64(starts[terms[i]])
+        ends[i] = cursors[i]
+    sums, nothing, fixed = np.empty(WHOLE_CHUNK, np.float64), np.empty(0, np.uint16), np.empty(count, np.uint32)
+    for chunk in range((passages + WHOLE_CHUNK - 1) // WHOLE_CHUNK):
+        fill(
+            chunk,
+            WHOLE_CHUNK,
+            False,
+            terms,
+            fixed,
+            weights,
+            starts,
+            rows,
+            impacts,
+            ids,
+            tiles,
+            cursors,
+            ends,
+            sums,
+            nothing,
+        )
+        origin = chunk * WHOLE_CHUNK
+        make_room(k, WHOLE_CHUNK, scale, ranks, state, counts, histogram, buffer, docs)
+        collect(sums, 0, min(WHOLE_CHUNK, passages - origin), origin, state, counts, histogram, buffer, docs)
+        raise_threshold(k, state, counts, histogram)
+    return finish(k, scale, ranks, state, counts, buffer, docs, out_docs, out_scores)

@@ -176,6 +176,11 @@ class LogCoverage:
         self._parts = [np.sort(part) for part in np.array_split(order, max(min(folds, self.questions), 1))]
         self._tallies = [self._tally(part) for part in self._parts]
 
+    @property
+    def parts(self) -> tuple[NDArray[np.int64], ...]:
+        """The questions of each fold, by number, ascending."""
+        return tuple(self._parts)
+
     def coverage(self) -> NDArray[np.float32]:
         """The largest nearness to any logged question over the views, float32[passages], finer where that ties."""
         return _best(_total(self._tallies))
@@ -196,7 +201,12 @@ class LogCoverage:
         return _columns(_total(self._tallies))
 
     def learn(
-        self, other: NDArray[np.float64] | None = None, *, target: int | None = None, ridge: float = 0.05
+        self,
+        other: NDArray[np.float64] | None = None,
+        *,
+        target: int | None = None,
+        ridge: float = 0.05,
+        leave: int | None = None,
     ) -> NDArray[np.float32]:
         """Scores that foretell retrieval by questions like the logged ones, float32[passages].
 
@@ -207,18 +217,20 @@ class LogCoverage:
             other: float64[passages, columns], anything known of a passage without the log.
             target: the view whose first ten count as retrieved; all of them together by default.
             ridge: strength of the penalty, relative to unit variance.
+            leave: a fold to do without, as if its questions had not been logged: they can then say how much is missed.
         """
         own = np.zeros((self.passages, 0)) if other is None else _normal(other)
-        if len(self._parts) < 2:
-            return self.coverage()
+        tallies = [t for i, t in enumerate(self._tallies) if i != leave]
+        if len(tallies) < 2:
+            return _best(_total(tallies or self._tallies))
         blocks, targets = [], []
-        for number, tally in enumerate(self._tallies):
-            rest = _total([t for i, t in enumerate(self._tallies) if i != number])
+        for number, tally in enumerate(tallies):
+            rest = _total([t for i, t in enumerate(tallies) if i != number])
             blocks.append(np.concatenate([_columns(rest), own], axis=1))
             wanted = tally.demand.sum(axis=0) if target is None else tally.demand[target]
             targets.append(np.sqrt(wanted))
         head = LinearHead.ridge(blocks, targets, ridge=ridge)
-        everything = np.concatenate([_columns(_total(self._tallies)), own], axis=1)
+        everything = np.concatenate([_columns(_total(tallies)), own], axis=1)
         return head.predict(everything).astype(np.float32)
 
     def _tally(self, questions: NDArray[np.int64]) -> _Tally:

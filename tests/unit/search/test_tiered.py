@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from thresher.build import build_index
 from thresher.errors import ArtifactError, ConfigError, InputError
 from thresher.records import Passage
+from thresher.search.doubt import MARGINS, SIGNS, MarginTest, margins, missed_share, signs
 from thresher.search.searcher import Searcher
-from thresher.search.tiered import MARGINS, MarginTest, TieredSearcher, calibrate, margins, missed_share
+from thresher.search.tiered import TieredSearcher, calibrate
 
 WORDS = [f"w{i}" for i in range(30)]
 
@@ -38,6 +39,46 @@ def test_margins_are_finite_and_do_not_mind_the_scale_but_for_the_best(values, k
     np.testing.assert_allclose(margins(scores * 7, k)[1:], found[1:], atol=1e-9)
 
 
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 30))
+def test_prospects_bound_what_the_second_tier_holds(seed, terms, k):
+    rng = np.random.default_rng(seed)
+    weights = rng.random(terms) + 0.1
+    tiers = [rng.random((40, terms)) * (rng.random((40, terms)) < 0.4) for _ in range(2)]
+    answers = [np.sort((tier @ weights)[(tier @ weights) > 0])[::-1] for tier in tiers]
+    lists = [np.stack([-np.sort(-tier, axis=0)[0], -np.sort(-tier, axis=0)[9], (tier > 0).sum(0)], 1) for tier in tiers]
+    found = dict(zip(SIGNS, signs(answers[0], weights, *lists, k), strict=True))
+    assert all(np.isfinite(value) for value in found.values())
+    best = answers[1][0] if len(answers[1]) else 0.0
+    if len(answers[0]) >= k:
+        last = answers[0][k - 1]
+        assert min(found["most"], 4) >= min(best / last, 4) - 1e-9
+        assert found["surely"] <= min(best / last, 4) + 1e-9
+        assert found["surely_ten"] <= found["surely"]
+    assert 0 <= found["share"] <= 1
+    assert 0 <= found["reach"] <= 1 + 1e-9
+
+
+def test_an_answer_the_second_tier_cannot_change_never_goes_on():
+    table = np.random.default_rng(0).normal(size=(50, len(SIGNS)))
+    test = MarginTest.fit(table, np.linspace(0, 1, 50), 1.0)
+    weights, held = np.array([1.0]), np.array([[9.0, 8.0, 20.0]])
+    assert not test.unsure(signs([9.0] * 10, weights, held, np.array([[7.0, 6.0, 20.0]])))
+    assert test.unsure(signs([9.0] * 10, weights, held, np.array([[9.5, 6.0, 20.0]]))) == (
+        test.doubt(signs([9.0] * 10, weights, held, np.array([[9.5, 6.0, 20.0]]))[None])[0] > test.threshold
+    )
+
+
+def test_tiers_of_one_encoder_compare_the_lists_of_both(tiers):
+    same = TieredSearcher(tiers.first, tiers.first)
+    terms = same.first.terms("w1 w2")
+    found = dict(zip(SIGNS, same.signs(terms, same.first.search(terms, 10), 10), strict=True))
+    assert found["most"] >= 1  # the bound of the same list reaches its own scores
+    assert found["share"] == pytest.approx(0.5)
+    assert found["reach"] == pytest.approx(1)
+    other = dict(zip(SIGNS, tiers.signs(terms, tiers.first.search(terms, 10), 10), strict=True))
+    assert other["most"] == other["share"] == 1  # scores do not compare
+
+
 def test_the_missed_share_weighs_by_rank():
     assert missed_share(["a", "b"], ["a", "b"], 2) == 0
     assert missed_share([], ["a"], 10) == 1
@@ -48,7 +89,7 @@ def test_the_missed_share_weighs_by_rank():
 @pytest.mark.parametrize("rate", [0.0, 0.25, 0.5, 1.0])
 def test_the_test_lets_the_calibrated_share_through_and_those_that_miss_most(rate):
     rng = np.random.default_rng(0)
-    table = rng.normal(size=(200, len(MARGINS)))
+    table = rng.normal(size=(200, len(SIGNS)))
     missed = np.clip(table[:, 2] * 0.3 + 0.4, 0, 1)
     test = MarginTest.fit(table, missed, rate)
     through = test.doubt(table) > test.threshold
@@ -57,6 +98,15 @@ def test_the_test_lets_the_calibrated_share_through_and_those_that_miss_most(rat
         assert missed[through].mean() > missed[~through].mean() + 0.2
     again = MarginTest.from_json(test.as_json())
     np.testing.assert_array_equal(again.doubt(table), test.doubt(table))
+
+
+def test_the_rate_can_be_set_again_on_other_questions():
+    rng = np.random.default_rng(1)
+    table, other = rng.normal(size=(100, len(SIGNS))), rng.normal(1.0, 2.0, size=(60, len(SIGNS)))
+    test = MarginTest.fit(table, rng.random(100), 0.3)
+    again = test.at_rate(other, 0.1)
+    assert (again.doubt(other) > again.threshold).sum() == 6
+    np.testing.assert_array_equal(again.weights, test.weights)
 
 
 def test_with_the_second_tier_every_passage_can_be_found(tiers):
@@ -88,9 +138,9 @@ def test_what_cannot_be_done_is_said(tiers, tmp_path):
     with pytest.raises(ArtifactError, match="no second tier"):
         TieredSearcher.open(tmp_path)
     with pytest.raises(ConfigError, match=r"rate of 1\.5"):
-        MarginTest.fit(np.zeros((2, 6)), np.zeros(2), 1.5)
+        MarginTest.fit(np.zeros((2, len(SIGNS))), np.zeros(2), 1.5)
     with pytest.raises(InputError, match="at least one"):
-        MarginTest.fit(np.zeros((0, 6)), np.zeros(0), 0.5)
+        MarginTest.fit(np.zeros((0, len(SIGNS))), np.zeros(0), 0.5)
 
 
 def test_without_a_margin_test_comparable_tiers_are_one_list_and_others_fill_up(tiers):

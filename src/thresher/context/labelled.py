@@ -91,6 +91,10 @@ def read_own(path: Path) -> Iterator[LabelledQuestion]:
 
     Answers are half-open ranges of code points of the passage. Without any, nothing in the passage helps. `family`
     (optional) names what must stay in one part, for instance a document; by default the passage itself.
+
+    Raises:
+        InputError: a line is no such record; names file and line.
+        DataNotFoundError: there is no such file.
     """
     with _open(path) as lines:
         for number, line in enumerate(lines, 1):
@@ -118,7 +122,11 @@ def read_own(path: Path) -> Iterator[LabelledQuestion]:
 
 
 def read_qed(path: Path) -> Iterator[LabelledQuestion]:
-    """QED: questions of Natural Questions, each with a Wikipedia paragraph and the sentence that answers."""
+    """QED: questions of Natural Questions, each with a Wikipedia paragraph and the sentence that answers.
+
+    Raises:
+        InputError: a line is no such record; names file and line.
+    """
     with _open(path) as lines:
         for number, line in enumerate(lines, 1):
             try:

@@ -167,6 +167,12 @@ class ContextPruner:
             keep_title: as in `prune`.
             min_keep: as in `prune`.
             ellipsis: as in `prune`.
+
+        Returns:
+            One list for each question, one `PrunedPassage` for each of its passages, in order.
+
+        Raises:
+            InputError: as in `prune`.
         """
         limit = self._threshold(threshold)
         if max_tokens is not None and max_tokens < 0:

@@ -111,6 +111,8 @@ def train_on(
 
     Raises:
         InputError: the training or the calibration part has no answered question.
+        DataNotFoundError: there is no model at `start`.
+        MissingExtraError: torch is not installed.
     """
     from tqdm import tqdm
 

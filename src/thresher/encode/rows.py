@@ -53,7 +53,7 @@ def concatenate(parts: Sequence[SparseBatch], order: NDArray[np.intp] | None = N
 
     Args:
         parts: the batches.
-        order: if given, row r of the joined batch belongs to position `order[r]` of the result.
+        order: int[n], a permutation; if given, row r of the joined batch belongs to position `order[r]` of the result.
     """
     if not parts:
         return SparseBatch(np.zeros(1, np.int64), np.zeros(0, np.uint32), np.zeros(0, np.float32))
@@ -71,7 +71,7 @@ def concatenate(parts: Sequence[SparseBatch], order: NDArray[np.intp] | None = N
 
 
 def take_rows(batch: SparseBatch, rows: NDArray[np.intp]) -> SparseBatch:
-    """The rows of `batch` at the positions `rows`, in that order."""
+    """The rows of `batch` at the positions `rows`, int[m], in that order; a row may come more than once."""
     counts = np.diff(batch.indptr)[rows]
     indptr = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum(counts, out=indptr[1:])

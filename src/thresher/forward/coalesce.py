@@ -34,6 +34,9 @@ def coalesce(
 
     Returns:
         The groups' vectors float32[m, d], and where each document's start, int64[n_documents + 1].
+
+    Raises:
+        InputError: `delta` is no cosine distance.
     """
     if not 0 <= delta <= 2:
         raise InputError(f"delta is {delta}; a cosine distance lies between 0 and 2")

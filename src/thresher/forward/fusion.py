@@ -43,7 +43,11 @@ def normalise_scores(scores: NDArray[np.float64], how: str) -> NDArray[np.float6
 
 
 def reciprocal_rank_fusion(runs: Sequence[Run], *, k: float = 60.0, depth: int = 1000, tag: str = "rrf") -> Run:
-    """Fuse runs by the sum of 1 / (k + rank), keeping `depth` documents a question."""
+    """Fuse runs by the sum of 1 / (k + rank), keeping `depth` documents a question (Cormack et al., SIGIR 2009).
+
+    Raises:
+        InputError: k is not above 0.
+    """
     if k <= 0:
         raise InputError(f"k is {k}; the constant of reciprocal rank fusion must be above 0")
     rankings = {}

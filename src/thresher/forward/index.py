@@ -168,7 +168,7 @@ class ForwardIndex:
         return cls(manifest, docnos, firsts, open_vectors(path, storage, n, dimensions), sketch)
 
     def positions(self, docnos: Sequence[str]) -> NDArray[np.int64]:
-        """Positions of `docnos` in `self.docnos`.
+        """Positions of `docnos` in `self.docnos`, int64[len(docnos)].
 
         Raises:
             InputError: one of them is not in this index.
@@ -180,7 +180,7 @@ class ForwardIndex:
         return found
 
     def find(self, docnos: Sequence[str]) -> NDArray[np.int64]:
-        """Positions of `docnos` in `self.docnos`, -1 for those it lacks."""
+        """Positions of `docnos` in `self.docnos`, int64[len(docnos)], -1 for those it lacks."""
         found = np.empty(len(docnos), dtype=np.int64)
         for i, docno in enumerate(docnos):
             key = docno.encode()
@@ -193,6 +193,16 @@ class ForwardIndex:
         """Dense scores of documents: the largest dot product over each one's vectors, summed in float64.
 
         A document's score is a function of its vectors and the query alone, whatever is scored beside it.
+
+        Args:
+            query: float[dimensions].
+            positions: int64[n], as `positions` gives them.
+
+        Returns:
+            float64[n].
+
+        Raises:
+            InputError: the query has another shape, or a value that is not finite.
         """
         from thresher.forward.kernels import best_dots
 
@@ -201,7 +211,10 @@ class ForwardIndex:
         return best
 
     def rows_of(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of the documents at `positions`, one document after the other, and where each one's start."""
+        """Rows of the documents at `positions` (int64[n]), and where each one's start (int64[n + 1]).
+
+        Rows come one document after the other, int64[rows].
+        """
         low, counts = self.firsts[positions], np.diff(self.firsts)[positions]
         starts = np.zeros(len(positions) + 1, dtype=np.int64)
         np.cumsum(counts, out=starts[1:])

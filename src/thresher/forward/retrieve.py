@@ -100,6 +100,9 @@ class DenseIndex:
         Args:
             queries: float[n, dimensions].
             k: documents a question.
+
+        Raises:
+            InputError: k is below 1, or the queries have another shape.
         """
         if k < 1:
             raise InputError(f"k is {k}; ask for at least one document")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from thresher.prune.budget import costs_by_words, parse_budget
     from thresher.prune.policy import Decision, Policy, decide
     from thresher.prune.postings import VectorPruning, prune_lists, prune_vectors
-    from thresher.prune.report import PruneReport, report
+    from thresher.prune.report import PruneReport
     from thresher.prune.tiers import read_decision, write_decision
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "prune_lists",
     "prune_vectors",
     "read_decision",
-    "report",
     "write_decision",
 ]
 
@@ -45,7 +44,6 @@ _HOMES = {
     "prune_lists": "postings",
     "prune_vectors": "postings",
     "read_decision": "tiers",
-    "report": "report",
     "write_decision": "tiers",
 }
 

@@ -140,10 +140,10 @@ def decide(
     Args:
         policy: what to keep.
         docnos: identifiers, in corpus order.
-        scores: one a passage, higher is better.
+        scores: float[n], one a passage, higher is better.
         texts: title and text of the passages; needed for junk rules and folding.
         groups: the source or document of each passage; needed for floors. Passages with the same name form a group.
-        costs: what each passage costs; needed for a budget.
+        costs: float[n], what each passage costs, in the budget's unit; needed for a budget.
 
     Raises:
         InputError: arrays of different lengths, a pin that no passage has, scores or costs that are not finite.

@@ -76,7 +76,7 @@ def report(
     *,
     examples: int = 5,
 ) -> PruneReport:
-    """Describe `decision`, with up to `examples` passages of each sort."""
+    """Describe `decision`, with up to `examples` passages of each sort; scores are float[n], in corpus order."""
     values: NDArray[np.float64] = np.asarray(scores, np.float64)
     lengths = np.array([len(words_of(text)) for text in texts], np.int64)
     kept = decision.kept

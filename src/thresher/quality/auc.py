@@ -27,7 +27,7 @@ __all__ = ["auc", "auc_by_questions", "auc_difference", "auc_within"]
 
 
 def auc(scores: NDArray[np.floating], wanted: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve; nan where all or none are wanted."""
+    """Area under the ROC curve of scores float[n] and labels bool[n], ties half; nan where all or none are wanted."""
     positives = int(wanted.sum())
     negatives = len(wanted) - positives
     if not positives or not negatives:
@@ -70,7 +70,10 @@ def auc_by_questions(
     samples: int = 300,
     seed: int = 0,
 ) -> Interval:
-    """Overall AUC and the ends of its 95 % interval over questions (nan without samples); arguments as `auc_within`."""
+    """Overall AUC of scores float[n], with the ends of its 95 % interval over questions (nan without samples).
+
+    Other arguments as `auc_within`; `samples` bootstrap samples, drawn with `seed`.
+    """
     return _interval(
         lambda rows, wanted: auc(scores[rows], wanted), judgments, relevant, len(scores) * rest, samples, seed
     )
@@ -86,7 +89,7 @@ def auc_difference(
     samples: int = 300,
     seed: int = 0,
 ) -> Interval:
-    """AUC of `scores` minus that of `other` on the same passages, with its 95 % interval over questions."""
+    """AUC of `scores` minus that of `other`, both float[n] on the same passages, with its 95 % interval."""
 
     def gap(rows: NDArray[np.int64], wanted: NDArray[np.bool_]) -> float:
         return auc(scores[rows], wanted) - auc(other[rows], wanted)

@@ -91,7 +91,10 @@ class SparseView:
         return total
 
     def nearness(self, scores: NDArray[np.float64], tenth: float) -> NDArray[np.float64]:
-        """Score / score of the tenth, at most 1; where fewer than ten passages share a term, 1 for those that do."""
+        """float64[passages]: score / score of the tenth, at most 1.
+
+        Where fewer than ten passages share a term with the question, 1 for those that do.
+        """
         if tenth <= 0:
             return (scores > 0).astype(np.float64)
         near: NDArray[np.float64] = np.minimum(scores / tenth, 1.0)
@@ -128,7 +131,7 @@ class DenseView:
         return cosines
 
     def nearness(self, scores: NDArray[np.float64], tenth: float) -> NDArray[np.float64]:
-        """exp((cosine - cosine of the tenth) / 0.05), at most 1."""
+        """float64[passages]: exp((cosine - cosine of the tenth) / 0.05), at most 1."""
         return np.asarray(np.exp(np.minimum(scores - tenth, 0.0) / _TEMPERATURE), np.float64)
 
 
@@ -178,7 +181,7 @@ class LogCoverage:
 
     @property
     def parts(self) -> tuple[NDArray[np.int64], ...]:
-        """The questions of each fold, by number, ascending."""
+        """The questions of each fold, int64[questions of the fold], by number, ascending."""
         return tuple(self._parts)
 
     def coverage(self) -> NDArray[np.float32]:
@@ -186,7 +189,7 @@ class LogCoverage:
         return _best(_total(self._tallies))
 
     def without(self, question: int) -> NDArray[np.float32]:
-        """`coverage` as it would be had `question` not been logged."""
+        """`coverage` as it would be had `question` not been logged, float32[passages]."""
         number = next(i for i, part in enumerate(self._parts) if question in part)
         rest = self._parts[number][self._parts[number] != question]
         others = [t for i, t in enumerate(self._tallies) if i != number]

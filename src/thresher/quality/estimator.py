@@ -91,7 +91,7 @@ class RandomEstimator:
         return digest("random", 1, self.seed)
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Uniform in [0, 1)."""
+        """Uniform in [0, 1), float32[n]; the same text always gets the same score."""
         salt = self.seed.to_bytes(8, "little", signed=True)
         out = np.empty(len(texts), np.float32)
         for row, text in enumerate(texts):
@@ -152,7 +152,7 @@ class Combined:
         )
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Sum over parts of weight * (score - mean) / scale."""
+        """Sum over parts of weight * (score - mean) / scale, float32[n]."""
         total = np.zeros(len(texts), np.float64)
         for part, weight, mean, scale in zip(self.parts, self.weights, self.means, self.scales, strict=True):
             total += weight * (part.score(texts).astype(np.float64) - mean) / scale

@@ -109,9 +109,9 @@ def compare_pruning(
     """AUC on `test` of a linear head fitted on a part of `train`, for each score and each end, beside random parts.
 
     Args:
-        train: columns and labels the scores belong to.
-        test: columns and labels to measure on.
-        scores: by name, one a training pair.
+        train: columns float64[n, c] and labels bool[n] the scores belong to.
+        test: columns float64[m, c] and labels bool[m] to measure on.
+        scores: by name, float64[n], one a training pair.
         keep: fraction of the training pairs to fit on.
         draws: random parts.
         seed: of the draws.

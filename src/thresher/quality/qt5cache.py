@@ -61,7 +61,7 @@ def export_cache(store: ScoreStore, directory: str | Path) -> None:
 
 
 def read_cache(directory: str | Path) -> tuple[list[str], NDArray[np.float32]]:
-    """Docnos and scores of a quality cache, in corpus order.
+    """Docnos and scores (float32[n]) of a quality cache, in corpus order.
 
     Raises:
         ArtifactError: there is no quality cache at `directory`.

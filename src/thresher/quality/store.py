@@ -166,6 +166,14 @@ def write_scores(
 ) -> ScoreStore:
     """Write a score store.
 
+    Args:
+        path: its directory.
+        docnos: in corpus order.
+        scores: float32[n], one a docno, finite.
+        estimator: whose scores they are; kept with them where it can be, so that passages added later score alike.
+        corpus_fingerprint: `Corpus.fingerprint()` of the corpus.
+        overwrite: replace a store that stands there.
+
     Raises:
         InputError: docnos and scores differ in number, a docno comes twice, or a score is not finite.
         ArtifactError: something stands at `path` and may not be replaced.

@@ -142,6 +142,9 @@ def drive(
 
     Returns:
         the ranking, the number of asks answered, and the number of batches (the sequential depth).
+
+    Raises:
+        InputError: the plan asks on after `max_calls` has stopped it.
     """
     course = plan.run(n, k, Random(seed))  # noqa: S311
     calls = depth = 0

@@ -156,7 +156,7 @@ class MarginTest:
         return cls(mean, scale, weights, 0.0, rate, k).at_rate(table, rate)
 
     def at_rate(self, table: NDArray[np.float64], rate: float) -> MarginTest:
-        """The same test with the threshold at which `rate` of the answers with these signs go on.
+        """The same test with the threshold at which `rate` of the answers with these signs, float64[n, signs], go on.
 
         Only the first tier need be asked for them: where questions change, this keeps the rate.
 

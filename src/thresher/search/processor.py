@@ -29,11 +29,11 @@ from thresher.search.lists import add, find, largest_impact, open_segment, sound
 from thresher.search.prefetch import prefetch
 from thresher.search.topk import LEVELS, SAFE, collect, finish, make_room, raise_threshold
 
-__all__ = ["AUTO", "BLOCK_MAX", "STATISTICS", "TERM_AT_A_TIME", "search_many"]
+__all__ = ["AUTO", "BLOCK_MAX", "STATISTICS", "TERM_AT_A_TIME", "search_many", "search_row"]
 
 AUTO, TERM_AT_A_TIME, BLOCK_MAX = 0, 1, 2
-STATISTICS = ("plan", "terms", "postings", "scored", "blocks", "visited", "tiles", "whole", "dropped")
-PLAN, TERMS, POSTINGS, SCORED, BLOCKS, VISITED, TILES, WHOLE, DROPPED = range(9)
+STATISTICS = ("plan", "terms", "postings", "scored", "blocks", "visited", "tiles", "whole", "dropped", "hits")
+PLAN, TERMS, POSTINGS, SCORED, BLOCKS, VISITED, TILES, WHOLE, DROPPED, HITS = range(10)
 SMALLEST = 5e-324
 SMALL = 262_144
 FEW = 256
@@ -322,38 +322,58 @@ def search_one(
 
 
 @njit(cache=True, nogil=True)
-def search_many(
-    indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, reordered, starts, rows, kth,
-    impacts, ids, tiles, maxima, ranks, checked, out_docs, out_scores, out_counts, statistics,
+def search_row(
+    terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, reordered, starts, rows, kth, impacts,
+    ids, tiles, maxima, ranks, checked, out_docs, out_scores, statistics,
 ):  # fmt: skip
-    """Answer queries; returns -1; 8 * term + a file where a list is damaged; -2 - q for a bad weight in query q.
+    """Answer one query; returns -1; 8 * term + a file where a list is damaged; -2 for a bad weight.
 
-    indptr      int64[q + 1], terms int64[nnz], weights float32[nnz]; see `tidy`
+    terms, weights   int64[n], float32[n]; see `tidy`
     k           hits wanted
     plan        AUTO, TERM_AT_A_TIME or BLOCK_MAX
     approx      1 for exact; below 1, bounds are scaled by it
     max_terms   heaviest terms kept of a query
     scale … ranks   the index, see `thresher.index.layout`
-    checked     uint8[terms]         in and out: 1 where the list has been found sound
-    out_docs    uint32[q, k'], out_scores float64[q, k'], out_counts int64[q]   out, k' = min(k, passages)
-    statistics  int64[q, 9]          out, see STATISTICS
+    checked     uint8[terms]     in and out: 1 where the list has been found sound
+    out_docs    uint32[k'], out_scores float64[k']   out, k' = min(k, passages)
+    statistics  int64[10]        out, see STATISTICS
+    """
+    statistics[:] = 0
+    own_terms, own_weights = np.empty(terms.shape[0], np.uint32), np.empty(terms.shape[0], np.float64)
+    kept, dropped = tidy(terms, weights, rows.shape[0], max_terms, own_terms, own_weights)
+    if kept < 0:
+        return np.int64(-2)
+    statistics[DROPPED] = dropped
+    for i in range(kept):
+        term = own_terms[i]
+        if checked[term] == 0:
+            fault = sound(term, passages, starts, rows, kth, impacts, ids, tiles)
+            if fault > 0:
+                return np.int64(term) * 8 + fault
+            checked[term] = 1
+    statistics[HITS] = search_one(
+        own_terms[:kept], own_weights[:kept], k, plan, approx, scale, passages, block, bits, reordered, starts, rows,
+        kth, impacts, ids, tiles, maxima, ranks, out_docs, out_scores, statistics,
+    )  # fmt: skip
+    return np.int64(-1)
+
+
+@njit(cache=True, nogil=True)
+def search_many(
+    indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, reordered, starts, rows, kth,
+    impacts, ids, tiles, maxima, ranks, checked, out_docs, out_scores, statistics,
+):  # fmt: skip
+    """Answer queries in turn. As `search_row`, -2 - q for a bad weight in query q.
+
+    indptr      int64[q + 1], terms int64[nnz], weights float32[nnz]
+    out_docs    uint32[q, k'], out_scores float64[q, k'], statistics int64[q, 10]   out
     """
     for q in range(indptr.shape[0] - 1):
         first, last = indptr[q], indptr[q + 1]
-        own_terms, own_weights = np.empty(last - first, np.uint32), np.empty(last - first, np.float64)
-        kept, dropped = tidy(terms[first:last], weights[first:last], rows.shape[0], max_terms, own_terms, own_weights)
-        if kept < 0:
-            return np.int64(-2 - q)
-        statistics[q, DROPPED] = dropped
-        for i in range(kept):
-            term = own_terms[i]
-            if checked[term] == 0:
-                fault = sound(term, passages, starts, rows, kth, impacts, ids, tiles)
-                if fault > 0:
-                    return np.int64(term) * 8 + fault
-                checked[term] = 1
-        out_counts[q] = search_one(
-            own_terms[:kept], own_weights[:kept], k, plan, approx, scale, passages, block, bits, reordered, starts,
-            rows, kth, impacts, ids, tiles, maxima, ranks, out_docs[q], out_scores[q], statistics[q],
+        status = search_row(
+            terms[first:last], weights[first:last], k, plan, approx, max_terms, scale, passages, block, bits, reordered,
+            starts, rows, kth, impacts, ids, tiles, maxima, ranks, checked, out_docs[q], out_scores[q], statistics[q],
         )  # fmt: skip
+        if status != -1:
+            return status if status >= 0 else np.int64(-2 - q)
     return np.int64(-1)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from thresher.index.layout import Layout
 
-__all__ = ["Query", "Terms", "Vocabulary", "refuse_weight", "to_batch"]
+__all__ = ["Query", "Terms", "Vocabulary", "refuse_weight", "to_batch", "to_row"]
 
 Query: TypeAlias = "str | Mapping[str, float] | tuple[ArrayLike, ArrayLike]"
 """A question's text, its terms with weights, or term ids with weights."""
@@ -64,6 +64,21 @@ class Vocabulary:
         return -1
 
 
+def to_row(
+    query: Any, vocabulary: Vocabulary, encoder: Callable[[], Any]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """One query as `to_batch` gives it: term ids int64[n] (-1 for unknown), weights float32[n].
+
+    Raises:
+        InputError: as `to_batch`.
+    """
+    if isinstance(query, str):
+        terms, weights = _rows_of(encoder().encode_queries([query]))[0]
+    else:
+        terms, weights = _row_of(query, vocabulary)
+    return np.ascontiguousarray(terms), np.ascontiguousarray(weights)
+
+
 def to_batch(
     queries: Sequence[Any] | SparseBatch, vocabulary: Vocabulary, encoder: Callable[[], Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
@@ -110,6 +125,17 @@ def _rows_of(batch: SparseBatch) -> list[tuple[NDArray[Any], NDArray[Any]]]:
 
 def _row_of(query: Any, vocabulary: Vocabulary) -> tuple[NDArray[Any], NDArray[Any]]:
     """Term ids (int64, -1 for unknown) and weights of a query that is not a text."""
+    if type(query) is tuple and len(query) == 2:
+        ids, weights = query
+        if (
+            type(ids) is np.ndarray
+            and type(weights) is np.ndarray
+            and weights.dtype == np.float32
+            and ids.dtype.kind in "iu"
+            and ids.ndim == 1
+            and ids.shape == weights.shape
+        ):
+            return ids.astype(np.int64), weights
     if isinstance(query, Mapping):
         terms = np.fromiter((vocabulary.find(term) for term in query), np.int64, len(query))
         return terms, _floats(list(query.values()))

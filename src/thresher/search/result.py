@@ -64,7 +64,6 @@ class SearchResult(Sequence[Hit]):
         layout: Layout,
         docs: NDArray[np.uint32],
         scores: NDArray[np.float64],
-        *,
         exact: bool,
         explanation: Explanation | None = None,
     ) -> None:

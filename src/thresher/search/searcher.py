@@ -10,13 +10,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
 from thresher.index.layout import Layout, open_layout
-from thresher.search.queries import Query, Terms, Vocabulary, refuse_weight, to_batch
+from thresher.search.queries import Query, Terms, Vocabulary, refuse_weight, to_batch, to_row
 from thresher.search.result import Explanation, SearchResult
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = ["PLANS", "Searcher"]
 PLANS = {"auto": 0, "term-at-a-time": 1, "block-max": 2}
 _PLAN_NAMES = {number: name for name, number in PLANS.items()}
 _FILES = ("", "starts", "rows", "ids", "tiles")  # by what `thresher.search.lists.sound` finds
+_DONE = -1  # what a kernel returns where nothing is wrong
 _STRIDE = 16  # queries a thread takes at a time
 
 
@@ -44,6 +45,7 @@ class Searcher:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._vocabulary = Vocabulary(layout)
+        self._passages = layout.counts.passages
 
     @classmethod
     def open(cls, path: str | Path) -> Searcher:
@@ -107,9 +109,21 @@ class Searcher:
             InputError: an argument is out of range, or a weight is negative or not finite.
             DamagedArtifactError: the index's files are damaged where the query reads them.
         """
-        self._check(k, approx, max_terms, plan, 1)
-        indptr, terms, weights = to_batch((query,), self._vocabulary, self._load_encoder)
-        return self._answer(indptr, terms, weights, k, approx, max_terms, plan, explain)[0]
+        if type(k) is not int or k < 0 or approx is not None or max_terms is not None or plan != "auto":
+            self._check(k, approx, max_terms, plan, 1)
+        terms, weights = to_row(query, self._vocabulary, self._load_encoder)
+        width = min(k, self._passages)
+        docs, scores, statistics = np.empty(width, np.uint32), np.empty(width, np.float64), np.empty(10, np.int64)
+        alpha, most = 1.0 if approx is None else float(approx), 2**40 if max_terms is None else max_terms
+        status = self._kernels[0](terms, weights, k, PLANS[plan], alpha, most, *self._arrays, docs, scores, statistics)
+        if status != _DONE:
+            self._refuse(status, np.array((0, len(terms)), np.int64), weights)
+        row = statistics.tolist()
+        if row[9] < width:
+            docs, scores = docs[: row[9]], scores[: row[9]]
+        return SearchResult(
+            self.layout, docs, scores, (alpha == 1 or row[0] == 1) and row[8] == 0, _explain(row) if explain else None
+        )
 
     def search_batch(
         self,
@@ -150,35 +164,39 @@ class Searcher:
         explain: bool,
     ) -> list[SearchResult]:
         """Run the kernel over some queries; the lock is not held meanwhile."""
-        n, width = len(indptr) - 1, min(k, self.layout.counts.passages)
+        n, width = len(indptr) - 1, min(k, self._passages)
         docs, scores = np.empty((n, width), np.uint32), np.empty((n, width), np.float64)
-        counts, statistics = np.zeros(n, np.int64), np.zeros((n, 9), np.int64)
-        alpha = 1.0 if approx is None else float(approx)
-        how = (k, PLANS[plan], alpha, 2**40 if max_terms is None else max_terms)
-        status = int(self._kernel(indptr, terms, weights, *how, *self._arrays, docs, scores, counts, statistics))
-        if status >= 0:
-            problem = f"the posting list of term {status // 8} is damaged; run `thresher verify`, and rebuild the index"
-            raise DamagedArtifactError(str(self.layout.path / _FILES[status % 8]), problem)
-        if status < -1:
-            query = -2 - status
-            refuse_weight(query, weights[indptr[query] : indptr[query + 1]])
+        statistics = np.empty((n, 10), np.int64)
+        alpha, most = 1.0 if approx is None else float(approx), 2**40 if max_terms is None else max_terms
+        how = (k, PLANS[plan], alpha, most)
+        status = self._kernels[1](indptr, terms, weights, *how, *self._arrays, docs, scores, statistics)
+        if status != _DONE:
+            self._refuse(status, indptr, weights)
         return [
             SearchResult(
                 self.layout,
-                docs[i, :count],
-                scores[i, :count],
-                exact=(alpha == 1 or row[0] == 1) and row[8] == 0,
-                explanation=_explain(row) if explain else None,
+                docs[i, : row[9]],
+                scores[i, : row[9]],
+                (alpha == 1 or row[0] == 1) and row[8] == 0,
+                _explain(row) if explain else None,
             )
-            for i, (count, row) in enumerate(zip(counts.tolist(), statistics.tolist(), strict=True))
+            for i, row in enumerate(statistics.tolist())
         ]
 
-    @cached_property
-    def _kernel(self) -> Callable[..., int]:
-        """The compiled processor; numba loads with it."""
-        from thresher.search.processor import search_many
+    def _refuse(self, status: int, indptr: NDArray[np.int64], weights: NDArray[np.float32]) -> NoReturn:
+        """Say what a kernel found wrong."""
+        if status < _DONE:
+            query = -2 - status
+            refuse_weight(query, weights[indptr[query] : indptr[query + 1]])
+        problem = f"the posting list of term {status // 8} is damaged; run `thresher verify`, and rebuild the index"
+        raise DamagedArtifactError(str(self.layout.path / _FILES[status % 8]), problem)
 
-        return cast("Callable[..., int]", search_many)
+    @cached_property
+    def _kernels(self) -> tuple[Callable[..., int], Callable[..., int]]:
+        """The compiled processor, for one query and for many; numba loads with it."""
+        from thresher.search import processor
+
+        return cast("Callable[..., int]", processor.search_row), cast("Callable[..., int]", processor.search_many)
 
     @cached_property
     def _arrays(self) -> tuple[Any, ...]:

@@ -50,8 +50,8 @@ def write_results(
 
     Args:
         path: the JSON file, `eval/results/NAME.json`.
-        rows: the measurements, one flat mapping each; values are strings, numbers, booleans or None (numpy scalars are
-            turned into Python's).
+        rows: the measurements, one flat mapping each; values are strings, numbers, booleans, None, or lists of strings
+            (numpy scalars are turned into Python's, tuples into lists).
         command: the command line that made them, as a reader would type it in the root of the checkout.
         seed: the seed of everything random in them, where there is one.
         plot: any altair chart; needs the `eval` extra.
@@ -149,6 +149,8 @@ def _is_number(value: Any) -> bool:
 def _cell(value: Any, form: str) -> str:
     if value is None:
         return ""
+    if isinstance(value, list):
+        return _escaped(", ".join(value))
     if not form and isinstance(value, float):
         form = ".4f"
     try:
@@ -176,13 +178,15 @@ def _page(title: str, body: str, made: Mapping[str, Any], *, image: Path | None,
 
 
 def _flat(row: Mapping[str, Any], number: int, path: Path) -> Row:
-    """A row of JSON scalars, numpy's turned into Python's."""
+    """A row of JSON scalars and lists of strings, numpy's turned into Python's."""
     flat: Row = {}
     for key, given in row.items():
         value = given.item() if hasattr(given, "item") and getattr(given, "ndim", 0) == 0 else given
         if isinstance(value, Path):
             value = str(value)
-        if not isinstance(value, str | int | float | None):
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            value = list(value)
+        elif not isinstance(value, str | int | float | None):
             raise InputError(f"row {number}: {key!r} is a {type(value).__name__}; rows are flat", str(path))
         if isinstance(value, float) and value - value != 0.0:
             raise InputError(f"row {number}: {key!r} is {value}; leave out what was not measured", str(path))

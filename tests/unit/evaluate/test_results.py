@@ -54,6 +54,12 @@ def test_what_is_no_flat_row_is_refused_and_leaves_nothing(tmp_path, name, rows,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lists_of_names_are_kept_as_lists_and_shown_in_one_cell(tmp_path):
+    write_results(tmp_path / "x.json", [{"stages": ("bm25", "a|b"), "n": 1}], command="c")
+    assert read_results(tmp_path / "x.json")[1] == [{"stages": ["bm25", "a|b"], "n": 1}]
+    assert "| bm25, a\\|b | 1 |" in (tmp_path / "x.md").read_text()
+
+
 def test_a_plot_is_written_as_svg(tmp_path):
     alt = pytest.importorskip("altair", reason="the eval extra is not installed")
     pytest.importorskip("vl_convert", reason="the eval extra is not installed")

@@ -69,7 +69,6 @@ class Thresher(Engine):
     name = package = "thresher"
     kinds = ("default", "similarity order", "bp order")
     compiles, module = True, "thresher.search"
-    TEXTS = ("passages.", "docnos.", "vocabulary.", "sorted_terms", "manifest.json")
 
     def build(self, matrix: Matrix) -> None:
         from thresher.artifact import writing
@@ -99,8 +98,8 @@ class Thresher(Engine):
         self.searcher = Searcher.open(self.folder)
 
     def bytes(self) -> int:
-        """Everything but texts: postings, directory, maxima, document order, counts."""
-        return sum(f.stat().st_size for f in self.folder.iterdir() if not f.name.startswith(self.TEXTS))
+        """Everything but the passages' texts: postings, directory, maxima, order, docnos, vocabulary."""
+        return sum(f.stat().st_size for f in self.folder.iterdir() if not f.name.startswith("passages."))
 
     def settings(self, k: int) -> dict[str, dict]:
         if self.kind != "default":
@@ -115,6 +114,7 @@ class Thresher(Engine):
             "postings_query": told.postings,
             "scored_share": told.scored / max(told.postings, 1),
             "visited_share": told.visited / max(told.blocks, 1),
+            "term_at_a_time_share": float(told.plan == "term-at-a-time"),
         }
 
     def prepare(self, rows: Rows, i: int, k: int):

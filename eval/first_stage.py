@@ -4,10 +4,14 @@
 
 writes eval/results/first-stage.json, its table and its plot. Rows: a collection and a system with nDCG@10, AP, R@100,
 R@1000 (AP and recall count grade 2 and above on TREC DL), bytes on disk, milliseconds a question (encoding, search for
-1,000 passages, and look-ups; one thread), and passages encoded a second (measured on a sample). Interpolation weights
-are chosen here, on DL21 and the train splits, never on what is measured. Vectors of passages are read from
-THRESHER_DATA/embeddings where they are (the embedded MiniLM's, float16), and encoded where they are not; thresher-mini
-reads the same pooled states. Finished collections are kept in --work; a killed run goes on behind them.
+1,000 passages, and look-ups; one thread), and passages encoded a second (measured on a sample). "with feedback" moves a
+question's vector towards the best passages of a first interpolation (`thresher.forward.feedback`) and interpolates
+again. Interpolation weights and what feedback reads are chosen here, on DL21 and the train splits, never on what is
+measured: from rankings of 1,000 passages, of which for DL21 the unjudged ones are left out before the measure
+(condensed lists), not before the interpolation. DL23 has 30 questions with a relevant passage here; they are reported apart, from
+condensed lists too. Vectors of passages are read from THRESHER_DATA/embeddings where they are (the embedded MiniLM's,
+float16), and encoded where they are not; thresher-mini reads the same pooled states. Finished collections are kept in
+--work; a killed run goes on behind them.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from thresher.encode.shards import dense_shards
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_run
-from thresher.forward.fusion import normalise_scores
+from thresher.forward.feedback import rocchio
 from thresher.forward.index import ForwardIndex
 from thresher.forward.interpolate import interpolate
 from thresher.forward.retrieve import DenseIndex
@@ -51,6 +55,9 @@ WIDE = ("scifact", "nfcorpus", "cranfield", "med")
 """Collections on which 8-bit weights are compared with 16-bit ones."""
 DEPTH, CHUNK = 1000, 1024
 SPARSE = ("BM25", "thresher-mini")
+FEEDBACK = ((2, 0.5), (2, 1.0), (3, 0.5), (3, 1.0), (5, 0.5))
+"""Passages that feedback reads and the weight of their mean, to choose from."""
+CHOOSING = ("trec-dl-2021", "scifact/train", "nfcorpus/train")
 Row = dict[str, Any]
 
 
@@ -68,19 +75,25 @@ def main() -> None:
             for system in SPARSE:
                 bench.index(load(name), system)
         return
-    alphas = bench.kept("alphas", bench.choose)
+    chosen = bench.kept("chosen", bench.choose)
+    alphas = {system: chosen[system]["alpha"] for system in SPARSE}
     rows = [
-        row for name in MEASURED for row in bench.kept(f"rows-{name}", lambda name=name: bench.measure(name, alphas))
+        row for name in MEASURED for row in bench.kept(f"rows-{name}", lambda name=name: bench.measure(name, chosen))
     ]
     rows += bench.kept("reranked", lambda: bench.rerank_given(alphas["BM25"]))
     rows += means(rows)
+    rows += bench.kept("dl23", lambda: bench.dl23(chosen))
     rows.append(
         {"collection": "trec-dl-2019", "system": "thresher-mini, encoding a question (processor time)"}
         | {"query_ms": bench.query_cost()}
     )
     rows += bench.kept("pruning", lambda: bench.early_stopping(alphas))
-    rows += [{"collection": "chosen on DL21 and train splits", "system": f"alpha of {k} + forward index", "alpha": v}
-             for k, v in alphas.items()]  # fmt: skip
+    for system, values in chosen.items():
+        label = f"{system} + forward index, with feedback from {values['passages']} passages at {values['weight']:g}"
+        rows.append(
+            {"collection": "chosen on DL21 and train splits", "system": label, "alpha": values["alpha"]}
+            | {"nDCG@10": values["nDCG@10"]}
+        )
     write_results(
         options.out,
         rows,
@@ -113,7 +126,8 @@ NOTE = (
     "here and not with the full 8.8 million. SciFact and NFCorpus are in-domain for thresher-mini (their passages, "
     "titles and train questions were trained on), and so are the passages of msmarco-v1-mini, seen without judgments; "
     "Cranfield, MED and NPL were not seen. Interpolation: alpha * min-max(sparse) + (1 - alpha) * cosine over the "
-    "sparse top 1,000. Times were taken while the machine did other work: compare them within a collection only."
+    "sparse top 1,000. trec-dl-2023: the 30 questions with a relevant passage among those here, searched in "
+    "msmarco-v2-mini, unjudged passages left out."
 )
 
 
@@ -189,7 +203,7 @@ class Bench:
 
     # -- measuring
 
-    def measure(self, name: str, alphas: dict[str, float]) -> list[Row]:
+    def measure(self, name: str, chosen: dict[str, dict[str, float]]) -> list[Row]:
         """All systems on one collection."""
         collection = load(name)
         queries = [query for query in collection.queries if query.qid in collection.qrels.judgments]
@@ -219,14 +233,16 @@ class Bench:
                 | {"bytes": stored, "query_ms": sparse_ms, "encode_passages_per_s": rate[system]}
             )
             pairs = list(zip(found, vectors, strict=True))
-            alpha = alphas[system]
-            both, ms = timed(lambda pair: interpolate(forward, pair[0], pair[1], alpha=alpha, k=DEPTH).ranking, pairs)  # noqa: B023
-            rows.append(
-                self._row(
-                    collection, f"{system} + forward index", {q.qid: r for q, r in zip(queries, both, strict=True)}
+            for label, feedback in (
+                (f"{system} + forward index", False),
+                (f"{system} + forward index, with feedback", True),
+            ):
+                both, ms = timed(lambda pair: beside(forward, *pair, chosen[system], feedback), pairs)  # noqa: B023
+                rows.append(
+                    self._row(collection, label, {q.qid: r for q, r in zip(queries, both, strict=True)})
+                    | {"bytes": stored + forward.bytes, "query_ms": sparse_ms + dense_ms + ms}
+                    | {"alpha": chosen[system]["alpha"]}
                 )
-                | {"bytes": stored + forward.bytes, "query_ms": sparse_ms + dense_ms + ms, "alpha": alpha}
-            )
         if name not in WIDE:
             return rows
         path = self.index(collection, "thresher-mini", bits=16)
@@ -307,68 +323,89 @@ class Bench:
 
     # -- choosing
 
-    def choose(self) -> dict[str, float]:
-        """For each sparse system, the alpha with the best mean nDCG@10 over DL21 and the train splits."""
+    def choose(self) -> dict[str, dict[str, float]]:
+        """For each sparse system the alpha, and what feedback reads, with the best mean nDCG@10 over `CHOOSING`."""
         chosen = {}
         for system in SPARSE:
-            figures = np.array(
-                [self._by_alpha(name, system) for name in ("trec-dl-2021", "scifact/train", "nfcorpus/train")]
-            )
-            chosen[system] = float(ALPHAS[int(figures.mean(axis=0).argmax())])
+            sets = [self._choosing_set(name, system) for name in CHOOSING]
+            by_alpha = [np.mean([self._figure(part, {"alpha": a}, feedback=False) for part in sets]) for a in ALPHAS]
+            best: dict[str, float] = {"alpha": ALPHAS[int(np.argmax(by_alpha))]}
+            tried = [best | {"passages": passages, "weight": weight} for passages, weight in FEEDBACK]
+            figures = [np.mean([self._figure(part, values, feedback=True) for part in sets]) for values in tried]
+            chosen[system] = tried[int(np.argmax(figures))] | {"nDCG@10": float(np.max(figures))}
         return chosen
 
-    def _by_alpha(self, name: str, system: str) -> list[float]:
+    def _choosing_set(self, name: str, system: str) -> tuple[Any, ...]:
+        """Questions, judgments, forward index, vectors of questions and sparse rankings."""
         collection = load(name)
         judgments = collection.qrels.judgments
         queries = [query for query in collection.queries if query.qid in judgments]
-        if name != "trec-dl-2021":  # the third of the train questions that thresher-mini was not trained on
+        if name.endswith("/train"):  # the third of the train questions that thresher-mini was not trained on
             queries = [query for query in queries if zlib.crc32(query.qid.encode()) % 3 == 0]
         qrels = Qrels({query.qid: judgments[query.qid] for query in queries})
-        forward = self.forward(collection)
+        found, _ = self._search(self.index(collection, system), queries)
         vectors = self.dense.encode_queries([query.text for query in queries])
-        if name == "trec-dl-2021" and system == "BM25":
-            run = read_run(data_dir() / "runs/bm25.dl21.run.gz")
-            found = [run.rankings.get(query.qid, ()) for query in queries]
-        elif name == "trec-dl-2021":
-            found = self._condensed(collection, queries)
-        else:
-            found, _ = self._search(self.index(collection, system), queries)
-        rankings: list[dict[str, tuple[ScoredDoc, ...]]] = [{} for _ in ALPHAS]
-        for query, rows, vector in zip(queries, found, vectors, strict=True):
-            if not rows:
-                continue
-            docnos = [row.docno for row in rows]
-            dense = forward.scores(vector.astype(np.float32), forward.positions(docnos))
-            lexical = normalise_scores(np.array([row.score for row in rows]), "min-max")
-            for ranking, alpha in zip(rankings, ALPHAS, strict=True):
-                total = alpha * lexical + (1 - alpha) * dense
-                best = np.argsort(-total, kind="stable")[:10]
-                ranking[query.qid] = tuple(ScoredDoc(docnos[i], float(total[i])) for i in best)
-        return [evaluate(Run(ranking), qrels, "nDCG@10").mean["nDCG@10"] for ranking in rankings]
+        return queries, qrels, self.forward(collection), vectors, found, not name.endswith("/train")
 
-    def _condensed(self, collection: Collection, queries: Sequence[Any]) -> list[tuple[ScoredDoc, ...]]:
-        """thresher-mini's ranking of the judged passages alone."""
-        wanted = {docno for grades in collection.qrels.judgments.values() for docno in grades}
-        places = {passage.docno: (i, passage.contents) for i, passage in enumerate(collection.corpus)}
-        docnos = sorted(docno for docno in wanted if docno in places)
-        known = self._known_vectors(collection)
-        texts = [places[docno][1] for docno in docnos]
-        batch = (
-            self.mini.encode_passages(texts)
-            if known is None
-            else self.mini.encode_pooled(np.asarray(known[np.array([places[docno][0] for docno in docnos])]), texts)
-        )
-        asked = self.mini.encode_queries([query.text for query in queries])
-        weights = np.zeros(len(self.mini.vocabulary))
-        out = []
-        for i, query in enumerate(queries):
-            row = slice(asked.indptr[i], asked.indptr[i + 1])
-            weights[:] = 0.0
-            weights[asked.terms[row]] = asked.weights[row]
-            scores = np.add.reduceat(np.append(weights[batch.terms] * batch.weights, 0.0), batch.indptr[:-1])
-            judged = collection.qrels.judgments[query.qid]
-            out.append(tuple(ScoredDoc(d, float(s)) for d, s in zip(docnos, scores, strict=True) if d in judged))
-        return out
+    def _figure(self, part: tuple[Any, ...], values: dict[str, float], *, feedback: bool) -> float:
+        queries, qrels, forward, vectors, found, condensed = part
+        rankings = {}
+        for query, rows, vector in zip(queries, found, vectors, strict=True):
+            ranking = beside(forward, rows, vector, values, feedback, stopping="none" if condensed else "exact",
+                             k=DEPTH if condensed else 10)  # fmt: skip
+            judged = qrels.judgments[query.qid]
+            rankings[query.qid] = tuple(row for row in ranking if not condensed or row.docno in judged)
+        return evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"]
+
+    def dl23(self, chosen: dict[str, dict[str, float]]) -> list[Row]:
+        """The 30 questions of DL23 with a relevant passage here, condensed lists."""
+        collection = load("trec-dl-2023")
+        judgments = collection.qrels.judgments
+        queries = [q for q in collection.queries if any(g > 0 for g in judgments.get(q.qid, {}).values())]
+        qrels = Qrels({q.qid: judgments[q.qid] for q in queries})
+        vectors = self.dense.encode_queries([query.text for query in queries])
+        forward = self.forward(collection)
+        flat = DenseIndex.over(forward)
+        systems = {"dense MiniLM": [flat.search(vector[None], DEPTH)[0] for vector in vectors]}
+        for system in SPARSE:
+            path = self.index(collection, system)
+            found, _ = self._search(path, queries)
+            systems[system] = found
+            for label, feedback in (("+ forward index", False), ("+ forward index, with feedback", True)):
+                systems[f"{system} {label}"] = [
+                    beside(forward, rows, vector, chosen[system], feedback)
+                    for rows, vector in zip(found, vectors, strict=True)
+                ]
+        rows = []
+        for system, rankings in systems.items():
+            kept = {
+                q.qid: tuple(row for row in ranking if row.docno in judgments[q.qid])
+                for q, ranking in zip(queries, rankings, strict=True)
+            }
+            measured = evaluate(Run(kept), qrels, ["nDCG@10", "AP(rel=2)", "R(rel=2)@100", "R(rel=2)@1000"]).mean
+            names = ("nDCG@10", "AP", "R@100", "R@1000")
+            rows.append(
+                {"collection": f"trec-dl-2023, {len(queries)} questions", "system": system}
+                | dict(zip(names, measured.values(), strict=True))
+            )
+        return rows
+
+
+def beside(
+    forward: ForwardIndex,
+    ranking: Sequence[ScoredDoc],
+    vector: np.ndarray,
+    values: dict[str, float],
+    feedback: bool,
+    stopping: str = "exact",
+    k: int = DEPTH,
+) -> tuple[ScoredDoc, ...]:
+    """A ranking interpolated with dense scores, the question's vector moved by feedback first where asked for."""
+    alpha = values["alpha"]
+    if feedback:
+        first = interpolate(forward, ranking, vector, alpha=alpha, k=int(values["passages"])).ranking
+        vector = rocchio(forward, vector, [row.docno for row in first], weight=values["weight"])
+    return interpolate(forward, ranking, vector, alpha=alpha, k=k, stopping=stopping).ranking
 
 
 def means(rows: Sequence[Row]) -> list[Row]:

@@ -33,7 +33,8 @@ class DenseEncoder:
         model: what `thresher.models.resolve.resolve` finds.
         device: `auto`, or what torch calls it.
         dtype: of the computation: `auto`, `float32`, `float16`, `bfloat16`.
-        batch_size: texts a forward pass.
+        batch_size: texts in a forward pass, at most. On a CPU a pass holds texts of like length only, since there
+            padding is paid for and a small batch costs no more a text than a large one.
         normalize: scale every vector to length 1, after truncation.
         dimensions: keep the first that many (Matryoshka models); None keeps all.
         query_prompt: text put before a question; None takes the model's own.
@@ -116,13 +117,27 @@ class DenseEncoder:
         if not texts:
             return np.zeros((0, self.dimensions), dtype=self._storage)
         call = self._model.encode_query if task == "query" else self._model.encode_document
-        vectors = call(
-            list(texts),
-            prompt=self._prompts[task],
-            batch_size=self.batch_size,
-            show_progress_bar=False,
-            normalize_embeddings=self.normalize,
-            truncate_dim=self.dimensions,
-            convert_to_numpy=True,
-        )
-        return np.ascontiguousarray(vectors, dtype=self._storage)
+        out = np.zeros((len(texts), self.dimensions), dtype=self._storage)
+        for batch in batches([len(text) for text in texts], self.batch_size, alike=self.device == "cpu"):
+            out[batch] = call(
+                [texts[i] for i in batch],
+                prompt=self._prompts[task],
+                batch_size=self.batch_size,
+                show_progress_bar=False,
+                normalize_embeddings=self.normalize,
+                truncate_dim=self.dimensions,
+                convert_to_numpy=True,
+            )
+        return out
+
+
+def batches(lengths: Sequence[int], size: int, *, alike: bool) -> list[list[int]]:
+    """Places of texts in batches of at most `size`, the longest first; `alike` ends one at texts a tenth shorter."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    found: list[list[int]] = []
+    for place in order:
+        full = not found or len(found[-1]) == size
+        if full or (alike and lengths[place] < 0.9 * lengths[found[-1][0]]):
+            found.append([])
+        found[-1].append(place)
+    return found

@@ -6,10 +6,11 @@ input embedding e_t gets the weight
     log(1 + relu(e_t' W h + b_t) + [t occurs in the text] * s * softplus(e_t' G h + c_t) * tf / (tf + K))
 
 where K = k1 * (1 - b + b * length / average), and s is 1 unless chosen after training. The first part expands: pieces
-that questions about this text would use, whether it holds them or not. The second weighs the text's own pieces, more
+that questions about this text would use, whether it holds them or not. The second weighs the text's own terms, more
 where the whole is about them; its saturation is BM25's. The heaviest `max_active_terms` stay. e_t is tied to MiniLM's
 word-piece embeddings (centred, unit length) and moved by a learned low-rank table. The question side is a learned
-weight a word piece, looked up (`thresher.encode.lookup`).
+weight a word piece, looked up (`thresher.encode.lookup`). Inflected forms share a term and rare words have one as a
+whole, from a number of buckets (`thresher.encode.terms`); buckets have one weight, and expansion does not reach them.
 
 The form is SPLADE's (Formal et al., arXiv 2109.10086) with the masked-language-model head replaced by one reading of
 the pooled state, and with the inference-free question side of Geng et al. (arXiv 2411.04403); the tied head needs 0.6
@@ -27,6 +28,7 @@ import numpy as np
 
 from thresher.encode.lookup import LookupQueryEncoder
 from thresher.encode.rows import concatenate, rows_of
+from thresher.encode.terms import FIRST_TERM, Counted, WordPieceTerms
 from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError, require
 from thresher.models.embedded import load_minilm
 from thresher.models.resolve import resolve
@@ -39,12 +41,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["ExpansionEncoder", "saturation", "tied_embeddings"]
+__all__ = ["FIRST_TERM", "ExpansionEncoder", "saturation", "tied_embeddings"]
 
 CONFIG, TENSORS, TYPE = "config.json", "model.safetensors", "thresher-expansion"
-FIRST_TERM = 999
-"""Word pieces below are [PAD], [unused..], [CLS] and other special ones, which are never terms."""
-
 _ROWS = 256
 """Passages whose dense rows are held at a time: 31 MB."""
 
@@ -110,19 +109,19 @@ class ExpansionEncoder:
         digest.update(json.dumps(settings, sort_keys=True).encode())
         return digest.hexdigest()
 
-    @cached_property
+    @property
     def vocabulary(self) -> Sequence[str]:
-        """MiniLM's 30,522 word pieces."""
-        pieces: dict[str, int] = self._base.tokenizer.get_vocab()
-        return tuple(sorted(pieces, key=pieces.__getitem__))
+        """MiniLM's 30,522 word pieces, and the buckets of rare words."""
+        return self._terms.vocabulary
 
     def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
-        """Weighted word pieces of `texts`, row i for text i. Own pieces are counted over the whole text."""
-        pieces = self._base.pieces(texts)
-        return self._weigh_all(self._base.pooled(pieces, self.batch_tokens), pieces)
+        """Weighted terms of `texts`, row i for text i. Own terms are counted over the whole text."""
+        encodings = self._base.encodings(texts)
+        states = self._base.pooled([encoding.ids for encoding in encodings], self.batch_tokens)
+        return self._weigh_all(states, encodings)
 
     def encode_pooled(self, vectors: NDArray[Any], texts: Sequence[str]) -> SparseBatch:
-        """Weighted word pieces of `texts` whose MiniLM vectors are known already.
+        """Weighted terms of `texts` whose MiniLM vectors are known already.
 
         Args:
             vectors: float[n, 384], mean token states at unit length: sentence-transformers' embeddings.
@@ -137,22 +136,30 @@ class ExpansionEncoder:
                 f"{len(texts)} texts need vectors of the shape ({len(texts)}, {width}), not {vectors.shape}"
             )
         states = self._torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)).to(self.device)
-        return self._weigh_all(self._torch.nn.functional.normalize(states, dim=1), self._base.pieces(texts))
+        return self._weigh_all(self._torch.nn.functional.normalize(states, dim=1), self._base.encodings(texts))
 
-    def _weigh_all(self, states: Any, pieces: Sequence[Sequence[int]]) -> SparseBatch:
-        steps = range(0, len(pieces), _ROWS)
-        return concatenate([self.weigh(states[low : low + _ROWS], pieces[low : low + _ROWS]) for low in steps])
+    def _weigh_all(self, states: Any, encodings: Sequence[Any]) -> SparseBatch:
+        steps = range(0, len(encodings), _ROWS)
+        return concatenate(
+            [
+                self.weigh(states[low : low + _ROWS], self._terms.count_all(encodings[low : low + _ROWS]))
+                for low in steps
+            ]
+        )
 
-    def weigh(self, states: Any, pieces: Sequence[Sequence[int]]) -> SparseBatch:
-        """The head alone: weighted terms from pooled states float32[n, 384] and all word pieces of the texts."""
+    def weigh(self, states: Any, counted: Counted) -> SparseBatch:
+        """The head alone: weighted terms from pooled states float32[n, 384] and the terms that the texts hold."""
         torch = self._torch
-        rows, terms, saturated = saturation(pieces, self.config)
         with torch.inference_mode():
-            where = torch.from_numpy(rows).to(self.device), torch.from_numpy(terms).to(self.device)
+            rows = torch.from_numpy(counted.rows()).to(self.device)
+            terms = torch.from_numpy(counted.terms).to(self.device)
             dense = torch.addmm(self._expand_bias, states, self._expand.T)
-            gate = (states[where[0]] * self._own[where[1]]).sum(1) + self._own_bias[where[1]]
-            own = self._own_scale * torch.nn.functional.softplus(gate) * torch.from_numpy(saturated).to(self.device)
-            dense[where] = dense[where].relu_() + own
+            dense = torch.nn.functional.pad(dense, (0, self._terms.buckets))
+            known = terms.clamp_max(len(self._own) - 1)
+            gate = (states[rows] * self._own[known]).sum(1) + self._own_bias[known]
+            saturated = torch.from_numpy(saturation(counted, self.config)).to(self.device)
+            own = self._own_scale * torch.nn.functional.softplus(gate) * saturated
+            dense[rows, terms] = dense[rows, terms].relu_() + own
             dense[:, :FIRST_TERM] = 0.0
             kept = rows_of(dense, self.max_active_terms)  # drops what is not positive; the logarithm keeps the order
             return SparseBatch(kept.indptr, kept.terms, np.log1p(kept.weights))
@@ -166,6 +173,8 @@ class ExpansionEncoder:
         """The question side, which needs no model."""
         weights = np.maximum(self._query, 0.0).astype(np.float32)
         weights[:FIRST_TERM] = 0.0
+        pieces, buckets = len(self._terms.pieces), self._terms.buckets
+        weights = np.concatenate([weights[:pieces], np.full(buckets, weights[-1], dtype=np.float32)])
         return LookupQueryEncoder(
             self._base.tokenizer.to_str(),
             weights,
@@ -173,6 +182,7 @@ class ExpansionEncoder:
             repeats=True,
             fingerprint=self.fingerprint,
             name=self.name,
+            terms=self._terms,
         )
 
     def save(self, directory: Path) -> None:
@@ -181,13 +191,18 @@ class ExpansionEncoder:
 
     def _prepare(self, tensors: dict[str, Any]) -> None:
         """Turn the stored head into one matrix a part, float32[30522, 384] on the device."""
+        torch = self._torch
+        names: dict[str, int] = self._base.tokenizer.get_vocab()
+        shared = tensors["shared"].numpy() if "shared" in tensors else None
+        self._terms = WordPieceTerms(sorted(names, key=names.__getitem__), shared, int(self.config.get("buckets", 0)))
         tied = tied_embeddings(self._base.module)
         moved = tensors["moved"].float() * tensors["moved_scale"].float()
         expand = tied @ tensors["expand"].float() + moved @ tensors["moved_basis"].float()
-        self._expand = expand.to(self.device)
-        self._expand_bias = tensors["expand_bias"].float().to(self.device)
-        self._own = (tied @ tensors["own"].float()).to(self.device)
-        self._own_bias = tensors["own_bias"].float().to(self.device)
+        bias = tensors["expand_bias"].float()
+        bias[torch.from_numpy(self._terms.shared != np.arange(len(bias)))] = -torch.inf
+        self._expand, self._expand_bias = expand.to(self.device), bias.to(self.device)
+        own = torch.nn.functional.pad(tied @ tensors["own"].float(), (0, 0, 0, 1))  # the last row is the buckets'
+        self._own, self._own_bias = own.to(self.device), tensors["own_bias"].float().to(self.device)
 
 
 def tied_embeddings(module: Any) -> Any:
@@ -197,18 +212,11 @@ def tied_embeddings(module: Any) -> Any:
     return centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
-def saturation(
-    pieces: Sequence[Sequence[int]], config: dict[str, Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Each text's distinct word pieces, and their saturated frequency tf / (tf + K): rows, terms, values."""
+def saturation(counted: Counted, config: dict[str, Any]) -> NDArray[np.float32]:
+    """The saturated frequency tf / (tf + K) of each entry, K from the length of its text: float32[nnz]."""
     k1, b, average = float(config["k1"]), float(config["b"]), float(config["average"])
-    rows, terms, values = [], [], []
-    for row, ids in enumerate(pieces):
-        found, counts = np.unique(np.asarray(ids, dtype=np.int64), return_counts=True)
-        rows.append(np.full(len(found), row, dtype=np.int64))
-        terms.append(found)
-        values.append((counts / (counts + k1 * (1 - b + b * len(ids) / average))).astype(np.float32))
-    return np.concatenate(rows), np.concatenate(terms), np.concatenate(values)
+    norm = k1 * (1 - b + b * counted.lengths / average)
+    return (counted.counts / (counted.counts + norm[counted.rows()])).astype(np.float32)
 
 
 def _read_config(directory: Path) -> dict[str, Any]:

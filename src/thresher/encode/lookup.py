@@ -2,7 +2,8 @@
 
 The question side of Li-LSR, SPLADE-doc and kin (Geng et al., arXiv 2411.04403): the weight of a term does not depend
 on the question it stands in, so encoding is tokenising and looking up. Loads neither torch nor transformers; the
-tokenizer is the `tokenizers` library's, of which the index keeps the description.
+tokenizer is the `tokenizers` library's, of which the index keeps the description. Where inflected forms share a term,
+or rare words have one (`thresher.encode.terms`), the index keeps that too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.encode.rows import from_mappings
-from thresher.errors import DamagedArtifactError, require
+from thresher.encode.terms import WordPieceTerms
+from thresher.errors import DamagedArtifactError, InputError, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +29,7 @@ __all__ = ["LookupQueryEncoder"]
 
 _TYPE = "inference-free"
 _TOKENIZER, _WEIGHTS, _VOCABULARY = "tokenizer.json", "query_weights.npy", "vocabulary.txt"
+_SHARED = "shared_terms.npy"
 MAX_TOKENS = 512
 """Longest question read, in word pieces."""
 
@@ -41,6 +44,7 @@ class LookupQueryEncoder:
         repeats: a term that a question repeats counts each time (else once).
         fingerprint: of the encoder this is the question side of.
         name: of that encoder.
+        terms: how word pieces become terms; None where each is one. Repeated terms then count each time.
     """
 
     def __init__(
@@ -52,8 +56,10 @@ class LookupQueryEncoder:
         repeats: bool,
         fingerprint: str,
         name: str,
+        terms: WordPieceTerms | None = None,
     ) -> None:
         self.name = name
+        self.terms = terms
         self.fingerprint = fingerprint
         self.vocabulary = vocabulary
         self.repeats = repeats
@@ -69,6 +75,11 @@ class LookupQueryEncoder:
         """Weighted terms of questions, row i for text i; terms of weight 0 are dropped."""
         table = self._table
         rows: list[dict[int, float]] = []
+        if self.terms is not None:
+            for text in texts:
+                found, _ = self.terms.count(self._tokenizer.encode(text, add_special_tokens=False))
+                rows.append({term: count * table[term] for term, count in found.items()})
+            return from_mappings(rows)
         for text in texts:
             row: dict[int, float] = {}
             for piece in self._tokenizer.encode(text, add_special_tokens=False).ids:
@@ -84,6 +95,9 @@ class LookupQueryEncoder:
         np.save(directory / _WEIGHTS, self.weights, allow_pickle=False)
         (directory / _VOCABULARY).write_text("".join(f"{word}\n" for word in self.vocabulary), encoding="utf-8")
         document = {"type": _TYPE, "name": self.name, "repeats": self.repeats, "fingerprint": self.fingerprint}
+        if self.terms is not None:
+            np.save(directory / _SHARED, self.terms.shared.astype(np.int32), allow_pickle=False)
+            document["buckets"] = self.terms.buckets
         (directory / "encoder.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
@@ -101,7 +115,12 @@ class LookupQueryEncoder:
             words = (directory / _VOCABULARY).read_text(encoding="utf-8").split("\n")[:-1]
             description = (directory / _TOKENIZER).read_text(encoding="utf-8")
             repeats, fingerprint, name = document["repeats"], document["fingerprint"], document["name"]
-        except (OSError, ValueError, KeyError) as err:
+            terms = None
+            if "buckets" in document:
+                buckets = int(document["buckets"])
+                shared = np.load(directory / _SHARED, allow_pickle=False)
+                terms = WordPieceTerms(words[: len(words) - buckets], shared, buckets)
+        except (OSError, ValueError, KeyError, InputError) as err:
             raise DamagedArtifactError(
                 str(directory), f"the question side cannot be read ({type(err).__name__}: {err}); rebuild the index"
             ) from err
@@ -110,4 +129,4 @@ class LookupQueryEncoder:
                 str(directory / _WEIGHTS),
                 f"holds {weights.dtype}{weights.shape} where {len(words)} finite float32 belong; rebuild the index",
             )
-        return cls(description, weights, words, repeats=repeats, fingerprint=fingerprint, name=name)
+        return cls(description, weights, words, repeats=repeats, fingerprint=fingerprint, name=name, terms=terms)

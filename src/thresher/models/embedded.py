@@ -60,11 +60,15 @@ class MiniLM:
     dtype: str
     max_tokens: int = MAX_TOKENS
 
-    def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        """All word-piece ids of each text, without special tokens and without truncation."""
+    def encodings(self, texts: Sequence[str]) -> list[Any]:
+        """A `tokenizers.Encoding` of each text, without special tokens and without truncation."""
         whole = self.tokenizer.from_str(self.tokenizer.to_str())
         whole.no_truncation()
-        return [encoding.ids for encoding in whole.encode_batch(list(texts), add_special_tokens=False)]
+        return list(whole.encode_batch(list(texts), add_special_tokens=False))
+
+    def pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """All word-piece ids of each text, without special tokens and without truncation."""
+        return [encoding.ids for encoding in self.encodings(texts)]
 
     def pooled(self, pieces: Sequence[Sequence[int]], batch_tokens: int = 4096) -> Any:
         """Mean token states of texts at unit length: what sentence-transformers calls their embeddings.

@@ -102,37 +102,106 @@ def test_the_shipped_head_is_small_and_loads_by_name(encoder):
     assert open_sparse_encoder("thresher-mini", device="cpu").fingerprint == encoder.fingerprint
 
 
-def test_training_twice_gives_the_same_head_and_it_learns(encoder, tmp_path):
-    from thresher.encode.expansion import ExpansionEncoder, tied_embeddings
-    from thresher.encode.fit import FitSettings, Questions, fit_head, save_head
+@pytest.fixture(scope="module")
+def lesson(encoder):
+    """Twelve passages of three words, six questions of two, a teacher that counts words in common."""
+    from thresher.encode.expansion import tied_embeddings
+    from thresher.encode.fit import Questions
+    from thresher.encode.terms import WordPieceTerms, shared_forms
 
     base = encoder._base
+    names = base.tokenizer.get_vocab()
+    pieces = sorted(names, key=names.__getitem__)
+    known = WordPieceTerms(pieces, shared_forms(pieces), buckets=32)
     texts = [f"{a} {b} {c}" for a in ("red", "blue") for b in ("fish", "bird", "king") for c in ("river", "city")]
-    pieces = base.pieces(texts)
-    vectors = base.pooled(pieces).numpy().astype(np.float16)
-    indptr = np.cumsum([0] + [len(ids) for ids in pieces]).astype(np.int64)
-    flat = np.concatenate([np.sort(ids) for ids in pieces]).astype(np.int64)
-    asked = base.pieces([f"{b} {c}" for b in ("fish", "bird", "king") for c in ("river", "city")])
-    terms = np.array([np.sort(ids) for ids in asked], dtype=np.int64)
+    vectors = base.pooled(base.pieces(texts)).numpy().astype(np.float16)
+    counted = known.count_all(base.encodings(texts))
+    asked = known.count_all(base.encodings([f"{b} {c}" for b in ("fish", "bird", "king") for c in ("river", "city")]))
+    terms = asked.terms.reshape(6, 2)
     everyone = np.tile(np.arange(12), (6, 1))
-    held = np.array([[[t in ids for t in row] for ids in pieces] for row in terms]).astype(np.uint8)
+    rows = counted.terms.reshape(12, 3)
+    held = np.array([[[t in row for t in pair] for row in rows] for pair in terms]).astype(np.float16)
     teacher = held.sum(2).astype(np.float32)
-    questions = Questions(terms, np.ones(terms.shape, np.float32), everyone, held, teacher, np.ones(6))
-    settings = FitSettings(steps=30, batch=4, candidates=12, rank=8, temperature=0.5, seed=3)
+    ones = np.ones(terms.shape, np.float32)
+    questions = Questions(terms, ones, everyone, held, teacher, np.zeros((6, 12), np.float32), np.ones(6))
     table = np.random.default_rng(0).normal(size=(30522, 384)).astype(np.float32)
+    return (vectors, counted, questions, tied_embeddings(base.module), table), known
+
+
+def settings(**changed):
+    from thresher.encode.fit import FitSettings
+
+    values = {"steps": 30, "batch": 4, "candidates": 12, "rank": 8, "temperature": 0.5, "seed": 3}
+    return FitSettings(**values | changed)
+
+
+def test_training_twice_gives_the_same_head_and_it_learns(lesson, tmp_path):
+    from thresher.encode.expansion import ExpansionEncoder
+    from thresher.encode.fit import fit_head, save_head
+
+    data, known = lesson
     seen = []
     for name in ("a", "b"):
-        counts = (indptr, flat, np.ones(len(flat), np.float32))
-        tensors = fit_head(
-            vectors, counts, questions, tied_embeddings(base.module), table, settings,
-            watch=lambda step, loss, active: seen.append((step, loss)),
-        )  # fmt: skip
-        save_head(tmp_path / name, tensors, settings)
+        tensors = fit_head(*data, settings(), terms=known, watch=lambda step, loss, active: seen.append((step, loss)))
+        save_head(tmp_path / name, tensors, settings(), buckets=known.buckets)
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
     assert seen[0] == seen[1]
     trained = ExpansionEncoder(tmp_path / "a", device="cpu")
-    (fish,) = rows(trained.encode_passages(["red fish river"]), trained.vocabulary)
+    fish, forms, rare = rows(trained.encode_passages(["red fish river", "reds fishing rivers", "goldfish"]),
+                             trained.vocabulary)  # fmt: skip
     assert "fish" in fish
+    assert {"red", "fish", "river"} <= set(forms)
+    assert not {"fishing", "rivers"} & set(fish | forms)  # forms share a term, so nothing expands to one
+    assert sum(word.startswith("[word") for word in rare) == 1
+    asked = trained.encode_queries(["goldfish"])
+    assert set(rare) >= {trained.vocabulary[t] for t in asked.terms} >= {"gold", "##fish"}
+    trained.save(tmp_path / "questions")
+    from thresher.encode import load_query_encoder
+
+    loaded = load_query_encoder(tmp_path / "questions").encode_queries(["goldfish"])
+    assert loaded.terms.tolist() == asked.terms.tolist()
+    assert loaded.weights.tolist() == asked.weights.tolist()
+
+
+def test_a_killed_training_goes_on_to_the_same_head(lesson, tmp_path):
+    from thresher.encode.fit import fit_head
+
+    data, known = lesson
+    file = tmp_path / "checkpoint"
+    whole = fit_head(*data, settings(steps=210), terms=known)
+
+    class KilledError(Exception):
+        pass
+
+    def kill(step, _loss, _active):
+        if step == 200:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fit_head(*data, settings(steps=210), terms=known, checkpoint=file, watch=kill)
+    assert file.is_file()
+    steps = []
+    resumed = fit_head(*data, settings(steps=210), terms=known, checkpoint=file, watch=lambda s, *_: steps.append(s))
+    assert steps == [200]
+    assert not file.is_file()
+    assert all(np.array_equal(whole[name].numpy(), resumed[name].numpy()) for name in whole)
+
+
+def test_a_checkpoint_of_other_settings_is_not_used(lesson, tmp_path):
+    from thresher.encode.fit import fit_head
+
+    data, known = lesson
+    file = tmp_path / "checkpoint"
+
+    def kill(step, _loss, _active):
+        if step == 100:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit_head(*data, settings(steps=110), terms=known, checkpoint=file, watch=kill)
+    steps = []
+    fit_head(*data, settings(steps=2), terms=known, checkpoint=file, watch=lambda s, *_: steps.append(s))
+    assert steps == [0]
 
 
 def test_a_head_that_is_not_one_is_refused(encoder, tmp_path):

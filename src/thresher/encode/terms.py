@@ -1,0 +1,157 @@
+"""Terms of an expansion encoder: word pieces, inflected forms of a word as one, and rare words as a whole.
+
+A word piece is a term. Pieces that are forms of one word (`pond`, `ponds`) can share one, the most frequent form's:
+BM25 stems, and an encoder that does not gives lexical evidence away. A word without a piece of its own (`hydrolysate`)
+is cut into pieces that mean little; they count `SPLIT` each, and the word's stem counts as a term too, one of a fixed
+number of buckets that words are hashed into (Weinberger et al., ICML 2009). Two words in one bucket are taken for one;
+with a few rare words a passage and thousands of buckets, that is rare. A stem that is a known form's is its term.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import Stemmer
+
+from thresher.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["FIRST_TERM", "SPLIT", "Counted", "WordPieceTerms", "shared_forms"]
+
+FIRST_TERM = 999
+"""Word pieces below are [PAD], [unused..], [CLS] and other special ones, which are never terms."""
+
+SPLIT = 0.5
+"""What a piece counts that is part of a longer word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Terms of n texts in compressed rows, ascending within a row.
+
+    Attributes:
+        indptr: int64[n + 1].
+        terms: int64[nnz].
+        counts: float32[nnz], how often each occurs; multiples of a half.
+        lengths: float32[n], words of each text.
+    """
+
+    indptr: NDArray[np.int64]
+    terms: NDArray[np.int64]
+    counts: NDArray[np.float32]
+    lengths: NDArray[np.float32]
+
+    def rows(self) -> NDArray[np.int64]:
+        """The row of each entry, int64[nnz]."""
+        return np.repeat(np.arange(len(self.lengths)), np.diff(self.indptr))
+
+
+class WordPieceTerms:
+    """Counts terms of texts. Loads neither torch nor a model.
+
+    Args:
+        pieces: word pieces by id.
+        shared: int64[pieces], the term of each piece; None where each has its own.
+        buckets: terms that words cut into pieces are hashed into; 0 leaves such words to their pieces.
+
+    Raises:
+        InputError: `shared` does not name a piece for each piece.
+    """
+
+    def __init__(self, pieces: Sequence[str], shared: NDArray[np.integer[Any]] | None = None, buckets: int = 0) -> None:
+        table = np.arange(len(pieces)) if shared is None else np.asarray(shared, dtype=np.int64)
+        if table.shape != (len(pieces),) or buckets < 0 or not ((table >= 0) & (table < len(pieces))).all():
+            raise InputError(f"{len(pieces)} word pieces need a term each, and buckets ({buckets}) cannot be below 0")
+        self.pieces, self.shared, self.buckets = tuple(pieces), table, buckets
+        self.vocabulary = (*self.pieces, *(f"[word{i}]" for i in range(buckets)))
+        self._shared: list[int] = table.tolist()
+        self._stem = Stemmer.Stemmer("english").stemWord
+        self._by_stem = self._stems() if buckets else {}
+        self._words: dict[tuple[int, ...], int] = {}
+
+    def count(self, encoding: Any) -> tuple[dict[int, float], int]:
+        """Terms of one `tokenizers.Encoding` without special tokens, how often each occurs, and the words it has."""
+        ids: list[int] = encoding.ids
+        shared, found, words = self._shared, dict[int, float](), encoding.word_ids
+        if not self.buckets:
+            for piece in ids:
+                found[shared[piece]] = found.get(shared[piece], 0.0) + 1.0
+            return found, len(ids)
+        start, length, size = 0, 0, len(ids)
+        while start < size:
+            end, word = start + 1, words[start]
+            while end < size and words[end] == word:
+                end += 1
+            length += 1
+            if end == start + 1:
+                term = shared[ids[start]]
+                found[term] = found.get(term, 0.0) + 1.0
+            else:
+                term = self._whole(tuple(ids[start:end]))
+                found[term] = found.get(term, 0.0) + 1.0
+                for piece in ids[start:end]:
+                    found[shared[piece]] = found.get(shared[piece], 0.0) + SPLIT
+            start = end
+        return found, length
+
+    def count_all(self, encodings: Sequence[Any]) -> Counted:
+        """Terms of many texts."""
+        indptr, terms, counts = [0], list[int](), list[float]()
+        lengths = np.zeros(len(encodings), dtype=np.float32)
+        for i, encoding in enumerate(encodings):
+            found, lengths[i] = self.count(encoding)
+            order = sorted(found)
+            terms += order
+            counts += [found[term] for term in order]
+            indptr.append(len(terms))
+        return Counted(
+            np.array(indptr, dtype=np.int64), np.array(terms, dtype=np.int64), np.array(counts, np.float32), lengths
+        )
+
+    def _whole(self, pieces: tuple[int, ...]) -> int:
+        """The term of a word that was cut into pieces."""
+        term = self._words.get(pieces)
+        if term is None:
+            word = "".join(self.pieces[piece].removeprefix("##") for piece in pieces)
+            stem = self._stem(word) if _inflects(word) else word
+            known = self._by_stem.get(stem)
+            term = len(self.pieces) + zlib.crc32(stem.encode()) % self.buckets if known is None else known
+            if len(self._words) < _REMEMBERED:
+                self._words[pieces] = term
+        return term
+
+    def _stems(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for i, piece in enumerate(self.pieces):
+            if i >= FIRST_TERM and _inflects(piece):
+                found.setdefault(self._stem(piece), self._shared[i])
+        return found
+
+
+def shared_forms(pieces: Sequence[str]) -> NDArray[np.int64]:
+    """The term of each word piece, int64[pieces]: pieces with one English stem share the lowest id among them.
+
+    Only whole words of more than two ASCII letters are forms of another; ids of BERT's pieces ascend as frequency
+    descends.
+    """
+    stem = Stemmer.Stemmer("english").stemWord
+    shared, first = np.arange(len(pieces), dtype=np.int64), dict[str, int]()
+    for i, piece in enumerate(pieces):
+        if i >= FIRST_TERM and _inflects(piece):
+            shared[i] = first.setdefault(stem(piece), i)
+    return shared
+
+
+def _inflects(word: str) -> bool:
+    return len(word) > 2 and word.isascii() and word.isalpha()
+
+
+_REMEMBERED = 200_000
+"""Words whose terms are remembered."""

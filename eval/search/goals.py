@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Row = dict[str, Any]
-ENOUGH = 0.99
+ENOUGH, SMALL = 0.99, 20_000
 COLUMNS = {
     "collection": "", "track": "", "k": "", "setting": "", "recall": ".4f", "p50_ms": ".3f", "p99_ms": ".3f",
     "peer_p50": "", "peer_p50_ms": ".3f", "ratio_p50": ".2f", "peer_p99": "", "peer_p99_ms": ".3f",
@@ -18,8 +18,9 @@ COLUMNS = {
 NOTE = (
     "Milliseconds of thresher and of the quickest peer, at the median and at the 99th percentile, and thresher's over "
     "the peer's. Rows of `default`: against peers that were exact (recall above .9999, which leaves float32 sums their "
-    "rounding, and no short result). Rows of other settings: the quickest setting of thresher that found .99 of the "
-    "ten best, against the quickest of Seismic that did, or its closest where none did (seismic_recall in the JSON)."
+    "rounding, and no short result), or against one of them on a small collection. Rows against Seismic: the quickest "
+    "setting of thresher that found .99 of the ten best, against the quickest of Seismic that did, or its closest where "
+    "none did (seismic_recall in the JSON)."
 )
 
 
@@ -51,13 +52,17 @@ def ratios(own: Row, peers: list[Row]) -> Row:
 
 
 def compare(rows: list[Row]) -> list[Row]:
-    """One row for each collection, track and k, and one more against Seismic at k = 10."""
+    """A row for each collection, track and k; others for a small collection, and against Seismic at k = 10."""
     found = []
     for about, part in groups(rows):
         default = next(r for r in part if r["engine"] == "thresher" and r["setting"] == "default")
         peers = [r for r in part if r["engine"] != "thresher"]
         if exact := [r for r in peers if is_exact(r)]:
             found.append({**about, **ratios(default, exact)})
+        kernel = [r for r in peers if r["engine"] == "splade-index kernel"]
+        if default["passages"] <= SMALL and kernel:
+            row = ratios(default, kernel)
+            found.append({**about, **row, "setting": "default, against the splade-index kernel"})
         seismic = [r for r in peers if r["engine"] == "seismic"]
         if about["k"] == 10 and seismic:
             own = [

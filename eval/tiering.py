@@ -36,10 +36,8 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results"
 PRUNED, RATES, DRAWS = 0.5, (0.1, 0.2, 0.25, 0.3), 200
-CALIBRATED = 250
-"""Questions of a fold of the log that the test is calibrated on, at most."""
-CALIBRATING = (0, 1)
-"""Folds of the log that calibrate."""
+CALIBRATED = 500
+"""Questions of the log that the test is calibrated on, at most."""
 
 
 def logs(made: Bench) -> list[tuple[list[str], np.ndarray, np.ndarray | None]]:
@@ -96,16 +94,19 @@ def prunings(made: Bench, log: list[str], lexical: np.ndarray) -> dict[str, tupl
     out = {}
     for name, scores in whole.items():
         kept = mask(made, scores, PRUNED)
-        out[name] = (kept, [(kept, batch[: CALIBRATED * len(CALIBRATING)])])
+        out[name] = (kept, [(kept, batch[:CALIBRATED])])
     if made.name == "trec-dl-2019":
         return out
     view = SparseView(made.encoder.encode_passages(made.texts), made.encoder.encode_queries(log))
     covered = LogCoverage([view, DenseView(made.vectors(), question_vectors(log))])
     others = known(made)
-    folds = [(fold, np.sort(covered.parts[fold])[:CALIBRATED]) for fold in CALIBRATING]
-    pairs = [
-        (mask(made, covered.learn(others, target=0, leave=fold), PRUNED), batch[questions]) for fold, questions in folds
-    ]
+    pairs = []
+    left = CALIBRATED
+    for fold, part in enumerate(covered.parts):
+        questions = part[:left]
+        left -= len(questions)
+        if len(questions):
+            pairs.append((mask(made, covered.learn(others, target=0, leave=fold), PRUNED), batch[questions]))
     return {"coverage": (mask(made, covered.learn(others, target=0), PRUNED), pairs), **out}
 
 

@@ -19,8 +19,8 @@ NOTE = (
     "Milliseconds of thresher and of the quickest peer, at the median and at the 99th percentile, and thresher's over "
     "the peer's. Rows of `default`: against peers that were exact (recall above .9999, which leaves float32 sums their "
     "rounding, and no short result), or against one of them on a small collection. Rows against Seismic: the quickest "
-    "setting of thresher that found .99 of the ten best, against the quickest of Seismic that did, or its closest where "
-    "none did (seismic_recall in the JSON)."
+    "setting of thresher that found .99 of the ten best, against the quickest of Seismic that did, or its closest "
+    "where none did (seismic_recall in the JSON)."
 )
 
 

@@ -8,8 +8,9 @@ and finished measurements stay in `--work`, so that a stopped panel goes on wher
 
 Latency is the processor time of the process for one call (`time.process_time_ns`, all threads), the least of
 `--rounds` rounds for each query, then percentiles over queries. Processor time and not the clock, so that other work
-on the machine does not count; engines take turns every `CHUNK` queries, so that what disturbs one disturbs all. A
-setting that needs more than `SLOW` ms for a query is measured once, on the first `FEW` queries; its row says so.
+on the machine does not count; engines take turns every `CHUNK` queries, so that what disturbs one disturbs all, and
+each turn begins with a query that is not timed, so that nobody pays for another engine's use of the caches. A setting
+that needs more than `SLOW` ms for a query is measured once, on the first `FEW` queries; its row says so.
 
 Queries of most tracks have whole weights with a largest of exactly 32, which every engine scores exactly. In a float
 track engines that want whole weights round them, and all are judged by the float scores. `truth.judge` says how.
@@ -68,7 +69,8 @@ def measure(engines: list[Engine], queries: Rows, truth: Truth, k: int, rounds: 
     for turn in range(rounds):
         for first in range(0, n, CHUNK):
             for c, (engine, _, options) in enumerate(cells):
-                if turn < times[c]:
+                if turn < times[c] and first < counts[c]:
+                    engine.run(prepared[id(engine)][first - 1], k, **options)
                     for i in range(first, min(first + CHUNK, counts[c])):
                         query = prepared[id(engine)][i]
                         begin = time.process_time_ns()

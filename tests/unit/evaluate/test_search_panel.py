@@ -90,7 +90,8 @@ def test_bounds_hold_the_largest_impact_of_a_block_for_each_term(script):
 def measured(engine, setting, p50, p99, recall=1.0, short=0, k=10, size=4.0, build=1.0):
     return {
         "collection": "a", "track": "t", "passages": 10**5, "k": k, "engine": engine, "setting": setting,
-        "p50_ms": p50, "p99_ms": p99, "recall": recall, "short_results": short, "bytes_per_posting": size, "build_s": build,
+        "p50_ms": p50, "p99_ms": p99, "recall": recall, "short_results": short,
+        "bytes_per_posting": size, "build_s": build,
     }  # fmt: skip
 
 

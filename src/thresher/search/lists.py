@@ -40,7 +40,8 @@ def add_coarsely(first, last, mask, ids, impacts, weight, sums):
     weight  uint32;  sums  uint16[mask + 1]
     """
     for p in range(first, last):
-        part = np.uint16((weight * np.uint32(impacts[p]) + np.uint32(65535)) >> np.uint32(16))
+        product = np.uint32(weight * np.uint32(impacts[p]) + np.uint32(65535))  # narrow, hence quicker
+        part = np.uint16(product >> np.uint32(16))
         sums[np.uint64(ids[p] & mask)] += part
 
 

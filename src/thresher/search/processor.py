@@ -276,7 +276,7 @@ def score_by_bounds(
 
 @njit(cache=True, nogil=True)
 def search_one(
-    terms, weights, k, plan, approx, scale, passages, block, bits, reordered, starts, rows, kth, impacts, ids, tiles,
+    terms, weights, k, plan, approx, scale, passages, block, bits, starts, rows, kth, impacts, ids, tiles,
     maxima, ranks, out_docs, out_scores, statistics,
 ):  # fmt: skip
     """Answer one query whose terms have been checked; returns the number of hits. Arguments as `search_many`."""
@@ -323,7 +323,7 @@ def search_one(
 
 @njit(cache=True, nogil=True)
 def search_row(
-    terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, reordered, starts, rows, kth, impacts,
+    terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, starts, rows, kth, impacts,
     ids, tiles, maxima, ranks, checked, out_docs, out_scores, statistics,
 ):  # fmt: skip
     """Answer one query; returns -1; 8 * term + a file where a list is damaged; -2 for a bad weight.
@@ -352,7 +352,7 @@ def search_row(
                 return np.int64(term) * 8 + fault
             checked[term] = 1
     statistics[HITS] = search_one(
-        own_terms[:kept], own_weights[:kept], k, plan, approx, scale, passages, block, bits, reordered, starts, rows,
+        own_terms[:kept], own_weights[:kept], k, plan, approx, scale, passages, block, bits, starts, rows,
         kth, impacts, ids, tiles, maxima, ranks, out_docs, out_scores, statistics,
     )  # fmt: skip
     return np.int64(-1)
@@ -360,7 +360,7 @@ def search_row(
 
 @njit(cache=True, nogil=True)
 def search_many(
-    indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, reordered, starts, rows, kth,
+    indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, starts, rows, kth,
     impacts, ids, tiles, maxima, ranks, checked, out_docs, out_scores, statistics,
 ):  # fmt: skip
     """Answer queries in turn. As `search_row`, -2 - q for a bad weight in query q.
@@ -371,7 +371,7 @@ def search_many(
     for q in range(indptr.shape[0] - 1):
         first, last = indptr[q], indptr[q + 1]
         status = search_row(
-            terms[first:last], weights[first:last], k, plan, approx, max_terms, scale, passages, block, bits, reordered,
+            terms[first:last], weights[first:last], k, plan, approx, max_terms, scale, passages, block, bits,
             starts, rows, kth, impacts, ids, tiles, maxima, ranks, checked, out_docs[q], out_scores[q], statistics[q],
         )  # fmt: skip
         if status != -1:

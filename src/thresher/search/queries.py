@@ -76,7 +76,7 @@ def to_row(
         terms, weights = _rows_of(encoder().encode_queries([query]))[0]
     else:
         terms, weights = _row_of(query, vocabulary)
-    return np.ascontiguousarray(terms), np.ascontiguousarray(weights)
+    return terms, weights if weights.flags.c_contiguous else weights.copy()
 
 
 def to_batch(

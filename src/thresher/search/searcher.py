@@ -115,7 +115,8 @@ class Searcher:
         width = min(k, self._passages)
         docs, scores, statistics = np.empty(width, np.uint32), np.empty(width, np.float64), np.empty(10, np.int64)
         alpha, most = 1.0 if approx is None else float(approx), 2**40 if max_terms is None else max_terms
-        status = self._kernels[0](terms, weights, k, PLANS[plan], alpha, most, *self._arrays, docs, scores, statistics)
+        kernel, arrays = self._single
+        status = kernel(terms, weights, k, PLANS[plan], alpha, most, *arrays, docs, scores, statistics)
         if status != _DONE:
             self._refuse(status, np.array((0, len(terms)), np.int64), weights)
         row = statistics.tolist()
@@ -169,7 +170,8 @@ class Searcher:
         statistics = np.empty((n, 10), np.int64)
         alpha, most = 1.0 if approx is None else float(approx), 2**40 if max_terms is None else max_terms
         how = (k, PLANS[plan], alpha, most)
-        status = self._kernels[1](indptr, terms, weights, *how, *self._arrays, docs, scores, statistics)
+        kernel, arrays = self._several
+        status = kernel(indptr, terms, weights, *how, *arrays, docs, scores, statistics)
         if status != _DONE:
             self._refuse(status, indptr, weights)
         return [
@@ -192,18 +194,25 @@ class Searcher:
         raise DamagedArtifactError(str(self.layout.path / _FILES[status % 8]), problem)
 
     @cached_property
-    def _kernels(self) -> tuple[Callable[..., int], Callable[..., int]]:
-        """The compiled processor, for one query and for many; numba loads with it."""
-        from thresher.search import processor
+    def _single(self) -> tuple[Callable[..., int], tuple[Any, ...]]:
+        """The compiled processor for one query, and the index as it takes it; numba loads with it."""
+        from thresher.search.processor import search_row
 
-        return cast("Callable[..., int]", processor.search_row), cast("Callable[..., int]", processor.search_many)
+        return cast("Callable[..., int]", search_row), self._arrays
+
+    @cached_property
+    def _several(self) -> tuple[Callable[..., int], tuple[Any, ...]]:
+        """The same for many queries."""
+        from thresher.search.processor import search_many
+
+        return cast("Callable[..., int]", search_many), self._arrays
 
     @cached_property
     def _arrays(self) -> tuple[Any, ...]:
-        """The index as the kernel takes it."""
+        """The index as kernels take it."""
         x, n = self.layout, self.layout.counts
         lists = (x.starts, x.rows, x.kth, x.impacts, x.ids, x.tiles, x.maxima, x.ranks)
-        return (n.scale, n.passages, n.block, n.bits, n.reordered, *lists, np.zeros(n.terms, np.uint8))
+        return (n.scale, n.passages, n.block, n.bits, *lists, np.zeros(n.terms, np.uint8))
 
     @staticmethod
     def _check(k: int, approx: float | None, max_terms: int | None, plan: str, threads: int) -> None:

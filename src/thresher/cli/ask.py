@@ -97,12 +97,12 @@ def _exactness(answer: Answer) -> str:
     return f"; for want of time without all of: {left_out}" if left_out else ""
 
 
-def show_answer(answer: Answer) -> None:
+def show_answer(answer: Answer, *, passages: int | None = None) -> None:
     """Print the passages: kept sentences bright, dropped ones dim, or not at all where colours do not show."""
     from rich.text import Text
 
     out = console()
-    for passage in answer.passages:
+    for passage in answer.passages[:passages]:
         out.print(_head(passage))
         body = _bright_and_dim(passage) if sys.stdout.isatty() else Text(printable(_kept(passage)))
         out.print(body if body.plain.strip() else Text("(no sentence of it helps)", style="dim"))

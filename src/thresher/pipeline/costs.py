@@ -2,8 +2,9 @@
 
 A stage's cost is a rate (milliseconds a unit: a question, a token read) with the mean deviation from it, both running
 means that weigh a new observation by a tenth. A prediction is the rate raised by three mean deviations: a late answer
-is worse than a passage less. Rates are kept in the user's cache directory, by model and number of threads, so that the
-next process need not learn them again.
+is worse than a passage less. A stage that is left out teaches nothing, and a bad hour would be remembered for ever; so
+each time its rate moves a tenth of the way to the fastest seen. Rates are kept in the user's cache directory, by model
+and number of threads, so that the next process need not learn them again.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Costs:
     """Running estimates of what stages cost. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._rates: dict[str, tuple[float, float, int]] = {}
+        self._rates: dict[str, tuple[float, float, int, float]] = {}  # rate, deviation, observations, fastest
         self._lock = threading.Lock()
 
     def known(self, stage: str) -> bool:
@@ -75,7 +76,7 @@ class Costs:
 
     def predict(self, stage: str, units: float = 1.0) -> float:
         """Milliseconds that `units` of the stage take at most, as far as is known; 0 where nothing is."""
-        rate, deviation, _ = self._rates.get(stage, (0.0, 0.0, 0))
+        rate, deviation, _, _ = self._rates.get(stage, (0.0, 0.0, 0, 0.0))
         return units * (rate + _CAUTION * deviation)
 
     def observe(self, stage: str, milliseconds: float, units: float = 1.0) -> None:
@@ -84,19 +85,27 @@ class Costs:
             return
         seen = milliseconds / units
         with self._lock:
-            rate, deviation, count = self._rates.get(stage, (seen, 0.0, 0))
+            rate, deviation, count, fastest = self._rates.get(stage, (seen, 0.0, 0, seen))
             weight = max(_WEIGHT, 1 / (count + 1))
             deviation += weight * (abs(seen - rate) - deviation)
-            self._rates[stage] = (rate + weight * (seen - rate), deviation, count + 1)
+            self._rates[stage] = (rate + weight * (seen - rate), deviation, count + 1, min(fastest, seen))
+
+    def relax(self, stage: str) -> None:
+        """The stage was left out because of what it is predicted to cost: predict a little less next time."""
+        with self._lock:
+            if stage in self._rates:
+                rate, deviation, count, fastest = self._rates[stage]
+                kept = 1 - _WEIGHT
+                self._rates[stage] = (fastest + kept * (rate - fastest), kept * deviation, count, fastest)
 
     def load(self, path: Path, name: str) -> bool:
         """Take the rates kept under `name`; whether there were any. A file that cannot be read counts as none."""
         try:
             kept: dict[str, Any] = json.loads(path.read_bytes())[name]
-            rates = {s: (float(r), float(d), min(int(n), 10)) for s, (r, d, n) in kept.items()}
+            rates = {s: (float(r), float(d), min(int(n), 10), float(f)) for s, (r, d, n, f) in kept.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
-        if not all(math.isfinite(r) and math.isfinite(d) and r >= 0 <= d for r, d, _ in rates.values()):
+        if not all(math.isfinite(x) and x >= 0 for rate in rates.values() for x in rate):
             return False
         with self._lock:
             self._rates |= rates

@@ -76,9 +76,15 @@ class Reader:
         self.mixture: tuple[float, ...] = tuple(about.get("mixture", MIXTURE))
         self.lock = _model_lock
 
-    def read(self, question: str, hits: Sequence[Hit]) -> list[PassageScores]:
-        """What the model says of each passage; the caller holds `lock`."""
-        pairs = [(question, SplitPassage(hit.text, tuple(self.splitter(hit.text)), hit.title)) for hit in hits]
+    def split(self, text: str, known: dict[str, tuple[Span, ...]]) -> tuple[Span, ...]:
+        """The sentences of a text, found once a question."""
+        if text not in known:
+            known[text] = tuple(self.splitter(text))
+        return known[text]
+
+    def read(self, question: str, hits: Sequence[Hit], sentences: dict[str, tuple[Span, ...]]) -> list[PassageScores]:
+        """What the model says of each passage, whose sentences join those known; the caller holds `lock`."""
+        pairs = [(question, SplitPassage(hit.text, self.split(hit.text, sentences), hit.title)) for hit in hits]
         return self.scorer.score(pairs)
 
     def tokens(self, hit: Hit) -> int:

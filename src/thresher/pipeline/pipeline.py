@@ -241,6 +241,7 @@ class Pipeline:
         if stage != "search":
             needed, left = self._needed(stage, course), course.left()
             if needed > left:
+                self.costs.relax(stage)
                 reason = f"predicted to take {needed:.0f} ms, {max(0.0, left):.0f} ms are left"
                 return StageReport(stage, "skipped", False, reason), None, None
         started = self._clock()

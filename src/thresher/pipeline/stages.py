@@ -27,7 +27,7 @@ from thresher.forward.feedback import rocchio
 from thresher.forward.fusion import normalise_scores
 from thresher.forward.interpolate import interpolate
 from thresher.pipeline.answer import StageReport
-from thresher.records import Hit, ScoredDoc
+from thresher.records import Hit, ScoredDoc, Span
 from thresher.search.tiered import TieredSearcher
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Course:
         order: places in `found`, best first.
         scores: by signal, place to score.
         read: place to what the model said.
+        sentences: of texts that were split.
         reserved: milliseconds kept for the stages to come.
     """
 
@@ -79,6 +80,7 @@ class Course:
     order: list[int] = field(default_factory=list)
     scores: dict[str, dict[int, float]] = field(default_factory=dict)
     read: dict[int, PassageScores] = field(default_factory=dict)
+    sentences: dict[str, tuple[Span, ...]] = field(default_factory=dict)
     reserved: float = 0.0
     _hits: dict[int, Hit] = field(default_factory=dict)
 
@@ -266,7 +268,7 @@ def _fitting(course: Course, tokens: Sequence[int]) -> int:
 
 def _read(course: Course, reader: Reader, places: Sequence[int], tokens: Sequence[int]) -> None:
     started = course.deadline.now()
-    said = reader.read(course.question, [course.hit(place) for place in places])
+    said = reader.read(course.question, [course.hit(place) for place in places], course.sentences)
     course.costs.observe("rank", (course.deadline.now() - started) * 1000, units(tokens))
     course.read.update(zip(places, said, strict=True))
 
@@ -329,7 +331,9 @@ def context(
     done = _read_in_time(course, reader, unread, tokens) if unread else 0
     hits = [course.hit(place) for place in places]
     known = _Known(reader.scorer.name, reader.scorer.presets, [course.read.get(place) for place in places])
-    one = ContextPruner(known, splitter=reader.splitter, count_tokens=pruner.count_tokens)
+    one = ContextPruner(
+        known, splitter=lambda text: reader.split(text, course.sentences), count_tokens=pruner.count_tokens
+    )
     pruned = one.prune(
         course.question,
         hits,
@@ -347,10 +351,14 @@ def context(
 def whole(course: Course, pruner: ContextPruner) -> list[PrunedPassage]:
     """The first k as they are: whole, or from the front as far as `max_context_tokens` goes."""
     hits = [course.hit(place) for place in course.order[: course.k]]
-    everything = ContextPruner(
-        _Known("everything", {}, [None] * len(hits)), splitter=pruner.splitter, count_tokens=pruner.count_tokens
-    )
+    splitter = _as_one if course.max_tokens is None else pruner.splitter
+    nothing_known = _Known("everything", {}, [None] * len(hits))
+    everything = ContextPruner(nothing_known, splitter=splitter, count_tokens=pruner.count_tokens)
     return everything.prune(course.question, hits, threshold=0.0, max_tokens=course.max_tokens)
+
+
+def _as_one(text: str) -> list[Span]:
+    return [Span(0, len(text))] if text else []
 
 
 def kept(pruned: Sequence[PrunedPassage]) -> Counts:

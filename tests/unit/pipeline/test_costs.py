@@ -35,7 +35,7 @@ def test_rates_are_kept_by_name_and_a_damaged_file_counts_as_none(tmp_path):
     assert again.load(file, "a")
     assert again.predict("rank") == 4
     assert not Costs().load(file, "b")
-    for damage in ("", "[]", '{"a": 3}', json.dumps({"a": {"rank": [1, -1, 3]}}), '{"a": {"rank": [1, 2]}}'):
+    for damage in ("", "[]", '{"a": 3}', json.dumps({"a": {"rank": [1, -1, 3, 1]}}), '{"a": {"rank": [1, 2]}}'):
         file.write_text(damage)
         assert not Costs().load(file, "a")
     costs.save(file, "a")
@@ -59,3 +59,17 @@ def test_time_runs_out():
     now[0] = 5.2
     assert deadline.left() == pytest.approx(-100)
     assert Deadline(None, 5.0, lambda: now[0]).left() == float("inf")
+
+
+def test_a_stage_left_out_is_tried_again_after_a_slow_hour_but_not_where_it_was_never_faster():
+    costs = Costs()
+    costs.observe("rank", 10)
+    for _ in range(40):
+        costs.observe("rank", 100)
+    assert costs.predict("rank") > 90
+    for _ in range(60):
+        costs.relax("rank")
+    assert costs.predict("rank") == pytest.approx(10, rel=0.1)
+    for _ in range(60):
+        costs.relax("rank")
+    assert costs.predict("rank") >= 10

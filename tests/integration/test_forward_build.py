@@ -1,0 +1,97 @@
+"""A recipe with a [forward] table: vectors beside the postings, resumed where a build was killed, and asked through."""
+
+import random
+
+import numpy as np
+import pytest
+
+from thresher.artifact import read_manifest, verify
+from thresher.build import build_index
+from thresher.forward.index import ForwardIndex
+from thresher.pipeline import Pipeline
+from thresher.prune.step import PruneStep
+from thresher.recipe import AskStep, ForwardStep, Recipe
+from thresher.records import Passage
+
+WORDS = [f"word{i}" for i in range(40)]
+RECIPE = Recipe(
+    prune=PruneStep(estimator="length", keep=0.8, similarity=None),
+    forward=ForwardStep(storage="float16", sketch=0),
+    ask=AskStep(rank="", context="lexical"),
+)
+
+
+class Counting:
+    """A dense encoder that counts what it encodes, and dies when told to."""
+
+    fingerprint = "counting"
+
+    def __init__(self, dies_after=10**9):
+        self.encoded, self.dies_after = 0, dies_after
+
+    def encode_passages(self, texts):
+        if self.encoded >= self.dies_after:
+            raise KeyboardInterrupt
+        self.encoded += len(texts)
+        rows = [[text.count(word) for word in WORDS] for text in texts]
+        vectors = np.array(rows, dtype=np.float32) + 1e-3
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    encode_queries = encode_passages
+
+
+@pytest.fixture(scope="module")
+def passages():
+    rng = random.Random(0)
+    return [Passage(f"d{i}", " ".join(rng.choices(WORDS, k=rng.randint(4, 20))) + f" {i}") for i in range(1400)]
+
+
+def test_a_killed_build_encodes_only_what_is_missing(tmp_path, passages):
+    with pytest.raises(KeyboardInterrupt):
+        build_index(tmp_path / "index", passages, RECIPE, dense=Counting(dies_after=1))
+    assert not (tmp_path / "index").exists()
+    second = Counting()
+    report = build_index(tmp_path / "index", passages, RECIPE, dense=second)
+    kept = report.counts["passages"]
+    assert second.encoded == kept - 1024
+    assert [path.name for path in tmp_path.iterdir()] == ["index"], "shards are gone when the index is whole"
+    fresh = build_index(tmp_path / "fresh", passages, RECIPE, dense=Counting())
+    one, other = (read_manifest(r.path / "forward").files["codes.npy"] for r in (report, fresh))
+    assert one == other
+
+
+def test_the_index_its_vectors_and_its_settings_are_one_artifact_that_a_pipeline_opens(tmp_path, passages, monkeypatch):
+    monkeypatch.setenv("THRESHER_CACHE", str(tmp_path / "cache"))
+    report = build_index(tmp_path / "index", passages, RECIPE, dense=Counting())
+    verify(tmp_path / "index")
+    forward = ForwardIndex.open(tmp_path / "index" / "forward")
+    assert len(forward) == report.counts["passages"] < len(passages)
+    counts = {stage.stage: stage.counts for stage in report.ledger.stages}
+    assert counts["forward"]["vectors"] == len(forward)
+    for name in ("encode_seconds_saved", "postings_saved", "query_ms_saved"):
+        assert counts["prune"][name] > 0
+    assert "bytes_saved" in counts["prune"]
+    pipeline = Pipeline(tmp_path / "index", question_encoder=Counting())
+    assert pipeline.stages == ("search", "forward", "context")
+    answer = pipeline.ask("word1 word2", 20)
+    assert answer.errors == {}
+    assert {1, 2} == {one.tier for one in answer.passages} or "no vector" in answer.stages[1].reason
+
+
+def test_the_second_tier_can_have_vectors_too(tmp_path, passages):
+    recipe = RECIPE.model_copy(update={"forward": ForwardStep(storage="float16", sketch=0, second_tier=True)})
+    build_index(tmp_path / "index", passages[:200], recipe, dense=Counting())
+    assert len(ForwardIndex.open(tmp_path / "index" / "forward")) == 200
+
+
+def test_logged_questions_calibrate_when_the_second_tier_is_searched(tmp_path, passages):
+    (tmp_path / "log.tsv").write_text("".join(f"{i}\tword{i} word{(7 * i) % 40}\n" for i in range(40)))
+    step = PruneStep(estimator="length", keep=0.8, similarity=None, questions=str(tmp_path / "log.tsv"))
+    report = build_index(tmp_path / "index", passages[:300], Recipe(prune=step))
+    assert report.ledger.stages[-1].stage == "calibrate"
+    verify(tmp_path / "index")
+    pipeline = Pipeline(tmp_path / "index", rerank=None, context=None, warm=False)
+    through = sum(
+        pipeline.ask(f"word{i} word{(7 * i) % 40}", 10).ledger.stages[0].counts["fell_through"] for i in range(40)
+    )
+    assert 0 < through < 40

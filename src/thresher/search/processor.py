@@ -291,7 +291,7 @@ def search_one(
     k = min(k, passages)
     if k == 0 or entries == 0:
         return 0
-    if plan == AUTO and (passages <= SMALL or k * 20_000 > passages):
+    if plan == AUTO and (passages <= SMALL or k * 20_000 > passages or entries * 2 > passages * 3):
         plan = TERM_AT_A_TIME  # measured: everything is scored before bounds could pay for themselves
     statistics[PLAN] = plan
     least = seed(terms, weights, k, rows, kth)

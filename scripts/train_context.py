@@ -87,8 +87,25 @@ def train(out: Path, config: FitConfig, states_alone: bool) -> None:
     two_headed.save(model, out / "model")
 
 
-def export(out: Path, target: Path) -> None:
-    """The last checkpoint as a model, with its rank head, sentence head and calibrated presets."""
+def blended(untrained: dict[str, Any], trained: dict[str, Any], share: float) -> dict[str, Any]:
+    """Weights part of the way from the start of the training to its end.
+
+    Between a pretrained model and what a few examples made of it lie models that keep more of what the first knew and
+    most of what the second learnt (WiSE-FT; Wortsman and others, CVPR 2022, arXiv 2109.01903). An adapter starts at
+    nothing, so a share of its outer factor is that share of the way.
+    """
+    out = {}
+    for name, value in trained.items():
+        if name.endswith(".lora_a"):
+            out[name] = value
+        else:
+            start = untrained[name] * 0 if name.endswith(".lora_b") else untrained[name]
+            out[name] = (1 - share) * start + share * value
+    return out
+
+
+def export(out: Path, target: Path, share: float) -> None:
+    """The last checkpoint, blended, as a model, with its rank head, sentence head and calibrated presets."""
     import torch
     from safetensors.torch import load_file
 
@@ -101,9 +118,13 @@ def export(out: Path, target: Path) -> None:
     state = json.loads((out / "run" / "trainer.json").read_text())
     saved = load_file(str(out / "run" / f"trainer-{state['step']}.safetensors"))
     weights = {name.removeprefix("weight."): tensor for name, tensor in saved.items() if name.startswith("weight.")}
-    two_headed.load_trained(model, weights)
+    untrained = {name: value.clone() for name, value in two_headed.trained_state(model).items()}
+    two_headed.load_trained(model, blended(untrained, weights, share))
     rarity = {RARITY: torch.tensor(np.load(out / "rarity.npy"))}
-    about: dict[str, Any] = {"name": "thresher-context-2", "trained": {**state["config"], "steps": state["step"]}}
+    about: dict[str, Any] = {
+        "name": "thresher-context-2",
+        "trained": {**state["config"], "steps": state["step"], "share": share},
+    }
     two_headed.save(model, target, about, rarity)
     about["rank_head"] = fit_rank_head(TwoHeadedScorer(target))
     two_headed.save(model, target, about, rarity)
@@ -292,12 +313,13 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--length", type=int, default=224)
     parser.add_argument("--tokens", type=int, default=2000)
+    parser.add_argument("--share", type=float, default=0.5, help="of the way from untrained to trained weights")
     parser.add_argument("--target", type=Path, default=SHIPPED, help="where export writes")
     options = parser.parse_args()
     if options.stage == "prepare":
         prepare(options.out)
     elif options.stage == "export":
-        export(options.out, options.target)
+        export(options.out, options.target, options.share)
     else:
         config = FitConfig(
             steps=options.steps, rate=options.rate, length=options.length, tokens=options.tokens, seed=SEED,

@@ -86,4 +86,6 @@ def compare(rows: list[Row]) -> list[Row]:
 def write(rows: list[Row], out: Path, command: str) -> None:
     from thresher.evaluate.results import write_results
 
-    write_results(out, compare(rows), command=command, columns=COLUMNS, note=NOTE)
+    found = compare(rows)
+    columns = {name: form for name, form in COLUMNS.items() if any(name in row for row in found)}
+    write_results(out, found, command=command, columns=columns, note=NOTE)

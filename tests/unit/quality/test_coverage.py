@@ -64,6 +64,19 @@ def test_learning_finds_the_passages_that_such_questions_want():
     assert wanted[np.argsort(-scores)[:50]].mean() > 0.95
 
 
+def test_a_fold_that_is_left_out_does_not_count():
+    rng = np.random.default_rng(2)
+    passages = rng.normal(size=(50, 6)).astype(np.float32)
+    questions = rng.normal(size=(12, 6)).astype(np.float32)
+    log = LogCoverage([DenseView(passages, questions)])
+    assert sorted(np.concatenate(log.parts).tolist()) == list(range(12))
+    changed = questions.copy()
+    changed[log.parts[1]] *= -1
+    other = LogCoverage([DenseView(passages, changed)])
+    np.testing.assert_array_equal(log.learn(leave=1), other.learn(leave=1))
+    assert (log.learn(leave=0) != other.learn(leave=0)).any()
+
+
 def test_logs_that_say_nothing_are_refused():
     with pytest.raises(InputError, match="by 0 questions"):
         LogCoverage([SparseView(PASSAGES, batch([]))])

@@ -36,7 +36,9 @@ def test_the_version_is_printed(tmp_path):
     assert (result.returncode, result.stdout) == (0, f"thresher {__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["build", "search", "eval", "info", "verify", "quickstart", "rerank", "encode"])
+@pytest.mark.parametrize(
+    "command", ["ask", "build", "encode", "eval", "info", "quickstart", "rerank", "search", "verify"]
+)
 def test_every_command_has_help_with_an_example(tmp_path, command):
     result = thresher(command, "--help", cwd=tmp_path)
     assert result.returncode == 0
@@ -102,12 +104,73 @@ def test_mistakes_are_one_message_and_an_exit_code(place, arguments, code, messa
 
 
 def test_the_quickstart_answers_and_opens_what_it_built(tmp_path):
-    first = thresher("quickstart", "--limit", "1200", "-o", "qs", "--json", cwd=tmp_path)
+    (tmp_path / "light.toml").write_text(
+        '[prune]\nkeep = 0.9\nestimator = "length"\n[ask]\nrank = "lexical"\ncontext = "lexical"\n'
+    )
+    first = thresher("quickstart", "--recipe", "light.toml", "--limit", "1200", "-o", "qs", "--json", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     document = json.loads(first.stdout)
-    assert document["counts"]["passages"] == 1200
-    assert 0 < document["known_item"]["RR@10"] <= document["known_item"]["Success@10"] <= 1
+    everything, pruned = document["known_item"]["rows"]
+    assert everything["passages"] == 1200 > pruned["passages"] == document["counts"]["passages"]
+    for row in (everything, pruned):
+        assert 0 < row["RR@10"] <= row["Success@10"] <= 1
+    assert pruned["bytes"] < everything["bytes"]
     assert len(document["answers"]) == 3
+    assert all(answer["passages"] for answer in document["answers"])
     second = thresher("quickstart", "-o", "qs", cwd=tmp_path)
     assert "built before" in second.stdout
     assert "your question" in second.stdout
+
+
+def test_ask_answers_for_people_and_programs_and_says_which_stage_is_missing(place):
+    person = thresher("ask", "index", "what separates grain from chaff", "--no-rank", "--no-context", cwd=place)
+    assert person.returncode == 0, person.stderr
+    assert "wheat" in person.stdout
+    assert "search" in person.stdout
+    assert "\x1b" not in person.stdout
+    assert "without forward: the index has no vectors" in person.stderr
+    assert "without rank" not in person.stderr, "what was turned off needs no explanation"
+    program = thresher(
+        "ask",
+        "index",
+        "grain",
+        "-k",
+        "1",
+        "--no-rank",
+        "--no-context",
+        "--max-context-tokens",
+        "3",
+        "--json",
+        cwd=place,
+    )
+    document = json.loads(program.stdout)
+    assert [stage["outcome"] for stage in document["stages"]] == ["done", "off", "off", "off"]
+    assert document["tokens"] <= 3
+    assert document["open_seconds"] > 0
+
+
+def test_quiet_prints_results_and_no_summaries(place):
+    quiet = thresher("-q", "build", "corpus.jsonl", "-o", "quiet", "--text-field", "body", cwd=place)
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    found = thresher("-q", "search", "quiet", "chaff", cwd=place)
+    assert "wheat" in found.stdout
+    assert "passages" not in found.stdout
+    assert thresher("-q", "verify", "quiet", cwd=place).stdout == ""
+
+
+def test_an_index_with_two_tiers_is_searched_through_both(tmp_path):
+    lines = [{"id": f"d{i}", "text": " ".join(f"w{(i * j) % 7}" for j in range(1, 4 + i))} for i in range(20)]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe = '[prune]\nkeep = 0.5\nestimator = "length"\nfold = false\n'
+    (tmp_path / "half.toml").write_text(recipe)
+    built = thresher("build", "half.toml", "--corpus", "corpus.jsonl", "-o", "index", "--json", cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    document = json.loads(thresher("search", "index", "w1", "-k", "20", "--json", cwd=tmp_path).stdout)
+    assert document["fell_through"] is True
+    assert {hit["tier"] for hit in document["hits"]} == {1, 2}
+    never = thresher("search", "index", "w1", "-k", "20", "--tier-2", "never", "--json", cwd=tmp_path)
+    assert {hit["tier"] for hit in json.loads(never.stdout)["hits"]} == {1}
+    (tmp_path / "q.tsv").write_text("1\tw1\n")
+    run = thresher("search", "index", "--queries", "q.tsv", "--run", "out.run", "-k", "20", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert len((tmp_path / "out.run").read_text().splitlines()) == len(document["hits"])

@@ -239,9 +239,12 @@ def calibrate(tiers: TieredSearcher, questions: Sequence[Query], rate: float, *,
 def _lists(searcher: Searcher, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """What an index says of its terms' lists, float64[terms, len(LISTS)]."""
     layout = searcher.layout
-    impacts = np.asarray(layout.kth[ids, :2], np.float64) * layout.counts.scale
-    postings = (layout.starts[ids + 1] - layout.starts[ids]).astype(np.float64)
-    return np.concatenate([impacts, postings[:, None]], axis=1)
+    starts, ends, rows = layout.starts[ids], layout.starts[ids + 1], layout.rows[ids]
+    impacts = np.zeros((len(ids), 2))
+    impacts[rows >= 0] = layout.kth[rows[rows >= 0], :2]
+    for i in np.flatnonzero(rows < 0).tolist():  # too short for a row, and for a tenth posting
+        impacts[i, 0] = layout.impacts[starts[i] : ends[i]].max(initial=0)
+    return np.concatenate([impacts * layout.counts.scale, (ends - starts)[:, None].astype(np.float64)], axis=1)
 
 
 def _encoder_of(searcher: Searcher) -> str:

@@ -1,0 +1,117 @@
+"""The whole cascade with the models that ship: one recipe, one caller or many, little time or all of it."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from thresher.artifact import read_manifest
+from thresher.build import build_index
+from thresher.pipeline import Pipeline
+from thresher.prune.step import PruneStep
+from thresher.recipe import AskStep, EncodeStep, ForwardStep, Recipe
+from thresher.records import Passage
+
+pytestmark = pytest.mark.models
+
+TEXTS = {
+    "wheat": "Threshing separates the grain of wheat from its chaff. It was done with flails on a floor.",
+    "mill": "A mill grinds grain into flour. Water or wind turns its stones.",
+    "radium": "Marie Curie found radium in 1898. She worked in Paris. Her notebooks are still radioactive.",
+    "goldfish": "Goldfish grow to twelve inches in a pond. In a bowl they stay small.",
+    "median": "The median of an even number of values is the mean of the two middle ones. It is robust.",
+    "tree": "The function copies a directory tree to another place. It keeps permissions where it can.",
+    "clock": "A water clock measures time by the flow of water. Some had a float and a dial.",
+    "bread": "Bread is baked from flour, water and salt. Yeast makes it rise.",
+}
+
+
+@pytest.fixture(scope="module")
+def cascade(tmp_path_factory):
+    pytest.importorskip("torch", reason="needs the models extra")
+    pytest.importorskip("tokenizers", reason="needs the models extra")
+    folder = tmp_path_factory.mktemp("cascade")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THRESHER_CACHE", str(folder / "cache"))
+        passages = [Passage(docno, text) for docno, text in TEXTS.items()]
+        recipe = Recipe(
+            prune=PruneStep(keep=0.8, junk=False),
+            encode=EncodeStep(encoder="thresher-mini"),
+            forward=ForwardStep(),
+            ask=AskStep(k=2, read=4),
+        )
+        report = build_index(folder / "index", passages, recipe)
+        yield report, Pipeline(folder / "index"), folder
+
+
+def test_one_recipe_builds_tiers_terms_and_vectors_and_says_what_pruning_saved(cascade):
+    report, pipeline, folder = cascade
+    assert pipeline.stages == ("search", "forward", "rank", "context")
+    stages = {stage["stage"]: stage["counts"] for stage in read_manifest(folder / "index").fields["ledger"]}
+    assert {"read", "encode", "store", "index", "forward", "prune"} <= set(stages)
+    assert stages["forward"]["with_encode"] == 1, "terms and vectors come of one forward pass"
+    assert stages["forward"]["vectors"] == report.counts["passages"] < len(TEXTS)
+    assert stages["prune"]["encode_seconds_saved"] > 0
+    assert (folder / "cache" / "costs.json").is_file()
+
+
+def test_a_question_is_answered_with_the_sentence_that_says_it(cascade):
+    _, pipeline, _ = cascade
+    answer = pipeline.ask("who found radium?")
+    assert answer.errors == {}
+    assert answer.ranking[0] == "radium"
+    best = answer.passages[0]
+    assert "Marie Curie found radium in 1898." in best.text
+    assert set(best.scores) == {"search", "dense", "forward", "relevance", "rank"}
+    assert best.confidence is not None
+    assert answer.confidence >= best.confidence
+    counts = {account.stage: account.counts for account in answer.ledger.stages}
+    assert counts["rank"]["forwards"] >= 1
+    assert counts["context"]["forwards"] == 0
+    json.dumps(answer.as_json(), allow_nan=False)
+
+
+def test_sixteen_threads_get_the_answers_one_thread_gets(cascade):
+    _, pipeline, _ = cascade
+    questions = ["who found radium?", "what grinds grain?", "how large do goldfish grow?", "what is a median?"]
+
+    def asked(question):
+        answer = pipeline.ask(question)
+        return answer.ranking, [(one.text, dict(one.scores), one.confidence) for one in answer.passages]
+
+    alone = [asked(question) for question in questions]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(asked, questions * 4)) == alone * 4
+
+
+def test_with_no_time_the_later_stages_are_named_and_the_ranking_is_the_first_one(cascade):
+    _, pipeline, _ = cascade
+    hurried = pipeline.ask("who found radium?", deadline_ms=0.01)
+    assert [stage.outcome for stage in hurried.stages[:3]] == ["done", "skipped", "skipped"]
+    assert set(hurried.skipped) >= {"forward", "rank"}
+    assert not hurried.exact
+    searched = Pipeline(pipeline.parts.first, forward=None, rerank=None, context=None)
+    assert hurried.ranking == searched.ask("who found radium?").ranking
+    assert hurried.passages[0].text == hurried.passages[0].original
+
+
+@pytest.mark.slow
+def test_answers_come_by_their_deadline(cascade):
+    """A generous bound, for a machine that others use too; `exact` answers are those that had the time."""
+    _, pipeline, _ = cascade
+    late = 0
+    for number in range(60):
+        started = time.perf_counter()
+        pipeline.ask(f"who found radium in {1800 + number}?", deadline_ms=400)
+        late += (time.perf_counter() - started) * 1000 > 600
+    assert late <= 6
+
+
+def test_a_second_pipeline_takes_the_costs_that_the_first_one_kept(cascade):
+    _, pipeline, folder = cascade
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THRESHER_CACHE", str(folder / "cache"))
+        again = Pipeline(folder / "index")
+    assert again.costs.known("rank")
+    assert again.ask("what grinds grain?").ranking == pipeline.ask("what grinds grain?").ranking

@@ -100,7 +100,9 @@ def main() -> int:
     config = json.loads((MODEL / "config.json").read_text())
     size = sum(file.stat().st_size for file in MODEL.glob("*.safetensors")) / 1e6
     card = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
-    filled = card.format(steps=f"{config['trained']['steps']:,}", size=f"{size:.1f}", figures=made)
+    filled = card.format(
+        steps=f"{config['trained']['steps']:,}", size=f"{size:.1f}", share=config["trained"]["share"], figures=made
+    )
     (MODEL / "README.md").write_text(filled, encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(page[: page.index("## Figures")] + "## Figures\n\n" + made, encoding="utf-8")

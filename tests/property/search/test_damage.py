@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from searching import PLANS, Reference, build, clustered
 
-from thresher.errors import InputError, ThresherError
+from thresher.artifact import writing
+from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError, ThresherError
+from thresher.index import KIND
 from thresher.search import Searcher
 
 FUZZ = """
@@ -70,6 +72,36 @@ def test_a_truncated_file_is_refused(index):
         with pytest.raises(ThresherError, match=name):
             Searcher.open(path)
         (path / name).write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["starts", "rows", "ids", "tiles"])
+def test_a_list_that_leads_astray_is_refused_by_the_name_of_its_file(index, name):
+    path, *_ = index
+    layout = Searcher.open(path).layout
+    term = int(np.flatnonzero((layout.rows >= 0) & (layout.rows < layout.counts.common))[0])
+    whole = (path / name).read_bytes()
+    hurt = np.frombuffer(whole, getattr(layout, name).dtype).copy()
+    begin, row = int(layout.starts[term]), int(layout.rows[term])
+    at, value = {
+        "starts": (term + 1, 2**31),
+        "rows": (term, 2**30),
+        "ids": (begin, 65_535),
+        "tiles": (row * layout.tiles.shape[1] + 1, 2**31),
+    }[name]
+    hurt[at] = value
+    (path / name).write_bytes(hurt.tobytes())
+    try:
+        with pytest.raises(DamagedArtifactError, match=f"{name}: "):
+            Searcher.open(path).search(([term], [1.0]), 10)
+    finally:
+        (path / name).write_bytes(whole)
+
+
+def test_an_index_of_an_older_format_is_refused(tmp_path):
+    with writing(tmp_path / "x", kind=KIND, format=1) as draft:
+        (draft.path / "impacts").write_bytes(b"")
+    with pytest.raises(ArtifactVersionError, match=r"has format 1.*Build the index again"):
+        Searcher.open(tmp_path / "x")
 
 
 def test_threads_do_not_change_results(index):

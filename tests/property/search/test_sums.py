@@ -1,0 +1,193 @@
+"""Coarse and whole sums, each forced, against the definition: margins, ties, segments, weights that need rounding."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from searching import PLANS, Reference, build
+
+from thresher.artifact import writing
+from thresher.index import FORMAT, KIND, IndexBuilder
+from thresher.records import Passage, SparseBatch
+from thresher.search import Searcher
+from thresher.search.accumulate import COARSE_CHUNK, ROOM, WHOLE_CHUNK, fill, score_coarsely, score_whole
+from thresher.search.lists import largest_impact
+from thresher.search.processor import seed
+from thresher.search.topk import LEVELS
+
+weight = st.one_of(
+    st.integers(1, 32).map(float),
+    st.floats(2.0**-20, 2.0**20, width=32),
+    st.sampled_from(
+        [float(np.float32(0.1)), float(np.float32(1 / 3)), 2.0**-24, 1 + 2.0**-23, 1e-40, 1e-30, 1e30, 3e38]
+    ),
+)
+
+
+def forced(searcher, query, k, coarse):
+    """Hits by one kind of sums, None where coarse ones come too close."""
+    x, n = searcher.layout, searcher.layout.counts
+    terms = np.array(sorted(query), np.uint32)
+    weights = np.array([np.float32(query[t]) for t in sorted(query)], np.float64)
+    total = sum(w * largest_impact(t, x.starts, x.rows, x.kth, x.impacts) for t, w in zip(terms, weights, strict=True))
+    least = seed(terms, weights, k, x.rows, x.kth)
+    width = min(k, n.passages)
+    docs, scores = np.empty(width, np.uint32), np.empty(width, np.float64)
+    lists = (x.starts, x.rows, x.impacts, x.ids, x.tiles, x.ranks)
+    if coarse:
+        top = 2**n.bits - 1
+        count = score_coarsely(terms, weights, total, least, width, n.scale, n.passages, top, *lists, docs, scores)
+    else:
+        room = 2 * width + 2 * WHOLE_CHUNK
+        state = np.array([least, (LEVELS - 1) / max(total, least)])
+        counts = np.array([0, int(least * state[1]), 0], np.int64)
+        scratch = (state, counts, np.zeros(LEVELS, np.int32), np.empty(room), np.empty(room, np.uint32))
+        count = score_whole(terms, weights, width, n.scale, n.passages, *lists, *scratch, docs, scores)
+    if count < 0:
+        return None
+    numbers = docs[:count] if x.sources is None else x.sources[docs[:count]]
+    return list(zip([x.docnos[i] for i in numbers.tolist()], scores[:count].tolist(), strict=True))
+
+
+@st.composite
+def small(draw):
+    n, terms = draw(st.integers(1, 300)), draw(st.sampled_from([1, 2, 12]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    kind = draw(st.sampled_from(["whole", "tied", "float", "nearly tied"]))
+    values = {
+        "whole": lambda: rng.integers(1, 256, terms).astype(float),
+        "tied": lambda: np.ones(terms),
+        "float": lambda: rng.gamma(1.0, 2.0, terms) + 1e-3,
+        "nearly tied": lambda: 250.0 + rng.integers(0, 3, terms),
+    }[kind]
+    rows = []
+    for _ in range(n):
+        chosen = np.flatnonzero(rng.random(terms) < 0.7)
+        row = values()
+        rows.append({int(t): float(row[t]) for t in chosen})
+    query = {t: draw(weight) for t in range(terms) if draw(st.booleans())}
+    return [f"d{i}" for i in rng.permutation(n)], rows, terms, draw(st.sampled_from([8, 16])), query
+
+
+@given(small(), st.integers(1, 320))
+def test_both_kinds_of_sums_equal_brute_force(case, k):
+    docnos, rows, terms, bits, query = case
+    reference = Reference(docnos, rows, bits)
+    query = {t: w for t, w in query.items() if t in reference.columns}
+    if not query:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        searcher = build(Path(folder) / "x", docnos, rows, terms, bits=bits)
+        expected = reference.best(query, k)
+        assert forced(searcher, query, k, coarse=False) == expected
+        assert forced(searcher, query, k, coarse=True) in (expected, None)
+
+
+@given(st.lists(weight, min_size=1, max_size=40), st.sampled_from([8, 16]), st.integers(0, 2**32 - 1))
+def test_a_coarse_sum_is_at_most_a_margin_above_the_true_one(weights, bits, state):
+    rng = np.random.default_rng(state)
+    count, top, n = len(weights), 2**bits - 1, 50
+    weights = np.array(weights, np.float32).astype(np.float64)
+    impacts = np.maximum(1, rng.integers(0, top + 1, (count, n)) // rng.integers(1, 2**bits, (count, 1)))
+    total = 0.0
+    for i in range(count):
+        total += weights[i] * int(impacts[i].max())
+    unit = total / (65535 - 3 * count - 8)
+    fixed = np.array([int(min(w / unit * 65536, 4294967290.0)) + 2 for w in weights], np.uint32)
+    sums, true = np.empty(COARSE_CHUNK, np.uint16), np.zeros(n)
+    flat = impacts.astype(np.uint8 if bits == 8 else np.uint16).ravel()
+    fill(
+        0, COARSE_CHUNK, True, np.arange(count, dtype=np.uint32), fixed, weights,
+        np.arange(0, count * n + 1, n, dtype=np.uint32), np.full(count, -1, np.int32), flat,
+        np.tile(np.arange(n, dtype=np.uint16), count), np.empty((0, 2), np.uint32), np.arange(0, count * n, n),
+        np.arange(0, count * n, n), np.empty((count, 2), np.uint64), np.empty(0), sums,
+    )  # fmt: skip
+    for i in range(count):
+        true += weights[i] * impacts[i]
+    margin = count + (2 * count * top >> 16) + 3
+    assert int(sums[n:].max()) == 0
+    assert (sums[:n] >= true / unit).all()
+    assert (sums[:n] - float(margin) < true / unit).all()
+
+
+def test_more_ties_than_coarse_sums_can_hold_are_decided_by_docno(tmp_path):
+    n = ROOM + COARSE_CHUNK
+    docnos = [f"{i:06d}" for i in np.random.default_rng(2).permutation(n)]
+    searcher = large(tmp_path / "x", docnos, np.arange(n + 1), np.zeros(n, np.uint32), np.ones(n), 1)
+    assert forced(searcher, {0: 0.7}, 10, coarse=True) is None
+    for plan in PLANS:
+        assert searcher.search(([0], [0.7]), 10, plan=plan).docnos == sorted(docnos)[:10]
+
+
+def large(path, docnos, indptr, terms, weights, vocabulary, **options):
+    with writing(path, kind=KIND, format=FORMAT) as draft:
+        builder = IndexBuilder(draft.path, [f"t{i}" for i in range(vocabulary)], **options)
+        batch = SparseBatch(indptr.astype(np.int64), terms.astype(np.uint32), weights.astype(np.float32))
+        builder.add([Passage(docno, "") for docno in docnos], batch)
+        draft.fields.update(builder.finish())
+    return Searcher.open(path)
+
+
+@pytest.fixture(scope="module", params=["source", "similarity"])
+def segmented(request, tmp_path_factory):
+    """140,000 passages, three segments: lists that skip segments, that begin late, of any length."""
+    n, vocabulary = 140_000, 40
+    rng = np.random.default_rng(8)
+    columns = []
+    for term in range(vocabulary):
+        size = int(rng.choice([1, 3, 9, 10, 40, 700, 5000, 90_000]))
+        first, last = np.sort(rng.integers(0, n + 1, 2)) if term % 3 else (0, n)
+        among = np.arange(first, max(last, first + 1) if first < n else n)
+        if term % 4 == 1:
+            among = among[(among // 65_536) % 2 == 0]
+        columns.append(rng.choice(among, min(size, len(among)), replace=False) if len(among) else np.empty(0, int))
+    owners = np.concatenate(columns)
+    terms = np.repeat(np.arange(vocabulary), [len(c) for c in columns])
+    impacts = rng.integers(1, 256, len(owners))
+    order = np.lexsort((terms, owners))
+    owners, terms, impacts = owners[order], terms[order], impacts[order]
+    docnos = [f"{i:06d}" for i in rng.permutation(n)]
+    path = tmp_path_factory.mktemp("segments") / "x"
+    indptr = np.searchsorted(owners, np.arange(n + 1))
+    searcher = large(path, docnos, indptr, terms, impacts, vocabulary, order=request.param)
+    return searcher, np.array(docnos), owners, terms, impacts
+
+
+def test_lists_may_skip_segments(segmented):
+    searcher, docnos, owners, terms, impacts = segmented
+    assert searcher.layout.counts.entries > searcher.layout.counts.postings
+    rng = np.random.default_rng(1)
+    for size in (1, 2, 5, 40):
+        chosen = np.sort(rng.choice(40, size, replace=False))
+        weights = rng.random(size).astype(np.float32) + np.float32(0.01)
+        sums, matched = np.zeros(len(docnos)), np.zeros(len(docnos), bool)
+        for term, own in zip(chosen, weights.astype(float), strict=True):
+            here = terms == term
+            sums[owners[here]] += own * impacts[here]
+            matched[owners[here]] = True
+        found = np.flatnonzero(matched)
+        found = found[np.lexsort((docnos[found], -sums[found]))]
+        query = dict(zip(chosen.tolist(), weights.tolist(), strict=True))
+        for k in (1, 10, 300, 2000):
+            expected = [(docnos[i], sums[i]) for i in found[:k]]
+            for plan in PLANS:
+                result = searcher.search((chosen, weights), k, plan=plan)
+                assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, (plan, size, k)
+            assert forced(searcher, query, k, coarse=False) == expected
+            assert forced(searcher, query, k, coarse=True) in (expected, None)
+
+
+def test_one_query_and_a_batch_agree(segmented):
+    searcher, *_ = segmented
+    rng = np.random.default_rng(5)
+    queries = [(np.sort(rng.choice(40, 6, replace=False)), rng.random(6).astype(np.float32)) for _ in range(40)]
+    for k in (10, 500):
+        alone = [searcher.search(query, k) for query in queries]
+        for threads in (1, 2):
+            batch = searcher.search_batch(queries, k, threads=threads)
+            for a, b in zip(alone, batch, strict=True):
+                assert a.docs.tolist() == b.docs.tolist()
+                assert a.scores.tolist() == b.scores.tolist()

@@ -1,12 +1,12 @@
 """How unsure a first-tier answer looks: score margins, and what the second tier could have held against them.
 
 The margins are of the answer's own scores. The prospects compare its k-th score with what the second tier's lists say
-of themselves in a few numbers a term, read without touching a posting: a list's largest stored impact, its tenth, and
-its length. The sum over the question's terms of weight × largest impact is an upper bound of any score there (the bound
-of MaxScore: Turtle and Flood, Information Processing and Management 1995), and the largest single weight × impact a
-lower bound of the best; where even the upper bound is below the k-th score, nothing is missed, and that is exact to
-within quantisation. In between, a linear function of margins and prospects says how much is likely to be missed. Its
-weights and threshold are calibrated on questions alone, without judgments.
+of themselves in a few numbers a term, stored beside them: a list's largest impact, its tenth, and its length (the
+postings of lists shorter than ten are read). The sum over the question's terms of weight × largest impact is an upper
+bound of any score there (the bound of MaxScore: Turtle and Flood, Information Processing and Management 1995), and the
+largest single weight × impact a lower bound of the best; where even the upper bound is below the k-th score, nothing is
+missed, and that is exact to within quantisation. In between, a linear function of margins and prospects says how much
+is likely to be missed. Its weights and threshold are calibrated on questions alone, without judgments.
 """
 
 from __future__ import annotations

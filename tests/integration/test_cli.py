@@ -93,6 +93,10 @@ def test_info_and_verify_describe_the_index(place):
         (["eval", "no-such-experiment"], 1, "no such file, and no shipped one"),
         (["search", "index"], 2, "give a question"),
         (["search", "index", "grain", "-k", "0"], 2, "greater than or equal to 1"),
+        (["search", "index", "grain", "--tier-2", "always"], 2, "no second tier"),
+        (["ask", "nowhere", "grain"], 1, "not a thresher artifact"),
+        (["ask", "index", "grain", "--threshold", "tight"], 2, "tight"),
+        (["ask", "index", "grain", "--recipe", "bm52"], 1, "no such file"),
         (["no-such-command"], 2, "No such command"),
     ],
 )

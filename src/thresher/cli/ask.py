@@ -82,7 +82,11 @@ def _settings(directory: Path, recipe: str, given: dict[str, Any]) -> Any:
 
     settings = settings_of(recipe or None, directory)
     changed = {key: value for key, value in given.items() if value not in (None, "")}
-    return type(settings).model_validate({**settings.model_dump(), **changed}) if changed else settings
+    try:
+        return type(settings).model_validate({**settings.model_dump(), **changed}) if changed else settings
+    except ValueError as err:
+        told = ", ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
+        raise typer.BadParameter(f"{told}: {err}") from None
 
 
 def _threshold(given: str) -> float | str:

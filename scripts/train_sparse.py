@@ -9,11 +9,11 @@ msmarco-v1-mini, msmarco-v2-mini, SciFact, NFCorpus, and the glosses of those he
 `--bm25` times BM25 over its largest value for the question, plus `--label` for a judged relevant passage, plus, if
 asked for, `--splade` times what the question's SPLADE-v3 weights give, over the largest.
 
-What is slow (vectors of questions, glosses and word pieces; counted terms; candidate lists) is kept in `--work` and
-made once, training goes on from its last hundred steps, and the same data and seed give the same head on the same
-machine. How much own
-terms weigh beside expansion is chosen at the end by what models are chosen by: DL21 condensed to judged passages, and
-the held-out train questions. DL19 and test questions are not touched here. The card is written too.
+What is slow (vectors of questions, glosses and word pieces; counted terms; candidate lists; the trained head) is kept
+in `--work` and made once, training goes on from its last hundred steps, and the same data and seed give the same head
+on the same machine. How much own terms weigh beside expansion is chosen at the end by what models are chosen by: DL21
+condensed to judged passages, and the held-out train questions. DL19 and test questions are not touched here. The card
+is written too.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ import json
 import random
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import load_file, save_file
 from scipy import sparse
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -60,7 +62,7 @@ from thresher.records import Qrels, Query, Run, ScoredDoc
 
 LENGTH, CANDIDATES, BUCKETS = 14, 96, 8192
 DATA_SEED, CANDIDATE_SEED = 7, 3
-ALPHAS, OWN_SCALES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4), (1.0, 2.0, 3.0, 4.0)
+ALPHAS, OWN_SCALES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4), (2.0, 4.0)
 
 
 def main() -> None:
@@ -68,8 +70,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="directory for what is slow to make")
     parser.add_argument("--out", type=Path, required=True, help="directory of the trained head")
     parser.add_argument("--steps", type=int, default=FitSettings().steps)
-    parser.add_argument("--bm25", type=float, default=0.25, help="weight of BM25 in the teacher")
-    parser.add_argument("--splade", type=float, default=0.0, help="weight of SPLADE-v3 questions in the teacher")
+    parser.add_argument("--bm25", type=float, default=0.15, help="weight of BM25 in the teacher")
+    parser.add_argument("--splade", type=float, default=0.25, help="weight of SPLADE-v3 questions in the teacher")
     parser.add_argument("--beside", type=float, default=FitSettings().beside, help="weight of the loss beside vectors")
     parser.add_argument("--label", type=float, default=0.15, help="weight of a judgment in the teacher")
     parser.add_argument("--regularisation", type=float, default=FitSettings().regularisation)
@@ -100,12 +102,17 @@ def train(data: Path, model: MiniLM, options: argparse.Namespace) -> None:
     pool = passages(data, glosses, model, terms, options.work)
     prepared = prepare(questions, pool, data, model, terms, rng, options)
     table = cached(options.work / "pieces.npy", lambda: piece_vectors(model))
-    tensors = fit_head(
-        pool.vectors, pool.counted, prepared, tied_embeddings(model.module), table, settings, terms=terms,
-        checkpoint=options.work / f"{options.out.name}.checkpoint",
-        watch=lambda step, kl, active: print(f"step {step}: divergence {kl:.4f}, {active:.0f} active", flush=True),
-    )  # fmt: skip
     teacher = {"bm25": options.bm25, "splade": options.splade, "label": options.label}
+    settled = json.dumps([asdict(settings), teacher, BUCKETS, DATA_SEED, CANDIDATE_SEED])
+    trained = options.work / f"trained-{hashlib.sha256(settled.encode()).hexdigest()[:16]}.safetensors"
+    if not trained.is_file():
+        tensors = fit_head(
+            pool.vectors, pool.counted, prepared, tied_embeddings(model.module), table, settings, terms=terms,
+            checkpoint=trained.with_suffix(".checkpoint"),
+            watch=lambda step, kl, active: print(f"step {step}: divergence {kl:.4f}, {active:.0f} active", flush=True),
+        )  # fmt: skip
+        save_file(tensors, trained)
+    tensors = load_file(trained)
     figures = {}
     for scale in () if options.no_choose else OWN_SCALES:
         print(f"own terms weighed {scale:g} times", flush=True)

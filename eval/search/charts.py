@@ -19,7 +19,8 @@ NOTE = (
     "Milliseconds and seconds are processor time of the process, one thread pinned to a core; passages and postings of "
     "each collection, version of each engine and mean times are in the JSON. exact_share: queries whose k hits are "
     "exactly the k best scores; short_results: queries with fewer hits than exist; visited_share: blocks that thresher "
-    "scored. In the float track bmp and impact-index BMP round query weights to 32 levels, pisa to 255. "
+    "scored. In the float track bmp and impact-index BMP round query weights to 32 levels, pisa to 255. open_ms of "
+    "thresher's default includes loading modules, which search-costs leaves out. "
     "See eval/search/panel.py."
 )
 

@@ -35,7 +35,8 @@ LIMITS = {"2wiki": 1024, "wordnet": 2048}
 SEED, SEEN, HELD_OUT = 20261124, 500, 400
 STEP = 1024  # passages encoded at a time, and kept in one file
 DEV = "encoded-queries/topics.msmarco-passage.dev-subset.{}.tsv.gz"
-MODELS = {"splade": "splade-pp-ed", "splade-v3": "splade-v3", "unicoil": "unicoil"}
+MODELS = {"splade": ("splade-pp-ed", 1), "splade-v3": ("splade-v3", 100), "unicoil": ("unicoil", 1)}
+"""File of each encoder, and what its weights were multiplied with before they were written as whole numbers."""
 
 
 def texts(data: Path) -> dict[str, list[str]]:
@@ -94,8 +95,8 @@ def real_learned(data: Path, cache: Path, encoder: str, name: str) -> Matrix:
     for group, qids in split(questions).items():
         batch = model.encode_queries([questions[qid] for qid in qids])
         asked[f"own{group}"] = Rows(batch.indptr, batch.terms, batch.weights)
-        for key, file in MODELS.items():
-            asked[f"{key}{group}"] = read_encoded(data / DEV.format(file), vocabulary, qids)
+        for key, (file, scale) in MODELS.items():
+            asked[f"{key}{group}"] = read_encoded(data / DEV.format(file), vocabulary, qids, scale)
     about = {"encoder": model.name, "fingerprint": model.fingerprint, "passages": counted(sources)}
     return finished(name, len(vocabulary), stacked(parts), asked, about)
 
@@ -132,8 +133,8 @@ def split(questions: dict[str, str]) -> dict[str, list[str]]:
     return {group: [qids[i] for i in part] for group, part in chosen.items()}
 
 
-def read_encoded(file: Path, vocabulary: dict[str, int], qids: list[str]) -> Rows:
-    """Questions `qids` of a `qid<TAB>term term …` file, where a weight is the number of times a term is repeated."""
+def read_encoded(file: Path, vocabulary: dict[str, int], qids: list[str], scale: int) -> Rows:
+    """Questions `qids` of a `qid<TAB>term term …` file, where a term is repeated weight * scale times."""
     with gzip.open(file, "rt", encoding="utf-8") as stream:
         lines = dict(line.rstrip("\n").split("\t", maxsplit=1) for line in stream)
     rows, terms, weights = [], [], []
@@ -142,7 +143,7 @@ def read_encoded(file: Path, vocabulary: dict[str, int], qids: list[str]) -> Row
             if token in vocabulary:
                 rows.append(i)
                 terms.append(vocabulary[token])
-                weights.append(count)
+                weights.append(count / scale)
     return from_pairs(np.array(rows), np.array(terms), np.array(weights, np.float32), len(qids))
 
 

@@ -8,10 +8,10 @@ R@1000 (AP and recall count grade 2 and above on TREC DL), bytes on disk, millis
 question's vector towards the best passages of a first interpolation (`thresher.forward.feedback`) and interpolates
 again. Interpolation weights and what feedback reads are chosen here, on DL21 and the train splits, never on what is
 measured: from rankings of 1,000 passages, of which for DL21 the unjudged ones are left out before the measure
-(condensed lists), not before the interpolation. DL23 has 30 questions with a relevant passage here; they are reported apart, from
-condensed lists too. Vectors of passages are read from THRESHER_DATA/embeddings where they are (the embedded MiniLM's,
-float16), and encoded where they are not; thresher-mini reads the same pooled states. Finished collections are kept in
---work; a killed run goes on behind them.
+(condensed lists), not before the interpolation. DL23 has 30 questions with a relevant passage here; they are reported
+apart, from condensed lists too. Vectors of passages are read from THRESHER_DATA/embeddings where they are (the embedded
+MiniLM's, float16), and encoded where they are not; thresher-mini reads the same pooled states. Finished collections are
+kept in --work; a killed run goes on behind them.
 """
 
 from __future__ import annotations

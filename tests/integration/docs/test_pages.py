@@ -1,0 +1,74 @@
+"""The pages agree with the code: rooms and their order, files on disk, artifact kinds, public names, no warning."""
+
+import ast
+import importlib
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import thresher
+
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+SOURCE = Path(thresher.__file__).parent
+
+if not DOCS.is_dir():
+    pytest.skip("the documentation is in the checkout only", allow_module_level=True)
+
+
+def first_column(page, heading):
+    """The names in backquotes in the first column of the table under a heading."""
+    text = (DOCS / page).read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\|([^|]*)\|", text, re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+
+
+def test_the_architecture_page_lists_every_room_in_the_order_of_imports():
+    listed = first_column("architecture.md", "Rooms and their order")
+    tree = ast.parse((ROOT / "tests/unit/test_import.py").read_text(encoding="utf-8"))
+    named = {n.targets[0].id: n.value for n in tree.body if isinstance(n, ast.Assign)}
+    floors = ast.literal_eval(named["FLOORS"])
+    place = {room: floor for floor, rooms in enumerate(floors) for room in rooms}
+    there = {p.stem for p in SOURCE.iterdir() if p.suffix == ".py" or (p.is_dir() and (p / "__init__.py").is_file())}
+    assert set(listed) == there - {"__init__", "_version"}
+    assert [place[room] for room in listed] == sorted(place[room] for room in listed)
+
+
+def test_the_places_to_add_things_are_there():
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8").split("## Where to add things")[1]
+    for name in re.findall(r"`([a-z_]+/[a-z_/]*(?:\.py)?)`", text):
+        assert (SOURCE / name).exists() or (ROOT / name).exists(), name
+
+
+def test_the_page_on_the_format_lists_every_file_of_the_layout():
+    from thresher.index import FORMAT, layout
+
+    wanted = re.findall(r"^\| `([\w./`, ]+)` \|", layout.__doc__, re.MULTILINE)
+    listed = first_column("index-format.md", "An index")
+    missing = [name for row in wanted for name in row.replace("`", "").split(", ") if name not in listed]
+    assert not missing
+    assert f"| `index` | {FORMAT} |" in (DOCS / "index-format.md").read_text(encoding="utf-8")
+
+
+def test_every_public_name_of_every_room_is_in_the_reference():
+    documented = set(re.findall(r"^\.\. auto\w+:: thresher\.\S*?(\w+)$", reference(), re.MULTILINE))
+    for package in ("", *(p.parent.name for p in SOURCE.glob("*/__init__.py") if p.parent.name != "cli")):
+        room = importlib.import_module(f"thresher.{package}".rstrip("."))
+        names = {name for name in getattr(room, "__all__", ()) if callable(getattr(room, name))}
+        assert names <= documented, f"docs/api lacks {sorted(names - documented)} of thresher.{package}"
+
+
+def reference():
+    return "".join(page.read_text(encoding="utf-8") for page in sorted((DOCS / "api").glob("*.md")))
+
+
+def test_the_reference_builds_without_a_warning(tmp_path):
+    if importlib.util.find_spec("sphinx") is None or importlib.util.find_spec("myst_parser") is None:
+        pytest.skip("the extra docs is not installed")
+    command = [sys.executable, "-m", "sphinx", "-b", "dummy", "-W", "--keep-going", "-q", "-d", tmp_path / "trees"]
+    done = subprocess.run([*command, DOCS, tmp_path / "out"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

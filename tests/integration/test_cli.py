@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from thresher import __version__
+from thresher.cli.quickstart import QUESTIONS
 
 CORPUS = [
     {"docid": "wheat", "title": "Wheat", "body": "Threshing separates grain from chaff."},
@@ -115,11 +116,12 @@ def test_the_quickstart_answers_and_opens_what_it_built(tmp_path):
     assert first.returncode == 0, first.stderr
     document = json.loads(first.stdout)
     everything, pruned = document["known_item"]["rows"]
-    assert everything["passages"] == 1200 > pruned["passages"] == document["counts"]["passages"]
+    assert everything["passages"] == 1200 > pruned["passages"]
+    assert 1000 < document["counts"]["passages"] < 1200
     for row in (everything, pruned):
         assert 0 < row["RR@10"] <= row["Success@10"] <= 1
     assert pruned["bytes"] < everything["bytes"]
-    assert len(document["answers"]) == 3
+    assert len(document["answers"]) == len(QUESTIONS)
     assert all(answer["passages"] for answer in document["answers"])
     second = thresher("quickstart", "-o", "qs", cwd=tmp_path)
     assert "built before" in second.stdout

@@ -26,7 +26,9 @@ __all__ = ["QUESTIONS", "quickstart"]
 QUESTIONS = (
     "how do I ignore NaN when taking a median?",
     "how do I measure the time a small piece of code takes?",
-    "how do I copy a directory tree?",
+    "how do I find files whose names match a pattern?",
+    "how do I generate a random token that is safe for passwords?",
+    "what does the with statement do?",
 )
 PACKAGES = ("numpy",)
 """Read beside the language reference and the standard library; it comes with thresher, so all machines answer alike."""
@@ -41,7 +43,7 @@ def quickstart(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again even where an index stands.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Index the documentation installed with Python, ask it three questions, and measure what pruning saved and cost.
+    """Index the documentation installed with Python, ask it some questions, and measure what pruning saved and cost.
 
     That is the language reference, the standard library and numpy; `thresher build installed` takes every installed
     package. Sources are parsed, never imported. Passages nobody will want go to a second tier, the others are encoded
@@ -173,8 +175,8 @@ def _known_item(
 
 def _size(path: Path) -> int:
     """Bytes of the first tier and its vectors."""
-    tier_1 = [file for file in path.rglob("*") if file.is_file() and "tier-2" not in file.parts]
-    return sum(file.stat().st_size for file in tier_1)
+    aside = {"tier-2", "pruning"}
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file() and aside.isdisjoint(f.parts))
 
 
 def _show_build(report: BuildReport) -> None:

@@ -84,7 +84,7 @@ def figures() -> str:
         f"{ndcg['dense MiniLM']:.4f})."
     )
     held = (
-        "Questions of QED, SQuAD and COVID-QA come from titles and articles that no choice for this model was made on;\n"
+        "Questions of QED, SQuAD and COVID-QA come from titles and articles that no choice for the model was made on;\n"
         "WikiQA dev and TrecQA dev had been looked at when the goals of the presets were set. All was measured once."
     )
     parts = [

@@ -1,0 +1,575 @@
+"""The cascade built up one stage at a time, and each stage left out in turn: cascade.json.
+
+    THRESHER_DATA=... python -P eval/cascade.py eval/cascade.toml --work work            # resumes where it stopped
+    THRESHER_DATA=... python -P eval/cascade.py eval/cascade.toml --work work --choose   # what [ask] should say
+    THRESHER_DATA=... python -P eval/cascade.py eval/cascade.toml --work work --served   # under a deadline: served.json
+
+A row is a collection and the stages that ran, with nDCG@10 and its 95 % bootstrap interval over questions, R@100, bytes
+on disk without texts, seconds of encoding the passages, milliseconds a question, forward passes of a model a question,
+and characters of context handed over. Vectors of passages are read from THRESHER_DATA/embeddings (the embedded
+MiniLM's); seconds of encoding are words encoded at a rate measured here. What the cross-encoder said of a question and
+a passage is kept in --work with the seconds it took, and those seconds are counted wherever the row would have spent
+them. Without a deadline the cross-encoder reads as many passages as the experiment says; --served asks as users do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import itertools
+import json
+import sys
+import time
+import tomllib
+import zlib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+import numpy as np
+
+from thresher.build import build_index
+from thresher.collection import Collection, data_dir, load
+from thresher.context.model import TwoHeadedScorer
+from thresher.context.scoring import PassageScores
+from thresher.encode.minilm import MiniLMEncoder
+from thresher.evaluate.measures import evaluate
+from thresher.evaluate.results import write_results
+from thresher.evaluate.significance import bootstrap_interval
+from thresher.evaluate.trec import read_run
+from thresher.forward.fusion import normalise_scores
+from thresher.forward.retrieve import DenseIndex
+from thresher.pipeline import Pipeline
+from thresher.recipe import AskStep, Recipe
+from thresher.records import Hit, Qrels, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thresher.context.scoring import SplitPassage
+    from thresher.pipeline import Answer
+    from thresher.records import Query, ScoredDoc
+
+RESULTS = Path(__file__).parent / "results"
+EMBEDDINGS = {"trec-dl-2019": "msmarco-v1-mini", "trec-dl-2021": "msmarco-v2-mini"}
+FIRST = ("bm25", "thresher-mini")
+CHOOSING = ("trec-dl-2021", "scifact/train", "nfcorpus/train")
+SAMPLE = 50
+"""Questions of a train split on which settings are chosen, of those thresher-mini was not trained on."""
+Row = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("experiment", type=Path, help="eval/cascade.toml")
+    parser.add_argument("--work", type=Path, required=True, help="directory for indexes and what was read")
+    parser.add_argument(
+        "--choose", action="store_true", help="print settings by their figures on DL21 and train splits"
+    )
+    parser.add_argument("--served", action="store_true", help="measure the served default under its deadline")
+    parser.add_argument("--only", nargs="*", default=(), help="measure these collections, and write nothing")
+    options = parser.parse_args()
+    bench = Bench(tomllib.loads(options.experiment.read_text()), options.work)
+    command = f"python -P eval/cascade.py eval/cascade.toml --work work{' --served' * options.served}"
+    if options.choose:
+        bench.choose()
+        return
+    if options.served:
+        write_results(
+            RESULTS / "served.json", bench.served(), command=command, packages=["torch"], title="The served default"
+        )
+        return
+    wanted = [c for c in bench.spec["collections"] if not options.only or c["name"] in options.only]
+    rows = [row for c in wanted for row in bench.measured(c["name"], c["read"], c.get("questions"))]
+    if options.only:
+        for row in rows:
+            print(row)
+        return
+    rows += bench.given()
+    rows += means(rows)
+    columns = {
+        "collection": "", "stages": "", "nDCG@10": ".4f", "lo": ".4f", "hi": ".4f", "R@100": ".4f", "bytes": "",
+        "encode_s": ".1f", "ms_p50": ".1f", "ms_p99": ".1f", "forwards": ".1f", "context_characters": ".0f",
+        "characters_dropped": ".3f", "tier_2": ".3f",
+    }  # fmt: skip
+    write_results(
+        RESULTS / "cascade.json",
+        rows,
+        command=command,
+        seed=0,
+        plot=plot(rows),
+        columns=columns,
+        packages=["torch"],
+        title="The cascade, stage by stage",
+        note=NOTE,
+    )
+
+
+NOTE = (
+    "Half of msmarco-v1-mini is judged: its figures compare systems here, not with 8.8 million passages. SciFact and "
+    "NFCorpus are in-domain for thresher-mini. Times include reading, as measured when a passage was first read, on a "
+    "machine that did other work. `dense` ranks by vectors alone; `relevance` orders the passages read by the "
+    "cross-encoder alone; characters_dropped is the share of the handed passages' characters."
+)
+
+
+class KnownVectors:
+    """The embedded MiniLM, whose vectors of a collection's passages are on disk."""
+
+    def __init__(self, collection: Collection, light: MiniLMEncoder) -> None:
+        name = collection.name.split("/", maxsplit=1)[0]
+        root = data_dir()
+        assert root is not None, "set THRESHER_DATA"
+        self._vectors = np.load(root / "embeddings" / f"{EMBEDDINGS.get(name, name)}.npy", mmap_mode="r")
+        self._row = {passage.contents: row for row, passage in enumerate(collection.corpus)}
+        self._light = light
+        self.name, self.dimensions, self.fingerprint = light.name, light.dimensions, light.fingerprint
+
+    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
+        return self._vectors[[self._row[text] for text in texts]].astype(np.float32)
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        return self._light.encode_queries(texts)
+
+
+class RememberingScorer:
+    """The embedded cross-encoder, which reads a question and a passage once in all runs and knows what that took."""
+
+    def __init__(self, work: Path) -> None:
+        self.model = TwoHeadedScorer()
+        self.name, self.presets, self.about = self.model.name, self.model.presets, self.model.about
+        self.count_tokens = self.model.count_tokens
+        self.seconds = 0.0
+        self._file = work / f"read-{hashlib.sha256(self.name.encode()).hexdigest()[:12]}.jsonl"
+        self._known: dict[str, tuple[float, list[float], float]] = {}
+        if self._file.is_file():
+            for line in self._file.read_text().splitlines():
+                key, *said = json.loads(line)
+                self._known[key] = tuple(said)  # type: ignore[assignment]
+
+    def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
+        """As the model; `seconds` grows by what the answers took when they were first given."""
+        keys = [hashlib.sha256(f"{q}\0{p.title}\0{p.text}".encode()).hexdigest()[:24] for q, p in pairs]
+        new = [place for place, key in enumerate(keys) if key not in self._known]
+        if new:
+            started = time.perf_counter()
+            said = self.model.score([pairs[place] for place in new])
+            taken = time.perf_counter() - started
+            words = [len(pairs[place][1].text.split()) + 12 for place in new]
+            with self._file.open("a") as file:
+                for place, one, size in zip(new, said, words, strict=True):
+                    entry = (one.relevance, [round(s, 6) for s in one.sentences], taken * size / sum(words))
+                    self._known[keys[place]] = entry
+                    file.write(json.dumps([keys[place], *entry]) + "\n")
+            self.seconds -= taken
+        found = [self._known[key] for key in keys]
+        self.seconds += sum(one[2] for one in found)
+        return [PassageScores(one[0], tuple(one[1])) for one in found]
+
+
+class Bench:
+    """Indexes under a work directory, and what is measured on them."""
+
+    def __init__(self, spec: dict[str, Any], work: Path) -> None:
+        self.spec, self.work = spec, work
+        work.mkdir(parents=True, exist_ok=True)
+        self.light = MiniLMEncoder(storage="float32")
+        self.ask = AskStep.model_validate(
+            {"k": spec["k"], "threshold": spec["threshold"], "on_error": "raise"} | spec["ask"]
+        )
+        self._vectors: dict[str, KnownVectors] = {}
+
+    @cached_property
+    def scorer(self) -> RememberingScorer:
+        return RememberingScorer(self.work)
+
+    @property
+    def best(self) -> str:
+        """The first stage of the full cascade."""
+        return str(self.spec["first"])
+
+    def vectors(self, collection: Collection) -> KnownVectors:
+        if collection.name not in self._vectors:
+            self._vectors[collection.name] = KnownVectors(collection, self.light)
+        return self._vectors[collection.name]
+
+    def index(self, collection: Collection, stages: Sequence[str]) -> Path:
+        """The index of a collection for `stages`, with vectors in it, built if it is not there."""
+        first = "thresher-mini" if "thresher-mini" in stages else "bm25"
+        keys: dict[str, Any] = {"encode": {"encoder": first}, "forward": {}}
+        if "quality" in stages:
+            keys["prune"] = {"keep": self.spec["keep"]}
+        recipe = Recipe.model_validate(keys)
+        mark = hashlib.sha256(f"{recipe.model_dump_json()}{_weights_mark(first)}".encode()).hexdigest()[:10]
+        target = self.work / f"index-{collection.name.replace('/', '-')}-{mark}"
+        if not target.is_dir():
+            build_index(target, collection.corpus, recipe, dense=self.vectors(collection))
+        return target
+
+    def pipeline(self, collection: Collection, stages: Sequence[str], read: int) -> Pipeline:
+        settings = self.ask.model_copy(update={"read": read})
+        if "relevance" in stages:
+            settings = settings.model_copy(update={"weights": (0.0, 0.0, 1.0)})
+        return Pipeline(
+            self.index(collection, stages),
+            forward="auto" if "forward" in stages else None,
+            rerank=self.scorer if {"rank", "relevance"} & set(stages) else None,
+            context=self.scorer if "context" in stages else None,
+            settings=settings,
+            question_encoder=self.vectors(collection),
+            warm=False,
+        )
+
+    # -- measuring
+
+    def systems(self) -> list[tuple[str, ...]]:
+        """Built up, then each stage left out, then the parts alone."""
+        best, other = self.best, next(name for name in FIRST if name != self.best)
+        full = ("quality", best, "forward", "rank", "context")
+        build_up = [(other,), (best,), (other, "forward"), (best, "forward"), (best, "forward", "rank")]
+        left_out = [tuple(s for s in full if s != gone) for gone in ("context", "rank", "forward", "quality")]
+        parts = [("dense",), (best, "relevance")]
+        swapped = ("quality", other, *full[2:])
+        return list(dict.fromkeys([*build_up, full, *left_out, swapped, *parts]))
+
+    def measured(self, name: str, read: int, count: int | None) -> list[Row]:
+        """Every system on a collection, on all of its judged questions or the first `count` by a hash."""
+        collection = load(name)
+        queries = by_hash([query for query in collection.queries if query.qid in collection.qrels.judgments])[:count]
+        asked = {query.qid for query in queries}
+        qrels = Qrels({q: judged for q, judged in collection.qrels.judgments.items() if q in asked})
+        collection = dataclasses.replace(collection, qrels=qrels)
+        rows = []
+        for stages in self.systems():
+            row = self.dense_alone(collection, queries) if stages == ("dense",) else None
+            rows.append(row or self.row(collection, queries, stages, read))
+            print(rows[-1], flush=True)
+        return rows
+
+    def row(
+        self,
+        collection: Collection,
+        queries: Sequence[Query],
+        stages: Sequence[str],
+        read: int,
+        given: dict[str, list[Hit]] | None = None,
+    ) -> Row:
+        reads = bool({"rank", "relevance"} & set(stages))
+        pipeline = self.pipeline(collection, stages, read if reads else 100)
+        if given is None:
+            pipeline.ask(queries[0].text)  # compiles
+        answers, milliseconds = {}, []
+        for query in queries:
+            before = self.scorer.seconds if reads or "context" in stages else 0.0
+            answer = pipeline.ask(query.text, hits=None if given is None else given.get(query.qid, []))
+            after = self.scorer.seconds if reads or "context" in stages else 0.0
+            answers[query.qid] = answer
+            milliseconds.append(answer.milliseconds + 1000 * (after - before))
+        row = self.effectiveness(collection, {q: a.rows() for q, a in answers.items()}, stages)
+        return row | self.costs(collection, stages, list(answers.values()), milliseconds)
+
+    def effectiveness(
+        self, collection: Collection, rankings: dict[str, tuple[ScoredDoc, ...]], stages: Sequence[str]
+    ) -> Row:
+        level = f"(rel={collection.relevant})" if collection.relevant > 1 else ""
+        found = evaluate(Run(rankings), collection.qrels, f"nDCG@10 R{level}@100")
+        interval = bootstrap_interval(found.values("nDCG@10"))
+        return {
+            "collection": collection.name,
+            "stages": list(stages),
+            "nDCG@10": found.mean["nDCG@10"],
+            "lo": interval.low,
+            "hi": interval.high,
+            "R@100": found.mean[f"R{level}@100"],
+        }
+
+    def costs(
+        self, collection: Collection, stages: Sequence[str], answers: Sequence[Answer], milliseconds: Sequence[float]
+    ) -> Row:
+        directory = self.index(collection, stages)
+        counts = [{s.stage: dict(s.counts) for s in answer.ledger.stages} for answer in answers]
+        handed = [sum(len(p.original) for p in a.passages) for a in answers]
+        kept = [sum(span.end - span.start for p in a.passages for span in p.spans) for a in answers]
+        learned = "thresher-mini" in stages or "forward" in stages
+        passages, words = self.encoded(collection, directory)
+        second = [c.get("search", {}).get("fell_through", 0) for c in counts]
+        return {
+            "bytes": _bytes(directory, vectors="forward" in stages),
+            "encode_s": words / self.rate if learned else _stage_seconds(directory, "encode"),
+            "ms_p50": float(np.percentile(milliseconds, 50)),
+            "ms_p99": float(np.percentile(milliseconds, 99)),
+            "forwards": float(np.mean([sum(s.get("forwards", 0) for s in c.values()) for c in counts])),
+            "context_characters": float(np.mean(kept)),
+            "characters_dropped": 1 - sum(kept) / max(sum(handed), 1),
+            "tier_2": 1 - passages / sum(1 for _ in collection.corpus) if "quality" in stages else 0.0,
+            "fell_through": float(np.mean(second)) if "quality" in stages else None,
+        }
+
+    def encoded(self, collection: Collection, directory: Path) -> tuple[int, int]:
+        """Passages of the first tier, and their words."""
+        from thresher.forward.index import ForwardIndex
+
+        kept = set(ForwardIndex.open(directory / "forward").docnos)
+        sizes = [len(p.contents.split()) for p in collection.corpus if p.docno in kept]
+        return len(sizes), sum(sizes)
+
+    @cached_property
+    def rate(self) -> float:
+        """Words a second that MiniLM encodes, on passages of DL19's corpus."""
+        file = self.work / "rate.json"
+        if not file.is_file():
+            texts = [p.contents for p in itertools.islice(load("trec-dl-2019").corpus, 0, 43_000, 430)]
+            self.light.encode_passages(texts[:4])
+            started = time.perf_counter()
+            self.light.encode_passages(texts)
+            file.write_text(json.dumps(sum(len(t.split()) for t in texts) / (time.perf_counter() - started)))
+        return float(json.loads(file.read_text()))
+
+    def dense_alone(self, collection: Collection, queries: Sequence[Query]) -> Row:
+        from thresher.forward.index import ForwardIndex
+
+        directory = self.index(collection, (self.best,))
+        forward = ForwardIndex.open(directory / "forward")
+        flat, rankings, milliseconds = DenseIndex.over(forward), {}, []
+        for query in queries:
+            started = time.perf_counter()
+            rankings[query.qid] = flat.search(self.light.encode_queries([query.text]), 1000)[0]
+            milliseconds.append(1000 * (time.perf_counter() - started))
+        _, words = self.encoded(collection, directory)
+        return self.effectiveness(collection, rankings, ("dense",)) | {
+            "bytes": forward.bytes,
+            "encode_s": words / self.rate,
+            "ms_p50": float(np.percentile(milliseconds, 50)),
+            "ms_p99": float(np.percentile(milliseconds, 99)),
+            "forwards": 1.0,
+            "tier_2": 0.0,
+        }
+
+    def given(self) -> list[Row]:
+        """The given BM25 top 100 of DL19: the candidates of the published tables."""
+        spec = self.spec["given"]
+        collection = load(spec["name"])
+        hits = given_hits(collection, spec["run"], 100)
+        queries = [query for query in collection.queries if query.qid in collection.qrels.judgments]
+        rows = []
+        for stages in ((), ("forward",), ("relevance",), ("forward", "rank"), ("forward", "rank", "context")):
+            row = self.row(collection, queries, ("bm25", *stages), spec["read"], hits)
+            rows.append(
+                {k: v for k, v in row.items() if k not in ("bytes", "encode_s", "tier_2", "fell_through")}
+                | {"collection": f"{spec['name']}, given BM25 top 100", "stages": ["given bm25", *stages]}
+            )
+            print(rows[-1], flush=True)
+        return rows
+
+    # -- the served default
+
+    def served(self) -> list[Row]:
+        """Under the deadline, on DL19's questions and on MS MARCO questions without judgments."""
+        collection = load("trec-dl-2019")
+        target = self.index(collection, ("quality", self.best))
+        deadline = self.spec["served_deadline_ms"]
+        settings = AskStep(deadline_ms=deadline)
+        pipeline = Pipeline(target, settings=settings)
+        judged = [query for query in collection.queries if query.qid in collection.qrels.judgments]
+        answers = {query.qid: pipeline.ask(query.text) for query in judged}
+        row = self.effectiveness(collection, {q: a.rows() for q, a in answers.items()}, pipeline.stages)
+        rows = [row | _under_deadline(list(answers.values()), deadline)]
+        asked = _dev_questions(self.spec["served_questions"])
+        rows.append(
+            {"collection": "msmarco-v1-mini, MS MARCO dev questions", "stages": list(pipeline.stages)}
+            | _under_deadline([pipeline.ask(text) for text in asked], deadline)
+        )
+        free = Pipeline(target)
+        rows.append(
+            {"collection": "msmarco-v1-mini, MS MARCO dev questions", "stages": list(free.stages)}
+            | _under_deadline([free.ask(text) for text in asked[:100]], None)
+        )
+        return rows
+
+    # -- choosing
+
+    def choose(self) -> None:
+        """Print the best settings: first stage, alpha and feedback of the interpolation, mixture of the ranker."""
+        scores: dict[tuple[Any, ...], list[float]] = {}
+        for name in CHOOSING:
+            collection = load(name)
+            queries, qrels = choosing_queries(collection)
+            given = given_hits(collection, "bm25.dl21", 100) if name == "trec-dl-2021" else None
+            for first in FIRST if given is None else FIRST[:1]:
+                for alpha, (count, weight) in itertools.product((0.1, 0.15, 0.2, 0.3), ((0, 0.0), (3, 0.6), (3, 1.0))):
+                    self.ask = self.ask.model_copy(
+                        update={"alpha": alpha, "feedback": count, "feedback_weight": weight}
+                    )
+                    pipeline = self.pipeline(collection, (first, "forward"), 100)
+                    rankings = {
+                        q.qid: pipeline.ask(q.text, hits=None if given is None else given[q.qid]).rows()
+                        for q in queries
+                    }
+                    figure = evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"]
+                    for stage in FIRST if given is not None else (first,):
+                        scores.setdefault((stage, alpha, count, weight), []).append(figure)
+        for key, figures in sorted(scores.items(), key=lambda pair: -np.mean(pair[1])):
+            print(
+                "first, alpha, feedback, weight", key, [round(f, 4) for f in figures], round(float(np.mean(figures)), 4)
+            )
+        best = max(scores, key=lambda key: float(np.mean(scores[key])))
+        self.ask = self.ask.model_copy(
+            update=dict(zip(("alpha", "feedback", "feedback_weight"), best[1:], strict=True))
+        )
+        self._choose_mixture(best[0])
+
+    def _choose_mixture(self, first: str) -> None:
+        tables = []
+        for name in CHOOSING:
+            collection = load(name)
+            queries, qrels = choosing_queries(collection)
+            given = given_hits(collection, "bm25.dl21", 100) if name == "trec-dl-2021" else None
+            read = 50 if given is not None else 20
+            pipeline = self.pipeline(collection, (first, "forward", "rank"), read)
+            signals = {}
+            for query in queries:
+                answer = pipeline.ask(query.text, read, hits=None if given is None else given[query.qid])
+                seen = [p for p in answer.passages if "relevance" in p.scores]
+                table = np.array([[p.scores[s] for s in ("search", "dense", "relevance")] for p in seen]).T
+                signals[query.qid] = ([p.docno for p in seen], table)
+            tables.append((signals, qrels))
+            print(f"{name}: read", flush=True)
+        grid = [(a / 20, (20 - a - c) / 20, c / 20) for a in range(0, 9) for c in range(21 - a)]
+        found = [(np.array([_mixed(signals, qrels, w) for signals, qrels in tables]), w) for w in grid]
+        found.sort(key=lambda pair: -float(pair[0].mean()))
+        for figures, weights in found[:12]:
+            print("weights", weights, figures.round(4).tolist(), round(float(figures.mean()), 4))
+        best = np.mean([weights for _, weights in found[: len(found) // 20]], axis=0)
+        print("mean of the best twentieth", best.round(3).tolist())
+
+
+def _mixed(signals: dict[str, tuple[list[str], np.ndarray]], qrels: Qrels, weights: tuple[float, ...]) -> float:
+    rankings = {}
+    for qid, (docnos, table) in signals.items():
+        total = sum(w * normalise_scores(row, "z-score") for w, row in zip(weights, table, strict=True))
+        rankings[qid] = dict(zip(docnos, np.asarray(total).tolist(), strict=True))
+    return evaluate(rankings, qrels, "nDCG@10").mean["nDCG@10"]
+
+
+def choosing_queries(collection: Collection) -> tuple[list[Query], Qrels]:
+    """Judged questions to choose on: DL21's that the ranker was not trained on, a sample of a train split's."""
+    judgments = collection.qrels.judgments
+    queries = [query for query in collection.queries if query.qid in judgments]
+    if collection.name == "trec-dl-2021":
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+        from train_context import held_topics
+
+        queries = [query for query in queries if query.qid in held_topics()]
+    else:
+        held_out = [query for query in queries if zlib.crc32(query.qid.encode()) % 3 == 0]
+        queries = by_hash(held_out)[:SAMPLE]
+    return queries, Qrels({query.qid: judgments[query.qid] for query in queries})
+
+
+def by_hash(queries: Sequence[Query]) -> list[Query]:
+    """Questions in an order that has nothing to do with them."""
+    return sorted(queries, key=lambda query: hashlib.sha256(query.qid.encode()).hexdigest())
+
+
+def given_hits(collection: Collection, run_name: str, depth: int) -> dict[str, list[Hit]]:
+    """The first `depth` of a given run, with texts; questions that the run lacks have none."""
+    root = data_dir()
+    assert root is not None, "set THRESHER_DATA"
+    run = read_run(root / "runs" / f"{run_name}.run.gz")
+    wanted = {row.docno for rows in run.rankings.values() for row in rows[:depth]}
+    texts = {p.docno: p for p in collection.corpus if p.docno in wanted}
+    return {
+        qid: [
+            Hit(row.docno, row.score, rank, texts[row.docno].text, texts[row.docno].title)
+            for rank, row in enumerate((r for r in rows[:depth] if r.docno in texts), 1)
+        ]
+        for qid, rows in run.rankings.items()
+    } | {qid: [] for qid in collection.qrels.judgments if qid not in run.rankings}
+
+
+def _under_deadline(answers: Sequence[Answer], deadline: float | None) -> Row:
+    taken = np.array([answer.milliseconds for answer in answers])
+    read = [dict(s.counts).get("passages", 0) for a in answers for s in a.ledger.stages if s.stage == "rank"]
+    row = {
+        "questions": len(answers),
+        "deadline_ms": deadline,
+        "ms_p50": float(np.percentile(taken, 50)),
+        "ms_p95": float(np.percentile(taken, 95)),
+        "ms_p99": float(np.percentile(taken, 99)),
+        "ms_max": float(taken.max()),
+        "passages_read": float(np.sum(read) / len(answers)),
+        "shortened": float(np.mean([bool(answer.skipped) for answer in answers])),
+    }
+    if deadline is not None:
+        row["p99_beyond_deadline_ms"] = row["ms_p99"] - deadline
+    return row
+
+
+def _dev_questions(count: int) -> list[str]:
+    root = data_dir()
+    assert root is not None, "set THRESHER_DATA"
+    lines = (root / "trec-dl" / "queries.msmarco-dev.tsv").read_text(encoding="utf-8").splitlines()
+    rng = np.random.default_rng(0)
+    return [lines[i].split("\t", 1)[1] for i in rng.choice(len(lines), count, replace=False)]
+
+
+def _weights_mark(first: str) -> str:
+    if first != "thresher-mini":
+        return ""
+    from thresher.encode.expansion import ExpansionEncoder
+
+    return ExpansionEncoder(device="cpu").fingerprint
+
+
+def _stage_seconds(directory: Path, stage: str) -> float:
+    ledger = json.loads((directory / "manifest.json").read_text())["ledger"]
+    return float(sum(one["seconds"] for one in ledger if one["stage"] == stage))
+
+
+def _bytes(directory: Path, *, vectors: bool) -> int:
+    """Files of an index without passages' texts, and with vectors where they are used."""
+    total = 0
+    for file in directory.rglob("*"):
+        place = file.relative_to(directory)
+        if file.is_file() and not place.name.startswith("passages.") and (vectors or place.parts[0] != "forward"):
+            total += file.stat().st_size
+    return total
+
+
+def means(rows: Sequence[Row]) -> list[Row]:
+    """Each system's nDCG@10 over the collections that were searched."""
+    searched = [row for row in rows if "given" not in row["collection"]]
+    collections = {row["collection"] for row in searched}
+    out = []
+    for stages in dict.fromkeys(tuple(row["stages"]) for row in searched):
+        figures = [row["nDCG@10"] for row in searched if tuple(row["stages"]) == stages]
+        if len(figures) == len(collections):
+            out.append({"collection": "mean", "stages": list(stages), "nDCG@10": float(np.mean(figures))})
+    return out
+
+
+def plot(rows: Sequence[Row]) -> alt.Chart:
+    """Effectiveness against milliseconds."""
+    points = [
+        {"collection": r["collection"], "stages": " + ".join(r["stages"]), "nDCG@10": r["nDCG@10"], "ms": r["ms_p50"]}
+        for r in rows
+        if "ms_p50" in r
+    ]
+    return (
+        alt.Chart(alt.Data(values=points))
+        .mark_point(filled=True, size=70)
+        .encode(
+            x=alt.X("ms:Q", scale=alt.Scale(type="log"), title="milliseconds a question, median"),
+            y=alt.Y("nDCG@10:Q", scale=alt.Scale(zero=False)),
+            color="stages:N",
+            facet=alt.Facet("collection:N", columns=2),
+        )
+        .properties(width=320, height=220)
+        .resolve_scale(y="independent")
+    )
+
+
+if __name__ == "__main__":
+    main()

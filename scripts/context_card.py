@@ -81,7 +81,7 @@ def figures() -> str:
         f"the goal is 95 %, 45 % and 85 %. Reranking BM25's top 100 of DL 2019, its\nrelevance reaches "
         f"{ndcg['rank head']:.4f} alone (goal .62; dense MiniLM {ndcg['dense MiniLM']:.4f}) and "
         f"{ndcg['BM25 + dense + rank head']:.4f} with BM25 and dense similarity\n(goal .67; RankVicuna 7B "
-        f"{ndcg['RankVicuna 7B (recorded run)']:.4f}). BM25 and dense without it: {ndcg['BM25 + dense']:.4f} by weights "
+        f"{ndcg['RankVicuna 7B (recorded run)']:.4f}). Without it: {ndcg['BM25 + dense']:.4f} by weights "
         "of the same 18 topics of\nDL 2021, and .6560 by weights of all 53."
     )
     held = (

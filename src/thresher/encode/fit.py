@@ -73,7 +73,7 @@ class FitSettings:
     b: float = 0.4
     average: float = 60.0
     max_tokens: int = 256
-    max_active_terms: int = 128
+    max_active_terms: int = 150
     seed: int = 1
 
 

@@ -36,10 +36,11 @@ def rows(batch, vocabulary):
 
 def test_passages_expand_to_what_they_mean(encoder):
     goldfish, berlin, _, _ = rows(encoder.encode_passages(TEXTS), encoder.vocabulary)
-    assert {"grow", "pond", "##fish"} <= set(goldfish)
+    assert {"growing", "pond", "##fish"} <= set(goldfish)  # "grow" shares the term of its most frequent form
+    assert any(word.startswith("[word") for word in goldfish)  # "goldfish", which has no piece of its own
     assert {"berlin", "german"} <= set(berlin)  # "german" is not in the text
     assert "german" not in goldfish
-    assert all(0 < len(row) <= 128 for row in (goldfish, berlin))
+    assert all(0 < len(row) <= encoder.max_active_terms for row in (goldfish, berlin))
 
 
 def test_a_passage_encodes_the_same_whatever_stands_beside_it(encoder):
@@ -86,8 +87,9 @@ def test_questions_need_no_model(encoder, tmp_path):
     expected = f"{found.indptr.tolist()} {found.terms.tolist()} {found.weights.tolist()} {encoder.fingerprint}\n"
     assert out == expected
     words = [encoder.vocabulary[t] for t in found.terms]
-    assert sorted(words[:4]) == ["##fish", "do", "gold", "grow"]
-    assert found.weights[-1] == pytest.approx(2 * found.weights[words.index("grow")])
+    assert {"##fish", "gold", "growing"} < set(words[:5])
+    assert words[-1] == "growing"
+    assert found.weights[-1] == pytest.approx(2 * found.weights[words.index("growing")])
 
 
 def test_the_shipped_head_is_small_and_loads_by_name(encoder):

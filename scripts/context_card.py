@@ -95,8 +95,8 @@ def figures() -> str:
         note,
         table(["TREC DL 2019, BM25 top 100 reranked", "nDCG@10"], [[s, f"{x:.4f}"] for s, x in ndcg.items()]),
         table(["20 passages of 60 words", "threads", "clock", "ms", "passages/s", "ratio"], cost),
-        "Taken on a machine that was busy with other work: the ratios hold, a quiet one is about three times as fast on two\n"
-        "threads.",
+        "Taken on a machine that was busy with other work: the ratios hold; a quiet one is about three times as\n"
+        "fast on two threads.",
         "From `eval/results/context-pruning.json`, `context-rank.json` and `context-cost.json`, which say how they\n"
         "were made.",
     ]

@@ -231,7 +231,7 @@ class Bench:
         build_up = [(other,), (best,), (other, "forward"), (best, "forward"), (best, "forward", "rank")]
         left_out = [tuple(s for s in full if s != gone) for gone in ("context", "rank", "forward", "quality")]
         parts = [("dense",), (best, "relevance")]
-            return list(dict.fromkeys([*build_up, full, *left_out, *parts]))
+        return list(dict.fromkeys([*build_up, full, *left_out, *parts]))
 
     def measured(self, name: str, read: int, count: int | None) -> list[Row]:
         """Every system on a collection, on all of its judged questions or the first `count` by a hash."""

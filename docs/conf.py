@@ -30,7 +30,10 @@ html_copy_source = False
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
-suppress_warnings = ["misc.highlighting_failure"]  # a table of results is no code; blocks without a language stay plain
+suppress_warnings = [
+    "misc.highlighting_failure",  # a table of results is no code; blocks without a language stay plain
+    "ref.python",  # rooms may use a word for different things: an Answer of the pipeline, and of a judge
+]
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"

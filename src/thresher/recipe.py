@@ -96,11 +96,11 @@ class AskStep(_Table):
     """Candidates that the first stage hands on."""
     second_tier: Literal["auto", "always", "never"] = "auto"
     """Whether pruned passages are searched: where the first tier looks unsure (`auto`), `always` or `never`."""
-    alpha: float = Field(default=0.15, ge=0, le=1)
+    alpha: float = Field(default=0.25, ge=0, le=1)
     """Weight of the sparse score in the interpolation; 1 - alpha is the dense score's."""
-    feedback: int = Field(default=3, ge=0)
+    feedback: int = Field(default=2, ge=0)
     """Passages at the head of the interpolation that move the question's vector before it is done again; 0 for none."""
-    feedback_weight: float = Field(default=0.6, ge=0)
+    feedback_weight: float = Field(default=1.0, ge=0)
     """Weight of their mean vector beside the question's own."""
     rank: str = "thresher-context"
     """The ranker: a two-headed model, `lexical`, or `cross-encoder:NAME`; empty for none."""

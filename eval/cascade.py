@@ -202,7 +202,9 @@ class Bench:
         if "quality" in stages:
             keys["prune"] = {"keep": self.spec["keep"]}
         recipe = Recipe.model_validate(keys)
-        mark = hashlib.sha256(f"{recipe.model_dump_json()}{_weights_mark(first)}".encode()).hexdigest()[:10]
+        mark = hashlib.sha256(f"{recipe.model_dump_json(exclude={'ask'})}{_weights_mark(first)}".encode()).hexdigest()[
+            :10
+        ]
         target = self.work / f"index-{collection.name.replace('/', '-')}-{mark}"
         if not target.is_dir():
             build_index(target, collection.corpus, recipe, dense=self.vectors(collection))
@@ -228,9 +230,9 @@ class Bench:
         """Built up, then each stage left out, then the parts alone."""
         best, other = self.best, next(name for name in FIRST if name != self.best)
         full = ("quality", best, "forward", "rank", "context")
-        build_up = [(other,), (best,), (other, "forward"), (best, "forward"), (best, "forward", "rank")]
+        build_up = [(best,), (best, "forward"), (best, "forward", "rank")]
         left_out = [tuple(s for s in full if s != gone) for gone in ("context", "rank", "forward", "quality")]
-        parts = [("dense",), (best, "relevance")]
+        parts = [("dense",), (best, "relevance"), (other,), (other, "forward")]
         return list(dict.fromkeys([*build_up, full, *left_out, *parts]))
 
     def measured(self, name: str, read: int, count: int | None) -> list[Row]:

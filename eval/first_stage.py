@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from thresher.records import Passage
 
 MEASURED = ("trec-dl-2019", "scifact", "nfcorpus", "cranfield", "med", "npl")
-FILES = {"trec-dl-2019": "msmarco-v1-mini", "trec-dl-2021": "msmarco-v2-mini"}
+FILES = {"trec-dl-2019": "msmarco-v1-mini", "trec-dl-2021": "msmarco-v2-mini", "trec-dl-2023": "msmarco-v2-mini"}
+"""Collections by the passages they are searched in, where these have another name."""
 ALPHAS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
 WIDE = ("scifact", "nfcorpus", "cranfield", "med")
 """Collections on which 8-bit weights are compared with 16-bit ones."""
@@ -152,7 +153,7 @@ class Bench:
 
     def forward(self, collection: Collection) -> ForwardIndex:
         """The forward index of a collection, built if it is not there."""
-        target = self.work / f"forward-{collection.name.replace('/', '-')}"
+        target = self.work / f"forward-{passages_of(collection)}"
         if not target.is_dir():
             ForwardIndex.build(target, self._vectors(collection), sketch=48, encoder=self.dense.fingerprint)
         return ForwardIndex.open(target)
@@ -170,14 +171,13 @@ class Bench:
             done += len(passages)
 
     def _known_vectors(self, collection: Collection) -> np.ndarray | None:
-        name = collection.name.split("/", maxsplit=1)[0]
         root = data_dir()
-        file = None if root is None else root / "embeddings" / f"{FILES.get(name, name)}.npy"
+        file = None if root is None else root / "embeddings" / f"{passages_of(collection)}.npy"
         return np.load(file, mmap_mode="r") if file is not None and file.is_file() else None
 
     def index(self, collection: Collection, system: str, bits: int = 8) -> Path:
         """The sparse index of a collection, built if it is not there."""
-        name = collection.name.split("/", maxsplit=1)[0]
+        name = passages_of(collection)
         mark = "" if system == "BM25" else f"-{self.mini.fingerprint[:12]}"
         target = self.work / f"index-{name}-{system}-{bits}{mark}"
         if target.is_dir():
@@ -421,6 +421,12 @@ def means(rows: Sequence[Row]) -> list[Row]:
                     | {k: float(np.mean([r[k] for r in of_system])) for k in keys}
                 )
     return out
+
+
+def passages_of(collection: Collection) -> str:
+    """The name of what a collection is searched in."""
+    name = collection.name.split("/", maxsplit=1)[0]
+    return FILES.get(name, name)
 
 
 def chunks(corpus: Any) -> Iterator[list[Passage]]:

@@ -87,7 +87,8 @@ def main() -> None:
         for row in rows:
             print(row)
         return
-    rows += bench.given()
+    if "given" in bench.spec:
+        rows += bench.given()
     rows += means(rows)
     columns = {
         "collection": "", "stages": "", "nDCG@10": ".4f", "lo": ".4f", "hi": ".4f", "R@100": ".4f", "bytes": "",
@@ -227,13 +228,8 @@ class Bench:
     # -- measuring
 
     def systems(self) -> list[tuple[str, ...]]:
-        """Built up, then each stage left out, then the parts alone."""
-        best, other = self.best, next(name for name in FIRST if name != self.best)
-        full = ("quality", best, "forward", "rank", "context")
-        build_up = [(best,), (best, "forward"), (best, "forward", "rank")]
-        left_out = [tuple(s for s in full if s != gone) for gone in ("context", "rank", "forward", "quality")]
-        parts = [("dense",), (best, "relevance"), (other,), (other, "forward")]
-        return list(dict.fromkeys([*build_up, full, *left_out, *parts]))
+        """The rows that the experiment names."""
+        return [tuple(stages) for stages in self.spec["systems"]]
 
     def measured(self, name: str, read: int, count: int | None) -> list[Row]:
         """Every system on a collection, on all of its judged questions or the first `count` by a hash."""

@@ -165,11 +165,11 @@ def load_toml(source: str | Path, model: type[Model], *, folder: str) -> Model:
 
 
 def shipped(folder: str) -> dict[str, Path]:
-    """The TOML files that ship in `folder`, by name without suffix."""
+    """The TOML files that ship in `folder`, by name without suffix; not those that a program of the same name reads."""
     package = Path(__file__).parent
     for place in (package / "recipes" / folder, package.parents[1] / folder):
         if place.is_dir():
-            return {path.stem: path for path in sorted(place.glob("*.toml"))}
+            return {p.stem: p for p in sorted(place.glob("*.toml")) if not p.with_suffix(".py").is_file()}
     return {}
 
 

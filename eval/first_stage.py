@@ -128,8 +128,8 @@ NOTE = (
     "titles and train questions were trained on), and so are the passages of msmarco-v1-mini, seen without judgments; "
     "Cranfield, MED and NPL were not seen. Interpolation: alpha * min-max(sparse) + (1 - alpha) * cosine over the "
     "sparse top 1,000. trec-dl-2023: the 30 questions with a relevant passage among those here, searched in "
-    "msmarco-v2-mini, unjudged passages left out. Times were taken while the machine did other work: compare them within "
-    "a collection only, and take those of encoding from encode-speed.md."
+    "msmarco-v2-mini, unjudged passages left out. Times were taken while the machine did other work: compare them "
+    "within a collection only, and take those of encoding from encode-speed.md."
 )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from thresher.encode.learned import directory_fingerprint
 from thresher.errors import ConfigError, InputError, ModelError, require
+from thresher.models.batches import batches
 from thresher.models.resolve import pick_device, pick_dtype, resolve
 
 if TYPE_CHECKING:
@@ -129,15 +130,3 @@ class DenseEncoder:
                 convert_to_numpy=True,
             )
         return out
-
-
-def batches(lengths: Sequence[int], size: int, *, alike: bool) -> list[list[int]]:
-    """Places of texts in batches of at most `size`, the longest first; `alike` ends one at texts a tenth shorter."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    found: list[list[int]] = []
-    for place in order:
-        full = not found or len(found[-1]) == size
-        if full or (alike and lengths[place] < 0.9 * lengths[found[-1][0]]):
-            found.append([])
-        found[-1].append(place)
-    return found

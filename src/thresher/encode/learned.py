@@ -21,6 +21,7 @@ import numpy as np
 from thresher.encode.lookup import LookupQueryEncoder
 from thresher.encode.rows import concatenate, rows_of
 from thresher.errors import InputError, ModelError, require
+from thresher.models.batches import batches
 from thresher.models.resolve import pick_device, pick_dtype, resolve
 
 if TYPE_CHECKING:
@@ -196,12 +197,12 @@ class LearnedSparseEncoder:
             return dense if self._special is None else dense.index_fill(1, self._special, 0.0)
 
     def _encode(self, texts: Sequence[str], task: str, limit: int | None) -> SparseBatch:
-        order = np.argsort([-len(text) for text in texts], kind="stable")
-        parts = []
-        for start in range(0, len(order), self.batch_size):
-            dense = self._forward([texts[i] for i in order[start : start + self.batch_size]], task)
-            parts.append(rows_of(dense, limit or self._model.max_active_dims))
-        return concatenate(parts, order)
+        cut = batches([len(text) for text in texts], self.batch_size, alike=self.device == "cpu")
+        parts = [
+            rows_of(self._forward([texts[i] for i in batch], task), limit or self._model.max_active_dims)
+            for batch in cut
+        ]
+        return concatenate(parts, np.array([i for batch in cut for i in batch], dtype=np.intp))
 
     @cached_property
     def _tokenizer(self) -> Any:

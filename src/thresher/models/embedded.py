@@ -90,6 +90,8 @@ class MiniLM:
         while place < len(order):
             length = min(len(pieces[order[place]]), room) + 2
             batch = order[place : place + max(1, batch_tokens // length)]
+            if self.device == "cpu":  # padding is paid for there: only texts of like length
+                batch = [i for i in batch if min(len(pieces[i]), room) + 2 >= 0.9 * length]
             place += len(batch)
             rows = [[CLS, *pieces[i][:room], SEP] for i in batch]
             tokens = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=self.device)

@@ -1,9 +1,9 @@
-"""How a dense encoder cuts texts into batches."""
+"""How texts are cut into batches."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.encode.dense import batches
+from thresher.models.batches import batches
 
 
 @given(st.lists(st.integers(0, 400), max_size=60), st.integers(1, 9), st.booleans())

@@ -96,8 +96,9 @@ one core, seed {fit["seed"]}. The loss is the divergence of the head's scores fr
 {fit["beside"]:g} times that of the
 scores added to the cosines. Own terms weigh {config["own_scale"]:g} times what training gave them, and \
 {config["max_active_terms"]} terms a passage
-are kept at most, both chosen by the figures below. The same data and seed give the same bytes on the same machine and
-libraries, killed in between or not.
+are kept at most, both chosen by the figures below. The same data, vectors and seed give the same bytes on the same
+machine and libraries, killed in between or not; question vectors made anew in other batches differ in the last bit of
+float16 here and there, which moved these figures by up to .0008.
 
 ## Figures
 

@@ -14,9 +14,9 @@ Importing the package loads the standard library only; every part loads when it 
 from __future__ import annotations
 
 import logging
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from thresher._lazy import load
 from thresher._version import __version__
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from thresher.search import Searcher
 
 _HOMES = {
-    "Hit": "thresher.records",
-    "Passage": "thresher.records",
-    "Pipeline": "thresher.pipeline",
-    "Qrels": "thresher.records",
-    "Query": "thresher.records",
-    "Run": "thresher.records",
-    "Searcher": "thresher.search",
-    "build_index": "thresher.build",
-    "open_corpus": "thresher.corpus",
+    "Hit": "records",
+    "Passage": "records",
+    "Pipeline": "pipeline",
+    "Qrels": "records",
+    "Query": "records",
+    "Run": "records",
+    "Searcher": "search",
+    "build_index": "build",
+    "open_corpus": "corpus",
 }
 
 __all__ = [
@@ -55,12 +55,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'thresher' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    return load(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:

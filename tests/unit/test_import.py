@@ -12,7 +12,7 @@ import thresher
 HEAVY = ("numpy", "numba", "torch", "pandas", "pydantic", "typer", "scipy", "tqdm")
 
 FLOORS = [
-    ["_version"],
+    ["_version", "_lazy"],
     ["errors"],
     ["records"],
     ["artifact"],

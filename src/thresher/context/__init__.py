@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from thresher._lazy import load
+
 if TYPE_CHECKING:
     from thresher.context.pruner import ContextPruner, PrunedPassage
     from thresher.context.scoring import PassageScores, SentenceScorer, SplitPassage
@@ -25,8 +27,4 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name in _HOMES:
-        return getattr(import_module(f"thresher.context.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load(__name__, _HOMES, name)

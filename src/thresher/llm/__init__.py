@@ -6,8 +6,9 @@ The backends load what they need when they are made: the openai SDK for `OpenAIS
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
+
+from thresher._lazy import load
 
 __all__ = [
     "Completion",
@@ -45,6 +46,4 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load(__name__, _HOMES, name)

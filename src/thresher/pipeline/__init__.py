@@ -11,8 +11,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from thresher._lazy import load
 
 if TYPE_CHECKING:
     from thresher.pipeline.answer import Answer, AnswerPassage, StageReport
@@ -29,6 +30,4 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load(__name__, _HOMES, name)

@@ -9,8 +9,9 @@ Names load when first used, so that importing the package costs nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from thresher._lazy import load
 
 if TYPE_CHECKING:
     from thresher.quality.coverage import LogCoverage
@@ -56,6 +57,4 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return load(__name__, _HOMES, name)

@@ -35,7 +35,6 @@ from thresher.encode.shards import dense_shards
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_run
-from thresher.forward.feedback import rocchio
 from thresher.forward.index import ForwardIndex
 from thresher.forward.interpolate import interpolate
 from thresher.forward.retrieve import DenseIndex
@@ -402,11 +401,8 @@ def beside(
     k: int = DEPTH,
 ) -> tuple[ScoredDoc, ...]:
     """A ranking interpolated with dense scores, the question's vector moved by feedback first where asked for."""
-    alpha = values["alpha"]
-    if feedback:
-        first = interpolate(forward, ranking, vector, alpha=alpha, k=int(values["passages"])).ranking
-        vector = rocchio(forward, vector, [row.docno for row in first], weight=values["weight"])
-    return interpolate(forward, ranking, vector, alpha=alpha, k=k, stopping=stopping).ranking
+    moved = {"feedback": int(values["passages"]), "feedback_weight": values["weight"]} if feedback else {}
+    return interpolate(forward, ranking, vector, alpha=values["alpha"], k=k, stopping=stopping, **moved).ranking
 
 
 def means(rows: Sequence[Row]) -> list[Row]:

@@ -2,15 +2,9 @@
 
 Rocchio's rule on dense vectors (Li et al., "Pseudo relevance feedback with deep language models and dense retrievers",
 ACM TOIS 2023, arXiv 2108.11044, section 3.2): the new question is the sum of the old one and `weight` times the mean
-vector of the first few passages. The paper retrieves with it afresh; here the usual place is between two
-interpolations of one ranking:
-
-    found = interpolate(index, ranking, query, alpha=0.1, k=3)
-    nearer = rocchio(index, query, [row.docno for row in found.ranking])
-    found = interpolate(index, ranking, nearer, alpha=0.1, k=10)
-
-Both stop early, each provably with the top k of its own question, so that the feedback costs a second handful of
-look-ups and no model.
+vector of the first few passages. The paper retrieves with it afresh; `thresher.forward.interpolate` interpolates the
+same ranking again (`feedback=`). Both interpolations stop early, each provably with the top k of its own question, so
+that the feedback costs a second handful of look-ups and no model.
 """
 
 from __future__ import annotations

@@ -11,6 +11,10 @@ reach the k-th score found so far, neither can those behind it. What a dense sco
 
 The first two return what `none`, which looks every document up, returns: the same documents with the same scores, bit
 for bit, ties included. A bound equal to the k-th score does not stop, so that a tie can still be won by docno.
+
+Documents without vectors, such as those of a second tier, are an error, or count with the mean dense score of the
+others (`missing="mean"`), which takes looking them all up. `feedback` moves the question's vector towards the best
+documents of a first interpolation (`thresher.forward.feedback`) and interpolates again.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.errors import ConfigError, InputError
+from thresher.forward.feedback import rocchio
 from thresher.forward.fusion import normalise_scores
 from thresher.records import ScoredDoc
 
@@ -43,14 +48,18 @@ class Interpolation:
 
     Attributes:
         ranking: best first; ties by bytewise smaller docno.
+        dense: the dense scores of the ranking's documents.
         candidates: documents in the sparse ranking.
-        lookups: documents whose vectors were looked up.
+        lookups: documents whose vectors were looked up, counted again where feedback looks them up again.
+        missing: candidates without vectors.
         exact: whether looking every document up would have given the same ranking, provably.
     """
 
     ranking: tuple[ScoredDoc, ...]
+    dense: tuple[float, ...]
     candidates: int
     lookups: int
+    missing: int
     exact: bool
 
 
@@ -63,6 +72,9 @@ def interpolate(
     k: int = 10,
     normalise: str = "min-max",
     stopping: str = "exact",
+    missing: str = "raise",
+    feedback: int = 0,
+    feedback_weight: float = 1.0,
 ) -> Interpolation:
     """Score `alpha * sparse + (1 - alpha) * dense`, and return the top k.
 
@@ -75,37 +87,55 @@ def interpolate(
         normalise: of the sparse scores within this ranking, `min-max`, `z-score` or `none`. Dense scores are taken
             as they are.
         stopping: `exact` (by sketch where the index has one, else by length), `sketch`, `length`, `seen` or `none`.
+        missing: documents without vectors are an error (`raise`), or have the mean dense score of those with (`mean`).
+        feedback: documents at the head of a first interpolation that move the question's vector; 0 for none. Those
+            without vectors do not.
+        feedback_weight: of their mean vector beside the question's own.
 
     Raises:
-        ConfigError: an unknown way of stopping, or `sketch` for an index without.
-        InputError: alpha or k out of range, or a document without vectors.
+        ConfigError: an unknown way of stopping or of missing documents, or `sketch` for an index without.
+        InputError: alpha, k or the feedback out of range, or a document without vectors.
     """
+    stopping = _checked(index, alpha, k, stopping, missing, feedback)
+    if not ranking:
+        return Interpolation((), (), 0, 0, 0, True)
+    docnos = [row.docno for row in ranking]
+    places = index.positions(docnos) if missing == "raise" else index.find(docnos)
+    sparse = alpha * normalise_scores(np.array([row.score for row in ranking], dtype=np.float64), normalise)
+    vector, lookups = index.checked_query(query), 0
+    if feedback and feedback_weight:
+        first = _Walk(index, vector, docnos, places, sparse, 1 - alpha, feedback)
+        near = [docnos[i] for i in first.best(stopping) if places[i] >= 0]
+        vector, lookups = rocchio(index, vector, near, weight=feedback_weight), first.lookups
+    walk = _Walk(index, vector, docnos, places, sparse, 1 - alpha, k)
+    best = walk.best(stopping)
+    return Interpolation(
+        tuple(ScoredDoc(docnos[i], float(walk.totals[i])) for i in best),
+        tuple(float(walk.dense[i]) for i in best),
+        len(ranking),
+        lookups + walk.lookups,
+        int((places < 0).sum()),
+        stopping != "seen",
+    )
+
+
+def _checked(index: ForwardIndex, alpha: float, k: int, stopping: str, missing: str, feedback: int) -> str:
+    """The way of stopping, with `exact` made plain."""
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha is {alpha}; the weight of the sparse score lies between 0 and 1")
     if k < 1:
         raise InputError(f"k is {k}; ask for at least one document")
+    if feedback < 0:
+        raise InputError(f"feedback is {feedback}; give the number of documents it reads, or 0 for none")
+    if missing not in ("raise", "mean"):
+        raise ConfigError(f"unknown missing {missing!r}; use raise or mean")
     if stopping == "exact":
-        stopping = "length" if index.sketch is None else "sketch"
+        return "length" if index.sketch is None else "sketch"
     if stopping not in ("sketch", "length", "seen", "none"):
         raise ConfigError(f"unknown stopping {stopping!r}; use exact, sketch, length, seen or none")
     if stopping == "sketch" and index.sketch is None:
         raise ConfigError("this forward index has no sketch; build it with sketch=48, or stop by length")
-    if not ranking:
-        return Interpolation((), 0, 0, True)
-    vector = index.checked_query(query)
-    sparse = alpha * normalise_scores(np.array([row.score for row in ranking], dtype=np.float64), normalise)
-    walk = _Walk(index, vector, index.positions([row.docno for row in ranking]), sparse, 1 - alpha, k)
-    if stopping == "none":
-        walk.look_up(np.arange(len(ranking)))
-    elif stopping == "seen":
-        walk.by_largest_seen()
-    else:
-        walk.by_bound(_dense_bounds(index, vector, walk.positions, stopping))
-    scored = sorted(
-        (ScoredDoc(ranking[i].docno, float(walk.totals[i])) for i in np.flatnonzero(walk.looked_up).tolist()),
-        key=lambda row: (-row.score, row.docno.encode()),
-    )
-    return Interpolation(tuple(scored[:k]), len(ranking), int(walk.looked_up.sum()), stopping != "seen")
+    return stopping
 
 
 def _dense_bounds(
@@ -121,28 +151,62 @@ def _dense_bounds(
 
 
 class _Walk:
-    """Documents visited in some order until the top k is settled; all arrays are by place in the ranking."""
+    """Documents visited in some order until the top k is settled; all arrays are by place in the ranking.
+
+    positions  int64[n]     in the index, -1 for a document without vectors
+    sparse     float64[n]   sparse scores times their weight
+    """
 
     def __init__(
         self,
         index: ForwardIndex,
         query: NDArray[np.float32],
+        docnos: Sequence[str],
         positions: NDArray[np.int64],
         sparse: NDArray[np.float64],
         dense_weight: float,
         k: int,
     ) -> None:
-        self.index, self.query, self.positions, self.sparse = index, query, positions, sparse
+        self.index, self.query, self.docnos, self.positions, self.sparse = index, query, docnos, positions, sparse
         self.dense_weight, self.k = dense_weight, k
+        self.dense = np.zeros(len(positions))
         self.totals = np.full(len(positions), -np.inf)
         self.looked_up = np.zeros(len(positions), dtype=bool)
         self.largest_seen = -np.inf
 
+    @property
+    def lookups(self) -> int:
+        """Documents whose vectors were looked up."""
+        return int((self.looked_up & (self.positions >= 0)).sum())
+
+    def best(self, stopping: str) -> list[int]:
+        """Places of the top k, best first."""
+        absent = self.positions < 0
+        if absent.any():
+            self.look_up_all(absent)
+        elif stopping == "none":
+            self.look_up(np.arange(len(self.positions)))
+        elif stopping == "seen":
+            self.by_largest_seen()
+        else:
+            self.by_bound(_dense_bounds(self.index, self.query, self.positions, stopping))
+        seen: list[int] = np.flatnonzero(self.looked_up).tolist()
+        return sorted(seen, key=lambda i: (-self.totals[i], self.docnos[i].encode()))[: self.k]
+
     def look_up(self, places: NDArray[np.int64]) -> None:
         dense = self.index.scores(self.query, self.positions[places])
+        self.dense[places] = dense
         self.totals[places] = self.sparse[places] + self.dense_weight * dense
         self.looked_up[places] = True
         self.largest_seen = max(self.largest_seen, float(dense.max()))
+
+    def look_up_all(self, absent: NDArray[np.bool_]) -> None:
+        """Everything looked up; what has no vector takes the mean dense score, 0 where nothing has one."""
+        if not absent.all():
+            self.look_up(np.flatnonzero(~absent))
+            self.dense[absent] = self.dense[~absent].mean()
+        self.totals[absent] = self.sparse[absent] + self.dense_weight * self.dense[absent]
+        self.looked_up[absent] = True
 
     def threshold(self) -> float:
         """The k-th score found so far, -inf while there are fewer."""

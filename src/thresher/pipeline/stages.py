@@ -23,7 +23,6 @@ import numpy as np
 
 from thresher.context.pruner import ContextPruner
 from thresher.context.scoring import PassageScores
-from thresher.forward.feedback import rocchio
 from thresher.forward.fusion import normalise_scores
 from thresher.forward.interpolate import interpolate
 from thresher.pipeline.answer import StageReport
@@ -32,8 +31,6 @@ from thresher.search.tiered import TieredSearcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
     from thresher.context import PrunedPassage
     from thresher.context.scoring import SplitPassage
@@ -142,73 +139,27 @@ def _work(result: Any) -> Counts:
 
 def forward(course: Course, part: ForwardPart) -> tuple[StageReport, Counts]:
     """The ranking interpolated with dense scores, those of the question moved by feedback from its first passages."""
-    places = part.index.find(course.docnos)
-    sparse = np.array([course.scores["search"][i] for i in range(len(course.docnos))])
-    way = _interpolated if len(places) and places.min() >= 0 else _interpolated_with_gaps
-    settings, vector = course.settings, part.vector(course.question)
-    lookups, wanted = 0, max(course.k, settings.read)
-    if settings.feedback and settings.feedback_weight:
-        first = way(part, vector, places, sparse, settings.alpha, course.docnos, settings.feedback)
-        near = [course.docnos[place] for place in first.head[: settings.feedback] if places[place] >= 0]
-        vector = rocchio(part.index, vector, near, weight=settings.feedback_weight)
-        lookups = first.lookups
-    found = way(part, vector, places, sparse, settings.alpha, course.docnos, wanted)
-    course.scores["dense"] = dict(zip(found.head, found.dense, strict=True))
-    course.scores["forward"] = dict(zip(found.head, found.totals, strict=True))
-    chosen = set(found.head)
-    course.order = [*found.head, *(place for place in course.order if place not in chosen)]
-    missing = int((places < 0).sum())
-    counts: Counts = {"candidates": len(places), "lookups": lookups + found.lookups, "forwards": 1}
-    reason = f"{missing} candidates have no vector and count with the mean" if missing else ""
-    return StageReport("forward", "done", not missing, reason), counts
-
-
-@dataclass(frozen=True, slots=True)
-class _Interpolated:
-    """The head of an interpolated ranking: places in the candidates, their dense scores and their totals."""
-
-    head: list[int]
-    dense: list[float]
-    totals: list[float]
-    lookups: int
-
-
-def _interpolated(
-    part: ForwardPart,
-    vector: Any,
-    places: NDArray[np.int64],
-    sparse: NDArray[Any],
-    alpha: float,
-    docnos: list[str],
-    k: int,
-) -> _Interpolated:
-    """The first k, looking up no more vectors than that needs."""
-    rows = [ScoredDoc(docno, score) for docno, score in zip(docnos, sparse.tolist(), strict=True)]
-    found = interpolate(part.index, rows, vector, alpha=alpha, k=k)
-    place_of = {docno: place for place, docno in enumerate(docnos)}
+    sparse = course.scores["search"]
+    settings = course.settings
+    found = interpolate(
+        part.index,
+        [ScoredDoc(docno, sparse[place]) for place, docno in enumerate(course.docnos)],
+        part.vector(course.question),
+        alpha=settings.alpha,
+        k=max(course.k, settings.read),
+        missing="mean",
+        feedback=settings.feedback,
+        feedback_weight=settings.feedback_weight,
+    )
+    place_of = {docno: place for place, docno in enumerate(course.docnos)}
     head = [place_of[row.docno] for row in found.ranking]
-    dense = part.index.scores(vector, places[head]).tolist()
-    return _Interpolated(head, dense, [row.score for row in found.ranking], found.lookups)
-
-
-def _interpolated_with_gaps(
-    part: ForwardPart,
-    vector: Any,
-    places: NDArray[np.int64],
-    sparse: NDArray[Any],
-    alpha: float,
-    docnos: list[str],
-    k: int,
-) -> _Interpolated:
-    """The first k, every candidate with a vector looked up and the others at the mean."""
-    have = np.flatnonzero(places >= 0)
-    dense = np.zeros(len(places))
-    if len(have):
-        dense[have] = part.index.scores(vector, places[have])
-        dense[places < 0] = dense[have].mean()
-    totals = alpha * normalise_scores(sparse, "min-max") + (1 - alpha) * dense
-    head = sorted(range(len(totals)), key=lambda i: (-totals[i], docnos[i].encode()))[:k]
-    return _Interpolated(head, dense[head].tolist(), totals[head].tolist(), len(have))
+    course.scores["dense"] = dict(zip(head, found.dense, strict=True))
+    course.scores["forward"] = {place: row.score for place, row in zip(head, found.ranking, strict=True)}
+    chosen = set(head)
+    course.order = [*head, *(place for place in course.order if place not in chosen)]
+    counts: Counts = {"candidates": found.candidates, "lookups": found.lookups, "forwards": 1}
+    reason = f"{found.missing} candidates have no vector and count with the mean" if found.missing else ""
+    return StageReport("forward", "done", not found.missing, reason), counts
 
 
 def units(tokens: Sequence[int]) -> int:

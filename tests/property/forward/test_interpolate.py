@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thresher.forward.feedback import rocchio
 from thresher.forward.fusion import normalise_scores
 from thresher.forward.index import ForwardIndex
 from thresher.forward.interpolate import interpolate
@@ -65,6 +66,65 @@ def test_early_stopping_returns_what_full_interpolation_returns(
     )
     assert found.exact
     assert min(k, len(index)) <= found.lookups <= found.candidates == len(index)
+
+
+def dense_by_definition(index, docnos, query):
+    """float64 dense scores by docno, of those that have vectors."""
+    found = {}
+    for docno in docnos:
+        if docno in index.docnos:
+            place = index.docnos.index(docno)
+            vectors = index.stored.decode(np.arange(index.firsts[place], index.firsts[place + 1]))
+            found[docno] = float((vectors.astype(np.float64) @ query.astype(np.float64)).max())
+    return found
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(1, 30),
+    strangers=st.integers(0, 12),
+    k=st.integers(1, 45),
+    alpha=st.sampled_from([0.0, 0.3, 1.0]),
+    stopping=st.sampled_from(["sketch", "length", "none"]),
+    feedback=st.integers(0, 4),
+    weight=st.sampled_from([0.0, 0.6, 2.0]),
+)
+def test_gaps_count_with_the_mean_and_feedback_moves_the_question(
+    tmp_path, seed, n, strangers, k, alpha, stopping, feedback, weight
+):
+    rng = np.random.default_rng(seed)
+    index = build(tmp_path / "forward", rng, n, 8)
+    docnos = [*index.docnos, *(f"x{i}" for i in range(strangers))]
+    ranking = [ScoredDoc(d, float(s)) for d, s in zip(docnos, rng.normal(size=len(docnos)), strict=True)]
+    query = rng.normal(size=8).astype(np.float32)
+
+    def expected(vector):
+        dense = dense_by_definition(index, docnos, vector)
+        mean = float(np.mean(list(dense.values())))
+        sparse = normalise_scores(np.array([row.score for row in ranking]), "min-max")
+        totals = {d: alpha * s + (1 - alpha) * dense.get(d, mean) for d, s in zip(docnos, sparse, strict=True)}
+        return sorted(docnos, key=lambda d: (-totals[d], d.encode())), totals, dense, mean
+
+    vector = query
+    if feedback and weight:
+        near = [d for d in expected(query)[0][:feedback] if d in index.docnos]
+        vector = rocchio(index, query, near, weight=weight)
+    order, totals, dense, mean = expected(vector)
+    how = {"missing": "mean", "feedback": feedback, "feedback_weight": weight, "stopping": stopping}
+    found = interpolate(index, ranking, query, alpha=alpha, k=k, **how)
+    assert np.allclose([row.score for row in found.ranking], [totals[d] for d in order[:k]], atol=1e-9)
+    assert np.allclose([totals[row.docno] for row in found.ranking], [totals[d] for d in order[:k]], atol=1e-9)
+    assert np.allclose(found.dense, [dense.get(row.docno, mean) for row in found.ranking], atol=1e-9)
+    assert (found.missing, found.candidates) == (strangers, len(docnos))
+    assert found.lookups <= n * (2 if feedback and weight else 1)
+
+
+def test_without_any_vector_the_sparse_order_stays(tmp_path):
+    index = build(tmp_path / "f", np.random.default_rng(2), 3, 6)
+    ranking = [ScoredDoc("x", 1.0), ScoredDoc("y", 2.0), ScoredDoc("z", 1.5)]
+    found = interpolate(index, ranking, np.ones(6, np.float32), alpha=0.3, missing="mean", feedback=2)
+    assert [row.docno for row in found.ranking] == ["y", "z", "x"]
+    assert (found.lookups, found.missing, found.dense) == (0, 3, (0.0, 0.0, 0.0))
 
 
 @given(seed=st.integers(0, 10_000), width=st.integers(1, 12), storage=st.sampled_from(["float16", "int8"]))

@@ -110,6 +110,10 @@ def test_unknown_settings_are_refused(tmp_path, vectors):
         interpolate(index, row, vectors[0], alpha=0.5, stopping="never")
     with pytest.raises(ConfigError, match="no sketch"):
         interpolate(index, row, vectors[0], alpha=0.5, stopping="sketch")
+    with pytest.raises(ConfigError, match="unknown missing"):
+        interpolate(index, row, vectors[0], alpha=0.5, missing="zero")
+    with pytest.raises(InputError, match="feedback is -1"):
+        interpolate(index, row, vectors[0], alpha=0.5, feedback=-1)
     with pytest.raises(InputError, match=r"alpha is 1\.5"):
         interpolate(index, row, vectors[0], alpha=1.5)
     with pytest.raises(InputError, match="shape"):

@@ -144,6 +144,7 @@ class TieredSearcher:
 
         Raises:
             ConfigError: `second` is none of these, or `auto` without a margin test.
+            InputError, DamagedArtifactError: as `Searcher.search`.
         """
         if second not in ("auto", "always", "never"):
             raise ConfigError(f"second is {second!r}, expected auto, always or never")
@@ -168,7 +169,8 @@ class TieredSearcher:
         if not self.comparable:
             return np.concatenate([margins(kept.scores, k), np.ones(len(PROSPECTS))])
         ids, weights = terms
-        known = ids >= 0  # one encoder made both tiers, so term ids are the same in both
+        # one encoder made both tiers, so term ids are the same in both
+        known = (ids >= 0) & (ids < min(self.first.layout.counts.terms, self.second.layout.counts.terms))
         ids = ids[known]
         return signs(kept.scores, weights[known], _lists(self.first, ids), _lists(self.second, ids), k)
 
@@ -237,9 +239,15 @@ def calibrate(tiers: TieredSearcher, questions: Sequence[Query], rate: float, *,
 
 
 def _lists(searcher: Searcher, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What an index says of its terms' lists, float64[terms, len(LISTS)]."""
+    """What an index says of its terms' lists, float64[terms, len(LISTS)].
+
+    Raises:
+        DamagedArtifactError: it sends a term to a row that is not there.
+    """
     layout = searcher.layout
     starts, ends, rows = layout.starts[ids], layout.starts[ids + 1], layout.rows[ids]
+    if rows.max(initial=-1) >= layout.counts.numbered:
+        raise DamagedArtifactError(str(layout.path / "rows"), "names a row that is not there; rebuild the index")
     impacts = np.zeros((len(ids), 2))
     impacts[rows >= 0] = layout.kth[rows[rows >= 0], :2]
     for i in np.flatnonzero(rows < 0).tolist():  # too short for a row, and for a tenth posting

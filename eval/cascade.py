@@ -188,7 +188,7 @@ class Bench:
 
     @property
     def best(self) -> str:
-        """The first stage of the full cascade."""
+        """The first stage of the served cascade."""
         return str(self.spec["first"])
 
     def vectors(self, collection: Collection) -> KnownVectors:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from thresher.build_forward import FORWARD
 from thresher.context.pruner import ContextPruner
 from thresher.context.scoring import SplitPassage
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, MissingExtraError
@@ -26,16 +27,11 @@ if TYPE_CHECKING:
     from thresher.recipe import AskStep
     from thresher.records import Hit, Span
 
-__all__ = ["AUTO", "FORWARD", "MIXTURE", "NOT_ASKED", "ForwardPart", "Parts", "Reader", "open_parts"]
+__all__ = ["AUTO", "NOT_ASKED", "ForwardPart", "Parts", "Reader", "open_parts"]
 
 AUTO = "auto"
 NOT_ASKED = "it was not asked for"
 """Why a stage is off that somebody turned off."""
-FORWARD = "forward"
-"""Where an index directory keeps its vectors."""
-MIXTURE = (0.19, 0.41, 0.4)
-"""Weights of sparse score, dense score and relevance where the ranker's weights name none: `mixture` in its
-configuration. Chosen on the topics of TREC DL 2021 that the ranker was not trained on (`eval/cascade.py --choose`)."""
 
 _model_lock = threading.Lock()
 """Models on a CPU use all its cores for one question: questions take turns, and each gets the speed it counted on."""
@@ -72,8 +68,6 @@ class Reader:
 
     def __init__(self, scorer: SentenceScorer, splitter: Callable[[str], Sequence[Span]]) -> None:
         self.scorer, self.splitter = scorer, splitter
-        about: dict[str, Any] = getattr(scorer, "about", {})
-        self.mixture: tuple[float, ...] = tuple(about.get("mixture", MIXTURE))
         self.lock = _model_lock
 
     def split(self, text: str, known: dict[str, tuple[Span, ...]]) -> tuple[Span, ...]:

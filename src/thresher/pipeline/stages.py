@@ -177,7 +177,7 @@ def rank_by_reader(course: Course, reader: Reader) -> tuple[StageReport, Counts]
         places, tokens = places[:count], tokens[:count]
     done = _read_in_time(course, reader, places, tokens)
     head = places[:done]
-    _mix(course, reader, head)
+    _mix(course, head)
     ranked = sorted(head, key=lambda p: (-course.scores["rank"][p], course.docnos[p].encode()))
     course.order = [*ranked, *course.order[done:]]
     counts: Counts = {"passages": done, "forwards": _forwards(course, head), "tokens": sum(tokens[:done])}
@@ -228,12 +228,11 @@ def _forwards(course: Course, places: Sequence[int]) -> int:
     return sum(getattr(course.read[place], "forwards", 1) for place in places)
 
 
-def _mix(course: Course, reader: Reader, places: Sequence[int]) -> None:
+def _mix(course: Course, places: Sequence[int]) -> None:
     """Scores `relevance` and `rank` of the passages read."""
     course.scores["relevance"] = {place: course.read[place].relevance for place in places}
-    weights = course.settings.weights or reader.mixture
     total = np.zeros(len(places))
-    for weight, signal in zip(weights, ("search", "dense", "relevance"), strict=True):
+    for weight, signal in zip(course.settings.weights, ("search", "dense", "relevance"), strict=True):
         known = course.scores.get(signal, {})
         if places and all(place in known for place in places):
             total += weight * normalise_scores(np.array([known[place] for place in places]), "z-score")

@@ -109,8 +109,8 @@ class AskStep(_Table):
     read_tokens: int = Field(default=0, ge=0)
     """Tokens that it reads at most; 0 for no such limit. The first passage is read whatever its length."""
     weights: tuple[float, float, float] = Field(default=(0.19, 0.41, 0.4), strict=False)
-    """Weights of sparse score, dense score and relevance, each standardised over the passages read. These were chosen on
-    topics of TREC DL 2021 that the default ranker was not trained on (`eval/cascade.py --choose`)."""
+    """Weights of sparse score, dense score and relevance, each standardised over the passages read; chosen on topics
+    of TREC DL 2021 that the default ranker was not trained on (`eval/cascade.py --choose`)."""
     context: str = "thresher-context"
     """What chooses sentences: a two-headed model, a Provence checkpoint, or `lexical`; empty for nothing."""
     threshold: float | Literal["conservative", "balanced", "strong"] = "balanced"

@@ -64,9 +64,7 @@ class Vocabulary:
         return -1
 
 
-def to_row(
-    query: Any, vocabulary: Vocabulary, encoder: Callable[[], Any]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def to_row(query: Any, vocabulary: Vocabulary, encoder: Callable[[], Any]) -> Terms:
     """One query as `to_batch` gives it: term ids int64[n] (-1 for unknown), weights float32[n].
 
     Raises:
@@ -102,13 +100,9 @@ def to_batch(
         encoded = iter(_rows_of(encoder().encode_queries(texts))) if texts else iter(())
         rows = [next(encoded) if isinstance(query, str) else _row_of(query, vocabulary) for query in queries]
         indptr = np.zeros(len(rows) + 1, np.int64)
-        if len(rows) == 1:
-            terms, weights = rows[0]
-            indptr[1] = len(terms)
-        else:
-            np.cumsum([len(row[0]) for row in rows], out=indptr[1:])
-            terms = np.concatenate([row[0] for row in rows]) if rows else np.empty(0, np.int64)
-            weights = np.concatenate([row[1] for row in rows]) if rows else np.empty(0, np.float32)
+        np.cumsum([len(row[0]) for row in rows], out=indptr[1:])
+        terms = np.concatenate([row[0] for row in rows]) if rows else np.empty(0, np.int64)
+        weights = np.concatenate([row[1] for row in rows]) if rows else np.empty(0, np.float32)
     return indptr, np.ascontiguousarray(terms, np.int64), np.ascontiguousarray(weights, np.float32)
 
 

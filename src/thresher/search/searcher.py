@@ -80,8 +80,7 @@ class Searcher:
 
     def terms(self, query: Query) -> Terms:
         """The question's terms as ids of this index and their weights; `search` takes the pair for the question."""
-        _, terms, weights = to_batch((query,), self._vocabulary, self._load_encoder)
-        return terms, weights
+        return to_row(query, self._vocabulary, self._load_encoder)
 
     def search(
         self,

@@ -156,7 +156,8 @@ class TieredSearcher:
         go_on = second == "always"
         if second == "auto" and self.test is not None:
             go_on = self.test.unsure(self.signs(terms, kept, self.test.k))
-        return self._answer(kept, query, k, go_on, explain)
+        # where scores compare, term ids are the same in both: a text need not be encoded again
+        return self._answer(kept, terms if self.comparable else query, k, go_on, explain)
 
     def signs(self, terms: Terms, kept: SearchResult, k: int) -> NDArray[np.float64]:
         """What the margin test looks at, float64[len(SIGNS)]; prospects are all 1 where scores do not compare.

@@ -51,26 +51,14 @@ def by_model(scorer, pairs):
 
 def by_cosine(pairs):
     """MiniLM cosine of sentence and question."""
-    import torch
+    from thresher.encode.minilm import MiniLMEncoder
 
-    from thresher.models.embedded import load_minilm
-    from thresher.models.two_headed import pad
-
-    minilm = load_minilm(device="cpu", max_tokens=128)
+    minilm = MiniLMEncoder(storage="float32")
+    minilm.tokenizer.enable_truncation(128)
     texts = list(
         dict.fromkeys([q for q, _ in pairs] + [p.text[s.start : s.end] for _, p in pairs for s in p.sentences])
     )
-    ids = minilm.token_ids(texts)
-    order = sorted(range(len(texts)), key=lambda i: len(ids[i]))
-    vectors = np.zeros((len(texts), 384), np.float32)
-    with torch.inference_mode():
-        for first in range(0, len(order), 16):
-            rows = order[first : first + 16]
-            padded, lengths = pad([ids[i] for i in rows])
-            mask = torch.arange(padded.shape[1])[None] < lengths[:, None]
-            states = minilm.module(input_ids=padded, attention_mask=mask.long())[0]
-            mean = (states * mask[..., None]).sum(1) / lengths[:, None]
-            vectors[rows] = torch.nn.functional.normalize(mean, dim=-1).numpy()
+    vectors = minilm.encode_passages(texts)
     place = {text: n for n, text in enumerate(texts)}
     return [
         [(1 + float(vectors[place[q]] @ vectors[place[p.text[s.start : s.end]]])) / 2 for s in p.sentences]

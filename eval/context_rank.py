@@ -23,6 +23,7 @@ import altair as alt
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+from context_data import encode_questions
 from train_context import RankEvidence
 
 from thresher.collection import load
@@ -32,8 +33,6 @@ from thresher.evaluate.compare import compare
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_run
-from thresher.models.embedded import load_minilm
-from thresher.models.two_headed import pad
 from thresher.records import Qrels
 
 DATA = Path(os.environ.get("THRESHER_DATA", "data"))
@@ -41,20 +40,6 @@ RESULTS = Path(__file__).parent / "results"
 LISTS = {"trec-dl-2019": ("bm25.dl19", "msmarco-v1-mini"), "trec-dl-2021": ("bm25.dl21", "msmarco-v2-mini")}
 DEPTH = 100
 NAMES = ("rank head", "dense MiniLM", "BM25")
-
-
-def question_vectors(texts: list[str]) -> np.ndarray:
-    """float32[n, 384], unit length."""
-    import torch
-
-    minilm = load_minilm(device="cpu")
-    out = []
-    with torch.inference_mode():
-        for ids in minilm.token_ids(texts):
-            padded, _ = pad([ids])
-            mean = minilm.module(input_ids=padded, attention_mask=torch.ones_like(padded))[0].mean(1)
-            out.append(torch.nn.functional.normalize(mean, dim=-1)[0].numpy())
-    return np.stack(out)
 
 
 def lists(name: str) -> tuple[object, dict[str, list[str]], dict[str, np.ndarray], dict[str, list[str]]]:
@@ -71,7 +56,7 @@ def lists(name: str) -> tuple[object, dict[str, list[str]], dict[str, np.ndarray
     questions = {
         q.qid: q.text for q in collection.queries if q.qid in collection.qrels.judgments and q.qid in run.rankings
     }
-    asked = dict(zip(questions, question_vectors(list(questions.values())), strict=True))
+    asked = dict(zip(questions, encode_questions(list(questions.values())), strict=True))
     docnos, scores, bodies = {}, {}, {}
     for qid, question in questions.items():
         rows = [row for row in run.rankings[qid][:DEPTH] if row.docno in texts]

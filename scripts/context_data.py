@@ -376,24 +376,10 @@ def _plain(text: str) -> str:
 
 
 def encode_questions(texts: list[str]) -> Any:
-    import torch
+    """float32[n, 384], unit length."""
+    from thresher.encode.minilm import MiniLMEncoder
 
-    from thresher.models.embedded import load_minilm
-    from thresher.models.two_headed import pad
-
-    minilm = load_minilm(device="cpu")
-    out = np.zeros((len(texts), 384), np.float32)
-    ids = minilm.token_ids(texts)
-    order = sorted(range(len(texts)), key=lambda i: len(ids[i]))
-    with torch.inference_mode():
-        for first in range(0, len(order), 64):
-            rows = order[first : first + 64]
-            padded, lengths = pad([ids[i] for i in rows])
-            mask = torch.arange(padded.shape[1])[None] < lengths[:, None]
-            states = minilm.module(input_ids=padded, attention_mask=mask.long())[0]
-            mean = (states * mask[..., None]).sum(1) / lengths[:, None]
-            out[rows] = torch.nn.functional.normalize(mean, dim=-1).numpy()
-    return out
+    return MiniLMEncoder(storage="float32").encode_queries(texts)
 
 
 # files ----------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import DamagedArtifactError, MissingExtraError, require
+from thresher.models.batches import batches
 from thresher.models.resolve import pick_device, pick_dtype
 
 if TYPE_CHECKING:
@@ -84,15 +85,10 @@ class MiniLM:
         """
         torch: Any = require("torch", extra="models", purpose="the embedded MiniLM")
         room = self.max_tokens - 2
-        order = sorted(range(len(pieces)), key=lambda i: -min(len(pieces[i]), room))
+        lengths = [min(len(row), room) + 2 for row in pieces]
         states = torch.zeros((len(pieces), self.module.config.hidden_size), device=self.device)
-        place = 0
-        while place < len(order):
-            length = min(len(pieces[order[place]]), room) + 2
-            batch = order[place : place + max(1, batch_tokens // length)]
-            if self.device == "cpu":  # padding is paid for there: only texts of like length
-                batch = [i for i in batch if min(len(pieces[i]), room) + 2 >= 0.9 * length]
-            place += len(batch)
+        for batch in batches(lengths, tokens=batch_tokens, alike=self.device == "cpu"):
+            length = lengths[batch[0]]
             rows = [[CLS, *pieces[i][:room], SEP] for i in batch]
             tokens = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=self.device)
             mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=self.device)

@@ -201,7 +201,7 @@ class Bench:
         first = "thresher-mini" if "thresher-mini" in stages else "bm25"
         keys: dict[str, Any] = {"encode": {"encoder": first}, "forward": {}}
         if "quality" in stages:
-            keys["prune"] = {"keep": self.spec["keep"]}
+            keys["prune"] = self.spec["prune"]
         recipe = Recipe.model_validate(keys)
         mark = hashlib.sha256(f"{recipe.model_dump_json(exclude={'ask'})}{_weights_mark(first)}".encode()).hexdigest()[
             :10

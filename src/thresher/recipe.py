@@ -102,6 +102,9 @@ class AskStep(_Table):
     """Passages at the head of the interpolation that move the question's vector before it is done again; 0 for none."""
     feedback_weight: float = Field(default=1.0, ge=0)
     """Weight of their mean vector beside the question's own."""
+    encode_missing: int = Field(default=10, ge=0)
+    """Pruned passages that are encoded when a question brings them up: of the candidates without a vector so many, the
+    first by sparse score, as far as there is time; the others count with the mean of those that have one."""
     rank: str = "thresher-context"
     """The ranker: a two-headed model, `lexical`, or `cross-encoder:NAME`; empty for none."""
     read: int = Field(default=10, ge=1)

@@ -17,7 +17,7 @@ import numpy as np
 from thresher.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,7 +27,12 @@ __all__ = ["rocchio"]
 
 
 def rocchio(
-    index: ForwardIndex, query: NDArray[Any], docnos: Sequence[str], *, weight: float = 1.0
+    index: ForwardIndex,
+    query: NDArray[Any],
+    docnos: Sequence[str],
+    *,
+    weight: float = 1.0,
+    vectors: Mapping[str, NDArray[Any]] | None = None,
 ) -> NDArray[np.float32]:
     """The question's vector after feedback from `docnos`, as long as it was before.
 
@@ -37,6 +42,7 @@ def rocchio(
         docnos: the feedback passages, usually the first three; a document of several vectors counts by the one
             nearest to the question. None of them leaves the question as it is.
         weight: of the mean feedback vector beside the question's own.
+        vectors: of passages that the index does not hold, float[dimensions] each.
 
     Returns:
         float32[dimensions].
@@ -49,11 +55,13 @@ def rocchio(
     vector = index.checked_query(query)
     if not docnos or weight == 0:
         return vector
-    rows, starts = index.rows_of(index.positions(docnos))
-    vectors = index.stored.decode(rows).astype(np.float64)
-    dots = vectors @ vector.astype(np.float64)
+    beside = vectors or {}
+    rows, starts = index.rows_of(index.positions([docno for docno in docnos if docno not in beside]))
+    decoded = index.stored.decode(rows).astype(np.float64)
+    dots = decoded @ vector.astype(np.float64)
     nearest = [low + int(np.argmax(dots[low:high])) for low, high in pairwise(starts.tolist())]
-    moved = vector.astype(np.float64) + weight * vectors[nearest].mean(axis=0)
+    read = [*decoded[nearest], *(np.asarray(beside[docno], np.float64) for docno in docnos if docno in beside)]
+    moved = vector.astype(np.float64) + weight * np.mean(read, axis=0)
     length, before = np.linalg.norm(moved), np.linalg.norm(vector.astype(np.float64))
     if length == 0:
         return vector

@@ -13,7 +13,8 @@ The first two return what `none`, which looks every document up, returns: the sa
 for bit, ties included. A bound equal to the k-th score does not stop, so that a tie can still be won by docno.
 
 Documents without vectors, such as those of a second tier, are an error, or count with the mean dense score of the
-others (`missing="mean"`), which takes looking them all up. `feedback` moves the question's vector towards the best
+others (`missing="mean"`), which takes looking them all up. Vectors made for some of them at question time can be given
+beside the index (`vectors=`). `feedback` moves the question's vector towards the best
 documents of a first interpolation (`thresher.forward.feedback`) and interpolates again.
 """
 
@@ -30,7 +31,7 @@ from thresher.forward.fusion import normalise_scores
 from thresher.records import ScoredDoc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -51,7 +52,7 @@ class Interpolation:
         dense: the dense scores of the ranking's documents.
         candidates: documents in the sparse ranking.
         lookups: documents whose vectors were looked up, counted again where feedback looks them up again.
-        missing: candidates without vectors.
+        missing: candidates without vectors, neither in the index nor given.
         exact: whether looking every document up would have given the same ranking, provably.
     """
 
@@ -73,6 +74,7 @@ def interpolate(
     normalise: str = "min-max",
     stopping: str = "exact",
     missing: str = "raise",
+    vectors: Mapping[str, NDArray[Any]] | None = None,
     feedback: int = 0,
     feedback_weight: float = 1.0,
 ) -> Interpolation:
@@ -88,6 +90,7 @@ def interpolate(
             as they are.
         stopping: `exact` (by sketch where the index has one, else by length), `sketch`, `length`, `seen` or `none`.
         missing: documents without vectors are an error (`raise`), or have the mean dense score of those with (`mean`).
+        vectors: of documents that the index does not hold, float[dimensions] each, as the index's encoder makes them.
         feedback: documents at the head of a first interpolation that move the question's vector; 0 for none. Those
             without vectors do not.
         feedback_weight: of their mean vector beside the question's own.
@@ -100,21 +103,25 @@ def interpolate(
     if not ranking:
         return Interpolation((), (), 0, 0, 0, True)
     docnos = [row.docno for row in ranking]
-    places = index.positions(docnos) if missing == "raise" else index.find(docnos)
+    places = index.find(docnos)
+    beside = _beside(index, docnos, places, vectors or {})
+    if missing == "raise":
+        index.positions([docno for i, docno in enumerate(docnos) if i not in beside])
     sparse = alpha * normalise_scores(np.array([row.score for row in ranking], dtype=np.float64), normalise)
     vector, lookups = index.checked_query(query), 0
     if feedback and feedback_weight:
-        first = _Walk(index, vector, docnos, places, sparse, 1 - alpha, feedback)
-        near = [docnos[i] for i in first.best(stopping) if places[i] >= 0]
-        vector, lookups = rocchio(index, vector, near, weight=feedback_weight), first.lookups
-    walk = _Walk(index, vector, docnos, places, sparse, 1 - alpha, k)
+        first = _Walk(index, vector, docnos, places, beside, sparse, 1 - alpha, feedback)
+        near = [docnos[i] for i in first.best(stopping) if places[i] >= 0 or i in beside]
+        given = {docnos[i]: one for i, one in beside.items()}
+        vector, lookups = rocchio(index, vector, near, weight=feedback_weight, vectors=given), first.lookups
+    walk = _Walk(index, vector, docnos, places, beside, sparse, 1 - alpha, k)
     best = walk.best(stopping)
     return Interpolation(
         tuple(ScoredDoc(docnos[i], float(walk.totals[i])) for i in best),
         tuple(float(walk.dense[i]) for i in best),
         len(ranking),
         lookups + walk.lookups,
-        int((places < 0).sum()),
+        int((places < 0).sum()) - len(beside),
         stopping != "seen",
     )
 
@@ -138,6 +145,15 @@ def _checked(index: ForwardIndex, alpha: float, k: int, stopping: str, missing: 
     return stopping
 
 
+def _beside(
+    index: ForwardIndex, docnos: Sequence[str], places: NDArray[np.int64], vectors: Mapping[str, NDArray[Any]]
+) -> dict[int, NDArray[np.float32]]:
+    """The vectors given for documents that the index lacks, by place in the ranking."""
+    return {
+        i: index.checked_query(vectors[docnos[i]]) for i in np.flatnonzero(places < 0).tolist() if docnos[i] in vectors
+    }
+
+
 def _dense_bounds(
     index: ForwardIndex, query: NDArray[np.float32], positions: NDArray[np.int64], stopping: str
 ) -> NDArray[np.float64]:
@@ -153,7 +169,8 @@ def _dense_bounds(
 class _Walk:
     """Documents visited in some order until the top k is settled; all arrays are by place in the ranking.
 
-    positions  int64[n]     in the index, -1 for a document without vectors
+    positions  int64[n]     in the index, -1 for a document without vectors there
+    beside     place to the vector given for such a document
     sparse     float64[n]   sparse scores times their weight
     """
 
@@ -163,11 +180,13 @@ class _Walk:
         query: NDArray[np.float32],
         docnos: Sequence[str],
         positions: NDArray[np.int64],
+        beside: Mapping[int, NDArray[np.float32]],
         sparse: NDArray[np.float64],
         dense_weight: float,
         k: int,
     ) -> None:
         self.index, self.query, self.docnos, self.positions, self.sparse = index, query, docnos, positions, sparse
+        self.beside = beside
         self.dense_weight, self.k = dense_weight, k
         self.dense = np.zeros(len(positions))
         self.totals = np.full(len(positions), -np.inf)
@@ -204,7 +223,12 @@ class _Walk:
         """Everything looked up; what has no vector takes the mean dense score, 0 where nothing has one."""
         if not absent.all():
             self.look_up(np.flatnonzero(~absent))
-            self.dense[absent] = self.dense[~absent].mean()
+        for place, vector in self.beside.items():
+            self.dense[place] = float(vector.astype(np.float64) @ self.query.astype(np.float64))
+        known = ~absent
+        known[list(self.beside)] = True
+        if known.any():
+            self.dense[~known] = self.dense[known].mean()
         self.totals[absent] = self.sparse[absent] + self.dense_weight * self.dense[absent]
         self.looked_up[absent] = True
 

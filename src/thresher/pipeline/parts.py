@@ -6,6 +6,7 @@ Ranking and sentence selection by one model share a `Reader`, so that a passage 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +16,7 @@ from thresher.context.pruner import ContextPruner
 from thresher.context.scoring import SplitPassage
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, MissingExtraError
 from thresher.forward.index import ForwardIndex
+from thresher.records import Passage
 from thresher.rerank.reranker import Reranker
 from thresher.search.tiered import open_tiers
 
@@ -44,18 +46,52 @@ class QuestionEncoder(Protocol):
         """Vectors of questions, [n, dimensions]."""
 
 
-@dataclass(frozen=True, slots=True)
 class ForwardPart:
-    """Vectors of passages, and what makes a question's."""
+    """Vectors of passages, and what makes a question's.
 
-    index: ForwardIndex
-    encoder: QuestionEncoder
+    Args:
+        index: holds the vectors.
+        encoder: makes questions' vectors, and, where it has `encode_passages`, those of passages that were pruned.
+    """
+
+    remembered = 20_000
+    """Vectors of pruned passages that are kept in memory, the last ones asked for."""
+
+    def __init__(self, index: ForwardIndex, encoder: QuestionEncoder) -> None:
+        self.index, self.encoder = index, encoder
+        self._late: OrderedDict[str, NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def vector(self, question: str) -> NDArray[Any]:
         """The question's vector, float[dimensions]."""
         with _model_lock:
             vector: NDArray[Any] = self.encoder.encode_queries([question])[0]
         return vector
+
+    @property
+    def encodes_passages(self) -> bool:
+        """Whether a pruned passage can be encoded when a question brings it up."""
+        return hasattr(self.encoder, "encode_passages")
+
+    def known(self, docnos: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """The vectors that were made before, by docno."""
+        with self._lock:
+            found = {docno: self._late[docno] for docno in docnos if docno in self._late}
+            for docno in found:
+                self._late.move_to_end(docno)
+        return found
+
+    def encode(self, hits: Sequence[Hit]) -> dict[str, NDArray[Any]]:
+        """Make the vectors of passages, by docno, and remember them."""
+        texts = [Passage(hit.docno, hit.text, hit.title).contents for hit in hits]
+        with _model_lock:
+            vectors = self.encoder.encode_passages(texts)  # type: ignore[attr-defined]
+        made = dict(zip((hit.docno for hit in hits), vectors, strict=True))
+        with self._lock:
+            self._late.update(made)
+            while len(self._late) > self.remembered:
+                self._late.popitem(last=False)
+        return made
 
 
 class Reader:

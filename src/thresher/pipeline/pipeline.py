@@ -244,7 +244,7 @@ class Pipeline:
                 self.costs.relax(stage)
                 reason = f"predicted to take {needed:.0f} ms, {max(0.0, left):.0f} ms are left"
                 return StageReport(stage, "skipped", False, reason), None, None
-        started = self._clock()
+        started, course.apart = self._clock(), 0.0
         before = list(course.order)
         chosen: list[PrunedPassage] | None = None
         try:
@@ -270,7 +270,7 @@ class Pipeline:
             return StageReport(stage, "failed", False, said, err), (self._clock() - started, {}), None
         seconds = self._clock() - started
         if stage in ("search", "forward"):
-            self.costs.observe(stage, seconds * 1000)
+            self.costs.observe(stage, seconds * 1000 - course.apart)
         elif stage == "context" and not counts["forwards"]:
             self.costs.observe(stage, seconds * 1000)
         return report, (seconds, counts), chosen

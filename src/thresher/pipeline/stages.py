@@ -1,8 +1,9 @@
 """The stages of an answer, each a function from the ranking so far to a better one.
 
 - `search`: candidates by sparse score, from the index with its tiers.
-- `forward`: alpha * min-max(sparse) + (1 - alpha) * dense over the candidates, with early stopping (Fast-Forward). A
-  candidate without a vector, which a pruned passage may be, counts with the mean dense score of those that have one.
+- `forward`: alpha * min-max(sparse) + (1 - alpha) * dense over the candidates, with early stopping (Fast-Forward). Of
+  the candidates without a vector, which pruned passages are, the first are encoded now and remembered; the others
+  count with the mean dense score of those that have one.
 - `rank`: the head of the ranking read by a cross-encoder; sparse score, dense score and relevance, each standardised
   over the passages read, are summed with fixed weights. With a `Reranker` its order is taken as it is.
 - `context`: sentences of the first k chosen; what the ranker has read is not read again.
@@ -32,6 +33,8 @@ from thresher.search.tiered import TieredSearcher
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from thresher.context import PrunedPassage
     from thresher.context.scoring import SplitPassage
     from thresher.pipeline.costs import Costs, Deadline
@@ -44,6 +47,8 @@ __all__ = ["Course", "context", "forward", "rank_by_reader", "rank_by_reranker",
 Counts = dict[str, "int | float"]
 PASSAGE_UNITS, CALL_UNITS = 12, 24
 """What a passage, and a call of the model, cost beside their tokens, in tokens' worth."""
+_LATE_SHARE = 0.2
+"""Of the time that is left, what encoding pruned passages may take."""
 
 
 @dataclass(slots=True)
@@ -64,6 +69,7 @@ class Course:
         read: place to what the model said.
         sentences: of texts that were split.
         reserved: milliseconds kept for the stages to come.
+        apart: milliseconds of the stage that runs whose cost is learnt apart from the stage's.
     """
 
     question: str
@@ -79,6 +85,7 @@ class Course:
     read: dict[int, PassageScores] = field(default_factory=dict)
     sentences: dict[str, tuple[Span, ...]] = field(default_factory=dict)
     reserved: float = 0.0
+    apart: float = 0.0
     _hits: dict[int, Hit] = field(default_factory=dict)
 
     def hit(self, place: int) -> Hit:
@@ -141,6 +148,7 @@ def forward(course: Course, part: ForwardPart) -> tuple[StageReport, Counts]:
     """The ranking interpolated with dense scores, those of the question moved by feedback from its first passages."""
     sparse = course.scores["search"]
     settings = course.settings
+    late, encoded = _late_vectors(course, part)
     found = interpolate(
         part.index,
         [ScoredDoc(docno, sparse[place]) for place, docno in enumerate(course.docnos)],
@@ -148,6 +156,7 @@ def forward(course: Course, part: ForwardPart) -> tuple[StageReport, Counts]:
         alpha=settings.alpha,
         k=max(course.k, settings.read),
         missing="mean",
+        vectors=late,
         feedback=settings.feedback,
         feedback_weight=settings.feedback_weight,
     )
@@ -157,14 +166,33 @@ def forward(course: Course, part: ForwardPart) -> tuple[StageReport, Counts]:
     course.scores["forward"] = {place: row.score for place, row in zip(head, found.ranking, strict=True)}
     chosen = set(head)
     course.order = [*head, *(place for place in course.order if place not in chosen)]
-    counts: Counts = {"candidates": found.candidates, "lookups": found.lookups, "forwards": 1}
+    counts: Counts = {"candidates": found.candidates, "lookups": found.lookups, "forwards": 1 + encoded}
     reason = f"{found.missing} candidates have no vector and count with the mean" if found.missing else ""
     return StageReport("forward", "done", not found.missing, reason), counts
 
 
-def units(tokens: Sequence[int]) -> int:
-    """What a call of the model that reads passages of so many tokens costs, in tokens' worth."""
-    return sum(tokens) + PASSAGE_UNITS * len(tokens) + CALL_UNITS
+def _late_vectors(course: Course, part: ForwardPart) -> tuple[dict[str, NDArray[Any]], int]:
+    """Vectors of the first candidates that the index has none of, and how many of them were made now."""
+    if not course.settings.encode_missing or not part.encodes_passages:
+        return {}, 0
+    absent = np.flatnonzero(part.index.find(course.docnos) < 0)[: course.settings.encode_missing].tolist()
+    vectors = part.known([course.docnos[place] for place in absent])
+    wanted = [place for place in absent if course.docnos[place] not in vectors]
+    tokens = [len(course.hit(place).text.split()) for place in wanted]
+    if course.deadline.limited:  # no more than a part of the time: what has a vector must still be read
+        known = course.costs.known("encode")
+        wanted = wanted[: _fitting(course, tokens, "encode", 0, course.left() * _LATE_SHARE) if known else 1]
+    if wanted:
+        started = course.deadline.now()
+        vectors |= part.encode([course.hit(place) for place in wanted])
+        course.apart = (course.deadline.now() - started) * 1000
+        course.costs.observe("encode", course.apart, units(tokens[: len(wanted)], calls=0))
+    return vectors, len(wanted)
+
+
+def units(tokens: Sequence[int], calls: int = 1) -> int:
+    """What reading passages of so many tokens in so many calls of the model costs, in tokens' worth."""
+    return sum(tokens) + PASSAGE_UNITS * len(tokens) + CALL_UNITS * calls
 
 
 def rank_by_reader(course: Course, reader: Reader) -> tuple[StageReport, Counts]:
@@ -197,7 +225,7 @@ def _read_in_time(course: Course, reader: Reader, places: Sequence[int], tokens:
         return 0
     try:
         while done < len(places):
-            fit = _fitting(course, tokens[done:])
+            fit = _fitting(course, tokens[done:], "rank", 1, course.left())
             if fit == 0:
                 break
             part = fit if fit <= 2 else max(2, (fit + 1) // 2)
@@ -208,11 +236,10 @@ def _read_in_time(course: Course, reader: Reader, places: Sequence[int], tokens:
     return done
 
 
-def _fitting(course: Course, tokens: Sequence[int]) -> int:
-    """How many passages from the front are predicted to be read in the time that is left."""
-    left = course.left()
+def _fitting(course: Course, tokens: Sequence[int], work: str, calls: int, left: float) -> int:
+    """How many passages from the front are predicted to go through the model in the milliseconds that are left."""
     fit = 0
-    while fit < len(tokens) and course.costs.predict("rank", units(tokens[: fit + 1])) <= left:
+    while fit < len(tokens) and course.costs.predict(work, units(tokens[: fit + 1], calls)) <= left:
         fit += 1
     return fit
 

@@ -119,6 +119,36 @@ def test_gaps_count_with_the_mean_and_feedback_moves_the_question(
     assert found.lookups <= n * (2 if feedback and weight else 1)
 
 
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(1, 20),
+    given_=st.integers(0, 6),
+    strangers=st.integers(0, 6),
+    feedback=st.integers(0, 4),
+    stopping=st.sampled_from(["sketch", "none"]),
+)
+def test_vectors_given_beside_the_index_count_as_if_they_were_in_it(
+    tmp_path, seed, n, given_, strangers, feedback, stopping
+):
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n + given_, 8)).astype(np.float16)
+    names = [f"d{i:02}" for i in range(n + given_)]
+    late = dict(zip(names[n:], vectors[n:].astype(np.float32), strict=True))
+    whole = ForwardIndex.build(tmp_path / f"whole{seed}", [(names, vectors)], storage="float16", overwrite=True)
+    part = ForwardIndex.build(tmp_path / f"part{seed}", [(names[:n], vectors[:n])], storage="float16", overwrite=True)
+    docnos = [*names, *(f"x{i}" for i in range(strangers))]
+    ranking = [ScoredDoc(d, float(s)) for d, s in zip(docnos, rng.normal(size=len(docnos)), strict=True)]
+    query = rng.normal(size=8).astype(np.float32)
+    how = {"alpha": 0.4, "k": len(docnos), "missing": "mean", "feedback": feedback}
+    expected = interpolate(whole, ranking, query, **how)
+    found = interpolate(part, ranking, query, vectors=late, stopping="none" if stopping == "none" else "exact", **how)
+    assert [row.docno for row in found.ranking] == [row.docno for row in expected.ranking]
+    assert np.allclose([row.score for row in found.ranking], [row.score for row in expected.ranking], atol=1e-6)
+    assert found.missing == expected.missing == strangers
+    if not strangers:
+        assert interpolate(part, ranking, query, alpha=0.4, vectors=late, feedback=feedback).missing == 0
+
+
 def test_without_any_vector_the_sparse_order_stays(tmp_path):
     index = build(tmp_path / "f", np.random.default_rng(2), 3, 6)
     ranking = [ScoredDoc("x", 1.0), ScoredDoc("y", 2.0), ScoredDoc("z", 1.5)]

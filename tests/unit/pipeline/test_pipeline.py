@@ -10,7 +10,9 @@ import thresher
 from thresher.context import ContextPruner
 from thresher.context.scorers import LexicalScorer
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, InputError
+from thresher.forward.index import ForwardIndex
 from thresher.pipeline import Pipeline
+from thresher.pipeline.parts import ForwardPart
 from thresher.recipe import AskStep
 from thresher.records import Hit
 from thresher.rerank import Budget, Reranker, SimulatedJudge, Simulation
@@ -121,19 +123,83 @@ def test_an_index_with_two_tiers_is_searched_through_both_where_that_is_called_f
 
 
 def test_a_pruned_passage_without_a_vector_still_takes_part(place, tmp_path):
-    from thresher.forward.index import ForwardIndex
-
     half = made_passages()[:30]
     vectors = HashedWords().encode_passages([p.contents for p in half])
     ForwardIndex.build(tmp_path / "half", [([p.docno for p in half], vectors)], storage="float16")
     pipeline = Pipeline(
-        place / "plain", forward=tmp_path / "half", question_encoder=HashedWords(), rerank=None, context=None
+        place / "plain",
+        forward=tmp_path / "half",
+        question_encoder=HashedWords(),
+        rerank=None,
+        context=None,
+        settings=SETTINGS.model_copy(update={"encode_missing": 0}),
     )
     answer = pipeline.ask(QUESTION, 10)
     assert answer.errors == {}
     assert any(int(docno[1:]) >= 30 for docno in answer.ranking)
     assert "no vector" in answer.stages[1].reason
     assert not answer.exact
+
+
+class SlowWords(HashedWords):
+    """Hashed words, taking ten milliseconds a passage by a clock, and counting them."""
+
+    def __init__(self, clock):
+        self.clock, self.encoded = clock, []
+
+    def encode_passages(self, texts):
+        self.encoded.extend(texts)
+        self.clock.pass_(10 * len(texts))
+        return super().encode_passages(texts)
+
+
+def half_encoded(place, tmp_path, clock, encode_missing):
+    """A pipeline whose forward index lacks every second passage, and its encoder."""
+    half = made_passages()[::2]
+    vectors = HashedWords().encode_passages([p.contents for p in half])
+    ForwardIndex.build(tmp_path / "half", [([p.docno for p in half], vectors)], storage="float16", overwrite=True)
+    encoder = SlowWords(clock)
+    settings = SETTINGS.model_copy(update={"encode_missing": encode_missing})
+    parts = {"forward": tmp_path / "half", "question_encoder": encoder, "rerank": None, "context": None}
+    return Pipeline(place / "plain", settings=settings, clock=clock, warm=False, **parts), encoder
+
+
+def test_pruned_passages_are_encoded_when_a_question_brings_them_up_and_once(place, tmp_path):
+    whole = Pipeline(
+        place / "plain", forward=place / "vectors", question_encoder=HashedWords(), rerank=None, context=None
+    )
+    pipeline, encoder = half_encoded(place, tmp_path, Clock(), 60)
+    answer = pipeline.ask(QUESTION, 10)
+    assert answer.ranking[:10] == whole.ask(QUESTION, 10).ranking[:10]
+    assert answer.ledger.stages[1].counts["forwards"] == 1 + len(encoder.encoded) > 1
+    assert answer.exact == whole.ask(QUESTION, 10).exact
+    again = pipeline.ask(QUESTION, 10)
+    assert again.ranking == answer.ranking
+    assert again.ledger.stages[1].counts["forwards"] == 1
+    few, encoder = half_encoded(place, tmp_path, Clock(), 3)
+    assert few.ask(QUESTION, 10).ledger.stages[1].counts["forwards"] == 4
+    first = [docno for docno in whole.ask(QUESTION, 10, hits=None).ranking if int(docno[1:]) % 2]
+    assert len(encoder.encoded) == 3 < len(first)
+
+
+def test_what_is_remembered_is_bounded(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(ForwardPart, "remembered", 2)
+    pipeline, encoder = half_encoded(place, tmp_path, Clock(), 4)
+    first = pipeline.ask(QUESTION, 10)
+    assert pipeline.ask(QUESTION, 10).ranking == first.ranking
+    assert len(encoder.encoded) == 4 + 2
+
+
+def test_encoding_pruned_passages_takes_a_part_of_the_time_there_is(place, tmp_path):
+    clock = Clock()
+    pipeline, encoder = half_encoded(place, tmp_path, clock, 20)
+    first = pipeline.ask(QUESTION, 10, deadline_ms=500)
+    assert first.ledger.stages[1].counts["forwards"] == 2  # one passage tells what one costs
+    encoder.encoded.clear()
+    answer = pipeline.ask(QUESTION, 10, deadline_ms=500)
+    assert 5 <= len(encoder.encoded) <= 10
+    assert answer.milliseconds <= 100
+    assert "have no vector" in answer.stages[1].reason
 
 
 def test_candidates_can_be_brought(whole_cascade):

@@ -22,8 +22,23 @@ from tqdm import tqdm
 from thresher.encode.quantize import fit_scale
 from thresher.errors import InputError
 from thresher.index.arrays import create_array, map_array, write_array
-from thresher.index.layout import BLOCKS, DIRECTORY_BYTES, KTH, NUMBERED, SEGMENT, Counts, write_counts
-from thresher.index.strings import StringStore, StringWriter
+from thresher.index.layout import (
+    BLOCKS,
+    COMMON,
+    DENSE,
+    DENSE_BYTES,
+    DIRECTORY_BYTES,
+    KTH,
+    LONG,
+    NUMBERED,
+    SEGMENT,
+    SPARSEST,
+    TILE,
+    Counts,
+    rows_of_kinds,
+    write_counts,
+)
+from thresher.index.strings import PackedWriter, StringWriter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,8 +91,8 @@ class IndexBuilder:
         self._directory, self._bits, self._block, self._order = directory, bits, block, order
         self._progress = progress
         self._terms = len(vocabulary)
-        self._write_vocabulary(vocabulary)
-        self._docnos = StringWriter(directory, "docnos")
+        self._alphabetical = self._write_vocabulary(vocabulary)
+        self._docnos: list[bytes] = []
         self._passages = StringWriter(directory, "passages")
         self._spool = {name: (directory / f"{SPOOL}.{name}").open("wb") for name in ("indptr", "terms", "weights")}
         np.zeros(1, np.int64).tofile(self._spool["indptr"])
@@ -101,7 +116,7 @@ class IndexBuilder:
         _check_rows(passages, batch, self._terms)
         if self._count + len(passages) >= 2**32 - 1:
             raise InputError("an index holds fewer than 2^32 - 1 passages; split the corpus")
-        self._docnos.extend(passage.docno.encode() for passage in passages)
+        self._docnos.extend([passage.docno.encode() for passage in passages])
         self._passages.extend(map(pack_passage, passages))
         (batch.indptr[1:] + self._postings).tofile(self._spool["indptr"])
         batch.terms.tofile(self._spool["terms"])
@@ -127,7 +142,6 @@ class IndexBuilder:
         """The three steps of `finish`: order the documents, invert the spool and bound blocks, write the rest."""
         from thresher.index import invert
 
-        self._docnos.close()
         self._passages.close()
         for stream in self._spool.values():
             stream.close()
@@ -138,32 +152,39 @@ class IndexBuilder:
         indptr = map_array(directory / f"{SPOOL}.indptr", np.int64, (self._count + 1,))
         terms = map_array(directory / f"{SPOOL}.terms", np.uint32, (self._postings,))
         weights = map_array(directory / f"{SPOOL}.weights", np.float32, (self._postings,))
-        by_docno = self._sort_docnos()
+        by_docno = self._write_docnos()
         order = self._choose_order(indptr, terms, weights)
         reordered = bool(np.any(order[1:] < order[:-1]))
         bar.update()
         bar.set_description("inverting")
-        rows, common = self._number()
+        kinds = self._kinds()
+        rows = rows_of_kinds(kinds)
+        common = int((kinds >= COMMON).sum())
         # the last segment each list of no common term reaches, whose heads it holds one of for each before
         last = np.zeros(self._terms, np.uint16)
         if self._count > SEGMENT:
             invert.last_segments(indptr, terms, order, rows, common, last)
+        lengths = np.where(kinds == DENSE, 0, self._lengths + last)
         starts = np.zeros(self._terms + 1, np.int64)
-        np.cumsum(self._lengths + last, out=starts[1:])
+        np.cumsum(lengths, out=starts[1:])
         n = Counts(
             passages=self._count,
             terms=self._terms,
             postings=self._postings,
+            dense=int((kinds == DENSE).sum()),
             common=common,
             numbered=int((rows >= 0).sum()),
             entries=int(starts[-1]),
+            long=int((lengths >= LONG).sum()),
             block=self._block,
             bits=self._bits,
             scale=scale,
             reordered=reordered,
+            alphabetical=self._alphabetical,
         )
         self._write_ranks(by_docno, order, reordered)
         impact = np.uint8 if n.bits == 8 else np.uint16
+        dense = create_array(directory / "dense", impact, (n.dense, n.passages))
         impacts = create_array(directory / "impacts", impact, (n.entries,))
         ids = create_array(directory / "ids", np.uint16, (n.entries,))
         tiles = create_array(directory / "tiles", np.uint32, (n.common, n.tiles + 1))
@@ -172,41 +193,50 @@ class IndexBuilder:
 
         def work(first: int, after: int) -> None:
             spool = (indptr, terms, weights, order, scale, float(top))
-            invert.place(first, after, *spool, starts, rows, last, impacts, ids, tiles)
-            invert.kth_largest(first, after, starts, rows, impacts, np.array(KTH, np.int64), top, kth)
-            invert.directory(first, after, starts, rows, impacts, ids, kth, n.block, n.bits, tiles, maxima)
+            invert.place(first, after, *spool, starts, rows, last, dense, impacts, ids, tiles)
+            invert.kth_largest(first, after, starts, rows, dense, impacts, np.array(KTH, np.int64), top, kth)
+            invert.directory(first, after, starts, rows, dense, impacts, ids, kth, n.block, n.bits, tiles, maxima)
 
-        middle = int(np.searchsorted(starts, starts[-1] // 2))
+        middle = int(np.searchsorted(np.cumsum(self._lengths), self._postings // 2))
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(work, (0, middle), (middle, self._terms)))
         bar.update()
         bar.set_description("writing")
-        write_array(directory / "starts", starts.astype(n.start_type))
-        write_array(directory / "rows", rows)
+        write_array(directory / "lengths", np.minimum(lengths, LONG).astype(np.uint8))
+        write_array(directory / "long", lengths[lengths >= LONG].astype(np.uint32))
+        quads = np.zeros((-(-self._terms // 4), 4), np.uint8)
+        quads.ravel()[: self._terms] = kinds
+        write_array(directory / "kinds", (quads << np.arange(0, 8, 2, dtype=np.uint8)).sum(axis=1, dtype=np.uint8))
         write_counts(directory / "layout.json", n)
         for name in self._spool:
             (directory / f"{SPOOL}.{name}").unlink()
         return self._account(n)
 
-    def _write_vocabulary(self, vocabulary: Sequence[str]) -> None:
+    def _write_vocabulary(self, vocabulary: Sequence[str]) -> bool:
+        """Write the strings in bytewise order; returns whether the term ids ascend with them."""
         strings = [term.encode() for term in vocabulary]
         order = sorted(range(len(strings)), key=strings.__getitem__)
         for a, b in pairwise(order):
             if strings[a] == strings[b]:
                 raise InputError(f"term {vocabulary[a]!r} stands twice in the vocabulary, as {a} and as {b}")
-        writer = StringWriter(self._directory, "vocabulary")
-        writer.extend(strings)
+        writer = PackedWriter(self._directory, "vocabulary")
+        writer.extend(map(strings.__getitem__, order))
         writer.close()
-        write_array(self._directory / "sorted_terms", np.array(order, np.uint32))
+        alphabetical = all(a < b for a, b in pairwise(order))
+        if not alphabetical:
+            write_array(self._directory / "sorted_terms", np.array(order, np.uint32))
+        return alphabetical
 
-    def _sort_docnos(self) -> NDArray[np.uint32]:
-        """Numbers of the passages in bytewise order of their docnos."""
-        store = StringStore(self._directory, "docnos", self._count)
-        docnos = [store.raw(number) for number in range(self._count)]
+    def _write_docnos(self) -> NDArray[np.uint32]:
+        """Write the docnos; returns the numbers of the passages in bytewise order of their docnos."""
+        docnos = self._docnos
         order = sorted(range(self._count), key=docnos.__getitem__)
         for a, b in pairwise(order):
             if docnos[a] == docnos[b]:
                 raise InputError(f"docno {docnos[a].decode()!r} belongs to two passages, number {a + 1} and {b + 1}")
+        writer = PackedWriter(self._directory, "docnos")
+        writer.extend(docnos)
+        writer.close()
         return np.array(order, np.uint32)
 
     def _choose_order(
@@ -221,21 +251,25 @@ class IndexBuilder:
             return np.asarray(similarity_order(indptr, terms, weights, 0), np.uint32)
         return np.asarray(bisection_order(indptr, terms, weights, self._terms), np.uint32)
 
-    def _number(self) -> tuple[NDArray[np.int32], int]:
-        """Rows of `kth` by term, the common terms first, and the number of those."""
-        n = Counts(self._count, self._terms, 0, 0, 0, 0, self._block, self._bits, 1.0, False)
-        wanted = int(DIRECTORY_BYTES * self._postings / (n.blocks + 4 * (n.tiles + 1)))
-        shortest = max(n.blocks // 8, 1)  # below this a row answers fewer questions than it costs bounds
+    def _kinds(self) -> NDArray[np.uint8]:
+        """uint8[terms]: which terms are dense, common and numbered, see `thresher.index.layout`."""
+        lengths, n = self._lengths, self._count
+        blocks = -(-n // self._block)
+        tiles = -(-n // TILE)
+        kinds = np.zeros(self._terms, np.uint8)
+        kinds[lengths >= NUMBERED] = 1
+        wanted = int(DIRECTORY_BYTES * self._postings / (blocks + 4 * (tiles + 1)))
+        shortest = max(blocks // 8, 1)  # below this a row answers fewer questions than it costs bounds
         if wanted < self._terms:
-            kept = np.partition(self._lengths, self._terms - wanted - 1)[self._terms - wanted - 1]
+            kept = np.partition(lengths, self._terms - wanted - 1)[self._terms - wanted - 1]
             shortest = max(shortest, int(kept) + 1)
-        common = (self._lengths >= shortest) | (self._lengths >= SEGMENT)
-        numbered = (self._lengths >= NUMBERED) & ~common
-        rows = np.full(self._terms, -1, np.int32)
-        count = int(common.sum())
-        rows[common] = np.arange(count, dtype=np.int32)
-        rows[numbered] = np.arange(count, count + int(numbered.sum()), dtype=np.int32)
-        return rows, count
+        kinds[(lengths >= shortest) | (lengths >= SEGMENT)] = COMMON
+        size = self._bits // 8
+        candidates = np.flatnonzero((lengths * SPARSEST > n) & (kinds == COMMON))
+        candidates = candidates[np.argsort(-lengths[candidates], kind="stable")]
+        more = np.cumsum(size * n - (size + 2) * lengths[candidates])
+        kinds[candidates[: int(np.count_nonzero(more <= DENSE_BYTES * self._postings))]] = DENSE
+        return kinds
 
     def _write_ranks(self, by_docno: NDArray[np.uint32], order: NDArray[np.uint32], reordered: bool) -> None:
         ranks = np.empty(self._count, np.uint32)

@@ -51,7 +51,7 @@ def last_segments(indptr, terms, order, rows, common, last):
 
 @njit(cache=True, nogil=True)
 def place(
-    first, after, indptr, terms, weights, order, scale, top, starts, rows, last, impacts, ids, tiles
+    first, after, indptr, terms, weights, order, scale, top, starts, rows, last, dense, impacts, ids, tiles
 ):  # fmt: skip
     """Put every posting of terms first … after - 1 into its list, and count the postings in tiles.
 
@@ -61,7 +61,7 @@ def place(
     order     uint32[n]         internal id -> number in the order they came
     scale     float64           one unit of impact; impact = rint(weight / scale), at least 1, at most `top`
     starts    int64[terms + 1], rows int32[terms], last uint16[terms]   the lists, see `layout`, and their last segments
-    impacts, ids                out; zeros in
+    dense, impacts, ids         out; zeros in
     tiles     uint32[common, tiles + 1]   in: zeros; out: [row, 1 + tile] is the number of postings in the tile
     """
     cursors = starts[first:after].copy()
@@ -88,6 +88,13 @@ def place(
             if term >= after:
                 break
             i = term - first
+            row = np.int64(rows[term])
+            impact = np.int64(min(max(np.rint(np.float64(weights[p]) / scale), 1.0), top))
+            if 0 <= row < common:
+                tiles[row, tile] += np.uint32(1)
+                if row < dense.shape[0]:
+                    dense[row, doc] = impact
+                    continue
             if last[term] > 0:
                 while segments[i] < segment:
                     ids[heads[i]] = cursors[i] - heads[i] - 1
@@ -96,14 +103,12 @@ def place(
                     cursors[i] += segments[i] < last[term]
             at = cursors[i]
             cursors[i] = at + 1
-            impacts[at] = np.int64(min(max(np.rint(np.float64(weights[p]) / scale), 1.0), top))
+            impacts[at] = impact
             ids[at] = low
-            if 0 <= rows[term] < common:
-                tiles[rows[term], tile] += np.uint32(1)
 
 
 @njit(cache=True, nogil=True)
-def directory(first, after, starts, rows, impacts, ids, kth, block, bits, tiles, maxima):
+def directory(first, after, starts, rows, dense, impacts, ids, kth, block, bits, tiles, maxima):
     """Finish the rows of the common ones of the terms first … after - 1.
 
     kth       uint8 or uint16[numbered, 4]    column 0 is the list's largest impact
@@ -118,6 +123,14 @@ def directory(first, after, starts, rows, impacts, ids, kth, block, bits, tiles,
         largest = np.int64(kth[row, 0])
         for tile in range(tiles.shape[1] - 1):
             tiles[row, tile + 1] += tiles[row, tile]
+        if row < dense.shape[0]:
+            for doc in range(dense.shape[1]):
+                best = np.int64(dense[row, doc])
+                if bits == 16:
+                    best = (best * 255 + largest - 1) // largest
+                maxima[row, doc // block] = max(np.int64(maxima[row, doc // block]), best)
+            continue
+        for tile in range(tiles.shape[1] - 1):
             for p in range(starts[term] + tiles[row, tile], starts[term] + tiles[row, tile + 1]):
                 best = np.int64(impacts[p])
                 if bits == 16:
@@ -127,7 +140,7 @@ def directory(first, after, starts, rows, impacts, ids, kth, block, bits, tiles,
 
 
 @njit(cache=True, nogil=True)
-def kth_largest(first, after, starts, rows, impacts, ks, top, kth):
+def kth_largest(first, after, starts, rows, dense, impacts, ks, top, kth):
     """Overwrite `kth[row, i]` with the ks[i]-th largest impact of the list, 0 where it is shorter.
 
     ks   int64[m]   ascending
@@ -139,8 +152,9 @@ def kth_largest(first, after, starts, rows, impacts, ks, top, kth):
         if row < 0:
             continue
         highest = np.int64(0)
-        for p in range(starts[term], starts[term + 1]):
-            impact = np.int64(impacts[p])
+        own = dense[row] if row < dense.shape[0] else impacts[starts[term] : starts[term + 1]]
+        for p in range(own.shape[0]):
+            impact = np.int64(own[p])
             counts[impact] += 1
             highest = max(highest, impact)
         seen = np.int64(0)

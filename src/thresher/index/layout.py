@@ -5,31 +5,43 @@ consecutive ids (a power of two), blocks into **tiles** of 2,048 ids, and tiles 
 has one posting list, in ascending id order: an impact and the id modulo the segment for each posting, in two arrays
 side by side. Lists come in three kinds, by length:
 
+* the list of a **dense** term, one that many documents hold, is not a list at all: a row of impacts, one a document, 0
+  where the document lacks the term. That takes less room than ids from a third of the documents on, is added without
+  looking where to, and answers for one document at once;
 * a **common** term owns one row of the directory, which says where each tile begins within the list, and its largest
-  impact in each block;
+  impact in each block. Dense terms are common; their rows count the postings before each tile;
 * the list of any other term is walked from its begin. Where postings follow in a later segment, the postings of a
   segment are preceded by a **head**: an entry of impact 0 whose id is their number. So a list within one segment has no
   head in front of its postings, only one for each empty segment before, and a collection of up to 65,536 passages none;
-* a term of fewer than ten postings has no row of `kth` either.
+* a term of fewer than ten postings has no row of `kth` either: it is not **numbered**.
 
-The border of the common terms is the shortest list length at which all rows together take at most `DIRECTORY_BYTES` a
-posting; lists of more than 65,535 postings are always common.
+Terms are dense from the longest list on, while all dense rows together take at most `DENSE_BYTES` a posting more than
+lists would, and hold more than one document in `SPARSEST`. The border of the common terms is the shortest list length
+at which all rows together take at most `DIRECTORY_BYTES` a posting; lists of more than 65,535 postings are always
+common.
 
 | file | dtype and shape | content |
 |---|---|---|
 | `layout.json` | | the counts that give the shapes below, `block`, `bits`, `scale` |
-| `starts` | uint32[terms + 1], int64 from 2^32 entries on | where a term's list begins |
-| `rows` | int32[terms] | row of `kth`, common terms first; -1 for a list of fewer than ten postings |
+| `lengths` | uint8[terms] | entries of each list, 0 for dense ones; 255 where the number is in `long` |
+| `long` | uint32[long] | lengths of the lists of 255 entries or more, by term |
+| `kinds` | uint8[ceil(terms / 4)] | 3 dense, 2 common, 1 numbered, 0 none of these; term 4 i + j in bits 2 j, 2 j + 1 |
 | `kth` | uint8 or uint16[numbered, 4] | largest, 10th, 100th and 1000th largest impact, 0 where the list is shorter |
+| `dense` | uint8 or uint16[dense, passages] | impacts of the dense terms by internal id |
 | `impacts` | uint8 or uint16[entries] | stored impacts, at least 1; 0 in heads |
 | `ids` | uint16[entries] | internal id modulo the segment; in heads, the postings of the segment |
 | `tiles` | uint32[common, tiles + 1] | first posting of each tile, counted from the list's begin |
 | `maxima` | uint8[common, blocks] | largest impact in the block; 16-bit ones in 255ths of the list's, rounded up |
 | `ranks` | uint32[passages] | place of the docno among all docnos in bytewise order |
 | `sources` | uint32[passages] | number of the passage in the order it came (absent where that is the id) |
-| `docnos`, `passages`, `vocabulary` | string stores | by number of the passage; the term strings by term id |
-| `sorted_terms` | uint32[terms] | term ids in bytewise order of their strings |
+| `passages` | plain string store | by number of the passage |
+| `docnos` | packed string store | by number of the passage |
+| `vocabulary` | packed string store | the term strings in bytewise order |
+| `sorted_terms` | uint32[terms] | their term ids (absent where these ascend) |
 | `encoder/` | | what turns a question into weighted terms; belongs to `thresher.encode` |
+
+Rows of `kth`, `maxima`, `tiles` and `dense` are numbered alike: the dense terms first, then the other common ones, then
+the other numbered ones, by term id within each.
 """
 
 from __future__ import annotations
@@ -37,6 +49,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,35 +58,42 @@ import numpy as np
 from thresher.artifact import Manifest, read_manifest
 from thresher.errors import ArtifactVersionError, DamagedArtifactError
 from thresher.index.arrays import map_array
-from thresher.index.strings import StringStore
+from thresher.index.strings import PackedStore, StringStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "DENSE_BYTES",
     "DIRECTORY_BYTES",
     "FORMAT",
     "KIND",
     "KTH",
     "NUMBERED",
     "SEGMENT",
+    "SPARSEST",
     "TILE",
     "Counts",
     "Layout",
     "open_layout",
+    "rows_of_kinds",
 ]
 
 KIND = "index"
-FORMAT = 2
+FORMAT = 3
 TILE = 2048
 SEGMENT = 65_536
 BLOCKS = tuple(2**i for i in range(9))
 """The sizes a block may have."""
-DIRECTORY_BYTES = 0.5
+DIRECTORY_BYTES = 0.4
+DENSE_BYTES = 0.05
+SPARSEST = 16
 NUMBERED = 10
 """Postings of the shortest list with a row of `kth`."""
 KTH = (1, 10, 100, 1000)
 """For which k every list stores its k-th largest impact."""
+DENSE, COMMON = 3, 2
+LONG = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +104,31 @@ class Counts:
         passages: documents.
         terms: size of the vocabulary.
         postings: non-zero impacts.
+        dense: terms with a row of `dense`.
         common: terms with a row in the block directory.
         numbered: terms with a row of `kth`.
-        entries: postings and heads.
+        entries: postings of the other terms, and heads.
+        long: lists of 255 entries or more.
         block: documents in a block.
         bits: 8 or 16, width of an impact.
         scale: what one unit of impact is worth in the encoder's weights.
         reordered: internal ids are not in the order the passages came.
+        alphabetical: term ids ascend with the terms' strings, bytewise.
     """
 
     passages: int
     terms: int
     postings: int
+    dense: int
     common: int
     numbered: int
     entries: int
+    long: int
     block: int
     bits: int
     scale: float
     reordered: bool
+    alphabetical: bool
 
     def check(self, file: Path) -> None:
         """Refuse counts that no builder writes.
@@ -110,13 +136,15 @@ class Counts:
         Raises:
             DamagedArtifactError: naming `file`.
         """
-        whole = (self.passages, self.terms, self.postings, self.common, self.numbered, self.entries)
+        whole = (
+            self.passages, self.terms, self.postings, self.dense, self.common, self.numbered, self.entries, self.long,
+        )  # fmt: skip
         sound = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**48 for n in whole)
-        sound = sound and self.passages < 2**32 and self.terms < 2**32 and self.postings <= self.entries
-        sound = sound and self.common <= self.numbered <= self.terms
+        sound = sound and self.passages < 2**32 and self.terms < 2**32
+        sound = sound and self.dense <= self.common <= self.numbered <= self.terms and self.long <= self.terms
         sound = sound and isinstance(self.block, int) and self.block in BLOCKS and self.bits in (8, 16)
         sound = sound and isinstance(self.scale, float) and math.isfinite(self.scale) and self.scale > 0
-        if not sound or not isinstance(self.reordered, bool):
+        if not (sound and isinstance(self.reordered, bool) and isinstance(self.alphabetical, bool)):
             raise DamagedArtifactError(str(file), "holds counts that no index has; rebuild the index")
 
     @property
@@ -140,26 +168,82 @@ class Counts:
         return -(-self.blocks // self.step)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """An open index: its arrays, as the module's table names them, and its strings."""
 
     path: Path
     manifest: Manifest
     counts: Counts
-    starts: NDArray[Any]
-    rows: NDArray[np.int32]
+    lengths: NDArray[np.uint8]
+    long: NDArray[np.uint32]
+    kinds: NDArray[np.uint8]
     kth: NDArray[Any]
+    dense: NDArray[Any]
     impacts: NDArray[Any]
     ids: NDArray[np.uint16]
     tiles: NDArray[np.uint32]
     maxima: NDArray[np.uint8]
     ranks: NDArray[np.uint32]
     sources: NDArray[np.uint32] | None
-    docnos: StringStore
+    docnos: PackedStore
     passages: StringStore
-    vocabulary: StringStore
-    sorted_terms: NDArray[np.uint32]
+    vocabulary: PackedStore
+    sorted_terms: NDArray[np.uint32] | None
+
+    @cached_property
+    def starts(self) -> NDArray[Any]:
+        """uint32[terms + 1], int64 from 2^32 entries on: where each term's list begins; read-only.
+
+        Raises:
+            DamagedArtifactError: the stored lengths are not those of the lists.
+        """
+        n = self.counts
+        lengths = self.lengths.astype(np.int64)
+        long = np.flatnonzero(self.lengths == LONG)
+        if len(long) == n.long:
+            lengths[long] = self.long
+        starts = np.zeros(n.terms + 1, np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        if len(long) != n.long or int(starts[-1]) != n.entries:
+            raise DamagedArtifactError(str(self.path / "lengths"), "does not add up to the lists; rebuild the index")
+        starts = starts.astype(n.start_type)
+        starts.flags.writeable = False
+        return starts
+
+    @cached_property
+    def rows(self) -> NDArray[np.int32]:
+        """int32[terms]: each term's row of `kth` and the other arrays, -1 where it has none; read-only.
+
+        Raises:
+            DamagedArtifactError: the stored kinds are not those of the rows.
+        """
+        n = self.counts
+        kinds = ((self.kinds[:, None] >> np.arange(0, 8, 2, dtype=np.uint8)) & np.uint8(3)).ravel()[: n.terms]
+        rows = rows_of_kinds(kinds)
+        if [int((kinds >= kind).sum()) for kind in (DENSE, COMMON, 1)] != [n.dense, n.common, n.numbered]:
+            raise DamagedArtifactError(str(self.path / "kinds"), "does not fit the rows; rebuild the index")
+        rows.flags.writeable = False
+        return rows
+
+    def postings_of(self, terms: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64[n]: entries of the lists of `terms`, which is their postings, and heads where there are any."""
+        found = self.starts[terms + 1].astype(np.int64) - self.starts[terms].astype(np.int64)
+        rows = self.rows[terms]
+        dense = (rows >= 0) & (rows < self.counts.dense)
+        found[dense] = self.tiles[rows[dense], -1]
+        return found
+
+
+def rows_of_kinds(kinds: NDArray[Any]) -> NDArray[np.int32]:
+    """Rows by term: the dense ones first, then the common ones, then the numbered ones; -1 for others."""
+    rows = np.full(len(kinds), -1, np.int32)
+    first = 0
+    for kind in (DENSE, COMMON, 1):
+        own = np.flatnonzero(kinds == kind)
+        rows[own] = np.arange(first, first + len(own), dtype=np.int32)
+        first += len(own)
+    return rows
 
 
 def open_layout(path: str | Path) -> Layout:
@@ -183,19 +267,21 @@ def open_layout(path: str | Path) -> Layout:
         path=path,
         manifest=manifest,
         counts=n,
-        starts=map_array(path / "starts", n.start_type, (n.terms + 1,)),
-        rows=map_array(path / "rows", np.int32, (n.terms,)),
+        lengths=map_array(path / "lengths", np.uint8, (n.terms,)),
+        long=map_array(path / "long", np.uint32, (n.long,)),
+        kinds=map_array(path / "kinds", np.uint8, (-(-n.terms // 4),)),
         kth=map_array(path / "kth", impact, (n.numbered, len(KTH))),
+        dense=map_array(path / "dense", impact, (n.dense, n.passages)),
         impacts=map_array(path / "impacts", impact, (n.entries,)),
         ids=map_array(path / "ids", np.uint16, (n.entries,)),
         tiles=map_array(path / "tiles", np.uint32, (n.common, n.tiles + 1)),
         maxima=map_array(path / "maxima", np.uint8, (n.common, n.blocks)),
         ranks=map_array(path / "ranks", np.uint32, (n.passages,)),
         sources=map_array(path / "sources", np.uint32, (n.passages,)) if n.reordered else None,
-        docnos=StringStore(path, "docnos", n.passages),
+        docnos=PackedStore(path, "docnos", n.passages),
         passages=StringStore(path, "passages", n.passages),
-        vocabulary=StringStore(path, "vocabulary", n.terms),
-        sorted_terms=map_array(path / "sorted_terms", np.uint32, (n.terms,)),
+        vocabulary=PackedStore(path, "vocabulary", n.terms),
+        sorted_terms=None if n.alphabetical else map_array(path / "sorted_terms", np.uint32, (n.terms,)),
     )
 
 

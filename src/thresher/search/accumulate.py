@@ -6,6 +6,8 @@ Two ways, by how many hits are wanted.
   rounded up, so a sum never lies below the true one and less than `margin` above it. A chunk's sums are 32 KB; zeroing
   them and looking for those that reach the threshold cost next to nothing (16 at a time). The k-th best coarse sum
   less the margin says which documents can be among the k best: a few more than k, which are scored by definition.
+  Dense rows come last, as the light lists do in MaxScore (Turtle and Flood, 1995): `rest` bounds what they can add, and
+  where only some documents of a chunk reach the threshold with it, these alone are completed.
 * **Whole** (many hits): sums are float64, in ascending term order, hence the scores by definition.
 
 Proof of the margin, u the unit, n the terms, m the largest impact the index can store: a term's 16.16 fixed-point
@@ -16,7 +18,7 @@ any n that fits. So a coarse sum c satisfies c - margin < s / u <= c for margin 
 
 # Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment, arg-type, operator"
-# ruff: noqa: ANN001, ANN201, ANN202
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0912
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ import numpy as np
 from numba import njit
 
 from thresher.index.layout import SEGMENT, TILE
-from thresher.search.lists import add, add_coarsely, open_segment, rescore
+from thresher.search.lists import add, add_coarsely, add_row, add_row_coarsely, open_segment, part_of, rescore
 from thresher.search.prefetch import prefetch
 from thresher.search.topk import SAFE, collect, finish, make_room, raise_threshold
 
@@ -35,14 +37,18 @@ WHOLE_CHUNK = 4096
 ROOM = 4096
 """Documents the coarse plan keeps in view; where more tie, the whole plan answers."""
 LEVEL_BITS = 6
+BUSY = 64
+"""Sixteenths of a document; a chunk of which more may reach the threshold has its dense rows added whole."""
 
 
 @njit(cache=True, nogil=True)
 def fill(
-    chunk, size, coarse, terms, fixed, weights, starts, rows, impacts, ids, tiles, cursors, ends, runs, sums,
+    chunk, size, coarse, terms, fixed, weights, starts, rows, dense, impacts, ids, tiles, cursors, ends, runs, sums,
     coarse_sums,
 ):  # fmt: skip
-    """Zero the sums of a chunk of `size` documents and add all postings in it. Chunks come in ascending order.
+    """Zero the sums of a chunk of `size` documents and add all postings in it; but if coarse, not those of dense rows.
+
+    Chunks come in ascending order.
 
     fixed, weights       uint32[n], float64[n]   the coarse and the true weights; `coarse` says which count
     cursors, ends        int64[n]    in and out, for lists that are not common: next entry, end of the segment's
@@ -59,6 +65,9 @@ def fill(
     for i in range(terms.shape[0]):
         term = terms[i]
         row = np.int64(rows[term])
+        if 0 <= row < dense.shape[0]:
+            runs[i, 0] = runs[i, 1] = np.uint64(0)
+            continue
         if 0 <= row < tiles.shape[0]:
             start, tile = np.uint64(starts[term]), chunk * per_chunk
             first = start + np.uint64(tiles[row, tile])
@@ -77,6 +86,10 @@ def fill(
     for i in range(terms.shape[0]):
         if coarse:
             add_coarsely(runs[i, 0], runs[i, 1], mask, ids, impacts, fixed[i], coarse_sums)
+            continue
+        row = np.int64(rows[terms[i]])
+        if 0 <= row < dense.shape[0]:
+            add_row(dense[row, chunk * size : min((chunk + 1) * size, dense.shape[1])], weights[i], sums)
         else:
             add(runs[i, 0], runs[i, 1], mask, ids, impacts, weights[i], sums)
 
@@ -108,18 +121,33 @@ def fold(sums, out):
 
 
 @njit(cache=True, nogil=True)
-def collect_coarsely(k, margin, gate, sums, folded, lanes, origin, size, edge, above, histogram, values, docs):
+def collect_coarsely(
+    k, margin, gate, rest, dense, dense_rows, dense_fixed, sums, folded, lanes, origin, size, edge, above, histogram,
+    values, docs,
+):  # fmt: skip
     """Append documents of a chunk whose coarse sums reach `gate`, raising it as they come.
 
     Returns (gate, size, edge, above); size -1 where there is no room. The gate stays `margin` below an edge that k
     documents reach. folded uint16[chunk / 4], lanes uint16[chunk / 16] are scratch; histogram int32[1024] counts sums
     by their upper ten bits; values uint16[ROOM], docs uint32[ROOM].
+    rest                     int64                at least what the dense rows add to any sum
+    dense_rows, dense_fixed  int64[m], uint32[m]  the dense rows of the query, whose impacts `sums` lacks
     """
     fold(sums, folded)
     fold(folded, lanes)
+    count = dense_rows.shape[0]
+    lower = np.int64(gate) - rest
+    if count > 0 and (lower <= 0 or busy(lanes, np.uint16(lower))):
+        for j in range(count):
+            own = dense[dense_rows[j], origin : min(origin + sums.shape[0], dense.shape[1])]
+            add_row_coarsely(own, dense_fixed[j], sums)
+        fold(sums, folded)
+        fold(folded, lanes)
+        count, rest = 0, 0
+    low = np.uint16(np.int64(gate) - rest)
     stride = lanes.shape[0]
     for lane in range(stride):
-        if lanes[lane] < gate:
+        if lanes[lane] < low:
             continue
         if size + 16 > ROOM:
             kept = 0
@@ -131,10 +159,15 @@ def collect_coarsely(k, margin, gate, sums, folded, lanes, origin, size, edge, a
             if size + 16 > ROOM:
                 return gate, -1, edge, above
         for i in range(lane, sums.shape[0], stride):
-            if sums[i] >= gate:
-                values[size], docs[size] = sums[i], origin + i
+            if sums[i] < low:
+                continue
+            total = sums[i]
+            for j in range(count):
+                total += part_of(dense_fixed[j], dense[dense_rows[j], origin + i])
+            if total >= gate:
+                values[size], docs[size] = total, origin + i
                 size += 1
-                level = np.int64(sums[i]) >> LEVEL_BITS
+                level = np.int64(total) >> LEVEL_BITS
                 histogram[level] += 1
                 above += level >= edge
         if above - histogram[edge] >= k:
@@ -144,13 +177,23 @@ def collect_coarsely(k, margin, gate, sums, folded, lanes, origin, size, edge, a
             reached = (edge << LEVEL_BITS) - margin
             if reached > np.int64(gate):
                 gate = np.uint16(reached)
+                low = np.uint16(reached - rest)
     return gate, size, edge, above
 
 
 @njit(cache=True, nogil=True)
+def busy(lanes, low):
+    """Whether more than `BUSY` lanes reach `low`."""
+    count = 0
+    for lane in range(lanes.shape[0]):
+        count += lanes[lane] >= low
+    return count > BUSY
+
+
+@njit(cache=True, nogil=True)
 def score_coarsely(
-    terms, weights, total, least, k, scale, passages, top, starts, rows, impacts, ids, tiles, ranks, out_docs,
-    out_scores,
+    terms, weights, total, least, k, scale, passages, top, starts, rows, kth, dense, impacts, ids, tiles, ranks,
+    out_docs, out_scores,
 ):  # fmt: skip
     """Answer a query by coarse sums; returns the number of hits, -1 where too many documents come too close.
 
@@ -163,10 +206,17 @@ def score_coarsely(
     margin = count + (2 * count * top >> 16) + 3
     fixed, cursors, ends = np.empty(count, np.uint32), np.empty(count, np.int64), np.empty(count, np.int64)
     runs = np.empty((count, 2), np.uint64)
+    dense_rows, dense_fixed, dense_count, rest = np.empty(count, np.int64), np.empty(count, np.uint32), 0, 0
     for i in range(count):
         fixed[i] = np.uint32(np.int64(min(weights[i] / unit * 65536.0, 4294967290.0)) + 2)
         cursors[i] = np.int64(starts[terms[i]])
         ends[i] = cursors[i]
+        row = np.int64(rows[terms[i]])
+        if 0 <= row < dense.shape[0]:
+            dense_rows[dense_count], dense_fixed[dense_count] = row, fixed[i]
+            dense_count += 1
+            rest += np.int64(part_of(fixed[i], kth[row, 0]))
+    dense_rows, dense_fixed = dense_rows[:dense_count], dense_fixed[:dense_count]
     gate = np.uint16(max(np.int64(min(least / unit * SAFE, 65535.0)), 1))
     sums, nothing = np.empty(COARSE_CHUNK, np.uint16), np.empty(0, np.float64)
     folded, lanes = np.empty(COARSE_CHUNK // 4, np.uint16), np.empty(COARSE_CHUNK // 16, np.uint16)
@@ -178,12 +228,13 @@ def score_coarsely(
     size, edge, above = 0, np.int64(gate) >> LEVEL_BITS, 0
     for chunk in range((passages + COARSE_CHUNK - 1) // COARSE_CHUNK):
         fill(
-            chunk, COARSE_CHUNK, True, terms, fixed, weights, starts, rows, impacts, ids, tiles, cursors, ends, runs,
-            nothing, sums,
+            chunk, COARSE_CHUNK, True, terms, fixed, weights, starts, rows, dense, impacts, ids, tiles, cursors, ends,
+            runs, nothing, sums,
         )  # fmt: skip
         gate, size, edge, above = collect_coarsely(
-            k, margin, gate, sums, folded, lanes, chunk * COARSE_CHUNK, size, edge, above, histogram, values, docs
-        )
+            k, margin, gate, rest, dense, dense_rows, dense_fixed, sums, folded, lanes, chunk * COARSE_CHUNK, size,
+            edge, above, histogram, values, docs,
+        )  # fmt: skip
         if size < 0:
             return -1
     if size > k:
@@ -198,7 +249,7 @@ def score_coarsely(
         return -1
     exact = np.empty(size, np.float64)
     docs = np.sort(docs[:size])
-    rescore(terms, weights, starts, rows, impacts, ids, tiles, docs, size, exact)
+    rescore(terms, weights, starts, rows, dense, impacts, ids, tiles, docs, size, exact)
     state, counts = np.zeros(2, np.float64), np.zeros(3, np.int64)
     counts[0] = size
     return finish(k, scale, ranks, state, counts, exact, docs, out_docs, out_scores)
@@ -206,8 +257,8 @@ def score_coarsely(
 
 @njit(cache=True, nogil=True)
 def score_whole(
-    terms, weights, k, scale, passages, starts, rows, impacts, ids, tiles, ranks, state, counts, histogram, buffer,
-    docs, out_docs, out_scores,
+    terms, weights, k, scale, passages, starts, rows, dense, impacts, ids, tiles, ranks, state, counts, histogram,
+    buffer, docs, out_docs, out_scores,
 ):  # fmt: skip
     """Answer a query by float64 sums of all documents; returns the number of hits.
 
@@ -221,8 +272,8 @@ def score_whole(
     sums, nothing, fixed = np.empty(WHOLE_CHUNK, np.float64), np.empty(0, np.uint16), np.empty(count, np.uint32)
     for chunk in range((passages + WHOLE_CHUNK - 1) // WHOLE_CHUNK):
         fill(
-            chunk, WHOLE_CHUNK, False, terms, fixed, weights, starts, rows, impacts, ids, tiles, cursors, ends, runs,
-            sums, nothing,
+            chunk, WHOLE_CHUNK, False, terms, fixed, weights, starts, rows, dense, impacts, ids, tiles, cursors, ends,
+            runs, sums, nothing,
         )  # fmt: skip
         origin = chunk * WHOLE_CHUNK
         make_room(k, WHOLE_CHUNK, scale, ranks, state, counts, histogram, buffer, docs)

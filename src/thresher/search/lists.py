@@ -2,6 +2,9 @@
 
 See `thresher.index.layout` for heads, segments and tiles. A head's impact is 0, so that a loop that adds a head to the
 sum of whatever document its id names adds nothing.
+
+Postings are added four at a time: their ids and parts are known before the first sum is written, so that no load waits
+to see whether a store before it goes to the same place.
 """
 
 # Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
@@ -15,11 +18,23 @@ from numba import njit
 
 from thresher.index.layout import SEGMENT, TILE
 
-__all__ = ["add", "add_coarsely", "find", "largest_impact", "open_segment", "rescore", "sound"]
+__all__ = [
+    "add",
+    "add_coarsely",
+    "add_row",
+    "add_row_coarsely",
+    "find",
+    "largest_impact",
+    "open_segment",
+    "part_of",
+    "rescore",
+    "sound",
+]
 
 SEGMENT_BITS = SEGMENT.bit_length() - 1
 TILE_BITS = TILE.bit_length() - 1
-SOUND, STARTS, ROWS, IDS, TILES = range(5)
+SOUND, IDS, TILES = range(3)
+FOUR = np.uint64(4)
 """What `sound` finds: nothing, or the file at fault."""
 
 
@@ -29,8 +44,28 @@ def add(first, last, mask, ids, impacts, weight, sums):
 
     mask  uint16; the sum of id is sums[id & mask];  weight float64;  sums float64[mask + 1]
     """
-    for p in range(first, last):
+    p = np.uint64(first)
+    while p + FOUR <= last:
+        a, b, c, d = ids[p], ids[p + np.uint64(1)], ids[p + np.uint64(2)], ids[p + np.uint64(3)]
+        part_a = weight * np.float64(impacts[p])
+        part_b = weight * np.float64(impacts[p + np.uint64(1)])
+        part_c = weight * np.float64(impacts[p + np.uint64(2)])
+        part_d = weight * np.float64(impacts[p + np.uint64(3)])
+        sums[np.uint64(a & mask)] += part_a
+        sums[np.uint64(b & mask)] += part_b
+        sums[np.uint64(c & mask)] += part_c
+        sums[np.uint64(d & mask)] += part_d
+        p += FOUR
+    while p < last:
         sums[np.uint64(ids[p] & mask)] += weight * np.float64(impacts[p])
+        p += np.uint64(1)
+
+
+@njit(cache=True, nogil=True)
+def part_of(weight, impact):
+    """A 65,536th of weight * impact, rounded up; uint16. weight uint32, the product at most 2^32 - 65,536."""
+    product = np.uint32(weight * np.uint32(impact) + np.uint32(65535))  # narrow, hence quicker
+    return np.uint16(product >> np.uint32(16))
 
 
 @njit(cache=True, nogil=True)
@@ -39,10 +74,35 @@ def add_coarsely(first, last, mask, ids, impacts, weight, sums):
 
     weight  uint32;  sums  uint16[mask + 1]
     """
-    for p in range(first, last):
-        product = np.uint32(weight * np.uint32(impacts[p]) + np.uint32(65535))  # narrow, hence quicker
-        part = np.uint16(product >> np.uint32(16))
-        sums[np.uint64(ids[p] & mask)] += part
+    p = np.uint64(first)
+    while p + FOUR <= last:
+        a, b, c, d = ids[p], ids[p + np.uint64(1)], ids[p + np.uint64(2)], ids[p + np.uint64(3)]
+        part_a = part_of(weight, impacts[p])
+        part_b = part_of(weight, impacts[p + np.uint64(1)])
+        part_c = part_of(weight, impacts[p + np.uint64(2)])
+        part_d = part_of(weight, impacts[p + np.uint64(3)])
+        sums[np.uint64(a & mask)] += part_a
+        sums[np.uint64(b & mask)] += part_b
+        sums[np.uint64(c & mask)] += part_c
+        sums[np.uint64(d & mask)] += part_d
+        p += FOUR
+    while p < last:
+        sums[np.uint64(ids[p] & mask)] += part_of(weight, impacts[p])
+        p += np.uint64(1)
+
+
+@njit(cache=True, nogil=True)
+def add_row(own, weight, sums):
+    """Add weight * impact of some documents' part of a dense row to their sums, float64[len(own)…]."""
+    for i in range(own.shape[0]):
+        sums[i] += weight * np.float64(own[i])
+
+
+@njit(cache=True, nogil=True)
+def add_row_coarsely(own, weight, sums):
+    """As `add_row`, in whole numbers as `add_coarsely`: weight uint32, sums uint16[len(own)…]."""
+    for i in range(own.shape[0]):
+        sums[i] += np.uint16(np.uint32(weight * np.uint32(own[i]) + np.uint32(65535)) >> np.uint32(16))
 
 
 @njit(cache=True, nogil=True)
@@ -77,7 +137,7 @@ def largest_impact(term, starts, rows, kth, impacts):
 
 
 @njit(cache=True, nogil=True)
-def rescore(terms, weights, starts, rows, impacts, ids, tiles, docs, size, sums):
+def rescore(terms, weights, starts, rows, dense, impacts, ids, tiles, docs, size, sums):
     """The sums of some documents by definition: float64, in ascending term order.
 
     docs   uint32[size…]    ascending
@@ -86,7 +146,11 @@ def rescore(terms, weights, starts, rows, impacts, ids, tiles, docs, size, sums)
     sums[:size] = 0.0
     for i in range(terms.shape[0]):
         term, weight = terms[i], weights[i]
-        start, end, row = np.int64(starts[term]), np.int64(starts[term + 1]), rows[term]
+        start, end, row = np.int64(starts[term]), np.int64(starts[term + 1]), np.int64(rows[term])
+        if 0 <= row < dense.shape[0]:
+            for c in range(size):
+                sums[c] += weight * np.float64(dense[row, docs[c]])
+            continue
         if 0 <= row < tiles.shape[0]:
             for c in range(size):
                 doc = np.int64(docs[c])
@@ -110,18 +174,17 @@ def rescore(terms, weights, starts, rows, impacts, ids, tiles, docs, size, sums)
 
 
 @njit(cache=True, nogil=True)
-def sound(term, passages, starts, rows, kth, impacts, ids, tiles):
+def sound(term, passages, starts, rows, dense, ids, impacts, tiles):
     """Whether everything of the term's list lies where the layout says: SOUND, or what is at fault.
 
     A kernel will trust it, and a flipped byte must not send it outside the maps; checking whole arrays on opening would
-    read the index. So a list is checked when a query first names its term, at about the price of scoring it. Impacts
-    (but for heads) and maxima may hold anything: they lead nowhere.
+    read the index. So a list is checked when a query first names its term, at about the price of scoring it. Where
+    lists begin and which rows are theirs was checked before. Impacts (but for heads), dense rows and maxima may hold
+    anything: they lead nowhere.
     """
     start, end, row = np.int64(starts[term]), np.int64(starts[term + 1]), np.int64(rows[term])
-    if start < 0 or end < start or end > impacts.shape[0]:
-        return STARTS
-    if row < -1 or row >= kth.shape[0]:
-        return ROWS
+    if 0 <= row < dense.shape[0]:
+        return SOUND
     if 0 <= row < tiles.shape[0]:
         count = tiles.shape[1] - 1
         if tiles[row, 0] != 0 or np.int64(tiles[row, count]) != end - start:

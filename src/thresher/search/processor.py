@@ -25,7 +25,7 @@ from numba import njit
 
 from thresher.index.layout import SEGMENT, TILE
 from thresher.search.accumulate import WHOLE_CHUNK, score_coarsely, score_whole
-from thresher.search.lists import add, find, largest_impact, open_segment, sound
+from thresher.search.lists import add, add_row, find, largest_impact, open_segment, sound
 from thresher.search.prefetch import prefetch
 from thresher.search.topk import LEVELS, SAFE, collect, finish, make_room, raise_threshold
 
@@ -216,8 +216,8 @@ def alive_runs(bounds, first, step, least, runs):
 
 @njit(cache=True, nogil=True)
 def score_by_bounds(
-    terms, weights, k, plan, approx, scale, passages, block, bits, starts, rows, kth, impacts, ids, tiles, maxima,
-    ranks, state, counts, histogram, buffer, docs, out_docs, out_scores, statistics,
+    terms, weights, k, plan, approx, scale, passages, block, bits, starts, rows, kth, dense, impacts, ids, tiles,
+    maxima, ranks, state, counts, histogram, buffer, docs, out_docs, out_scores, statistics,
 ):  # fmt: skip
     """Answer a query by bounds; returns the number of hits. `state` and so on: see `thresher.search.topk`."""
     count, tile_count, step = terms.shape[0], tiles.shape[1] - 1, TILE // block
@@ -271,6 +271,12 @@ def score_by_bounds(
                 add(first, last, mask, ids, impacts, weights[i], sums)
                 scored += np.int64(last - first)
                 continue
+            if row[i] < dense.shape[0]:
+                for r in range(run_count):
+                    begin, end = runs[r, 0] * block, min(runs[r, 1] * block, room)
+                    add_row(dense[row[i], origin + begin : origin + end], weights[i], sums[begin:end])
+                scored += np.int64(tiles[row[i], tile + 1]) - np.int64(tiles[row[i], tile])
+                continue
             soon = start + np.uint64(tiles[row[i], following])
             prefetch(impacts, soon)
             prefetch(ids, soon)
@@ -298,7 +304,7 @@ def score_by_bounds(
 
 @njit(cache=True, nogil=True)
 def search_one(
-    terms, weights, k, plan, approx, scale, passages, block, bits, starts, rows, kth, impacts, ids, tiles,
+    terms, weights, k, plan, approx, scale, passages, block, bits, starts, rows, kth, dense, impacts, ids, tiles,
     maxima, ranks, out_docs, out_scores, statistics,
 ):  # fmt: skip
     """Answer one query whose terms have been checked; returns the number of hits. Arguments as `search_many`."""
@@ -306,7 +312,11 @@ def search_one(
     entries, total = 0, 0.0
     for i in range(count):
         term = terms[i]
-        entries += np.int64(starts[term + 1]) - np.int64(starts[term])
+        row = np.int64(rows[term])
+        if 0 <= row < dense.shape[0]:
+            entries += np.int64(tiles[row, tiles.shape[1] - 1])
+        else:
+            entries += np.int64(starts[term + 1]) - np.int64(starts[term])
         total += weights[i] * largest_impact(term, starts, rows, kth, impacts)
     statistics[TERMS], statistics[POSTINGS], statistics[BLOCKS] = count, entries, maxima.shape[1]
     k = min(k, passages)
@@ -326,8 +336,8 @@ def search_one(
         few = k <= FEW and (k * count * WORTH <= passages or k <= 10)
         if few and count <= MANY_TERMS and total > least * 2.0**-8:
             found = score_coarsely(
-                terms, weights, total, least, k, scale, passages, 2**bits - 1, starts, rows, impacts, ids, tiles, ranks,
-                out_docs, out_scores,
+                terms, weights, total, least, k, scale, passages, 2**bits - 1, starts, rows, kth, dense, impacts, ids,
+                tiles, ranks, out_docs, out_scores,
             )  # fmt: skip
             if found >= 0:
                 return found
@@ -339,19 +349,19 @@ def search_one(
     buffer, docs = np.empty(room, np.float64), np.empty(room, np.uint32)
     if plan == TERM_AT_A_TIME:
         return score_whole(
-            terms, weights, k, scale, passages, starts, rows, impacts, ids, tiles, ranks, state, counts, histogram,
-            buffer, docs, out_docs, out_scores,
+            terms, weights, k, scale, passages, starts, rows, dense, impacts, ids, tiles, ranks, state, counts,
+            histogram, buffer, docs, out_docs, out_scores,
         )  # fmt: skip
     return score_by_bounds(
-        terms, weights, k, plan, approx, scale, passages, block, bits, starts, rows, kth, impacts, ids, tiles, maxima,
-        ranks, state, counts, histogram, buffer, docs, out_docs, out_scores, statistics,
+        terms, weights, k, plan, approx, scale, passages, block, bits, starts, rows, kth, dense, impacts, ids, tiles,
+        maxima, ranks, state, counts, histogram, buffer, docs, out_docs, out_scores, statistics,
     )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
 def search_row(
-    terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, starts, rows, kth, impacts,
-    ids, tiles, maxima, ranks, checked, out_docs, out_scores, statistics,
+    terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, starts, rows, kth, dense,
+    impacts, ids, tiles, maxima, ranks, checked, out_docs, out_scores, statistics,
 ):  # fmt: skip
     """Answer one query; returns -1; 8 * term + a file where a list is damaged; -2 for a bad weight.
 
@@ -374,13 +384,13 @@ def search_row(
     for i in range(kept):
         term = own_terms[i]
         if checked[term] == 0:
-            fault = sound(term, passages, starts, rows, kth, impacts, ids, tiles)
+            fault = sound(term, passages, starts, rows, dense, ids, impacts, tiles)
             if fault > 0:
                 return np.int64(term) * 8 + fault
             checked[term] = 1
     statistics[HITS] = search_one(
         own_terms[:kept], own_weights[:kept], k, plan, approx, scale, passages, block, bits, starts, rows,
-        kth, impacts, ids, tiles, maxima, ranks, out_docs, out_scores, statistics,
+        kth, dense, impacts, ids, tiles, maxima, ranks, out_docs, out_scores, statistics,
     )  # fmt: skip
     return np.int64(-1)
 
@@ -388,7 +398,7 @@ def search_row(
 @njit(cache=True, nogil=True)
 def search_many(
     indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, starts, rows, kth,
-    impacts, ids, tiles, maxima, ranks, checked, out_docs, out_scores, statistics,
+    dense, impacts, ids, tiles, maxima, ranks, checked, out_docs, out_scores, statistics,
 ):  # fmt: skip
     """Answer queries in turn. As `search_row`, -2 - q for a bad weight in query q.
 
@@ -399,7 +409,8 @@ def search_many(
         first, last = indptr[q], indptr[q + 1]
         status = search_row(
             terms[first:last], weights[first:last], k, plan, approx, max_terms, scale, passages, block, bits,
-            starts, rows, kth, impacts, ids, tiles, maxima, ranks, checked, out_docs[q], out_scores[q], statistics[q],
+            starts, rows, kth, dense, impacts, ids, tiles, maxima, ranks, checked, out_docs[q], out_scores[q],
+            statistics[q],
         )  # fmt: skip
         if status != -1:
             return status if status >= 0 else np.int64(-2 - q)

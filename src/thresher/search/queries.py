@@ -29,7 +29,7 @@ class Vocabulary:
 
     def __init__(self, layout: Layout) -> None:
         self._strings = layout.vocabulary
-        self._order = layout.sorted_terms
+        self._ids = layout.sorted_terms
         self._file = layout.path / "sorted_terms"
         self._known: dict[str, int] = {}
 
@@ -48,20 +48,23 @@ class Vocabulary:
         return known
 
     def _search(self, wanted: bytes) -> int:
-        low, high = 0, len(self._order)
+        low, high = 0, len(self._strings)
         while low < high:
             middle = (low + high) // 2
-            number = int(self._order[middle])
-            if number >= len(self._strings):
-                raise DamagedArtifactError(str(self._file), f"names term {number} of {len(self._strings)}")
-            here = self._strings.raw(number)
+            here = self._strings.raw(middle)
             if here == wanted:
-                return number
+                return self._id(middle)
             if here < wanted:
                 low = middle + 1
             else:
                 high = middle
         return -1
+
+    def _id(self, place: int) -> int:
+        number = place if self._ids is None else int(self._ids[place])
+        if number >= len(self._strings):
+            raise DamagedArtifactError(str(self._file), f"names term {number} of {len(self._strings)}")
+        return number
 
 
 def to_row(query: Any, vocabulary: Vocabulary, encoder: Callable[[], Any]) -> Terms:

@@ -31,7 +31,7 @@ __all__ = ["PLANS", "Searcher"]
 
 PLANS = {"auto": 0, "term-at-a-time": 1, "block-max": 2}
 _PLAN_NAMES = {number: name for name, number in PLANS.items()}
-_FILES = ("", "starts", "rows", "ids", "tiles")  # by what `thresher.search.lists.sound` finds
+_FILES = ("", "ids", "tiles")  # by what `thresher.search.lists.sound` finds
 _DONE = -1  # what a kernel returns where nothing is wrong
 _STRIDE = 16  # queries a thread takes at a time
 
@@ -210,7 +210,7 @@ class Searcher:
     def _arrays(self) -> tuple[Any, ...]:
         """The index as kernels take it."""
         x, n = self.layout, self.layout.counts
-        lists = (x.starts, x.rows, x.kth, x.impacts, x.ids, x.tiles, x.maxima, x.ranks)
+        lists = (x.starts, x.rows, x.kth, x.dense, x.impacts, x.ids, x.tiles, x.maxima, x.ranks)
         return (n.scale, n.passages, n.block, n.bits, *lists, np.zeros(n.terms, np.uint8))
 
     @staticmethod

@@ -243,17 +243,15 @@ def _lists(searcher: Searcher, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """What an index says of its terms' lists, float64[terms, len(LISTS)].
 
     Raises:
-        DamagedArtifactError: it sends a term to a row that is not there.
+        DamagedArtifactError: its lists are not those its counts tell of.
     """
     layout = searcher.layout
-    starts, ends, rows = layout.starts[ids], layout.starts[ids + 1], layout.rows[ids]
-    if rows.max(initial=-1) >= layout.counts.numbered:
-        raise DamagedArtifactError(str(layout.path / "rows"), "names a row that is not there; rebuild the index")
+    starts, rows, postings = layout.starts, layout.rows[ids], layout.postings_of(ids)
     impacts = np.zeros((len(ids), 2))
     impacts[rows >= 0] = layout.kth[rows[rows >= 0], :2]
     for i in np.flatnonzero(rows < 0).tolist():  # too short for a row, and for a tenth posting
-        impacts[i, 0] = layout.impacts[starts[i] : ends[i]].max(initial=0)
-    return np.concatenate([impacts * layout.counts.scale, (ends - starts)[:, None].astype(np.float64)], axis=1)
+        impacts[i, 0] = layout.impacts[starts[ids[i]] : starts[ids[i] + 1]].max(initial=0)
+    return np.concatenate([impacts * layout.counts.scale, postings[:, None].astype(np.float64)], axis=1)
 
 
 def _encoder_of(searcher: Searcher) -> str:

@@ -74,33 +74,37 @@ def test_a_truncated_file_is_refused(index):
         (path / name).write_bytes(whole)
 
 
-@pytest.mark.parametrize("name", ["starts", "rows", "ids", "tiles"])
+@pytest.mark.parametrize("name", ["lengths", "long", "kinds", "ids", "tiles"])
 def test_a_list_that_leads_astray_is_refused_by_the_name_of_its_file(index, name):
     path, *_ = index
     layout = Searcher.open(path).layout
-    term = int(np.flatnonzero((layout.rows >= 0) & (layout.rows < layout.counts.common))[0])
+    n = layout.counts
+    term = int(np.flatnonzero((layout.rows >= n.dense) & (layout.rows < n.common))[0])
     whole = (path / name).read_bytes()
     hurt = np.frombuffer(whole, getattr(layout, name).dtype).copy()
     begin, row = int(layout.starts[term]), int(layout.rows[term])
     at, value = {
-        "starts": (term + 1, 2**31),
-        "rows": (term, 2**30),
+        "lengths": (term, layout.lengths[term] - 1),
+        "long": (0, 2**31),
+        "kinds": (0, layout.kinds[0] ^ 1),
         "ids": (begin, 65_535),
         "tiles": (row * layout.tiles.shape[1] + 1, 2**31),
     }[name]
     hurt[at] = value
     (path / name).write_bytes(hurt.tobytes())
+    named = "lengths" if name == "long" else name
     try:
-        with pytest.raises(DamagedArtifactError, match=f"{name}: "):
+        with pytest.raises(DamagedArtifactError, match=f"{named}: "):
             Searcher.open(path).search(([term], [1.0]), 10)
     finally:
         (path / name).write_bytes(whole)
 
 
-def test_an_index_of_an_older_format_is_refused(tmp_path):
-    with writing(tmp_path / "x", kind=KIND, format=1) as draft:
+@pytest.mark.parametrize("older", [1, 2])
+def test_an_index_of_an_older_format_is_refused(tmp_path, older):
+    with writing(tmp_path / "x", kind=KIND, format=older) as draft:
         (draft.path / "impacts").write_bytes(b"")
-    with pytest.raises(ArtifactVersionError, match=r"has format 1.*Build the index again"):
+    with pytest.raises(ArtifactVersionError, match=rf"has format {older}.*Build the index again"):
         Searcher.open(tmp_path / "x")
 
 

@@ -36,16 +36,18 @@ def forced(searcher, query, k, coarse):
     least = seed(terms, weights, k, x.rows, x.kth)
     width = min(k, n.passages)
     docs, scores = np.empty(width, np.uint32), np.empty(width, np.float64)
-    lists = (x.starts, x.rows, x.impacts, x.ids, x.tiles, x.ranks)
+    lists = (x.dense, x.impacts, x.ids, x.tiles, x.ranks)
+    starts, rows = x.starts, x.rows
     if coarse:
         top = 2**n.bits - 1
-        count = score_coarsely(terms, weights, total, least, width, n.scale, n.passages, top, *lists, docs, scores)
+        about = (total, least, width, n.scale, n.passages, top)
+        count = score_coarsely(terms, weights, *about, starts, rows, x.kth, *lists, docs, scores)
     else:
         room = 2 * width + 2 * WHOLE_CHUNK
         state = np.array([least, (LEVELS - 1) / max(total, least)])
         counts = np.array([0, int(least * state[1]), 0], np.int64)
         scratch = (state, counts, np.zeros(LEVELS, np.int32), np.empty(room), np.empty(room, np.uint32))
-        count = score_whole(terms, weights, width, n.scale, n.passages, *lists, *scratch, docs, scores)
+        count = score_whole(terms, weights, width, n.scale, n.passages, starts, rows, *lists, *scratch, docs, scores)
     if count < 0:
         return None
     numbers = docs[:count] if x.sources is None else x.sources[docs[:count]]
@@ -101,7 +103,7 @@ def test_a_coarse_sum_is_at_most_a_margin_above_the_true_one(weights, bits, stat
     flat = impacts.astype(np.uint8 if bits == 8 else np.uint16).ravel()
     fill(
         0, COARSE_CHUNK, True, np.arange(count, dtype=np.uint32), fixed, weights,
-        np.arange(0, count * n + 1, n, dtype=np.uint32), np.full(count, -1, np.int32), flat,
+        np.arange(0, count * n + 1, n, dtype=np.uint32), np.full(count, -1, np.int32), flat[:0].reshape(0, n), flat,
         np.tile(np.arange(n, dtype=np.uint16), count), np.empty((0, 2), np.uint32), np.arange(0, count * n, n),
         np.arange(0, count * n, n), np.empty((count, 2), np.uint64), np.empty(0), sums,
     )  # fmt: skip
@@ -158,7 +160,9 @@ def segmented(request, tmp_path_factory):
 
 def test_lists_may_skip_segments(segmented):
     searcher, docnos, owners, terms, impacts = segmented
-    assert searcher.layout.counts.entries > searcher.layout.counts.postings
+    x, n = searcher.layout, searcher.layout.counts
+    assert n.dense == 2
+    assert n.entries + int(x.tiles[: n.dense, -1].sum()) > n.postings
     rng = np.random.default_rng(1)
     for size in (1, 2, 5, 40):
         chosen = np.sort(rng.choice(40, size, replace=False))
@@ -191,3 +195,37 @@ def test_one_query_and_a_batch_agree(segmented):
             for a, b in zip(alone, batch, strict=True):
                 assert a.docs.tolist() == b.docs.tolist()
                 assert a.scores.tolist() == b.scores.tolist()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_dense_terms_are_added_whole_or_for_some_documents_alone(tmp_path, bits):
+    """Heavy rare terms leave few documents to complete; without them whole rows are added."""
+    n, rng = 40_000, np.random.default_rng(bits)
+    shares = [0.9, 0.5, 0.35, 0.02, 0.001, 0.0005]
+    columns = [np.flatnonzero(rng.random(n) < share) for share in shares]
+    owners, terms = np.concatenate(columns), np.repeat(np.arange(6), [len(c) for c in columns])
+    impacts = rng.integers(1, 256, len(owners))
+    order = np.lexsort((terms, owners))
+    owners, terms, impacts = owners[order], terms[order], impacts[order]
+    docnos = [f"{i:05d}" for i in rng.permutation(n)]
+    searcher = large(tmp_path / "x", docnos, np.searchsorted(owners, np.arange(n + 1)), terms, impacts, 6, bits=bits)
+    assert searcher.layout.counts.dense == 3
+    assert searcher.layout.postings_of(np.arange(6)).tolist() == [len(c) for c in columns]
+    names = np.array(docnos)
+    for weights in (
+        {0: 0.1, 1: 0.2, 3: 3.0, 4: 9.0, 5: 7.0},
+        {0: 1.0, 2: 0.7, 4: 0.1},
+        {1: 1.0},
+        {0: 0.3, 2: 0.1, 3: 0.9},
+    ):
+        sums = np.zeros(n)
+        for term, weight in weights.items():
+            sums[owners[terms == term]] += float(np.float32(weight)) * impacts[terms == term]
+        found = np.flatnonzero(sums)
+        found = found[np.lexsort((names[found], -sums[found]))]
+        for k in (1, 10, 200):
+            expected = [(docnos[i], sums[i]) for i in found[:k].tolist()]
+            for plan in PLANS:
+                result = searcher.search((list(weights), list(weights.values())), k, plan=plan)
+                assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, (plan, weights, k)
+            assert forced(searcher, weights, k, coarse=True) in (expected, None)

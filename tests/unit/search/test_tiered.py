@@ -90,14 +90,14 @@ def test_terms_no_tier_knows_are_ignored(tiers):
 def test_a_tier_whose_rows_lead_astray_is_refused(tmp_path):
     build_index(tmp_path / "one", passages(40, 1))
     build_index(tmp_path / "two", passages(40, 1))
-    rows = tmp_path / "two" / "rows"
-    rows.write_bytes(np.full(rows.stat().st_size // 4, 2**30, np.int32).tobytes())
+    kinds = tmp_path / "two" / "kinds"
+    kinds.write_bytes(b"\xff" * kinds.stat().st_size)
     pair = TieredSearcher(Searcher.open(tmp_path / "one"), Searcher.open(tmp_path / "two"))
     assert pair.comparable
-    with pytest.raises(DamagedArtifactError, match="two/rows: "):
+    with pytest.raises(DamagedArtifactError, match="two/kinds: "):
         calibrate(pair, ["w1 w2"], 0.5)
     terms = pair.first.terms("w1 w2")
-    with pytest.raises(DamagedArtifactError, match="two/rows: "):
+    with pytest.raises(DamagedArtifactError, match="two/kinds: "):
         pair.signs(terms, pair.first.search(terms, 10), 10)
 
 

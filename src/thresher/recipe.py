@@ -118,6 +118,8 @@ class AskStep(_Table):
     """What chooses sentences: a two-headed model, a Provence checkpoint, or `lexical`; empty for nothing."""
     threshold: float | Literal["conservative", "balanced", "strong"] = "balanced"
     """A sentence stays from this score on."""
+    repeats: Literal["drop", "keep"] = "drop"
+    """Whether a sentence counts only by what it adds to those handed over already (`drop`), or by itself (`keep`)."""
     min_keep: int = Field(default=0, ge=0)
     """Sentences that every passage handed over keeps at least."""
     max_context_tokens: int = Field(default=0, ge=0)

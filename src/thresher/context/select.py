@@ -24,7 +24,7 @@ from thresher.errors import InputError
 from thresher.text.analyzer import analyzer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from thresher.context.pruner import PrunedPassage
 
@@ -37,6 +37,7 @@ class Selection:
 
     Attributes:
         passages: those of which something was taken, the most relevant first.
+        pruned: all of them in the order they were given, nothing being kept of those that were left out.
         tokens: what they cost together, by the reader's count.
         taken: sentences taken.
         repeated: sentences left out that would have been taken, had their content not been there already.
@@ -44,6 +45,7 @@ class Selection:
     """
 
     passages: tuple[PrunedPassage, ...]
+    pruned: tuple[PrunedPassage, ...]
     tokens: int
     taken: int
     repeated: int
@@ -57,6 +59,7 @@ class _Candidate:
     worth: float
     tokens: int
     terms: frozenset[str]
+    needed: bool = False
     repeated: float = 0.0
 
     @property
@@ -72,6 +75,8 @@ def select(
     min_gain: float = 0.05,
     thrift: float = 0.3,
     temperature: float = 4.0,
+    min_keep: int = 0,
+    whole: Collection[int] = (),
 ) -> Selection:
     """Choose what to hand over of passages that a `ContextPruner` has scored (with threshold 0, so that all compete).
 
@@ -82,25 +87,35 @@ def select(
         min_gain: stop under this expected gain, 0 to 1.
         thrift: 0 ignores what a sentence costs, 1 counts gain per token.
         temperature: relevance is divided by this before the logistic: what difference in relevance matters.
+        min_keep: take at least so many sentences of each passage (its best) as far as the budget goes, whatever they
+            bring.
+        whole: places in `pruned` of passages to take all sentences of, as far as the budget goes.
 
     Raises:
         InputError: an argument is out of its range.
     """
-    if not 0 <= min_gain <= 1 or thrift < 0 or temperature <= 0:
+    if not 0 <= min_gain <= 1 or thrift < 0 or temperature <= 0 or min_keep < 0:
         raise InputError(
-            f"min_gain={min_gain} (0 to 1), thrift={thrift} (0 or more), temperature={temperature} (above 0)"
+            f"min_gain={min_gain} (0 to 1), thrift={thrift} (0 or more), temperature={temperature} (above 0), "
+            f"min_keep={min_keep} (0 or more)"
         )
     candidates = _candidates(pruned, count_tokens, temperature)
+    for candidate in candidates:
+        candidate.needed = candidate.passage in whole
+    for number in range(len(pruned)) if min_keep else ():
+        own = [c for c in candidates if c.passage == number]
+        for candidate in sorted(own, key=lambda c: (-c.worth, c.sentence))[:min_keep]:
+            candidate.needed = True
     kept: list[set[int]] = [set() for _ in pruned]
     costs = [0] * len(pruned)
     taken = 0
     stopped = "end"
     while candidates:
-        able = [c for c in candidates if c.gain >= min_gain and c.gain > 0]
+        able = [c for c in candidates if c.needed or (c.gain >= min_gain and c.gain > 0)]
         if not able:
             stopped = "gain"
             break
-        best = max(able, key=lambda c: (c.gain / max(c.tokens, 8) ** thrift, -c.passage, -c.sentence))
+        best = max(able, key=lambda c: (c.needed, c.gain / max(c.tokens, 8) ** thrift, -c.passage, -c.sentence))
         candidates.remove(best)
         cost = count_tokens(_with(pruned[best.passage], kept[best.passage] | {best.sentence}).contents)
         if max_tokens is not None and sum(costs) - costs[best.passage] + cost > max_tokens:
@@ -113,9 +128,9 @@ def select(
             if other.terms:
                 other.repeated = max(other.repeated, len(other.terms & best.terms) / len(other.terms))
     repeated = sum(c.worth >= min_gain > c.gain for c in candidates)
+    after = tuple(replace(_with(one, kept[n]), tokens=costs[n]) for n, one in enumerate(pruned))
     order = sorted((n for n in range(len(pruned)) if kept[n]), key=lambda n: (-pruned[n].relevance, n))
-    passages = tuple(replace(_with(pruned[n], kept[n]), tokens=costs[n]) for n in order)
-    return Selection(passages, sum(costs), taken, repeated, stopped)
+    return Selection(tuple(after[n] for n in order), after, sum(costs), taken, repeated, stopped)
 
 
 def _candidates(
@@ -139,4 +154,11 @@ def _with(passage: PrunedPassage, chosen: set[int]) -> PrunedPassage:
     keep = tuple(place in chosen for place in range(len(passage.sentences)))
     spans = kept_spans(len(passage.original), passage.sentences, keep)
     text = cut(passage.original, spans, passage.ellipsis)
-    return replace(passage, keep=keep, spans=spans, tokens=len(text))
+    return replace(
+        passage,
+        keep=keep,
+        spans=spans,
+        title=passage.title if chosen else "",
+        ellipsis=passage.ellipsis if chosen else "",
+        tokens=len(text),
+    )

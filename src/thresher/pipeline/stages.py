@@ -6,7 +6,8 @@
   count with the mean dense score of those that have one.
 - `rank`: the head of the ranking read by a cross-encoder; sparse score, dense score and relevance, each standardised
   over the passages read, are summed with fixed weights. With a `Reranker` its order is taken as it is.
-- `context`: sentences of the first k chosen; what the ranker has read is not read again.
+- `context`: sentences of the first k chosen by what they add to those chosen before, so that the same fact is handed
+  over once (`thresher.context.select`); what the ranker has read is not read again.
 
 Under a deadline the ranker reads in parts: half of what fits, then half of what fits then, so that one wrong prediction
 late in the stage is about a passage or two.
@@ -24,6 +25,7 @@ import numpy as np
 
 from thresher.context.pruner import ContextPruner
 from thresher.context.scoring import PassageScores
+from thresher.context.select import select
 from thresher.forward.fusion import normalise_scores
 from thresher.forward.interpolate import interpolate
 from thresher.pipeline.answer import StageReport
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from thresher.context import PrunedPassage
     from thresher.context.scoring import SplitPassage
+    from thresher.context.select import Selection
     from thresher.pipeline.costs import Costs, Deadline
     from thresher.pipeline.parts import ForwardPart, Reader
     from thresher.recipe import AskStep
@@ -311,18 +314,39 @@ def context(
     one = ContextPruner(
         known, splitter=lambda text: reader.split(text, course.sentences), count_tokens=pruner.count_tokens
     )
+    settings, by_gain = course.settings, course.settings.repeats == "drop"
     pruned = one.prune(
         course.question,
         hits,
-        threshold=course.settings.threshold,
-        max_tokens=course.max_tokens,
-        min_keep=course.settings.min_keep,
+        threshold=settings.threshold,
+        max_tokens=None if by_gain else course.max_tokens,
+        min_keep=settings.min_keep,
     )
-    counts = {"passages": len(places), "forwards": _forwards(course, unread[:done]), **kept(pruned)}
+    counts: Counts = {"passages": len(places), "forwards": _forwards(course, unread[:done])}
+    if by_gain:
+        unknown = [number for number, place in enumerate(places) if place not in course.read]
+        chosen = _by_gain(course, pruner, pruned, unknown)
+        pruned, counts["repeated"] = list(chosen.pruned), chosen.repeated
+    counts |= kept(pruned)
     if done < len(unread):
         missing = len(unread) - done
         return StageReport("context", "cut", False, f"{missing} passages stay whole for want of time"), counts, pruned
     return StageReport("context", "done"), counts, pruned
+
+
+def _by_gain(
+    course: Course, pruner: ContextPruner, pruned: Sequence[PrunedPassage], unknown: Sequence[int]
+) -> Selection:
+    """Of the sentences that pass, those that add enough to what is kept already, within the budget."""
+    limit = pruned[0].threshold if pruned else 0.0
+    return select(
+        pruned,
+        pruner.count_tokens,
+        max_tokens=course.max_tokens,
+        min_gain=limit,
+        min_keep=course.settings.min_keep,
+        whole=unknown if limit else range(len(pruned)),  # a threshold of 0 keeps all
+    )
 
 
 def whole(course: Course, pruner: ContextPruner) -> list[PrunedPassage]:

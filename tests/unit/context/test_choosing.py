@@ -171,6 +171,22 @@ def test_a_lower_gain_hands_over_no_less():
     assert taken == sorted(taken, reverse=True)
 
 
+def test_some_sentences_are_taken_whatever_they_bring():
+    pruned = scored(TEXT, TEXT, "Caves are blue. Moss is green.")
+    assert select(pruned, approximate_tokens, min_gain=1.0).taken == 0
+    one_each = select(pruned, approximate_tokens, min_gain=1.0, min_keep=1)
+    assert [sum(p.keep) for p in one_each.pruned] == [1, 1, 1]
+    best = max(range(len(pruned[0].scores)), key=lambda i: pruned[0].scores[i])
+    assert one_each.pruned[0].keep[best]
+    whole = select(pruned, approximate_tokens, min_gain=1.0, whole=[1])
+    assert [sum(p.keep) for p in whole.pruned] == [0, len(pruned[1].sentences), 0]
+    assert whole.pruned[0].contents == whole.pruned[2].contents == ""
+    assert [p.docno for p in whole.pruned] == ["0", "1", "2"]
+    assert [p.docno for p in whole.passages] == ["1"]
+    tight = select(pruned, approximate_tokens, min_gain=0.0, whole=[2], max_tokens=whole.tokens)
+    assert any(tight.pruned[2].keep)  # what is needed goes before what is worth more
+
+
 def test_selecting_from_nothing_selects_nothing():
     assert select([], approximate_tokens).passages == ()
     with pytest.raises(InputError, match="min_gain=2"):

@@ -111,6 +111,23 @@ def test_tokens_handed_over_never_exceed_what_was_allowed(place, context):
     assert answer.tokens == whole
 
 
+def test_what_repeats_is_handed_over_once_unless_repeats_are_wanted(place):
+    text = "The mill makes flour of wheat. Rain falls on the field."
+    hits = [Hit(f"p{n}", 5.0 - n, n + 1, text) for n in range(3)]
+
+    def answer(**settings):
+        chosen = SETTINGS.model_copy(update={"threshold": 0.1, **settings})
+        return Pipeline(place / "plain", forward=None, settings=chosen).ask(QUESTION, hits=hits)
+
+    dropped, kept = answer(), answer(repeats="keep")
+    assert [bool(one.spans) for one in kept.passages] == [True] * 3
+    assert sorted(bool(one.spans) for one in dropped.passages) == [False, False, True]
+    assert dropped.ledger.stages[-1].counts["repeated"] >= 2
+    assert dropped.tokens < kept.tokens
+    assert answer(threshold=0.0).tokens > kept.tokens  # a threshold of 0 keeps all
+    assert all(one.spans for one in answer(min_keep=1).passages)
+
+
 def test_an_index_with_two_tiers_is_searched_through_both_where_that_is_called_for(place):
     pipeline = Pipeline(place / "tiered", rerank=None, context=None)
     answer = pipeline.ask(QUESTION, 10)

@@ -22,7 +22,6 @@ import json
 import sys
 import time
 import tomllib
-import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,34 +29,30 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
+from cascade_models import KnownVectors, RememberingScorer
+
 from thresher.build import build_index
 from thresher.collection import Collection, data_dir, load
-from thresher.context.model import TwoHeadedScorer
-from thresher.context.scoring import PassageScores
 from thresher.encode.minilm import MiniLMEncoder
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results
 from thresher.evaluate.significance import bootstrap_interval
 from thresher.evaluate.trec import read_run
-from thresher.forward.fusion import normalise_scores
 from thresher.forward.retrieve import DenseIndex
 from thresher.pipeline import Pipeline
 from thresher.recipe import AskStep, Recipe
 from thresher.records import Hit, Qrels, Run
+from thresher.search.tiered import TieredSearcher, open_tiers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thresher.context.scoring import SplitPassage
     from thresher.pipeline import Answer
     from thresher.records import Query, ScoredDoc
 
 RESULTS = Path(__file__).parent / "results"
-EMBEDDINGS = {"trec-dl-2019": "msmarco-v1-mini", "trec-dl-2021": "msmarco-v2-mini"}
 FIRST = ("bm25", "thresher-mini")
-CHOOSING = ("trec-dl-2021", "scifact/train", "nfcorpus/train")
-SAMPLE = 50
-"""Questions of a train split on which settings are chosen, of those thresher-mini was not trained on."""
 Row = dict[str, Any]
 
 
@@ -74,7 +69,9 @@ def main() -> None:
     bench = Bench(tomllib.loads(options.experiment.read_text()), options.work)
     command = f"python -P eval/cascade.py eval/cascade.toml --work work{' --served' * options.served}"
     if options.choose:
-        bench.choose()
+        from cascade_choice import choose
+
+        choose(bench)
         return
     if options.served:
         write_results(
@@ -116,60 +113,6 @@ NOTE = (
 )
 
 
-class KnownVectors:
-    """The embedded MiniLM, whose vectors of a collection's passages are on disk."""
-
-    def __init__(self, collection: Collection, light: MiniLMEncoder) -> None:
-        name = collection.name.split("/", maxsplit=1)[0]
-        root = data_dir()
-        assert root is not None, "set THRESHER_DATA"
-        self._vectors = np.load(root / "embeddings" / f"{EMBEDDINGS.get(name, name)}.npy", mmap_mode="r")
-        self._row = {passage.contents: row for row, passage in enumerate(collection.corpus)}
-        self._light = light
-        self.name, self.dimensions, self.fingerprint = light.name, light.dimensions, light.fingerprint
-
-    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
-        return self._vectors[[self._row[text] for text in texts]].astype(np.float32)
-
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        return self._light.encode_queries(texts)
-
-
-class RememberingScorer:
-    """The embedded cross-encoder, which reads a question and a passage once in all runs and knows what that took."""
-
-    def __init__(self, work: Path) -> None:
-        self.model = TwoHeadedScorer()
-        self.name, self.presets, self.about = self.model.name, self.model.presets, self.model.about
-        self.count_tokens = self.model.count_tokens
-        self.seconds = 0.0
-        self._file = work / f"read-{hashlib.sha256(self.name.encode()).hexdigest()[:12]}.jsonl"
-        self._known: dict[str, tuple[float, list[float], float]] = {}
-        if self._file.is_file():
-            for line in self._file.read_text().splitlines():
-                key, *said = json.loads(line)
-                self._known[key] = tuple(said)  # type: ignore[assignment]
-
-    def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
-        """As the model; `seconds` grows by what the answers took when they were first given."""
-        keys = [hashlib.sha256(f"{q}\0{p.title}\0{p.text}".encode()).hexdigest()[:24] for q, p in pairs]
-        new = [place for place, key in enumerate(keys) if key not in self._known]
-        if new:
-            started = time.perf_counter()
-            said = self.model.score([pairs[place] for place in new])
-            taken = time.perf_counter() - started
-            words = [len(pairs[place][1].text.split()) + 12 for place in new]
-            with self._file.open("a") as file:
-                for place, one, size in zip(new, said, words, strict=True):
-                    entry = (one.relevance, [round(s, 6) for s in one.sentences], taken * size / sum(words))
-                    self._known[keys[place]] = entry
-                    file.write(json.dumps([keys[place], *entry]) + "\n")
-            self.seconds -= taken
-        found = [self._known[key] for key in keys]
-        self.seconds += sum(one[2] for one in found)
-        return [PassageScores(one[0], tuple(one[1])) for one in found]
-
-
 class Bench:
     """Indexes under a work directory, and what is measured on them."""
 
@@ -193,7 +136,7 @@ class Bench:
 
     def vectors(self, collection: Collection) -> KnownVectors:
         if collection.name not in self._vectors:
-            self._vectors[collection.name] = KnownVectors(collection, self.light)
+            self._vectors[collection.name] = KnownVectors(collection, self.light, self.rate)
         return self._vectors[collection.name]
 
     def index(self, collection: Collection, stages: Sequence[str]) -> Path:
@@ -224,6 +167,10 @@ class Bench:
             question_encoder=self.vectors(collection),
             warm=False,
         )
+
+    def seconds(self, collection: Collection) -> float:
+        """What the models would have taken so far, where what they say was known already."""
+        return self.scorer.seconds + self.vectors(collection).seconds
 
     # -- measuring
 
@@ -259,11 +206,10 @@ class Bench:
             pipeline.ask(queries[0].text)  # compiles
         answers, milliseconds = {}, []
         for query in queries:
-            before = self.scorer.seconds if reads or "context" in stages else 0.0
+            before = self.seconds(collection)
             answer = pipeline.ask(query.text, hits=None if given is None else given.get(query.qid, []))
-            after = self.scorer.seconds if reads or "context" in stages else 0.0
             answers[query.qid] = answer
-            milliseconds.append(answer.milliseconds + 1000 * (after - before))
+            milliseconds.append(answer.milliseconds + 1000 * (self.seconds(collection) - before))
         row = self.effectiveness(collection, {q: a.rows() for q, a in answers.items()}, stages)
         return row | self.costs(collection, stages, list(answers.values()), milliseconds)
 
@@ -290,7 +236,7 @@ class Bench:
         handed = [sum(len(p.original) for p in a.passages) for a in answers]
         kept = [sum(span.end - span.start for p in a.passages for span in p.spans) for a in answers]
         learned = "thresher-mini" in stages or "forward" in stages
-        passages, words = self.encoded(collection, directory)
+        words = self.encoded(collection, directory)
         second = [c.get("search", {}).get("fell_through", 0) for c in counts]
         return {
             "bytes": _bytes(directory, vectors="forward" in stages),
@@ -300,17 +246,16 @@ class Bench:
             "forwards": float(np.mean([sum(s.get("forwards", 0) for s in c.values()) for c in counts])),
             "context_characters": float(np.mean(kept)),
             "characters_dropped": 1 - sum(kept) / max(sum(handed), 1),
-            "tier_2": 1 - passages / sum(1 for _ in collection.corpus) if "quality" in stages else 0.0,
+            "tier_2": _second_tier(directory) / sum(1 for _ in collection.corpus),
             "fell_through": float(np.mean(second)) if "quality" in stages else None,
         }
 
-    def encoded(self, collection: Collection, directory: Path) -> tuple[int, int]:
-        """Passages of the first tier, and their words."""
+    def encoded(self, collection: Collection, directory: Path) -> int:
+        """Words of the passages that an index has vectors of."""
         from thresher.forward.index import ForwardIndex
 
         kept = set(ForwardIndex.open(directory / "forward").docnos)
-        sizes = [len(p.contents.split()) for p in collection.corpus if p.docno in kept]
-        return len(sizes), sum(sizes)
+        return sum(len(p.contents.split()) for p in collection.corpus if p.docno in kept)
 
     @cached_property
     def rate(self) -> float:
@@ -334,7 +279,7 @@ class Bench:
             started = time.perf_counter()
             rankings[query.qid] = flat.search(self.light.encode_queries([query.text]), 1000)[0]
             milliseconds.append(1000 * (time.perf_counter() - started))
-        _, words = self.encoded(collection, directory)
+        words = self.encoded(collection, directory)
         return self.effectiveness(collection, rankings, ("dense",)) | {
             "bytes": forward.bytes,
             "encode_s": words / self.rate,
@@ -384,85 +329,6 @@ class Bench:
             | _under_deadline([free.ask(text) for text in asked[:100]], None)
         )
         return rows
-
-    # -- choosing
-
-    def choose(self) -> None:
-        """Print the best settings: first stage, alpha and feedback of the interpolation, mixture of the ranker."""
-        scores: dict[tuple[Any, ...], list[float]] = {}
-        for name in CHOOSING:
-            collection = load(name)
-            queries, qrels = choosing_queries(collection)
-            given = given_hits(collection, "bm25.dl21", 100) if name == "trec-dl-2021" else None
-            for first in FIRST if given is None else FIRST[:1]:
-                for alpha, (count, weight) in itertools.product((0.1, 0.15, 0.2, 0.3), ((0, 0.0), (3, 0.6), (3, 1.0))):
-                    self.ask = self.ask.model_copy(
-                        update={"alpha": alpha, "feedback": count, "feedback_weight": weight}
-                    )
-                    pipeline = self.pipeline(collection, (first, "forward"), 100)
-                    rankings = {
-                        q.qid: pipeline.ask(q.text, hits=None if given is None else given[q.qid]).rows()
-                        for q in queries
-                    }
-                    figure = evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"]
-                    for stage in FIRST if given is not None else (first,):
-                        scores.setdefault((stage, alpha, count, weight), []).append(figure)
-        for key, figures in sorted(scores.items(), key=lambda pair: -np.mean(pair[1])):
-            print(
-                "first, alpha, feedback, weight", key, [round(f, 4) for f in figures], round(float(np.mean(figures)), 4)
-            )
-        best = max(scores, key=lambda key: float(np.mean(scores[key])))
-        self.ask = self.ask.model_copy(
-            update=dict(zip(("alpha", "feedback", "feedback_weight"), best[1:], strict=True))
-        )
-        self._choose_mixture(best[0])
-
-    def _choose_mixture(self, first: str) -> None:
-        tables = []
-        for name in CHOOSING:
-            collection = load(name)
-            queries, qrels = choosing_queries(collection)
-            given = given_hits(collection, "bm25.dl21", 100) if name == "trec-dl-2021" else None
-            read = 50 if given is not None else 20
-            pipeline = self.pipeline(collection, (first, "forward", "rank"), read)
-            signals = {}
-            for query in queries:
-                answer = pipeline.ask(query.text, read, hits=None if given is None else given[query.qid])
-                seen = [p for p in answer.passages if "relevance" in p.scores]
-                table = np.array([[p.scores[s] for s in ("search", "dense", "relevance")] for p in seen]).T
-                signals[query.qid] = ([p.docno for p in seen], table)
-            tables.append((signals, qrels))
-            print(f"{name}: read", flush=True)
-        grid = [(a / 20, (20 - a - c) / 20, c / 20) for a in range(0, 9) for c in range(21 - a)]
-        found = [(np.array([_mixed(signals, qrels, w) for signals, qrels in tables]), w) for w in grid]
-        found.sort(key=lambda pair: -float(pair[0].mean()))
-        for figures, weights in found[:12]:
-            print("weights", weights, figures.round(4).tolist(), round(float(figures.mean()), 4))
-        best = np.mean([weights for _, weights in found[: len(found) // 20]], axis=0)
-        print("mean of the best twentieth", best.round(3).tolist())
-
-
-def _mixed(signals: dict[str, tuple[list[str], np.ndarray]], qrels: Qrels, weights: tuple[float, ...]) -> float:
-    rankings = {}
-    for qid, (docnos, table) in signals.items():
-        total = sum(w * normalise_scores(row, "z-score") for w, row in zip(weights, table, strict=True))
-        rankings[qid] = dict(zip(docnos, np.asarray(total).tolist(), strict=True))
-    return evaluate(rankings, qrels, "nDCG@10").mean["nDCG@10"]
-
-
-def choosing_queries(collection: Collection) -> tuple[list[Query], Qrels]:
-    """Judged questions to choose on: DL21's that the ranker was not trained on, a sample of a train split's."""
-    judgments = collection.qrels.judgments
-    queries = [query for query in collection.queries if query.qid in judgments]
-    if collection.name == "trec-dl-2021":
-        sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-        from train_context import held_topics
-
-        queries = [query for query in queries if query.qid in held_topics()]
-    else:
-        held_out = [query for query in queries if zlib.crc32(query.qid.encode()) % 3 == 0]
-        queries = by_hash(held_out)[:SAMPLE]
-    return queries, Qrels({query.qid: judgments[query.qid] for query in queries})
 
 
 def by_hash(queries: Sequence[Query]) -> list[Query]:
@@ -523,6 +389,12 @@ def _weights_mark(first: str) -> str:
 def _stage_seconds(directory: Path, stage: str) -> float:
     ledger = json.loads((directory / "manifest.json").read_text())["ledger"]
     return float(sum(one["seconds"] for one in ledger if one["stage"] == stage))
+
+
+def _second_tier(directory: Path) -> int:
+    """Passages of an index's second tier."""
+    tiers = open_tiers(directory)
+    return len(tiers.second) if isinstance(tiers, TieredSearcher) else 0
 
 
 def _bytes(directory: Path, *, vectors: bool) -> int:

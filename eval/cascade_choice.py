@@ -1,0 +1,133 @@
+"""What eval/cascade.toml and the defaults of `[ask]` should say, by figures on TREC DL 2021 and train splits alone.
+
+`python -P eval/cascade.py eval/cascade.toml --work work --choose` prints, best first: first stage, alpha and feedback
+of the interpolation; what encoding pruned passages at question time brings; the ranker's mixture; and the share of
+characters that each preset drops.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from cascade import FIRST, by_hash, given_hits
+
+from thresher.collection import Collection, load
+from thresher.evaluate.measures import evaluate
+from thresher.forward.fusion import normalise_scores
+from thresher.records import Qrels, Run
+
+if TYPE_CHECKING:
+    from cascade import Bench
+
+    from thresher.records import Query
+
+CHOOSING = ("trec-dl-2021", "scifact/train", "nfcorpus/train")
+SAMPLE = 50
+"""Questions of a train split on which settings are chosen, of those thresher-mini was not trained on."""
+
+
+def choose(bench: Bench) -> None:
+    """Print the best settings: first stage, alpha and feedback of the interpolation, mixture of the ranker."""
+    scores: dict[tuple[Any, ...], list[float]] = {}
+    for name in CHOOSING:
+        collection = load(name)
+        queries, qrels = choosing_queries(collection)
+        given = given_hits(collection, "bm25.dl21", 100) if name == "trec-dl-2021" else None
+        for first in FIRST if given is None else FIRST[:1]:
+            for alpha, (count, weight) in itertools.product((0.1, 0.15, 0.2, 0.3), ((0, 0.0), (3, 0.6), (3, 1.0))):
+                bench.ask = bench.ask.model_copy(update={"alpha": alpha, "feedback": count, "feedback_weight": weight})
+                pipeline = bench.pipeline(collection, (first, "forward"), 100)
+                rankings = {
+                    q.qid: pipeline.ask(q.text, hits=None if given is None else given[q.qid]).rows() for q in queries
+                }
+                figure = evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"]
+                for stage in FIRST if given is not None else (first,):
+                    scores.setdefault((stage, alpha, count, weight), []).append(figure)
+    for key, figures in sorted(scores.items(), key=lambda pair: -np.mean(pair[1])):
+        print("first, alpha, feedback, weight", key, [round(f, 4) for f in figures], round(float(np.mean(figures)), 4))
+    best = max(scores, key=lambda key: float(np.mean(scores[key])))
+    bench.ask = bench.ask.model_copy(update=dict(zip(("alpha", "feedback", "feedback_weight"), best[1:], strict=True)))
+    _choose_late(bench, best[0])
+    bench.ask = bench.ask.model_copy(update={"encode_missing": 10})
+    _choose_mixture(bench, best[0])
+    _choose_threshold(bench, best[0])
+
+
+def _choose_mixture(bench: Bench, first: str) -> None:
+    tables = []
+    for name in CHOOSING:
+        collection = load(name)
+        queries, qrels = choosing_queries(collection)
+        given = given_hits(collection, "bm25.dl21", 100) if name == "trec-dl-2021" else None
+        read = 50 if given is not None else 20
+        pipeline = bench.pipeline(collection, (first, "forward", "rank"), read)
+        signals = {}
+        for query in queries:
+            answer = pipeline.ask(query.text, read, hits=None if given is None else given[query.qid])
+            seen = [p for p in answer.passages if "relevance" in p.scores]
+            table = np.array([[p.scores[s] for s in ("search", "dense", "relevance")] for p in seen]).T
+            signals[query.qid] = ([p.docno for p in seen], table)
+        tables.append((signals, qrels))
+        print(f"{name}: read", flush=True)
+    grid = [(a / 20, (20 - a - c) / 20, c / 20) for a in range(0, 9) for c in range(21 - a)]
+    found = [(np.array([_mixed(signals, qrels, w) for signals, qrels in tables]), w) for w in grid]
+    found.sort(key=lambda pair: -float(pair[0].mean()))
+    for figures, weights in found[:12]:
+        print("weights", weights, figures.round(4).tolist(), round(float(figures.mean()), 4))
+    best = np.mean([weights for _, weights in found[: len(found) // 20]], axis=0)
+    print("mean of the best twentieth", best.round(3).tolist())
+
+
+def _choose_late(bench: Bench, first: str) -> None:
+    """Effectiveness against pruned passages encoded at question time; the first figure is without pruning."""
+    for name in CHOOSING:
+        collection = load(name)
+        queries, qrels = choosing_queries(collection)
+        given = given_hits(collection, "bm25.dl21", 100) if name == "trec-dl-2021" else None
+        figures = []
+        for stages, count in ((), 0), *((("quality",), count) for count in (0, 5, 10, 20, 50)):
+            bench.ask = bench.ask.model_copy(update={"encode_missing": count})
+            pipeline = bench.pipeline(collection, (*stages, first, "forward"), 50)
+            asked = {q.qid: pipeline.ask(q.text, hits=None if given is None else given[q.qid]).rows() for q in queries}
+            figures.append(round(evaluate(Run(asked), qrels, "nDCG@10").mean["nDCG@10"], 4))
+        print(f"{name}: unpruned, and with 0, 5, 10, 20, 50 pruned passages encoded", figures, flush=True)
+
+
+def _choose_threshold(bench: Bench, first: str) -> None:
+    """Share of characters that each preset drops, on topics of DL21."""
+    collection = load("trec-dl-2021")
+    queries, _ = choosing_queries(collection)
+    for preset in bench.scorer.presets:
+        bench.ask = bench.ask.model_copy(update={"threshold": preset})
+        pipeline = bench.pipeline(collection, ("quality", first, "forward", "rank", "context"), 20)
+        handed = [one for query in queries for one in pipeline.ask(query.text).passages]
+        kept = sum(span.end - span.start for one in handed for span in one.spans)
+        print(preset, "drops", round(1 - kept / sum(len(one.original) for one in handed), 3), flush=True)
+
+
+def _mixed(signals: dict[str, tuple[list[str], np.ndarray]], qrels: Qrels, weights: tuple[float, ...]) -> float:
+    rankings = {}
+    for qid, (docnos, table) in signals.items():
+        total = sum(w * normalise_scores(row, "z-score") for w, row in zip(weights, table, strict=True))
+        rankings[qid] = dict(zip(docnos, np.asarray(total).tolist(), strict=True))
+    return evaluate(rankings, qrels, "nDCG@10").mean["nDCG@10"]
+
+
+def choosing_queries(collection: Collection) -> tuple[list[Query], Qrels]:
+    """Judged questions to choose on: DL21's that the ranker was not trained on, a sample of a train split's."""
+    judgments = collection.qrels.judgments
+    queries = [query for query in collection.queries if query.qid in judgments]
+    if collection.name == "trec-dl-2021":
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+        from train_context import held_topics
+
+        queries = [query for query in queries if query.qid in held_topics()]
+    else:
+        held_out = [query for query in queries if zlib.crc32(query.qid.encode()) % 3 == 0]
+        queries = by_hash(held_out)[:SAMPLE]
+    return queries, Qrels({query.qid: judgments[query.qid] for query in queries})

@@ -1,0 +1,80 @@
+"""The embedded models as eval/cascade.py asks them: what they said before is remembered, with the time it took."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.collection import Collection, data_dir
+from thresher.context.model import TwoHeadedScorer
+from thresher.context.scoring import PassageScores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from thresher.context.scoring import SplitPassage
+    from thresher.encode.minilm import MiniLMEncoder
+
+EMBEDDINGS = {"trec-dl-2019": "msmarco-v1-mini", "trec-dl-2021": "msmarco-v2-mini"}
+
+
+class KnownVectors:
+    """The embedded MiniLM, whose vectors of a collection's passages are on disk."""
+
+    def __init__(self, collection: Collection, light: MiniLMEncoder, rate: float) -> None:
+        name = collection.name.split("/", maxsplit=1)[0]
+        root = data_dir()
+        assert root is not None, "set THRESHER_DATA"
+        self._vectors = np.load(root / "embeddings" / f"{EMBEDDINGS.get(name, name)}.npy", mmap_mode="r")
+        self._row = {passage.contents: row for row, passage in enumerate(collection.corpus)}
+        self._light, self._rate = light, rate
+        self.seconds = 0.0
+        self.name, self.dimensions, self.fingerprint = light.name, light.dimensions, light.fingerprint
+
+    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
+        """float32[n, 384]; `seconds` grows by what encoding them would have taken."""
+        self.seconds += sum(len(text.split()) for text in texts) / self._rate
+        return self._vectors[[self._row[text] for text in texts]].astype(np.float32)
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        return self._light.encode_queries(texts)
+
+
+class RememberingScorer:
+    """The embedded cross-encoder, which reads a question and a passage once in all runs and knows what that took."""
+
+    def __init__(self, work: Path) -> None:
+        self.model = TwoHeadedScorer()
+        self.name, self.presets, self.about = self.model.name, self.model.presets, self.model.about
+        self.count_tokens = self.model.count_tokens
+        self.seconds = 0.0
+        self._file = work / f"read-{hashlib.sha256(self.name.encode()).hexdigest()[:12]}.jsonl"
+        self._known: dict[str, tuple[float, list[float], float]] = {}
+        if self._file.is_file():
+            for line in self._file.read_text().splitlines():
+                key, *said = json.loads(line)
+                self._known[key] = tuple(said)  # type: ignore[assignment]
+
+    def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
+        """As the model; `seconds` grows by what the answers took when they were first given."""
+        keys = [hashlib.sha256(f"{q}\0{p.title}\0{p.text}".encode()).hexdigest()[:24] for q, p in pairs]
+        new = [place for place, key in enumerate(keys) if key not in self._known]
+        if new:
+            started = time.perf_counter()
+            said = self.model.score([pairs[place] for place in new])
+            taken = time.perf_counter() - started
+            words = [len(pairs[place][1].text.split()) + 12 for place in new]
+            with self._file.open("a") as file:
+                for place, one, size in zip(new, said, words, strict=True):
+                    entry = (one.relevance, [round(s, 6) for s in one.sentences], taken * size / sum(words))
+                    self._known[keys[place]] = entry
+                    file.write(json.dumps([keys[place], *entry]) + "\n")
+            self.seconds -= taken
+        found = [self._known[key] for key in keys]
+        self.seconds += sum(one[2] for one in found)
+        return [PassageScores(one[0], tuple(one[1])) for one in found]

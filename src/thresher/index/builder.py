@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -294,10 +295,10 @@ class IndexBuilder:
 
 def pack_passage(passage: Passage) -> bytes:
     """Title, text and metadata of a passage as one JSON array: self-delimiting, readable, safe for any characters."""
-    fields: list[Any] = [passage.title, passage.text]
+    fields = f"{encode_basestring(passage.title)},{encode_basestring(passage.text)}"
     if passage.metadata:
-        fields.append(dict(passage.metadata))
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        fields += "," + json.dumps(dict(passage.metadata), ensure_ascii=False, separators=(",", ":"))
+    return f"[{fields}]".encode("utf-8", "surrogatepass")
 
 
 def _check_rows(passages: Sequence[Passage], batch: SparseBatch, terms: int) -> None:

@@ -177,12 +177,14 @@ def _offset_type(end: int) -> type[np.uint32] | type[np.int64]:
 def _pack(strings: list[bytes]) -> bytes:
     """One group of a packed store."""
     low, high = min(strings), max(strings)
-    prefix = low[: next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))]
-    rests = [string[len(prefix) :] for string in strings]
-    lengths = [len(rest) for rest in rests]
-    longest = max(len(prefix), *lengths)
+    shared = min(len(low), len(high))
+    while low[:shared] != high[:shared]:
+        shared -= 1
+    rests = [string[shared:] for string in strings]
+    lengths = list(map(len, rests))
+    longest = max(shared, *lengths)
     width = 1 if longest < 2**8 else 2 if longest < 2**16 else 4
     equal = len(set(lengths)) == 1
-    numbers = [len(prefix), *(lengths[:1] if equal else lengths)]
+    numbers = [shared, *(lengths[:1] if equal else lengths)]
     head = np.array(numbers, f"<u{width}").tobytes() if width > 1 else bytes(numbers)
-    return b"".join([bytes([width | (_EQUAL if equal else 0)]), head, prefix, *rests])
+    return b"".join([bytes([width | (_EQUAL if equal else 0)]), head, low[:shared], *rests])

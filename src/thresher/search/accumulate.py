@@ -36,6 +36,7 @@ COARSE_CHUNK = 16_384
 WHOLE_CHUNK = 4096
 ROOM = 4096
 """Documents the coarse plan keeps in view; where more tie, the whole plan answers."""
+LANES = COARSE_CHUNK // 16
 LEVEL_BITS = 6
 BUSY = 64
 """Sixteenths of a document; a chunk of which more may reach the threshold has its dense rows added whole."""
@@ -112,41 +113,54 @@ def skip(final, at, end, ids):
 
 
 @njit(cache=True, nogil=True)
-def fold(sums, out):
-    """The larger of each four sums that lie a quarter of the array apart: a form the compiler does 16 at a time."""
-    lanes = out.shape[0]
-    a, b, c, d = sums[:lanes], sums[lanes : 2 * lanes], sums[2 * lanes : 3 * lanes], sums[3 * lanes : 4 * lanes]
-    for i in range(lanes):
-        out[i] = max(a[i], b[i], c[i], d[i])
+def fold(sums, lanes):
+    """The largest of each sixteen sums that lie a sixteenth of the chunk apart: a form the compiler does 16 at a time.
+
+    sums uint16[COARSE_CHUNK], lanes uint16[LANES]   lanes out
+    """
+    for i in range(LANES):
+        best = sums[i]
+        for j in range(1, 16):
+            best = max(best, sums[i + j * LANES])
+        lanes[i] = best
+
+
+@njit(cache=True, nogil=True)
+def reaching(lanes, low):
+    """How many lanes reach `low`."""
+    count = 0
+    for lane in range(lanes.shape[0]):
+        count += lanes[lane] >= low
+    return count
 
 
 @njit(cache=True, nogil=True)
 def collect_coarsely(
-    k, margin, gate, rest, dense, dense_rows, dense_fixed, sums, folded, lanes, origin, size, edge, above, histogram,
+    k, margin, gate, rest, dense, dense_rows, dense_fixed, sums, lanes, origin, size, edge, above, histogram,
     values, docs,
 ):  # fmt: skip
     """Append documents of a chunk whose coarse sums reach `gate`, raising it as they come.
 
     Returns (gate, size, edge, above); size -1 where there is no room. The gate stays `margin` below an edge that k
-    documents reach. folded uint16[chunk / 4], lanes uint16[chunk / 16] are scratch; histogram int32[1024] counts sums
-    by their upper ten bits; values uint16[ROOM], docs uint32[ROOM].
+    documents reach. lanes uint16[LANES] is scratch; histogram int32[1024] counts sums by their upper ten
+    bits; values uint16[ROOM], docs uint32[ROOM].
     rest                     int64                at least what the dense rows add to any sum
     dense_rows, dense_fixed  int64[m], uint32[m]  the dense rows of the query, whose impacts `sums` lacks
     """
-    fold(sums, folded)
-    fold(folded, lanes)
+    fold(sums, lanes)
     count = dense_rows.shape[0]
-    lower = np.int64(gate) - rest
-    if count > 0 and (lower <= 0 or busy(lanes, np.uint16(lower))):
+    low = np.uint16(max(np.int64(gate) - rest, 0))
+    reached = reaching(lanes, low)
+    if count > 0 and (low == 0 or reached > BUSY):
         for j in range(count):
             own = dense[dense_rows[j], origin : min(origin + sums.shape[0], dense.shape[1])]
             add_row_coarsely(own, dense_fixed[j], sums)
-        fold(sums, folded)
-        fold(folded, lanes)
-        count, rest = 0, 0
-    low = np.uint16(np.int64(gate) - rest)
-    stride = lanes.shape[0]
-    for lane in range(stride):
+        fold(sums, lanes)
+        count, rest, low = 0, 0, gate
+        reached = reaching(lanes, low)
+    if reached == 0:
+        return gate, size, edge, above
+    for lane in range(LANES):
         if lanes[lane] < low:
             continue
         if size + 16 > ROOM:
@@ -158,7 +172,7 @@ def collect_coarsely(
             size = kept
             if size + 16 > ROOM:
                 return gate, -1, edge, above
-        for i in range(lane, sums.shape[0], stride):
+        for i in range(lane, COARSE_CHUNK, LANES):
             if sums[i] < low:
                 continue
             total = sums[i]
@@ -174,20 +188,10 @@ def collect_coarsely(
             while above - histogram[edge] >= k:
                 above -= histogram[edge]
                 edge += 1
-            reached = (edge << LEVEL_BITS) - margin
-            if reached > np.int64(gate):
-                gate = np.uint16(reached)
-                low = np.uint16(reached - rest)
+            higher = (edge << LEVEL_BITS) - margin
+            if higher > np.int64(gate):
+                gate, low = np.uint16(higher), np.uint16(higher - rest)
     return gate, size, edge, above
-
-
-@njit(cache=True, nogil=True)
-def busy(lanes, low):
-    """Whether more than `BUSY` lanes reach `low`."""
-    count = 0
-    for lane in range(lanes.shape[0]):
-        count += lanes[lane] >= low
-    return count > BUSY
 
 
 @njit(cache=True, nogil=True)
@@ -219,7 +223,7 @@ def score_coarsely(
     dense_rows, dense_fixed = dense_rows[:dense_count], dense_fixed[:dense_count]
     gate = np.uint16(max(np.int64(min(least / unit * SAFE, 65535.0)), 1))
     sums, nothing = np.empty(COARSE_CHUNK, np.uint16), np.empty(0, np.float64)
-    folded, lanes = np.empty(COARSE_CHUNK // 4, np.uint16), np.empty(COARSE_CHUNK // 16, np.uint16)
+    lanes = np.empty(LANES, np.uint16)
     histogram, values, docs = (
         np.zeros(1 << (16 - LEVEL_BITS), np.int32),
         np.empty(ROOM, np.uint16),
@@ -232,7 +236,7 @@ def score_coarsely(
             runs, nothing, sums,
         )  # fmt: skip
         gate, size, edge, above = collect_coarsely(
-            k, margin, gate, rest, dense, dense_rows, dense_fixed, sums, folded, lanes, chunk * COARSE_CHUNK, size,
+            k, margin, gate, rest, dense, dense_rows, dense_fixed, sums, lanes, chunk * COARSE_CHUNK, size,
             edge, above, histogram, values, docs,
         )  # fmt: skip
         if size < 0:

@@ -73,7 +73,7 @@ def to_row(query: Any, vocabulary: Vocabulary, encoder: Callable[[], Any]) -> Te
     Raises:
         InputError: as `to_batch`.
     """
-    if isinstance(query, str):
+    if type(query) is not tuple and isinstance(query, str):
         terms, weights = _rows_of(encoder().encode_queries([query]))[0]
     else:
         terms, weights = _row_of(query, vocabulary)

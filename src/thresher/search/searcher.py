@@ -46,6 +46,7 @@ class Searcher:
         self.layout = layout
         self._vocabulary = Vocabulary(layout)
         self._passages = layout.counts.passages
+        self._spare: list[NDArray[np.int64]] = []
 
     @classmethod
     def open(cls, path: str | Path) -> Searcher:
@@ -112,13 +113,19 @@ class Searcher:
             self._check(k, approx, max_terms, plan, 1)
         terms, weights = to_row(query, self._vocabulary, self._load_encoder)
         width = min(k, self._passages)
-        docs, scores, statistics = np.empty(width, np.uint32), np.empty(width, np.float64), np.empty(10, np.int64)
+        docs, scores = np.empty(width, np.uint32), np.empty(width, np.float64)
+        spare = self._spare
+        try:
+            statistics = spare.pop()  # one step of the interpreter, so threads may share the list
+        except IndexError:
+            statistics = np.empty(10, np.int64)
         alpha, most = 1.0 if approx is None else float(approx), 2**40 if max_terms is None else max_terms
         kernel, arrays = self._single
         status = kernel(terms, weights, k, PLANS[plan], alpha, most, *arrays, docs, scores, statistics)
         if status != _DONE:
             self._refuse(status, np.array((0, len(terms)), np.int64), weights)
         row = statistics.tolist()
+        spare.append(statistics)
         if row[9] < width:
             docs, scores = docs[: row[9]], scores[: row[9]]
         return SearchResult(
@@ -194,10 +201,19 @@ class Searcher:
 
     @cached_property
     def _single(self) -> tuple[Callable[..., int], tuple[Any, ...]]:
-        """The compiled processor for one query, and the index as it takes it; numba loads with it."""
+        """The compiled processor for one query, and the index as it takes it; numba loads with it.
+
+        Compiled for the types that `search` gives it and called as it is: looking up the types of two dozen arguments
+        for each question would take as long as scoring some thousand postings.
+        """
+        from numba import typeof
+
         from thresher.search.processor import search_row
 
-        return cast("Callable[..., int]", search_row), self._arrays
+        query = (np.empty(0, np.int64), np.empty(0, np.float32), 0, 0, 1.0, 0)
+        out = (np.empty(0, np.uint32), np.empty(0, np.float64), np.empty(0, np.int64))
+        types = tuple(typeof(value) for value in (*query, *self._arrays, *out))
+        return cast("Callable[..., int]", search_row.compile(types)), self._arrays
 
     @cached_property
     def _several(self) -> tuple[Callable[..., int], tuple[Any, ...]]:

@@ -94,7 +94,9 @@ def draw(purpose: str, family: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def answered_rows(rows: list[labelled.LabelledQuestion], part: str, count: int) -> list[labelled.LabelledQuestion]:
+def answered_rows(
+    rows: list[labelled.LabelledQuestion], part: str, count: int | None
+) -> list[labelled.LabelledQuestion]:
     """Answered questions of one part, at most `count` of each collection, drawn by hash, no question twice."""
     out = []
     for name in COLLECTIONS:
@@ -141,11 +143,13 @@ class Bench:
     """Answered questions of one part, and for each a passage that holds no answer.
 
     That is by turns one of the twenty best BM25 passages of the MS MARCO mini corpora, and one of the twelve best of
-    the collection's own passages in that part, without any of the answer's text.
+    the collection's own passages in that part, without any of the answer's text. Another `turn` draws other passages.
     """
 
-    def __init__(self, part: str, count: int, everything: list, marco: Lexical, pieces: Any) -> None:
-        chooser = random.Random(11)  # noqa: S311
+    def __init__(
+        self, part: str, count: int | None, everything: list, marco: Lexical, pieces: Any, turn: int = 0
+    ) -> None:
+        chooser = random.Random(11 + turn)  # noqa: S311
         self.rows = answered_rows(everything, part, count)
         self.irrelevant: list[SplitPassage] = []
         for name in COLLECTIONS:
@@ -153,7 +157,7 @@ class Bench:
             own = Lexical(list(dict.fromkeys(row.passage for row in mine)), pieces)
             sentences = {row.passage: row.sentences for row in mine}
             for number, row in enumerate(r for r in self.rows if r.collection == name):
-                self.irrelevant.append(self._other(row, number, own, sentences, marco, chooser))
+                self.irrelevant.append(self._other(row, number + turn, own, sentences, marco, chooser))
 
     def _other(self, row: Any, number: int, own: Any, sentences: Any, marco: Any, chooser: Any) -> SplitPassage:
         answers = [row.passage[a.start : a.end].lower() for a in row.answers]

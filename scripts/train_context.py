@@ -32,6 +32,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from context_data import (
+    COLLECTIONS,
     DATA,
     SEED,
     Bench,
@@ -122,7 +123,7 @@ def export(out: Path, target: Path, share: float) -> None:
     two_headed.load_trained(model, blended(untrained, weights, share))
     rarity = {RARITY: torch.tensor(np.load(out / "rarity.npy"))}
     about: dict[str, Any] = {
-        "name": "thresher-context-2",
+        "name": "thresher-context-3",
         "trained": {**state["config"], "steps": state["step"], "share": share},
     }
     two_headed.save(model, target, about, rarity)
@@ -211,91 +212,141 @@ def direction(differences: Any, penalty: float) -> Any:
 
 
 HEADS = (
-    {"weighted": "plain", "units": 8, "penalty": 10.0},
-    {"weighted": "length", "units": 8, "penalty": 10.0},
-    {"weighted": "length", "units": 8, "penalty": 50.0},
-    {"weighted": "length, answer", "units": 8, "penalty": 10.0},
-    {"weighted": "length, answer", "units": 8, "penalty": 50.0},
+    {"penalty": 15.0, "irrelevant": 1.0},
+    {"penalty": 30.0, "irrelevant": 1.0},
+    {"penalty": 30.0, "irrelevant": 2.0},
+    {"penalty": 100.0, "irrelevant": 1.0},
 )
+"""Forms of the sentence head to choose from: penalty, and how much more a sentence of an irrelevant passage counts."""
+UNITS = 8
+TURNS = 3
+"""Irrelevant passages drawn for each question of the calibration part."""
+LEVELS = (0.93, 0.94, 0.95, 0.96, 0.97)
+"""Shares of answers kept at which forms of the head are compared; one alone would be a matter of a few questions."""
+CALIBRATED = 200
+"""Questions of each collection, at most, that the presets are calibrated on."""
+
+
+class HeadData:
+    """Features and labels of every sentence of the calibration part: of each question its passage, and `TURNS` others.
+
+    Loss weights: a dropped sentence saves its length, a dropped answer costs one question. So sentences without an
+    answer count by their characters, and answers by one over their number in the passage. Collections count alike,
+    where TrecQA, which has few questions, counts as one with WikiQA; and so do the question's passage and the mean of
+    its others.
+
+    Attributes:
+        benches: one for each turn, with the same questions.
+        table: float64[sentences, features].
+        labels: float64[sentences].
+        part: int[sentences], the fifth that the question's family is in.
+        importance: float64[sentences].
+        relevant: bool[sentences].
+        members: the questions of each collection.
+    """
+
+    def __init__(self, scorer: Any) -> None:
+        rows = labelled_rows()
+        marco = Lexical([*read_texts("msmarco-v1-mini").values(), *read_texts("msmarco-v2-mini").values()], tokenizer())
+        self.benches = [Bench("calibrate", None, rows, marco, tokenizer(), turn) for turn in range(TURNS)]
+        mine = self.benches[0].rows
+        pairs = self.benches[0].pairs[: len(mine)] + [p for bench in self.benches for p in bench.pairs[len(mine) :]]
+        tables = [scorer.features(*pair, reading) for pair, reading in zip(pairs, scorer.read(pairs), strict=True)]
+        counts = [len(table) for table in tables]
+        if counts != [len(passage.sentences) for _, passage in pairs]:
+            raise SystemExit("a passage has not one token")
+        self.starts = np.cumsum([0, *counts])
+        owner = np.repeat(np.arange(len(pairs)), counts)
+        question = owner % len(mine)
+        self.table, self.relevant = np.concatenate(tables), owner < len(mine)
+        self.labels = np.zeros(len(owner))
+        self.labels[self.relevant] = [float(label) for row in mine for label in row.labels]
+        self.part = np.array([int(draw("fold", row.family) * 5) for row in mine])[question]
+        names = [row.collection for row in mine]
+        self.members = [[i for i, own in enumerate(names) if own == name] for name in COLLECTIONS]
+        domains = Counter(self.domain(name) for name in names)
+        share = np.array([len(mine) / len(domains) / domains[self.domain(name)] for name in names])[question]
+        length = np.array([s.end - s.start for _, passage in pairs for s in passage.sentences], float)
+        answers = np.maximum(1, np.bincount(owner, self.labels))[owner]
+        turned = share * np.where(self.relevant, 1.0, 1 / TURNS)
+        self.importance = turned * np.where(self.labels > 0, 1 / answers, length / length.mean())
+        print(dict(domains), self.table.shape, flush=True)
+
+    @staticmethod
+    def domain(collection: str) -> str:
+        """What a collection counts as."""
+        return "wikiqa" if collection == "trecqa" else collection
+
+    def fit(self, form: dict[str, float], chosen: Any = slice(None)) -> Any:
+        """A head of that form, from the chosen sentences."""
+        from thresher.context.perceptron import fit_perceptron
+
+        importance = self.importance * np.where(self.relevant, 1.0, form["irrelevant"])
+        return fit_perceptron(
+            self.table[chosen], self.labels[chosen], importance=importance[chosen], units=UNITS,
+            penalty=form["penalty"],
+        )  # fmt: skip
+
+    def unseen(self, form: dict[str, float]) -> list[list[float]]:
+        """Scores of every passage by a model that was fitted without its family's fifth."""
+        scores = np.zeros(len(self.labels))
+        for number in range(5):
+            model = self.fit(form, self.part != number)
+            scores[self.part == number] = model(self.table[self.part == number])
+        return [scores[a:b].tolist() for a, b in pairwise(self.starts)]
+
+    def measured(self, scores: list[list[float]]) -> dict[str, float]:
+        """The mean over `LEVELS`, domains counting alike, of what is pruned where so many answers are kept."""
+        n = len(self.benches[0].rows)
+        merged: dict[str, list[int]] = {}
+        for name, members in zip(COLLECTIONS, self.members, strict=True):
+            merged.setdefault(self.domain(name), []).extend(members)
+        groups = list(merged.values())
+        lists = [scores[:n] + scores[n * (1 + turn) : n * (2 + turn)] for turn in range(TURNS)]
+        return averaged(
+            [at_level(b, s, groups, level) for b, s in zip(self.benches, lists, strict=True) for level in LEVELS]
+        )
 
 
 def fit_head(scorer: Any, out: Path) -> dict[str, Any]:
-    """The sentence head and the presets, from the calibration part, every collection counting alike.
+    """The sentence head and the presets, from the calibration part.
 
     Five models, each fitted without a fifth of the families, score the families that they have not seen; by those
-    scores the form of the head is chosen (what it prunes of relevant and of irrelevant passages where 95 % of the
-    answers are kept) and the presets are calibrated. The head that ships is then fitted on all.
-
-    Loss weights: a dropped sentence saves its length, a dropped answer costs one question. So sentences without an
-    answer may count by their characters, and answers by one over their number in the passage.
+    scores the form of the head is chosen (what it prunes of relevant and of irrelevant passages, together) and the
+    presets are calibrated. The head that ships is then fitted on all.
     """
     from thresher.context.calibrate import GOALS, calibrate
-    from thresher.context.perceptron import fit_perceptron
     from thresher.context.scoring import PassageScores
     from thresher.context.sentence_head import FEATURES
 
-    rows = labelled_rows()
-    marco = Lexical([*read_texts("msmarco-v1-mini").values(), *read_texts("msmarco-v2-mini").values()], tokenizer())
-    bench = Bench("calibrate", 200, rows, marco, tokenizer())
-    tables = [
-        scorer.features(question, passage, reading)
-        for (question, passage), reading in zip(bench.pairs, scorer.read(bench.pairs), strict=True)
-    ]
-    n = len(bench.rows)
-    sizes = Counter(row.collection for row in bench.rows)
-    print(dict(sizes))
-    fold = [int(draw("fold", row.family) * 5) for row in bench.rows]
-    marks = [np.array(row.labels, float) for row in bench.rows] + [np.zeros(len(p.sentences)) for p in bench.irrelevant]
-    table, labels = np.concatenate(tables), np.concatenate(marks)
-    owner = np.repeat(np.arange(2 * n), [len(m) for m in marks])
-    part = np.array(fold)[owner % n]
-    share = np.array([n / len(sizes) / sizes[row.collection] for row in bench.rows])[owner % n]
-    length = np.array([s.end - s.start for _, p in bench.pairs for s in p.sentences], float)
-    answers = np.array([max(1.0, m.sum()) for m in marks])[owner]
-    np.savez(out / "head.npz", table=table, labels=labels, owner=owner, part=part, share=share, length=length)
-    weigh = {
-        "plain": share,
-        "length": share * np.where(labels > 0, 1.0, length / length.mean()),
-        "length, answer": share * np.where(labels > 0, 1 / answers, length / length.mean()),
-    }
-    starts = np.cumsum([0] + [len(m) for m in marks])
-    members = [[i for i in range(n) if bench.rows[i].collection == name] for name in sizes]
-
-    def unseen(settings: dict[str, Any]) -> list[list[float]]:
-        scores = np.zeros(len(labels))
-        importance = weigh[settings["weighted"]]
-        for number in range(5):
-            seen = part != number
-            model = fit_perceptron(
-                table[seen], labels[seen], importance=importance[seen], units=settings["units"],
-                penalty=settings["penalty"],
-            )  # fmt: skip
-            scores[~seen] = model(table[~seen])
-        return [scores[a:b].tolist() for a, b in pairwise(starts)]
-
+    data = HeadData(scorer)
+    np.savez(out / "head.npz", table=data.table, labels=data.labels, part=data.part, importance=data.importance)
     tried = []
-    for settings in HEADS:
-        scores = unseen(settings)
-        mean = at_level(bench, scores, members, 0.95)
-        tried.append((mean["pruned_relevant"] + 0.5 * mean["pruned_irrelevant"], len(tried), scores))
-        print(settings, {k: round(v, 3) for k, v in mean.items()}, flush=True)
+    for form in HEADS:
+        scores = data.unseen(form)
+        mean = data.measured(scores)
+        tried.append((mean["pruned_relevant"] + mean["pruned_irrelevant"], len(tried), scores))
+        print(form, {k: round(v, 3) for k, v in mean.items()}, flush=True)
     _, best, scores = max(tried, key=lambda one: one[0])
-    settings = HEADS[best]
-    head = fit_perceptron(
-        table, labels, importance=weigh[settings["weighted"]], units=settings["units"], penalty=settings["penalty"]
-    )
-    read = [PassageScores(0.0, tuple(one)) for one in scores[:n]]
-    found = {preset: calibrate(bench.rows, read, goal) for preset, goal in GOALS.items()}
+    form = HEADS[best]
+    head = data.fit(form)
+    rows = data.benches[0].rows
+    chosen = [i for members in data.members for i in members[:CALIBRATED]]
+    read = [PassageScores(0.0, tuple(scores[i])) for i in chosen]
+    found = {preset: calibrate([rows[i] for i in chosen], read, goal) for preset, goal in GOALS.items()}
+    for preset, one in found.items():
+        parts = [measure(data.benches[0], scores, one.threshold, members) for members in data.members]
+        print(preset, "the five alike", {k: round(v, 3) for k, v in averaged(parts).items()}, flush=True)
     return {
         "sentence_head": {"features": list(FEATURES), **asdict(head)},
-        "sentence_head_form": settings,
+        "sentence_head_form": {**form, "units": UNITS, "questions": len(rows), "turns": TURNS},
         "presets": {name: one.threshold for name, one in found.items()},
         "calibration": {name: asdict(one) for name, one in found.items()},
     }
 
 
 def at_level(bench: Bench, scores: Any, members: list[list[int]], level: float) -> dict[str, float]:
-    """What is pruned at the highest threshold that keeps such a share of answers, the collections counting alike."""
+    """What is pruned at the highest threshold that keeps such a share of answers, the groups counting alike."""
     lost = [
         (lost_above(bench.rows[i].sentences, scores[i], bench.rows[i].answers), 1 / len(m)) for m in members for i in m
     ]

@@ -25,7 +25,7 @@ import numpy as np
 
 from thresher.context.scorers import LexicalScorer
 from thresher.context.scoring import PassageScores, SplitPassage, combine, sentence_tokens, windows
-from thresher.context.sentence_head import Evidence, read_head, sentence_features
+from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
 from thresher.errors import ModelError, require
 from thresher.models import two_headed
 from thresher.models.embedded import embedded_path, load_tokenizer
@@ -64,11 +64,13 @@ class Reading:
         rank: the rank head's score of the best window.
         relevance: that, or the weighted sum of it and of the other evidence, where the model has weights for them.
         sentences: of each sentence; empty where not one token was read.
+        whole: of the passage; none where not one token was read.
     """
 
     rank: float
     relevance: float
     sentences: list[Evidence]
+    whole: PassageEvidence | None
 
 
 class TwoHeadedScorer:
@@ -129,23 +131,32 @@ class TwoHeadedScorer:
 
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
         """Scores of every pair, in order."""
-        out = []
-        for (question, passage), reading in zip(pairs, self.read(pairs), strict=True):
-            evidence = reading.sentences
-            if not evidence:  # not one token was read: nothing can be said against a sentence
-                scores = (1.0,) * len(passage.sentences)
-            elif self.head is None:
-                scores = tuple(_logistic(one.logit) for one in evidence)
-            else:
-                found = self.head(self.features(question, passage, reading))
-                scores = tuple(float(score) for score in found)
-            out.append(PassageScores(reading.relevance, scores))
-        return out
+        readings = self.read(pairs)
+        found: list[tuple[float, ...]]
+        if self.head is None:
+            found = [tuple(_logistic(one.logit) for one in reading.sentences) for reading in readings]
+        else:
+            tables = [self.features(*pair, reading) for pair, reading in zip(pairs, readings, strict=True)]
+            scores = self.head(np.concatenate(tables)) if tables else np.zeros(0)
+            ends = np.cumsum([len(table) for table in tables]).tolist()
+            found = [
+                tuple(float(score) for score in scores[end - len(table) : end])
+                for table, end in zip(tables, ends, strict=True)
+            ]
+        # where not one token was read, nothing can be said against a sentence
+        return [
+            PassageScores(reading.relevance, mine if reading.sentences else (1.0,) * len(passage.sentences))
+            for (_, passage), reading, mine in zip(pairs, readings, found, strict=True)
+        ]
 
     def features(self, question: str, passage: SplitPassage, reading: Reading) -> Any:
-        """What the sentence head reads, float64[sentences, features]."""
+        """What the sentence head reads, float64[sentences, features]; no rows where not one token was read."""
+        if reading.whole is None:
+            return np.zeros((0, len(FEATURES)))
         bm25 = self.lexical.score([(question, passage)])[0].sentences
-        return sentence_features(question, passage, reading.sentences, reading.relevance, bm25, reading.rank)
+        return sentence_features(
+            question, passage, reading.sentences, reading.relevance, bm25, reading.rank, reading.whole
+        )
 
     def relevance(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[float]:
         """The rank score of every pair alone; sentences need not be known."""
@@ -172,16 +183,24 @@ class TwoHeadedScorer:
         read: list[list[tuple[tuple[int, int], list[Evidence]]]] = [[] for _ in pairs]
         ranks: list[list[float]] = [[] for _ in pairs]
         relevance: list[list[float]] = [[] for _ in pairs]
+        wholes: list[list[PassageEvidence]] = [[] for _ in pairs]
         for window, (rank, *states) in zip(work, self._forward(work, asked), strict=True):
             n = window.pair
             read[n].append((window.tokens, _evidence(window.tokens, ranges[n], *states)))
             (whole,) = _evidence((0, len(states[0])), [(0, len(states[0]))], *states)
             ranks[n].append(rank)
-            relevance[n].append(self._relevance(rank, whole, self._overlap(asked[window.question], window.ids)))
+            covered = self._overlap(asked[window.question], window.ids)
+            relevance[n].append(self._relevance(rank, whole, covered))
+            wholes[n].append(self._whole(asked[window.question], window.ids, whole, covered, states[2]))
         return [
-            Reading(max(ranks[n]), max(relevance[n]), _combined(ranges[n], read[n], overlaps[n]))
+            Reading(
+                max(ranks[n]),
+                max(relevance[n]),
+                _combined(ranges[n], read[n], overlaps[n]),
+                PassageEvidence.best(wholes[n]),
+            )
             if read[n]
-            else Reading(_LEAST, _LEAST, [])
+            else Reading(_LEAST, _LEAST, [], None)
             for n in range(len(pairs))
         ]
 
@@ -191,6 +210,33 @@ class TwoHeadedScorer:
             return rank
         values = (rank, whole.logit, whole.top, whole.near, whole.late, overlap)
         return math.fsum(w * x for w, x in zip(self.rank_weights, values, strict=True))
+
+    def _whole(
+        self, question: list[int], ids: list[int], whole: Evidence, covered: float, close: Any
+    ) -> PassageEvidence:
+        """What a window says of its passage; `close` holds cosines of its tokens with the question's."""
+        pieces = question[1:-1]
+        rarity = np.array([self.rarity[piece] for piece in pieces])
+        here = set(ids)
+        missing = max((self.rarity[piece] for piece in pieces if piece not in here), default=0.0)
+        if not pieces:
+            return PassageEvidence(whole.top, whole.near, 0.0, 0.0, 0.0, 0.0, 0.0, covered, missing, 0.0, 0)
+        late = close.max(0)
+        low = np.sort(late)[: max(1, len(late) // 3)]
+        total = float(rarity.sum())
+        return PassageEvidence(
+            top=whole.top,
+            near=whole.near,
+            late=whole.late,
+            late_rare=float((late * rarity).sum()) / total if total else 0.0,
+            late_rarest=float(late[int(rarity.argmax())]),
+            late_least=float(low[0]),
+            late_low=float(low.mean()),
+            covered=covered,
+            missing=missing,
+            rarest=float(rarity.max()),
+            pieces=len(pieces),
+        )
 
     def _forward(self, work: list[_Window], asked: dict[str, list[int]]) -> list[tuple[Any, ...]]:
         """Rank score, keep logits, cosines with the question and with its tokens, of each window's own tokens."""

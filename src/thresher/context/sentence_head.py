@@ -14,7 +14,10 @@ layer, puts these together. Its features, all from the same forward pass or from
 - the share of the question's word pieces that the sentence holds, weighted by rarity, and BM25 over the passage's own
   sentences, each also less the passage's highest, and the latter less its mean;
 - the place: first, last, 1 / (1 + index), index / length; the number of sentences; ln of the sentence's words;
-- digits where the question asks for a number or a date, capitals where it asks for a name.
+- digits where the question asks for a number or a date, capitals where it asks for a name;
+- of the passage as a whole: its keep logits, cosine and late interaction; late interaction weighted by rarity, of the
+  rarest piece of the question, of the piece with the least and of the third with the least; the rarity-weighted share
+  of the question's pieces that it holds, the rarest that it lacks, the rarest of all, and their number.
 
 A head names the features it reads, and may read only some. Those other than the logits are of a study without any
 training of the encoder, where a logistic form ranked answer sentences as well as boosted trees did.
@@ -40,14 +43,15 @@ if TYPE_CHECKING:
 
     from thresher.context.scoring import SplitPassage
 
-__all__ = ["FEATURES", "Evidence", "SentenceHead", "read_head", "sentence_features"]
+__all__ = ["FEATURES", "Evidence", "PassageEvidence", "SentenceHead", "read_head", "sentence_features"]
 
 FEATURES = (
     "logit", "logit_top", "logit_below_best", "logit_over_mean", "rank", "near", "near_below_best", "late",
     "late_below_best", "overlap", "overlap_below_best", "bm25", "bm25_below_best", "is_first", "place",
     "share_before", "sentences", "length", "number_asked", "name_asked", "number", "name",
     "logit_before", "logit_after", "logit_place", "logit_share", "rank_score", "logit_best", "overlap_best",
-    "bm25_over_mean", "is_last",
+    "bm25_over_mean", "is_last", "whole_top", "whole_near", "whole_late", "late_rare", "late_rarest", "late_least",
+    "late_low", "covered", "missing", "rarest", "question_pieces",
 )  # fmt: skip
 
 _NUMBER = re.compile(
@@ -57,6 +61,10 @@ _NAME = re.compile(
     r"\b(?:who|whom|whose|where|which|name)\b|\bwhat (?:country|city|state|person|company|river|team|place)\b"
 )
 _DIGIT, _CAPITAL = re.compile(r"\d"), re.compile(r"(?<=[a-z,;:\"'(] )[A-Z]\w+")
+
+
+_ROWS = 2_000
+"""Rows scored at once, which bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,44 @@ class Evidence:
     overlap: float
 
 
+@dataclass(frozen=True, slots=True)
+class PassageEvidence:
+    """What the model says of a passage as a whole: of its best window, for each field by itself.
+
+    Attributes:
+        top: mean of the highest quarter of the keep logits.
+        near: mean cosine of its tokens with the question's mean state.
+        late: mean over the question's tokens of the best cosine with one of its tokens.
+        late_rare: the same, weighted by rarity.
+        late_rarest: of the question's rarest token.
+        late_least: of the token for which it is least.
+        late_low: mean of the third of the tokens for which it is least.
+        covered: share of the question's word pieces that it holds, weighted by rarity.
+        missing: rarity of the rarest word piece of the question that it lacks, 0 where it lacks none.
+        rarest: rarity of the question's rarest word piece.
+        pieces: how many the question has.
+    """
+
+    top: float
+    near: float
+    late: float
+    late_rare: float
+    late_rarest: float
+    late_least: float
+    late_low: float
+    covered: float
+    missing: float
+    rarest: float
+    pieces: int
+
+    @staticmethod
+    def best(windows: Sequence[PassageEvidence]) -> PassageEvidence:
+        """What the best window says, by field: the most, and of what is missing the least."""
+        fields = PassageEvidence.__slots__
+        most = {name: (min if name == "missing" else max)(getattr(one, name) for one in windows) for name in fields}
+        return PassageEvidence(**most)
+
+
 class SentenceHead:
     """A fitted model and the features it reads."""
 
@@ -86,8 +132,13 @@ class SentenceHead:
         self.model = model
 
     def __call__(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scores, float64[n], of the rows of `sentence_features`."""
-        return self.model(table[:, self.columns])
+        """Scores, float64[n], of the rows of `sentence_features`; a row's does not depend on the other rows."""
+        out = np.zeros(len(table))
+        for first in range(0, len(table), _ROWS):
+            # row by row in memory: sums along other strides would add in an order that hangs on the number of rows
+            rows = np.ascontiguousarray(table[first : first + _ROWS, self.columns])
+            out[first : first + _ROWS] = self.model(rows)
+        return out
 
 
 def sentence_features(
@@ -97,6 +148,7 @@ def sentence_features(
     relevance: float,
     bm25: Sequence[float],
     rank: float,
+    whole: PassageEvidence,
 ) -> NDArray[np.float64]:
     """Features of every sentence, float64[sentences, len(FEATURES)].
 
@@ -107,6 +159,7 @@ def sentence_features(
         relevance: the passage's relevance.
         bm25: of each sentence, as `LexicalScorer` scores it.
         rank: the passage's rank score.
+        whole: of the passage.
     """
     if not passage.sentences:
         return np.zeros((0, len(FEATURES)))
@@ -131,6 +184,10 @@ def sentence_features(
         np.log([1 + len(text.split()) for text in texts]), number * digits, name * capitals, digits, capitals,
         around[:-2], around[2:], above / n, share, np.full(n, rank), np.full(n, logit.max()), np.full(n, overlap.max()),
         lexical - lexical.mean(), place == n - 1,
+        *(np.full(n, value) for value in (
+            whole.top, whole.near, whole.late, whole.late_rare, whole.late_rarest, whole.late_least, whole.late_low,
+            whole.covered, whole.missing, whole.rarest, whole.pieces,
+        )),
     ]  # fmt: skip
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 

@@ -16,7 +16,7 @@ from thresher.context.logistic import fit_logistic
 from thresher.context.perceptron import fit_perceptron
 from thresher.context.scorers import LexicalScorer, open_scorer
 from thresher.context.select import select
-from thresher.context.sentence_head import FEATURES, Evidence, read_head, sentence_features
+from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
 from thresher.context.tokens import approximate_tokens
 from thresher.context.view import html_page, terminal_text
 from thresher.errors import InputError, ModelError
@@ -253,9 +253,20 @@ def test_token_counts_are_additive_enough_and_zero_for_nothing():
 def test_sentence_features_are_numbers_for_any_text(question, text, rank):
     passage = SplitPassage(text, tuple(split_sentences(text)))
     evidence = [Evidence(0.1 * n, 0.2, 0.3, 0.4, 0.5) for n in range(len(passage.sentences))]
-    features = sentence_features(question, passage, evidence, rank, [0.5] * len(evidence), rank / 2)
+    whole = PassageEvidence(*(0.1 * n for n in range(10)), pieces=7)
+    features = sentence_features(question, passage, evidence, rank, [0.5] * len(evidence), rank / 2, whole)
     assert features.shape == (len(passage.sentences), len(FEATURES))
     assert np.isfinite(features).all()
+    assert (features[:, FEATURES.index("question_pieces")] == 7).all()
+    assert (features[:, FEATURES.index("whole_near")] == whole.near).all()
+
+
+def test_of_several_windows_the_best_speaks_for_the_passage():
+    one = PassageEvidence(1.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, missing=5.0, rarest=9.0, pieces=3)
+    two = PassageEvidence(0.0, 0.3, 0.2, 0.5, 0.4, 0.7, 0.6, 0.9, missing=2.0, rarest=9.0, pieces=3)
+    best = PassageEvidence(1.0, 0.3, 0.3, 0.5, 0.5, 0.7, 0.7, 0.9, missing=2.0, rarest=9.0, pieces=3)
+    assert PassageEvidence.best([one, two]) == PassageEvidence.best([two, one]) == best
+    assert PassageEvidence.best([one]) == one
 
 
 def test_a_logistic_model_finds_what_separates_and_ignores_what_does_not_vary():
@@ -287,6 +298,8 @@ def test_a_head_says_which_features_it_reads_and_one_for_others_is_refused():
     pair = {"features": ["bm25", "logit"], "weights": [0.0, 2.0], "means": [0.0] * 2, "scales": [1.0] * 2, "bias": 0.0}
     table = np.arange(len(FEATURES), dtype=float)[None] * 0 + np.eye(len(FEATURES))[:1]  # the logit is 1, the rest 0
     assert read_head(pair, "config.json")(table) == pytest.approx(1 / (1 + np.exp(-2.0)))
+    many = np.random.default_rng(2).normal(size=(4_500, len(FEATURES)))
+    assert (read_head(pair, "config.json")(many)[::500] == read_head(pair, "config.json")(many[::500])).all()
     deep = {"features": ["logit"], "inner": [[1.0]], "inner_bias": [0.0], "outer": [1.0], "direct": [0.0]}
     deep |= {"means": [0.0], "scales": [1.0], "bias": 0.0}
     assert read_head(deep, "config.json")(table) == pytest.approx(1 / (1 + np.exp(-np.tanh(1.0))))

@@ -95,6 +95,27 @@ def test_scores_do_not_depend_on_the_number_of_threads(scorer):
         torch.set_num_threads(1)
 
 
+def test_what_a_passage_lacks_of_the_question_is_known(scorer):
+    question = "first nobel prize"
+    has, lacks, nothing = (r.whole for r in scorer.read([(q, split(t)) for q, t in (
+        (question, f"It was the {question}, they say."), (question, "Bread is baked."), ("", "Bread is baked."),
+    )]))  # fmt: skip
+    assert has.missing == 0 and has.covered == pytest.approx(1) and has.pieces == 3
+    assert lacks.missing == lacks.rarest == has.rarest > 0 and lacks.covered == 0
+    assert lacks.late_least <= lacks.late_low <= lacks.late + 1e-9 and lacks.late < has.late
+    assert nothing.pieces == 0 and nothing.missing == nothing.late == 0
+
+
+def test_the_shipped_head_reads_every_passage_by_itself():
+    from thresher.context.model import SHIPPED
+
+    scorer = TwoHeadedScorer(SHIPPED)
+    pairs = [(q, split(t)) for q in ("who won the first nobel prize", "") for t in TEXTS]
+    together = scorer.score(pairs)
+    assert scorer.score(pairs[::-1]) == together[::-1]
+    assert [scorer.score([pair])[0] for pair in pairs] == together
+
+
 def test_long_passages_are_read_through_windows_and_every_sentence_is_scored(scorer):
     (scores,) = scorer.score([("water", split(TEXTS[-1]))])
     assert len(scores.sentences) == 60

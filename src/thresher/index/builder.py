@@ -1,9 +1,9 @@
 """Building an index from passages and their weighted terms, in bounded memory.
 
-Passages come in batches and leave memory at once: their strings go to the stores they will be read from, their weighted
-terms to a spool, row after row. `finish` then knows every list's length and the largest weight, fixes the scale of
-the impacts, chooses an order of documents, and places each posting by one pass over the memory-mapped spool, two
-threads sharing the terms between them.
+Passages come in batches and leave memory at once: their texts go to the store they will be read from, their weighted
+terms to a spool, row after row; docnos alone are kept, to be sorted. `finish` then knows every list's length and the
+largest weight, fixes the scale of the impacts, chooses an order of documents, and places each posting by one pass over
+the memory-mapped spool, two threads sharing the terms between them.
 
 Impacts are linear: weight / scale, rounded to nearest, at least 1, where scale = largest weight / 255 (or 65,535).
 Weights that are whole numbers and fit already are kept as they are, with scale 1.

@@ -233,7 +233,9 @@ def trainer(body, steps, **more):
     model = two_headed.build(two_headed.JoinedBertConfig(rank=2))
     two_headed.load_body(model, body)
     tokenizer = load_tokenizer(embedded_path())
-    return Trainer(model, tokenizer, groups(), FitConfig(steps=steps, rate=3e-3, checkpoint_every=2, tokens=500, **more))
+    return Trainer(
+        model, tokenizer, groups(), FitConfig(steps=steps, rate=3e-3, checkpoint_every=2, tokens=500, **more)
+    )
 
 
 def test_training_learns_its_examples_and_an_interrupted_run_equals_an_uninterrupted_one(body, tmp_path):

@@ -107,8 +107,8 @@ def main() -> None:
 
 NOTE = (
     "Half of msmarco-v1-mini is judged: its figures compare systems here, not with 8.8 million passages. SciFact and "
-    "NFCorpus are in-domain for thresher-mini. Times include reading, as measured when a passage was first read, on a "
-    "machine that did other work. `dense` ranks by vectors alone; `relevance` orders the passages read by the "
+    "NFCorpus are in-domain for thresher-mini. Times include reading, as measured when a passage was "
+    "first read. `dense` ranks by vectors alone; `relevance` orders the passages read by the "
     "cross-encoder alone; characters_dropped is the share of the handed passages' characters."
 )
 

@@ -249,7 +249,7 @@ class Pipeline:
         chosen: list[PrunedPassage] | None = None
         try:
             if stage == "search":
-                report, counts = stages.search(course, self.parts.first, hits)
+                report, counts = stages.search(course, self.parts.first, hits, again=self.parts.forward is not None)
             elif stage == "forward":
                 report, counts = stages.forward(course, _present(self.parts.forward))
             elif stage == "rank":

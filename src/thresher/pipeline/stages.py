@@ -107,15 +107,17 @@ class Course:
         return self.deadline.left() - self.reserved
 
 
-def search(course: Course, first: Any, given: Sequence[Hit] | None) -> tuple[StageReport, Counts]:
-    """Candidates from the index, or those the caller brought."""
+def search(
+    course: Course, first: Any, given: Sequence[Hit] | None, *, again: bool = False
+) -> tuple[StageReport, Counts]:
+    """Candidates from the index, or those the caller brought. `again`: the next stage scores all of them again."""
     counts: Counts = {}
     exact = True
     if given is not None:
         course.found, course.docnos = tuple(given), [hit.docno for hit in given]
         scores: Sequence[float] = [hit.score for hit in given]
     else:
-        result = _found(first, course)
+        result = _found(first, course, again)
         course.found, course.docnos, scores = result, list(result.docnos), result.scores
         counts = _work(result)
         exact = bool(result.exact)
@@ -124,12 +126,13 @@ def search(course: Course, first: Any, given: Sequence[Hit] | None) -> tuple[Sta
     return StageReport("search", "done", exact), {"candidates": len(course.docnos), **counts}
 
 
-def _found(first: Any, course: Course) -> Any:
+def _found(first: Any, course: Course, again: bool) -> Any:
     question, depth, second = course.question, max(course.settings.depth, course.k), course.settings.second_tier
     if not isinstance(first, TieredSearcher):
         return first.search(question, depth, explain=True)
     if second == "auto":
-        return first.search_uncalibrated(question, depth, explain=True)
+        searched = first.candidates if again else first.search_uncalibrated
+        return searched(question, depth, explain=True)
     return first.search(question, depth, second=second, explain=True)
 
 

@@ -196,6 +196,29 @@ class TieredSearcher:
         scores = np.concatenate([kept.scores, pruned.scores * (0.999 * last / top)])
         return TieredResult((kept, pruned), rows, scores, fell_through=True)
 
+    def candidates(self, query: Query, k: int, *, explain: bool = False) -> TieredResult:
+        """The k best passages of both tiers, for a stage that scores them again.
+
+        With a margin test as `search`. Without one both tiers are searched. Where their scores do not compare, the
+        passages of the second take the scores that the first has where they would stand, were the tiers samples of one
+        ranking: its j-th at rank (j + 1/2) * len(first) / len(second), and below the first tier's last where that is
+        shorter.
+        """
+        if self.test is not None or self.comparable:
+            return self.search_uncalibrated(query, k, explain=explain)
+        kept = self.first.search(query, k, explain=explain)
+        pruned = self.second.search(query, k, explain=explain)
+        ranks = (np.arange(len(pruned)) + 0.5) * len(self.first) / max(1, len(self.second))
+        if len(kept):
+            beyond = kept.scores[-1] * len(kept) / np.maximum(ranks + 1, len(kept))
+            placed = np.where(ranks <= len(kept) - 1, np.interp(ranks, np.arange(len(kept)), kept.scores), beyond)
+        else:
+            placed = pruned.scores
+        rows = [(1, i) for i in range(len(kept))] + [(2, i) for i in range(len(pruned))]
+        scores = np.concatenate([kept.scores, placed])
+        order = np.argsort(-scores, kind="stable")[:k]
+        return TieredResult((kept, pruned), [rows[i] for i in order], scores[order], fell_through=True)
+
     def _answer(self, kept: SearchResult, query: Query, k: int, go_on: bool, explain: bool) -> TieredResult:
         if not go_on:
             count = min(k, len(kept))

@@ -181,6 +181,33 @@ def test_without_a_margin_test_comparable_tiers_are_one_list_and_others_fill_up(
     assert same.search_uncalibrated("w1", 5).fell_through
 
 
+@pytest.mark.parametrize("k", [1, 5, 40, 200])
+def test_candidates_of_tiers_that_do_not_compare_are_interleaved_by_the_tiers_sizes(tiers, k):
+    kept, pruned = tiers.first.search("w1", k), tiers.second.search("w1", k)
+    found = tiers.candidates("w1", k, explain=True)
+    assert len(found) == min(k, len(kept) + len(pruned))
+    assert [d for d, t in zip(found.docnos, found.tiers, strict=True) if t == 1] == kept.docnos[: found.tiers.count(1)]
+    assert [d for d, t in zip(found.docnos, found.tiers, strict=True) if t == 2] == pruned.docnos[
+        : found.tiers.count(2)
+    ]
+    assert (np.diff(found.scores) <= 0).all()
+    ratio = len(tiers.first) / len(tiers.second)
+    for place, tier in enumerate(found.tiers):  # one of the second tier stands behind as many of the first as it would
+        if tier == 2:
+            before = found.tiers[:place]
+            standing = (before.count(2) + 0.5) * ratio
+            assert before.count(1) >= min(standing, len(kept))
+            assert before.count(1) <= standing + 1 or kept.scores[before.count(1) - 1] == found.scores[place]
+    assert len(found.explanations) == 2
+
+
+def test_candidates_of_tiers_that_compare_are_one_list(tiers):
+    same = TieredSearcher(tiers.first, tiers.first)
+    assert same.candidates("w1", 7).docnos == same.search("w1", 7, second="always").docnos
+    calibrated = TieredSearcher(tiers.first, tiers.second, MarginTest.fit(np.zeros((2, len(SIGNS))), np.zeros(2), 0.5))
+    assert calibrated.candidates("w1", 7).docnos == calibrated.search("w1", 7).docnos
+
+
 def test_hits_are_made_from_the_tier_they_come_from_and_the_search_can_be_explained(tiers):
     result = tiers.search("w1 w2", 6, second="always", explain=True)
     assert len(result.explanations) == 2

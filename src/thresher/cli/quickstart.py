@@ -14,7 +14,7 @@ import typer
 from thresher.cli.output import JsonOption, emit_json, progress_wanted, say, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from thresher.build import BuildReport
     from thresher.pipeline import Answer, Pipeline
@@ -69,7 +69,7 @@ def quickstart(
     started = time.perf_counter()
     pipeline = Pipeline(output)
     opening = time.perf_counter() - started
-    answers = [pipeline.ask(question) for question in QUESTIONS]
+    answers = map(pipeline.ask, QUESTIONS)
     if json:
         emit_json({**document, "open_seconds": opening, "answers": [answer.as_json() for answer in answers]})
         return
@@ -208,7 +208,8 @@ def _cells(row: dict[str, Any], columns: Sequence[str]) -> list[Any]:
     return [format(row[column], formats[column]) if column in formats else row[column] for column in columns]
 
 
-def _show(answers: Sequence[Answer], pipeline: Pipeline, output: Path, opening: float) -> None:
+def _show(answers: Iterable[Answer], pipeline: Pipeline, output: Path, opening: float) -> None:
+    """Each answer as it comes, and what the last one took."""
     from rich.text import Text
 
     from thresher.cli.ask import missing, show_answer, show_ledger
@@ -218,7 +219,7 @@ def _show(answers: Sequence[Answer], pipeline: Pipeline, output: Path, opening: 
         console().print(Text(f"{answer.question}   ({answer.milliseconds:.0f} ms)", style="bold"))
         show_answer(answer, passages=1)
     say(f"what the last question took (models were loaded and kernels compiled in {opening:.1f} s, before):\n")
-    show_ledger(answers[-1])
+    show_ledger(answer)
     missing(pipeline)
     program = "thresher" if which("thresher") else sys.argv[0]
     say(f'\nask a question of your own:    {program} ask {output} "your question"')

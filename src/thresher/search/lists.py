@@ -34,8 +34,8 @@ __all__ = [
 SEGMENT_BITS = SEGMENT.bit_length() - 1
 TILE_BITS = TILE.bit_length() - 1
 SOUND, IDS, TILES = range(3)
-FOUR = np.uint64(4)
 """What `sound` finds: nothing, or the file at fault."""
+FOUR = np.uint64(4)
 
 
 @njit(cache=True, nogil=True)

@@ -102,7 +102,7 @@ def add_row(own, weight, sums):
 def add_row_coarsely(own, weight, sums):
     """As `add_row`, in whole numbers as `add_coarsely`: weight uint32, sums uint16[len(own)…]."""
     for i in range(own.shape[0]):
-        sums[i] += np.uint16(np.uint32(weight * np.uint32(own[i]) + np.uint32(65535)) >> np.uint32(16))
+        sums[i] += part_of(weight, own[i])
 
 
 @njit(cache=True, nogil=True)

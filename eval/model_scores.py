@@ -1,12 +1,11 @@
-"""Score small collections by estimators that run a model, for eval/quality_curves.py to read.
+"""Score collections by estimators that run a model, for eval/quality_curves.py to read.
 
     python eval/model_scores.py            # resumes where it was interrupted
 
 `magnitude (MiniLM)` is the length of the embedded MiniLM's pooled vector; `cross-encoder (thresher-context)` is the
 relevance that thresher-context gives a passage for an empty question. Both read about twenty abstracts a second on one
-core, two hundred times slower than the shipped estimator. So MED and Cranfield alone are scored, of 1,033 and 1,400
-passages; the other four would take most of an hour of a core for each. QualT5 and perplexity need weights that are not
-at hand: give their names to `thresher quality score` where you have them.
+core, two hundred times slower than the shipped estimator: all six collections take most of an hour. QualT5 and
+perplexity need weights that are not at hand: give their names to `thresher quality score` where you have them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pruned_rankings import work
+from pruned_rankings import COLLECTIONS, work
 
 from thresher.collection import load
 from thresher.context.model import TwoHeadedScorer
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from thresher.records import Passage
 
-COLLECTIONS = ("med", "cranfield")
 CHUNK = 128
 
 

@@ -26,8 +26,8 @@ import numpy as np
 from numba import njit
 
 from thresher.index.layout import SEGMENT, TILE
+from thresher.search.intrinsics import prefetch
 from thresher.search.lists import add, add_coarsely, add_row, add_row_coarsely, open_segment, part_of, rescore
-from thresher.search.prefetch import prefetch
 from thresher.search.topk import SAFE, collect, finish, make_room, raise_threshold
 
 __all__ = ["score_coarsely", "score_whole"]
@@ -38,6 +38,7 @@ ROOM = 4096
 """Documents the coarse plan keeps in view; where more tie, the whole plan answers."""
 LANES = COARSE_CHUNK // 16
 LEVEL_BITS = 6
+GROUPS = LANES // 16
 BUSY = 64
 """Sixteenths of a document; a chunk of which more may reach the threshold has its dense rows added whole."""
 
@@ -113,30 +114,58 @@ def skip(final, at, end, ids):
 
 
 @njit(cache=True, nogil=True)
-def fold(sums, lanes):
-    """The largest of each sixteen sums that lie a sixteenth of the chunk apart: a form the compiler does 16 at a time.
+def fold(values, tops):
+    """The largest of each sixteen values that lie a sixteenth of them apart: a form the compiler does 16 at a time.
 
-    sums uint16[COARSE_CHUNK], lanes uint16[LANES]   lanes out
+    values uint16[16 * n], tops uint16[n]   tops out
     """
-    for i in range(LANES):
-        best = sums[i]
+    count = tops.shape[0]
+    for i in range(count):
+        best = values[i]
         for j in range(1, 16):
-            best = max(best, sums[i + j * LANES])
-        lanes[i] = best
+            best = max(best, values[i + j * count])
+        tops[i] = best
 
 
 @njit(cache=True, nogil=True)
 def reaching(lanes, low):
-    """How many lanes reach `low`."""
-    count = 0
+    """How many of at most 65,535 lanes reach `low`; counted in 16 bits, which keeps the loop as wide as its values."""
+    count = np.uint16(0)
     for lane in range(lanes.shape[0]):
-        count += lanes[lane] >= low
-    return count
+        count = np.uint16(count + np.uint16(lanes[lane] >= low))
+    return np.int64(count)
+
+
+@njit(cache=True, nogil=True)
+def keep_from(low, size, values, docs):
+    """Move the entries that reach `low` to the front; returns how many."""
+    kept = 0
+    for i in range(size):
+        if values[i] >= low:
+            values[kept], docs[kept] = values[i], docs[i]
+            kept += 1
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def kth_of(k, values):
+    """The k-th largest of at least k values, int64: by a sorted list of the k largest while they are few."""
+    if k > 64:
+        return np.int64(np.partition(values, values.shape[0] - k)[values.shape[0] - k])
+    best = np.zeros(k, np.uint16)
+    for value in values:
+        if value > best[k - 1]:
+            at = k - 1
+            while at > 0 and best[at - 1] < value:
+                best[at] = best[at - 1]
+                at -= 1
+            best[at] = value
+    return np.int64(best[k - 1])
 
 
 @njit(cache=True, nogil=True)
 def collect_coarsely(
-    k, margin, gate, rest, dense, dense_rows, dense_fixed, sums, lanes, origin, size, edge, above, histogram,
+    k, margin, gate, rest, dense, dense_rows, dense_fixed, sums, lanes, tops, origin, size, edge, above, histogram,
     values, docs,
 ):  # fmt: skip
     """Append documents of a chunk whose coarse sums reach `gate`, raising it as they come.
@@ -160,37 +189,36 @@ def collect_coarsely(
         reached = reaching(lanes, low)
     if reached == 0:
         return gate, size, edge, above
-    for lane in range(LANES):
-        if lanes[lane] < low:
+    fold(lanes, tops)
+    for group in range(GROUPS):
+        if tops[group] < low:
             continue
-        if size + 16 > ROOM:
-            kept = 0
-            for i in range(size):
-                if values[i] >= gate:
-                    values[kept], docs[kept] = values[i], docs[i]
-                    kept += 1
-            size = kept
-            if size + 16 > ROOM:
-                return gate, -1, edge, above
-        for i in range(lane, COARSE_CHUNK, LANES):
-            if sums[i] < low:
+        for lane in range(group, LANES, GROUPS):
+            if lanes[lane] < low:
                 continue
-            total = sums[i]
-            for j in range(count):
-                total += part_of(dense_fixed[j], dense[dense_rows[j], origin + i])
-            if total >= gate:
-                values[size], docs[size] = total, origin + i
-                size += 1
-                level = np.int64(total) >> LEVEL_BITS
-                histogram[level] += 1
-                above += level >= edge
-        if above - histogram[edge] >= k:
-            while above - histogram[edge] >= k:
-                above -= histogram[edge]
-                edge += 1
-            higher = (edge << LEVEL_BITS) - margin
-            if higher > np.int64(gate):
-                gate, low = np.uint16(higher), np.uint16(higher - rest)
+            if size + 16 > ROOM:
+                size = keep_from(gate, size, values, docs)
+                if size + 16 > ROOM:
+                    return gate, -1, edge, above
+            for i in range(lane, COARSE_CHUNK, LANES):
+                if sums[i] < low:
+                    continue
+                total = sums[i]
+                for j in range(count):
+                    total += part_of(dense_fixed[j], dense[dense_rows[j], origin + i])
+                if total >= gate:
+                    values[size], docs[size] = total, origin + i
+                    size += 1
+                    level = np.int64(total) >> LEVEL_BITS
+                    histogram[level] += 1
+                    above += level >= edge
+            if above - histogram[edge] >= k:
+                while above - histogram[edge] >= k:
+                    above -= histogram[edge]
+                    edge += 1
+                higher = (edge << LEVEL_BITS) - margin
+                if higher > np.int64(gate):
+                    gate, low = np.uint16(higher), np.uint16(higher - rest)
     return gate, size, edge, above
 
 
@@ -223,7 +251,7 @@ def score_coarsely(
     dense_rows, dense_fixed = dense_rows[:dense_count], dense_fixed[:dense_count]
     gate = np.uint16(max(np.int64(min(least / unit * SAFE, 65535.0)), 1))
     sums, nothing = np.empty(COARSE_CHUNK, np.uint16), np.empty(0, np.float64)
-    lanes = np.empty(LANES, np.uint16)
+    lanes, tops = np.empty(LANES, np.uint16), np.empty(GROUPS, np.uint16)
     histogram, values, docs = (
         np.zeros(1 << (16 - LEVEL_BITS), np.int32),
         np.empty(ROOM, np.uint16),
@@ -236,19 +264,14 @@ def score_coarsely(
             runs, nothing, sums,
         )  # fmt: skip
         gate, size, edge, above = collect_coarsely(
-            k, margin, gate, rest, dense, dense_rows, dense_fixed, sums, lanes, chunk * COARSE_CHUNK, size,
+            k, margin, gate, rest, dense, dense_rows, dense_fixed, sums, lanes, tops, chunk * COARSE_CHUNK, size,
             edge, above, histogram, values, docs,
         )  # fmt: skip
         if size < 0:
             return -1
+    size = keep_from(gate, size, values, docs)
     if size > k:
-        kth = np.int64(np.partition(values[:size], size - k)[size - k])
-        kept = 0
-        for i in range(size):
-            if np.int64(values[i]) > kth - margin:
-                docs[kept] = docs[i]
-                kept += 1
-        size = kept
+        size = keep_from(np.uint16(max(kth_of(k, values[:size]) - margin + 1, 0)), size, values, docs)
     if size > 4 * k + 64:
         return -1
     exact = np.empty(size, np.float64)

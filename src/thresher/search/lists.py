@@ -9,7 +9,7 @@ to see whether a store before it goes to the same place.
 
 # Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment, arg-type, operator"
-# ruff: noqa: ANN001, ANN201, PLR0911, PLR0912
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0911, PLR0912
 
 from __future__ import annotations
 
@@ -126,6 +126,15 @@ def find(low, first, last, ids):
 
 
 @njit(cache=True, nogil=True)
+def find_in_tile(low, first, last, ids):
+    """As `find`, of entries of one tile: the ids below `low` are counted, 16 at a time and without a branch."""
+    own, here, below = ids[first:last], np.uint16(low), np.uint16(0)
+    for p in range(own.shape[0]):
+        below = np.uint16(below + np.uint16(own[p] < here))
+    return first + np.int64(below)
+
+
+@njit(cache=True, nogil=True)
 def largest_impact(term, starts, rows, kth, impacts):
     """The largest impact of a list: stored, or looked for where the list has fewer than ten postings."""
     if rows[term] >= 0:
@@ -156,7 +165,7 @@ def rescore(terms, weights, starts, rows, dense, impacts, ids, tiles, docs, size
                 doc = np.int64(docs[c])
                 last = start + np.int64(tiles[row, (doc >> TILE_BITS) + 1])
                 low = doc & (SEGMENT - 1)
-                p = find(low, start + np.int64(tiles[row, doc >> TILE_BITS]), last, ids)
+                p = find_in_tile(low, start + np.int64(tiles[row, doc >> TILE_BITS]), last, ids)
                 if p < last and np.int64(ids[p]) == low:
                     sums[c] += weight * np.float64(impacts[p])
             continue

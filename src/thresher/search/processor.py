@@ -25,8 +25,8 @@ from numba import njit
 
 from thresher.index.layout import SEGMENT, TILE
 from thresher.search.accumulate import WHOLE_CHUNK, score_coarsely, score_whole
+from thresher.search.intrinsics import prefetch, take
 from thresher.search.lists import add, add_row, find, largest_impact, open_segment, sound
-from thresher.search.prefetch import prefetch
 from thresher.search.topk import LEVELS, SAFE, collect, finish, make_room, raise_threshold
 
 __all__ = ["AUTO", "BLOCK_MAX", "STATISTICS", "TERM_AT_A_TIME", "search_many", "search_row"]
@@ -397,15 +397,19 @@ def search_row(
 
 @njit(cache=True, nogil=True)
 def search_many(
-    indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, starts, rows, kth,
+    counter, indptr, terms, weights, k, plan, approx, max_terms, scale, passages, block, bits, starts, rows, kth,
     dense, impacts, ids, tiles, maxima, ranks, checked, out_docs, out_scores, statistics,
 ):  # fmt: skip
-    """Answer queries in turn. As `search_row`, -2 - q for a bad weight in query q.
+    """Answer queries until the counter is at the end; threads may share it. As `search_row`, -2 - q for a bad weight.
 
+    counter     int64[1]   in and out: the next query
     indptr      int64[q + 1], terms int64[nnz], weights float32[nnz]
     out_docs    uint32[q, k'], out_scores float64[q, k'], statistics int64[q, 10]   out
     """
-    for q in range(indptr.shape[0] - 1):
+    while True:
+        q = take(counter)
+        if q >= indptr.shape[0] - 1:
+            return np.int64(-1)
         first, last = indptr[q], indptr[q + 1]
         status = search_row(
             terms[first:last], weights[first:last], k, plan, approx, max_terms, scale, passages, block, bits,
@@ -414,4 +418,3 @@ def search_many(
         )  # fmt: skip
         if status != -1:
             return status if status >= 0 else np.int64(-2 - q)
-    return np.int64(-1)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
     from thresher.index.layout import Layout
 
+_INT, _FLOAT = np.dtype(np.int64), np.dtype(np.float32)
+_WHOLE = frozenset((np.dtype(np.uint32), np.dtype(np.int32), _INT))
+_ADJACENT = (4,)
+
 __all__ = ["Query", "Terms", "Vocabulary", "refuse_weight", "to_batch", "to_row"]
 
 Query: TypeAlias = "str | Mapping[str, float] | tuple[ArrayLike, ArrayLike]"
@@ -73,11 +77,9 @@ def to_row(query: Any, vocabulary: Vocabulary, encoder: Callable[[], Any]) -> Te
     Raises:
         InputError: as `to_batch`.
     """
-    if type(query) is not tuple and isinstance(query, str):
-        terms, weights = _rows_of(encoder().encode_queries([query]))[0]
-    else:
-        terms, weights = _row_of(query, vocabulary)
-    return terms, weights if weights.flags.c_contiguous else weights.copy()
+    if type(query) is tuple or not isinstance(query, str):
+        return _row_of(query, vocabulary)
+    return _rows_of(encoder().encode_queries([query]))[0]
 
 
 def to_batch(
@@ -101,7 +103,14 @@ def to_batch(
     else:
         texts = [query for query in queries if isinstance(query, str)]
         encoded = iter(_rows_of(encoder().encode_queries(texts))) if texts else iter(())
-        rows = [next(encoded) if isinstance(query, str) else _row_of(query, vocabulary) for query in queries]
+        rows = [
+            query
+            if type(query) is tuple and len(query) == 2 and _plain(*query)
+            else next(encoded)
+            if isinstance(query, str)
+            else _row_of(query, vocabulary)
+            for query in queries
+        ]
         indptr = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row[0]) for row in rows], out=indptr[1:])
         terms = np.concatenate([row[0] for row in rows]) if rows else np.empty(0, np.int64)
@@ -124,15 +133,8 @@ def _row_of(query: Any, vocabulary: Vocabulary) -> tuple[NDArray[Any], NDArray[A
     """Term ids (int64, -1 for unknown) and weights of a query that is not a text."""
     if type(query) is tuple and len(query) == 2:
         ids, weights = query
-        if (
-            type(ids) is np.ndarray
-            and type(weights) is np.ndarray
-            and weights.dtype == np.float32
-            and ids.dtype.kind in "iu"
-            and ids.ndim == 1
-            and ids.shape == weights.shape
-        ):
-            return ids.astype(np.int64), weights
+        if _plain(ids, weights):
+            return ids.astype(_INT), weights if weights.strides == _ADJACENT else weights.copy()
     if isinstance(query, Mapping):
         terms = np.fromiter((vocabulary.find(term) for term in query), np.int64, len(query))
         return terms, _floats(list(query.values()))
@@ -149,9 +151,20 @@ def _row_of(query: Any, vocabulary: Vocabulary) -> tuple[NDArray[Any], NDArray[A
     raise InputError(f"a query is a text, a mapping or a pair of arrays, not {type(query).__name__}")
 
 
+def _plain(ids: Any, weights: Any) -> bool:
+    """Whether these are arrays as encoders make them, which need no conversion: most are, and each step here counts."""
+    return (
+        type(ids) is type(weights) is np.ndarray
+        and weights.dtype is _FLOAT
+        and ids.dtype in _WHOLE
+        and ids.ndim == 1
+        and ids.shape == weights.shape
+    )
+
+
 def _floats(values: Any) -> NDArray[np.float32]:
     if isinstance(values, np.ndarray) and values.dtype == np.float32:
-        return values
+        return values if values.flags.c_contiguous else values.copy()
     try:
         with np.errstate(over="ignore"):
             return np.asarray(values, np.float64).astype(np.float32)

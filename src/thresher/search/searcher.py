@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
@@ -33,7 +32,8 @@ PLANS = {"auto": 0, "term-at-a-time": 1, "block-max": 2}
 _PLAN_NAMES = {number: name for name, number in PLANS.items()}
 _FILES = ("", "ids", "tiles")  # by what `thresher.search.lists.sound` finds
 _DONE = -1  # what a kernel returns where nothing is wrong
-_STRIDE = 16  # queries a thread takes at a time
+_ALL = 2**40  # terms of a query
+_IDS, _SCORES = np.dtype(np.uint32), np.dtype(np.float64)
 
 
 class Searcher:
@@ -113,13 +113,13 @@ class Searcher:
             self._check(k, approx, max_terms, plan, 1)
         terms, weights = to_row(query, self._vocabulary, self._load_encoder)
         width = min(k, self._passages)
-        docs, scores = np.empty(width, np.uint32), np.empty(width, np.float64)
+        docs, scores = np.empty(width, _IDS), np.empty(width, _SCORES)
         spare = self._spare
         try:
             statistics = spare.pop()  # one step of the interpreter, so threads may share the list
         except IndexError:
             statistics = np.empty(10, np.int64)
-        alpha, most = 1.0 if approx is None else float(approx), 2**40 if max_terms is None else max_terms
+        alpha, most = 1.0 if approx is None else float(approx), _ALL if max_terms is None else max_terms
         kernel, arrays = self._single
         status = kernel(terms, weights, k, PLANS[plan], alpha, most, *arrays, docs, scores, statistics)
         if status != _DONE:
@@ -146,50 +146,40 @@ class Searcher:
         """The k best passages for each of `queries`, over `threads` threads. Arguments and results as `search`."""
         self._check(k, approx, max_terms, plan, threads)
         indptr, terms, weights = to_batch(queries, self._vocabulary, self._load_encoder)
-        if threads == 1 or len(indptr) <= _STRIDE + 1:
-            return self._answer(indptr, terms, weights, k, approx, max_terms, plan, explain)
-
-        def answer(first: int) -> list[SearchResult]:
-            part = indptr[first : first + _STRIDE + 1]
-            return self._answer(part, terms, weights, k, approx, max_terms, plan, explain)
-
-        with ThreadPoolExecutor(threads) as pool:
-            return list(chain.from_iterable(pool.map(answer, range(0, len(indptr) - 1, _STRIDE))))
-
-    def _load_encoder(self) -> Any:
-        return self.encoder
-
-    def _answer(
-        self,
-        indptr: NDArray[np.int64],
-        terms: NDArray[np.int64],
-        weights: NDArray[np.float32],
-        k: int,
-        approx: float | None,
-        max_terms: int | None,
-        plan: str,
-        explain: bool,
-    ) -> list[SearchResult]:
-        """Run the kernel over some queries; the lock is not held meanwhile."""
         n, width = len(indptr) - 1, min(k, self._passages)
         docs, scores = np.empty((n, width), np.uint32), np.empty((n, width), np.float64)
         statistics = np.empty((n, 10), np.int64)
-        alpha, most = 1.0 if approx is None else float(approx), 2**40 if max_terms is None else max_terms
-        how = (k, PLANS[plan], alpha, most)
+        alpha, most = 1.0 if approx is None else float(approx), _ALL if max_terms is None else max_terms
         kernel, arrays = self._several
-        status = kernel(indptr, terms, weights, *how, *arrays, docs, scores, statistics)
+        asked = (indptr, terms, weights, k, PLANS[plan], alpha, most, *arrays, docs, scores, statistics)
+
+        def answer(counter: NDArray[np.int64]) -> int:
+            return kernel(counter, *asked)  # the interpreter's lock is not held meanwhile
+
+        counter = np.zeros(1, np.int64)
+        if threads == 1 or n == 1:
+            status = answer(counter)
+        else:
+            with ThreadPoolExecutor(threads - 1) as pool:
+                others = [pool.submit(answer, counter) for _ in range(threads - 1)]
+                done = {answer(counter), *(other.result() for other in others)}
+            status = _DONE if done == {_DONE} else answer(np.zeros(1, np.int64))  # the first one at fault
         if status != _DONE:
             self._refuse(status, indptr, weights)
+        layout, safe = self.layout, alpha == 1
         return [
             SearchResult(
-                self.layout,
-                docs[i, : row[9]],
-                scores[i, : row[9]],
-                (alpha == 1 or row[0] == 1) and row[8] == 0,
+                layout,
+                own if row[9] == width else own[: row[9]],
+                sums if row[9] == width else sums[: row[9]],
+                (safe or row[0] == 1) and row[8] == 0,
                 _explain(row) if explain else None,
             )
-            for i, row in enumerate(statistics.tolist())
+            for own, sums, row in zip(docs, scores, statistics.tolist(), strict=True)
         ]
+
+    def _load_encoder(self) -> Any:
+        return self.encoder
 
     def _refuse(self, status: int, indptr: NDArray[np.int64], weights: NDArray[np.float32]) -> NoReturn:
         """Say what a kernel found wrong."""
@@ -206,21 +196,29 @@ class Searcher:
         Compiled for the types that `search` gives it and called as it is: looking up the types of two dozen arguments
         for each question would take as long as scoring some thousand postings.
         """
-        from numba import typeof
-
         from thresher.search.processor import search_row
 
         query = (np.empty(0, np.int64), np.empty(0, np.float32), 0, 0, 1.0, 0)
         out = (np.empty(0, np.uint32), np.empty(0, np.float64), np.empty(0, np.int64))
-        types = tuple(typeof(value) for value in (*query, *self._arrays, *out))
-        return cast("Callable[..., int]", search_row.compile(types)), self._arrays
+        return _compiled(search_row, (*query, *self._arrays, *out)), self._arrays
 
     @cached_property
     def _several(self) -> tuple[Callable[..., int], tuple[Any, ...]]:
         """The same for many queries."""
         from thresher.search.processor import search_many
 
-        return cast("Callable[..., int]", search_many), self._arrays
+        queries = (
+            np.empty(1, np.int64),
+            np.empty(1, np.int64),
+            np.empty(0, np.int64),
+            np.empty(0, np.float32),
+            0,
+            0,
+            1.0,
+            0,
+        )
+        out = (np.empty((0, 0), np.uint32), np.empty((0, 0), np.float64), np.empty((0, 0), np.int64))
+        return _compiled(search_many, (*queries, *self._arrays, *out)), self._arrays
 
     @cached_property
     def _arrays(self) -> tuple[Any, ...]:
@@ -241,6 +239,13 @@ class Searcher:
             raise InputError(f"plan is {plan!r}; choose one of {', '.join(PLANS)}")
         if threads < 1:
             raise InputError(f"threads is {threads!r}; it is at least 1")
+
+
+def _compiled(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., int]:
+    """The kernel for arguments of these types."""
+    from numba import typeof
+
+    return cast("Callable[..., int]", kernel.compile(tuple(typeof(value) for value in arguments)))
 
 
 def _explain(row: list[int]) -> Explanation:

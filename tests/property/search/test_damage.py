@@ -116,6 +116,16 @@ def test_threads_do_not_change_results(index):
     assert [(r.docs.tolist(), r.scores.tolist()) for r in one] == [(r.docs.tolist(), r.scores.tolist()) for r in two]
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_first_bad_weight_of_a_batch_is_named(index, threads):
+    _, searcher, _, _ = index
+    good, bad = ([1, 2], [1.0, 2.0]), ([1, 2], [1.0, -2.0])
+    queries = [bad if i in (37, 61) else good for i in range(70)]
+    with pytest.raises(InputError, match="query 37 gives a term the weight -2.0"):
+        searcher.search_batch(queries, 10, threads=threads)
+    assert searcher.search_batch([], 10, threads=threads) == []
+
+
 @pytest.mark.parametrize("order", ["source", "bp", "similarity"])
 def test_the_order_of_documents_changes_nothing(tmp_path, order):
     rows = clustered(1500, 300, 9)

@@ -1,7 +1,10 @@
-"""A hint to the processor that an array element will be read soon.
+"""What kernels need of the processor and numba does not offer: a hint what will be read, and a counter for threads.
 
 Scoring tile by tile reads a few dozen postings of each of dozens of lists, then moves on: too many streams, each too
 short, for the hardware to guess. The hint (LLVM's `prefetch`) changes no result and reads nothing out of bounds.
+
+Threads that answer the queries of one batch take the next one from a counter, so that all end together and none needs
+the interpreter's lock meanwhile.
 """
 
 # mypy: ignore-errors
@@ -13,7 +16,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-__all__ = ["prefetch"]
+__all__ = ["prefetch", "take"]
 
 
 @intrinsic
@@ -32,3 +35,16 @@ def prefetch(typingctx, array, index):
         return context.get_dummy_value()
 
     return types.void(array, index), codegen
+
+
+@intrinsic
+def take(typingctx, counter):
+    """counter[0], int64, which is one more afterwards: no two threads get the same."""
+    if not isinstance(counter, types.Array) or counter.dtype != types.int64:
+        return None
+
+    def codegen(context, builder, signature, args):
+        made = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.atomic_rmw("add", made.data, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(counter), codegen

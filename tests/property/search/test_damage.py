@@ -121,7 +121,7 @@ def test_the_first_bad_weight_of_a_batch_is_named(index, threads):
     _, searcher, _, _ = index
     good, bad = ([1, 2], [1.0, 2.0]), ([1, 2], [1.0, -2.0])
     queries = [bad if i in (37, 61) else good for i in range(70)]
-    with pytest.raises(InputError, match="query 37 gives a term the weight -2.0"):
+    with pytest.raises(InputError, match=r"query 37 gives a term the weight -2\.0"):
         searcher.search_batch(queries, 10, threads=threads)
     assert searcher.search_batch([], 10, threads=threads) == []
 

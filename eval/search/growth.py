@@ -1,0 +1,109 @@
+"""From what size on bounds pay: synthetic collections of one to four million passages, as they come and bisected.
+
+    python eval/search/growth.py --work /tmp/panel --sizes 1,2,4
+
+Builds the indexes that `--work` does not hold, of the synthetic collection at each size (in millions), then asks new
+questions by each plan in turns. Times are by the clock, the least of `ROUNDS` for each question.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import synthetic
+from engines import Thresher
+from matrices import Matrix, Rows, load, save
+
+COMMAND = "python eval/search/growth.py --work /tmp/panel --sizes 1,2,4"
+ORDERS = {"source": "default", "bp": "bp order"}
+PLANS = ("auto", "term-at-a-time", "block-max")
+QUESTIONS, ROUNDS, SEED = 100, 3, 77
+MILLION = 1_000_000
+
+
+def prepare(work: Path, millions: int) -> Matrix:
+    """Build what is missing for a size; its questions, without the passages."""
+    asked = work / f"growth-{millions}m.npz"
+    folders = {order: work / f"growth-{millions}m-{order}" for order in ORDERS}
+    if not asked.exists() or not all((folder / "manifest.json").exists() for folder in folders.values()):
+        rows = synthetic.documents(millions * MILLION)
+        empty = Rows(np.zeros(1, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint8))
+        questions = synthetic.queries(rows, QUESTIONS, SEED)
+        save(Matrix(f"synthetic-{millions}m", synthetic.TERMS, empty, {"float": questions}), asked)
+        matrix = Matrix(f"synthetic-{millions}m", synthetic.TERMS, rows, {})
+        for order, kind in ORDERS.items():
+            if not (folders[order] / "manifest.json").exists():
+                clock = time.perf_counter()
+                Thresher(folders[order], kind).build(matrix)
+                print(f"{folders[order].name} built in {time.perf_counter() - clock:.0f} s", flush=True)
+    return load(asked)
+
+
+def measure(searcher, queries: list, k: int) -> list[dict]:
+    """A row for each plan."""
+    spent = np.full((len(PLANS), len(queries)), np.inf)
+    for round_ in range(ROUNDS + 1):
+        for p, plan in enumerate(PLANS):
+            for i, query in enumerate(queries):
+                clock = time.perf_counter()
+                searcher.search(query, k, plan=plan)
+                if round_:
+                    spent[p, i] = min(spent[p, i], time.perf_counter() - clock)
+    n, rows = searcher.layout.counts, []
+    for plan, times in zip(PLANS, spent * 1e3, strict=True):
+        told = [searcher.search(query, k, plan=plan, explain=True).explanation for query in queries]
+        rows.append({
+            "plan": plan, "k": k, "p50_ms": float(np.median(times)), "p99_ms": float(np.percentile(times, 99)),
+            "by_bounds": float(np.mean([t.plan != "term-at-a-time" for t in told])),
+            "tiles": float(np.mean([t.tiles for t in told])) / n.tiles,
+            "blocks": float(np.mean([t.visited / t.blocks for t in told])),
+            "postings": float(np.mean([t.postings for t in told])),
+            "scored": float(np.mean([t.scored / max(t.postings, 1) for t in told])),
+        })  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--sizes", default="1,2,4")
+    parser.add_argument("--build", action="store_true", help="build the indexes and stop")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "results" / "search-growth.json")
+    args = parser.parse_args()
+    rows = []
+    for millions in map(int, args.sizes.split(",")):
+        matrix = prepare(args.work, millions)
+        if args.build:
+            continue
+        queries = [matrix.queries["float"].row(i) for i in range(QUESTIONS)]
+        for order, kind in ORDERS.items():
+            engine = Thresher(args.work / f"growth-{millions}m-{order}", kind)
+            engine.open()
+            for k in (10, 100, 1000):
+                same = {"passages": millions * MILLION, "order": order}
+                rows += [same | row for row in measure(engine.searcher, queries, k)]
+                print(*rows[-len(PLANS) :], sep="\n", flush=True)
+    if args.build:
+        return
+    from thresher.evaluate.results import write_results
+
+    columns = {
+        "passages": "", "order": "", "k": "", "plan": "", "p50_ms": ".3f", "p99_ms": ".3f", "by_bounds": ".2f",
+        "tiles": ".3f", "blocks": ".3f", "postings": ".0f", "scored": ".3f",
+    }  # fmt: skip
+    write_results(args.out, rows, command=COMMAND, columns=columns, note=NOTE)
+
+
+NOTE = (
+    "Milliseconds of a question by the clock, one thread, the least of 3 rounds; 100 synthetic float questions of "
+    "about 43 terms that nothing else asks. order: `source`, shuffled, or bisected (`bp`), which orders the synthetic "
+    "collection far better than it does real ones. by_bounds: share of questions answered by bounds; tiles, blocks: "
+    "share entered; postings: of the question's lists; scored: share of them."
+)
+
+
+if __name__ == "__main__":
+    main()

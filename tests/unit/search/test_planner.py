@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from thresher.search.processor import share_reached
+from thresher.search.bounds import share_reached
 
 ROWS = np.array([0, -1, 1], np.int32)
 KTH = np.array([[9, 0, 0, 0], [510, 0, 0, 0]], np.float32)

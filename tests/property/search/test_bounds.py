@@ -1,0 +1,56 @@
+"""No bound lies below a score it bounds, and the walk of a list says where its tiles begin."""
+
+import numpy as np
+import pytest
+from searching import Reference, build, clustered
+
+from thresher.index.layout import TILE
+from thresher.search.bounds import add_walked, bound, rare_terms, visit_order
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("block", [1, 64, 256])
+def test_no_bound_lies_below_a_score(tmp_path, block, bits):
+    n, terms = 5000, 400
+    rows = clustered(n, terms, 3)
+    docnos = [f"p{i}" for i in range(n)]
+    searcher = build(tmp_path / "x", docnos, rows, terms, block=block, bits=bits)
+    x, counts, reference = searcher.layout, searcher.layout.counts, Reference(docnos, rows, bits)
+    rng, tight = np.random.default_rng(block), 0
+    for _ in range(8):
+        asked = np.sort(rng.choice(terms, 15, replace=False)).astype(np.uint32)
+        weights = rng.choice([1e-33, 0.1, 1 / 3, 1.0, 7.0, 1e30], 15).astype(np.float32).astype(np.float64)
+        row, places, scaled = np.empty(15, np.int64), np.empty(15, np.int64), np.empty(15, np.float32)
+        begins = np.empty((rare_terms(asked, x.rows, counts.common), counts.tiles + 1), np.uint32)
+        blocks, tiles = np.empty(counts.tiles * counts.step, np.float32), np.empty(counts.tiles, np.float32)
+        bound(
+            asked, weights, bits, x.starts, x.rows, x.kth, x.impacts, x.ids, x.maxima, row, places, scaled, begins,
+            blocks, tiles,
+        )  # fmt: skip
+        for tile in range(counts.tiles):
+            own = blocks[tile * counts.step : (tile + 1) * counts.step]
+            add_walked(tile, asked, scaled, row, places, block, x.starts, x.ids, x.impacts, begins, own)
+        factor = weights.max() * (1 + 19 * 2.0**-23)
+        scores = np.zeros(counts.tiles * TILE)
+        for term, weight in zip(asked.tolist(), weights.tolist(), strict=True):
+            scores[:n] += weight * reference.columns[term]
+        by_block = scores.reshape(-1, block).max(axis=1)
+        assert (blocks * factor >= by_block).all()
+        assert (tiles * factor >= scores.reshape(-1, TILE).max(axis=1)).all()
+        assert (tiles * (1 + 2.0**-20) >= blocks.reshape(counts.tiles, -1).max(axis=1)).all()
+        tight += int((blocks * factor <= by_block * 1.0001 + 1e-20).sum())
+        for term, place in zip(asked[row < 0].tolist(), places[row < 0].tolist(), strict=True):
+            documents = np.flatnonzero(reference.columns[term])
+            expected = np.searchsorted(documents, np.arange(counts.tiles + 1) * TILE)
+            assert begins[place].tolist() == expected.tolist()
+    assert tight > 0  # bounds that no score comes near would pass, too
+
+
+def test_tiles_are_visited_best_bound_first_and_only_where_it_reaches():
+    rng = np.random.default_rng(5)
+    bounds = rng.random(700).astype(np.float32)
+    order = np.empty(700, np.uint32)
+    count = visit_order(bounds, 0.4, order)
+    assert sorted(order[:count].tolist()) == np.flatnonzero(bounds >= 0.4).tolist()
+    assert (np.diff(bounds[order[:count]]) < 0.6 / 255 + 1e-6).all()
+    assert visit_order(bounds, 2.0, order) == 0

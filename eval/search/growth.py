@@ -1,8 +1,8 @@
-"""From what size on bounds pay: synthetic collections of one to four million passages, as they come and bisected.
+"""From what size on bounds pay: synthetic collections of up to four million passages, as they come and bisected.
 
-    python eval/search/growth.py --work /tmp/panel --sizes 1,2,4
+    python eval/search/growth.py --work /tmp/panel --sizes 250,500,1000,2000,4000
 
-Builds the indexes that `--work` does not hold, of the synthetic collection at each size (in millions), then asks new
+Builds the indexes that `--work` does not hold, of the synthetic collection at each size (in thousands), then asks new
 questions by each plan in turns. Times are by the clock, the least of `ROUNDS` for each question.
 """
 
@@ -17,23 +17,22 @@ import synthetic
 from engines import Thresher
 from matrices import Matrix, Rows, load, save
 
-COMMAND = "python eval/search/growth.py --work /tmp/panel --sizes 1,2,4"
+COMMAND = "python eval/search/growth.py --work /tmp/panel --sizes 250,500,1000,2000,4000"
 ORDERS = {"source": "default", "bp": "bp order"}
 PLANS = ("auto", "term-at-a-time", "block-max")
 QUESTIONS, ROUNDS, SEED = 100, 3, 77
-MILLION = 1_000_000
 
 
-def prepare(work: Path, millions: int) -> Matrix:
+def prepare(work: Path, thousands: int) -> Matrix:
     """Build what is missing for a size; its questions, without the passages."""
-    asked = work / f"growth-{millions}m.npz"
-    folders = {order: work / f"growth-{millions}m-{order}" for order in ORDERS}
+    asked = work / f"growth-{thousands}k.npz"
+    folders = {order: work / f"growth-{thousands}k-{order}" for order in ORDERS}
     if not asked.exists() or not all((folder / "manifest.json").exists() for folder in folders.values()):
-        rows = synthetic.documents(millions * MILLION)
+        rows = synthetic.documents(thousands * 1000)
         empty = Rows(np.zeros(1, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint8))
         questions = synthetic.queries(rows, QUESTIONS, SEED)
-        save(Matrix(f"synthetic-{millions}m", synthetic.TERMS, empty, {"float": questions}), asked)
-        matrix = Matrix(f"synthetic-{millions}m", synthetic.TERMS, rows, {})
+        save(Matrix(f"synthetic-{thousands}k", synthetic.TERMS, empty, {"float": questions}), asked)
+        matrix = Matrix(f"synthetic-{thousands}k", synthetic.TERMS, rows, {})
         for order, kind in ORDERS.items():
             if not (folders[order] / "manifest.json").exists():
                 clock = time.perf_counter()
@@ -69,21 +68,21 @@ def measure(searcher, queries: list, k: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--sizes", default="1,2,4")
+    parser.add_argument("--sizes", default="250,500,1000,2000,4000")
     parser.add_argument("--build", action="store_true", help="build the indexes and stop")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "results" / "search-growth.json")
     args = parser.parse_args()
     rows = []
-    for millions in map(int, args.sizes.split(",")):
-        matrix = prepare(args.work, millions)
+    for thousands in map(int, args.sizes.split(",")):
+        matrix = prepare(args.work, thousands)
         if args.build:
             continue
         queries = [matrix.queries["float"].row(i) for i in range(QUESTIONS)]
         for order, kind in ORDERS.items():
-            engine = Thresher(args.work / f"growth-{millions}m-{order}", kind)
+            engine = Thresher(args.work / f"growth-{thousands}k-{order}", kind)
             engine.open()
             for k in (10, 100, 1000):
-                same = {"passages": millions * MILLION, "order": order}
+                same = {"passages": thousands * 1000, "order": order}
                 rows += [same | row for row in measure(engine.searcher, queries, k)]
                 print(*rows[-len(PLANS) :], sep="\n", flush=True)
     if args.build:

@@ -92,6 +92,8 @@ NUMBERED = 10
 """Postings of the shortest list with a row of `kth`."""
 KTH = (1, 10, 100, 1000)
 """For which k every list stores its k-th largest impact."""
+SCATTERED = 32
+"""Lists that tell how scattered postings are."""
 DENSE, COMMON = 3, 2
 LONG = 255
 
@@ -225,6 +227,20 @@ class Layout:
             raise DamagedArtifactError(str(self.path / "kinds"), "does not fit the rows; rebuild the index")
         rows.flags.writeable = False
         return rows
+
+    @cached_property
+    def scatter(self) -> float:
+        """Blocks that some common lists touch, over those they would touch in random order; 1 where there are none.
+
+        It says how much the order of documents brings together what is alike: maxima bound scores well only then.
+        """
+        n = self.counts
+        if n.common == n.dense:
+            return 1.0
+        rows = np.linspace(n.dense, n.common - 1, min(SCATTERED, n.common - n.dense)).astype(np.int64)
+        lengths = self.tiles[rows, -1].astype(np.float64)
+        touched = sum(int(np.count_nonzero(self.maxima[row])) for row in rows)
+        return touched / float((n.blocks * -np.expm1(lengths * np.log1p(-1 / max(n.blocks, 2)))).sum())
 
     def postings_of(self, terms: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64[n]: entries of the lists of `terms`, which is their postings, and heads where there are any."""

@@ -14,26 +14,26 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from thresher.index.layout import TILE
 from thresher.search.accumulate import WHOLE_CHUNK, score_coarsely, score_whole
-from thresher.search.bounds import score_by_bounds, share_reached
+from thresher.search.bounds import score_by_bounds
 from thresher.search.intrinsics import take
 from thresher.search.lists import largest_impact, sound
-from thresher.search.topk import LEVELS, SAFE
+from thresher.search.topk import SAFE, open_top
 
 __all__ = ["AUTO", "BLOCK_MAX", "STATISTICS", "TERM_AT_A_TIME", "search_many", "search_row"]
 
 AUTO, TERM_AT_A_TIME, BLOCK_MAX = 0, 1, 2
-STATISTICS = ("plan", "terms", "postings", "scored", "blocks", "visited", "tiles", "whole", "dropped", "hits")
-PLAN, TERMS, POSTINGS, SCORED, BLOCKS, VISITED, TILES, WHOLE, DROPPED, HITS = range(10)
+STATISTICS = (
+    "plan", "terms", "postings", "scored", "blocks", "visited", "tiles", "whole", "dropped", "hits", "threshold",
+    "bound",
+)  # fmt: skip
+PLAN, TERMS, POSTINGS, SCORED, BLOCKS, VISITED, TILES, WHOLE, DROPPED, HITS, THRESHOLD, BOUND = range(12)
 SMALLEST = 5e-324
-SMALL = 1_048_576
 FEW, WORTH = 1000, 40
 """Coarse sums find up to `FEW` hits, where hits * terms * `WORTH` is at most the passages: scoring a hit again costs
 some 45 ns a term, float64 sums about 1 ns a passage more than coarse ones (measured at 123,000)."""
 MANY_TERMS = 4096
-LOOSE = 0.02
-"""Bounds are loose where more than this share of a sample of blocks reaches the first threshold. On a million passages
-whole lists are as quick as bounds even after bisection, and twice as quick in source order."""
 
 
 @njit(cache=True, nogil=True)
@@ -108,42 +108,60 @@ def search_one(
     if k == 0 or entries == 0:
         return 0
     least = seed(terms, weights, k, rows, kth)
-    if plan == AUTO and (
-        passages <= SMALL
-        or k * 20_000 > passages
-        or share_reached(terms, weights, bits, rows, kth, maxima, least) > LOOSE
-    ):
-        plan = TERM_AT_A_TIME  # measured: everything is scored before bounds could pay for themselves
-    statistics[PLAN] = plan
-    if plan == TERM_AT_A_TIME:
-        statistics[SCORED], statistics[VISITED] = entries, maxima.shape[1]
-        statistics[TILES] = statistics[WHOLE] = tiles.shape[1] - 1
-        few = k <= FEW and (k * count * WORTH <= passages or k <= 10)
-        if few and count <= MANY_TERMS and total > least * 2.0**-8:
-            found = score_coarsely(
-                terms, weights, total, least, k, scale, passages, 2**bits - 1, starts, rows, kth, dense, impacts, ids,
-                tiles, ranks, out_docs, out_scores,
-            )  # fmt: skip
-            if found >= 0:
-                return found
-    room = 2 * k + 2 * WHOLE_CHUNK
-    state, counts, histogram = np.empty(2, np.float64), np.zeros(3, np.int64), np.zeros(LEVELS, np.int32)
-    state[0] = least
-    state[1] = (LEVELS - 1) / max(total, least)
-    counts[1] = np.int64(least * state[1])
-    buffer, docs = np.empty(room, np.float64), np.empty(room, np.uint32)
-    if plan == TERM_AT_A_TIME:
-        return score_whole(
-            terms, weights, k, scale, passages, starts, rows, dense, impacts, ids, tiles, ranks, state, counts,
-            histogram, buffer, docs, out_docs, out_scores,
+    statistics[THRESHOLD], statistics[BOUND] = least * scale, total * scale
+    if plan != TERM_AT_A_TIME:
+        found, least = search_by_bounds(
+            terms, weights, total, least, k, plan, approx, scale, passages, block, bits, starts, rows, kth, dense,
+            impacts, ids, tiles, maxima, ranks, out_docs, out_scores, statistics,
         )  # fmt: skip
+        if found >= 0:
+            statistics[PLAN] = plan
+            return found
+    statistics[PLAN] = TERM_AT_A_TIME
+    statistics[SCORED], statistics[VISITED] = entries, maxima.shape[1]
+    statistics[TILES] = statistics[WHOLE] = tiles.shape[1] - 1
+    return search_term_at_a_time(
+        terms, weights, total, least, k, scale, passages, bits, starts, rows, kth, dense, impacts, ids, tiles, ranks,
+        out_docs, out_scores,
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def search_by_bounds(
+    terms, weights, total, least, k, plan, approx, scale, passages, block, bits, starts, rows, kth, dense, impacts, ids,
+    tiles, maxima, ranks, out_docs, out_scores, statistics,
+):  # fmt: skip
+    """Number of hits, -1 where the plan gave up, and a sum that k documents reach."""
+    state, counts, histogram, buffer, docs = open_top(least, total, 2 * k + 2 * TILE)
     work = np.empty(4, np.int64)
     found = score_by_bounds(
         terms, weights, k, plan == AUTO, approx, scale, passages, block, bits, starts, rows, kth, dense, impacts, ids,
         tiles, maxima, ranks, state, counts, histogram, buffer, docs, out_docs, out_scores, work,
     )  # fmt: skip
     statistics[SCORED], statistics[VISITED], statistics[TILES], statistics[WHOLE] = work
-    return found
+    return found, state[0]
+
+
+@njit(cache=True, nogil=True)
+def search_term_at_a_time(
+    terms, weights, total, least, k, scale, passages, bits, starts, rows, kth, dense, impacts, ids, tiles, ranks,
+    out_docs, out_scores,
+):  # fmt: skip
+    """Number of hits, by coarse sums where they pay and suffice. `least`: a sum that k documents reach."""
+    count = terms.shape[0]
+    few = k <= FEW and (k * count * WORTH <= passages or k <= 10)
+    if few and count <= MANY_TERMS and total > least * 2.0**-8:
+        found = score_coarsely(
+            terms, weights, total, least, k, scale, passages, 2**bits - 1, starts, rows, kth, dense, impacts, ids,
+            tiles, ranks, out_docs, out_scores,
+        )  # fmt: skip
+        if found >= 0:
+            return found
+    state, counts, histogram, buffer, docs = open_top(least, total, 2 * k + 2 * WHOLE_CHUNK)
+    return score_whole(
+        terms, weights, k, scale, passages, starts, rows, dense, impacts, ids, tiles, ranks, state, counts, histogram,
+        buffer, docs, out_docs, out_scores,
+    )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
@@ -155,13 +173,13 @@ def search_row(
 
     terms, weights   int64[n], float32[n]; see `tidy`
     k           hits wanted
-    plan        AUTO, TERM_AT_A_TIME or BLOCK_MAX
+    plan        AUTO, bounds that may give up for TERM_AT_A_TIME; or one of the two
     approx      1 for exact; below 1, bounds are scaled by it
     max_terms   heaviest terms kept of a query
     scale … ranks   the index, see `thresher.index.layout`
     checked     uint8[terms]     in and out: 1 where the list has been found sound
     out_docs    uint32[k'], out_scores float64[k']   out, k' = min(k, passages)
-    statistics  int64[10]        out, see STATISTICS
+    statistics  float64[12]      out, see STATISTICS
     """
     statistics[:] = 0
     own_terms, own_weights = np.empty(terms.shape[0], np.uint32), np.empty(terms.shape[0], np.float64)
@@ -192,7 +210,7 @@ def search_many(
 
     counter     int64[1]   in and out: the next query
     indptr      int64[q + 1], terms int64[nnz], weights float32[nnz]
-    out_docs    uint32[q, k'], out_scores float64[q, k'], statistics int64[q, 10]   out
+    out_docs    uint32[q, k'], out_scores float64[q, k'], statistics float64[q, 12]   out
     """
     while True:
         q = take(counter)

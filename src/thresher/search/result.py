@@ -31,8 +31,10 @@ class Explanation:
         scored: postings that were scored.
         blocks: blocks of the collection.
         visited: blocks that were scored.
-        tiles: tiles in which blocks were scored.
+        tiles: tiles (superblocks) in which blocks were scored.
         whole: tiles that were scored whole.
+        threshold: a score that k passages were known to reach before any was scored; next to 0 where none was known.
+        bound: a score that no passage can exceed: the sum of the terms' largest parts.
     """
 
     plan: str
@@ -43,6 +45,8 @@ class Explanation:
     visited: int
     tiles: int
     whole: int
+    threshold: float
+    bound: float
 
 
 class SearchResult(Sequence[Hit]):

@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["PLANS", "Searcher"]
 
 PLANS = {"auto": 0, "term-at-a-time": 1, "block-max": 2}
+"""As the processor numbers them: its 0 tries bounds first, see `Searcher._plan`."""
 _PLAN_NAMES = {number: name for name, number in PLANS.items()}
 _FILES = ("", "ids", "tiles")  # by what `thresher.search.lists.sound` finds
 _DONE = -1  # what a kernel returns where nothing is wrong
 _ALL = 2**40  # terms of a query
+_STATISTICS = 12
+_SMALL, _SCATTER, _DEEP = 1_048_576, 0.6, 20_000
 _IDS, _SCORES = np.dtype(np.uint32), np.dtype(np.float64)
 
 
@@ -46,7 +49,7 @@ class Searcher:
         self.layout = layout
         self._vocabulary = Vocabulary(layout)
         self._passages = layout.counts.passages
-        self._spare: list[NDArray[np.int64]] = []
+        self._spare: list[NDArray[np.float64]] = []
 
     @classmethod
     def open(cls, path: str | Path) -> Searcher:
@@ -118,16 +121,17 @@ class Searcher:
         try:
             statistics = spare.pop()  # one step of the interpreter, so threads may share the list
         except IndexError:
-            statistics = np.empty(10, np.int64)
+            statistics = np.empty(_STATISTICS, np.float64)
         alpha, most = 1.0 if approx is None else float(approx), _ALL if max_terms is None else max_terms
         kernel, arrays = self._single
-        status = kernel(terms, weights, k, PLANS[plan], alpha, most, *arrays, docs, scores, statistics)
+        number = PLANS[plan] or self._plan(k)
+        status = kernel(terms, weights, k, number, alpha, most, *arrays, docs, scores, statistics)
         if status != _DONE:
             self._refuse(status, np.array((0, len(terms)), np.int64), weights)
         row = statistics.tolist()
         spare.append(statistics)
         if row[9] < width:
-            docs, scores = docs[: row[9]], scores[: row[9]]
+            docs, scores = docs[: int(row[9])], scores[: int(row[9])]
         return SearchResult(
             self.layout, docs, scores, (alpha == 1 or row[0] == 1) and row[8] == 0, _explain(row) if explain else None
         )
@@ -148,10 +152,11 @@ class Searcher:
         indptr, terms, weights = to_batch(queries, self._vocabulary, self._load_encoder)
         n, width = len(indptr) - 1, min(k, self._passages)
         docs, scores = np.empty((n, width), np.uint32), np.empty((n, width), np.float64)
-        statistics = np.empty((n, 10), np.int64)
+        statistics = np.empty((n, _STATISTICS), np.float64)
         alpha, most = 1.0 if approx is None else float(approx), _ALL if max_terms is None else max_terms
         kernel, arrays = self._several
-        asked = (indptr, terms, weights, k, PLANS[plan], alpha, most, *arrays, docs, scores, statistics)
+        number = PLANS[plan] or self._plan(k)
+        asked = (indptr, terms, weights, k, number, alpha, most, *arrays, docs, scores, statistics)
 
         def answer(counter: NDArray[np.int64]) -> int:
             return kernel(counter, *asked)  # the interpreter's lock is not held meanwhile
@@ -170,13 +175,22 @@ class Searcher:
         return [
             SearchResult(
                 layout,
-                own if row[9] == width else own[: row[9]],
-                sums if row[9] == width else sums[: row[9]],
+                own if row[9] == width else own[: int(row[9])],
+                sums if row[9] == width else sums[: int(row[9])],
                 (safe or row[0] == 1) and row[8] == 0,
                 _explain(row) if explain else None,
             )
             for own, sums, row in zip(docs, scores, statistics.tolist(), strict=True)
         ]
+
+    def _plan(self, k: int) -> int:
+        """The number of the plan for `auto`: bounds are tried in large collections whose order makes them tight.
+
+        Measured (eval/search/growth.py): in smaller ones everything is scored before bounds could pay for themselves,
+        and so it is where k is large, or where an order as good as bisection's has not brought together what is alike.
+        """
+        large = self._passages > _SMALL and k * _DEEP <= self._passages
+        return PLANS["auto" if large and self.layout.scatter <= _SCATTER else "term-at-a-time"]
 
     def _load_encoder(self) -> Any:
         return self.encoder
@@ -199,7 +213,7 @@ class Searcher:
         from thresher.search.processor import search_row
 
         query = (np.empty(0, np.int64), np.empty(0, np.float32), 0, 0, 1.0, 0)
-        out = (np.empty(0, np.uint32), np.empty(0, np.float64), np.empty(0, np.int64))
+        out = (np.empty(0, np.uint32), np.empty(0, np.float64), np.empty(0, np.float64))
         return _compiled(search_row, (*query, *self._arrays, *out)), self._arrays
 
     @cached_property
@@ -217,7 +231,7 @@ class Searcher:
             1.0,
             0,
         )
-        out = (np.empty((0, 0), np.uint32), np.empty((0, 0), np.float64), np.empty((0, 0), np.int64))
+        out = (np.empty((0, 0), np.uint32), np.empty((0, 0), np.float64), np.empty((0, 0), np.float64))
         return _compiled(search_many, (*queries, *self._arrays, *out)), self._arrays
 
     @cached_property
@@ -248,6 +262,6 @@ def _compiled(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., int]:
     return cast("Callable[..., int]", kernel.compile(tuple(typeof(value) for value in arguments)))
 
 
-def _explain(row: list[int]) -> Explanation:
-    plan, *numbers = row[:8]
-    return Explanation(_PLAN_NAMES[plan], *numbers)
+def _explain(row: list[float]) -> Explanation:
+    plan, *numbers = map(int, row[:8])
+    return Explanation(_PLAN_NAMES[plan], *numbers, *row[10:])

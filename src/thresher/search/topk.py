@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["LEVELS", "SAFE", "collect", "finish", "make_room", "raise_threshold"]
+__all__ = ["SAFE", "collect", "finish", "make_room", "open_top", "raise_threshold"]
 
 LEVELS = 1024
 SAFE = 1 - 2.0**-50
@@ -30,6 +30,15 @@ SIZE, EDGE, ABOVE = (
     1,
     2,
 )  # of `counts`: entries in the buffer; level of the threshold; entries at or above that level
+
+
+@njit(cache=True, nogil=True)
+def open_top(least, total, room):
+    """An empty buffer of `room` entries for sums from `least` to `total`: (state, counts, histogram, buffer, docs)."""
+    state, counts, histogram = np.empty(2, np.float64), np.zeros(3, np.int64), np.zeros(LEVELS, np.int32)
+    state[THRESHOLD], state[PER_UNIT] = least, (LEVELS - 1) / max(total, least)
+    counts[EDGE] = np.int64(least * state[PER_UNIT])
+    return state, counts, histogram, np.empty(room, np.float64), np.empty(room, np.uint32)
 
 
 @njit(cache=True, nogil=True)

@@ -8,6 +8,8 @@ from thresher.records import Passage, SparseBatch
 from thresher.search import Searcher
 
 PLANS = ["auto", "term-at-a-time", "block-max"]
+TRY_BOUNDS = 0
+"""What `Searcher._plan` gives for `auto` in a large, well-ordered collection."""
 
 
 def build(path, docnos, rows, terms, **options):

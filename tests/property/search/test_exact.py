@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from searching import PLANS, Reference, build, clustered
+from searching import PLANS, TRY_BOUNDS, Reference, build, clustered
 
 hostile = st.one_of(
     st.integers(1, 32).map(float),
@@ -54,6 +54,10 @@ def test_every_plan_equals_brute_force(collection, data):
                 result = searcher.search(pair, k, plan=plan)
                 assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, (plan, k)
                 assert result.exact
+            searcher._plan = lambda k: TRY_BOUNDS
+            result = searcher.search(pair, k)
+            assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, k
+            del searcher._plan
 
 
 @pytest.mark.parametrize("bits", [8, 16])

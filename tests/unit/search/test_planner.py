@@ -1,29 +1,77 @@
+"""Which plan answers: by size, depth and order of the collection; and bounds give up where they rule out little."""
+
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from thresher.search.bounds import share_reached
+from thresher.artifact import writing
+from thresher.index import FORMAT, KIND, IndexBuilder
+from thresher.records import Passage, SparseBatch
+from thresher.search import Searcher
+from thresher.search.searcher import PLANS
 
-ROWS = np.array([0, -1, 1], np.int32)
-KTH = np.array([[9, 0, 0, 0], [510, 0, 0, 0]], np.float32)
-
-
-def share(maxima, least, bits=8, terms=(0, 1, 2), weights=(1.0, 5.0, 2.0)):
-    terms, weights = np.array(terms, np.uint32), np.array(weights, np.float64)
-    return share_reached(terms, weights, bits, ROWS, KTH, np.array(maxima, np.uint8), least)
+N, TERMS, PER = 40_000, 60, 12
 
 
-@pytest.mark.parametrize(("least", "expected"), [(1.0, 0.75), (11.0, 0.75), (12.0, 0.5), (14.0, 0.25), (30.0, 0.0)])
-def test_bounds_are_weighted_sums_of_the_common_terms_maxima(least, expected):
-    assert share([[1, 9, 0, 0], [5, 2, 0, 10]], least) == expected
+def built(path, topics):
+    """Rows of terms around a topic each; `topics` int[N] says which, so how well the order is."""
+    rng = np.random.default_rng(4)
+    terms = np.sort((topics[:, None] + rng.permuted(np.tile(np.arange(20), (N, 1)), axis=1)[:, :PER]) % TERMS, axis=1)
+    weights = rng.integers(1, 256, terms.size).astype(np.float32)
+    batch = SparseBatch(np.arange(0, terms.size + 1, PER), terms.astype(np.uint32).ravel(), weights)
+    with writing(path, kind=KIND, format=FORMAT) as draft:
+        builder = IndexBuilder(draft.path, [f"t{i}" for i in range(TERMS)])
+        builder.add([Passage(str(i), "") for i in range(N)], batch)
+        draft.fields.update(builder.finish())
+    return Searcher.open(path)
 
 
-def test_wide_impacts_are_bounded_in_the_unit_of_their_list():
-    assert share([[0, 0], [255, 127]], 1020.0, bits=16, terms=(2,), weights=(2.0,)) == 0.5
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory):
+    return built(tmp_path_factory.mktemp("ordered") / "x", np.arange(N) * TERMS // N)
 
 
-def test_a_sample_of_many_blocks_is_evenly_spaced():
-    maxima = np.zeros((2, 5000), np.uint8)
-    maxima[0, ::19] = 7  # 5000 // 256 blocks apart
-    assert share(maxima, 7.0, terms=(0,), weights=(1.0,)) == 1.0
-    maxima[0] = 0
-    assert share(maxima, 7.0, terms=(0,), weights=(1.0,)) == 0.0
+@pytest.fixture(scope="module")
+def shuffled(tmp_path_factory):
+    topics = np.random.default_rng(1).permutation(N) * TERMS // N
+    return built(tmp_path_factory.mktemp("shuffled") / "x", topics)
+
+
+def test_scatter_tells_a_good_order_from_a_random_one(ordered, shuffled):
+    assert ordered.layout.scatter < 0.6
+    assert shuffled.layout.scatter > 0.9
+
+
+@pytest.mark.parametrize(
+    ("passages", "k", "scatter", "plan"),
+    [
+        (2_000_000, 10, 0.5, "auto"),
+        (2_000_000, 101, 0.5, "term-at-a-time"),
+        (2_000_000, 10, 0.7, "term-at-a-time"),
+        (1_000_000, 10, 0.5, "term-at-a-time"),
+    ],
+)
+def test_bounds_are_tried_in_large_well_ordered_collections(ordered, passages, k, scatter, plan):
+    searcher = Searcher(ordered.layout)
+    searcher._passages, searcher.layout = passages, SimpleNamespace(scatter=scatter)
+    assert searcher._plan(k) == PLANS[plan]
+
+
+def test_bounds_give_up_where_they_rule_out_little(ordered, shuffled):
+    rng = np.random.default_rng(2)
+    told = {}
+    for name, searcher in (("ordered", ordered), ("shuffled", shuffled)):
+        tries = Searcher(searcher.layout)
+        tries._plan = lambda k: PLANS["auto"]
+        told[name] = []
+        for _ in range(10):
+            query = (rng.integers(0, 20) + np.arange(6), rng.random(6).astype(np.float32) + 0.1)
+            result, whole = tries.search(query, 10, explain=True), searcher.search(query, 10, plan="term-at-a-time")
+            assert (result.docs == whole.docs).all()
+            assert (result.scores == whole.scores).all()
+            assert result.explanation.threshold <= result.scores[-1] <= result.scores[0] <= result.explanation.bound
+            told[name].append(result.explanation)
+    assert {t.plan for t in told["ordered"]} == {"auto"}
+    assert all(t.visited < t.blocks / 2 for t in told["ordered"])
+    assert {t.plan for t in told["shuffled"]} == {"term-at-a-time"}

@@ -35,7 +35,7 @@ _FILES = ("", "ids", "tiles")  # by what `thresher.search.lists.sound` finds
 _DONE = -1  # what a kernel returns where nothing is wrong
 _ALL = 2**40  # terms of a query
 _STATISTICS = 12
-_SMALL, _SCATTER, _DEEP = 1_048_576, 0.6, 20_000
+_LARGE, _SCATTER, _PER_HIT = 1_000_000, 0.6, 100_000
 _IDS, _SCORES = np.dtype(np.uint32), np.dtype(np.float64)
 
 
@@ -186,10 +186,10 @@ class Searcher:
     def _plan(self, k: int) -> int:
         """The number of the plan for `auto`: bounds are tried in large collections whose order makes them tight.
 
-        Measured (eval/search/growth.py): in smaller ones everything is scored before bounds could pay for themselves,
-        and so it is where k is large, or where an order as good as bisection's has not brought together what is alike.
+        Measured on one to four million passages (eval/search/growth.py): where k is larger, or where no order as good as
+        bisection's has brought together what is alike, everything is scored before bounds have paid for themselves.
         """
-        large = self._passages > _SMALL and k * _DEEP <= self._passages
+        large = self._passages >= max(_LARGE, k * _PER_HIT)
         return PLANS["auto" if large and self.layout.scatter <= _SCATTER else "term-at-a-time"]
 
     def _load_encoder(self) -> Any:

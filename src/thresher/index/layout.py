@@ -240,7 +240,8 @@ class Layout:
         rows = np.linspace(n.dense, n.common - 1, min(SCATTERED, n.common - n.dense)).astype(np.int64)
         lengths = self.tiles[rows, -1].astype(np.float64)
         touched = sum(int(np.count_nonzero(self.maxima[row])) for row in rows)
-        return touched / float((n.blocks * -np.expm1(lengths * np.log1p(-1 / max(n.blocks, 2)))).sum())
+        at_random = float((n.blocks * -np.expm1(lengths * np.log1p(-1 / max(n.blocks, 2)))).sum())
+        return touched / at_random if at_random > 0 else 1.0
 
     def postings_of(self, terms: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64[n]: entries of the lists of `terms`, which is their postings, and heads where there are any."""

@@ -29,7 +29,7 @@ from numba import njit
 from thresher.index.layout import SEGMENT, TILE
 from thresher.search.intrinsics import prefetch
 from thresher.search.lists import add, add_row, find_in_tile, open_segment
-from thresher.search.topk import SAFE, collect, finish, make_room, raise_threshold
+from thresher.search.topk import SAFE, SMALLEST, collect, finish, make_room, raise_threshold
 
 __all__ = ["score_by_bounds"]
 
@@ -163,6 +163,8 @@ def score_runs(
 ):  # fmt: skip
     """Zero the sums of a tile's runs of blocks and add all postings in them; returns how many.
 
+    Of walked lists, whose postings in a tile are few, all are added: sums outside the runs are never looked at.
+
     following  int64   the tile that is visited next
     entire     bool    the runs are one, the whole tile
     room       int64   documents in the tile
@@ -226,7 +228,7 @@ def score_by_bounds(
         terms, weights, block, bits, starts, rows, kth, impacts, ids, maxima, row, places, begins, blocks, bounds
     )  # fmt: skip
     order = np.empty(tile_count, np.uint32)
-    factor = weights.max() * (1.0 + (count + 4) * 2.0**-23) * approx
+    factor = max(weights.max() * (1.0 + (count + 4) * 2.0**-23) * approx, SMALLEST)
     total = visit_order(bounds, max(state[0] / factor * SAFE, 1e-31), order)
     sums, all_runs = np.empty(TILE, np.float64), np.empty((step + 1, 2), np.int64)
     work[:] = 0

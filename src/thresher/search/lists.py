@@ -23,7 +23,7 @@ __all__ = [
     "add_coarsely",
     "add_row",
     "add_row_coarsely",
-    "find",
+    "find_in_tile",
     "largest_impact",
     "open_segment",
     "part_of",

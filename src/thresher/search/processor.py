@@ -19,21 +19,19 @@ from thresher.search.accumulate import WHOLE_CHUNK, score_coarsely, score_whole
 from thresher.search.bounds import score_by_bounds
 from thresher.search.intrinsics import take
 from thresher.search.lists import largest_impact, sound
-from thresher.search.topk import SAFE, open_top
+from thresher.search.topk import SAFE, SMALLEST, open_top
 
-__all__ = ["AUTO", "BLOCK_MAX", "STATISTICS", "TERM_AT_A_TIME", "search_many", "search_row"]
+__all__ = ["AUTO", "BLOCK_MAX", "TERM_AT_A_TIME", "search_many", "search_row"]
 
 AUTO, TERM_AT_A_TIME, BLOCK_MAX = 0, 1, 2
-STATISTICS = (
-    "plan", "terms", "postings", "scored", "blocks", "visited", "tiles", "whole", "dropped", "hits", "threshold",
-    "bound",
-)  # fmt: skip
 PLAN, TERMS, POSTINGS, SCORED, BLOCKS, VISITED, TILES, WHOLE, DROPPED, HITS, THRESHOLD, BOUND = range(12)
-SMALLEST = 5e-324
+"""Of `statistics`: the plan that answered, terms dropped by `max_terms`, and what `Explanation` says of the others."""
 FEW, WORTH = 1000, 40
 """Coarse sums find up to `FEW` hits, where hits * terms * `WORTH` is at most the passages: scoring a hit again costs
 some 45 ns a term, float64 sums about 1 ns a passage more than coarse ones (measured at 123,000)."""
 MANY_TERMS = 4096
+BOUNDED_TERMS = 512
+"""Terms of the longest query that bounds are tried for: they keep four bytes a tile for each rare one."""
 
 
 @njit(cache=True, nogil=True)
@@ -67,6 +65,8 @@ def tidy(terms, weights, known, max_terms, out_terms, out_weights):
         size = count
         for p in range(size):
             out_weights[p] = np.float64(np.float32(out_weights[p]))
+            if not out_weights[p] < np.inf:
+                return -1, 0
     if size <= max_terms:
         return size, 0
     heaviest = np.sort(np.argsort(-out_weights[:size], kind="mergesort")[:max_terms])
@@ -105,11 +105,12 @@ def search_one(
         total += weights[i] * largest_impact(term, starts, rows, kth, impacts)
     statistics[TERMS], statistics[POSTINGS], statistics[BLOCKS] = count, entries, maxima.shape[1]
     k = min(k, passages)
+    statistics[PLAN] = TERM_AT_A_TIME
     if k == 0 or entries == 0:
         return 0
     least = seed(terms, weights, k, rows, kth)
     statistics[THRESHOLD], statistics[BOUND] = least * scale, total * scale
-    if plan != TERM_AT_A_TIME:
+    if plan == BLOCK_MAX or (plan == AUTO and count <= BOUNDED_TERMS):
         found, least = search_by_bounds(
             terms, weights, total, least, k, plan, approx, scale, passages, block, bits, starts, rows, kth, dense,
             impacts, ids, tiles, maxima, ranks, out_docs, out_scores, statistics,
@@ -117,7 +118,6 @@ def search_one(
         if found >= 0:
             statistics[PLAN] = plan
             return found
-    statistics[PLAN] = TERM_AT_A_TIME
     statistics[SCORED], statistics[VISITED] = entries, maxima.shape[1]
     statistics[TILES] = statistics[WHOLE] = tiles.shape[1] - 1
     return search_term_at_a_time(
@@ -179,7 +179,7 @@ def search_row(
     scale … ranks   the index, see `thresher.index.layout`
     checked     uint8[terms]     in and out: 1 where the list has been found sound
     out_docs    uint32[k'], out_scores float64[k']   out, k' = min(k, passages)
-    statistics  float64[12]      out, see STATISTICS
+    statistics  float64[12]      out, see `PLAN` and so on
     """
     statistics[:] = 0
     own_terms, own_weights = np.empty(terms.shape[0], np.uint32), np.empty(terms.shape[0], np.float64)

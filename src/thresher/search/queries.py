@@ -99,7 +99,7 @@ def to_batch(
         InputError: a query of another type, or weights that are not numbers. Their range is the kernel's to check.
     """
     if isinstance(queries, SparseBatch):
-        indptr, terms, weights = queries.indptr, queries.terms.astype(np.int64), queries.weights
+        indptr, terms, weights = np.ascontiguousarray(queries.indptr), queries.terms, queries.weights
     else:
         texts = [query for query in queries if isinstance(query, str)]
         encoded = iter(_rows_of(encoder().encode_queries(texts))) if texts else iter(())
@@ -120,13 +120,17 @@ def to_batch(
 
 def refuse_weight(query: int, row: NDArray[np.float32]) -> NoReturn:
     """Say which weight of a query no search can take."""
-    wrong = float(row[int(np.argmin(np.isfinite(row) & (row >= 0)))])
+    fine = np.isfinite(row) & (row >= 0)
+    if fine.all():
+        raise InputError(f"query {query} repeats a term whose weights add up to more than a float32 number holds")
+    wrong = float(row[int(np.argmin(fine))])
     raise InputError(f"query {query} gives a term the weight {wrong!r}; weights are finite float32 numbers, at least 0")
 
 
 def _rows_of(batch: SparseBatch) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     p = batch.indptr
-    return [(batch.terms[p[i] : p[i + 1]].astype(np.int64), batch.weights[p[i] : p[i + 1]]) for i in range(len(batch))]
+    weights = np.ascontiguousarray(batch.weights)
+    return [(batch.terms[p[i] : p[i + 1]].astype(np.int64), weights[p[i] : p[i + 1]]) for i in range(len(batch))]
 
 
 def _row_of(query: Any, vocabulary: Vocabulary) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -137,7 +141,10 @@ def _row_of(query: Any, vocabulary: Vocabulary) -> tuple[NDArray[Any], NDArray[A
             return ids.astype(_INT), weights if weights.strides == _ADJACENT else weights.copy()
     if isinstance(query, Mapping):
         terms = np.fromiter((vocabulary.find(term) for term in query), np.int64, len(query))
-        return terms, _floats(list(query.values()))
+        weights = _floats(list(query.values()))
+        if weights.shape != terms.shape:
+            raise InputError(f"each term of a query needs one number for its weight; got {next(iter(query.items()))!r}")
+        return terms, weights
     if isinstance(query, tuple) and len(query) == 2:
         ids, weights = np.asarray(query[0]), _floats(query[1])
         if ids.shape == (0,) and weights.shape == (0,):

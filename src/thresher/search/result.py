@@ -28,9 +28,9 @@ class Explanation:
             `block-max` where only blocks were.
         terms: query terms known to the index.
         postings: postings in their lists.
-        scored: postings that were scored.
+        scored: postings that were scored; of dense terms, all in the tiles that were entered.
         blocks: blocks of the collection.
-        visited: blocks that were scored.
+        visited: blocks that had to be scored: all, or those whose bounds reached the threshold.
         tiles: tiles (superblocks) in which blocks were scored.
         whole: tiles that were scored whole.
         threshold: a score that k passages were known to reach before any was scored; next to 0 where none was known.

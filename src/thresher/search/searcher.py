@@ -34,7 +34,7 @@ _PLAN_NAMES = {number: name for name, number in PLANS.items()}
 _FILES = ("", "ids", "tiles")  # by what `thresher.search.lists.sound` finds
 _DONE = -1  # what a kernel returns where nothing is wrong
 _ALL = 2**40  # terms of a query
-_STATISTICS = 12
+_STATISTICS = 12  # numbers that the processor tells of a query
 _LARGE, _SCATTER, _PER_HIT = 1_000_000, 0.6, 100_000
 _IDS, _SCORES = np.dtype(np.uint32), np.dtype(np.float64)
 
@@ -114,6 +114,7 @@ class Searcher:
         """
         if type(k) is not int or k < 0 or approx is not None or max_terms is not None or plan != "auto":
             self._check(k, approx, max_terms, plan, 1)
+            k = int(k)
         terms, weights = to_row(query, self._vocabulary, self._load_encoder)
         width = min(k, self._passages)
         docs, scores = np.empty(width, _IDS), np.empty(width, _SCORES)
@@ -149,6 +150,7 @@ class Searcher:
     ) -> list[SearchResult]:
         """The k best passages for each of `queries`, over `threads` threads. Arguments and results as `search`."""
         self._check(k, approx, max_terms, plan, threads)
+        k = int(k)
         indptr, terms, weights = to_batch(queries, self._vocabulary, self._load_encoder)
         n, width = len(indptr) - 1, min(k, self._passages)
         docs, scores = np.empty((n, width), np.uint32), np.empty((n, width), np.float64)
@@ -161,8 +163,8 @@ class Searcher:
         def answer(counter: NDArray[np.int64]) -> int:
             return kernel(counter, *asked)  # the interpreter's lock is not held meanwhile
 
-        counter = np.zeros(1, np.int64)
-        if threads == 1 or n == 1:
+        counter, threads = np.zeros(1, np.int64), min(threads, n)
+        if threads <= 1:
             status = answer(counter)
         else:
             with ThreadPoolExecutor(threads - 1) as pool:

@@ -19,9 +19,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["SAFE", "collect", "finish", "make_room", "open_top", "raise_threshold"]
+__all__ = ["SAFE", "SMALLEST", "collect", "finish", "make_room", "open_top", "raise_threshold"]
 
 LEVELS = 1024
+SMALLEST = 5e-324
+STEEPEST = 1e300
+"""Levels per unit of sum at most: a number, also where what is stored about a damaged list leaves no room for sums."""
 SAFE = 1 - 2.0**-50
 """A sum or an edge times this is below everything that rounding could make of it."""
 THRESHOLD, PER_UNIT = 0, 1  # of `state`: the threshold in units of sums; levels per unit of sum
@@ -33,11 +36,17 @@ SIZE, EDGE, ABOVE = (
 
 
 @njit(cache=True, nogil=True)
+def level_of(value, per_unit):
+    """The level of a sum, int64; no sum is above the last."""
+    return np.int64(min(value * per_unit, LEVELS - 1.0))
+
+
+@njit(cache=True, nogil=True)
 def open_top(least, total, room):
     """An empty buffer of `room` entries for sums from `least` to `total`: (state, counts, histogram, buffer, docs)."""
     state, counts, histogram = np.empty(2, np.float64), np.zeros(3, np.int64), np.zeros(LEVELS, np.int32)
-    state[THRESHOLD], state[PER_UNIT] = least, (LEVELS - 1) / max(total, least)
-    counts[EDGE] = np.int64(least * state[PER_UNIT])
+    state[THRESHOLD], state[PER_UNIT] = least, min((LEVELS - 1) / max(total, least), STEEPEST)
+    counts[EDGE] = level_of(least, state[PER_UNIT])
     return state, counts, histogram, np.empty(room, np.float64), np.empty(room, np.uint32)
 
 
@@ -64,7 +73,7 @@ def collect(sums, first, last, origin, state, counts, histogram, buffer, docs):
                 buffer[size] = sums[i]
                 docs[size] = origin + i
                 size += 1
-                level = min(np.int64(sums[i] * per_unit), LEVELS - 1)
+                level = level_of(sums[i], per_unit)
                 histogram[level] += 1
                 above += level >= edge
     counts[SIZE], counts[ABOVE] = size, above
@@ -96,11 +105,11 @@ def make_room(k, room, scale, ranks, state, counts, histogram, buffer, docs):
         for i in range(size):
             worst = min(worst, buffer[i])
         state[THRESHOLD] = max(state[THRESHOLD], worst * SAFE)
-    edge = np.int64(min(np.int64(state[THRESHOLD] * state[PER_UNIT]), LEVELS - 1))
+    edge = level_of(state[THRESHOLD], state[PER_UNIT])
     histogram[:] = 0
     above = 0
     for i in range(size):
-        level = min(np.int64(buffer[i] * state[PER_UNIT]), LEVELS - 1)
+        level = level_of(buffer[i], state[PER_UNIT])
         histogram[level] += 1
         above += level >= edge
     counts[SIZE], counts[EDGE], counts[ABOVE] = size, edge, above
@@ -155,7 +164,7 @@ def finish(k, scale, ranks, state, counts, buffer, docs, out_docs, out_scores):
     for i in range(size):
         low, high = min(low, buffer[i]), max(high, buffer[i])
     levels = min(4 * size, 4096)
-    per_unit = (levels - 1) / (high - low) if high > low else 0.0
+    per_unit = min((levels - 1) / (high - low), STEEPEST) if high > low else 0.0
     ends = np.zeros(levels + 1, np.int64)
     for i in range(size):
         ends[levels - np.int64((buffer[i] - low) * per_unit)] += 1

@@ -11,6 +11,7 @@ from searching import PLANS, Reference, build, clustered
 from thresher.artifact import writing
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError, ThresherError
 from thresher.index import KIND
+from thresher.records import SparseBatch
 from thresher.search import Searcher
 
 FUZZ = """
@@ -116,6 +117,36 @@ def test_threads_do_not_change_results(index):
     assert [(r.docs.tolist(), r.scores.tolist()) for r in one] == [(r.docs.tolist(), r.scores.tolist()) for r in two]
 
 
+def test_rows_need_not_lie_side_by_side_in_memory(index):
+    _, searcher, _, _ = index
+    every = np.array([0, 9, 2, 9, 3], np.int64)
+    wide = np.array([1.0, 9.0, 2.0, 9.0, 0.5, 9.0], np.float32)
+    batch = SparseBatch(every[::2], np.array([5, 8, 40], np.uint32), wide[::2])
+    rows = [([5, 8], [1.0, 2.0]), ([40], [0.5])]
+    for found, (terms, weights) in zip(searcher.search_batch(batch, 10, threads=2), rows, strict=True):
+        assert found.docs.tolist() == searcher.search((terms, weights), 10).docs.tolist()
+    strided = (np.array([5, 8, 40]), wide[::2])
+    assert (
+        searcher.search(strided, 5).scores.tolist() == searcher.search(([5, 8, 40], [1.0, 2.0, 0.5]), 5).scores.tolist()
+    )
+
+
+def test_lists_that_deny_their_largest_impacts_are_survived(tmp_path):
+    """What `kth` holds is not checked: results may then be wrong, but must be well-formed."""
+    rows = [{t: 1.0 for t in range(8) if (i + t) % 3} for i in range(300)]
+    build(tmp_path / "x", [f"d{i}" for i in range(300)], rows, 8)
+    file = tmp_path / "x" / "kth"
+    file.write_bytes(bytes(file.stat().st_size))
+    searcher = Searcher.open(tmp_path / "x")
+    for weight in (1e-38, 1.0, 1e38):
+        for k in (1, 10, 250, 2000):
+            for plan in PLANS:
+                for query in (([3], [weight]), ([3, 4], [weight, 1.0])):
+                    result = searcher.search(query, k, plan=plan)
+                    assert len(result) <= min(k, 300)
+                    assert (result.docs < 300).all()
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_first_bad_weight_of_a_batch_is_named(index, threads):
     _, searcher, _, _ = index
@@ -163,9 +194,14 @@ def test_hostile_queries_are_answered_or_refused(index):
     assert len(searcher.search({"t1": 1.0}, 0)) == 0
     twice = searcher.search(([7, 7], [0.25, 0.5]), 10)
     assert twice.scores.tolist() == searcher.search(([7], [0.75]), 10).scores.tolist()
-    for wrong in ({"t1": -1.0}, {"t1": float("nan")}, {"t1": 1e39}, ([1], [1.0, 2.0]), 7, {"t1": "x"}):
+    for wrong in ({"t1": -1.0}, {"t1": float("nan")}, {"t1": 1e39}, ([1], [1.0, 2.0]), 7, {"t1": "x"}, {"t1": [0.5]}):
         with pytest.raises(InputError):
             searcher.search(wrong, 10)
+        with pytest.raises(InputError):
+            searcher.search_batch([wrong], 10)
+    with pytest.raises(InputError, match="query 1 repeats a term whose weights add up to more"):
+        searcher.search_batch([([7], [1.0]), ([7, 7], [3e38, 3e38])], 10)
+    assert searcher.search(([7], [1.0]), np.uint8(10)).docs.tolist() == searcher.search(([7], [1.0]), 10).docs.tolist()
     for options in ({"k": -1}, {"approx": 0.0}, {"max_terms": 0}, {"plan": "best"}):
         with pytest.raises(InputError):
             searcher.search({"t1": 1.0}, **options)

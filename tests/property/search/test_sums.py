@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from searching import PLANS, Reference, build
+from searching import PLANS, TRY_BOUNDS, Reference, build
 
 from thresher.artifact import writing
 from thresher.index import FORMAT, KIND, IndexBuilder
 from thresher.records import Passage, SparseBatch
 from thresher.search import Searcher
 from thresher.search.accumulate import COARSE_CHUNK, ROOM, WHOLE_CHUNK, fill, score_coarsely, score_whole
+from thresher.search.bounds import bound, rare_terms
 from thresher.search.lists import largest_impact
 from thresher.search.processor import seed
 from thresher.search.topk import LEVELS
@@ -133,6 +134,13 @@ def large(path, docnos, indptr, terms, weights, vocabulary, **options):
     return Searcher.open(path)
 
 
+def bounds_tried(searcher):
+    """The same index, where `auto` tries bounds first as it does in a large, well-ordered collection."""
+    tries = Searcher(searcher.layout)
+    tries._plan = lambda k: TRY_BOUNDS
+    return tries
+
+
 @pytest.fixture(scope="module", params=["source", "similarity"])
 def segmented(request, tmp_path_factory):
     """140,000 passages, three segments: lists that skip segments, that begin late, of any length."""
@@ -163,7 +171,7 @@ def test_lists_may_skip_segments(segmented):
     x, n = searcher.layout, searcher.layout.counts
     assert n.dense == 2
     assert n.entries + int(x.tiles[: n.dense, -1].sum()) > n.postings
-    rng = np.random.default_rng(1)
+    rng, gave_up = np.random.default_rng(1), set()
     for size in (1, 2, 5, 40):
         chosen = np.sort(rng.choice(40, size, replace=False))
         weights = rng.random(size).astype(np.float32) + np.float32(0.01)
@@ -180,8 +188,49 @@ def test_lists_may_skip_segments(segmented):
             for plan in PLANS:
                 result = searcher.search((chosen, weights), k, plan=plan)
                 assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, (plan, size, k)
+            for approx in (None, 0.5) if size == 40 else (None,):
+                tried = bounds_tried(searcher).search((chosen, weights), k, approx=approx, explain=True)
+                gave_up.add(tried.explanation.plan == "term-at-a-time")
+                if tried.exact:
+                    assert list(zip(tried.docnos, tried.scores.tolist(), strict=True)) == expected, (size, k)
+                else:
+                    assert approx is not None
             assert forced(searcher, query, k, coarse=False) == expected
             assert forced(searcher, query, k, coarse=True) in (expected, None)
+    assert gave_up == {True, False}
+
+
+def test_walked_lists_bound_blocks_and_say_where_tiles_begin(segmented):
+    searcher, _, owners, terms, impacts = segmented
+    x, n = searcher.layout, searcher.layout.counts
+    if x.sources is not None:
+        owners = np.argsort(x.sources)[owners]  # internal ids
+    asked = np.arange(40, dtype=np.uint32)
+    row, places = np.empty(40, np.int64), np.empty(40, np.int64)
+    begins = np.empty((rare_terms(asked, x.rows, n.common), n.tiles + 1), np.uint32)
+    assert len(begins) > 10
+    blocks, tiles = np.empty(n.tiles * n.step, np.float32), np.empty(n.tiles, np.float32)
+    for weights in (np.where(x.rows < n.common, 1.0, 0.25), np.where((x.rows >= 0) & (x.rows < n.common), 1e-9, 1.0)):
+        bound(
+            asked, weights.astype(np.float64), n.block, 8, x.starts, x.rows, x.kth, x.impacts, x.ids, x.maxima, row,
+            places, begins, blocks, tiles,
+        )  # fmt: skip
+        largest = np.zeros((40, n.tiles * n.step))
+        np.maximum.at(largest, (terms, owners // n.block), impacts)
+        expected = (weights[:, None] * largest).sum(axis=0)
+        assert np.allclose(blocks, expected, rtol=1e-5, atol=1e-3)
+        assert (tiles == blocks.reshape(n.tiles, -1).max(axis=1)).all()
+    for term, place in zip(asked[row < 0].tolist(), places[row < 0].tolist(), strict=True):
+        documents = np.sort(owners[terms == term])
+        start, end = int(x.starts[term]), int(x.starts[term + 1])
+        entries = begins[place].astype(np.int64)
+        assert entries[0] == 0
+        assert entries[-1] == end - start
+        for tile in range(n.tiles):
+            own = slice(start + entries[tile], start + entries[tile + 1])
+            real = x.ids[own][x.impacts[own] > 0].astype(np.int64)  # heads have impact 0
+            inside = documents[(documents >= tile * 2048) & (documents < (tile + 1) * 2048)]
+            assert real.tolist() == (inside % 65_536).tolist()
 
 
 def test_one_query_and_a_batch_agree(segmented):

@@ -59,7 +59,7 @@ def profile(engine: Thresher, queries: list[tuple[np.ndarray, np.ndarray]]) -> d
     layout, n = searcher.layout, searcher.layout.counts
     kernel, arrays = searcher._single
     lists = (layout.starts, layout.rows, layout.dense, layout.impacts, layout.ids, layout.tiles)
-    docs, scores, told, sums = np.empty(K, np.uint32), np.empty(K), np.empty(10, np.int64), np.empty(K)
+    docs, scores, told, sums = np.empty(K, np.uint32), np.empty(K), np.empty(12), np.empty(K)
     asked = []
     for terms, weights in queries:
         row = searcher.terms((terms, weights))

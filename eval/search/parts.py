@@ -73,8 +73,8 @@ def profile(engine: Thresher, queries: list[tuple[np.ndarray, np.ndarray]]) -> d
 
     ways = {
         "search": lambda a: searcher.search(a[0], K),
-        "kernel": lambda a: kernel(*a[1], K, 0, 1.0, 2**40, *arrays, docs, scores, told),
-        "call": lambda a: kernel(a[1][0][:0], a[1][1][:0], K, 0, 1.0, 2**40, *arrays, docs, scores, told),
+        "kernel": lambda a: kernel(*a[1], K, 1, 1.0, 2**40, *arrays, docs, scores, told),
+        "call": lambda a: kernel(a[1][0][:0], a[1][1][:0], K, 1, 1.0, 2**40, *arrays, docs, scores, told),
         "bare": part(False, False, False),
         "zeroing": part(True, False, False),
         "adding": part(False, True, False),

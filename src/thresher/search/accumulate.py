@@ -28,7 +28,7 @@ from numba import njit
 from thresher.index.layout import SEGMENT, TILE
 from thresher.search.intrinsics import prefetch
 from thresher.search.lists import add, add_coarsely, add_row, add_row_coarsely, open_segment, part_of, rescore
-from thresher.search.topk import SAFE, collect, finish, make_room, raise_threshold
+from thresher.search.topk import SAFE, collect, finish, keep_reaching, make_room, raise_threshold
 
 __all__ = ["score_coarsely", "score_whole"]
 
@@ -137,17 +137,6 @@ def reaching(lanes, low):
 
 
 @njit(cache=True, nogil=True)
-def keep_from(low, size, values, docs):
-    """Move the entries that reach `low` to the front; returns how many."""
-    kept = 0
-    for i in range(size):
-        if values[i] >= low:
-            values[kept], docs[kept] = values[i], docs[i]
-            kept += 1
-    return kept
-
-
-@njit(cache=True, nogil=True)
 def kth_of(k, values):
     """The k-th largest of at least k values, int64: by a sorted list of the k largest while they are few."""
     if k > 64:
@@ -197,7 +186,7 @@ def collect_coarsely(
             if lanes[lane] < low:
                 continue
             if size + 16 > ROOM:
-                size = keep_from(gate, size, values, docs)
+                size = keep_reaching(gate, size, values, docs)
                 if size + 16 > ROOM:
                     return gate, -1, edge, above
             for i in range(lane, COARSE_CHUNK, LANES):
@@ -269,9 +258,9 @@ def score_coarsely(
         )  # fmt: skip
         if size < 0:
             return -1
-    size = keep_from(gate, size, values, docs)
+    size = keep_reaching(gate, size, values, docs)
     if size > k:
-        size = keep_from(np.uint16(max(kth_of(k, values[:size]) - margin + 1, 0)), size, values, docs)
+        size = keep_reaching(np.uint16(max(kth_of(k, values[:size]) - margin + 1, 0)), size, values, docs)
     if size > 4 * k + 64:
         return -1
     exact = np.empty(size, np.float64)

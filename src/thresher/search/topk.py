@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["SAFE", "SMALLEST", "collect", "finish", "make_room", "open_top", "raise_threshold"]
+__all__ = ["SAFE", "SMALLEST", "collect", "finish", "keep_reaching", "make_room", "open_top", "raise_threshold"]
 
 LEVELS = 1024
 SMALLEST = 5e-324
@@ -117,7 +117,7 @@ def make_room(k, room, scale, ranks, state, counts, histogram, buffer, docs):
 
 @njit(cache=True, nogil=True)
 def keep_reaching(least, size, buffer, docs):
-    """Move the entries that reach `least` to the front; returns how many."""
+    """Move the entries that reach `least` to the front; returns how many. Sums may be of any type."""
     kept = 0
     for i in range(size):
         if buffer[i] >= least:

@@ -21,6 +21,7 @@ from numba import njit
 
 from thresher.search.accumulate import COARSE_CHUNK, LANES, fill, fold, reaching
 from thresher.search.lists import rescore
+from thresher.search.processor import TERM_AT_A_TIME
 
 COMMAND = "python eval/search/parts.py --work /tmp/panel"
 TRACKS = {"real-20k": ("own seen",), "real-learned": ("own seen", "splade seen"), "real-lexical": ("words seen",)}
@@ -73,8 +74,8 @@ def profile(engine: Thresher, queries: list[tuple[np.ndarray, np.ndarray]]) -> d
 
     ways = {
         "search": lambda a: searcher.search(a[0], K),
-        "kernel": lambda a: kernel(*a[1], K, 1, 1.0, 2**40, *arrays, docs, scores, told),
-        "call": lambda a: kernel(a[1][0][:0], a[1][1][:0], K, 1, 1.0, 2**40, *arrays, docs, scores, told),
+        "kernel": lambda a: kernel(*a[1], K, TERM_AT_A_TIME, 1.0, 2**40, *arrays, docs, scores, told),
+        "call": lambda a: kernel(a[1][0][:0], a[1][1][:0], K, TERM_AT_A_TIME, 1.0, 2**40, *arrays, docs, scores, told),
         "bare": part(False, False, False),
         "zeroing": part(True, False, False),
         "adding": part(False, True, False),

@@ -160,8 +160,8 @@ def collect_coarsely(
     """Append documents of a chunk whose coarse sums reach `gate`, raising it as they come.
 
     Returns (gate, size, edge, above); size -1 where there is no room. The gate stays `margin` below an edge that k
-    documents reach. lanes uint16[LANES] is scratch; histogram int32[1024] counts sums by their upper ten
-    bits; values uint16[ROOM], docs uint32[ROOM].
+    documents reach. lanes uint16[LANES] and tops uint16[GROUPS] are scratch; histogram int32[1024] counts sums by their
+    upper ten bits; values uint16[ROOM], docs uint32[ROOM].
     rest                     int64                at least what the dense rows add to any sum
     dense_rows, dense_fixed  int64[m], uint32[m]  the dense rows of the query, whose impacts `sums` lacks
     """

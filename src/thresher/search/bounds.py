@@ -99,6 +99,15 @@ def visit_order(bounds, least, order):
 
 
 @njit(cache=True, nogil=True)
+def share_reaching(bounds, least):
+    """Share of the tiles whose bounds reach `least`."""
+    reached = 0
+    for tile in range(bounds.shape[0]):
+        reached += bounds[tile] >= least
+    return reached / bounds.shape[0]
+
+
+@njit(cache=True, nogil=True)
 def alive_runs(bounds, least, runs):
     """Runs of blocks whose bounds reach `least`; returns (blocks, runs)."""
     alive, count, inside = 0, 0, False
@@ -239,11 +248,9 @@ def score_by_bounds(
         if bounds[tile] < least:
             continue
         if choose and not judged and work[2] == FIRST:
-            judged, reached = True, 0
-            for other in range(tile_count):
-                reached += bounds[other] >= least
-            if reached > tile_count * MANY:
+            if share_reaching(bounds, least) > MANY:
                 return -1
+            judged = True
         alive, run_count = alive_runs(blocks[tile * step : (tile + 1) * step], least, all_runs)
         if alive == 0:
             continue

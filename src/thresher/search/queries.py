@@ -103,14 +103,15 @@ def to_batch(
     else:
         texts = [query for query in queries if isinstance(query, str)]
         encoded = iter(_rows_of(encoder().encode_queries(texts))) if texts else iter(())
-        rows = [
-            query
-            if type(query) is tuple and len(query) == 2 and _plain(*query)
-            else next(encoded)
-            if isinstance(query, str)
-            else _row_of(query, vocabulary)
-            for query in queries
-        ]
+
+        def row(query: Any) -> Any:
+            if isinstance(query, str):
+                return next(encoded)
+            if type(query) is tuple and len(query) == 2 and _plain(*query):
+                return query  # converted with all the others
+            return _row_of(query, vocabulary)
+
+        rows = [row(query) for query in queries]
         indptr = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row[0]) for row in rows], out=indptr[1:])
         terms = np.concatenate([row[0] for row in rows]) if rows else np.empty(0, np.int64)

@@ -36,6 +36,7 @@ _DONE = -1  # what a kernel returns where nothing is wrong
 _ALL = 2**40  # terms of a query
 _STATISTICS = 12  # numbers that the processor tells of a query
 _LARGE, _SCATTER, _PER_HIT = 1_000_000, 0.6, 100_000
+"""Where bounds are tried: passages at least, scatter of the lists at most, passages for each hit wanted at least."""
 _IDS, _SCORES = np.dtype(np.uint32), np.dtype(np.float64)
 
 

@@ -43,6 +43,12 @@ def test_scatter_tells_a_good_order_from_a_random_one(ordered, shuffled):
     assert shuffled.layout.scatter > 0.9
 
 
+def test_an_index_without_common_lists_counts_as_scattered(tmp_path):
+    with writing(tmp_path / "x", kind=KIND, format=FORMAT) as draft:
+        draft.fields.update(IndexBuilder(draft.path, ["a"]).finish())
+    assert Searcher.open(tmp_path / "x").layout.scatter == 1.0
+
+
 @pytest.mark.parametrize(
     ("passages", "k", "scatter", "plan"),
     [

@@ -4,10 +4,10 @@
     THRESHER_DATA=... python -P eval/cascade.py eval/cascade.toml --work work --choose   # what [ask] should say
     THRESHER_DATA=... python -P eval/cascade.py eval/cascade.toml --work work --served   # under a deadline: served.json
 
-A row is a collection and the stages that ran, with nDCG@10 and its 95 % bootstrap interval over questions, R@100, bytes
-on disk without texts, seconds of encoding the passages, milliseconds a question, forward passes of a model a question,
+A row is a collection and the stages that ran, with nDCG@10 and its 95 % bootstrap interval over queries, R@100, bytes
+on disk without texts, seconds of encoding the passages, milliseconds a query, forward passes of a model a query,
 and characters of context handed over. Vectors of passages are read from THRESHER_DATA/embeddings (the embedded
-MiniLM's); seconds of encoding are words encoded at a rate measured here. What the cross-encoder said of a question and
+MiniLM's); seconds of encoding are words encoded at a rate measured here. What the cross-encoder said of a query and
 a passage is kept in --work with the seconds it took, and those seconds are counted wherever the row would have spent
 them. Without a deadline the cross-encoder reads as many passages as the experiment says; --served asks as users do.
 """
@@ -32,24 +32,25 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from cascade_models import KnownVectors, RememberingScorer
 
-from thresher.build import build_index
-from thresher.collection import Collection, data_dir, load
+from thresher.build.recipe import AskStep, Recipe
+from thresher.build.stream import build_index
 from thresher.encode.minilm import MiniLMEncoder
+from thresher.evaluate.collections import Collection, data_dir, load
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results
 from thresher.evaluate.significance import bootstrap_interval
 from thresher.evaluate.trec import read_run
-from thresher.forward.retrieve import DenseIndex
 from thresher.pipeline import Pipeline
-from thresher.recipe import AskStep, Recipe
-from thresher.records import Hit, Qrels, Run
-from thresher.search.tiered import TieredSearcher, open_tiers
+from thresher.ranking import Ranking, Run
+from thresher.records import Hit, Qrels
+from thresher.search.tiers import TieredSearcher, open_tiers
+from thresher.vectors.retrieve import DenseIndex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thresher.pipeline import Answer
-    from thresher.records import Query, ScoredDoc
+    from thresher.records import Query
 
 RESULTS = Path(__file__).parent / "results"
 FIRST = ("bm25", "thresher-mini")
@@ -164,7 +165,7 @@ class Bench:
             rerank=self.scorer if {"rank", "relevance"} & set(stages) else None,
             context=self.scorer if "context" in stages else None,
             settings=settings,
-            question_encoder=self.vectors(collection),
+            query_encoder=self.vectors(collection),
             warm=False,
         )
 
@@ -179,7 +180,7 @@ class Bench:
         return [tuple(stages) for stages in self.spec["systems"]]
 
     def measured(self, name: str, read: int, count: int | None) -> list[Row]:
-        """Every system on a collection, on all of its judged questions or the first `count` by a hash."""
+        """Every system on a collection, on all of its judged queries or the first `count` by a hash."""
         collection = load(name)
         queries = by_hash([query for query in collection.queries if query.qid in collection.qrels.judgments])[:count]
         asked = {query.qid for query in queries}
@@ -213,9 +214,7 @@ class Bench:
         row = self.effectiveness(collection, {q: a.rows() for q, a in answers.items()}, stages)
         return row | self.costs(collection, stages, list(answers.values()), milliseconds)
 
-    def effectiveness(
-        self, collection: Collection, rankings: dict[str, tuple[ScoredDoc, ...]], stages: Sequence[str]
-    ) -> Row:
+    def effectiveness(self, collection: Collection, rankings: dict[str, Ranking], stages: Sequence[str]) -> Row:
         level = f"(rel={collection.relevant})" if collection.relevant > 1 else ""
         found = evaluate(Run(rankings), collection.qrels, f"nDCG@10 R{level}@100")
         interval = bootstrap_interval(found.values("nDCG@10"))
@@ -252,7 +251,7 @@ class Bench:
 
     def encoded(self, collection: Collection, directory: Path) -> int:
         """Words of the passages that an index has vectors of."""
-        from thresher.forward.index import ForwardIndex
+        from thresher.vectors.store import ForwardIndex
 
         kept = set(ForwardIndex.open(directory / "forward").docnos)
         return sum(len(p.contents.split()) for p in collection.corpus if p.docno in kept)
@@ -270,7 +269,7 @@ class Bench:
         return float(json.loads(file.read_text()))
 
     def dense_alone(self, collection: Collection, queries: Sequence[Query]) -> Row:
-        from thresher.forward.index import ForwardIndex
+        from thresher.vectors.store import ForwardIndex
 
         directory = self.index(collection, (self.best,))
         forward = ForwardIndex.open(directory / "forward")
@@ -308,7 +307,7 @@ class Bench:
     # -- the served default
 
     def served(self) -> list[Row]:
-        """Under the deadline, on DL19's questions and on MS MARCO questions without judgments."""
+        """Under the deadline, on DL19's queries and on MS MARCO queries without judgments."""
         collection = load("trec-dl-2019")
         target = self.index(collection, ("quality", self.best))
         deadline = self.spec["served_deadline_ms"]
@@ -318,7 +317,7 @@ class Bench:
         answers = {query.qid: pipeline.ask(query.text) for query in judged}
         row = self.effectiveness(collection, {q: a.rows() for q, a in answers.items()}, pipeline.stages)
         rows = [row | _under_deadline(list(answers.values()), deadline)]
-        asked = _dev_questions(self.spec["served_questions"])
+        asked = _dev_queries(self.spec["served_questions"])
         rows.append(
             {"collection": "msmarco-v1-mini, MS MARCO dev questions", "stages": list(pipeline.stages)}
             | _under_deadline([pipeline.ask(text) for text in asked], deadline)
@@ -332,12 +331,12 @@ class Bench:
 
 
 def by_hash(queries: Sequence[Query]) -> list[Query]:
-    """Questions in an order that has nothing to do with them."""
+    """Queries in an order that has nothing to do with them."""
     return sorted(queries, key=lambda query: hashlib.sha256(query.qid.encode()).hexdigest())
 
 
 def given_hits(collection: Collection, run_name: str, depth: int) -> dict[str, list[Hit]]:
-    """The first `depth` of a given run, with texts; questions that the run lacks have none."""
+    """The first `depth` of a given run, with texts; queries that the run lacks have none."""
     root = data_dir()
     assert root is not None, "set THRESHER_DATA"
     run = read_run(root / "runs" / f"{run_name}.run.gz")
@@ -370,7 +369,7 @@ def _under_deadline(answers: Sequence[Answer], deadline: float | None) -> Row:
     return row
 
 
-def _dev_questions(count: int) -> list[str]:
+def _dev_queries(count: int) -> list[str]:
     root = data_dir()
     assert root is not None, "set THRESHER_DATA"
     lines = (root / "trec-dl" / "queries.msmarco-dev.tsv").read_text(encoding="utf-8").splitlines()

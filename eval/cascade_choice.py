@@ -1,7 +1,7 @@
 """What eval/cascade.toml and the defaults of `[ask]` should say, by figures on TREC DL 2021 and train splits alone.
 
 `python -P eval/cascade.py eval/cascade.toml --work work --choose` prints, best first: first stage, alpha and feedback
-of the interpolation; what encoding pruned passages at question time brings; the ranker's mixture; and the share of
+of the interpolation; what encoding pruned passages at query time brings; the ranker's mixture; and the share of
 characters that each preset drops.
 """
 
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from cascade import FIRST, by_hash, given_hits
 
-from thresher.collection import Collection, load
+from thresher.evaluate.collections import Collection, load
 from thresher.evaluate.measures import evaluate
-from thresher.forward.fusion import normalise_scores
-from thresher.records import Qrels, Run
+from thresher.ranking import Run, normalise_scores
+from thresher.records import Qrels
 
 if TYPE_CHECKING:
     from cascade import Bench
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CHOOSING = ("trec-dl-2021", "scifact/train", "nfcorpus/train")
 SAMPLE = 50
-"""Questions of a train split on which settings are chosen, of those thresher-mini was not trained on."""
+"""Queries of a train split on which settings are chosen, of those thresher-mini was not trained on."""
 
 
 def choose(bench: Bench) -> None:
@@ -84,7 +84,7 @@ def _choose_mixture(bench: Bench, first: str) -> None:
 
 
 def _choose_late(bench: Bench, first: str) -> None:
-    """Effectiveness against pruned passages encoded at question time; the first figure is without pruning."""
+    """Effectiveness against pruned passages encoded at query time; the first figure is without pruning."""
     for name in CHOOSING:
         collection = load(name)
         queries, qrels = choosing_queries(collection)
@@ -119,7 +119,7 @@ def _mixed(signals: dict[str, tuple[list[str], np.ndarray]], qrels: Qrels, weigh
 
 
 def choosing_queries(collection: Collection) -> tuple[list[Query], Qrels]:
-    """Judged questions to choose on: DL21's that the ranker was not trained on, a sample of a train split's."""
+    """Judged queries to choose on: DL21's that the ranker was not trained on, a sample of a train split's."""
     judgments = collection.qrels.judgments
     queries = [query for query in collection.queries if query.qid in judgments]
     if collection.name == "trec-dl-2021":

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.collection import Collection, data_dir
 from thresher.context.model import TwoHeadedScorer
 from thresher.context.scoring import PassageScores
+from thresher.evaluate.collections import Collection, data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ class KnownVectors:
 
 
 class RememberingScorer:
-    """The embedded cross-encoder, which reads a question and a passage once in all runs and knows what that took."""
+    """The embedded cross-encoder, which reads a query and a passage once in all runs and knows what that took."""
 
     def __init__(self, work: Path) -> None:
         self.model = TwoHeadedScorer()

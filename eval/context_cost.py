@@ -2,10 +2,10 @@
 
     python eval/context_cost.py [--model DIRECTORY] [--repeats 15] [--threads 1 2]
 
-Passages are made of words of Python's own documentation strings, 60 words in about four sentences each; the question
+Passages are made of words of Python's own documentation strings, 60 words in about four sentences each; the query
 has eight words. Timed in turn, so that all see the same machine, and reported as medians:
 
-- `cross-encoder`: the same six layers as an ordinary cross-encoder, question and passage in one sequence, the 20 pairs
+- `cross-encoder`: the same six layers as an ordinary cross-encoder, query and passage in one sequence, the 20 pairs
   in one padded batch, tokenisation included, and a linear rank head: what a reranker of this size costs;
 - `two heads`: the shipped model's forward passes with rank scores alone, tokenisation included;
 - `prune`: `ContextPruner.prune`, everything included: splitting, tokenising, one forward pass for each passage, both

@@ -1,14 +1,14 @@
 """Answers kept against characters pruned, for the pruner that ships and for what it must beat: context-pruning.json.
 
-    THRESHER_DATA=... python eval/context_pruning.py [--model DIRECTORY] [--scores DIRECTORY] [--questions 150]
+    THRESHER_DATA=... python eval/context_pruning.py [--model DIRECTORY] [--scores DIRECTORY] [--queries 150]
 
-Held-out questions of QED, half of SQuAD 2.0, COVID-QA, WikiQA dev and TrecQA dev. For each, the passage that holds an
+Held-out queries of QED, half of SQuAD 2.0, COVID-QA, WikiQA dev and TrecQA dev. For each, the passage that holds an
 answer (relevant), and one that does not (irrelevant): by turns one of the twenty best BM25 passages of the MS MARCO
 mini corpus, and one of the twelve best of the collection's own held-out passages, without any of the answer's text.
 
 Every system gives each sentence a score and keeps those over a threshold. Thresholds of the presets are chosen on the
 calibration part, for each system in the same way: the highest that keeps the preset's share of answers (by scores of
-models that had not seen the question, where a system was fitted on that part). `first` keeps
+models that had not seen the query, where a system was fitted on that part). `first` keeps
 the first k sentences; `position` scores by how often a sentence at that place of a passage of that many sentences
 answers, in the training part; `random` is the mean of five draws. Scores are kept in --scores, so that an interrupted
 run goes on.
@@ -50,7 +50,7 @@ def by_model(scorer, pairs):
 
 
 def by_cosine(pairs):
-    """MiniLM cosine of sentence and question."""
+    """MiniLM cosine of sentence and query."""
     from thresher.encode.minilm import MiniLMEncoder
 
     minilm = MiniLMEncoder(storage="float32")
@@ -110,14 +110,14 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, default=Path(tempfile.gettempdir()) / "thresher-context-pruning")
     parser.add_argument("--questions", type=int, default=150, help="of each collection, at most")
     parser.add_argument(
-        "--calibration", type=int, default=200, help="questions of each collection to calibrate on, at most"
+        "--calibration", type=int, default=200, help="queries of each collection to calibrate on, at most"
     )
     parser.add_argument("--baselines", action="store_true", help="compute the baselines' scores and stop")
     options = parser.parse_args()
     options.scores.mkdir(parents=True, exist_ok=True)
     everything, pieces = labelled_rows(), tokenizer()
     marco = Lexical(list(read_texts("msmarco-v1-mini").values()), pieces)
-    test = Bench("test", options.questions, everything, marco, pieces)
+    test = Bench("test", options.queries, everything, marco, pieces)
     tuning = Bench("calibrate", options.calibration, everything, marco, pieces)
     training = [row for row in everything if row.part == "train" and row.answers]
     lexical = LexicalScorer()

@@ -4,7 +4,7 @@
 
 BM25's top 100 of TREC DL 2019 are reordered by the rank head alone, by dense MiniLM alone, and by weighted sums of
 both with the first stage's scores, each standardised within its list. "With feedback", the best passages of a weighted
-sum move the question's vector towards their mean (Rocchio, as `thresher.forward.feedback`), and dense similarity and
+sum move the query's vector towards their mean (Rocchio, as `thresher.vectors.feedback`), and dense similarity and
 the sum are taken again. Weights are chosen on BM25's top 100 of those topics of DL 2021 that the model was not trained
 on (the mean of the best twentieth of a grid, which is less a matter of luck than its maximum; what feedback reads, by
 the mean quality of that twentieth) and used on DL 2019 unchanged. The six weights of the rank head come from the same
@@ -26,12 +26,12 @@ import altair as alt
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from context_data import encode_questions
+from context_data import encode_queries
 from train_context import RankEvidence
 
-from thresher.collection import load
 from thresher.context.model import SHIPPED, TwoHeadedScorer
 from thresher.context.scoring import SplitPassage
+from thresher.evaluate.collections import load
 from thresher.evaluate.compare import compare
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results
@@ -59,16 +59,16 @@ class Lists:
         qrels: the judgments.
         docnos: passages in the first stage's order.
         texts: their texts.
-        questions: the questions.
+        queries: the queries.
         sparse: scores of the first stage, float64[passages].
         vectors: of the passages, float32[passages, dimensions].
-        asked: of the questions, float32[dimensions].
+        asked: of the queries, float32[dimensions].
     """
 
     qrels: Qrels
     docnos: dict[str, list[str]]
     texts: dict[str, list[str]]
-    questions: dict[str, str]
+    queries: dict[str, str]
     sparse: dict[str, np.ndarray]
     vectors: dict[str, np.ndarray]
     asked: dict[str, np.ndarray]
@@ -76,7 +76,7 @@ class Lists:
     def only(self, topics: list[str]) -> Lists:
         """The same of some topics, judged there alone."""
         parts = ({q: values[q] for q in topics} for values in (
-            self.docnos, self.texts, self.questions, self.sparse, self.vectors, self.asked,
+            self.docnos, self.texts, self.queries, self.sparse, self.vectors, self.asked,
         ))  # fmt: skip
         return Lists(Qrels({qid: self.qrels.judgments[qid] for qid in topics}), *parts)
 
@@ -91,17 +91,17 @@ def lists(name: str) -> Lists:
     for place, passage in enumerate(collection.corpus):
         if passage.docno in wanted:
             bodies[passage.docno], places[passage.docno] = passage.contents, place
-    questions = {
+    topics = {
         q.qid: q.text for q in collection.queries if q.qid in collection.qrels.judgments and q.qid in run.rankings
     }
-    asked = dict(zip(questions, encode_questions(list(questions.values())), strict=True))
-    found = {qid: [row for row in run.rankings[qid][:DEPTH] if row.docno in bodies] for qid in questions}
+    asked = dict(zip(topics, encode_queries(list(topics.values())), strict=True))
+    found = {qid: [row for row in run.rankings[qid][:DEPTH] if row.docno in bodies] for qid in topics}
     docnos = {qid: [row.docno for row in rows] for qid, rows in found.items()}
     return Lists(
         collection.qrels,
         docnos,
         {qid: [bodies[d] for d in mine] for qid, mine in docnos.items()},
-        questions,
+        topics,
         {qid: np.array([row.score for row in rows]) for qid, rows in found.items()},
         {qid: stored[[places[d] for d in mine]].astype(np.float32) for qid, mine in docnos.items()},
         asked,
@@ -113,7 +113,7 @@ def rank_scores(scorer: TwoHeadedScorer, found: Lists, file: Path) -> dict[str, 
     done = json.loads(file.read_text()) if file.exists() else {}
     for qid, texts in found.texts.items():
         if qid not in done:
-            pairs = [(found.questions[qid], SplitPassage(text, ())) for text in texts]
+            pairs = [(found.queries[qid], SplitPassage(text, ())) for text in texts]
             done[qid] = [float(score) for score in scorer.relevance(pairs)]
             file.write_text(json.dumps(done))
     return done
@@ -141,7 +141,7 @@ class Signals:
         return standardised(self.found.vectors[qid] @ vector)
 
     def mixed(self, weights: Weights, feedback: Feedback) -> dict[str, dict[str, float]]:
-        """Scores by topic and docno; `feedback` is how many passages move the question's vector, and how far."""
+        """Scores by topic and docno; `feedback` is how many passages move the query's vector, and how far."""
         count, share = feedback
         out = {}
         for qid, docnos in self.found.docnos.items():

@@ -17,10 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thresher.collection import load
 from thresher.encode.dense import DenseEncoder
 from thresher.encode.expansion import ExpansionEncoder
 from thresher.encode.learned import LearnedSparseEncoder
+from thresher.evaluate.collections import load
 from thresher.evaluate.results import write_results
 from thresher.models.embedded import embedded_path, load_minilm
 

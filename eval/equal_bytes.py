@@ -11,7 +11,7 @@ import numpy as np
 from pruned_rankings import DISCOUNT, Bench, csr, interval
 
 from thresher.prune.policy import preference
-from thresher.prune.postings import prune_lists, select_passages
+from thresher.prune.static import prune_lists, select_passages
 from thresher.records import SparseBatch
 
 BUDGETS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -25,7 +25,7 @@ def batch_of(matrix) -> SparseBatch:
 
 
 def ndcg(made: Bench, queries, passages) -> np.ndarray:
-    """nDCG@10 by question of the rankings by dot product."""
+    """nDCG@10 by query of the rankings by dot product."""
     out = np.zeros(len(made.qids))
     scores = (queries @ passages.T.tocsr()).tocsr()
     for i, judged in enumerate(made.qrels):

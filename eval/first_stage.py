@@ -3,12 +3,12 @@
     THRESHER_DATA=... python -P eval/first_stage.py --work work
 
 writes eval/results/first-stage.json, its table and its plot. Rows: a collection and a system with nDCG@10, AP, R@100,
-R@1000 (AP and recall count grade 2 and above on TREC DL), bytes on disk, milliseconds a question (encoding, search for
+R@1000 (AP and recall count grade 2 and above on TREC DL), bytes on disk, milliseconds a query (encoding, search for
 1,000 passages, and look-ups; one thread), and passages encoded a second (measured on a sample). "with feedback" moves a
-question's vector towards the best passages of a first interpolation (`thresher.forward.feedback`) and interpolates
+query's vector towards the best passages of a first interpolation (`thresher.vectors.feedback`) and interpolates
 again. Interpolation weights and what feedback reads are chosen here, on DL21 and the train splits, never on what is
 measured: from rankings of 1,000 passages, of which for DL21 the unjudged ones are left out before the measure
-(condensed lists), not before the interpolation. DL23 has 30 questions with a relevant passage here; they are reported
+(condensed lists), not before the interpolation. DL23 has 30 queries with a relevant passage here; they are reported
 apart, from condensed lists too. Vectors of passages are read from THRESHER_DATA/embeddings where they are (the embedded
 MiniLM's, float16), and encoded where they are not; thresher-mini reads the same pooled states. Finished collections are
 kept in --work; a killed run goes on behind them.
@@ -27,20 +27,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher import artifact
-from thresher.collection import Collection, data_dir, load
 from thresher.encode.bm25 import Bm25Encoder
 from thresher.encode.dense import DenseEncoder
 from thresher.encode.expansion import ExpansionEncoder
 from thresher.encode.shards import dense_shards
+from thresher.evaluate.collections import Collection, data_dir, load
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_run
-from thresher.forward.index import ForwardIndex
-from thresher.forward.interpolate import interpolate
-from thresher.forward.retrieve import DenseIndex
 from thresher.index import FORMAT, IndexBuilder
-from thresher.records import Qrels, Run, ScoredDoc
+from thresher.ranking import Ranking, Run
+from thresher.records import Qrels
 from thresher.search import Searcher
+from thresher.vectors.interpolate import interpolate
+from thresher.vectors.retrieve import DenseIndex
+from thresher.vectors.store import ForwardIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -252,19 +253,19 @@ class Bench:
         )
         return [*rows, wide | {"bytes": sum(int(e["bytes"]) for e in artifact.read_manifest(path).files.values())}]
 
-    def _search(self, path: Path, queries: Sequence[Any]) -> tuple[list[tuple[ScoredDoc, ...]], float]:
+    def _search(self, path: Path, queries: Sequence[Any]) -> tuple[list[Ranking], float]:
         searcher = Searcher.open(path)
         searcher.search(queries[0].text, k=DEPTH)  # the first search compiles
         return timed(lambda q: rows_of(searcher.search(q.text, k=DEPTH)), queries)
 
-    def _row(self, collection: Collection, system: str, rankings: dict[str, tuple[ScoredDoc, ...]]) -> Row:
+    def _row(self, collection: Collection, system: str, rankings: dict[str, Ranking]) -> Row:
         level = f"(rel={collection.relevant})" if collection.relevant > 1 else ""
         names = {"nDCG@10": "nDCG@10", "AP": f"AP{level}", "R@100": f"R{level}@100", "R@1000": f"R{level}@1000"}
         found = evaluate(Run(rankings), collection.qrels, list(names.values())).mean
         return {"collection": collection.name, "system": system} | {k: found[v] for k, v in names.items()}
 
     def query_cost(self) -> float:
-        """Milliseconds of processor time to encode a question of DL19: other load on the machine does not count."""
+        """Milliseconds of processor time to encode a query of DL19: other load on the machine does not count."""
         texts = [query.text for query in load("trec-dl-2019").queries]
         lookup = self.mini.query_lookup
         for text in texts:
@@ -336,11 +337,11 @@ class Bench:
         return chosen
 
     def _choosing_set(self, name: str, system: str) -> tuple[Any, ...]:
-        """Questions, judgments, forward index, vectors of questions and sparse rankings."""
+        """Queries, judgments, forward index, vectors of queries and sparse rankings."""
         collection = load(name)
         judgments = collection.qrels.judgments
         queries = [query for query in collection.queries if query.qid in judgments]
-        if name.endswith("/train"):  # the third of the train questions that thresher-mini was not trained on
+        if name.endswith("/train"):  # the third of the train queries that thresher-mini was not trained on
             queries = [query for query in queries if zlib.crc32(query.qid.encode()) % 3 == 0]
         qrels = Qrels({query.qid: judgments[query.qid] for query in queries})
         found, _ = self._search(self.index(collection, system), queries)
@@ -358,7 +359,7 @@ class Bench:
         return evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"]
 
     def dl23(self, chosen: dict[str, dict[str, float]]) -> list[Row]:
-        """The 30 questions of DL23 with a relevant passage here, condensed lists."""
+        """The 30 queries of DL23 with a relevant passage here, condensed lists."""
         collection = load("trec-dl-2023")
         judgments = collection.qrels.judgments
         queries = [q for q in collection.queries if any(g > 0 for g in judgments.get(q.qid, {}).values())]
@@ -393,14 +394,14 @@ class Bench:
 
 def beside(
     forward: ForwardIndex,
-    ranking: Sequence[ScoredDoc],
+    ranking: Ranking,
     vector: np.ndarray,
     values: dict[str, float],
     feedback: bool,
     stopping: str = "exact",
     k: int = DEPTH,
-) -> tuple[ScoredDoc, ...]:
-    """A ranking interpolated with dense scores, the question's vector moved by feedback first where asked for."""
+) -> Ranking:
+    """A ranking interpolated with dense scores, the query's vector moved by feedback first where asked for."""
     moved = {"feedback": int(values["passages"]), "feedback_weight": values["weight"]} if feedback else {}
     return interpolate(forward, ranking, vector, alpha=values["alpha"], k=k, stopping=stopping, **moved).ranking
 
@@ -436,8 +437,8 @@ def size(collection: Collection) -> int:
     return sum(1 for _ in collection.corpus)
 
 
-def rows_of(result: Any) -> tuple[ScoredDoc, ...]:
-    return tuple(ScoredDoc(docno, float(score)) for docno, score in zip(result.docnos, result.scores, strict=True))
+def rows_of(result: Any) -> Ranking:
+    return Ranking.from_pairs((docno, float(score)) for docno, score in zip(result.docnos, result.scores, strict=True))
 
 
 def timed(call: Callable[[Any], Any], items: Sequence[Any]) -> tuple[list[Any], float]:

@@ -1,11 +1,11 @@
-"""Query-log coverage with half of a collection's questions as the log: eval/results/coverage.json.
+"""Query-log coverage with half of a collection's queries as the log: eval/results/coverage.json.
 
     python eval/log_coverage.py            # resumes where it was interrupted
 
-Twenty times a collection's questions are halved. One half is the log: BM25 ranks every passage for each of its
-questions (and MiniLM does), coverage is learned from that by leaving out (`thresher.quality.coverage`), and the 30 % of
+Twenty times a collection's queries are halved. One half is the log: BM25 ranks every passage for each of its
+queries (and MiniLM does), coverage is learned from that by leaving out (`thresher.quality.coverage`), and the 30 % of
 the passages with the least go. The other half is searched by BM25 with and without them. No judgment is read before
-that. Questions of all splits (train, dev, test) are the collection's questions; `questions: test` takes those of the
+that. Queries of all splits (train, dev, test) are the collection's queries; `queries: test` takes those of the
 test split alone. What the scores are learned from (both views, lexical columns, target BM25) was chosen on TIME, MED
 and Cranfield.
 """
@@ -39,15 +39,15 @@ SPLITS, PRUNED, SEEDS = 20, 0.3, 20
 
 
 class Ranked:
-    """A view whose scores were computed once for all questions, and some of them."""
+    """A view whose scores were computed once for all queries, and some of them."""
 
     def __init__(self, view, scores, chosen) -> None:
         self._view, self._scores, self._chosen = view, scores, chosen
-        self.passages, self.questions = view.passages, len(chosen)
+        self.passages, self.queries = view.passages, len(chosen)
 
-    def scores(self, question):
+    def scores(self, query):
         """As the view's."""
-        return self._scores[self._chosen[question]].astype(np.float64)
+        return self._scores[self._chosen[query]].astype(np.float64)
 
     def nearness(self, scores, tenth):
         """As the view's."""
@@ -62,8 +62,8 @@ def case(name: str, splits: tuple[str, ...]) -> list[dict]:
         made.queries.data.astype(np.float32),
     )
     sparse = SparseView(made.encoder.encode_passages(made.texts), queries)
-    dense = DenseView(made.vectors(), made.question_vectors())
-    tables = [np.stack([v.scores(i) for i in range(v.questions)]).astype(np.float32) for v in (sparse, dense)]
+    dense = DenseView(made.vectors(), made.query_vectors())
+    tables = [np.stack([v.scores(i) for i in range(v.queries)]).astype(np.float32) for v in (sparse, dense)]
     lexical = known(made)
     sheet = Sheet(made, "bm25")
     full = sheet.top(np.ones(made.n, bool))["nDCG@10"]
@@ -100,7 +100,7 @@ class _Dense(Ranked, DenseView):
     """Dense."""
 
 
-def summary(rows: list[dict], questions: str) -> list[dict]:
+def summary(rows: list[dict], queries: str) -> list[dict]:
     out = []
     for estimator in dict.fromkeys(r["estimator"] for r in rows):
         mine = [r for r in rows if r["estimator"] == estimator]
@@ -111,7 +111,7 @@ def summary(rows: list[dict], questions: str) -> list[dict]:
         low, high = np.percentile(ratios, [2.5, 97.5])
         out.append(
             {
-                "collection": mine[0]["collection"], "questions": questions, "estimator": estimator,
+                "collection": mine[0]["collection"], "questions": queries, "estimator": estimator,
                 "log": mine[0]["log"], "held_out": mine[0]["held_out"], "pruned": PRUNED, "splits": len(mine),
                 "unpruned": float(np.mean([r["unpruned"] for r in mine])),
                 "loss": float(loss.mean()), "random_loss": float(random.mean()),
@@ -125,11 +125,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.parse_args()
     rows = []
-    for (name, questions), splits in CASES.items():
-        file = work() / f"coverage-splits-{name}-{questions}.json"
+    for (name, queries), splits in CASES.items():
+        file = work() / f"coverage-splits-{name}-{queries}.json"
         if not file.exists():
             file.write_text(json.dumps(case(name, splits)))
-        rows += summary(json.loads(file.read_text()), questions)
+        rows += summary(json.loads(file.read_text()), queries)
     data = alt.Data(values=[{**r, "case": f"{r['collection']} ({r['questions']})"} for r in rows])
     base = alt.Chart(data, width=420).encode(y=alt.Y("case:N", title=None), color="estimator:N")
     chart = base.mark_point(filled=True, size=60).encode(

@@ -3,7 +3,7 @@
     python eval/model_scores.py            # resumes where it was interrupted
 
 `magnitude (MiniLM)` is the length of the embedded MiniLM's pooled vector; `cross-encoder (thresher-context)` is the
-relevance that thresher-context gives a passage for an empty question. Both read about twenty abstracts a second on one
+relevance that thresher-context gives a passage for an empty query. Both read about twenty abstracts a second on one
 core, two hundred times slower than the shipped estimator: the small collections take an hour and a half, and TREC DL
 2019, whose excerpt of MS MARCO has 43,521 passages, an hour for each estimator, so it is left out unless asked for.
 QualT5 and perplexity need weights that are not at hand: give their names to `thresher quality score` where you have
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pruned_rankings import COLLECTIONS, work
 
-from thresher.collection import load
 from thresher.context.model import TwoHeadedScorer
 from thresher.context.scoring import SplitPassage
+from thresher.evaluate.collections import load
 from thresher.quality.registry import make_estimator
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ def magnitude() -> Callable[[list[Passage]], list[float]]:
     return lambda passages: estimator.score([p.contents for p in passages]).tolist()
 
 
-def empty_question() -> Callable[[list[Passage]], list[float]]:
+def empty_query() -> Callable[[list[Passage]], list[float]]:
     scorer = TwoHeadedScorer()
     return lambda passages: scorer.relevance([("", SplitPassage(p.text, (), p.title or "")) for p in passages])
 
 
-ESTIMATORS = {"magnitude (MiniLM)": magnitude, "cross-encoder (thresher-context)": empty_question}
+ESTIMATORS = {"magnitude (MiniLM)": magnitude, "cross-encoder (thresher-context)": empty_query}
 
 
 def scores_file(estimator: str, collection: str) -> Path:

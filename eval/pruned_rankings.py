@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse, stats
 
-from thresher.collection import load
 from thresher.encode.bm25 import Bm25Encoder
+from thresher.evaluate.collections import load
 from thresher.prune.policy import tie_keys
 from thresher.quality.coverage import DenseView, LogCoverage, SparseView
 from thresher.quality.features import feature_columns
@@ -45,7 +45,7 @@ class Bench:
     docnos: list[str]
     texts: list[str]
     qids: list[str]
-    questions: list[str]
+    queries: list[str]
     qrels: list[dict[int, int]]
     relevant: int
     keys: np.ndarray
@@ -70,15 +70,15 @@ class Bench:
             place = {str(json.loads(line)["docid"]): number for number, line in enumerate(lines)}
         return stored[[place[docno] for docno in self.docnos]]  # empty passages were left out of the corpus
 
-    def question_vectors(self) -> np.ndarray:
-        """float32[questions, 384]; encoded once and kept."""
-        return question_vectors(self.questions)
+    def query_vectors(self) -> np.ndarray:
+        """float32[queries, 384]; encoded once and kept."""
+        return query_vectors(self.queries)
 
 
 def known(made: Bench) -> np.ndarray:
-    """What is known of the passages without questions: lexical columns, and how easily their neighbours meet them.
+    """What is known of the passages without queries: lexical columns, and how easily their neighbours meet them.
 
-    For the latter two thousand passages stand in for questions: their first fifteen words by BM25, and their vectors.
+    For the latter two thousand passages stand in for queries: their first fifteen words by BM25, and their vectors.
     """
     file = work() / f"known-{made.name}.npy"
     if not file.exists():
@@ -99,8 +99,8 @@ def csr(batch, width: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((batch.weights.astype(np.float64), batch.terms, batch.indptr), shape=(len(batch), width))
 
 
-def question_vectors(questions: list[str]) -> np.ndarray:
-    key = hashlib.sha256("\n".join(questions).encode()).hexdigest()[:16]
+def query_vectors(queries: list[str]) -> np.ndarray:
+    key = hashlib.sha256("\n".join(queries).encode()).hexdigest()[:16]
     file = work() / f"questions-{key}.npy"
     if not file.exists():
         from sentence_transformers import SentenceTransformer
@@ -108,31 +108,31 @@ def question_vectors(questions: list[str]) -> np.ndarray:
         from thresher.models.embedded import embedded_path
 
         model = SentenceTransformer(str(embedded_path()), device="cpu", local_files_only=True)
-        np.save(file, model.encode(questions, batch_size=64, normalize_embeddings=True, show_progress_bar=False))
+        np.save(file, model.encode(queries, batch_size=64, normalize_embeddings=True, show_progress_bar=False))
     return np.load(file).astype(np.float32)
 
 
 def bench(name: str, *, splits: tuple[str, ...] = ()) -> Bench:
-    """The collection `name`, BM25-ranked; questions of other `splits` (train, dev) of it are added where they exist."""
+    """The collection `name`, BM25-ranked; queries of other `splits` (train, dev) of it are added where they exist."""
     collections = [load(name), *(load(f"{name}/{split}") for split in splits)]
     passages = list(collections[0].corpus)
     docnos = [p.docno for p in passages]
     row = {docno: i for i, docno in enumerate(docnos)}
     texts = [p.contents for p in passages]
-    qids, questions, qrels, seen = [], [], [], set()
+    qids, topics, qrels, seen = [], [], [], set()
     for collection in collections:
         for query in collection.queries:
             judged = collection.qrels.judgments.get(query.qid)
             if judged and query.qid not in seen:
                 seen.add(query.qid)
                 qids.append(query.qid)
-                questions.append(query.text)
+                topics.append(query.text)
                 qrels.append({row[d]: g for d, g in judged.items() if d in row})
     encoder = Bm25Encoder.fit(texts)
     width = len(encoder.vocabulary)
     made = Bench(
-        name, docnos, texts, qids, questions, qrels, collections[0].relevant, tie_keys(docnos),
-        csr(encoder.encode_passages(texts), width), csr(encoder.encode_queries(questions), width), encoder,
+        name, docnos, texts, qids, topics, qrels, collections[0].relevant, tie_keys(docnos),
+        csr(encoder.encode_passages(texts), width), csr(encoder.encode_queries(topics), width), encoder,
     )  # fmt: skip
     made.rankings["bm25"] = list(ranked(made.queries, made.passages))
     return made
@@ -149,13 +149,13 @@ def ranked(queries: sparse.csr_matrix, passages: sparse.csr_matrix):
 
 def add_interpolation(made: Bench, base: str = "bm25", weight: float = 0.5) -> None:
     """Rank what `base` retrieves by weight * score / best score + (1 - weight) * cosine."""
-    vectors, questions = made.vectors(), made.question_vectors()
+    vectors, topics = made.vectors(), made.query_vectors()
     out = []
     transposed = made.passages.T.tocsr()
     for i, ranking in enumerate(made.rankings[base]):
         scores = np.asarray((made.queries[i] @ transposed).todense()).ravel()[ranking]
         mixed = weight * scores / max(scores[0] if len(scores) else 1.0, 1e-9) + (1 - weight) * (
-            vectors[ranking] @ questions[i]
+            vectors[ranking] @ topics[i]
         )
         out.append(ranking[np.argsort(-mixed, kind="stable")])
     made.rankings["interpolation"] = out
@@ -199,7 +199,7 @@ class Sheet:
             self.relevant[i] = sum(g >= made.relevant for g in judged.values())
 
     def top(self, kept: np.ndarray) -> dict[str, np.ndarray]:
-        """Per question: nDCG@10, Judged@10, condensed nDCG@10."""
+        """Per query: nDCG@10, Judged@10, condensed nDCG@10."""
         rows = self.rows[:, :NEAR]
         here = kept[rows] & (rows >= 0)
         safe = np.where(self.ideal > 0, self.ideal, 1.0)
@@ -214,18 +214,18 @@ class Sheet:
         }
 
     def recall(self, kept: np.ndarray) -> np.ndarray:
-        """Per question: R@1000 (of rankings cut at FAR)."""
+        """Per query: R@1000 (of rankings cut at FAR)."""
         here = kept[self.rows] & (self.rows >= 0)
         found = (here & self.wanted & (np.cumsum(here, axis=1) <= DEPTH)).sum(axis=1)
         return found / np.maximum(self.relevant, 1)
 
     def figures(self, kept: np.ndarray) -> dict[str, np.ndarray]:
-        """Per question: all of them."""
+        """Per query: all of them."""
         return {**self.top(kept), "R@1000": self.recall(kept)}
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean and the ends of its 95 % t interval over questions."""
+    """Mean and the ends of its 95 % t interval over queries."""
     mean = float(values.mean())
     half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
     return mean, mean - half, mean + half
@@ -237,7 +237,7 @@ def relevant_lost(made: Bench, kept: np.ndarray) -> int:
 
 
 def loss_row(full: dict[str, np.ndarray], pruned: dict[str, np.ndarray], random: np.ndarray | None) -> dict[str, float]:
-    """Means with intervals: nDCG@10 of the pruned, its loss, and how its loss compares with random's, per question."""
+    """Means with intervals: nDCG@10 of the pruned, its loss, and how its loss compares with random's, per query."""
     mean, low, high = interval(pruned["nDCG@10"])
     row = {
         "nDCG@10": mean,

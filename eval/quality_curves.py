@@ -8,7 +8,7 @@
 Each collection and pipeline is ranked once in full; a pruning is measured by leaving its passages out. `random` is the
 mean of twenty seeds, `oracle` keeps what the judgments want first. The embedded estimator was fitted on the train
 splits of SciFact and NFCorpus: there, each passage is scored by a head that has not seen it. `coverage` is learned from
-the questions of the train split (NFCorpus, SciFact) or from 6,980 MS MARCO questions that are not among the judged (DL
+the queries of the train split (NFCorpus, SciFact) or from 6,980 MS MARCO queries that are not among the judged (DL
 2019).
 """
 
@@ -34,15 +34,15 @@ from pruned_rankings import (
     interval,
     loss_row,
     mask,
-    question_vectors,
+    query_vectors,
     relevant_lost,
     work,
 )
 
-from thresher.collection import load
+from thresher.evaluate.collections import load
 from thresher.evaluate.results import write_results
 from thresher.models.resolve import shipped_weights
-from thresher.quality.auc import auc_by_questions, auc_difference, auc_within
+from thresher.quality.auc import auc_by_queries, auc_difference, auc_within
 from thresher.quality.features import FEATURES, feature_columns
 from thresher.quality.fitted import read_head
 from thresher.quality.words import CollectionStatistics
@@ -84,19 +84,19 @@ def coverage(made: Bench, table: np.ndarray) -> np.ndarray | None:
     if file.exists():
         return np.load(file)
     if made.name in ("nfcorpus", "scifact"):
-        questions = [q.text for q in load(f"{made.name}/train").queries]
+        topics = [q.text for q in load(f"{made.name}/train").queries]
     elif made.name == "trec-dl-2019":
         import os
 
         from thresher.evaluate.trec import read_queries
 
         log = read_queries(Path(os.environ["THRESHER_DATA"]) / "trec-dl" / "queries.msmarco-dev.tsv")
-        asked = {q.lower() for q in made.questions}
-        questions = [q.text for q in log if q.text.lower() not in asked][::5]
+        asked = {q.lower() for q in made.queries}
+        topics = [q.text for q in log if q.text.lower() not in asked][::5]
     else:
         return None
-    sparse = SparseView(made.encoder.encode_passages(made.texts), made.encoder.encode_queries(questions))
-    dense = DenseView(made.vectors(), question_vectors(questions))
+    sparse = SparseView(made.encoder.encode_passages(made.texts), made.encoder.encode_queries(topics))
+    dense = DenseView(made.vectors(), query_vectors(topics))
     scores = LogCoverage([sparse, dense]).learn(table, target=0)
     np.save(file, scores)
     return scores
@@ -151,7 +151,7 @@ def auc_rows(made: Bench, found: dict[str, np.ndarray]) -> list[dict]:
     rest = all(grade >= made.relevant for judged in made.qrels for grade in judged.values())
     rows = []
     for name, scores in found.items():
-        whole, low, high = auc_by_questions(scores, judgments, made.relevant, rest=rest, samples=200)
+        whole, low, high = auc_by_queries(scores, judgments, made.relevant, rest=rest, samples=200)
         gain, gain_low, gain_high = auc_difference(
             scores, found["kl"], judgments, made.relevant, rest=rest, samples=200
         )
@@ -212,7 +212,7 @@ def learned(made: Bench, name: str) -> bool:
                 for i in range(0, made.n, 512)
             ]
             sparse.save_npz(file, sparse.vstack([csr(p, width) for p in parts]).tocsr())
-            sparse.save_npz(file.with_suffix(".queries.npz"), csr(encoder.encode_queries(made.questions), width))
+            sparse.save_npz(file.with_suffix(".queries.npz"), csr(encoder.encode_queries(made.queries), width))
         passages, queries = sparse.load_npz(file), sparse.load_npz(file.with_suffix(".queries.npz"))
     except ThresherError as err:
         print(f"no learned pipeline: {err}", flush=True)
@@ -277,7 +277,7 @@ def check_rebuild() -> list[dict]:
         encoder = Bm25Encoder.fit([made.texts[i] for i in alive])
         width = len(encoder.vocabulary)
         passages = csr(encoder.encode_passages([made.texts[i] for i in alive]), width)
-        queries = csr(encoder.encode_queries(made.questions), width)
+        queries = csr(encoder.encode_queries(made.queries), width)
         made.rankings["rebuilt"] = [alive[r].astype(np.int32) for r in ranked(queries, passages)]
         rebuilt = Sheet(made, "rebuilt").top(np.ones(made.n, bool))["nDCG@10"]
         gap, low, high = interval(rebuilt - masked)

@@ -11,8 +11,8 @@ import argparse
 import time
 from pathlib import Path
 
-from thresher.collection import load
 from thresher.errors import ThresherError
+from thresher.evaluate.collections import load
 from thresher.evaluate.results import write_results
 from thresher.quality import fold_duplicates, make_estimator
 

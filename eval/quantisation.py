@@ -10,28 +10,31 @@ the largest weight of the collection is the largest impact), and an index ranks 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import numpy as np
 from scipy import sparse
 
-from thresher.collection import Collection, load
 from thresher.encode.bm25 import Bm25Encoder
-from thresher.encode.quantize import fit_scale
+from thresher.encode.impacts import fit_scale
 from thresher.evaluate import evaluate, untied
+from thresher.evaluate.collections import Collection, load
 from thresher.evaluate.results import write_results
-from thresher.records import Query, Run, ScoredDoc, SparseBatch
+from thresher.ranking import Ranking, Run
+
+if TYPE_CHECKING:
+    from thresher.records import Query, SparseBatch
 
 COLLECTIONS = ("trec-dl-2019", "scifact", "nfcorpus")
 K = 1000
 HERE = Path(__file__).parent
 
-Rankings = dict[str, tuple[ScoredDoc, ...]]
+Rankings = dict[str, Ranking]
 
 
 def matrices(collection: Collection, queries: list[Query], lengths: str) -> tuple[list[str], SparseBatch, Any]:
-    """Docnos, the passages' weights, and the questions as a matrix over the same terms."""
+    """Docnos, the passages' weights, and the queries as a matrix over the same terms."""
     passages = list(collection.corpus)
     encoder = Bm25Encoder.fit((passage.contents for passage in passages), lengths=lengths)
     batch = encoder.encode_passages([passage.contents for passage in passages])
@@ -47,14 +50,14 @@ def matrix(batch: SparseBatch, weights: np.ndarray, width: int) -> Any:
 
 
 def ranked(docnos: list[str], passages: Any, asked: Any, queries: list[Query]) -> Rankings:
-    """The K best of all passages for each question."""
+    """The K best of all passages for each query."""
     scores = (asked @ passages.T).tocsr()
     keys = np.array([docno.encode() for docno in docnos])
     rankings: Rankings = {}
     for number, query in enumerate(queries):
         row = scores.getrow(number)
         best = np.lexsort((keys[row.indices], -row.data))[:K]
-        rankings[query.qid] = tuple(ScoredDoc(docnos[row.indices[at]], float(row.data[at])) for at in best)
+        rankings[query.qid] = Ranking.from_pairs((docnos[row.indices[at]], float(row.data[at])) for at in best)
     return rankings
 
 

@@ -2,7 +2,7 @@
 
 The candidates are the BM25 top 100 of TREC DL 2019, the utility of a passage is its NIST grade (0 where unjudged). The
 perfect judge orders by utility; the noisy one is Plackett-Luce (Gumbel noise of scale 1 on 1.5 times the grade). Every
-figure is a mean over 43 questions and the seeds given; `regret` is what is lost against the best order of the
+figure is a mean over 43 queries and the seeds given; `regret` is what is lost against the best order of the
 candidates. Nothing is tuned here.
 
     THRESHER_DATA=... python eval/rerank_plans.py
@@ -19,10 +19,10 @@ import altair as alt
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_qrels, read_run
-from thresher.records import Run, ScoredDoc
-from thresher.rerank.driver import question_seed
-from thresher.rerank.plan import drive
-from thresher.rerank.plans import parse_plan
+from thresher.ranking import Ranking, Run
+from thresher.rerank.driver import query_seed
+from thresher.rerank.plans.named import parse_plan
+from thresher.rerank.plans.plan import drive
 from thresher.rerank.simulated import Simulation
 
 SEEDS = (0, 1, 2)
@@ -57,13 +57,11 @@ JUDGES = {"perfect": (1.0, Simulation()), "noisy": (1.5, Simulation(noise=1.0))}
 
 
 def rerank(plan, judge, rows, grades, qid, seed):
-    """One question: the new order, asks, depth."""
+    """One query: the new order, asks, depth."""
     scale, simulation = JUDGES[judge]
     utilities = [scale * max(grades.get(row.docno, 0), 0) for row in rows]
     rng = Random(int.from_bytes(sha256(f"{judge} {seed} {qid} {plan.name}".encode()).digest()[:8], "big"))  # noqa: S311
-    ranking, calls, depth = drive(
-        plan, len(rows), simulation.judging(utilities, rng), k=10, seed=question_seed(seed, qid)
-    )
+    ranking, calls, depth = drive(plan, len(rows), simulation.judging(utilities, rng), k=10, seed=query_seed(seed, qid))
     return [rows[item].docno for item in ranking.order], calls, depth
 
 
@@ -74,7 +72,7 @@ def measure(spec, judge, candidates, qrels, ideal):
         rankings = {}
         for qid, rows in candidates.items():
             order, asked, depth = rerank(plan, judge, rows, qrels.judgments.get(qid, {}), qid, seed)
-            rankings[qid] = tuple(ScoredDoc(docno, float(-rank)) for rank, docno in enumerate(order))
+            rankings[qid] = Ranking.from_pairs((docno, float(-rank)) for rank, docno in enumerate(order))
             calls.append(asked)
             depths.append(depth)
         values.append(evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"])
@@ -98,8 +96,8 @@ def main():
     run = read_run(data / "runs/bm25.dl19.run.gz", as_listed=True)
     candidates = {qid: rows[:DEPTH] for qid, rows in run.rankings.items()}
     best = {
-        qid: tuple(
-            ScoredDoc(row.docno, float(-rank))
+        qid: Ranking.from_pairs(
+            (row.docno, float(-rank))
             for rank, row in enumerate(sorted(rows, key=lambda row: -qrels.judgments[qid].get(row.docno, 0)))
         )
         for qid, rows in candidates.items()

@@ -17,7 +17,8 @@ import altair as alt
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_qrels, read_run
-from thresher.records import Hit, Query, Run, ScoredDoc
+from thresher.ranking import Ranking, Run
+from thresher.records import Hit, Query
 from thresher.rerank.replay import RecordedWindows
 from thresher.rerank.reranker import Reranker
 
@@ -35,7 +36,7 @@ def replay(data, row, qrels, parsing):
             for qid, rows in run.rankings.items()
         ]
     )
-    made = Run({r.qid: tuple(ScoredDoc(hit.docno, hit.score) for hit in r.hits) for r in results})
+    made = Run({r.qid: Ranking.from_pairs((hit.docno, hit.score) for hit in r.hits) for r in results})
     same = sum(
         [r.docno for r in made.rankings[qid]] == [r.docno for r in rows] for qid, rows in wanted.rankings.items()
     )

@@ -2,15 +2,15 @@
 
     python eval/tiering.py            # resumes where it was interrupted
 
-Both tiers are BM25 with the statistics of the whole corpus, so a question that falls through gets the unpruned answer.
+Both tiers are BM25 with the statistics of the whole corpus, so a query that falls through gets the unpruned answer.
 Passages go by `coverage`, learned from a log without reading a judgment, by `embedded`, the shipped estimator, or at
-`random`. The log is the train split (NFCorpus, SciFact), or the other half of the questions, twice, so that every
-question is measured by a log without it (Cranfield, NPL, MED). The test is calibrated on questions of the log that the
-pruning did not see (coverage learned without their fold). For DL 2019 the log is of other MS MARCO questions, which the
-excerpt was not made for: the test's weights come from them, its threshold from the other half of the questions, and
+`random`. The log is the train split (NFCorpus, SciFact), or the other half of the queries, twice, so that every
+query is measured by a log without it (Cranfield, NPL, MED). The test is calibrated on queries of the log that the
+pruning did not see (coverage learned without their fold). For DL 2019 the log is of other MS MARCO queries, which the
+excerpt was not made for: the test's weights come from them, its threshold from the other half of the queries, and
 `coverage` is left out. `test`: `lists` is the shipped test, `margins` is one without what the second tier's lists say.
 Its signs and its ridge were chosen on TIME and on the train splits. `threshold`: `log` is that calibration; `live` sets
-it again at the wanted rate on the questions that come (`MarginTest.at_rate`), for which the first tier alone is asked.
+it again at the wanted rate on the queries that come (`MarginTest.at_rate`), for which the first tier alone is asked.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 import numpy as np
-from pruned_rankings import COLLECTIONS, Bench, Sheet, bench, csr, interval, known, mask, question_vectors, work
+from pruned_rankings import COLLECTIONS, Bench, Sheet, bench, csr, interval, known, mask, query_vectors, work
 from quality_curves import embedded, features
 
-from thresher.collection import load
+from thresher.evaluate.collections import load
 from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_queries
 from thresher.quality.coverage import DenseView, LogCoverage, SparseView
-from thresher.search.doubt import LISTS, MARGINS, SIGNS, MarginTest, missed_share, signs
+from thresher.search.routing import LISTS, MARGINS, SIGNS, MarginTest, missed_share, signs
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -41,22 +41,22 @@ PRUNED, RATES, DRAWS = 0.5, (0.1, 0.2, 0.25, 0.3), 200
 TESTS = {"lists": len(SIGNS), "margins": len(MARGINS)}
 THRESHOLDS = ("log", "live")
 CALIBRATED = 500
-"""Questions of the log that the test is calibrated on, at most."""
+"""Queries of the log that the test is calibrated on, at most."""
 
 
 def logs(made: Bench) -> list[tuple[list[str], np.ndarray, np.ndarray | None]]:
-    """A log, the questions (numbers) measured by it, and those that set the threshold where the log's do not."""
+    """A log, the queries (numbers) measured by it, and those that set the threshold where the log's do not."""
     everything = np.arange(len(made.qids))
     if made.name in ("nfcorpus", "scifact"):
         return [([q.text for q in load(f"{made.name}/train").queries], everything, None)]
     order = np.random.default_rng(0).permutation(everything)
     halves = np.array_split(order, 2)
     if made.name == "trec-dl-2019":
-        asked = {q.lower() for q in made.questions}
+        asked = {q.lower() for q in made.queries}
         log = read_queries(Path(os.environ["THRESHER_DATA"]) / "trec-dl" / "queries.msmarco-dev.tsv")
         others = [q.text for q in log if q.text.lower() not in asked][::14]
         return [(others, b, a) for a, b in (halves, halves[::-1])]
-    return [([made.questions[i] for i in a], b, None) for a, b in (halves, halves[::-1])]
+    return [([made.queries[i] for i in a], b, None) for a, b in (halves, halves[::-1])]
 
 
 def lists(passages: sparse.csc_matrix, kept: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def lists(passages: sparse.csc_matrix, kept: np.ndarray) -> np.ndarray:
 
 
 def answers(made: Bench, queries: sparse.csr_matrix, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Signs of the first tier's answers and what they miss, by question."""
+    """Signs of the first tier's answers and what they miss, by query."""
     table, missed = [], []
     transposed, by_term = made.passages.T.tocsr(), made.passages.tocsc()
     first, second = lists(by_term, kept), lists(by_term, ~kept)
@@ -92,7 +92,7 @@ def answers(made: Bench, queries: sparse.csr_matrix, kept: np.ndarray) -> tuple[
 
 
 def prunings(made: Bench, log: list[str], lexical: np.ndarray) -> dict[str, tuple[np.ndarray, list]]:
-    """For each estimator what is kept, and pairs of what calibrates: what is then kept, and questions of the log."""
+    """For each estimator what is kept, and pairs of what calibrates: what is then kept, and queries of the log."""
     batch = csr(made.encoder.encode_queries(log), made.passages.shape[1])
     whole = {"embedded": embedded(made, lexical), "random": np.random.default_rng(1).random(made.n)}
     out = {}
@@ -102,15 +102,15 @@ def prunings(made: Bench, log: list[str], lexical: np.ndarray) -> dict[str, tupl
     if made.name == "trec-dl-2019":
         return out
     view = SparseView(made.encoder.encode_passages(made.texts), made.encoder.encode_queries(log))
-    covered = LogCoverage([view, DenseView(made.vectors(), question_vectors(log))])
+    covered = LogCoverage([view, DenseView(made.vectors(), query_vectors(log))])
     others = known(made)
     pairs = []
     left = CALIBRATED
     for fold, part in enumerate(covered.parts):
-        questions = part[:left]
-        left -= len(questions)
-        if len(questions):
-            pairs.append((mask(made, covered.learn(others, target=0, leave=fold), PRUNED), batch[questions]))
+        queries = part[:left]
+        left -= len(queries)
+        if len(queries):
+            pairs.append((mask(made, covered.learn(others, target=0, leave=fold), PRUNED), batch[queries]))
     return {"coverage": (mask(made, covered.learn(others, target=0), PRUNED), pairs), **out}
 
 

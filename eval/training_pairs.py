@@ -3,7 +3,7 @@
     python eval/training_pairs.py
 
 Pairs are the judged passages of TREC DL 2021 (wanted: grade 2 or higher); the head is the linear one on the lexical
-columns; AUC is measured on the judged passages of DL 2023, whose questions and passages were not fitted on.
+columns; AUC is measured on the judged passages of DL 2023, whose queries and passages were not fitted on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pruned_rankings import work
 
-from thresher.collection import load
+from thresher.evaluate.collections import load
 from thresher.evaluate.results import write_results
 from thresher.quality.features import feature_columns
 from thresher.quality.pairs import compare_pruning, score_pairs, text_perplexity

@@ -115,7 +115,7 @@ def main() -> int:
     card = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
     filled = card.format(
         steps=f"{config['trained']['steps']:,}", size=f"{size:.1f}", share=config["trained"]["share"], figures=made,
-        questions=config["sentence_head_form"]["questions"], turns=config["sentence_head_form"]["turns"],
+        queries=config["sentence_head_form"]["questions"], turns=config["sentence_head_form"]["turns"],
     )  # fmt: skip
     (MODEL / "README.md").write_text(filled, encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")

@@ -1,9 +1,9 @@
 """What the shipped context pruner learns from, is calibrated on, and is measured on.
 
-Questions with known answer sentences, passages that hold no answer, and lists of passages in order; `train_context`
+Queries with known answer sentences, passages that hold no answer, and lists of passages in order; `train_context`
 learns from them and `eval/context_pruning.py` measures on them.
 
-Parts: articles, paragraphs or questions are drawn by hash into training, calibration (sentence head and presets) and
+Parts: articles, paragraphs or queries are drawn by hash into training, calibration (sentence head and presets) and
 measuring. What is measured comes from families that no earlier split measured or calibrated on, and the public dev
 parts of WikiQA and TrecQA; passages that repeat a held-out one leave the training part, and those that repeat a
 measured one leave the calibration part.
@@ -50,11 +50,11 @@ def tokenizer() -> Any:
     return found
 
 
-# questions with known answer sentences ------------------------------------------------------------------------------
+# queries with known answer sentences ------------------------------------------------------------------------------
 
 
 def labelled_rows() -> list[labelled.LabelledQuestion]:
-    """Every labelled question, in its part. The public dev parts of WikiQA and TrecQA are for measuring alone."""
+    """Every labelled query, in its part. The public dev parts of WikiQA and TrecQA are for measuring alone."""
     rows = [
         *labelled.read_qed(CONTEXT / "qed-dev.jsonlines.gz"),
         *labelled.read_squad(CONTEXT / "squad2-dev-half.json.gz"),
@@ -97,13 +97,13 @@ def draw(purpose: str, family: str) -> float:
 def answered_rows(
     rows: list[labelled.LabelledQuestion], part: str, count: int | None
 ) -> list[labelled.LabelledQuestion]:
-    """Answered questions of one part, at most `count` of each collection, drawn by hash, no question twice."""
+    """Answered queries of one part, at most `count` of each collection, drawn by hash, no query twice."""
     out = []
     for name in COLLECTIONS:
         mine = [row for row in rows if row.collection == name and row.part == part and row.answers]
-        mine.sort(key=lambda row: hashlib.sha256((row.question + row.passage).encode()).digest())
-        once = {row.question: row for row in reversed(mine)}
-        out += [row for row in mine if once[row.question] is row][:count]
+        mine.sort(key=lambda row: hashlib.sha256((row.query + row.passage).encode()).digest())
+        once = {row.query: row for row in reversed(mine)}
+        out += [row for row in mine if once[row.query] is row][:count]
     return out
 
 
@@ -126,21 +126,21 @@ class Lexical:
         self.by_piece = matrix.T.tocsr()
 
     def scores(self, weights: dict[int, float]) -> Any:
-        """float32[n]: the sum over the question's pieces of weight times saturated frequency."""
+        """float32[n]: the sum over the query's pieces of weight times saturated frequency."""
         out = np.zeros(len(self.texts), np.float32)
         for piece, weight in weights.items():
             start, end = self.by_piece.indptr[piece : piece + 2]
             out[self.by_piece.indices[start:end]] += weight * self.by_piece.data[start:end]
         return out
 
-    def bm25(self, question: str) -> Any:
-        """float32[n]: BM25 of the question."""
-        counts = Counter(self.pieces.encode(question).ids[1:-1])
+    def bm25(self, query: str) -> Any:
+        """float32[n]: BM25 of the query."""
+        counts = Counter(self.pieces.encode(query).ids[1:-1])
         return self.scores({piece: n * float(self.idf[piece]) for piece, n in counts.items()})
 
 
 class Bench:
-    """Answered questions of one part, and for each a passage that holds no answer.
+    """Answered queries of one part, and for each a passage that holds no answer.
 
     That is by turns one of the twenty best BM25 passages of the MS MARCO mini corpora, and one of the twelve best of
     the collection's own passages in that part, without any of the answer's text. Another `turn` draws other passages.
@@ -162,23 +162,23 @@ class Bench:
     def _other(self, row: Any, number: int, own: Any, sentences: Any, marco: Any, chooser: Any) -> SplitPassage:
         answers = [row.passage[a.start : a.end].lower() for a in row.answers]
         for index, depth in ((marco, 20), (own, 12)) if number % 2 == 0 else ((own, 12), (marco, 20)):
-            best = [int(i) for i in np.argsort(-index.bm25(row.question), kind="stable")[:depth]]
+            best = [int(i) for i in np.argsort(-index.bm25(row.query), kind="stable")[:depth]]
             chooser.shuffle(best)
             for place in best:
                 text = index.texts[place]
                 if text != row.passage and not any(a in text.lower() for a in answers):
                     return SplitPassage(text, tuple(sentences.get(text) or labelled.split_sentences(text)))
-        raise SystemExit(f"no irrelevant passage for {row.question!r}")
+        raise SystemExit(f"no irrelevant passage for {row.query!r}")
 
     @property
     def pairs(self) -> list[tuple[str, SplitPassage]]:
-        """Questions with their relevant passages, then with their irrelevant ones."""
-        relevant = [(row.question, SplitPassage(row.passage, row.sentences)) for row in self.rows]
-        return relevant + [(row.question, p) for row, p in zip(self.rows, self.irrelevant, strict=True)]
+        """Queries with their relevant passages, then with their irrelevant ones."""
+        relevant = [(row.query, SplitPassage(row.passage, row.sentences)) for row in self.rows]
+        return relevant + [(row.query, p) for row, p in zip(self.rows, self.irrelevant, strict=True)]
 
 
 def measure(bench: Bench, scores: Any, threshold: float, rows: list[int]) -> dict[str, float]:
-    """Answers kept, characters pruned and span F1 on some questions of a bench, by sentence scores of its pairs."""
+    """Answers kept, characters pruned and span F1 on some queries of a bench, by sentence scores of its pairs."""
     n = len(bench.rows)
     kept_answers = 0
     before = after = other_before = other_after = 0
@@ -209,9 +209,9 @@ def averaged(measured: list[dict[str, float]]) -> dict[str, float]:
 
 
 def keep_groups(rows: list[labelled.LabelledQuestion], marco: Lexical, pieces: Any) -> list[Group]:
-    """One group for each answered question: its passage, and one or two that hold no answer.
+    """One group for each answered query: its passage, and one or two that hold no answer.
 
-    Of SQuAD, which has the most questions, a share; of passages whose every sentence is to be kept, a third.
+    Of SQuAD, which has the most queries, a share; of passages whose every sentence is to be kept, a third.
     """
     chooser = random.Random(SEED)  # noqa: S311
     training = [row for row in rows if row.part == "train"]
@@ -227,19 +227,19 @@ def keep_groups(rows: list[labelled.LabelledQuestion], marco: Lexical, pieces: A
             continue
         own = LabelledPassage(row.passage, row.sentences, row.labels)
         if not row.answers:  # unanswerable: keep nothing, but say nothing about relevance
-            groups.append(Group(row.question, (own,)))
+            groups.append(Group(row.query, (own,)))
             continue
         if all(row.labels) and chooser.random() > 1 / 3:
             continue
         answers = [row.passage[a.start : a.end].lower() for a in row.answers]
         negatives = [_other(row, pools, lexical, answers, chooser)] if chooser.random() < 0.4 else []
         if chooser.random() < 0.32:
-            best = np.argsort(-marco.bm25(row.question), kind="stable")[:20]
+            best = np.argsort(-marco.bm25(row.query), kind="stable")[:20]
             text = marco.texts[int(best[chooser.randrange(len(best))])]
             if not any(a in text.lower() for a in answers):
                 negatives.append(_nothing(text))
         passages = (own, *(n for n in negatives if n is not None))
-        groups.append(Group(row.question, passages, (3.0, *(0.0 for _ in passages[1:]))))
+        groups.append(Group(row.query, passages, (3.0, *(0.0 for _ in passages[1:]))))
     return groups
 
 
@@ -249,9 +249,9 @@ def _nothing(text: str) -> LabelledPassage:
 
 
 def _other(row: Any, pools: Any, lexical: Any, answers: list[str], chooser: random.Random) -> LabelledPassage | None:
-    """A passage of the same collection that looks like the question and holds no answer."""
+    """A passage of the same collection that looks like the query and holds no answer."""
     index = lexical[row.collection]
-    best = np.argsort(-index.bm25(row.question), kind="stable")[:12]
+    best = np.argsort(-index.bm25(row.query), kind="stable")[:12]
     order = [int(i) for i in best]
     chooser.shuffle(order)
     for number in order:
@@ -292,9 +292,9 @@ class Signals:
             [np.load(DATA / "embeddings" / f"msmarco-{v}-mini.npy") for v in ("v1", "v2")]
         ).astype(np.float32)
 
-    def __call__(self, question: str, vector: Any) -> tuple[Any, Any, Any]:
-        """(dense float32[n], BM25 float32[n], their weighted sum) for one question."""
-        raw = (self.vectors @ vector, self.marco.bm25(question))
+    def __call__(self, query: str, vector: Any) -> tuple[Any, Any, Any]:
+        """(dense float32[n], BM25 float32[n], their weighted sum) for one query."""
+        raw = (self.vectors @ vector, self.marco.bm25(query))
         top = np.argsort(-raw[1], kind="stable")[:100]
         dense, lexical = ((s - s[top].mean()) / (s[top].std() + 1e-6) for s in raw)
         return dense, lexical, PRIOR[0] * dense + PRIOR[1] * lexical
@@ -303,7 +303,7 @@ class Signals:
 def graded_groups(year: int, places: dict[str, int], signals: Signals, size: int) -> list[Group]:
     """Lists of judged passages of TREC DL, high and low grades in each; targets are grades in natural-log units."""
     chooser = random.Random(SEED + year)  # noqa: S311
-    questions = read_pairs(DATA / "trec-dl" / f"queries.dl{year}.tsv")
+    queries = read_pairs(DATA / "trec-dl" / f"queries.dl{year}.tsv")
     judged: dict[str, dict[str, int]] = {}
     for line in (DATA / "trec-dl" / f"qrels.dl{year}.covered.txt").read_text().splitlines():
         qid, _, docno, grade = line.split()
@@ -311,8 +311,8 @@ def graded_groups(year: int, places: dict[str, int], signals: Signals, size: int
     left_out = held_topics() if year == 21 else set()
     topics = sorted(qid for qid, grades in judged.items() if max(grades.values()) > 0 and qid not in left_out)
     groups = []
-    for qid, vector in zip(topics, encode_questions([questions[qid] for qid in topics]), strict=True):
-        prior = signals(questions[qid], vector)[2]
+    for qid, vector in zip(topics, encode_queries([queries[qid] for qid in topics]), strict=True):
+        prior = signals(queries[qid], vector)[2]
         docnos = sorted(judged[qid])
         chooser.shuffle(docnos)
         docnos.sort(key=lambda d: -judged[qid][d])
@@ -322,7 +322,7 @@ def graded_groups(year: int, places: dict[str, int], signals: Signals, size: int
             if len({judged[qid][d] for d in chosen}) > 1:
                 passages = tuple(LabelledPassage(signals.marco.texts[places[d]]) for d in chosen)
                 wanted = tuple(1.3 * judged[qid][d] for d in chosen)
-                groups.append(Group(questions[qid], passages, wanted, tuple(float(prior[places[d]]) for d in chosen)))
+                groups.append(Group(queries[qid], passages, wanted, tuple(float(prior[places[d]]) for d in chosen)))
     return groups
 
 
@@ -339,19 +339,19 @@ def splade_queries(pieces: Any) -> dict[str, dict[int, float]]:
 
 
 def distilled_groups(signals: Signals, pieces: Any, count: int) -> list[Group]:
-    """Candidates of real questions with the teacher's scores: its best, those it is at odds with dense on, others."""
+    """Candidates of real queries with the teacher's scores: its best, those it is at odds with dense on, others."""
     chooser = random.Random(SEED)  # noqa: S311
     marco = signals.marco
-    questions = read_pairs(DATA / "trec-dl" / "queries.msmarco-dev.tsv")
+    queries = read_pairs(DATA / "trec-dl" / "queries.msmarco-dev.tsv")
     measured = {_plain(text) for text in read_pairs(DATA / "trec-dl" / "queries.dl19.tsv").values()}
     weights = splade_queries(pieces)
-    chosen = [qid for qid in sorted(questions) if _plain(questions[qid]) not in measured and qid in weights]
+    chosen = [qid for qid in sorted(queries) if _plain(queries[qid]) not in measured and qid in weights]
     chooser.shuffle(chosen)
     chosen = chosen[:count]
-    asked = encode_questions([questions[qid] for qid in chosen])
+    asked = encode_queries([queries[qid] for qid in chosen])
     groups = []
     for qid, vector in zip(chosen, asked, strict=True):
-        dense, lexical, prior = signals(questions[qid], vector)
+        dense, lexical, prior = signals(queries[qid], vector)
         expanded = marco.scores(weights[qid])
         pool = np.unique(
             np.concatenate([np.argpartition(-s, n)[:n] for s, n in ((dense, 60), (lexical, 30), (expanded, 50))])
@@ -371,7 +371,7 @@ def distilled_groups(signals: Signals, pieces: Any, count: int) -> list[Group]:
         picks = list(dict.fromkeys(picks))
         passages = tuple(LabelledPassage(marco.texts[pool[i]]) for i in picks)
         targets = tuple(float(teacher[i]) for i in picks)
-        groups.append(Group(questions[qid], passages, targets, tuple(float(prior[pool[i]]) for i in picks)))
+        groups.append(Group(queries[qid], passages, targets, tuple(float(prior[pool[i]]) for i in picks)))
     return groups
 
 
@@ -379,7 +379,7 @@ def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
-def encode_questions(texts: list[str]) -> Any:
+def encode_queries(texts: list[str]) -> Any:
     """float32[n, 384], unit length."""
     from thresher.encode.minilm import MiniLMEncoder
 
@@ -393,19 +393,19 @@ def write_groups(path: Path, groups: list[Group]) -> None:
     with gzip.open(path, "wt", encoding="utf-8", compresslevel=3) as out:
         for group in groups:
             passages = [[p.text, [[s.start, s.end] for s in p.sentences], p.labels] for p in group.passages]
-            out.write(json.dumps([group.question, passages, group.targets, group.prior], ensure_ascii=False) + "\n")
+            out.write(json.dumps([group.query, passages, group.targets, group.prior], ensure_ascii=False) + "\n")
 
 
 def read_groups(path: Path) -> list[Group]:
     groups = []
     with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for question, passages, targets, prior in map(json.loads, lines):
+        for query, passages, targets, prior in map(json.loads, lines):
             made = tuple(
                 LabelledPassage(text, tuple(Span(*s) for s in spans), None if labels is None else tuple(labels))
                 for text, spans, labels in passages
             )
             scores = (None if s is None else tuple(s) for s in (targets, prior))
-            groups.append(Group(question, made, *scores))
+            groups.append(Group(query, made, *scores))
     return groups
 
 
@@ -462,7 +462,7 @@ def chosen_groups(out: Path) -> list[Group]:
         own, *others = group.passages
         own = cropped(own, chooser, 550 if chooser.random() < 0.7 else 900)
         others = [cropped(p, chooser, 400) for p in others]
-        groups.append(Group(group.question, (own, *others), group.targets))
+        groups.append(Group(group.query, (own, *others), group.targets))
     groups *= 2
     for name in ("graded21", "graded23", "distil"):
         groups += read_groups(out / f"{name}.jsonl.gz")

@@ -11,7 +11,7 @@ __all__ = ["card"]
 
 
 def card(
-    questions: Mapping[str, int],
+    queries: Mapping[str, int],
     pool: Mapping[str, int],
     config: Mapping[str, Any],
     figures: Mapping[float, Mapping[str, Mapping[str, float]]],
@@ -19,7 +19,7 @@ def card(
     """The text of the card.
 
     Args:
-        questions: how many of each kind were drawn from.
+        queries: how many of each kind were drawn from.
         pool: passages of each collection.
         config: the head's `config.json`.
         figures: by factor of own terms and collection: nDCG@10 `alone`, of `dense` vectors, `beside` vectors by
@@ -33,8 +33,8 @@ def card(
         f"| {name} | " + " | ".join(f"{row[key]:.4f}" for key in ("alone", "dense", best)) + f" | {row['terms']:.0f} |"
         for name, row in chosen.items()
     )
-    train = questions["scifact-train"] + questions["nfcorpus-train"]
-    titles = questions["scifact-title"] + questions["nfcorpus-title"]
+    train = queries["scifact-train"] + queries["nfcorpus-train"]
+    titles = queries["scifact-title"] + queries["nfcorpus-title"]
     lexical = f"{teacher['bm25']} times BM25 over its largest value for the question"
     if teacher["splade"]:
         lexical += (
@@ -70,13 +70,13 @@ research and other non-commercial purposes. To use the encoder commercially, tra
 
 | data | used as | terms |
 |---|---|---|
-| MS MARCO dev questions ({questions["dev"]:,}) | questions, without judgments | MS MARCO research terms |
+| MS MARCO dev questions ({queries["dev"]:,}) | questions, without judgments | MS MARCO research terms |
 {splade}| passages of msmarco-v1-mini ({pool["v1"]:,}) and msmarco-v2-mini ({pool["v2"]:,}) | candidates; fragments of \
-{questions["v1-span"] + questions["v2-span"]:,} as questions | MS MARCO research terms |
+{queries["v1-span"] + queries["v2-span"]:,} as questions | MS MARCO research terms |
 | SciFact ({pool["scifact"]:,}), NFCorpus ({pool["nfcorpus"]:,}): passages | candidates; {titles:,} titles as \
 questions | CC BY-NC 2.0; academic |
 | SciFact, NFCorpus: train questions, two thirds of {train:,} | questions with judgments | the same |
-| WordNet 3.0 glosses | {questions["wordnet"]:,} headwords as questions, their glosses as candidates | WordNet licence |
+| WordNet 3.0 glosses | {queries["wordnet"]:,} headwords as questions, their glosses as candidates | WordNet licence |
 
 Teacher: cosine of all-MiniLM-L6-v2, plus {lexical}, plus {teacher["label"]} for a judged passage. MiniLM's own training
 pairs include MS MARCO, Natural Questions, SQuAD 2.0, TriviaQA and GooAQ. Training questions that equal a question of

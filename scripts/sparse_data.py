@@ -1,4 +1,4 @@
-"""The questions and passages that `train_sparse.py` trains on: which, from where, with their vectors and terms."""
+"""The queries and passages that `train_sparse.py` trains on: which, from where, with their vectors and terms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POOL = {
     "scifact": "collections/scifact/corpus",
     "nfcorpus": "collections/nfcorpus/corpus",
 }
-# how many questions of a kind, and how often one is drawn relative to others
+# how many queries of a kind, and how often one is drawn relative to others
 KINDS = {
     "dev": (10_000, 4.0),
     "scifact-train": (10_000, 3.0),
@@ -44,7 +44,7 @@ SPANS, HEADWORDS = 7500, 15_000
 
 @dataclass
 class Question:
-    """A training or choosing question and the kind it is of."""
+    """A training or choosing query and the kind it is of."""
 
     kind: str
     qid: str
@@ -83,7 +83,7 @@ def plain(text: str) -> str:
 
 
 def measured(data: Path) -> set[str]:
-    """Every question that is measured on somewhere."""
+    """Every query that is measured on somewhere."""
     files = [data / "trec-dl" / f"queries.dl{year}.tsv" for year in (19, 21, 23)]
     names = ("scifact", "nfcorpus", "cranfield", "med", "npl", "time", "adi")
     files += [data / "collections" / name / "queries.tsv" for name in names]
@@ -99,7 +99,7 @@ def wordnet(data: Path, dice: random.Random) -> list[tuple[str, str, str]]:
     return dice.sample([row for row in rows if len(row[2].split()) >= 5], HEADWORDS)
 
 
-def training_questions(
+def training_queries(
     data: Path, glosses: list[tuple[str, str, str]], dice: random.Random, rng: np.random.Generator
 ) -> list[Question]:
     found = [Question("dev", q.qid, q.text) for q in read_queries(data / "trec-dl/queries.msmarco-dev.tsv")]
@@ -116,10 +116,10 @@ def training_questions(
                 start = dice.randrange(len(words) - size)
                 found.append(Question(f"{name}-span", row["docid"], " ".join(words[start : start + size])))
     forbidden = measured(data) | {""}
-    found = [question for question in found if plain(question.text) not in forbidden]
+    found = [query for query in found if plain(query.text) not in forbidden]
     chosen: list[Question] = []
     for kind, (most, _) in KINDS.items():
-        of_kind = [question for question in found if question.kind == kind]
+        of_kind = [query for query in found if query.kind == kind]
         if len(of_kind) > most:
             of_kind = [of_kind[i] for i in np.sort(rng.choice(len(of_kind), most, replace=False))]
         chosen += of_kind
@@ -127,13 +127,13 @@ def training_questions(
 
 
 def held_out(qid: str) -> bool:
-    """Whether a train question is kept for choosing."""
+    """Whether a train query is kept for choosing."""
     return zlib.crc32(qid.encode()) % 3 == 0
 
 
-def kept_back(question: Question) -> bool:
-    """Whether a question is never drawn in training."""
-    return question.kind.endswith("-train") and held_out(question.qid)
+def kept_back(query: Question) -> bool:
+    """Whether a query is never drawn in training."""
+    return query.kind.endswith("-train") and held_out(query.qid)
 
 
 def cached(file: Path, make) -> np.ndarray:  # noqa: ANN001

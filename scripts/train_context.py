@@ -7,12 +7,12 @@
 What is learnt from what:
 
 - which sentences: answer sentences of QED, half of SQuAD 2.0, COVID-QA, WikiQA and TrecQA (training parts); passages
-  retrieved for a question that hold no answer, and a share of SQuAD's unanswerable questions, as "keep nothing";
-- which passages: for real MS MARCO questions (dev), candidates from the two small MS MARCO corpora with the scores of
+  retrieved for a query that hold no answer, and a share of SQuAD's unanswerable queries, as "keep nothing";
+- which passages: for real MS MARCO queries (dev), candidates from the two small MS MARCO corpora with the scores of
   a teacher that needs no language model: the standardised sum of the dense MiniLM, BM25, and the SPLADE-v3 weights of
-  the question matched against BM25-saturated word pieces of the passage; and the grades of TREC DL 2023 and of two
+  the query matched against BM25-saturated word pieces of the passage; and the grades of TREC DL 2023 and of two
   thirds of TREC DL 2021's topics. Half of this loss is read from the rank score's sum with BM25 and dense similarity,
-  so that it learns what those two miss. Questions judged in DL 2019 are left out.
+  so that it learns what those two miss. Queries judged in DL 2019 are left out.
 """
 
 from __future__ import annotations
@@ -144,9 +144,9 @@ class RankEvidence:
     """
 
     def __init__(self, scorer: Any) -> None:
-        from thresher.collection import load
         from thresher.context.model import RANK_FEATURES
         from thresher.context.scoring import SplitPassage
+        from thresher.evaluate.collections import load
         from thresher.evaluate.trec import read_run
 
         collection, run = load("trec-dl-2021"), read_run(DATA / "runs" / "bm25.dl21.run.gz")
@@ -220,29 +220,29 @@ HEADS = (
 """Forms of the sentence head to choose from: penalty, and how much more a sentence of an irrelevant passage counts."""
 UNITS = 8
 TURNS = 3
-"""Irrelevant passages drawn for each question of the calibration part."""
+"""Irrelevant passages drawn for each query of the calibration part."""
 LEVELS = (0.93, 0.94, 0.95, 0.96, 0.97)
-"""Shares of answers kept at which forms of the head are compared; one alone would be a matter of a few questions."""
+"""Shares of answers kept at which forms of the head are compared; one alone would be a matter of a few queries."""
 CALIBRATED = 200
-"""Questions of each collection, at most, that the presets are calibrated on."""
+"""Queries of each collection, at most, that the presets are calibrated on."""
 
 
 class HeadData:
-    """Features and labels of every sentence of the calibration part: of each question its passage, and `TURNS` others.
+    """Features and labels of every sentence of the calibration part: of each query its passage, and `TURNS` others.
 
-    Loss weights: a dropped sentence saves its length, a dropped answer costs one question. So sentences without an
+    Loss weights: a dropped sentence saves its length, a dropped answer costs one query. So sentences without an
     answer count by their characters, and answers by one over their number in the passage. Collections count alike,
-    where TrecQA, which has few questions, counts as one with WikiQA; and so do the question's passage and the mean of
+    where TrecQA, which has few queries, counts as one with WikiQA; and so do the query's passage and the mean of
     its others.
 
     Attributes:
-        benches: one for each turn, with the same questions.
+        benches: one for each turn, with the same queries.
         table: float64[sentences, features].
         labels: float64[sentences].
-        part: int[sentences], the fifth that the question's family is in.
+        part: int[sentences], the fifth that the query's family is in.
         importance: float64[sentences].
         relevant: bool[sentences].
-        members: the questions of each collection.
+        members: the queries of each collection.
     """
 
     def __init__(self, scorer: Any) -> None:
@@ -257,15 +257,15 @@ class HeadData:
             raise SystemExit("a passage has not one token")
         self.starts = np.cumsum([0, *counts])
         owner = np.repeat(np.arange(len(pairs)), counts)
-        question = owner % len(mine)
+        query = owner % len(mine)
         self.table, self.relevant = np.concatenate(tables), owner < len(mine)
         self.labels = np.zeros(len(owner))
         self.labels[self.relevant] = [float(label) for row in mine for label in row.labels]
-        self.part = np.array([int(draw("fold", row.family) * 5) for row in mine])[question]
+        self.part = np.array([int(draw("fold", row.family) * 5) for row in mine])[query]
         names = [row.collection for row in mine]
         self.members = [[i for i, own in enumerate(names) if own == name] for name in COLLECTIONS]
         domains = Counter(self.domain(name) for name in names)
-        share = np.array([len(mine) / len(domains) / domains[self.domain(name)] for name in names])[question]
+        share = np.array([len(mine) / len(domains) / domains[self.domain(name)] for name in names])[query]
         length = np.array([s.end - s.start for _, passage in pairs for s in passage.sentences], float)
         answers = np.maximum(1, np.bincount(owner, self.labels))[owner]
         turned = share * np.where(self.relevant, 1.0, 1 / TURNS)

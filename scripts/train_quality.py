@@ -3,9 +3,9 @@
     python scripts/train_quality.py            # needs THRESHER_DATA
 
 Fitted on TREC DL 2021 and 2023 (passages with text, their judgments) and on the train splits of SciFact and NFCorpus;
-on no DL 2019, no test split. On the DL sets the target is whether any question grades a passage 2 or higher, over the
+on no DL 2019, no test split. On the DL sets the target is whether any query grades a passage 2 or higher, over the
 judged passages; on SciFact and NFCorpus, which list relevant passages alone, it is what a passage contributes to the
-train questions' nDCG@10 under BM25. Columns are the lexical features, standardised by collection; the head is a ridge
+train queries' nDCG@10 under BM25. Columns are the lexical features, standardised by collection; the head is a ridge
 regression over the four sets, weighted as below.
 
 Five more heads are fitted without a fifth of the passages each (by a hash of the text, so copies go together). They are
@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from thresher.collection import Collection, load
 from thresher.encode.bm25 import Bm25Encoder
+from thresher.evaluate.collections import Collection, load
 from thresher.quality.coverage import SparseView
 from thresher.quality.features import FEATURES, feature_columns
 from thresher.quality.head import CLIP, LinearHead
@@ -69,7 +69,7 @@ def graded(judgments: dict[str, dict[int, int]], relevant: int, n: int) -> tuple
 
 
 def contributed(collection: Collection, judgments: dict[str, dict[int, int]], texts: list[str]) -> np.ndarray:
-    """Square root of the nDCG that a passage brings in the first twenty of the BM25 rankings, summed over questions."""
+    """Square root of the nDCG that a passage brings in the first twenty of the BM25 rankings, summed over queries."""
     encoder = Bm25Encoder.fit(texts)
     queries = [q for q in collection.queries if judgments.get(q.qid)]
     view = SparseView(encoder.encode_passages(texts), encoder.encode_queries([q.text for q in queries]))

@@ -2,17 +2,17 @@
 
     THRESHER_DATA=... python scripts/train_sparse.py --work work --out src/thresher/models/weights/thresher-mini
 
-Questions: MS MARCO dev questions, the train questions of SciFact and NFCorpus (two thirds of them; the third whose qid
+Queries: MS MARCO dev queries, the train queries of SciFact and NFCorpus (two thirds of them; the third whose qid
 has a crc32 divisible by 3 is held out for choosing), their documents' titles, headwords of WordNet glosses, and
-fragments of passages. One that equals a measured question up to case and punctuation is dropped. Passages:
+fragments of passages. One that equals a measured query up to case and punctuation is dropped. Passages:
 msmarco-v1-mini, msmarco-v2-mini, SciFact, NFCorpus, and the glosses of those headwords. Teacher: MiniLM's cosine, plus
-`--bm25` times BM25 over its largest value for the question, plus `--label` for a judged relevant passage, plus, if
-asked for, `--splade` times what the question's SPLADE-v3 weights give, over the largest.
+`--bm25` times BM25 over its largest value for the query, plus `--label` for a judged relevant passage, plus, if
+asked for, `--splade` times what the query's SPLADE-v3 weights give, over the largest.
 
-What is slow (vectors of questions, glosses and word pieces; counted terms; candidate lists; the trained head) is kept
+What is slow (vectors of queries, glosses and word pieces; counted terms; candidate lists; the trained head) is kept
 in `--work` and made once, training goes on from its last hundred steps, and the same data and seed give the same head
 on the same machine. What models are chosen by is measured at the end: DL21 condensed to judged passages, and the
-held-out train questions; of several factors of own terms' weights, the best on them stays. DL19 and test questions are
+held-out train queries; of several factors of own terms' weights, the best on them stays. DL19 and test queries are
 not touched here. The card is written too.
 """
 
@@ -46,19 +46,20 @@ from sparse_data import (
     jsonl,
     kept_back,
     passages,
-    training_questions,
+    training_queries,
     vectors_of,
     wordnet,
 )
 
-from thresher.collection import data_dir
 from thresher.encode.expansion import ExpansionEncoder, tied_embeddings
 from thresher.encode.fit import FitSettings, Questions, fit_head, piece_vectors, save_head
 from thresher.encode.terms import Counted, WordPieceTerms, shared_forms
+from thresher.evaluate.collections import data_dir
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.trec import read_qrels, read_queries
 from thresher.models.embedded import MiniLM, load_minilm
-from thresher.records import Qrels, Query, Run, ScoredDoc
+from thresher.ranking import Ranking, Run
+from thresher.records import Qrels, Query
 
 LENGTH, CANDIDATES, BUCKETS = 14, 96, 8192
 DATA_SEED, CANDIDATE_SEED = 7, 3
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="directory of the trained head")
     parser.add_argument("--steps", type=int, default=FitSettings().steps)
     parser.add_argument("--bm25", type=float, default=0.15, help="weight of BM25 in the teacher")
-    parser.add_argument("--splade", type=float, default=0.25, help="weight of SPLADE-v3 questions in the teacher")
+    parser.add_argument("--splade", type=float, default=0.25, help="weight of SPLADE-v3 queries in the teacher")
     parser.add_argument("--beside", type=float, default=FitSettings().beside, help="weight of the loss beside vectors")
     parser.add_argument("--label", type=float, default=0.15, help="weight of a judgment in the teacher")
     parser.add_argument("--regularisation", type=float, default=FitSettings().regularisation)
@@ -95,15 +96,15 @@ def train(data: Path, model: MiniLM, options: argparse.Namespace) -> None:
     )
     dice, rng = random.Random(DATA_SEED), np.random.default_rng(CANDIDATE_SEED)  # noqa: S311
     glosses = wordnet(data, dice)
-    questions = training_questions(data, glosses, dice, rng)
-    print(f"{len(questions)} questions", flush=True)
-    asked = {question.qid for question in questions if question.kind == "wordnet"}
+    queries = training_queries(data, glosses, dice, rng)
+    print(f"{len(queries)} questions", flush=True)
+    asked = {query.qid for query in queries if query.kind == "wordnet"}
     glosses = [row for row in glosses if row[0] in asked]
     names = model.tokenizer.get_vocab()
     pieces = sorted(names, key=names.__getitem__)
     terms = WordPieceTerms(pieces, shared_forms(pieces), BUCKETS)
     pool = passages(data, glosses, model, terms, options.work)
-    prepared = prepare(questions, pool, data, model, terms, rng, options)
+    prepared = prepare(queries, pool, data, model, terms, rng, options)
     table = cached(options.work / "pieces.npy", lambda: piece_vectors(model))
     teacher = {"bm25": options.bm25, "splade": options.splade, "label": options.label}
     settled = json.dumps([asdict(settings), teacher, BUCKETS, DATA_SEED, CANDIDATE_SEED])
@@ -125,7 +126,7 @@ def train(data: Path, model: MiniLM, options: argparse.Namespace) -> None:
     save_head(options.out, tensors, settings, buckets=BUCKETS, own_scale=best, teacher=teacher)
     if not figures:
         return
-    sizes = Counter(question.kind for question in questions)
+    sizes = Counter(query.kind for query in queries)
     ends = [*pool.starts.values(), len(pool.docnos)]
     passages_of = {name: end - start for (name, start), end in zip(pool.starts.items(), ends[1:], strict=True)}
     config = json.loads((options.out / "config.json").read_bytes())
@@ -133,7 +134,7 @@ def train(data: Path, model: MiniLM, options: argparse.Namespace) -> None:
 
 
 def prepare(
-    questions: list[Question],
+    queries: list[Question],
     pool: Pool,
     data: Path,
     model: MiniLM,
@@ -142,38 +143,38 @@ def prepare(
     options: argparse.Namespace,
 ) -> Questions:
     """Candidate lists (`candidates`; a headword's gloss among its), and the teacher's scores."""
-    texts = [question.text for question in questions]
+    texts = [query.text for query in queries]
     vectors = vectors_of(texts, model, options.work).astype(np.float32)
     asked = count(texts, model, known)
-    terms, counts = np.zeros((len(questions), LENGTH), np.int64), np.zeros((len(questions), LENGTH), np.float32)
-    for i in range(len(questions)):
+    terms, counts = np.zeros((len(queries), LENGTH), np.int64), np.zeros((len(queries), LENGTH), np.float32)
+    for i in range(len(queries)):
         row = slice(asked.indptr[i], min(asked.indptr[i + 1], asked.indptr[i] + LENGTH))
         terms[i, : row.stop - row.start], counts[i, : row.stop - row.start] = asked.terms[row], asked.counts[row]
     file = options.work / f"lists-{known.buckets}-{hashlib.sha256(vectors.tobytes()).hexdigest()[:16]}.npz"
     if not file.is_file():
-        found = listed(questions, pool, vectors, asked, data, known, rng)
+        found = listed(queries, pool, vectors, asked, data, known, rng)
         with file.with_suffix(".partial").open("wb") as stream:
             np.savez(stream, **found)
         file.with_suffix(".partial").rename(file)
     with np.load(file, allow_pickle=False) as kept:
         rows, cosine, lexical, learned = kept["rows"], kept["cosine"], kept["bm25"], kept["splade"]
     place = {docno: pool.starts["wordnet"] + i for i, docno in enumerate(pool.docnos[pool.starts["wordnet"] :])}
-    for i, question in enumerate(questions):
-        if question.kind == "wordnet":
-            rows[i, -1], lexical[i, -1] = place[question.qid], 0.0
-            cosine[i, -1] = vectors[i] @ pool.vectors[place[question.qid]].astype(np.float32)
-    labels = judged(questions, rows, pool, data)
+    for i, query in enumerate(queries):
+        if query.kind == "wordnet":
+            rows[i, -1], lexical[i, -1] = place[query.qid], 0.0
+            cosine[i, -1] = vectors[i] @ pool.vectors[place[query.qid]].astype(np.float32)
+    labels = judged(queries, rows, pool, data)
     teacher = cosine + options.bm25 * lexical + options.splade * learned + options.label * labels
     frequencies = np.zeros((*rows.shape, LENGTH), np.float16)
     matrix = pool.matrix()
-    for i in range(len(questions)):
+    for i in range(len(queries)):
         frequencies[i] = matrix[rows[i]][:, terms[i]].toarray() * (counts[i] > 0)
-    weights = np.array([0.0 if kept_back(question) else KINDS[question.kind][1] for question in questions])
+    weights = np.array([0.0 if kept_back(query) else KINDS[query.kind][1] for query in queries])
     return Questions(terms, counts, rows, frequencies, teacher.astype(np.float32), cosine, weights)
 
 
 def listed(
-    questions: list[Question],
+    queries: list[Question],
     pool: Pool,
     vectors: np.ndarray,
     asked: Counted,
@@ -181,15 +182,15 @@ def listed(
     known: WordPieceTerms,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    """Candidates of all questions with their cosine, BM25 and SPLADE scores, these two over a question's largest."""
+    """Candidates of all queries with their cosine, BM25 and SPLADE scores, these two over a query's largest."""
     size = pool.starts["wordnet"]
     saturated, weighted = bm25(pool.matrix(size), pool.counted.lengths[:size])
     saturated, weighted = saturated.T.tocsr(), weighted.T.tocsr()
     everyone = pool.vectors[:size].astype(np.float32).T.copy()
-    plain_rows = sparse.csr_matrix((asked.counts, asked.terms, asked.indptr), (len(questions), pool.width))
-    learned_rows = splade_questions(questions, data, known)
+    plain_rows = sparse.csr_matrix((asked.counts, asked.terms, asked.indptr), (len(queries), pool.width))
+    learned_rows = splade_queries(queries, data, known)
     parts = []
-    for low in range(0, len(questions), 256):
+    for low in range(0, len(queries), 256):
         part = slice(low, low + 256)
         scores = (plain_rows[part] @ weighted).tocsr(), (learned_rows[part] @ saturated).tocsr()
         parts.append(candidates(vectors[part] @ everyone, scores, rng))
@@ -199,8 +200,8 @@ def listed(
     return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
 
 
-def splade_questions(questions: list[Question], data: Path, known: WordPieceTerms) -> sparse.csr_matrix:
-    """MS MARCO dev questions as SPLADE-v3 weighs their terms; other questions have none."""
+def splade_queries(queries: list[Question], data: Path, known: WordPieceTerms) -> sparse.csr_matrix:
+    """MS MARCO dev queries as SPLADE-v3 weighs their terms; other queries have none."""
     ids = {piece: i for i, piece in enumerate(known.pieces)}
     weights: dict[str, Counter[int]] = {}
     with gzip.open(data / "encoded-queries/topics.msmarco-passage.dev-subset.splade-v3.tsv.gz", "rt") as stream:
@@ -213,7 +214,7 @@ def splade_questions(questions: list[Question], data: Path, known: WordPieceTerm
                     term = int(known.shared[ids[piece]])
                     row[term] = max(row[term], weight)
             weights[qid] = row
-    rows = [weights.get(q.qid, Counter()) if q.kind == "dev" else Counter() for q in questions]
+    rows = [weights.get(q.qid, Counter()) if q.kind == "dev" else Counter() for q in queries]
     data_, terms = [w for row in rows for w in row.values()], [t for row in rows for t in row]
     indptr = np.cumsum([0] + [len(row) for row in rows])
     return sparse.csr_matrix((np.array(data_, np.float32), terms, indptr), (len(rows), len(known.vocabulary)))
@@ -236,7 +237,7 @@ def bm25(counts: sparse.csr_matrix, lengths: np.ndarray) -> tuple[sparse.csr_mat
 def candidates(
     cosines: np.ndarray, lexical: tuple[sparse.csr_matrix, ...], rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
-    """For each question the dense top 36, 24 of the next 364, the top 14 of BM25 and of SPLADE, passages at random."""
+    """For each query the dense top 36, 24 of the next 364, the top 14 of BM25 and of SPLADE, passages at random."""
     n, width = cosines.shape
     rows = np.zeros((n, CANDIDATES), np.int64)
     scores = np.zeros((1 + len(lexical), n, CANDIDATES), np.float32)
@@ -257,16 +258,16 @@ def candidates(
     return rows, *scores
 
 
-def judged(questions: list[Question], rows: np.ndarray, pool: Pool, data: Path) -> np.ndarray:
-    """1 where a candidate is judged relevant to a train question."""
+def judged(queries: list[Question], rows: np.ndarray, pool: Pool, data: Path) -> np.ndarray:
+    """1 where a candidate is judged relevant to a train query."""
     labels = np.zeros(rows.shape, np.float32)
     for name in ("scifact", "nfcorpus"):
         qrels = read_qrels(data / "collections" / name / "qrels.train.txt.gz").judgments
         size = len(jsonl(data / f"{POOL[name]}.jsonl.gz"))
         place = {pool.docnos[i]: i for i in range(pool.starts[name], pool.starts[name] + size)}
-        for i, question in enumerate(questions):
-            if question.kind == f"{name}-train":
-                good = {place[d] for d, grade in qrels.get(question.qid, {}).items() if grade > 0 and d in place}
+        for i, query in enumerate(queries):
+            if query.kind == f"{name}-train":
+                good = {place[d] for d, grade in qrels.get(query.qid, {}).items() if grade > 0 and d in place}
                 labels[i] = [row in good for row in rows[i]]
     return labels
 
@@ -304,7 +305,7 @@ def merit(figures: dict[str, dict[str, float]]) -> float:
 
 
 def choosing_set(name: str, data: Path) -> tuple[list[dict], np.ndarray, list[Query], Qrels]:
-    """Passages, their vectors, questions and judgments: DL21's judged passages, or held-out train questions."""
+    """Passages, their vectors, queries and judgments: DL21's judged passages, or held-out train queries."""
     stem = "v2" if name == "dl21" else name
     rows = jsonl(data / f"{POOL[stem]}.jsonl.gz")
     vectors = np.load(data / "embeddings" / ("msmarco-v2-mini.npy" if stem == "v2" else f"{stem}.npy"))
@@ -328,7 +329,7 @@ def mean_ndcg(scores: np.ndarray, docnos: list[str], queries: list[Query], qrels
             judged_here = qrels.judgments.get(q.qid, {})
             row = np.where([docno in judged_here for docno in docnos], scored, -np.inf)
         order = np.argsort(-row, kind="stable")[:10]
-        rankings[q.qid] = tuple(ScoredDoc(docnos[i], float(row[i])) for i in order)
+        rankings[q.qid] = Ranking.from_pairs((docnos[i], float(row[i])) for i in order)
     return float(evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"])
 
 

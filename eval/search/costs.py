@@ -1,9 +1,9 @@
-"""What an index costs besides latency: building, size, opening, the first question of a process, two threads.
+"""What an index costs besides latency: building, size, opening, the first query of a process, two threads.
 
     python eval/search/costs.py --work /tmp/panel
 
 Uses the collections that `make.py` left in `--work`; nothing else should run meanwhile, and two cores should be free.
-Building and throughput are measured by the clock. The first question is asked in new processes: some find the compiled
+Building and throughput are measured by the clock. The first query is asked in new processes: some find the compiled
 kernels in the cache, one is given an empty cache directory and has to compile.
 """
 

@@ -3,7 +3,7 @@
     python eval/search/growth.py --work /tmp/panel --sizes 1000,2000,4000
 
 Builds the indexes that `--work` does not hold, of the synthetic collection at each size (in thousands), then asks new
-questions by each plan in turns. Times are by the clock, the least of `ROUNDS` for each question.
+queries by each plan in turns. Times are by the clock, the least of `ROUNDS` for each query.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ QUESTIONS, ROUNDS, SEED = 100, 3, 78
 
 
 def prepare(work: Path, thousands: int) -> Matrix:
-    """Build what is missing for a size; its questions, without the passages."""
+    """Build what is missing for a size; its queries, without the passages."""
     asked = work / f"growth-{thousands}k.npz"
     folders = {order: work / f"growth-{thousands}k-{order}" for order in ORDERS}
     if not asked.exists() or not all((folder / "manifest.json").exists() for folder in folders.values()):
         rows = synthetic.documents(thousands * 1000)
         empty = Rows(np.zeros(1, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint8))
-        questions = synthetic.queries(rows, QUESTIONS, SEED)
-        save(Matrix(f"synthetic-{thousands}k", synthetic.TERMS, empty, {"float": questions}), asked)
+        topics = synthetic.queries(rows, QUESTIONS, SEED)
+        save(Matrix(f"synthetic-{thousands}k", synthetic.TERMS, empty, {"float": topics}), asked)
         matrix = Matrix(f"synthetic-{thousands}k", synthetic.TERMS, rows, {})
         for order, kind in ORDERS.items():
             if not (folders[order] / "manifest.json").exists():

@@ -2,7 +2,7 @@
 
     python eval/search/maxima.py --work /tmp/panel
 
-Takes the collections and indexes that `panel.py` left in `--work`, and questions that the panel does not ask where
+Takes the collections and indexes that `panel.py` left in `--work`, and queries that the panel does not ask where
 there are such. The share of units whose bound reaches the true k-th score is the least that any order of visits could
 do.
 """
@@ -82,7 +82,7 @@ def shares(lists: list, passages: int, threshold: float) -> dict[str, float]:
 
 
 def speeds(layout, asked: list) -> dict[str, float]:
-    """Median microseconds a question to add the maxima of its common terms, in three forms, and the forms' bytes."""
+    """Median microseconds a query to add the maxima of its common terms, in three forms, and the forms' bytes."""
     n, maxima = layout.counts, layout.maxima
     width = n.blocks + n.blocks % 2
     padded = np.zeros((n.common, width), np.uint8)

@@ -1,10 +1,10 @@
-"""Where the time of a question goes at k = 10, and where the bytes of an index go.
+"""Where the time of a query goes at k = 10, and where the bytes of an index go.
 
     python eval/search/parts.py --work /tmp/panel
 
-Takes the collections and indexes that `panel.py` left in `--work`, and questions that the panel does not ask. The
-compiled parts of the term-at-a-time plan run alone, each over all questions, in turns with the whole; what is left is
-named `rest`. Times are by the clock, the least of `ROUNDS` for each question, then the median over questions, with what
+Takes the collections and indexes that `panel.py` left in `--work`, and queries that the panel does not ask. The
+compiled parts of the term-at-a-time plan run alone, each over all queries, in turns with the whole; what is left is
+named `rest`. Times are by the clock, the least of `ROUNDS` for each query, then the median over queries, with what
 calling a compiled function takes subtracted from parts.
 """
 
@@ -19,9 +19,9 @@ from engines import Thresher
 from matrices import load
 from numba import njit
 
-from thresher.search.accumulate import COARSE_CHUNK, LANES, fill, fold, reaching
-from thresher.search.lists import rescore
-from thresher.search.processor import TERM_AT_A_TIME
+from thresher.search.kernels.postings import rescore
+from thresher.search.kernels.processor import TERM_AT_A_TIME
+from thresher.search.kernels.taat import COARSE_CHUNK, LANES, fill, fold, reaching
 
 COMMAND = "python eval/search/parts.py --work /tmp/panel"
 TRACKS = {"real-20k": ("own seen",), "real-learned": ("own seen", "splade seen"), "real-lexical": ("words seen",)}
@@ -55,7 +55,7 @@ def run_parts(zeroing, adding, looking, passages, terms, weights, starts, rows, 
 
 
 def profile(engine: Thresher, queries: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """Median microseconds of a question and of its parts."""
+    """Median microseconds of a query and of its parts."""
     searcher = engine.searcher
     layout, n = searcher.layout, searcher.layout.counts
     kernel, arrays = searcher._single

@@ -1,11 +1,11 @@
-"""The passages and questions behind the panel's real collections, weighted by a learned sparse encoder or by BM25.
+"""The passages and queries behind the panel's real collections, weighted by a learned sparse encoder or by BM25.
 
 Passages, in this order: MS MARCO v1 and v2 excerpts, seven small test collections, and of 2WikiMultiHop and WordNet's
 glosses as many as `LIMITS` says. `thresher-mini` reads the embedded MiniLM's vector of a passage: it is taken from
 THRESHER_DATA/embeddings where it is there, and computed once (`vectors`) where it is not, which takes an hour for the
 rest of THRESHER_DATA/text on two cores and is why there are limits.
 
-Questions: those of MS MARCO dev (small). 500 of them, drawn by `SEED`, are `seen`: the planner's cutoffs may be chosen
+Queries: those of MS MARCO dev (small). 500 of them, drawn by `SEED`, are `seen`: the planner's cutoffs may be chosen
 on them. The panel asks others (`held_out`), the same ones in every form: encoded by SPLADE++, SPLADE-v3 and uniCOIL
 elsewhere, by the collection's own encoder, and as plain words.
 """
@@ -74,7 +74,7 @@ def vectors(data: Path, cache: Path, name: str, passages: list[str]) -> np.ndarr
 
 
 def real_learned(data: Path, cache: Path, encoder: str, name: str) -> Matrix:
-    """Passages weighted by a learned sparse encoder over BERT's word pieces, questions by it and by others."""
+    """Passages weighted by a learned sparse encoder over BERT's word pieces, queries by it and by others."""
     from thresher.encode.named import open_sparse_encoder
 
     model = open_sparse_encoder(encoder)
@@ -91,9 +91,9 @@ def real_learned(data: Path, cache: Path, encoder: str, name: str) -> Matrix:
                 batch = model.encode_pooled(known[part].astype(np.float32), passages[part])
             parts.append(Rows(batch.indptr, batch.terms, batch.weights))
     asked = {}
-    questions = dev_questions(data)
-    for group, qids in split(questions).items():
-        batch = model.encode_queries([questions[qid] for qid in qids])
+    queries = dev_queries(data)
+    for group, qids in split(queries).items():
+        batch = model.encode_queries([queries[qid] for qid in qids])
         asked[f"own{group}"] = Rows(batch.indptr, batch.terms, batch.weights)
         for key, (file, scale) in MODELS.items():
             asked[f"{key}{group}"] = read_encoded(data / DEV.format(file), vocabulary, qids, scale)
@@ -102,39 +102,39 @@ def real_learned(data: Path, cache: Path, encoder: str, name: str) -> Matrix:
 
 
 def real_lexical(data: Path) -> Matrix:
-    """Collection `real-lexical`: BM25 impacts of thresher's English analyzer on the same passages, plain questions."""
+    """Collection `real-lexical`: BM25 impacts of thresher's English analyzer on the same passages, plain queries."""
     from thresher.encode.bm25 import Bm25Encoder
 
     sources = texts(data)
     everything = [text for part in sources.values() for text in part]
     encoder = Bm25Encoder.fit(everything)
     batch = encoder.encode_passages(everything)
-    questions = dev_questions(data)
+    queries = dev_queries(data)
     asked = {}
-    for group, qids in split(questions).items():
-        found = encoder.encode_queries([questions[qid] for qid in qids])
+    for group, qids in split(queries).items():
+        found = encoder.encode_queries([queries[qid] for qid in qids])
         asked[f"words{group}"] = Rows(found.indptr, found.terms, found.weights)
     rows = Rows(batch.indptr, batch.terms, batch.weights)
     about = {"encoder": "BM25", "passages": counted(sources)}
     return finished("real-lexical", len(encoder.vocabulary), rows, asked, about)
 
 
-def dev_questions(data: Path) -> dict[str, str]:
-    """MS MARCO dev (small) questions by id, in the file's order."""
+def dev_queries(data: Path) -> dict[str, str]:
+    """MS MARCO dev (small) queries by id, in the file's order."""
     lines = (data / "trec-dl/queries.msmarco-dev.tsv").read_text(encoding="utf-8").splitlines()
     return dict(line.split("\t", maxsplit=1) for line in lines)
 
 
-def split(questions: dict[str, str]) -> dict[str, list[str]]:
-    """Ids of the questions to measure on (key "") and, disjoint from them, of those seen before (key " seen")."""
-    qids = list(questions)
+def split(queries: dict[str, str]) -> dict[str, list[str]]:
+    """Ids of the queries to measure on (key "") and, disjoint from them, of those seen before (key " seen")."""
+    qids = list(queries)
     order = np.random.default_rng(SEED).permutation(len(qids))
     chosen = {"": order[SEEN : SEEN + HELD_OUT], " seen": order[:SEEN]}
     return {group: [qids[i] for i in part] for group, part in chosen.items()}
 
 
 def read_encoded(file: Path, vocabulary: dict[str, int], qids: list[str], scale: int) -> Rows:
-    """Questions `qids` of a `qid<TAB>term term …` file, where a term is repeated weight * scale times."""
+    """Queries `qids` of a `qid<TAB>term term …` file, where a term is repeated weight * scale times."""
     with gzip.open(file, "rt", encoding="utf-8") as stream:
         lines = dict(line.rstrip("\n").split("\t", maxsplit=1) for line in stream)
     rows, terms, weights = [], [], []

@@ -20,10 +20,11 @@ from thresher._lazy import load
 from thresher._version import __version__
 
 if TYPE_CHECKING:
-    from thresher.build import build_index
+    from thresher.build.stream import build_index
     from thresher.corpus import open_corpus
     from thresher.pipeline import Pipeline
-    from thresher.records import Hit, Passage, Qrels, Query, Run
+    from thresher.ranking import Ranking, Run
+    from thresher.records import Hit, Passage, Qrels, Query
     from thresher.search import Searcher
 
 _HOMES = {
@@ -32,7 +33,8 @@ _HOMES = {
     "Pipeline": "pipeline",
     "Qrels": "records",
     "Query": "records",
-    "Run": "records",
+    "Ranking": "ranking",
+    "Run": "ranking",
     "Searcher": "search",
     "build_index": "build",
     "open_corpus": "corpus",
@@ -44,6 +46,7 @@ __all__ = [
     "Pipeline",
     "Qrels",
     "Query",
+    "Ranking",
     "Run",
     "Searcher",
     "__version__",

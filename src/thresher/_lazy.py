@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["load"]
-
 
 def load(package: str, homes: Mapping[str, str], name: str) -> Any:
     """The attribute `name` of `package`, from its home; for the body of a package's `__getattr__`.

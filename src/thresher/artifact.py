@@ -30,8 +30,6 @@ from thresher.errors import ArtifactError, ArtifactVersionError, DamagedArtifact
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Draft", "Manifest", "read_manifest", "verify", "writing"]
-
 MANIFEST = "manifest.json"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 

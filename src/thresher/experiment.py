@@ -1,4 +1,4 @@
-"""An experiment carried out: a collection indexed by a recipe, its questions asked, the run measured.
+"""An experiment carried out: a collection indexed by a recipe, its queries asked, the run measured.
 
 An experiment is a TOML file (`eval/*.toml`, or a shipped name): which collection, which recipe, how deep, which
 measures, and the published figures to print beside ours.
@@ -15,15 +15,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from thresher import collection as collections
-from thresher.build import BuildReport, build_index
+from thresher.build.recipe import Recipe, load_recipe, load_toml
+from thresher.build.stream import BuildReport, build_index
 from thresher.errors import ConfigError
-from thresher.evaluate import evaluate, parse_measures, untied, write_run
-from thresher.recipe import Recipe, load_recipe, load_toml
-from thresher.records import Run, ScoredDoc
+from thresher.evaluate import collections, evaluate, parse_measures, untied, write_run
+from thresher.ranking import Ranking, Run
 from thresher.search import Searcher
-
-__all__ = ["Experiment", "ExperimentReport", "load_experiment", "run_experiment"]
 
 
 class Experiment(BaseModel):
@@ -50,8 +47,8 @@ class ExperimentReport:
         measured: means by measure; empty in a dry run.
         per_query: measure to qid to value; empty in a dry run.
         build: what the build made and took; None in a dry run.
-        queries: judged questions asked.
-        query_ms: mean milliseconds a question.
+        queries: judged queries asked.
+        query_ms: mean milliseconds a query.
     """
 
     experiment: Experiment
@@ -63,7 +60,7 @@ class ExperimentReport:
     query_ms: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON, without the values of each question."""
+        """Plain JSON, without the values of each query."""
         document: dict[str, Any] = {
             "description": self.experiment.description,
             "plan": self.plan,
@@ -156,10 +153,7 @@ def run_experiment(
         seconds = time.perf_counter() - started
     run = untied(
         Run(
-            {
-                query.qid: tuple(ScoredDoc(hit.docno, hit.score) for hit in result)
-                for query, result in zip(asked, results, strict=True)
-            },
+            {query.qid: Ranking(result.docnos, result.scores) for query, result in zip(asked, results, strict=True)},
             tag=experiment.recipe,
         )
     )

@@ -6,7 +6,7 @@ Nothing here imports numpy at run time, so that `import thresher` stays light; a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
 
@@ -22,8 +22,6 @@ __all__ = [
     "Passage",
     "Qrels",
     "Query",
-    "Run",
-    "ScoredDoc",
     "Span",
     "SparseBatch",
     "StageAccount",
@@ -63,7 +61,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question with the identifier that runs and qrels know it by."""
+    """A query with the identifier that runs and qrels know it by."""
 
     qid: str
     text: str
@@ -71,7 +69,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage found for a question.
+    """A passage found for a query.
 
     Attributes:
         docno: the passage's identifier.
@@ -88,26 +86,6 @@ class Hit:
     text: str = ""
     title: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-class ScoredDoc(NamedTuple):
-    """One row of a run."""
-
-    docno: str
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Rankings by qid, each best first.
-
-    Attributes:
-        rankings: qid to its rows, in the order the system ranked them.
-        tag: the system's name in TREC files.
-    """
-
-    rankings: Mapping[str, tuple[ScoredDoc, ...]]
-    tag: str = "thresher"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +155,7 @@ class StageAccount:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The accounts of a build or a question, in the order the stages ran."""
+    """The accounts of a build or a query, in the order the stages ran."""
 
     stages: tuple[StageAccount, ...] = ()
 

@@ -13,9 +13,9 @@ import pytest
 
 import thresher
 from thresher import artifact
-from thresher.build import build_index
+from thresher.build.recipe import Recipe
+from thresher.build.stream import build_index
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
-from thresher.recipe import Recipe
 
 PASSAGES = [
     thresher.Passage("wheat", "Threshing separates the grain of wheat from its chaff.", "Wheat", {"field": "north"}),
@@ -44,8 +44,8 @@ def test_passages_are_found_with_their_text(index):
 
 
 @pytest.mark.parametrize("question", ["", "  ", "the of and", "zymurgy", "\N{PILE OF POO}"])
-def test_a_question_without_known_terms_has_no_hits(index, question):
-    assert list(thresher.Searcher.open(index).search(question, k=5)) == []
+def test_a_query_without_known_terms_has_no_hits(index, query):
+    assert list(thresher.Searcher.open(index).search(query, k=5)) == []
 
 
 def test_the_manifest_says_what_was_built(index):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from thresher.artifact import read_manifest, verify
-from thresher.build import build_index
-from thresher.forward.index import ForwardIndex
+from thresher.build.recipe import AskStep, ForwardStep, Recipe
+from thresher.build.stream import build_index
 from thresher.pipeline import Pipeline
 from thresher.prune.step import PruneStep
-from thresher.recipe import AskStep, ForwardStep, Recipe
 from thresher.records import Passage
+from thresher.vectors.store import ForwardIndex
 
 WORDS = [f"word{i}" for i in range(40)]
 RECIPE = Recipe(
@@ -71,7 +71,7 @@ def test_the_index_its_vectors_and_its_settings_are_one_artifact_that_a_pipeline
     for name in ("encode_seconds_saved", "postings_saved", "query_ms_saved"):
         assert counts["prune"][name] > 0
     assert "bytes_saved" in counts["prune"]
-    pipeline = Pipeline(tmp_path / "index", question_encoder=Counting())
+    pipeline = Pipeline(tmp_path / "index", query_encoder=Counting())
     assert pipeline.stages == ("search", "forward", "context")
     answer = pipeline.ask("word1 word2", 20)
     assert answer.errors == {}
@@ -84,9 +84,9 @@ def test_the_second_tier_can_have_vectors_too(tmp_path, passages):
     assert len(ForwardIndex.open(tmp_path / "index" / "forward")) == 200
 
 
-def test_logged_questions_calibrate_when_the_second_tier_is_searched(tmp_path, passages):
+def test_logged_queries_calibrate_when_the_second_tier_is_searched(tmp_path, passages):
     (tmp_path / "log.tsv").write_text("".join(f"{i}\tword{i} word{(7 * i) % 40}\n" for i in range(40)))
-    step = PruneStep(estimator="length", keep=0.8, similarity=None, questions=str(tmp_path / "log.tsv"))
+    step = PruneStep(estimator="length", keep=0.8, similarity=None, queries=str(tmp_path / "log.tsv"))
     report = build_index(tmp_path / "index", passages[:300], Recipe(prune=step))
     assert report.ledger.stages[-1].stage == "calibrate"
     verify(tmp_path / "index")

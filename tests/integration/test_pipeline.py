@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from thresher.artifact import read_manifest
-from thresher.build import build_index
+from thresher.build.recipe import AskStep, EncodeStep, ForwardStep, Recipe
+from thresher.build.stream import build_index
 from thresher.pipeline import Pipeline
 from thresher.prune.step import PruneStep
-from thresher.recipe import AskStep, EncodeStep, ForwardStep, Recipe
 from thresher.records import Passage
 
 pytestmark = pytest.mark.models
@@ -56,7 +56,7 @@ def test_one_recipe_builds_tiers_terms_and_vectors_and_says_what_pruning_saved(c
     assert (folder / "cache" / "costs.json").is_file()
 
 
-def test_a_question_is_answered_with_the_sentence_that_says_it(cascade):
+def test_a_query_is_answered_with_the_sentence_that_says_it(cascade):
     _, pipeline, _ = cascade
     answer = pipeline.ask("who found radium?")
     assert answer.errors == {}
@@ -74,15 +74,15 @@ def test_a_question_is_answered_with_the_sentence_that_says_it(cascade):
 
 def test_sixteen_threads_get_the_answers_one_thread_gets(cascade):
     _, pipeline, _ = cascade
-    questions = ["who found radium?", "what grinds grain?", "how large do goldfish grow?", "what is a median?"]
+    queries = ["who found radium?", "what grinds grain?", "how large do goldfish grow?", "what is a median?"]
 
-    def asked(question):
-        answer = pipeline.ask(question)
+    def asked(query):
+        answer = pipeline.ask(query)
         return answer.ranking, [(one.text, dict(one.scores), one.confidence) for one in answer.passages]
 
-    alone = [asked(question) for question in questions]
+    alone = [asked(query) for query in queries]
     with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(asked, questions * 4)) == alone * 4
+        assert list(pool.map(asked, queries * 4)) == alone * 4
 
 
 def test_with_no_time_the_later_stages_are_named_and_the_ranking_is_the_first_one(cascade):

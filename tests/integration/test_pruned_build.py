@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from thresher.artifact import read_manifest, verify
-from thresher.build import build_index
+from thresher.build.recipe import Recipe
+from thresher.build.stream import build_index
 from thresher.prune.step import PruneStep
 from thresher.prune.tiers import read_decision
-from thresher.recipe import Recipe
 from thresher.records import Passage
 from thresher.search.searcher import Searcher
-from thresher.search.tiered import TieredSearcher, calibrate
+from thresher.search.tiers import TieredSearcher, calibrate
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +38,16 @@ def test_tiers_hold_what_the_decision_says_and_are_one_artifact(built):
     assert tiers.comparable
 
 
-def test_a_question_that_falls_through_is_answered_as_by_one_index(built):
+def test_a_query_that_falls_through_is_answered_as_by_one_index(built):
     path, _ = built
     tiers, whole = TieredSearcher.open(path / "pruned"), Searcher.open(path / "whole")
-    questions = [f"word{i} word{i + 7}" for i in range(40)]
-    for question in questions:
-        joint = tiers.search(question, 10, second="always")
-        single = [d for d in whole.search(question, 12).docnos if d not in ("copy", "junk")]
+    queries = [f"word{i} word{i + 7}" for i in range(40)]
+    for query in queries:
+        joint = tiers.search(query, 10, second="always")
+        single = [d for d in whole.search(query, 12).docnos if d not in ("copy", "junk")]
         assert len(set(joint.docnos) & set(single[:10])) >= 9  # quantisation may swap neighbours at the edge
-    test = calibrate(tiers, questions, 0.3)
-    through = [TieredSearcher(tiers.first, tiers.second, test).search(q).fell_through for q in questions]
+    test = calibrate(tiers, queries, 0.3)
+    through = [TieredSearcher(tiers.first, tiers.second, test).search(q).fell_through for q in queries]
     assert sum(through) == 12
 
 

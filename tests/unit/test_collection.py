@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from thresher import collection
 from thresher.errors import ConfigError, DataNotFoundError
+from thresher.evaluate import collections as collection
 
 
 @pytest.fixture

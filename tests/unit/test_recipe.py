@@ -2,10 +2,10 @@
 
 import pytest
 
+from thresher.build.recipe import Recipe, load_recipe, shipped
 from thresher.corpus import open_corpus
 from thresher.errors import ConfigError
 from thresher.experiment import load_experiment, run_experiment
-from thresher.recipe import Recipe, load_recipe, shipped
 
 
 def written(path, text):

@@ -1,4 +1,4 @@
-"""`thresher ask`: a question through the whole cascade, and what each stage did for it."""
+"""`thresher ask`: a query through the whole cascade, and what each stage did for it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ if TYPE_CHECKING:
 
     from thresher.pipeline import Answer, AnswerPassage, Pipeline
 
-__all__ = ["ask", "show_answer"]
-
 
 def ask(
     directory: Annotated[Path, typer.Argument(help="The index.")],
-    question: Annotated[list[str], typer.Argument(help="The question; several words need no quotes.")],
+    query: Annotated[list[str], typer.Argument(help="The query; several words need no quotes.")],
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many passages.")] = None,
     max_context_tokens: Annotated[
         int | None, typer.Option(min=0, help="Tokens that all passages together may cost, titles included.")
@@ -42,7 +40,7 @@ def ask(
     ] = "",
     json: JsonOption = False,
 ) -> None:
-    """Answer a question: passages, the sentences of them worth reading, and what each stage did and took.
+    """Answer a query: passages, the sentences of them worth reading, and what each stage did and took.
 
     Searching, interpolation with vectors, ranking and sentence selection run as far as the index and what is installed
     allow; a stage that cannot run is named with the reason. In a terminal, dropped sentences are dim.
@@ -66,7 +64,7 @@ def ask(
         context="auto" if context else None,
     )
     opening = time.perf_counter() - started
-    answer = pipeline.ask(" ".join(question), k, max_context_tokens=max_context_tokens, deadline_ms=deadline_ms)
+    answer = pipeline.ask(" ".join(query), k, max_context_tokens=max_context_tokens, deadline_ms=deadline_ms)
     if json:
         emit_json({**answer.as_json(), "open_seconds": round(opening, 3)})
         return

@@ -10,10 +10,8 @@ import typer
 from thresher.cli.output import JsonOption, emit_json, is_quiet, progress_wanted, table
 
 if TYPE_CHECKING:
-    from thresher.build import BuildReport
-    from thresher.recipe import Recipe
-
-__all__ = ["build", "show_build"]
+    from thresher.build.recipe import Recipe
+    from thresher.build.stream import BuildReport
 
 
 def build(
@@ -52,7 +50,7 @@ def build(
       thresher build bm25 --corpus corpus.tsv -o my-index
       thresher build indexes/bm25.toml --corpus corpus.jsonl -o indexes/built/mine
     """
-    from thresher.build import build_index
+    from thresher.build.stream import build_index
 
     chosen, origin = _resolve(source, recipe, corpus)
     fields = {
@@ -100,8 +98,8 @@ def show_build(report: BuildReport) -> None:
 
 def _resolve(source: str, recipe: str, corpus: str) -> tuple[Recipe, str]:
     """Which of recipe and corpus SOURCE is, and the other one."""
+    from thresher.build.recipe import Recipe, load_recipe, shipped
     from thresher.errors import ConfigError
-    from thresher.recipe import Recipe, load_recipe, shipped
 
     is_recipe = source.endswith(".toml") or (source in shipped("indexes") and not Path(source).exists())
     if is_recipe:

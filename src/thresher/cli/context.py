@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from thresher.context import PrunedPassage
     from thresher.context.labelled import LabelledQuestion
 
-__all__ = ["app"]
-
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class _PruneByDefault(TyperGroup):
-    """`thresher context "question" FILE` means `thresher context prune "question" FILE`."""
+    """`thresher context "query" FILE` means `thresher context prune "query" FILE`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
@@ -38,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings=_HELP,
-    help="The sentences to read: prune passages for a question (the default), calibrate, train.",
+    help="The sentences to read: prune passages for a query (the default), calibrate, train.",
     epilog='Example: thresher context "when was it founded" page.txt notes.md --threshold strong',
 )
 
@@ -52,7 +50,7 @@ Model = Annotated[
 
 @app.command("prune", context_settings=_HELP)
 def prune(
-    question: Annotated[str, typer.Argument(help='The question. With --jsonl: left out, or "-".')] = "-",
+    query: Annotated[str, typer.Argument(help='The query. With --jsonl: left out, or "-".')] = "-",
     files: Annotated[
         list[Path] | None,
         typer.Argument(help="Texts, one passage each, or .jsonl files of passages. None: standard input."),
@@ -60,7 +58,7 @@ def prune(
     jsonl: Annotated[
         Path | None,
         typer.Option(
-            "--jsonl", help='Many questions: lines {"query": ..., "passages": [text or record, ...]}; - for stdin.'
+            "--jsonl", help='Many queries: lines {"query": ..., "passages": [text or record, ...]}; - for stdin.'
         ),
     ] = None,
     model: Model = "thresher-context",
@@ -68,7 +66,7 @@ def prune(
         str, typer.Option("--threshold", "-t", help="conservative, balanced, strong, or a number from 0 to 1.")
     ] = "balanced",
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", help="For all passages of a question together.")
+        int | None, typer.Option("--max-tokens", help="For all passages of a query together.")
     ] = None,
     min_keep: Annotated[int, typer.Option("--min-keep", help="Sentences of each passage to keep at least.")] = 0,
     keep_title: Annotated[bool, typer.Option("--title/--no-title", help="Keep titles of passages.")] = True,
@@ -77,9 +75,9 @@ def prune(
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "cpu",
     json: JsonOption = False,
 ) -> None:
-    """Prune passages to the sentences that help with a question.
+    """Prune passages to the sentences that help with a query.
 
-    In a terminal, kept sentences are bright and dropped ones dim. With --jsonl, one JSON line a question.
+    In a terminal, kept sentences are bright and dropped ones dim. With --jsonl, one JSON line a query.
 
     Examples:
       thresher context "who wrote it" page.txt
@@ -96,20 +94,20 @@ def prune(
     if jsonl is not None:
         _prune_lines(ContextPruner(open_scorer(model, device=device)), jsonl, wanted)
         return
-    if question == "-":
+    if query == "-":
         raise typer.BadParameter("give a question, or --jsonl FILE for many")
     passages = _passages(files or [])
     pruner = ContextPruner(open_scorer(model, device=device))
-    pruned = pruner.prune(question, passages, **wanted)
+    pruned = pruner.prune(query, passages, **wanted)
     if html is not None:
-        from thresher.context.view import html_page
+        from thresher.context.html import html_page
 
-        html.write_text(html_page(question, pruned), encoding="utf-8")
+        html.write_text(html_page(query, pruned), encoding="utf-8")
         note(f"wrote {html}")
     if json:
-        emit_json({"query": question, "passages": [_record(p) for p in pruned]})
+        emit_json({"query": query, "passages": [_record(p) for p in pruned]})
         return
-    from thresher.context.view import terminal_text
+    from thresher.context.html import terminal_text
 
     screen = console()
     if sys.stdout.isatty():
@@ -195,7 +193,7 @@ def _prune_lines(pruner: Any, path: Path, wanted: dict[str, Any]) -> None:
     from thresher.errors import InputError
 
     with closing(_lines(path)) as lines:
-        for number, row in tqdm(lines, disable=not progress_wanted(), unit="question"):
+        for number, row in tqdm(lines, disable=not progress_wanted(), unit="query"):
             query, given = row.get("query", row.get("question")), row.get("passages")
             if not isinstance(query, str) or not isinstance(given, list):
                 raise InputError('expected {"query": string, "passages": [string or record, ...]}', str(path), number)
@@ -220,7 +218,7 @@ def _given(one: Any, place: int, path: Path, number: int) -> Any:
 Labelled = Annotated[
     Path,
     typer.Argument(
-        help='Lines {"question", "passage", "answers": [[start, end], ...]} in code points of the passage (no answers: '
+        help='Lines {"query", "passage", "answers": [[start, end], ...]} in code points of the passage (no answers: '
         "nothing in it helps), or a file in the layout of SQuAD 2.0 (.json)."
     ),
 ]
@@ -234,7 +232,7 @@ def calibrate(
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "cpu",
     json: JsonOption = False,
 ) -> None:
-    """Find the threshold that keeps the answer as often as you want, on your own questions.
+    """Find the threshold that keeps the answer as often as you want, on your own queries.
 
     Example: thresher context calibrate held-out.jsonl --goal 0.98
     """
@@ -244,14 +242,14 @@ def calibrate(
 
     rows = [row for row in _labelled(labelled) if row.answers]
     scorer = open_scorer(model, device=device)
-    scores = scorer.score([(row.question, SplitPassage(row.passage, row.sentences)) for row in rows])
+    scores = scorer.score([(row.query, SplitPassage(row.passage, row.sentences)) for row in rows])
     found = choose(rows, scores, goal)
     document = {name: getattr(found, name) for name in found.__slots__} | {"scorer": scorer.name}
     if json:
         emit_json(document)
         return
     typer.echo(
-        f"threshold {found.threshold:.4f} keeps {found.answer_kept:.1%} of the answers of {found.questions} questions "
+        f"threshold {found.threshold:.4f} keeps {found.answer_kept:.1%} of the answers of {found.queries} questions "
         f"(95 % interval {found.low:.1%} to {found.high:.1%}) and prunes {found.pruned:.0%} of their passages"
     )
 
@@ -268,7 +266,7 @@ def train(
     seed: Annotated[int, typer.Option("--seed", help="Of the order of the examples.")] = 7,
     json: JsonOption = False,
 ) -> None:
-    """Train a pruner on your own labelled questions, and calibrate its presets on a part held out.
+    """Train a pruner on your own labelled queries, and calibrate its presets on a part held out.
 
     Stops and goes on: run the same command again. Silver labels come from any language model: see
     `thresher.context.judge.label`.
@@ -284,9 +282,7 @@ def train(
             {"path": str(output), "presets": {n: {k: getattr(c, k) for k in c.__slots__} for n, c in result.items()}}
         )
         return
-    rows = [
-        (n, f"{c.threshold:.4f}", f"{c.answer_kept:.1%}", f"{c.pruned:.0%}", c.questions) for n, c in result.items()
-    ]
+    rows = [(n, f"{c.threshold:.4f}", f"{c.answer_kept:.1%}", f"{c.pruned:.0%}", c.queries) for n, c in result.items()]
     table(("preset", "threshold", "answers kept", "pruned", "questions"), rows)
 
 

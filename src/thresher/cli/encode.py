@@ -12,8 +12,6 @@ from thresher.cli.output import JsonOption, emit_json, progress_wanted, say
 if TYPE_CHECKING:
     from thresher.corpus import Corpus
 
-__all__ = ["encode"]
-
 
 def encode(
     corpus: Annotated[str, typer.Argument(help="Passages: a file or folder, as `thresher build` reads them.")],
@@ -86,7 +84,7 @@ def _dense(
 
     from thresher.encode.dense import DenseEncoder
     from thresher.encode.shards import dense_shards
-    from thresher.forward.index import ForwardIndex
+    from thresher.vectors.store import ForwardIndex
 
     started = time.perf_counter()
     encoder = DenseEncoder(model, device=device, batch_size=batch_size, download=download)

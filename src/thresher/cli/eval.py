@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from thresher.evaluate.compare import Comparison
     from thresher.evaluate.significance import Equivalence, NonInferiority
 
-__all__ = ["eval_"]
-
 
 def eval_(
     experiment: Annotated[str | None, typer.Argument(help="An experiment: a TOML file or a shipped name.")] = None,

@@ -12,8 +12,6 @@ from thresher.cli.output import JsonOption, emit_json, table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["info"]
-
 
 def info(
     directory: Annotated[Path, typer.Argument(help="An index, or any other directory that thresher wrote.")],

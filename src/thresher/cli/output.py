@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-__all__ = ["JsonOption", "be_quiet", "console", "emit_json", "is_quiet", "note", "progress_wanted", "say", "table"]
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 

@@ -12,8 +12,6 @@ from thresher.cli.output import JsonOption, emit_json, say, table
 if TYPE_CHECKING:
     from thresher.prune.report import PruneReport
 
-__all__ = ["prune"]
-
 _BAR = 40
 
 

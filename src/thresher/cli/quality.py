@@ -9,8 +9,6 @@ import typer
 
 from thresher.cli.output import JsonOption, emit_json, note, say, table
 
-__all__ = ["quality"]
-
 quality = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -124,10 +122,10 @@ def import_(
 
 @quality.command()
 def fit(
-    corpus: Annotated[str, typer.Argument(help="The corpus the judgments or questions are about.")],
+    corpus: Annotated[str, typer.Argument(help="The corpus the judgments or queries are about.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the fitted estimator.")],
     qrels: Annotated[Path | None, typer.Option(help="Judgments, TREC format.")] = None,
-    queries: Annotated[Path | None, typer.Option(help="Logged questions, TSV: qid, text.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Logged queries, TSV: qid, text.")] = None,
     relevant: Annotated[int, typer.Option(help="Lowest grade that counts as wanted.")] = 1,
     head: Annotated[str, typer.Option(help="linear or mlp.")] = "linear",
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.")] = 5,
@@ -136,10 +134,10 @@ def fit(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an estimator that stands there.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Fit an estimator on your own judgments, or on a log of questions.
+    """Fit an estimator on your own judgments, or on a log of queries.
 
-    Folds keep a question, its passages and their near-duplicates together where that is possible; the report says
-    where it is not. AUC is reported overall, within questions, and on a collection that was not fitted on, beside that
+    Folds keep a query, its passages and their near-duplicates together where that is possible; the report says
+    where it is not. AUC is reported overall, within queries, and on a collection that was not fitted on, beside that
     of KL to the collection: an estimator that does not beat it is not worth its weights.
 
     \b
@@ -160,7 +158,7 @@ def fit(
     elif queries is not None:
         fitted = fit_on_log(passages, read_queries(queries), head=head, folds=folds, seed=seed)
     if unseen:
-        from thresher.collection import load
+        from thresher.evaluate.collections import load
 
         other = load(unseen)
         fitted = fitted.measured_on(unseen, list(other.corpus), other.qrels, other.relevant)

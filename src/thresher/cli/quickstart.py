@@ -16,12 +16,10 @@ from thresher.cli.output import JsonOption, emit_json, progress_wanted, say, tab
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from thresher.build import BuildReport
+    from thresher.build.recipe import Recipe
+    from thresher.build.stream import BuildReport
     from thresher.pipeline import Answer, Pipeline
-    from thresher.recipe import Recipe
     from thresher.records import Passage
-
-__all__ = ["QUESTIONS", "quickstart"]
 
 QUESTIONS = (
     "how do I ignore NaN when taking a median?",
@@ -43,11 +41,11 @@ def quickstart(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again even where an index stands.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Index the documentation installed with Python, ask it some questions, and measure what pruning saved and cost.
+    """Index the documentation installed with Python, ask it some queries, and measure what pruning saved and cost.
 
     That is the language reference, the standard library and numpy; `thresher build installed` takes every installed
     package. Sources are parsed, never imported. Passages nobody will want go to a second tier, the others are encoded
-    once by the embedded MiniLM, for sparse search (thresher-mini) and for vectors; a question is searched,
+    once by the embedded MiniLM, for sparse search (thresher-mini) and for vectors; a query is searched,
     interpolated, ranked, and answered with the sentences to read. The measure is known-item search, with and without
     pruning: the first sentence of a docstring, taken out of its passage, must find the passage again. Without the extra
     `embedded` all of this is done by BM25. A second run opens the index that the first one built.
@@ -80,7 +78,7 @@ def _build_and_measure(output: Path, limit: int, named: str, progress: bool, jso
     """Collect the corpus, build the index, measure known-item search on others like it; say so while at it."""
     from dataclasses import asdict
 
-    from thresher.build import build_index
+    from thresher.build.stream import build_index
     from thresher.corpus import MemoryCorpus
     from thresher.corpus.installed import InstalledDocumentation
 
@@ -110,9 +108,9 @@ def _recipe(name: str) -> tuple[Recipe, Any, str]:
     """The recipe, the encoder of its vectors, and what of it is left out for want of an extra."""
     from importlib.util import find_spec
 
-    from thresher.build_forward import open_dense_encoder
+    from thresher.build.recipe import load_recipe
+    from thresher.build.vectors import open_dense_encoder
     from thresher.errors import MissingExtraError
-    from thresher.recipe import load_recipe
 
     recipe, lacking = load_recipe(name), []
     if recipe.prune is not None and recipe.prune.similarity is not None and find_spec("rensa") is None:
@@ -150,11 +148,11 @@ def _known_item(
     passages: Sequence[Passage], recipe: Recipe, encoder: Any, progress: bool
 ) -> tuple[list[dict[str, Any]], int]:
     """Means of `MEASURES`, with and without pruning, where each sampled passage is asked for by its first sentence."""
-    from thresher.build import build_index
+    from thresher.build.stream import build_index
     from thresher.corpus.known_item import known_items
     from thresher.evaluate import evaluate
     from thresher.pipeline import Pipeline
-    from thresher.records import Run
+    from thresher.ranking import Run
 
     items = known_items(passages, sample=min(SAMPLE, max(10, len(passages) // 8)), seed=SEED)
     rows = []
@@ -168,7 +166,7 @@ def _known_item(
             for stage, forward in stages.items():
                 pipeline = Pipeline(path, forward=forward, rerank=None, context=None)
                 answers = pipeline.ask_batch([query.text for query in items.queries], 10)
-                run = Run({q.qid: a.rows()[:10] for q, a in zip(items.queries, answers, strict=True)})
+                run = Run({q.qid: a.rows().cut(10) for q, a in zip(items.queries, answers, strict=True)})
                 found = evaluate(run, items.qrels, MEASURES).mean
                 milliseconds = sorted(answer.milliseconds for answer in answers)[len(answers) // 2]
                 rows.append(
@@ -216,7 +214,7 @@ def _show(answers: Iterable[Answer], pipeline: Pipeline, output: Path, opening: 
     from thresher.cli.output import console
 
     for answer in answers:
-        console().print(Text(f"{answer.question}   ({answer.milliseconds:.0f} ms)", style="bold"))
+        console().print(Text(f"{answer.query}   ({answer.milliseconds:.0f} ms)", style="bold"))
         show_answer(answer, passages=1)
     say(f"what the last question took (models were loaded and kernels compiled in {opening:.1f} s, before):\n")
     show_ledger(answer)

@@ -13,17 +13,16 @@ from thresher.cli.output import JsonOption, emit_json, is_quiet, note, progress_
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thresher.records import Hit, Query, Run
+    from thresher.ranking import Run
+    from thresher.records import Hit, Query
     from thresher.rerank.judge import Judge
     from thresher.rerank.reranker import Reranked
-
-__all__ = ["rerank"]
 
 
 def rerank(
     run: Annotated[Path, typer.Argument(help="A TREC run: the candidates, in the order listed.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The reranked run.")],
-    queries: Annotated[Path | None, typer.Option(help="A TSV file of questions: qid, tab, text.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="A TSV file of queries: qid, tab, text.")] = None,
     corpus: Annotated[str | None, typer.Option(help="Passages: a file, folder or ir_datasets:ID.")] = None,
     index: Annotated[Path | None, typer.Option(help="An index that stores the passages, instead of --corpus.")] = None,
     plan: Annotated[
@@ -64,7 +63,7 @@ def rerank(
     max_tokens: Annotated[int | None, typer.Option(min=0, help="Tokens, in all.")] = None,
     max_cost: Annotated[float | None, typer.Option(min=0, help="Money, in all.")] = None,
     max_seconds: Annotated[float | None, typer.Option(min=0, help="Seconds, in all.")] = None,
-    max_calls_per_question: Annotated[int | None, typer.Option(min=0, help="Calls for each question.")] = None,
+    max_calls_per_query: Annotated[int | None, typer.Option(min=0, help="Calls for each query.")] = None,
     prices: Annotated[Path | None, typer.Option(help="TOML: price per million tokens by model.")] = None,
     cache: Annotated[bool, typer.Option(help="Keep answers for later runs.")] = True,
     cache_file: Annotated[Path | None, typer.Option(help="Keep them here.")] = None,
@@ -72,7 +71,7 @@ def rerank(
     on_failure: Annotated[
         str,
         typer.Option(
-            help="When calls fail for good: raise, skip (leave the question out) or keep (its first-stage order)."
+            help="When calls fail for good: raise, skip (leave the query out) or keep (its first-stage order)."
         ),
     ] = "raise",
     json: JsonOption = False,
@@ -124,7 +123,7 @@ def rerank(
             k=k,
             depth=depth,
             budget=Budget(max_calls, max_tokens, max_cost, max_seconds),
-            budget_per_question=Budget(max_calls_per_question),
+            budget_per_query=Budget(max_calls_per_query),
             concurrency=concurrency,
             price=price,
             cache=opened,
@@ -206,16 +205,16 @@ def _report(
 ) -> None:
     """Write the run, then say what it took."""
     from thresher.evaluate.trec import write_run
-    from thresher.records import Run, ScoredDoc
+    from thresher.ranking import Ranking, Run
     from thresher.rerank.record import Record
 
     ranked = [result for result in results if result.hits]
-    made = Run({r.qid: tuple(ScoredDoc(hit.docno, hit.score) for hit in r.hits) for r in ranked}, tag)
+    made = Run({r.qid: Ranking.from_hits(r.hits) for r in ranked}, tag)
     write_run(made, out)
     record = Record.total((result.record for result in results), seconds)
     document: dict[str, Any] = {
         "run": str(out),
-        "questions": len(results),
+        "queries": len(results),
         "left_out": [result.qid for result in results if not result.hits],
         "incomplete": sum(not result.complete for result in results),
         "stopped": sorted({result.stopped for result in results} - {""}),
@@ -231,7 +230,7 @@ def _report(
     for name, value in record.as_dict().items():
         if name == "repaired":
             rows += [(f"repaired: {kind}", count) for kind, count in value.items()]
-        elif name != "questions" and value is not None:
+        elif name != "queries" and value is not None:
             rows.append((name, value))
     table(["", "value"], [(name.replace("_", " "), value) for name, value in rows], numeric=["value"])
     if document["stopped"]:

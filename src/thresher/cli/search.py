@@ -1,4 +1,4 @@
-"""`thresher search`: ask an index, one question at a time or a file of them."""
+"""`thresher search`: ask an index, one query at a time or a file of them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from thresher.cli.output import JsonOption, console, emit_json, note, printable,
 
 if TYPE_CHECKING:
     from thresher.search import SearchResult
-    from thresher.search.tiered import TieredResult
-
-__all__ = ["search", "show_hits"]
+    from thresher.search.tiers import TieredResult
 
 
 def search(
     directory: Annotated[Path, typer.Argument(help="The index.")],
-    query: Annotated[list[str] | None, typer.Argument(help="The question; several words need no quotes.")] = None,
+    query: Annotated[list[str] | None, typer.Argument(help="The query; several words need no quotes.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many passages.")] = 10,
-    queries: Annotated[Path | None, typer.Option(help="A TSV file of questions: qid, tab, text.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="A TSV file of queries: qid, tab, text.")] = None,
     run: Annotated[Path | None, typer.Option(help="Write a TREC run here (with --queries).")] = None,
     tag: Annotated[str, typer.Option(help="The run's name, its last column.")] = "thresher",
-    threads: Annotated[int, typer.Option(min=1, help="Questions searched at a time (with --queries).")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Queries searched at a time (with --queries).")] = 1,
     explain: Annotated[bool, typer.Option("--explain", help="Say how the index was searched.")] = False,
     tier_2: Annotated[
         Literal["auto", "always", "never"],
@@ -32,7 +30,7 @@ def search(
     ] = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Find the k best passages for a question, or write a run for a file of questions.
+    """Find the k best passages for a query, or write a run for a file of queries.
 
     \b
     Examples:
@@ -40,7 +38,7 @@ def search(
       thresher search my-index "what is wifi" -k 3 --json
       thresher search my-index --queries queries.tsv --run bm25.run -k 1000
     """
-    from thresher.search.tiered import TieredSearcher, open_tiers
+    from thresher.search.tiers import TieredSearcher, open_tiers
 
     if (queries is None) == (not query):
         raise typer.BadParameter("give a question, or --queries FILE with --run OUT")
@@ -54,7 +52,7 @@ def search(
         _search_file(searcher, queries, run, tag, k, threads, tier_2, json)
         return
     text = " ".join(query or [])
-    _search(searcher, text, k, tier_2)  # loads the question encoder and compiles the kernels: not the question's time
+    _search(searcher, text, k, tier_2)  # loads the query encoder and compiles the kernels: not the query's time
     opened = time.perf_counter()
     result = _search(searcher, text, k, tier_2, explain)
     milliseconds = (time.perf_counter() - opened) * 1000
@@ -69,8 +67,8 @@ def search(
 
 
 def _search(searcher: Any, query: str, k: int, tier_2: str, explain: bool = False) -> SearchResult | TieredResult:
-    """One question; an index with two tiers is asked as `tier_2` says, by default where its first tier looks unsure."""
-    from thresher.search.tiered import TieredSearcher
+    """One query; an index with two tiers is asked as `tier_2` says, by default where its first tier looks unsure."""
+    from thresher.search.tiers import TieredSearcher
 
     result: SearchResult | TieredResult
     if not isinstance(searcher, TieredSearcher):
@@ -100,7 +98,7 @@ def _search_file(
     from concurrent.futures import ThreadPoolExecutor
 
     from thresher.evaluate.trec import read_queries, write_run
-    from thresher.records import Run, ScoredDoc
+    from thresher.ranking import Ranking, Run
     from thresher.search import Searcher
 
     asked = list(read_queries(queries))
@@ -113,10 +111,7 @@ def _search_file(
         with ThreadPoolExecutor(threads) as pool:
             results = list(pool.map(lambda text: _search(searcher, text, k, tier_2), texts))
     seconds = time.perf_counter() - started
-    rankings = {
-        query.qid: tuple(ScoredDoc(hit.docno, hit.score) for hit in result)
-        for query, result in zip(asked, results, strict=True)
-    }
+    rankings = {query.qid: Ranking(result.docnos, result.scores) for query, result in zip(asked, results, strict=True)}
     write_run(Run(rankings, tag), run)
     empty = sum(not ranking for ranking in rankings.values())
     if json:

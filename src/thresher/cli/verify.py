@@ -9,8 +9,6 @@ import typer
 
 from thresher.cli.output import JsonOption, emit_json, say
 
-__all__ = ["verify"]
-
 
 def verify(
     directory: Annotated[Path, typer.Argument(help="An index, or any other directory that thresher wrote.")],

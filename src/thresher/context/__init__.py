@@ -1,4 +1,4 @@
-"""Sentences worth reading: retrieved passages pruned to what helps with the question, as spans of the original text.
+"""Sentences worth reading: retrieved passages pruned to what helps with the query, as spans of the original text.
 
 `ContextPruner` is the door. It loads no model until one is used.
 """

@@ -1,7 +1,7 @@
-"""Thresholds for a stated goal: the highest that still keeps the answer as often as wanted, on held-out questions.
+"""Thresholds for a stated goal: the highest that still keeps the answer as often as wanted, on held-out queries.
 
-For a question with a known answer, the answer survives as long as every sentence it touches is kept, so each question
-has one number: the highest threshold at which (at least one of) its answers is whole. The share of questions whose
+For a query with a known answer, the answer survives as long as every sentence it touches is kept, so each query
+has one number: the highest threshold at which (at least one of) its answers is whole. The share of queries whose
 number is at least T is the share of answers kept at T; it falls as T rises, and so the threshold for a goal is an
 order statistic. How well it will hold elsewhere is said by the Wilson interval of the share, not promised.
 """
@@ -21,15 +21,13 @@ if TYPE_CHECKING:
     from thresher.context.scoring import PassageScores, SentenceScorer
     from thresher.records import Span
 
-__all__ = ["GOALS", "Calibration", "calibrate", "lost_above", "wilson"]
-
 GOALS = {"conservative": 0.99, "balanced": 0.95, "strong": 0.90}
 """Preset to the share of answers it is to keep where it is calibrated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A threshold and what it did on the questions it was chosen on.
+    """A threshold and what it did on the queries it was chosen on.
 
     Attributes:
         threshold: keep sentences that score at least this.
@@ -37,7 +35,7 @@ class Calibration:
         answer_kept: the share that is kept at the threshold.
         low: lower end of the 95 % Wilson interval of that share.
         high: its upper end.
-        questions: how many it rests on.
+        queries: how many it rests on.
         pruned: share of the characters of these passages that goes.
     """
 
@@ -46,7 +44,7 @@ class Calibration:
     answer_kept: float
     low: float
     high: float
-    questions: int
+    queries: int
     pruned: float
 
 
@@ -63,7 +61,7 @@ def calibrate(rows: Sequence[LabelledQuestion], scores: Sequence[PassageScores],
     """The highest threshold that keeps at least `goal` of the answers.
 
     Args:
-        rows: questions with their answers; those without an answer are passed over.
+        rows: queries with their answers; those without an answer are passed over.
         scores: of each row.
         goal: share of answers to keep, above 0 and at most 1.
 
@@ -93,7 +91,7 @@ def calibrate_presets(rows: Sequence[LabelledQuestion], scorer: SentenceScorer) 
     from thresher.context.scoring import SplitPassage
 
     answered = [row for row in rows if row.answers]
-    scores = scorer.score([(row.question, SplitPassage(row.passage, row.sentences)) for row in answered])
+    scores = scorer.score([(row.query, SplitPassage(row.passage, row.sentences)) for row in answered])
     return {preset: calibrate(answered, scores, goal) for preset, goal in GOALS.items()}
 
 

@@ -1,17 +1,17 @@
-"""Training the two-headed cross-encoder: which passages help a question, and which of their sentences.
+"""Training the two-headed cross-encoder: which passages help a query, and which of their sentences.
 
-One training unit is a group: a question with a few passages. Two losses are read from the same forward pass, as in
+One training unit is a group: a query with a few passages. Two losses are read from the same forward pass, as in
 Provence (arXiv 2501.16214):
 
 - keep: binary cross-entropy of a sentence's score (the logistic of the mean of its tokens' logits, which is how the
-  pruner will score it) and, at half the weight, of every token, whose label is its sentence's. Tokens of the question,
+  pruner will score it) and, at half the weight, of every token, whose label is its sentence's. Tokens of the query,
   special tokens and padding belong to no sentence, so they cannot enter the loss;
 - rank: cross-entropy between the softmax of the group's targets (a teacher's scores, grades, or 1 and 0) and the
   softmax of its rank scores (ListNet; Cao and others, ICML 2007). Where a group says what other rankers think of its
   passages (`prior`), half of the loss is read from the rank score alone and half from its sum with them, so that it
   learns to add to them and not to repeat them.
 
-Layers below the join are frozen and read passages without the question, so their states are computed once per passage
+Layers below the join are frozen and read passages without the query, so their states are computed once per passage
 and remembered as float16, on disk where asked. A run is repeatable from its seed, writes checkpoints, and continues
 from the last one.
 """
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thresher.records import Span
-
-__all__ = ["FitConfig", "Group", "LabelledPassage", "Trainer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +59,10 @@ class LabelledPassage:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A question with a few passages.
+    """A query with a few passages.
 
     Attributes:
-        question: the question.
+        query: the query.
         passages: at least one.
         targets: a score for each passage, in natural-log units (the softmax of them is learned); None where their
             order is unknown.
@@ -72,7 +70,7 @@ class Group:
             are none.
     """
 
-    question: str
+    query: str
     passages: tuple[LabelledPassage, ...]
     targets: tuple[float, ...] | None = None
     prior: tuple[float, ...] | None = None
@@ -94,7 +92,7 @@ class FitConfig:
         steps: optimiser steps.
         tokens: passage tokens in a batch, at most (one group always fits).
         length: passages are cut after so many word pieces, specials included.
-        question_length: questions are cut after so many.
+        query_length: queries are cut after so many.
         rate: learning rate of the adapters; heads take three times as much, gates twenty times.
         warmup: share of the steps over which the rate rises; it then falls linearly to zero.
         decay: weight decay of the adapters.
@@ -108,7 +106,7 @@ class FitConfig:
     steps: int = 1000
     tokens: int = 3000
     length: int = 256
-    question_length: int = 48
+    query_length: int = 48
     rate: float = 1e-3
     warmup: float = 0.05
     decay: float = 0.01
@@ -278,7 +276,7 @@ class Trainer:
         torch = self.torch
         passages = [passage for group in groups for passage in group.passages]
         owner = torch.tensor([number for number, group in enumerate(groups) for _ in group.passages])
-        ids, q_lengths = two_headed.pad([self._encode(g.question, self.config.question_length)[0] for g in groups])
+        ids, q_lengths = two_headed.pad([self._encode(g.query, self.config.query_length)[0] for g in groups])
         with torch.no_grad():
             asked = self.model.read_apart(ids, q_lengths)
         sizes = [len(self._encode(passage.text, self.config.length)[0]) for passage in passages]
@@ -291,8 +289,8 @@ class Trainer:
             mine = owner[part]
             longest = int(q_lengths[mine].max())
             pair = (asked[mine, :longest], states, q_lengths[mine], lengths)
-            question, passage = self.model.read_together(*pair)
-            rank, keep = self.model.judge(question, passage, q_lengths[mine], lengths)
+            query, passage = self.model.read_together(*pair)
+            rank, keep = self.model.judge(query, passage, q_lengths[mine], lengths)
             for row, number in enumerate(part):
                 ranks[number], rows[number] = rank[row], keep[row]
         ranks, logits = torch.stack(ranks), torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)

@@ -1,12 +1,12 @@
 """Whether to retrieve at all: the seam for an adaptive-retrieval gate, its trainer and its threshold.
 
-A gate reads the question and the first tokens of an answer drafted without retrieval, and says how likely the reader
+A gate reads the query and the first tokens of an answer drafted without retrieval, and says how likely the reader
 needs passages ("a few tokens are all you need", arXiv 2412.11536). What a reader knows by itself only its own answers
 can tell, so no weights come with thresher: `fit_gate` trains a small logistic model on your reader's drafts, each
 marked with whether retrieval helped, and `choose_threshold` sets the share of needed retrievals that must happen.
 
-The features are cheap and name what carries the signal: length and shape of the question, hedges and refusals in the
-draft, its length, the terms it shares with the question, and (where the reader gives them) the log-probabilities of
+The features are cheap and name what carries the signal: length and shape of the query, hedges and refusals in the
+draft, its length, the terms it shares with the query, and (where the reader gives them) the log-probabilities of
 its tokens.
 """
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Draft", "LogisticGate", "RetrievalGate", "choose_threshold", "fit_gate"]
-
 _HEDGES = re.compile(
     r"\b(?:i (?:do not|don't) know|not sure|unsure|cannot|can't|no information|unknown|as of my|might|perhaps|maybe)\b",
     re.I,
@@ -44,15 +42,15 @@ FEATURES = (
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A question and the beginning of an answer without retrieval.
+    """A query and the beginning of an answer without retrieval.
 
     Attributes:
-        question: the question.
+        query: the query.
         text: the first tokens of the reader's own answer, empty where it was not asked.
         logprobs: of these tokens, natural logarithm; empty where the reader gives none.
     """
 
-    question: str
+    query: str
     text: str = ""
     logprobs: tuple[float, ...] = ()
 
@@ -113,11 +111,11 @@ def _matrix(drafts: Sequence[Draft]) -> NDArray[np.float64]:
     """Features, float64[n, len(FEATURES)]."""
     rows = []
     for draft in drafts:
-        asked, said = re.findall(r"\w+", draft.question.lower()), re.findall(r"\w+", draft.text.lower())
+        asked, said = re.findall(r"\w+", draft.query.lower()), re.findall(r"\w+", draft.text.lower())
         rows.append([
             math.log1p(len(asked)),
-            float(bool(_ASKS.search(draft.question))),
-            float(len(re.findall(r"\b[A-Z]\w+", draft.question[1:]))),
+            float(bool(_ASKS.search(draft.query))),
+            float(len(re.findall(r"\b[A-Z]\w+", draft.query[1:]))),
             math.log1p(len(said)),
             float(len(_HEDGES.findall(draft.text))),
             float(len(re.findall(r"\d", draft.text))),

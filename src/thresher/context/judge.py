@@ -1,7 +1,7 @@
 """Sentences judged by a language model: EXIT-style scores, and silver labels to train a small model on.
 
 `LanguageModelScorer` asks for every sentence, with the whole passage before it, whether it helps to answer the
-question, and scores P(yes) / (P(yes) + P(no)) at the first answer token (EXIT; Hwang and others, arXiv 2412.12559,
+query, and scores P(yes) / (P(yes) + P(no)) at the first answer token (EXIT; Hwang and others, arXiv 2412.12559,
 whose own model is a fine-tuned Gemma; any causal model with log-probabilities will do here, less well). A passage's
 relevance is its best sentence's score.
 
@@ -28,16 +28,14 @@ if TYPE_CHECKING:
 
     from thresher.llm.model import Completion, LanguageModel
 
-__all__ = ["LabellingAccount", "LanguageModelScorer", "label"]
-
 _ASK = (
-    "Question: {question}\n\nPassage:\n{passage}\n\nSentence from the passage:\n{sentence}\n\n"
+    "Question: {query}\n\nPassage:\n{passage}\n\nSentence from the passage:\n{sentence}\n\n"
     "Does this sentence help to answer the question? Answer Yes or No."
 )
 _CITE = (
     "Answer the question from the numbered sentences below, and from nothing else. After each statement, cite the "
     "sentences it rests on by their numbers in brackets, like [2] or [0][3]. If the sentences do not answer the "
-    'question, write only "No answer".\n\nQuestion: {question}\n\n{sentences}'
+    'question, write only "No answer".\n\nQuestion: {query}\n\n{sentences}'
 )
 _CITED = re.compile(r"\[(\d+(?:\s*,\s*\d+)*)\]")
 
@@ -58,10 +56,10 @@ class LanguageModelScorer:
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
         """Scores of every pair, in order."""
         requests = []
-        for question, passage in pairs:
+        for query, passage in pairs:
             whole = f"{passage.title}\n{passage.text}" if passage.title else passage.text
             for span in passage.sentences:
-                prompt = _ASK.format(question=question, passage=whole, sentence=passage.text[span.start : span.end])
+                prompt = _ASK.format(query=query, passage=whole, sentence=passage.text[span.start : span.end])
                 requests.append(Request((Message("user", prompt),), max_tokens=1, labels=("Yes", "No")))
         answers = iter(_complete(self.model, requests, self.batch_size))
         out = []
@@ -90,7 +88,7 @@ def _share(answer: Completion, name: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class LabellingAccount:
-    """What became of the questions given to `label`.
+    """What became of the queries given to `label`.
 
     Attributes:
         labelled: passages with labels.
@@ -112,11 +110,11 @@ def label(
     max_tokens: int = 256,
     batch_size: int = 32,
 ) -> tuple[list[Group], LabellingAccount]:
-    """Silver labels for training: one group for each question of which at least one passage could be labelled.
+    """Silver labels for training: one group for each query of which at least one passage could be labelled.
 
     Args:
         model: answers and cites.
-        asked: questions with passages, split into sentences.
+        asked: queries with passages, split into sentences.
         max_tokens: longest answer.
         batch_size: requests in flight at once.
 
@@ -124,14 +122,14 @@ def label(
         Groups whose targets are 3 for a passage the model used and 0 for one it did not, and an account.
     """
     requests = []
-    for question, passages in asked:
+    for query, passages in asked:
         for passage in passages:
             lines = (f"[{n}] {passage.text[s.start : s.end]}" for n, s in enumerate(passage.sentences))
-            prompt = _CITE.format(question=question, sentences="\n".join(lines))
+            prompt = _CITE.format(query=query, sentences="\n".join(lines))
             requests.append(Request((Message("user", prompt),), max_tokens=max_tokens))
     answers = iter(_complete(model, requests, batch_size))
     groups, counts = [], {"labelled": 0, "nothing": 0, "uncited": 0, "out_of_range": 0}
-    for question, passages in asked:
+    for query, passages in asked:
         made = []
         for passage in passages:
             found = cited_sentences(next(answers).text, len(passage.sentences))
@@ -144,7 +142,7 @@ def label(
             made.append(LabelledPassage(passage.text, passage.sentences, labels))
         if made:
             targets = tuple(3.0 if any(p.labels or ()) else 0.0 for p in made)
-            groups.append(Group(question, tuple(made), targets if len(set(targets)) > 1 else None))
+            groups.append(Group(query, tuple(made), targets if len(set(targets)) > 1 else None))
     return groups, LabellingAccount(**counts)
 
 

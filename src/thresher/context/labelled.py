@@ -1,8 +1,8 @@
-"""Questions whose answering sentences are known: readers of public data, and a split that keeps kin together.
+"""Queries whose answering sentences are known: readers of public data, and a split that keeps kin together.
 
-Every reader gives the same value: a question, one passage with its sentences, a label for each, and where the answers
+Every reader gives the same value: a query, one passage with its sentences, a label for each, and where the answers
 stand. The parts (`train`, `calibrate`, `test`) are drawn by the hash of a *family*, so that a paragraph, an article or
-a question is in one part only, whatever order the files are read in; `without_kin` then drops from the training part
+a query is in one part only, whatever order the files are read in; `without_kin` then drops from the training part
 what repeats a held-out passage under another name.
 
 Formats: QED (Lamm and others 2021), SQuAD 2.0 and whatever copies its layout (COVID-QA does), and lists of candidate
@@ -28,39 +28,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = [
-    "LabelledQuestion",
-    "part_of",
-    "read_covid_qa",
-    "read_own",
-    "read_qed",
-    "read_squad",
-    "read_trecqa",
-    "read_wikiqa",
-    "without_kin",
-]
-
 PARTS = {"test": 0.25, "calibrate": 0.4}
 """Upper ends of the hash ranges; the rest is for training."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledQuestion:
-    """A question, a passage, and which of its sentences answer it.
+    """A query, a passage, and which of its sentences answer it.
 
     Attributes:
         collection: `qed`, `squad2-half`, `covid-qa`, `wikiqa`, `trecqa`, or the user's own name.
-        question: the question.
+        query: the query.
         passage: the text.
         sentences: spans of the text, ascending and disjoint.
         labels: 1 where a sentence holds an answer; all 0 where the passage has none.
         answers: where the answers stand, each one enough; empty where there is none.
-        family: paragraphs, articles or questions that must not be parted.
+        family: paragraphs, articles or queries that must not be parted.
         part: `train`, `calibrate` or `test`.
     """
 
     collection: str
-    question: str
+    query: str
     passage: str
     sentences: tuple[Span, ...]
     labels: tuple[int, ...]
@@ -87,7 +75,7 @@ def _overlapping(sentences: Sequence[Span], answers: Iterable[Span]) -> tuple[in
 
 
 def read_own(path: Path) -> Iterator[LabelledQuestion]:
-    """The user's own questions: lines `{"question", "passage", "answers": [[start, end], ...]}`.
+    """The user's own queries: lines `{"query", "passage", "answers": [[start, end], ...]}`.
 
     Answers are half-open ranges of code points of the passage. Without any, nothing in the passage helps. `family`
     (optional) names what must stay in one part, for instance a document; by default the passage itself.
@@ -102,13 +90,13 @@ def read_own(path: Path) -> Iterator[LabelledQuestion]:
                 continue
             try:
                 row = json.loads(line)
-                question, text = row["question"], row["passage"]
+                query, text = row["query"], row["passage"]
                 answers = tuple(Span(int(a), int(b)) for a, b in row.get("answers", ()))
-                if not isinstance(question, str) or not isinstance(text, str):
-                    raise TypeError("question and passage must be strings")
+                if not isinstance(query, str) or not isinstance(text, str):
+                    raise TypeError("query and passage must be strings")
             except (ValueError, KeyError, TypeError, AttributeError) as err:
                 raise InputError(
-                    f'expected {{"question", "passage", "answers": [[start, end], ...]}} ({type(err).__name__}: {err})',
+                    f'expected {{"query", "passage", "answers": [[start, end], ...]}} ({type(err).__name__}: {err})',
                     str(path), number,
                 ) from err  # fmt: skip
             if any(a.end > len(text) or a.start == a.end for a in answers):
@@ -118,11 +106,11 @@ def read_own(path: Path) -> Iterator[LabelledQuestion]:
             sentences = tuple(split_sentences(text))
             family = str(row.get("family", text))
             labels = _overlapping(sentences, answers)
-            yield LabelledQuestion("own", question, text, sentences, labels, answers, family, part_of(family))
+            yield LabelledQuestion("own", query, text, sentences, labels, answers, family, part_of(family))
 
 
 def read_qed(path: Path) -> Iterator[LabelledQuestion]:
-    """QED: questions of Natural Questions, each with a Wikipedia paragraph and the sentence that answers.
+    """QED: queries of Natural Queries, each with a Wikipedia paragraph and the sentence that answers.
 
     Raises:
         InputError: a line is no such record; names file and line.
@@ -133,7 +121,7 @@ def read_qed(path: Path) -> Iterator[LabelledQuestion]:
                 row = json.loads(line)
                 text, chosen = row["paragraph_text"], row["annotation"].get("selected_sentence")
                 answers = [Span(a["start"], a["end"]) for each in row["original_nq_answers"] for a in each]
-                question = row["question_text"]
+                query = row["question_text"]
             except (ValueError, KeyError, TypeError) as err:
                 raise InputError(f"not a QED record ({type(err).__name__}: {err})", str(path), number) from err
             sentences = tuple(split_sentences(text))
@@ -142,11 +130,11 @@ def read_qed(path: Path) -> Iterator[LabelledQuestion]:
                 continue
             labels = _overlapping(sentences, [*answers, *picked])
             family = "qed:" + row["title_text"]
-            yield LabelledQuestion("qed", question, text, sentences, labels, tuple(answers), family, part_of(family))
+            yield LabelledQuestion("qed", query, text, sentences, labels, tuple(answers), family, part_of(family))
 
 
 def read_squad(path: Path, *, collection: str = "squad2-half", parts: Any = None) -> Iterator[LabelledQuestion]:
-    """SQuAD 2.0 paragraphs; a question without an answer labels nothing.
+    """SQuAD 2.0 paragraphs; a query without an answer labels nothing.
 
     Args:
         path: the JSON file, gzipped or not.
@@ -175,7 +163,7 @@ def read_squad(path: Path, *, collection: str = "squad2-half", parts: Any = None
 
 
 def read_covid_qa(path: Path, *, characters: int = 900) -> Iterator[LabelledQuestion]:
-    """COVID-QA: articles cut at sentences into passages of about `characters`; each question with every passage.
+    """COVID-QA: articles cut at sentences into passages of about `characters`; each query with every passage.
 
     Answer offsets that miss their text by a few characters are re-aligned; answers that cross passages are dropped.
     """
@@ -223,9 +211,7 @@ def _aligned(text: str, start: int, answer: str) -> Span | None:
     return None
 
 
-def _joined(
-    collection: str, question: str, rows: Sequence[tuple[str, int]], family: str, part: str
-) -> LabelledQuestion:
+def _joined(collection: str, query: str, rows: Sequence[tuple[str, int]], family: str, part: str) -> LabelledQuestion:
     spans, here = [], 0
     for sentence, _ in rows:
         spans.append(Span(here, here + len(sentence)))
@@ -233,7 +219,7 @@ def _joined(
     labels = tuple(label for _, label in rows)
     answers = tuple(span for span, label in zip(spans, labels, strict=True) if label)
     text = "\n".join(sentence for sentence, _ in rows)
-    return LabelledQuestion(collection, question, text, tuple(spans), labels, answers, family, part)
+    return LabelledQuestion(collection, query, text, tuple(spans), labels, answers, family, part)
 
 
 def _in_runs(rows: Sequence[tuple[str, int]], characters: int) -> Iterator[list[tuple[str, int]]]:
@@ -248,17 +234,17 @@ def _in_runs(rows: Sequence[tuple[str, int]], characters: int) -> Iterator[list[
 
 
 def read_wikiqa(directory: Path, *, part: str = "", characters: int = 900) -> Iterator[LabelledQuestion]:
-    """WikiQA in the layout of aligned files (`a.toks`, `b.toks`, `sim.txt`): one passage for a question.
+    """WikiQA in the layout of aligned files (`a.toks`, `b.toks`, `sim.txt`): one passage for a query.
 
-    Long candidate lists are cut into passages of about `characters`. With `part` empty, questions are parted by hash.
+    Long candidate lists are cut into passages of about `characters`. With `part` empty, queries are parted by hash.
     """
     columns = []
     for name in ("a.toks.gz", "b.toks.gz", "sim.txt.gz"):
         with _open(directory / name) as stream:
             columns.append(stream.read().splitlines())
     grouped: dict[str, list[tuple[str, int]]] = {}
-    for question, sentence, label in zip(*columns, strict=True):
-        grouped.setdefault(question, []).append((sentence, int(label)))
+    for query, sentence, label in zip(*columns, strict=True):
+        grouped.setdefault(query, []).append((sentence, int(label)))
     yield from _candidates("wikiqa", grouped, part, characters)
 
 
@@ -282,10 +268,10 @@ def read_trecqa(path: Path, *, part: str = "", characters: int = 900) -> Iterato
 def _candidates(
     collection: str, grouped: dict[str, list[tuple[str, int]]], part: str, characters: int
 ) -> Iterator[LabelledQuestion]:
-    for question, rows in grouped.items():
-        family = f"{collection}:{question}"
+    for query, rows in grouped.items():
+        family = f"{collection}:{query}"
         for run in _in_runs(rows, characters):
-            yield _joined(collection, question, run, family, part or part_of(family))
+            yield _joined(collection, query, run, family, part or part_of(family))
 
 
 def _shingles(text: str, size: int = 8) -> set[int]:
@@ -296,21 +282,21 @@ def _shingles(text: str, size: int = 8) -> set[int]:
 def without_kin(
     training: Iterable[LabelledQuestion], held_out: Iterable[LabelledQuestion], *, share: float = 0.2
 ) -> list[LabelledQuestion]:
-    """The training questions that repeat nothing held out.
+    """The training queries that repeat nothing held out.
 
-    A question goes when it is also asked in the held-out part, or when at least `share` of the 8-word shingles of its
+    A query goes when it is also asked in the held-out part, or when at least `share` of the 8-word shingles of its
     passage stand in held-out passages.
     """
     held, asked = set(), set()
-    for passage, question in {(row.passage, row.question) for row in held_out}:
+    for passage, query in {(row.passage, row.query) for row in held_out}:
         held |= _shingles(passage)
-        asked.add(" ".join(re.findall(r"\w+", question.lower())))
+        asked.add(" ".join(re.findall(r"\w+", query.lower())))
     kin: dict[str, bool] = {}
     kept = []
     for row in training:
         if row.passage not in kin:
             own = _shingles(row.passage)
             kin[row.passage] = len(own & held) >= share * len(own)
-        if not kin[row.passage] and " ".join(re.findall(r"\w+", row.question.lower())) not in asked:
+        if not kin[row.passage] and " ".join(re.findall(r"\w+", row.query.lower())) not in asked:
             kept.append(row)
     return kept

@@ -13,8 +13,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Logistic", "fit_logistic"]
-
 
 @dataclass(frozen=True, slots=True)
 class Logistic:

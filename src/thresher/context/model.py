@@ -1,11 +1,11 @@
 """Scores from the two-headed cross-encoder: the pruner that ships, and what `thresher context train` makes.
 
-One forward pass over question and passage gives the passage's relevance and its tokens' keep logits; a sentence's score
+One forward pass over query and passage gives the passage's relevance and its tokens' keep logits; a sentence's score
 is the logistic of their mean, or, where the model has one, what its sentence head makes of them. Long passages are read
 through windows; a passage's relevance is its best window's.
 
 On a CPU each window is computed by itself, without padding, by one thread, as many side by side as torch has threads,
-the longest first, and the question's own states once. That is as fast there as padded batches, and it is what makes a
+the longest first, and the query's own states once. That is as fast there as padded batches, and it is what makes a
 score independent of the batch it came in and of the number of threads. On an
 accelerator windows of like length are padded together, and scores are rounded to four digits.
 """
@@ -35,8 +35,6 @@ from thresher.records import Span
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["RANK_FEATURES", "RARITY", "SHIPPED", "Reading", "TwoHeadedScorer"]
-
 RARITY = "piece_rarity"
 """Name of the weights file's table of word-piece rarity, float[vocabulary]."""
 RANK_FEATURES = ("rank", "logit", "top", "near", "late", "overlap")
@@ -51,7 +49,7 @@ _LEAST = -1e9
 @dataclass(frozen=True, slots=True)
 class _Window:
     pair: int
-    question: str
+    query: str
     tokens: tuple[int, int]
     ids: list[int]
 
@@ -81,7 +79,7 @@ class TwoHeadedScorer:
         device: `auto`, or what torch calls it.
         max_tokens: word pieces of a passage read at once, specials included.
         overlap: word pieces of whole sentences that a window shares with the one before.
-        question_tokens: questions are read up to so many word pieces.
+        query_tokens: queries are read up to so many word pieces.
         batch_size: windows in one forward pass on an accelerator.
 
     Raises:
@@ -96,7 +94,7 @@ class TwoHeadedScorer:
         device: str = "cpu",
         max_tokens: int = 256,
         overlap: int = 64,
-        question_tokens: int = 64,
+        query_tokens: int = 64,
         batch_size: int = 32,
     ) -> None:
         directory = Path(directory)
@@ -110,7 +108,7 @@ class TwoHeadedScorer:
         self.model = two_headed.load(directory, safetensors.load_file(str(body / "model.safetensors"))).to(self.device)
         self.tokenizer = load_tokenizer(body)
         self.tokenizer.no_truncation()
-        self.max_tokens, self.overlap, self.question_tokens = max_tokens, overlap, question_tokens
+        self.max_tokens, self.overlap, self.query_tokens = max_tokens, overlap, query_tokens
         self.batch_size = batch_size
         self.lexical = LexicalScorer()
         self.presets: dict[str, float] = dict(self.about.get("presets", {}))
@@ -149,18 +147,18 @@ class TwoHeadedScorer:
             for (_, passage), reading, mine in zip(pairs, readings, found, strict=True)
         ]
 
-    def features(self, question: str, passage: SplitPassage, reading: Reading) -> Any:
+    def features(self, query: str, passage: SplitPassage, reading: Reading) -> Any:
         """What the sentence head reads, float64[sentences, features]; no rows where not one token was read."""
         if reading.whole is None:
             return np.zeros((0, len(FEATURES)))
-        bm25 = self.lexical.score([(question, passage)])[0].sentences
+        bm25 = self.lexical.score([(query, passage)])[0].sentences
         return sentence_features(
-            question, passage, reading.sentences, reading.relevance, bm25, reading.rank, reading.whole
+            query, passage, reading.sentences, reading.relevance, bm25, reading.rank, reading.whole
         )
 
     def relevance(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[float]:
         """The rank score of every pair alone; sentences need not be known."""
-        whole = [(question, SplitPassage(p.text, (Span(0, len(p.text)),), p.title)) for question, p in pairs]
+        whole = [(query, SplitPassage(p.text, (Span(0, len(p.text)),), p.title)) for query, p in pairs]
         return [reading.relevance for reading in self.read(whole)]
 
     def read(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[Reading]:
@@ -168,8 +166,8 @@ class TwoHeadedScorer:
         ranges: list[list[tuple[int, int]]] = []
         overlaps: list[list[float]] = []
         work: list[_Window] = []
-        asked = {question: self._question_ids(question) for question in dict.fromkeys(q for q, _ in pairs)}
-        for number, (question, passage) in enumerate(pairs):
+        asked = {query: self._query_ids(query) for query in dict.fromkeys(q for q, _ in pairs)}
+        for number, (query, passage) in enumerate(pairs):
             head = f"{passage.title} " if passage.title else ""
             encoding = self.tokenizer.encode(head + passage.text, add_special_tokens=False)
             before = sum(1 for start, _ in encoding.offsets if start < len(head))
@@ -177,9 +175,9 @@ class TwoHeadedScorer:
             before = min(before, self.max_tokens // 4)
             ranges.append(sentence_tokens(offsets, passage.sentences))
             title, ids = encoding.ids[:before], encoding.ids[len(encoding.ids) - len(offsets) :]
-            overlaps.append([self._overlap(asked[question], ids[first:after]) for first, after in ranges[-1]])
+            overlaps.append([self._overlap(asked[query], ids[first:after]) for first, after in ranges[-1]])
             for start, end in windows(ranges[-1], self.max_tokens - 2 - len(title), self.overlap):
-                work.append(_Window(number, question, (start, end), [_CLS, *title, *ids[start:end], _SEP]))
+                work.append(_Window(number, query, (start, end), [_CLS, *title, *ids[start:end], _SEP]))
         read: list[list[tuple[tuple[int, int], list[Evidence]]]] = [[] for _ in pairs]
         ranks: list[list[float]] = [[] for _ in pairs]
         relevance: list[list[float]] = [[] for _ in pairs]
@@ -189,9 +187,9 @@ class TwoHeadedScorer:
             read[n].append((window.tokens, _evidence(window.tokens, ranges[n], *states)))
             (whole,) = _evidence((0, len(states[0])), [(0, len(states[0]))], *states)
             ranks[n].append(rank)
-            covered = self._overlap(asked[window.question], window.ids)
+            covered = self._overlap(asked[window.query], window.ids)
             relevance[n].append(self._relevance(rank, whole, covered))
-            wholes[n].append(self._whole(asked[window.question], window.ids, whole, covered, states[2]))
+            wholes[n].append(self._whole(asked[window.query], window.ids, whole, covered, states[2]))
         return [
             Reading(
                 max(ranks[n]),
@@ -211,11 +209,9 @@ class TwoHeadedScorer:
         values = (rank, whole.logit, whole.top, whole.near, whole.late, overlap)
         return math.fsum(w * x for w, x in zip(self.rank_weights, values, strict=True))
 
-    def _whole(
-        self, question: list[int], ids: list[int], whole: Evidence, covered: float, close: Any
-    ) -> PassageEvidence:
-        """What a window says of its passage; `close` holds cosines of its tokens with the question's."""
-        pieces = question[1:-1]
+    def _whole(self, query: list[int], ids: list[int], whole: Evidence, covered: float, close: Any) -> PassageEvidence:
+        """What a window says of its passage; `close` holds cosines of its tokens with the query's."""
+        pieces = query[1:-1]
         rarity = np.array([self.rarity[piece] for piece in pieces])
         here = set(ids)
         missing = max((self.rarity[piece] for piece in pieces if piece not in here), default=0.0)
@@ -239,21 +235,21 @@ class TwoHeadedScorer:
         )
 
     def _forward(self, work: list[_Window], asked: dict[str, list[int]]) -> list[tuple[Any, ...]]:
-        """Rank score, keep logits, cosines with the question and with its tokens, of each window's own tokens."""
+        """Rank score, keep logits, cosines with the query and with its tokens, of each window's own tokens."""
         torch = self.torch
         order = sorted(range(len(work)), key=lambda i: (-len(work[i].ids), i))  # long ones first
         if self.device != "cpu":
             return self._batches(work, asked, order)
         with torch.inference_mode():
-            states = {question: self.model.read_apart(torch.tensor([ids]), None) for question, ids in asked.items()}
+            states = {query: self.model.read_apart(torch.tensor([ids]), None) for query, ids in asked.items()}
 
         def one(number: int) -> tuple[Any, ...]:
             window = work[number]
             with torch.inference_mode():
                 passage = self.model.read_apart(torch.tensor([window.ids]), None)
-                both = self.model.read_together(states[window.question], passage, None, None)
+                both = self.model.read_together(states[window.query], passage, None, None)
                 outputs = self.model.judge_in_full(*both, None, None)
-            return _own([tensor.double().numpy()[0] for tensor in outputs], window, len(asked[window.question]))
+            return _own([tensor.double().numpy()[0] for tensor in outputs], window, len(asked[window.query]))
 
         out: list[tuple[Any, ...]] = [()] * len(work)
         with _one_thread_each(torch) as workers:
@@ -272,39 +268,39 @@ class TwoHeadedScorer:
         with self.torch.inference_mode():
             for first in range(0, len(order), self.batch_size):
                 batch = order[first : first + self.batch_size]
-                outputs = self._padded([asked[work[i].question] for i in batch], [work[i].ids for i in batch])
+                outputs = self._padded([asked[work[i].query] for i in batch], [work[i].ids for i in batch])
                 arrays = [tensor.double().cpu().numpy() for tensor in outputs]
                 for row, number in enumerate(batch):
                     window = work[number]
-                    out[number] = _own([array[row] for array in arrays], window, len(asked[window.question]))
+                    out[number] = _own([array[row] for array in arrays], window, len(asked[window.query]))
         return out
 
-    def _padded(self, questions: list[list[int]], rows: list[list[int]]) -> tuple[Any, ...]:
-        q_ids, q_lengths = two_headed.pad(questions, self.device)
+    def _padded(self, queries: list[list[int]], rows: list[list[int]]) -> tuple[Any, ...]:
+        q_ids, q_lengths = two_headed.pad(queries, self.device)
         p_ids, p_lengths = two_headed.pad(rows, self.device)
         apart = self.model.read_apart(q_ids, q_lengths), self.model.read_apart(p_ids, p_lengths)
         both = self.model.read_together(*apart, q_lengths, p_lengths)
         return tuple(self.torch.round(x, decimals=3) for x in self.model.judge_in_full(*both, q_lengths, p_lengths))
 
-    def _question_ids(self, question: str) -> list[int]:
-        ids = self.tokenizer.encode(question, add_special_tokens=False).ids
-        return [_CLS, *ids[: self.question_tokens - 2], _SEP]
+    def _query_ids(self, query: str) -> list[int]:
+        ids = self.tokenizer.encode(query, add_special_tokens=False).ids
+        return [_CLS, *ids[: self.query_tokens - 2], _SEP]
 
-    def _overlap(self, question: list[int], ids: list[int]) -> float:
-        """Share of the question's word pieces among `ids`, weighted by rarity."""
-        wanted = sorted(set(question[1:-1]))
+    def _overlap(self, query: list[int], ids: list[int]) -> float:
+        """Share of the query's word pieces among `ids`, weighted by rarity."""
+        wanted = sorted(set(query[1:-1]))
         whole = math.fsum(self.rarity[piece] for piece in wanted)
         here = set(ids)
         return math.fsum(self.rarity[piece] for piece in wanted if piece in here) / whole if whole else 0.0
 
 
-def _own(outputs: list[Any], window: _Window, question: int) -> tuple[Any, ...]:
-    """Outputs of a forward pass, cut to the window's own tokens and the question's."""
+def _own(outputs: list[Any], window: _Window, query: int) -> tuple[Any, ...]:
+    """Outputs of a forward pass, cut to the window's own tokens and the query's."""
     rank, keep, near, close = outputs
     start, end = window.tokens
     last = len(window.ids) - 1
     mine = slice(last - (end - start), last)
-    return float(rank), keep[mine], near[mine], close[mine, : max(0, question - 2)]
+    return float(rank), keep[mine], near[mine], close[mine, : max(0, query - 2)]
 
 
 @contextmanager

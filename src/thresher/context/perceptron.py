@@ -18,8 +18,6 @@ from thresher.errors import require
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Perceptron", "fit_perceptron"]
-
 _DIGITS = 5
 """Significant digits that are kept of every weight."""
 

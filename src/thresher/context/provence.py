@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["ProvenceScorer", "share_score"]
-
 _PURPOSE = "Provence checkpoints"
 _ENCODERS = {"deberta": "deberta-v2", "roberta": "xlm-roberta", "bert": "bert", "xlm-roberta": "xlm-roberta"}
 
@@ -48,7 +46,7 @@ class ProvenceScorer:
     Args:
         directory: holds `config.json`, `model.safetensors` and the tokenizer's files.
         device: `auto`, or what torch calls it.
-        max_tokens: longest input, question and specials included; what the configuration says by default.
+        max_tokens: longest input, query and specials included; what the configuration says by default.
         overlap: tokens of whole sentences that a window shares with the one before.
 
     Raises:
@@ -78,13 +76,13 @@ class ProvenceScorer:
 
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
         """Scores of every pair, in order; each window in a forward pass of its own."""
-        return [self._one(question, passage) for question, passage in pairs]
+        return [self._one(query, passage) for query, passage in pairs]
 
-    def _one(self, question: str, passage: SplitPassage) -> PassageScores:
+    def _one(self, query: str, passage: SplitPassage) -> PassageScores:
         head = f"{passage.title} " if passage.title else ""
-        question_length = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
+        query_length = len(self.tokenizer(query, add_special_tokens=False)["input_ids"])
         title_length = len(self.tokenizer(head, add_special_tokens=False)["input_ids"]) if head else 0
-        room = self.max_tokens - min(question_length, self.max_tokens // 4) - title_length - 4
+        room = self.max_tokens - min(query_length, self.max_tokens // 4) - title_length - 4
         if room < 8:
             raise ModelError(f"question and title leave room for {room} tokens of {self.max_tokens}; shorten the title")
         alone = self.tokenizer(passage.text, add_special_tokens=False, return_offsets_mapping=True)
@@ -93,7 +91,7 @@ class ProvenceScorer:
         read, best = [], -math.inf
         for start, end in windows(ranges, room, self.overlap):
             here, there = offsets[start][0], offsets[end - 1][1]
-            relevance, tokens = self._window(question, head + passage.text[here:there])
+            relevance, tokens = self._window(query, head + passage.text[here:there])
             shifted = [(a - len(head) + here, p) for a, p in tokens]
             scores = []
             for number, sentence in enumerate(passage.sentences):
@@ -109,12 +107,12 @@ class ProvenceScorer:
             return 0.0
         return math.fsum(probabilities) / len(probabilities) if self.open else share_score(probabilities)
 
-    def _window(self, question: str, text: str) -> tuple[float, list[tuple[int, float]]]:
+    def _window(self, query: str, text: str) -> tuple[float, list[tuple[int, float]]]:
         """Relevance, and (start in `text`, keep probability) of each of its tokens."""
         torch = self.torch
-        question = self._cut(question)
+        query = self._cut(query)
         encoded = self.tokenizer(
-            question, text, truncation="only_second", max_length=self.max_tokens, return_offsets_mapping=True
+            query, text, truncation="only_second", max_length=self.max_tokens, return_offsets_mapping=True
         )
         ids = torch.tensor([encoded["input_ids"]], device=self.device)
         with torch.inference_mode():
@@ -127,10 +125,10 @@ class ProvenceScorer:
             (start, p) for part, (start, end), p in zip(belongs, places, keep, strict=True) if part == 1 and end > start
         ]
 
-    def _cut(self, question: str) -> str:
-        """The question, cut to a quarter of the input."""
-        encoded = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        return question if len(encoded) <= self.max_tokens // 4 else question[: encoded[self.max_tokens // 4 - 1][1]]
+    def _cut(self, query: str) -> str:
+        """The query, cut to a quarter of the input."""
+        encoded = self.tokenizer(query, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return query if len(encoded) <= self.max_tokens // 4 else query[: encoded[self.max_tokens // 4 - 1][1]]
 
     def _states(self, ids: Any) -> tuple[Any, float]:
         torch, functional = self.torch, self.torch.nn.functional

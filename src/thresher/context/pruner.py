@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from thresher.context.scoring import SentenceScorer
 
-__all__ = ["ContextPruner", "PrunedPassage"]
-
 
 @dataclass(frozen=True)
 class PrunedPassage:
@@ -39,7 +37,7 @@ class PrunedPassage:
         sentences: every sentence as a span of `original`.
         scores: a score of 0 to 1 for each sentence.
         keep: whether each sentence is kept.
-        relevance: of the passage to the question, from the same forward pass; the scale is the scorer's.
+        relevance: of the passage to the query, from the same forward pass; the scale is the scorer's.
         threshold: what was applied.
         ellipsis: what stands for what is left out.
         tokens: of what is left (title and ellipses included), by the reader's count.
@@ -89,7 +87,7 @@ class _Source:
 
 
 class ContextPruner:
-    """Prunes passages to the sentences that help with a question.
+    """Prunes passages to the sentences that help with a query.
 
     Args:
         scorer: what judges sentences: a `SentenceScorer`, or one of the names `thresher-context` (the model that
@@ -124,10 +122,10 @@ class ContextPruner:
         min_keep: int = 0,
         ellipsis: str = "",
     ) -> list[PrunedPassage]:
-        """Prune passages for one question.
+        """Prune passages for one query.
 
         Args:
-            query: the question.
+            query: the query.
             passages: texts, `Passage`s or `Hit`s; the order is kept.
             threshold: keep sentences that score at least this; 0 keeps all. Or the name of a preset: `conservative`,
                 `balanced`, `strong`.
@@ -158,10 +156,10 @@ class ContextPruner:
         min_keep: int = 0,
         ellipsis: str = "",
     ) -> list[list[PrunedPassage]]:
-        """Prune the passages of many questions; the same as `prune` for each, with one call of the scorer.
+        """Prune the passages of many queries; the same as `prune` for each, with one call of the scorer.
 
         Args:
-            asked: questions with their passages; `max_tokens` is for each question.
+            asked: queries with their passages; `max_tokens` is for each query.
             threshold: as in `prune`.
             max_tokens: as in `prune`.
             keep_title: as in `prune`.
@@ -169,7 +167,7 @@ class ContextPruner:
             ellipsis: as in `prune`.
 
         Returns:
-            One list for each question, one `PrunedPassage` for each of its passages, in order.
+            One list for each query, one `PrunedPassage` for each of its passages, in order.
 
         Raises:
             InputError: as in `prune`.

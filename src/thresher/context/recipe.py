@@ -1,6 +1,6 @@
-"""From labelled questions to a trained and calibrated model: what `thresher context train` does.
+"""From labelled queries to a trained and calibrated model: what `thresher context train` does.
 
-Questions are parted by family, near-duplicates of held-out passages leave the training part, each answered question
+Queries are parted by family, near-duplicates of held-out passages leave the training part, each answered query
 meets a passage that looks like an answer to it and holds none, and the presets' thresholds are chosen on the
 calibration part.
 """
@@ -33,13 +33,11 @@ if TYPE_CHECKING:
     from thresher.context.labelled import LabelledQuestion
     from thresher.context.model import TwoHeadedScorer
 
-__all__ = ["make_groups", "train_on"]
-
 
 def make_groups(rows: Sequence[LabelledQuestion], *, seed: int = 7) -> list[Group]:
-    """A group for each question: its passage, and one of the most similar ones that hold no answer of it.
+    """A group for each query: its passage, and one of the most similar ones that hold no answer of it.
 
-    A passage is similar when it shares the question's rarer terms; it holds no answer when no answer's text is in it.
+    A passage is similar when it shares the query's rarer terms; it holds no answer when no answer's text is in it.
     """
     chooser = random.Random(seed)  # noqa: S311  (an example, not a secret)
     terms = analyzer("english")
@@ -53,7 +51,7 @@ def make_groups(rows: Sequence[LabelledQuestion], *, seed: int = 7) -> list[Grou
     for row in rows:
         passages = [LabelledPassage(row.passage, row.sentences, row.labels)]
         score: Counter[int] = Counter()
-        for term in sorted(set(terms(row.question))):
+        for term in sorted(set(terms(row.query))):
             for number in holders.get(term, ()):
                 score[number] += 1 / len(holders[term])  # type: ignore[assignment]  # Counter adds any number
         answers = [row.passage[a.start : a.end].lower() for a in row.answers]
@@ -66,19 +64,19 @@ def make_groups(rows: Sequence[LabelledQuestion], *, seed: int = 7) -> list[Grou
             text = chooser.choice(likely)
             passages.append(LabelledPassage(text, sentences[text], tuple(0 for _ in sentences[text])))
         targets = (3.0, 0.0) if len(passages) > 1 else None
-        groups.append(Group(row.question, tuple(passages), targets))
+        groups.append(Group(row.query, tuple(passages), targets))
     return groups
 
 
 def fit_sentence_head(scorer: TwoHeadedScorer, groups: Sequence[Group], *, most: int = 600) -> dict[str, Any]:
     """A sentence head on the labelled passages of the first groups, as `config.json` keeps it."""
-    passages = [(g.question, p) for g in groups[:most] for p in g.passages if p.labels is not None]
-    pairs = [(question, SplitPassage(p.text, p.sentences)) for question, p in passages]
+    passages = [(g.query, p) for g in groups[:most] for p in g.passages if p.labels is not None]
+    pairs = [(query, SplitPassage(p.text, p.sentences)) for query, p in passages]
     features: list[Any] = []
     labels: list[int] = []
-    for (question, passage), (_, labelled_one), reading in zip(pairs, passages, scorer.read(pairs), strict=True):
+    for (query, passage), (_, labelled_one), reading in zip(pairs, passages, scorer.read(pairs), strict=True):
         if reading.sentences:
-            features.append(scorer.features(question, passage, reading))
+            features.append(scorer.features(query, passage, reading))
             labels += labelled_one.labels or ()
     head = fit_perceptron(np.concatenate(features), np.array(labels, dtype=np.float64))
     return {"features": list(FEATURES), **asdict(head)}
@@ -94,10 +92,10 @@ def train_on(
     seed: int = 7,
     progress: bool = False,
 ) -> Mapping[str, Calibration]:
-    """Train a two-headed model on labelled questions, write it to `output`, and calibrate its presets.
+    """Train a two-headed model on labelled queries, write it to `output`, and calibrate its presets.
 
     Args:
-        rows: labelled questions; each is used in its own `part` (`test` is left alone).
+        rows: labelled queries; each is used in its own `part` (`test` is left alone).
         output: the model's directory. Checkpoints are kept in it under `checkpoint/` until training has ended, and an
             interrupted run continues from there.
         steps: optimiser steps.
@@ -110,7 +108,7 @@ def train_on(
         The calibration of each preset.
 
     Raises:
-        InputError: the training or the calibration part has no answered question.
+        InputError: the training or the calibration part has no answered query.
         DataNotFoundError: there is no model at `start`.
         MissingExtraError: torch is not installed.
     """

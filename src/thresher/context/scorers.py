@@ -2,7 +2,7 @@
 
 The lexical scorer is a baseline to beat, and what there is without torch: BM25 (Robertson and Zaragoza 2009) over the
 sentences of the passage, each taken as a document, with document frequencies from those sentences and a few thousand
-stop words' worth of nothing else. A score is the share of the question's weight that the sentence carries, from 0 to 1;
+stop words' worth of nothing else. A score is the share of the query's weight that the sentence carries, from 0 to 1;
 a passage's relevance is the share carried by the passage as a whole, so both are comparable between passages.
 """
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from thresher.context.scoring import SentenceScorer
-
-__all__ = ["LexicalScorer", "open_scorer"]
 
 
 def open_scorer(name: str, *, device: str = "cpu") -> SentenceScorer:
@@ -74,13 +72,13 @@ class LexicalScorer:
 
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
         """Scores of every pair, in order."""
-        return [self._one(question, passage) for question, passage in pairs]
+        return [self._one(query, passage) for query, passage in pairs]
 
     def _terms(self, text: str) -> Counter[str]:
         return Counter(self._analyzer(text))
 
-    def _one(self, question: str, passage: SplitPassage) -> PassageScores:
-        asked = self._terms(question)
+    def _one(self, query: str, passage: SplitPassage) -> PassageScores:
+        asked = self._terms(query)
         sentences = [self._terms(passage.text[s.start : s.end]) for s in passage.sentences]
         n = len(sentences)
         mean = max(1.0, sum(c.total() for c in sentences) / max(n, 1))

@@ -1,6 +1,6 @@
 """The seam between pruning and whatever judges sentences, and the reading of long passages through windows.
 
-A scorer is given a question and passages whose sentences are known, and returns for each passage a relevance and a
+A scorer is given a query and passages whose sentences are known, and returns for each passage a relevance and a
 score between 0 and 1 for every sentence. What a threshold means is the scorer's own: thresholds are calibrated for one
 scorer and travel with its `name`.
 
@@ -24,16 +24,6 @@ if TYPE_CHECKING:
 
     from thresher.records import Span
 
-__all__ = [
-    "PassageScores",
-    "SentenceScorer",
-    "SplitPassage",
-    "combine",
-    "preset_threshold",
-    "sentence_tokens",
-    "windows",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class SplitPassage:
@@ -55,7 +45,7 @@ class PassageScores:
     """What a scorer says of a passage.
 
     Attributes:
-        relevance: higher is more relevant; comparable between passages of one question.
+        relevance: higher is more relevant; comparable between passages of one query.
         sentences: one score for each sentence, 0 to 1.
     """
 
@@ -64,7 +54,7 @@ class PassageScores:
 
 
 class SentenceScorer(Protocol):
-    """Judges sentences and passages against a question."""
+    """Judges sentences and passages against a query."""
 
     @property
     def name(self) -> str:
@@ -77,7 +67,7 @@ class SentenceScorer(Protocol):
         ...
 
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
-        """Scores of every (question, passage) pair, in order; one pair's scores do not depend on the others."""
+        """Scores of every (query, passage) pair, in order; one pair's scores do not depend on the others."""
         ...
 
 

@@ -1,7 +1,7 @@
 """How many passages, and which sentences of them, under one budget: selection instead of a fixed top k.
 
 In the manner of the Dynamic Passage Selector (Meng and others, arXiv 2508.09497), which lets the number of passages
-follow from the question; but by a stated greedy rule over calibrated scores rather than a trained language model.
+follow from the query; but by a stated greedy rule over calibrated scores rather than a trained language model.
 Sentences are taken one at a time by marginal value for their cost,
 
     gain(s) = score(s) * p(passage of s) * (1 - repeated(s)),        value(s) = gain(s) / max(tokens(s), 8) ** `thrift`
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from thresher.context.pruner import PrunedPassage
-
-__all__ = ["Selection", "select"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def select(
     """Choose what to hand over of passages that a `ContextPruner` has scored (with threshold 0, so that all compete).
 
     Args:
-        pruned: scored passages of one question; only sentences they keep compete.
+        pruned: scored passages of one query; only sentences they keep compete.
         count_tokens: the reader's tokenizer.
         max_tokens: budget for all that is handed over, titles included; never exceeded.
         min_gain: stop under this expected gain, 0 to 1.

@@ -7,17 +7,17 @@ layer, puts these together. Its features, all from the same forward pass or from
 - the mean keep logit, the mean of the highest quarter, and the former less the passage's highest and mean;
 - the mean keep logits of the sentences before and after (the passage's mean where there is none), the share of
   sentences with a higher one, and its logarithm's share of the passage (log-softmax);
-- the passage's relevance, its rank score, its highest keep logit, and the rarity-weighted share of the question's word
+- the passage's relevance, its rank score, its highest keep logit, and the rarity-weighted share of the query's word
   pieces that its best sentence holds;
-- the cosine of the sentence's tokens with the question's mean state, and late interaction (the mean over the question's
+- the cosine of the sentence's tokens with the query's mean state, and late interaction (the mean over the query's
   tokens of the best cosine in the sentence; ColBERT, arXiv 2004.12832), each also less the passage's highest;
-- the share of the question's word pieces that the sentence holds, weighted by rarity, and BM25 over the passage's own
+- the share of the query's word pieces that the sentence holds, weighted by rarity, and BM25 over the passage's own
   sentences, each also less the passage's highest, and the latter less its mean;
 - the place: first, last, 1 / (1 + index), index / length; the number of sentences; ln of the sentence's words;
-- digits where the question asks for a number or a date, capitals where it asks for a name;
+- digits where the query asks for a number or a date, capitals where it asks for a name;
 - of the passage as a whole: its keep logits, cosine and late interaction; late interaction weighted by rarity, of the
-  rarest piece of the question, of the piece with the least and of the third with the least; the rarity-weighted share
-  of the question's pieces that it holds, the rarest that it lacks, the rarest of all, and their number.
+  rarest piece of the query, of the piece with the least and of the third with the least; the rarity-weighted share
+  of the query's pieces that it holds, the rarest that it lacks, the rarest of all, and their number.
 
 A head names the features it reads, and may read only some. Those other than the logits are of a study without any
 training of the encoder, where a logistic form ranked answer sentences as well as boosted trees did.
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.context.scoring import SplitPassage
-
-__all__ = ["FEATURES", "Evidence", "PassageEvidence", "SentenceHead", "read_head", "sentence_features"]
 
 FEATURES = (
     "logit", "logit_top", "logit_below_best", "logit_over_mean", "rank", "near", "near_below_best", "late",
@@ -74,9 +72,9 @@ class Evidence:
     Attributes:
         logit: mean keep logit of its tokens.
         top: mean of the highest quarter of them.
-        near: mean cosine of its tokens with the question's mean state.
-        late: mean over the question's tokens of the best cosine with one of its tokens.
-        overlap: share of the question's word pieces that it holds, weighted by rarity.
+        near: mean cosine of its tokens with the query's mean state.
+        late: mean over the query's tokens of the best cosine with one of its tokens.
+        overlap: share of the query's word pieces that it holds, weighted by rarity.
     """
 
     logit: float
@@ -92,16 +90,16 @@ class PassageEvidence:
 
     Attributes:
         top: mean of the highest quarter of the keep logits.
-        near: mean cosine of its tokens with the question's mean state.
-        late: mean over the question's tokens of the best cosine with one of its tokens.
+        near: mean cosine of its tokens with the query's mean state.
+        late: mean over the query's tokens of the best cosine with one of its tokens.
         late_rare: the same, weighted by rarity.
-        late_rarest: of the question's rarest token.
+        late_rarest: of the query's rarest token.
         late_least: of the token for which it is least.
         late_low: mean of the third of the tokens for which it is least.
-        covered: share of the question's word pieces that it holds, weighted by rarity.
-        missing: rarity of the rarest word piece of the question that it lacks, 0 where it lacks none.
-        rarest: rarity of the question's rarest word piece.
-        pieces: how many the question has.
+        covered: share of the query's word pieces that it holds, weighted by rarity.
+        missing: rarity of the rarest word piece of the query that it lacks, 0 where it lacks none.
+        rarest: rarity of the query's rarest word piece.
+        pieces: how many the query has.
     """
 
     top: float
@@ -142,7 +140,7 @@ class SentenceHead:
 
 
 def sentence_features(
-    question: str,
+    query: str,
     passage: SplitPassage,
     evidence: Sequence[Evidence],
     relevance: float,
@@ -153,7 +151,7 @@ def sentence_features(
     """Features of every sentence, float64[sentences, len(FEATURES)].
 
     Args:
-        question: the question.
+        query: the query.
         passage: the passage.
         evidence: of each sentence.
         relevance: the passage's relevance.
@@ -168,7 +166,7 @@ def sentence_features(
     said = np.array([[e.logit, e.top, e.near, e.late] for e in evidence])
     overlap, lexical = np.array([e.overlap for e in evidence]), np.array(bm25, dtype=np.float64)
     place = np.arange(n)
-    asked = question.lower()
+    asked = query.lower()
     number, name = float(bool(_NUMBER.search(asked))), float(bool(_NAME.search(asked)))
     digits = np.array([float(bool(_DIGIT.search(text))) for text in texts])
     capitals = np.array([float(bool(_CAPITAL.search(text))) for text in texts])

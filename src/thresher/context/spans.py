@@ -14,8 +14,6 @@ from thresher.records import Span
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["cut", "kept_spans", "largest_prefix"]
-
 
 def kept_spans(length: int, sentences: Sequence[Span], keep: Sequence[bool]) -> tuple[Span, ...]:
     """The spans that remain of a text.

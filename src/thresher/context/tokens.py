@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["approximate_tokens"]
-
 _PIECE = re.compile(r"[A-Za-z]+|\d{1,3}|\s*\n\s*|[^\sA-Za-z\d]")
 
 

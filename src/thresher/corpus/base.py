@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from thresher.records import Passage
 
-__all__ = ["REASONS", "Corpus", "Fingerprint", "MemoryCorpus", "complaint", "fingerprint_of"]
-
 REASONS = {
     "malformed": "the record is not what its format says",
     "invalid-utf8": "bytes that are not UTF-8, or half of a surrogate pair",

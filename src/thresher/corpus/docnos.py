@@ -10,8 +10,6 @@ from __future__ import annotations
 from array import array
 from hashlib import blake2b
 
-__all__ = ["DocnoSet"]
-
 _START = 1 << 12
 
 

@@ -31,8 +31,6 @@ from thresher.text.analyzer import STOP_WORDS
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-__all__ = ["TOKENS", "InstalledDocumentation", "is_prose", "paragraph_passages"]
-
 TOKENS = 120
 """A passage ends at the paragraph with which it reaches so many words."""
 MIN_WORDS = 15

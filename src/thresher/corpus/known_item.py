@@ -1,9 +1,9 @@
-"""Known-item search: questions made from a corpus that has none.
+"""Known-item search: queries made from a corpus that has none.
 
-The first sentence of a docstring says what the thing does. Taken out of its passage and asked as a question, it must
+The first sentence of a docstring says what the thing does. Taken out of its passage and asked as a query, it must
 find the passage again by what remains (the rest of the text, and the title). A sentence that is the first of several
 passages would have several answers and is not asked. (Known-item topics made from documents: Azzopardi, de Rijke and
-Balog, SIGIR 2007; here the question is a whole sentence of the author's, not a sample of terms.)
+Balog, SIGIR 2007; here the query is a whole sentence of the author's, not a sample of terms.)
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ from thresher.text.sentences import split_sentences
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["KnownItems", "known_items"]
-
 MIN_SENTENCE, MAX_SENTENCE = 5, 40
 MIN_REST = 20
-"""Words that a question has, and that its passage must keep."""
+"""Words that a query has, and that its passage must keep."""
 _HEAD = 600  # characters in which a first sentence must end
 
 
@@ -49,7 +47,7 @@ def known_items(passages: Iterable[Passage], *, sample: int = 500, seed: int = 0
     Args:
         passages: the corpus; held in memory.
         sample: how many to ask for; fewer where fewer are fit for it.
-        seed: of the draw; the same corpus and seed give the same questions.
+        seed: of the draw; the same corpus and seed give the same queries.
 
     Raises:
         InputError: no passage is fit.

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher.corpus.installed import InstalledDocumentation
-from thresher.corpus.lines import COMPRESSED
 from thresher.corpus.split import Splitter
 from thresher.corpus.stream import RecordCorpus
 from thresher.corpus.tables import read_ir_dataset, read_parquet
 from thresher.corpus.text_formats import read_csv, read_jsonl, read_tsv
 from thresher.corpus.trec import read_trec
 from thresher.errors import ConfigError, DataNotFoundError, InputError
+from thresher.files import COMPRESSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from thresher.corpus.base import Corpus
     from thresher.corpus.rows import Problem, Row
     from thresher.corpus.stream import OnError
-
-__all__ = ["FORMATS", "open_corpus"]
 
 INSTALLED = "installed"
 _PREFIX = "ir_datasets:"

@@ -12,8 +12,6 @@ from thresher.records import Passage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FieldMap", "Problem", "Row"]
-
 ID_FIELDS = ("docno", "docid", "doc_id", "_id", "id", "pid")
 TEXT_FIELDS = ("text", "contents", "body", "passage", "segment", "content")
 TITLE_FIELDS = ("title",)

@@ -20,8 +20,6 @@ from thresher.text.sentences import split_sentences
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Splitter", "windows"]
-
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 

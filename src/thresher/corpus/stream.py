@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from thresher.records import Passage
 
-__all__ = ["RecordCorpus"]
-
 OnError = Literal["raise", "skip"]
 
 

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["read_ir_dataset", "read_parquet"]
-
 _BATCH = 2048
 
 

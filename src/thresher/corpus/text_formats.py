@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from thresher.corpus.lines import read_lines
 from thresher.corpus.rows import ID_FIELDS, TEXT_FIELDS, Problem, Row
 from thresher.errors import InputError
+from thresher.files import read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-__all__ = ["read_csv", "read_jsonl", "read_tsv", "utf8_problem"]
 
 
 def read_jsonl(path: Path) -> Iterator[Row | Problem]:

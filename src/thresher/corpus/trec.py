@@ -10,15 +10,13 @@ import re
 from html import unescape
 from typing import TYPE_CHECKING
 
-from thresher.corpus.lines import read_lines
 from thresher.corpus.rows import Problem, Row
 from thresher.corpus.text_formats import utf8_problem
+from thresher.files import read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-__all__ = ["read_trec"]
 
 _DOC = re.compile(rb"\s*<DOC(?:\s[^>]*)?>", re.IGNORECASE)
 _END = re.compile(rb"\s*</DOC>", re.IGNORECASE)

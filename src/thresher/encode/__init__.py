@@ -1,6 +1,6 @@
-"""Texts to weighted terms: the seam every sparse encoder fits, and how an index finds its question side again.
+"""Texts to weighted terms: the seam every sparse encoder fits, and how an index finds its query side again.
 
-An encoder has two sides. The passage side runs once, when an index is built. The question side runs at every question;
+An encoder has two sides. The passage side runs once, when an index is built. The query side runs at every query;
 `save` writes what it needs into the index (`encoder/`), and `load_query_encoder` reads that, whoever wrote it:
 `encoder.json` names the type.
 """
@@ -24,7 +24,7 @@ DOCUMENT = "encoder.json"
 
 
 class QueryEncoder(Protocol):
-    """The question side of a sparse encoder."""
+    """The query side of a sparse encoder."""
 
     @property
     def name(self) -> str:
@@ -35,11 +35,11 @@ class QueryEncoder(Protocol):
         """The fingerprint of the encoder that encoded the passages."""
 
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
-        """Weighted terms of questions, row i for text i. Unknown terms are dropped, repeated ones summed."""
+        """Weighted terms of queries, row i for text i. Unknown terms are dropped, repeated ones summed."""
 
 
 class SparseEncoder(QueryEncoder, Protocol):
-    """Passages and questions to weighted terms of one vocabulary."""
+    """Passages and queries to weighted terms of one vocabulary."""
 
     @property
     def vocabulary(self) -> Sequence[str]:
@@ -49,11 +49,11 @@ class SparseEncoder(QueryEncoder, Protocol):
         """Weighted terms of passages (`Passage.contents`), row i for text i."""
 
     def save(self, directory: Path) -> None:
-        """Write what the question side needs into `directory`, `encoder.json` among it."""
+        """Write what the query side needs into `directory`, `encoder.json` among it."""
 
 
 def load_query_encoder(directory: str | Path) -> QueryEncoder:
-    """Open the question side that an encoder saved.
+    """Open the query side that an encoder saved.
 
     Raises:
         DamagedArtifactError: a file of it is missing or unreadable.

@@ -1,17 +1,17 @@
-"""BM25 as precomputed impacts: the passage side carries the whole weight, a question counts its terms.
+"""BM25 as precomputed impacts: the passage side carries the whole weight, a query counts its terms.
 
 The weight of term t in passage d is Lucene's form of BM25 (Robertson and Zaragoza 2009, with the idf that is never
 negative and without the constant factor k1 + 1; Kamphuis et al., ECIR 2020):
 
     ln(1 + (N - df + 1/2) / (df + 1/2)) * tf / (tf + k1 * (1 - b + b * |d| / avgdl))
 
-where N counts the passages that have a term at all, and avgdl is the mean length over those. A question weighs each
+where N counts the passages that have a term at all, and avgdl is the mean length over those. A query weighs each
 term by how often it occurs in it, so that the inner product is the BM25 score.
 
 Lucene rounds |d| to one byte (four significant bits, exact up to 39) before it divides; here the length is exact
 unless `lengths="lucene"` asks for the same rounding.
 
-Term ids are ranks in the sorted vocabulary, so that the question side needs no dictionary (`encode/vocabulary.py`).
+Term ids are ranks in the sorted vocabulary, so that the query side needs no dictionary (`encode/vocabulary.py`).
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
-
-__all__ = ["Bm25Encoder", "Bm25QueryEncoder", "lucene_length"]
 
 _TYPE = "bm25"
 _EXACT_LENGTHS = 24  # Lucene's SmallFloat keeps lengths below this apart from the rounded ones
@@ -136,7 +134,7 @@ class Bm25Encoder:
         return SparseBatch(indptr, terms, weights.astype(np.float32))
 
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
-        """Term counts of questions, row i for text i; terms that no passage holds are dropped."""
+        """Term counts of queries, row i for text i; terms that no passage holds are dropped."""
         return _encode_queries(texts, self._analyze, self._ids.get, len(self.vocabulary))
 
     def save(self, directory: Path) -> None:
@@ -160,7 +158,7 @@ class Bm25Encoder:
 
 
 class Bm25QueryEncoder:
-    """The question side of a saved BM25 encoder: analyzer and vocabulary, nothing held in memory. Made by `load`."""
+    """The query side of a saved BM25 encoder: analyzer and vocabulary, nothing held in memory. Made by `load`."""
 
     def __init__(self, vocabulary: SortedVocabulary, analyzer: str, fingerprint: str, name: str) -> None:
         self.name = name
@@ -192,7 +190,7 @@ class Bm25QueryEncoder:
         return encoder
 
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
-        """Term counts of questions, row i for text i; terms that no passage holds are dropped."""
+        """Term counts of queries, row i for text i; terms that no passage holds are dropped."""
         return _encode_queries(texts, self._analyze, self._lookup, len(self.vocabulary))
 
     def _lookup(self, term: str, default: int) -> int:

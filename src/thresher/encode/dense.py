@@ -1,7 +1,7 @@
 """Dense vectors through sentence-transformers: prompts, unit length, truncated dimensions, float16 or int8 storage.
 
 int8 follows the symmetric scheme: a vector's values are divided by its largest magnitude over 127 and rounded; the
-scale travels with the vector where the forward index stores it (`thresher.forward`).
+scale travels with the vector where the forward index stores it (`thresher.vectors`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DenseEncoder"]
-
 
 class DenseEncoder:
     """A sentence-transformers `SentenceTransformer`, by hub identifier or local path.
@@ -38,7 +36,7 @@ class DenseEncoder:
             padding is paid for and a small batch costs no more a text than a large one.
         normalize: scale every vector to length 1, after truncation.
         dimensions: keep the first that many (Matryoshka models); None keeps all.
-        query_prompt: text put before a question; None takes the model's own.
+        query_prompt: text put before a query; None takes the model's own.
         passage_prompt: text put before a passage; None takes the model's own.
         storage: `float16` or `float32`, the type of the vectors returned.
         revision: of a hub model.
@@ -111,7 +109,7 @@ class DenseEncoder:
         return self._encode(texts, "document")
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[Any]:
-        """Vectors of questions, [n, dimensions]."""
+        """Vectors of queries, [n, dimensions]."""
         return self._encode(texts, "query")
 
     def _encode(self, texts: Sequence[str], task: str) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""A corpus encoded once, kept as an artifact: weighted terms by shard, docnos, the vocabulary and the question side.
+"""A corpus encoded once, kept as an artifact: weighted terms by shard, docnos, the vocabulary and the query side.
 
 `encode_corpus` can be killed at any time: finished shards wait in a sibling directory (`.NAME.encoding`), and the next
 run goes on behind them. What stands at the target in the end is the same, byte for byte, as after an uninterrupted run.
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from thresher.encode import SparseEncoder
-
-__all__ = ["KIND", "EncodedPassages", "encode_corpus"]
 
 KIND, _FORMAT = "encoded-passages", 1
 _DOCNOS, _VOCABULARY, _SHARDS = "docnos.txt", "vocabulary.txt", "shards"
@@ -104,7 +102,7 @@ class EncodedPassages:
 
     @property
     def encoder(self) -> Path:
-        """Directory of the question side, for `thresher.encode.load_query_encoder`."""
+        """Directory of the query side, for `thresher.encode.load_query_encoder`."""
         return self.path / "encoder"
 
     def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]:

@@ -6,14 +6,14 @@ input embedding e_t gets the weight
     log(1 + relu(e_t' W h + b_t) + [t occurs in the text] * s * softplus(e_t' G h + c_t) * tf / (tf + K))
 
 where K = k1 * (1 - b + b * length / average), and s is 1 unless chosen after training. The first part expands: pieces
-that questions about this text would use, whether it holds them or not. The second weighs the text's own terms, more
+that queries about this text would use, whether it holds them or not. The second weighs the text's own terms, more
 where the whole is about them; its saturation is BM25's. The heaviest `max_active_terms` stay. e_t is tied to MiniLM's
-word-piece embeddings (centred, unit length) and moved by a learned low-rank table. The question side is a learned
+word-piece embeddings (centred, unit length) and moved by a learned low-rank table. The query side is a learned
 weight a word piece, looked up (`thresher.encode.lookup`). Inflected forms share a term and rare words have one as a
 whole, from a number of buckets (`thresher.encode.terms`); buckets have one weight, and expansion does not reach them.
 
 The form is SPLADE's (Formal et al., arXiv 2109.10086) with the masked-language-model head replaced by one reading of
-the pooled state, and with the inference-free question side of Geng et al. (arXiv 2411.04403); the tied head needs 0.6
+the pooled state, and with the inference-free query side of Geng et al. (arXiv 2411.04403); the tied head needs 0.6
 MB where an untied one needs 23. Own pieces have learned weights as in DeepImpact and uniCOIL, saturating as in BM25.
 """
 
@@ -41,15 +41,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["FIRST_TERM", "ExpansionEncoder", "saturation", "tied_embeddings"]
-
 CONFIG, TENSORS, TYPE = "config.json", "model.safetensors", "thresher-expansion"
 _ROWS = 256
 """Passages whose dense rows are held at a time: 31 MB."""
 
 
 class ExpansionEncoder:
-    """Passages through MiniLM and a trained head; questions through a table.
+    """Passages through MiniLM and a trained head; queries through a table.
 
     Args:
         model: `thresher-mini`, or a directory that `thresher.encode.fit` wrote.
@@ -165,12 +163,12 @@ class ExpansionEncoder:
             return SparseBatch(kept.indptr, kept.terms, np.log1p(kept.weights))
 
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
-        """Looked-up weights of the word pieces of questions."""
+        """Looked-up weights of the word pieces of queries."""
         return self.query_lookup.encode_queries(texts)
 
     @cached_property
     def query_lookup(self) -> LookupQueryEncoder:
-        """The question side, which needs no model."""
+        """The query side, which needs no model."""
         weights = np.maximum(self._query, 0.0).astype(np.float32)
         weights[:FIRST_TERM] = 0.0
         pieces, buckets = len(self._terms.pieces), self._terms.buckets
@@ -186,7 +184,7 @@ class ExpansionEncoder:
         )
 
     def save(self, directory: Path) -> None:
-        """Write the question side."""
+        """Write the query side."""
         self.query_lookup.save(directory)
 
     def _prepare(self, tensors: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Training the head of an `ExpansionEncoder` by distillation.
 
-A question comes with candidate passages and a teacher's score for each: MiniLM's cosine, plus a share of BM25 and of a
+A query comes with candidate passages and a teacher's score for each: MiniLM's cosine, plus a share of BM25 and of a
 judgment where there is one. The head's scores for the candidates are trained towards the teacher's by the
 Kullback-Leibler divergence of their softmax distributions, as in SPLADE-v3 and the inference-free encoders of Geng et
 al. (arXiv 2411.04403), with FLOPS and L1 regularisation (Paria et al., ICLR 2020) on random passages and word pieces.
@@ -11,7 +11,7 @@ parts in the other roles).
 MiniLM stays as it is, so a passage is its pooled vector and its word-piece counts: a step costs a few GFLOP, and a head
 is trained on one core in minutes. Training starts from what needs none: a word piece is moved to the vector that MiniLM
 gives it as a text of its own (centred, unit length, its leading principal axes; the static embeddings of model2vec), so
-that a passage expands to the pieces that mean most nearly what it means, and the question weights are idf.
+that a passage expands to the pieces that mean most nearly what it means, and the query weights are idf.
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from thresher.encode.terms import Counted
     from thresher.models.embedded import MiniLM
 
-__all__ = ["FitSettings", "Questions", "fit_head", "piece_vectors", "save_head"]
-
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
@@ -48,9 +46,9 @@ class FitSettings:
 
     Attributes:
         steps: optimiser steps.
-        batch: questions a step.
-        candidates: passages drawn from a question's list at each step.
-        rate: twice the learning rate of matrices, a third of that of biases and question weights.
+        batch: queries a step.
+        candidates: passages drawn from a query's list at each step.
+        rate: twice the learning rate of matrices, a third of that of biases and query weights.
         temperature: of the teacher's softmax.
         beside: weight of the divergence of the head's scores added to the cosines.
         regularisation: weight of the sparsity term.
@@ -79,16 +77,16 @@ class FitSettings:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """Training questions with candidates; n questions of at most l word pieces, k candidates each.
+    """Training queries with candidates; n queries of at most l word pieces, k candidates each.
 
     Attributes:
         terms: int64[n, l] terms (`WordPieceTerms`), 0 where there is none.
         counts: float32[n, l] how often each occurs, 0 where there is none.
         candidates: int64[n, k] rows of passages.
-        frequencies: float16[n, k, l] how often each question term occurs in each candidate.
+        frequencies: float16[n, k, l] how often each query term occurs in each candidate.
         teacher: float32[n, k] scores to be learned.
-        dense: float32[n, k] cosines of question and candidate.
-        weights: float64[n] how often a question is drawn, relative to the others.
+        dense: float32[n, k] cosines of query and candidate.
+        weights: float64[n] how often a query is drawn, relative to the others.
     """
 
     terms: NDArray[np.int64]
@@ -103,7 +101,7 @@ class Questions:
 def fit_head(
     vectors: NDArray[np.float16],
     counted: Counted,
-    questions: Questions,
+    queries: Questions,
     embeddings: Any,
     pieces: NDArray[np.float32],
     settings: FitSettings,
@@ -117,13 +115,13 @@ def fit_head(
     Args:
         vectors: float16[n, 384] pooled MiniLM states of the passages, unit length.
         counted: the terms that the passages hold.
-        questions: what to learn from.
+        queries: what to learn from.
         embeddings: `thresher.encode.expansion.tied_embeddings` of MiniLM.
         pieces: `piece_vectors` of MiniLM.
         settings: how.
         terms: what counted them.
         checkpoint: file that the state is kept in every 100 steps and that training goes on from; with other
-            settings or questions it is not used, and when training ends it is removed.
+            settings or queries it is not used, and when training ends it is removed.
         watch: called every 100 steps with the step, the running divergence, and active terms a passage.
 
     Returns:
@@ -144,8 +142,8 @@ def fit_head(
         [{"params": slow, "lr": 0.5 * settings.rate}, {"params": fast, "lr": 3 * settings.rate}], fused=True
     )
     rates = [group["lr"] for group in optimiser.param_groups]
-    share = questions.weights / questions.weights.sum()
-    progress = Progress(checkpoint, head.parameters(), optimiser, rng, _identity(settings, questions))
+    share = queries.weights / queries.weights.sum()
+    progress = Progress(checkpoint, head.parameters(), optimiser, rng, _identity(settings, queries))
     start, running = progress.restore()
     for step in range(start, settings.steps):
         if step % 100 == 0 and step > start:
@@ -154,7 +152,7 @@ def fit_head(
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * factor
         drawn = rng.choice(len(share), settings.batch, p=share, replace=False)
-        divergence = head.divergence(questions, drawn, rng)
+        divergence = head.divergence(queries, drawn, rng)
         sparsity, active = head.sparsity(rng)
         loss = divergence + settings.regularisation * min(1.0, step / 500) ** 2 * sparsity
         optimiser.zero_grad()
@@ -217,27 +215,27 @@ class _Head:
         """The parameters by name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, self.torch.nn.Parameter)}
 
-    def divergence(self, questions: Questions, drawn: NDArray[np.int64], rng: np.random.Generator) -> Any:
+    def divergence(self, queries: Questions, drawn: NDArray[np.int64], rng: np.random.Generator) -> Any:
         """Divergence of the head's scores from the teacher's over drawn candidates, alone and added to the cosines."""
         torch, k = self.torch, self.settings.candidates
-        total = questions.candidates.shape[1]
+        total = queries.candidates.shape[1]
         places = np.argsort(rng.random((len(drawn), total)), axis=1)[:, :k]
         at = np.arange(len(drawn))[:, None]
-        passages = questions.candidates[drawn][at, places]
+        passages = queries.candidates[drawn][at, places]
         states = torch.from_numpy(self.vectors[passages].astype(np.float32)).transpose(1, 2)
-        terms = np.minimum(questions.terms[drawn], self.width)
+        terms = np.minimum(queries.terms[drawn], self.width)
         unique, inverse = torch.unique(torch.from_numpy(terms), return_inverse=True)
         tied = self.tied[unique]
         expand = tied @ self.expand + self.moved[unique] @ self.basis
         expansion = (expand[inverse] @ states).transpose(1, 2) + self.expand_bias[unique][inverse][:, None]
         gate = ((tied @ self.own)[inverse] @ states).transpose(1, 2) + self.own_bias[unique][inverse][:, None]
-        frequencies = questions.frequencies[drawn][at, places].astype(np.float32)
+        frequencies = queries.frequencies[drawn][at, places].astype(np.float32)
         saturated = self._saturated(frequencies, self.counted.lengths[passages][..., None])
         weights = self._weights(expansion, gate, saturated)
-        asked = torch.nn.functional.softplus(self.query[unique])[inverse] * torch.from_numpy(questions.counts[drawn])
+        asked = torch.nn.functional.softplus(self.query[unique])[inverse] * torch.from_numpy(queries.counts[drawn])
         scores = (weights * asked[:, None]).sum(-1)
-        teacher = torch.from_numpy(questions.teacher[drawn][at, places]) / self.settings.temperature
-        cosines = torch.from_numpy(questions.dense[drawn][at, places]) / self.settings.temperature
+        teacher = torch.from_numpy(queries.teacher[drawn][at, places]) / self.settings.temperature
+        cosines = torch.from_numpy(queries.dense[drawn][at, places]) / self.settings.temperature
         alone = self._kl(scores * torch.exp(self.scale), teacher)
         return alone + self.settings.beside * self._kl(scores * torch.exp(self.scale_beside) + cosines, teacher)
 
@@ -360,10 +358,10 @@ def save_head(
     (directory / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
-def _identity(settings: FitSettings, questions: Questions) -> str:
+def _identity(settings: FitSettings, queries: Questions) -> str:
     """What a checkpoint belongs to."""
     digest = hashlib.sha256(json.dumps(asdict(settings)).encode())
-    for part in (questions.terms, questions.candidates, questions.teacher, questions.weights):
+    for part in (queries.terms, queries.candidates, queries.teacher, queries.weights):
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
 

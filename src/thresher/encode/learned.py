@@ -6,7 +6,7 @@ heaviest terms of a text, and each batch leaves as compressed rows at once: a de
 outlives its batch.
 
 A router whose query side is a table of term weights (`SparseStaticEmbedding`) is *inference-free*: what an index
-keeps of it is that table and its tokenizer, and a question then needs no model (`thresher.encode.lookup`).
+keeps of it is that table and its tokenizer, and a query then needs no model (`thresher.encode.lookup`).
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from thresher.records import SparseBatch
 
-__all__ = ["LearnedSparseEncoder", "directory_fingerprint"]
-
 _TYPE = "sentence-transformers"
 
 
@@ -44,7 +42,7 @@ class LearnedSparseEncoder:
         dtype: `auto`, `float32`, `float16`, `bfloat16`.
         batch_size: texts a forward pass.
         max_active_terms: keep at most that many of a passage's heaviest terms; None keeps the model's own limit.
-        max_query_terms: the same for questions.
+        max_query_terms: the same for queries.
         revision: of a hub model.
         download: fetch a hub model that is not in the cache.
 
@@ -121,7 +119,7 @@ class LearnedSparseEncoder:
         return self._encode(texts, "document", self.max_active_terms)
 
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
-        """Weighted terms of questions: from the table of an inference-free router, else through the model."""
+        """Weighted terms of queries: from the table of an inference-free router, else through the model."""
         lookup = self.query_lookup
         if lookup is not None:
             return lookup.encode_queries(texts)
@@ -129,7 +127,7 @@ class LearnedSparseEncoder:
 
     @cached_property
     def query_lookup(self) -> LookupQueryEncoder | None:
-        """The query side as a table of term weights, None where questions need the model."""
+        """The query side as a table of term weights, None where queries need the model."""
         static = self._static_query_module()
         if static is None or self._prompt("query"):
             return None
@@ -145,7 +143,7 @@ class LearnedSparseEncoder:
         )
 
     def save(self, directory: Path) -> None:
-        """Write what the query side needs at question time: a table where there is one, else the model's name."""
+        """Write what the query side needs at query time: a table where there is one, else the model's name."""
         lookup = self.query_lookup
         if lookup is not None:
             lookup.save(directory)

@@ -1,7 +1,7 @@
-"""Questions without a model: a tokenizer and a learned weight per word piece (inference-free retrieval).
+"""Queries without a model: a tokenizer and a learned weight per word piece (inference-free retrieval).
 
-The question side of Li-LSR, SPLADE-doc and kin (Geng et al., arXiv 2411.04403): the weight of a term does not depend
-on the question it stands in, so encoding is tokenising and looking up. Loads neither torch nor transformers; the
+The query side of Li-LSR, SPLADE-doc and kin (Geng et al., arXiv 2411.04403): the weight of a term does not depend
+on the query it stands in, so encoding is tokenising and looking up. Loads neither torch nor transformers; the
 tokenizer is the `tokenizers` library's, of which the index keeps the description. Where inflected forms share a term,
 or rare words have one (`thresher.encode.terms`), the index keeps that too.
 """
@@ -25,24 +25,22 @@ if TYPE_CHECKING:
 
     from thresher.records import SparseBatch
 
-__all__ = ["LookupQueryEncoder"]
-
 _TYPE = "inference-free"
 _TOKENIZER, _WEIGHTS, _VOCABULARY = "tokenizer.json", "query_weights.npy", "vocabulary.txt"
 _SHARED = "shared_terms.npy"
 MAX_TOKENS = 512
-"""Longest question read, in word pieces."""
+"""Longest query read, in word pieces."""
 
 
 class LookupQueryEncoder:
-    """Questions as bags of word pieces with a looked-up weight.
+    """Queries as bags of word pieces with a looked-up weight.
 
     Args:
         tokenizer: the `tokenizers` library's JSON description.
-        weights: float32[n_terms]; 0 where a term is dropped from questions.
+        weights: float32[n_terms]; 0 where a term is dropped from queries.
         vocabulary: term strings by id.
-        repeats: a term that a question repeats counts each time (else once).
-        fingerprint: of the encoder this is the question side of.
+        repeats: a term that a query repeats counts each time (else once).
+        fingerprint: of the encoder this is the query side of.
         name: of that encoder.
         terms: how word pieces become terms; None where each is one. Repeated terms then count each time.
     """
@@ -72,7 +70,7 @@ class LookupQueryEncoder:
         self._tokenizer.enable_truncation(MAX_TOKENS)
 
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
-        """Weighted terms of questions, row i for text i; terms of weight 0 are dropped."""
+        """Weighted terms of queries, row i for text i; terms of weight 0 are dropped."""
         table = self._table
         rows: list[dict[int, float]] = []
         if self.terms is not None:

@@ -6,7 +6,7 @@ for; so a vector depends on its text alone, not on the batch nor on the number o
 like length are padded together.
 
 The body is that of `thresher.models.two_headed` with all its layers below the join, so that neither transformers nor
-sentence-transformers is imported: a process that answers questions starts in a third of the time.
+sentence-transformers is imported: a process that answers queries starts in a third of the time.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-__all__ = ["MiniLMEncoder"]
 
 _PURPOSE = "the embedded MiniLM"
 _WIDTH = 384
@@ -71,7 +69,7 @@ class MiniLMEncoder:
         return _fingerprint(str(self._storage))
 
     def accepts(self, fingerprint: str) -> bool:
-        """Whether vectors of that fingerprint can be met by a question's from here; an empty one says nothing."""
+        """Whether vectors of that fingerprint can be met by a query's from here; an empty one says nothing."""
         return fingerprint in ("", _fingerprint("float16"), _fingerprint("float32"))
 
     def encode_passages(self, texts: Sequence[str]) -> NDArray[Any]:
@@ -79,7 +77,7 @@ class MiniLMEncoder:
         return self._encode([encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))])
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[Any]:
-        """Vectors of questions, [n, 384]; the model knows no difference between a question and a passage."""
+        """Vectors of queries, [n, 384]; the model knows no difference between a query and a passage."""
         return self.encode_passages(texts)
 
     def _encode(self, rows: Sequence[Sequence[int]]) -> NDArray[Any]:

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from thresher.encode import SparseEncoder
 
-__all__ = ["open_sparse_encoder"]
-
 
 def open_sparse_encoder(
     model: str | Path,

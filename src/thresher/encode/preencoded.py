@@ -1,4 +1,4 @@
-"""Passages and questions that some other system encoded: read, checked, never repaired.
+"""Passages and queries that some other system encoded: read, checked, never repaired.
 
 Formats: Anserini's `JsonVectorCollection` (JSON lines `{"id", "contents", "vector": {term: weight}}`), encoded query
 files (`qid <TAB> term term ...`, a weight being the number of repetitions), parquet (`docno`, `indices`, `values`), and
@@ -25,8 +25,6 @@ from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-__all__ = ["CsrVectors", "JsonVectors", "ParquetVectors", "open_encoded", "read_encoded_queries"]
 
 CHUNK = 1024
 
@@ -177,7 +175,7 @@ class CsrVectors:
 
 
 def read_encoded_queries(path: str | Path) -> dict[str, Mapping[str, float]]:
-    """Encoded questions from `qid <TAB> term term ...` lines (`.gz` or not): qid to term to weight.
+    """Encoded queries from `qid <TAB> term term ...` lines (`.gz` or not): qid to term to weight.
 
     A weight is the number of times the term is repeated.
 

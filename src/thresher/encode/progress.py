@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["Progress"]
-
 
 class Progress:
     """Keeps and restores a training.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["concatenate", "from_mappings", "row_slice", "rows_of", "take_rows"]
-
 
 def rows_of(dense: Any, limit: int | None = None) -> SparseBatch:
     """The positive entries of a torch tensor float[n, V], at most the `limit` largest of each row.

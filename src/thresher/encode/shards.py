@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from thresher.records import Passage
 
-__all__ = ["SHARD_SIZE", "dense_shards", "encode_shards", "sparse_shards"]
-
 SHARD_SIZE = 1024
 Arrays = dict[str, "NDArray[Any]"]
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["FIRST_TERM", "SPLIT", "Counted", "WordPieceTerms", "shared_forms"]
-
 FIRST_TERM = 999
 """Word pieces below are [PAD], [unused..], [CLS] and other special ones, which are never terms."""
 

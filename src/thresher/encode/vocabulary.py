@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SortedVocabulary", "write_vocabulary"]
-
 _BYTES, _OFFSETS = "vocabulary.bytes", "vocabulary.offsets"
 
 

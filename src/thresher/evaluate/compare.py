@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from thresher.evaluate.parse import Measure
 
-__all__ = ["Comparison", "averaged", "compare", "differences", "family"]
-
 
 @dataclass(frozen=True, slots=True)
 class Comparison:

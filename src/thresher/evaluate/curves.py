@@ -15,8 +15,6 @@ from thresher.errors import InputError, require
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Point", "cheapest", "front", "plot"]
-
 
 @dataclass(frozen=True, slots=True)
 class Point:

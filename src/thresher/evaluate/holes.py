@@ -16,9 +16,8 @@ from thresher.evaluate.measures import ordered_docnos
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thresher.records import Qrels, Run
-
-__all__ = ["Hole", "Holes", "holes"]
+    from thresher.ranking import Run
+    from thresher.records import Qrels
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def holes(run: Run, qrels: Qrels, k: int = 10) -> Holes:
     per_query: dict[str, int] = {}
     retrieved = 0
     for qid, judged in qrels.judgments.items():
-        top = ordered_docnos(qid, run.rankings.get(qid, ()))[:k]
+        top = ordered_docnos(qid, run[qid].pairs() if qid in run else ())[:k]
         mine = [Hole(qid, docno, rank) for rank, docno in enumerate(top, 1) if docno not in judged]
         found += mine
         per_query[qid] = len(mine)

@@ -25,6 +25,7 @@ one without relevant documents; topics of the run that were never judged are lef
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,14 +34,14 @@ import numpy as np
 from thresher.errors import InputError
 from thresher.evaluate.parse import Measure, parse_measure, parse_measures
 from thresher.evaluate.trec import trec_order
-from thresher.records import Qrels, Run
+from thresher.records import Qrels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
-__all__ = ["Evaluation", "evaluate", "ordered_docnos"]
+    from thresher.ranking import Run
 
 _UNJUDGED = np.iinfo(np.int64).min
 
@@ -116,7 +117,7 @@ def evaluate(
     """
     wanted = parse_measures(measures)
     judgments = qrels.judgments if isinstance(qrels, Qrels) else qrels
-    rankings = run.rankings if isinstance(run, Run) else {qid: tuple(rows.items()) for qid, rows in run.items()}
+    rankings = {q: list(rows.items()) if isinstance(rows, Mapping) else rows.pairs() for q, rows in run.items()}
     if not judgments:
         raise InputError("the qrels hold no topics, so there is nothing to average over")
     if rankings and not any(qid in judgments for qid in rankings):

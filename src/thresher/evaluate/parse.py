@@ -17,8 +17,6 @@ from thresher.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["KNOWN", "Measure", "parse_measure", "parse_measures"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Form:

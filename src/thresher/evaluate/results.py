@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     import altair as alt
 
-__all__ = ["markdown_table", "provenance", "read_results", "write_results"]
-
 Row = dict[str, Any]
 
 

@@ -33,21 +33,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "Claim",
-    "Equivalence",
-    "Interval",
-    "NonInferiority",
-    "bootstrap_interval",
-    "equivalence",
-    "holm",
-    "mean_interval",
-    "non_inferiority",
-    "paired_t",
-    "randomisation",
-    "smallest_margin",
-]
-
 Claim = Literal["equivalence", "non-inferiority"]
 Alternative = Literal["two-sided", "greater", "less"]
 

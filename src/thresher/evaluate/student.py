@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-__all__ = ["quantile", "upper_tail"]
-
 _TINY = 1e-300
 _PRECISION = 1e-16
 

@@ -24,14 +24,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from thresher.errors import DataNotFoundError, InputError
-from thresher.records import Qrels, Query, Run, ScoredDoc
+from thresher.ranking import Ranking, Run
+from thresher.records import Qrels, Query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["read_qrels", "read_queries", "read_run", "trec_order", "untied", "write_qrels", "write_run"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
@@ -71,7 +70,7 @@ def read_run(path: str | Path, *, as_listed: bool = False) -> Run:
         docnos = [_text(path, 0, docno) for docno in rows]
         scores = list(rows.values())
         order = range(len(docnos)) if as_listed else trec_order(docnos, scores)
-        rankings[_text(path, 0, qid)] = tuple(ScoredDoc(docnos[i], scores[i]) for i in order)
+        rankings[_text(path, 0, qid)] = Ranking([docnos[i] for i in order], [scores[i] for i in order], source="file")
     return Run(rankings, tag or "thresher")
 
 
@@ -92,14 +91,14 @@ def write_run(run: Run, path: str | Path, *, keep_ties: bool = False) -> None:
     """
     tag = _one_word("tag", run.tag)
     with _writing(Path(path)) as stream:
-        for qid, rows in (run if keep_ties else untied(run)).rankings.items():
+        for qid, ranking in (run if keep_ties else untied(run)).items():
             if keep_ties:
-                _check_ranking(qid, rows)
-            numbers = [repr(float(row.score)) for row in rows] if keep_ties else _single_texts(rows)
+                _check_ranking(qid, ranking)
+            numbers = [repr(score) for score in ranking.scores.tolist()] if keep_ties else _single_texts(ranking)
             start = f"{_one_word('qid', qid)} Q0 "
             lines = [
-                f"{start}{_one_word('docno', row.docno)} {rank} {number} {tag}\n"
-                for rank, (row, number) in enumerate(zip(rows, numbers, strict=True), 1)
+                f"{start}{_one_word('docno', docno)} {rank} {number} {tag}\n"
+                for rank, (docno, number) in enumerate(zip(ranking.docnos, numbers, strict=True), 1)
             ]
             stream.write("".join(lines).encode())
 
@@ -114,18 +113,18 @@ def untied(run: Run) -> Run:
         InputError: a ranking that is not best first, or a score beyond single precision.
     """
     rankings = {}
-    for qid, rows in run.rankings.items():
-        _check_ranking(qid, rows)
-        scores = _single([row.score for row in rows])
-        if rows and not np.isfinite(scores).all():
+    for qid, ranking in run.items():
+        _check_ranking(qid, ranking)
+        scores = _single(ranking.scores)
+        if len(ranking) and not np.isfinite(scores).all():
             raise InputError(f"qid {qid!r}: a score is beyond single precision; rescale the scores of this run")
         if (scores[1:] < scores[:-1]).all():
-            rankings[qid] = tuple(ScoredDoc(row.docno, s) for row, s in zip(rows, scores.tolist(), strict=True))
+            rankings[qid] = ranking.take(np.arange(len(ranking)), scores)
             continue
         lowered = [scores[0]]
         for score in scores[1:]:
             lowered.append(min(score, _next_below(lowered[-1])))
-        rankings[qid] = tuple(ScoredDoc(row.docno, float(s)) for row, s in zip(rows, lowered, strict=True))
+        rankings[qid] = ranking.take(np.arange(len(ranking)), lowered)
     return Run(rankings, run.tag)
 
 
@@ -176,11 +175,11 @@ def write_qrels(qrels: Qrels, path: str | Path) -> None:
 
 
 def read_queries(path: str | Path) -> tuple[Query, ...]:
-    """Read questions, one a line: qid, a tab, the text. White space around the text goes.
+    """Read queries, one a line: qid, a tab, the text. White space around the text goes.
 
     Raises:
         DataNotFoundError: there is no such file.
-        InputError: a line without a tab, an empty question, a qid that is empty, holds white space or comes twice, or
+        InputError: a line without a tab, an empty query, a qid that is empty, holds white space or comes twice, or
             text that is not UTF-8; with file and line.
     """
     path = Path(path)
@@ -225,29 +224,28 @@ def _next_below(score: np.float32) -> np.float32:
     return min(np.nextafter(score, np.float32(-np.inf)), score - np.float32(1e-30))
 
 
-def _single_texts(rows: Sequence[ScoredDoc]) -> list[str]:
+def _single_texts(ranking: Ranking) -> list[str]:
     """Scores as the shortest decimals that readers turn into these single-precision numbers, however they parse."""
-    single = _single([row.score for row in rows])
+    single = _single(ranking.scores)
     texts = single.astype(np.str_)
     exact = _single(texts.astype(np.float64)) == single  # a decimal parsed as double may round to a neighbour
     return [text if same else repr(float(s)) for text, same, s in zip(texts.tolist(), exact, single, strict=True)]
 
 
-def _check_ranking(qid: str, rows: Sequence[ScoredDoc]) -> None:
-    scores = np.array([row.score for row in rows], dtype=np.float64)
+def _check_ranking(qid: str, ranking: Ranking) -> None:
+    docnos, scores = ranking.docnos, ranking.scores
     if not np.isfinite(scores).all():
-        bad = rows[int(np.argmin(np.isfinite(scores)))]
-        raise InputError(f"qid {qid!r}: document {bad.docno!r} has the score {bad.score!r}, which is not finite")
+        bad = int(np.argmin(np.isfinite(scores)))
+        raise InputError(f"qid {qid!r}: document {docnos[bad]!r} scores {float(scores[bad])!r}, which is not finite")
     single = _single(scores)  # below its precision readers see a tie, in which any order may stand
     rises = np.flatnonzero(single[1:] > single[:-1])
     if rises.size:
         at = int(rises[0]) + 1
         raise InputError(
-            f"qid {qid!r}: document {rows[at].docno!r} at rank {at + 1} scores {rows[at].score!r}, more than "
-            f"{rows[at - 1].score!r} before it; a ranking goes best first: sort it, or give it scores that fall"
+            f"qid {qid!r}: document {docnos[at]!r} at rank {at + 1} scores {float(scores[at])!r}, more than "
+            f"{float(scores[at - 1])!r} before it; a ranking goes best first: sort it, or give it scores that fall"
         )
-    if len({row.docno for row in rows}) != len(rows):
-        docnos = [row.docno for row in rows]
+    if len(set(docnos)) != len(docnos):
         again = next(docno for i, docno in enumerate(docnos) if docno in docnos[:i])
         raise InputError(f"qid {qid!r}: document {again!r} is ranked twice; a ranking holds each document once")
 

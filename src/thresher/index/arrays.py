@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["create_array", "map_array", "write_array"]
-
 
 def map_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
     """Open `file` as a read-only array of `dtype` and `shape`, without reading it.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from thresher.encode.quantize import fit_scale
+from thresher.encode.impacts import fit_scale
 from thresher.errors import InputError
 from thresher.index.arrays import create_array, map_array, write_array
 from thresher.index.layout import (
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.records import Passage, SparseBatch
-
-__all__ = ["IndexBuilder"]
 
 ORDERS = ("source", "bp", "similarity")
 SPOOL = "spool"
@@ -260,7 +258,7 @@ class IndexBuilder:
         kinds = np.zeros(self._terms, np.uint8)
         kinds[lengths >= NUMBERED] = 1
         wanted = int(DIRECTORY_BYTES * self._postings / (blocks + 4 * (tiles + 1)))
-        shortest = max(blocks // 8, 1)  # below this a row answers fewer questions than it costs bounds
+        shortest = max(blocks // 8, 1)  # below this a row answers fewer queries than it costs bounds
         if wanted < self._terms:
             kept = np.partition(lengths, self._terms - wanted - 1)[self._terms - wanted - 1]
             shortest = max(shortest, int(kept) + 1)

@@ -16,8 +16,6 @@ from numba import njit
 
 from thresher.index.layout import SEGMENT, TILE
 
-__all__ = ["count_terms", "directory", "kth_largest", "last_segments", "place"]
-
 
 @njit(cache=True, nogil=True)
 def count_terms(terms, weights, lengths, largest):

@@ -38,7 +38,7 @@ common.
 | `docnos` | packed string store | by number of the passage |
 | `vocabulary` | packed string store | the term strings in bytewise order |
 | `sorted_terms` | uint32[terms] | their term ids (absent where these ascend) |
-| `encoder/` | | what turns a question into weighted terms; belongs to `thresher.encode` |
+| `encoder/` | | what turns a query into weighted terms; belongs to `thresher.encode` |
 
 Rows of `kth`, `maxima`, `tiles` and `dense` are numbered alike: the dense terms first, then the other common ones, then
 the other numbered ones, by term id within each.
@@ -62,22 +62,6 @@ from thresher.index.strings import PackedStore, StringStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-__all__ = [
-    "DENSE_BYTES",
-    "DIRECTORY_BYTES",
-    "FORMAT",
-    "KIND",
-    "KTH",
-    "NUMBERED",
-    "SEGMENT",
-    "SPARSEST",
-    "TILE",
-    "Counts",
-    "Layout",
-    "open_layout",
-    "rows_of_kinds",
-]
 
 KIND = "index"
 FORMAT = 3

@@ -24,8 +24,6 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-__all__ = ["bisection_order", "similarity_order"]
-
 LEAF = 32
 ITERATIONS = 12
 HEAVIEST = 32

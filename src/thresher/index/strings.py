@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["GROUP", "PackedStore", "PackedWriter", "StringStore", "StringWriter"]
-
 GROUP = 16
 _EQUAL = 16
 _WIDTHS = (1, 2, 4)

@@ -2,7 +2,7 @@
 
 What is wanted decides the work: log-probabilities of labels are one forward pass over the prompts; the
 log-probability of a continuation is one pass over prompt and continuation; text is greedy generation. Requests that
-arrive together, from any question, are one batch, padded on the left for causal models (so that the last position is
+arrive together, from any query, are one batch, padded on the left for causal models (so that the last position is
 the answer's first token in every row) and masked.
 
 The log-probability of a label sums the vocabulary entries that spell it (see `thresher.llm.model`). A label that no
@@ -25,8 +25,6 @@ from thresher.llm.tokens import TokenizerTokens, Tokens
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-
-__all__ = ["TransformersModel", "directory_fingerprint"]
 
 PURPOSE = "running a language model in this process"
 

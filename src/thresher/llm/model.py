@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from thresher.llm.tokens import Tokens
 
-__all__ = ["Completion", "LanguageModel", "Message", "Request", "Usage", "spells"]
-
 
 @dataclass(frozen=True, slots=True)
 class Message:

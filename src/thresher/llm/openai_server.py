@@ -25,8 +25,6 @@ from thresher.llm.tokens import ByteTokens, Tokens
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["OpenAIServer", "Structured"]
-
 Structured = Literal["none", "json-schema", "vllm-regex", "tgi-regex"]
 
 KEEP_ALIVE = 300.0  # seconds an idle connection stays open

@@ -17,8 +17,6 @@ from pathlib import Path
 
 from thresher.errors import ConfigError
 
-__all__ = ["Price", "load_prices"]
-
 
 @dataclass(frozen=True, slots=True)
 class Price:

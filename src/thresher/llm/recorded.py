@@ -19,8 +19,6 @@ from thresher.llm.tokens import ByteTokens, Tokens
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["RecordedModel", "Recorder"]
-
 
 class Recorder(LanguageModel):
     """Passes requests on to a model and writes down what it answers.

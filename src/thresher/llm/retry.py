@@ -14,8 +14,6 @@ from email.utils import parsedate_to_datetime
 
 from thresher.errors import ModelError
 
-__all__ = ["RetryPolicy", "TransientModelError", "retry_after_seconds"]
-
 
 class TransientModelError(ModelError):
     """A call that failed and may succeed when tried again.

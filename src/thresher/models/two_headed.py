@@ -1,16 +1,16 @@
 """A small cross-encoder with two heads: how relevant is the passage, and which of its tokens are worth keeping.
 
-One forward pass over a question and a passage gives a rank score and a keep logit for every token of the passage, as in
+One forward pass over a query and a passage gives a rank score and a keep logit for every token of the passage, as in
 Provence (Chirkova and others, ICLR 2025, arXiv 2501.16214), so that pruning and reranking cost one.
 
 The body is a BERT bi-encoder (the embedded MiniLM) turned into a cross-encoder by *late joining*, as in PreTTR
-(MacAvaney and others, SIGIR 2020, arXiv 2004.14255): the first `join` layers read the question and the passage apart,
+(MacAvaney and others, SIGIR 2020, arXiv 2004.14255): the first `join` layers read the query and the passage apart,
 each with its own positions, exactly as the bi-encoder reads them; the layers above attend across, through low-rank
 adapters. Two departures keep what the bi-encoder knows: attention from one text to the other is shifted by a learned
 bias for every layer, head and direction, which starts low, so that training starts from the bi-encoder and opens the
 gates; and the rank score is a scaled cosine of the two mean states plus linear terms that start at zero, so that the
-ranking starts as the bi-encoder's. Keep logits read a token's state, its product with the question's mean state, its
-best cosine with a token of the question, and the passage's cosine.
+ranking starts as the bi-encoder's. Keep logits read a token's state, its product with the query's mean state, its
+best cosine with a token of the query, and the passage's cosine.
 
 On a CPU every pair is computed by itself, unpadded, so that no score depends on what else is in the batch.
 """
@@ -29,19 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = [
-    "JoinedBertConfig",
-    "build",
-    "is_saved",
-    "load",
-    "load_body",
-    "load_trained",
-    "pad",
-    "read_config",
-    "save",
-    "trained_state",
-]
-
 _PURPOSE = "the two-headed cross-encoder"
 KIND = "thresher-two-headed"
 
@@ -57,7 +44,7 @@ class JoinedBertConfig:
         intermediate: width of the feed-forward layer.
         vocabulary: number of word pieces.
         positions: longest sequence the body knows.
-        join: layers below this one read question and passage apart.
+        join: layers below this one read query and passage apart.
         rank: rank of the adapters in the layers from `join` on.
         gate: where the bias on attention between the texts starts.
         epsilon: of the layer normalisation.
@@ -152,45 +139,45 @@ def _classes() -> Any:
                 x = layer(x, mask)
             return x
 
-        def read_together(self, question: Any, passage: Any, q_lengths: Any | None, p_lengths: Any | None) -> Any:
+        def read_together(self, query: Any, passage: Any, q_lengths: Any | None, p_lengths: Any | None) -> Any:
             """Final states of both texts, from their states below the join."""
-            nq, np_ = question.shape[1], passage.shape[1]
-            x = torch.cat([question + self.segments[0], passage + self.segments[1]], dim=1)
+            nq, np_ = query.shape[1], passage.shape[1]
+            x = torch.cat([query + self.segments[0], passage + self.segments[1]], dim=1)
             padding = None
             if q_lengths is not None and p_lengths is not None:
                 here = torch.arange(nq + np_, device=x.device)
                 valid = torch.where(here < nq, here < q_lengths[:, None], here - nq < p_lengths[:, None])
                 padding = torch.zeros(valid.shape, device=x.device).masked_fill(~valid, -1e9)[:, None, None, :]
             for number, layer in enumerate(self.encoder.layer[self.config.join :]):
-                to_passage, to_question = self.gates[number]
+                to_passage, to_query = self.gates[number]
                 shift = x.new_zeros(self.config.heads, nq + np_, nq + np_)
                 shift[:, :nq, nq:] = to_passage[:, None, None]
-                shift[:, nq:, :nq] = to_question[:, None, None]
+                shift[:, nq:, :nq] = to_query[:, None, None]
                 x = layer(x, shift[None] if padding is None else shift[None] + padding)
             return x[:, :nq], x[:, nq:]
 
-        def judge(self, question: Any, passage: Any, q_lengths: Any | None, p_lengths: Any | None) -> Any:
+        def judge(self, query: Any, passage: Any, q_lengths: Any | None, p_lengths: Any | None) -> Any:
             """Rank scores [n], keep logits [n, passage length]; logits of padding and special tokens mean nothing."""
-            return self.judge_in_full(question, passage, q_lengths, p_lengths)[:2]
+            return self.judge_in_full(query, passage, q_lengths, p_lengths)[:2]
 
-        def judge_in_full(self, question: Any, passage: Any, q_lengths: Any | None, p_lengths: Any | None) -> Any:
+        def judge_in_full(self, query: Any, passage: Any, q_lengths: Any | None, p_lengths: Any | None) -> Any:
             """As `judge`, then what it was read from.
 
-            Cosines of passage tokens with the question's mean state [n, passage length], and with its tokens between
-            [CLS] and the end [n, passage length, question length - 1], where [SEP] and padding count -1.
+            Cosines of passage tokens with the query's mean state [n, passage length], and with its tokens between
+            [CLS] and the end [n, passage length, query length - 1], where [SEP] and padding count -1.
             """
-            mean_q, mean_p = _mean(question, q_lengths), _mean(passage, p_lengths)
+            mean_q, mean_p = _mean(query, q_lengths), _mean(passage, p_lengths)
             unit_q, unit_p = functional.normalize(mean_q, dim=-1), functional.normalize(mean_p, dim=-1)
             product = unit_q * unit_p
             cosine = product.sum(-1)
-            ends = torch.cat([question[:, 0], passage[:, 0]], dim=-1)
+            ends = torch.cat([query[:, 0], passage[:, 0]], dim=-1)
             d = self.config.hidden
             rank = self.rank_scale * cosine + self.rank_product(product * d).squeeze(-1)
             rank = rank + self.rank_states(ends).squeeze(-1)
-            tokens, asked = functional.normalize(passage, dim=-1), functional.normalize(question, dim=-1)
+            tokens, asked = functional.normalize(passage, dim=-1), functional.normalize(query, dim=-1)
             close = tokens @ asked[:, 1:].transpose(1, 2)
-            here = torch.arange(1, question.shape[1], device=close.device)
-            last = question.shape[1] - 1 if q_lengths is None else q_lengths[:, None] - 1
+            here = torch.arange(1, query.shape[1], device=close.device)
+            last = query.shape[1] - 1 if q_lengths is None else q_lengths[:, None] - 1
             close = close.masked_fill((here >= last).expand(close.shape[0], -1)[:, None, :], -1.0)
             near = (tokens * unit_q[:, None]).sum(-1)
             a, b, c = self.keep_features
@@ -200,10 +187,10 @@ def _classes() -> Any:
 
         def forward(self, q_ids: Any, p_ids: Any, q_lengths: Any | None = None, p_lengths: Any | None = None) -> Any:
             """(rank float[n], keep logits float[n, passage length]) of n padded pairs, or of equally long ones."""
-            question, passage = self.read_together(
+            query, passage = self.read_together(
                 self.read_apart(q_ids, q_lengths), self.read_apart(p_ids, p_lengths), q_lengths, p_lengths
             )
-            return self.judge(question, passage, q_lengths, p_lengths)
+            return self.judge(query, passage, q_lengths, p_lengths)
 
     def _mean(states: Any, lengths: Any | None) -> Any:
         if lengths is None:

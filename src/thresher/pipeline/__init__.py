@@ -1,4 +1,4 @@
-"""A question answered: search, interpolation, ranking and sentence selection as one thing with one account.
+"""A query answered: search, interpolation, ranking and sentence selection as one thing with one account.
 
     from thresher import Pipeline
 

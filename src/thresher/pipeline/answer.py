@@ -1,19 +1,17 @@
-"""What a question comes back with: passages and what to read of them, how each stage went, and what it all cost."""
+"""What a query comes back with: passages and what to read of them, how each stage went, and what it all cost."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from thresher.records import Ledger, ScoredDoc
+from thresher.ranking import Ranking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thresher.context import PrunedPassage
-    from thresher.records import Span
-
-__all__ = ["STAGES", "Answer", "AnswerPassage", "StageReport"]
+    from thresher.records import Ledger, Span
 
 STAGES = ("search", "forward", "rank", "context")
 """The stages in the order they run, which is the order in which they get the time there is."""
@@ -48,7 +46,7 @@ class AnswerPassage:
         rank: 1-based, in the final ranking.
         scores: by stage: `search` (the sparse score), `forward` (the interpolated one), `dense`, `relevance`, `rank`;
             those of stages that ran and looked at it.
-        confidence: the highest probability that one of its sentences helps with the question, 0 to 1; None where no
+        confidence: the highest probability that one of its sentences helps with the query, 0 to 1; None where no
             model of the context stage read it.
         tier: the tier it came from, 1 or 2.
         sentences: what is kept of it and what is not; where the context stage did not read it, it is whole, unless
@@ -108,10 +106,10 @@ class AnswerPassage:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a pipeline found for a question.
+    """What a pipeline found for a query.
 
     Attributes:
-        question: what was asked.
+        query: what was asked.
         passages: the first k of the final ranking, best first, with what to read of each.
         ranking: docnos of all candidates in the final order, best first.
         confidence: the highest of the passages' confidences, None where none has one.
@@ -121,7 +119,7 @@ class Answer:
         deadline_ms: what was allowed, None for no limit.
     """
 
-    question: str
+    query: str
     passages: tuple[AnswerPassage, ...]
     ranking: tuple[str, ...]
     confidence: float | None
@@ -155,15 +153,14 @@ class Answer:
         """Tokens of `passages`, titles included, as the pipeline counts them."""
         return sum(one.sentences.tokens for one in self.passages)
 
-    def rows(self) -> tuple[ScoredDoc, ...]:
+    def rows(self) -> Ranking:
         """The ranking as rows of a run: scores fall by one a rank, since stages score on different scales."""
-        n = len(self.ranking)
-        return tuple(ScoredDoc(docno, float(n - place)) for place, docno in enumerate(self.ranking))
+        return Ranking(self.ranking)
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON, without the ranking beyond the passages."""
         return {
-            "question": self.question,
+            "query": self.query,
             "passages": [one.as_json() for one in self.passages],
             "confidence": None if self.confidence is None else round(self.confidence, 6),
             "exact": self.exact,

@@ -1,6 +1,6 @@
 """What stages cost on this machine, learnt from what they took, and the time that is left.
 
-A stage's cost is a rate (milliseconds a unit: a question, a token read) with the mean deviation from it, both running
+A stage's cost is a rate (milliseconds a unit: a query, a token read) with the mean deviation from it, both running
 means that weigh a new observation by a tenth. A prediction is the rate raised by three mean deviations: a late answer
 is worse than a passage less. A stage that is left out teaches nothing, and a bad hour would be remembered for ever; so
 each time its rate moves a tenth of the way to the fastest seen. Rates are kept in the user's cache directory, by model
@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Costs", "Deadline", "costs_path"]
-
 _WEIGHT = 0.1  # of a new observation, once there are ten
 _CAUTION = 3.0
 
@@ -39,7 +37,7 @@ class Deadline:
 
     Args:
         milliseconds: from `started` on; None for no limit.
-        started: when the question came, by `clock`.
+        started: when the query came, by `clock`.
         clock: seconds that only grow.
     """
 

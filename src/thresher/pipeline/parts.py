@@ -1,4 +1,4 @@
-"""What a pipeline is made of, opened: the index, the vectors with their question encoder, and what reads passages.
+"""What a pipeline is made of, opened: the index, the vectors with their query encoder, and what reads passages.
 
 Ranking and sentence selection by one model share a `Reader`, so that a passage is read once for both.
 """
@@ -11,47 +11,45 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from thresher.build_forward import FORWARD
+from thresher.build.vectors import FORWARD
 from thresher.context.pruner import ContextPruner
 from thresher.context.scoring import SplitPassage
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, MissingExtraError
-from thresher.forward.index import ForwardIndex
 from thresher.records import Passage
 from thresher.rerank.reranker import Reranker
-from thresher.search.tiered import open_tiers
+from thresher.search.tiers import open_tiers
+from thresher.vectors.store import ForwardIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    from thresher.build.recipe import AskStep
     from thresher.context.scoring import PassageScores, SentenceScorer
-    from thresher.recipe import AskStep
     from thresher.records import Hit, Span
-
-__all__ = ["AUTO", "NOT_ASKED", "ForwardPart", "Parts", "Reader", "open_parts"]
 
 AUTO = "auto"
 NOT_ASKED = "it was not asked for"
 """Why a stage is off that somebody turned off."""
 
 _model_lock = threading.Lock()
-"""Models on a CPU use all its cores for one question: questions take turns, and each gets the speed it counted on."""
+"""Models on a CPU use all its cores for one query: queries take turns, and each gets the speed it counted on."""
 
 
 class QuestionEncoder(Protocol):
-    """The question side of a dense encoder."""
+    """The query side of a dense encoder."""
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[Any]:
-        """Vectors of questions, [n, dimensions]."""
+        """Vectors of queries, [n, dimensions]."""
 
 
 class ForwardPart:
-    """Vectors of passages, and what makes a question's.
+    """Vectors of passages, and what makes a query's.
 
     Args:
         index: holds the vectors.
-        encoder: makes questions' vectors, and, where it has `encode_passages`, those of passages that were pruned.
+        encoder: makes queries' vectors, and, where it has `encode_passages`, those of passages that were pruned.
     """
 
     remembered = 20_000
@@ -62,15 +60,15 @@ class ForwardPart:
         self._late: OrderedDict[str, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def vector(self, question: str) -> NDArray[Any]:
-        """The question's vector, float[dimensions]."""
+    def vector(self, query: str) -> NDArray[Any]:
+        """The query's vector, float[dimensions]."""
         with _model_lock:
-            vector: NDArray[Any] = self.encoder.encode_queries([question])[0]
+            vector: NDArray[Any] = self.encoder.encode_queries([query])[0]
         return vector
 
     @property
     def encodes_passages(self) -> bool:
-        """Whether a pruned passage can be encoded when a question brings it up."""
+        """Whether a pruned passage can be encoded when a query brings it up."""
         return hasattr(self.encoder, "encode_passages")
 
     def known(self, docnos: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -95,7 +93,7 @@ class ForwardPart:
 
 
 class Reader:
-    """A model that reads a question and a passage, for its relevance and its sentences.
+    """A model that reads a query and a passage, for its relevance and its sentences.
 
     Args:
         scorer: the model.
@@ -107,14 +105,14 @@ class Reader:
         self.lock = _model_lock
 
     def split(self, text: str, known: dict[str, tuple[Span, ...]]) -> tuple[Span, ...]:
-        """The sentences of a text, found once a question."""
+        """The sentences of a text, found once a query."""
         if text not in known:
             known[text] = tuple(self.splitter(text))
         return known[text]
 
-    def read(self, question: str, hits: Sequence[Hit], sentences: dict[str, tuple[Span, ...]]) -> list[PassageScores]:
+    def read(self, query: str, hits: Sequence[Hit], sentences: dict[str, tuple[Span, ...]]) -> list[PassageScores]:
         """What the model says of each passage, whose sentences join those known; the caller holds `lock`."""
-        pairs = [(question, SplitPassage(hit.text, self.split(hit.text, sentences), hit.title)) for hit in hits]
+        pairs = [(query, SplitPassage(hit.text, self.split(hit.text, sentences), hit.title)) for hit in hits]
         return self.scorer.score(pairs)
 
     def tokens(self, hit: Hit) -> int:
@@ -129,7 +127,7 @@ class Parts:
     """The parts of a pipeline.
 
     Attributes:
-        first: what searches: `search(question, k, ...)`.
+        first: what searches: `search(query, k, ...)`.
         forward: vectors; None for none.
         ranker: what orders the head of the ranking; None for nothing.
         context: what chooses sentences; None for nothing.
@@ -152,7 +150,7 @@ def open_parts(
     context: Any,
     settings: AskStep,
     *,
-    question_encoder: QuestionEncoder | None = None,
+    query_encoder: QuestionEncoder | None = None,
     count_tokens: Callable[[str], int] | None = None,
     device: str = "cpu",
 ) -> Parts:
@@ -165,7 +163,7 @@ def open_parts(
     """
     directory = Path(index) if isinstance(index, str | Path) else getattr(getattr(index, "layout", None), "path", None)
     parts = Parts(open_tiers(index) if isinstance(index, str | Path) else index)
-    _open_forward(parts, forward, directory, question_encoder, device)
+    _open_forward(parts, forward, directory, query_encoder, device)
     opener = _ReaderOpener(device)
     wanted = settings.context if context == AUTO else context
     parts.context = _tried(parts, "context", context == AUTO, wanted, opener.reader)
@@ -193,7 +191,7 @@ def _open_forward(
 
     def opened(_: Any) -> ForwardPart:
         vectors = forward if isinstance(forward, ForwardIndex) else ForwardIndex.open(forward)
-        return ForwardPart(vectors, encoder or _question_encoder(vectors, device))
+        return ForwardPart(vectors, encoder or _query_encoder(vectors, device))
 
     parts.forward = _tried(parts, "forward", automatic, forward, opened)
 
@@ -212,7 +210,7 @@ def _tried(parts: Parts, stage: str, automatic: bool, wanted: Any, opened: Calla
         return None
 
 
-def _question_encoder(vectors: ForwardIndex, device: str) -> QuestionEncoder:
+def _query_encoder(vectors: ForwardIndex, device: str) -> QuestionEncoder:
     """The encoder whose vectors a forward index holds, by the fingerprint in its manifest."""
     from thresher.encode.minilm import MiniLMEncoder
 

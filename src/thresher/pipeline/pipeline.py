@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher.artifact import read_manifest
+from thresher.build.recipe import AskStep, Recipe, load_recipe
 from thresher.errors import InputError, ThresherError
 from thresher.pipeline import stages
 from thresher.pipeline.answer import STAGES, Answer, AnswerPassage, StageReport
 from thresher.pipeline.costs import Costs, Deadline, costs_path
 from thresher.pipeline.parts import AUTO, Reader, check_index, open_parts
-from thresher.recipe import AskStep, Recipe, load_recipe
 from thresher.records import Hit, Ledger
 
 if TYPE_CHECKING:
@@ -29,20 +29,18 @@ if TYPE_CHECKING:
 
     from thresher.context import ContextPruner, PrunedPassage
     from thresher.context.scoring import SentenceScorer
-    from thresher.forward.index import ForwardIndex
     from thresher.pipeline.parts import QuestionEncoder
     from thresher.pipeline.stages import Counts, Course
     from thresher.rerank.reranker import Reranker
-
-__all__ = ["Pipeline", "settings_of"]
+    from thresher.vectors.store import ForwardIndex
 
 _log = logging.getLogger(__name__)
 
 
 class Pipeline:
-    """Answers questions from an index. Safe to share between threads, which get the answers one thread gets.
+    """Answers queries from an index. Safe to share between threads, which get the answers one thread gets.
 
-    Opening loads every part, asks one question to warm up, and measures what stages cost here.
+    Opening loads every part, asks one query to warm up, and measures what stages cost here.
 
     Args:
         index: the directory of an index, a `Searcher` or `TieredSearcher`, or any object with their `search`.
@@ -53,10 +51,10 @@ class Pipeline:
         context: what chooses sentences: a `ContextPruner`, a sentence scorer, a name, `auto`, or None.
         settings: how stages work: an `AskStep`, a `Recipe` or the path or name of one (its `[ask]` table); by default
             what the index was built with.
-        question_encoder: makes a question's vector, where the forward index is not of the embedded MiniLM.
+        query_encoder: makes a query's vector, where the forward index is not of the embedded MiniLM.
         count_tokens: the reader's tokenizer: how many tokens a text costs. An approximation by default.
         device: of models in this process.
-        warm: ask a question at once; without it the first question loads and compiles what is left.
+        warm: ask a query at once; without it the first query loads and compiles what is left.
         clock: seconds that only grow.
 
     Raises:
@@ -73,7 +71,7 @@ class Pipeline:
         rerank: str | Path | Reranker | ContextPruner | SentenceScorer | None = AUTO,
         context: str | Path | ContextPruner | SentenceScorer | None = AUTO,
         settings: AskStep | Recipe | str | Path | None = None,
-        question_encoder: QuestionEncoder | None = None,
+        query_encoder: QuestionEncoder | None = None,
         count_tokens: Callable[[str], int] | None = None,
         device: str = "cpu",
         warm: bool = True,
@@ -87,7 +85,7 @@ class Pipeline:
             rerank,
             context,
             self.settings,
-            question_encoder=question_encoder,
+            query_encoder=query_encoder,
             count_tokens=count_tokens,
             device=device,
         )
@@ -113,17 +111,17 @@ class Pipeline:
 
     def ask(
         self,
-        question: str,
+        query: str,
         k: int | None = None,
         *,
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
         hits: Sequence[Hit] | None = None,
     ) -> Answer:
-        """Answer a question. What is not given is as the settings say.
+        """Answer a query. What is not given is as the settings say.
 
         Args:
-            question: any text.
+            query: any text.
             k: passages to hand over.
             max_context_tokens: that they may cost together, titles included; never exceeded.
             deadline_ms: milliseconds the answer may take. A stage starts only if its predicted cost fits, the ranker
@@ -135,7 +133,7 @@ class Pipeline:
             ThresherError: searching failed; or any stage did, where the settings say `on_error="raise"`.
         """
         started = self._clock()
-        course = self._course(question, k, max_context_tokens, deadline_ms, started)
+        course = self._course(query, k, max_context_tokens, deadline_ms, started)
         ledger, reports = Ledger(), []
         pruned: list[PrunedPassage] | None = None
         for stage in STAGES:
@@ -147,7 +145,7 @@ class Pipeline:
         passages = self._passages(course, pruned, reports)
         confidences = [one.confidence for one in passages if one.confidence is not None]
         return Answer(
-            question,
+            query,
             passages,
             tuple(course.docnos[place] for place in course.order),
             max(confidences, default=None),
@@ -159,31 +157,31 @@ class Pipeline:
 
     def ask_batch(
         self,
-        questions: Sequence[str],
+        queries: Sequence[str],
         k: int | None = None,
         *,
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
         threads: int = 1,
     ) -> list[Answer]:
-        """Answer many questions, in their order, `threads` at a time; arguments as `ask`, for each question.
+        """Answer many queries, in their order, `threads` at a time; arguments as `ask`, for each query.
 
-        A model on a CPU uses all cores for one question, so threads help where a server ranks or an index is large.
+        A model on a CPU uses all cores for one query, so threads help where a server ranks or an index is large.
         """
         if threads < 1:
             raise InputError(f"threads is {threads!r}; it is at least 1")
 
-        def one(question: str) -> Answer:
-            return self.ask(question, k, max_context_tokens=max_context_tokens, deadline_ms=deadline_ms)
+        def one(query: str) -> Answer:
+            return self.ask(query, k, max_context_tokens=max_context_tokens, deadline_ms=deadline_ms)
 
         if threads == 1:
-            return [one(question) for question in questions]
+            return [one(query) for query in queries]
         with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(one, questions))
+            return list(pool.map(one, queries))
 
     async def aask(
         self,
-        question: str,
+        query: str,
         k: int | None = None,
         *,
         max_context_tokens: int | None = None,
@@ -192,12 +190,12 @@ class Pipeline:
     ) -> Answer:
         """As `ask`, without blocking the event loop: the work is done in a thread."""
         return await asyncio.to_thread(
-            self.ask, question, k, max_context_tokens=max_context_tokens, deadline_ms=deadline_ms, hits=hits
+            self.ask, query, k, max_context_tokens=max_context_tokens, deadline_ms=deadline_ms, hits=hits
         )
 
     async def aask_batch(
         self,
-        questions: Sequence[str],
+        queries: Sequence[str],
         k: int | None = None,
         *,
         max_context_tokens: int | None = None,
@@ -207,7 +205,7 @@ class Pipeline:
         """As `ask_batch`, without blocking the event loop."""
         return await asyncio.to_thread(
             self.ask_batch,
-            questions,
+            queries,
             k,
             max_context_tokens=max_context_tokens,
             deadline_ms=deadline_ms,
@@ -215,10 +213,10 @@ class Pipeline:
         )
 
     def _course(
-        self, question: str, k: int | None, tokens: int | None, deadline_ms: float | None, started: float
+        self, query: str, k: int | None, tokens: int | None, deadline_ms: float | None, started: float
     ) -> Course:
-        if not isinstance(question, str):
-            raise InputError(f"a question is a text, not {type(question).__name__}")
+        if not isinstance(query, str):
+            raise InputError(f"a question is a text, not {type(query).__name__}")
         k = self.settings.k if k is None else k
         tokens = self.settings.max_context_tokens or None if tokens is None else tokens
         milliseconds = self.settings.deadline_ms if deadline_ms is None else deadline_ms
@@ -229,7 +227,7 @@ class Pipeline:
         if not milliseconds >= 0:
             raise InputError(f"deadline_ms is {milliseconds}; give a time above 0, or 0 for no limit")
         deadline = Deadline(milliseconds or None, started, self._clock)
-        return stages.Course(question, self.settings, k, tokens, deadline, self.costs)
+        return stages.Course(query, self.settings, k, tokens, deadline, self.costs)
 
     def _run(
         self, stage: str, course: Course, hits: Sequence[Hit] | None
@@ -301,7 +299,7 @@ class Pipeline:
         return tuple(out)
 
     def _warm(self) -> None:
-        """Load and compile what a question needs, and learn what its stages cost."""
+        """Load and compile what a query needs, and learn what its stages cost."""
         probe = _probe(self.parts.first)
         kept = self.costs.load(costs_path(), self._costs_name)
         external = self.parts.ranker is not None and not isinstance(self.parts.ranker, Reader)
@@ -312,7 +310,7 @@ class Pipeline:
         try:
             for turn in range(1 if kept else 3):
                 if turn == 1:
-                    self.costs = Costs()  # the first question also paid for loading and compiling
+                    self.costs = Costs()  # the first query also paid for loading and compiling
                 self.ask(probe, 4, deadline_ms=0)
         finally:
             self.settings = settings
@@ -365,7 +363,7 @@ def _present(part: Any) -> Any:
 
 
 def _probe(first: Any) -> str:
-    """A question that finds something: the first words of the first passage the index holds."""
+    """A query that finds something: the first words of the first passage the index holds."""
     layout = getattr(getattr(first, "first", first), "layout", None)
     if layout is None or not layout.counts.passages:
         return "what is it"

@@ -26,26 +26,24 @@ import numpy as np
 from thresher.context.pruner import ContextPruner
 from thresher.context.scoring import PassageScores
 from thresher.context.select import select
-from thresher.forward.fusion import normalise_scores
-from thresher.forward.interpolate import interpolate
 from thresher.pipeline.answer import StageReport
-from thresher.records import Hit, ScoredDoc, Span
-from thresher.search.tiered import TieredSearcher
+from thresher.ranking import Ranking, normalise_scores
+from thresher.records import Hit, Span
+from thresher.search.tiers import TieredSearcher
+from thresher.vectors.interpolate import interpolate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from thresher.build.recipe import AskStep
     from thresher.context import PrunedPassage
     from thresher.context.scoring import SplitPassage
     from thresher.context.select import Selection
     from thresher.pipeline.costs import Costs, Deadline
     from thresher.pipeline.parts import ForwardPart, Reader
-    from thresher.recipe import AskStep
     from thresher.rerank.reranker import Reranker
-
-__all__ = ["Course", "context", "forward", "rank_by_reader", "rank_by_reranker", "search", "whole"]
 
 Counts = dict[str, "int | float"]
 PASSAGE_UNITS, CALL_UNITS = 12, 24
@@ -59,7 +57,7 @@ class Course:
     """An answer in the making.
 
     Attributes:
-        question: what is asked.
+        query: what is asked.
         settings: how the stages work.
         k: passages to hand over.
         max_tokens: that they may cost together, None for no limit.
@@ -75,7 +73,7 @@ class Course:
         apart: milliseconds of the stage that runs whose cost is learnt apart from the stage's.
     """
 
-    question: str
+    query: str
     settings: AskStep
     k: int
     max_tokens: int | None
@@ -127,13 +125,13 @@ def search(
 
 
 def _found(first: Any, course: Course, again: bool) -> Any:
-    question, depth, second = course.question, max(course.settings.depth, course.k), course.settings.second_tier
+    query, depth, second = course.query, max(course.settings.depth, course.k), course.settings.second_tier
     if not isinstance(first, TieredSearcher):
-        return first.search(question, depth, explain=True)
+        return first.search(query, depth, explain=True)
     if second == "auto":
         searched = first.candidates if again else first.search_uncalibrated
-        return searched(question, depth, explain=True)
-    return first.search(question, depth, second=second, explain=True)
+        return searched(query, depth, explain=True)
+    return first.search(query, depth, second=second, explain=True)
 
 
 def _work(result: Any) -> Counts:
@@ -151,14 +149,14 @@ def _work(result: Any) -> Counts:
 
 
 def forward(course: Course, part: ForwardPart) -> tuple[StageReport, Counts]:
-    """The ranking interpolated with dense scores, those of the question moved by feedback from its first passages."""
+    """The ranking interpolated with dense scores, those of the query moved by feedback from its first passages."""
     sparse = course.scores["search"]
     settings = course.settings
     late, encoded = _late_vectors(course, part)
     found = interpolate(
         part.index,
-        [ScoredDoc(docno, sparse[place]) for place, docno in enumerate(course.docnos)],
-        part.vector(course.question),
+        Ranking(course.docnos, [sparse[place] for place in range(len(course.docnos))]),
+        part.vector(course.query),
         alpha=settings.alpha,
         k=max(course.k, settings.read),
         missing="mean",
@@ -252,7 +250,7 @@ def _fitting(course: Course, tokens: Sequence[int], work: str, calls: int, left:
 
 def _read(course: Course, reader: Reader, places: Sequence[int], tokens: Sequence[int]) -> None:
     started = course.deadline.now()
-    said = reader.read(course.question, [course.hit(place) for place in places], course.sentences)
+    said = reader.read(course.query, [course.hit(place) for place in places], course.sentences)
     course.costs.observe("rank", (course.deadline.now() - started) * 1000, units(tokens))
     course.read.update(zip(places, said, strict=True))
 
@@ -276,14 +274,14 @@ def rank_by_reranker(course: Course, reranker: Reranker) -> tuple[StageReport, C
     """The head of the ranking in the reranker's order; under a deadline, its best so far when the time is over."""
     left = course.left()
     if not math.isinf(left):
-        limits = reranker.budget_per_question
+        limits = reranker.budget_per_query
         seconds = max(0.0, left / 1000)
         seconds = seconds if limits.seconds is None else min(seconds, limits.seconds)
         reranker = copy.copy(reranker)
-        reranker.budget_per_question = dataclasses.replace(limits, seconds=seconds)
+        reranker.budget_per_query = dataclasses.replace(limits, seconds=seconds)
     depth = len(course.order) if reranker.depth is None else reranker.depth
     head = course.order[:depth]
-    result = reranker.rank(course.question, [course.hit(place) for place in head])
+    result = reranker.rank(course.query, [course.hit(place) for place in head])
     place_of = {course.docnos[place]: place for place in head}
     ranked = [place_of[hit.docno] for hit in result.hits]
     course.scores["rank"] = {place: hit.score for place, hit in zip(ranked, result.hits, strict=True)}
@@ -319,7 +317,7 @@ def context(
     )
     settings, by_gain = course.settings, course.settings.repeats == "drop"
     pruned = one.prune(
-        course.question,
+        course.query,
         hits,
         threshold=settings.threshold,
         max_tokens=None if by_gain else course.max_tokens,
@@ -358,7 +356,7 @@ def whole(course: Course, pruner: ContextPruner) -> list[PrunedPassage]:
     splitter = _as_one if course.max_tokens is None else pruner.splitter
     nothing_known = _Known("everything", {}, [None] * len(hits))
     everything = ContextPruner(nothing_known, splitter=splitter, count_tokens=pruner.count_tokens)
-    return everything.prune(course.question, hits, threshold=0.0, max_tokens=course.max_tokens)
+    return everything.prune(course.query, hits, threshold=0.0, max_tokens=course.max_tokens)
 
 
 def _as_one(text: str) -> list[Span]:

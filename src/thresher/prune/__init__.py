@@ -16,8 +16,8 @@ from thresher._lazy import load
 if TYPE_CHECKING:
     from thresher.prune.budget import costs_by_words, parse_budget
     from thresher.prune.policy import Decision, Policy, decide
-    from thresher.prune.postings import VectorPruning, prune_lists, prune_vectors
     from thresher.prune.report import PruneReport
+    from thresher.prune.static import VectorPruning, prune_lists, prune_vectors
     from thresher.prune.tiers import read_decision, write_decision
 
 __all__ = [
@@ -38,12 +38,12 @@ _HOMES = {
     "Decision": "policy",
     "Policy": "policy",
     "PruneReport": "report",
-    "VectorPruning": "postings",
+    "VectorPruning": "static",
     "costs_by_words": "budget",
     "decide": "policy",
     "parse_budget": "budget",
-    "prune_lists": "postings",
-    "prune_vectors": "postings",
+    "prune_lists": "static",
+    "prune_vectors": "static",
     "read_decision": "tiers",
     "write_decision": "tiers",
 }

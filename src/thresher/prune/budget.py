@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["costs_by_words", "parse_budget"]
-
 _BYTES = {
     "b": 1,
     "kb": 10**3,

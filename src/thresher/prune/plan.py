@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from thresher.quality.estimator import QualityEstimator
     from thresher.records import Passage
 
-__all__ = ["Plan", "plan_pruning"]
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:

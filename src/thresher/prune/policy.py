@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from thresher.quality.junk import JunkRules
 
-__all__ = ["REASONS", "TIER_DROPPED", "TIER_ONE", "TIER_TWO", "Decision", "Policy", "decide", "preference", "tie_keys"]
-
 TIER_DROPPED, TIER_ONE, TIER_TWO = 0, 1, 2
 REASONS = ("kept", "pinned", "floor", "junk", "duplicate", "score")
 _KEPT, _PINNED, _FLOOR, _JUNK, _DUPLICATE, _SCORE = range(len(REASONS))

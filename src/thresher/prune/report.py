@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Example", "PruneReport", "report"]
-
 _BINS = 20
 _SHOWN = 160
 

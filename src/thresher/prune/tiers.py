@@ -22,8 +22,6 @@ from thresher.prune.policy import REASONS, Decision
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["FORMAT", "KIND", "read_decision", "write_decision"]
-
 KIND = "pruning"
 FORMAT = 1
 

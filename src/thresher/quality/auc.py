@@ -1,9 +1,9 @@
-"""How well scores tell wanted passages from others: the area under the ROC curve, overall and within questions.
+"""How well scores tell wanted passages from others: the area under the ROC curve, overall and within queries.
 
 AUC is the probability that a wanted passage scores higher than another, ties counting one half. Overall, a passage is
-wanted if any question wants it, so topics that are well covered help; within a question only its own judged passages
-are compared, and questions count alike. Intervals resample questions with replacement (bootstrap percentiles):
-questions, not passages, are the sample.
+wanted if any query wants it, so topics that are well covered help; within a query only its own judged passages
+are compared, and queries count alike. Intervals resample queries with replacement (bootstrap percentiles):
+queries, not passages, are the sample.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     Interval = tuple[float, float, float]
     Within = tuple[float, int]
 
-__all__ = ["auc", "auc_by_questions", "auc_difference", "auc_within"]
-
 
 def auc(scores: NDArray[np.floating], wanted: NDArray[np.bool_]) -> float:
     """Area under the ROC curve of scores float[n] and labels bool[n], ties half; nan where all or none are wanted."""
@@ -37,13 +35,13 @@ def auc(scores: NDArray[np.floating], wanted: NDArray[np.bool_]) -> float:
 
 
 def auc_within(scores: NDArray[np.floating], judgments: Judgments, relevant: int, *, rest: bool = False) -> Within:
-    """Mean AUC over the questions that have both wanted and other passages, and how many those are.
+    """Mean AUC over the queries that have both wanted and other passages, and how many those are.
 
     Args:
         scores: float[n], one a passage.
-        judgments: question to passage position to grade.
+        judgments: query to passage position to grade.
         relevant: lowest grade that counts as wanted.
-        rest: passages that a question has no judgment of count as not wanted, instead of being left out.
+        rest: passages that a query has no judgment of count as not wanted, instead of being left out.
     """
     values = []
     ranks = midranks(np.asarray(scores)) if rest else None
@@ -61,7 +59,7 @@ def auc_within(scores: NDArray[np.floating], judgments: Judgments, relevant: int
     return (float(np.mean(values)) if values else float("nan")), len(values)
 
 
-def auc_by_questions(
+def auc_by_queries(
     scores: NDArray[np.floating],
     judgments: Judgments,
     relevant: int,
@@ -70,7 +68,7 @@ def auc_by_questions(
     samples: int = 300,
     seed: int = 0,
 ) -> Interval:
-    """Overall AUC of scores float[n], with the ends of its 95 % interval over questions (nan without samples).
+    """Overall AUC of scores float[n], with the ends of its 95 % interval over queries (nan without samples).
 
     Other arguments as `auc_within`; `samples` bootstrap samples, drawn with `seed`.
     """
@@ -118,7 +116,7 @@ def _interval(
 def _pooled(
     judgments: Judgments, qids: Sequence[str], relevant: int, passages: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The passages of `qids` (all of `passages`, where that is not 0) and whether any of these questions wants each."""
+    """The passages of `qids` (all of `passages`, where that is not 0) and whether any of these queries wants each."""
     if passages:
         wanted = np.zeros(passages, bool)
         for qid in set(qids):
@@ -134,7 +132,7 @@ def _pooled(
 def _drawn(
     judgments: Judgments, drawn: Sequence[str], relevant: int, passages: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """As `_pooled`; where only judged passages count, each as often as its questions were drawn."""
+    """As `_pooled`; where only judged passages count, each as often as its queries were drawn."""
     rows, wanted = _pooled(judgments, drawn, relevant, passages)
     if passages:
         return rows, wanted

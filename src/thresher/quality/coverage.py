@@ -1,19 +1,19 @@
-"""Query-log coverage: how near each passage comes to being retrieved by any logged question.
+"""Query-log coverage: how near each passage comes to being retrieved by any logged query.
 
-For every logged question all passages are scored, by a sparse encoder (BM25 or any other), by dense vectors, or both:
-the views. In a view, the nearness of a passage to a question is 1 where it is among the first ten, and below that
+For every logged query all passages are scored, by a sparse encoder (BM25 or any other), by dense vectors, or both:
+the views. In a view, the nearness of a passage to a query is 1 where it is among the first ten, and below that
 
     sparse  score / score of the tenth
     dense   exp((cosine - cosine of the tenth) / 0.05)
 
-From the nearness and the ranks each view makes five columns of a passage, over the questions: the sums of the discounts
+From the nearness and the ranks each view makes five columns of a passage, over the queries: the sums of the discounts
 1 / (2 + rank) and 1 / (60 + rank) (reciprocal ranks: Cormack, Clarke and Büttcher, SIGIR 2009), the sum of nearness to
 the fourth power, the largest nearness, and how often it was among the first ten.
 
 `coverage` is the largest nearness, ties broken by the discounts. `learn` goes further and weighs the columns, together
-with whatever else is known of the passages, by leaving out: the columns are made of the questions outside a fold, the
-target is what the fold's questions retrieve. So no question votes for itself, and the weights say how well some
-questions foretell what others want; where they foretell nothing, or the opposite (a small log of questions with
+with whatever else is known of the passages, by leaving out: the columns are made of the queries outside a fold, the
+target is what the fold's queries retrieve. So no query votes for itself, and the weights say how well some
+queries foretell what others want; where they foretell nothing, or the opposite (a small log of queries with
 disjoint subjects: what one wants no other does), the weights say that too.
 """
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from thresher.records import SparseBatch
 
-__all__ = ["COLUMNS", "DenseView", "LogCoverage", "SparseView", "View"]
-
 COLUMNS = ("discount_2", "discount_60", "nearness_4", "nearest", "first_ten")
 _NEAREST = COLUMNS.index("nearest")
 _TOP = 10
@@ -43,17 +41,17 @@ _TEMPERATURE = 0.05
 
 
 class View(Protocol):
-    """One way to score all passages for a question."""
+    """One way to score all passages for a query."""
 
     @property
-    def questions(self) -> int:
-        """Questions in the log."""
+    def queries(self) -> int:
+        """Queries in the log."""
 
     @property
     def passages(self) -> int:
         """Passages of the collection."""
 
-    def scores(self, question: int) -> NDArray[np.float64]:
+    def scores(self, query: int) -> NDArray[np.float64]:
         """float64[passages]; higher is nearer."""
 
     def nearness(self, scores: NDArray[np.float64], tenth: float) -> NDArray[np.float64]:
@@ -65,35 +63,35 @@ class SparseView:
 
     Args:
         passages: one row a passage.
-        questions: one row a logged question.
-        own: int[questions], the passage a question was made of, which it then does not vote for; None for real ones.
+        queries: one row a logged query.
+        own: int[queries], the passage a query was made of, which it then does not vote for; None for real ones.
     """
 
-    def __init__(self, passages: SparseBatch, questions: SparseBatch, own: NDArray[np.integer] | None = None) -> None:
+    def __init__(self, passages: SparseBatch, queries: SparseBatch, own: NDArray[np.integer] | None = None) -> None:
         self.passages = len(passages)
-        self.questions = len(questions)
+        self.queries = len(queries)
         self._own = own
-        self._questions = questions
+        self._queries = queries
         order = np.argsort(passages.terms, kind="stable")
         self._terms = passages.terms[order]
         self._owners = np.repeat(np.arange(self.passages), np.diff(passages.indptr))[order]
         self._weights = passages.weights[order].astype(np.float64)
 
-    def scores(self, question: int) -> NDArray[np.float64]:
+    def scores(self, query: int) -> NDArray[np.float64]:
         """float64[passages], 0 where no term is shared."""
         total = np.zeros(self.passages)
-        part = slice(self._questions.indptr[question], self._questions.indptr[question + 1])
-        for term, weight in zip(self._questions.terms[part], self._questions.weights[part], strict=True):
+        part = slice(self._queries.indptr[query], self._queries.indptr[query + 1])
+        for term, weight in zip(self._queries.terms[part], self._queries.weights[part], strict=True):
             first, last = np.searchsorted(self._terms, [term, int(term) + 1])
             total[self._owners[first:last]] += float(weight) * self._weights[first:last]
         if self._own is not None:
-            total[self._own[question]] = 0.0
+            total[self._own[query]] = 0.0
         return total
 
     def nearness(self, scores: NDArray[np.float64], tenth: float) -> NDArray[np.float64]:
         """float64[passages]: score / score of the tenth, at most 1.
 
-        Where fewer than ten passages share a term with the question, 1 for those that do.
+        Where fewer than ten passages share a term with the query, 1 for those that do.
         """
         if tenth <= 0:
             return (scores > 0).astype(np.float64)
@@ -106,28 +104,28 @@ class DenseView:
 
     Args:
         passages: float32[passages, dimensions].
-        questions: float32[questions, dimensions].
+        queries: float32[queries, dimensions].
         own: as in `SparseView`.
     """
 
     def __init__(
         self,
         passages: NDArray[np.float32],
-        questions: NDArray[np.float32],
+        queries: NDArray[np.float32],
         own: NDArray[np.integer] | None = None,
     ) -> None:
-        if passages.ndim != 2 or questions.ndim != 2 or passages.shape[1] != questions.shape[1]:
-            raise InputError(f"vectors of shapes {passages.shape} and {questions.shape} cannot be compared")
-        self.passages, self.questions = len(passages), len(questions)
+        if passages.ndim != 2 or queries.ndim != 2 or passages.shape[1] != queries.shape[1]:
+            raise InputError(f"vectors of shapes {passages.shape} and {queries.shape} cannot be compared")
+        self.passages, self.queries = len(passages), len(queries)
         self._passages = passages.astype(np.float32, copy=False)
-        self._questions = questions.astype(np.float32, copy=False)
+        self._queries = queries.astype(np.float32, copy=False)
         self._own = own
 
-    def scores(self, question: int) -> NDArray[np.float64]:
+    def scores(self, query: int) -> NDArray[np.float64]:
         """float64[passages], cosines."""
-        cosines = np.asarray(self._passages @ self._questions[question], np.float64)
+        cosines = np.asarray(self._passages @ self._queries[query], np.float64)
         if self._own is not None:
-            cosines[self._own[question]] = -1.0
+            cosines[self._own[query]] = -1.0
         return cosines
 
     def nearness(self, scores: NDArray[np.float64], tenth: float) -> NDArray[np.float64]:
@@ -137,7 +135,7 @@ class DenseView:
 
 @dataclass(frozen=True, slots=True)
 class _Tally:
-    """What some questions make of the passages.
+    """What some queries make of the passages.
 
     Attributes:
         columns: float64[views, passages, columns], in the order of `COLUMNS`.
@@ -154,12 +152,12 @@ class _Tally:
 
 
 class LogCoverage:
-    """The coverage of a collection by a log, tallied by folds of questions.
+    """The coverage of a collection by a log, tallied by folds of queries.
 
-    Questions are scored once each; memory is folds x views x passages, whatever the length of the log.
+    Queries are scored once each; memory is folds x views x passages, whatever the length of the log.
 
     Args:
-        views: how passages are scored; all of the same questions and passages.
+        views: how passages are scored; all of the same queries and passages.
         folds: parts the log is cut into at random for `learn`.
         seed: of the cut.
 
@@ -168,37 +166,37 @@ class LogCoverage:
     """
 
     def __init__(self, views: Sequence[View], *, folds: int = 5, seed: int = 0) -> None:
-        shapes = {(view.questions, view.passages) for view in views}
+        shapes = {(view.queries, view.passages) for view in views}
         if len(shapes) != 1:
             raise InputError(f"coverage needs views of the same questions and passages, got {sorted(shapes)}")
-        self.questions, self.passages = shapes.pop()
-        if not self.questions or not self.passages:
-            raise InputError(f"coverage of {self.passages} passages by {self.questions} questions says nothing")
+        self.queries, self.passages = shapes.pop()
+        if not self.queries or not self.passages:
+            raise InputError(f"coverage of {self.passages} passages by {self.queries} questions says nothing")
         self._views = tuple(views)
-        order = np.random.default_rng(seed).permutation(self.questions)
-        self._parts = [np.sort(part) for part in np.array_split(order, max(min(folds, self.questions), 1))]
+        order = np.random.default_rng(seed).permutation(self.queries)
+        self._parts = [np.sort(part) for part in np.array_split(order, max(min(folds, self.queries), 1))]
         self._tallies = [self._tally(part) for part in self._parts]
 
     @property
     def parts(self) -> tuple[NDArray[np.int64], ...]:
-        """The questions of each fold, int64[questions of the fold], by number, ascending."""
+        """The queries of each fold, int64[queries of the fold], by number, ascending."""
         return tuple(self._parts)
 
     def coverage(self) -> NDArray[np.float32]:
-        """The largest nearness to any logged question over the views, float32[passages], finer where that ties."""
+        """The largest nearness to any logged query over the views, float32[passages], finer where that ties."""
         return _best(_total(self._tallies))
 
-    def without(self, question: int) -> NDArray[np.float32]:
-        """`coverage` as it would be had `question` not been logged, float32[passages]."""
-        number = next(i for i, part in enumerate(self._parts) if question in part)
-        rest = self._parts[number][self._parts[number] != question]
+    def without(self, query: int) -> NDArray[np.float32]:
+        """`coverage` as it would be had `query` not been logged, float32[passages]."""
+        number = next(i for i, part in enumerate(self._parts) if query in part)
+        rest = self._parts[number][self._parts[number] != query]
         others = [t for i, t in enumerate(self._tallies) if i != number]
         return _best(_total([*others, self._tally(rest)]))
 
     def columns(self) -> NDArray[np.float64]:
-        """The columns by all questions, as normal scores, float64[passages, views * len(COLUMNS)].
+        """The columns by all queries, as normal scores, float64[passages, views * len(COLUMNS)].
 
-        Of questions made of passages (`own` in the views), they say how easily the rest of the collection meets each
+        Of queries made of passages (`own` in the views), they say how easily the rest of the collection meets each
         passage: `other` columns for `learn`.
         """
         return _columns(_total(self._tallies))
@@ -211,16 +209,16 @@ class LogCoverage:
         ridge: float = 0.05,
         leave: int | None = None,
     ) -> NDArray[np.float32]:
-        """Scores that foretell retrieval by questions like the logged ones, float32[passages].
+        """Scores that foretell retrieval by queries like the logged ones, float32[passages].
 
-        Ridge regression, over the folds, of the square root of what a fold's questions retrieve on the columns made by
+        Ridge regression, over the folds, of the square root of what a fold's queries retrieve on the columns made by
         the other folds and on `other`, all as normal scores; applied to the columns made by the whole log.
 
         Args:
             other: float64[passages, columns], anything known of a passage without the log.
             target: the view whose first ten count as retrieved; all of them together by default.
             ridge: strength of the penalty, relative to unit variance.
-            leave: a fold to do without, as if its questions had not been logged: they can then say how much is missed.
+            leave: a fold to do without, as if its queries had not been logged: they can then say how much is missed.
         """
         own = np.zeros((self.passages, 0)) if other is None else _normal(other)
         tallies = [t for i, t in enumerate(self._tallies) if i != leave]
@@ -236,18 +234,18 @@ class LogCoverage:
         everything = np.concatenate([_columns(_total(tallies)), own], axis=1)
         return head.predict(everything).astype(np.float32)
 
-    def _tally(self, questions: NDArray[np.int64]) -> _Tally:
+    def _tally(self, queries: NDArray[np.int64]) -> _Tally:
         columns = np.zeros((len(self._views), self.passages, len(COLUMNS)))
         demand = np.zeros((len(self._views), self.passages))
         for number, view in enumerate(self._views):
-            for question in questions.tolist():
-                _add(view, question, columns[number], demand[number])
+            for query in queries.tolist():
+                _add(view, query, columns[number], demand[number])
         return _Tally(columns, demand)
 
 
-def _add(view: View, question: int, columns: NDArray[np.float64], demand: NDArray[np.float64]) -> None:
-    """Count one question in, in place. Passages that share nothing with it (score 0 in a sparse view) get nothing."""
-    scores = view.scores(question)
+def _add(view: View, query: int, columns: NDArray[np.float64], demand: NDArray[np.float64]) -> None:
+    """Count one query in, in place. Passages that share nothing with it (score 0 in a sparse view) get nothing."""
+    scores = view.scores(query)
     order = np.argsort(-scores, kind="stable")
     reached = order if isinstance(view, DenseView) else order[: int((scores > 0).sum())]
     if not len(reached):

@@ -1,4 +1,4 @@
-"""A cross-encoder asked with an empty question: what it holds of the passage alone, as a quality estimator."""
+"""A cross-encoder asked with an empty query: what it holds of the passage alone, as a quality estimator."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-__all__ = ["EmptyQueryCrossEncoder"]
 
 
 class EmptyQueryCrossEncoder:
@@ -56,7 +54,7 @@ class EmptyQueryCrossEncoder:
         return loaded
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32[n], the model's relevance score for the pair of an empty question and the passage."""
+        """float32[n], the model's relevance score for the pair of an empty query and the passage."""
         if not texts:
             return np.zeros(0, np.float32)
         pairs = [("", text) for text in texts]

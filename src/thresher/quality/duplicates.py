@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Folding", "fold_duplicates", "jaccard", "shingle_sets"]
-
 _LETTERS_AND_DIGITS = re.compile(r"[\W_]+")
 _BANDS, _ROWS = 16, 4
 """A pair at Jaccard .8 agrees in a band with probability 1 - (1 - .8^4)^16 = .9998; at .5 with .64, at .3 with .12."""

@@ -12,8 +12,6 @@ from thresher.quality.fitted import FittedEstimator, Head, read_head
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["EmbeddedEstimator"]
-
 
 class EmbeddedEstimator:
     """Makes the shipped estimator for a collection."""

@@ -21,12 +21,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Combined", "QualityEstimator", "RandomEstimator", "digest", "midranks", "quantiles"]
-
 
 @runtime_checkable
 class QualityEstimator(Protocol):
-    """Scores texts by how much they deserve to be indexed, whatever the question."""
+    """Scores texts by how much they deserve to be indexed, whatever the query."""
 
     @property
     def name(self) -> str:

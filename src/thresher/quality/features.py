@@ -1,4 +1,4 @@
-"""Columns that describe a passage without any question: what fitted estimators read.
+"""Columns that describe a passage without any query: what fitted estimators read.
 
 Lexical measures against the collection, shares of kinds of characters, sentences, and marks of definition and of page
 furniture. All are cheap: about 8,000 passages of 60 words a second on one core.
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.quality.words import CollectionStatistics
-
-__all__ = ["FEATURES", "feature_columns"]
 
 _FUNCTION_WORDS = frozenset(
     "the of and a to in is that it for as was with on are be by this an or from at which not have has had but they you "
@@ -49,7 +47,7 @@ def feature_columns(texts: Sequence[str], statistics: CollectionStatistics) -> N
 
     `kl`, `length`, `itn`, `unigram` as in `lexical`; shares of words: function words, the most frequent word, words the
     collection has once, numbers; shares of characters: digits, capitals A-Z, marks; ln of sentences and of words a
-    sentence; ln(1 + count) of question marks and of bars, bullets and ellipses; mean word length; 0 or 1: ends like a
+    sentence; ln(1 + count) of query marks and of bars, bullets and ellipses; mean word length; 0 or 1: ends like a
     sentence, has a defining word, has a word of page furniture.
     """
     surface = np.array([_surface(text, statistics) for text in texts], np.float64).reshape(len(texts), len(_SURFACE))

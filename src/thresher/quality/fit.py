@@ -1,12 +1,12 @@
 """Fitting an estimator on your own judgments or your own log, and saying honestly what it is worth.
 
-On judgments: a passage is wanted where any question grades it `relevant` or higher; a head on the lexical columns
-(`features`) learns to tell wanted from other judged passages. On a log: the questions are run against the corpus by
+On judgments: a passage is wanted where any query grades it `relevant` or higher; a head on the lexical columns
+(`features`) learns to tell wanted from other judged passages. On a log: the queries are run against the corpus by
 BM25, and the head learns which passages are retrieved among the first ten (`coverage`); this distils coverage into a
 scorer of texts, for passages that arrive later.
 
-Folds are grouped by question and by cluster of near-duplicates (`folds`); every figure of the report comes from heads
-that saw neither the question nor any copy of the passage. Beside each AUC stands that of KL to the collection on the
+Folds are grouped by query and by cluster of near-duplicates (`folds`); every figure of the report comes from heads
+that saw neither the query nor any copy of the passage. Beside each AUC stands that of KL to the collection on the
 same passages, with the interval of the difference: the honest measure of what fitting gained.
 """
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.errors import ArtifactError, ConfigError, InputError
-from thresher.quality.auc import auc_by_questions, auc_difference, auc_within
+from thresher.quality.auc import auc_by_queries, auc_difference, auc_within
 from thresher.quality.features import FEATURES, feature_columns
 from thresher.quality.fitted import FittedEstimator, Head
 from thresher.quality.folds import grouped_folds
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from thresher.records import Passage, Qrels, Query
 
-__all__ = ["Fitted", "fit_on_judgments", "fit_on_log", "write_fitted"]
-
 _KL = FEATURES.index("kl")
 _TOP = 10
 _LINEAR_PENALTY = 3.0
@@ -48,7 +46,7 @@ class Fitted:
 
     Attributes:
         estimator: fitted on everything, standardised on the corpus.
-        report: passages, questions, folds, AUC figures (overall, within questions, of KL), plain JSON.
+        report: passages, queries, folds, AUC figures (overall, within queries, of KL), plain JSON.
     """
 
     estimator: FittedEstimator
@@ -62,7 +60,7 @@ class Fitted:
         judgments = _positions(passages, qrels)
         scores = there.score(texts)
         rest = all(grade >= relevant for judged in judgments.values() for grade in judged.values())
-        overall = auc_by_questions(scores, judgments, relevant, rest=rest)
+        overall = auc_by_queries(scores, judgments, relevant, rest=rest)
         gain = auc_difference(scores, table[:, _KL], judgments, relevant, rest=rest)
         added = {
             "unseen": name,
@@ -120,8 +118,8 @@ def fit_on_judgments(
         rows = np.arange(len(passages), dtype=np.int64)
     texts = [p.contents for p in passages]
     canonical = _clusters(texts, similarity)
-    questions, passage_fold, together = grouped_folds(judgments, canonical, folds, seed)
-    split = _Split(passage_fold, questions, together, folds, seed)
+    queries, passage_fold, together = grouped_folds(judgments, canonical, folds, seed)
+    split = _Split(passage_fold, queries, together, folds, seed)
     return _fit(texts, rows, wanted, _Labels(judgments, relevant, rest), split, head)
 
 
@@ -134,7 +132,7 @@ def fit_on_log(
     seed: int = 0,
     similarity: float | None = 0.8,
 ) -> Fitted:
-    """Fit on what logged questions retrieve from the corpus by BM25: the first ten of each are wanted.
+    """Fit on what logged queries retrieve from the corpus by BM25: the first ten of each are wanted.
 
     Raises:
         InputError: the corpus or the log is empty.
@@ -159,8 +157,8 @@ def fit_on_log(
     judgments = {qid: rows for qid, rows in judgments.items() if rows}
     if not judgments:
         raise InputError("no logged question shares a word with any passage: the log belongs to other passages")
-    questions, passage_fold, together = grouped_folds(judgments, _clusters(texts, similarity), folds, seed)
-    split = _Split(passage_fold, questions, together, folds, seed)
+    topics, passage_fold, together = grouped_folds(judgments, _clusters(texts, similarity), folds, seed)
+    split = _Split(passage_fold, topics, together, folds, seed)
     everything = np.arange(len(texts), dtype=np.int64)
     return _fit(texts, everything, wanted, _Labels(judgments, 1, True), split, head)
 
@@ -193,10 +191,10 @@ class _Labels:
 
 @dataclass(frozen=True, slots=True)
 class _Split:
-    """The fold of each passage and question, and whether the two could be kept together."""
+    """The fold of each passage and query, and whether the two could be kept together."""
 
     passages: NDArray[np.int64]
-    questions: Mapping[str, int]
+    queries: Mapping[str, int]
     together: bool
     folds: int
     seed: int
@@ -215,7 +213,7 @@ def _fit(
     for fold in range(split.folds):
         train = rows[split.passages[rows] != fold]
         if not split.together:
-            train = _wanted_by_others(train, wanted, labels, split.questions, fold)
+            train = _wanted_by_others(train, wanted, labels, split.queries, fold)
         test = split.passages == fold
         scores[test] = _head(head, table[train], wanted[train], split.seed).predict(table[test])
     whole = _on_standardised(_head(head, table[rows], wanted[rows], split.seed), table)
@@ -233,14 +231,14 @@ def _fit(
 
 
 def _figures(scores: NDArray[np.float64], table: NDArray[np.float64], labels: _Labels) -> dict[str, Any]:
-    """AUC overall and within questions, and the difference to KL and to length."""
+    """AUC overall and within queries, and the difference to KL and to length."""
     given = (labels.judgments, labels.relevant)
     report: dict[str, Any] = {}
-    report["auc"], report["auc_lo"], report["auc_hi"] = auc_by_questions(scores, *given, rest=labels.rest)
+    report["auc"], report["auc_lo"], report["auc_hi"] = auc_by_queries(scores, *given, rest=labels.rest)
     report["auc_within"], report["questions_within"] = auc_within(scores, *given, rest=labels.rest)
     for name in ("kl", "length"):
         column = table[:, LEXICAL.index(name)]
-        report[f"auc_{name}"] = auc_by_questions(column, *given, rest=labels.rest, samples=0)[0]
+        report[f"auc_{name}"] = auc_by_queries(column, *given, rest=labels.rest, samples=0)[0]
         gain = auc_difference(scores, column, *given, rest=labels.rest)
         report[f"minus_{name}"], report[f"minus_{name}_lo"], report[f"minus_{name}_hi"] = gain
     return report
@@ -255,13 +253,13 @@ def _wanted_by_others(
     train: NDArray[np.int64],
     wanted: NDArray[np.bool_],
     labels: _Labels,
-    question_fold: Mapping[str, int],
+    query_fold: Mapping[str, int],
     fold: int,
 ) -> NDArray[np.int64]:
-    """Without the passages that only questions of the test fold want."""
+    """Without the passages that only queries of the test fold want."""
     kept = np.zeros(len(wanted), bool)
     for qid, judged in labels.judgments.items():
-        if question_fold[qid] != fold:
+        if query_fold[qid] != fold:
             kept[[row for row, grade in judged.items() if grade >= labels.relevant]] = True
     return train[kept[train] | ~wanted[train]]
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["FittedEstimator", "Head"]
-
 Head = LinearHead | PerceptronHead
 
 

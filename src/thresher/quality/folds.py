@@ -1,9 +1,9 @@
-"""Cross-validation folds that no question and no passage straddles.
+"""Cross-validation folds that no query and no passage straddles.
 
-A passage judged for two questions ties them together; near-duplicates tie passages together. The groups are the
-connected components of that graph, so a fold never holds a question, a passage, or a copy of a passage that another
-fold holds. Where components are so large that this leaves fewer folds than asked for (NFCorpus: nearly all questions
-are one component), `passage_folds` splits by passage clusters alone, and the questions of the test fold are measured on
+A passage judged for two queries ties them together; near-duplicates tie passages together. The groups are the
+connected components of that graph, so a fold never holds a query, a passage, or a copy of a passage that another
+fold holds. Where components are so large that this leaves fewer folds than asked for (NFCorpus: nearly all queries
+are one component), `passage_folds` splits by passage clusters alone, and the queries of the test fold are measured on
 its passages only.
 """
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-
-__all__ = ["components", "grouped_folds", "passage_folds"]
 
 
 def components(pairs: Sequence[tuple[int, int]], n: int) -> NDArray[np.int64]:
@@ -59,18 +57,18 @@ def passage_folds(canonical: NDArray[np.int64], folds: int, seed: int) -> NDArra
 def grouped_folds(
     judgments: Mapping[str, Mapping[int, int]], canonical: NDArray[np.int64], folds: int, seed: int
 ) -> tuple[dict[str, int], NDArray[np.int64], bool]:
-    """Folds of questions and of judged passages together.
+    """Folds of queries and of judged passages together.
 
     Args:
-        judgments: question to passage position to grade.
+        judgments: query to passage position to grade.
         canonical: the passage that stands for each.
         folds: how many.
         seed: of the deal.
 
     Returns:
-        The fold of each question, the fold of each passage (int64[n]), and whether questions and passages could be kept
+        The fold of each query, the fold of each passage (int64[n]), and whether queries and passages could be kept
         together. Where they could not (the largest component holds more than half of the judgments), passages are dealt
-        out by cluster and questions at random, and only a judgment whose two folds agree may be used for testing.
+        out by cluster and queries at random, and only a judgment whose two folds agree may be used for testing.
     """
     qids = sorted(judgments)
     n = len(canonical)

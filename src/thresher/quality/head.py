@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CLIP", "LinearHead", "PerceptronHead", "normal_scores"]
-
 CLIP = 4.0
 
 

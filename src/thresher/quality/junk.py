@@ -1,4 +1,4 @@
-"""Junk rules: passages that no question can want, each with the reason.
+"""Junk rules: passages that no query can want, each with the reason.
 
 The rules look at characters alone, and each is a plain statement that can be checked by eye. They are strict on
 purpose: a rule that fires on a passage someone needs is worse than junk that stays.
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
-
-__all__ = ["REASONS", "JunkRules"]
 
 REASONS = ("empty", "no-letters", "markup", "boilerplate", "script", "repeated", "truncated")
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LEXICAL", "LexicalEstimator", "lexical_columns"]
-
 Measure = Literal["kl", "length", "itn", "unigram"]
 LEXICAL: tuple[Measure, ...] = get_args(Measure)
 _EMPTY = -100.0  # below -ln(1 / tokens) of any collection that fits on a disk

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["read_npids", "write_npids"]
-
 _HEADER = struct.Struct("<IqqI")
 _HEADER_0 = struct.Struct("<qqII")
 _MAGIC = int.from_bytes(b"NPID"[::-1], "big")

@@ -11,7 +11,7 @@ of one:
                 entries
 - `perplexity`  of the text under a unigram model of all texts: exp of minus the mean log-probability
 
-High scores are hard or odd pairs. Which end to keep is a question of how much data there is (Sorscher et al., NeurIPS
+High scores are hard or odd pairs. Which end to keep is a query of how much data there is (Sorscher et al., NeurIPS
 2022: hard ones with much, easy ones with little), so `compare_pruning` measures both ends and the middle beside random.
 """
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.quality.words import CollectionStatistics
-
-__all__ = ["PAIR_SCORES", "compare_pruning", "score_pairs", "text_perplexity"]
 
 PAIR_SCORES = ("el2n", "grand", "forgetting", "variance")
 _EPOCHS = 12

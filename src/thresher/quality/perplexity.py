@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Perplexity"]
-
 _EMPTY = -100.0
 _IGNORED = -100
 

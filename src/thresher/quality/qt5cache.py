@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["export_cache", "import_cache", "read_cache"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Recorded:

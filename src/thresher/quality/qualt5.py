@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["QualT5"]
-
 _PROMPT = "Document: {} Relevant:"
 _MAX_TOKENS = 512
 

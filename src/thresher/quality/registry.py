@@ -22,8 +22,6 @@ from thresher.quality.words import CollectionStatistics
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["NAMES", "can_save", "load_estimator", "make_estimator", "save_estimator"]
-
 NAMES = (
     "embedded",
     *LEXICAL,

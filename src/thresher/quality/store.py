@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from thresher.corpus import Corpus
     from thresher.records import Passage
 
-__all__ = ["FORMAT", "KIND", "ScoreStore", "Scored", "extend_scores", "score_corpus", "write_scores"]
-
 KIND = "quality-scores"
 FORMAT = 1
 _BATCH = 4096

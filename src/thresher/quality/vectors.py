@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from thresher.quality.fitted import Head
 
-__all__ = ["Magnitude", "PooledEncoder", "VectorHead", "pooled_encoder"]
-
 
 class PooledEncoder(Protocol):
     """Texts to vectors."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["CollectionStatistics", "words_of"]
-
 _WORD = re.compile(r"[^\W_]+")
 
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from thresher.rerank.asks import Answer
 
-__all__ = ["borda", "bradley_terry", "win_rate", "wins"]
-
 MAX_NEWTON_STEPS = 100
 TOLERANCE = 1e-10
 

@@ -1,4 +1,4 @@
-"""What a plan may ask about the candidates of one question, and what it is told.
+"""What a plan may ask about the candidates of one query, and what it is told.
 
 Candidates are known by position, 0-based, in first-stage order; text and prompts are the judge's business. An answer
 is a list of tiers, best first, over the positions asked about; positions in one tier are tied. Where the judge has
@@ -13,8 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from thresher.errors import InputError
-
-__all__ = ["Answer", "Ask", "Best", "Order", "Prefer", "Rate", "flatten"]
 
 Tiers = tuple[tuple[int, ...], ...]
 

@@ -7,7 +7,7 @@ broke, its usage is unknown) keeps its whole reservation. So spending never pass
 Where a reservation does not fit only because of calls in flight, it waits for them. Where it does not fit for
 what is already spent, the purse says so and the plan that asked is stopped.
 
-A purse can have a parent (a question's budget inside the run's): a call must fit both.
+A purse can have a parent (a query's budget inside the run's): a call must fit both.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from thresher.errors import BudgetExhaustedError, ConfigError
 
 if TYPE_CHECKING:
     from thresher.llm.prices import Price
-
-__all__ = ["Budget", "Cost", "LimitReachedError", "Purse"]
 
 
 @dataclass(frozen=True, slots=True)

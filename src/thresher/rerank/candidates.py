@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from thresher.records import Passage, Query, Run
-
-__all__ = ["candidates", "passages_of_corpus", "passages_of_index"]
+    from thresher.ranking import Run
+    from thresher.records import Passage, Query
 
 
 def passages_of_corpus(source: str | Path, wanted: Iterable[str]) -> dict[str, Passage]:
@@ -51,16 +50,16 @@ def passages_of_index(path: str | Path, wanted: Iterable[str]) -> dict[str, Pass
 def candidates(
     run: Run, queries: Iterable[Query], passages: Mapping[str, Passage], depth: int | None
 ) -> list[tuple[Query, tuple[Hit, ...]]]:
-    """Each question of the run with its candidates, in the run's order.
+    """Each query of the run with its candidates, in the run's order.
 
     Args:
         run: rankings, best first.
-        queries: the questions; those the run does not rank are left out.
+        queries: the queries; those the run does not rank are left out.
         passages: text by docno.
         depth: candidates below it need no text, None for all.
 
     Raises:
-        InputError: the run ranks a question that is not among the queries, or a candidate has no passage.
+        InputError: the run ranks a query that is not among the queries, or a candidate has no passage.
     """
     texts = {query.qid: query for query in queries}
     pairs = []

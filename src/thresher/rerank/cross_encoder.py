@@ -2,7 +2,7 @@
 
 Encoders with a classification head (MiniLM, BGE) and causal rerankers whose score is a logit difference (Qwen3, mxbai)
 load the same way; the model's own configuration says which it is. A rating is the raw output, without the sigmoid
-some models end in, which would tie ratings at 1. Ratings asked for together, by any question, are one batch.
+some models end in, which would tie ratings at 1. Ratings asked for together, by any query, are one batch.
 """
 
 from __future__ import annotations
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from thresher.rerank.gate import Gate
     from thresher.rerank.judge import Question
-
-__all__ = ["CrossEncoderJudge"]
+    from thresher.rerank.limiter import Gate
 
 
 class CrossEncoderJudge:
@@ -34,7 +32,7 @@ class CrossEncoderJudge:
         model: a directory, a hub identifier, or a `sentence_transformers.CrossEncoder` that is loaded already.
         device: `auto`, `cpu`, `cuda`, ...
         batch_size: pairs in one batch.
-        max_length: tokens of question and passage together; the model's own limit unless given.
+        max_length: tokens of query and passage together; the model's own limit unless given.
         revision: of a hub model.
         download: fetch a hub model that is not in the cache.
     """
@@ -82,20 +80,20 @@ class CrossEncoderJudge:
         """The model."""
         return f"cross-encoder({self._name})"
 
-    async def answer(self, question: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
+    async def answer(self, query: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
         """Rate the passages in one call.
 
         Raises:
             ModelError: the model fails, or outputs what is no number.
             InputError: an ask that is not `Rate`.
         """
-        texts = [passage_text(question, ask, self.name) for ask in asks]
+        texts = [passage_text(query, ask, self.name) for ask in asks]
 
         async def send() -> Mapping[str, Any]:
-            scores = await self._batcher.submit([(question.text, text) for text in texts])
+            scores = await self._batcher.submit([(query.text, text) for text in texts])
             return {"scores": scores, "usage": {"prompt_tokens": bound, "answer_tokens": 0}}
 
-        own = self._tokens.count(question.text) + 3
+        own = self._tokens.count(query.text) + 3
         longest = self._max_length or getattr(self._model, "max_seq_length", None)
         lengths = [self._tokens.count(text) + own for text in texts]
         if longest:
@@ -106,7 +104,7 @@ class CrossEncoderJudge:
             "cross-encoder": self._name,
             "files": self._fingerprint,
             "max_length": self._max_length,
-            "query": question.text,
+            "query": query.text,
             "texts": texts,
         }
         reply = await gate.call(payload, bound, 0, send)
@@ -133,7 +131,7 @@ class CrossEncoderJudge:
         return results
 
 
-def passage_text(question: Question, ask: Ask, judge: str) -> str:
+def passage_text(query: Question, ask: Ask, judge: str) -> str:
     """What a pointwise judge reads of the passage an ask is about.
 
     Raises:
@@ -143,7 +141,7 @@ def passage_text(question: Question, ask: Ask, judge: str) -> str:
         raise InputError(
             f"{judge} rates passages one at a time and cannot answer {type(ask).__name__}; use the plan `pointwise`"
         )
-    hit = question.hits[ask.items[0]]
+    hit = query.hits[ask.items[0]]
     return f"{hit.title} {hit.text}" if hit.title else hit.text
 
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType, TracebackType
 
-__all__ = ["Journal"]
-
 
 class Journal:
     """Append-only memory of the calls of one run.

@@ -10,14 +10,12 @@ if TYPE_CHECKING:
 
     from thresher.records import Hit
     from thresher.rerank.asks import Answer, Ask
-    from thresher.rerank.gate import Gate
-
-__all__ = ["Judge", "Question"]
+    from thresher.rerank.limiter import Gate
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question and its candidates, whose positions asks speak of.
+    """A query and its candidates, whose positions asks speak of.
 
     Attributes:
         qid: its identifier; it seeds the plan's chance.
@@ -31,7 +29,7 @@ class Question:
 
 
 class Judge(Protocol):
-    """Answers asks about the candidates of one question.
+    """Answers asks about the candidates of one query.
 
     Everything that costs goes out through the gate, which holds budget, cache, journal, connections and retries.
     """
@@ -44,7 +42,7 @@ class Judge(Protocol):
     def asks_per_call(self) -> int:
         """How many asks of a batch the driver may hand over together; 1 unless one request answers several."""
 
-    async def answer(self, question: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
+    async def answer(self, query: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
         """One answer an ask, None where what the model said could not be read.
 
         Raises:

@@ -8,7 +8,7 @@ How each kind of ask is put:
            writes ("generate").
 `Prefer`   P(A) against P(B) from the two letters' log-probabilities, or the letter written.
 `Rate`     "yes-no": log-odds of yes against no. "graded": InstUPR's soft score (arXiv 2403.16435), the mean of the
-           grades 1 to 5 under their softmax. "likelihood": the log-probability of the question given the passage.
+           grades 1 to 5 under their softmax. "likelihood": the log-probability of the query given the passage.
            "monot5": log-odds of true against false, in monoT5's own format. "text": yes or no as written, 1 or 0.
 
 Log-odds order as P(yes)/(P(yes) + P(no)) does, without its ties at 1. A missing log-probability is no rating and
@@ -35,11 +35,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thresher.llm.model import LanguageModel
-    from thresher.rerank.gate import Gate
     from thresher.rerank.judge import Question
+    from thresher.rerank.limiter import Gate
     from thresher.rerank.prompting import Template
-
-__all__ = ["ModelJudge", "Rating", "Reading"]
 
 Reading = Literal["generate", "logits"]
 Rating = Literal["yes-no", "graded", "likelihood", "monot5", "text"]
@@ -111,40 +109,38 @@ class ModelJudge:
             f"parsing={self._parser.name}, prompts={prompts}, passage_tokens={self._passage_tokens})"
         )
 
-    async def answer(self, question: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
+    async def answer(self, query: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
         """Ask the model about each, one call each and one more for each re-ask.
 
         Raises:
             ModelError: a call failed for good, or the prompt does not fit the model.
             BudgetExhaustedError: a call does not fit the budget.
         """
-        return [await self._one(question, ask, gate) for ask in asks]
+        return [await self._one(query, ask, gate) for ask in asks]
 
-    async def _one(self, question: Question, ask: Ask, gate: Gate) -> Answer | None:
+    async def _one(self, query: Question, ask: Ask, gate: Gate) -> Answer | None:
         match ask:
             case Order(items=items):
                 if self._order == "logits":
-                    return await self._by_letters(question, items, "listwise", gate)
-                return await self._written_order(question, items, gate)
+                    return await self._by_letters(query, items, "listwise", gate)
+                return await self._written_order(query, items, gate)
             case Best(items=items) if self._choice == "logits":
-                return await self._by_letters(question, items, "setwise", gate)
+                return await self._by_letters(query, items, "setwise", gate)
             case Prefer(items=items) if self._choice == "logits":
-                return await self._pair(question, items, gate)
+                return await self._pair(query, items, gate)
             case Best(items=items) | Prefer(items=items):
-                return await self._written_choice(question, ask, gate)
+                return await self._written_choice(query, ask, gate)
             case Rate(items=(item,)):
-                return await self._rate(question, item, gate)
+                return await self._rate(query, item, gate)
 
-    async def _written_order(self, question: Question, items: tuple[int, ...], gate: Gate) -> Answer | None:
+    async def _written_order(self, query: Question, items: tuple[int, ...], gate: Gate) -> Answer | None:
         """Let the model write the order."""
         if len(items) == 1:
             return Answer((items,))
         labels = [str(i + 1) for i in range(len(items))]
         structured = getattr(self.model, "structured", "none") == "json-schema"
         request = Request(
-            self._prompt(
-                "listwise", question, items, labels, gate, structured=structured, answer=ID_TOKENS * len(items)
-            ),
+            self._prompt("listwise", query, items, labels, gate, structured=structured, answer=ID_TOKENS * len(items)),
             max_tokens=ID_TOKENS * len(items) + 16 + self._reasoning_tokens,
             temperature=self._temperature,
             schema=_places_schema(labels),
@@ -159,13 +155,13 @@ class ModelJudge:
             gate,
         )
 
-    async def _written_choice(self, question: Question, ask: Best | Prefer, gate: Gate) -> Answer | None:
+    async def _written_choice(self, query: Question, ask: Best | Prefer, gate: Gate) -> Answer | None:
         """Let the model write a letter."""
         items = ask.items
         labels = label_letters(len(items))
         family = "pairwise" if isinstance(ask, Prefer) else "setwise"
         request = Request(
-            self._prompt(family, question, items, labels, gate, answer=ID_TOKENS),
+            self._prompt(family, query, items, labels, gate, answer=ID_TOKENS),
             max_tokens=ID_TOKENS + self._reasoning_tokens,
             temperature=self._temperature,
             schema={"type": "string", "enum": labels},
@@ -183,13 +179,13 @@ class ModelJudge:
 
         return await self._read(request, read, f"it must be one of the letters {', '.join(labels)}", gate)
 
-    async def _by_letters(self, question: Question, items: tuple[int, ...], family: str, gate: Gate) -> Answer | None:
+    async def _by_letters(self, query: Question, items: tuple[int, ...], family: str, gate: Gate) -> Answer | None:
         """Sort by the log-probability of each passage's letter; letters the model did not list follow as shown."""
         if len(items) == 1:
             return Answer((items,))
         labels = label_letters(len(items))
         opening = "[" if family == "listwise" else ""
-        logs = await self._labels(self._prompt(family, question, items, labels, gate, answer=1), labels, gate, opening)
+        logs = await self._labels(self._prompt(family, query, items, labels, gate, answer=1), labels, gate, opening)
         named = [(item, logs[label]) for item, label in zip(items, labels, strict=True) if label in logs]
         if not named:
             return None
@@ -206,11 +202,9 @@ class ModelJudge:
         repairs = ("missing",) if missing else ()
         return Answer((*map(tuple, tiers), *missing), named=len(named), repairs=repairs)
 
-    async def _pair(self, question: Question, items: tuple[int, int], gate: Gate) -> Answer | None:
+    async def _pair(self, query: Question, items: tuple[int, int], gate: Gate) -> Answer | None:
         """P(A) against P(B)."""
-        logs = await self._labels(
-            self._prompt("pairwise", question, items, ["A", "B"], gate, answer=1), ("A", "B"), gate
-        )
+        logs = await self._labels(self._prompt("pairwise", query, items, ["A", "B"], gate, answer=1), ("A", "B"), gate)
         odds = _log_odds(logs, "A", "B")
         if odds is None:
             return None
@@ -219,9 +213,9 @@ class ModelJudge:
         tiers = ((a,), (b,)) if odds > 0 else ((b,), (a,)) if odds < 0 else ((a, b),)
         return Answer(tiers, score=p)
 
-    async def _rate(self, question: Question, item: int, gate: Gate) -> Answer | None:
+    async def _rate(self, query: Question, item: int, gate: Gate) -> Answer | None:
         """The rating of one passage."""
-        prompt = self._prompt(_FAMILY[self._rating], question, (item,), ["1"], gate, answer=8)
+        prompt = self._prompt(_FAMILY[self._rating], query, (item,), ["1"], gate, answer=8)
         score: float | None
         match self._rating:
             case "text":
@@ -237,7 +231,7 @@ class ModelJudge:
             case "graded":
                 score = _soft_grade(await self._labels(prompt, GRADES, gate))
             case "likelihood":
-                request = Request(prompt, max_tokens=1, continuation=f" {question.text}", repeat=self._repeat)
+                request = Request(prompt, max_tokens=1, continuation=f" {query.text}", repeat=self._repeat)
                 score = (await self._send(request, gate)).continuation
             case "monot5":
                 score = _log_odds(await self._labels(prompt, ("true", "false"), gate, raw=True), "true", "false")
@@ -301,7 +295,7 @@ class ModelJudge:
     def _prompt(
         self,
         family: str,
-        question: Question,
+        query: Question,
         items: Sequence[int],
         labels: Sequence[str],
         gate: Gate,
@@ -312,7 +306,7 @@ class ModelJudge:
         """The messages for some passages, cut so that prompt and answer fit the model."""
         template = self._templates[family]
         values = {
-            "query": neutralise(question.text, self.model.tokens.special),
+            "query": neutralise(query.text, self.model.tokens.special),
             "n": len(items),
             "instruction": self._instruction,
             "example": " > ".join(f"[{label}]" for label in [*labels[1:3], labels[0]][: len(labels)]),
@@ -321,7 +315,7 @@ class ModelJudge:
         limit = self._limit(template, values, labels, answer + self._reasoning_tokens)
         passages = []
         for item, label in zip(items, labels, strict=True):
-            hit = question.hits[item]
+            hit = query.hits[item]
             text, cut = self._cut(f"{hit.title}. {hit.text}" if hit.title else hit.text, limit)
             gate.tally.truncated += cut
             passages.append({"label": label, "text": self._shown(template, text)})

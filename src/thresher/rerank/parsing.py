@@ -33,17 +33,6 @@ from thresher.rerank.asks import Answer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = [
-    "PARSERS",
-    "Parser",
-    "Reading",
-    "get_parser",
-    "label_letters",
-    "read_choice",
-    "read_order",
-    "strip_reasoning",
-]
-
 _THOUGHT = re.compile(r"<(think|thinking|reasoning|thought)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHT_END = re.compile(r"\A.*</(?:think|thinking|reasoning|thought)>", re.DOTALL | re.IGNORECASE)
 _CHAIN = re.compile(r"\[\d+\](?: > \[\d+\])*")

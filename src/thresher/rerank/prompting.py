@@ -1,4 +1,4 @@
-"""From a question and passages to the messages a model reads: versioned templates, fences, and truncation.
+"""From a query and passages to the messages a model reads: versioned templates, fences, and truncation.
 
 A template is a Jinja file of the package, or the user's own, with parts that open with a line `--- system`, `--- user`
 or `--- assistant`. The parts are found before anything is filled in, so no passage can open one. User templates run in
@@ -7,7 +7,7 @@ Jinja's sandbox, where they reach no attributes, files or environment; a name th
 A passage is data. It stands between `<passage>` tags, and inside it whatever could pass for something else is
 changed, and nothing else is: tags of the fence and control tokens of chat formats lose their opening bracket
 (`<` becomes `‹`), and bracketed ids become parenthesised ones, so that a passage cannot close its fence, open a turn,
-or be read as naming an id. The same holds for the question, save the fence.
+or be read as naming an id. The same holds for the query, save the fence.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from thresher.llm.model import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-__all__ = ["FAMILIES", "Template", "fence", "load_template", "neutralise"]
 
 FAMILIES = ("listwise", "setwise", "pairwise", "yes-no", "graded", "likelihood", "monot5")
 VERSION = "v1"
@@ -99,7 +97,7 @@ def neutralise(text: str, special: Iterable[str] = ()) -> str:
     """`text` with nothing in it that could pass for an id, a fence, or a control token of a chat format.
 
     Args:
-        text: a passage or a question.
+        text: a passage or a query.
         special: further control tokens, those of the model's own tokenizer.
     """
     for token in special:

@@ -11,17 +11,15 @@ from thresher.rerank.budget import Cost
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Record", "Tally"]
-
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The account of one question, or of several added up.
+    """The account of one query, or of several added up.
 
     Attributes:
         plan: the plan and its settings.
         judge: the model and its settings.
-        questions: how many questions this adds up.
+        queries: how many queries this adds up.
         asks: comparisons the plan asked for.
         calls: requests sent, failed ones and retries included.
         failed_calls: requests that brought no answer.
@@ -33,7 +31,7 @@ class Record:
         reasoning_tokens: tokens spent thinking, where the model says.
         unconfirmed_calls: calls counted at their reservation.
         money: cost by the price table; None without one.
-        depth: batches that waited for each other, re-asked ones counted again; of several questions the largest.
+        depth: batches that waited for each other, re-asked ones counted again; of several queries the largest.
         seconds: wall clock.
         repaired: answers that were repaired, by kinds (`duplicate`, `duplicate+missing`, ...).
         unreadable: answers that named no id and counted as no information.
@@ -45,7 +43,7 @@ class Record:
 
     plan: str = ""
     judge: str = ""
-    questions: int = 1
+    queries: int = 1
     asks: int = 0
     calls: int = 0
     failed_calls: int = 0
@@ -73,10 +71,10 @@ class Record:
 
     @classmethod
     def total(cls, records: Iterable[Record], seconds: float) -> Record:
-        """The sum over questions that ran side by side for `seconds` together."""
+        """The sum over queries that ran side by side for `seconds` together."""
         records = list(records)
         if not records:
-            return cls(questions=0, seconds=seconds)
+            return cls(queries=0, seconds=seconds)
         added = {name: sum(getattr(record, name) for record in records) for name in _ADDED}
         repaired: Counter[str] = Counter()
         for record in records:
@@ -94,14 +92,14 @@ class Record:
 
 
 _ADDED = (
-    "questions", "asks", "calls", "failed_calls", "retries", "cache_hits", "resumed", "prompt_tokens", "answer_tokens",
+    "queries", "asks", "calls", "failed_calls", "retries", "cache_hits", "resumed", "prompt_tokens", "answer_tokens",
     "reasoning_tokens", "unconfirmed_calls", "unreadable", "reasks", "failed", "unasked", "truncated",
 )  # fmt: skip
 
 
 @dataclass(slots=True)
 class Tally:
-    """The account of one question while it is being kept."""
+    """The account of one query while it is being kept."""
 
     cost: Cost = field(default_factory=Cost)
     failed_calls: int = 0

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from thresher.rerank.asks import Answer, Ask
-    from thresher.rerank.gate import Gate
     from thresher.rerank.judge import Question
-
-__all__ = ["RecordedWindows", "Recording", "read_recording"]
+    from thresher.rerank.limiter import Gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +93,20 @@ class RecordedWindows:
         """The recording's file and how it is read."""
         return f"recorded({Path(self.recording.source).name}, parsing={self._parser.name})"
 
-    async def answer(self, question: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
+    async def answer(self, query: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
         """Look each window up.
 
         Raises:
             InputError: a window that was not recorded; no policy for failures hides that.
         """
-        return [await self._one(question, ask, gate) for ask in asks]
+        return [await self._one(query, ask, gate) for ask in asks]
 
-    async def _one(self, question: Question, ask: Ask, gate: Gate) -> Answer | None:
-        docnos = tuple(question.hits[item].docno for item in ask.items)
-        said = self.recording.answers.get(question.qid, {}).get(docnos)
+    async def _one(self, query: Question, ask: Ask, gate: Gate) -> Answer | None:
+        docnos = tuple(query.hits[item].docno for item in ask.items)
+        said = self.recording.answers.get(query.qid, {}).get(docnos)
         if said is None or not isinstance(ask, Order):
             raise InputError(
-                f"question {question.qid!r}: {self.recording.source} holds no answer to {type(ask).__name__} of "
+                f"question {query.qid!r}: {self.recording.source} holds no answer to {type(ask).__name__} of "
                 f"{len(docnos)} passages {', '.join(docnos[:3])} ...; a recording answers only the windows that were "
                 "asked when it was made: use the same candidates in the same order, plan, depth and parsing"
             )
@@ -116,6 +114,6 @@ class RecordedWindows:
         async def send() -> Mapping[str, object]:
             return {"text": said, "usage": {"prompt_tokens": 0, "answer_tokens": 0}}
 
-        key = {"recording": self.recording.source, "qid": question.qid, "docnos": docnos}
+        key = {"recording": self.recording.source, "qid": query.qid, "docnos": docnos}
         reply = await gate.call(key, 0, 0, send)
         return read_order(reply["text"], ask.items, self._parser)

@@ -1,6 +1,6 @@
 """Rerank servers as pointwise judges: Cohere v2, Jina, text-embeddings-inference (TEI), vLLM.
 
-One request rates many passages of a question, so a call here is a request, and a batch of a hundred ratings is one or
+One request rates many passages of a query, so a call here is a request, and a batch of a hundred ratings is one or
 a few of them. The dialects differ in names alone:
 
     cohere   POST /v2/rerank   {model, query, documents, top_n}         -> {results: [{index, relevance_score}]}
@@ -28,10 +28,8 @@ from thresher.rerank.cross_encoder import passage_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from thresher.rerank.gate import Gate
     from thresher.rerank.judge import Question
-
-__all__ = ["DIALECTS", "RerankServer"]
+    from thresher.rerank.limiter import Gate
 
 KEEP_ALIVE = 300.0  # seconds an idle connection stays open
 REFUSED = (429, 503)
@@ -103,20 +101,20 @@ class RerankServer:
         """Dialect, address and model."""
         return f"{self._kind}({self._url}, model={self._model or 'default'})"
 
-    async def answer(self, question: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
+    async def answer(self, query: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
         """Rate the passages in one request.
 
         Raises:
             ModelError: the request failed for good, or the answer does not rate every passage with a number.
             InputError: an ask that is not `Rate`.
         """
-        texts = [passage_text(question, ask, self.name) for ask in asks]
-        body = self._body(question.text, texts)
+        texts = [passage_text(query, ask, self.name) for ask in asks]
+        body = self._body(query.text, texts)
 
         async def send() -> Mapping[str, Any]:
             return await self._post(body, len(texts))
 
-        bound = sum(self._tokens.bound(text) + self._tokens.bound(question.text) + 8 for text in texts)
+        bound = sum(self._tokens.bound(text) + self._tokens.bound(query.text) + 8 for text in texts)
         reply = await gate.call({"server": self.name, "body": body}, bound, 0, send)
         return [Answer((ask.items,), score=score) for ask, score in zip(asks, reply["scores"], strict=True)]
 

@@ -24,14 +24,12 @@ from thresher.rerank.parsing import Parser, get_parser, read_order
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from thresher.rerank.gate import Gate
     from thresher.rerank.judge import Question
-
-__all__ = ["SimulatedJudge", "Simulation", "perfect"]
+    from thresher.rerank.limiter import Gate
 
 
 def perfect(utilities: Sequence[float]) -> Callable[[Ask], Answer]:
-    """A judge for `thresher.rerank.plan.drive` that is always right; equal utilities tie, or keep the order shown."""
+    """A judge for `thresher.rerank.plans.plan.drive` that is always right; equals tie, or keep the order shown."""
 
     def answer(ask: Ask) -> Answer:
         items = ask.items
@@ -133,12 +131,12 @@ def _garbled(order: Sequence[int], shown: tuple[int, ...], rng: Random, parser: 
 
 
 class SimulatedJudge:
-    """The simulation as a judge for the driver, knowing the utility of documents by question.
+    """The simulation as a judge for the driver, knowing the utility of documents by query.
 
     Args:
         utilities: qid to docno to utility; absent documents count as 0.
         simulation: how it errs.
-        seed: of its errors; an answer depends on the seed, the question and the ask, not on arrival order.
+        seed: of its errors; an answer depends on the seed, the query and the ask, not on arrival order.
         prompt_tokens: what an ask costs for each passage shown, so that token budgets can be studied.
     """
 
@@ -162,15 +160,15 @@ class SimulatedJudge:
         """What it simulates."""
         return f"simulated({self._simulation}, seed={self._seed})"
 
-    async def answer(self, question: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
+    async def answer(self, query: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
         """Answer at once, through the gate, so that budget and record see every ask."""
-        return [await self._one(question, ask, gate) for ask in asks]
+        return [await self._one(query, ask, gate) for ask in asks]
 
-    async def _one(self, question: Question, ask: Ask, gate: Gate) -> Answer | None:
-        known = self._utilities.get(question.qid, {})
-        utilities = [float(known.get(hit.docno, 0.0)) for hit in question.hits]
-        shown = [question.hits[item].docno for item in ask.items]
-        key = {"judge": self.name, "qid": question.qid, "ask": type(ask).__name__, "shown": shown}
+    async def _one(self, query: Question, ask: Ask, gate: Gate) -> Answer | None:
+        known = self._utilities.get(query.qid, {})
+        utilities = [float(known.get(hit.docno, 0.0)) for hit in query.hits]
+        shown = [query.hits[item].docno for item in ask.items]
+        key = {"judge": self.name, "qid": query.qid, "ask": type(ask).__name__, "shown": shown}
         seed = sha256(repr(sorted(key.items())).encode()).hexdigest()
         judging = self._simulation.judging(utilities, Random(seed))  # noqa: S311
         said: list[Answer | None] = []

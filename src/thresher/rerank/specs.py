@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from thresher.llm.model import LanguageModel
     from thresher.rerank.judge import Judge
 
-__all__ = ["JudgeOptions", "make_judge", "model_name"]
-
 KINDS = ("openai", "transformers", "recorded", "cross-encoder", *DIALECTS)
 
 

@@ -19,10 +19,8 @@ _INT, _FLOAT = np.dtype(np.int64), np.dtype(np.float32)
 _WHOLE = frozenset((np.dtype(np.uint32), np.dtype(np.int32), _INT))
 _ADJACENT = (4,)
 
-__all__ = ["Query", "Terms", "Vocabulary", "refuse_weight", "to_batch", "to_row"]
-
 Query: TypeAlias = "str | Mapping[str, float] | tuple[ArrayLike, ArrayLike]"
-"""A question's text, its terms with weights, or term ids with weights."""
+"""A query's text, its terms with weights, or term ids with weights."""
 
 Terms: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float32]]"
 """Term ids, -1 for unknown ones, and weights."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from thresher.index.layout import Layout
 
-__all__ = ["Explanation", "SearchResult"]
-
 
 @dataclass(frozen=True, slots=True)
 class Explanation:

@@ -1,4 +1,4 @@
-"""Questions in, ranked passages out: the face of the query processor.
+"""Queries in, ranked passages out: the face of the query processor.
 
 A score is the float64 sum, in ascending order of term ids, of query weight × stored impact, times the index's scale
 once at the end; query weights are float32, as encoders make them. Results are ordered by score, then by docno in
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
 
     from thresher.records import SparseBatch
 
-__all__ = ["PLANS", "Searcher"]
-
 PLANS = {"auto": 0, "term-at-a-time": 1, "block-max": 2}
 """As the processor numbers them: its 0 tries bounds first, see `Searcher._plan`."""
 _PLAN_NAMES = {number: name for name, number in PLANS.items()}
-_FILES = ("", "ids", "tiles")  # by what `thresher.search.lists.sound` finds
+_FILES = ("", "ids", "tiles")  # by what `thresher.search.kernels.postings.sound` finds
 _DONE = -1  # what a kernel returns where nothing is wrong
 _ALL = 2**40  # terms of a query
 _STATISTICS = 12  # numbers that the processor tells of a query
@@ -41,7 +39,7 @@ _IDS, _SCORES = np.dtype(np.uint32), np.dtype(np.float64)
 
 
 class Searcher:
-    """An open index that answers questions. Safe to share between threads.
+    """An open index that answers queries. Safe to share between threads.
 
     Open one with `Searcher.open`; opening maps files into memory and reads next to nothing.
     """
@@ -68,7 +66,7 @@ class Searcher:
 
     @cached_property
     def encoder(self) -> Any:
-        """What turns question texts into weighted terms, loaded on first use.
+        """What turns query texts into weighted terms, loaded on first use.
 
         Raises:
             ArtifactError: the index was built without one; ask with weighted terms instead.
@@ -84,7 +82,7 @@ class Searcher:
         return load_query_encoder(directory)
 
     def terms(self, query: Query) -> Terms:
-        """The question's terms as ids of this index and their weights; `search` takes the pair for the question."""
+        """The query's terms as ids of this index and their weights; `search` takes the pair for the query."""
         return to_row(query, self._vocabulary, self._load_encoder)
 
     def search(
@@ -100,7 +98,7 @@ class Searcher:
         """The k best passages for `query`; fewer only where fewer share a term with it.
 
         Args:
-            query: a question, a mapping from term strings to weights, or a pair of term ids and weights. Repeated terms
+            query: a query, a mapping from term strings to weights, or a pair of term ids and weights. Repeated terms
                 add up; terms the index does not know, and weights of 0, are ignored.
             k: how many, at least 0.
             approx: None for exact results. A number in (0, 1) scales the bounds of blocks before they are compared with
@@ -211,9 +209,9 @@ class Searcher:
         """The compiled processor for one query, and the index as it takes it; numba loads with it.
 
         Compiled for the types that `search` gives it and called as it is: looking up the types of two dozen arguments
-        for each question would take as long as scoring some thousand postings.
+        for each query would take as long as scoring some thousand postings.
         """
-        from thresher.search.processor import search_row
+        from thresher.search.kernels.processor import search_row
 
         query = (np.empty(0, np.int64), np.empty(0, np.float32), 0, 0, 1.0, 0)
         out = (np.empty(0, np.uint32), np.empty(0, np.float64), np.empty(0, np.float64))
@@ -222,7 +220,7 @@ class Searcher:
     @cached_property
     def _several(self) -> tuple[Callable[..., int], tuple[Any, ...]]:
         """The same for many queries."""
-        from thresher.search.processor import search_many
+        from thresher.search.kernels.processor import search_many
 
         queries = (
             np.empty(1, np.int64),

@@ -22,8 +22,6 @@ from thresher.text.words import words
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ANALYZERS", "REMEMBERED", "STOP_WORDS", "Analyzer", "AnalyzerName", "analyzer"]
-
 AnalyzerName = Literal["english", "unicode", "whitespace"]
 ANALYZERS: tuple[AnalyzerName, ...] = get_args(AnalyzerName)
 

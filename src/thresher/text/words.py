@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_TOKEN", "words"]
-
 MAX_TOKEN = 255
 """The most characters of a token."""
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from thresher.collection import load
 from thresher.corpus import open_corpus
+from thresher.evaluate.collections import load
 
 pytestmark = pytest.mark.data
 

@@ -77,8 +77,8 @@ def _texts(folder):
     asked = {"query": QUERIES[1][1], "passages": [PASSAGES[3][2], PASSAGES[4][2]]}
     (folder / "batch.jsonl").write_text(json.dumps(asked) + "\n")
     labelled = [
-        {"question": question, "passage": text, "answers": [[0, text.index(".") + 1]]}
-        for (_, question), (_, _, text) in zip(QUERIES, [PASSAGES[n] for n in (0, 3, 6, 8, 5)], strict=True)
+        {"question": query, "passage": text, "answers": [[0, text.index(".") + 1]]}
+        for (_, query), (_, _, text) in zip(QUERIES, [PASSAGES[n] for n in (0, 3, 6, 8, 5)], strict=True)
     ]
     lines = "".join(json.dumps(row) + "\n" for row in labelled)
     for name in ("held-out.jsonl", "mine.jsonl"):

@@ -121,8 +121,8 @@ def test_a_block_names_its_language():
 
 
 def test_recipes_on_pages_are_recipes(tmp_path):
+    from thresher.build.recipe import Recipe, load_toml
     from thresher.experiment import Experiment
-    from thresher.recipe import Recipe, load_toml
 
     for found in PAGES.values():
         for number, block in enumerate(found):

@@ -49,7 +49,7 @@ def splade_dir(tokenizer_dir, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def router_dir(tokenizer_dir, tmp_path_factory):
-    """An inference-free model: SPLADE for passages, a table of weights for questions."""
+    """An inference-free model: SPLADE for passages, a table of weights for queries."""
     torch = pytest.importorskip("torch", reason="the models extra is not installed")
     library = pytest.importorskip("sentence_transformers", reason="the models extra is not installed")
     from sentence_transformers.base.modules import Router

@@ -40,7 +40,7 @@ def test_a_corpus_is_encoded_by_name(run, corpus, splade_dir, tmp_path):
 
 
 def test_dense_vectors_become_a_forward_index(run, corpus, dense_dir, tmp_path):
-    from thresher.forward.index import ForwardIndex
+    from thresher.vectors.store import ForwardIndex
 
     done = run(corpus, "-o", tmp_path / "out", "--dense", "--encoder", dense_dir, "--device", "cpu", "--sketch", 4)
     assert done.exit_code == 0, done.output

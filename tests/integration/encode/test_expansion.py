@@ -74,7 +74,7 @@ def test_nothing_encodes_to_nothing(encoder):
     assert len(encoder.encode_queries([])) == 0
 
 
-def test_questions_need_no_model(encoder, tmp_path):
+def test_queries_need_no_model(encoder, tmp_path):
     encoder.save(tmp_path)
     code = (
         "import sys; from thresher.encode import load_query_encoder\n"
@@ -106,7 +106,7 @@ def test_the_shipped_head_is_small_and_loads_by_name(encoder):
 
 @pytest.fixture(scope="module")
 def lesson(encoder):
-    """Twelve passages of three words, six questions of two, a teacher that counts words in common."""
+    """Twelve passages of three words, six queries of two, a teacher that counts words in common."""
     from thresher.encode.expansion import tied_embeddings
     from thresher.encode.fit import Questions
     from thresher.encode.terms import WordPieceTerms, shared_forms
@@ -125,9 +125,9 @@ def lesson(encoder):
     held = np.array([[[t in row for t in pair] for row in rows] for pair in terms]).astype(np.float16)
     teacher = held.sum(2).astype(np.float32)
     ones = np.ones(terms.shape, np.float32)
-    questions = Questions(terms, ones, everyone, held, teacher, np.zeros((6, 12), np.float32), np.ones(6))
+    queries = Questions(terms, ones, everyone, held, teacher, np.zeros((6, 12), np.float32), np.ones(6))
     table = np.random.default_rng(0).normal(size=(30522, 384)).astype(np.float32)
-    return (vectors, counted, questions, tied_embeddings(base.module), table), known
+    return (vectors, counted, queries, tied_embeddings(base.module), table), known
 
 
 def settings(**changed):

@@ -55,7 +55,7 @@ def test_the_heaviest_terms_stay(splade_dir):
         assert np.allclose(np.sort(kept), np.sort(all_weights)[-3:], atol=1e-5)
 
 
-def test_a_saved_question_side_answers_as_the_model_does(splade_dir, router_dir, tmp_path):
+def test_a_saved_query_side_answers_as_the_model_does(splade_dir, router_dir, tmp_path):
     from sentence_transformers import SparseEncoder
 
     from thresher.encode.learned import LearnedSparseEncoder
@@ -81,7 +81,7 @@ def test_a_saved_question_side_answers_as_the_model_does(splade_dir, router_dir,
         assert np.allclose(found, theirs, atol=1e-5)
 
 
-def test_an_inference_free_question_loads_no_torch(router_dir, tmp_path):
+def test_an_inference_free_query_loads_no_torch(router_dir, tmp_path):
     import subprocess
     import sys
 

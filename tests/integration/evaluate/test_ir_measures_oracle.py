@@ -81,10 +81,13 @@ def test_random_runs_with_ties_and_missing_topics_agree_topic_by_topic():
 
 
 def as_run(run):
-    from thresher.records import Run, ScoredDoc
+    from thresher.ranking import Ranking, Run
 
     return Run(
-        {qid: tuple(ScoredDoc(d, s) for d, s in sorted(rows.items(), key=lambda r: -r[1])) for qid, rows in run.items()}
+        {
+            qid: Ranking.from_pairs((d, s) for d, s in sorted(rows.items(), key=lambda r: -r[1]))
+            for qid, rows in run.items()
+        }
     )
 
 

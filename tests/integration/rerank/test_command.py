@@ -26,7 +26,7 @@ def command():
 
 @pytest.fixture
 def files(tmp_path):
-    """Two questions, thirty passages whose text states their grade, a run in an unhelpful order."""
+    """Two queries, thirty passages whose text states their grade, a run in an unhelpful order."""
     grades = random.Random(0).sample(range(30), 30)
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(

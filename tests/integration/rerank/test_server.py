@@ -33,7 +33,7 @@ def grades(n, seed=0):
     return random.Random(seed).sample(range(n), n)
 
 
-def shuffled_questions(count, n, make_hits):
+def shuffled_queries(count, n, make_hits):
     return [(f"question {i}", make_hits(grades(n, i))) for i in range(count)]
 
 
@@ -94,12 +94,12 @@ def test_twenty_blocks_over_twenty_connections_take_the_time_of_one_call(steady,
     within(bound, seconds)
 
 
-def test_forty_three_questions_share_sixteen_connections_evenly(steady, make_hits):
+def test_forty_three_queries_share_sixteen_connections_evenly(steady, make_hits):
     model, counts = steady
     reranker = Reranker(ModelJudge(model), "sliding", concurrency=16)
-    questions = shuffled_questions(43, 100, make_hits)
+    queries = shuffled_queries(43, 100, make_hits)
     bound = 1.15 * 5.4
-    seconds, results = best_time(lambda: reranker.rank_batch(questions), bound)
+    seconds, results = best_time(lambda: reranker.rank_batch(queries), bound)
     assert sum(result.record.calls for result in results) == 43 * 9
     assert counts()["most"] == 16
     assert all(texts(result.hits[:10]) == list(range(99, 89, -1)) for result in results)
@@ -138,7 +138,7 @@ def test_a_budget_is_never_passed_and_the_ranking_so_far_is_marked(
     reranker = Reranker(
         ModelJudge(model), "sliding", concurrency=8, budget=limits[kind], price=price, retry=QUICK, on_failure="keep"
     )
-    results = reranker.rank_batch(shuffled_questions(6, 100, make_hits))
+    results = reranker.rank_batch(shuffled_queries(6, 100, make_hits))
     sent = len(server.requests)
     spent = {"calls": sent, "tokens": sent * 1000, "money": price.of(sent * 900, sent * 100)}
     limit = getattr(limits[kind], kind)
@@ -282,8 +282,8 @@ def test_a_server_held_to_a_schema_cannot_forget_or_repeat(server, make_hits, ch
 
 def test_a_killed_run_goes_on_where_it_was(server, model, make_hits, chat, order_by_grade, reaction, tmp_path):
     """A run whose process dies after 30 calls is resumed: every answered call is asked exactly once over both runs."""
-    questions = shuffled_questions(8, 100, make_hits)
-    uninterrupted = Reranker(ModelJudge(model), "sliding", concurrency=4).rank_batch(questions)
+    queries = shuffled_queries(8, 100, make_hits)
+    uninterrupted = Reranker(ModelJudge(model), "sliding", concurrency=4).rank_batch(queries)
     server.requests.clear()
     answered = []
 
@@ -297,13 +297,13 @@ def test_a_killed_run_goes_on_where_it_was(server, model, make_hits, chat, order
     journal = tmp_path / "run.journal"
     first = Reranker(ModelJudge(model), "sliding", concurrency=4, journal=journal, budget=Budget(calls=80))
     with pytest.raises(ModelError):
-        first.rank_batch(questions)
+        first.rank_batch(queries)
     with journal.open("ab") as file:
         file.write(b'{"answered": "half a li')  # the line a kill cut short
     server.requests.clear()
     server.react = lambda number, path, body: chat(order_by_grade(body))
     second = Reranker(ModelJudge(model), "sliding", concurrency=4, journal=journal, budget=Budget(calls=80))
-    results = second.rank_batch(questions)
+    results = second.rank_batch(queries)
     again = [json.dumps(body) for _, _, body in server.requests]
     assert not set(again) & set(answered)
     assert len(again) == 72 - len(set(answered))
@@ -313,10 +313,10 @@ def test_a_killed_run_goes_on_where_it_was(server, model, make_hits, chat, order
 
 
 def test_a_budget_holds_over_an_interruption(server, model, make_hits, chat, order_by_grade, tmp_path):
-    questions = shuffled_questions(2, 100, make_hits)
+    queries = shuffled_queries(2, 100, make_hits)
     journal = tmp_path / "run.journal"
     for expected in (10, 10):
-        Reranker(ModelJudge(model), "sliding", journal=journal, budget=Budget(calls=10)).rank_batch(questions)
+        Reranker(ModelJudge(model), "sliding", journal=journal, budget=Budget(calls=10)).rank_batch(queries)
         assert len(server.requests) == expected
 
 

@@ -27,16 +27,16 @@ texts = st.one_of(
 
 
 class HashScorer:
-    """Scores that look random and depend on nothing but question and sentence."""
+    """Scores that look random and depend on nothing but query and sentence."""
 
     name = "hash"
     presets = {"balanced": 0.5}  # noqa: RUF012
 
     def score(self, pairs):
         out = []
-        for question, passage in pairs:
-            scores = [_number(question + passage.text[s.start : s.end]) for s in passage.sentences]
-            out.append(PassageScores(_number(question + passage.text) * 10 - 5, tuple(scores)))
+        for query, passage in pairs:
+            scores = [_number(query + passage.text[s.start : s.end]) for s in passage.sentences]
+            out.append(PassageScores(_number(query + passage.text) * 10 - 5, tuple(scores)))
         return out
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from thresher.encode.bm25 import Bm25Encoder, lucene_length
-from thresher.encode.quantize import fit_scale
+from thresher.encode.impacts import fit_scale
 from thresher.encode.vocabulary import SortedVocabulary, write_vocabulary
 from thresher.text.analyzer import ANALYZERS, analyzer
 from thresher.text.words import MAX_TOKEN, words
@@ -22,14 +22,14 @@ UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 def test_a_passage_has_its_terms_and_finite_positive_weights(texts, name, k1, b):
     encoder = Bm25Encoder.fit(texts, analyzer=name, k1=k1, b=b)
     batch = encoder.encode_passages(texts)
-    questions = encoder.encode_queries(texts)
+    queries = encoder.encode_queries(texts)
     assert np.isfinite(batch.weights).all()
     assert (batch.weights > 0).all()
-    np.testing.assert_array_equal(batch.terms, questions.terms)
+    np.testing.assert_array_equal(batch.terms, queries.terms)
     for row, text in enumerate(texts):
-        at = slice(questions.indptr[row], questions.indptr[row + 1])
-        terms = [encoder.vocabulary[term] for term in questions.terms[at]]
-        assert dict(zip(terms, questions.weights[at], strict=True)) == Counter(analyzer(name)(text))
+        at = slice(queries.indptr[row], queries.indptr[row + 1])
+        terms = [encoder.vocabulary[term] for term in queries.terms[at]]
+        assert dict(zip(terms, queries.weights[at], strict=True)) == Counter(analyzer(name)(text))
 
 
 @given(st.sets(UNICODE.filter(bool), max_size=30), st.lists(UNICODE, max_size=10))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from thresher.evaluate import evaluate, read_run, untied, write_run
 from thresher.evaluate.parse import Measure
-from thresher.records import Run, ScoredDoc
+from thresher.ranking import Ranking, Run
 
 DOCNOS = st.sampled_from([*"abcdefgh", "9", "10", "é", "z1"])
 GRADES = st.dictionaries(DOCNOS, st.integers(-2, 4), min_size=1)
@@ -76,7 +76,7 @@ def test_every_measure_is_its_definition(name, needs_cutoff, data):
 
 @given(ranking=st.lists(st.tuples(DOCNOS, SCORES), unique_by=lambda row: row[0]), grades=GRADES)
 def test_a_written_run_is_measured_in_the_order_it_was_written(tmp_path, ranking, grades):
-    rows = tuple(ScoredDoc(*row) for row in sorted(ranking, key=lambda row: -row[1]))
+    rows = Ranking.from_pairs(sorted(ranking, key=lambda row: -row[1]))
     run = Run({"1": rows} if rows else {})
     path = tmp_path / "r.gz"
     write_run(run, path)

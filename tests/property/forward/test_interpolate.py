@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.forward.feedback import rocchio
-from thresher.forward.fusion import normalise_scores
-from thresher.forward.index import ForwardIndex
-from thresher.forward.interpolate import interpolate
-from thresher.records import ScoredDoc
+from thresher.ranking import Ranking, normalise_scores
+from thresher.vectors.feedback import rocchio
+from thresher.vectors.interpolate import interpolate
+from thresher.vectors.store import ForwardIndex
 
 
 def build(target, rng, n, dimensions, storage="float16", sketch=4, per_document=1, ties=False):
@@ -58,7 +57,7 @@ def test_early_stopping_returns_what_full_interpolation_returns(
     rng = np.random.default_rng(seed)
     index = build(tmp_path / "forward", rng, n, 12, storage, 4, per_document, ties)
     scores = rng.integers(0, 5, len(index)) if ties else rng.normal(size=len(index))
-    ranking = [ScoredDoc(docno, float(s)) for docno, s in zip(index.docnos, scores, strict=True)]
+    ranking = Ranking.from_pairs([(docno, float(s)) for docno, s in zip(index.docnos, scores, strict=True)])
     query = rng.normal(size=12).astype(np.float32)
     found = interpolate(index, ranking, query, alpha=alpha, k=k, normalise=normalise, stopping=stopping)
     assert [(row.docno, row.score) for row in found.ranking] == by_definition(
@@ -89,13 +88,13 @@ def dense_by_definition(index, docnos, query):
     feedback=st.integers(0, 4),
     weight=st.sampled_from([0.0, 0.6, 2.0]),
 )
-def test_gaps_count_with_the_mean_and_feedback_moves_the_question(
+def test_gaps_count_with_the_mean_and_feedback_moves_the_query(
     tmp_path, seed, n, strangers, k, alpha, stopping, feedback, weight
 ):
     rng = np.random.default_rng(seed)
     index = build(tmp_path / "forward", rng, n, 8)
     docnos = [*index.docnos, *(f"x{i}" for i in range(strangers))]
-    ranking = [ScoredDoc(d, float(s)) for d, s in zip(docnos, rng.normal(size=len(docnos)), strict=True)]
+    ranking = Ranking.from_pairs([(d, float(s)) for d, s in zip(docnos, rng.normal(size=len(docnos)), strict=True)])
     query = rng.normal(size=8).astype(np.float32)
 
     def expected(vector):
@@ -137,7 +136,7 @@ def test_vectors_given_beside_the_index_count_as_if_they_were_in_it(
     whole = ForwardIndex.build(tmp_path / f"whole{seed}", [(names, vectors)], storage="float16", overwrite=True)
     part = ForwardIndex.build(tmp_path / f"part{seed}", [(names[:n], vectors[:n])], storage="float16", overwrite=True)
     docnos = [*names, *(f"x{i}" for i in range(strangers))]
-    ranking = [ScoredDoc(d, float(s)) for d, s in zip(docnos, rng.normal(size=len(docnos)), strict=True)]
+    ranking = Ranking.from_pairs([(d, float(s)) for d, s in zip(docnos, rng.normal(size=len(docnos)), strict=True)])
     query = rng.normal(size=8).astype(np.float32)
     how = {"alpha": 0.4, "k": len(docnos), "missing": "mean", "feedback": feedback}
     expected = interpolate(whole, ranking, query, **how)
@@ -151,7 +150,7 @@ def test_vectors_given_beside_the_index_count_as_if_they_were_in_it(
 
 def test_without_any_vector_the_sparse_order_stays(tmp_path):
     index = build(tmp_path / "f", np.random.default_rng(2), 3, 6)
-    ranking = [ScoredDoc("x", 1.0), ScoredDoc("y", 2.0), ScoredDoc("z", 1.5)]
+    ranking = Ranking.from_pairs([("x", 1.0), ("y", 2.0), ("z", 1.5)])
     found = interpolate(index, ranking, np.ones(6, np.float32), alpha=0.3, missing="mean", feedback=2)
     assert [row.docno for row in found.ranking] == ["y", "z", "x"]
     assert (found.lookups, found.missing, found.dense) == (0, 3, (0.0, 0.0, 0.0))
@@ -170,7 +169,9 @@ def test_a_sketch_saves_look_ups_where_vectors_have_structure(tmp_path):
     rng = np.random.default_rng(1)
     vectors = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 32)) + rng.normal(size=(500, 32)) * 0.05
     index = ForwardIndex.build(tmp_path / "f", [([f"d{i}" for i in range(500)], vectors)], sketch=8)
-    ranking = [ScoredDoc(docno, float(s)) for docno, s in zip(index.docnos, rng.normal(size=500), strict=True)]
+    ranking = Ranking.from_pairs(
+        [(docno, float(s)) for docno, s in zip(index.docnos, rng.normal(size=500), strict=True)]
+    )
     query = vectors[3].astype(np.float32)
     found = interpolate(index, ranking, query, alpha=0.3, k=10, stopping="sketch")
     assert found.ranking == interpolate(index, ranking, query, alpha=0.3, k=10, stopping="none").ranking
@@ -179,7 +180,7 @@ def test_a_sketch_saves_look_ups_where_vectors_have_structure(tmp_path):
 
 def test_the_approximate_version_says_that_it_is(tmp_path):
     index = build(tmp_path / "f", np.random.default_rng(2), 30, 6)
-    ranking = [ScoredDoc(docno, 30.0 - i) for i, docno in enumerate(index.docnos)]
+    ranking = Ranking.from_pairs([(docno, 30.0 - i) for i, docno in enumerate(index.docnos)])
     found = interpolate(index, ranking, np.ones(6, np.float32), alpha=0.9, k=3, stopping="seen")
     assert not found.exact
     assert len(found.ranking) == 3
@@ -189,4 +190,4 @@ def test_the_approximate_version_says_that_it_is(tmp_path):
 @pytest.mark.parametrize("stopping", ["sketch", "length", "seen", "none"])
 def test_an_empty_ranking_gives_an_empty_one(tmp_path, stopping):
     index = build(tmp_path / "f", np.random.default_rng(2), 3, 6)
-    assert interpolate(index, [], np.ones(6, np.float32), alpha=0.5, stopping=stopping).ranking == ()
+    assert len(interpolate(index, Ranking([]), np.ones(6, np.float32), alpha=0.5, stopping=stopping).ranking) == 0

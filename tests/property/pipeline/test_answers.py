@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thresher.build import build_index
+from thresher.build.recipe import AskStep
+from thresher.build.stream import build_index
 from thresher.context import ContextPruner
 from thresher.context.scorers import LexicalScorer
 from thresher.pipeline import Pipeline
-from thresher.recipe import AskStep
 from thresher.records import Passage
 
 WORDS = ("grain", "chaff", "mill", "flour", "wheat", "rye", "oven", "bread")
@@ -67,9 +67,9 @@ def test_an_answer_is_whole_in_bounds_and_in_time(slow, words, k, tokens, deadli
     scorer.milliseconds = a_passage
     for _ in range(3):  # what a passage takes now is learnt
         pipeline.ask("grain flour", 1)
-    question = " ".join(words)
-    whole = pipeline.ask(question, k)
-    answer = pipeline.ask(question, k, max_context_tokens=tokens, deadline_ms=deadline)
+    query = " ".join(words)
+    whole = pipeline.ask(query, k)
+    answer = pipeline.ask(query, k, max_context_tokens=tokens, deadline_ms=deadline)
     assert sorted(answer.ranking) == sorted(whole.ranking)
     assert [one.docno for one in answer.passages] == list(answer.ranking[:k])
     assert [one.rank for one in answer.passages] == list(range(1, len(answer.passages) + 1))

@@ -30,10 +30,10 @@ class Unreliable:
         self.bill = Cost()
         self.highest = 0
 
-    async def answer(self, question, asks, gate):
-        return [await self.one(question, ask, gate) for ask in asks]
+    async def answer(self, query, asks, gate):
+        return [await self.one(query, ask, gate) for ask in asks]
 
-    async def one(self, question, ask, gate):
+    async def one(self, query, ask, gate):
         prompt, answer = self.rng.randrange(1, 500), self.rng.randrange(1, 100)
 
         async def send():
@@ -52,7 +52,7 @@ class Unreliable:
                 return {}  # no usage
             return {"usage": {"prompt_tokens": used.prompt_tokens, "answer_tokens": used.answer_tokens}}
 
-        await gate.call({"ask": repr(ask), "qid": question.qid, "repeat": self.rng.random()}, prompt, answer, send)
+        await gate.call({"ask": repr(ask), "qid": query.qid, "repeat": self.rng.random()}, prompt, answer, send)
         items = self.rng.sample(ask.items, len(ask.items))
         return Answer(tuple((item,) for item in items), score=self.rng.random())
 
@@ -69,7 +69,7 @@ class Unreliable:
 def test_no_limit_is_passed_under_failures_and_concurrency(seed, calls, tokens, money, each, plan, concurrency):
     judge = Unreliable(seed)
     reranker = Reranker(
-        judge, plan, k=3, budget=Budget(calls, tokens, money), budget_per_question=Budget(each), price=PRICE,
+        judge, plan, k=3, budget=Budget(calls, tokens, money), budget_per_query=Budget(each), price=PRICE,
         concurrency=concurrency, retry=NO_WAIT, on_failure="keep",
     )  # fmt: skip
     hits = [Hit(f"d{i}", float(-i), i + 1) for i in range(20)]

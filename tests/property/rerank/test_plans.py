@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thresher.rerank.asks import Answer, Order
-from thresher.rerank.jointrank import JointRank, blocks
-from thresher.rerank.listwise import SinglePass, SlidingWindow
-from thresher.rerank.pairwise import AllPairs, PairwiseHeap, PairwiseSliding
-from thresher.rerank.plan import drive
-from thresher.rerank.plans import PLANS, parse_plan
-from thresher.rerank.pointwise import Pointwise
-from thresher.rerank.setwise import SetwiseHeap, SetwiseInsertion
+from thresher.rerank.plans.jointrank import JointRank, blocks
+from thresher.rerank.plans.listwise import SinglePass, SlidingWindow
+from thresher.rerank.plans.named import PLANS, parse_plan
+from thresher.rerank.plans.pairwise import AllPairs, PairwiseHeap, PairwiseSliding
+from thresher.rerank.plans.plan import drive
+from thresher.rerank.plans.pointwise import Pointwise
+from thresher.rerank.plans.setwise import SetwiseHeap, SetwiseInsertion
 from thresher.rerank.simulated import Simulation, perfect
 
 EVERY_N = range(121)

@@ -5,7 +5,7 @@ import pytest
 from searching import Reference, build, clustered
 
 from thresher.index.layout import TILE
-from thresher.search.bounds import bound, rare_terms, visit_order
+from thresher.search.kernels.bounds import bound, rare_terms, visit_order
 
 
 @pytest.mark.parametrize("bits", [8, 16])

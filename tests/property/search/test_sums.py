@@ -13,11 +13,11 @@ from thresher.artifact import writing
 from thresher.index import FORMAT, KIND, IndexBuilder
 from thresher.records import Passage, SparseBatch
 from thresher.search import Searcher
-from thresher.search.accumulate import COARSE_CHUNK, ROOM, WHOLE_CHUNK, fill, score_coarsely, score_whole
-from thresher.search.bounds import bound, rare_terms
-from thresher.search.lists import largest_impact
-from thresher.search.processor import seed
-from thresher.search.topk import LEVELS
+from thresher.search.kernels.bounds import bound, rare_terms
+from thresher.search.kernels.postings import largest_impact
+from thresher.search.kernels.processor import seed
+from thresher.search.kernels.taat import COARSE_CHUNK, ROOM, WHOLE_CHUNK, fill, score_coarsely, score_whole
+from thresher.search.kernels.topk import LEVELS
 
 weight = st.one_of(
     st.integers(1, 32).map(float),

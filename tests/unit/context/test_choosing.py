@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from thresher.context import ContextPruner, PassageScores, SplitPassage
 from thresher.context.calibrate import calibrate, lost_above, wilson
 from thresher.context.gate import Draft, LogisticGate, choose_threshold, fit_gate
+from thresher.context.html import html_page, terminal_text
 from thresher.context.labelled import LabelledQuestion, part_of, read_own, without_kin
 from thresher.context.logistic import fit_logistic
 from thresher.context.perceptron import fit_perceptron
@@ -18,7 +19,6 @@ from thresher.context.scorers import LexicalScorer, open_scorer
 from thresher.context.select import select
 from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
 from thresher.context.tokens import approximate_tokens
-from thresher.context.view import html_page, terminal_text
 from thresher.errors import InputError, ModelError
 from thresher.records import Hit, Passage, Span
 from thresher.text.sentences import split_sentences
@@ -33,7 +33,7 @@ def pruner(**more):
 # lexical scores -------------------------------------------------------------------------------------------------------
 
 
-def test_lexical_scores_lie_between_0_and_1_and_follow_the_questions_words():
+def test_lexical_scores_lie_between_0_and_1_and_follow_the_queries_words():
     (pruned,) = pruner().prune("who found radium in paris", [TEXT], threshold=0)
     assert pruned.scores[1] == max(pruned.scores)
     assert pruned.scores[2] == 0
@@ -42,8 +42,8 @@ def test_lexical_scores_lie_between_0_and_1_and_follow_the_questions_words():
 
 
 @given(st.text(max_size=60), st.lists(st.text(max_size=80), max_size=4))
-def test_the_lexical_scorer_takes_any_text(question, bodies):
-    for one in pruner().prune(question, bodies, threshold=0):
+def test_the_lexical_scorer_takes_any_text(query, bodies):
+    for one in pruner().prune(query, bodies, threshold=0):
         assert all(0 <= score <= 1 for score in one.scores)
         assert 0 <= one.relevance <= 1 + 1e-9
 
@@ -70,7 +70,7 @@ def test_a_passage_of_another_type_is_refused():
         pruner().prune("q", [TEXT, 3])
 
 
-def test_many_questions_at_once_are_pruned_as_one_by_one():
+def test_many_queries_at_once_are_pruned_as_one_by_one():
     asked = [("who found radium", [TEXT, "x"]), ("caves", []), ("glows", [TEXT])]
     assert pruner().prune_batch(asked) == [pruner().prune(*one) for one in asked]
 
@@ -121,20 +121,20 @@ def test_families_stay_in_one_part_and_kin_leave_the_training_part():
     near, far = row(long + " Yes.", (), "train"), row("Another passage about caves of ice.", (), "train")
     held = LabelledQuestion("t", "other", long, (), (), (), "f", "test")
     assert without_kin([near, far], [held]) == [far]
-    same_question = LabelledQuestion("t", "Other?", "words unlike any", (), (), (), "f", "train")
-    assert without_kin([same_question], [held]) == []
+    same_query = LabelledQuestion("t", "Other?", "words unlike any", (), (), (), "f", "train")
+    assert without_kin([same_query], [held]) == []
 
 
-def test_own_questions_are_read_and_mistakes_named_by_line(tmp_path):
+def test_own_queries_are_read_and_mistakes_named_by_line(tmp_path):
     file = tmp_path / "own.jsonl"
-    file.write_text(json.dumps({"question": "q", "passage": "One here. Two.", "answers": [[0, 3]]}) + "\n\n")
+    file.write_text(json.dumps({"query": "q", "passage": "One here. Two.", "answers": [[0, 3]]}) + "\n\n")
     (one,) = read_own(file)
     assert one.labels == (1, 0)
     for line in (
         "{}",
         "[",
-        '{"question": "q", "passage": "x", "answers": [[0, 9]]}',
-        '{"question": 1, "passage": "x"}',
+        '{"query": "q", "passage": "x", "answers": [[0, 9]]}',
+        '{"query": 1, "passage": "x"}',
     ):
         file.write_text("\n" + line)
         with pytest.raises(InputError, match=r"own\.jsonl:2"):
@@ -144,8 +144,8 @@ def test_own_questions_are_read_and_mistakes_named_by_line(tmp_path):
 # how many passages ----------------------------------------------------------------------------------------------------
 
 
-def scored(*bodies, question="who found radium in paris"):
-    return pruner().prune(question, list(bodies), threshold=0)
+def scored(*bodies, query="who found radium in paris"):
+    return pruner().prune(query, list(bodies), threshold=0)
 
 
 def test_what_repeats_is_not_bought_twice():
@@ -250,11 +250,11 @@ def test_token_counts_are_additive_enough_and_zero_for_nothing():
 
 
 @given(st.text(max_size=60), st.text(max_size=200), st.floats(-30, 30))
-def test_sentence_features_are_numbers_for_any_text(question, text, rank):
+def test_sentence_features_are_numbers_for_any_text(query, text, rank):
     passage = SplitPassage(text, tuple(split_sentences(text)))
     evidence = [Evidence(0.1 * n, 0.2, 0.3, 0.4, 0.5) for n in range(len(passage.sentences))]
     whole = PassageEvidence(*(0.1 * n for n in range(10)), pieces=7)
-    features = sentence_features(question, passage, evidence, rank, [0.5] * len(evidence), rank / 2, whole)
+    features = sentence_features(query, passage, evidence, rank, [0.5] * len(evidence), rank / 2, whole)
     assert features.shape == (len(passage.sentences), len(FEATURES))
     assert np.isfinite(features).all()
     assert (features[:, FEATURES.index("question_pieces")] == 7).all()

@@ -23,7 +23,7 @@ def invoke(*args, **more):
     return run(app, [str(a) for a in args], catch_exceptions=False, **more)
 
 
-def test_a_question_and_a_file_are_enough(page):
+def test_a_query_and_a_file_are_enough(page):
     result = invoke("who found radium in paris", page, "-m", "lexical", "-t", "0.15")
     assert result.exit_code == 0
     assert result.stdout == "Marie Curie found radium in Paris.\n"
@@ -71,11 +71,11 @@ def test_a_bad_line_is_named(tmp_path, line):
 
 def test_calibration_finds_a_threshold(tmp_path):
     rows = tmp_path / "own.jsonl"
-    one = {"question": "who found radium", "passage": TEXT, "answers": [[26, 37]]}
+    one = {"query": "who found radium", "passage": TEXT, "answers": [[26, 37]]}
     rows.write_text("\n".join(json.dumps(one) for _ in range(5)))
     document = json.loads(invoke("calibrate", rows, "--goal", "0.9", "-m", "lexical", "--json").stdout)
     assert document["answer_kept"] == 1.0
-    assert document["questions"] == 5
+    assert document["queries"] == 5
     assert "threshold" in invoke("calibrate", rows, "-m", "lexical").stdout
 
 

@@ -95,10 +95,10 @@ def test_scores_do_not_depend_on_the_number_of_threads(scorer):
         torch.set_num_threads(1)
 
 
-def test_what_a_passage_lacks_of_the_question_is_known(scorer):
-    question = "first nobel prize"
+def test_what_a_passage_lacks_of_the_query_is_known(scorer):
+    query = "first nobel prize"
     has, lacks, nothing = (r.whole for r in scorer.read([(q, split(t)) for q, t in (
-        (question, f"It was the {question}, they say."), (question, "Bread is baked."), ("", "Bread is baked."),
+        (query, f"It was the {query}, they say."), (query, "Bread is baked."), ("", "Bread is baked."),
     )]))  # fmt: skip
     assert has.missing == 0 and has.covered == pytest.approx(1) and has.pieces == 3
     assert lacks.missing == lacks.rarest == has.rarest > 0 and lacks.covered == 0
@@ -287,7 +287,7 @@ def test_a_prior_of_other_rankers_asks_only_for_what_they_miss(body):
         Group("q", text, (1.0, 0.0), (1.0,))
 
 
-def test_training_on_ones_own_questions_gives_a_model_that_opens_and_has_presets(tmp_path):
+def test_training_on_ones_own_queries_gives_a_model_that_opens_and_has_presets(tmp_path):
     rows = tmp_path / "own.jsonl"
     things = ["grain", "chaff", "straw", "flail", "barn", "mill", "oven", "loaf", "field", "rain", "plough", "seed"]
     things += [f"old {thing}" for thing in things]
@@ -296,7 +296,7 @@ def test_training_on_ones_own_questions_gives_a_model_that_opens_and_has_presets
             text = f"The {thing} was made in {1900 + n}. Nobody was there! It is kept in room {n}."
             out.write(
                 json.dumps(
-                    {"question": f"where is the {thing} kept", "passage": text, "answers": [[len(text) - 8, len(text)]]}
+                    {"query": f"where is the {thing} kept", "passage": text, "answers": [[len(text) - 8, len(text)]]}
                 )
             )
             out.write("\n")

@@ -1,4 +1,4 @@
-"""The documentation installed with Python, and questions made from it."""
+"""The documentation installed with Python, and queries made from it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""BM25 weights by the formula, and a question side that an index can keep."""
+"""BM25 weights by the formula, and a query side that an index can keep."""
 
 import json
 import math
@@ -68,21 +68,21 @@ def test_rows_are_sorted_and_do_not_depend_on_the_batch():
     assert list(encoder.vocabulary) == sorted(encoder.vocabulary)
 
 
-def test_questions_count_known_terms():
+def test_queries_count_known_terms():
     encoder = Bm25Encoder.fit(TEXTS)
     rows = as_mappings(encoder.encode_queries(["cats cat zebra", "zebra", ""]), encoder.vocabulary)
     assert rows == [{"cat": 2.0}, {}, {}]
 
 
-def test_a_saved_question_side_is_the_same_and_opens_without_a_dictionary(tmp_path):
+def test_a_saved_query_side_is_the_same_and_opens_without_a_dictionary(tmp_path):
     encoder = Bm25Encoder.fit(TEXTS)
     encoder.save(tmp_path / "encoder")
     loaded = load_query_encoder(tmp_path / "encoder")
     assert (loaded.name, loaded.fingerprint) == (encoder.name, encoder.fingerprint)
     assert list(loaded.vocabulary) == list(encoder.vocabulary)
-    questions = ["running cats in Paris", "zebra", "\ud800 cat", "", "a", "~~~ zzzz 0"]
-    for question in questions:
-        a, b = encoder.encode_queries([question]), loaded.encode_queries([question])
+    queries = ["running cats in Paris", "zebra", "\ud800 cat", "", "a", "~~~ zzzz 0"]
+    for query in queries:
+        a, b = encoder.encode_queries([query]), loaded.encode_queries([query])
         np.testing.assert_array_equal(a.terms, b.terms)
         np.testing.assert_array_equal(a.weights, b.weights)
 
@@ -125,7 +125,7 @@ def test_parameters_out_of_range_are_refused(bad):
         Bm25Encoder.fit(TEXTS, **bad)
 
 
-def test_damage_to_the_question_side_is_an_error(tmp_path):
+def test_damage_to_the_query_side_is_an_error(tmp_path):
     def saved(name):
         Bm25Encoder.fit(TEXTS).save(tmp_path / name)
         return tmp_path / name

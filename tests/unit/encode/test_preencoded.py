@@ -109,7 +109,7 @@ def test_a_bad_line_is_named(tmp_path, line, message):
     assert (caught.value.source, caught.value.line) == (str(tmp_path / "x.jsonl"), 2)
 
 
-def test_encoded_questions_weigh_a_term_by_its_repetitions(tmp_path):
+def test_encoded_queries_weigh_a_term_by_its_repetitions(tmp_path):
     (tmp_path / "q.tsv").write_text("7\tfish fish ##ing\r\n\n8\t\n")
     assert read_encoded_queries(tmp_path / "q.tsv") == {"7": {"fish": 2.0, "##ing": 1.0}, "8": {}}
     (tmp_path / "q.tsv").write_text("7 fish\n")
@@ -122,7 +122,7 @@ def test_encoded_questions_weigh_a_term_by_its_repetitions(tmp_path):
         read_encoded_queries(tmp_path / "nothing.tsv")
 
 
-def test_real_encoded_questions_are_read(data_dir):
+def test_real_encoded_queries_are_read(data_dir):
     queries = read_encoded_queries(data_dir / "encoded-queries" / "topics.dl19-passage.splade-pp-ed.tsv.gz")
     assert len(queries) == 43
     assert all(weight == int(weight) >= 1 for row in queries.values() for weight in row.values())

@@ -3,9 +3,10 @@ import pytest
 from thresher.errors import InputError
 from thresher.evaluate.curves import Point, cheapest, front, plot
 from thresher.evaluate.holes import Hole, holes
-from thresher.records import Qrels, Run, ScoredDoc
+from thresher.ranking import Ranking, Run
+from thresher.records import Qrels
 
-RUN = Run({"1": (ScoredDoc("a", 1.0), ScoredDoc("b", 1.0), ScoredDoc("c", 0.5)), "9": (ScoredDoc("x", 1.0),)})
+RUN = Run({"1": Ranking.from_pairs([("a", 1.0), ("b", 1.0), ("c", 0.5)]), "9": Ranking.from_pairs([("x", 1.0)])})
 QRELS = Qrels({"1": {"a": 0, "n": 1}, "2": {"a": 1}})
 
 

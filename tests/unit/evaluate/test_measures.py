@@ -4,7 +4,8 @@ import pytest
 
 from thresher.errors import InputError
 from thresher.evaluate import Measure, evaluate, parse_measure, parse_measures, untied
-from thresher.records import Qrels, Run, ScoredDoc
+from thresher.ranking import Ranking, Run
+from thresher.records import Qrels
 
 QRELS = {"1": {"a": 2, "b": 0, "c": 1, "d": 3, "n": -1}}
 RANKED = {"1": {"x": 9.0, "c": 8.0, "b": 7.0, "a": 6.0, "y": 5.0}}  # unjudged, 1, 0, 2, unjudged; d is not found
@@ -60,14 +61,14 @@ def test_ties_go_to_the_larger_docno_at_single_precision_in_every_measure():
 
 
 def test_untied_measures_the_order_the_run_gives():
-    run = Run({"1": (ScoredDoc("10", 1.0), ScoredDoc("9", 1.0))})
+    run = Run({"1": Ranking.from_pairs([("10", 1.0), ("9", 1.0)])})
     qrels = Qrels({"1": {"10": 1}})
     assert evaluate(run, qrels, "RR").mean["RR"] == 0.5
     assert evaluate(untied(run), qrels, "RR").mean["RR"] == 1.0
 
 
 def test_the_order_of_rows_counts_for_nothing():
-    rows = tuple(ScoredDoc(docno, score) for docno, score in RANKED["1"].items())
+    rows = Ranking.from_pairs((docno, score) for docno, score in RANKED["1"].items())
     assert evaluate(Run({"1": rows[::-1]}), Qrels(QRELS), "AP").mean == evaluate(RANKED, QRELS, "AP").mean
 
 
@@ -121,6 +122,6 @@ def test_bad_runs_and_qrels_are_refused():
     with pytest.raises(InputError, match="'x' has the score nan"):
         evaluate({"1": {"x": float("nan")}}, QRELS, "AP")
     with pytest.raises(InputError, match="'x' is ranked twice"):
-        evaluate(Run({"1": (ScoredDoc("x", 2.0), ScoredDoc("x", 1.0))}), QRELS, "AP")
+        evaluate(Run({"1": Ranking.from_pairs([("x", 2.0), ("x", 1.0)])}), QRELS, "AP")
     with pytest.raises(InputError, match="RR was not evaluated; there are: AP"):
         evaluate(RANKED, QRELS, "AP").values("RR")

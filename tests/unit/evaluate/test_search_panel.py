@@ -1,4 +1,4 @@
-"""What the peers' panel counts as right, and which questions it asks."""
+"""What the peers' panel counts as right, and which queries it asks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_whole_weights_keep_the_heaviest_at_the_top_and_nothing_at_zero(script):
     assert weights.tolist() == [1.0, 16.0, 32.0]
 
 
-def test_measured_questions_are_none_of_those_seen_before(script):
+def test_measured_queries_are_none_of_those_seen_before(script):
     passages = script("passages")
     groups = passages.split({str(i): f"question {i}" for i in range(6980)})
     measured, seen = set(groups[""]), set(groups[" seen"])

@@ -5,11 +5,12 @@ import pytest
 
 from thresher.errors import DataNotFoundError, InputError
 from thresher.evaluate import read_qrels, read_queries, read_run, untied, write_qrels, write_run
-from thresher.records import Qrels, Query, Run, ScoredDoc
+from thresher.ranking import Ranking, Run
+from thresher.records import Qrels, Query
 
 
 def run_of(*rows, qid="1", tag="t"):
-    return Run({qid: tuple(ScoredDoc(*row) for row in rows)}, tag)
+    return Run({qid: Ranking.from_pairs(rows)}, tag)
 
 
 def write(path, text):
@@ -34,7 +35,7 @@ def test_rows_may_stay_as_listed(tmp_path):
 def test_crlf_gzip_byte_order_marks_and_blank_lines_are_transparent(tmp_path, packed):
     data = b"\xef\xbb\xbf1 Q0 a 1 2.5 s\r\n\r\n1\tQ0\tb\t2\t1.5\ts\r\n"
     path = write(tmp_path / "r", gzip.compress(data) if packed else data)
-    assert read_run(path).rankings == {"1": (ScoredDoc("a", 2.5), ScoredDoc("b", 1.5))}
+    assert read_run(path).rankings == {"1": Ranking.from_pairs([("a", 2.5), ("b", 1.5)])}
 
 
 @pytest.mark.parametrize(

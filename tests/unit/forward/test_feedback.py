@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from thresher.errors import InputError
-from thresher.forward.feedback import rocchio
-from thresher.forward.index import ForwardIndex
-from thresher.forward.interpolate import interpolate
-from thresher.records import ScoredDoc
+from thresher.ranking import Ranking
+from thresher.vectors.feedback import rocchio
+from thresher.vectors.interpolate import interpolate
+from thresher.vectors.store import ForwardIndex
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def index(tmp_path):
     )
 
 
-def test_the_question_moves_to_the_mean_of_its_feedback_and_keeps_its_length(index):
+def test_the_query_moves_to_the_mean_of_its_feedback_and_keeps_its_length(index):
     moved = rocchio(index, np.array([2.0, 0, 0]), ["a", "b"], weight=2.0)
     expected = np.array([2.0, 0, 0]) + 2.0 * np.array([0.5, 0.5, 0])
     assert moved.dtype == np.float32
@@ -28,13 +28,13 @@ def test_of_a_document_with_several_vectors_the_nearest_counts(index):
     assert np.allclose(moved, np.array([0, 1.6, 0.8]) / np.linalg.norm([1.6, 0.8]), atol=1e-3)
 
 
-def test_without_feedback_or_weight_the_question_stays(index):
+def test_without_feedback_or_weight_the_query_stays(index):
     query = np.array([0.1, 0.2, 0.3], np.float32)
     assert np.array_equal(rocchio(index, query, []), query)
     assert np.array_equal(rocchio(index, query, ["a"], weight=0), query)
 
 
-def test_feedback_that_cancels_the_question_leaves_it(index):
+def test_feedback_that_cancels_the_query_leaves_it(index):
     query = np.array([-1.0, 0, 0], np.float32)
     assert np.array_equal(rocchio(index, query, ["a"]), query)
 
@@ -51,7 +51,7 @@ def test_bad_input_is_named(index):
 def test_feedback_brings_up_what_resembles_the_first_passage(tmp_path):
     vectors = np.array([[0.7, 0.714, 0], [0.6, 0, 0.8], [0, 1, 0]], np.float32)
     index = ForwardIndex.build(tmp_path / "g", [(["first", "other", "like-first"], vectors)])
-    ranking = [ScoredDoc(docno, 0.0) for docno in ("first", "other", "like-first")]
+    ranking = Ranking.from_pairs([(docno, 0.0) for docno in ("first", "other", "like-first")])
     query = np.array([1.0, 0, 0], np.float32)
     before = interpolate(index, ranking, query, alpha=0)
     after = interpolate(index, ranking, rocchio(index, query, ["first"], weight=9.0), alpha=0)

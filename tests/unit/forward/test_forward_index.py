@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from thresher.errors import ArtifactError, ConfigError, DamagedArtifactError, InputError
-from thresher.forward.coalesce import coalesce
-from thresher.forward.index import ForwardIndex
-from thresher.forward.interpolate import interpolate
-from thresher.records import ScoredDoc
+from thresher.ranking import Ranking
+from thresher.vectors.coalesce import coalesce
+from thresher.vectors.interpolate import interpolate
+from thresher.vectors.store import ForwardIndex
 
 
 def unit(rng, n, dimensions):
@@ -82,7 +82,7 @@ def test_building_twice_writes_the_same_bytes(tmp_path, vectors):
 def test_an_unknown_docno_is_named(tmp_path, vectors):
     index = ForwardIndex.build(tmp_path / "f", [(["a"], vectors[:1])])
     with pytest.raises(InputError, match="'zzz' is not in the forward index"):
-        interpolate(index, [ScoredDoc("zzz", 1.0)], vectors[0], alpha=0.5)
+        interpolate(index, Ranking.from_pairs([("zzz", 1.0)]), vectors[0], alpha=0.5)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_bad_vectors_are_refused(tmp_path, batches, message):
 
 def test_unknown_settings_are_refused(tmp_path, vectors):
     index = ForwardIndex.build(tmp_path / "f", [(["a"], vectors[:1])])
-    row = [ScoredDoc("a", 1.0)]
+    row = Ranking.from_pairs([("a", 1.0)])
     with pytest.raises(ConfigError, match="float16, int8"):
         ForwardIndex.build(tmp_path / "g", [(["a"], vectors[:1])], storage="float8")
     with pytest.raises(ConfigError, match="unknown stopping"):
@@ -136,7 +136,7 @@ def test_damage_is_named(tmp_path, vectors):
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
 def test_dense_retrieval_finds_what_comparing_everything_finds(tmp_path, vectors, kind):
     pytest.importorskip("faiss", reason="the faiss-cpu extra is not installed")
-    from thresher.forward.retrieve import DenseIndex
+    from thresher.vectors.retrieve import DenseIndex
 
     names = [f"p{i:03d}" for i in range(300)]
     forward = ForwardIndex.build(tmp_path / "f", [(names, vectors)])
@@ -152,7 +152,7 @@ def test_dense_retrieval_finds_what_comparing_everything_finds(tmp_path, vectors
 
 def test_dense_retrieval_takes_the_best_passage_of_a_document(tmp_path):
     pytest.importorskip("faiss", reason="the faiss-cpu extra is not installed")
-    from thresher.forward.retrieve import DenseIndex
+    from thresher.vectors.retrieve import DenseIndex
 
     forward = ForwardIndex.build(
         tmp_path / "f",

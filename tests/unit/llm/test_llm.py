@@ -23,7 +23,7 @@ from thresher.llm.recorded import RecordedModel, Recorder
 from thresher.llm.retry import RetryPolicy, retry_after_seconds
 from thresher.llm.secrets import KeySource, checked_url, scrub
 from thresher.llm.tokens import ByteTokens, load_tokens
-from thresher.rerank.gate import call_key
+from thresher.rerank.limiter import call_key
 
 
 def test_the_cache_gives_back_what_was_put_and_survives_closing(tmp_path):

@@ -6,20 +6,20 @@ import random
 import numpy as np
 import pytest
 
-from thresher.build import build_index
+from thresher.build.recipe import AskStep, Recipe
+from thresher.build.stream import build_index
 from thresher.context.scorers import LexicalScorer
-from thresher.forward.index import ForwardIndex
 from thresher.pipeline import Pipeline
 from thresher.prune.step import PruneStep
-from thresher.recipe import AskStep, Recipe
 from thresher.records import Passage
+from thresher.vectors.store import ForwardIndex
 
 WORDS = ("grain", "chaff", "mill", "flour", "wheat", "rye", "oven", "bread", "field", "plough", "seed", "rain", "sun")
 SETTINGS = AskStep(rank="lexical", context="lexical", k=3, read=6)
 
 
 class HashedWords:
-    """Vectors of texts: one random direction a word, summed; a question and a passage meet by the words they share."""
+    """Vectors of texts: one random direction a word, summed; a query and a passage meet by the words they share."""
 
     dimensions = 16
 
@@ -92,4 +92,4 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def whole_cascade(place):
-    return Pipeline(place / "plain", forward=place / "vectors", question_encoder=HashedWords())
+    return Pipeline(place / "plain", forward=place / "vectors", query_encoder=HashedWords())

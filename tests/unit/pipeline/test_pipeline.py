@@ -7,16 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import thresher
+from thresher.build.recipe import AskStep
 from thresher.context import ContextPruner
 from thresher.context.scorers import LexicalScorer
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, InputError
-from thresher.forward.index import ForwardIndex
 from thresher.pipeline import Pipeline
 from thresher.pipeline.parts import ForwardPart
-from thresher.recipe import AskStep
 from thresher.records import Hit
 from thresher.rerank import Budget, Reranker, SimulatedJudge, Simulation
 from thresher.search import Searcher
+from thresher.vectors.store import ForwardIndex
 
 from .conftest import SETTINGS, Clock, HashedWords, SlowScorer, made_passages
 
@@ -146,7 +146,7 @@ def test_a_pruned_passage_without_a_vector_still_takes_part(place, tmp_path):
     pipeline = Pipeline(
         place / "plain",
         forward=tmp_path / "half",
-        question_encoder=HashedWords(),
+        query_encoder=HashedWords(),
         rerank=None,
         context=None,
         settings=SETTINGS.model_copy(update={"encode_missing": 0}),
@@ -177,14 +177,12 @@ def half_encoded(place, tmp_path, clock, encode_missing):
     ForwardIndex.build(tmp_path / "half", [([p.docno for p in half], vectors)], storage="float16", overwrite=True)
     encoder = SlowWords(clock)
     settings = SETTINGS.model_copy(update={"encode_missing": encode_missing})
-    parts = {"forward": tmp_path / "half", "question_encoder": encoder, "rerank": None, "context": None}
+    parts = {"forward": tmp_path / "half", "query_encoder": encoder, "rerank": None, "context": None}
     return Pipeline(place / "plain", settings=settings, clock=clock, warm=False, **parts), encoder
 
 
-def test_pruned_passages_are_encoded_when_a_question_brings_them_up_and_once(place, tmp_path):
-    whole = Pipeline(
-        place / "plain", forward=place / "vectors", question_encoder=HashedWords(), rerank=None, context=None
-    )
+def test_pruned_passages_are_encoded_when_a_query_brings_them_up_and_once(place, tmp_path):
+    whole = Pipeline(place / "plain", forward=place / "vectors", query_encoder=HashedWords(), rerank=None, context=None)
     pipeline, encoder = half_encoded(place, tmp_path, Clock(), 60)
     answer = pipeline.ask(QUESTION, 10)
     assert answer.ranking[:10] == whole.ask(QUESTION, 10).ranking[:10]
@@ -233,12 +231,12 @@ def test_nothing_found_is_an_empty_answer(whole_cascade):
 
 
 def test_sixteen_threads_get_the_answers_one_thread_gets(whole_cascade):
-    questions = [f"{a} and {b}" for a in ("grain", "rye", "bread", "sun") for b in ("oven", "seed", "field", "chaff")]
-    alone = [plain(whole_cascade.ask(question)) for question in questions]
+    queries = [f"{a} and {b}" for a in ("grain", "rye", "bread", "sun") for b in ("oven", "seed", "field", "chaff")]
+    alone = [plain(whole_cascade.ask(query)) for query in queries]
     with ThreadPoolExecutor(16) as pool:
-        many = list(pool.map(lambda question: plain(whole_cascade.ask(question)), questions * 5))
+        many = list(pool.map(lambda query: plain(whole_cascade.ask(query)), queries * 5))
     assert many == alone * 5
-    assert [plain(a) for a in whole_cascade.ask_batch(questions, threads=16)] == alone
+    assert [plain(a) for a in whole_cascade.ask_batch(queries, threads=16)] == alone
 
 
 def test_answers_come_without_blocking_an_event_loop(whole_cascade):
@@ -297,7 +295,7 @@ def test_failing_interpolation_leaves_the_sparse_ranking(place):
     class Wrong(HashedWords):
         dimensions = 5
 
-    pipeline = Pipeline(place / "plain", forward=place / "vectors", question_encoder=Wrong(), rerank=None, context=None)
+    pipeline = Pipeline(place / "plain", forward=place / "vectors", query_encoder=Wrong(), rerank=None, context=None)
     answer = pipeline.ask(QUESTION)
     assert "the question's vector has the shape (5,)" in answer.errors["forward"]
     assert answer.ranking == Pipeline(place / "plain", rerank=None, context=None).ask(QUESTION).ranking
@@ -333,7 +331,7 @@ def slow_cascade(place, clock, a_passage=20.0):
     return Pipeline(
         place / "plain",
         forward=place / "vectors",
-        question_encoder=HashedWords(),
+        query_encoder=HashedWords(),
         rerank=scorer,
         context=ContextPruner(scorer),
         settings=SETTINGS.model_copy(update={"read": 10}),
@@ -381,12 +379,12 @@ def test_stages_get_time_in_their_order_and_what_does_not_fit_is_named(place):
 def test_a_reranker_orders_the_head_and_under_a_deadline_gets_what_time_is_left(place):
     grades = {f"p{i}": i % 4 for i in range(60)}
     judge = SimulatedJudge({"0": grades}, Simulation(noise=0.0))
-    reranker = Reranker(judge, "pointwise", depth=8, budget_per_question=Budget(calls=100))
+    reranker = Reranker(judge, "pointwise", depth=8, budget_per_query=Budget(calls=100))
     pipeline = Pipeline(place / "plain", rerank=reranker, settings=SETTINGS)
     answer = pipeline.ask(QUESTION)
     head = [grades[docno] for docno in answer.ranking[:8]]
     assert head == sorted(head, reverse=True)
     assert answer.ledger.stages[1].counts["calls"] == 8
-    assert reranker.budget_per_question == Budget(calls=100)
+    assert reranker.budget_per_query == Budget(calls=100)
     hurried = pipeline.ask(QUESTION, deadline_ms=10_000)
     assert hurried.ranking == answer.ranking

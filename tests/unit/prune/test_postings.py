@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.errors import ConfigError
-from thresher.prune.postings import VectorPruning, prune_lists, prune_vectors, select_passages
+from thresher.prune.static import VectorPruning, prune_lists, prune_vectors, select_passages
 from thresher.records import SparseBatch
 
 ROW = st.dictionaries(st.integers(0, 8), st.sampled_from([0.5, 1.0, 1.5, 2.0, 4.0]), max_size=6)

@@ -1,4 +1,4 @@
-"""Query-log coverage: nearness as its formulas say, and no question voting for itself."""
+"""Query-log coverage: nearness as its formulas say, and no query voting for itself."""
 
 import numpy as np
 import pytest
@@ -24,25 +24,25 @@ def test_sparse_scores_are_dot_products_and_unknown_terms_do_not_matter():
     assert view.scores(1).tolist() == [0.0, 0.0, 3.0, 0.0]
 
 
-def test_a_question_made_of_a_passage_does_not_vote_for_it():
+def test_a_query_made_of_a_passage_does_not_vote_for_it():
     assert SparseView(PASSAGES, QUESTIONS, own=np.array([0, 2])).scores(0).tolist() == [0.0, 1.0, 0.0, 0.0]
     vectors = np.eye(3, dtype=np.float32)
     assert DenseView(vectors, vectors, own=np.arange(3)).scores(1)[1] == -1.0
 
 
-def test_passages_no_question_reaches_come_last():
+def test_passages_no_query_reaches_come_last():
     coverage = LogCoverage([SparseView(PASSAGES, QUESTIONS)]).coverage()
     assert set(np.argsort(-coverage)[:3]) == {0, 1, 2}
     assert coverage[3] == 0
 
 
-def test_leaving_a_question_out_is_having_never_logged_it():
+def test_leaving_a_query_out_is_having_never_logged_it():
     rng = np.random.default_rng(0)
-    passages, questions = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(9, 5)).astype(np.float32)
-    whole = LogCoverage([DenseView(passages, questions)], folds=3)
-    for question in range(9):
-        rest = LogCoverage([DenseView(passages, np.delete(questions, question, axis=0))], folds=2)
-        np.testing.assert_allclose(whole.without(question), rest.coverage(), rtol=1e-6)
+    passages, queries = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(9, 5)).astype(np.float32)
+    whole = LogCoverage([DenseView(passages, queries)], folds=3)
+    for query in range(9):
+        rest = LogCoverage([DenseView(passages, np.delete(queries, query, axis=0))], folds=2)
+        np.testing.assert_allclose(whole.without(query), rest.coverage(), rtol=1e-6)
 
 
 def test_columns_do_not_depend_on_how_the_log_is_cut():
@@ -53,13 +53,13 @@ def test_columns_do_not_depend_on_how_the_log_is_cut():
     np.testing.assert_allclose(one, many, atol=1e-9)
 
 
-def test_learning_finds_the_passages_that_such_questions_want():
+def test_learning_finds_the_passages_that_such_queries_want():
     rng = np.random.default_rng(1)
     wanted = np.zeros(200, bool)
     wanted[:60] = True
     passages = rng.normal(size=(200, 8)) + np.where(wanted[:, None], 2.0, -1.0)
-    questions = rng.normal(size=(40, 8)) + 2.0
-    unit = [(v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32) for v in (passages, questions)]
+    queries = rng.normal(size=(40, 8)) + 2.0
+    unit = [(v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32) for v in (passages, queries)]
     scores = LogCoverage([DenseView(*unit)]).learn()
     assert wanted[np.argsort(-scores)[:50]].mean() > 0.95
 
@@ -67,10 +67,10 @@ def test_learning_finds_the_passages_that_such_questions_want():
 def test_a_fold_that_is_left_out_does_not_count():
     rng = np.random.default_rng(2)
     passages = rng.normal(size=(50, 6)).astype(np.float32)
-    questions = rng.normal(size=(12, 6)).astype(np.float32)
-    log = LogCoverage([DenseView(passages, questions)])
+    queries = rng.normal(size=(12, 6)).astype(np.float32)
+    log = LogCoverage([DenseView(passages, queries)])
     assert sorted(np.concatenate(log.parts).tolist()) == list(range(12))
-    changed = questions.copy()
+    changed = queries.copy()
     changed[log.parts[1]] *= -1
     other = LogCoverage([DenseView(passages, changed)])
     np.testing.assert_array_equal(log.learn(leave=1), other.learn(leave=1))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.errors import ArtifactError, ConfigError, InputError
-from thresher.quality.auc import auc, auc_by_questions, auc_difference, auc_within
+from thresher.quality.auc import auc, auc_by_queries, auc_difference, auc_within
 from thresher.quality.fit import fit_on_judgments, fit_on_log, write_fitted
 from thresher.quality.folds import components, grouped_folds, passage_folds
 from thresher.quality.head import LinearHead, PerceptronHead
@@ -30,7 +30,7 @@ def test_unjudged_passages_count_as_not_wanted_only_where_asked():
     judgments = {"q": {0: 1, 2: 0}}
     assert auc_within(scores, judgments, 1) == (1.0, 1)
     assert auc_within(np.array([1.0, 2.0, 0.0, 3.0]), judgments, 1, rest=True) == (pytest.approx(1 / 3), 1)
-    whole, low, high = auc_by_questions(np.array([1.0, 2.0, 0.0, 3.0]), judgments, 1, rest=True, samples=5)
+    whole, low, high = auc_by_queries(np.array([1.0, 2.0, 0.0, 3.0]), judgments, 1, rest=True, samples=5)
     assert whole == low == high == pytest.approx(1 / 3)
 
 
@@ -53,25 +53,25 @@ def test_components_join_exactly_what_pairs_connect(pairs):
     np.testing.assert_array_equal(reach, found[:, None] == found[None, :])
 
 
-def test_no_question_passage_or_copy_straddles_two_folds():
+def test_no_query_passage_or_copy_straddles_two_folds():
     rng = np.random.default_rng(1)
     judgments = {f"q{i}": {int(3 * i + j): 1 for j in range(3)} for i in range(40)}
     canonical = np.arange(130)
     canonical[121] = 0  # a copy of a judged passage
     canonical[122] = 0
-    questions, passages, together = grouped_folds(judgments, canonical, 4, seed=int(rng.integers(100)))
+    queries, passages, together = grouped_folds(judgments, canonical, 4, seed=int(rng.integers(100)))
     assert together
     for qid, judged in judgments.items():
-        assert {int(passages[row]) for row in judged} == {questions[qid]}
+        assert {int(passages[row]) for row in judged} == {queries[qid]}
     assert passages[121] == passages[122] == passages[0]
-    assert set(questions.values()) == {0, 1, 2, 3}
+    assert set(queries.values()) == {0, 1, 2, 3}
 
 
-def test_questions_that_share_everything_are_split_by_passage_and_said_so():
+def test_queries_that_share_everything_are_split_by_passage_and_said_so():
     judgments = {f"q{i}": dict.fromkeys(range(20), 1) for i in range(10)}
-    questions, passages, together = grouped_folds(judgments, np.arange(20), 4, seed=0)
+    queries, passages, together = grouped_folds(judgments, np.arange(20), 4, seed=0)
     assert not together
-    assert len(set(questions.values())) == 4
+    assert len(set(queries.values())) == 4
     assert sorted(np.bincount(passages)) == [5, 5, 5, 5]
     with pytest.raises(InputError, match="cannot be cut into 5 folds"):
         passage_folds(np.zeros(9, np.int64), 5, 0)

@@ -98,7 +98,7 @@ def test_perplexity_is_the_mean_log_probability_of_the_tokens(tmp_path):
     assert scores[-1] == scores.min()
 
 
-def test_a_cross_encoder_is_asked_with_an_empty_question(tmp_path):
+def test_a_cross_encoder_is_asked_with_an_empty_query(tmp_path):
     from sentence_transformers import CrossEncoder
 
     _, size = tokenizer(tmp_path)

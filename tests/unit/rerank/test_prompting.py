@@ -72,7 +72,7 @@ def test_the_models_own_control_tokens_are_neutralised():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_shipped_prompt_renders_with_the_question_and_the_passage(family):
+def test_every_shipped_prompt_renders_with_the_query_and_the_passage(family):
     messages = rendered(family, ["a passage about rain"])
     assert messages[-1].role == "user"
     assert "a passage about rain" in messages[-1].content

@@ -1,4 +1,4 @@
-"""The driver and `Reranker` with a simulated judge: order, scores, ties, limits of a question, determinism."""
+"""The driver and `Reranker` with a simulated judge: order, scores, ties, limits of a query, determinism."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from thresher.errors import ConfigError, InputError, ModelError
 from thresher.records import Hit, Query
 from thresher.rerank.asks import Answer
 from thresher.rerank.budget import Budget
-from thresher.rerank.plans import PLANS, parse_plan
+from thresher.rerank.plans.named import PLANS, parse_plan
 from thresher.rerank.reranker import Reranker
 from thresher.rerank.simulated import SimulatedJudge, Simulation
 
@@ -75,8 +75,8 @@ def test_nothing_to_order_is_no_call(name, n):
     assert result.complete
 
 
-def test_each_question_has_its_own_limit():
-    reranker = Reranker(SimulatedJudge(TRUTH), "sliding", budget_per_question=Budget(calls=4))
+def test_each_query_has_its_own_limit():
+    reranker = Reranker(SimulatedJudge(TRUTH), "sliding", budget_per_query=Budget(calls=4))
     results = reranker.rank_batch(QUESTIONS)
     assert [result.record.calls for result in results] == [4] * 8
     assert {result.stopped for result in results} == {"calls"}
@@ -103,7 +103,7 @@ class Broken:
     asks_per_call = 1
     name = "broken"
 
-    async def answer(self, question, asks, gate):
+    async def answer(self, query, asks, gate):
         return [Answer(((99,),))]
 
 
@@ -116,21 +116,21 @@ class Silent:
     asks_per_call = 1
     name = "silent"
 
-    async def answer(self, question, asks, gate):
+    async def answer(self, query, asks, gate):
         return [None for _ in asks]
 
 
-def test_a_question_without_one_readable_answer_is_an_error():
+def test_a_query_without_one_readable_answer_is_an_error():
     with pytest.raises(ModelError, match="none of the answers could be read"):
         Reranker(Silent(), "sliding").rank("q", hits(30))
 
 
 def test_seconds_stop_a_judge_that_never_answers():
     class Stalled(Silent):
-        async def answer(self, question, asks, gate):
+        async def answer(self, query, asks, gate):
             await asyncio.sleep(60)
 
-    result = Reranker(Stalled(), "sliding", budget_per_question=Budget(seconds=0.05)).rank("q", hits(30))
+    result = Reranker(Stalled(), "sliding", budget_per_query=Budget(seconds=0.05)).rank("q", hits(30))
     assert (result.stopped, result.complete) == ("seconds", False)
 
 

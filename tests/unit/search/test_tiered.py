@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.build import build_index
+from thresher.build.stream import build_index
 from thresher.errors import ArtifactError, ConfigError, DamagedArtifactError, InputError
 from thresher.records import Passage
-from thresher.search.doubt import MARGINS, SIGNS, MarginTest, margins, missed_share, signs
+from thresher.search.routing import MARGINS, SIGNS, MarginTest, margins, missed_share, signs
 from thresher.search.searcher import Searcher
-from thresher.search.tiered import TieredSearcher, calibrate
+from thresher.search.tiers import TieredSearcher, calibrate
 
 WORDS = [f"w{i}" for i in range(30)]
 
@@ -122,7 +122,7 @@ def test_the_test_lets_the_calibrated_share_through_and_those_that_miss_most(rat
     np.testing.assert_array_equal(again.doubt(table), test.doubt(table))
 
 
-def test_the_rate_can_be_set_again_on_other_questions():
+def test_the_rate_can_be_set_again_on_other_queries():
     rng = np.random.default_rng(1)
     table, other = rng.normal(size=(100, len(SIGNS))), rng.normal(1.0, 2.0, size=(60, len(SIGNS)))
     test = MarginTest.fit(table, rng.random(100), 0.3)
@@ -144,13 +144,13 @@ def test_with_the_second_tier_every_passage_can_be_found(tiers):
 
 
 def test_the_margin_test_decides_and_both_ways_can_be_forced(tiers):
-    questions = [f"{a} {b}" for a, b in pairwise(WORDS)]
-    tiers = TieredSearcher(tiers.first, tiers.second, calibrate(tiers, questions, 0.3))
-    through = [tiers.search(q).fell_through for q in questions]
-    assert sum(through) <= 0.3 * len(questions)
+    queries = [f"{a} {b}" for a, b in pairwise(WORDS)]
+    tiers = TieredSearcher(tiers.first, tiers.second, calibrate(tiers, queries, 0.3))
+    through = [tiers.search(q).fell_through for q in queries]
+    assert sum(through) <= 0.3 * len(queries)
     assert sum(through) >= 1
-    never = tiers.search(questions[0], second="never")
-    assert never.docnos == tiers.first.search(questions[0], 10).docnos
+    never = tiers.search(queries[0], second="never")
+    assert never.docnos == tiers.first.search(queries[0], 10).docnos
 
 
 def test_what_cannot_be_done_is_said(tiers, tmp_path):

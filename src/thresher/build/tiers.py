@@ -1,0 +1,151 @@
+"""What a recipe's `[prune]` table adds to a build: the decision, the second tier beside the first, what it saved.
+
+The first tier is the index itself. What only its score condemned goes to `tier-2/` inside it, a BM25 index with the
+statistics of the whole corpus; junk and duplicates go nowhere. The decision is kept in `pruning/`. Both are part of the
+index's artifact: they are there with it or not at all. Where the recipe names logged queries, the margin test that
+sends unsure queries to the second tier is calibrated on them.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+from thresher import artifact
+from thresher.index import FORMAT, IndexBuilder
+from thresher.prune.policy import TIER_ONE, TIER_TWO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from thresher.corpus import Corpus
+    from thresher.encode import SparseEncoder
+    from thresher.prune.plan import Plan
+    from thresher.prune.step import PruneStep
+    from thresher.build.recipe import Recipe
+    from thresher.records import Ledger, Passage
+
+_CHUNK = 4096
+_PROBES, _PROBE_WORDS = 64, 8
+
+
+def plan_build(corpus: Corpus, recipe: Recipe) -> Plan | None:
+    """The recipe's pruning of `corpus`, decided; None where the recipe prunes nothing. Holds the passages in memory."""
+    if recipe.prune is None:
+        return None
+    from thresher.prune.plan import plan_pruning
+
+    return plan_pruning(corpus, recipe.prune, corpus_fingerprint=corpus.fingerprint())
+
+
+def kept_corpus(corpus: Corpus, plan: Plan | None) -> Corpus:
+    """What the first tier is built from."""
+    if plan is None:
+        return corpus
+    from thresher.corpus import MemoryCorpus
+
+    return MemoryCorpus(plan.tier(TIER_ONE), corpus.name)
+
+
+def pruned_passages(plan: Plan | None) -> list[Passage]:
+    """What the second tier holds."""
+    return [] if plan is None else plan.tier(TIER_TWO)
+
+
+def store_tiers(
+    directory: Path, plan: Plan, corpus: Corpus, encoder: SparseEncoder, recipe: Recipe, ledger: Ledger
+) -> Ledger:
+    """Write `tier-2/` and `pruning/` into the index being built, and add the pruning's account to the ledger.
+
+    What was saved is estimated from what the first tier took: seconds, postings and bytes a word, times the words
+    pruned, less the bytes of the second tier. The query time saved is measured: what searching the second tier takes,
+    which a query that stays in the first does not spend (median over queries made of the passages' first words).
+    """
+    from thresher.prune.tiers import write_decision
+
+    started = time.perf_counter()
+    counts = dict(plan.account.counts)
+    if counts["tier_2"]:
+        counts["tier_2_postings"] = _second_tier(directory / "tier-2", plan, encoder, recipe)
+    write_decision(
+        directory / "pruning",
+        plan.decision,
+        plan.docnos,
+        corpus_fingerprint=corpus.fingerprint(),
+        estimator=plan.estimator_fingerprint,
+        policy=recipe.prune.model_dump(mode="json") if recipe.prune is not None else {},
+    )
+    taken = {stage.stage: stage for stage in ledger.stages}
+    words_kept = max(counts["words_kept"], 1)
+    share = (counts["words"] - counts["words_kept"]) / words_kept
+    vectors = taken["forward"].seconds if "forward" in taken and not _vectors_of_all(recipe) else 0.0
+    counts["encode_seconds_saved"] = round((taken["encode"].seconds + vectors) * share, 3)
+    counts["postings_saved"] = round(taken["index"].counts["postings"] * share)
+    first = _bytes(directory) - (second := _bytes(directory / "tier-2")) - _bytes(directory / "pruning")
+    counts["bytes_saved"] = round(first * share) - second
+    if counts["tier_2"]:
+        counts["query_ms_saved"] = round(_query_milliseconds(directory / "tier-2", plan.texts), 4)
+    return ledger.with_stage("prune", plan.account.seconds + time.perf_counter() - started, **counts)
+
+
+def _second_tier(directory: Path, plan: Plan, encoder: SparseEncoder, recipe: Recipe) -> int:
+    """A BM25 index of the second tier; its postings."""
+    lexical = encoder
+    if recipe.encode.encoder != "bm25":
+        from thresher.encode.bm25 import Bm25Encoder
+
+        lexical = Bm25Encoder.fit(plan.texts, analyzer=recipe.encode.analyzer)
+    passages = plan.tier(TIER_TWO)
+    with artifact.writing(directory, kind="index", format=FORMAT) as draft:
+        builder = IndexBuilder(draft.path, lexical.vocabulary, bits=recipe.index.bits)
+        for first in range(0, len(passages), _CHUNK):
+            chunk = passages[first : first + _CHUNK]
+            builder.add(chunk, lexical.encode_passages([p.contents for p in chunk]))
+        counts = builder.finish()
+        lexical.save(draft.path / "encoder")
+        draft.fields.update(
+            counts=counts, encoder={"name": lexical.name, "fingerprint": lexical.fingerprint}, tier=TIER_TWO
+        )
+    return int(counts["postings"])
+
+
+def _vectors_of_all(recipe: Recipe) -> bool:
+    return recipe.forward is not None and recipe.forward.second_tier
+
+
+def _bytes(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file()) if directory.is_dir() else 0
+
+
+def _query_milliseconds(index: Path, texts: list[str]) -> float:
+    """Median time of a search for 10 passages."""
+    from thresher.search.searcher import Searcher
+
+    searcher = Searcher.open(index)
+    step = max(1, len(texts) // _PROBES)
+    probes = [" ".join(text.split()[:_PROBE_WORDS]) for text in texts[::step]]
+    times = []
+    for probe in (probes[0], *probes):  # the first compiles
+        started = time.perf_counter()
+        searcher.search(probe)
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times[1:])
+
+
+def calibrate_margins(index: Path, step: PruneStep, ledger: Ledger) -> Ledger:
+    """Calibrate the margin test of the whole index at `index` on the step's logged queries; keep it with the tiers.
+
+    It is a setting beside the index's files, not one of them: without it the index answers as uncalibrated.
+    """
+    from thresher.evaluate.trec import read_queries
+    from thresher.search.tiers import SECOND, TieredSearcher, calibrate
+
+    started = time.perf_counter()
+    asked = [query.text for query in read_queries(step.queries)]
+    test = calibrate(TieredSearcher.open(index), asked, step.fall_through)
+    draft = index / SECOND / ".margin.json"
+    draft.write_text(json.dumps(test.as_json(), indent=1) + "\n", encoding="utf-8")
+    draft.replace(index / SECOND / "margin.json")
+    return ledger.with_stage("calibrate", time.perf_counter() - started, queries=len(asked))

@@ -1,0 +1,396 @@
+"""`Ranking`: one query's passages, best first: the one value that stages take and return.
+
+    ranking = index.search("what separates grain from chaff?", k=100)
+    for hit in ranking.cut(10):
+        print(hit.rank, hit.docno, hit.score, hit.text)
+    ranking.fuse(other).to_run("q1")
+
+A ranking holds docnos and scores; texts are fetched from its source on first access. `Run` maps query ids
+to rankings, as TREC run files do. Fusion is by reciprocal ranks (Cormack, Clarke and Büttcher, SIGIR 2009) or by a
+weighted sum of normalised scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, overload
+
+import numpy as np
+
+from thresher.errors import ConfigError, InputError
+from thresher.records import Hit, Passage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import ArrayLike, NDArray
+
+RRF_K = 60.0
+"""The constant of reciprocal rank fusion in the paper."""
+
+Fusion = Literal["rrf", "min-max", "z-score", "none"]
+
+
+class PassageSource(Protocol):
+    """Where a ranking finds its docnos and texts: an index, or a corpus held in memory."""
+
+    def passages(self, docnos: Sequence[str]) -> Sequence[Passage]:
+        """The passages with these docnos, in their order."""
+
+
+class NumberedSource(PassageSource, Protocol):
+    """A source that also knows its passages by number, in the order they were indexed."""
+
+    def docnos_at(self, numbers: NDArray[np.int64]) -> list[str]:
+        """The docnos of the passages with these numbers."""
+
+    def passages_at(self, numbers: NDArray[np.int64]) -> Sequence[Passage]:
+        """The passages with these numbers."""
+
+
+class Interpolator(Protocol):
+    """What `Ranking.interpolate` hands itself to: a store of vectors (`thresher.vectors.VectorStore`)."""
+
+    def interpolate(self, ranking: Ranking, query: NDArray[np.float32], **settings: object) -> Ranking:
+        """The ranking with dense scores mixed in."""
+
+
+class Ranking(Sequence[Hit]):
+    """One query's passages with scores, best first; immutable.
+
+    Indexing and iteration give `Hit`s, which are made when they are looked at; `docnos` and `scores` are cheaper where
+    texts are not needed.
+
+    Args:
+        docnos: the passages' identifiers, best first; distinct.
+        scores: float[n], as the system gave them; by default n, n - 1, ..., 1.
+        exact: whether this is what the stage would return without approximation and with all the time there is.
+        source: the stage that made it: `search`, `interpolate`, `rerank`, ...
+        passages: where texts are found; without it hits carry none.
+
+    Attributes:
+        scores: float64[n].
+
+    Raises:
+        InputError: docnos and scores differ in number.
+    """
+
+    __slots__ = ("_docnos", "_numbers", "_passages", "exact", "scores", "source")
+
+    def __init__(
+        self,
+        docnos: Sequence[str],
+        scores: ArrayLike | None = None,
+        *,
+        exact: bool = True,
+        source: str = "",
+        passages: PassageSource | None = None,
+    ) -> None:
+        n = len(docnos)
+        self.scores: NDArray[np.float64] = (
+            np.arange(n, 0, -1, dtype=np.float64) if scores is None else np.asarray(scores, np.float64)
+        )
+        if self.scores.shape != (n,):
+            raise InputError(f"a ranking of {n} docnos has scores of the shape {self.scores.shape}; give one a docno")
+        self._docnos: list[str] | None = list(docnos)
+        self._numbers: NDArray[np.int64] | None = None
+        self._passages: PassageSource | None = passages
+        self.exact = exact
+        self.source = source
+
+    @classmethod
+    def of_numbers(
+        cls,
+        source: NumberedSource,
+        numbers: NDArray[np.int64],
+        scores: NDArray[np.float64],
+        *,
+        exact: bool = True,
+        stage: str = "search",
+    ) -> Ranking:
+        """A ranking of the passages of `source` with these numbers (int64[n]); docnos are looked up when needed."""
+        self = cls.__new__(cls)
+        self._docnos, self._numbers, self._passages = None, numbers, source
+        self.scores, self.exact, self.source = scores, exact, stage
+        return self
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[tuple[str, float]], *, source: str = "") -> Ranking:
+        """A ranking from (docno, score) pairs, best first."""
+        rows = list(pairs)
+        return cls([docno for docno, _ in rows], [score for _, score in rows], source=source)
+
+    @classmethod
+    def from_hits(cls, hits: Iterable[Hit], *, source: str = "") -> Ranking:
+        """A ranking from hits that carry their texts, best first."""
+        given = list(hits)
+        held = HeldPassages(Passage(hit.docno, hit.text, hit.title, hit.metadata) for hit in given)
+        return cls([hit.docno for hit in given], [hit.score for hit in given], source=source, passages=held)
+
+    @property
+    def docnos(self) -> list[str]:
+        """The passages' docnos, best first."""
+        if self._docnos is None:
+            self._docnos = _numbered(self._passages).docnos_at(self.numbers)
+        return self._docnos
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """int64[n]: the passages' numbers in the index that was searched.
+
+        Raises:
+            InputError: the ranking is of docnos alone.
+        """
+        if self._numbers is None:
+            raise InputError("this ranking did not come from an index, so its passages have no numbers")
+        return self._numbers
+
+    @property
+    def numbered(self) -> bool:
+        """Whether `numbers` are known."""
+        return self._numbers is not None
+
+    def passages(self) -> list[Passage]:
+        """The passages with their texts, best first.
+
+        Raises:
+            InputError: the ranking does not know where its texts are; see `with_passages`.
+        """
+        if self._passages is None:
+            raise InputError("this ranking holds docnos only; give it texts with ranking.with_passages(index)")
+        if self._numbers is not None:
+            return list(_numbered(self._passages).passages_at(self._numbers))
+        return list(self._passages.passages(self.docnos))
+
+    def with_passages(self, passages: PassageSource) -> Ranking:
+        """The same ranking, with texts from `passages`: an `Index`, or anything with a method `passages(docnos)`."""
+        return Ranking(self.docnos, self.scores, exact=self.exact, source=self.source, passages=passages)
+
+    def pairs(self) -> list[tuple[str, float]]:
+        """(docno, score) of each passage, best first."""
+        return list(zip(self.docnos, self.scores.tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return int(self.scores.shape[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Ranking: ...
+    def __getitem__(self, index: int | slice) -> Hit | Ranking:
+        if isinstance(index, slice):
+            return self.take(range(*index.indices(len(self))))
+        at = range(len(self))[index]
+        score = float(self.scores[at])
+        if self._passages is None:
+            return Hit(self.docnos[at], score, at + 1)
+        if self._numbers is not None:
+            (one,) = _numbered(self._passages).passages_at(self._numbers[at : at + 1])
+        else:
+            (one,) = self._passages.passages([self.docnos[at]])
+        return Hit(one.docno, score, at + 1, one.text, one.title, one.metadata)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ranking):
+            return NotImplemented
+        return self.docnos == other.docnos and bool(np.array_equal(self.scores, other.scores))
+
+    __hash__ = None  # type: ignore[assignment]  # arrays are not hashable
+
+    def __repr__(self) -> str:
+        how = "" if self.exact else ", approximate"
+        first = ", ".join(self.docnos[:3]) + (", ..." if len(self) > 3 else "")
+        return f"<{type(self).__name__}: {len(self)} passages{how}: {first}>" if len(self) else "<Ranking: empty>"
+
+    def cut(self, k: int) -> Ranking:
+        """The first k passages.
+
+        Raises:
+            InputError: k is below 0.
+        """
+        if k < 0:
+            raise InputError(f"k is {k}; keep 0 or more passages")
+        return self if k >= len(self) else self.take(np.arange(k))
+
+    def take(
+        self, places: ArrayLike, scores: ArrayLike | None = None, *, exact: bool | None = None, source: str = ""
+    ) -> Ranking:
+        """The passages at `places` (int[m], 0-based) in that order, with `scores` in place of their own where given."""
+        at = np.asarray(places, np.int64)
+        kept = self.scores[at] if scores is None else np.asarray(scores, np.float64)
+        exact, source = self.exact if exact is None else exact, source or self.source
+        if self._numbers is not None:
+            made = Ranking.of_numbers(_numbered(self._passages), self._numbers[at], kept, exact=exact, stage=source)
+            if self._docnos is not None:
+                made._docnos = [self._docnos[i] for i in at.tolist()]
+            return made
+        docnos = self.docnos
+        return Ranking([docnos[i] for i in at.tolist()], kept, exact=exact, source=source, passages=self._passages)
+
+    def fuse(
+        self,
+        *others: Ranking,
+        how: Fusion = "rrf",
+        weights: Sequence[float] | None = None,
+        k: float = RRF_K,
+        depth: int = 1000,
+    ) -> Ranking:
+        """This ranking fused with others; arguments as `fuse`."""
+        return fuse((self, *others), how=how, weights=weights, k=k, depth=depth)
+
+    def interpolate(self, vectors: Interpolator, query: NDArray[np.float32], **settings: object) -> Ranking:
+        """This ranking with dense scores mixed in; see `thresher.vectors.VectorStore.interpolate` for the settings."""
+        return vectors.interpolate(self, query, **settings)
+
+    def to_run(self, qid: str, tag: str = "thresher") -> Run:
+        """A run of this one query."""
+        return Run({qid: self}, tag)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Run(Mapping[str, Ranking]):
+    """Rankings by query id.
+
+    Attributes:
+        rankings: qid to its ranking, in the order the queries came.
+        tag: the system's name in TREC files.
+    """
+
+    rankings: Mapping[str, Ranking]
+    tag: str = "thresher"
+
+    def __getitem__(self, qid: str) -> Ranking:
+        return self.rankings[qid]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rankings)
+
+    def __len__(self) -> int:
+        return len(self.rankings)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.tag!r}: {len(self)} queries>"
+
+
+class HeldPassages:
+    """Passages in memory, by docno."""
+
+    def __init__(self, passages: Iterable[Passage]) -> None:
+        self._held = {passage.docno: passage for passage in passages}
+
+    def passages(self, docnos: Sequence[str]) -> list[Passage]:
+        """The passages with these docnos.
+
+        Raises:
+            InputError: one is not there.
+        """
+        try:
+            return [self._held[docno] for docno in docnos]
+        except KeyError as err:
+            raise InputError(f"docno {err.args[0]!r} is not among the {len(self._held)} passages given") from None
+
+
+def normalise_scores(scores: NDArray[np.float64], how: str) -> NDArray[np.float64]:
+    """Scores of one ranking, float64[n], normalised.
+
+    `min-max` maps the smallest to 0 and the largest to 1 (all to 0 where they are equal), `z-score` subtracts the mean
+    and divides by the standard deviation (0 where that is 0), `none` leaves them alone.
+
+    Raises:
+        ConfigError: `how` is none of these.
+    """
+    if how not in ("none", "min-max", "z-score"):
+        raise ConfigError(f"unknown normalisation {how!r}; use min-max, z-score or none")
+    if how == "none" or not len(scores):
+        return scores
+    if how == "min-max":
+        low, spread = scores.min(), scores.max() - scores.min()
+    else:
+        low, spread = scores.mean(), scores.std()
+    return (scores - low) / spread if spread > 0 else np.zeros_like(scores)
+
+
+def fuse(
+    rankings: Sequence[Ranking],
+    *,
+    how: Fusion = "rrf",
+    weights: Sequence[float] | None = None,
+    k: float = RRF_K,
+    depth: int = 1000,
+) -> Ranking:
+    """One ranking of several of the same query; ties by docno.
+
+    Args:
+        rankings: what to fuse.
+        how: `rrf`, the sum of weight / (k + rank); or the weighted sum of scores normalised per ranking by `min-max`,
+            `z-score` or `none`, where a passage that a ranking lacks gets that ranking's smallest normalised score.
+        weights: one a ranking; by default all 1.
+        k: the constant of `rrf`.
+        depth: passages kept.
+
+    Raises:
+        InputError: there is not one finite weight for each ranking, or k is not above 0.
+        ConfigError: `how` is unknown.
+    """
+    weights = [1.0] * len(rankings) if weights is None else weights
+    if len(weights) != len(rankings) or not np.isfinite(weights).all():
+        raise InputError(f"{len(rankings)} rankings need as many finite weights, found {list(weights)}")
+    if how == "rrf" and k <= 0:
+        raise InputError(f"k is {k}; the constant of reciprocal rank fusion must be above 0")
+    total = _sum_of_reciprocals(rankings, weights, k) if how == "rrf" else _sum_of_scores(rankings, weights, how)
+    best = sorted(total.items(), key=lambda item: (-item[1], item[0].encode()))[:depth]
+    passages = next((one._passages for one in rankings if one._passages is not None), None)
+    exact = all(one.exact for one in rankings)
+    return Ranking([docno for docno, _ in best], [score for _, score in best], exact=exact, source="fuse",
+                   passages=passages)  # fmt: skip
+
+
+def fuse_runs(
+    runs: Sequence[Run],
+    *,
+    how: Fusion = "rrf",
+    weights: Sequence[float] | None = None,
+    k: float = RRF_K,
+    depth: int = 1000,
+    tag: str = "fused",
+) -> Run:
+    """Fuse runs query by query, arguments as `fuse`; a run that lacks a query counts as empty there."""
+    qids = dict.fromkeys(qid for run in runs for qid in run)
+    nothing = Ranking([])
+    return Run(
+        {
+            qid: fuse([run.rankings.get(qid, nothing) for run in runs], how=how, weights=weights, k=k, depth=depth)
+            for qid in qids
+        },
+        tag,
+    )
+
+
+def _sum_of_reciprocals(rankings: Sequence[Ranking], weights: Sequence[float], k: float) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for ranking, weight in zip(rankings, weights, strict=True):
+        for rank, docno in enumerate(ranking.docnos, start=1):
+            total[docno] = total.get(docno, 0.0) + weight / (k + rank)
+    return total
+
+
+def _sum_of_scores(rankings: Sequence[Ranking], weights: Sequence[float], how: str) -> dict[str, float]:
+    normalised = [dict(zip(one.docnos, normalise_scores(one.scores, how).tolist(), strict=True)) for one in rankings]
+    floors = [min(scores.values(), default=0.0) for scores in normalised]
+    docnos = dict.fromkeys(docno for scores in normalised for docno in scores)
+    return {
+        docno: sum(
+            weight * scores.get(docno, floor) for weight, scores, floor in zip(weights, normalised, floors, strict=True)
+        )
+        for docno in docnos
+    }
+
+
+def _numbered(passages: PassageSource | None) -> NumberedSource:
+    if passages is None or not hasattr(passages, "docnos_at"):
+        raise InputError("this ranking did not come from an index, so its passages have no numbers")
+    return passages  # type: ignore[return-value]  # checked by its attribute

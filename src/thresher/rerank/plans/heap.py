@@ -1,0 +1,98 @@
+"""A c-ary heap whose comparisons are asked, not computed: what the heap-sort plans share.
+
+Node i has the children c*i + 1 ... c*i + c. Building starts at the last parent and works up; subtrees of one level do
+not touch, so their sifts run in lockstep, which leaves every comparison as it is in the sequential algorithm and only
+shortens the depth. A comparison is any generator `pick(items)` that returns the best of `items`, the incumbent first.
+
+Where we differ from heap sort as published for reranking: a comparison that ends in a tie, or without an answer, goes
+to the better first-stage rank, not to the incumbent. After each extraction the incumbent at the root is the last leaf,
+so that "a tie keeps the incumbent" would hand the second rank to one of the worst candidates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from thresher.rerank.plans.plan import Batches, Course, parallel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(slots=True)
+class Heap:
+    """Candidates in heap order, and those already taken from the top, best first."""
+
+    items: list[int]
+    children: int
+    pick: Callable[[tuple[int, ...]], Course[int]]
+    taken: list[int] = field(default_factory=list)
+    resting: list[int] = field(default_factory=list)
+
+    def build(self) -> Batches:
+        """Give every node a place above its children, deepest level first."""
+        for level in reversed(_levels(len(self.items), self.children)):
+            yield from parallel([self._sift(node) for node in level if self._first_child(node) < len(self.items)])
+
+    def extract(self, k: int) -> Batches:
+        """Move the k best from the top to `taken`. The k-th needs no sift after it."""
+        while self.items and len(self.taken) < k:
+            self.resting = self.items[1:]  # what the rest looked like, should a stop interrupt the sift
+            self.taken.append(self.items[0])
+            last = self.items.pop()
+            if self.items:
+                self.items[0] = last
+                if len(self.taken) < k:
+                    yield from self._sift(0)
+                    self.resting = list(self.items)
+
+    def order(self, k: int) -> list[int]:
+        """All candidates: those taken, then the rest, in first-stage order if k were taken.
+
+        A sort that was stopped knows something about the rest: there it comes level by level.
+        """
+        if len(self.taken) == k:
+            return self.taken + sorted(self.items)
+        return self.taken + (self.resting if self.taken else self.items)
+
+    def _first_child(self, node: int) -> int:
+        return self.children * node + 1
+
+    def _sift(self, node: int) -> Batches:
+        """Let the item at `node` sink below every child that beats it."""
+        while True:
+            first = self._first_child(node)
+            below = range(first, min(first + self.children, len(self.items)))
+            if not below:
+                return
+            best = yield from self.pick((self.items[node], *(self.items[child] for child in below)))
+            if best == self.items[node]:
+                return
+            winner = next(child for child in below if self.items[child] == best)
+            self.items[node], self.items[winner] = self.items[winner], self.items[node]
+            node = winner
+
+
+def sift_bound(n: int, k: int, children: int) -> int:
+    """The most node visits (one `pick` each) that building a heap of n and taking k from it can cost."""
+    if n < 2:
+        return 0
+    heights = [0] * n
+    for node in range((n - 2) // children, -1, -1):
+        heights[node] = 1 + heights[children * node + 1]
+    extraction = 0
+    for size in range(n - 1, max(n - k, 0), -1):
+        node = 0
+        while (node := children * node + 1) < size:
+            extraction += 1
+    return sum(heights) + extraction
+
+
+def _levels(n: int, children: int) -> list[range]:
+    """The nodes of an n-item heap by depth."""
+    levels, start, width = [], 0, 1
+    while start < n:
+        levels.append(range(start, min(start + width, n)))
+        start, width = start + width, width * children
+    return levels

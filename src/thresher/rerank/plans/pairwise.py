@@ -1,0 +1,224 @@
+"""Pairwise plans: all pairs, heap sort and sliding passes of Pairwise Ranking Prompting, and InstUPR's aggregation.
+
+Pairwise Ranking Prompting (Qin et al., arXiv 2306.17563) shows each pair in both orders: agreement is a win, anything
+else a tie, and a tie never moves a passage. InstUPR (arXiv 2403.16435) instead adds up the probabilities of the two
+labels over every ordered pair of the head of the list; duoT5 does so over one order of each pair.
+
+Where we differ: independent comparisons go out together. In the heap, sifts of one level are one batch; in the
+sliding passes, pass p + 1 starts as soon as pass p is two places ahead, so that n + k - 2 batches do what
+k(2n - k - 1)/2 sequential comparisons did, each comparison seeing exactly the passages it would have seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations, permutations
+from typing import TYPE_CHECKING, Literal
+
+from thresher.errors import InputError
+from thresher.rerank.asks import Answer, Ask, Prefer
+from thresher.rerank.plans.heap import Heap, sift_bound
+from thresher.rerank.plans.plan import Course, Ranking, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+
+@dataclass(frozen=True, slots=True)
+class AllPairs:
+    """Compare every pair of the head of the list, sort by what each passage won.
+
+    Attributes:
+        head: only the first `head` candidates are compared, None for all; the others follow in first-stage order.
+        aggregation: "wins" (PRP: a win 1, a tie 0.5 each) or "probabilities" (InstUPR, duoT5: the sum of P(wins)).
+        both_orders: show each pair twice, once in each order.
+    """
+
+    head: int | None = None
+    aggregation: Literal["wins", "probabilities"] = "wins"
+    both_orders: bool = True
+
+    def __post_init__(self) -> None:
+        if self.head is not None and self.head < 1:
+            raise InputError(f"head={self.head}: compare at least one candidate, or None for all")
+        if self.aggregation not in ("wins", "probabilities"):
+            raise InputError(f"aggregation={self.aggregation!r} is neither 'wins' nor 'probabilities'")
+
+    @property
+    def name(self) -> str:
+        """`pairwise-all` with its settings."""
+        head = "" if self.head is None else f",head={self.head}"
+        return f"pairwise-all:aggregation={self.aggregation},both_orders={self.both_orders}{head}"
+
+    def max_calls(self, n: int, k: int) -> int:
+        """m(n - 1) prompts for m = min(n, head), half of them where each pair is shown once."""
+        m = self._compared(n)
+        return m * (m - 1) // (1 if self.both_orders else 2)
+
+    def exact_top(self, n: int, k: int) -> int:
+        """All ranks, where all are compared."""
+        return n if self._compared(n) == n else 0
+
+    def run(self, n: int, k: int, rng: Random) -> Course[Ranking]:
+        """Ask for all pairs at once, those among the head of the list first."""
+        m = self._compared(n)
+        if m < 2:
+            return Ranking.of(range(n))
+        pairs = permutations(range(m), 2) if self.both_orders else combinations(range(m), 2)
+        asks = [Prefer(pair) for pair in sorted(pairs, key=lambda pair: (max(pair), min(pair), pair))]
+        try:
+            answers = yield [*asks]
+        except Stop:
+            answers = [None] * len(asks)
+        add_up = _wins if self.aggregation == "wins" else _probabilities
+        return Ranking.by_score(add_up(m, asks, answers), range(m, n))
+
+    def _compared(self, n: int) -> int:
+        return n if self.head is None else min(n, self.head)
+
+
+@dataclass(frozen=True, slots=True)
+class PairwiseHeap:
+    """PRP heap sort: a binary heap whose comparisons are pairs, each shown in both orders."""
+
+    both_orders: bool = True
+
+    @property
+    def name(self) -> str:
+        """`pairwise-heap` with its settings."""
+        return f"pairwise-heap:both_orders={self.both_orders}"
+
+    def max_calls(self, n: int, k: int) -> int:
+        """Two comparisons a node visited (child against child, winner against parent)."""
+        return sift_bound(n, k, 2) * 2 * (2 if self.both_orders else 1)
+
+    def exact_top(self, n: int, k: int) -> int:
+        """The first k."""
+        return min(n, k)
+
+    def run(self, n: int, k: int, rng: Random) -> Course[Ranking]:
+        """Build the heap, take k from it."""
+        heap = Heap(list(range(n)), 2, self._pick)
+        try:
+            yield from heap.build()
+            yield from heap.extract(k)
+        except Stop:
+            pass
+        return Ranking.of(heap.order(k))
+
+    def _pick(self, items: tuple[int, ...]) -> Course[int]:
+        incumbent, champion, *others = items
+        for other in others:
+            champion = yield from _better(champion, other, self.both_orders)
+        return (yield from _better(incumbent, champion, self.both_orders))
+
+
+@dataclass(frozen=True, slots=True)
+class PairwiseSliding:
+    """PRP sliding-k: k passes from the bottom of the list, each carrying the best passage it meets upwards.
+
+    Attributes:
+        passes: number of passes, None for as many as ranks are wanted.
+        both_orders: show each pair twice, and swap only if both answers agree.
+    """
+
+    passes: int | None = None
+    both_orders: bool = True
+
+    def __post_init__(self) -> None:
+        if self.passes is not None and self.passes < 1:
+            raise InputError(f"passes={self.passes}: at least one pass is needed, or None for k")
+
+    @property
+    def name(self) -> str:
+        """`pairwise-sliding` with its settings."""
+        passes = "" if self.passes is None else f",passes={self.passes}"
+        return f"pairwise-sliding:both_orders={self.both_orders}{passes}"
+
+    def max_calls(self, n: int, k: int) -> int:
+        """p(2n - p - 1)/2 comparisons for p passes."""
+        p = min(self.passes or k, max(n - 1, 0))
+        return p * (2 * n - p - 1) // 2 * (2 if self.both_orders else 1)
+
+    def exact_top(self, n: int, k: int) -> int:
+        """As many ranks as passes; n - 1 passes settle the last rank too."""
+        p = self.passes or k
+        return n if p >= n - 1 else p
+
+    def run(self, n: int, k: int, rng: Random) -> Course[Ranking]:
+        """Bubble, pass p compares the places (i, i + 1) for i from n - 2 down to p, two steps behind pass p - 1."""
+        order = list(range(n))
+        passes = min(self.passes or k, max(n - 1, 0))
+        try:
+            for step in range(n + passes - 2 if passes else 0):
+                places = [n - 2 - (step - 2 * p) for p in range(passes) if 2 * p <= step]
+                places = [place for p, place in enumerate(places) if place >= p]
+                winners = yield from _compare([(order[i], order[i + 1]) for i in places], self.both_orders)
+                for i, winner in zip(places, winners, strict=True):
+                    if winner == order[i + 1]:
+                        order[i], order[i + 1] = order[i + 1], order[i]
+        except Stop:
+            pass
+        return Ranking.of(order)
+
+
+def _better(a: int, b: int, both_orders: bool) -> Course[int]:
+    """The one that wins in every order shown; after a tie, a contradiction or no answer the better first-stage rank."""
+    (winner,) = yield from _compare([(a, b)], both_orders)
+    return min(a, b) if winner is None else winner
+
+
+def _compare(pairs: Sequence[tuple[int, int]], both_orders: bool) -> Course[list[int | None]]:
+    """For each pair: who wins in every order shown, None if nobody does."""
+    asks: list[Ask] = []
+    for a, b in pairs:
+        asks.append(Prefer((a, b)))
+        if both_orders:
+            asks.append(Prefer((b, a)))
+    answers = yield asks
+    shown = 2 if both_orders else 1
+    winners = [{_winner(answer) for answer in answers[shown * i : shown * i + shown]} for i in range(len(pairs))]
+    return [said.pop() if len(said) == 1 else None for said in winners]
+
+
+def _winner(answer: Answer | None) -> int | None:
+    """The position preferred, None for a tie or no information."""
+    return answer.tiers[0][0] if answer is not None and len(answer.tiers[0]) == 1 else None
+
+
+def _wins(m: int, asks: Sequence[Prefer], answers: Sequence[Answer | None]) -> dict[int, float]:
+    """PRP's sums: 1 for a pair won in every order shown, 0.5 each for anything else."""
+    verdicts: dict[tuple[int, int], list[int | None]] = {}
+    for ask, answer in zip(asks, answers, strict=True):
+        verdicts.setdefault((min(ask.items), max(ask.items)), []).append(_winner(answer))
+    scores = dict.fromkeys(range(m), 0.0)
+    for (a, b), winners in verdicts.items():
+        agreed = winners[0] if len(set(winners)) == 1 else None
+        if agreed is None:
+            scores[a] += 0.5
+            scores[b] += 0.5
+        else:
+            scores[agreed] += 1.0
+    return scores
+
+
+def _probabilities(m: int, asks: Sequence[Prefer], answers: Sequence[Answer | None]) -> dict[int, float]:
+    """The mean probability to win, over the answers there are; a passage nobody compared counts as even.
+
+    With every answer there, this orders as the sum of probabilities does; the mean keeps a passage that lost answers
+    to failures from sinking.
+    """
+    sums, counts = dict.fromkeys(range(m), 0.0), dict.fromkeys(range(m), 0)
+    for ask, answer in zip(asks, answers, strict=True):
+        if answer is None:
+            continue
+        first, second = ask.items
+        p = answer.score
+        if p is None:
+            p = 0.5 if (winner := _winner(answer)) is None else float(winner == first)
+        sums[first] += p
+        sums[second] += 1.0 - p
+        counts[first] += 1
+        counts[second] += 1
+    return {item: sums[item] / counts[item] if counts[item] else 0.5 for item in range(m)}

@@ -1,0 +1,249 @@
+"""The k best documents so far, and the threshold the next ones must reach.
+
+Documents whose sum reaches the threshold are appended to a buffer and counted in a histogram of sums over
+[0, largest possible sum]; whenever the levels above some edge hold k documents, that edge becomes the threshold
+(the way JASS and IOQP keep theirs). An append costs a few instructions and the threshold follows without comparisons
+between documents, where a heap pays log k for each of the thousands that enter on the way to k = 1000.
+
+The threshold only has to be safe: it lies at or a little below the k-th best sum, and documents that tie with it enter.
+At the end those that reach it are sorted by (score descending, rank of the docno ascending), a total order, so that
+the k best are the same however the documents came.
+"""
+
+# Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment, arg-type, operator"
+# ruff: noqa: ANN001, ANN201
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+LEVELS = 1024
+SMALLEST = 5e-324
+STEEPEST = 1e300
+"""Levels per unit of sum at most: a number, also where what is stored about a damaged list leaves no room for sums."""
+SAFE = 1 - 2.0**-50
+"""A sum or an edge times this is below everything that rounding could make of it."""
+THRESHOLD, PER_UNIT = 0, 1  # of `state`: the threshold in units of sums; levels per unit of sum
+SIZE, EDGE, ABOVE = (
+    0,
+    1,
+    2,
+)  # of `counts`: entries in the buffer; level of the threshold; entries at or above that level
+
+
+@njit(cache=True, nogil=True)
+def level_of(value, per_unit):
+    """The level of a sum, int64; no sum is above the last."""
+    return np.int64(min(value * per_unit, LEVELS - 1.0))
+
+
+@njit(cache=True, nogil=True)
+def open_top(least, total, room):
+    """An empty buffer of `room` entries for sums from `least` to `total`: (state, counts, histogram, buffer, docs)."""
+    state, counts, histogram = np.empty(2, np.float64), np.zeros(3, np.int64), np.zeros(LEVELS, np.int32)
+    state[THRESHOLD], state[PER_UNIT] = least, min((LEVELS - 1) / max(total, least), STEEPEST)
+    counts[EDGE] = level_of(least, state[PER_UNIT])
+    return state, counts, histogram, np.empty(room, np.float64), np.empty(room, np.uint32)
+
+
+@njit(cache=True, nogil=True)
+def collect(sums, first, last, origin, state, counts, histogram, buffer, docs):
+    """Append documents first … last - 1 of a tile whose sums reach the threshold.
+
+    sums       float64[tile]    accumulators, by document modulo the tile
+    origin     int64            first document of the tile
+    state      float64[2], counts int64[3]   see above, counts in and out
+    histogram  int32[LEVELS], buffer float64[room], docs uint32[room]   in and out; room for all appended (`make_room`)
+    """
+    least, per_unit = state[THRESHOLD], state[PER_UNIT]
+    size, edge, above = counts[SIZE], counts[EDGE], counts[ABOVE]
+    for group in range(first, last, 64):
+        end = min(group + 64, last)
+        hits = 0
+        for i in range(group, end):
+            hits += sums[i] >= least
+        if hits == 0:
+            continue
+        for i in range(group, end):
+            if sums[i] >= least:
+                buffer[size] = sums[i]
+                docs[size] = origin + i
+                size += 1
+                level = level_of(sums[i], per_unit)
+                histogram[level] += 1
+                above += level >= edge
+    counts[SIZE], counts[ABOVE] = size, above
+
+
+@njit(cache=True, nogil=True)
+def raise_threshold(k, state, counts, histogram):
+    """Move the threshold to the highest edge that k documents reach."""
+    edge, above = counts[EDGE], counts[ABOVE]
+    if above - histogram[edge] < k:
+        return
+    while edge < LEVELS - 1 and above - histogram[edge] >= k:
+        above -= histogram[edge]
+        edge += 1
+    counts[EDGE], counts[ABOVE] = edge, above
+    state[THRESHOLD] = max(state[THRESHOLD], edge / state[PER_UNIT] * SAFE)
+
+
+@njit(cache=True, nogil=True)
+def make_room(k, room, scale, ranks, state, counts, histogram, buffer, docs):
+    """Make room for `room` more entries: drop those below the threshold, and if need be all but the k best."""
+    size = counts[SIZE]
+    if size + room <= buffer.shape[0]:
+        return
+    size = keep_reaching(state[THRESHOLD], size, buffer, docs)
+    if size + room > buffer.shape[0]:
+        size = keep_best(k, scale, ranks, size, buffer, docs)
+        worst = np.inf
+        for i in range(size):
+            worst = min(worst, buffer[i])
+        state[THRESHOLD] = max(state[THRESHOLD], worst * SAFE)
+    edge = level_of(state[THRESHOLD], state[PER_UNIT])
+    histogram[:] = 0
+    above = 0
+    for i in range(size):
+        level = level_of(buffer[i], state[PER_UNIT])
+        histogram[level] += 1
+        above += level >= edge
+    counts[SIZE], counts[EDGE], counts[ABOVE] = size, edge, above
+
+
+@njit(cache=True, nogil=True)
+def keep_reaching(least, size, buffer, docs):
+    """Move the entries that reach `least` to the front; returns how many. Sums may be of any type."""
+    kept = 0
+    for i in range(size):
+        if buffer[i] >= least:
+            buffer[kept], docs[kept] = buffer[i], docs[i]
+            kept += 1
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def keep_best(k, scale, ranks, size, buffer, docs):
+    """Move the k best entries by score and rank to the front; returns k."""
+    scores, own, places = np.empty(size, np.float64), docs[:size].copy(), np.empty(size, np.uint32)
+    for i in range(size):
+        scores[i], places[i] = buffer[i] * scale, i
+    low, high = 0, size - 1
+    while low < high:  # Hoare's quickselect
+        i, j = partition(scores, ranks, own, places, low, high)
+        if k - 1 <= j:
+            high = j
+        elif k - 1 >= i:
+            low = i
+        else:
+            break
+    kept = np.sort(places[:k])
+    for i in range(k):
+        buffer[i], docs[i] = buffer[kept[i]], docs[kept[i]]
+    return k
+
+
+@njit(cache=True, nogil=True)
+def finish(k, scale, ranks, state, counts, buffer, docs, out_docs, out_scores):
+    """Write the k best, best first; returns how many there are.
+
+    A counting sort over levels of sums, then a comparison sort inside each level: sums decide levels, scores (sums
+    times the scale) and ranks decide inside, and levels overlap by nothing since the product is monotone; where the
+    product makes two sums of neighbouring levels equal, a last pass puts the ranks in order. Ranks are looked up only
+    where scores are equal: they lie far apart in memory.
+    """
+    size = keep_reaching(state[THRESHOLD], counts[SIZE], buffer, docs)
+    if size == 0:
+        return 0
+    scores, sorted_docs = np.empty(size, np.float64), np.empty(size, np.uint32)
+    low, high = buffer[0], buffer[0]
+    for i in range(size):
+        low, high = min(low, buffer[i]), max(high, buffer[i])
+    levels = min(4 * size, 4096)
+    per_unit = min((levels - 1) / (high - low), STEEPEST) if high > low else 0.0
+    ends = np.zeros(levels + 1, np.int64)
+    for i in range(size):
+        ends[levels - np.int64((buffer[i] - low) * per_unit)] += 1
+    for level in range(levels):
+        ends[level + 1] += ends[level]
+    for i in range(size):
+        level = levels - 1 - np.int64((buffer[i] - low) * per_unit)
+        at = ends[level]
+        ends[level] += 1
+        scores[at], sorted_docs[at] = buffer[i] * scale, docs[i]
+    first = 0
+    for level in range(levels):
+        last = ends[level]
+        if last - first > 16:
+            sort_best(scores, ranks, sorted_docs, first, last - 1)
+        first = last
+    insert(scores, ranks, sorted_docs, size)
+    count = min(k, size)
+    out_docs[:count] = sorted_docs[:count]
+    out_scores[:count] = scores[:count]
+    return count
+
+
+@njit(cache=True, nogil=True)
+def before(score, doc, other_score, other_doc, ranks):
+    """Whether (score, doc) stands before the other: higher score, or the same and the smaller rank."""
+    return score > other_score or (score == other_score and ranks[doc] < ranks[other_doc])
+
+
+@njit(cache=True, nogil=True)
+def partition(scores, ranks, docs, places, low, high):
+    """Part entries low … high around the middle one; returns (i, j): low … j are not after it, i … high not before.
+
+    places   uint32, moved along; may be empty
+    """
+    middle = (low + high) // 2
+    score, doc = scores[middle], docs[middle]
+    i, j = low, high
+    while i <= j:
+        while before(scores[i], docs[i], score, doc, ranks):
+            i += 1
+        while before(score, doc, scores[j], docs[j], ranks):
+            j -= 1
+        if i <= j:
+            scores[i], scores[j] = scores[j], scores[i]
+            docs[i], docs[j] = docs[j], docs[i]
+            if places.shape[0] > 0:
+                places[i], places[j] = places[j], places[i]
+            i += 1
+            j -= 1
+    return i, j
+
+
+@njit(cache=True, nogil=True)
+def sort_best(scores, ranks, docs, first, last):
+    """Bring entries first … last nearly into order, best first: quicksort down to 16; `insert` does the rest."""
+    none = np.empty(0, np.uint32)
+    stack = np.empty((128, 2), np.int64)
+    stack[0, 0], stack[0, 1] = first, last
+    depth = 1
+    while depth > 0:
+        depth -= 1
+        low, high = stack[depth, 0], stack[depth, 1]
+        while high - low >= 16:
+            i, j = partition(scores, ranks, docs, none, low, high)
+            if j - low > high - i:
+                stack[depth, 0], stack[depth, 1] = low, j
+                low = i
+            else:
+                stack[depth, 0], stack[depth, 1] = i, high
+                high = j
+            depth += 1
+
+
+@njit(cache=True, nogil=True)
+def insert(scores, ranks, docs, size):
+    """Insertion sort, best first, of entries that are nearly in order."""
+    for a in range(1, size):
+        score, doc = scores[a], docs[a]
+        b = a - 1
+        while b >= 0 and before(score, doc, scores[b], docs[b], ranks):
+            scores[b + 1], docs[b + 1] = scores[b], docs[b]
+            b -= 1
+        scores[b + 1], docs[b + 1] = score, doc

@@ -18,7 +18,7 @@ def main() -> None:
     rows = []
     for name in NAMES:
         report = run_experiment(HERE / f"{name}.toml", progress=True)
-        build = {stage.stage: round(stage.seconds, 2) for stage in report.build.ledger.stages}
+        build = {stage.stage: round(stage.seconds, 2) for stage in report.build.usage.stages}
         shared = {
             "passages": report.build.counts["passages"],
             "postings": report.build.counts["postings"],

@@ -231,7 +231,7 @@ class Bench:
         self, collection: Collection, stages: Sequence[str], answers: Sequence[Answer], milliseconds: Sequence[float]
     ) -> Row:
         directory = self.index(collection, stages)
-        counts = [{s.stage: dict(s.counts) for s in answer.ledger.stages} for answer in answers]
+        counts = [{s.stage: dict(s.counts) for s in answer.usage.stages} for answer in answers]
         handed = [sum(len(p.original) for p in a.passages) for a in answers]
         kept = [sum(span.end - span.start for p in a.passages for span in p.spans) for a in answers]
         learned = "thresher-mini" in stages or "forward" in stages
@@ -353,7 +353,7 @@ def given_hits(collection: Collection, run_name: str, depth: int) -> dict[str, l
 
 def _under_deadline(answers: Sequence[Answer], deadline: float | None) -> Row:
     taken = np.array([answer.milliseconds for answer in answers])
-    read = [dict(s.counts).get("passages", 0) for a in answers for s in a.ledger.stages if s.stage == "rank"]
+    read = [dict(s.counts).get("passages", 0) for a in answers for s in a.usage.stages if s.stage == "rank"]
     row = {
         "questions": len(answers),
         "deadline_ms": deadline,
@@ -386,8 +386,8 @@ def _weights_mark(first: str) -> str:
 
 
 def _stage_seconds(directory: Path, stage: str) -> float:
-    ledger = json.loads((directory / "manifest.json").read_text())["ledger"]
-    return float(sum(one["seconds"] for one in ledger if one["stage"] == stage))
+    usage = json.loads((directory / "manifest.json").read_text())["usage"]
+    return float(sum(one["seconds"] for one in usage if one["stage"] == stage))
 
 
 def _second_tier(directory: Path) -> int:

@@ -43,7 +43,7 @@ class Manifest:
         format: version of its layout, a whole number.
         version: the thresher release that wrote it.
         files: file name (relative, `/`-separated) to `{"bytes": int, "sha256": str}`.
-        fields: everything else: recipe, counts, fingerprints, ledger; plain JSON.
+        fields: everything else: recipe, counts, fingerprints, usage; plain JSON.
     """
 
     kind: str

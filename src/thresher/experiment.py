@@ -73,7 +73,7 @@ class ExperimentReport:
                 "query_ms": self.query_ms,
                 "counts": self.build.counts,
                 "skipped": self.build.skipped,
-                "ledger": [asdict(stage) for stage in self.build.ledger.stages],
+                "usage": [asdict(stage) for stage in self.build.usage.stages],
             }
         return document
 

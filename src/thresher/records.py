@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Hit",
-    "Ledger",
     "Passage",
     "Qrels",
     "Query",
     "Span",
     "SparseBatch",
-    "StageAccount",
+    "StageUsage",
+    "Usage",
 ]
 
 Count = int | float
@@ -139,7 +139,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class StageAccount:
+class StageUsage:
     """What one stage did: its name, how long it took, and what it counted.
 
     Attributes:
@@ -154,16 +154,16 @@ class StageAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class Usage:
     """The accounts of a build or a query, in the order the stages ran."""
 
-    stages: tuple[StageAccount, ...] = ()
+    stages: tuple[StageUsage, ...] = ()
 
     @property
     def seconds(self) -> float:
         """Wall-clock seconds over all stages."""
         return sum(account.seconds for account in self.stages)
 
-    def with_stage(self, stage: str, seconds: float, **counts: Count) -> Ledger:
-        """This ledger and one more account."""
-        return Ledger((*self.stages, StageAccount(stage, seconds, counts)))
+    def with_stage(self, stage: str, seconds: float, **counts: Count) -> Usage:
+        """This usage and one more account."""
+        return Usage((*self.stages, StageUsage(stage, seconds, counts)))

@@ -53,7 +53,7 @@ def test_the_manifest_says_what_was_built(index):
     assert manifest.fields["counts"]["passages"] == 4
     assert manifest.fields["corpus"]["skipped"] == {}
     assert len(manifest.fields["corpus"]["fingerprint"]) == 64
-    assert [stage["stage"] for stage in manifest.fields["ledger"]] == ["read", "encode", "store", "index"]
+    assert [stage["stage"] for stage in manifest.fields["usage"]] == ["read", "encode", "store", "index"]
 
 
 def test_the_same_corpus_gives_the_same_files(index, tmp_path):

@@ -66,7 +66,7 @@ def test_the_index_its_vectors_and_its_settings_are_one_artifact_that_a_pipeline
     verify(tmp_path / "index")
     forward = ForwardIndex.open(tmp_path / "index" / "forward")
     assert len(forward) == report.counts["passages"] < len(passages)
-    counts = {stage.stage: stage.counts for stage in report.ledger.stages}
+    counts = {stage.stage: stage.counts for stage in report.usage.stages}
     assert counts["forward"]["vectors"] == len(forward)
     for name in ("encode_seconds_saved", "postings_saved", "query_ms_saved"):
         assert counts["prune"][name] > 0
@@ -88,10 +88,10 @@ def test_logged_queries_calibrate_when_the_second_tier_is_searched(tmp_path, pas
     (tmp_path / "log.tsv").write_text("".join(f"{i}\tword{i} word{(7 * i) % 40}\n" for i in range(40)))
     step = PruneStep(estimator="length", keep=0.8, similarity=None, queries=str(tmp_path / "log.tsv"))
     report = build_index(tmp_path / "index", passages[:300], Recipe(prune=step))
-    assert report.ledger.stages[-1].stage == "calibrate"
+    assert report.usage.stages[-1].stage == "calibrate"
     verify(tmp_path / "index")
     pipeline = Pipeline(tmp_path / "index", rerank=None, context=None, warm=False)
     through = sum(
-        pipeline.ask(f"word{i} word{(7 * i) % 40}", 10).ledger.stages[0].counts["fell_through"] for i in range(40)
+        pipeline.ask(f"word{i} word{(7 * i) % 40}", 10).usage.stages[0].counts["fell_through"] for i in range(40)
     )
     assert 0 < through < 40

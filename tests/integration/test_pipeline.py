@@ -48,7 +48,7 @@ def cascade(tmp_path_factory):
 def test_one_recipe_builds_tiers_terms_and_vectors_and_says_what_pruning_saved(cascade):
     report, pipeline, folder = cascade
     assert pipeline.stages == ("search", "forward", "rank", "context")
-    stages = {stage["stage"]: stage["counts"] for stage in read_manifest(folder / "index").fields["ledger"]}
+    stages = {stage["stage"]: stage["counts"] for stage in read_manifest(folder / "index").fields["usage"]}
     assert {"read", "encode", "store", "index", "forward", "prune"} <= set(stages)
     assert stages["forward"]["with_encode"] == 1, "terms and vectors come of one forward pass"
     assert stages["forward"]["vectors"] == report.counts["passages"] < len(TEXTS)
@@ -66,7 +66,7 @@ def test_a_query_is_answered_with_the_sentence_that_says_it(cascade):
     assert set(best.scores) == {"search", "dense", "forward", "relevance", "rank"}
     assert best.confidence is not None
     assert answer.confidence >= best.confidence
-    counts = {account.stage: account.counts for account in answer.ledger.stages}
+    counts = {account.stage: account.counts for account in answer.usage.stages}
     assert counts["rank"]["forwards"] >= 1
     assert counts["context"]["forwards"] == 0
     json.dumps(answer.as_json(), allow_nan=False)

@@ -53,7 +53,7 @@ def test_a_query_that_falls_through_is_answered_as_by_one_index(built):
 
 def test_the_ledger_says_what_was_saved(built):
     path, _ = built
-    stages = {stage["stage"]: stage for stage in read_manifest(path / "pruned").fields["ledger"]}
+    stages = {stage["stage"]: stage for stage in read_manifest(path / "pruned").fields["usage"]}
     counts = stages["prune"]["counts"]
     assert counts["passages"] == 202
     assert counts["kept"] + counts["tier_2"] + counts["dropped"] == 202

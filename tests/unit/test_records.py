@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from thresher.errors import InputError
-from thresher.records import Ledger, Passage, Span, SparseBatch
+from thresher.records import Passage, Span, SparseBatch, Usage
 
 
 def test_contents_joins_title_and_text():
@@ -39,7 +39,7 @@ def test_a_span_goes_forward(start, end):
 
 
 def test_a_ledger_grows_by_stages_and_stays_itself():
-    first = Ledger().with_stage("encode", 1.5, passages=3)
+    first = Usage().with_stage("encode", 1.5, passages=3)
     second = first.with_stage("index", 0.5)
     assert first.seconds == 1.5
     assert second.seconds == 2.0

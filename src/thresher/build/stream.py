@@ -24,7 +24,7 @@ from thresher.build.tiers import calibrate_margins, kept_corpus, plan_build, pru
 from thresher.corpus import MemoryCorpus, open_corpus
 from thresher.index import FORMAT, IndexBuilder
 from thresher.build.recipe import Recipe, load_recipe
-from thresher.records import Ledger, Passage
+from thresher.records import Usage, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,13 +47,13 @@ class BuildReport:
         path: the index.
         counts: passages, postings, terms, bytes by part, as in the manifest.
         skipped: records left out, by reason; empty unless skipping was asked for.
-        ledger: seconds and counts by stage.
+        usage: seconds and counts by stage.
     """
 
     path: Path
     counts: dict[str, Any]
     skipped: dict[str, int]
-    ledger: Ledger
+    usage: Usage
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -61,7 +61,7 @@ class BuildReport:
             "path": str(self.path),
             "counts": self.counts,
             "skipped": self.skipped,
-            "ledger": [asdict(stage) for stage in self.ledger.stages],
+            "usage": [asdict(stage) for stage in self.usage.stages],
         }
 
 
@@ -100,7 +100,7 @@ def build_index(
     if dense is None and recipe.forward is not None:
         dense = open_dense_encoder(recipe.forward.encoder, batch_size=recipe.encode.batch_size)
     with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
-        encoder, ledger = _open_encoder(corpus, recipe, progress)
+        encoder, usage = _open_encoder(corpus, recipe, progress)
         builder = IndexBuilder(
             draft.path,
             encoder.vocabulary,
@@ -109,34 +109,34 @@ def build_index(
             progress=progress,
         )
         kept = kept_corpus(corpus, plan)
-        ledger = _fill(builder, _encoded(kept, encoder, dense, recipe, shards, progress), ledger)
+        usage = _fill(builder, _encoded(kept, encoder, dense, recipe, shards, progress), usage)
         started = time.perf_counter()
         counts = builder.finish()
         encoder.save(draft.path / "encoder")
-        ledger = ledger.with_stage("index", time.perf_counter() - started, postings=counts["postings"])
+        usage = usage.with_stage("index", time.perf_counter() - started, postings=counts["postings"])
         if recipe.forward is not None:
-            ledger = store_vectors(
-                draft.path, recipe.forward, encoder, dense, kept, pruned_passages(plan), shards, ledger, progress
+            usage = store_vectors(
+                draft.path, recipe.forward, encoder, dense, kept, pruned_passages(plan), shards, usage, progress
             )
         if plan is not None:
-            ledger = store_tiers(draft.path, plan, corpus, encoder, recipe, ledger)
+            usage = store_tiers(draft.path, plan, corpus, encoder, recipe, usage)
         skipped = dict(corpus.skipped)
         draft.fields.update(
             counts=counts,
             corpus={"name": corpus.name, "fingerprint": corpus.fingerprint(), "skipped": skipped},
             encoder={"name": encoder.name, "fingerprint": encoder.fingerprint},
             recipe=recipe.model_dump(mode="json", exclude_defaults=True),
-            ledger=[asdict(stage) for stage in ledger.stages],
+            usage=[asdict(stage) for stage in usage.stages],
         )
     for left in shards.parent.glob(f"{shards.name}*"):
         shutil.rmtree(left, ignore_errors=True)
     if recipe.prune is not None and recipe.prune.queries and (Path(target) / "tier-2").is_dir():
-        ledger = calibrate_margins(Path(target), recipe.prune, ledger)
-    for stage in ledger.stages:
+        usage = calibrate_margins(Path(target), recipe.prune, usage)
+    for stage in usage.stages:
         _log.info("%s: %s took %.2f s, %s", target, stage.stage, stage.seconds, dict(stage.counts))
     for reason, count in skipped.items():
         _log.info("%s: %d records of %s skipped: %s", target, count, corpus.name, reason)
-    return BuildReport(Path(target), counts, skipped, ledger)
+    return BuildReport(Path(target), counts, skipped, usage)
 
 
 def corpus_of(source: str | Path | Corpus | Iterable[Passage], recipe: Recipe) -> Corpus:
@@ -150,7 +150,7 @@ def corpus_of(source: str | Path | Corpus | Iterable[Passage], recipe: Recipe) -
     return cast("Corpus", source) if hasattr(source, "fingerprint") else MemoryCorpus(source)
 
 
-def _open_encoder(corpus: Corpus, recipe: Recipe, progress: bool) -> tuple[SparseEncoder, Ledger]:
+def _open_encoder(corpus: Corpus, recipe: Recipe, progress: bool) -> tuple[SparseEncoder, Usage]:
     """The recipe's encoder, fitted on the corpus where it needs to be."""
     step = recipe.encode
     started = time.perf_counter()
@@ -167,7 +167,7 @@ def _open_encoder(corpus: Corpus, recipe: Recipe, progress: bool) -> tuple[Spars
         encoder = open_sparse_encoder(
             step.encoder, batch_size=step.batch_size, max_active_terms=step.max_active_terms or None
         )
-    return encoder, Ledger().with_stage("read", time.perf_counter() - started, terms=len(encoder.vocabulary))
+    return encoder, Usage().with_stage("read", time.perf_counter() - started, terms=len(encoder.vocabulary))
 
 
 def _encoded(
@@ -185,7 +185,7 @@ def _encoded(
         yield from sparse_shards(encoder, corpus, shards, progress=progress)
 
 
-def _fill(builder: IndexBuilder, encoded: Iterator[tuple[Sequence[Passage], SparseBatch]], ledger: Ledger) -> Ledger:
+def _fill(builder: IndexBuilder, encoded: Iterator[tuple[Sequence[Passage], SparseBatch]], usage: Usage) -> Usage:
     """Hand the encoded corpus to the builder, and say how long encoding and handing over took."""
     encoding = storing = 0.0
     count = 0
@@ -198,7 +198,7 @@ def _fill(builder: IndexBuilder, encoded: Iterator[tuple[Sequence[Passage], Spar
         storing += asked - got
         count += len(passages)
     encoding += time.perf_counter() - asked
-    return ledger.with_stage("encode", encoding, passages=count).with_stage("store", storing, passages=count)
+    return usage.with_stage("encode", encoding, passages=count).with_stage("store", storing, passages=count)
 
 
 def _shards_beside(target: Path) -> Path:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from thresher.prune.plan import Plan
     from thresher.prune.step import PruneStep
     from thresher.build.recipe import Recipe
-    from thresher.records import Ledger, Passage
+    from thresher.records import Usage, Passage
 
 _CHUNK = 4096
 _PROBES, _PROBE_WORDS = 64, 8
@@ -55,9 +55,9 @@ def pruned_passages(plan: Plan | None) -> list[Passage]:
 
 
 def store_tiers(
-    directory: Path, plan: Plan, corpus: Corpus, encoder: SparseEncoder, recipe: Recipe, ledger: Ledger
-) -> Ledger:
-    """Write `tier-2/` and `pruning/` into the index being built, and add the pruning's account to the ledger.
+    directory: Path, plan: Plan, corpus: Corpus, encoder: SparseEncoder, recipe: Recipe, usage: Usage
+) -> Usage:
+    """Write `tier-2/` and `pruning/` into the index being built, and add the pruning's account to the usage.
 
     What was saved is estimated from what the first tier took: seconds, postings and bytes a word, times the words
     pruned, less the bytes of the second tier. The query time saved is measured: what searching the second tier takes,
@@ -77,7 +77,7 @@ def store_tiers(
         estimator=plan.estimator_fingerprint,
         policy=recipe.prune.model_dump(mode="json") if recipe.prune is not None else {},
     )
-    taken = {stage.stage: stage for stage in ledger.stages}
+    taken = {stage.stage: stage for stage in usage.stages}
     words_kept = max(counts["words_kept"], 1)
     share = (counts["words"] - counts["words_kept"]) / words_kept
     vectors = taken["forward"].seconds if "forward" in taken and not _vectors_of_all(recipe) else 0.0
@@ -87,7 +87,7 @@ def store_tiers(
     counts["bytes_saved"] = round(first * share) - second
     if counts["tier_2"]:
         counts["query_ms_saved"] = round(_query_milliseconds(directory / "tier-2", plan.texts), 4)
-    return ledger.with_stage("prune", plan.account.seconds + time.perf_counter() - started, **counts)
+    return usage.with_stage("prune", plan.account.seconds + time.perf_counter() - started, **counts)
 
 
 def _second_tier(directory: Path, plan: Plan, encoder: SparseEncoder, recipe: Recipe) -> int:
@@ -134,7 +134,7 @@ def _query_milliseconds(index: Path, texts: list[str]) -> float:
     return statistics.median(times[1:])
 
 
-def calibrate_margins(index: Path, step: PruneStep, ledger: Ledger) -> Ledger:
+def calibrate_margins(index: Path, step: PruneStep, usage: Usage) -> Usage:
     """Calibrate the margin test of the whole index at `index` on the step's logged queries; keep it with the tiers.
 
     It is a setting beside the index's files, not one of them: without it the index answers as uncalibrated.
@@ -148,4 +148,4 @@ def calibrate_margins(index: Path, step: PruneStep, ledger: Ledger) -> Ledger:
     draft = index / SECOND / ".margin.json"
     draft.write_text(json.dumps(test.as_json(), indent=1) + "\n", encoding="utf-8")
     draft.replace(index / SECOND / "margin.json")
-    return ledger.with_stage("calibrate", time.perf_counter() - started, queries=len(asked))
+    return usage.with_stage("calibrate", time.perf_counter() - started, queries=len(asked))

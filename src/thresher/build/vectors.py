@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from thresher.corpus import Corpus
     from thresher.encode import SparseEncoder
     from thresher.build.recipe import ForwardStep
-    from thresher.records import Ledger, Passage
+    from thresher.records import Usage, Passage
 
 FORWARD = "forward"
 """Where an index directory keeps its vectors."""
@@ -65,10 +65,10 @@ def store_vectors(
     corpus: Corpus,
     pruned: Sequence[Passage],
     shards: Path,
-    ledger: Ledger,
+    usage: Usage,
     progress: bool,
-) -> Ledger:
-    """Write `forward/` into the index being built, and add its account to the ledger.
+) -> Usage:
+    """Write `forward/` into the index being built, and add its account to the usage.
 
     Args:
         directory: the index being built.
@@ -78,7 +78,7 @@ def store_vectors(
         corpus: the passages of the first tier.
         pruned: those of the second, encoded where the step asks for it.
         shards: where encoded shards wait until the index is whole.
-        ledger: the build's.
+        usage: the build's.
         progress: show a bar.
     """
     started = time.perf_counter()
@@ -102,7 +102,7 @@ def store_vectors(
     )
     seconds = time.perf_counter() - started
     counts = {"vectors": len(index), "bytes": index.bytes, "with_encode": int(shared)}
-    return ledger.with_stage("forward", seconds, **counts)
+    return usage.with_stage("forward", seconds, **counts)
 
 
 def _vectors(dense: Any, passages: Iterable[Passage], shards: Path, progress: bool) -> Iterator[tuple[list[str], Any]]:

@@ -147,7 +147,7 @@ def show_ledger(answer: Answer) -> None:
     """Print what each stage did and took."""
     from thresher.cli.info import shown
 
-    accounts = {account.stage: account for account in answer.ledger.stages}
+    accounts = {account.stage: account for account in answer.usage.stages}
     rows = []
     for report in answer.stages:
         account = accounts.get(report.stage)

@@ -82,7 +82,7 @@ def show_build(report: BuildReport) -> None:
         ["stage", "seconds", ""],
         [
             (stage.stage, f"{stage.seconds:.2f}", ", ".join(f"{shown(v)} {k}" for k, v in stage.counts.items()))
-            for stage in report.ledger.stages
+            for stage in report.usage.stages
         ],
         numeric=["seconds"],
     )

@@ -99,7 +99,7 @@ def _build_and_measure(output: Path, limit: int, named: str, progress: bool, jso
     return {
         "collect_seconds": collecting,
         "counts": report.counts,
-        "ledger": [asdict(stage) for stage in report.ledger.stages],
+        "usage": [asdict(stage) for stage in report.usage.stages],
         "known_item": {"sample": asked, "seed": SEED, "rows": rows},
     }
 

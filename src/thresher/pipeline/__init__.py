@@ -4,7 +4,7 @@
 
     pipeline = Pipeline("my-index")
     answer = pipeline.ask("what separates grain from chaff?", k=3, max_context_tokens=800)
-    answer.context, answer.passages, answer.ledger
+    answer.context, answer.passages, answer.usage
 
 `Pipeline` is the door. It loads no model before it is opened.
 """

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thresher.context import PrunedPassage
-    from thresher.records import Ledger, Span
+    from thresher.records import Span, Usage
 
 STAGES = ("search", "forward", "rank", "context")
 """The stages in the order they run, which is the order in which they get the time there is."""
@@ -114,7 +114,7 @@ class Answer:
         ranking: docnos of all candidates in the final order, best first.
         confidence: the highest of the passages' confidences, None where none has one.
         stages: how each stage went, in the order of `STAGES`.
-        ledger: seconds and counts of the stages that ran.
+        usage: seconds and counts of the stages that ran.
         milliseconds: wall clock, from the call to the answer.
         deadline_ms: what was allowed, None for no limit.
     """
@@ -124,7 +124,7 @@ class Answer:
     ranking: tuple[str, ...]
     confidence: float | None
     stages: tuple[StageReport, ...]
-    ledger: Ledger
+    usage: Usage
     milliseconds: float
     deadline_ms: float | None = None
 
@@ -169,7 +169,7 @@ class Answer:
             "stages": [
                 {"stage": s.stage, "outcome": s.outcome, "exact": s.exact, "reason": s.reason} for s in self.stages
             ],
-            "ledger": [asdict(account) for account in self.ledger.stages],
+            "usage": [asdict(account) for account in self.usage.stages],
             "milliseconds": round(self.milliseconds, 3),
             "deadline_ms": self.deadline_ms,
             "tokens": self.tokens,

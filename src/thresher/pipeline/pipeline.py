@@ -22,7 +22,7 @@ from thresher.pipeline import stages
 from thresher.pipeline.answer import STAGES, Answer, AnswerPassage, StageReport
 from thresher.pipeline.costs import Costs, Deadline, costs_path
 from thresher.pipeline.parts import AUTO, Reader, check_index, open_parts
-from thresher.records import Hit, Ledger
+from thresher.records import Hit, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -134,14 +134,14 @@ class Pipeline:
         """
         started = self._clock()
         course = self._course(query, k, max_context_tokens, deadline_ms, started)
-        ledger, reports = Ledger(), []
+        usage, reports = Usage(), []
         pruned: list[PrunedPassage] | None = None
         for stage in STAGES:
             report, account, chosen = self._run(stage, course, hits)
             reports.append(report)
             pruned = chosen if chosen is not None else pruned
             if account is not None:
-                ledger = ledger.with_stage(stage, account[0], **account[1])
+                usage = usage.with_stage(stage, account[0], **account[1])
         passages = self._passages(course, pruned, reports)
         confidences = [one.confidence for one in passages if one.confidence is not None]
         return Answer(
@@ -150,7 +150,7 @@ class Pipeline:
             tuple(course.docnos[place] for place in course.order),
             max(confidences, default=None),
             tuple(reports),
-            ledger,
+            usage,
             (self._clock() - started) * 1000,
             course.deadline.milliseconds,
         )

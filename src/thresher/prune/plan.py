@@ -14,7 +14,7 @@ from thresher.prune.policy import Decision, Policy, decide
 from thresher.quality.junk import JunkRules
 from thresher.quality.registry import make_estimator
 from thresher.quality.store import ScoreStore, score_corpus
-from thresher.records import StageAccount
+from thresher.records import StageUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ class Plan:
         estimator: name of what scored.
         estimator_fingerprint: of what scored.
         texts: the passages, as they were scored.
-        account: seconds and counts, for the ledger: passages, kept, tier_2, dropped, words, words_kept.
+        account: seconds and counts, for the usage: passages, kept, tier_2, dropped, words, words_kept.
         passages: the corpus, held.
     """
 
@@ -47,7 +47,7 @@ class Plan:
     estimator: str
     estimator_fingerprint: str
     texts: list[str]
-    account: StageAccount
+    account: StageUsage
     passages: list[Passage]
 
     def tier(self, number: int) -> list[Passage]:
@@ -90,7 +90,7 @@ def plan_pruning(
     decision = decide(policy, docnos, scores, texts=texts, groups=_groups(step, held), costs=_costs(step, texts))
     counts = decision.counts()
     lengths = np.array([len(text.split()) for text in texts], np.int64)
-    account = StageAccount(
+    account = StageUsage(
         "prune",
         time.perf_counter() - started,
         {

@@ -23,7 +23,7 @@ from thresher.artifact import read_manifest, writing
 from thresher.corpus import fingerprint_of
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
 from thresher.quality.estimator import QualityEstimator, quantiles
-from thresher.records import StageAccount
+from thresher.records import StageUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -217,7 +217,7 @@ class Scored:
 
     docnos: list[str]
     scores: NDArray[np.float32]
-    account: StageAccount
+    account: StageUsage
 
 
 def score_corpus(passages: Iterable[Passage], estimator: QualityEstimator, *, batch_size: int = _BATCH) -> Scored:
@@ -237,7 +237,7 @@ def score_corpus(passages: Iterable[Passage], estimator: QualityEstimator, *, ba
         docnos += batch_docnos
         parts.append(scores)
     scores = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    account = StageAccount("quality", time.perf_counter() - started, {"passages": len(docnos)})
+    account = StageUsage("quality", time.perf_counter() - started, {"passages": len(docnos)})
     return Scored(docnos, scores, account)
 
 

@@ -83,6 +83,6 @@ def test_an_answer_is_whole_in_bounds_and_in_time(slow, words, k, tokens, deadli
     else:
         assert answer.milliseconds <= deadline + a_passage
         assert answer.exact == (not answer.skipped)
-    assert {account.stage for account in answer.ledger.stages} == {
+    assert {account.stage for account in answer.usage.stages} == {
         stage.stage for stage in answer.stages if stage.outcome in ("done", "cut")
     }

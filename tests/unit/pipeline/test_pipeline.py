@@ -26,9 +26,9 @@ QUESTION = "which mill makes flour of wheat"
 def plain(answer):
     """An answer without what depends on the clock."""
     document = answer.as_json()
-    for key in ("milliseconds", "ledger"):
+    for key in ("milliseconds", "usage"):
         del document[key]
-    return document | {"ranking": answer.ranking, "counts": [dict(a.counts) for a in answer.ledger.stages]}
+    return document | {"ranking": answer.ranking, "counts": [dict(a.counts) for a in answer.usage.stages]}
 
 
 def test_an_answer_holds_passages_with_spans_scores_of_every_stage_and_an_account(whole_cascade):
@@ -44,7 +44,7 @@ def test_an_answer_holds_passages_with_spans_scores_of_every_stage_and_an_accoun
         assert 0 <= one.confidence <= 1
         assert one.metadata
     assert answer.confidence == max(one.confidence for one in answer.passages)
-    counts = {account.stage: account.counts for account in answer.ledger.stages}
+    counts = {account.stage: account.counts for account in answer.usage.stages}
     assert list(counts) == ["search", "forward", "rank", "context"]
     assert counts["search"]["postings"] > 0
     assert counts["search"]["visited"] <= counts["search"]["blocks"]
@@ -122,7 +122,7 @@ def test_what_repeats_is_handed_over_once_unless_repeats_are_wanted(place):
     dropped, kept = answer(), answer(repeats="keep")
     assert [bool(one.spans) for one in kept.passages] == [True] * 3
     assert sorted(bool(one.spans) for one in dropped.passages) == [False, False, True]
-    assert dropped.ledger.stages[-1].counts["repeated"] >= 2
+    assert dropped.usage.stages[-1].counts["repeated"] >= 2
     assert dropped.tokens < kept.tokens
     assert answer(threshold=0.0).tokens > kept.tokens  # a threshold of 0 keeps all
     assert all(one.spans for one in answer(min_keep=1).passages)
@@ -131,7 +131,7 @@ def test_what_repeats_is_handed_over_once_unless_repeats_are_wanted(place):
 def test_an_index_with_two_tiers_is_searched_through_both_where_that_is_called_for(place):
     pipeline = Pipeline(place / "tiered", rerank=None, context=None)
     answer = pipeline.ask(QUESTION, 10)
-    account = answer.ledger.stages[0].counts
+    account = answer.usage.stages[0].counts
     assert account["fell_through"] == 1
     assert account["tier_2"] > 0
     assert {one.tier for one in answer.passages} == {1, 2}
@@ -186,13 +186,13 @@ def test_pruned_passages_are_encoded_when_a_query_brings_them_up_and_once(place,
     pipeline, encoder = half_encoded(place, tmp_path, Clock(), 60)
     answer = pipeline.ask(QUESTION, 10)
     assert answer.ranking[:10] == whole.ask(QUESTION, 10).ranking[:10]
-    assert answer.ledger.stages[1].counts["forwards"] == 1 + len(encoder.encoded) > 1
+    assert answer.usage.stages[1].counts["forwards"] == 1 + len(encoder.encoded) > 1
     assert answer.exact == whole.ask(QUESTION, 10).exact
     again = pipeline.ask(QUESTION, 10)
     assert again.ranking == answer.ranking
-    assert again.ledger.stages[1].counts["forwards"] == 1
+    assert again.usage.stages[1].counts["forwards"] == 1
     few, encoder = half_encoded(place, tmp_path, Clock(), 3)
-    assert few.ask(QUESTION, 10).ledger.stages[1].counts["forwards"] == 4
+    assert few.ask(QUESTION, 10).usage.stages[1].counts["forwards"] == 4
     first = [docno for docno in whole.ask(QUESTION, 10, hits=None).ranking if int(docno[1:]) % 2]
     assert len(encoder.encoded) == 3 < len(first)
 
@@ -209,7 +209,7 @@ def test_encoding_pruned_passages_takes_a_part_of_the_time_there_is(place, tmp_p
     clock = Clock()
     pipeline, encoder = half_encoded(place, tmp_path, clock, 20)
     first = pipeline.ask(QUESTION, 10, deadline_ms=500)
-    assert first.ledger.stages[1].counts["forwards"] == 2  # one passage tells what one costs
+    assert first.usage.stages[1].counts["forwards"] == 2  # one passage tells what one costs
     encoder.encoded.clear()
     answer = pipeline.ask(QUESTION, 10, deadline_ms=500)
     assert 5 <= len(encoder.encoded) <= 10
@@ -221,7 +221,7 @@ def test_candidates_can_be_brought(whole_cascade):
     hits = [Hit(p.docno, 1.0, rank, p.text, p.title) for rank, p in enumerate(made_passages()[:8], 1)]
     answer = whole_cascade.ask(QUESTION, hits=hits)
     assert set(answer.ranking) == {hit.docno for hit in hits}
-    assert answer.ledger.stages[0].counts == {"candidates": 8}
+    assert answer.usage.stages[0].counts == {"candidates": 8}
 
 
 def test_nothing_found_is_an_empty_answer(whole_cascade):
@@ -343,13 +343,13 @@ def test_the_ranker_reads_as_many_passages_as_fit_and_the_answer_is_in_time(plac
     clock = Clock()
     pipeline = slow_cascade(place, clock)
     whole = pipeline.ask(QUESTION)
-    assert whole.ledger.stages[2].counts["passages"] == 10
+    assert whole.usage.stages[2].counts["passages"] == 10
     assert whole.milliseconds == pytest.approx(200)
     last = 0
     for deadline in (10, 45, 60, 100, 150, 190, 1000):
         answer = pipeline.ask(QUESTION, deadline_ms=deadline)
         assert answer.milliseconds <= deadline
-        report, accounts = answer.stages[2], {a.stage: a.counts for a in answer.ledger.stages}
+        report, accounts = answer.stages[2], {a.stage: a.counts for a in answer.usage.stages}
         read = accounts["rank"]["passages"] if "rank" in accounts else 0
         assert read >= last
         assert sorted(answer.ranking) == sorted(whole.ranking)
@@ -384,7 +384,7 @@ def test_a_reranker_orders_the_head_and_under_a_deadline_gets_what_time_is_left(
     answer = pipeline.ask(QUESTION)
     head = [grades[docno] for docno in answer.ranking[:8]]
     assert head == sorted(head, reverse=True)
-    assert answer.ledger.stages[1].counts["calls"] == 8
+    assert answer.usage.stages[1].counts["calls"] == 8
     assert reranker.budget_per_query == Budget(calls=100)
     hurried = pipeline.ask(QUESTION, deadline_ms=10_000)
     assert hurried.ranking == answer.ranking

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, cast
 from tqdm.auto import tqdm
 
 from thresher import artifact
-from thresher.build.vectors import encoded_twice, open_dense_encoder, shares_states, store_vectors
+from thresher.build.recipe import Recipe, load_recipe
 from thresher.build.tiers import calibrate_margins, kept_corpus, plan_build, pruned_passages, store_tiers
+from thresher.build.vectors import encoded_twice, open_dense_encoder, shares_states, store_vectors
 from thresher.corpus import MemoryCorpus, open_corpus
 from thresher.index import FORMAT, IndexBuilder
-from thresher.build.recipe import Recipe, load_recipe
-from thresher.records import Usage, Passage
+from thresher.records import Passage, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -20,12 +20,12 @@ from thresher.prune.policy import TIER_ONE, TIER_TWO
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from thresher.build.recipe import Recipe
     from thresher.corpus import Corpus
     from thresher.encode import SparseEncoder
     from thresher.prune.plan import Plan
     from thresher.prune.step import PruneStep
-    from thresher.build.recipe import Recipe
-    from thresher.records import Usage, Passage
+    from thresher.records import Passage, Usage
 
 _CHUNK = 4096
 _PROBES, _PROBE_WORDS = 64, 8

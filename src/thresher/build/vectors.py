@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.encode.shards import dense_shards, encode_shards
-from thresher.vectors.store import ForwardIndex
 from thresher.models.resolve import is_embedded
 from thresher.records import SparseBatch
+from thresher.vectors.store import ForwardIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from thresher.build.recipe import ForwardStep
     from thresher.corpus import Corpus
     from thresher.encode import SparseEncoder
-    from thresher.build.recipe import ForwardStep
-    from thresher.records import Usage, Passage
+    from thresher.records import Passage, Usage
 
 FORWARD = "forward"
 """Where an index directory keeps its vectors."""

@@ -1,4 +1,4 @@
-"""thresher: search for people and for RAG, made cheaper at every stage without making it worse.
+"""thresher: a first-stage search engine and RAG context builder that costs less at every stage.
 
     import thresher
 
@@ -8,7 +8,7 @@
     for hit in index.search("what happens to grain?", k=10):
         print(hit.rank, hit.docno, hit.score, hit.text)
 
-Importing the package loads the standard library only; every part loads when it is first used.
+`import thresher` loads the standard library only; other modules load on first use.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""Everything thresher raises on purpose, and the one way to ask for an optional dependency.
+"""The exceptions that thresher raises, and the import of optional dependencies.
 
     ThresherError
     ├── InputError            bad data from outside: a line, a record, an argument (also a ValueError)
     ├── ConfigError           a recipe or experiment with an unknown key or a wrong type (also a ValueError)
-    ├── ArtifactError         a directory that is missing, incomplete, damaged, or of another kind or format
-    │   ├── DamagedArtifactError     a file whose size, checksum or content is not what the manifest says
+    ├── ArtifactError         a directory that is missing, incomplete, damaged, or of the wrong kind or format
+    │   ├── DamagedArtifactError     a file whose size, checksum or content does not match the manifest
     │   └── ArtifactVersionError     written by a newer thresher
     ├── DataNotFoundError     a collection, file or model that is not on this machine (also a FileNotFoundError)
     ├── MissingExtraError     an optional dependency that is not installed (also an ImportError)
-    ├── ModelError            a model that cannot be loaded, or answers with what no model should
-    └── BudgetExhaustedError  a limit on calls, tokens, money or seconds was reached where no partial answer exists
+    ├── ModelError            a model that cannot be loaded, or whose output is unusable
+    └── BudgetExhaustedError  a limit on calls, tokens, money or seconds was reached before there was any result
 
-A message says what happened, the value at fault, where it stands, and how to mend it. Every error keeps its fields in
-`args`, so that it survives a process pool.
+A message says what happened, gives the offending value and its place, and says how to fix it. Every error keeps its
+fields in `args`, so that it can be pickled.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ __all__ = [
 
 
 class ThresherError(Exception):
-    """Base of everything thresher raises on purpose."""
+    """Base class of the exceptions that thresher raises."""
 
 
 class InputError(ThresherError, ValueError):
-    """Bad data from outside.
+    """Bad input: a line, a record, an argument.
 
     Args:
-        message: what is wrong, with the value at fault, and how to mend it.
-        source: the file or stream, empty where the value came as an argument.
+        message: what is wrong, with the offending value, and how to fix it.
+        source: the file or stream; empty for arguments.
         line: 1-based line (or record) number, 0 where there is none.
     """
 
@@ -71,19 +71,19 @@ class InputError(ThresherError, ValueError):
 
 
 class ConfigError(ThresherError, ValueError):
-    """A recipe or experiment that does not say what it must, or says what it may not."""
+    """A recipe, experiment or name with a missing, unknown or invalid setting."""
 
 
 class ArtifactError(ThresherError):
-    """A directory that is not the artifact it was taken for."""
+    """A directory that is not the expected artifact."""
 
 
 class DamagedArtifactError(ArtifactError):
-    """A file of an artifact whose size, checksum or content is not what was written.
+    """A file of an artifact whose size, checksum or content differs from what was written.
 
     Args:
         file: path of the damaged file.
-        problem: what is wrong with it, and how to mend it.
+        problem: what is wrong with it, and how to fix it.
     """
 
     def __init__(self, file: str, problem: str) -> None:
@@ -100,7 +100,7 @@ class DamagedArtifactError(ArtifactError):
 
 
 class ArtifactVersionError(ArtifactError):
-    """An artifact written in a format newer than this release can read."""
+    """An artifact in a format that this release cannot read."""
 
 
 class DataNotFoundError(ThresherError, FileNotFoundError):
@@ -112,17 +112,17 @@ class MissingExtraError(ThresherError, ImportError):
 
 
 class ModelError(ThresherError):
-    """A model that cannot be loaded, or whose output is not usable."""
+    """A model that cannot be loaded, or whose output is unusable."""
 
 
 class BudgetExhaustedError(ThresherError):
-    """A limit on calls, tokens, money or seconds was reached where no partial answer exists."""
+    """A limit on calls, tokens, money or seconds was reached before there was any result."""
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import `module` at the moment it is needed; if it is absent, say which extra brings it.
+    """Import `module`; if it is not installed, name the extra that installs it.
 
-    Only the absence of that very module is translated: an import that fails inside it keeps its own traceback.
+    An import that fails inside an installed module keeps its own traceback.
 
     Raises:
         MissingExtraError: `module` is not installed.

@@ -273,7 +273,7 @@ class Run(Mapping[str, Ranking]):
         return len(self.rankings)
 
     def __repr__(self) -> str:
-        return f"<Run {self.tag!r}: {len(self)} queries>"
+        return f"<Run {self.tag!r}: {len(self)} {'query' if len(self) == 1 else 'queries'}>"
 
 
 class HeldPassages:

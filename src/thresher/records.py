@@ -1,6 +1,6 @@
-"""The values that walk through thresher: frozen, checked when made, and without other behaviour.
+"""The values that pass between stages: frozen, checked when made, without other behaviour.
 
-Nothing here imports numpy at run time, so that `import thresher` stays light; arrays are checked by their attributes.
+Nothing here imports numpy at run time, so that `import thresher` stays light.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ class Passage:
     """A piece of text to index.
 
     Attributes:
-        docno: the identifier results carry; not empty, no white space (TREC files are separated by it).
-        text: the passage itself.
+        docno: the identifier; not empty and without white space, which separates the columns of TREC files.
+        text: the text.
         title: a title or heading, empty where there is none.
-        metadata: anything else the source said, kept as strings.
+        metadata: the source's other fields, as strings.
+
+    Raises:
+        InputError: the docno is empty or has white space.
     """
 
     docno: str
@@ -49,19 +52,19 @@ class Passage:
     def __post_init__(self) -> None:
         if not self.docno or self.docno.split() != [self.docno]:
             raise InputError(
-                f"docno {self.docno!r} is empty or holds white space, which TREC run files cannot carry; "
-                "choose another identifier field or replace the white space"
+                f"docno {self.docno!r} is empty or has white space, which TREC run files do not allow; "
+                "use another identifier field or replace the white space"
             )
 
     @property
     def contents(self) -> str:
-        """Title and text as one string, joined by a space: what encoders read."""
+        """Title and text joined by a space: the input of encoders."""
         return f"{self.title} {self.text}" if self.title else self.text
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query with the identifier that runs and qrels know it by."""
+    """A query and its identifier in runs and qrels."""
 
     qid: str
     text: str
@@ -73,11 +76,11 @@ class Hit:
 
     Attributes:
         docno: the passage's identifier.
-        score: higher is better; the unit is the stage's that made it.
+        score: higher is better; its scale depends on the stage.
         rank: 1-based.
         text: the passage's text, empty where the index stores none.
         title: its title, empty where there is none.
-        metadata: what the corpus said about the passage.
+        metadata: the passage's other fields.
     """
 
     docno: str
@@ -155,15 +158,15 @@ class StageUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The accounts of a build or a query, in the order the stages ran."""
+    """What the stages of a build or a query used, in the order they ran."""
 
     stages: tuple[StageUsage, ...] = ()
 
     @property
     def seconds(self) -> float:
         """Wall-clock seconds over all stages."""
-        return sum(account.seconds for account in self.stages)
+        return sum(stage.seconds for stage in self.stages)
 
     def with_stage(self, stage: str, seconds: float, **counts: Count) -> Usage:
-        """This usage and one more account."""
+        """A copy with one more stage."""
         return Usage((*self.stages, StageUsage(stage, seconds, counts)))

@@ -83,7 +83,7 @@ def test_a_run_is_a_mapping_of_rankings():
     run = A.to_run("q1")
     assert run["q1"] is A
     assert list(run) == ["q1"]
-    assert repr(run) == "<Run 'thresher': 1 queries>"
+    assert repr(run) == "<Run 'thresher': 1 query>"
 
 
 def test_reciprocal_ranks_add_up():

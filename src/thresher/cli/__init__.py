@@ -1,7 +1,7 @@
-"""The command line: `thresher COMMAND`. One module a command; each imports what it needs when it runs.
+"""The command line: `thresher COMMAND`. One module per command; each imports what it needs when it runs.
 
-Exit codes: 0 done; 1 something thresher says in one line on standard error (bad data, a missing file, a damaged index,
-a check that failed); 2 the command line itself is wrong; 130 interrupted.
+Exit codes: 0 success; 1 an error, reported in one line on standard error (bad data, a missing file, a damaged index, a
+failed check); 2 wrong usage; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["app", "main"]
 
 EPILOG = (
     "Start with `thresher quickstart`, or: `thresher build corpus.jsonl -o my-index`, then "
-    '`thresher ask my-index "a question"`. Exit codes: 0 done, 1 an error in one line, 2 a wrong command line, '
+    '`thresher ask my-index "a query"`. Exit codes: 0 success, 1 error, 2 wrong usage, '
     "130 interrupted."
 )
 
@@ -64,13 +64,15 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Log more (-vv: everything).")] = 0,
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, help="Log progress (-vv: debug messages).")
+    ] = 0,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Search for people and for RAG, cheaper at every stage without being worse."""
+    """Build and query thresher indexes."""
     be_quiet(quiet)
     level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
@@ -86,7 +88,7 @@ def _register() -> None:
 
 
 def main() -> None:
-    """Run the command line; the console script `thresher` calls this."""
+    """Entry point of the console script `thresher`."""
     _register()
     try:
         app()

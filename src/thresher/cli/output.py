@@ -1,4 +1,4 @@
-"""What commands print: JSON for programs, tables for people; and how an option's help is worded once."""
+"""Output of commands: JSON for programs, tables and messages for people."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 
 _quiet = False
-"""Whether `-q` was given: then results are printed, and summaries and notes are not."""
+"""Whether `-q` was given: only results and errors are printed."""
 
 
 def be_quiet(wanted: bool) -> None:
-    """Print no summaries and notes from now on, or print them."""
+    """Turn summaries and notes off or on."""
     global _quiet  # noqa: PLW0603  (one process, one command line)
     _quiet = wanted
 
@@ -38,7 +38,7 @@ def say(message: str) -> None:
 
 
 def console() -> Console:
-    """The terminal on standard output. Markup in data is never interpreted: build rich objects instead."""
+    """A console on standard output that does not interpret markup in data."""
     from rich.console import Console
 
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
@@ -50,13 +50,13 @@ def emit_json(document: Any) -> None:
 
 
 def note(message: str) -> None:
-    """Say something to the person at the terminal, on standard error, unless `-q` was given."""
+    """Print a message on standard error, unless `-q` was given."""
     if not _quiet:
         sys.stderr.write(message + "\n")
 
 
 def progress_wanted() -> bool:
-    """Whether progress bars make sense: a person is watching standard error, and did not ask for quiet."""
+    """Whether to show progress bars: standard error is a terminal and `-q` was not given."""
     return sys.stderr.isatty() and not _quiet
 
 
@@ -76,5 +76,5 @@ def table(
 
 
 def printable(text: str) -> str:
-    """`text` without control characters, which a terminal would obey."""
+    """`text` with control characters replaced, so that data cannot control the terminal."""
     return "".join(char if char in "\n\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

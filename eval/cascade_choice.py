@@ -123,8 +123,8 @@ def choosing_queries(collection: Collection) -> tuple[list[Query], Qrels]:
     judgments = collection.qrels.judgments
     queries = [query for query in collection.queries if query.qid in judgments]
     if collection.name == "trec-dl-2021":
-        sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-        from train_context import held_topics
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        from training.context.train import held_topics
 
         queries = [query for query in queries if query.qid in held_topics()]
     else:

@@ -28,14 +28,13 @@ from pathlib import Path
 import altair as alt
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from context_data import COLLECTIONS, Bench, Lexical, averaged, labelled_rows, measure, read_texts, tokenizer
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from thresher.context.calibrate import GOALS, calibrate, lost_above
 from thresher.context.model import SHIPPED, TwoHeadedScorer
 from thresher.context.scorers import LexicalScorer
 from thresher.context.scoring import PassageScores
 from thresher.evaluate.results import write_results
+from training.context.data import COLLECTIONS, Bench, Lexical, averaged, labelled_rows, measure, read_texts, tokenizer
 
 SEED = 11
 RESULTS = Path(__file__).parent / "results"

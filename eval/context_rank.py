@@ -25,10 +25,7 @@ from pathlib import Path
 import altair as alt
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from context_data import encode_queries
-from train_context import RankEvidence
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from thresher.context.model import SHIPPED, TwoHeadedScorer
 from thresher.context.scoring import SplitPassage
 from thresher.evaluate.collections import load
@@ -37,6 +34,8 @@ from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_run
 from thresher.records import Qrels
+from training.context.data import encode_queries
+from training.context.train import RankEvidence
 
 DATA = Path(os.environ.get("THRESHER_DATA", "data"))
 RESULTS = Path(__file__).parent / "results"

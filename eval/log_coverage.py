@@ -3,7 +3,7 @@
     python eval/log_coverage.py            # resumes where it was interrupted
 
 Twenty times a collection's queries are halved. One half is the log: BM25 ranks every passage for each of its
-queries (and MiniLM does), coverage is learned from that by leaving out (`thresher.quality.coverage`), and the 30 % of
+queries (and MiniLM does), coverage is learned from that by leaving out (`training.quality.coverage`), and the 30 % of
 the passages with the least go. The other half is searched by BM25 with and without them. No judgment is read before
 that. Queries of all splits (train, dev, test) are the collection's queries; `queries: test` takes those of the
 test split alone. What the scores are learned from (both views, lexical columns, target BM25) was chosen on TIME, MED
@@ -21,8 +21,8 @@ import numpy as np
 from pruned_rankings import Sheet, bench, known, mask, work
 
 from thresher.evaluate.results import write_results
-from thresher.quality.coverage import DenseView, LogCoverage, SparseView
 from thresher.records import SparseBatch
+from training.quality.coverage import DenseView, LogCoverage, SparseView
 
 RESULTS = Path(__file__).parent / "results"
 CASES = {

@@ -21,9 +21,9 @@ from scipy import sparse, stats
 from thresher.encode.bm25 import Bm25Encoder
 from thresher.evaluate.collections import load
 from thresher.prune.policy import tie_keys
-from thresher.quality.coverage import DenseView, LogCoverage, SparseView
 from thresher.quality.features import feature_columns
 from thresher.quality.words import CollectionStatistics
+from training.quality.coverage import DenseView, LogCoverage, SparseView
 
 COLLECTIONS = ("trec-dl-2019", "nfcorpus", "scifact", "cranfield", "npl", "med")
 EMBEDDINGS = {"trec-dl-2019": "msmarco-v1-mini", "trec-dl-2021": "msmarco-v2-mini", "trec-dl-2023": "msmarco-v2-mini"}

@@ -47,8 +47,8 @@ from thresher.quality.features import FEATURES, feature_columns
 from thresher.quality.fitted import read_head
 from thresher.quality.words import CollectionStatistics
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from train_quality import fold_of
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from training.quality.train import fold_of
 
 LEVELS = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70)
 SEEDS = 20
@@ -78,7 +78,7 @@ def embedded(made: Bench, table: np.ndarray) -> np.ndarray:
 
 
 def coverage(made: Bench, table: np.ndarray) -> np.ndarray | None:
-    from thresher.quality.coverage import DenseView, LogCoverage, SparseView
+    from training.quality.coverage import DenseView, LogCoverage, SparseView
 
     file = work() / f"coverage-{made.name}.npy"
     if file.exists():

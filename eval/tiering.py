@@ -30,8 +30,8 @@ from quality_curves import embedded, features
 from thresher.evaluate.collections import load
 from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_queries
-from thresher.quality.coverage import DenseView, LogCoverage, SparseView
 from thresher.search.routing import LISTS, MARGINS, SIGNS, MarginTest, missed_share, signs
+from training.quality.coverage import DenseView, LogCoverage, SparseView
 
 if TYPE_CHECKING:
     from scipy import sparse

@@ -16,8 +16,8 @@ from pruned_rankings import work
 from thresher.evaluate.collections import load
 from thresher.evaluate.results import write_results
 from thresher.quality.features import feature_columns
-from thresher.quality.pairs import compare_pruning, score_pairs, text_perplexity
 from thresher.quality.words import CollectionStatistics
+from training.quality.pairs import compare_pruning, score_pairs, text_perplexity
 
 RESULTS = Path(__file__).parent / "results"
 KEEP = (0.75, 0.5, 0.25, 0.1)

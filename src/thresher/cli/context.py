@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_
 import sys
 from contextlib import closing, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from thresher.context import PrunedPassage
-    from thresher.context.labelled import LabelledQuestion
+    from thresher.context.labelled import LabelledQuery
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -268,14 +269,23 @@ def train(
 ) -> None:
     """Train a pruner on your own labelled queries, and calibrate its presets on a part held out.
 
-    Stops and goes on: run the same command again. Silver labels come from any language model: see
-    `thresher.context.judge.label`.
+    An interrupted run continues when the same command is run again. Needs a checkout of thresher; the wheel holds no
+    training code. Silver labels can come from any language model: see `training.context.judge.label`.
 
     Example: thresher context train mine.jsonl -o my-pruner
     """
-    from thresher.context.recipe import train_on
+    from thresher.errors import MissingExtraError
 
-    result = train_on(list(_labelled(labelled)), output, steps=steps, start=start, rate=rate, seed=seed,
+    try:  # how the shipped weights are made is in the repository and not in the wheel
+        recipe = import_module("training.context.recipe")
+    except ModuleNotFoundError as err:
+        if not (err.name or "").startswith("training"):
+            raise
+        raise MissingExtraError(
+            "training needs a checkout of thresher: git clone https://github.com/thresher-search/thresher, then "
+            "pip install -e '.[train,embedded]' in it"
+        ) from err
+    result = recipe.train_on(list(_labelled(labelled)), output, steps=steps, start=start, rate=rate, seed=seed,
                       progress=progress_wanted())  # fmt: skip
     if json:
         emit_json(
@@ -286,7 +296,7 @@ def train(
     table(("preset", "threshold", "answers kept", "pruned", "questions"), rows)
 
 
-def _labelled(path: Path) -> list[LabelledQuestion]:
+def _labelled(path: Path) -> list[LabelledQuery]:
     from thresher.context.labelled import read_own, read_squad
 
     if path.suffix == ".json" or path.name.endswith(".json.gz"):

@@ -17,7 +17,7 @@ from thresher.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from thresher.context.labelled import LabelledQuestion
+    from thresher.context.labelled import LabelledQuery
     from thresher.context.scoring import PassageScores, SentenceScorer
     from thresher.records import Span
 
@@ -57,7 +57,7 @@ def lost_above(sentences: Sequence[Span], scores: Sequence[float], answers: Sequ
     return best
 
 
-def calibrate(rows: Sequence[LabelledQuestion], scores: Sequence[PassageScores], goal: float) -> Calibration:
+def calibrate(rows: Sequence[LabelledQuery], scores: Sequence[PassageScores], goal: float) -> Calibration:
     """The highest threshold that keeps at least `goal` of the answers.
 
     Args:
@@ -86,7 +86,7 @@ def calibrate(rows: Sequence[LabelledQuestion], scores: Sequence[PassageScores],
     return Calibration(threshold, goal, kept / len(numbers), low, high, len(numbers), 1 - after / max(before, 1))
 
 
-def calibrate_presets(rows: Sequence[LabelledQuestion], scorer: SentenceScorer) -> Mapping[str, Calibration]:
+def calibrate_presets(rows: Sequence[LabelledQuery], scorer: SentenceScorer) -> Mapping[str, Calibration]:
     """A calibration for each preset's goal."""
     from thresher.context.scoring import SplitPassage
 

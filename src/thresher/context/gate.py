@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from thresher.context.logistic import Logistic, fit_logistic
+from thresher.context.sentence_head import Logistic
 from thresher.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class LogisticGate:
 
     def __call__(self, drafts: Sequence[Draft]) -> list[float]:
         """The probability that retrieval is needed, for each draft."""
-        return [float(p) for p in self.model(_matrix(drafts))] if drafts else []
+        return [float(p) for p in self.model(feature_matrix(drafts))] if drafts else []
 
     def retrieve(self, draft: Draft) -> bool:
         """Whether to retrieve for this draft."""
@@ -107,7 +107,7 @@ class LogisticGate:
             raise InputError(f"not a retrieval gate of this release ({err}); train it again", str(path)) from err
 
 
-def _matrix(drafts: Sequence[Draft]) -> NDArray[np.float64]:
+def feature_matrix(drafts: Sequence[Draft]) -> NDArray[np.float64]:
     """Features, float64[n, len(FEATURES)]."""
     rows = []
     for draft in drafts:
@@ -125,33 +125,3 @@ def _matrix(drafts: Sequence[Draft]) -> NDArray[np.float64]:
             float(bool(draft.logprobs)),
         ])  # fmt: skip
     return np.array(rows, dtype=np.float64)
-
-
-def fit_gate(drafts: Sequence[Draft], needed: Sequence[bool], *, penalty: float = 1.0) -> LogisticGate:
-    """Fit a gate.
-
-    Args:
-        drafts: what the reader said without retrieval.
-        needed: whether retrieval helped it, one for each draft: both answers must occur.
-        penalty: on the squares of the weights; above 0.
-
-    Raises:
-        InputError: lengths differ, or only one answer occurs.
-    """
-    if len(drafts) != len(needed) or len(set(map(bool, needed))) < 2:
-        raise InputError(f"{len(drafts)} drafts and {len(needed)} marks: give one mark a draft, and both kinds of them")
-    return LogisticGate(fit_logistic(_matrix(drafts), np.array(needed, dtype=np.float64), penalty=penalty))
-
-
-def choose_threshold(probabilities: Sequence[float], needed: Sequence[bool], *, recall: float = 0.95) -> float:
-    """The highest threshold at which at least `recall` of the needed retrievals happen.
-
-    Raises:
-        InputError: no retrieval was needed, or `recall` is not in (0, 1].
-    """
-    wanted = sorted((p for p, n in zip(probabilities, needed, strict=True) if n), reverse=True)
-    if not wanted or not 0 < recall <= 1:
-        raise InputError(
-            f"{len(wanted)} needed retrievals and recall={recall}: give at least one, and a share in (0, 1]"
-        )
-    return wanted[math.ceil(recall * len(wanted) - 1e-9) - 1]

@@ -32,8 +32,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.context.logistic import Logistic
-from thresher.context.perceptron import Perceptron
 from thresher.errors import ModelError
 
 if TYPE_CHECKING:
@@ -120,6 +118,46 @@ class PassageEvidence:
         fields = PassageEvidence.__slots__
         most = {name: (min if name == "missing" else max)(getattr(one, name) for one in windows) for name in fields}
         return PassageEvidence(**most)
+
+
+@dataclass(frozen=True, slots=True)
+class Logistic:
+    """A logistic model: `weights`, `means` and `scales` have one number for each feature."""
+
+    weights: tuple[float, ...]
+    bias: float
+    means: tuple[float, ...]
+    scales: tuple[float, ...]
+
+    def __call__(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities, float64[n], of features float64[n, f]; a row's does not depend on the other rows."""
+        x = (features - np.array(self.means)) / np.array(self.scales)
+        logits = (x * np.array(self.weights)).sum(-1) + self.bias
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -500, 500))))
+
+
+@dataclass(frozen=True, slots=True)
+class Perceptron:
+    """Averaged networks as one: `inner` [units][features], `inner_bias` [units], `outer` [units], `bias`.
+
+    Features are standardised by `means` and `scales` and cut at four of them on either side.
+    """
+
+    inner: tuple[tuple[float, ...], ...]
+    inner_bias: tuple[float, ...]
+    outer: tuple[float, ...]
+    direct: tuple[float, ...]
+    bias: float
+    means: tuple[float, ...]
+    scales: tuple[float, ...]
+
+    def __call__(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities, float64[n], of features float64[n, f]; a row's does not depend on the other rows."""
+        x = np.clip((features - np.array(self.means)) / np.array(self.scales), -4.0, 4.0)
+        # sums over an axis of fixed length; a matrix product adds in an order that hangs on the number of rows
+        hidden = np.tanh((x[:, None, :] * np.array(self.inner)[None]).sum(-1) + np.array(self.inner_bias))
+        logits = (hidden * np.array(self.outer)).sum(-1) + (x * np.array(self.direct)).sum(-1) + self.bias
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -500, 500))))
 
 
 class SentenceHead:

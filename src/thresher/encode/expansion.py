@@ -1,4 +1,4 @@
-"""An inference-free sparse encoder over the embedded MiniLM: `thresher-mini`, and what `thresher.encode.fit` trains.
+"""An inference-free sparse encoder over the embedded MiniLM: `thresher-mini`, and what `training.encode.fit` trains.
 
 The passage side reads a text with MiniLM. From the mean h of its token states (unit length), a word piece t with the
 input embedding e_t gets the weight
@@ -50,7 +50,7 @@ class ExpansionEncoder:
     """Passages through MiniLM and a trained head; queries through a table.
 
     Args:
-        model: `thresher-mini`, or a directory that `thresher.encode.fit` wrote.
+        model: `thresher-mini`, or a directory that `training.encode.fit` wrote.
         device: `auto`, or what torch calls it.
         dtype: of MiniLM: `auto`, `float32`, `float16`, `bfloat16`.
         batch_tokens: word pieces in a forward pass, padding included.

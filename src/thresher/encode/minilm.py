@@ -56,7 +56,7 @@ class MiniLMEncoder:
         safetensors: Any = require("safetensors.torch", extra="models", purpose=_PURPOSE)
         directory = embedded_path()
         self.device = pick_device(device)
-        model = two_headed.build(two_headed.JoinedBertConfig(join=6), adapters=False)
+        model = two_headed.untrained(two_headed.JoinedBertConfig(join=6))
         two_headed.load_body(model, safetensors.load_file(str(directory / "model.safetensors")))
         self._model = model.eval().to(self.device)
         self.tokenizer = load_tokenizer(directory, max_tokens=MAX_TOKENS)

@@ -18,12 +18,11 @@ On a CPU every pair is computed by itself, unpadded, so that no score depends on
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import ModelError, require
-from thresher.models import lora
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 _PURPOSE = "the two-headed cross-encoder"
 KIND = "thresher-two-headed"
+BODY = ("embeddings.", "encoder.")
+"""Prefixes of the weights that the body has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,65 +202,16 @@ def _classes() -> Any:
     return JoinedBert
 
 
-def build(config: JoinedBertConfig, *, adapters: bool = True) -> Any:
-    """A model of that shape with untrained weights; adapted maps from the join on where `adapters`."""
-    model = _classes()(config)
-    if adapters:
-        lora.adapt(model, _adapted_names(config), rank=config.rank)
-    return model
+def untrained(config: JoinedBertConfig) -> Any:
+    """A model of that shape with random weights and no adapters."""
+    return _classes()(config)
 
 
-def _adapted_names(config: JoinedBertConfig) -> list[str]:
+def adapted_names(config: JoinedBertConfig) -> list[str]:
+    """Dotted names of the linear maps that have adapters: all of the layers from the join on."""
     attention = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
     parts = (*attention, "intermediate.dense", "output.dense")
     return [f"encoder.layer.{number}.{part}" for number in range(config.join, config.layers) for part in parts]
-
-
-def load_body(model: Any, state: Mapping[str, Any]) -> None:
-    """Put the weights of a Hugging Face BERT checkpoint under the adapters, and freeze them.
-
-    Raises:
-        ModelError: a weight is missing or has another shape.
-    """
-    torch: Any = require("torch", extra="models", purpose=_PURPOSE)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if not name.startswith(("embeddings.", "encoder.")) or name.endswith((".lora_a", ".lora_b")):
-                continue
-            saved = state.get(name.replace(".base.", "."))
-            if saved is None or tuple(saved.shape) != tuple(parameter.shape):
-                found = "is missing" if saved is None else f"has shape {tuple(saved.shape)}"
-                raise ModelError(f"weight {name} of the body {found}; expected shape {tuple(parameter.shape)}")
-            parameter.copy_(saved)
-            parameter.requires_grad_(False)
-
-
-def trained_state(model: Any) -> dict[str, Any]:
-    """Every trained weight: adapter factors, gates, segments, heads."""
-    body = ("embeddings.", "encoder.")
-    own = {name: value.detach() for name, value in model.named_parameters() if not name.startswith(body)}
-    return {**own, **lora.adapter_state(model)}
-
-
-def save(
-    model: Any, directory: Path, extra: Mapping[str, Any] | None = None, tensors: Mapping[str, Any] | None = None
-) -> None:
-    """Write `config.json` and `model.safetensors` (float16) with the trained weights alone.
-
-    Args:
-        model: with adapters, not merged.
-        directory: made where it is not there.
-        extra: what else `config.json` shall say.
-        tensors: what else the weights file shall hold.
-    """
-    safetensors: Any = require("safetensors.torch", extra="models", purpose=_PURPOSE)
-    torch: Any = require("torch", extra="models", purpose=_PURPOSE)
-    directory.mkdir(parents=True, exist_ok=True)
-    state = {**trained_state(model), **(tensors or {})}
-    state = {name: value.to(torch.float16).contiguous() for name, value in state.items()}
-    safetensors.save_file(state, str(directory / "model.safetensors"))
-    document = {"kind": KIND, "format": 1, "shape": asdict(model.config), **(extra or {})}
-    (directory / "config.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def is_saved(directory: Path) -> bool:
@@ -293,37 +245,82 @@ def read_config(directory: Path) -> tuple[JoinedBertConfig, dict[str, Any]]:
 def load(directory: Path, body: Mapping[str, Any]) -> Any:
     """The model saved in `directory` on the given body, adapters merged, ready for inference.
 
+    Args:
+        directory: holds `config.json` and `model.safetensors`.
+        body: weights of a Hugging Face BERT checkpoint.
+
     Raises:
         ModelError: a weight is missing or has another shape.
     """
     safetensors: Any = require("safetensors.torch", extra="models", purpose=_PURPOSE)
     torch: Any = require("torch", extra="models", purpose=_PURPOSE)
     config, _ = read_config(directory)
-    model = build(config)
+    model = untrained(config)
+    saved = safetensors.load_file(str(directory / "model.safetensors"))
+    saved = {name: value.to(torch.float32) for name, value in saved.items()}
     load_body(model, body)
-    load_trained(
-        model, {k: v.to(torch.float32) for k, v in safetensors.load_file(str(directory / "model.safetensors")).items()}
-    )
-    lora.merge(model)
+    load_heads(model, saved)
+    merge_adapters(model, saved)
     return model.eval()
 
 
-def load_trained(model: Any, state: Mapping[str, Any]) -> None:
-    """Put saved trained weights into a model with adapters.
+def load_body(model: Any, state: Mapping[str, Any]) -> None:
+    """Copy the weights of a Hugging Face BERT checkpoint into a model without adapters, and freeze them.
 
     Raises:
         ModelError: a weight is missing or has another shape.
     """
+    _copy({name: one for name, one in model.named_parameters() if name.startswith(BODY)}, state)
+    for name, parameter in model.named_parameters():
+        if name.startswith(BODY):
+            parameter.requires_grad_(False)
+
+
+def load_heads(model: Any, state: Mapping[str, Any]) -> None:
+    """Copy the trained weights that are no adapters: gates, segments and the two heads.
+
+    Raises:
+        ModelError: a weight is missing or has another shape.
+    """
+    _copy({name: one for name, one in model.named_parameters() if not name.startswith(BODY)}, state)
+
+
+def _copy(parameters: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     torch: Any = require("torch", extra="models", purpose=_PURPOSE)
-    lora.load_adapter_state(model, state)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.startswith(("embeddings.", "encoder.")):
-                continue
-            saved = state.get(name)
-            if saved is None or tuple(saved.shape) != tuple(parameter.shape):
-                raise ModelError(f"weight {name} is missing or misshapen; expected shape {tuple(parameter.shape)}")
-            parameter.copy_(saved)
+        for name, parameter in parameters.items():
+            parameter.copy_(checked_weight(state, name, parameter.shape))
+
+
+def merge_adapters(model: Any, state: Mapping[str, Any]) -> None:
+    """Add the product of each saved pair of low-rank factors to its linear map (LoRA; Hu and others, ICLR 2022).
+
+    `NAME.lora_a` is float[rank, in] and `NAME.lora_b` float[out, rank]; weight += lora_b @ lora_a.
+
+    Raises:
+        ModelError: a factor is missing or has another shape.
+    """
+    torch: Any = require("torch", extra="models", purpose=_PURPOSE)
+    rank = model.config.rank
+    with torch.no_grad():
+        for name in adapted_names(model.config):
+            weight = model.get_submodule(name).weight
+            low = checked_weight(state, f"{name}.lora_a", (rank, weight.shape[1]))
+            high = checked_weight(state, f"{name}.lora_b", (weight.shape[0], rank))
+            weight += high @ low
+
+
+def checked_weight(state: Mapping[str, Any], name: str, shape: Sequence[int]) -> Any:
+    """The weight of that name.
+
+    Raises:
+        ModelError: it is missing or has another shape.
+    """
+    saved = state.get(name)
+    if saved is None or tuple(saved.shape) != tuple(shape):
+        found = "is missing" if saved is None else f"has shape {tuple(saved.shape)}"
+        raise ModelError(f"weight {name} {found}; expected shape {tuple(shape)}")
+    return saved
 
 
 def pad(rows: Sequence[Sequence[int]], device: Any = None) -> tuple[Any, Any]:

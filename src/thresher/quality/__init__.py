@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from thresher._lazy import load
 
 if TYPE_CHECKING:
-    from thresher.quality.coverage import LogCoverage
     from thresher.quality.duplicates import fold_duplicates
     from thresher.quality.embedded import EmbeddedEstimator
     from thresher.quality.estimator import Combined, QualityEstimator, RandomEstimator, quantiles
@@ -28,7 +27,6 @@ __all__ = [
     "EmbeddedEstimator",
     "JunkRules",
     "LexicalEstimator",
-    "LogCoverage",
     "QualityEstimator",
     "RandomEstimator",
     "ScoreStore",
@@ -42,7 +40,6 @@ __all__ = [
 _HOMES = {
     "fold_duplicates": "duplicates",
     "Combined": "estimator",
-    "LogCoverage": "coverage",
     "EmbeddedEstimator": "embedded",
     "JunkRules": "junk",
     "LexicalEstimator": "lexical",

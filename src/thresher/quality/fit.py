@@ -2,8 +2,8 @@
 
 On judgments: a passage is wanted where any query grades it `relevant` or higher; a head on the lexical columns
 (`features`) learns to tell wanted from other judged passages. On a log: the queries are run against the corpus by
-BM25, and the head learns which passages are retrieved among the first ten (`coverage`); this distils coverage into a
-scorer of texts, for passages that arrive later.
+BM25, and the head learns which passages are among the ten best of any query; this distils the log into a scorer of
+texts, for passages that arrive later.
 
 Folds are grouped by query and by cluster of near-duplicates (`folds`); every figure of the report comes from heads
 that saw neither the query nor any copy of the passage. Beside each AUC stands that of KL to the collection on the
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,12 +29,12 @@ from thresher.quality.lexical import LEXICAL
 from thresher.quality.words import CollectionStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from thresher.records import Passage, Qrels, Query
+    from thresher.records import Passage, Qrels, Query, SparseBatch
 
 _KL = FEATURES.index("kl")
 _TOP = 10
@@ -139,17 +140,15 @@ def fit_on_log(
         ConfigError: there is no such head.
     """
     from thresher.encode.bm25 import Bm25Encoder
-    from thresher.quality.coverage import SparseView
 
     if not queries or not passages:
         raise InputError(f"a log of {len(queries)} questions and {len(passages)} passages leaves nothing to fit on")
     texts = [p.contents for p in passages]
     encoder = Bm25Encoder.fit(texts)
-    view = SparseView(encoder.encode_passages(texts), encoder.encode_queries([q.text for q in queries]))
     judgments: dict[str, dict[int, int]] = {}
     wanted = np.zeros(len(texts), bool)
-    for number, query in enumerate(queries):
-        scores = view.scores(number)
+    found_by = _scores(encoder.encode_passages(texts), encoder.encode_queries([q.text for q in queries]))
+    for query, scores in zip(queries, found_by, strict=True):
         first = np.argsort(-scores, kind="stable")[:_TOP]
         found = first[scores[first] > 0]
         wanted[found] = True
@@ -178,6 +177,19 @@ def write_fitted(directory: str | Path, fitted: Fitted, *, overwrite: bool = Fal
             (draft.path / "report.json").write_text(json.dumps(fitted.report, indent=1) + "\n", encoding="utf-8")
     except OSError as err:
         raise ArtifactError(f"{directory} cannot be written: {err}") from err
+
+
+def _scores(passages: SparseBatch, queries: SparseBatch) -> Iterator[NDArray[np.float64]]:
+    """The scores of all passages for each query, float64[passages], 0 where no term is shared."""
+    order = np.argsort(passages.terms, kind="stable")
+    terms, weights = passages.terms[order], passages.weights[order].astype(np.float64)
+    owners = np.repeat(np.arange(len(passages)), np.diff(passages.indptr))[order]
+    for start, end in pairwise(queries.indptr):
+        total = np.zeros(len(passages))
+        for term, weight in zip(queries.terms[start:end], queries.weights[start:end], strict=True):
+            first, last = np.searchsorted(terms, [term, int(term) + 1])
+            total[owners[first:last]] += float(weight) * weights[first:last]
+        yield total
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,8 +108,8 @@ def test_the_shipped_head_is_small_and_loads_by_name(encoder):
 def lesson(encoder):
     """Twelve passages of three words, six queries of two, a teacher that counts words in common."""
     from thresher.encode.expansion import tied_embeddings
-    from thresher.encode.fit import Questions
     from thresher.encode.terms import WordPieceTerms, shared_forms
+    from training.encode.fit import Questions
 
     base = encoder._base
     names = base.tokenizer.get_vocab()
@@ -131,7 +131,7 @@ def lesson(encoder):
 
 
 def settings(**changed):
-    from thresher.encode.fit import FitSettings
+    from training.encode.fit import FitSettings
 
     values = {"steps": 30, "batch": 4, "candidates": 12, "rank": 8, "temperature": 0.5, "seed": 3}
     return FitSettings(**values | changed)
@@ -139,7 +139,7 @@ def settings(**changed):
 
 def test_training_twice_gives_the_same_head_and_it_learns(lesson, tmp_path):
     from thresher.encode.expansion import ExpansionEncoder
-    from thresher.encode.fit import fit_head, save_head
+    from training.encode.fit import fit_head, save_head
 
     data, known = lesson
     seen = []
@@ -166,7 +166,7 @@ def test_training_twice_gives_the_same_head_and_it_learns(lesson, tmp_path):
 
 
 def test_a_killed_training_goes_on_to_the_same_head(lesson, tmp_path):
-    from thresher.encode.fit import fit_head
+    from training.encode.fit import fit_head
 
     data, known = lesson
     file = tmp_path / "checkpoint"
@@ -190,7 +190,7 @@ def test_a_killed_training_goes_on_to_the_same_head(lesson, tmp_path):
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(lesson, tmp_path):
-    from thresher.encode.fit import fit_head
+    from training.encode.fit import fit_head
 
     data, known = lesson
     file = tmp_path / "checkpoint"

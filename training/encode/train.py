@@ -1,6 +1,6 @@
 """Train thresher-mini: the head of an inference-free sparse encoder over the embedded MiniLM, from research data.
 
-    THRESHER_DATA=... python scripts/train_sparse.py --work work --out src/thresher/models/weights/thresher-mini
+    THRESHER_DATA=... python -m training.encode.train --work work --out src/thresher/models/weights/thresher-mini
 
 Queries: MS MARCO dev queries, the train queries of SciFact and NFCorpus (two thirds of them; the third whose qid
 has a crc32 divisible by 3 is held out for choosing), their documents' titles, headwords of WordNet glosses, and
@@ -23,7 +23,6 @@ import gzip
 import hashlib
 import json
 import random
-import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -32,9 +31,16 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 from scipy import sparse
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from sparse_card import card
-from sparse_data import (
+from thresher.encode.expansion import ExpansionEncoder, tied_embeddings
+from thresher.encode.terms import Counted, WordPieceTerms, shared_forms
+from thresher.evaluate.collections import data_dir
+from thresher.evaluate.measures import evaluate
+from thresher.evaluate.trec import read_qrels, read_queries
+from thresher.models.embedded import MiniLM, load_minilm
+from thresher.ranking import Ranking, Run
+from thresher.records import Qrels, Query
+from training.encode.card import card
+from training.encode.data import (
     KINDS,
     POOL,
     Pool,
@@ -50,16 +56,7 @@ from sparse_data import (
     vectors_of,
     wordnet,
 )
-
-from thresher.encode.expansion import ExpansionEncoder, tied_embeddings
-from thresher.encode.fit import FitSettings, Questions, fit_head, piece_vectors, save_head
-from thresher.encode.terms import Counted, WordPieceTerms, shared_forms
-from thresher.evaluate.collections import data_dir
-from thresher.evaluate.measures import evaluate
-from thresher.evaluate.trec import read_qrels, read_queries
-from thresher.models.embedded import MiniLM, load_minilm
-from thresher.ranking import Ranking, Run
-from thresher.records import Qrels, Query
+from training.encode.fit import FitSettings, Questions, fit_head, piece_vectors, save_head
 
 LENGTH, CANDIDATES, BUCKETS = 14, 96, 8192
 DATA_SEED, CANDIDATE_SEED = 7, 3

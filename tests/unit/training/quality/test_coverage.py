@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from thresher.errors import InputError
-from thresher.quality.coverage import COLUMNS, DenseView, LogCoverage, SparseView
 from thresher.records import SparseBatch
+from training.quality.coverage import COLUMNS, DenseView, LogCoverage, SparseView
 
 
 def batch(rows):

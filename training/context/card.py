@@ -1,8 +1,8 @@
 """Write the card of thresher-context and the figures of its page, from the result files and the model's configuration.
 
-    python scripts/context_card.py          # after eval/context_pruning.py, context_rank.py and context_cost.py
+    python -m training.context.card          # after eval/context_pruning.py, context_rank.py and context_cost.py
 
-Fills in `scripts/context_card.md` as `src/thresher/models/weights/thresher-context/README.md`, and rewrites everything
+Fills in `training/context/card.md` as `src/thresher/models/weights/thresher-context/README.md`, and rewrites everything
 under `## Figures` in `docs/context.md`.
 """
 
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "src" / "thresher" / "models" / "weights" / "thresher-context"
 PAGE = ROOT / "docs" / "context.md"
 NAMES = {

@@ -15,26 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.context import labelled
 from thresher.context.calibrate import calibrate_presets
-from thresher.context.fit import FitConfig, Group, LabelledPassage, Trainer
-from thresher.context.perceptron import fit_perceptron
 from thresher.context.scoring import SplitPassage
 from thresher.context.sentence_head import FEATURES
 from thresher.errors import DataNotFoundError, InputError, require
 from thresher.models import two_headed
 from thresher.text.analyzer import analyzer
+from training.context import model as model_files
+from training.context.collections import without_kin
+from training.context.fit import FitConfig, Group, LabelledPassage, Trainer
+from training.context.learners import fit_perceptron
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from thresher.context.calibrate import Calibration
-    from thresher.context.labelled import LabelledQuestion
+    from thresher.context.labelled import LabelledQuery
     from thresher.context.model import TwoHeadedScorer
 
 
-def make_groups(rows: Sequence[LabelledQuestion], *, seed: int = 7) -> list[Group]:
+def make_groups(rows: Sequence[LabelledQuery], *, seed: int = 7) -> list[Group]:
     """A group for each query: its passage, and one of the most similar ones that hold no answer of it.
 
     A passage is similar when it shares the query's rarer terms; it holds no answer when no answer's text is in it.
@@ -83,7 +84,7 @@ def fit_sentence_head(scorer: TwoHeadedScorer, groups: Sequence[Group], *, most:
 
 
 def train_on(
-    rows: Sequence[LabelledQuestion],
+    rows: Sequence[LabelledQuery],
     output: Path,
     *,
     steps: int = 500,
@@ -120,7 +121,7 @@ def train_on(
     torch = require("torch", extra="models", purpose="training a context pruner")
     safetensors = require("safetensors.torch", extra="models", purpose="training a context pruner")
     held = [row for row in rows if row.part != "train"]
-    training = labelled.without_kin([row for row in rows if row.part == "train"], held)
+    training = without_kin([row for row in rows if row.part == "train"], held)
     calibration = [row for row in held if row.part == "calibrate" and row.answers]
     if not any(row.answers for row in training) or not calibration:
         raise InputError(
@@ -133,13 +134,13 @@ def train_on(
     if origin is not None and not two_headed.is_saved(origin):
         raise DataNotFoundError(f"no two-headed model at {origin} to start from; give --start none to start afresh")
     shape = two_headed.JoinedBertConfig() if origin is None else two_headed.read_config(origin)[0]
-    model = two_headed.build(shape)
-    two_headed.load_body(model, safetensors.load_file(str(body / "model.safetensors")))
+    model = model_files.build(shape)
+    model_files.load_body(model, safetensors.load_file(str(body / "model.safetensors")))
     tensors = {}
     if origin is not None:
         saved = safetensors.load_file(str(origin / "model.safetensors"))
         tensors = {name: saved.pop(name) for name in (RARITY,) if name in saved}
-        two_headed.load_trained(model, {name: tensor.float() for name, tensor in saved.items()})
+        model_files.load_trained(model, {name: tensor.float() for name, tensor in saved.items()})
     tokenizer = load_tokenizer(body)
     tokenizer.no_truncation()
     trainer = Trainer(model, tokenizer, make_groups(training, seed=seed), FitConfig(steps=steps, rate=rate, seed=seed))
@@ -148,12 +149,12 @@ def train_on(
     about: dict[str, Any] = {"name": output.name}
     if origin is not None:
         about |= {key: value for key, value in two_headed.read_config(origin)[1].items() if key == "rank_head"}
-    two_headed.save(model, output, about, tensors)
+    model_files.save(model, output, about, tensors)
     about["sentence_head"] = fit_sentence_head(TwoHeadedScorer(output), trainer.groups)
-    two_headed.save(model, output, about, tensors)
+    model_files.save(model, output, about, tensors)
     found = calibrate_presets(calibration, TwoHeadedScorer(output))
     about["presets"] = {name: one.threshold for name, one in found.items()}
-    two_headed.save(model, output, about, tensors)
+    model_files.save(model, output, about, tensors)
     calibrations = {name: asdict(one) for name, one in found.items()}
     (output / "calibration.json").write_text(json.dumps(calibrations, indent=2) + "\n", encoding="utf-8")
     for file in (output / "checkpoint").iterdir():

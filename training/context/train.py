@@ -1,8 +1,8 @@
 """Train the shipped context pruner: thresher-context, two heads and low-rank adapters on the embedded MiniLM.
 
-    THRESHER_DATA=... python scripts/train_context.py prepare --out DIR     # groups to learn from, a few minutes
-    THRESHER_DATA=... python scripts/train_context.py train --out DIR       # resumes from its last checkpoint
-    THRESHER_DATA=... python scripts/train_context.py export --out DIR      # weights into the package
+    THRESHER_DATA=... python -m training.context.train prepare --out DIR     # groups to learn from, a few minutes
+    THRESHER_DATA=... python -m training.context.train train --out DIR       # resumes from its last checkpoint
+    THRESHER_DATA=... python -m training.context.train export --out DIR      # weights into the package
 
 What is learnt from what:
 
@@ -30,8 +30,11 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from context_data import (
+from thresher.context.calibrate import lost_above
+from thresher.models.two_headed import JoinedBertConfig
+from thresher.records import Span
+from training.context import model as model_files
+from training.context.data import (
     COLLECTIONS,
     DATA,
     SEED,
@@ -47,27 +50,23 @@ from context_data import (
     read_texts,
     tokenizer,
 )
+from training.context.fit import FitConfig, Trainer
 
-from thresher.context.calibrate import lost_above
-from thresher.context.fit import FitConfig, Trainer
-from thresher.records import Span
-
-SHIPPED = Path(__file__).resolve().parents[1] / "src" / "thresher" / "models" / "weights" / "thresher-context"
+SHIPPED = Path(__file__).resolve().parents[2] / "src" / "thresher" / "models" / "weights" / "thresher-context"
 
 
 def train(out: Path, config: FitConfig, states_alone: bool) -> None:
     import torch
     from safetensors.torch import load_file
 
-    from thresher.models import two_headed
     from thresher.models.embedded import embedded_path
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.manual_seed(config.seed)
     groups = chosen_groups(out)
     print(len(groups), "groups", sum(len(g.passages) for g in groups), "pairs", flush=True)
-    model = two_headed.build(two_headed.JoinedBertConfig())
-    two_headed.load_body(model, load_file(str(embedded_path() / "model.safetensors")))
+    model = model_files.build(JoinedBertConfig())
+    model_files.load_body(model, load_file(str(embedded_path() / "model.safetensors")))
     trainer = Trainer(model, tokenizer(), groups, config)
     trainer.remember(out / "states", progress=True)
     if states_alone:
@@ -85,7 +84,7 @@ def train(out: Path, config: FitConfig, states_alone: bool) -> None:
             clock = time.time()
 
     trainer.run(out / "run", report)
-    two_headed.save(model, out / "model")
+    model_files.save(model, out / "model")
 
 
 def blended(untrained: dict[str, Any], trained: dict[str, Any], share: float) -> dict[str, Any]:
@@ -111,26 +110,25 @@ def export(out: Path, target: Path, share: float) -> None:
     from safetensors.torch import load_file
 
     from thresher.context.model import RARITY, TwoHeadedScorer
-    from thresher.models import two_headed
     from thresher.models.embedded import embedded_path
 
-    model = two_headed.build(two_headed.JoinedBertConfig())
-    two_headed.load_body(model, load_file(str(embedded_path() / "model.safetensors")))
+    model = model_files.build(JoinedBertConfig())
+    model_files.load_body(model, load_file(str(embedded_path() / "model.safetensors")))
     state = json.loads((out / "run" / "trainer.json").read_text())
     saved = load_file(str(out / "run" / f"trainer-{state['step']}.safetensors"))
     weights = {name.removeprefix("weight."): tensor for name, tensor in saved.items() if name.startswith("weight.")}
-    untrained = {name: value.clone() for name, value in two_headed.trained_state(model).items()}
-    two_headed.load_trained(model, blended(untrained, weights, share))
+    untrained = {name: value.clone() for name, value in model_files.trained_state(model).items()}
+    model_files.load_trained(model, blended(untrained, weights, share))
     rarity = {RARITY: torch.tensor(np.load(out / "rarity.npy"))}
     about: dict[str, Any] = {
         "name": "thresher-context-3",
         "trained": {**state["config"], "steps": state["step"], "share": share},
     }
-    two_headed.save(model, target, about, rarity)
+    model_files.save(model, target, about, rarity)
     about["rank_head"] = fit_rank_head(TwoHeadedScorer(target))
-    two_headed.save(model, target, about, rarity)
+    model_files.save(model, target, about, rarity)
     about |= fit_head(TwoHeadedScorer(target), out)
-    two_headed.save(model, target, about, rarity)
+    model_files.save(model, target, about, rarity)
     print(json.dumps({key: about[key] for key in ("rank_head", "presets", "calibration")}, indent=1))
 
 
@@ -204,7 +202,7 @@ def fit_rank_head(scorer: Any) -> dict[str, Any]:
 
 def direction(differences: Any, penalty: float) -> Any:
     """Weights by which the better passage of most pairs scores higher."""
-    from thresher.context.logistic import fit_logistic
+    from training.context.learners import fit_logistic
 
     labels = np.concatenate([np.ones(len(differences)), np.zeros(len(differences))])
     found = fit_logistic(np.concatenate([differences, -differences]), labels, penalty=penalty)
@@ -279,7 +277,7 @@ class HeadData:
 
     def fit(self, form: dict[str, float], chosen: Any = slice(None)) -> Any:
         """A head of that form, from the chosen sentences."""
-        from thresher.context.perceptron import fit_perceptron
+        from training.context.learners import fit_perceptron
 
         importance = self.importance * np.where(self.relevant, 1.0, form["irrelevant"])
         return fit_perceptron(

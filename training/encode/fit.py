@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.encode.expansion import CONFIG, TENSORS, TYPE
-from thresher.encode.progress import Progress
 from thresher.encode.terms import FIRST_TERM, WordPieceTerms
 from thresher.errors import InputError, require
 from thresher.models.embedded import CLS, SEP
+from training.encode.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,11 +17,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thresher.context.fit import Group, LabelledPassage
 from thresher.context.scoring import PassageScores, SplitPassage
 from thresher.errors import ModelError
 from thresher.llm.background import run_in_background
 from thresher.llm.model import Message, Request
+from training.context.fit import Group, LabelledPassage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -28,6 +28,7 @@ import numpy as np
 
 from thresher.errors import InputError, require
 from thresher.models import two_headed
+from training.context import model as model_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -121,7 +122,7 @@ class Trainer:
     """Trains `model` on groups.
 
     Args:
-        model: from `two_headed.build`, with its body loaded.
+        model: from `training.context.model.build`, with its body loaded.
         tokenizer: a `tokenizers.Tokenizer` without padding or truncation.
         groups: what to learn from.
         config: how.
@@ -354,7 +355,9 @@ class Trainer:
     def _checkpoint(self, directory: Path) -> None:
         safetensors: Any = require("safetensors.torch", extra="models", purpose="checkpoints")
         directory.mkdir(parents=True, exist_ok=True)
-        tensors = {f"weight.{name}": value.contiguous() for name, value in two_headed.trained_state(self.model).items()}
+        tensors = {
+            f"weight.{name}": value.contiguous() for name, value in model_files.trained_state(self.model).items()
+        }
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"adam.{key}.{name}"] = value.detach().clone()
@@ -374,7 +377,7 @@ class Trainer:
         document = json.loads((directory / "trainer.json").read_text(encoding="utf-8"))
         tensors = safetensors.load_file(str(directory / f"trainer-{document['step']}.safetensors"))
         weights = {name.removeprefix("weight."): v for name, v in tensors.items() if name.startswith("weight.")}
-        two_headed.load_trained(self.model, weights)
+        model_files.load_trained(self.model, weights)
         for name, parameter in self.model.named_parameters():
             kept = {
                 key.split(".", 2)[1]: value

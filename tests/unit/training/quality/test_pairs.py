@@ -5,8 +5,8 @@ import pytest
 
 from thresher.errors import ConfigError, InputError
 from thresher.quality.auc import auc
-from thresher.quality.pairs import PAIR_SCORES, compare_pruning, score_pairs, text_perplexity
 from thresher.quality.words import CollectionStatistics
+from training.quality.pairs import PAIR_SCORES, compare_pruning, score_pairs, text_perplexity
 
 
 def data(n=600, flipped=0.1, seed=0):

@@ -1,4 +1,4 @@
-"""The card of thresher-mini, written by `train_sparse.py` beside the weights it is about."""
+"""The card of thresher-mini, written by `training.encode.train` beside the weights it is about."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ tokenised and looked up in a table, with no model at all. The form is described 
 The code of thresher is Apache-2.0. **These weights are not**: they were trained on MS MARCO text, which Microsoft
 licenses for non-commercial research only, and on SciFact (CC BY-NC 2.0) and NFCorpus (academic use). Use them for
 research and other non-commercial purposes. To use the encoder commercially, train a head on text of your own with
-`thresher.encode.fit`. The base model's card says Apache-2.0.
+`training.encode.fit`. The base model's card says Apache-2.0.
 
 ## Training data
 
@@ -90,7 +90,7 @@ were not seen.
 
 ## How it was trained
 
-`scripts/train_sparse.py`, which wrote this card: {fit["steps"]:,} steps of {fit["batch"]} questions with \
+`training/encode/train.py`, which wrote this card: {fit["steps"]:,} steps of {fit["batch"]} questions with \
 {fit["candidates"]} candidates each, on
 one core, seed {fit["seed"]}. The loss is the divergence of the head's scores from the teacher's, plus \
 {fit["beside"]:g} times that of the

@@ -1,18 +1,17 @@
-"""A small perceptron for tables: one hidden layer of tanh units, in several copies whose outputs are averaged.
+"""Fitting of the two small models that `thresher.context.sentence_head` applies: a logistic one and a perceptron.
 
-What a logistic model cannot say, that a sentence's place matters less where its passage is beside the point, takes
-products of features, and a hidden layer makes them. The copies start from different random weights and are averaged
-before the logistic function, which takes most of the luck out of a small sample. Fitted by Adam on the whole table with
-a penalty on the squares of the weights; applied with numpy alone, row by row, so that no row depends on another.
+Features are standardised first. The penalty falls on the weights of the standardised features, not on the bias.
+The perceptron has one hidden layer of tanh units, in several copies that start from different random weights; their
+outputs are averaged before the logistic function.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thresher.context.sentence_head import Logistic, Perceptron
 from thresher.errors import require
 
 if TYPE_CHECKING:
@@ -22,28 +21,39 @@ _DIGITS = 5
 """Significant digits that are kept of every weight."""
 
 
-@dataclass(frozen=True, slots=True)
-class Perceptron:
-    """Averaged networks as one: `inner` [units][features], `inner_bias` [units], `outer` [units], `bias`.
+def fit_logistic(
+    features: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    *,
+    penalty: float = 1.0,
+    importance: NDArray[np.float64] | None = None,
+    iterations: int = 50,
+) -> Logistic:
+    """Fit by Newton's method.
 
-    Features are standardised by `means` and `scales` and cut at four of them on either side.
+    Args:
+        features: float64[n, f].
+        labels: float64[n], 0 or 1.
+        penalty: on the squares of the weights; above 0.
+        importance: float64[n], how much each row counts; 1 where None.
+        iterations: Newton steps at most.
     """
-
-    inner: tuple[tuple[float, ...], ...]
-    inner_bias: tuple[float, ...]
-    outer: tuple[float, ...]
-    direct: tuple[float, ...]
-    bias: float
-    means: tuple[float, ...]
-    scales: tuple[float, ...]
-
-    def __call__(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probabilities, float64[n], of features float64[n, f]; a row's does not depend on the other rows."""
-        x = np.clip((features - np.array(self.means)) / np.array(self.scales), -4.0, 4.0)
-        # sums over an axis of fixed length; a matrix product adds in an order that hangs on the number of rows
-        hidden = np.tanh((x[:, None, :] * np.array(self.inner)[None]).sum(-1) + np.array(self.inner_bias))
-        logits = (hidden * np.array(self.outer)).sum(-1) + (x * np.array(self.direct)).sum(-1) + self.bias
-        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -500, 500))))
+    means, scales = features.mean(0), features.std(0)
+    scales[scales == 0] = 1.0
+    count = np.ones(len(labels)) if importance is None else importance
+    x = np.column_stack([(features - means) / scales, np.ones(len(labels))])
+    ridge: Any = np.diag([penalty] * features.shape[1] + [1e-6])
+    w = np.zeros(x.shape[1])
+    for _ in range(iterations):
+        p = 1 / (1 + np.exp(-np.clip(x @ w, -30, 30)))
+        curvature = x.T @ (x * (count * p * (1 - p))[:, None]) + ridge
+        step = np.linalg.solve(curvature, x.T @ (count * (labels - p)) - ridge @ w)
+        w += step
+        if np.abs(step).max() < 1e-8:
+            break
+    numbers = (tuple(float(v) for v in part) for part in (w[:-1], means, scales))
+    weights, centre, scale = numbers
+    return Logistic(weights, float(w[-1]), centre, scale)
 
 
 def fit_perceptron(

@@ -1,6 +1,6 @@
 """Fit the quality estimator that ships: src/thresher/models/weights/quality-embedded/head.json.
 
-    python scripts/train_quality.py            # needs THRESHER_DATA
+    python -m training.quality.train            # needs THRESHER_DATA
 
 Fitted on TREC DL 2021 and 2023 (passages with text, their judgments) and on the train splits of SciFact and NFCorpus;
 on no DL 2019, no test split. On the DL sets the target is whether any query grades a passage 2 or higher, over the
@@ -25,10 +25,10 @@ import numpy as np
 
 from thresher.encode.bm25 import Bm25Encoder
 from thresher.evaluate.collections import Collection, load
-from thresher.quality.coverage import SparseView
 from thresher.quality.features import FEATURES, feature_columns
 from thresher.quality.head import CLIP, LinearHead
 from thresher.quality.words import CollectionStatistics
+from training.quality.coverage import SparseView
 
 SETS = {"trec-dl-2021": 0.5, "trec-dl-2023": 0.5, "scifact/train": 1.0, "nfcorpus/train": 1.0}
 RIDGE = 0.01

@@ -5,10 +5,10 @@ import math
 import pytest
 
 from thresher.context import ContextPruner, SplitPassage
-from thresher.context.judge import LanguageModelScorer, cited_sentences, label
 from thresher.errors import ModelError
 from thresher.llm.model import Completion
 from thresher.text.sentences import split_sentences
+from training.context.judge import LanguageModelScorer, cited_sentences, label
 
 TEXT = "Radium was found in 1898. Curie found it. It glows."
 

@@ -1,7 +1,7 @@
 """What the shipped context pruner learns from, is calibrated on, and is measured on.
 
-Queries with known answer sentences, passages that hold no answer, and lists of passages in order; `train_context`
-learns from them and `eval/context_pruning.py` measures on them.
+Queries with known answer sentences, passages that hold no answer, and lists of passages in order:
+`training.context.train` learns from them and `eval/context_pruning.py` measures on them.
 
 Parts: articles, paragraphs or queries are drawn by hash into training, calibration (sentence head and presets) and
 measuring. What is measured comes from families that no earlier split measured or calibrated on, and the public dev
@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from thresher.context import labelled
 from thresher.context.calibrate import lost_above, wilson
-from thresher.context.fit import Group, LabelledPassage
+from thresher.context.labelled import LabelledQuery, read_squad
 from thresher.context.scoring import SplitPassage
 from thresher.records import Span
+from training.context import collections
+from training.context.fit import Group, LabelledPassage
 
 DATA = Path(os.environ.get("THRESHER_DATA", "data"))
 CONTEXT = DATA / "context"
@@ -53,28 +54,31 @@ def tokenizer() -> Any:
 # queries with known answer sentences ------------------------------------------------------------------------------
 
 
-def labelled_rows() -> list[labelled.LabelledQuestion]:
+def labelled_rows() -> list[LabelledQuery]:
     """Every labelled query, in its part. The public dev parts of WikiQA and TrecQA are for measuring alone."""
     rows = [
-        *labelled.read_qed(CONTEXT / "qed-dev.jsonlines.gz"),
-        *labelled.read_squad(CONTEXT / "squad2-dev-half.json.gz"),
-        *labelled.read_covid_qa(CONTEXT / "covid-qa.json.gz"),
+        *collections.read_qed(CONTEXT / "qed-dev.jsonlines.gz"),
+        *read_squad(CONTEXT / "squad2-dev-half.json.gz"),
+        *collections.read_covid_qa(CONTEXT / "covid-qa.json.gz"),
     ]
     parts = _parts(rows)
     mine = [replace(row, part=parts[row.family]) for row in rows]
-    mine += labelled.read_wikiqa(CONTEXT / "wikiqa" / "dev", part="test")
-    mine += labelled.read_trecqa(CONTEXT / "trecqa" / "wang-dev.csv.gz", part="test")
-    for reader, path in ((labelled.read_wikiqa, "wikiqa/train"), (labelled.read_trecqa, "trecqa/wang-train.csv.gz")):
+    mine += collections.read_wikiqa(CONTEXT / "wikiqa" / "dev", part="test")
+    mine += collections.read_trecqa(CONTEXT / "trecqa" / "wang-dev.csv.gz", part="test")
+    for reader, path in (
+        (collections.read_wikiqa, "wikiqa/train"),
+        (collections.read_trecqa, "trecqa/wang-train.csv.gz"),
+    ):
         for row in reader(CONTEXT / path):
             part = "calibrate" if draw("calibrate", row.family) < CALIBRATED else "train"
             mine.append(replace(row, part=part))
     measured = [row for row in mine if row.part == "test"]
-    calibration = labelled.without_kin([row for row in mine if row.part == "calibrate"], measured)
+    calibration = collections.without_kin([row for row in mine if row.part == "calibrate"], measured)
     training = [row for row in mine if row.part == "train"]
-    return [*measured, *calibration, *labelled.without_kin(training, [*measured, *calibration])]
+    return [*measured, *calibration, *collections.without_kin(training, [*measured, *calibration])]
 
 
-def _parts(rows: list[labelled.LabelledQuestion]) -> dict[str, str]:
+def _parts(rows: list[LabelledQuery]) -> dict[str, str]:
     """Part of every family. Measured are a third of those that the readers' own split has for training."""
     own = {row.family: row.part for row in rows}
     articles = {row.family for row in rows if row.collection == "squad2-half"}
@@ -94,9 +98,7 @@ def draw(purpose: str, family: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def answered_rows(
-    rows: list[labelled.LabelledQuestion], part: str, count: int | None
-) -> list[labelled.LabelledQuestion]:
+def answered_rows(rows: list[LabelledQuery], part: str, count: int | None) -> list[LabelledQuery]:
     """Answered queries of one part, at most `count` of each collection, drawn by hash, no query twice."""
     out = []
     for name in COLLECTIONS:
@@ -167,7 +169,7 @@ class Bench:
             for place in best:
                 text = index.texts[place]
                 if text != row.passage and not any(a in text.lower() for a in answers):
-                    return SplitPassage(text, tuple(sentences.get(text) or labelled.split_sentences(text)))
+                    return SplitPassage(text, tuple(sentences.get(text) or collections.split_sentences(text)))
         raise SystemExit(f"no irrelevant passage for {row.query!r}")
 
     @property
@@ -208,14 +210,14 @@ def averaged(measured: list[dict[str, float]]) -> dict[str, float]:
     return {key: math.fsum(m[key] for m in measured) / len(measured) for key in measured[0]}
 
 
-def keep_groups(rows: list[labelled.LabelledQuestion], marco: Lexical, pieces: Any) -> list[Group]:
+def keep_groups(rows: list[LabelledQuery], marco: Lexical, pieces: Any) -> list[Group]:
     """One group for each answered query: its passage, and one or two that hold no answer.
 
     Of SQuAD, which has the most queries, a share; of passages whose every sentence is to be kept, a third.
     """
     chooser = random.Random(SEED)  # noqa: S311
     training = [row for row in rows if row.part == "train"]
-    pools: dict[str, dict[str, labelled.LabelledQuestion]] = {}
+    pools: dict[str, dict[str, LabelledQuery]] = {}
     for row in training:
         pools.setdefault(row.collection, {}).setdefault(row.passage, row)
     lexical = {name: Lexical(list(pool), pieces) for name, pool in pools.items()}
@@ -244,7 +246,7 @@ def keep_groups(rows: list[labelled.LabelledQuestion], marco: Lexical, pieces: A
 
 
 def _nothing(text: str) -> LabelledPassage:
-    sentences = labelled.split_sentences(text)
+    sentences = collections.split_sentences(text)
     return LabelledPassage(text, tuple(sentences), tuple(0 for _ in sentences))
 
 

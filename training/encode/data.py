@@ -1,4 +1,4 @@
-"""The queries and passages that `train_sparse.py` trains on: which, from where, with their vectors and terms."""
+"""The queries and passages that `training.encode.train` trains on: which, from where, with their vectors and terms."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def kept_back(query: Question) -> bool:
     return query.kind.endswith("-train") and held_out(query.qid)
 
 
-def cached(file: Path, make) -> np.ndarray:  # noqa: ANN001
+def cached(file: Path, make) -> np.ndarray:
     if not file.is_file():
         np.save(file.with_suffix(".partial.npy"), make(), allow_pickle=False)
         file.with_suffix(".partial.npy").rename(file)

@@ -1,0 +1,1 @@
+"""The context pruner: labelled data, training, the sentence head and the retrieval gate."""

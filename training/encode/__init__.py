@@ -1,0 +1,1 @@
+"""The sparse encoder on the embedded MiniLM: data, training and the card."""

@@ -1,0 +1,1 @@
+"""The quality estimators: training, coverage by a query log, and the choice of training pairs."""

@@ -40,6 +40,7 @@ from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results
 from thresher.evaluate.significance import bootstrap_interval
 from thresher.evaluate.trec import read_run
+from thresher.index.layout import open_layout
 from thresher.pipeline import Pipeline
 from thresher.ranking import Ranking, Run
 from thresher.records import Hit, Qrels
@@ -114,6 +115,17 @@ NOTE = (
 )
 
 
+class Docnos:
+    """Docnos of an index by passage number."""
+
+    def __init__(self, directory: Path) -> None:
+        tiers = (directory, directory / "tier-2")
+        self.docnos = [docno for tier in tiers if tier.is_dir() for docno in open_layout(tier).docnos]
+
+    def docnos_at(self, numbers: np.ndarray) -> list[str]:
+        return [self.docnos[number] for number in numbers.tolist()]
+
+
 class Bench:
     """Indexes under a work directory, and what is measured on them."""
 
@@ -143,7 +155,7 @@ class Bench:
     def index(self, collection: Collection, stages: Sequence[str]) -> Path:
         """The index of a collection for `stages`, with vectors in it, built if it is not there."""
         first = "thresher-mini" if "thresher-mini" in stages else "bm25"
-        keys: dict[str, Any] = {"encode": {"encoder": first}, "forward": {}}
+        keys: dict[str, Any] = {"encode": {"encoder": first}, "vectors": {}}
         if "quality" in stages:
             keys["prune"] = self.spec["prune"]
         recipe = Recipe.model_validate(keys)
@@ -161,7 +173,7 @@ class Bench:
             settings = settings.model_copy(update={"weights": (0.0, 0.0, 1.0)})
         return Pipeline(
             self.index(collection, stages),
-            forward="auto" if "forward" in stages else None,
+            vectors="auto" if "interpolate" in stages else None,
             rerank=self.scorer if {"rank", "relevance"} & set(stages) else None,
             context=self.scorer if "context" in stages else None,
             settings=settings,
@@ -234,11 +246,11 @@ class Bench:
         counts = [{s.stage: dict(s.counts) for s in answer.usage.stages} for answer in answers]
         handed = [sum(len(p.original) for p in a.passages) for a in answers]
         kept = [sum(span.end - span.start for p in a.passages for span in p.spans) for a in answers]
-        learned = "thresher-mini" in stages or "forward" in stages
+        learned = "thresher-mini" in stages or "interpolate" in stages
         words = self.encoded(collection, directory)
         second = [c.get("search", {}).get("fell_through", 0) for c in counts]
         return {
-            "bytes": _bytes(directory, vectors="forward" in stages),
+            "bytes": _bytes(directory, vectors="interpolate" in stages),
             "encode_s": words / self.rate if learned else _stage_seconds(directory, "encode"),
             "ms_p50": float(np.percentile(milliseconds, 50)),
             "ms_p99": float(np.percentile(milliseconds, 99)),
@@ -251,9 +263,10 @@ class Bench:
 
     def encoded(self, collection: Collection, directory: Path) -> int:
         """Words of the passages that an index has vectors of."""
-        from thresher.vectors.store import ForwardIndex
+        from thresher.vectors.store import VectorStore
 
-        kept = set(ForwardIndex.open(directory / "forward").docnos)
+        store = VectorStore.open(directory / "vectors")
+        kept = set(Docnos(directory).docnos_at(np.arange(len(store))))
         return sum(len(p.contents.split()) for p in collection.corpus if p.docno in kept)
 
     @cached_property
@@ -269,18 +282,18 @@ class Bench:
         return float(json.loads(file.read_text()))
 
     def dense_alone(self, collection: Collection, queries: Sequence[Query]) -> Row:
-        from thresher.vectors.store import ForwardIndex
+        from thresher.vectors.store import VectorStore
 
         directory = self.index(collection, (self.best,))
-        forward = ForwardIndex.open(directory / "forward")
-        flat, rankings, milliseconds = DenseIndex.over(forward), {}, []
+        store = VectorStore.open(directory / "vectors")
+        flat, docnos, rankings, milliseconds = DenseIndex.over(store), Docnos(directory), {}, []
         for query in queries:
             started = time.perf_counter()
-            rankings[query.qid] = flat.search(self.light.encode_queries([query.text]), 1000)[0]
+            rankings[query.qid] = flat.search(self.light.encode_queries([query.text]), 1000, passages=docnos)[0]
             milliseconds.append(1000 * (time.perf_counter() - started))
         words = self.encoded(collection, directory)
         return self.effectiveness(collection, rankings, ("dense",)) | {
-            "bytes": forward.bytes,
+            "bytes": store.bytes,
             "encode_s": words / self.rate,
             "ms_p50": float(np.percentile(milliseconds, 50)),
             "ms_p99": float(np.percentile(milliseconds, 99)),
@@ -295,7 +308,13 @@ class Bench:
         hits = given_hits(collection, spec["run"], 100)
         queries = [query for query in collection.queries if query.qid in collection.qrels.judgments]
         rows = []
-        for stages in ((), ("forward",), ("relevance",), ("forward", "rank"), ("forward", "rank", "context")):
+        for stages in (
+            (),
+            ("interpolate",),
+            ("relevance",),
+            ("interpolate", "rank"),
+            ("interpolate", "rank", "context"),
+        ):
             row = self.row(collection, queries, ("bm25", *stages), spec["read"], hits)
             rows.append(
                 {k: v for k, v in row.items() if k not in ("bytes", "encode_s", "tier_2", "fell_through")}
@@ -401,7 +420,7 @@ def _bytes(directory: Path, *, vectors: bool) -> int:
     total = 0
     for file in directory.rglob("*"):
         place = file.relative_to(directory)
-        if file.is_file() and not place.name.startswith("passages.") and (vectors or place.parts[0] != "forward"):
+        if file.is_file() and not place.name.startswith("passages.") and (vectors or place.parts[0] != "vectors"):
             total += file.stat().st_size
     return total
 

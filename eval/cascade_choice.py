@@ -41,7 +41,7 @@ def choose(bench: Bench) -> None:
         for first in FIRST if given is None else FIRST[:1]:
             for alpha, (count, weight) in itertools.product((0.1, 0.15, 0.2, 0.3), ((0, 0.0), (3, 0.6), (3, 1.0))):
                 bench.ask = bench.ask.model_copy(update={"alpha": alpha, "feedback": count, "feedback_weight": weight})
-                pipeline = bench.pipeline(collection, (first, "forward"), 100)
+                pipeline = bench.pipeline(collection, (first, "interpolate"), 100)
                 rankings = {
                     q.qid: pipeline.ask(q.text, hits=None if given is None else given[q.qid]).rows() for q in queries
                 }
@@ -65,7 +65,7 @@ def _choose_mixture(bench: Bench, first: str) -> None:
         queries, qrels = choosing_queries(collection)
         given = given_hits(collection, "bm25.dl21", 100) if name == "trec-dl-2021" else None
         read = 50 if given is not None else 20
-        pipeline = bench.pipeline(collection, (first, "forward", "rank"), read)
+        pipeline = bench.pipeline(collection, (first, "interpolate", "rank"), read)
         signals = {}
         for query in queries:
             answer = pipeline.ask(query.text, read, hits=None if given is None else given[query.qid])
@@ -92,7 +92,7 @@ def _choose_late(bench: Bench, first: str) -> None:
         figures = []
         for stages, count in ((), 0), *((("quality",), count) for count in (0, 5, 10, 20, 50)):
             bench.ask = bench.ask.model_copy(update={"encode_missing": count})
-            pipeline = bench.pipeline(collection, (*stages, first, "forward"), 50)
+            pipeline = bench.pipeline(collection, (*stages, first, "interpolate"), 50)
             asked = {q.qid: pipeline.ask(q.text, hits=None if given is None else given[q.qid]).rows() for q in queries}
             figures.append(round(evaluate(Run(asked), qrels, "nDCG@10").mean["nDCG@10"], 4))
         print(f"{name}: unpruned, and with 0, 5, 10, 20, 50 pruned passages encoded", figures, flush=True)
@@ -104,7 +104,7 @@ def _choose_threshold(bench: Bench, first: str) -> None:
     queries, _ = choosing_queries(collection)
     for preset in bench.scorer.presets:
         bench.ask = bench.ask.model_copy(update={"threshold": preset})
-        pipeline = bench.pipeline(collection, ("quality", first, "forward", "rank", "context"), 20)
+        pipeline = bench.pipeline(collection, ("quality", first, "interpolate", "rank", "context"), 20)
         handed = [one for query in queries for one in pipeline.ask(query.text).passages]
         kept = sum(span.end - span.start for one in handed for span in one.spans)
         print(preset, "drops", round(1 - kept / sum(len(one.original) for one in handed), 3), flush=True)

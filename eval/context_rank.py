@@ -4,7 +4,7 @@
 
 BM25's top 100 of TREC DL 2019 are reordered by the rank head alone, by dense MiniLM alone, and by weighted sums of
 both with the first stage's scores, each standardised within its list. "With feedback", the best passages of a weighted
-sum move the query's vector towards their mean (Rocchio, as `thresher.vectors.feedback`), and dense similarity and
+sum move the query's vector towards their mean (Rocchio, as `thresher.vectors.interpolate`), and dense similarity and
 the sum are taken again. Weights are chosen on BM25's top 100 of those topics of DL 2021 that the model was not trained
 on (the mean of the best twentieth of a grid, which is less a matter of luck than its maximum; what feedback reads, by
 the mean quality of that twentieth) and used on DL 2019 unchanged. The six weights of the rank head come from the same

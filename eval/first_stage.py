@@ -5,7 +5,7 @@
 writes eval/results/first-stage.json, its table and its plot. Rows: a collection and a system with nDCG@10, AP, R@100,
 R@1000 (AP and recall count grade 2 and above on TREC DL), bytes on disk, milliseconds a query (encoding, search for
 1,000 passages, and look-ups; one thread), and passages encoded a second (measured on a sample). "with feedback" moves a
-query's vector towards the best passages of a first interpolation (`thresher.vectors.feedback`) and interpolates
+query's vector towards the best passages of a first interpolation (`thresher.vectors.interpolate`) and interpolates
 again. Interpolation weights and what feedback reads are chosen here, on DL21 and the train splits, never on what is
 measured: from rankings of 1,000 passages, of which for DL21 the unjudged ones are left out before the measure
 (condensed lists), not before the interpolation. DL23 has 30 queries with a relevant passage here; they are reported
@@ -39,9 +39,8 @@ from thresher.index import FORMAT, IndexBuilder
 from thresher.ranking import Ranking, Run
 from thresher.records import Qrels
 from thresher.search import Searcher
-from thresher.vectors.interpolate import interpolate
 from thresher.vectors.retrieve import DenseIndex
-from thresher.vectors.store import ForwardIndex
+from thresher.vectors.store import VectorStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -152,24 +151,24 @@ class Bench:
 
     # -- indexes
 
-    def forward(self, collection: Collection) -> ForwardIndex:
+    def forward(self, collection: Collection) -> VectorStore:
         """The forward index of a collection, built if it is not there."""
         target = self.work / f"forward-{passages_of(collection)}"
         if not target.is_dir():
-            ForwardIndex.build(target, self._vectors(collection), sketch=48, encoder=self.dense.fingerprint)
-        return ForwardIndex.open(target)
+            docnos = [passage.docno for passage in collection.corpus]
+            VectorStore.build(
+                target, self._vectors(collection), docnos=docnos, sketch=48, encoder=self.dense.fingerprint
+            )
+        return VectorStore.open(target)
 
-    def _vectors(self, collection: Collection) -> Iterator[tuple[list[str], np.ndarray]]:
+    def _vectors(self, collection: Collection) -> Iterator[np.ndarray]:
         known = self._known_vectors(collection)
         if known is None:
             work = self.work / f"shards-{collection.name}"
-            for passages, vectors in dense_shards(self.dense, collection.corpus, work):
-                yield [passage.docno for passage in passages], vectors
+            yield from (vectors for _, vectors in dense_shards(self.dense, collection.corpus, work))
             return
-        done = 0
-        for passages in chunks(collection.corpus):
-            yield [passage.docno for passage in passages], known[done : done + len(passages)]
-            done += len(passages)
+        for done in range(0, size(collection), CHUNK):
+            yield known[done : min(done + CHUNK, size(collection))]
 
     def _known_vectors(self, collection: Collection) -> np.ndarray | None:
         root = data_dir()
@@ -286,7 +285,7 @@ class Bench:
         vectors = dict(zip(qids, self.dense.encode_queries([texts[qid] for qid in qids]), strict=True))
         rows = []
         for label, weight in (("given BM25 top 100", 1.0), ("given BM25 top 100 + forward index", alpha)):
-            found = {q: interpolate(forward, run.rankings[q], vectors[q], alpha=weight, k=100).ranking for q in qids}
+            found = {q: forward.interpolate(run.rankings[q], vectors[q], alpha=weight, k=100) for q in qids}
             rows.append(self._row(collection, label, found) | {"alpha": weight})
         return rows
 
@@ -301,15 +300,14 @@ class Bench:
             found, _ = self._search(self.index(collection, system), queries)
             for alpha in (alphas[system], 0.5):
                 full = [
-                    interpolate(forward, r, v, alpha=alpha, stopping="none")
-                    for r, v in zip(found, vectors, strict=True)
+                    forward.interpolate(r, v, alpha=alpha, stopping="none") for r, v in zip(found, vectors, strict=True)
                 ]
                 for stopping in ("sketch", "length", "seen"):
                     early = [
-                        interpolate(forward, r, v, alpha=alpha, stopping=stopping)
+                        forward.interpolate(r, v, alpha=alpha, stopping=stopping)
                         for r, v in zip(found, vectors, strict=True)
                     ]
-                    same = sum(a.ranking == b.ranking for a, b in zip(full, early, strict=True))
+                    same = sum(a == b for a, b in zip(full, early, strict=True))
                     rows.append(
                         {
                             "collection": "trec-dl-2019",
@@ -393,7 +391,7 @@ class Bench:
 
 
 def beside(
-    forward: ForwardIndex,
+    forward: VectorStore,
     ranking: Ranking,
     vector: np.ndarray,
     values: dict[str, float],
@@ -403,7 +401,7 @@ def beside(
 ) -> Ranking:
     """A ranking interpolated with dense scores, the query's vector moved by feedback first where asked for."""
     moved = {"feedback": int(values["passages"]), "feedback_weight": values["weight"]} if feedback else {}
-    return interpolate(forward, ranking, vector, alpha=values["alpha"], k=k, stopping=stopping, **moved).ranking
+    return forward.interpolate(ranking, vector, alpha=values["alpha"], k=k, stopping=stopping, **moved)
 
 
 def means(rows: Sequence[Row]) -> list[Row]:

@@ -1,6 +1,6 @@
 """A directory written whole or not at all.
 
-An artifact (an index, a score store, a forward index) is a directory of files under one `manifest.json`, which holds
+An artifact (an index, a score store, a vector store) is a directory of files under one `manifest.json`, which holds
 the artifact's kind and format version, the release that wrote it, and the size and sha256 of every file. It is
 written to a temporary sibling, every file is fsynced, the manifest is written last, and the sibling takes the final
 name in one rename; where something stands there already, the two names are exchanged in one system call (Linux
@@ -39,7 +39,7 @@ class Manifest:
     """What an artifact says of itself.
 
     Attributes:
-        kind: what the directory is (`index`, `quality-scores`, `forward-index`).
+        kind: what the directory is (`index`, `quality-scores`, `vectors`).
         format: version of its layout, a whole number.
         version: the thresher release that wrote it.
         files: file name (relative, `/`-separated) to `{"bytes": int, "sha256": str}`.

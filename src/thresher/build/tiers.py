@@ -80,7 +80,7 @@ def store_tiers(
     taken = {stage.stage: stage for stage in usage.stages}
     words_kept = max(counts["words_kept"], 1)
     share = (counts["words"] - counts["words_kept"]) / words_kept
-    vectors = taken["forward"].seconds if "forward" in taken and not _vectors_of_all(recipe) else 0.0
+    vectors = taken["vectors"].seconds if "vectors" in taken and not _vectors_of_all(recipe) else 0.0
     counts["encode_seconds_saved"] = round((taken["encode"].seconds + vectors) * share, 3)
     counts["postings_saved"] = round(taken["index"].counts["postings"] * share)
     first = _bytes(directory) - (second := _bytes(directory / "tier-2")) - _bytes(directory / "pruning")
@@ -112,7 +112,7 @@ def _second_tier(directory: Path, plan: Plan, encoder: SparseEncoder, recipe: Re
 
 
 def _vectors_of_all(recipe: Recipe) -> bool:
-    return recipe.forward is not None and recipe.forward.second_tier
+    return recipe.vectors is not None and recipe.vectors.second_tier
 
 
 def _bytes(directory: Path) -> int:

@@ -1,4 +1,4 @@
-"""What a recipe's `[forward]` table adds to a build: a vector of each passage, in `forward/` inside the index.
+"""What a recipe's `[vectors]` table adds to a build: a vector of each passage, in `vectors/` inside the index.
 
 Vectors are kept in shards beside the index until it is whole, so that a killed build goes on where it stopped. Where
 the sparse encoder is a head on the embedded MiniLM and the vectors are MiniLM's, a passage is encoded once for both.
@@ -16,19 +16,18 @@ import numpy as np
 from thresher.encode.shards import dense_shards, encode_shards
 from thresher.models.resolve import is_embedded
 from thresher.records import SparseBatch
-from thresher.vectors.store import ForwardIndex
+from thresher.vectors.store import FOLDER, VectorStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from thresher.build.recipe import ForwardStep
+    from numpy.typing import NDArray
+
+    from thresher.build.recipe import VectorsStep
     from thresher.corpus import Corpus
     from thresher.encode import SparseEncoder
     from thresher.records import Passage, Usage
-
-FORWARD = "forward"
-"""Where an index directory keeps its vectors."""
 
 
 def open_dense_encoder(name: str, *, batch_size: int = 32) -> Any:
@@ -42,7 +41,7 @@ def open_dense_encoder(name: str, *, batch_size: int = 32) -> Any:
     return DenseEncoder(name, batch_size=batch_size)
 
 
-def shares_states(encoder: SparseEncoder, step: ForwardStep | None) -> bool:
+def shares_states(encoder: SparseEncoder, step: VectorsStep | None) -> bool:
     """Whether one forward pass over a passage gives both its weighted terms and its vector."""
     return step is not None and is_embedded(step.encoder) and hasattr(encoder, "encode_pooled")
 
@@ -59,7 +58,7 @@ def encoded_twice(
 
 def store_vectors(
     directory: Path,
-    step: ForwardStep,
+    step: VectorsStep,
     encoder: SparseEncoder,
     dense: Any,
     corpus: Corpus,
@@ -68,7 +67,7 @@ def store_vectors(
     usage: Usage,
     progress: bool,
 ) -> Usage:
-    """Write `forward/` into the index being built, and add its account to the usage.
+    """Write `vectors/` into the index being built, and add its account to the usage.
 
     Args:
         directory: the index being built.
@@ -85,15 +84,15 @@ def store_vectors(
     shared = shares_states(encoder, step)
     if shared:
         joint = _joint_fingerprint(encoder, dense)
-        kept: Iterable[tuple[list[str], Any]] = (
-            ([p.docno for p in passages], arrays["vectors"])
-            for passages, arrays in encode_shards(corpus, _both(encoder, dense), shards, joint, progress=False)
+        kept: Iterable[NDArray[np.floating]] = (
+            arrays["vectors"]
+            for _, arrays in encode_shards(corpus, _both(encoder, dense), shards, joint, progress=False)
         )
     else:
         kept = _vectors(dense, corpus, shards.with_name(f"{shards.name}-vectors"), progress)
     rest = _vectors(dense, pruned, shards.with_name(f"{shards.name}-pruned"), progress) if step.second_tier else ()
-    index = ForwardIndex.build(
-        directory / FORWARD,
+    store = VectorStore.build(
+        directory / FOLDER,
         chain(kept, rest),
         storage=step.storage,
         sketch=step.sketch,
@@ -101,13 +100,13 @@ def store_vectors(
         encoder_name=step.encoder,
     )
     seconds = time.perf_counter() - started
-    counts = {"vectors": len(index), "bytes": index.bytes, "with_encode": int(shared)}
-    return usage.with_stage("forward", seconds, **counts)
+    counts = {"vectors": len(store), "bytes": store.bytes, "with_encode": int(shared)}
+    return usage.with_stage("vectors", seconds, **counts)
 
 
-def _vectors(dense: Any, passages: Iterable[Passage], shards: Path, progress: bool) -> Iterator[tuple[list[str], Any]]:
-    for shard, vectors in dense_shards(dense, passages, shards, progress=progress):
-        yield [passage.docno for passage in shard], vectors
+def _vectors(dense: Any, passages: Iterable[Passage], shards: Path, progress: bool) -> Iterator[NDArray[np.floating]]:
+    for _, vectors in dense_shards(dense, passages, shards, progress=progress):
+        yield vectors
 
 
 def _both(encoder: Any, dense: Any) -> Any:

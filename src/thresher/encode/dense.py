@@ -1,7 +1,7 @@
 """Dense vectors through sentence-transformers: prompts, unit length, truncated dimensions, float16 or int8 storage.
 
 int8 follows the symmetric scheme: a vector's values are divided by its largest magnitude over 127 and rounded; the
-scale travels with the vector where the forward index stores it (`thresher.vectors`).
+scale travels with the vector where a vector store keeps it (`thresher.vectors`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from thresher.context import PrunedPassage
     from thresher.records import Span, Usage
 
-STAGES = ("search", "forward", "rank", "context")
+STAGES = ("search", "interpolate", "rank", "context")
 """The stages in the order they run, which is the order in which they get the time there is."""
 
 
@@ -44,7 +44,7 @@ class AnswerPassage:
     Attributes:
         docno: its identifier.
         rank: 1-based, in the final ranking.
-        scores: by stage: `search` (the sparse score), `forward` (the interpolated one), `dense`, `relevance`, `rank`;
+        scores: by stage: `search` (the sparse score), `interpolate`, `dense`, `relevance`, `rank`;
             those of stages that ran and looked at it.
         confidence: the highest probability that one of its sentences helps with the query, 0 to 1; None where no
             model of the context stage read it.

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from thresher.build.vectors import FORWARD
 from thresher.context.pruner import ContextPruner
 from thresher.context.scoring import SplitPassage
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, MissingExtraError
 from thresher.records import Passage
 from thresher.rerank.reranker import Reranker
 from thresher.search.tiers import open_tiers
-from thresher.vectors.store import ForwardIndex
+from thresher.vectors.store import FOLDER, VectorStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,19 +43,19 @@ class QuestionEncoder(Protocol):
         """Vectors of queries, [n, dimensions]."""
 
 
-class ForwardPart:
+class VectorsPart:
     """Vectors of passages, and what makes a query's.
 
     Args:
-        index: holds the vectors.
+        store: holds the vectors.
         encoder: makes queries' vectors, and, where it has `encode_passages`, those of passages that were pruned.
     """
 
     remembered = 20_000
     """Vectors of pruned passages that are kept in memory, the last ones asked for."""
 
-    def __init__(self, index: ForwardIndex, encoder: QuestionEncoder) -> None:
-        self.index, self.encoder = index, encoder
+    def __init__(self, store: VectorStore, encoder: QuestionEncoder) -> None:
+        self.store, self.encoder = store, encoder
         self._late: OrderedDict[str, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -128,7 +127,7 @@ class Parts:
 
     Attributes:
         first: what searches: `search(query, k, ...)`.
-        forward: vectors; None for none.
+        vectors: vectors; None for none.
         ranker: what orders the head of the ranking; None for nothing.
         context: what chooses sentences; None for nothing.
         pruner: holds splitter and token count, whether or not anything chooses sentences.
@@ -136,7 +135,7 @@ class Parts:
     """
 
     first: Any
-    forward: ForwardPart | None = None
+    vectors: VectorsPart | None = None
     ranker: Reader | Reranker | None = None
     context: Reader | None = None
     pruner: ContextPruner = field(default_factory=lambda: ContextPruner("lexical"))
@@ -145,7 +144,7 @@ class Parts:
 
 def open_parts(
     index: Any,
-    forward: Any,
+    vectors: Any,
     rerank: Any,
     context: Any,
     settings: AskStep,
@@ -163,7 +162,7 @@ def open_parts(
     """
     directory = Path(index) if isinstance(index, str | Path) else getattr(getattr(index, "layout", None), "path", None)
     parts = Parts(open_tiers(index) if isinstance(index, str | Path) else index)
-    _open_forward(parts, forward, directory, query_encoder, device)
+    _open_vectors(parts, vectors, directory, query_encoder, device)
     opener = _ReaderOpener(device)
     wanted = settings.context if context == AUTO else context
     parts.context = _tried(parts, "context", context == AUTO, wanted, opener.reader)
@@ -176,24 +175,24 @@ def open_parts(
     return parts
 
 
-def _open_forward(
-    parts: Parts, forward: Any, directory: Path | None, encoder: QuestionEncoder | None, device: str
+def _open_vectors(
+    parts: Parts, given: Any, directory: Path | None, encoder: QuestionEncoder | None, device: str
 ) -> None:
-    if forward is None or forward is False:
-        parts.off["forward"] = NOT_ASKED
+    if given is None or given is False:
+        parts.off["interpolate"] = NOT_ASKED
         return
-    automatic = isinstance(forward, str) and forward == AUTO
+    automatic = isinstance(given, str) and given == AUTO
     if automatic:
-        if directory is None or not (directory / FORWARD).is_dir():
-            parts.off["forward"] = "the index has no vectors; build it with a [forward] table in its recipe"
+        if directory is None or not (directory / FOLDER).is_dir():
+            parts.off["interpolate"] = "the index has no vectors; build it with a [vectors] table in its recipe"
             return
-        forward = directory / FORWARD
+        given = directory / FOLDER
 
-    def opened(_: Any) -> ForwardPart:
-        vectors = forward if isinstance(forward, ForwardIndex) else ForwardIndex.open(forward)
-        return ForwardPart(vectors, encoder or _query_encoder(vectors, device))
+    def opened(_: Any) -> VectorsPart:
+        vectors = given if isinstance(given, VectorStore) else VectorStore.open(given)
+        return VectorsPart(vectors, encoder or _query_encoder(vectors, device))
 
-    parts.forward = _tried(parts, "forward", automatic, forward, opened)
+    parts.vectors = _tried(parts, "interpolate", automatic, given, opened)
 
 
 def _tried(parts: Parts, stage: str, automatic: bool, wanted: Any, opened: Callable[[Any], Any]) -> Any:
@@ -210,8 +209,8 @@ def _tried(parts: Parts, stage: str, automatic: bool, wanted: Any, opened: Calla
         return None
 
 
-def _query_encoder(vectors: ForwardIndex, device: str) -> QuestionEncoder:
-    """The encoder whose vectors a forward index holds, by the fingerprint in its manifest."""
+def _query_encoder(vectors: VectorStore, device: str) -> QuestionEncoder:
+    """The encoder whose vectors a store holds, by the fingerprint in its manifest."""
     from thresher.encode.minilm import MiniLMEncoder
 
     wanted, name = str(vectors.manifest.fields.get("encoder", "")), vectors.manifest.fields.get("encoder_name", "")
@@ -223,8 +222,8 @@ def _query_encoder(vectors: ForwardIndex, device: str) -> QuestionEncoder:
     full = DenseEncoder(str(name or light.name), device=device)
     if wanted and full.fingerprint != wanted:
         raise ConfigError(
-            f"the forward index was made by {name or 'an encoder'} with the fingerprint {wanted[:12]}, and {full.name} "
-            f"has another on this machine ({full.fingerprint[:12]}); give question_encoder="
+            f"the vectors were made by {name or 'an encoder'} with the fingerprint {wanted[:12]}, and {full.name} "
+            f"has another on this machine ({full.fingerprint[:12]}); give query_encoder="
         )
     return full
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from thresher.pipeline.parts import QuestionEncoder
     from thresher.pipeline.stages import Counts, Course
     from thresher.rerank.reranker import Reranker
-    from thresher.vectors.store import ForwardIndex
+    from thresher.vectors.store import VectorStore
 
 _log = logging.getLogger(__name__)
 
@@ -44,14 +44,14 @@ class Pipeline:
 
     Args:
         index: the directory of an index, a `Searcher` or `TieredSearcher`, or any object with their `search`.
-        forward: vectors: the directory of a forward index, a `ForwardIndex`, `auto` for the one inside the index, or
+        vectors: the directory of a vector store, a `VectorStore`, `auto` for the one inside the index, or
             None for none.
         rerank: the ranker: a `Reranker`, a `ContextPruner` or sentence scorer (it is read once for both), a name as in
             `[ask] rank`, `auto` for the one the settings name where it is installed, or None for none.
         context: what chooses sentences: a `ContextPruner`, a sentence scorer, a name, `auto`, or None.
         settings: how stages work: an `AskStep`, a `Recipe` or the path or name of one (its `[ask]` table); by default
             what the index was built with.
-        query_encoder: makes a query's vector, where the forward index is not of the embedded MiniLM.
+        query_encoder: makes a query's vector, where the vectors are not of the embedded MiniLM.
         count_tokens: the reader's tokenizer: how many tokens a text costs. An approximation by default.
         device: of models in this process.
         warm: ask a query at once; without it the first query loads and compiles what is left.
@@ -67,7 +67,7 @@ class Pipeline:
         self,
         index: str | Path | Any,
         *,
-        forward: str | Path | ForwardIndex | None = AUTO,
+        vectors: str | Path | VectorStore | None = AUTO,
         rerank: str | Path | Reranker | ContextPruner | SentenceScorer | None = AUTO,
         context: str | Path | ContextPruner | SentenceScorer | None = AUTO,
         settings: AskStep | Recipe | str | Path | None = None,
@@ -81,7 +81,7 @@ class Pipeline:
         self._clock = clock
         self.parts = open_parts(
             index,
-            forward,
+            vectors,
             rerank,
             context,
             self.settings,
@@ -216,7 +216,7 @@ class Pipeline:
         self, query: str, k: int | None, tokens: int | None, deadline_ms: float | None, started: float
     ) -> Course:
         if not isinstance(query, str):
-            raise InputError(f"a question is a text, not {type(query).__name__}")
+            raise InputError(f"a query is a text, not {type(query).__name__}")
         k = self.settings.k if k is None else k
         tokens = self.settings.max_context_tokens or None if tokens is None else tokens
         milliseconds = self.settings.deadline_ms if deadline_ms is None else deadline_ms
@@ -247,9 +247,9 @@ class Pipeline:
         chosen: list[PrunedPassage] | None = None
         try:
             if stage == "search":
-                report, counts = stages.search(course, self.parts.first, hits, again=self.parts.forward is not None)
-            elif stage == "forward":
-                report, counts = stages.forward(course, _present(self.parts.forward))
+                report, counts = stages.search(course, self.parts.first, hits, again=self.parts.vectors is not None)
+            elif stage == "interpolate":
+                report, counts = stages.interpolate(course, _present(self.parts.vectors), self.parts.first)
             elif stage == "rank":
                 ranker = _present(self.parts.ranker)
                 by = stages.rank_by_reader if isinstance(ranker, Reader) else stages.rank_by_reranker
@@ -267,7 +267,7 @@ class Pipeline:
             said = str(err) if isinstance(err, ThresherError) else f"{type(err).__name__}: {err}"
             return StageReport(stage, "failed", False, said, err), (self._clock() - started, {}), None
         seconds = self._clock() - started
-        if stage in ("search", "forward"):
+        if stage in ("search", "interpolate"):
             self.costs.observe(stage, seconds * 1000 - course.apart)
         elif stage == "context" and not counts["forwards"]:
             self.costs.observe(stage, seconds * 1000)
@@ -330,7 +330,7 @@ class Pipeline:
         torch = getattr(getattr(reader, "scorer", None), "torch", None)
         threads = int(torch.get_num_threads()) if torch is not None else 1
         name = reader.scorer.name if isinstance(reader, Reader) else "none"
-        return f"{name}, {threads} threads, vectors {'yes' if self.parts.forward else 'no'}"
+        return f"{name}, {threads} threads, vectors {'yes' if self.parts.vectors else 'no'}"
 
 
 _AFTER = {stage: tuple(s for s in STAGES[place + 1 :] if s == "context") for place, stage in enumerate(STAGES)}

@@ -1,9 +1,9 @@
 """The stages of an answer, each a function from the ranking so far to a better one.
 
 - `search`: candidates by sparse score, from the index with its tiers.
-- `forward`: alpha * min-max(sparse) + (1 - alpha) * dense over the candidates, with early stopping (Fast-Forward). Of
-  the candidates without a vector, which pruned passages are, the first are encoded now and remembered; the others
-  count with the mean dense score of those that have one.
+- `interpolate`: alpha * min-max(sparse) + (1 - alpha) * dense over the candidates, with early stopping
+  (Fast-Forward). Of the candidates without a vector, which pruned passages are, the first are encoded now and
+  remembered; the others get the mean dense score of those that have one.
 - `rank`: the head of the ranking read by a cross-encoder; sparse score, dense score and relevance, each standardised
   over the passages read, are summed with fixed weights. With a `Reranker` its order is taken as it is.
 - `context`: sentences of the first k chosen by what they add to those chosen before, so that the same fact is handed
@@ -28,9 +28,8 @@ from thresher.context.scoring import PassageScores
 from thresher.context.select import select
 from thresher.pipeline.answer import StageReport
 from thresher.ranking import Ranking, normalise_scores
-from thresher.records import Hit, Span
+from thresher.records import Hit, Passage, Span
 from thresher.search.tiers import TieredSearcher
-from thresher.vectors.interpolate import interpolate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,8 +41,9 @@ if TYPE_CHECKING:
     from thresher.context.scoring import SplitPassage
     from thresher.context.select import Selection
     from thresher.pipeline.costs import Costs, Deadline
-    from thresher.pipeline.parts import ForwardPart, Reader
+    from thresher.pipeline.parts import Reader, VectorsPart
     from thresher.rerank.reranker import Reranker
+    from thresher.vectors.store import VectorStore
 
 Counts = dict[str, "int | float"]
 PASSAGE_UNITS, CALL_UNITS = 12, 24
@@ -148,14 +148,13 @@ def _work(result: Any) -> Counts:
     return counts
 
 
-def forward(course: Course, part: ForwardPart) -> tuple[StageReport, Counts]:
+def interpolate(course: Course, part: VectorsPart, first: Any) -> tuple[StageReport, Counts]:
     """The ranking interpolated with dense scores, those of the query moved by feedback from its first passages."""
-    sparse = course.scores["search"]
     settings = course.settings
-    late, encoded = _late_vectors(course, part)
-    found = interpolate(
-        part.index,
-        Ranking(course.docnos, [sparse[place] for place in range(len(course.docnos))]),
+    ranking = _ranking(course, part.store, first)
+    late, encoded = _late_vectors(course, part, ranking)
+    found = part.store.interpolate(
+        ranking,
         part.vector(course.query),
         alpha=settings.alpha,
         k=max(course.k, settings.read),
@@ -164,22 +163,53 @@ def forward(course: Course, part: ForwardPart) -> tuple[StageReport, Counts]:
         feedback=settings.feedback,
         feedback_weight=settings.feedback_weight,
     )
-    place_of = {docno: place for place, docno in enumerate(course.docnos)}
-    head = [place_of[row.docno] for row in found.ranking]
-    course.scores["dense"] = dict(zip(head, found.dense, strict=True))
-    course.scores["forward"] = {place: row.score for place, row in zip(head, found.ranking, strict=True)}
+    head = found.places.tolist()
+    course.scores["dense"] = dict(zip(head, found.dense.tolist(), strict=True))
+    course.scores["interpolate"] = dict(zip(head, found.scores.tolist(), strict=True))
     chosen = set(head)
     course.order = [*head, *(place for place in course.order if place not in chosen)]
     counts: Counts = {"candidates": found.candidates, "lookups": found.lookups, "forwards": 1 + encoded}
     reason = f"{found.missing} candidates have no vector and count with the mean" if found.missing else ""
-    return StageReport("forward", "done", not found.missing, reason), counts
+    return StageReport("interpolate", "done", not found.missing, reason), counts
 
 
-def _late_vectors(course: Course, part: ForwardPart) -> tuple[dict[str, NDArray[Any]], int]:
+class _Numbers:
+    """Docnos of candidates by passage number."""
+
+    def __init__(self, docnos: Mapping[int, str]) -> None:
+        self._docnos = docnos
+
+    def docnos_at(self, numbers: NDArray[np.int64]) -> list[str]:
+        return [self._docnos[number] for number in numbers.tolist()]
+
+    def passages_at(self, numbers: NDArray[np.int64]) -> list[Passage]:
+        raise NotImplementedError
+
+    def passages(self, docnos: Sequence[str]) -> list[Passage]:
+        raise NotImplementedError
+
+
+def _ranking(course: Course, store: VectorStore, first: Any) -> Ranking:
+    """The candidates with their sparse scores, numbered where the store is keyed by passage number."""
+    scores = np.array([course.scores["search"][place] for place in range(len(course.docnos))], np.float64)
+    if store.docnos is not None:
+        return Ranking(course.docnos, scores)
+    tiers = [first.first, first.second] if isinstance(first, TieredSearcher) else [first]
+    number_of: dict[str, int] = {}
+    for tier in tiers:
+        docnos, before = tier.layout.docnos, len(number_of)
+        number_of |= {docnos[number]: before + number for number in range(len(docnos))}
+    unknown = len(number_of)
+    numbers = [number_of.get(docno, unknown + place) for place, docno in enumerate(course.docnos)]
+    named = _Numbers(dict(zip(numbers, course.docnos, strict=True)))
+    return Ranking.of_numbers(named, np.array(numbers, np.int64), scores)
+
+
+def _late_vectors(course: Course, part: VectorsPart, ranking: Ranking) -> tuple[dict[str, NDArray[Any]], int]:
     """Vectors of the first candidates that the index has none of, and how many of them were made now."""
     if not course.settings.encode_missing or not part.encodes_passages:
         return {}, 0
-    absent = np.flatnonzero(part.index.find(course.docnos) < 0)[: course.settings.encode_missing].tolist()
+    absent = np.flatnonzero(part.store.find_ranking(ranking) < 0)[: course.settings.encode_missing].tolist()
     vectors = part.known([course.docnos[place] for place in absent])
     wanted = [place for place in absent if course.docnos[place] not in vectors]
     tokens = [len(course.hit(place).text.split()) for place in wanted]

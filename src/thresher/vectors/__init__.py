@@ -1,1 +1,1 @@
-"""Dense vectors by docno, for interpolating a ranking with early stopping, and dense retrieval beside them."""
+"""Dense vectors of passages: interpolating a ranking with early stopping, and dense retrieval."""

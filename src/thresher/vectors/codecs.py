@@ -1,4 +1,4 @@
-"""How the vectors of a forward index are stored: float16, int8 with a scale a vector, or product-quantised.
+"""How vectors are stored: float16, int8 with one scale a vector, or product-quantised.
 
 - `float16`: 2 bytes a dimension.
 - `int8`: a vector's values over its scale (largest magnitude / 127), rounded: 1 byte a dimension and 4 for the scale.
@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,9 +18,23 @@ from thresher.errors import ConfigError, DamagedArtifactError, InputError, requi
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
+CHUNK = 65_536
+"""Vectors held in memory at a time."""
 _CENTROIDS = 256
+_TRAINED_ON = 256 * _CENTROIDS  # vectors; more do not move the centroids of k-means
+
+
+class Rows(Protocol):
+    """Vectors that are read a part at a time."""
+
+    dimensions: int
+
+    def __len__(self) -> int: ...
+
+    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
+        """The vectors of these rows, float[len(numbers), dimensions]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +47,12 @@ class Stored:
         codebook: float32[m, 256, dimensions / m] for product quantisation, else None.
     """
 
-    codes: NDArray[Any]
+    codes: NDArray[np.generic]
     scales: NDArray[np.float32] | None = None
     codebook: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return int(self.codes.shape[0])
 
     @property
     def dimensions(self) -> int:
@@ -53,12 +70,6 @@ class Stored:
         vectors = codes.astype(np.float32)
         return vectors if self.scales is None else vectors * self.scales[rows, None]
 
-    def save(self, directory: Path) -> None:
-        """Write the arrays as `.npy` files."""
-        for name, array in (("codes", self.codes), ("scales", self.scales), ("codebook", self.codebook)):
-            if array is not None:
-                np.save(directory / f"{name}.npy", array, allow_pickle=False)
-
 
 def parse_storage(storage: str) -> tuple[str, int]:
     """`("float16" | "int8" | "pq", bytes a vector for pq)` of a storage name.
@@ -75,38 +86,44 @@ def parse_storage(storage: str) -> tuple[str, int]:
     )
 
 
-def encode_vectors(vectors: NDArray[Any], storage: str, *, seed: int = 0) -> Stored:
-    """Store float vectors [n, dimensions].
+def write_vectors(directory: Path, vectors: Rows, storage: str, *, seed: int = 0) -> None:
+    """Encode `vectors` into `codes.npy` and, where the storage needs them, `scales.npy` and `codebook.npy`.
 
     Args:
+        directory: where the files go.
         vectors: finite values.
         storage: `float16`, `int8` or `pq<m>`.
-        seed: of the k-means of product quantisation.
+        seed: for the k-means of product quantisation.
 
     Raises:
-        InputError: a value is not finite or does not fit, or there are too few vectors to train on.
+        InputError: a value does not fit, or there are too few vectors to train on.
         MissingExtraError: product quantisation without faiss.
     """
     kind, parts = parse_storage(storage)
-    if vectors.ndim != 2:
-        raise InputError(f"vectors have the shape {vectors.shape}; one row a passage is expected")
-    if not np.isfinite(vectors).all():
-        row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-        raise InputError(f"vector {row} holds a value that is not finite; encode it again")
-    if kind == "float16":
-        codes = vectors.astype(np.float16)
-        if not np.isfinite(codes).all():
-            raise InputError("a value exceeds float16 (65,504); normalise the vectors")
-        return Stored(codes)
+    n, dimensions = len(vectors), vectors.dimensions
+    scales = np.empty(n if kind == "int8" else 0, np.float32)
+    codebook = np.zeros((0, 0, 0), np.float32)
+    if kind == "pq":
+        codebook = _train_product_quantiser(vectors, parts, seed)
+        np.save(directory / "codebook.npy", codebook, allow_pickle=False)
+    dtype = {"float16": np.float16, "int8": np.int8, "pq": np.uint8}[kind]
+    codes = create_array(directory / "codes.npy", dtype, (n, parts if kind == "pq" else dimensions))
+    for low in range(0, n, CHUNK):
+        high = min(low + CHUNK, n)
+        chunk = vectors.rows(np.arange(low, high))
+        if kind == "float16":
+            codes[low:high] = _as_float16(chunk)
+        elif kind == "int8":
+            codes[low:high], scales[low:high] = _as_int8(chunk)
+        else:
+            codes[low:high] = _nearest_centroids(chunk, codebook)
+    close_array(directory / "codes.npy", codes)
     if kind == "int8":
-        largest = np.abs(vectors.astype(np.float32)).max(axis=1, initial=0.0)
-        scales = np.where(largest > 0, largest / 127.0, 1.0).astype(np.float32)
-        return Stored(np.rint(vectors.astype(np.float32) / scales[:, None]).astype(np.int8), scales)
-    return _product_quantise(np.ascontiguousarray(vectors, dtype=np.float32), parts, seed)
+        np.save(directory / "scales.npy", scales, allow_pickle=False)
 
 
 def open_vectors(directory: Path, storage: str, n: int, dimensions: int) -> Stored:
-    """Map the arrays that `Stored.save` wrote, checked against what the manifest says.
+    """Map what `write_vectors` wrote, checked against what the manifest says.
 
     Raises:
         DamagedArtifactError: an array has another type or shape.
@@ -124,33 +141,80 @@ def open_vectors(directory: Path, storage: str, n: int, dimensions: int) -> Stor
     return Stored(load_array(directory / "codes.npy", np.float16, (n, dimensions)))
 
 
-def load_array(file: Path, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+def create_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """A `.npy` file mapped for writing; an array in memory where it has no elements, since such files cannot be mapped.
+
+    Pass it to `close_array` when it is filled.
+    """
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    return np.lib.format.open_memmap(file, mode="w+", dtype=np.dtype(dtype), shape=shape)
+
+
+def close_array(file: Path, array: NDArray[np.generic]) -> None:
+    """Write what `create_array` gave to its file."""
+    if isinstance(array, np.memmap):
+        array.flush()
+    else:
+        np.save(file, array, allow_pickle=False)
+
+
+def load_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[np.generic]:
     """Map a `.npy` file read-only.
 
     Raises:
         DamagedArtifactError: it cannot be read, or holds another type or shape.
     """
     try:
-        array: NDArray[Any] = np.load(file, mmap_mode="r" if 0 not in shape else None, allow_pickle=False)
+        array: NDArray[np.generic] = np.load(file, mmap_mode="r" if 0 not in shape else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as err:
-        raise DamagedArtifactError(str(file), f"cannot be read ({err}); rebuild the forward index") from err
+        raise DamagedArtifactError(str(file), f"cannot be read ({err}); rebuild the vectors") from err
     if array.dtype != dtype or array.shape != shape:
         raise DamagedArtifactError(
-            str(file), f"holds {array.dtype}{array.shape}, not {np.dtype(dtype)}{shape}; rebuild the forward index"
+            str(file), f"holds {array.dtype}{array.shape}, not {np.dtype(dtype)}{shape}; rebuild the vectors"
         )
     return array
 
 
-def _product_quantise(vectors: NDArray[np.float32], parts: int, seed: int) -> Stored:
-    faiss: Any = require("faiss", extra="faiss-cpu", purpose="product quantisation")
-    n, dimensions = vectors.shape
+def _as_float16(vectors: NDArray[np.floating]) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        codes = vectors.astype(np.float16)
+    if not np.isfinite(codes).all():
+        raise InputError("a value exceeds float16 (65,504); normalise the vectors")
+    return codes
+
+
+def _as_int8(vectors: NDArray[np.floating]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    largest = np.abs(vectors.astype(np.float32)).max(axis=1, initial=0.0)
+    scales = np.where(largest > 0, largest / 127.0, 1.0).astype(np.float32)
+    return np.rint(vectors.astype(np.float32) / scales[:, None]).astype(np.int8), scales
+
+
+def _train_product_quantiser(vectors: Rows, parts: int, seed: int) -> NDArray[np.float32]:
+    """Centroids float32[parts, 256, dimensions / parts], from a sample where there are many vectors."""
+    faiss = require("faiss", extra="faiss-cpu", purpose="product quantisation")
+    n, dimensions = len(vectors), vectors.dimensions
     if dimensions % parts:
         raise InputError(f"pq{parts} needs dimensions divisible by {parts}, but vectors have {dimensions}")
     if n < _CENTROIDS:
         raise InputError(f"product quantisation trains {_CENTROIDS} centroids and needs as many vectors; there are {n}")
+    numbers = np.arange(n)
+    if n > _TRAINED_ON:
+        numbers = np.sort(np.random.default_rng(seed).choice(n, _TRAINED_ON, replace=False))
     quantiser = faiss.ProductQuantizer(dimensions, parts, 8)
     quantiser.cp.seed = seed
     quantiser.cp.min_points_per_centroid = 1
-    quantiser.train(vectors)
-    codebook = faiss.vector_to_array(quantiser.centroids).reshape(parts, _CENTROIDS, dimensions // parts)
-    return Stored(quantiser.compute_codes(vectors), codebook=codebook.astype(np.float32))
+    quantiser.train(np.ascontiguousarray(vectors.rows(numbers), dtype=np.float32))
+    centroids = faiss.vector_to_array(quantiser.centroids).reshape(parts, _CENTROIDS, dimensions // parts)
+    codebook: NDArray[np.float32] = centroids.astype(np.float32)
+    return codebook
+
+
+def _nearest_centroids(vectors: NDArray[np.floating], codebook: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """uint8[n, parts]: for each part of a vector, the number of the nearest centroid."""
+    faiss = require("faiss", extra="faiss-cpu", purpose="product quantisation")
+    parts, centroids, width = codebook.shape
+    quantiser = faiss.ProductQuantizer(parts * width, parts, centroids.bit_length() - 1)
+    faiss.copy_array_to_vector(codebook.ravel(), quantiser.centroids)
+    codes: NDArray[np.uint8] = quantiser.compute_codes(np.ascontiguousarray(vectors, dtype=np.float32))
+    return codes

@@ -1,189 +1,247 @@
 """Interpolation of a sparse ranking with dense scores, looking up no more vectors than the top k needs.
 
-A document's score is `alpha * sparse + (1 - alpha) * dense`. Look-ups stop early (Leonhardt et al., WWW 2022, arXiv
-2110.06051, section 4.2): documents are visited by the best score they can still have, and when the next one's cannot
-reach the k-th score found so far, neither can those behind it. What a dense score can be at most is taken from
+A passage's score is `alpha * sparse + (1 - alpha) * dense`. Look-ups stop early (Leonhardt et al., WWW 2022, arXiv
+2110.06051, section 4.2): passages are visited by the best score they can still have, and when the next one's cannot
+reach the k-th score found so far, neither can those after it. The upper bound on a dense score is taken from
 
-- `sketch`: each document's own bound, from a few bytes kept beside its vectors (`thresher.vectors.sketch`);
-- `length`: the paper's one bound for all documents: the query's length times the longest vector's (1 for unit
-  vectors). Documents are then visited in sparse order;
+- `sketch`: each passage's own bound, from a few bytes kept with its vector (`thresher.vectors.sketch`);
+- `length`: the paper's one bound for all passages: the query's length times the longest vector's (1 for unit
+  vectors). Passages are then visited in sparse order;
 - `seen`: the paper's approximate version: the largest dense score seen so far. The top k may differ from the full one.
 
-The first two return what `none`, which looks every document up, returns: the same documents with the same scores, bit
+The first two return what `none`, which looks every passage up, returns: the same passages with the same scores, bit
 for bit, ties included. A bound equal to the k-th score does not stop, so that a tie can still be won by docno.
 
-Documents without vectors, such as those of a second tier, are an error, or count with the mean dense score of the
-others (`missing="mean"`), which takes looking them all up. Vectors made for some of them at query time can be given
-beside the index (`vectors=`). `feedback` moves the query's vector towards the best
-documents of a first interpolation (`thresher.vectors.feedback`) and interpolates again.
+Passages without vectors, such as those of a second tier, are an error, or get the mean dense score of the others
+(`missing="mean"`), which takes looking them all up. Vectors made for some of them at query time can be passed in.
+
+Pseudo-relevance feedback (`feedback=`) moves the query's vector towards the best passages of a first interpolation and
+interpolates the same ranking again. It is Rocchio's rule on dense vectors (Li et al., "Pseudo relevance feedback with
+deep language models and dense retrievers", ACM TOIS 2023, arXiv 2108.11044, section 3.2; the paper retrieves again).
+Both interpolations stop early, so feedback costs a few more look-ups and no model.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.errors import ConfigError, InputError
 from thresher.ranking import Ranking, normalise_scores
-from thresher.vectors.feedback import rocchio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from thresher.vectors.store import ForwardIndex
+    from thresher.vectors.store import VectorStore
 
 _STEP = 8
-"""Documents looked up between two tests of the bound."""
+"""Passages looked up between two tests of the bound."""
+_STOPPING = ("exact", "sketch", "length", "seen", "none")
 
 
-@dataclass(frozen=True, slots=True)
-class Interpolation:
-    """The top of an interpolated ranking, and what it took.
+class Interpolated(Ranking):
+    """The top of an interpolated ranking, best first; ties by bytewise smaller docno.
 
     Attributes:
-        ranking: best first; ties by bytewise smaller docno.
-        dense: the dense scores of the ranking's documents.
-        candidates: documents in the sparse ranking.
-        lookups: documents whose vectors were looked up, counted again where feedback looks them up again.
-        missing: candidates without vectors, neither in the index nor given.
-        exact: whether looking every document up would have given the same ranking, provably.
+        dense: float64[n], the dense scores of its passages.
+        places: int64[n], where its passages stood in the sparse ranking.
+        candidates: passages in the sparse ranking.
+        lookups: passages whose vectors were looked up, counted again where feedback looks them up again.
+        missing: candidates without vectors, neither in the store nor passed in.
+        exact: the sparse ranking was exact, and looking every passage up would have given the same.
     """
 
-    ranking: Ranking
-    dense: tuple[float, ...]
+    __slots__ = ("candidates", "dense", "lookups", "missing", "places")
+    dense: NDArray[np.float64]
+    places: NDArray[np.int64]
     candidates: int
     lookups: int
     missing: int
-    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of an interpolation, as `VectorStore.interpolate` describes them, checked.
+
+    Raises:
+        ConfigError: an unknown `stopping` or `missing`.
+        InputError: alpha, k or the feedback is out of range.
+    """
+
+    alpha: float
+    k: int
+    normalise: str
+    stopping: str
+    missing: str
+    feedback: int
+    feedback_weight: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise InputError(f"alpha is {self.alpha}; the weight of the sparse score lies between 0 and 1")
+        if self.k < 1:
+            raise InputError(f"k is {self.k}; ask for at least one passage")
+        if self.feedback < 0:
+            raise InputError(f"feedback is {self.feedback}; give a number of passages, or 0 for none")
+        if self.missing not in ("raise", "mean"):
+            raise ConfigError(f"unknown missing {self.missing!r}; use raise or mean")
+        if self.stopping not in _STOPPING:
+            raise ConfigError(f"unknown stopping {self.stopping!r}; use {', '.join(_STOPPING)}")
 
 
 def interpolate(
-    index: ForwardIndex,
+    store: VectorStore,
     ranking: Ranking,
-    query: NDArray[Any],
+    query: NDArray[np.floating],
+    settings: Settings,
+    vectors: Mapping[str, NDArray[np.floating]],
+) -> Interpolated:
+    """The top k of `ranking`; arguments and errors as `VectorStore.interpolate`."""
+    stopping = _bound_to_stop_by(store, settings.stopping)
+    if not len(ranking):
+        return _result(ranking, np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+    positions = store.find_ranking(ranking)
+    late = _late_vectors(store, ranking, positions, vectors)
+    if settings.missing == "raise":
+        _refuse_missing(ranking, positions, late)
+    sparse = settings.alpha * normalise_scores(ranking.scores, settings.normalise)
+    vector, lookups = store.checked_query(query), 0
+    if settings.feedback and settings.feedback_weight:
+        first = _Scan(store, vector, ranking, positions, late, sparse, 1 - settings.alpha, settings.feedback)
+        top = first.best(stopping).tolist()
+        near = positions[[place for place in top if positions[place] >= 0]]
+        made = [late[place] for place in top if place in late]
+        vector, lookups = rocchio(store, vector, near, weight=settings.feedback_weight, vectors=made), first.lookups
+    scan = _Scan(store, vector, ranking, positions, late, sparse, 1 - settings.alpha, settings.k)
+    best = scan.best(stopping)
+    found = _result(ranking, best, scan.totals[best], scan.dense[best], exact=stopping != "seen")
+    found.lookups = lookups + scan.lookups
+    found.missing = int((positions < 0).sum()) - len(late)
+    return found
+
+
+def rocchio(
+    store: VectorStore,
+    query: NDArray[np.floating],
+    positions: NDArray[np.int64],
     *,
-    alpha: float,
-    k: int = 10,
-    normalise: str = "min-max",
-    stopping: str = "exact",
-    missing: str = "raise",
-    vectors: Mapping[str, NDArray[Any]] | None = None,
-    feedback: int = 0,
-    feedback_weight: float = 1.0,
-) -> Interpolation:
-    """Score `alpha * sparse + (1 - alpha) * dense`, and return the top k.
+    weight: float = 1.0,
+    vectors: Sequence[NDArray[np.floating]] = (),
+) -> NDArray[np.float32]:
+    """The query's vector after feedback: itself plus `weight` times the mean feedback vector, at its old length.
 
     Args:
-        index: holds the vectors of the ranking's documents.
-        ranking: documents with sparse scores, in any order.
+        store: holds the vectors of the feedback passages.
         query: the query's vector, float[dimensions].
-        alpha: weight of the sparse score, 0 to 1.
-        k: documents to return.
-        normalise: of the sparse scores within this ranking, `min-max`, `z-score` or `none`. Dense scores are taken
-            as they are.
-        stopping: `exact` (by sketch where the index has one, else by length), `sketch`, `length`, `seen` or `none`.
-        missing: documents without vectors are an error (`raise`), or have the mean dense score of those with (`mean`).
-        vectors: of documents that the index does not hold, float[dimensions] each, as the index's encoder makes them.
-        feedback: documents at the head of a first interpolation that move the query's vector; 0 for none. Those
-            without vectors do not.
-        feedback_weight: of their mean vector beside the query's own.
+        positions: int64[n], of the feedback passages in the store, usually the first two or three; a document with
+            several vectors counts by the one nearest to the query. Without any the query stays as it is.
+        weight: of the mean feedback vector relative to the query's.
+        vectors: of feedback passages that the store does not hold, float[dimensions] each.
+
+    Returns:
+        float32[dimensions].
 
     Raises:
-        ConfigError: an unknown way of stopping or of missing documents, or `sketch` for an index without.
-        InputError: alpha, k or the feedback out of range, or a document without vectors.
+        InputError: a negative weight, or a query of another shape.
     """
-    stopping = _checked(index, alpha, k, stopping, missing, feedback)
-    if not len(ranking):
-        return Interpolation(ranking, (), 0, 0, 0, True)
-    docnos = ranking.docnos
-    places = index.find(docnos)
-    beside = _beside(index, docnos, places, vectors or {})
-    if missing == "raise":
-        index.positions([docno for i, docno in enumerate(docnos) if i not in beside])
-    sparse = alpha * normalise_scores(ranking.scores, normalise)
-    vector, lookups = index.checked_query(query), 0
-    if feedback and feedback_weight:
-        first = _Walk(index, vector, docnos, places, beside, sparse, 1 - alpha, feedback)
-        near = [docnos[i] for i in first.best(stopping) if places[i] >= 0 or i in beside]
-        given = {docnos[i]: one for i, one in beside.items()}
-        vector, lookups = rocchio(index, vector, near, weight=feedback_weight, vectors=given), first.lookups
-    walk = _Walk(index, vector, docnos, places, beside, sparse, 1 - alpha, k)
-    best = walk.best(stopping)
-    return Interpolation(
-        ranking.take(best, [float(walk.totals[i]) for i in best], source="interpolate"),
-        tuple(float(walk.dense[i]) for i in best),
-        len(ranking),
-        lookups + walk.lookups,
-        int((places < 0).sum()) - len(beside),
-        stopping != "seen",
-    )
+    if not weight >= 0:
+        raise InputError(f"the weight of the feedback is {weight}; give 0 or more")
+    vector = store.checked_query(query)
+    if (not len(positions) and not len(vectors)) or weight == 0:
+        return vector
+    rows, starts = store.rows_of(positions)
+    decoded = store.stored.decode(rows).astype(np.float64)
+    dots = decoded @ vector.astype(np.float64)
+    nearest = [low + int(np.argmax(dots[low:high])) for low, high in pairwise(starts.tolist())]
+    read = [*decoded[nearest], *(np.asarray(one, np.float64) for one in vectors)]
+    moved = vector.astype(np.float64) + weight * np.mean(read, axis=0)
+    length, before = np.linalg.norm(moved), np.linalg.norm(vector.astype(np.float64))
+    if length == 0:
+        return vector
+    scaled: NDArray[np.float32] = (moved * (before / length)).astype(np.float32)
+    return scaled
 
 
-def _checked(index: ForwardIndex, alpha: float, k: int, stopping: str, missing: str, feedback: int) -> str:
-    """The way of stopping, with `exact` made plain."""
-    if not 0 <= alpha <= 1:
-        raise InputError(f"alpha is {alpha}; the weight of the sparse score lies between 0 and 1")
-    if k < 1:
-        raise InputError(f"k is {k}; ask for at least one document")
-    if feedback < 0:
-        raise InputError(f"feedback is {feedback}; give the number of documents it reads, or 0 for none")
-    if missing not in ("raise", "mean"):
-        raise ConfigError(f"unknown missing {missing!r}; use raise or mean")
+def _bound_to_stop_by(store: VectorStore, stopping: str) -> str:
     if stopping == "exact":
-        return "length" if index.sketch is None else "sketch"
-    if stopping not in ("sketch", "length", "seen", "none"):
-        raise ConfigError(f"unknown stopping {stopping!r}; use exact, sketch, length, seen or none")
-    if stopping == "sketch" and index.sketch is None:
-        raise ConfigError("this forward index has no sketch; build it with sketch=48, or stop by length")
+        return "length" if store.sketch is None else "sketch"
+    if stopping == "sketch" and store.sketch is None:
+        raise ConfigError("these vectors have no sketch; build them with sketch=48, or stop by length")
     return stopping
 
 
-def _beside(
-    index: ForwardIndex, docnos: Sequence[str], places: NDArray[np.int64], vectors: Mapping[str, NDArray[Any]]
+def _late_vectors(
+    store: VectorStore, ranking: Ranking, positions: NDArray[np.int64], vectors: Mapping[str, NDArray[np.floating]]
 ) -> dict[int, NDArray[np.float32]]:
-    """The vectors given for documents that the index lacks, by place in the ranking."""
-    return {
-        i: index.checked_query(vectors[docnos[i]]) for i in np.flatnonzero(places < 0).tolist() if docnos[i] in vectors
-    }
+    """The vectors passed in for passages that the store lacks, by place in the ranking."""
+    absent = np.flatnonzero(positions < 0)
+    if not vectors or not len(absent):
+        return {}
+    named = zip(absent.tolist(), ranking.take(absent).docnos, strict=True)
+    return {place: store.checked_query(vectors[docno]) for place, docno in named if docno in vectors}
+
+
+def _refuse_missing(ranking: Ranking, positions: NDArray[np.int64], late: Mapping[int, NDArray[np.float32]]) -> None:
+    for place in np.flatnonzero(positions < 0).tolist():
+        if place not in late:
+            docno = ranking.take([place]).docnos[0]
+            raise InputError(
+                f"docno {docno!r} has no vector; encode the corpus that the ranking is of, or use missing='mean'"
+            )
+
+
+def _result(
+    ranking: Ranking,
+    places: NDArray[np.int64],
+    totals: NDArray[np.float64],
+    dense: NDArray[np.float64],
+    *,
+    exact: bool = True,
+) -> Interpolated:
+    found = ranking.take(places, totals, exact=ranking.exact and exact, source="interpolate").as_type(Interpolated)
+    found.dense, found.places, found.candidates = dense, places, len(ranking)
+    found.lookups = found.missing = 0
+    return found
 
 
 def _dense_bounds(
-    index: ForwardIndex, query: NDArray[np.float32], positions: NDArray[np.int64], stopping: str
+    store: VectorStore, query: NDArray[np.float32], positions: NDArray[np.int64], stopping: str
 ) -> NDArray[np.float64]:
-    """What each document's dense score can be at most."""
-    length = float(np.linalg.norm(query.astype(np.float64))) * index.largest_length
-    if stopping == "length" or index.sketch is None:
+    """Upper bounds on the dense scores, float64[n]."""
+    length = float(np.linalg.norm(query.astype(np.float64))) * store.largest_length
+    if stopping == "length" or store.sketch is None:
         return np.full(len(positions), length * (1 + 1e-9))
-    rows, starts = index.rows_of(positions)
-    bounds = index.sketch.bounds(query, rows)
+    rows, starts = store.rows_of(positions)
+    bounds = store.sketch.bounds(query, rows)
     return np.maximum.reduceat(bounds, starts[:-1])
 
 
-class _Walk:
-    """Documents visited in some order until the top k is settled; all arrays are by place in the ranking.
+class _Scan:
+    """Passages visited in some order until the top k is settled; all arrays are by place in the ranking.
 
-    positions  int64[n]     in the index, -1 for a document without vectors there
-    beside     place to the vector given for such a document
+    positions  int64[n]     in the store, -1 for a passage without vectors there
+    late       place to the vector passed in for such a passage
     sparse     float64[n]   sparse scores times their weight
     """
 
     def __init__(
         self,
-        index: ForwardIndex,
+        store: VectorStore,
         query: NDArray[np.float32],
-        docnos: Sequence[str],
+        ranking: Ranking,
         positions: NDArray[np.int64],
-        beside: Mapping[int, NDArray[np.float32]],
+        late: Mapping[int, NDArray[np.float32]],
         sparse: NDArray[np.float64],
         dense_weight: float,
         k: int,
     ) -> None:
-        self.index, self.query, self.docnos, self.positions, self.sparse = index, query, docnos, positions, sparse
-        self.beside = beside
+        self.store, self.query, self.ranking, self.positions, self.sparse = store, query, ranking, positions, sparse
+        self.late = late
         self.dense_weight, self.k = dense_weight, k
         self.dense = np.zeros(len(positions))
         self.totals = np.full(len(positions), -np.inf)
@@ -192,10 +250,10 @@ class _Walk:
 
     @property
     def lookups(self) -> int:
-        """Documents whose vectors were looked up."""
+        """Passages whose vectors were looked up."""
         return int((self.looked_up & (self.positions >= 0)).sum())
 
-    def best(self, stopping: str) -> list[int]:
+    def best(self, stopping: str) -> NDArray[np.int64]:
         """Places of the top k, best first."""
         absent = self.positions < 0
         if absent.any():
@@ -205,25 +263,36 @@ class _Walk:
         elif stopping == "seen":
             self.by_largest_seen()
         else:
-            self.by_bound(_dense_bounds(self.index, self.query, self.positions, stopping))
-        seen: list[int] = np.flatnonzero(self.looked_up).tolist()
-        return sorted(seen, key=lambda i: (-self.totals[i], self.docnos[i].encode()))[: self.k]
+            self.by_bound(_dense_bounds(self.store, self.query, self.positions, stopping))
+        return self.top()
+
+    def top(self) -> NDArray[np.int64]:
+        """Places of the k best of the passages looked up; docnos are read only where scores tie."""
+        seen = np.flatnonzero(self.looked_up)
+        order = seen[np.argsort(-self.totals[seen], kind="stable")]
+        if len(order) > self.k:
+            order = order[self.totals[order] >= self.totals[order[self.k - 1]]]
+        totals = self.totals[order]
+        if (totals[1:] == totals[:-1]).any():
+            keys = [docno.encode() for docno in self.ranking.take(order).docnos]
+            order = order[sorted(range(len(order)), key=lambda i: (-totals[i], keys[i]))]
+        return order[: self.k]
 
     def look_up(self, places: NDArray[np.int64]) -> None:
-        dense = self.index.scores(self.query, self.positions[places])
+        dense = self.store.scores(self.query, self.positions[places])
         self.dense[places] = dense
         self.totals[places] = self.sparse[places] + self.dense_weight * dense
         self.looked_up[places] = True
         self.largest_seen = max(self.largest_seen, float(dense.max()))
 
     def look_up_all(self, absent: NDArray[np.bool_]) -> None:
-        """Everything looked up; what has no vector takes the mean dense score, 0 where nothing has one."""
+        """Everything looked up; passages without a vector get the mean dense score, 0 where none has one."""
         if not absent.all():
             self.look_up(np.flatnonzero(~absent))
-        for place, vector in self.beside.items():
+        for place, vector in self.late.items():
             self.dense[place] = float(vector.astype(np.float64) @ self.query.astype(np.float64))
         known = ~absent
-        known[list(self.beside)] = True
+        known[list(self.late)] = True
         if known.any():
             self.dense[~known] = self.dense[known].mean()
         self.totals[absent] = self.sparse[absent] + self.dense_weight * self.dense[absent]

@@ -1,45 +1,64 @@
-"""Dense retrieval through faiss: every vector compared (`flat`), cells of a k-means (`ivf`), or a graph (`hnsw`).
+"""Dense retrieval: every vector compared (`flat`, exact), cells of a k-means (`ivf`), or a graph (`hnsw`).
 
-Where a document has several vectors its best one counts, so more neighbours than documents are asked for. `flat` is
-exact; the others trade recall for time by `nprobe` and `ef_search`. On CUDA, `flat` and `ivf` run on the device where
-faiss was built for it.
+With faiss (`faiss-cpu`, or `faiss-gpu` on CUDA for `flat` and `ivf`) vectors are held in memory as float32; without it,
+`flat` scans the stored vectors with numpy. Candidates are rescored from the stored vectors in float64, so that both
+give the same scores. `flat` is exact: faiss adds in float32, so it is asked for more until the rounding error cannot
+have hidden a passage. `ivf` and `hnsw` trade recall for time through `nprobe` and `ef_search`.
+
+Where a document has several vectors its best one counts, so more neighbours than documents are asked for.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from thresher.artifact import read_manifest, writing
-from thresher.errors import ConfigError, DamagedArtifactError, InputError, require
+from thresher.errors import ConfigError, InputError, MissingExtraError, require
 from thresher.ranking import Ranking
+from thresher.vectors.codecs import CHUNK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from types import ModuleType
 
     from numpy.typing import NDArray
 
-    from thresher.vectors.store import ForwardIndex
+    from thresher.ranking import NumberedSource
+    from thresher.vectors.store import VectorStore
 
-_KIND, _FORMAT = "dense-index", 1
 _KINDS = ("flat", "ivf", "hnsw")
+_MORE = 16
+"""Neighbours asked for beyond k, so that rounding rarely takes a second call."""
+
+
+class _Neighbours(Protocol):
+    """What a faiss index offers."""
+
+    is_trained: bool
+
+    def add(self, vectors: NDArray[np.float32]) -> None: ...
+    def train(self, vectors: NDArray[np.float32]) -> None: ...
+    def search(self, queries: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 
 
 class DenseIndex:
-    """A faiss index over the vectors of a forward index, by inner product."""
+    """Nearest neighbours by inner product among the vectors of a store.
 
-    def __init__(self, index: Any, docnos: Sequence[str], document_of_row: NDArray[np.int64], kind: str) -> None:
-        self._index = index
-        self.docnos = docnos
-        self.document_of_row = document_of_row
+    Attributes:
+        kind: `flat`, `ivf` or `hnsw`.
+    """
+
+    def __init__(self, store: VectorStore, neighbours: _Neighbours | None, kind: str) -> None:
         self.kind = kind
+        self._store, self._neighbours = store, neighbours
+        firsts = store.firsts
+        self._owners = None if firsts is None else np.repeat(np.arange(len(store)), np.diff(firsts))
+        self._most = 1 if firsts is None else int(np.diff(firsts).max(initial=1))
 
     @classmethod
     def over(
         cls,
-        forward: ForwardIndex,
+        store: VectorStore,
         *,
         kind: str = "flat",
         cells: int | None = None,
@@ -50,115 +69,123 @@ class DenseIndex:
         device: str = "cpu",
         seed: int = 0,
     ) -> DenseIndex:
-        """Index the vectors of `forward`.
+        """Index the vectors of `store`.
 
         Args:
-            forward: where they come from.
+            store: where they come from.
             kind: `flat`, `ivf` or `hnsw`.
-            cells: of `ivf`; by default 4 times the root of the number of vectors, at most a 39th of it.
-            nprobe: cells of `ivf` searched for a query.
-            links: of a node of `hnsw`.
+            cells: number of cells of `ivf`; by default 4 times the root of the number of vectors, at most a 39th of it.
+            nprobe: cells that `ivf` searches for a query.
+            links: neighbours that a node of `hnsw` keeps.
             ef_construction: candidates kept while the graph is built.
             ef_search: candidates kept while it is searched.
             device: `cpu`, or `cuda` with `faiss-gpu`.
-            seed: of the k-means.
+            seed: for the k-means.
 
         Raises:
-            ConfigError: the kind is unknown, or the device is not to be had.
-            MissingExtraError: faiss is not installed.
+            ConfigError: the kind is unknown, or the device is not available.
+            MissingExtraError: faiss is not installed, for anything but `flat` on a CPU.
         """
-        faiss: Any = require("faiss", extra="faiss-cpu", purpose="dense retrieval")
-        n = forward.stored.codes.shape[0]
-        vectors = forward.stored.decode(np.arange(n))
+        if kind not in _KINDS:
+            raise ConfigError(f"unknown kind of dense index {kind!r}; use {', '.join(_KINDS)}")
+        try:
+            faiss = require("faiss", extra="faiss-cpu", purpose="dense retrieval")
+        except MissingExtraError:
+            if kind == "flat" and device == "cpu":
+                return cls(store, None, kind)
+            raise
+        n, d = len(store.stored), store.dimensions
         if kind == "flat":
-            index = faiss.IndexFlatIP(forward.dimensions)
+            index = faiss.IndexFlatIP(d)
         elif kind == "ivf":
             cells = cells or max(1, min(int(4 * n**0.5), n // 39))
-            index = faiss.IndexIVFFlat(
-                faiss.IndexFlatIP(forward.dimensions), forward.dimensions, cells, faiss.METRIC_INNER_PRODUCT
-            )
-            index.cp.seed = seed
-            index.cp.min_points_per_centroid = 1
-            index.nprobe = nprobe
-        elif kind == "hnsw":
-            index = faiss.IndexHNSWFlat(forward.dimensions, links, faiss.METRIC_INNER_PRODUCT)
-            index.hnsw.efConstruction, index.hnsw.efSearch = ef_construction, ef_search
+            index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, cells, faiss.METRIC_INNER_PRODUCT)
+            index.cp.seed, index.cp.min_points_per_centroid, index.nprobe = seed, 1, nprobe
         else:
-            raise ConfigError(f"unknown kind of dense index {kind!r}; use {', '.join(_KINDS)}")
-        index = _on_device(faiss, index, kind, device)
-        if not index.is_trained:
-            index.train(vectors)
-        index.add(vectors)
-        owners = np.repeat(np.arange(len(forward), dtype=np.int64), np.diff(forward.firsts))
-        return cls(index, forward.docnos, owners, kind)
+            index = faiss.IndexHNSWFlat(d, links, faiss.METRIC_INNER_PRODUCT)
+            index.hnsw.efConstruction, index.hnsw.efSearch = ef_construction, ef_search
+        neighbours = _on_device(faiss, index, kind, device)
+        if not neighbours.is_trained:
+            neighbours.train(store.stored.decode(np.arange(n)))
+        for low in range(0, n, CHUNK):
+            neighbours.add(store.stored.decode(np.arange(low, min(low + CHUNK, n))))
+        return cls(store, neighbours, kind)
 
-    def search(self, queries: NDArray[Any], k: int = 10) -> list[Ranking]:
-        """The k best documents of each query, best first; ties by bytewise smaller docno.
+    def search(
+        self, queries: NDArray[np.floating], k: int = 10, *, passages: NumberedSource | None = None
+    ) -> list[Ranking]:
+        """The k best passages of each query, best first; ties by bytewise smaller docno.
 
         Args:
             queries: float[n, dimensions].
-            k: documents a query.
+            k: passages a query.
+            passages: the index that a store keyed by passage number belongs to.
 
         Raises:
-            InputError: k is below 1, or the queries have another shape.
+            InputError: k is below 1, the queries have another shape, or `passages` is missing.
         """
         if k < 1:
-            raise InputError(f"k is {k}; ask for at least one document")
-        if queries.ndim != 2 or queries.shape[1] != self._index.d:
-            raise InputError(f"questions have the shape {queries.shape}, expected (n, {self._index.d})")
-        most = int(np.bincount(self.document_of_row).max())
-        wanted = min(len(self.document_of_row), k * most + (16 if self.kind == "flat" else 0))
-        scores, rows = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), wanted)
-        return [self._documents(row, score, k) for row, score in zip(rows, scores, strict=True)]
+            raise InputError(f"k is {k}; ask for at least one passage")
+        if queries.ndim != 2 or queries.shape[1] != self._store.dimensions:
+            raise InputError(f"query vectors have the shape {queries.shape}, expected (n, {self._store.dimensions})")
+        return [self._search(self._store.checked_query(query), k, passages) for query in queries]
 
-    def save(self, target: str | Path, *, overwrite: bool = False) -> None:
-        """Write the index as an artifact."""
-        faiss: Any = require("faiss", extra="faiss-cpu", purpose="dense retrieval")
-        with writing(target, kind=_KIND, format=_FORMAT, overwrite=overwrite) as draft:
-            faiss.write_index(self._index, str(draft.path / "index.faiss"))
-            np.save(draft.path / "documents.npy", self.document_of_row, allow_pickle=False)
-            (draft.path / "docnos.txt").write_bytes(b"".join(docno.encode() + b"\n" for docno in self.docnos))
-            draft.fields["dense_kind"] = self.kind
+    def _search(self, query: NDArray[np.float32], k: int, passages: NumberedSource | None) -> Ranking:
+        positions, scores = self._candidates(query, k)
+        order = np.argsort(-scores, kind="stable")
+        if len(order) > k:
+            order = order[scores[order] >= scores[order[k - 1]]]
+        ranking = self._ranking(positions[order], scores[order], passages)
+        if (np.diff(ranking.scores) == 0).any():
+            rows = [(-score, docno.encode()) for docno, score in ranking.pairs()]
+            ranking = ranking.take(sorted(range(len(rows)), key=rows.__getitem__))
+        return ranking.cut(k)
 
-    @classmethod
-    def open(cls, path: str | Path) -> DenseIndex:
-        """Open what `save` wrote.
+    def _ranking(
+        self, positions: NDArray[np.int64], scores: NDArray[np.float64], passages: NumberedSource | None
+    ) -> Ranking:
+        exact = self.kind == "flat"
+        docnos = self._store.docnos
+        if docnos is not None:
+            return Ranking([docnos[i] for i in positions.tolist()], scores, exact=exact, source="dense")
+        if passages is None:
+            raise InputError("these vectors are keyed by passage number; give the index they belong to (passages=)")
+        return Ranking.of_numbers(passages, positions, scores, exact=exact, stage="dense")
 
-        Raises:
-            ArtifactError: there is none.
-            DamagedArtifactError: its files do not fit together.
-        """
-        path = Path(path)
-        manifest = read_manifest(path, kind=_KIND, format=_FORMAT)
-        faiss: Any = require("faiss", extra="faiss-cpu", purpose="dense retrieval")
-        try:
-            index = faiss.read_index(str(path / "index.faiss"))
-            owners = np.load(path / "documents.npy", allow_pickle=False)
-            docnos = (path / "docnos.txt").read_text(encoding="utf-8").split("\n")[:-1]
-        except (RuntimeError, OSError, ValueError) as err:
-            raise DamagedArtifactError(str(path), f"cannot be read ({err}); rebuild the dense index") from err
-        if index.ntotal != len(owners) or (len(owners) and int(owners.max()) >= len(docnos)):
-            raise DamagedArtifactError(str(path), "its vectors and docnos do not fit together; rebuild it")
-        return cls(index, docnos, owners, str(manifest.fields.get("dense_kind", "flat")))
+    def _candidates(self, query: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Positions and float64 scores of passages, the k best and those tied with them among them."""
+        total = len(self._store.stored)
+        if self._neighbours is None:
+            return self._scan(query)
+        wanted = min(total, k * self._most + _MORE)
+        while True:
+            found, rows = self._neighbours.search(query[None], wanted)
+            reached = rows[0][rows[0] >= 0]  # faiss fills up with -1
+            positions = np.unique(reached if self._owners is None else self._owners[reached])
+            scores = self._store.scores(query, positions)
+            if self.kind != "flat" or wanted == total:
+                return positions, scores
+            if len(scores) >= k:
+                error = self._store.dimensions * 2.0**-23 * float(np.linalg.norm(query)) * self._store.largest_length
+                if float(found[0][-1]) + error < np.partition(scores, -k)[-k]:
+                    return positions, scores
+            wanted = min(total, wanted * 4)
 
-    def _documents(self, rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Ranking:
-        best: dict[str, float] = {}
-        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
-            if row >= 0:  # faiss fills up with -1
-                docno = self.docnos[self.document_of_row[row]]
-                best[docno] = max(score, best.get(docno, -np.inf))
-        ordered = sorted(best.items(), key=lambda item: (-item[1], item[0].encode()))
-        return Ranking.from_pairs(ordered[:k], source="dense")
+    def _scan(self, query: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        n = len(self._store)
+        parts = [self._store.scores(query, np.arange(low, min(low + CHUNK, n))) for low in range(0, n, CHUNK)]
+        return np.arange(n), np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _on_device(faiss: Any, index: Any, kind: str, device: str) -> Any:
+def _on_device(faiss: ModuleType, index: _Neighbours, kind: str, device: str) -> _Neighbours:
     if device == "cpu":
         return index
     if kind == "hnsw":
         raise ConfigError("faiss has no hnsw on CUDA; use flat or ivf, or the device cpu")
     if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
         raise ConfigError(
-            f"device {device!r} was asked for, but this faiss sees none; pip install 'thresher[faiss-gpu]' in place of "
-            "faiss-cpu on a machine with CUDA, or use the device cpu"
+            f"device {device!r} was asked for, but this faiss finds none; pip install 'thresher[faiss-gpu]' in place "
+            "of faiss-cpu on a machine with CUDA, or use the device cpu"
         )
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    moved: _Neighbours = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    return moved

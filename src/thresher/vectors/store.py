@@ -1,53 +1,64 @@
-"""The forward index: dense vectors by docno, memory-mapped, for scoring the documents of a ranking.
+"""`VectorStore`: dense vectors of passages, memory-mapped, for scoring the passages of a ranking or all of them.
 
 Fast-Forward indexes (Leonhardt et al., WWW 2022, arXiv 2110.06051): instead of a nearest-neighbour search, the vectors
-of the documents that a sparse ranking holds are looked up and scored. A document may have several vectors (one a
+of the passages that a sparse ranking holds are looked up and scored. A document may have several vectors (one a
 passage); its dense score is the largest of their dot products with the query's (maxP).
 
-On disk: `docnos.txt` (one a line, ascending by bytes), `firsts.npy` (where each document's rows start), the stored
-vectors (`thresher.vectors.codecs`), and `sketch_*.npy` (`thresher.vectors.sketch`) where one was asked for.
+    store = VectorStore.open("my-index/vectors")
+    store.interpolate(index.search(query, k=1000), encoder.encode_queries([query])[0], alpha=0.25)
+
+Inside an index a store is keyed by passage number: row i is passage i. A separate store (`thresher encode --dense`) is
+keyed by docno. On disk: the stored vectors (`thresher.vectors.codecs`); `sketch_*.npy` (`thresher.vectors.sketch`)
+where one was asked for; `docnos.txt`, ascending by bytes, where it is keyed by docno; `firsts.npy`, where each
+document's rows start, where documents have several.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.artifact import Manifest, read_manifest, writing
 from thresher.errors import DamagedArtifactError, InputError
-from thresher.vectors.coalesce import coalesce
-from thresher.vectors.codecs import Stored, encode_vectors, load_array, open_vectors
-from thresher.vectors.sketch import Sketch, draw_sketch, open_sketch
+from thresher.files import read_names, write_names
+from thresher.vectors.codecs import CHUNK, load_array, open_vectors, parse_storage, write_vectors
+from thresher.vectors.sketch import open_sketch, write_sketch
+from thresher.vectors.writer import Spool, coalesce, group_by_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-_KIND, _FORMAT = "forward-index", 1
+    from thresher.ranking import Ranking
+    from thresher.vectors.codecs import Stored
+    from thresher.vectors.interpolate import Interpolated
+    from thresher.vectors.sketch import Sketch
+
+FOLDER = "vectors"
+"""Where an index keeps its vectors."""
+_KIND, _FORMAT = "vectors", 1
 
 
-class ForwardIndex:
-    """Dense vectors by docno. Open one with `ForwardIndex.open`, make one with `ForwardIndex.build`.
+class VectorStore:
+    """Dense vectors of passages. Open one with `VectorStore.open`, make one with `VectorStore.build`.
 
     Attributes:
-        manifest: what the artifact says of itself.
-        docnos: ascending by bytes.
-        firsts: int64[len(docnos) + 1]: document i has the rows `firsts[i]` to `firsts[i + 1]`.
+        manifest: the artifact's manifest.
+        docnos: ascending by bytes; None where the store is keyed by passage number.
+        firsts: int64[len(store) + 1]: document i has the rows `firsts[i]` to `firsts[i + 1]`; None where each has one.
         stored: the vectors.
-        sketch: bounds on dot products, None where none were drawn.
+        sketch: bounds on dot products, None where none were made.
     """
 
     def __init__(
         self,
         manifest: Manifest,
-        docnos: Sequence[str],
-        firsts: NDArray[np.int64],
+        docnos: Sequence[str] | None,
+        firsts: NDArray[np.int64] | None,
         stored: Stored,
         sketch: Sketch | None,
     ) -> None:
@@ -56,10 +67,14 @@ class ForwardIndex:
         self.firsts = firsts
         self.stored = stored
         self.sketch = sketch
-        self._keys = [docno.encode() for docno in docnos]
 
     def __len__(self) -> int:
-        return len(self.docnos)
+        return len(self.stored) if self.firsts is None else len(self.firsts) - 1
+
+    def __repr__(self) -> str:
+        key = "passage number" if self.docnos is None else "docno"
+        storage = self.manifest.fields.get("storage", "")
+        return f"<VectorStore: {len(self)} by {key}, {self.dimensions} dimensions, {storage}>"
 
     @property
     def dimensions(self) -> int:
@@ -71,12 +86,22 @@ class ForwardIndex:
         """Size of its files."""
         return sum(int(entry["bytes"]) for entry in self.manifest.files.values())
 
+    @property
+    def encoder_fingerprint(self) -> str:
+        """Fingerprint of the encoder that made the vectors; empty where it is not known."""
+        return str(self.manifest.fields.get("encoder", ""))
+
+    @property
+    def encoder_name(self) -> str:
+        """The name that encoder is opened by; empty where it is not known."""
+        return str(self.manifest.fields.get("encoder_name", ""))
+
     @cached_property
     def largest_length(self) -> float:
         """Length of the longest stored vector, rounded up: times a query's length, no dense score exceeds it."""
         longest = 0.0
-        for low in range(0, self.stored.codes.shape[0], 65_536):
-            rows = np.arange(low, min(low + 65_536, self.stored.codes.shape[0]))
+        for low in range(0, len(self.stored), CHUNK):
+            rows = np.arange(low, min(low + CHUNK, len(self.stored)))
             longest = max(longest, float(np.linalg.norm(self.stored.decode(rows).astype(np.float64), axis=1).max()))
         return longest * (1 + 1e-6)
 
@@ -84,53 +109,70 @@ class ForwardIndex:
     def build(
         cls,
         target: str | Path,
-        batches: Iterable[tuple[Sequence[str], NDArray[Any]]],
+        batches: Iterable[ArrayLike],
         *,
+        docnos: Iterable[str] | None = None,
+        document_of: Callable[[str], str] | None = None,
         storage: str = "float16",
         sketch: int = 0,
-        document_of: Callable[[str], str] | None = None,
         delta: float = 0.0,
         encoder: str = "",
         encoder_name: str = "",
         seed: int = 0,
         overwrite: bool = False,
-    ) -> ForwardIndex:
-        """Write a forward index, and open it.
+    ) -> VectorStore:
+        """Write a vector store and open it. Memory holds a chunk of vectors at a time.
 
         Args:
             target: the directory to make.
-            batches: docnos and their vectors float[n, dimensions], as `thresher.encode.shards.dense_shards` gives.
+            batches: float[n, dimensions], in the order of passage numbers or of `docnos`.
+            docnos: one a vector, read when the batches are at their end; without them the store is keyed by passage
+                number.
+            document_of: from a passage's docno to its document's; by default each is its own.
             storage: `float16`, `int8` or `pq<bytes>`.
             sketch: coordinates of the early-stopping bound to keep (48 is a good number); 0 for none.
-            document_of: from a passage's docno to its document's; by default each is its own.
             delta: coalesce neighbouring passages of a document nearer than this cosine distance; 0 for not at all.
-            encoder: fingerprint of the encoder, which must match the queries' (kept in the manifest).
-            encoder_name: what `thresher.models.resolve` finds it by.
-            seed: of product quantisation and the sketch's sample.
-            overwrite: replace a forward index that stands there.
+            encoder: fingerprint of the encoder, which must match the queries' encoder (kept in the manifest).
+            encoder_name: the name the encoder is opened by.
+            seed: for product quantisation and the sketch's sample.
+            overwrite: replace a vector store at `target`.
 
         Raises:
             InputError: a docno comes twice, or vectors do not fit together.
+            ConfigError: an unknown storage.
+            ArtifactError: something stands at `target` and may not be replaced.
         """
-        docnos, firsts, vectors = _gather(batches, document_of)
-        passages = len(vectors)
-        if delta:
-            vectors, firsts = coalesce(vectors, firsts, delta)
-        stored = encode_vectors(vectors, storage, seed=seed)
-        with writing(target, kind=_KIND, format=_FORMAT, overwrite=overwrite) as draft:
-            stored.save(draft.path)
-            np.save(draft.path / "firsts.npy", firsts, allow_pickle=False)
-            (draft.path / "docnos.txt").write_bytes(b"".join(docno.encode() + b"\n" for docno in docnos))
-            if sketch:
-                decoded = stored.decode(np.arange(len(vectors)))
-                draw_sketch(decoded, sketch, seed=seed).save(draft.path)
+        parse_storage(storage)
+        with (
+            writing(target, kind=_KIND, format=_FORMAT, overwrite=overwrite) as draft,
+            Spool(draft.path / "spool") as spool,
+            Spool(draft.path / "joined") as joined,
+        ):
+            for batch in batches:
+                spool.append(np.asarray(batch))
+            passages, vectors, firsts = len(spool), spool, None
+            if docnos is not None:
+                names, firsts = _sorted_names(docnos, document_of, spool)
+                write_names(draft.path / "docnos.txt", names)
+                if delta:
+                    firsts, vectors = coalesce(spool, firsts, delta, joined), joined
+                if len(firsts) == len(vectors) + 1:
+                    firsts = None
+                else:
+                    np.save(draft.path / "firsts.npy", firsts, allow_pickle=False)
+            width = min(sketch, vectors.dimensions) if len(vectors) else 0
+            write_vectors(draft.path, vectors, storage, seed=seed)
+            if width:
+                stored = open_vectors(draft.path, storage, len(vectors), vectors.dimensions)
+                write_sketch(draft.path, stored, width, seed=seed)
             draft.fields |= {
-                "documents": len(docnos),
+                "documents": len(vectors) if firsts is None else len(firsts) - 1,
                 "passages": passages,
                 "vectors": len(vectors),
-                "dimensions": int(vectors.shape[1]),
+                "dimensions": vectors.dimensions,
+                "key": "number" if docnos is None else "docno",
                 "storage": storage,
-                "sketch": min(sketch, int(vectors.shape[1])),
+                "sketch": width,
                 "delta": delta,
                 "encoder": encoder,
                 "encoder_name": encoder_name,
@@ -138,8 +180,8 @@ class ForwardIndex:
         return cls.open(target)
 
     @classmethod
-    def open(cls, path: str | Path) -> ForwardIndex:
-        """Open the forward index at `path`; vectors stay on disk until they are looked up.
+    def open(cls, path: str | Path) -> VectorStore:
+        """Open the vector store at `path`; vectors stay on disk until they are looked up.
 
         Raises:
             ArtifactError: there is none, or a newer release wrote it.
@@ -150,51 +192,57 @@ class ForwardIndex:
         try:
             fields = manifest.fields
             documents, n, dimensions = (int(fields[name]) for name in ("documents", "vectors", "dimensions"))
-            storage, width = str(fields["storage"]), int(fields["sketch"])
+            storage, width, key = str(fields["storage"]), int(fields["sketch"]), str(fields["key"])
         except (KeyError, TypeError, ValueError) as err:
-            raise DamagedArtifactError(str(path / "manifest.json"), f"lacks {err}; rebuild the forward index") from err
-        try:
-            docnos = (path / "docnos.txt").read_text(encoding="utf-8").split("\n")[:-1]
-        except UnicodeDecodeError as err:
-            raise DamagedArtifactError(str(path / "docnos.txt"), f"is not UTF-8 ({err}); rebuild it") from err
-        firsts = np.asarray(load_array(path / "firsts.npy", np.int64, (documents + 1,)))
-        if len(docnos) != documents or firsts[0] != 0 or firsts[-1] != n or bool((np.diff(firsts) < 1).any()):
+            raise DamagedArtifactError(str(path / "manifest.json"), f"lacks {err}; rebuild the vectors") from err
+        docnos = read_names(path / "docnos.txt") if key == "docno" else None
+        firsts = None
+        if documents != n:
+            firsts = np.asarray(load_array(path / "firsts.npy", np.int64, (documents + 1,))).astype(np.int64)
+        if (docnos is not None and len(docnos) != documents) or (
+            firsts is not None and (firsts[0] != 0 or firsts[-1] != n or bool((np.diff(firsts) < 1).any()))
+        ):
             raise DamagedArtifactError(
-                str(path / "firsts.npy"), f"does not divide {n} vectors among {documents} documents; rebuild it"
+                str(path / "firsts.npy"),
+                f"does not divide {n} vectors among {documents} documents; rebuild the vectors",
             )
         sketch = open_sketch(path, n, dimensions, width) if width else None
         return cls(manifest, docnos, firsts, open_vectors(path, storage, n, dimensions), sketch)
 
-    def positions(self, docnos: Sequence[str]) -> NDArray[np.int64]:
-        """Positions of `docnos` in `self.docnos`, int64[len(docnos)].
-
-        Raises:
-            InputError: one of them is not in this index.
-        """
-        found = self.find(docnos)
-        if len(found) and found.min() < 0:
-            docno = docnos[int(np.argmin(found))]
-            raise InputError(f"docno {docno!r} is not in the forward index; build it from the corpus the ranking is of")
-        return found
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {docno: place for place, docno in enumerate(self.docnos or ())}
 
     def find(self, docnos: Sequence[str]) -> NDArray[np.int64]:
-        """Positions of `docnos` in `self.docnos`, int64[len(docnos)], -1 for those it lacks."""
-        found = np.empty(len(docnos), dtype=np.int64)
-        for i, docno in enumerate(docnos):
-            key = docno.encode()
-            place = bisect_left(self._keys, key)
-            here = place < len(self._keys) and self._keys[place] == key
-            found[i] = place if here else -1
-        return found
+        """Positions of `docnos` in this store, int64[len(docnos)], -1 for those without vectors.
 
-    def scores(self, query: NDArray[Any], positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        Raises:
+            InputError: the store is keyed by passage number.
+        """
+        if self.docnos is None:
+            raise InputError("the vectors of an index are found by passage number; use a ranking of that index")
+        places = self._places
+        return np.fromiter((places.get(docno, -1) for docno in docnos), np.int64, len(docnos))
+
+    def find_ranking(self, ranking: Ranking) -> NDArray[np.int64]:
+        """Positions of a ranking's passages in this store, int64[n], -1 for those without vectors.
+
+        Raises:
+            InputError: the store is keyed by passage number, and the ranking did not come from an index.
+        """
+        if self.docnos is not None:
+            return self.find(ranking.docnos)
+        numbers = ranking.numbers
+        return np.where(numbers < len(self), numbers, -1)
+
+    def scores(self, query: NDArray[np.floating], positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Dense scores of documents: the largest dot product over each one's vectors, summed in float64.
 
-        A document's score is a function of its vectors and the query alone, whatever is scored beside it.
+        A document's score depends on its vectors and the query alone, not on what is scored with it.
 
         Args:
             query: float[dimensions].
-            positions: int64[n], as `positions` gives them.
+            positions: int64[n], as `find` gives them, none of them -1.
 
         Returns:
             float64[n].
@@ -209,49 +257,83 @@ class ForwardIndex:
         return best
 
     def rows_of(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of the documents at `positions` (int64[n]), and where each one's start (int64[n + 1]).
+        """Rows of the documents at `positions` (int64[n]), and where those of each start (int64[n + 1]).
 
         Rows come one document after the other, int64[rows].
         """
-        low, counts = self.firsts[positions], np.diff(self.firsts)[positions]
+        if self.firsts is None:
+            return positions, np.arange(len(positions) + 1)
+        low, counts = self.firsts[positions], self.firsts[positions + 1] - self.firsts[positions]
         starts = np.zeros(len(positions) + 1, dtype=np.int64)
         np.cumsum(counts, out=starts[1:])
         return np.repeat(low - starts[:-1], counts) + np.arange(starts[-1]), starts
 
-    def checked_query(self, query: NDArray[Any]) -> NDArray[np.float32]:
+    def checked_query(self, query: ArrayLike) -> NDArray[np.float32]:
         """The query's vector as float32[dimensions].
 
         Raises:
             InputError: it has another shape, or a value that is not finite.
         """
-        if query.shape != (self.dimensions,):
-            raise InputError(f"the question's vector has the shape {query.shape}, not ({self.dimensions},)")
         vector = np.ascontiguousarray(query, dtype=np.float32)
+        if vector.shape != (self.dimensions,):
+            raise InputError(f"the query's vector has the shape {vector.shape}, not ({self.dimensions},)")
         if not np.isfinite(vector).all():
-            raise InputError("the question's vector holds a value that is not finite; encode it again")
+            raise InputError("the query's vector holds a value that is not finite; encode it again")
         return vector
 
+    def interpolate(
+        self,
+        ranking: Ranking,
+        query: NDArray[np.floating],
+        *,
+        alpha: float = 0.25,
+        k: int = 10,
+        normalise: str = "min-max",
+        stopping: str = "exact",
+        missing: str = "raise",
+        vectors: Mapping[str, NDArray[np.floating]] | None = None,
+        feedback: int = 0,
+        feedback_weight: float = 1.0,
+    ) -> Interpolated:
+        """The top k of `ranking` by `alpha * sparse + (1 - alpha) * dense`.
 
-def _gather(
-    batches: Iterable[tuple[Sequence[str], NDArray[Any]]], document_of: Callable[[str], str] | None
-) -> tuple[list[str], NDArray[np.int64], NDArray[Any]]:
-    """Documents ascending by bytes, where each one's rows start, and the rows, those of a document as they came."""
-    names: list[str] = []
-    parts: list[NDArray[Any]] = []
-    for docnos, vectors in batches:
-        if vectors.ndim != 2 or len(docnos) != len(vectors) or (parts and vectors.shape[1] != parts[0].shape[1]):
-            raise InputError(f"a batch of {len(docnos)} docnos has vectors of the shape {vectors.shape}")
-        names.extend(docnos)
-        parts.append(vectors)
-    if not names:
-        raise InputError("a forward index needs at least one vector; the corpus is empty")
-    documents = names if document_of is None else [document_of(name) for name in names]
-    if document_of is None and len(set(names)) != len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise InputError(f"docno {twice!r} comes twice; make docnos unique, or say which document a passage is of")
-    keys = [name.encode() for name in documents]
-    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-    ordered = [documents[i] for i in order]
-    begins = [i for i in range(len(ordered)) if i == 0 or ordered[i] != ordered[i - 1]]
-    firsts = np.array([*begins, len(ordered)], dtype=np.int64)
-    return [ordered[i] for i in begins], firsts, np.concatenate(parts)[order]
+        Args:
+            ranking: passages with sparse scores, in any order.
+            query: the query's vector, float[dimensions].
+            alpha: weight of the sparse score, 0 to 1.
+            k: passages to return.
+            normalise: the sparse scores within this ranking by `min-max`, `z-score` or `none`. Dense scores are taken
+                as they are.
+            stopping: when to stop looking vectors up: `exact` (by sketch where the store has one, else by length),
+                `sketch`, `length`, `seen` or `none`; see `thresher.vectors.interpolate`.
+            missing: passages without vectors are an error (`raise`), or get the mean dense score (`mean`).
+            vectors: by docno, of passages that the store lacks; float[dimensions] each, made by the store's encoder.
+            feedback: passages at the head of a first interpolation that move the query's vector; 0 for none. Those
+                without vectors do not.
+            feedback_weight: weight of their mean vector relative to the query's.
+
+        Raises:
+            ConfigError: an unknown `stopping` or `missing`, or `sketch` for a store that has none.
+            InputError: alpha, k or the feedback is out of range; a passage has no vector; or the store is keyed by
+                passage number and the ranking did not come from an index.
+        """
+        from thresher.vectors.interpolate import Settings, interpolate
+
+        settings = Settings(alpha, k, normalise, stopping, missing, feedback, feedback_weight)
+        return interpolate(self, ranking, query, settings, vectors or {})
+
+
+def _sorted_names(
+    docnos: Iterable[str], document_of: Callable[[str], str] | None, spool: Spool
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Documents ascending by bytes and where their rows start; the spool takes that order.
+
+    Raises:
+        InputError: docnos and vectors differ in number, or a docno comes twice.
+    """
+    given = list(docnos)
+    if len(given) != len(spool):
+        raise InputError(f"{len(given)} docnos for {len(spool)} vectors; give one a vector")
+    names, firsts, order = group_by_document(given, document_of)
+    spool.reorder(order)
+    return names, firsts

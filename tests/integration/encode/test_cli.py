@@ -39,11 +39,11 @@ def test_a_corpus_is_encoded_by_name(run, corpus, splade_dir, tmp_path):
     assert counts["postings"] > 0
 
 
-def test_dense_vectors_become_a_forward_index(run, corpus, dense_dir, tmp_path):
-    from thresher.vectors.store import ForwardIndex
+def test_dense_vectors_become_a_vector_store(run, corpus, dense_dir, tmp_path):
+    from thresher.vectors.store import VectorStore
 
     done = run(corpus, "-o", tmp_path / "out", "--dense", "--encoder", dense_dir, "--device", "cpu", "--sketch", 4)
     assert done.exit_code == 0, done.output
-    index = ForwardIndex.open(tmp_path / "out")
+    index = VectorStore.open(tmp_path / "out")
     assert list(index.docnos) == [f"d{i}" for i in range(5)]
     assert index.sketch is not None

@@ -12,7 +12,7 @@ from thresher.context.scorers import LexicalScorer
 from thresher.pipeline import Pipeline
 from thresher.prune.step import PruneStep
 from thresher.records import Passage
-from thresher.vectors.store import ForwardIndex
+from thresher.vectors.store import VectorStore
 
 WORDS = ("grain", "chaff", "mill", "flour", "wheat", "rye", "oven", "bread", "field", "plough", "seed", "rain", "sun")
 SETTINGS = AskStep(rank="lexical", context="lexical", k=3, read=6)
@@ -86,10 +86,10 @@ def place(tmp_path_factory):
     build_index(folder / "tiered", passages, Recipe(ask=SETTINGS, prune=PruneStep(estimator="length", keep=0.5)))
     encoder = HashedWords()
     vectors = encoder.encode_passages([p.contents for p in passages])
-    ForwardIndex.build(folder / "vectors", [([p.docno for p in passages], vectors)], storage="float16", sketch=8)
+    VectorStore.build(folder / "vectors", [vectors], docnos=[p.docno for p in passages], storage="float16", sketch=8)
     return folder
 
 
 @pytest.fixture
 def whole_cascade(place):
-    return Pipeline(place / "plain", forward=place / "vectors", query_encoder=HashedWords())
+    return Pipeline(place / "plain", vectors=place / "vectors", query_encoder=HashedWords())

@@ -12,11 +12,11 @@ from thresher.context import ContextPruner
 from thresher.context.scorers import LexicalScorer
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, InputError
 from thresher.pipeline import Pipeline
-from thresher.pipeline.parts import ForwardPart
+from thresher.pipeline.parts import VectorsPart
 from thresher.records import Hit
 from thresher.rerank import Budget, Reranker, SimulatedJudge, Simulation
 from thresher.search import Searcher
-from thresher.vectors.store import ForwardIndex
+from thresher.vectors.store import VectorStore
 
 from .conftest import SETTINGS, Clock, HashedWords, SlowScorer, made_passages
 
@@ -39,16 +39,16 @@ def test_an_answer_holds_passages_with_spans_scores_of_every_stage_and_an_accoun
     assert answer.ranking[:3] == tuple(one.docno for one in answer.passages)
     for rank, one in enumerate(answer.passages, 1):
         assert one.rank == rank
-        assert set(one.scores) == {"search", "dense", "forward", "relevance", "rank"}
+        assert set(one.scores) == {"search", "dense", "interpolate", "relevance", "rank"}
         assert one.text == "".join(one.original[span.start : span.end] for span in one.spans)
         assert 0 <= one.confidence <= 1
         assert one.metadata
     assert answer.confidence == max(one.confidence for one in answer.passages)
     counts = {account.stage: account.counts for account in answer.usage.stages}
-    assert list(counts) == ["search", "forward", "rank", "context"]
+    assert list(counts) == ["search", "interpolate", "rank", "context"]
     assert counts["search"]["postings"] > 0
     assert counts["search"]["visited"] <= counts["search"]["blocks"]
-    assert counts["forward"]["lookups"] <= counts["forward"]["candidates"]
+    assert counts["interpolate"]["lookups"] <= counts["interpolate"]["candidates"]
     assert counts["rank"]["passages"] == 6
     assert counts["context"]["forwards"] == 0, "what the ranker read is not read again"
     assert 0 < counts["context"]["characters_dropped"] < counts["context"]["characters"]
@@ -59,13 +59,13 @@ def test_an_answer_holds_passages_with_spans_scores_of_every_stage_and_an_accoun
 
 def test_each_stage_is_optional_and_the_ranking_is_that_of_the_stages_there_are(place):
     searcher = Searcher.open(place / "plain")
-    bare = Pipeline(searcher, forward=None, rerank=None, context=None)
+    bare = Pipeline(searcher, vectors=None, rerank=None, context=None)
     assert bare.stages == ("search",)
     answer = bare.ask(QUESTION, 5)
     assert list(answer.ranking) == searcher.search(QUESTION, 1000).docnos
     assert [one.text for one in answer.passages] == [hit.text for hit in searcher.search(QUESTION, 5)]
     assert answer.confidence is None
-    ranked = Pipeline(searcher, forward=None, rerank=LexicalScorer(), context=None, settings=SETTINGS)
+    ranked = Pipeline(searcher, vectors=None, rerank=LexicalScorer(), context=None, settings=SETTINGS)
     assert ranked.stages == ("search", "rank")
     assert set(ranked.ask(QUESTION).ranking[:6]) == set(answer.ranking[:6])
 
@@ -74,7 +74,7 @@ def test_a_stage_that_cannot_be_had_is_off_with_the_reason_unless_it_was_named(p
     lacking = AskStep(rank="no-such-model", context="lexical")
     pipeline = Pipeline(place / "plain", settings=lacking)
     assert pipeline.stages == ("search", "context")
-    assert "[forward]" in pipeline.off["forward"]
+    assert "[vectors]" in pipeline.off["interpolate"]
     assert "no-such-model" in pipeline.off["rank"]
     report = pipeline.ask(QUESTION).stages[2]
     assert (report.outcome, report.reason) == ("off", pipeline.off["rank"])
@@ -117,7 +117,7 @@ def test_what_repeats_is_handed_over_once_unless_repeats_are_wanted(place):
 
     def answer(**settings):
         chosen = SETTINGS.model_copy(update={"threshold": 0.1, **settings})
-        return Pipeline(place / "plain", forward=None, settings=chosen).ask(QUESTION, hits=hits)
+        return Pipeline(place / "plain", vectors=None, settings=chosen).ask(QUESTION, hits=hits)
 
     dropped, kept = answer(), answer(repeats="keep")
     assert [bool(one.spans) for one in kept.passages] == [True] * 3
@@ -142,10 +142,10 @@ def test_an_index_with_two_tiers_is_searched_through_both_where_that_is_called_f
 def test_a_pruned_passage_without_a_vector_still_takes_part(place, tmp_path):
     half = made_passages()[:30]
     vectors = HashedWords().encode_passages([p.contents for p in half])
-    ForwardIndex.build(tmp_path / "half", [([p.docno for p in half], vectors)], storage="float16")
+    VectorStore.build(tmp_path / "half", [vectors], docnos=[p.docno for p in half], storage="float16")
     pipeline = Pipeline(
         place / "plain",
-        forward=tmp_path / "half",
+        vectors=tmp_path / "half",
         query_encoder=HashedWords(),
         rerank=None,
         context=None,
@@ -171,18 +171,18 @@ class SlowWords(HashedWords):
 
 
 def half_encoded(place, tmp_path, clock, encode_missing):
-    """A pipeline whose forward index lacks every second passage, and its encoder."""
+    """A pipeline whose vector store lacks every second passage, and its encoder."""
     half = made_passages()[::2]
     vectors = HashedWords().encode_passages([p.contents for p in half])
-    ForwardIndex.build(tmp_path / "half", [([p.docno for p in half], vectors)], storage="float16", overwrite=True)
+    VectorStore.build(tmp_path / "half", [vectors], docnos=[p.docno for p in half], storage="float16", overwrite=True)
     encoder = SlowWords(clock)
     settings = SETTINGS.model_copy(update={"encode_missing": encode_missing})
-    parts = {"forward": tmp_path / "half", "query_encoder": encoder, "rerank": None, "context": None}
+    parts = {"vectors": tmp_path / "half", "query_encoder": encoder, "rerank": None, "context": None}
     return Pipeline(place / "plain", settings=settings, clock=clock, warm=False, **parts), encoder
 
 
 def test_pruned_passages_are_encoded_when_a_query_brings_them_up_and_once(place, tmp_path):
-    whole = Pipeline(place / "plain", forward=place / "vectors", query_encoder=HashedWords(), rerank=None, context=None)
+    whole = Pipeline(place / "plain", vectors=place / "vectors", query_encoder=HashedWords(), rerank=None, context=None)
     pipeline, encoder = half_encoded(place, tmp_path, Clock(), 60)
     answer = pipeline.ask(QUESTION, 10)
     assert answer.ranking[:10] == whole.ask(QUESTION, 10).ranking[:10]
@@ -198,7 +198,7 @@ def test_pruned_passages_are_encoded_when_a_query_brings_them_up_and_once(place,
 
 
 def test_what_is_remembered_is_bounded(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(ForwardPart, "remembered", 2)
+    monkeypatch.setattr(VectorsPart, "remembered", 2)
     pipeline, encoder = half_encoded(place, tmp_path, Clock(), 4)
     first = pipeline.ask(QUESTION, 10)
     assert pipeline.ask(QUESTION, 10).ranking == first.ranking
@@ -295,9 +295,9 @@ def test_failing_interpolation_leaves_the_sparse_ranking(place):
     class Wrong(HashedWords):
         dimensions = 5
 
-    pipeline = Pipeline(place / "plain", forward=place / "vectors", query_encoder=Wrong(), rerank=None, context=None)
+    pipeline = Pipeline(place / "plain", vectors=place / "vectors", query_encoder=Wrong(), rerank=None, context=None)
     answer = pipeline.ask(QUESTION)
-    assert "the question's vector has the shape (5,)" in answer.errors["forward"]
+    assert "the query's vector has the shape (5,)" in answer.errors["interpolate"]
     assert answer.ranking == Pipeline(place / "plain", rerank=None, context=None).ask(QUESTION).ranking
 
 
@@ -320,7 +320,7 @@ def test_a_failing_search_always_raises(place):
 def test_arguments_out_of_range_are_refused(whole_cascade, arguments, message):
     with pytest.raises(InputError, match=message):
         whole_cascade.ask(QUESTION, **arguments)
-    with pytest.raises(InputError, match="a question is a text"):
+    with pytest.raises(InputError, match="a query is a text"):
         whole_cascade.ask(3)
     with pytest.raises(InputError, match="threads is 0"):
         whole_cascade.ask_batch([QUESTION], threads=0)
@@ -330,7 +330,7 @@ def slow_cascade(place, clock, a_passage=20.0):
     scorer = SlowScorer(clock, a_passage)
     return Pipeline(
         place / "plain",
-        forward=place / "vectors",
+        vectors=place / "vectors",
         query_encoder=HashedWords(),
         rerank=scorer,
         context=ContextPruner(scorer),
@@ -364,7 +364,7 @@ def test_the_ranker_reads_as_many_passages_as_fit_and_the_answer_is_in_time(plac
 def test_stages_get_time_in_their_order_and_what_does_not_fit_is_named(place):
     clock = Clock()
     pipeline = slow_cascade(place, clock)
-    pipeline.costs.observe("forward", 30)
+    pipeline.costs.observe("interpolate", 30)
     pipeline.costs.observe("context", 2)
     answer = pipeline.ask(QUESTION, deadline_ms=10)
     assert [stage.outcome for stage in answer.stages] == ["done", "skipped", "skipped", "cut"]

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.ranking import Ranking, normalise_scores
-from thresher.vectors.feedback import rocchio
-from thresher.vectors.interpolate import interpolate
-from thresher.vectors.store import ForwardIndex
+from thresher.vectors.interpolate import rocchio
+from thresher.vectors.store import VectorStore
 
 
 def build(target, rng, n, dimensions, storage="float16", sketch=4, per_document=1, ties=False):
@@ -17,9 +16,10 @@ def build(target, rng, n, dimensions, storage="float16", sketch=4, per_document=
         vectors[:] = vectors[:1]
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     docnos = [f"d{i}" for i in rng.permutation(n)]
-    return ForwardIndex.build(
+    return VectorStore.build(
         target,
-        [(docnos, vectors)],
+        [vectors],
+        docnos=docnos,
         storage=storage,
         sketch=sketch,
         document_of=(lambda docno: str(int(docno[1:]) // per_document)) if per_document > 1 else None,
@@ -27,13 +27,19 @@ def build(target, rng, n, dimensions, storage="float16", sketch=4, per_document=
     )
 
 
+def vectors_of(index, docno):
+    place = index.docnos.index(docno)
+    if index.firsts is None:
+        return index.stored.decode(np.array([place]))
+    return index.stored.decode(np.arange(index.firsts[place], index.firsts[place + 1]))
+
+
 def by_definition(index, ranking, query, alpha, k, normalise):
     """Every document scored one at a time, in plain Python."""
     sparse = normalise_scores(np.array([row.score for row in ranking]), normalise)
     rows = []
     for row, score in zip(ranking, sparse, strict=True):
-        place = index.docnos.index(row.docno)
-        vectors = index.stored.decode(np.arange(index.firsts[place], index.firsts[place + 1])).tolist()
+        vectors = vectors_of(index, row.docno).tolist()
         dense = max(sum(a * b for a, b in zip(vector, query.tolist(), strict=True)) for vector in vectors)
         rows.append((row.docno, alpha * float(score) + (1 - alpha) * dense))
     rows.sort(key=lambda item: (-item[1], item[0].encode()))
@@ -55,14 +61,12 @@ def test_early_stopping_returns_what_full_interpolation_returns(
     tmp_path, seed, n, k, alpha, storage, stopping, normalise, per_document, ties
 ):
     rng = np.random.default_rng(seed)
-    index = build(tmp_path / "forward", rng, n, 12, storage, 4, per_document, ties)
+    index = build(tmp_path / "vectors", rng, n, 12, storage, 4, per_document, ties)
     scores = rng.integers(0, 5, len(index)) if ties else rng.normal(size=len(index))
     ranking = Ranking.from_pairs([(docno, float(s)) for docno, s in zip(index.docnos, scores, strict=True)])
     query = rng.normal(size=12).astype(np.float32)
-    found = interpolate(index, ranking, query, alpha=alpha, k=k, normalise=normalise, stopping=stopping)
-    assert [(row.docno, row.score) for row in found.ranking] == by_definition(
-        index, ranking, query, alpha, k, normalise
-    )
+    found = index.interpolate(ranking, query, alpha=alpha, k=k, normalise=normalise, stopping=stopping)
+    assert [(row.docno, row.score) for row in found] == by_definition(index, ranking, query, alpha, k, normalise)
     assert found.exact
     assert min(k, len(index)) <= found.lookups <= found.candidates == len(index)
 
@@ -72,8 +76,7 @@ def dense_by_definition(index, docnos, query):
     found = {}
     for docno in docnos:
         if docno in index.docnos:
-            place = index.docnos.index(docno)
-            vectors = index.stored.decode(np.arange(index.firsts[place], index.firsts[place + 1]))
+            vectors = vectors_of(index, docno)
             found[docno] = float((vectors.astype(np.float64) @ query.astype(np.float64)).max())
     return found
 
@@ -92,7 +95,7 @@ def test_gaps_count_with_the_mean_and_feedback_moves_the_query(
     tmp_path, seed, n, strangers, k, alpha, stopping, feedback, weight
 ):
     rng = np.random.default_rng(seed)
-    index = build(tmp_path / "forward", rng, n, 8)
+    index = build(tmp_path / "vectors", rng, n, 8)
     docnos = [*index.docnos, *(f"x{i}" for i in range(strangers))]
     ranking = Ranking.from_pairs([(d, float(s)) for d, s in zip(docnos, rng.normal(size=len(docnos)), strict=True)])
     query = rng.normal(size=8).astype(np.float32)
@@ -107,13 +110,13 @@ def test_gaps_count_with_the_mean_and_feedback_moves_the_query(
     vector = query
     if feedback and weight:
         near = [d for d in expected(query)[0][:feedback] if d in index.docnos]
-        vector = rocchio(index, query, near, weight=weight)
+        vector = rocchio(index, query, index.find(near), weight=weight)
     order, totals, dense, mean = expected(vector)
     how = {"missing": "mean", "feedback": feedback, "feedback_weight": weight, "stopping": stopping}
-    found = interpolate(index, ranking, query, alpha=alpha, k=k, **how)
-    assert np.allclose([row.score for row in found.ranking], [totals[d] for d in order[:k]], atol=1e-9)
-    assert np.allclose([totals[row.docno] for row in found.ranking], [totals[d] for d in order[:k]], atol=1e-9)
-    assert np.allclose(found.dense, [dense.get(row.docno, mean) for row in found.ranking], atol=1e-9)
+    found = index.interpolate(ranking, query, alpha=alpha, k=k, **how)
+    assert np.allclose([row.score for row in found], [totals[d] for d in order[:k]], atol=1e-9)
+    assert np.allclose([totals[row.docno] for row in found], [totals[d] for d in order[:k]], atol=1e-9)
+    assert np.allclose(found.dense, [dense.get(row.docno, mean) for row in found], atol=1e-9)
     assert (found.missing, found.candidates) == (strangers, len(docnos))
     assert found.lookups <= n * (2 if feedback and weight else 1)
 
@@ -133,33 +136,35 @@ def test_vectors_given_beside_the_index_count_as_if_they_were_in_it(
     vectors = rng.normal(size=(n + given_, 8)).astype(np.float16)
     names = [f"d{i:02}" for i in range(n + given_)]
     late = dict(zip(names[n:], vectors[n:].astype(np.float32), strict=True))
-    whole = ForwardIndex.build(tmp_path / f"whole{seed}", [(names, vectors)], storage="float16", overwrite=True)
-    part = ForwardIndex.build(tmp_path / f"part{seed}", [(names[:n], vectors[:n])], storage="float16", overwrite=True)
+    whole = VectorStore.build(tmp_path / f"whole{seed}", [vectors], docnos=names, storage="float16", overwrite=True)
+    part = VectorStore.build(
+        tmp_path / f"part{seed}", [vectors[:n]], docnos=names[:n], storage="float16", overwrite=True
+    )
     docnos = [*names, *(f"x{i}" for i in range(strangers))]
     ranking = Ranking.from_pairs([(d, float(s)) for d, s in zip(docnos, rng.normal(size=len(docnos)), strict=True)])
     query = rng.normal(size=8).astype(np.float32)
     how = {"alpha": 0.4, "k": len(docnos), "missing": "mean", "feedback": feedback}
-    expected = interpolate(whole, ranking, query, **how)
-    found = interpolate(part, ranking, query, vectors=late, stopping="none" if stopping == "none" else "exact", **how)
-    assert [row.docno for row in found.ranking] == [row.docno for row in expected.ranking]
-    assert np.allclose([row.score for row in found.ranking], [row.score for row in expected.ranking], atol=1e-6)
+    expected = whole.interpolate(ranking, query, **how)
+    found = part.interpolate(ranking, query, vectors=late, stopping="none" if stopping == "none" else "exact", **how)
+    assert [row.docno for row in found] == [row.docno for row in expected]
+    assert np.allclose([row.score for row in found], [row.score for row in expected], atol=1e-6)
     assert found.missing == expected.missing == strangers
     if not strangers:
-        assert interpolate(part, ranking, query, alpha=0.4, vectors=late, feedback=feedback).missing == 0
+        assert part.interpolate(ranking, query, alpha=0.4, vectors=late, feedback=feedback).missing == 0
 
 
 def test_without_any_vector_the_sparse_order_stays(tmp_path):
     index = build(tmp_path / "f", np.random.default_rng(2), 3, 6)
     ranking = Ranking.from_pairs([("x", 1.0), ("y", 2.0), ("z", 1.5)])
-    found = interpolate(index, ranking, np.ones(6, np.float32), alpha=0.3, missing="mean", feedback=2)
-    assert [row.docno for row in found.ranking] == ["y", "z", "x"]
-    assert (found.lookups, found.missing, found.dense) == (0, 3, (0.0, 0.0, 0.0))
+    found = index.interpolate(ranking, np.ones(6, np.float32), alpha=0.3, missing="mean", feedback=2)
+    assert [row.docno for row in found] == ["y", "z", "x"]
+    assert (found.lookups, found.missing, found.dense.tolist()) == (0, 3, [0.0, 0.0, 0.0])
 
 
 @given(seed=st.integers(0, 10_000), width=st.integers(1, 12), storage=st.sampled_from(["float16", "int8"]))
 def test_no_sketch_bound_is_below_the_score_it_bounds(tmp_path, seed, width, storage):
     rng = np.random.default_rng(seed)
-    index = build(tmp_path / "forward", rng, 40, 12, storage, width)
+    index = build(tmp_path / "vectors", rng, 40, 12, storage, width)
     query = rng.normal(size=12).astype(np.float32) * 10.0 ** rng.integers(-3, 4)
     everyone = np.arange(40)
     assert (index.sketch.bounds(query, everyone) >= index.scores(query, everyone)).all()
@@ -168,26 +173,26 @@ def test_no_sketch_bound_is_below_the_score_it_bounds(tmp_path, seed, width, sto
 def test_a_sketch_saves_look_ups_where_vectors_have_structure(tmp_path):
     rng = np.random.default_rng(1)
     vectors = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 32)) + rng.normal(size=(500, 32)) * 0.05
-    index = ForwardIndex.build(tmp_path / "f", [([f"d{i}" for i in range(500)], vectors)], sketch=8)
+    index = VectorStore.build(tmp_path / "f", [vectors], docnos=[f"d{i}" for i in range(500)], sketch=8)
     ranking = Ranking.from_pairs(
         [(docno, float(s)) for docno, s in zip(index.docnos, rng.normal(size=500), strict=True)]
     )
     query = vectors[3].astype(np.float32)
-    found = interpolate(index, ranking, query, alpha=0.3, k=10, stopping="sketch")
-    assert found.ranking == interpolate(index, ranking, query, alpha=0.3, k=10, stopping="none").ranking
+    found = index.interpolate(ranking, query, alpha=0.3, k=10, stopping="sketch")
+    assert found == index.interpolate(ranking, query, alpha=0.3, k=10, stopping="none")
     assert found.lookups < 250
 
 
 def test_the_approximate_version_says_that_it_is(tmp_path):
     index = build(tmp_path / "f", np.random.default_rng(2), 30, 6)
     ranking = Ranking.from_pairs([(docno, 30.0 - i) for i, docno in enumerate(index.docnos)])
-    found = interpolate(index, ranking, np.ones(6, np.float32), alpha=0.9, k=3, stopping="seen")
+    found = index.interpolate(ranking, np.ones(6, np.float32), alpha=0.9, k=3, stopping="seen")
     assert not found.exact
-    assert len(found.ranking) == 3
+    assert len(found) == 3
     assert found.lookups < 30
 
 
 @pytest.mark.parametrize("stopping", ["sketch", "length", "seen", "none"])
 def test_an_empty_ranking_gives_an_empty_one(tmp_path, stopping):
     index = build(tmp_path / "f", np.random.default_rng(2), 3, 6)
-    assert len(interpolate(index, Ranking([]), np.ones(6, np.float32), alpha=0.5, stopping=stopping).ranking) == 0
+    assert len(index.interpolate(Ranking([]), np.ones(6, np.float32), alpha=0.5, stopping=stopping)) == 0

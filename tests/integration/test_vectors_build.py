@@ -1,4 +1,4 @@
-"""A recipe with a [forward] table: vectors beside the postings, resumed where a build was killed, and asked through."""
+"""A recipe with a [vectors] table: vectors beside the postings, resumed where a build was killed, and asked through."""
 
 import random
 
@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from thresher.artifact import read_manifest, verify
-from thresher.build.recipe import AskStep, ForwardStep, Recipe
+from thresher.build.recipe import AskStep, Recipe, VectorsStep
 from thresher.build.stream import build_index
 from thresher.pipeline import Pipeline
 from thresher.prune.step import PruneStep
 from thresher.records import Passage
-from thresher.vectors.store import ForwardIndex
+from thresher.vectors.store import VectorStore
 
 WORDS = [f"word{i}" for i in range(40)]
 RECIPE = Recipe(
     prune=PruneStep(estimator="length", keep=0.8, similarity=None),
-    forward=ForwardStep(storage="float16", sketch=0),
+    vectors=VectorsStep(storage="float16", sketch=0),
     ask=AskStep(rank="", context="lexical"),
 )
 
@@ -56,7 +56,7 @@ def test_a_killed_build_encodes_only_what_is_missing(tmp_path, passages):
     assert second.encoded == kept - 1024
     assert [path.name for path in tmp_path.iterdir()] == ["index"], "shards are gone when the index is whole"
     fresh = build_index(tmp_path / "fresh", passages, RECIPE, dense=Counting())
-    one, other = (read_manifest(r.path / "forward").files["codes.npy"] for r in (report, fresh))
+    one, other = (read_manifest(r.path / "vectors").files["codes.npy"] for r in (report, fresh))
     assert one == other
 
 
@@ -64,24 +64,24 @@ def test_the_index_its_vectors_and_its_settings_are_one_artifact_that_a_pipeline
     monkeypatch.setenv("THRESHER_CACHE", str(tmp_path / "cache"))
     report = build_index(tmp_path / "index", passages, RECIPE, dense=Counting())
     verify(tmp_path / "index")
-    forward = ForwardIndex.open(tmp_path / "index" / "forward")
-    assert len(forward) == report.counts["passages"] < len(passages)
+    store = VectorStore.open(tmp_path / "index" / "vectors")
+    assert len(store) == report.counts["passages"] < len(passages)
     counts = {stage.stage: stage.counts for stage in report.usage.stages}
-    assert counts["forward"]["vectors"] == len(forward)
+    assert counts["vectors"]["vectors"] == len(store)
     for name in ("encode_seconds_saved", "postings_saved", "query_ms_saved"):
         assert counts["prune"][name] > 0
     assert "bytes_saved" in counts["prune"]
     pipeline = Pipeline(tmp_path / "index", query_encoder=Counting())
-    assert pipeline.stages == ("search", "forward", "context")
+    assert pipeline.stages == ("search", "interpolate", "context")
     answer = pipeline.ask("word1 word2", 20)
     assert answer.errors == {}
     assert {1, 2} == {one.tier for one in answer.passages} or "no vector" in answer.stages[1].reason
 
 
 def test_the_second_tier_can_have_vectors_too(tmp_path, passages):
-    recipe = RECIPE.model_copy(update={"forward": ForwardStep(storage="float16", sketch=0, second_tier=True)})
+    recipe = RECIPE.model_copy(update={"vectors": VectorsStep(storage="float16", sketch=0, second_tier=True)})
     build_index(tmp_path / "index", passages[:200], recipe, dense=Counting())
-    assert len(ForwardIndex.open(tmp_path / "index" / "forward")) == 200
+    assert len(VectorStore.open(tmp_path / "index" / "vectors")) == 200
 
 
 def test_logged_queries_calibrate_when_the_second_tier_is_searched(tmp_path, passages):

@@ -1,0 +1,158 @@
+"""Writing a vector store: batches spooled to a file, put in order, coalesced, encoded a chunk at a time.
+
+Memory holds a chunk of vectors, however many there are. Where documents have several vectors, near ones can be
+joined: sequential coalescing (Leonhardt, Rudra, Khosla, Anand, Anand, WWW 2022, arXiv 2110.06051, algorithm 1). A
+document's passages are read in order; a passage whose cosine distance to the mean of the current group is at least
+`delta` opens a new group, any other joins it. A group is stored as the mean of its vectors. The mean of unit vectors is
+scaled back to unit length, so that dot products stay cosines; the paper leaves it as is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from thresher.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+
+class Spool:
+    """Vectors appended to a temporary file and read back by number; used in a `with` block, which removes the file.
+
+    Args:
+        file: where to put them. Vectors are kept as they come: float16, or else float32.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._stream = file.open("wb")
+        self._count = 0
+        self._dtype: np.dtype[np.floating] = np.dtype(np.float32)
+        self._order: NDArray[np.int64] | None = None
+        self.dimensions = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+        self._file.unlink(missing_ok=True)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, vectors: NDArray[np.floating]) -> None:
+        """Add float[n, dimensions].
+
+        Raises:
+            InputError: the shape differs from that of earlier vectors, or a value is not finite.
+        """
+        if vectors.ndim != 2 or (self._count and vectors.shape[1] != self.dimensions):
+            raise InputError(
+                f"a batch of vectors has the shape {vectors.shape}; expected (n, {self.dimensions or 'd'})"
+            )
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            number = self._count + int(np.argmin(finite))
+            raise InputError(f"vector {number} holds a value that is not finite; encode it again")
+        if not self._count:
+            self.dimensions = int(vectors.shape[1])
+            self._dtype = vectors.dtype if vectors.dtype == np.float16 else np.dtype(np.float32)
+        self._stream.write(np.ascontiguousarray(vectors, dtype=self._dtype).tobytes())
+        self._count += len(vectors)
+
+    def reorder(self, order: NDArray[np.int64]) -> None:
+        """Let row i be what was appended as number `order[i]`."""
+        self._order = order
+
+    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
+        """The vectors of these rows, float[len(numbers), dimensions]."""
+        self._stream.flush()
+        if not self._count or not len(numbers):
+            return np.zeros((len(numbers), self.dimensions), self._dtype)
+        held = np.memmap(self._file, self._dtype, mode="r", shape=(self._count, self.dimensions))
+        return np.asarray(held[numbers if self._order is None else self._order[numbers]])
+
+
+def group_by_document(
+    docnos: Sequence[str], document_of: Callable[[str], str] | None
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """Documents ascending by bytes, where the rows of each start, and which vector each row is.
+
+    The vectors of a document keep their order.
+
+    Returns:
+        Documents; int64[documents + 1]; int64[vectors].
+
+    Raises:
+        InputError: a docno comes twice.
+    """
+    documents = list(docnos) if document_of is None else [document_of(docno) for docno in docnos]
+    if document_of is None and len(set(docnos)) != len(docnos):
+        twice = next(docno for docno, count in Counter(docnos).items() if count > 1)
+        raise InputError(f"docno {twice!r} comes twice; make docnos unique, or say which document a passage belongs to")
+    keys = [name.encode("utf-8", "surrogatepass") for name in documents]
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+    ordered = [documents[i] for i in order.tolist()]
+    starts = [i for i in range(len(ordered)) if i == 0 or ordered[i] != ordered[i - 1]]
+    return [ordered[i] for i in starts], np.array([*starts, len(ordered)], dtype=np.int64), order
+
+
+def coalesce(vectors: Spool, firsts: NDArray[np.int64], delta: float, joined: Spool) -> NDArray[np.int64]:
+    """Join neighbouring vectors within each document.
+
+    Args:
+        vectors: the vectors of a document together and in order.
+        firsts: int64[documents + 1], where each document's rows start.
+        delta: cosine distance from which a passage opens a new group; 0 joins nothing, 2 gives one vector a document.
+        joined: takes the groups' vectors.
+
+    Returns:
+        int64[documents + 1]: where each document's rows start in `joined`.
+
+    Raises:
+        InputError: `delta` is no cosine distance.
+    """
+    if not 0 <= delta <= 2:
+        raise InputError(f"delta is {delta}; a cosine distance lies between 0 and 2")
+    starts = [0]
+    for low, high in pairwise(firsts.tolist()):
+        for group in _groups(vectors.rows(np.arange(low, high)).astype(np.float32), delta):
+            joined.append(_centre(group)[None])
+        starts.append(len(joined))
+    return np.array(starts, dtype=np.int64)
+
+
+def _groups(rows: NDArray[np.float32], delta: float) -> Iterator[NDArray[np.float32]]:
+    begin, total = 0, np.zeros(rows.shape[1], dtype=np.float32)
+    for i, row in enumerate(rows):
+        if i > begin and _distance(total, row) >= delta:
+            yield rows[begin:i]
+            begin, total = i, np.zeros_like(total)
+        total = total + row
+    if len(rows):
+        yield rows[begin:]
+
+
+def _distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    length = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return 1.0 - float(a @ b) / length if length else 0.0
+
+
+def _centre(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    mean: NDArray[np.float32] = rows.mean(axis=0)
+    lengths = np.linalg.norm(rows, axis=1)
+    length = float(np.linalg.norm(mean))
+    unit = bool(np.allclose(lengths, 1.0, atol=1e-2)) and length > 0
+    return (mean / np.float32(length)).astype(np.float32) if unit and len(rows) > 1 else mean

@@ -23,7 +23,7 @@ from thresher.ranking import Ranking, Run
 from thresher.rerank.driver import query_seed
 from thresher.rerank.plans.named import parse_plan
 from thresher.rerank.plans.plan import drive
-from thresher.rerank.simulated import Simulation
+from training.rerank.simulated import Simulation
 
 SEEDS = (0, 1, 2)
 DEPTH = 100

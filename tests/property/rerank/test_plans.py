@@ -14,7 +14,7 @@ from thresher.rerank.plans.pairwise import AllPairs, PairwiseHeap, PairwiseSlidi
 from thresher.rerank.plans.plan import drive
 from thresher.rerank.plans.pointwise import Pointwise
 from thresher.rerank.plans.setwise import SetwiseHeap, SetwiseInsertion
-from thresher.rerank.simulated import Simulation, perfect
+from training.rerank.simulated import Simulation, perfect
 
 EVERY_N = range(121)
 

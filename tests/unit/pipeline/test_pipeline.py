@@ -14,9 +14,10 @@ from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, Input
 from thresher.pipeline import Pipeline
 from thresher.pipeline.parts import VectorsPart
 from thresher.records import Hit
-from thresher.rerank import Budget, Reranker, SimulatedJudge, Simulation
+from thresher.rerank import Budget, Reranker
 from thresher.search import Searcher
 from thresher.vectors.store import VectorStore
+from training.rerank.simulated import SimulatedJudge, Simulation
 
 from .conftest import SETTINGS, Clock, HashedWords, SlowScorer, made_passages
 

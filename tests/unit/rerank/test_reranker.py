@@ -11,7 +11,7 @@ from thresher.rerank.asks import Answer
 from thresher.rerank.budget import Budget
 from thresher.rerank.plans.named import PLANS, parse_plan
 from thresher.rerank.reranker import Reranker
-from thresher.rerank.simulated import SimulatedJudge, Simulation
+from training.rerank.simulated import SimulatedJudge, Simulation
 
 
 def hits(n):

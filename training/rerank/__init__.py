@@ -1,0 +1,1 @@
+"""Reranking plans under judges that err on purpose."""

@@ -40,6 +40,7 @@ FLOORS = [
     ["serve"],
     ["integrations"],
     ["cli"],
+    ["__main__"],
 ]
 ORDER = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 SOURCE = Path(thresher.__file__).parent

@@ -1,12 +1,14 @@
 """Files: the one place that writes them atomically, reads their lines, and finds the cache folder.
 
-A file is written to a temporary sibling, flushed to disk and renamed, so it is complete or as it was. Lines are
-read as bytes, decompressed by the name's suffix (`.gz`, `.zst`), without a byte order mark and without their ends.
+A file is written to a temporary sibling, flushed to disk and renamed, so it is complete or as it was. A file is read
+decompressed, whatever its name, where it begins like gzip or Zstandard, and without a byte order mark; lines come
+without their ends.
 """
 
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import uuid
 import zlib
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 
 COMPRESSED = (".gz", ".zst")
 BOM = b"\xef\xbb\xbf"
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _CHUNK = 1 << 20
+_WINDOW = 1 << 31
+"""Longest window of a Zstandard file, in bytes: what `zstd --long=31` writes."""
 
 
 @contextmanager
@@ -92,61 +97,114 @@ def cache_folder() -> Path | None:
         return None
 
 
+@contextmanager
+def opened(path: str | Path) -> Iterator[BinaryIO]:
+    """The bytes of `path`, decompressed. Only reads forward, so it may be a pipe.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        InputError: it is a directory, or (while reading) cannot be decompressed to its end.
+    """
+    path = Path(path)
+    try:
+        raw = path.open("rb")
+    except FileNotFoundError as err:
+        raise DataNotFoundError(f"{path}: no such file") from err
+    except IsADirectoryError as err:
+        raise InputError("this is a directory, not a file", str(path)) from err
+    with raw:
+        start = raw.peek(4)[:4]
+        try:
+            if start.startswith(_GZIP) or (start and path.suffix == ".gz"):
+                with gzip.GzipFile(fileobj=raw) as unpacked:
+                    yield cast("BinaryIO", unpacked)
+            elif start == _ZSTD or (start and path.suffix == ".zst"):
+                yield io.BufferedReader(_Chunks(_zst_chunks(raw)), _CHUNK)
+            else:
+                yield raw
+        except (EOFError, zlib.error, gzip.BadGzipFile) as err:
+            problem = f"cannot be decompressed: {err}; the file is damaged or cut short"
+            raise InputError(problem, str(path)) from err
+
+
 def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
     """(1-based number, line without its end) of `path`; a byte order mark at its start is dropped.
+
+    Lines end with a line feed, which a carriage return may precede. Blank lines are yielded too: whether they count is
+    the caller's decision.
 
     Raises:
         DataNotFoundError: there is no such file.
         InputError: it is a directory, or cannot be decompressed to its end.
     """
-    path = Path(path)
-    number = 0
-    try:
-        for number, line in enumerate(_raw_lines(path), 1):
+    with opened(path) as stream:
+        for number, line in enumerate(stream, 1):
             if number == 1 and line.startswith(BOM):
                 line = line[len(BOM) :]  # noqa: PLW2901
             yield number, line.rstrip(b"\r\n")
-    except FileNotFoundError as err:
-        raise DataNotFoundError(f"{path}: no such file") from err
-    except IsADirectoryError as err:
-        raise InputError("this is a directory, not a file", str(path)) from err
-    except (EOFError, zlib.error, gzip.BadGzipFile) as err:
-        raise InputError(f"cannot be decompressed: {err}; the file is damaged or cut short", str(path), number) from err
 
 
-def _raw_lines(path: Path) -> Iterator[bytes]:
-    if path.suffix == ".zst":
-        yield from _zst_lines(path)
-        return
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-        yield from stream
+def read_text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """As `read_lines`, for UTF-8 text.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        InputError: it is a directory, cannot be decompressed to its end, or is not UTF-8.
+    """
+    for number, line in read_lines(path):
+        try:
+            yield number, line.decode()
+        except UnicodeDecodeError as err:
+            problem = f"not UTF-8 text ({err.reason} at byte {err.start} of the line); convert the file"
+            raise InputError(problem, str(path), number) from None
 
 
-def _zst_lines(path: Path) -> Iterator[bytes]:
-    rest = b""
-    for chunk in _zst_chunks(path):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-    if rest:
-        yield rest
+def read_content(path: str | Path) -> bytes:
+    """All of `path`, without a byte order mark.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        InputError: it is a directory, or cannot be decompressed to its end.
+    """
+    with opened(path) as stream:
+        return stream.read().removeprefix(BOM)
 
 
-def _zst_chunks(path: Path) -> Iterator[bytes]:
-    """The frames of `path`, read by hand: the library takes a file that was cut short for a whole one."""
+class _Chunks(io.RawIOBase):
+    """A raw stream of the bytes that `chunks` yields."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # BufferedReader gives a memoryview
+        while not self._rest:
+            following = next(self._chunks, None)
+            if following is None:
+                return 0
+            self._rest = memoryview(following)
+        part, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def _zst_chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """The frames of a Zstandard stream, read by hand: the library takes a file that was cut short for a whole one."""
     import zstandard
 
-    decompressor = zstandard.ZstdDecompressor()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
     frame = decompressor.decompressobj()
     begun = False
     try:
-        with path.open("rb") as stream:
-            while data := stream.read(_CHUNK):
-                while data:
-                    begun = True
-                    yield frame.decompress(data)
-                    data = frame.unused_data if frame.eof else b""
-                    if frame.eof:
-                        frame, begun = decompressor.decompressobj(), False
+        while data := stream.read(_CHUNK):
+            while data:
+                begun = True
+                yield frame.decompress(data)
+                data = frame.unused_data if frame.eof else b""
+                if frame.eof:
+                    frame, begun = decompressor.decompressobj(), False
     except zstandard.ZstdError as err:
         raise EOFError(str(err)) from err
     if begun:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import re
 from typing import TYPE_CHECKING
 
-from thresher.context.labelled import LabelledQuery, open_text, overlapping, part_of
+from thresher.context.labelled import LabelledQuery, overlapping, part_of
 from thresher.errors import InputError
+from thresher.files import read_content, read_lines
 from thresher.records import Span
 from thresher.text.sentences import split_sentences
 
@@ -28,22 +30,21 @@ def read_qed(path: Path) -> Iterator[LabelledQuery]:
     Raises:
         InputError: a line is no such record; names file and line.
     """
-    with open_text(path) as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                text, chosen = row["paragraph_text"], row["annotation"].get("selected_sentence")
-                answers = [Span(a["start"], a["end"]) for each in row["original_nq_answers"] for a in each]
-                query = row["question_text"]
-            except (ValueError, KeyError, TypeError) as err:
-                raise InputError(f"not a QED record ({type(err).__name__}: {err})", str(path), number) from err
-            sentences = tuple(split_sentences(text))
-            picked = [Span(chosen["start"], chosen["end"])] if chosen and chosen["start"] >= 0 else []
-            if not answers:
-                continue
-            labels = overlapping(sentences, [*answers, *picked])
-            family = "qed:" + row["title_text"]
-            yield LabelledQuery("qed", query, text, sentences, labels, tuple(answers), family, part_of(family))
+    for number, line in read_lines(path):
+        try:
+            row = json.loads(line)
+            text, chosen = row["paragraph_text"], row["annotation"].get("selected_sentence")
+            answers = [Span(a["start"], a["end"]) for each in row["original_nq_answers"] for a in each]
+            query = row["question_text"]
+        except (ValueError, KeyError, TypeError) as err:
+            raise InputError(f"not a QED record ({type(err).__name__}: {err})", str(path), number) from err
+        sentences = tuple(split_sentences(text))
+        picked = [Span(chosen["start"], chosen["end"])] if chosen and chosen["start"] >= 0 else []
+        if not answers:
+            continue
+        labels = overlapping(sentences, [*answers, *picked])
+        family = "qed:" + row["title_text"]
+        yield LabelledQuery("qed", query, text, sentences, labels, tuple(answers), family, part_of(family))
 
 
 def read_covid_qa(path: Path, *, characters: int = 900) -> Iterator[LabelledQuery]:
@@ -51,8 +52,7 @@ def read_covid_qa(path: Path, *, characters: int = 900) -> Iterator[LabelledQuer
 
     Answer offsets that miss their text by a few characters are re-aligned; answers that cross passages are dropped.
     """
-    with open_text(path) as stream:
-        articles = json.load(stream)["data"]
+    articles = json.loads(read_content(path))["data"]
     for article in articles:
         for paragraph in article["paragraphs"]:
             text = paragraph["context"]
@@ -122,10 +122,9 @@ def read_wikiqa(directory: Path, *, part: str = "", characters: int = 900) -> It
 
     Long candidate lists are cut into passages of about `characters`. With `part` empty, queries are parted by hash.
     """
-    columns = []
-    for name in ("a.toks.gz", "b.toks.gz", "sim.txt.gz"):
-        with open_text(directory / name) as stream:
-            columns.append(stream.read().splitlines())
+    columns = [
+        read_content(directory / name).decode().splitlines() for name in ("a.toks.gz", "b.toks.gz", "sim.txt.gz")
+    ]
     grouped: dict[str, list[tuple[str, int]]] = {}
     for query, sentence, label in zip(*columns, strict=True):
         grouped.setdefault(query, []).append((sentence, int(label)))
@@ -138,12 +137,11 @@ def read_trecqa(path: Path, *, part: str = "", characters: int = 900) -> Iterato
     The file lists answers first; so that places say nothing, candidates are ordered by a hash of their text.
     """
     grouped: dict[str, list[tuple[str, int]]] = {}
-    with open_text(path) as stream:
-        for row in csv.DictReader(stream):
-            if row["atext"].strip():
-                rows = grouped.setdefault(row["qtext"], [])
-                if row["atext"] not in {s for s, _ in rows}:
-                    rows.append((row["atext"].replace("\n", " "), int(row["label"])))
+    for row in csv.DictReader(io.StringIO(read_content(path).decode(), newline=None)):
+        if row["atext"].strip():
+            rows = grouped.setdefault(row["qtext"], [])
+            if row["atext"] not in {s for s, _ in rows}:
+                rows.append((row["atext"].replace("\n", " "), int(row["label"])))
     for rows in grouped.values():
         rows.sort(key=lambda row: hashlib.sha256(row[0].encode()).digest())
     yield from _candidates("trecqa", grouped, part, characters)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.errors import InputError, require
+from thresher.files import write_atomic
 from thresher.models import two_headed
 from training.context import model as model_files
 
@@ -361,13 +362,8 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"adam.{key}.{name}"] = value.detach().clone()
-        draft = directory / "trainer.safetensors.draft"
-        safetensors.save_file(tensors, str(draft))
-        draft.replace(directory / f"trainer-{self.step}.safetensors")
-        document = {"step": self.step, "config": asdict(self.config)}
-        note = directory / "trainer.json.draft"
-        note.write_text(json.dumps(document), encoding="utf-8")
-        note.replace(directory / "trainer.json")
+        write_atomic(directory / f"trainer-{self.step}.safetensors", safetensors.save(tensors))
+        write_atomic(directory / "trainer.json", json.dumps({"step": self.step, "config": asdict(self.config)}))
         for old in directory.glob("trainer-*.safetensors"):
             if old.name != f"trainer-{self.step}.safetensors":
                 old.unlink()

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import require
+from thresher.files import write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,9 +60,7 @@ class Progress:
         for name, parameter in self.parameters.items():
             tensors |= {f"{name}.{key}": value for key, value in self.optimiser.state[parameter].items()}
         document = {"identity": self.identity, "step": step, "running": running, "rng": self.rng.bit_generator.state}
-        partial = self.file.with_name(f"{self.file.name}.partial")
-        safetensors.save_file(tensors, partial, metadata={"progress": json.dumps(document)})
-        partial.replace(self.file)
+        write_atomic(self.file, safetensors.save(tensors, metadata={"progress": json.dumps(document)}))
 
     def end(self) -> None:
         """Remove what was kept."""

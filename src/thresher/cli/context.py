@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_
 import sys
-from contextlib import closing, nullcontext
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -168,24 +168,20 @@ def _record(passage: PrunedPassage) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> Generator[tuple[int, dict[str, Any]], None, None]:
-    from thresher.errors import DataNotFoundError, InputError
+    from thresher.errors import InputError
+    from thresher.files import read_text_lines
 
     source = str(path)
-    try:
-        opened = nullcontext(sys.stdin) if source == "-" else path.open(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataNotFoundError(f"no file {path}") from None
-    with opened as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json_.loads(line)
-            except ValueError as err:
-                raise InputError(f"not JSON: {err}", source, number) from None
-            if not isinstance(row, dict):
-                raise InputError(f"expected a JSON object, found {type(row).__name__}", source, number)
-            yield number, row
+    for number, line in enumerate(sys.stdin, 1) if source == "-" else read_text_lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json_.loads(line)
+        except ValueError as err:
+            raise InputError(f"not JSON: {err}", source, number) from None
+        if not isinstance(row, dict):
+            raise InputError(f"expected a JSON object, found {type(row).__name__}", source, number)
+        yield number, row
 
 
 def _prune_lines(pruner: Any, path: Path, wanted: dict[str, Any]) -> None:

@@ -49,6 +49,7 @@ def prune(
       thresher prune corpus.jsonl --keep .8 --floor 1 --floor-field source
     """
     from thresher.corpus import open_corpus
+    from thresher.files import read_text_lines
     from thresher.prune.plan import plan_pruning
     from thresher.prune.report import report as describe
     from thresher.prune.step import PruneStep
@@ -63,7 +64,7 @@ def prune(
         rate=rate,
         floor=floor,
         floor_field=floor_field,
-        pins=tuple(_lines(pins)) if pins else (),
+        pins=tuple(line.strip() for _, line in read_text_lines(pins) if line.strip()) if pins else (),
         junk=junk,
         fold=fold,
         similarity=similarity,
@@ -89,15 +90,6 @@ def prune(
     _show(shown, plan.estimator, report)
     if output:
         say(f"decision written to {output}")
-
-
-def _lines(file: Path) -> list[str]:
-    from thresher.errors import DataNotFoundError
-
-    try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as err:
-        raise DataNotFoundError(f"{file}: {err.strerror}") from err
 
 
 def _show(shown: PruneReport, estimator: str, full: bool) -> None:

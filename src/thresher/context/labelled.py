@@ -9,14 +9,13 @@ Formats: JSON lines of one's own, and the layout of SQuAD 2.0.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import InputError
+from thresher.files import read_content, read_lines
 from thresher.records import Span
 from thresher.text.sentences import split_sentences
 
@@ -59,13 +58,6 @@ def part_of(family: str) -> str:
     return next((part for part, end in PARTS.items() if value < end), "train")
 
 
-def open_text(path: Path) -> io.TextIOBase:
-    """A UTF-8 text file, gzipped where its name says so."""
-    if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8")
-    return path.open(encoding="utf-8")
-
-
 def overlapping(sentences: Sequence[Span], answers: Iterable[Span]) -> tuple[int, ...]:
     """1 for every sentence that an answer overlaps, else 0."""
     spans = list(answers)
@@ -82,42 +74,40 @@ def read_own(path: Path) -> Iterator[LabelledQuery]:
         InputError: a line is no such record; names file and line.
         DataNotFoundError: there is no such file.
     """
-    with open_text(path) as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                query, text = row["query"], row["passage"]
-                answers = tuple(Span(int(a), int(b)) for a, b in row.get("answers", ()))
-                if not isinstance(query, str) or not isinstance(text, str):
-                    raise TypeError("query and passage must be strings")
-            except (ValueError, KeyError, TypeError, AttributeError) as err:
-                raise InputError(
-                    f'expected {{"query", "passage", "answers": [[start, end], ...]}} ({type(err).__name__}: {err})',
-                    str(path), number,
-                ) from err  # fmt: skip
-            if any(a.end > len(text) or a.start == a.end for a in answers):
-                raise InputError(
-                    f"an answer is empty or ends after the passage's {len(text)} code points", str(path), number
-                )
-            sentences = tuple(split_sentences(text))
-            family = str(row.get("family", text))
-            labels = overlapping(sentences, answers)
-            yield LabelledQuery("own", query, text, sentences, labels, answers, family, part_of(family))
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            query, text = row["query"], row["passage"]
+            answers = tuple(Span(int(a), int(b)) for a, b in row.get("answers", ()))
+            if not isinstance(query, str) or not isinstance(text, str):
+                raise TypeError("query and passage must be strings")
+        except (ValueError, KeyError, TypeError, AttributeError) as err:
+            raise InputError(
+                f'expected {{"query", "passage", "answers": [[start, end], ...]}} ({type(err).__name__}: {err})',
+                str(path), number,
+            ) from err  # fmt: skip
+        if any(a.end > len(text) or a.start == a.end for a in answers):
+            raise InputError(
+                f"an answer is empty or ends after the passage's {len(text)} code points", str(path), number
+            )
+        sentences = tuple(split_sentences(text))
+        family = str(row.get("family", text))
+        labels = overlapping(sentences, answers)
+        yield LabelledQuery("own", query, text, sentences, labels, answers, family, part_of(family))
 
 
 def read_squad(path: Path, *, collection: str = "squad2-half", parts: Any = None) -> Iterator[LabelledQuery]:
     """SQuAD 2.0 paragraphs; a query without an answer labels nothing.
 
     Args:
-        path: the JSON file, gzipped or not.
+        path: the JSON file, compressed or not.
         collection: what to call it.
         parts: article title to part; by default articles are ranked by hash, the first quarter is for testing and the
             next eighth for calibration, because a hash range could leave a small set of articles without one.
     """
-    with open_text(path) as stream:
-        articles = json.load(stream)["data"]
+    articles = json.loads(read_content(path))["data"]
     if parts is None:
         ranked = sorted((a["title"] for a in articles), key=lambda t: hashlib.sha256(t.encode()).hexdigest())
         n = len(ranked)

@@ -17,6 +17,7 @@ import numpy as np
 from thresher.artifact import Manifest, read_manifest, writing
 from thresher.encode.shards import SHARD_SIZE, sparse_shards
 from thresher.errors import DamagedArtifactError
+from thresher.files import read_names, write_names
 from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
@@ -67,9 +68,8 @@ def encode_corpus(
         (draft.path / _SHARDS).mkdir()
         for file in sorted(work.glob("shard-*.npz")):
             _take(file, draft.path / _SHARDS / file.name)
-        (draft.path / _DOCNOS).write_bytes(b"".join(docno.encode() + b"\n" for docno in docnos))
-        words = "".join(f"{word}\n" for word in encoder.vocabulary)
-        (draft.path / _VOCABULARY).write_text(words, encoding="utf-8")
+        write_names(draft.path / _DOCNOS, docnos)
+        write_names(draft.path / _VOCABULARY, encoder.vocabulary)
         encoder.save(draft.path / "encoder")
         draft.fields |= {
             "passages": len(docnos),
@@ -93,8 +93,8 @@ class EncodedPassages:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.manifest: Manifest = read_manifest(self.path, kind=KIND, format=_FORMAT)
-        self.docnos = _lines(self.path / _DOCNOS)
-        self.vocabulary: tuple[str, ...] = tuple(_lines(self.path / _VOCABULARY))
+        self.docnos = read_names(self.path / _DOCNOS)
+        self.vocabulary: tuple[str, ...] = tuple(read_names(self.path / _VOCABULARY))
         self._shards = sorted((self.path / _SHARDS).glob("shard-*.npz"))
 
     def __len__(self) -> int:
@@ -127,10 +127,3 @@ def _take(file: Path, target: Path) -> None:
         os.link(file, target)
     except OSError:
         shutil.copyfile(file, target)
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8").split("\n")[:-1]
-    except UnicodeDecodeError as err:
-        raise DamagedArtifactError(str(file), f"is not UTF-8 ({err}); encode the corpus again") from err

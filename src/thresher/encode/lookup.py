@@ -17,6 +17,7 @@ import numpy as np
 from thresher.encode.rows import from_mappings
 from thresher.encode.terms import WordPieceTerms
 from thresher.errors import DamagedArtifactError, InputError, require
+from thresher.files import read_names, write_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +92,7 @@ class LookupQueryEncoder:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / _TOKENIZER).write_text(self._description, encoding="utf-8")
         np.save(directory / _WEIGHTS, self.weights, allow_pickle=False)
-        (directory / _VOCABULARY).write_text("".join(f"{word}\n" for word in self.vocabulary), encoding="utf-8")
+        write_names(directory / _VOCABULARY, self.vocabulary)
         document = {"type": _TYPE, "name": self.name, "repeats": self.repeats, "fingerprint": self.fingerprint}
         if self.terms is not None:
             np.save(directory / _SHARED, self.terms.shared.astype(np.int32), allow_pickle=False)
@@ -110,7 +111,7 @@ class LookupQueryEncoder:
         try:
             document = json.loads((directory / "encoder.json").read_bytes())
             weights = np.load(directory / _WEIGHTS, allow_pickle=False)
-            words = (directory / _VOCABULARY).read_text(encoding="utf-8").split("\n")[:-1]
+            words = read_names(directory / _VOCABULARY)
             description = (directory / _TOKENIZER).read_text(encoding="utf-8")
             repeats, fingerprint, name = document["repeats"], document["fingerprint"], document["name"]
             terms = None

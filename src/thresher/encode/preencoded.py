@@ -8,19 +8,19 @@ passages with their weighted terms.
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import zipfile
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thresher.encode.rows import from_mappings, row_slice
 from thresher.errors import DataNotFoundError, InputError, require
+from thresher.files import read_text_lines
 from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ def open_encoded(
     if not path.exists():
         raise DataNotFoundError(f"{path} does not exist; give a file or folder of encoded passages")
     name = path.name.removesuffix(".gz")
-    words = None if vocabulary is None else tuple(_lines(Path(vocabulary)))
+    words = None if vocabulary is None else tuple(line for _, line in read_text_lines(vocabulary))
     if path.is_dir() or name.endswith((".json", ".jsonl")):
         return JsonVectors(path)
     if name.endswith(".parquet"):
         return ParquetVectors(path, words)
     if name.endswith(".npz"):
-        return CsrVectors(path, None if docnos is None else tuple(_lines(Path(docnos))), words)
+        return CsrVectors(path, None if docnos is None else tuple(line for _, line in read_text_lines(docnos)), words)
     raise InputError(
         f"cannot tell the format of {path.name!r}; use .json, .jsonl, .jsonl.gz, .parquet, .npz or a folder"
     )
@@ -83,10 +83,9 @@ class JsonVectors:
 
     def _records(self) -> Iterator[tuple[Passage, dict[str, float]]]:
         for file in self._files:
-            with _open(file) as stream:
-                for number, line in enumerate(stream, start=1):
-                    if line.strip():
-                        yield _json_record(line, str(file), number)
+            for number, line in read_text_lines(file):
+                if line.strip():
+                    yield _json_record(line, str(file), number)
 
 
 class ParquetVectors:
@@ -185,7 +184,7 @@ def read_encoded_queries(path: str | Path) -> dict[str, Mapping[str, float]]:
     """
     path = Path(path)
     queries: dict[str, Mapping[str, float]] = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in read_text_lines(path):
         if not line.strip():
             continue
         qid, tab, terms = line.partition("\t")
@@ -253,18 +252,3 @@ def _csr(path: Path) -> tuple[SparseBatch, tuple[int, int]]:
     starts = np.zeros(n + 1, dtype=np.int64)
     np.cumsum(np.bincount(row, minlength=n), out=starts[1:])
     return SparseBatch(starts, terms, values[order].astype(np.float32)), (n, width)
-
-
-def _open(path: Path) -> IO[str]:
-    return gzip.open(path, "rt", encoding="utf-8") if path.name.endswith(".gz") else path.open(encoding="utf-8")
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with _open(path) as stream:
-            for line in stream:
-                yield line.rstrip("\r\n")
-    except FileNotFoundError:
-        raise DataNotFoundError(f"{path} does not exist") from None
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as err:
-        raise InputError(f"cannot be read as UTF-8 text ({err})", str(path)) from err

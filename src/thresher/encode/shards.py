@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.errors import ArtifactError, InputError
+from thresher.files import write_atomic
 from thresher.records import SparseBatch
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _claim(directory: Path, settings: Mapping[str, Any]) -> None:
     """Say whose shards `directory` holds, or check that it says the same."""
     file = directory / "encoding.json"
     if not file.is_file():
-        _replace(file, (json.dumps(settings, indent=1) + "\n").encode())
+        write_atomic(file, (json.dumps(settings, indent=1) + "\n").encode())
         return
     try:
         found = json.loads(file.read_bytes())
@@ -171,14 +171,4 @@ def _write(file: Path, arrays: Arrays) -> None:
 
     buffer = BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    _replace(file, buffer.getvalue())
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write `content` under the name `file`, whole or not at all."""
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    with partial.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+    write_atomic(file, buffer.getvalue())

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import subprocess
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from thresher._version import __version__
 from thresher.errors import DataNotFoundError, InputError, require
+from thresher.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -79,7 +79,7 @@ def write_results(
     texts[path] = json.dumps({"made": made, "rows": flat}, indent=1, ensure_ascii=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     for file, text in texts.items():
-        _replace(file, text)
+        write_atomic(file, text)
 
 
 def read_results(path: str | Path) -> tuple[dict[str, Any], list[Row]]:
@@ -196,15 +196,6 @@ def _svg(plot: Any) -> str:
     converter: Any = require("vl_convert", extra="eval", purpose="writing a plot")
     require("altair", extra="eval", purpose="writing a plot")
     return str(converter.vegalite_to_svg(plot.to_dict()))
-
-
-def _replace(file: Path, text: str) -> None:
-    partial = file.parent / f".{file.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _commit() -> str:

@@ -13,17 +13,13 @@ precision, so that whoever reads them sees the order they were written in (`unti
 
 from __future__ import annotations
 
-import gzip
-import os
-import uuid
-import zlib
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.errors import DataNotFoundError, InputError
+from thresher.errors import InputError
+from thresher.files import read_lines, replacing
 from thresher.ranking import Ranking, Run
 from thresher.records import Qrels, Query
 
@@ -90,7 +86,7 @@ def write_run(run: Run, path: str | Path, *, keep_ties: bool = False) -> None:
             identifier with white space.
     """
     tag = _one_word("tag", run.tag)
-    with _writing(Path(path)) as stream:
+    with replacing(path) as stream:
         for qid, ranking in (run if keep_ties else untied(run)).items():
             if keep_ties:
                 _check_ranking(qid, ranking)
@@ -168,7 +164,7 @@ def write_qrels(qrels: Qrels, path: str | Path) -> None:
     Raises:
         InputError: an identifier with white space.
     """
-    with _writing(Path(path)) as stream:
+    with replacing(path) as stream:
         for qid, topic in qrels.judgments.items():
             for docno, grade in topic.items():
                 stream.write(f"{_one_word('qid', qid)} 0 {_one_word('docno', docno)} {int(grade)}\n".encode())
@@ -268,39 +264,7 @@ def _score(path: Path, number: int, field: bytes) -> float:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Numbered lines without their ends; blank ones are left out."""
-    try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == _GZIP_MAGIC
-            raw.seek(0)
-            stream: Any = gzip.open(raw) if packed else raw  # closed with `raw`
-            for number, line in enumerate(stream, 1):
-                if number == 1 and line.startswith(b"\xef\xbb\xbf"):
-                    line = line[3:]  # noqa: PLW2901  (a byte-order mark is no part of the first qid)
-                if not line.isspace():
-                    yield number, line.rstrip(b"\r\n")
-    except FileNotFoundError:
-        raise DataNotFoundError(f"{path} does not exist") from None
-    except IsADirectoryError:
-        raise InputError("this is a directory, not a file", str(path)) from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as err:
-        raise InputError(f"the gzip file is truncated or damaged ({err})", str(path)) from err
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose content takes the name `path` when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
-        with partial.open("wb") as raw:
-            if path.suffix == ".gz":
-                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:  # same input, same bytes
-                    yield cast("BinaryIO", packed)
-            else:
-                yield raw
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    return ((number, line) for number, line in read_lines(path) if line and not line.isspace())
 
 
 def _text(path: Path, number: int, field: bytes) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import ArtifactError
+from thresher.files import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,10 +26,10 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT 
 
 def default_cache_path() -> Path:
     """`THRESHER_CACHE/responses.sqlite`, or the same under the user's cache directory."""
-    base = os.environ.get("THRESHER_CACHE")
-    if base:
-        return Path(base) / "responses.sqlite"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thresher" / "responses.sqlite"
+    folder = cache_folder()
+    if folder is None:
+        raise ArtifactError("there is no home directory to keep replies in; set THRESHER_CACHE to a folder")
+    return folder / "responses.sqlite"
 
 
 class ResponseCache:

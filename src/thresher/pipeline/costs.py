@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import threading
-import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from thresher.errors import ConfigError
+from thresher.files import cache_folder, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _WEIGHT = 0.1  # of a new observation, once there are ten
 _CAUTION = 3.0
@@ -27,8 +28,9 @@ _CAUTION = 3.0
 
 def costs_path() -> Path:
     """`THRESHER_CACHE/costs.json`, or the same under the user's cache directory."""
-    base = os.environ.get("THRESHER_CACHE")
-    folder = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thresher"
+    folder = cache_folder()
+    if folder is None:
+        raise ConfigError("there is no home directory to keep costs in; set THRESHER_CACHE to a folder")
     return folder / "costs.json"
 
 
@@ -120,6 +122,4 @@ class Costs:
                 document = {}
             with self._lock:
                 document[name] = dict(self._rates)
-            draft = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-            draft.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-            draft.replace(path)
+            write_atomic(path, json.dumps(document, indent=1) + "\n")

@@ -17,6 +17,7 @@ import numpy as np
 
 from thresher.artifact import read_manifest, writing
 from thresher.errors import ArtifactError, DamagedArtifactError
+from thresher.files import read_names, write_names
 from thresher.prune.policy import REASONS, Decision
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def write_decision(
         decision.tiers.astype("u1").tofile(draft.path / "tiers.u1")
         decision.reasons.astype("u1").tofile(draft.path / "reasons.u1")
         decision.canonical.astype("<i8").tofile(draft.path / "canonical.i8")
-        (draft.path / "docnos.txt").write_text("".join(f"{d}\n" for d in docnos), encoding="utf-8", newline="\n")
+        write_names(draft.path / "docnos.txt", docnos)
         (draft.path / "junk.json").write_text(
             json.dumps({str(k): v for k, v in decision.junk.items()}), encoding="utf-8"
         )
@@ -83,7 +84,7 @@ def read_decision(path: str | Path, *, corpus: str = "") -> tuple[Decision, list
     tiers = np.fromfile(path / "tiers.u1", "u1")
     reasons = np.fromfile(path / "reasons.u1", "u1")
     canonical = np.fromfile(path / "canonical.i8", "<i8")
-    docnos = (path / "docnos.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    docnos = read_names(path / "docnos.txt")
     n = len(tiers)
     sizes = {len(reasons), len(canonical), len(docnos)}
     if sizes != {n} or (n and (tiers.max() > 2 or reasons.max() >= len(REASONS))):

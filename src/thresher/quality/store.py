@@ -22,6 +22,7 @@ import numpy as np
 from thresher.artifact import read_manifest, writing
 from thresher.corpus import fingerprint_of
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
+from thresher.files import read_names, write_names
 from thresher.quality.estimator import QualityEstimator, quantiles
 from thresher.records import StageUsage
 
@@ -74,7 +75,7 @@ class ScoreStore:
         path = Path(path)
         manifest = read_manifest(path, kind=KIND, format=FORMAT)
         count = int(manifest.fields["passages"])
-        docnos = (path / "docnos.txt").read_text(encoding="utf-8").split("\n")[:-1]
+        docnos = read_names(path / "docnos.txt")
         file = path / "scores.f4"
         if file.stat().st_size != 4 * count or len(docnos) != count:
             raise DamagedArtifactError(
@@ -180,7 +181,7 @@ def write_scores(
     _check(docnos, scores)
     with writing(path, kind=KIND, format=FORMAT, overwrite=overwrite) as draft:
         scores.tofile(draft.path / "scores.f4")
-        (draft.path / "docnos.txt").write_text("".join(f"{d}\n" for d in docnos), encoding="utf-8", newline="\n")
+        write_names(draft.path / "docnos.txt", docnos)
         _keep_estimator(estimator, draft.path / "estimator")
         draft.fields |= {
             "estimator": estimator.name,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
+from thresher.files import write_atomic
 from thresher.quality.estimator import digest
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class CollectionStatistics:
     def save(self, file: Path) -> None:
         """Write `passages` and then one `word TAB count` a line, in word order."""
         lines = [f"{self.passages}\n", *(f"{word}\t{count}\n" for word, count in sorted(self.counts.items()))]
-        file.write_text("".join(lines), encoding="utf-8")
+        write_atomic(file, "".join(lines))
 
     @classmethod
     def load(cls, file: Path) -> CollectionStatistics:

@@ -8,13 +8,13 @@ error that says where plan, depth or candidates leave the recorded path.
 
 from __future__ import annotations
 
-import gzip
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thresher.errors import DataNotFoundError, InputError
+from thresher.errors import InputError
+from thresher.files import read_lines
 from thresher.rerank.asks import Order
 from thresher.rerank.parsing import get_parser, read_order
 
@@ -51,14 +51,9 @@ def read_recording(path: str | Path) -> Recording:
         InputError: a line that is not a window, with its number.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataNotFoundError(f"there is no recording at {path}")
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        data = gzip.decompress(data)
     answers: dict[str, dict[tuple[str, ...], str]] = {}
     depth = windows = 0
-    for number, line in enumerate(data.splitlines(), 1):
+    for number, line in read_lines(path):
         if not line.strip():
             continue
         try:

@@ -101,12 +101,12 @@ def test_qrels_may_be_negative_and_may_be_beirs(tmp_path):
 
 
 def test_a_missing_a_truncated_and_a_wrong_file_are_told_apart(tmp_path):
-    with pytest.raises(DataNotFoundError, match="does not exist"):
+    with pytest.raises(DataNotFoundError, match="no such file"):
         read_run(tmp_path / "none")
     with pytest.raises(InputError, match="directory"):
         read_run(tmp_path)
     rows = b"".join(b"1 Q0 d%d 1 %d.5 s\n" % (n, n) for n in range(3000))
-    with pytest.raises(InputError, match="truncated or damaged"):
+    with pytest.raises(InputError, match="cut short"):
         read_run(write(tmp_path / "t.gz", gzip.compress(rows)[:-300]))
 
 

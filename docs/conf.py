@@ -1,16 +1,21 @@
-"""How the documentation is built: the pages of this folder, the result tables, and the API out of the docstrings.
+"""Sphinx configuration: the pages of this folder, the result tables, and the API reference from the docstrings.
 
 Docstrings are plain text with backticks and indented examples, in the Google layout. Result tables of `eval/results`
-are copied into the site, so that the pages' links to them lead somewhere.
+are copied into the site, so that links to them work. `reference.py` writes the pages of the API reference.
 """
 
 import re
 import shutil
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from thresher import __version__
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from reference import write_reference  # noqa: E402
+
 RESULTS = HERE.parent / "eval" / "results"
 LONGEST = 80
 """Rows of a table on a page, its head included."""
@@ -31,10 +36,11 @@ html_copy_source = False
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 suppress_warnings = [
-    "misc.highlighting_failure",  # a table of results is no code; blocks without a language stay plain
-    "ref.python",  # rooms may use a word for different things: an Answer of the pipeline, and of a judge
+    "misc.highlighting_failure",
+    "ref.python",  # two packages may use one name for different things
 ]
 
+autodoc_mock_imports = [name for name in ("torch", "transformers", "sentence_transformers") if find_spec(name) is None]
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -50,6 +56,8 @@ _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 
 def as_restructured_text(app, what, name, obj, options, lines):
     """Turn plain text into reStructuredText: what is indented after a blank line is code, and so are backticks."""
+    if what == "data" and obj.__doc__ == type(obj).__doc__:
+        lines.clear()  # the docstring of tuple or dict
     out, literal, section = [], None, False
     for number, line in enumerate(lines):
         indent = len(line) - len(line.lstrip())
@@ -106,7 +114,7 @@ def copy_results(app):
 
 
 def link_results(app, docname, source):
-    """Lead links to `eval/results` to the copies."""
+    """Point links to `eval/results` at the copies."""
     up = "../" * docname.count("/")
     source[0] = re.sub(r"\((?:\.\./)+eval/results/", f"({up}results/", source[0])
 
@@ -114,5 +122,6 @@ def link_results(app, docname, source):
 def setup(app):
     """Connect the above."""
     app.connect("builder-inited", copy_results)
+    app.connect("builder-inited", lambda _: write_reference(HERE / "api"))
     app.connect("source-read", link_results)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)

@@ -26,6 +26,8 @@ settings.register_profile("commit", derandomize=True, max_examples=int(EXAMPLES 
 settings.register_profile("nightly", derandomize=False, max_examples=int(EXAMPLES or 1000), **COMMON)
 settings.load_profile(PROFILE)
 
+collect_ignore_glob = ["*/training/*"] if os.environ.get("THRESHER_WITHOUT_EXTRAS") else []  # imports torch
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):

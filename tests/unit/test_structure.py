@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -150,3 +151,18 @@ def test_no_module_imports_itself_through_others():
         if module not in state:
             visit(module, [module])
     assert len(circles) <= CIRCLES, listed(circles, CIRCLES, "import circles")
+
+
+def test_an_error_about_a_missing_package_names_an_extra_that_exists():
+    document = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = set(document["project"]["optional-dependencies"])
+    named = {
+        (module, keyword.value.value)
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "require"
+        for keyword in node.keywords
+        if keyword.arg == "extra" and isinstance(keyword.value, ast.Constant)
+    }
+    assert named
+    assert [f"{module}: {extra}" for module, extra in sorted(named) if extra not in extras] == []

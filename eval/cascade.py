@@ -44,7 +44,7 @@ from thresher.index.layout import open_layout
 from thresher.pipeline import Pipeline
 from thresher.ranking import Ranking, Run
 from thresher.records import Hit, Qrels
-from thresher.search.tiers import TieredSearcher, open_tiers
+from thresher.search import Index
 from thresher.vectors.retrieve import DenseIndex
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class Bench:
         kept = [sum(span.end - span.start for p in a.passages for span in p.spans) for a in answers]
         learned = "thresher-mini" in stages or "interpolate" in stages
         words = self.encoded(collection, directory)
-        second = [c.get("search", {}).get("fell_through", 0) for c in counts]
+        second = [c.get("search", {}).get("escalated", 0) for c in counts]
         return {
             "bytes": _bytes(directory, vectors="interpolate" in stages),
             "encode_s": words / self.rate if learned else _stage_seconds(directory, "encode"),
@@ -411,8 +411,7 @@ def _stage_seconds(directory: Path, stage: str) -> float:
 
 def _second_tier(directory: Path) -> int:
     """Passages of an index's second tier."""
-    tiers = open_tiers(directory)
-    return len(tiers.second) if isinstance(tiers, TieredSearcher) else 0
+    return sum(layout.counts.passages for layout in Index.open(directory).layouts[1:])
 
 
 def _bytes(directory: Path, *, vectors: bool) -> int:

@@ -38,7 +38,7 @@ from thresher.evaluate.trec import read_run
 from thresher.index import FORMAT, IndexBuilder
 from thresher.ranking import Ranking, Run
 from thresher.records import Qrels
-from thresher.search import Searcher
+from thresher.search import Index
 from thresher.vectors.retrieve import DenseIndex
 from thresher.vectors.store import VectorStore
 
@@ -253,7 +253,7 @@ class Bench:
         return [*rows, wide | {"bytes": sum(int(e["bytes"]) for e in artifact.read_manifest(path).files.values())}]
 
     def _search(self, path: Path, queries: Sequence[Any]) -> tuple[list[Ranking], float]:
-        searcher = Searcher.open(path)
+        searcher = Index.open(path)
         searcher.search(queries[0].text, k=DEPTH)  # the first search compiles
         return timed(lambda q: rows_of(searcher.search(q.text, k=DEPTH)), queries)
 

@@ -31,9 +31,9 @@ import time, json, sys
 t, c = [time.perf_counter()], [time.process_time()]
 def lap():
     t.append(time.perf_counter()); c.append(time.process_time())
-from thresher.search import Searcher
+from thresher.search import Index
 lap()
-s = Searcher.open(sys.argv[1])
+s = Index.open(sys.argv[1])
 lap()
 s.search(([5, 90, 700, 4000], [1.0, 2.0, 0.5, 3.0]), 10)
 lap()

@@ -93,9 +93,9 @@ class Thresher(Engine):
             draft.fields.update(builder.finish())
 
     def open(self) -> None:
-        from thresher.search import Searcher
+        from thresher.search import Index
 
-        self.searcher = Searcher.open(self.folder)
+        self.searcher = Index.open(self.folder)
 
     def bytes(self) -> int:
         """Everything but the passages' texts: postings, directory, maxima, order, docnos, vocabulary."""
@@ -109,7 +109,7 @@ class Thresher(Engine):
         return found | {f"approx, {n} terms": {"max_terms": n} for n in (20, 10)}
 
     def work(self, query, k: int, **options) -> dict[str, float]:
-        told = self.searcher.search(query, k, explain=True, **options).explanation
+        told = self.searcher.search(query, k, explain=True, **options).explanations[0]
         return {
             "postings_query": told.postings,
             "scored_share": told.scored / max(told.postings, 1),

@@ -51,9 +51,9 @@ def measure(searcher, queries: list, k: int) -> list[dict]:
                 searcher.search(query, k, plan=plan)
                 if round_:
                     spent[p, i] = min(spent[p, i], time.perf_counter() - clock)
-    n, rows = searcher.layout.counts, []
+    n, rows = searcher.layouts[0].counts, []
     for plan, times in zip(PLANS, spent * 1e3, strict=True):
-        told = [searcher.search(query, k, plan=plan, explain=True).explanation for query in queries]
+        told = [searcher.search(query, k, plan=plan, explain=True).explanations[0] for query in queries]
         rows.append({
             "plan": plan, "k": k, "p50_ms": float(np.median(times)), "p99_ms": float(np.percentile(times, 99)),
             "by_bounds": float(np.mean([t.plan != "term-at-a-time" for t in told])),

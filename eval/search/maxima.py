@@ -124,7 +124,7 @@ def main() -> None:
         matrix = load(args.work / f"{name}.npz")
         engine = Thresher(args.work / "indexes" / name / "thresher--default", "default")
         engine.open()
-        layout, documents = engine.searcher.layout, matrix.documents
+        layout, documents = engine.searcher.layouts[0], matrix.documents
         columns = sparse.csr_matrix(
             (documents.weights, documents.terms, documents.indptr), shape=(len(documents), matrix.terms)
         ).tocsc()

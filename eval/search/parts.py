@@ -57,8 +57,8 @@ def run_parts(zeroing, adding, looking, passages, terms, weights, starts, rows, 
 def profile(engine: Thresher, queries: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     """Median microseconds of a query and of its parts."""
     searcher = engine.searcher
-    layout, n = searcher.layout, searcher.layout.counts
-    kernel, arrays = searcher._single
+    layout, n = searcher.layouts[0], searcher.layouts[0].counts
+    kernel, arrays = searcher._first._single
     lists = (layout.starts, layout.rows, layout.dense, layout.impacts, layout.ids, layout.tiles)
     docs, scores, told, sums = np.empty(K, np.uint32), np.empty(K), np.empty(12), np.empty(K)
     asked = []
@@ -66,7 +66,7 @@ def profile(engine: Thresher, queries: list[tuple[np.ndarray, np.ndarray]]) -> d
         row = searcher.terms((terms, weights))
         asked.append((
             (terms, weights), row, row[0].astype(np.uint32), row[1].astype(np.float64),
-            np.sort(searcher.search((terms, weights), K).docs),
+            np.sort(searcher.search((terms, weights), K).numbers),
         ))  # fmt: skip
 
     def part(zeroing, adding, looking):
@@ -132,7 +132,7 @@ def main() -> None:
         matrix = load(args.work / f"{name}.npz")
         engine = Thresher(args.work / "indexes" / name / "thresher--default", "default")
         engine.open()
-        n = engine.searcher.layout.counts
+        n = engine.searcher.layouts[0].counts
         about = {
             "collection": name,
             "terms": n.terms,

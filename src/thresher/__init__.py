@@ -4,7 +4,7 @@
 
     passages = [thresher.Passage("d1", "Grain is kept."), thresher.Passage("d2", "Chaff is dropped.")]
     thresher.build_index("my-index", passages)
-    index = thresher.Searcher.open("my-index")
+    index = thresher.Index.open("my-index")
     for hit in index.search("what happens to grain?", k=10):
         print(hit.rank, hit.docno, hit.score, hit.text)
 
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
     from thresher.pipeline import Pipeline
     from thresher.ranking import Ranking, Run
     from thresher.records import Hit, Passage, Qrels, Query
-    from thresher.search import Searcher
+    from thresher.search import Index
 
 _HOMES = {
     "Hit": "records",
+    "Index": "search",
     "Passage": "records",
     "Pipeline": "pipeline",
     "Qrels": "records",
     "Query": "records",
     "Ranking": "ranking",
     "Run": "ranking",
-    "Searcher": "search",
     "build_index": "build",
     "open_corpus": "corpus",
 }
 
 __all__ = [
     "Hit",
+    "Index",
     "Passage",
     "Pipeline",
     "Qrels",
     "Query",
     "Ranking",
     "Run",
-    "Searcher",
     "__version__",
     "build_index",
     "open_corpus",

@@ -19,8 +19,8 @@ from thresher.build.recipe import Recipe, load_recipe, load_toml
 from thresher.build.stream import BuildReport, build_index
 from thresher.errors import ConfigError
 from thresher.evaluate import collections, evaluate, parse_measures, untied, write_run
-from thresher.ranking import Ranking, Run
-from thresher.search import Searcher
+from thresher.ranking import Run
+from thresher.search import Index
 
 
 class Experiment(BaseModel):
@@ -146,17 +146,12 @@ def run_experiment(
     with ExitStack() as stack:
         target = Path(index or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "index")
         build = build_index(target, opened.corpus, recipe, overwrite=True, progress=progress)
-        searcher = Searcher.open(target)
+        opened_index = stack.enter_context(Index.open(target))
         asked = [query for query in opened.queries if query.qid in opened.qrels.judgments]
         started = time.perf_counter()
-        results = [searcher.search(query.text, experiment.k) for query in asked]
+        rankings = {query.qid: opened_index.search(query, experiment.k) for query in asked}
         seconds = time.perf_counter() - started
-    run = untied(
-        Run(
-            {query.qid: Ranking(result.docnos, result.scores) for query, result in zip(asked, results, strict=True)},
-            tag=experiment.recipe,
-        )
-    )
+    run = untied(Run(rankings, tag=experiment.recipe))
     if run_out is not None:
         write_run(run, run_out)
     evaluation = evaluate(run, opened.qrels, " ".join(experiment.measures))

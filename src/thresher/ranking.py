@@ -162,8 +162,8 @@ class Ranking(Sequence[Hit]):
         """
         if self._passages is None:
             raise InputError("this ranking holds docnos only; give it texts with ranking.with_passages(index)")
-        if self._numbers is not None:
-            return list(_numbered(self._passages).passages_at(self._numbers))
+        if self.numbered:
+            return list(_numbered(self._passages).passages_at(self.numbers))
         return list(self._passages.passages(self.docnos))
 
     def with_passages(self, passages: PassageSource) -> Ranking:
@@ -188,8 +188,8 @@ class Ranking(Sequence[Hit]):
         score = float(self.scores[at])
         if self._passages is None:
             return Hit(self.docnos[at], score, at + 1)
-        if self._numbers is not None:
-            (one,) = _numbered(self._passages).passages_at(self._numbers[at : at + 1])
+        if self.numbered:
+            (one,) = _numbered(self._passages).passages_at(self.numbers[at : at + 1])
         else:
             (one,) = self._passages.passages([self.docnos[at]])
         return Hit(one.docno, score, at + 1, one.text, one.title, one.metadata)
@@ -226,8 +226,8 @@ class Ranking(Sequence[Hit]):
         at = np.asarray(places, np.int64)
         kept = self.scores[at] if scores is None else np.asarray(scores, np.float64)
         exact, source = self.exact if exact is None else exact, source or self.source
-        if self._numbers is not None:
-            made = Ranking.of_numbers(_numbered(self._passages), self._numbers[at], kept, exact=exact, stage=source)
+        if self.numbered:
+            made = Ranking.of_numbers(_numbered(self._passages), self.numbers[at], kept, exact=exact, stage=source)
             if self._docnos is not None:
                 made._docnos = [self._docnos[i] for i in at.tolist()]
             return made

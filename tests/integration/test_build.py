@@ -33,7 +33,7 @@ def index(tmp_path_factory):
 
 
 def test_passages_are_found_with_their_text(index):
-    result = thresher.Searcher.open(index).search("what separates grain and chaff?", k=3)
+    result = thresher.Index.open(index).search("what separates grain and chaff?", k=3)
     assert result.exact
     assert result[0].docno == "wheat"
     assert result[0].text == PASSAGES[0].text
@@ -45,7 +45,7 @@ def test_passages_are_found_with_their_text(index):
 
 @pytest.mark.parametrize("question", ["", "  ", "the of and", "zymurgy", "\N{PILE OF POO}"])
 def test_a_query_without_known_terms_has_no_hits(index, query):
-    assert list(thresher.Searcher.open(index).search(query, k=5)) == []
+    assert list(thresher.Index.open(index).search(query, k=5)) == []
 
 
 def test_the_manifest_says_what_was_built(index):
@@ -64,7 +64,7 @@ def test_the_same_corpus_gives_the_same_files(index, tmp_path):
 
 def test_an_empty_corpus_is_an_index_without_hits(tmp_path):
     build_index(tmp_path / "empty", [])
-    assert list(thresher.Searcher.open(tmp_path / "empty").search("grain", k=10)) == []
+    assert list(thresher.Index.open(tmp_path / "empty").search("grain", k=10)) == []
 
 
 def test_skipped_records_are_counted_in_the_manifest(tmp_path):
@@ -85,7 +85,7 @@ def test_an_index_is_not_replaced_unasked(index, tmp_path):
     with pytest.raises(ArtifactError, match="exists already"):
         build_index(tmp_path / "index", PASSAGES)
     build_index(tmp_path / "index", PASSAGES[:2], overwrite=True)
-    assert len(thresher.Searcher.open(tmp_path / "index")) == 2
+    assert len(thresher.Index.open(tmp_path / "index")) == 2
 
 
 def test_any_flipped_byte_is_found_and_any_cut_file_refused(index, tmp_path):
@@ -102,7 +102,7 @@ def test_any_flipped_byte_is_found_and_any_cut_file_refused(index, tmp_path):
             artifact.verify(build)
         file.write_bytes(content[:-1])
         with pytest.raises(DamagedArtifactError, match=file.name):
-            thresher.Searcher.open(build)
+            thresher.Index.open(build)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -156,4 +156,4 @@ def test_a_killed_build_leaves_the_last_good_index(index, tmp_path, point):
     process.wait()
     process.stdout.close()
     artifact.verify(target)
-    assert len(thresher.Searcher.open(target)) == len(PASSAGES)
+    assert len(thresher.Index.open(target)) == len(PASSAGES)

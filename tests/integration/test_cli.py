@@ -94,7 +94,7 @@ def test_info_and_verify_describe_the_index(place):
         (["eval", "no-such-experiment"], 1, "no such file, and no shipped one"),
         (["search", "index"], 2, "give a question"),
         (["search", "index", "grain", "-k", "0"], 2, "greater than or equal to 1"),
-        (["search", "index", "grain", "--tier-2", "always"], 2, "no second tier"),
+        (["search", "index", "grain", "--tiers", "always"], 2, "is not one of"),
         (["ask", "nowhere", "grain"], 1, "not a thresher artifact"),
         (["ask", "index", "grain", "--threshold", "tight"], 2, "tight"),
         (["ask", "index", "grain", "--recipe", "bm52"], 1, "no such file"),
@@ -172,11 +172,16 @@ def test_an_index_with_two_tiers_is_searched_through_both(tmp_path):
     built = thresher("build", "half.toml", "--corpus", "corpus.jsonl", "-o", "index", "--json", cwd=tmp_path)
     assert built.returncode == 0, built.stderr
     document = json.loads(thresher("search", "index", "w1", "-k", "20", "--json", cwd=tmp_path).stdout)
-    assert document["fell_through"] is True
+    assert document["escalated"] is True
     assert {hit["tier"] for hit in document["hits"]} == {1, 2}
-    never = thresher("search", "index", "w1", "-k", "20", "--tier-2", "never", "--json", cwd=tmp_path)
-    assert {hit["tier"] for hit in json.loads(never.stdout)["hits"]} == {1}
+    first = thresher("search", "index", "w1", "-k", "20", "--tiers", "first", "--json", cwd=tmp_path)
+    assert {hit["tier"] for hit in json.loads(first.stdout)["hits"]} == {1}
     (tmp_path / "q.tsv").write_text("1\tw1\n")
     run = thresher("search", "index", "--queries", "q.tsv", "--run", "out.run", "-k", "20", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert len((tmp_path / "out.run").read_text().splitlines()) == len(document["hits"])
+    calibrated = thresher("calibrate", "tiers", "index", "--queries", "q.tsv", "--rate", "0", "--json", cwd=tmp_path)
+    assert calibrated.returncode == 0, calibrated.stderr
+    assert json.loads(calibrated.stdout)["queries"] == 1
+    settled = thresher("search", "index", "w1", "-k", "1", cwd=tmp_path)
+    assert "first tier searched" in settled.stdout

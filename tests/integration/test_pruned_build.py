@@ -9,8 +9,8 @@ from thresher.build.stream import build_index
 from thresher.prune.step import PruneStep
 from thresher.prune.tiers import read_decision
 from thresher.records import Passage
-from thresher.search.searcher import Searcher
-from thresher.search.tiers import TieredSearcher, calibrate
+from thresher.search import Index
+from thresher.search.tiers import fit_margin
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +31,24 @@ def test_tiers_hold_what_the_decision_says_and_are_one_artifact(built):
     verify(path / "pruned")
     verify(path / "pruned" / "tier-2")
     decision, docnos = read_decision(path / "pruned" / "pruning")
-    tiers = TieredSearcher.open(path / "pruned")
+    index = Index.open(path / "pruned")
     assert docnos == [p.docno for p in passages]
-    assert len(tiers.first) == (decision.tiers == 1).sum() == 101
-    assert len(tiers.second) == (decision.tiers == 2).sum() == 99
-    assert tiers.comparable
+    assert index.layouts[0].counts.passages == (decision.tiers == 1).sum() == 101
+    assert index.layouts[1].counts.passages == (decision.tiers == 2).sum() == 99
+    assert len(index) == 200
 
 
-def test_a_query_that_falls_through_is_answered_as_by_one_index(built):
+def test_a_query_that_escalates_is_answered_as_by_one_index(built):
     path, _ = built
-    tiers, whole = TieredSearcher.open(path / "pruned"), Searcher.open(path / "whole")
+    tiers, whole = Index.open(path / "pruned"), Index.open(path / "whole")
     queries = [f"word{i} word{i + 7}" for i in range(40)]
     for query in queries:
-        joint = tiers.search(query, 10, second="always")
+        joint = tiers.search(query, 10, tiers="both")
+        assert joint.exact
         single = [d for d in whole.search(query, 12).docnos if d not in ("copy", "junk")]
         assert len(set(joint.docnos) & set(single[:10])) >= 9  # quantisation may swap neighbours at the edge
-    test = calibrate(tiers, queries, 0.3)
-    through = [TieredSearcher(tiers.first, tiers.second, test).search(q).fell_through for q in queries]
-    assert sum(through) == 12
+    calibrated = Index(tiers.layouts, fit_margin(tiers, queries, 0.3))
+    assert 12 <= sum(calibrated.search(q).escalated for q in queries) < 40
 
 
 def test_the_ledger_says_what_was_saved(built):

@@ -11,6 +11,7 @@ from thresher.build.stream import build_index
 from thresher.pipeline import Pipeline
 from thresher.prune.step import PruneStep
 from thresher.records import Passage
+from thresher.search import Index, calibrate_tiers
 from thresher.vectors.store import VectorStore
 
 WORDS = [f"word{i}" for i in range(40)]
@@ -68,7 +69,7 @@ def test_the_index_its_vectors_and_its_settings_are_one_artifact_that_a_pipeline
     assert len(store) == report.counts["passages"] < len(passages)
     counts = {stage.stage: stage.counts for stage in report.usage.stages}
     assert counts["vectors"]["vectors"] == len(store)
-    for name in ("encode_seconds_saved", "postings_saved", "query_ms_saved"):
+    for name in ("encode_seconds_saved", "postings_saved"):
         assert counts["prune"][name] > 0
     assert "bytes_saved" in counts["prune"]
     pipeline = Pipeline(tmp_path / "index", query_encoder=Counting())
@@ -84,14 +85,12 @@ def test_the_second_tier_can_have_vectors_too(tmp_path, passages):
     assert len(VectorStore.open(tmp_path / "index" / "vectors")) == 200
 
 
-def test_logged_queries_calibrate_when_the_second_tier_is_searched(tmp_path, passages):
-    (tmp_path / "log.tsv").write_text("".join(f"{i}\tword{i} word{(7 * i) % 40}\n" for i in range(40)))
-    step = PruneStep(estimator="length", keep=0.8, similarity=None, queries=str(tmp_path / "log.tsv"))
-    report = build_index(tmp_path / "index", passages[:300], Recipe(prune=step))
-    assert report.usage.stages[-1].stage == "calibrate"
+def test_a_calibrated_index_escalates_some_of_a_pipelines_queries(tmp_path, passages):
+    queries = [f"word{i} word{(7 * i) % 40}" for i in range(40)]
+    step = PruneStep(estimator="length", keep=0.8, similarity=None)
+    build_index(tmp_path / "index", passages[:300], Recipe(prune=step))
+    calibrate_tiers(Index.open(tmp_path / "index"), queries, 0.3)
     verify(tmp_path / "index")
-    pipeline = Pipeline(tmp_path / "index", rerank=None, context=None, warm=False)
-    through = sum(
-        pipeline.ask(f"word{i} word{(7 * i) % 40}", 10).usage.stages[0].counts["fell_through"] for i in range(40)
-    )
+    pipeline = Pipeline(tmp_path / "index", rerank=None, context=None, warm=False, settings=AskStep(depth=10))
+    through = sum(pipeline.ask(query, 10).usage.stages[0].counts.get("escalated", 0) for query in queries)
     assert 0 < through < 40

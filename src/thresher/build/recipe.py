@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_CALIBRATE = "a build does not calibrate: run `thresher calibrate tiers INDEX --queries FILE --rate RATE` afterwards"
+_REMOVED = {"prune.queries": _CALIBRATE, "prune.fall_through": _CALIBRATE}
+
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -82,8 +85,8 @@ class AskStep(_Table):
     """Passages handed over."""
     depth: int = Field(default=1000, ge=1)
     """Candidates that the first stage hands on."""
-    second_tier: Literal["auto", "always", "never"] = "auto"
-    """Whether pruned passages are searched: where the first tier looks unsure (`auto`), `always` or `never`."""
+    tiers: Literal["auto", "both", "first"] = "auto"
+    """Tiers to search: `both`, only the `first`, or `auto`: both, unless calibration lets a query stop at the first."""
     alpha: float = Field(default=0.25, ge=0, le=1)
     """Weight of the sparse score in the interpolation; 1 - alpha is the dense score's."""
     feedback: int = Field(default=2, ge=0)
@@ -182,6 +185,8 @@ def _find(source: str | Path, folder: str) -> Path:
 def _explain(error: dict[str, Any], model: type[BaseModel]) -> str:
     """One pydantic error as a sentence that names the key."""
     key = ".".join(str(part) for part in error["loc"])
+    if key in _REMOVED:
+        return f"unknown key {key!r}; {_REMOVED[key]}"
     if error["type"] == "extra_forbidden":
         siblings = _keys(model, error["loc"][:-1])
         return f"unknown key {key!r}; known here are: {', '.join(siblings)}"

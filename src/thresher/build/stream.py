@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from thresher import artifact
 from thresher.build.recipe import Recipe, load_recipe
-from thresher.build.tiers import calibrate_margins, kept_corpus, plan_build, pruned_passages, store_tiers
+from thresher.build.tiers import kept_corpus, plan_build, pruned_passages, store_tiers
 from thresher.build.vectors import encoded_twice, open_dense_encoder, shares_states, store_vectors
 from thresher.corpus import MemoryCorpus, open_corpus
 from thresher.index import FORMAT, IndexBuilder
@@ -130,8 +130,6 @@ def build_index(
         )
     for left in shards.parent.glob(f"{shards.name}*"):
         shutil.rmtree(left, ignore_errors=True)
-    if recipe.prune is not None and recipe.prune.queries and (Path(target) / "tier-2").is_dir():
-        usage = calibrate_margins(Path(target), recipe.prune, usage)
     for stage in usage.stages:
         _log.info("%s: %s took %.2f s, %s", target, stage.stage, stage.seconds, dict(stage.counts))
     for reason, count in skipped.items():

@@ -2,14 +2,11 @@
 
 The first tier is the index itself. What only its score condemned goes to `tier-2/` inside it, a BM25 index with the
 statistics of the whole corpus; junk and duplicates go nowhere. The decision is kept in `pruning/`. Both are part of the
-index's artifact: they are there with it or not at all. Where the recipe names logged queries, the margin test that
-sends unsure queries to the second tier is calibrated on them.
+index's artifact: they are there with it or not at all.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
 import time
 from typing import TYPE_CHECKING
 
@@ -24,11 +21,9 @@ if TYPE_CHECKING:
     from thresher.corpus import Corpus
     from thresher.encode import SparseEncoder
     from thresher.prune.plan import Plan
-    from thresher.prune.step import PruneStep
     from thresher.records import Passage, Usage
 
 _CHUNK = 4096
-_PROBES, _PROBE_WORDS = 64, 8
 
 
 def plan_build(corpus: Corpus, recipe: Recipe) -> Plan | None:
@@ -60,8 +55,7 @@ def store_tiers(
     """Write `tier-2/` and `pruning/` into the index being built, and add the pruning's account to the usage.
 
     What was saved is estimated from what the first tier took: seconds, postings and bytes a word, times the words
-    pruned, less the bytes of the second tier. The query time saved is measured: what searching the second tier takes,
-    which a query that stays in the first does not spend (median over queries made of the passages' first words).
+    pruned, less the bytes of the second tier.
     """
     from thresher.prune.tiers import write_decision
 
@@ -85,8 +79,6 @@ def store_tiers(
     counts["postings_saved"] = round(taken["index"].counts["postings"] * share)
     first = _bytes(directory) - (second := _bytes(directory / "tier-2")) - _bytes(directory / "pruning")
     counts["bytes_saved"] = round(first * share) - second
-    if counts["tier_2"]:
-        counts["query_ms_saved"] = round(_query_milliseconds(directory / "tier-2", plan.texts), 4)
     return usage.with_stage("prune", plan.account.seconds + time.perf_counter() - started, **counts)
 
 
@@ -117,35 +109,3 @@ def _vectors_of_all(recipe: Recipe) -> bool:
 
 def _bytes(directory: Path) -> int:
     return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file()) if directory.is_dir() else 0
-
-
-def _query_milliseconds(index: Path, texts: list[str]) -> float:
-    """Median time of a search for 10 passages."""
-    from thresher.search.searcher import Searcher
-
-    searcher = Searcher.open(index)
-    step = max(1, len(texts) // _PROBES)
-    probes = [" ".join(text.split()[:_PROBE_WORDS]) for text in texts[::step]]
-    times = []
-    for probe in (probes[0], *probes):  # the first compiles
-        started = time.perf_counter()
-        searcher.search(probe)
-        times.append((time.perf_counter() - started) * 1000)
-    return statistics.median(times[1:])
-
-
-def calibrate_margins(index: Path, step: PruneStep, usage: Usage) -> Usage:
-    """Calibrate the margin test of the whole index at `index` on the step's logged queries; keep it with the tiers.
-
-    It is a setting beside the index's files, not one of them: without it the index answers as uncalibrated.
-    """
-    from thresher.evaluate.trec import read_queries
-    from thresher.search.tiers import SECOND, TieredSearcher, calibrate
-
-    started = time.perf_counter()
-    asked = [query.text for query in read_queries(step.queries)]
-    test = calibrate(TieredSearcher.open(index), asked, step.fall_through)
-    draft = index / SECOND / ".margin.json"
-    draft.write_text(json.dumps(test.as_json(), indent=1) + "\n", encoding="utf-8")
-    draft.replace(index / SECOND / "margin.json")
-    return usage.with_stage("calibrate", time.perf_counter() - started, queries=len(asked))

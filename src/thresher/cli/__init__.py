@@ -53,6 +53,7 @@ _COMMANDS = {
 _GROUPS = {
     "quality": ("thresher.cli.quality", "quality"),
     "context": ("thresher.cli.context", "app"),
+    "calibrate": ("thresher.cli.calibrate", "app"),
 }
 
 

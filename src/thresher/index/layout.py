@@ -56,9 +56,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.artifact import Manifest, read_manifest
-from thresher.errors import ArtifactVersionError, DamagedArtifactError
+from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
 from thresher.index.arrays import map_array
 from thresher.index.strings import PackedStore, StringStore
+from thresher.records import Passage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -226,6 +227,70 @@ class Layout:
         touched = sum(int(np.count_nonzero(self.maxima[row])) for row in rows)
         at_random = float((n.blocks * -np.expm1(lengths * np.log1p(-1 / max(n.blocks, 2)))).sum())
         return touched / at_random if at_random > 0 else 1.0
+
+    def numbers_of(self, docs: NDArray[Any]) -> NDArray[np.int64]:
+        """int64[n]: numbers, in the order passages came, of the passages with these internal ids.
+
+        Raises:
+            DamagedArtifactError: the index maps an id to a passage it does not have.
+        """
+        if self.sources is None:
+            return docs.astype(np.int64)
+        numbers: NDArray[np.int64] = self.sources[docs].astype(np.int64)
+        if len(numbers) and int(numbers.max()) >= self.counts.passages:
+            raise DamagedArtifactError(str(self.path / "sources"), "names a passage that does not exist")
+        return numbers
+
+    def passage(self, number: int) -> Passage:
+        """The passage with this number.
+
+        Raises:
+            DamagedArtifactError: what is stored is not what the builder wrote.
+        """
+        docno = self.docnos[number]
+        try:
+            title, text, *rest = json.loads(self.passages.raw(number).decode("utf-8", "surrogatepass"))
+            metadata = rest[0] if rest else {}
+            if not (isinstance(title, str) and isinstance(text, str) and isinstance(metadata, dict)):
+                raise TypeError("not a title, a text and metadata")
+        except (ValueError, TypeError) as err:
+            problem = f"passage {number} cannot be read ({err}); rebuild the index"
+            raise DamagedArtifactError(str(self.path / "passages.bytes"), problem) from err
+        try:
+            return Passage(docno, text, title, metadata)
+        except InputError as err:
+            raise DamagedArtifactError(str(self.path / "docnos.bytes"), f"{err}; rebuild the index") from err
+
+    def find(self, docno: str) -> int:
+        """The number of the passage with this docno, -1 where there is none: binary search over the sorted docnos.
+
+        Raises:
+            DamagedArtifactError: `ranks` is not a permutation.
+        """
+        wanted = docno.encode("utf-8", "surrogatepass")
+        low, high = 0, self.counts.passages
+        while low < high:
+            middle = (low + high) // 2
+            number = int(self._by_docno[middle])
+            here = self.docnos.raw(number)
+            if here == wanted:
+                return number
+            if here < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return -1
+
+    @cached_property
+    def _by_docno(self) -> NDArray[np.int64]:
+        """int64[passages]: numbers of the passages, by docno in bytewise order; the inverse of `ranks`."""
+        n = self.counts.passages
+        docs = np.full(n, -1, np.int64)
+        if n == 0 or int(self.ranks.max()) < n:
+            docs[self.ranks] = np.arange(n)
+        if (docs < 0).any():
+            raise DamagedArtifactError(str(self.path / "ranks"), "is not a permutation; rebuild the index")
+        return self.numbers_of(docs)
 
     def postings_of(self, terms: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64[n]: entries of the lists of `terms`, which is their postings, and heads where there are any."""

@@ -16,7 +16,7 @@ from thresher.context.scoring import SplitPassage
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, MissingExtraError
 from thresher.records import Passage
 from thresher.rerank.reranker import Reranker
-from thresher.search.tiers import open_tiers
+from thresher.search import Index
 from thresher.vectors.store import FOLDER, VectorStore
 
 if TYPE_CHECKING:
@@ -160,8 +160,8 @@ def open_parts(
         MissingExtraError: a part that was named needs what is not installed.
         DataNotFoundError: a model that was named is not on this machine.
     """
-    directory = Path(index) if isinstance(index, str | Path) else getattr(getattr(index, "layout", None), "path", None)
-    parts = Parts(open_tiers(index) if isinstance(index, str | Path) else index)
+    directory = Path(index) if isinstance(index, str | Path) else getattr(index, "path", None)
+    parts = Parts(Index.open(index) if isinstance(index, str | Path) else index)
     _open_vectors(parts, vectors, directory, query_encoder, device)
     opener = _ReaderOpener(device)
     wanted = settings.context if context == AUTO else context
@@ -277,4 +277,6 @@ def check_index(index: Any) -> None:
         ArtifactError: it has no method `search`.
     """
     if not hasattr(index, "search"):
-        raise ArtifactError(f"{index!r} is no index: give the directory of one, a Searcher, or an object that searches")
+        raise ArtifactError(
+            f"{index!r} is no index: give the directory of one, an Index, or an object with a method `search`"
+        )

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from thresher.artifact import read_manifest
 from thresher.build.recipe import AskStep, Recipe, load_recipe
 from thresher.errors import InputError, ThresherError
@@ -23,6 +25,7 @@ from thresher.pipeline.answer import STAGES, Answer, AnswerPassage, StageReport
 from thresher.pipeline.costs import Costs, Deadline, costs_path
 from thresher.pipeline.parts import AUTO, Reader, check_index, open_parts
 from thresher.records import Hit, Usage
+from thresher.search import Index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +46,7 @@ class Pipeline:
     Opening loads every part, asks one query to warm up, and measures what stages cost here.
 
     Args:
-        index: the directory of an index, a `Searcher` or `TieredSearcher`, or any object with their `search`.
+        index: the directory of an index, an `Index`, or any object with its `search`.
         vectors: the directory of a vector store, a `VectorStore`, `auto` for the one inside the index, or
             None for none.
         rerank: the ranker: a `Reranker`, a `ContextPruner` or sentence scorer (it is read once for both), a name as in
@@ -247,7 +250,7 @@ class Pipeline:
         chosen: list[PrunedPassage] | None = None
         try:
             if stage == "search":
-                report, counts = stages.search(course, self.parts.first, hits, again=self.parts.vectors is not None)
+                report, counts = stages.search(course, self.parts.first, hits)
             elif stage == "interpolate":
                 report, counts = stages.interpolate(course, _present(self.parts.vectors), self.parts.first)
             elif stage == "rank":
@@ -364,10 +367,7 @@ def _present(part: Any) -> Any:
 
 def _probe(first: Any) -> str:
     """A query that finds something: the first words of the first passage the index holds."""
-    layout = getattr(getattr(first, "first", first), "layout", None)
-    if layout is None or not layout.counts.passages:
+    if not isinstance(first, Index) or not len(first):
         return "what is it"
-    from thresher.search.result import unpack_passage
-
-    title, text, _ = unpack_passage(layout, 0)
-    return " ".join(f"{title} {text}".split()[:8]) or "what is it"
+    (passage,) = first.passages_at(np.zeros(1, np.int64))
+    return " ".join(passage.contents.split()[:8]) or "what is it"

@@ -29,7 +29,7 @@ from thresher.context.select import select
 from thresher.pipeline.answer import StageReport
 from thresher.ranking import Ranking, normalise_scores
 from thresher.records import Hit, Passage, Span
-from thresher.search.tiers import TieredSearcher
+from thresher.search import Index, SearchRanking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,17 +105,15 @@ class Course:
         return self.deadline.left() - self.reserved
 
 
-def search(
-    course: Course, first: Any, given: Sequence[Hit] | None, *, again: bool = False
-) -> tuple[StageReport, Counts]:
-    """Candidates from the index, or those the caller brought. `again`: the next stage scores all of them again."""
+def search(course: Course, first: Any, given: Sequence[Hit] | None) -> tuple[StageReport, Counts]:
+    """Candidates from the index, or those the caller brought."""
     counts: Counts = {}
     exact = True
     if given is not None:
         course.found, course.docnos = tuple(given), [hit.docno for hit in given]
         scores: Sequence[float] = [hit.score for hit in given]
     else:
-        result = _found(first, course, again)
+        result = _found(first, course)
         course.found, course.docnos, scores = result, list(result.docnos), result.scores
         counts = _work(result)
         exact = bool(result.exact)
@@ -124,27 +122,22 @@ def search(
     return StageReport("search", "done", exact), {"candidates": len(course.docnos), **counts}
 
 
-def _found(first: Any, course: Course, again: bool) -> Any:
-    query, depth, second = course.query, max(course.settings.depth, course.k), course.settings.second_tier
-    if not isinstance(first, TieredSearcher):
-        return first.search(query, depth, explain=True)
-    if second == "auto":
-        searched = first.candidates if again else first.search_uncalibrated
-        return searched(query, depth, explain=True)
-    return first.search(query, depth, second=second, explain=True)
+def _found(first: Any, course: Course) -> Any:
+    query, depth = course.query, max(course.settings.depth, course.k)
+    if isinstance(first, Index):
+        return first.search(query, depth, tiers=course.settings.tiers, explain=True)
+    return first.search(query, depth, explain=True)
 
 
 def _work(result: Any) -> Counts:
-    one = getattr(result, "explanation", None)
-    explained = [one] if one is not None else list(getattr(result, "explanations", ()))
+    explained = list(getattr(result, "explanations", ()))
     counts: Counts = {
         name: sum(getattr(e, name) for e in explained)
         for name in ("terms", "postings", "scored", "blocks", "visited")
         if explained
     }
-    tiers = getattr(result, "tiers", None)
-    if tiers is not None:
-        counts |= {"fell_through": int(result.fell_through), "tier_2": sum(tier == 2 for tier in tiers)}
+    if getattr(result, "escalated", False):
+        counts |= {"escalated": 1, "tier_2": sum(tier == 2 for tier in result.tiers)}
     return counts
 
 
@@ -194,15 +187,13 @@ def _ranking(course: Course, store: VectorStore, first: Any) -> Ranking:
     scores = np.array([course.scores["search"][place] for place in range(len(course.docnos))], np.float64)
     if store.docnos is not None:
         return Ranking(course.docnos, scores)
-    tiers = [first.first, first.second] if isinstance(first, TieredSearcher) else [first]
-    number_of: dict[str, int] = {}
-    for tier in tiers:
-        docnos, before = tier.layout.docnos, len(number_of)
-        number_of |= {docnos[number]: before + number for number in range(len(docnos))}
-    unknown = len(number_of)
-    numbers = [number_of.get(docno, unknown + place) for place, docno in enumerate(course.docnos)]
-    named = _Numbers(dict(zip(numbers, course.docnos, strict=True)))
-    return Ranking.of_numbers(named, np.array(numbers, np.int64), scores)
+    if isinstance(course.found, SearchRanking):
+        return course.found
+    numbers = first.numbers(course.docnos)
+    unknown = numbers < 0
+    numbers[unknown] = len(first) + np.flatnonzero(unknown)
+    named = _Numbers(dict(zip(numbers.tolist(), course.docnos, strict=True)))
+    return Ranking.of_numbers(named, numbers, scores)
 
 
 def _late_vectors(course: Course, part: VectorsPart, ranking: Ranking) -> tuple[dict[str, NDArray[Any]], int]:

@@ -38,10 +38,6 @@ class PruneStep(BaseModel):
     """Least Jaccard similarity of near-duplicates; null folds exact ones alone."""
     rest: Literal["tier-2", "drop"] = "tier-2"
     """Where passages go that only their score condemns."""
-    queries: str = ""
-    """A TSV file of logged queries (qid, tab, text) on which a build calibrates when the second tier is searched."""
-    fall_through: float = Field(default=0.3, ge=0, le=1)
-    """Share of such queries that go on to the second tier."""
 
     @property
     def active(self) -> bool:

@@ -32,19 +32,11 @@ def passages_of_corpus(source: str | Path, wanted: Iterable[str]) -> dict[str, P
 
 def passages_of_index(path: str | Path, wanted: Iterable[str]) -> dict[str, Passage]:
     """The wanted passages an index stores, by docno."""
-    from thresher.index.layout import open_layout
-    from thresher.records import Passage
-    from thresher.search.result import unpack_passage
+    from thresher.search import Index
 
-    layout = open_layout(path)
-    missing = set(wanted)
-    found: dict[str, Passage] = {}
-    for number in range(layout.counts.passages):
-        docno = layout.docnos[number]
-        if docno in missing:
-            title, text, metadata = unpack_passage(layout, number)
-            found[docno] = Passage(docno, text, title, metadata)
-    return found
+    with Index.open(path) as index:
+        found = [docno for docno in dict.fromkeys(wanted) if docno in index]
+        return dict(zip(found, index.passages(found), strict=True))
 
 
 def candidates(

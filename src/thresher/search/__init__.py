@@ -1,23 +1,25 @@
-"""The query processor: exact top-k passages for weighted terms, by pruning what cannot be among them."""
+"""The query processor: exact top-k passages for weighted terms, skipping what cannot be among them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thresher._lazy import load
 
 if TYPE_CHECKING:
-    from thresher.search.result import Explanation, SearchResult
-    from thresher.search.searcher import Searcher
+    from thresher.search.index import Index
+    from thresher.search.results import Explanation, SearchRanking
+    from thresher.search.tiers import calibrate_tiers
 
 _HOMES = {
-    "Explanation": "result",
-    "SearchResult": "result",
-    "Searcher": "searcher",
+    "Explanation": "results",
+    "Index": "index",
+    "SearchRanking": "results",
+    "calibrate_tiers": "tiers",
 }
 
-__all__ = ["Explanation", "SearchResult", "Searcher"]
+__all__ = ["Explanation", "Index", "SearchRanking", "calibrate_tiers"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     return load(__name__, _HOMES, name)

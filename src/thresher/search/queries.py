@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
 from thresher.errors import DamagedArtifactError, InputError
-from thresher.records import SparseBatch
+from thresher.records import Query, SparseBatch
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -19,8 +20,8 @@ _INT, _FLOAT = np.dtype(np.int64), np.dtype(np.float32)
 _WHOLE = frozenset((np.dtype(np.uint32), np.dtype(np.int32), _INT))
 _ADJACENT = (4,)
 
-Query: TypeAlias = "str | Mapping[str, float] | tuple[ArrayLike, ArrayLike]"
-"""A query's text, its terms with weights, or term ids with weights."""
+AnyQuery: TypeAlias = "str | Query | Mapping[str, float] | tuple[ArrayLike, ArrayLike]"
+"""A query as text, as a `Query`, as terms with weights, or as term ids with weights."""
 
 Terms: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float32]]"
 """Term ids, -1 for unknown ones, and weights."""
@@ -49,6 +50,20 @@ class Vocabulary:
             known = self._known[term] = self._search(term.encode("utf-8", "surrogatepass"))
         return known
 
+    def term(self, number: int) -> str:
+        """The string of term `number`, 0 ... len - 1."""
+        return self._strings[number if self._ids is None else int(self._places[number])]
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        """int64[terms]: where each term stands in bytewise order; the inverse of the stored order."""
+        places = np.zeros(len(self._strings), np.int64)
+        if self._ids is not None:
+            if len(self._ids) and int(self._ids.max()) >= len(places):
+                raise DamagedArtifactError(str(self._file), f"names a term beyond the {len(places)} of the index")
+            places[self._ids] = np.arange(len(places))
+        return places
+
     def _search(self, wanted: bytes) -> int:
         low, high = 0, len(self._strings)
         while low < high:
@@ -75,7 +90,11 @@ def to_row(query: Any, vocabulary: Vocabulary, encoder: Callable[[], Any]) -> Te
     Raises:
         InputError: as `to_batch`.
     """
-    if type(query) is tuple or not isinstance(query, str):
+    if type(query) is tuple:
+        return _row_of(query, vocabulary)
+    if isinstance(query, Query):
+        query = query.text
+    if not isinstance(query, str):
         return _row_of(query, vocabulary)
     return _rows_of(encoder().encode_queries([query]))[0]
 
@@ -86,7 +105,7 @@ def to_batch(
     """Rows of term ids and weights for the kernels, which sort them and drop what the index does not know.
 
     Args:
-        queries: see `Query`, or rows of terms already.
+        queries: see `AnyQuery`, or rows of terms already.
         vocabulary: what strings are looked up in.
         encoder: gives the encoder for texts; not called where there are none.
 
@@ -99,6 +118,7 @@ def to_batch(
     if isinstance(queries, SparseBatch):
         indptr, terms, weights = np.ascontiguousarray(queries.indptr), queries.terms, queries.weights
     else:
+        queries = [query.text if isinstance(query, Query) else query for query in queries]
         texts = [query for query in queries if isinstance(query, str)]
         encoded = iter(_rows_of(encoder().encode_queries(texts))) if texts else iter(())
 
@@ -154,7 +174,10 @@ def _row_of(query: Any, vocabulary: Vocabulary) -> tuple[NDArray[Any], NDArray[A
             f"a query of term ids needs whole numbers and as many weights; got {ids.dtype}{ids.shape} and "
             f"{weights.dtype}{weights.shape}"
         )
-    raise InputError(f"a query is a text, a mapping or a pair of arrays, not {type(query).__name__}")
+    raise InputError(
+        f"a query is a str, a Query, a mapping from terms to weights, or a pair (term ids, weights); "
+        f"got {type(query).__name__}"
+    )
 
 
 def _plain(ids: Any, weights: Any) -> bool:

@@ -1,163 +1,137 @@
-"""Queries in, ranked passages out: the face of the query processor.
+"""Searches one tier: calls the compiled query processor and says what it found wrong.
 
-A score is the float64 sum, in ascending order of term ids, of query weight × stored impact, times the index's scale
-once at the end; query weights are float32, as encoders make them. Results are ordered by score, then by docno in
-bytewise ascending order, and are the same in every plan and for any number of threads.
+A score is the float64 sum, in ascending order of term ids, of query weight x stored impact, times the index's scale
+once at the end; query weights are float32. Results are ordered by score, then by docno in bytewise ascending order, and
+are the same in every plan and for any number of threads.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 import numpy as np
 
-from thresher.errors import ArtifactError, DamagedArtifactError, InputError
-from thresher.index.layout import Layout, open_layout
-from thresher.search.queries import Query, Terms, Vocabulary, refuse_weight, to_batch, to_row
-from thresher.search.result import Explanation, SearchResult
+from thresher.errors import ArtifactError, DamagedArtifactError
+from thresher.search.queries import Vocabulary, refuse_weight
+from thresher.search.results import Explanation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from thresher.records import SparseBatch
+    from thresher.encode import QueryEncoder
+    from thresher.index.layout import Layout
+
+Found: TypeAlias = "tuple[NDArray[np.uint32], NDArray[np.float64], list[float]]"
+"""Internal ids, scores, and the processor's statistics of a query."""
 
 PLANS = {"auto": 0, "term-at-a-time": 1, "block-max": 2}
-"""As the processor numbers them: its 0 tries bounds first, see `Searcher._plan`."""
+"""Numbers of the plans in the processor; its 0 tries bounds first, see `TierSearcher._plan`."""
 _PLAN_NAMES = {number: name for name, number in PLANS.items()}
 _FILES = ("", "ids", "tiles")  # by what `thresher.search.kernels.postings.sound` finds
 _DONE = -1  # what a kernel returns where nothing is wrong
-_ALL = 2**40  # terms of a query
-_STATISTICS = 12  # numbers that the processor tells of a query
+ALL_TERMS = 2**40
+"""A `max_terms` that drops none."""
+_STATISTICS = 12  # numbers that the processor reports of a query
 _LARGE, _SCATTER, _PER_HIT = 1_000_000, 0.6, 100_000
 """Where bounds are tried: passages at least, scatter of the lists at most, passages for each hit wanted at least."""
 _IDS, _SCORES = np.dtype(np.uint32), np.dtype(np.float64)
 
 
-class Searcher:
-    """An open index that answers queries. Safe to share between threads.
-
-    Open one with `Searcher.open`; opening maps files into memory and reads next to nothing.
-    """
+class TierSearcher:
+    """Answers queries over one open layout. Safe to share between threads."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._vocabulary = Vocabulary(layout)
-        self._passages = layout.counts.passages
+        self.vocabulary = Vocabulary(layout)
+        self.size = layout.counts.passages
         self._spare: list[NDArray[np.float64]] = []
 
-    @classmethod
-    def open(cls, path: str | Path) -> Searcher:
-        """Open the index in directory `path`.
-
-        Raises:
-            ArtifactError: there is no index, or a newer thresher wrote it.
-            DamagedArtifactError: a file is missing or has the wrong size.
-        """
-        return cls(open_layout(path))
-
     def __len__(self) -> int:
-        """Passages in the index."""
-        return self.layout.counts.passages
+        return self.size
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the encoder the tier was made with, empty where it holds none."""
+        if not (self.layout.path / "encoder").is_dir():
+            return ""
+        fields = self.layout.manifest.fields.get("encoder") or {}
+        return str(fields.get("fingerprint", "") or self.encoder.fingerprint)
 
     @cached_property
-    def encoder(self) -> Any:
+    def encoder(self) -> QueryEncoder:
         """What turns query texts into weighted terms, loaded on first use.
 
         Raises:
-            ArtifactError: the index was built without one; ask with weighted terms instead.
+            ArtifactError: the index was built without one; search with weighted terms instead.
         """
         directory = self.layout.path / "encoder"
         if not directory.is_dir():
             raise ArtifactError(
-                f"{self.layout.path} holds no query encoder; ask with weighted terms, e.g. {{'median': 1.0}}, "
+                f"{self.layout.path} holds no query encoder; search with weighted terms, e.g. {{'median': 1.0}}, "
                 "or rebuild it with an encoder"
             )
         from thresher.encode import load_query_encoder
 
         return load_query_encoder(directory)
 
-    def terms(self, query: Query) -> Terms:
-        """The query's terms as ids of this index and their weights; `search` takes the pair for the query."""
-        return to_row(query, self._vocabulary, self._load_encoder)
+    def load_encoder(self) -> QueryEncoder:
+        """`encoder`, as a function."""
+        return self.encoder
 
-    def search(
+    def top(
         self,
-        query: Query,
-        k: int = 10,
-        *,
-        approx: float | None = None,
-        max_terms: int | None = None,
-        plan: str = "auto",
-        explain: bool = False,
-    ) -> SearchResult:
-        """The k best passages for `query`; fewer only where fewer share a term with it.
-
-        Args:
-            query: a query, a mapping from term strings to weights, or a pair of term ids and weights. Repeated terms
-                add up; terms the index does not know, and weights of 0, are ignored.
-            k: how many, at least 0.
-            approx: None for exact results. A number in (0, 1) scales the bounds of blocks before they are compared with
-                the threshold: blocks that are unlikely to matter are skipped, and the result may miss passages.
-            max_terms: keep only the heaviest query terms; the result is approximate where some are dropped.
-            plan: `auto`, or a plan to force: `term-at-a-time`, `block-max`.
-            explain: say in the result's `explanation` how it was found.
+        terms: NDArray[np.int64],
+        weights: NDArray[np.float32],
+        k: int,
+        alpha: float,
+        max_terms: int,
+        plan: str,
+    ) -> Found:
+        """The k best passages: internal ids uint32[n], scores float64[n], and the processor's statistics.
 
         Raises:
-            InputError: an argument is out of range, or a weight is negative or not finite.
-            DamagedArtifactError: the index's files are damaged where the query reads them.
+            InputError: a weight is negative or not finite.
+            DamagedArtifactError: a posting list of the query is damaged.
         """
-        if type(k) is not int or k < 0 or approx is not None or max_terms is not None or plan != "auto":
-            self._check(k, approx, max_terms, plan, 1)
-            k = int(k)
-        terms, weights = to_row(query, self._vocabulary, self._load_encoder)
-        width = min(k, self._passages)
+        width = min(k, self.size)
         docs, scores = np.empty(width, _IDS), np.empty(width, _SCORES)
         spare = self._spare
         try:
             statistics = spare.pop()  # one step of the interpreter, so threads may share the list
         except IndexError:
             statistics = np.empty(_STATISTICS, np.float64)
-        alpha, most = 1.0 if approx is None else float(approx), _ALL if max_terms is None else max_terms
         kernel, arrays = self._single
         number = PLANS[plan] or self._plan(k)
-        status = kernel(terms, weights, k, number, alpha, most, *arrays, docs, scores, statistics)
+        status = kernel(terms, weights, k, number, alpha, max_terms, *arrays, docs, scores, statistics)
         if status != _DONE:
             self._refuse(status, np.array((0, len(terms)), np.int64), weights)
         row = statistics.tolist()
         spare.append(statistics)
         if row[9] < width:
             docs, scores = docs[: int(row[9])], scores[: int(row[9])]
-        return SearchResult(
-            self.layout, docs, scores, (alpha == 1 or row[0] == 1) and row[8] == 0, _explain(row) if explain else None
-        )
+        return docs, scores, row
 
-    def search_batch(
+    def top_batch(
         self,
-        queries: Sequence[Query] | SparseBatch,
-        k: int = 10,
-        *,
-        approx: float | None = None,
-        max_terms: int | None = None,
-        plan: str = "auto",
-        explain: bool = False,
-        threads: int = 1,
-    ) -> list[SearchResult]:
-        """The k best passages for each of `queries`, over `threads` threads. Arguments and results as `search`."""
-        self._check(k, approx, max_terms, plan, threads)
-        k = int(k)
-        indptr, terms, weights = to_batch(queries, self._vocabulary, self._load_encoder)
-        n, width = len(indptr) - 1, min(k, self._passages)
+        rows: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+        k: int,
+        alpha: float,
+        max_terms: int,
+        plan: str,
+        threads: int,
+    ) -> list[Found]:
+        """As `top` for each row of (indptr, terms, weights), over `threads` threads."""
+        indptr, terms, weights = rows
+        n, width = len(indptr) - 1, min(k, self.size)
         docs, scores = np.empty((n, width), np.uint32), np.empty((n, width), np.float64)
         statistics = np.empty((n, _STATISTICS), np.float64)
-        alpha, most = 1.0 if approx is None else float(approx), _ALL if max_terms is None else max_terms
         kernel, arrays = self._several
         number = PLANS[plan] or self._plan(k)
-        asked = (indptr, terms, weights, k, number, alpha, most, *arrays, docs, scores, statistics)
+        asked = (indptr, terms, weights, k, number, alpha, max_terms, *arrays, docs, scores, statistics)
 
         def answer(counter: NDArray[np.int64]) -> int:
             return kernel(counter, *asked)  # the interpreter's lock is not held meanwhile
@@ -172,15 +146,8 @@ class Searcher:
             status = _DONE if done == {_DONE} else answer(np.zeros(1, np.int64))  # the first one at fault
         if status != _DONE:
             self._refuse(status, indptr, weights)
-        layout, safe = self.layout, alpha == 1
         return [
-            SearchResult(
-                layout,
-                own if row[9] == width else own[: int(row[9])],
-                sums if row[9] == width else sums[: int(row[9])],
-                (safe or row[0] == 1) and row[8] == 0,
-                _explain(row) if explain else None,
-            )
+            (own, sums, row) if row[9] == width else (own[: int(row[9])], sums[: int(row[9])], row)
             for own, sums, row in zip(docs, scores, statistics.tolist(), strict=True)
         ]
 
@@ -190,11 +157,8 @@ class Searcher:
         Measured on one to four million passages (eval/search/growth.py): where k is larger, or no order as good as
         bisection's has brought together what is alike, everything is scored before bounds have paid for themselves.
         """
-        large = self._passages >= max(_LARGE, k * _PER_HIT)
+        large = self.size >= max(_LARGE, k * _PER_HIT)
         return PLANS["auto" if large and self.layout.scatter <= _SCATTER else "term-at-a-time"]
-
-    def _load_encoder(self) -> Any:
-        return self.encoder
 
     def _refuse(self, status: int, indptr: NDArray[np.int64], weights: NDArray[np.float32]) -> NoReturn:
         """Say what a kernel found wrong."""
@@ -208,7 +172,7 @@ class Searcher:
     def _single(self) -> tuple[Callable[..., int], tuple[Any, ...]]:
         """The compiled processor for one query, and the index as it takes it; numba loads with it.
 
-        Compiled for the types that `search` gives it and called as it is: looking up the types of two dozen arguments
+        Compiled for the types that `top` gives it and called as it is: looking up the types of two dozen arguments
         for each query would take as long as scoring some thousand postings.
         """
         from thresher.search.kernels.processor import search_row
@@ -242,19 +206,6 @@ class Searcher:
         lists = (x.starts, x.rows, x.kth, x.dense, x.impacts, x.ids, x.tiles, x.maxima, x.ranks)
         return (n.scale, n.passages, n.block, n.bits, *lists, np.zeros(n.terms, np.uint8))
 
-    @staticmethod
-    def _check(k: int, approx: float | None, max_terms: int | None, plan: str, threads: int) -> None:
-        if not isinstance(k, int | np.integer) or k < 0:
-            raise InputError(f"k is {k!r}; it is a whole number, at least 0")
-        if approx is not None and not 0 < approx <= 1:
-            raise InputError(f"approx is {approx!r}; it is None for exact results, or a number above 0 and at most 1")
-        if max_terms is not None and max_terms < 1:
-            raise InputError(f"max_terms is {max_terms!r}; keep at least one query term")
-        if plan not in PLANS:
-            raise InputError(f"plan is {plan!r}; choose one of {', '.join(PLANS)}")
-        if threads < 1:
-            raise InputError(f"threads is {threads!r}; it is at least 1")
-
 
 def _compiled(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., int]:
     """The kernel for arguments of these types."""
@@ -263,6 +214,7 @@ def _compiled(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., int]:
     return cast("Callable[..., int]", kernel.compile(tuple(typeof(value) for value in arguments)))
 
 
-def _explain(row: list[float]) -> Explanation:
+def explain(row: list[float]) -> Explanation:
+    """The processor's statistics of a query, by name."""
     plan, *numbers = map(int, row[:8])
     return Explanation(_PLAN_NAMES[plan], *numbers, *row[10:])

@@ -1,265 +1,184 @@
-"""Two tiers of one corpus: the second, of what was pruned, is searched only where the first looks unsure.
+"""Two tiers of one corpus: when the second is searched, and how the answers of both are merged.
 
-A pruned passage is not gone: it is in the second tier, cheaply indexed, and an answer that looks unsure goes on to it.
-How unsure an answer looks (`thresher.search.routing`) is a linear function of its score margins and of what the second
-tier's lists could hold against it; its weights and its threshold are calibrated on logged queries, without judgments:
-for each, both tiers are searched, and the target is the share of the joint first k, by the discount of nDCG, that only
-the second tier has. The threshold is set so that a wanted share of such queries falls through.
+Passages pruned for low quality are in the second tier, cheaply indexed. A query escalates to it always, unless the
+tiers are calibrated: then a linear function of routing features (`thresher.search.routing`) says how much of the joint
+top-k the first tier is likely to miss. Its weights and threshold come from logged queries without judgements: both
+tiers are searched for each, and the target is the share of the joint top-k, weighted by the discount of nDCG, that only
+the second tier has.
 
-Where both tiers were made by the same encoder (with the statistics of the whole corpus), scores compare, and a query
-that falls through gets what one index of everything would have given, to within quantisation. Otherwise the two
-rankings are joined by reciprocal ranks (Cormack, Clarke and Büttcher, SIGIR 2009).
+Tiers made by the same encoder have comparable scores (each tier quantises its impacts with its own scale) and are
+merged by score, then docno. Otherwise the passages of the second tier take the scores that the first tier has at the
+ranks where they would stand if both tiers were samples of one ranking.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.errors import ArtifactError, ConfigError, DamagedArtifactError
-from thresher.records import Hit
+from thresher.errors import InputError
+from thresher.files import write_atomic
 from thresher.search.routing import PROSPECTS, SIGNS, MarginTest, margins, missed_share, signs
-from thresher.search.searcher import Searcher
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
-    from thresher.search.queries import Query, Terms
-    from thresher.search.result import SearchResult
+    from thresher.index.layout import Layout
+    from thresher.search.index import Index
+    from thresher.search.queries import AnyQuery
+    from thresher.search.results import Explanation
+    from thresher.search.searcher import TierSearcher
 
 SECOND = "tier-2"
-_MARGIN_FILE = "margin.json"
-_FUSION = 60
+"""Folder of the second tier inside an index."""
+MARGIN_FILE = "margin.json"
+_ROUNDING = 1 + 1e-6
+"""Upper bounds are compared with scores after this factor: query weights are float32."""
 
 
-class TieredResult(Sequence[Hit]):
-    """Hits, best first, and where they come from. Hits are made when they are looked at.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One tier's answer.
 
     Attributes:
-        tiers: the tier of each hit, 1 or 2.
-        scores: float64[hits].
-        fell_through: the second tier was searched.
-        exact: always False: the tiers quantise their impacts each for itself, so scores agree with one index of both to
-            within a quantisation step.
-        explanations: how each tier that was searched was, where it was asked to explain.
+        layout: the tier.
+        docs: uint32[n], internal ids, best first.
+        scores: float64[n].
+        exact: whether it is the tier's exact top-k.
+        explanations: how it was found, if that was asked for.
     """
 
-    exact = False
-
-    def __init__(
-        self,
-        parts: Sequence[SearchResult],
-        rows: Sequence[tuple[int, int]],
-        scores: NDArray[np.float64],
-        *,
-        fell_through: bool,
-    ) -> None:
-        self._parts = parts
-        self._rows = rows
-        self.scores = scores
-        self.tiers = tuple(tier for tier, _ in rows)
-        self.fell_through = fell_through
-        self.explanations = tuple(part.explanation for part in parts if part.explanation is not None)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Hit: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Hit]: ...
-    def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        at = range(len(self))[index]
-        tier, place = self._rows[at]
-        return replace(self._parts[tier - 1][place], score=float(self.scores[at]), rank=at + 1)
-
-    @property
-    def docnos(self) -> list[str]:
-        """Docnos of the hits, best first."""
-        names = [part.docnos for part in self._parts]
-        return [names[tier - 1][place] for tier, place in self._rows]
+    layout: Layout
+    docs: NDArray[np.uint32]
+    scores: NDArray[np.float64]
+    exact: bool
+    explanations: tuple[Explanation, ...]
 
 
-class TieredSearcher:
-    """A first and a second tier, and the test between them.
+class TierPair:
+    """A first and a second tier, and the margin test that decides between them; None always searches both."""
 
-    Args:
-        first: index of the kept passages.
-        second: index of the pruned ones.
-        test: when to go on; None never goes on by itself.
-    """
+    def __init__(self, first: TierSearcher, second: TierSearcher, margin: MarginTest | None) -> None:
+        self.first, self.second, self.margin = first, second, margin
 
-    def __init__(self, first: Searcher, second: Searcher, test: MarginTest | None = None) -> None:
-        self.first, self.second, self.test = first, second, test
-        self.comparable = _encoder_of(first) == _encoder_of(second) != ""
+    @cached_property
+    def comparable(self) -> bool:
+        """Whether the scores of the tiers compare: the same encoder made both."""
+        return self.first.fingerprint == self.second.fingerprint != ""
 
-    @classmethod
-    def open(cls, path: str | Path) -> TieredSearcher:
-        """Open an index whose directory holds its second tier, and its margin test where one was kept.
+    def first_depth(self, k: int, tiers: str) -> int:
+        """Passages wanted of the first tier; the margin test looks at as many as it was calibrated on."""
+        return max(k, self.margin.k) if tiers == "auto" and self.margin is not None else k
+
+    def escalates(self, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int, tiers: str) -> bool:
+        """Whether a query with this answer of the first tier goes on to the second."""
+        if tiers != "auto":
+            return tiers == "both"
+        if self.margin is None or len(kept.docs) < k:
+            return True
+        return self.margin.unsure(self.features(terms, weights, kept, self.margin.k))
+
+    def features(
+        self, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int
+    ) -> NDArray[np.float64]:
+        """Routing features, float64[len(SIGNS)]; those about the second tier are all 1 if scores do not compare.
 
         Raises:
-            ArtifactError: there is no index, or it has no second tier.
-            DamagedArtifactError: the margin test cannot be read.
-        """
-        path = Path(path)
-        if not (path / SECOND).is_dir():
-            raise ArtifactError(f"{path} has no second tier; build it with a [prune] table whose rest is 'tier-2'")
-        file = path / SECOND / _MARGIN_FILE
-        test = None
-        if file.is_file():
-            try:
-                test = MarginTest.from_json(json.loads(file.read_bytes()))
-            except (ValueError, KeyError, TypeError) as err:
-                raise DamagedArtifactError(str(file), f"not a readable margin test ({err}); calibrate again") from err
-        return cls(Searcher.open(path), Searcher.open(path / SECOND), test)
-
-    def __len__(self) -> int:
-        """Passages in both tiers."""
-        return len(self.first) + len(self.second)
-
-    def search(self, query: Query, k: int = 10, *, second: str = "auto", explain: bool = False) -> TieredResult:
-        """The k best passages of the first tier, and of both where the answer looks unsure.
-
-        Args:
-            query: as `Searcher.search`.
-            k: how many.
-            second: `auto` asks the margin test; `always` and `never` do not.
-            explain: say in the result's `explanations` how the tiers were searched.
-
-        Raises:
-            ConfigError: `second` is none of these, or `auto` without a margin test.
-            InputError, DamagedArtifactError: as `Searcher.search`.
-        """
-        if second not in ("auto", "always", "never"):
-            raise ConfigError(f"second is {second!r}, expected auto, always or never")
-        if second == "auto" and self.test is None:
-            raise ConfigError("there is no margin test: calibrate one, or say whether to search the second tier")
-        wide = max(k, self.test.k) if self.test is not None else k
-        terms = self.first.terms(query)
-        kept = self.first.search(terms, wide, explain=explain)
-        go_on = second == "always"
-        if second == "auto" and self.test is not None:
-            go_on = self.test.unsure(self.signs(terms, kept, self.test.k))
-        # where scores compare, term ids are the same in both: a text need not be encoded again
-        return self._answer(kept, terms if self.comparable else query, k, go_on, explain)
-
-    def signs(self, terms: Terms, kept: SearchResult, k: int) -> NDArray[np.float64]:
-        """What the margin test looks at, float64[len(SIGNS)]; prospects are all 1 where scores do not compare.
-
-        Args:
-            terms: the query, as `Searcher.terms` gives it for the first tier.
-            kept: the first tier's answer to it.
-            k: length of the answers the test is calibrated on.
+            DamagedArtifactError: the lists of a tier do not fit its counts.
         """
         if not self.comparable:
             return np.concatenate([margins(kept.scores, k), np.ones(len(PROSPECTS))])
-        ids, weights = terms
-        # one encoder made both tiers, so term ids are the same in both
-        known = (ids >= 0) & (ids < min(self.first.layout.counts.terms, self.second.layout.counts.terms))
-        ids = ids[known]
-        return signs(kept.scores, weights[known], _lists(self.first, ids), _lists(self.second, ids), k)
+        ids, own = self._known(terms, weights)
+        return signs(
+            kept.scores, own, list_statistics(self.first.layout, ids), list_statistics(self.second.layout, ids), k
+        )
 
-    def search_uncalibrated(self, query: Query, k: int = 10, *, explain: bool = False) -> TieredResult:
-        """As `search`, and where no margin test was calibrated by a rule that needs none.
+    def settled(self, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int) -> bool:
+        """Whether the second tier provably cannot change the first's k best passages.
 
-        Where scores of the tiers compare, both are searched, since a second list costs a fraction of a millisecond and
-        the best of both is the best of all. Where they do not, the second tier fills the places the first left empty,
-        below it: its scores are scaled to lie under the first tier's last.
+        The sum of weight x largest impact bounds every score of the second tier (MaxScore: Turtle and Flood,
+        Information Processing and Management 1995).
         """
-        if self.test is not None:
-            return self.search(query, k, explain=explain)
+        if k == 0:
+            return True
+        if not self.comparable:
+            return False
+        ids, own = self._known(terms, weights)
+        largest = list_statistics(self.second.layout, ids)[:, 0]
+        bound = float((own.astype(np.float64) * largest).sum()) * _ROUNDING
+        return bound == 0 or (len(kept.docs) >= k and bound < float(kept.scores[k - 1]))
+
+    def merge(self, kept: Part, pruned: Part, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The k best of both: places int64[n] in the first tier's answer followed by the second's, and scores."""
         if self.comparable:
-            return self.search(query, k, second="always", explain=explain)
-        kept = self.first.search(query, k, explain=explain)
-        if len(kept) >= k:
-            return self._answer(kept, query, k, False, explain)
-        pruned = self.second.search(query, k - len(kept), explain=explain)
-        rows = [(1, i) for i in range(len(kept))] + [(2, i) for i in range(len(pruned))]
-        last = float(kept.scores[-1]) if len(kept) else 1.0
-        top = float(pruned.scores[0]) if len(pruned) else 1.0
-        scores = np.concatenate([kept.scores, pruned.scores * (0.999 * last / top)])
-        return TieredResult((kept, pruned), rows, scores, fell_through=True)
-
-    def candidates(self, query: Query, k: int, *, explain: bool = False) -> TieredResult:
-        """The k best passages of both tiers, for a stage that scores them again.
-
-        With a margin test as `search`. Without one both tiers are searched. Where their scores do not compare, the
-        passages of the second take the scores that the first has where they would stand, were the tiers samples of one
-        ranking: its j-th at rank (j + 1/2) * len(first) / len(second), and below the first tier's last where that is
-        shorter.
-        """
-        if self.test is not None or self.comparable:
-            return self.search_uncalibrated(query, k, explain=explain)
-        kept = self.first.search(query, k, explain=explain)
-        pruned = self.second.search(query, k, explain=explain)
-        ranks = (np.arange(len(pruned)) + 0.5) * len(self.first) / max(1, len(self.second))
-        if len(kept):
-            beyond = kept.scores[-1] * len(kept) / np.maximum(ranks + 1, len(kept))
-            placed = np.where(ranks <= len(kept) - 1, np.interp(ranks, np.arange(len(kept)), kept.scores), beyond)
-        else:
-            placed = pruned.scores
-        rows = [(1, i) for i in range(len(kept))] + [(2, i) for i in range(len(pruned))]
-        scores = np.concatenate([kept.scores, placed])
+            return _by_score(kept, pruned, k)
+        scores = np.concatenate([kept.scores, self._interleaved(kept, pruned)])
         order = np.argsort(-scores, kind="stable")[:k]
-        return TieredResult((kept, pruned), [rows[i] for i in order], scores[order], fell_through=True)
+        return order, scores[order]
 
-    def _answer(self, kept: SearchResult, query: Query, k: int, go_on: bool, explain: bool) -> TieredResult:
-        if not go_on:
-            count = min(k, len(kept))
-            return TieredResult((kept,), [(1, i) for i in range(count)], kept.scores[:count], fell_through=False)
-        pruned = self.second.search(query, k, explain=explain)
-        rows = [(1, i) for i in range(len(kept))] + [(2, i) for i in range(len(pruned))]
-        both = np.concatenate([kept.scores, pruned.scores])
-        if self.comparable:
-            names = [docno.encode() for docno in (*kept.docnos, *pruned.docnos)]
-            order = sorted(range(len(rows)), key=lambda i: (-both[i], names[i]))[:k]
-            scores = both[order]
-        else:  # by rank; of equal ranks the higher score first, then the first tier's
-            order = sorted(range(len(rows)), key=lambda i: (rows[i][1], -both[i]))[:k]
-            scores = np.array([1 / (_FUSION + rows[i][1] + 1) for i in order])
-        return TieredResult((kept, pruned), [rows[i] for i in order], scores, fell_through=True)
+    def _interleaved(self, kept: Part, pruned: Part) -> NDArray[np.float64]:
+        """Scores for the second tier's passages: the j-th, from 0, belongs at rank (j + 1/2) x |first| / |second|.
+
+        There it takes the first tier's score, linearly interpolated; beyond the first tier's last passage, that score
+        falls off with the rank.
+        """
+        if not len(kept.scores):
+            return pruned.scores
+        n = len(kept.scores)
+        ranks = (np.arange(len(pruned.scores)) + 0.5) * len(self.first) / len(self.second)
+        beyond = kept.scores[-1] * n / np.maximum(ranks + 1, n)
+        return np.where(ranks <= n - 1, np.interp(ranks, np.arange(n), kept.scores), beyond)
+
+    def translated(self, terms: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Term ids of the first tier as those of the second, by the terms' strings; -1 for unknown ones."""
+        known, find = len(self.first.vocabulary), self.second.vocabulary.find
+        return np.array(
+            [find(self.first.vocabulary.term(t)) if 0 <= t < known else -1 for t in terms.tolist()], np.int64
+        )
+
+    def _known(
+        self, terms: NDArray[np.int64], weights: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Terms that both tiers know; one encoder made both, so ids are the same."""
+        size = min(self.first.layout.counts.terms, self.second.layout.counts.terms)
+        known = (terms >= 0) & (terms < size)
+        return terms[known].astype(np.int64), weights[known]
 
 
-def open_tiers(path: str | Path) -> Searcher | TieredSearcher:
-    """The index at `path`: with its second tier where it has one.
+def _by_score(kept: Part, pruned: Part, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """By score, then docno in bytewise order; docnos are read for ties only."""
+    scores = np.concatenate([kept.scores, pruned.scores])
+    order = np.argsort(-scores, kind="stable")
+    if k < len(order):
+        order = order[: int(np.searchsorted(-scores[order], -scores[order[k - 1]], side="right")) if k else 0]
+    ordered = scores[order]
+    tied = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(tied):
+        at = np.union1d(tied, tied + 1)
+        n, rows = len(kept.docs), order[at]
+        parts = [(kept, rows[rows < n], 0), (pruned, rows[rows >= n] - n, n)]
+        names = {
+            place + before: part.layout.docnos.raw(number)
+            for part, places, before in parts
+            for place, number in zip(places.tolist(), part.layout.numbers_of(part.docs[places]).tolist(), strict=True)
+        }
+        order[at] = sorted(rows.tolist(), key=lambda place: (-scores[place], names[place]))
+    order = order[:k]
+    return order, scores[order]
+
+
+def list_statistics(layout: Layout, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Largest and tenth impact of each term's list, in units of scores, and its postings: float64[terms, 3].
 
     Raises:
-        ArtifactError: there is no index, or a newer thresher wrote it.
-        DamagedArtifactError: a file is missing or cannot be read.
+        DamagedArtifactError: its lists do not fit its counts.
     """
-    return TieredSearcher.open(path) if (Path(path) / SECOND).is_dir() else Searcher.open(path)
-
-
-def calibrate(tiers: TieredSearcher, queries: Sequence[Query], rate: float, *, k: int = 10) -> MarginTest:
-    """A margin test that lets about `rate` of queries like these fall through, the ones that miss most.
-
-    Both tiers are searched for every query; no judgments are needed. Queries that decided what was pruned miss
-    less than others will: keep some of the log for this.
-    """
-    table, missed = [], []
-    for query in queries:
-        terms = tiers.first.terms(query)
-        kept = tiers.first.search(terms, k)
-        joint = tiers.search(query, k, second="always")
-        table.append(tiers.signs(terms, kept, k))
-        missed.append(missed_share(kept.docnos, joint.docnos, k))
-    return MarginTest.fit(np.array(table).reshape(-1, len(SIGNS)), np.array(missed), rate, k)
-
-
-def _lists(searcher: Searcher, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What an index says of its terms' lists, float64[terms, len(LISTS)].
-
-    Raises:
-        DamagedArtifactError: its lists are not those its counts tell of.
-    """
-    layout = searcher.layout
     starts, rows, postings = layout.starts, layout.rows[ids], layout.postings_of(ids)
     impacts = np.zeros((len(ids), 2))
     impacts[rows >= 0] = layout.kth[rows[rows >= 0], :2]
@@ -268,8 +187,40 @@ def _lists(searcher: Searcher, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.concatenate([impacts * layout.counts.scale, postings[:, None].astype(np.float64)], axis=1)
 
 
-def _encoder_of(searcher: Searcher) -> str:
-    """Fingerprint of the encoder an index was made by, empty where it has none."""
-    if not (searcher.layout.path / "encoder").is_dir():
-        return ""
-    return str(searcher.encoder.fingerprint)
+def calibrate_tiers(index: Index, queries: Iterable[AnyQuery], rate: float = 0.3, *, k: int = 10) -> MarginTest:
+    """Fit the margin test on logged queries, without judgements, and write it into the index.
+
+    About `rate` of queries like these will escalate: those whose first-tier answers are likely to miss most. Queries
+    that decided what was pruned miss less than others will; calibrate on queries that did not.
+
+    Args:
+        index: an index with a second tier. Open it again to use the calibration.
+        queries: the logged queries; both tiers are searched for each.
+        rate: share of them that should escalate, in [0, 1].
+        k: passages of an answer.
+
+    Raises:
+        InputError: the index has no second tier, or there are no queries.
+        ConfigError: the rate is out of range.
+    """
+    margin = fit_margin(index, queries, rate, k=k)
+    write_atomic(index.path / SECOND / MARGIN_FILE, json.dumps(margin.as_json(), indent=1) + "\n")
+    return margin
+
+
+def fit_margin(index: Index, queries: Iterable[AnyQuery], rate: float, *, k: int = 10) -> MarginTest:
+    """As `calibrate_tiers`, without writing."""
+    pair = index._pair
+    if pair is None:
+        raise InputError(
+            f"the index {index.path} has no second tier to calibrate; build it with [prune] rest = 'tier-2'"
+        )
+    table, missed = [], []
+    for query in queries:
+        terms, weights = index.terms(query)
+        first = index.search((terms, weights), k, tiers="first")
+        joint = index.search(query, k, tiers="both")
+        kept = Part(index.layouts[0], np.empty(0, np.uint32), first.scores, True, ())
+        table.append(pair.features(terms, weights, kept, k))
+        missed.append(missed_share(first.docnos, joint.docnos, k))
+    return MarginTest.fit(np.array(table).reshape(-1, len(SIGNS)), np.array(missed), rate, k)

@@ -5,11 +5,11 @@ import numpy as np
 from thresher.artifact import writing
 from thresher.index import FORMAT, KIND, IndexBuilder
 from thresher.records import Passage, SparseBatch
-from thresher.search import Searcher
+from thresher.search import Index
 
 PLANS = ["auto", "term-at-a-time", "block-max"]
 TRY_BOUNDS = 0
-"""What `Searcher._plan` gives for `auto` in a large, well-ordered collection."""
+"""What `TierSearcher._plan` gives for `auto` in a large, well-ordered collection."""
 
 
 def build(path, docnos, rows, terms, **options):
@@ -21,7 +21,7 @@ def build(path, docnos, rows, terms, **options):
             passages = [Passage(docno, f"text of {docno}") for docno in docnos[first : first + 7]]
             builder.add(passages, batch_of(part))
         draft.fields.update(builder.finish())
-    return Searcher.open(path)
+    return Index.open(path)
 
 
 def batch_of(rows):

@@ -15,7 +15,7 @@ def test_no_bound_lies_below_a_score(tmp_path, block, bits):
     rows = clustered(n, terms, 3)
     docnos = [f"p{i}" for i in range(n)]
     searcher = build(tmp_path / "x", docnos, rows, terms, block=block, bits=bits)
-    x, counts, reference = searcher.layout, searcher.layout.counts, Reference(docnos, rows, bits)
+    x, counts, reference = searcher.layouts[0], searcher.layouts[0].counts, Reference(docnos, rows, bits)
     rng, tight = np.random.default_rng(block), 0
     for _ in range(8):
         asked = np.sort(rng.choice(terms, 15, replace=False)).astype(np.uint32)

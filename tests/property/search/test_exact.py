@@ -54,10 +54,10 @@ def test_every_plan_equals_brute_force(collection, data):
                 result = searcher.search(pair, k, plan=plan)
                 assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, (plan, k)
                 assert result.exact
-            searcher._plan = lambda k: TRY_BOUNDS
+            searcher._first._plan = lambda k: TRY_BOUNDS
             result = searcher.search(pair, k)
             assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, k
-            del searcher._plan
+            del searcher._first._plan
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -80,5 +80,5 @@ def test_blocks_are_skipped_and_results_stay_exact(tmp_path, bits, block):
                 result = searcher.search(pair, k, plan=plan, explain=True)
                 assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, (plan, k)
                 if plan == "block-max":
-                    skipped += result.explanation.blocks - result.explanation.visited
+                    skipped += result.explanations[0].blocks - result.explanations[0].visited
     assert skipped > 0

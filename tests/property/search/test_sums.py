@@ -12,7 +12,7 @@ from searching import PLANS, TRY_BOUNDS, Reference, build
 from thresher.artifact import writing
 from thresher.index import FORMAT, KIND, IndexBuilder
 from thresher.records import Passage, SparseBatch
-from thresher.search import Searcher
+from thresher.search import Index
 from thresher.search.kernels.bounds import bound, rare_terms
 from thresher.search.kernels.postings import largest_impact
 from thresher.search.kernels.processor import seed
@@ -30,7 +30,7 @@ weight = st.one_of(
 
 def forced(searcher, query, k, coarse):
     """Hits by one kind of sums, None where coarse ones come too close."""
-    x, n = searcher.layout, searcher.layout.counts
+    x, n = searcher.layouts[0], searcher.layouts[0].counts
     terms = np.array(sorted(query), np.uint32)
     weights = np.array([np.float32(query[t]) for t in sorted(query)], np.float64)
     total = sum(w * largest_impact(t, x.starts, x.rows, x.kth, x.impacts) for t, w in zip(terms, weights, strict=True))
@@ -131,13 +131,13 @@ def large(path, docnos, indptr, terms, weights, vocabulary, **options):
         batch = SparseBatch(indptr.astype(np.int64), terms.astype(np.uint32), weights.astype(np.float32))
         builder.add([Passage(docno, "") for docno in docnos], batch)
         draft.fields.update(builder.finish())
-    return Searcher.open(path)
+    return Index.open(path)
 
 
 def bounds_tried(searcher):
     """The same index, where `auto` tries bounds first as it does in a large, well-ordered collection."""
-    tries = Searcher(searcher.layout)
-    tries._plan = lambda k: TRY_BOUNDS
+    tries = Index(searcher.layouts)
+    tries._first._plan = lambda k: TRY_BOUNDS
     return tries
 
 
@@ -168,7 +168,7 @@ def segmented(request, tmp_path_factory):
 
 def test_lists_may_skip_segments(segmented):
     searcher, docnos, owners, terms, impacts = segmented
-    x, n = searcher.layout, searcher.layout.counts
+    x, n = searcher.layouts[0], searcher.layouts[0].counts
     assert n.dense == 2
     assert n.entries + int(x.tiles[: n.dense, -1].sum()) > n.postings
     rng, gave_up = np.random.default_rng(1), set()
@@ -190,7 +190,7 @@ def test_lists_may_skip_segments(segmented):
                 assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, (plan, size, k)
             for approx in (None, 0.5) if size == 40 else (None,):
                 tried = bounds_tried(searcher).search((chosen, weights), k, approx=approx, explain=True)
-                gave_up.add(tried.explanation.plan == "term-at-a-time")
+                gave_up.add(tried.explanations[0].plan == "term-at-a-time")
                 if tried.exact:
                     assert list(zip(tried.docnos, tried.scores.tolist(), strict=True)) == expected, (size, k)
                 else:
@@ -202,7 +202,7 @@ def test_lists_may_skip_segments(segmented):
 
 def test_walked_lists_bound_blocks_and_say_where_tiles_begin(segmented):
     searcher, _, owners, terms, impacts = segmented
-    x, n = searcher.layout, searcher.layout.counts
+    x, n = searcher.layouts[0], searcher.layouts[0].counts
     if x.sources is not None:
         owners = np.argsort(x.sources)[owners]  # internal ids
     asked = np.arange(40, dtype=np.uint32)
@@ -241,8 +241,8 @@ def test_one_query_and_a_batch_agree(segmented):
         alone = [searcher.search(query, k) for query in queries]
         for threads in (1, 2):
             batch = searcher.search_batch(queries, k, threads=threads)
-            for a, b in zip(alone, batch, strict=True):
-                assert a.docs.tolist() == b.docs.tolist()
+            for a, b in zip(alone, batch.values(), strict=True):
+                assert a.numbers.tolist() == b.numbers.tolist()
                 assert a.scores.tolist() == b.scores.tolist()
 
 
@@ -258,8 +258,8 @@ def test_dense_terms_are_added_whole_or_for_some_documents_alone(tmp_path, bits)
     owners, terms, impacts = owners[order], terms[order], impacts[order]
     docnos = [f"{i:05d}" for i in rng.permutation(n)]
     searcher = large(tmp_path / "x", docnos, np.searchsorted(owners, np.arange(n + 1)), terms, impacts, 6, bits=bits)
-    assert searcher.layout.counts.dense == 3
-    assert searcher.layout.postings_of(np.arange(6)).tolist() == [len(c) for c in columns]
+    assert searcher.layouts[0].counts.dense == 3
+    assert searcher.layouts[0].postings_of(np.arange(6)).tolist() == [len(c) for c in columns]
     names = np.array(docnos)
     for weights in (
         {0: 0.1, 1: 0.2, 3: 3.0, 4: 9.0, 5: 7.0},

@@ -7,7 +7,7 @@ from thresher import artifact
 from thresher.encode.impacts import fit_scale
 from thresher.index import FORMAT, IndexBuilder
 from thresher.records import Passage, SparseBatch
-from thresher.search import Searcher
+from thresher.search import Index
 
 
 def built(path, weights, *, bits=8, progress=False):
@@ -18,7 +18,7 @@ def built(path, weights, *, bits=8, progress=False):
         builder = IndexBuilder(draft.path, ["grain"], bits=bits, progress=progress)
         builder.add([Passage(f"{number:04d}", "text") for number in range(n)], batch)
         draft.fields["counts"] = builder.finish()
-    return Searcher.open(path)
+    return Index.open(path)
 
 
 def stored(searcher, n):

@@ -15,7 +15,7 @@ from thresher.pipeline import Pipeline
 from thresher.pipeline.parts import VectorsPart
 from thresher.records import Hit
 from thresher.rerank import Budget, Reranker
-from thresher.search import Searcher
+from thresher.search import Index
 from thresher.vectors.store import VectorStore
 from training.rerank.simulated import SimulatedJudge, Simulation
 
@@ -59,7 +59,7 @@ def test_an_answer_holds_passages_with_spans_scores_of_every_stage_and_an_accoun
 
 
 def test_each_stage_is_optional_and_the_ranking_is_that_of_the_stages_there_are(place):
-    searcher = Searcher.open(place / "plain")
+    searcher = Index.open(place / "plain")
     bare = Pipeline(searcher, vectors=None, rerank=None, context=None)
     assert bare.stages == ("search",)
     answer = bare.ask(QUESTION, 5)
@@ -133,11 +133,11 @@ def test_an_index_with_two_tiers_is_searched_through_both_where_that_is_called_f
     pipeline = Pipeline(place / "tiered", rerank=None, context=None)
     answer = pipeline.ask(QUESTION, 10)
     account = answer.usage.stages[0].counts
-    assert account["fell_through"] == 1
+    assert account["escalated"] == 1
     assert account["tier_2"] > 0
     assert {one.tier for one in answer.passages} == {1, 2}
-    never = Pipeline(place / "tiered", rerank=None, context=None, settings=AskStep(second_tier="never"))
-    assert {one.tier for one in never.ask(QUESTION, 10).passages} == {1}
+    first = Pipeline(place / "tiered", rerank=None, context=None, settings=AskStep(tiers="first"))
+    assert {one.tier for one in first.ask(QUESTION, 10).passages} == {1}
 
 
 def test_a_pruned_passage_without_a_vector_still_takes_part(place, tmp_path):

@@ -8,8 +8,8 @@ import pytest
 from thresher.artifact import writing
 from thresher.index import FORMAT, KIND, IndexBuilder
 from thresher.records import Passage, SparseBatch
-from thresher.search import Searcher
-from thresher.search.searcher import PLANS
+from thresher.search import Index
+from thresher.search.searcher import PLANS, TierSearcher
 
 N, TERMS, PER = 40_000, 60, 12
 
@@ -24,7 +24,7 @@ def built(path, topics):
         builder = IndexBuilder(draft.path, [f"t{i}" for i in range(TERMS)])
         builder.add([Passage(str(i), "") for i in range(N)], batch)
         draft.fields.update(builder.finish())
-    return Searcher.open(path)
+    return Index.open(path)
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def shuffled(tmp_path_factory):
 
 
 def test_scatter_tells_a_good_order_from_a_random_one(ordered, shuffled):
-    assert ordered.layout.scatter < 0.6
-    assert shuffled.layout.scatter > 0.9
+    assert ordered.layouts[0].scatter < 0.6
+    assert shuffled.layouts[0].scatter > 0.9
 
 
 def test_an_index_without_common_lists_counts_as_scattered(tmp_path):
     with writing(tmp_path / "x", kind=KIND, format=FORMAT) as draft:
         draft.fields.update(IndexBuilder(draft.path, ["a"]).finish())
-    assert Searcher.open(tmp_path / "x").layout.scatter == 1.0
+    assert Index.open(tmp_path / "x").layouts[0].scatter == 1.0
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_an_index_without_common_lists_counts_as_scattered(tmp_path):
     ],
 )
 def test_bounds_are_tried_in_large_well_ordered_collections(ordered, passages, k, scatter, plan):
-    searcher = Searcher(ordered.layout)
-    searcher._passages, searcher.layout = passages, SimpleNamespace(scatter=scatter)
+    searcher = TierSearcher(ordered.layouts[0])
+    searcher.size, searcher.layout = passages, SimpleNamespace(scatter=scatter)
     assert searcher._plan(k) == PLANS[plan]
 
 
@@ -68,16 +68,21 @@ def test_bounds_give_up_where_they_rule_out_little(ordered, shuffled):
     rng = np.random.default_rng(2)
     told = {}
     for name, searcher in (("ordered", ordered), ("shuffled", shuffled)):
-        tries = Searcher(searcher.layout)
-        tries._plan = lambda k: PLANS["auto"]
+        tries = Index(searcher.layouts)
+        tries._first._plan = lambda k: PLANS["auto"]
         told[name] = []
         for _ in range(10):
             query = (rng.integers(0, 20) + np.arange(6), rng.random(6).astype(np.float32) + 0.1)
             result, whole = tries.search(query, 10, explain=True), searcher.search(query, 10, plan="term-at-a-time")
-            assert (result.docs == whole.docs).all()
+            assert (result.numbers == whole.numbers).all()
             assert (result.scores == whole.scores).all()
-            assert result.explanation.threshold <= result.scores[-1] <= result.scores[0] <= result.explanation.bound
-            told[name].append(result.explanation)
+            assert (
+                result.explanations[0].threshold
+                <= result.scores[-1]
+                <= result.scores[0]
+                <= result.explanations[0].bound
+            )
+            told[name].append(result.explanations[0])
     assert {t.plan for t in told["ordered"]} == {"auto"}
     assert all(t.visited < t.blocks / 2 for t in told["ordered"])
     assert {t.plan for t in told["shuffled"]} == {"term-at-a-time"}

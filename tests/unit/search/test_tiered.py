@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.build.stream import build_index
-from thresher.errors import ArtifactError, ConfigError, DamagedArtifactError, InputError
+from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.records import Passage
+from thresher.search import Index, calibrate_tiers
 from thresher.search.routing import MARGINS, SIGNS, MarginTest, margins, missed_share, signs
-from thresher.search.searcher import Searcher
-from thresher.search.tiers import TieredSearcher, calibrate
+from thresher.search.tiers import Part, fit_margin
 
 WORDS = [f"w{i}" for i in range(30)]
 
@@ -22,12 +22,30 @@ def passages(n, seed):
     return [Passage(f"p{seed}-{i}", " ".join(rng.choice(WORDS, 12))) for i in range(n)]
 
 
+def pair_of(one, two, margin=None):
+    return Index([*Index.open(one).layouts, *Index.open(two).layouts], margin)
+
+
+def with_margin(index, margin):
+    return Index(index.layouts, margin)
+
+
+def twice(index):
+    """An index whose tiers are the same passages, so that scores compare."""
+    return Index([index.layouts[0], index.layouts[0]])
+
+
+def features(index, terms, k=10):
+    found = index.search(terms, k, tiers="first")
+    return index._pair.features(*terms, Part(index.layouts[0], found.numbers, found.scores, True, ()), k)
+
+
 @pytest.fixture(scope="module")
 def tiers(tmp_path_factory):
     path = tmp_path_factory.mktemp("tiers")
     build_index(path / "one", passages(40, 1))
     build_index(path / "two", passages(40, 2))
-    return TieredSearcher(Searcher.open(path / "one"), Searcher.open(path / "two"))
+    return pair_of(path / "one", path / "two")
 
 
 @given(st.lists(st.floats(0.01, 100), max_size=20), st.integers(1, 10))
@@ -69,36 +87,33 @@ def test_an_answer_the_second_tier_cannot_change_never_goes_on():
 
 
 def test_tiers_of_one_encoder_compare_the_lists_of_both(tiers):
-    same = TieredSearcher(tiers.first, tiers.first)
-    terms = same.first.terms("w1 w2")
-    found = dict(zip(SIGNS, same.signs(terms, same.first.search(terms, 10), 10), strict=True))
+    same = twice(tiers)
+    terms = same.terms("w1 w2")
+    found = dict(zip(SIGNS, features(same, terms), strict=True))
     assert found["most"] >= 1  # the bound of the same list reaches its own scores
     assert found["share"] == pytest.approx(0.5)
     assert found["reach"] == pytest.approx(1)
-    other = dict(zip(SIGNS, tiers.signs(terms, tiers.first.search(terms, 10), 10), strict=True))
+    other = dict(zip(SIGNS, features(tiers, terms), strict=True))
     assert other["most"] == other["share"] == 1  # scores do not compare
 
 
 def test_terms_no_tier_knows_are_ignored(tiers):
-    same = TieredSearcher(tiers.first, tiers.first, calibrate(tiers, ["w1 w2", "w3"], 0.5))
-    assert same.comparable
-    ids, weights = same.first.terms("w1 w2")
+    same = with_margin(twice(tiers), fit_margin(tiers, ["w1 w2", "w3"], 0.5))
+    ids, weights = same.terms("w1 w2")
     strange = (np.array([*ids, 10**9, -5]), np.array([*weights, 1.0, 1.0], np.float32))
-    assert same.search(strange).docnos == same.search((ids, weights)).docnos
+    assert same.search(strange) == same.search((ids, weights))
 
 
-def test_a_tier_whose_rows_lead_astray_is_refused(tmp_path):
+def test_a_tier_whose_rows_do_not_fit_its_counts_is_refused(tmp_path):
     build_index(tmp_path / "one", passages(40, 1))
     build_index(tmp_path / "two", passages(40, 1))
     kinds = tmp_path / "two" / "kinds"
     kinds.write_bytes(b"\xff" * kinds.stat().st_size)
-    pair = TieredSearcher(Searcher.open(tmp_path / "one"), Searcher.open(tmp_path / "two"))
-    assert pair.comparable
+    pair = pair_of(tmp_path / "one", tmp_path / "two")
     with pytest.raises(DamagedArtifactError, match="two/kinds: "):
-        calibrate(pair, ["w1 w2"], 0.5)
-    terms = pair.first.terms("w1 w2")
+        fit_margin(pair, ["w1 w2"], 0.5)
     with pytest.raises(DamagedArtifactError, match="two/kinds: "):
-        pair.signs(terms, pair.first.search(terms, 10), 10)
+        features(pair, pair.terms("w1 w2"))
 
 
 def test_the_missed_share_weighs_by_rank():
@@ -131,12 +146,12 @@ def test_the_rate_can_be_set_again_on_other_queries():
     np.testing.assert_array_equal(again.weights, test.weights)
 
 
-def test_with_the_second_tier_every_passage_can_be_found(tiers):
+def test_with_both_tiers_every_passage_can_be_found(tiers):
     everything = {p.docno for p in passages(40, 1)} | {p.docno for p in passages(40, 2)}
     found = set()
     for word in WORDS:
-        result = tiers.search(word, 80, second="always")
-        assert result.fell_through
+        result = tiers.search(word, 80, tiers="both")
+        assert result.escalated
         assert [hit.rank for hit in result] == list(range(1, len(result) + 1))
         assert all(a.score >= b.score for a, b in pairwise(result))
         found |= set(result.docnos)
@@ -145,73 +160,87 @@ def test_with_the_second_tier_every_passage_can_be_found(tiers):
 
 def test_the_margin_test_decides_and_both_ways_can_be_forced(tiers):
     queries = [f"{a} {b}" for a, b in pairwise(WORDS)]
-    tiers = TieredSearcher(tiers.first, tiers.second, calibrate(tiers, queries, 0.3))
-    through = [tiers.search(q).fell_through for q in queries]
-    assert sum(through) <= 0.3 * len(queries)
-    assert sum(through) >= 1
-    never = tiers.search(queries[0], second="never")
-    assert never.docnos == tiers.first.search(queries[0], 10).docnos
+    calibrated = with_margin(tiers, fit_margin(tiers, queries, 0.3))
+    assert calibrated.calibrated
+    full = [q for q in queries if len(tiers.search(q, tiers="first")) == 10]
+    escalated = sum(calibrated.search(q).escalated for q in full)
+    assert 1 <= escalated <= 0.3 * len(queries)
+    only = calibrated.search(queries[0], tiers="first")
+    assert not only.escalated
+    assert only.tiers.tolist() == [1] * len(only)
+    assert calibrated.search(queries[0], tiers="both").escalated
 
 
-def test_what_cannot_be_done_is_said(tiers, tmp_path):
-    with pytest.raises(ConfigError, match="no margin test"):
-        tiers.search("w1")
-    with pytest.raises(ConfigError, match="'sometimes'"):
-        tiers.search("w1", second="sometimes")
-    with pytest.raises(ArtifactError, match="no second tier"):
-        TieredSearcher.open(tmp_path)
+def test_a_first_tier_with_fewer_than_k_hits_always_escalates(tiers):
+    never = MarginTest.fit(np.zeros((2, len(SIGNS))), np.zeros(2), 0.0)
+    calibrated = with_margin(tiers, never)
+    hits = len(tiers.search("w1", 80, tiers="first"))
+    assert not calibrated.search("w1", hits).escalated
+    assert calibrated.search("w1", hits + 1).escalated
+    batch = calibrated.search_batch(["w1"], hits + 1)
+    assert batch["0"].escalated
+
+
+def test_an_uncalibrated_index_searches_both_tiers(tiers):
+    assert not tiers.calibrated
+    assert tiers.search("w1", 1).escalated
+    assert tiers.search("w1", 5) == tiers.search("w1", 5, tiers="both")
+
+
+def test_what_cannot_be_done_is_an_error(tiers, tmp_path):
+    with pytest.raises(InputError, match="'sometimes'"):
+        tiers.search("w1", tiers="sometimes")
+    build_index(tmp_path / "one", passages(4, 1))
+    with Index.open(tmp_path / "one") as one:
+        with pytest.raises(InputError, match="'sometimes'"):
+            one.search("w1", tiers="sometimes")
+        with pytest.raises(InputError, match="no second tier"):
+            calibrate_tiers(one, ["w1"], 0.5)
+        assert one.search("w1", tiers="both") == one.search("w1", tiers="first")
     with pytest.raises(ConfigError, match=r"rate of 1\.5"):
         MarginTest.fit(np.zeros((2, len(SIGNS))), np.zeros(2), 1.5)
     with pytest.raises(InputError, match="at least one"):
         MarginTest.fit(np.zeros((0, len(SIGNS))), np.zeros(0), 0.5)
 
 
-def test_without_a_margin_test_comparable_tiers_are_one_list_and_others_fill_up(tiers):
-    assert not tiers.comparable  # each tier has statistics of its own
-    kept = tiers.first.search("w1", 80)
-    filled = tiers.search_uncalibrated("w1", 80)
-    assert filled.docnos[: len(kept)] == kept.docnos
-    assert filled.tiers == (1,) * len(kept) + (2,) * (len(filled) - len(kept))
-    assert all(
-        a > b or (a == b and s == t) for (a, s), (b, t) in pairwise(zip(filled.scores, filled.tiers, strict=True))
-    )
-    assert not tiers.search_uncalibrated("w1", 1).fell_through
-    same = TieredSearcher(tiers.first, tiers.first)
-    assert same.comparable
-    assert same.search_uncalibrated("w1", 5).fell_through
-
-
 @pytest.mark.parametrize("k", [1, 5, 40, 200])
-def test_candidates_of_tiers_that_do_not_compare_are_interleaved_by_the_tiers_sizes(tiers, k):
-    kept, pruned = tiers.first.search("w1", k), tiers.second.search("w1", k)
-    found = tiers.candidates("w1", k, explain=True)
+def test_tiers_whose_scores_do_not_compare_are_interleaved_by_their_sizes(tiers, k):
+    first, second = (Index([layout]) for layout in tiers.layouts)
+    kept, pruned = first.search("w1", k), second.search("w1", k)
+    found = tiers.search("w1", k, explain=True)
+    assert not found.exact
     assert len(found) == min(k, len(kept) + len(pruned))
-    assert [d for d, t in zip(found.docnos, found.tiers, strict=True) if t == 1] == kept.docnos[: found.tiers.count(1)]
-    assert [d for d, t in zip(found.docnos, found.tiers, strict=True) if t == 2] == pruned.docnos[
-        : found.tiers.count(2)
-    ]
+    counted = found.tiers.tolist()
+    for tier, part in ((1, kept), (2, pruned)):
+        assert [d for d, t in zip(found.docnos, counted, strict=True) if t == tier] == part.docnos[
+            : counted.count(tier)
+        ]
     assert (np.diff(found.scores) <= 0).all()
-    ratio = len(tiers.first) / len(tiers.second)
-    for place, tier in enumerate(found.tiers):  # one of the second tier stands behind as many of the first as it would
+    ratio = len(first) / len(second)
+    for place, tier in enumerate(counted):  # behind as many of the first tier as in one ranking of both
         if tier == 2:
-            before = found.tiers[:place]
+            before = counted[:place]
             standing = (before.count(2) + 0.5) * ratio
             assert before.count(1) >= min(standing, len(kept))
             assert before.count(1) <= standing + 1 or kept.scores[before.count(1) - 1] == found.scores[place]
     assert len(found.explanations) == 2
 
 
-def test_candidates_of_tiers_that_compare_are_one_list(tiers):
-    same = TieredSearcher(tiers.first, tiers.first)
-    assert same.candidates("w1", 7).docnos == same.search("w1", 7, second="always").docnos
-    calibrated = TieredSearcher(tiers.first, tiers.second, MarginTest.fit(np.zeros((2, len(SIGNS))), np.zeros(2), 0.5))
-    assert calibrated.candidates("w1", 7).docnos == calibrated.search("w1", 7).docnos
-
-
-def test_hits_are_made_from_the_tier_they_come_from_and_the_search_can_be_explained(tiers):
-    result = tiers.search("w1 w2", 6, second="always", explain=True)
+def test_hits_are_read_from_their_tier_and_the_search_can_be_explained(tiers):
+    result = tiers.search("w1 w2", 6, tiers="both", explain=True)
     assert len(result.explanations) == 2
-    for hit, tier in zip(result, result.tiers, strict=True):
+    for hit, tier in zip(result, result.tiers.tolist(), strict=True):
         assert hit.docno.startswith(f"p{tier}-")
-        assert hit.text
+        assert hit.text == tiers.passage(hit.docno).text
     assert [hit.docno for hit in result[:3]] == result.docnos[:3]
+    assert result.cut(3).tiers.tolist() == result.tiers.tolist()[:3]
+
+
+def test_term_ids_are_looked_up_in_the_second_tier_by_their_strings(tmp_path):
+    build_index(tmp_path / "one", [Passage("a", "grain wheat"), Passage("b", "wheat")])
+    build_index(tmp_path / "two", [Passage("c", "zebra"), Passage("d", "wheat chaff apple"), Passage("e", "grain")])
+    index = pair_of(tmp_path / "one", tmp_path / "two")
+    terms = index.terms({"wheat": 1.0})
+    assert set(index.search(terms).docnos) == {"a", "b", "d"}
+    assert index.search({"wheat": 1.0}) == index.search(terms)
+    assert set(index.search_batch([terms])["0"].docnos) == {"a", "b", "d"}

@@ -1,0 +1,401 @@
+"""`Index`: one object over everything an index directory holds, however many tiers it has.
+
+    with thresher.Index.open("my-index") as index:
+        for hit in index.search("what separates grain from chaff?", k=10):
+            print(hit.rank, hit.docno, hit.score, hit.text)
+
+Query processing is in `thresher.search.kernels`, escalation to the second tier and merging in `thresher.search.tiers`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
+from thresher.index.layout import open_layout
+from thresher.ranking import Run
+from thresher.records import Query, SparseBatch
+from thresher.search.queries import to_batch, to_row
+from thresher.search.results import SearchRanking
+from thresher.search.routing import MarginTest
+from thresher.search.searcher import ALL_TERMS, PLANS, TierSearcher
+from thresher.search.searcher import explain as explain_row
+from thresher.search.tiers import MARGIN_FILE, SECOND, Part, TierPair
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from thresher.build.recipe import Recipe
+    from thresher.encode import QueryEncoder
+    from thresher.index.layout import Layout
+    from thresher.records import Passage
+    from thresher.search.queries import AnyQuery
+    from thresher.search.searcher import Found
+    from thresher.vectors.store import VectorStore
+
+Tiers: TypeAlias = Literal["auto", "both", "first"]
+TIERS = frozenset(("auto", "both", "first"))
+
+
+class Index:
+    """An open index that answers queries. Safe to share between threads.
+
+    Open one with `Index.open`: files are mapped into memory, and next to nothing is read.
+
+    Args:
+        layouts: the first tier, and the second where there is one.
+        margin: when `tiers="auto"` searches the second tier; without it, always.
+
+    Attributes:
+        layouts: what the tiers' files hold.
+    """
+
+    _first: TierSearcher
+    _pair: TierPair | None
+
+    def __init__(self, layouts: Sequence[Layout], margin: MarginTest | None = None) -> None:
+        self.layouts = tuple(layouts)
+        self.path = self.layouts[0].path
+        self._sizes = [layout.counts.passages for layout in self.layouts]
+        self._first = TierSearcher(self.layouts[0])
+        self._pair = None
+        if len(self.layouts) > 1 and self._sizes[1]:
+            self._pair = TierPair(self._first, TierSearcher(self.layouts[1]), margin)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Index:
+        """Open the index in directory `path`, with its second tier if it has one.
+
+        Raises:
+            ArtifactError: there is no index, or a newer thresher wrote it.
+            DamagedArtifactError: a file is missing, has the wrong size or cannot be read.
+        """
+        path = Path(path)
+        layouts, margin = [open_layout(path)], None
+        if (path / SECOND).is_dir():
+            layouts.append(open_layout(path / SECOND))
+            file = path / SECOND / MARGIN_FILE
+            if file.is_file():
+                try:
+                    margin = MarginTest.from_json(json.loads(file.read_bytes()))
+                except (ValueError, KeyError, TypeError) as err:
+                    problem = f"cannot be read ({err}); run `thresher calibrate tiers` again"
+                    raise DamagedArtifactError(str(file), problem) from err
+        return cls(layouts, margin)
+
+    def close(self) -> None:
+        """Release the files. Searching afterwards is an InputError; rankings that were returned stay readable."""
+        self.__dict__.pop("_first", None)
+        self.__dict__.pop("_pair", None)
+        self.__dict__.pop("encoder", None)
+        self.__dict__.pop("vectors", None)
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:  # called for attributes that `close` removed
+        if name in ("_first", "_pair"):
+            raise InputError(f"the index {self.path} is closed; open it again with Index.open")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __len__(self) -> int:
+        """Passages in all tiers."""
+        return sum(self._sizes)
+
+    def __repr__(self) -> str:
+        tiers = f", {self._sizes[0]:,} of them in the first tier" if len(self._sizes) > 1 else ""
+        return f"<Index {str(self.path)!r}: {len(self):,} passages{tiers}>"
+
+    def __contains__(self, docno: object) -> bool:
+        return isinstance(docno, str) and self._find(docno) >= 0
+
+    @property
+    def tiered(self) -> bool:
+        """Whether it has a second tier with passages."""
+        return self._pair is not None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether `tiers="auto"` decides per query if the second tier is searched; see `thresher calibrate tiers`."""
+        return self._pair is not None and self._pair.margin is not None
+
+    @cached_property
+    def encoder(self) -> QueryEncoder:
+        """What turns query texts into weighted terms of the first tier, loaded on first use.
+
+        Raises:
+            ArtifactError: the index was built without one; search with weighted terms instead.
+        """
+        return self._first.encoder
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe the index was built with; the default recipe where the builder recorded none.
+
+        Raises:
+            ArtifactVersionError: it has keys that this release does not know.
+        """
+        from pydantic import ValidationError
+
+        from thresher.build.recipe import Recipe
+
+        try:
+            return Recipe.model_validate(self.layouts[0].manifest.fields.get("recipe") or {})
+        except ValidationError as err:
+            version = self.layouts[0].manifest.version
+            raise ArtifactVersionError(
+                f"{self.path} was built by thresher {version} with a recipe that this release does not read "
+                f"({err.errors()[0]['loc']}); build the index again, or pass a recipe"
+            ) from err
+
+    @cached_property
+    def vectors(self) -> VectorStore | None:
+        """The index's dense vectors, opened on first use; None where it was built without."""
+        from thresher.vectors.store import FOLDER, VectorStore
+
+        directory = self.path / FOLDER
+        return VectorStore.open(directory) if directory.is_dir() else None
+
+    def search(
+        self,
+        query: AnyQuery,
+        k: int = 10,
+        *,
+        tiers: Tiers = "auto",
+        approx: float | None = None,
+        max_terms: int | None = None,
+        plan: str = "auto",
+        explain: bool = False,
+    ) -> SearchRanking:
+        """The k best passages for `query`; fewer only where fewer share a term with it.
+
+        Args:
+            query: a text, a `Query`, a mapping from term strings to weights, or a pair of term ids and weights.
+                Repeated terms add up; terms the index does not know, and weights of 0, are ignored.
+            k: how many, at least 0.
+            tiers: of an index with two tiers, `both`, only the `first`, or `auto`: both, unless the tiers are
+                calibrated and the first tier's answer has k passages and looks settled.
+            approx: None for exact results. A number in (0, 1) scales the bounds of blocks before they are compared with
+                the threshold: blocks that are unlikely to matter are skipped, and the result may miss passages.
+            max_terms: keep only the heaviest query terms; the result is approximate if some are dropped.
+            plan: `auto`, or a plan to force: `term-at-a-time`, `block-max`.
+            explain: say in the result's `explanations` how it was found.
+
+        Raises:
+            InputError: an argument is out of range, or a weight is negative or not finite.
+            DamagedArtifactError: the index's files are damaged where the query reads them.
+        """
+        if type(k) is not int or k < 0 or approx is not None or max_terms is not None or plan != "auto":
+            _check(k, approx, max_terms, plan)
+            k = int(k)
+        first, pair = self._first, self._pair
+        terms, weights = to_row(query, first.vocabulary, first.load_encoder)
+        alpha, most = 1.0 if approx is None else float(approx), ALL_TERMS if max_terms is None else max_terms
+        if pair is not None or tiers != "auto":
+            _check_tiers(tiers)
+        if pair is None:
+            return self._untiered(first.top(terms, weights, k, alpha, most, plan), alpha, explain)
+        wide = pair.first_depth(k, tiers)
+        kept = _part(first, first.top(terms, weights, wide, alpha, most, plan), alpha, explain)
+        if not pair.escalates(terms, weights, kept, k, tiers):
+            return self._first_only(pair, terms, weights, kept, k)
+        other = to_row(_second_query(pair, query, terms, weights), pair.second.vocabulary, pair.second.load_encoder)
+        pruned = _part(pair.second, pair.second.top(*other, k, alpha, most, plan), alpha, explain)
+        return self._merged(pair, kept, pruned, k)
+
+    def search_batch(
+        self,
+        queries: Sequence[AnyQuery] | SparseBatch,
+        k: int = 10,
+        *,
+        tiers: Tiers = "auto",
+        approx: float | None = None,
+        max_terms: int | None = None,
+        plan: str = "auto",
+        explain: bool = False,
+        threads: int = 1,
+    ) -> Run:
+        """The k best passages for each of `queries`, over `threads` threads; other arguments as `search`.
+
+        Returns:
+            rankings by the qid of a `Query`, and by the position (`"0"`, `"1"`, ...) of other queries.
+
+        Raises:
+            InputError: as `search`; or two queries have the same qid.
+        """
+        _check(k, approx, max_terms, plan, threads)
+        _check_tiers(tiers)
+        k, first, pair = int(k), self._first, self._pair
+        qids = _qids(queries)
+        rows = to_batch(queries, first.vocabulary, first.load_encoder)
+        alpha, most = 1.0 if approx is None else float(approx), ALL_TERMS if max_terms is None else max_terms
+        wide = k if pair is None else pair.first_depth(k, tiers)
+        found = first.top_batch(rows, wide, alpha, most, plan, threads)
+        if pair is None:
+            rankings = [self._untiered(one, alpha, explain) for one in found]
+            return Run(dict(zip(qids, rankings, strict=True)))
+        indptr, terms, weights = rows
+        bounds = list(zip(indptr[:-1].tolist(), indptr[1:].tolist(), strict=True))
+        each = [(terms[low:high], weights[low:high]) for low, high in bounds]
+        parts = [_part(first, one, alpha, explain) for one in found]
+        through = [i for i, part in enumerate(parts) if pair.escalates(*each[i], part, k, tiers)]
+        given = [None] * len(each) if isinstance(queries, SparseBatch) else list(queries)
+        others = to_batch(
+            [_second_query(pair, given[i], *each[i]) for i in through], pair.second.vocabulary, pair.second.load_encoder
+        )
+        second = dict(zip(through, pair.second.top_batch(others, k, alpha, most, plan, threads), strict=True))
+        made = {}
+        for i, (qid, part) in enumerate(zip(qids, parts, strict=True)):
+            if i in second:
+                made[qid] = self._merged(pair, part, _part(pair.second, second[i], alpha, explain), k)
+            else:
+                made[qid] = self._first_only(pair, *each[i], part, k)
+        return Run(made)
+
+    def terms(self, query: AnyQuery) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The query's term ids in the first tier (-1 for unknown ones) and their weights, which `search` also takes."""
+        return to_row(query, self._first.vocabulary, self._first.load_encoder)
+
+    def passage(self, docno: str) -> Passage:
+        """The passage with this docno.
+
+        Raises:
+            InputError: the index has none.
+        """
+        return self.passages((docno,))[0]
+
+    def passages(self, docnos: Sequence[str]) -> list[Passage]:
+        """The passages with these docnos, in their order.
+
+        Raises:
+            InputError: the index lacks one.
+        """
+        numbers = self.numbers(docnos)
+        if len(numbers) and int(numbers.min()) < 0:
+            missing = docnos[int(np.argmin(numbers))]
+            raise InputError(f"docno {missing!r} is not in the index {self.path}; was the run made on another index?")
+        return self.passages_at(numbers)
+
+    def numbers(self, docnos: Sequence[str]) -> NDArray[np.int64]:
+        """int64[n]: the numbers of the passages with these docnos, -1 for those the index lacks."""
+        return np.fromiter(map(self._find, docnos), np.int64, len(docnos))
+
+    def docnos_at(self, numbers: NDArray[np.int64]) -> list[str]:
+        """The docnos of the passages with these numbers: the order they were indexed, the second tier after the first.
+
+        Raises:
+            InputError: a number is out of range.
+        """
+        return [layout.docnos[number] for layout, number in self._located(numbers)]
+
+    def passages_at(self, numbers: NDArray[np.int64]) -> list[Passage]:
+        """The passages with these numbers.
+
+        Raises:
+            InputError: a number is out of range.
+        """
+        return [layout.passage(number) for layout, number in self._located(numbers)]
+
+    def _located(self, numbers: NDArray[np.int64]) -> list[tuple[Layout, int]]:
+        """The tier's layout and the number within it, of each passage."""
+        at = np.asarray(numbers, np.int64)
+        if len(at) and not (0 <= int(at.min()) and int(at.max()) < len(self)):
+            raise InputError(f"passage numbers run from 0 to {len(self) - 1}; got {int(at.min())} to {int(at.max())}")
+        border, layouts = self._sizes[0], self.layouts
+        return [(layouts[0], n) if n < border else (layouts[1], n - border) for n in at.tolist()]
+
+    def _find(self, docno: str) -> int:
+        """The passage's number, -1 where there is none."""
+        before = 0
+        for layout, size in zip(self.layouts, self._sizes, strict=True):
+            number = layout.find(docno)
+            if number >= 0:
+                return before + number
+            before += size
+        return -1
+
+    def _untiered(self, found: Found, alpha: float, explain: bool) -> SearchRanking:
+        docs, scores, row = found
+        exact = (alpha == 1 or row[0] == 1) and row[8] == 0
+        return SearchRanking(self, docs, None, scores, exact, None, False, (explain_row(row),) if explain else ())
+
+    def _first_only(
+        self, pair: TierPair, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int
+    ) -> SearchRanking:
+        exact = kept.exact and pair.settled(terms, weights, kept, k)
+        docs, scores = kept.docs[:k], kept.scores[:k]
+        return SearchRanking(self, docs, None, scores, exact, None, False, kept.explanations)
+
+    def _merged(self, pair: TierPair, kept: Part, pruned: Part, k: int) -> SearchRanking:
+        places, scores = pair.merge(kept, pruned, k)
+        border = len(kept.docs)
+        tiers = np.where(places < border, 1, 2).astype(np.uint8)
+        numbers = np.concatenate(
+            [self.layouts[0].numbers_of(kept.docs), self.layouts[1].numbers_of(pruned.docs) + self._sizes[0]]
+        )[places]
+        one_scale = pair.comparable or not border or not len(pruned.docs)
+        exact = kept.exact and pruned.exact and one_scale
+        told = kept.explanations + pruned.explanations
+        return SearchRanking(self, None, numbers, scores, exact, tiers, True, told)
+
+
+def _part(
+    searcher: TierSearcher,
+    found: Found,
+    alpha: float,
+    explain: bool,
+) -> Part:
+    docs, scores, row = found
+    exact = (alpha == 1 or row[0] == 1) and row[8] == 0
+    return Part(searcher.layout, docs, scores, exact, (explain_row(row),) if explain else ())
+
+
+def _second_query(pair: TierPair, query: object, terms: NDArray[np.int64], weights: NDArray[np.float32]) -> Any:
+    """The query as the second tier takes it; `terms` and `weights` are the first tier's."""
+    if pair.comparable:  # term ids are the same in both: a text need not be encoded again
+        return terms, weights
+    if isinstance(query, str | Query | Mapping):
+        return query
+    return pair.translated(terms), weights
+
+
+def _qids(queries: Sequence[AnyQuery] | SparseBatch) -> list[str]:
+    if isinstance(queries, SparseBatch):
+        return [str(i) for i in range(len(queries))]
+    qids = [query.qid if isinstance(query, Query) else str(i) for i, query in enumerate(queries)]
+    if len(set(qids)) < len(qids):
+        seen: set[str] = set()
+        twice = next(qid for qid in qids if qid in seen or seen.add(qid))  # type: ignore[func-returns-value]
+        raise InputError(f"two queries have the qid {twice!r}; a run holds one ranking a qid")
+    return qids
+
+
+def _check(k: object, approx: float | None, max_terms: int | None, plan: str, threads: int = 1) -> None:
+    if not isinstance(k, int | np.integer) or k < 0:
+        raise InputError(f"k must be a whole number, at least 0; got {k!r}")
+    if approx is not None and not 0 < approx <= 1:
+        raise InputError(f"approx must be None for exact results, or a number above 0 and at most 1; got {approx!r}")
+    if max_terms is not None and max_terms < 1:
+        raise InputError(f"max_terms must be at least 1; got {max_terms!r}")
+    if plan not in PLANS:
+        raise InputError(f"plan must be one of {', '.join(PLANS)}; got {plan!r}")
+    if threads < 1:
+        raise InputError(f"threads must be at least 1; got {threads!r}")
+
+
+def _check_tiers(tiers: str) -> None:
+    if tiers not in TIERS:
+        raise InputError(f"tiers must be 'auto', 'both' or 'first'; got {tiers!r}")

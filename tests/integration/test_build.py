@@ -43,7 +43,7 @@ def test_passages_are_found_with_their_text(index):
     assert all(better.score >= worse.score for better, worse in pairwise(result))
 
 
-@pytest.mark.parametrize("question", ["", "  ", "the of and", "zymurgy", "\N{PILE OF POO}"])
+@pytest.mark.parametrize("query", ["", "  ", "the of and", "zymurgy", "\N{PILE OF POO}"])
 def test_a_query_without_known_terms_has_no_hits(index, query):
     assert list(thresher.Index.open(index).search(query, k=5)) == []
 

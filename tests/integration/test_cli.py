@@ -60,7 +60,7 @@ def test_search_prints_json_for_programs(place):
     )
     assert document["exact"] is True
     assert [hit["docno"] for hit in document["hits"]] == ["wheat"]
-    assert document["explanation"]["terms"] == 2
+    assert document["explanations"][0]["terms"] == 2
 
 
 def test_a_run_is_written_and_measured(place):
@@ -92,7 +92,7 @@ def test_info_and_verify_describe_the_index(place):
         (["build", "corpus.jsonl", "-o", "x", "--text-field", "prose"], 1, "corpus.jsonl:1"),
         (["build", "bm25", "-o", "x"], 1, "names no corpus"),
         (["eval", "no-such-experiment"], 1, "no such file, and no shipped one"),
-        (["search", "index"], 2, "give a question"),
+        (["search", "index"], 2, "give a query"),
         (["search", "index", "grain", "-k", "0"], 2, "greater than or equal to 1"),
         (["search", "index", "grain", "--tiers", "always"], 2, "is not one of"),
         (["ask", "nowhere", "grain"], 1, "not a thresher artifact"),

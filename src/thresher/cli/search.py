@@ -61,7 +61,7 @@ def search(
         return
     show_hits(ranking)
     where = "" if not index.tiered else ", both tiers searched" if ranking.escalated else ", first tier searched"
-    say(f"{len(ranking)} passages ({'exact' if ranking.exact else 'approximate'}{where}) in {seconds:.2f} s")
+    say(f"{len(ranking)} passages, {'exact' if ranking.exact else 'approximate'}{where}; {seconds:.2f} s with loading")
     for explanation in ranking.explanations:
         typer.echo(str(explanation))
 

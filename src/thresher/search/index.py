@@ -56,6 +56,10 @@ class Index:
 
     Attributes:
         layouts: what the tiers' files hold.
+        path: the index's directory.
+        tiered: whether it has a second tier with passages.
+        calibrated: whether `tiers="auto"` decides per query if the second tier is searched; see `thresher calibrate
+            tiers`.
     """
 
     _first: TierSearcher
@@ -67,7 +71,9 @@ class Index:
         self._sizes = [layout.counts.passages for layout in self.layouts]
         self._first = TierSearcher(self.layouts[0])
         self._pair = None
-        if len(self.layouts) > 1 and self._sizes[1]:
+        self.tiered = len(self.layouts) > 1 and self._sizes[1] > 0
+        self.calibrated = self.tiered and margin is not None
+        if self.tiered:
             self._pair = TierPair(self._first, TierSearcher(self.layouts[1]), margin)
 
     @classmethod
@@ -121,16 +127,6 @@ class Index:
 
     def __contains__(self, docno: object) -> bool:
         return isinstance(docno, str) and self._find(docno) >= 0
-
-    @property
-    def tiered(self) -> bool:
-        """Whether it has a second tier with passages."""
-        return self._pair is not None
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether `tiers="auto"` decides per query if the second tier is searched; see `thresher calibrate tiers`."""
-        return self._pair is not None and self._pair.margin is not None
 
     @cached_property
     def encoder(self) -> QueryEncoder:
@@ -204,10 +200,12 @@ class Index:
         first, pair = self._first, self._pair
         terms, weights = to_row(query, first.vocabulary, first.load_encoder)
         alpha, most = 1.0 if approx is None else float(approx), ALL_TERMS if max_terms is None else max_terms
-        if pair is not None or tiers != "auto":
+        if tiers != "auto":
             _check_tiers(tiers)
-        if pair is None:
-            return self._untiered(first.top(terms, weights, k, alpha, most, plan), alpha, explain)
+        if pair is None:  # in place: a function call counts here
+            docs, scores, row = first.top(terms, weights, k, alpha, most, plan)
+            exact = (alpha == 1 or row[0] == 1) and row[8] == 0
+            return SearchRanking(self, docs, None, scores, exact, None, False, (explain_row(row),) if explain else ())
         wide = pair.first_depth(k, tiers)
         kept = _part(first, first.top(terms, weights, wide, alpha, most, plan), alpha, explain)
         if not pair.escalates(terms, weights, kept, k, tiers):

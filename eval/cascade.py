@@ -34,7 +34,7 @@ from cascade_models import KnownVectors, RememberingScorer
 
 from thresher.build.recipe import AskStep, Recipe
 from thresher.build.stream import build_index
-from thresher.encode.minilm import MiniLMEncoder
+from thresher.encode.dense import MiniLMEncoder
 from thresher.evaluate.collections import Collection, data_dir, load
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.results import write_results

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thresher.context.scoring import SplitPassage
-    from thresher.encode.minilm import MiniLMEncoder
+    from thresher.encode.dense import MiniLMEncoder
 
 EMBEDDINGS = {"trec-dl-2019": "msmarco-v1-mini", "trec-dl-2021": "msmarco-v2-mini"}
 

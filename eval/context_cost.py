@@ -26,7 +26,7 @@ import numpy as np
 from thresher.context import ContextPruner, SplitPassage
 from thresher.context.model import SHIPPED, TwoHeadedScorer
 from thresher.evaluate.results import write_results
-from thresher.models.embedded import load_minilm
+from thresher.models.minilm import load_minilm
 from thresher.models.two_headed import pad
 
 RESULTS = Path(__file__).parent / "results"

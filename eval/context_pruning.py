@@ -50,7 +50,7 @@ def by_model(scorer, pairs):
 
 def by_cosine(pairs):
     """MiniLM cosine of sentence and query."""
-    from thresher.encode.minilm import MiniLMEncoder
+    from thresher.encode.dense import MiniLMEncoder
 
     minilm = MiniLMEncoder(storage="float32")
     minilm.tokenizer.enable_truncation(128)

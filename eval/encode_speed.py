@@ -17,12 +17,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thresher.encode.dense import DenseEncoder
+from thresher.encode.dense import TransformerEncoder
 from thresher.encode.expansion import ExpansionEncoder
 from thresher.encode.learned import LearnedSparseEncoder
 from thresher.evaluate.collections import load
 from thresher.evaluate.results import write_results
-from thresher.models.embedded import embedded_path, load_minilm
+from thresher.models.files import embedded_path
+from thresher.models.minilm import load_minilm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ def main() -> None:
             options,
         )
     dense = SentenceTransformer(str(embedded_path()), device=options.device)
-    minilm, encoder = load_minilm(device=options.device), DenseEncoder(device=options.device, batch_size=BATCH)
+    minilm, encoder = load_minilm(device=options.device), TransformerEncoder(device=options.device, batch_size=BATCH)
     mini = ExpansionEncoder(device=options.device)
 
     def theirs_dense() -> Any:

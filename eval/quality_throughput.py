@@ -14,7 +14,7 @@ from pathlib import Path
 from thresher.errors import ThresherError
 from thresher.evaluate.collections import load
 from thresher.evaluate.results import write_results
-from thresher.quality import fold_duplicates, make_estimator
+from thresher.quality import QualityEstimator, fold_duplicates
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -40,14 +40,14 @@ def main() -> None:
     some = texts[:10000]
     rows = []
     for name in ("embedded", "kl"):
-        estimator = make_estimator(name, texts=some)
+        estimator = QualityEstimator.from_name(name, texts=some)
         estimator.score(some[:100])
         rows.append(timed(f"score: {name}", len(some), lambda e=estimator: e.score(some)))
     rows.append(timed("fold near-duplicates", len(texts), lambda: fold_duplicates(texts)))
     try:
-        from thresher.encode.named import open_sparse_encoder
+        from thresher.encode import SparseEncoder
 
-        encoder = open_sparse_encoder(options.encoder)
+        encoder = SparseEncoder.from_name(options.encoder)
         encoder.encode_passages(texts[:32])
         rows.append(timed(f"encode: {options.encoder}", 256, lambda: encoder.encode_passages(texts[:256])))
     except ThresherError as err:

@@ -16,7 +16,7 @@ from pruned_rankings import work
 from thresher.evaluate.collections import load
 from thresher.evaluate.results import write_results
 from thresher.quality.features import feature_columns
-from thresher.quality.words import CollectionStatistics
+from thresher.quality.lexical import CollectionStatistics
 from training.quality.pairs import compare_pruning, score_pairs, text_perplexity
 
 RESULTS = Path(__file__).parent / "results"

@@ -61,7 +61,7 @@ def vectors(data: Path, cache: Path, name: str, passages: list[str]) -> np.ndarr
         file = cache / f"{name}-{first:07d}.npy"
         if not file.is_file():
             if minilm is None:
-                from thresher.models.embedded import load_minilm
+                from thresher.models.minilm import load_minilm
 
                 minilm = load_minilm()
             cache.mkdir(parents=True, exist_ok=True)
@@ -75,9 +75,9 @@ def vectors(data: Path, cache: Path, name: str, passages: list[str]) -> np.ndarr
 
 def real_learned(data: Path, cache: Path, encoder: str, name: str) -> Matrix:
     """Passages weighted by a learned sparse encoder over BERT's word pieces, queries by it and by others."""
-    from thresher.encode.named import open_sparse_encoder
+    from thresher.encode import SparseEncoder
 
-    model = open_sparse_encoder(encoder)
+    model = SparseEncoder.from_name(encoder)
     vocabulary = {term: i for i, term in enumerate(model.vocabulary)}
     sources = texts(data)
     parts = []

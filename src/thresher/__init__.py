@@ -22,33 +22,41 @@ from thresher._version import __version__
 if TYPE_CHECKING:
     from thresher.build.stream import build_index
     from thresher.corpus import open_corpus
+    from thresher.encode import DenseEncoder, SparseEncoder
     from thresher.pipeline import Pipeline
+    from thresher.quality import QualityEstimator
     from thresher.ranking import Ranking, Run
     from thresher.records import Hit, Passage, Qrels, Query
     from thresher.search import Index
 
 _HOMES = {
+    "DenseEncoder": "encode",
     "Hit": "records",
     "Index": "search",
     "Passage": "records",
     "Pipeline": "pipeline",
     "Qrels": "records",
+    "QualityEstimator": "quality",
     "Query": "records",
     "Ranking": "ranking",
     "Run": "ranking",
+    "SparseEncoder": "encode",
     "build_index": "build",
     "open_corpus": "corpus",
 }
 
 __all__ = [
+    "DenseEncoder",
     "Hit",
     "Index",
     "Passage",
     "Pipeline",
     "Qrels",
+    "QualityEstimator",
     "Query",
     "Ranking",
     "Run",
+    "SparseEncoder",
     "__version__",
     "build_index",
     "open_corpus",

@@ -44,7 +44,8 @@ PRIOR = (1.0, 0.7)
 
 
 def tokenizer() -> Any:
-    from thresher.models.embedded import embedded_path, load_tokenizer
+    from thresher.models.files import embedded_path
+    from thresher.models.minilm import load_tokenizer
 
     found = load_tokenizer(embedded_path())
     found.no_truncation()
@@ -383,7 +384,7 @@ def _plain(text: str) -> str:
 
 def encode_queries(texts: list[str]) -> Any:
     """float32[n, 384], unit length."""
-    from thresher.encode.minilm import MiniLMEncoder
+    from thresher.encode.dense import MiniLMEncoder
 
     return MiniLMEncoder(storage="float32").encode_queries(texts)
 

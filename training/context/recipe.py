@@ -116,7 +116,8 @@ def train_on(
     from tqdm import tqdm
 
     from thresher.context.model import RARITY, SHIPPED, TwoHeadedScorer
-    from thresher.models.embedded import embedded_path, load_tokenizer
+    from thresher.models.files import embedded_path
+    from thresher.models.minilm import load_tokenizer
 
     torch = require("torch", extra="models", purpose="training a context pruner")
     safetensors = require("safetensors.torch", extra="models", purpose="training a context pruner")

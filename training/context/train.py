@@ -59,7 +59,7 @@ def train(out: Path, config: FitConfig, states_alone: bool) -> None:
     import torch
     from safetensors.torch import load_file
 
-    from thresher.models.embedded import embedded_path
+    from thresher.models.files import embedded_path
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.manual_seed(config.seed)
@@ -110,7 +110,7 @@ def export(out: Path, target: Path, share: float) -> None:
     from safetensors.torch import load_file
 
     from thresher.context.model import RARITY, TwoHeadedScorer
-    from thresher.models.embedded import embedded_path
+    from thresher.models.files import embedded_path
 
     model = model_files.build(JoinedBertConfig())
     model_files.load_body(model, load_file(str(embedded_path() / "model.safetensors")))

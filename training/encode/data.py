@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import random
     from pathlib import Path
 
-    from thresher.models.embedded import MiniLM
+    from thresher.models.minilm import MiniLM
 
 POOL = {
     "v1": "trec-dl/msmarco-v1-mini",

@@ -27,7 +27,7 @@ import numpy as np
 from thresher.encode.expansion import CONFIG, TENSORS, TYPE
 from thresher.encode.terms import FIRST_TERM, WordPieceTerms
 from thresher.errors import InputError, require
-from thresher.models.embedded import CLS, SEP
+from thresher.models.minilm import CLS, SEP
 from training.encode.progress import Progress
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.encode.terms import Counted
-    from thresher.models.embedded import MiniLM
+    from thresher.models.minilm import MiniLM
 
 
 @dataclass(frozen=True, slots=True)

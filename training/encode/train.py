@@ -36,7 +36,7 @@ from thresher.encode.terms import Counted, WordPieceTerms, shared_forms
 from thresher.evaluate.collections import data_dir
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.trec import read_qrels, read_queries
-from thresher.models.embedded import MiniLM, load_minilm
+from thresher.models.minilm import MiniLM, load_minilm
 from thresher.ranking import Ranking, Run
 from thresher.records import Qrels, Query
 from training.encode.card import card

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thresher.quality.words import CollectionStatistics
+    from thresher.quality.lexical import CollectionStatistics
 
 PAIR_SCORES = ("el2n", "grand", "forgetting", "variance")
 _EPOCHS = 12

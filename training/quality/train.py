@@ -27,7 +27,7 @@ from thresher.encode.bm25 import Bm25Encoder
 from thresher.evaluate.collections import Collection, load
 from thresher.quality.features import FEATURES, feature_columns
 from thresher.quality.head import CLIP, LinearHead
-from thresher.quality.words import CollectionStatistics
+from thresher.quality.lexical import CollectionStatistics
 from training.quality.coverage import SparseView
 
 SETS = {"trec-dl-2021": 0.5, "trec-dl-2023": 0.5, "scifact/train": 1.0, "nfcorpus/train": 1.0}

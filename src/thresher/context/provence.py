@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from thresher.context.scoring import PassageScores, SplitPassage, combine, sentence_tokens, windows
 from thresher.errors import ModelError, require
-from thresher.models.resolve import pick_device
+from thresher.models.hf import pick_device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -45,7 +45,7 @@ def open_scorer(name: str, *, device: str = "cpu") -> SentenceScorer:
         return TwoHeadedScorer(SHIPPED, device=device)
     from thresher.context.provence import ProvenceScorer
     from thresher.models import two_headed
-    from thresher.models.resolve import resolve
+    from thresher.models.files import resolve
 
     path = Path(resolve(name).path)
     if two_headed.is_saved(path):

@@ -1,17 +1,17 @@
-"""BM25 as precomputed impacts: the passage side carries the whole weight, a query counts its terms.
+"""BM25 as precomputed impacts: passages carry the whole weight, and a query counts its terms.
 
 The weight of term t in passage d is Lucene's form of BM25 (Robertson and Zaragoza 2009, with the idf that is never
 negative and without the constant factor k1 + 1; Kamphuis et al., ECIR 2020):
 
     ln(1 + (N - df + 1/2) / (df + 1/2)) * tf / (tf + k1 * (1 - b + b * |d| / avgdl))
 
-where N counts the passages that have a term at all, and avgdl is the mean length over those. A query weighs each
-term by how often it occurs in it, so that the inner product is the BM25 score.
+where N is the number of passages with at least one term, and avgdl is their mean length. The weight of a term in a
+query is the number of its occurrences, so the inner product is the BM25 score.
 
-Lucene rounds |d| to one byte (four significant bits, exact up to 39) before it divides; here the length is exact
+Lucene rounds |d| to one byte (four significant bits, exact up to 39) before it divides. Lengths are exact here
 unless `lengths="lucene"` asks for the same rounding.
 
-Term ids are ranks in the sorted vocabulary, so that the query side needs no dictionary (`encode/vocabulary.py`).
+Term ids are ranks in the sorted vocabulary, so the query side needs no dictionary (`encode/vocabulary.py`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import json
 from collections import Counter
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from thresher.encode import DOCUMENT, read_document
+from thresher.encode.encoder import DOCUMENT, SparseEncoder, read_document, write_document
 from thresher.encode.vocabulary import SortedVocabulary, write_vocabulary
 from thresher.errors import ConfigError, DamagedArtifactError
 from thresher.records import SparseBatch
@@ -37,25 +37,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TYPE = "bm25"
-_EXACT_LENGTHS = 24  # Lucene's SmallFloat keeps lengths below this apart from the rounded ones
+_EXACT_LENGTHS = 24  # Lucene's SmallFloat stores lengths below this exactly
 Lengths = Literal["exact", "lucene"]
 
 
-class Bm25Encoder:
-    """BM25 over the passages it was fitted on. Made by `fit`.
+class Bm25Encoder(SparseEncoder):
+    """BM25 with the statistics of a collection. `fit` makes one.
 
     Args:
-        document_frequencies: term to the number of passages that hold it.
-        passages: how many passages hold a term at all.
-        tokens: how many terms they hold together, repetitions counted.
+        document_frequencies: term to the number of passages that contain it.
+        passages: number of passages with at least one term.
+        tokens: number of terms in all passages, repetitions included.
         analyzer: name of the analyzer (`thresher.text.analyzer`).
-        k1: how slowly repetitions saturate; 0 ignores them.
-        b: how much long passages are held back, from 0 (not) to 1 (in proportion).
+        k1: saturation of term frequency; 0 ignores repetitions.
+        b: length normalisation, from 0 (none) to 1 (full).
         lengths: `exact`, or `lucene` for lengths rounded as Lucene stores them.
 
     Raises:
         ConfigError: a parameter is out of range, or no analyzer has that name.
     """
+
+    name: str = ""
+    vocabulary: Sequence[str] = ()
 
     def __init__(
         self,
@@ -72,7 +75,7 @@ class Bm25Encoder:
         self.k1, self.b, self.lengths = float(k1), float(b), lengths
         self.passages, self.tokens = passages, tokens
         self.name = f"bm25(k1={k1:g},b={b:g},{analyzer})"
-        self.vocabulary: Sequence[str] = sorted(document_frequencies)
+        self.vocabulary = sorted(document_frequencies)
         self._analyze = analyzer_named(analyzer)
         self._ids = {term: number for number, term in enumerate(self.vocabulary)}
         df = np.fromiter((document_frequencies[term] for term in self.vocabulary), np.int64, len(self.vocabulary))
@@ -90,9 +93,9 @@ class Bm25Encoder:
         b: float = 0.4,
         lengths: Lengths = "exact",
     ) -> Bm25Encoder:
-        """Read the collection's statistics from `texts`, once, in a stream.
+        """Take the collection's statistics from `texts`, in one pass.
 
-        Memory grows with the vocabulary (about 150 bytes a term), not with the number of texts.
+        Memory grows with the vocabulary (about 150 bytes per term), not with the number of texts.
 
         Raises:
             ConfigError: a parameter is out of range, or no analyzer has that name.
@@ -121,7 +124,7 @@ class Bm25Encoder:
         return self._fingerprint
 
     def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
-        """BM25 weights of passages, row i for text i. Terms unknown to `fit` weigh nothing but count as length."""
+        """BM25 weights of passages, row i for text i. Terms that `fit` did not see only count as length."""
         rows = [self._analyze(text) for text in texts]
         indptr, terms, counts = _count(rows, self._ids.get, len(self.vocabulary))
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
@@ -134,7 +137,7 @@ class Bm25Encoder:
         return SparseBatch(indptr, terms, weights.astype(np.float32))
 
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
-        """Term counts of queries, row i for text i; terms that no passage holds are dropped."""
+        """Term counts of queries, row i for text i; terms that occur in no passage are dropped."""
         return _encode_queries(texts, self._analyze, self._ids.get, len(self.vocabulary))
 
     def save(self, directory: Path) -> None:
@@ -154,11 +157,11 @@ class Bm25Encoder:
             "tokens": self.tokens,
             "terms": len(self.vocabulary),
         }
-        (directory / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_document(directory, document)
 
 
 class Bm25QueryEncoder:
-    """The query side of a saved BM25 encoder: analyzer and vocabulary, nothing held in memory. Made by `load`."""
+    """The query side of a saved BM25 encoder: its analyzer, and its vocabulary in mapped files. `load` opens one."""
 
     def __init__(self, vocabulary: SortedVocabulary, analyzer: str, fingerprint: str, name: str) -> None:
         self.name = name
@@ -172,7 +175,7 @@ class Bm25QueryEncoder:
         """Open what `Bm25Encoder.save` wrote.
 
         Raises:
-            DamagedArtifactError: a file is missing, or says what cannot be.
+            DamagedArtifactError: a file is missing or invalid.
         """
         directory = Path(directory)
         document = read_document(directory)
@@ -183,14 +186,14 @@ class Bm25QueryEncoder:
         encoder = cls(SortedVocabulary(directory, terms), str(analyzer), str(fingerprint), str(name))
         if encoder._analyze.fingerprint != document.get("analyzer_fingerprint"):
             problem = (
-                f"was made with analyzer {document.get('analyzer_fingerprint')!r}, this release has "
-                f"{encoder._analyze.fingerprint!r}: questions would become other terms than passages; rebuild the index"
+                f"was written with analyzer {document.get('analyzer_fingerprint')!r}, but this release has "
+                f"{encoder._analyze.fingerprint!r}, which would not match the terms of the passages; rebuild the index"
             )
             raise DamagedArtifactError(str(directory / DOCUMENT), problem)
         return encoder
 
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
-        """Term counts of queries, row i for text i; terms that no passage holds are dropped."""
+        """Term counts of queries, row i for text i; terms that occur in no passage are dropped."""
         return _encode_queries(texts, self._analyze, self._lookup, len(self.vocabulary))
 
     def _lookup(self, term: str, default: int) -> int:
@@ -199,7 +202,7 @@ class Bm25QueryEncoder:
 
 
 def lucene_length(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Lengths as Lucene's norms keep them (`SmallFloat.intToByte4` and back): 24 more than four significant bits hold.
+    """Lengths as Lucene's norms store them (`SmallFloat.intToByte4` and back): four significant bits above 24.
 
     Args:
         lengths: int64[n], not negative.
@@ -208,6 +211,27 @@ def lucene_length(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     _, bits = np.frexp(beyond.astype(np.float64))
     shift = np.maximum(bits.astype(np.int64) - 4, 0)
     return np.where(lengths < _EXACT_LENGTHS, lengths, _EXACT_LENGTHS + ((beyond >> shift) << shift))
+
+
+def fit_bm25(
+    argument: str,
+    *,
+    texts: Iterable[str] | None = None,
+    analyzer: str = "english",
+    k1: float = 0.9,
+    b: float = 0.4,
+    lengths: Lengths = "exact",
+) -> Bm25Encoder:
+    """What `SparseEncoder.from_name("bm25", texts=...)` calls.
+
+    Raises:
+        ConfigError: no texts, an argument, or a parameter out of range.
+    """
+    if argument:
+        raise ConfigError(f"'bm25:{argument}': bm25 takes no argument; give k1=, b=, analyzer= and lengths=")
+    if texts is None:
+        raise ConfigError("bm25 takes its statistics from the passages; give texts=")
+    return Bm25Encoder.fit(texts, analyzer=analyzer, k1=k1, b=b, lengths=lengths)
 
 
 def _encode_queries(
@@ -231,7 +255,7 @@ def _count(
     return indptr, (distinct % (terms + 1)).astype(np.uint32), counts
 
 
-def _check(k1: Any, b: Any, lengths: str) -> None:
+def _check(k1: float, b: float, lengths: str) -> None:
     if not (np.isfinite(k1) and k1 >= 0):
         raise ConfigError(f"k1 is {k1!r}; it must be a finite number of at least 0")
     if not 0 <= b <= 1:

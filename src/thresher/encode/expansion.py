@@ -1,20 +1,21 @@
-"""An inference-free sparse encoder over the embedded MiniLM: `thresher-mini`, and what `training.encode.fit` trains.
+"""The inference-free sparse encoder over the embedded MiniLM: `thresher-mini`, and heads trained like it.
 
 The passage side reads a text with MiniLM. From the mean h of its token states (unit length), a word piece t with the
 input embedding e_t gets the weight
 
     log(1 + relu(e_t' W h + b_t) + [t occurs in the text] * s * softplus(e_t' G h + c_t) * tf / (tf + K))
 
-where K = k1 * (1 - b + b * length / average), and s is 1 unless chosen after training. The first part expands: pieces
-that queries about this text would use, whether it holds them or not. The second weighs the text's own terms, more
-where the whole is about them; its saturation is BM25's. The heaviest `max_active_terms` stay. e_t is tied to MiniLM's
-word-piece embeddings (centred, unit length) and moved by a learned low-rank table. The query side is a learned
-weight a word piece, looked up (`thresher.encode.lookup`). Inflected forms share a term and rare words have one as a
-whole, from a number of buckets (`thresher.encode.terms`); buckets have one weight, and expansion does not reach them.
+where K = k1 * (1 - b + b * length / average), and s is 1 unless chosen after training. The first part expands: it
+weighs pieces that queries about this text would use, whether or not they occur in it. The second weighs the terms that
+occur, higher if the whole text is about them, with BM25's saturation. The heaviest `max_active_terms` are kept. e_t is
+tied to MiniLM's word-piece embeddings (centred, unit length) and moved by a learned low-rank table. The query side is
+one learned weight per word piece, looked up (`thresher.encode.lookup`). Inflected forms share a term, and a rare word
+is a term as a whole, in one of a number of buckets (`thresher.encode.terms`). All buckets have one query weight, and
+expansion never yields them.
 
-The form is SPLADE's (Formal et al., arXiv 2109.10086) with the masked-language-model head replaced by one reading of
-the pooled state, and with the inference-free query side of Geng et al. (arXiv 2411.04403); the tied head needs 0.6
-MB where an untied one needs 23. Own pieces have learned weights as in DeepImpact and uniCOIL, saturating as in BM25.
+The form is SPLADE's (Formal et al., arXiv 2109.10086) with the masked-language-model head replaced by a linear map of
+the pooled state, and with the inference-free query side of Geng et al. (arXiv 2411.04403). The tied head takes 0.6
+MB, an untied one 23. Occurring terms have learned weights as in DeepImpact and uniCOIL, saturating as in BM25.
 """
 
 from __future__ import annotations
@@ -26,41 +27,47 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thresher.encode.encoder import SparseEncoder
 from thresher.encode.lookup import LookupQueryEncoder
 from thresher.encode.rows import concatenate, rows_of
 from thresher.encode.terms import FIRST_TERM, Counted, WordPieceTerms
-from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError, require
-from thresher.models.embedded import load_minilm
-from thresher.models.resolve import resolve
+from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError, require
+from thresher.models.files import resolve
+from thresher.models.hf import import_torch
+from thresher.models.minilm import load_minilm
 from thresher.records import SparseBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
+    from tokenizers import Encoding
 
 
 CONFIG, TENSORS, TYPE = "config.json", "model.safetensors", "thresher-expansion"
 _ROWS = 256
-"""Passages whose dense rows are held at a time: 31 MB."""
+"""Passages whose dense rows are in memory at a time: 31 MB."""
 
 
-class ExpansionEncoder:
+class ExpansionEncoder(SparseEncoder):
     """Passages through MiniLM and a trained head; queries through a table.
 
     Args:
-        model: `thresher-mini`, or a directory that `training.encode.fit` wrote.
-        device: `auto`, or what torch calls it.
+        model: `thresher-mini`, or the directory of a trained head.
+        device: `auto`, or a torch device.
         dtype: of MiniLM: `auto`, `float32`, `float16`, `bfloat16`.
-        batch_tokens: word pieces in a forward pass, padding included.
-        max_active_terms: keep at most that many of a passage's heaviest terms; None keeps the model's own limit.
+        batch_tokens: most word pieces in a forward pass, padding included.
+        max_active_terms: keep at most this many of a passage's heaviest terms; None keeps the model's own limit.
 
     Raises:
         DataNotFoundError: there is no such model.
         MissingExtraError: MiniLM's package or torch is not installed.
         DamagedArtifactError: the weights cannot be read, or are for another base model.
     """
+
+    name: str = ""
 
     def __init__(
         self,
@@ -73,7 +80,7 @@ class ExpansionEncoder:
     ) -> None:
         if batch_tokens < 1 or (max_active_terms is not None and max_active_terms < 1):
             raise InputError(
-                f"batch_tokens is {batch_tokens}, max_active_terms {max_active_terms}; both must be above 0"
+                f"batch_tokens is {batch_tokens} and max_active_terms {max_active_terms}; both must be at least 1"
             )
         found = resolve(model)
         self.name = str(model)
@@ -82,8 +89,8 @@ class ExpansionEncoder:
         self.max_active_terms = max_active_terms or int(self.config["max_active_terms"])
         self._own_scale = float(self.config.get("own_scale", 1.0))
         self.batch_tokens = batch_tokens
-        self._torch: Any = require("torch", extra="models", purpose=f"the sparse encoder {self.name}")
-        safetensors: Any = require("safetensors.torch", extra="models", purpose=f"the sparse encoder {self.name}")
+        self._torch = import_torch(f"the sparse encoder {self.name}")
+        safetensors = require("safetensors.torch", extra="models", purpose=f"the sparse encoder {self.name}")
         self._base = load_minilm(device=device, dtype=dtype, max_tokens=int(self.config["max_tokens"]))
         self.device, self.dtype = self._base.device, self._base.dtype
         try:
@@ -101,7 +108,7 @@ class ExpansionEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 over the weights, their configuration and every setting that changes the output."""
+        """Sha256 (hex) of the weights, their configuration and every setting that changes the output."""
         digest = hashlib.sha256((self._directory / TENSORS).read_bytes())
         settings = [self.config, self.max_active_terms, self.dtype]
         digest.update(json.dumps(settings, sort_keys=True).encode())
@@ -113,30 +120,28 @@ class ExpansionEncoder:
         return self._terms.vocabulary
 
     def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
-        """Weighted terms of `texts`, row i for text i. Own terms are counted over the whole text."""
+        """Weighted terms of `texts`, row i for text i. Terms are counted over the whole text."""
         encodings = self._base.encodings(texts)
         states = self._base.pooled([encoding.ids for encoding in encodings], self.batch_tokens)
         return self._weigh_all(states, encodings)
 
-    def encode_pooled(self, vectors: NDArray[Any], texts: Sequence[str]) -> SparseBatch:
-        """Weighted terms of `texts` whose MiniLM vectors are known already.
+    def encode_pooled(self, vectors: NDArray[np.floating[Any]], texts: Sequence[str]) -> SparseBatch:
+        """Weighted terms of `texts` whose MiniLM vectors are given.
 
         Args:
-            vectors: float[n, 384], mean token states at unit length: sentence-transformers' embeddings.
-            texts: the n texts they are of.
+            vectors: float[n, 384], mean token states at unit length (MiniLM's embeddings), row i for text i.
+            texts: the n texts.
 
         Raises:
-            InputError: there is not one vector of 384 dimensions for each text.
+            InputError: the shape is not (n, 384).
         """
         width = self._base.module.config.hidden_size
         if vectors.shape != (len(texts), width):
-            raise InputError(
-                f"{len(texts)} texts need vectors of the shape ({len(texts)}, {width}), not {vectors.shape}"
-            )
+            raise InputError(f"{len(texts)} texts need vectors of shape ({len(texts)}, {width}), got {vectors.shape}")
         states = self._torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)).to(self.device)
         return self._weigh_all(self._torch.nn.functional.normalize(states, dim=1), self._base.encodings(texts))
 
-    def _weigh_all(self, states: Any, encodings: Sequence[Any]) -> SparseBatch:
+    def _weigh_all(self, states: torch.Tensor, encodings: Sequence[Encoding]) -> SparseBatch:
         steps = range(0, len(encodings), _ROWS)
         return concatenate(
             [
@@ -145,8 +150,8 @@ class ExpansionEncoder:
             ]
         )
 
-    def weigh(self, states: Any, counted: Counted) -> SparseBatch:
-        """The head alone: weighted terms from pooled states float32[n, 384] and the terms that the texts hold."""
+    def weigh(self, states: torch.Tensor, counted: Counted) -> SparseBatch:
+        """The head alone: weighted terms from pooled states float32[n, 384] and the counted terms of the texts."""
         torch = self._torch
         with torch.inference_mode():
             rows = torch.from_numpy(counted.rows()).to(self.device)
@@ -187,8 +192,8 @@ class ExpansionEncoder:
         """Write the query side."""
         self.query_lookup.save(directory)
 
-    def _prepare(self, tensors: dict[str, Any]) -> None:
-        """Turn the stored head into one matrix a part, float32[30522, 384] on the device."""
+    def _prepare(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Turn the stored head into one matrix per part, float32[30522, 384] on the device."""
         torch = self._torch
         names: dict[str, int] = self._base.tokenizer.get_vocab()
         shared = tensors["shared"].numpy() if "shared" in tensors else None
@@ -199,12 +204,12 @@ class ExpansionEncoder:
         bias = tensors["expand_bias"].float()
         bias[torch.from_numpy(self._terms.shared != np.arange(len(bias)))] = -torch.inf
         self._expand, self._expand_bias = expand.to(self.device), bias.to(self.device)
-        own = torch.nn.functional.pad(tied @ tensors["own"].float(), (0, 0, 0, 1))  # the last row is the buckets'
+        own = torch.nn.functional.pad(tied @ tensors["own"].float(), (0, 0, 0, 1))  # the last row: buckets
         self._own, self._own_bias = own.to(self.device), tensors["own_bias"].float().to(self.device)
 
 
-def tied_embeddings(module: Any) -> Any:
-    """MiniLM's input embeddings of word pieces, centred and of unit length: float32[30522, 384] on the CPU."""
+def tied_embeddings(module: torch.nn.Module) -> torch.Tensor:
+    """MiniLM's word-piece embeddings, centred and scaled to unit length: float32[30522, 384] on the CPU."""
     weights = module.embeddings.word_embeddings.weight.detach().float().cpu()
     centred = weights - weights.mean(0)
     return centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-12)
@@ -222,11 +227,11 @@ def _read_config(directory: Path) -> dict[str, Any]:
 
     Raises:
         DataNotFoundError: the directory holds none.
-        DamagedArtifactError: it cannot be read, or is another type's.
+        DamagedArtifactError: it cannot be read, or is of another type.
     """
     file = directory / CONFIG
     if not file.is_file() or not (directory / TENSORS).is_file():
-        raise DataNotFoundError(f"{directory} holds no trained head: {CONFIG} and {TENSORS} are expected there")
+        raise DataNotFoundError(f"{directory} holds no trained head; expected {CONFIG} and {TENSORS}")
     try:
         config: dict[str, Any] = json.loads(file.read_bytes())
         if config["type"] != TYPE:
@@ -236,3 +241,42 @@ def _read_config(directory: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as err:
         raise DamagedArtifactError(str(file), f"cannot be read ({err}); install the model again") from err
     return config
+
+
+def is_expansion(directory: Path) -> bool:
+    """Whether `directory` holds a trained head, by its configuration."""
+    try:
+        return bool(json.loads((directory / CONFIG).read_bytes()).get("type") == TYPE)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def open_expansion(
+    model: str = "",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_size: int = 32,
+    max_active_terms: int | None = None,
+) -> ExpansionEncoder:
+    """What `SparseEncoder.from_name` calls for `thresher-mini` and `expansion:DIRECTORY`.
+
+    Args:
+        model: a directory; empty for `thresher-mini`.
+        device: `auto`, or a torch device.
+        dtype: of MiniLM.
+        batch_size: passages of 128 word pieces per forward pass.
+        max_active_terms: as `ExpansionEncoder` takes it.
+
+    Raises:
+        ConfigError: `batch_size` is below 1.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; it must be at least 1")
+    return ExpansionEncoder(
+        model or "thresher-mini",
+        device=device,
+        dtype=dtype,
+        batch_tokens=128 * batch_size,
+        max_active_terms=max_active_terms,
+    )

@@ -1,12 +1,11 @@
-"""Any learned sparse encoder that sentence-transformers can load: SPLADE, SPLADE-doc, inference-free routers, CSR.
+"""Learned sparse encoders that sentence-transformers loads: SPLADE, SPLADE-doc, inference-free routers, CSR.
 
-The forward pass is sentence-transformers' own. Around it, batches are cut after sorting by length, special tokens
-lose their weight (models may give them some, and they mean nothing to an index), `max_active_terms` keeps the
-heaviest terms of a text, and each batch leaves as compressed rows at once: a dense row of the vocabulary never
-outlives its batch.
+The forward pass is that of sentence-transformers. Around it, texts are sorted by length and cut into batches, special
+tokens get weight 0 (some models give them a weight, which means nothing to an index), `max_active_terms` keeps the
+heaviest terms of a text, and each batch is compressed at once, so that dense rows exist for one batch at a time.
 
-A router whose query side is a table of term weights (`SparseStaticEmbedding`) is *inference-free*: what an index
-keeps of it is that table and its tokenizer, and a query then needs no model (`thresher.encode.lookup`).
+A router whose query side is a table of term weights (`SparseStaticEmbedding`) is *inference-free*: an index keeps that
+table and the tokenizer, and a query needs no model (`thresher.encode.lookup`).
 """
 
 from __future__ import annotations
@@ -18,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thresher.encode.encoder import DOCUMENT, SparseEncoder, read_document, write_document
 from thresher.encode.lookup import LookupQueryEncoder
 from thresher.encode.rows import concatenate, rows_of
-from thresher.errors import InputError, ModelError, require
-from thresher.models.batches import batches
-from thresher.models.resolve import pick_device, pick_dtype, resolve
+from thresher.errors import DamagedArtifactError, InputError, ModelError
+from thresher.models.files import directory_fingerprint, resolve
+from thresher.models.hf import batches, import_torch, load_sentence_transformers, pick_device, pick_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 _TYPE = "sentence-transformers"
 
 
-class LearnedSparseEncoder:
-    """A sentence-transformers `SparseEncoder`, by hub identifier or local path.
+class LearnedSparseEncoder(SparseEncoder):
+    """A `SparseEncoder` of sentence-transformers, by hub identifier or local path.
 
     Args:
-        model: what `thresher.models.resolve.resolve` finds.
-        device: `auto`, or what torch calls it.
+        model: what `thresher.models.files.resolve` finds.
+        device: `auto`, or a torch device.
         dtype: `auto`, `float32`, `float16`, `bfloat16`.
-        batch_size: texts a forward pass.
-        max_active_terms: keep at most that many of a passage's heaviest terms; None keeps the model's own limit.
+        batch_size: texts per forward pass.
+        max_active_terms: keep at most this many of a passage's heaviest terms; None keeps the model's own limit.
         max_query_terms: the same for queries.
         revision: of a hub model.
         download: fetch a hub model that is not in the cache.
@@ -51,6 +51,8 @@ class LearnedSparseEncoder:
         DataNotFoundError: the model is not on this machine.
         ModelError: the directory does not hold a sparse encoder.
     """
+
+    name: str = ""
 
     def __init__(
         self,
@@ -76,27 +78,16 @@ class LearnedSparseEncoder:
         self.batch_size = batch_size
         self.max_active_terms = max_active_terms
         self.max_query_terms = max_query_terms
-        self._torch: Any = require("torch", extra="models", purpose="a learned sparse encoder")
-        library: Any = require("sentence_transformers", extra="models", purpose="a learned sparse encoder")
+        self._torch = import_torch("a sparse encoder")
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
-        try:
-            self._model = library.SparseEncoder(
-                str(self._found.path),
-                device=self.device,
-                local_files_only=True,
-                model_kwargs={"dtype": getattr(self._torch, self.dtype)},
-            )
-        except (OSError, ValueError, KeyError, TypeError) as err:
-            raise ModelError(
-                f"{self._found.path} cannot be loaded as a sparse encoder ({type(err).__name__}: {err}); "
-                "give a directory that sentence-transformers' SparseEncoder.save_pretrained wrote"
-            ) from err
-        self._model.eval()
+        self._model = load_sentence_transformers(
+            "SparseEncoder", self._found.path, device=self.device, dtype=self.dtype, purpose="a sparse encoder"
+        ).eval()
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 over the model's files and every setting that changes its output."""
+        """Sha256 (hex) of the model's files and every setting that changes the output."""
         settings = [_TYPE, self.dtype, self.max_active_terms, self.max_query_terms]
         digest = hashlib.sha256(json.dumps(settings).encode())
         digest.update(directory_fingerprint(self._found.path).encode())
@@ -104,7 +95,7 @@ class LearnedSparseEncoder:
 
     @cached_property
     def vocabulary(self) -> Sequence[str]:
-        """Term strings by id; latent dimensions, which have no name, are called by their number."""
+        """Term strings by id; for latent dimensions, which have no name, their numbers."""
         dimensions = self._width
         known: dict[str, int] = self._tokenizer.get_vocab() if self._tokenizer is not None else {}
         if not known or max(known.values()) >= dimensions or not self._over_word_pieces:
@@ -157,31 +148,33 @@ class LearnedSparseEncoder:
             "max_query_terms": self.max_query_terms,
             "fingerprint": self.fingerprint,
         }
-        (directory / "encoder.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_document(directory, document)
 
     @classmethod
-    def load(cls, document: dict[str, Any]) -> LearnedSparseEncoder:
-        """The encoder that `save` described.
+    def load(cls, directory: Path) -> LearnedSparseEncoder:
+        """The encoder that `save` described in `directory`.
 
         Raises:
-            ModelError: the model found under that name now is another one.
+            DamagedArtifactError: the description is incomplete.
+            ModelError: the model of that name on this machine is a different one.
         """
-        encoder = cls(
-            document["model"],
-            dtype=document["dtype"],
-            max_active_terms=document["max_active_terms"],
-            max_query_terms=document["max_query_terms"],
-        )
-        if encoder.fingerprint != document["fingerprint"]:
+        document = read_document(directory)
+        try:
+            model, fingerprint = str(document["model"]), str(document["fingerprint"])
+            settings = {key: document[key] for key in ("dtype", "max_active_terms", "max_query_terms")}
+        except KeyError as err:
+            raise DamagedArtifactError(str(directory / DOCUMENT), f"lacks {err}; rebuild the index") from err
+        encoder = cls(model, **settings)
+        if encoder.fingerprint != fingerprint:
             raise ModelError(
-                f"the model {document['model']!r} is not the one the passages were encoded with (its fingerprint is "
-                f"{encoder.fingerprint[:12]}, not {document['fingerprint'][:12]}); restore it, or rebuild the index"
+                f"the model {model!r} is not the one that encoded the passages (its fingerprint is "
+                f"{encoder.fingerprint[:12]}, not {fingerprint[:12]}); restore it, or rebuild the index"
             )
         return encoder
 
     @cached_property
     def _width(self) -> int:
-        """Length of a dense row, from one forward pass: what models say of themselves differs between kinds."""
+        """Length of a dense row, from a forward pass: kinds of models report it in different ways."""
         return int(self._forward(["a"], "document").shape[1])
 
     def _forward(self, texts: list[str], task: str) -> Any:
@@ -195,7 +188,7 @@ class LearnedSparseEncoder:
             return dense if self._special is None else dense.index_fill(1, self._special, 0.0)
 
     def _encode(self, texts: Sequence[str], task: str, limit: int | None) -> SparseBatch:
-        cut = batches([len(text) for text in texts], self.batch_size, alike=self.device == "cpu")
+        cut = batches([len(text) for text in texts], self.batch_size, similar=self.device == "cpu")
         parts = [
             rows_of(self._forward([texts[i] for i in batch], task), limit or self._model.max_active_dims)
             for batch in cut
@@ -211,7 +204,7 @@ class LearnedSparseEncoder:
 
     @cached_property
     def _over_word_pieces(self) -> bool:
-        """Whether a dimension is a word piece (SPLADE and kin), not a latent feature (CSR)."""
+        """Whether a dimension is a word piece (SPLADE and similar models), not a latent feature (CSR)."""
         return not any(type(module).__name__ == "SparseAutoEncoder" for module in self._model.modules())
 
     @cached_property
@@ -238,15 +231,3 @@ class LearnedSparseEncoder:
         modules = list(routes["query"].children())
         static = len(modules) == 1 and len(list(self._model.children())) == 1
         return modules[0] if static and type(modules[0]).__name__ == "SparseStaticEmbedding" else None
-
-
-def directory_fingerprint(directory: Path) -> str:
-    """Sha256 hex over the names and bytes of a model's files, cards and hidden files left out."""
-    digest = hashlib.sha256()
-    for file in sorted(p for p in directory.rglob("*") if p.is_file()):
-        name = file.relative_to(directory).as_posix()
-        if file.suffix == ".md" or any(part.startswith(".") for part in name.split("/")):
-            continue
-        with file.open("rb") as stream:
-            digest.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()

@@ -1,19 +1,19 @@
 """Queries without a model: a tokenizer and a learned weight per word piece (inference-free retrieval).
 
-The query side of Li-LSR, SPLADE-doc and kin (Geng et al., arXiv 2411.04403): the weight of a term does not depend
-on the query it stands in, so encoding is tokenising and looking up. Loads neither torch nor transformers; the
-tokenizer is the `tokenizers` library's, of which the index keeps the description. Where inflected forms share a term,
-or rare words have one (`thresher.encode.terms`), the index keeps that too.
+The query side of Li-LSR, SPLADE-doc and similar models (Geng et al., arXiv 2411.04403): the weight of a term does not
+depend on the rest of the query, so encoding a query is tokenising it and looking up weights. Neither torch nor
+transformers is loaded; the index holds the description of the tokenizer, which is the `tokenizers` library's. If
+inflected forms share a term, or rare words have their own (`thresher.encode.terms`), the index holds that as well.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.encode.encoder import read_document, write_document
 from thresher.encode.rows import from_mappings
 from thresher.encode.terms import WordPieceTerms
 from thresher.errors import DamagedArtifactError, InputError, require
@@ -30,7 +30,7 @@ _TYPE = "inference-free"
 _TOKENIZER, _WEIGHTS, _VOCABULARY = "tokenizer.json", "query_weights.npy", "vocabulary.txt"
 _SHARED = "shared_terms.npy"
 MAX_TOKENS = 512
-"""Longest query read, in word pieces."""
+"""The most word pieces read of a query."""
 
 
 class LookupQueryEncoder:
@@ -40,10 +40,10 @@ class LookupQueryEncoder:
         tokenizer: the `tokenizers` library's JSON description.
         weights: float32[n_terms]; 0 where a term is dropped from queries.
         vocabulary: term strings by id.
-        repeats: a term that a query repeats counts each time (else once).
-        fingerprint: of the encoder this is the query side of.
+        repeats: count every occurrence of a repeated term (else one).
+        fingerprint: of the encoder whose query side this is.
         name: of that encoder.
-        terms: how word pieces become terms; None where each is one. Repeated terms then count each time.
+        terms: how word pieces become terms; None if each piece is a term. With it, every occurrence counts.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LookupQueryEncoder:
         self.weights = weights
         self._description = tokenizer
         self._table: list[float] = weights.tolist()
-        library: Any = require("tokenizers", extra="models", purpose="encoding questions by word pieces")
+        library = require("tokenizers", extra="models", purpose="encoding queries by word pieces")
         self._tokenizer = library.Tokenizer.from_str(tokenizer)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
@@ -93,23 +93,28 @@ class LookupQueryEncoder:
         (directory / _TOKENIZER).write_text(self._description, encoding="utf-8")
         np.save(directory / _WEIGHTS, self.weights, allow_pickle=False)
         write_names(directory / _VOCABULARY, self.vocabulary)
-        document = {"type": _TYPE, "name": self.name, "repeats": self.repeats, "fingerprint": self.fingerprint}
+        document: dict[str, object] = {
+            "type": _TYPE,
+            "name": self.name,
+            "repeats": self.repeats,
+            "fingerprint": self.fingerprint,
+        }
         if self.terms is not None:
             np.save(directory / _SHARED, self.terms.shared.astype(np.int32), allow_pickle=False)
             document["buckets"] = self.terms.buckets
-        (directory / "encoder.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_document(directory, document)
 
     @classmethod
     def load(cls, directory: Path) -> LookupQueryEncoder:
         """Read what `save` wrote.
 
         Raises:
-            DamagedArtifactError: a file is missing or does not fit the others.
+            DamagedArtifactError: a file is missing or inconsistent with the others.
             MissingExtraError: the `tokenizers` library is not installed.
         """
         directory = Path(directory)
         try:
-            document = json.loads((directory / "encoder.json").read_bytes())
+            document = read_document(directory)
             weights = np.load(directory / _WEIGHTS, allow_pickle=False)
             words = read_names(directory / _VOCABULARY)
             description = (directory / _TOKENIZER).read_text(encoding="utf-8")
@@ -121,11 +126,11 @@ class LookupQueryEncoder:
                 terms = WordPieceTerms(words[: len(words) - buckets], shared, buckets)
         except (OSError, ValueError, KeyError, InputError) as err:
             raise DamagedArtifactError(
-                str(directory), f"the question side cannot be read ({type(err).__name__}: {err}); rebuild the index"
+                str(directory), f"the query side cannot be read ({type(err).__name__}: {err}); rebuild the index"
             ) from err
         if weights.dtype != np.float32 or weights.shape != (len(words),) or not np.isfinite(weights).all():
             raise DamagedArtifactError(
                 str(directory / _WEIGHTS),
-                f"holds {weights.dtype}{weights.shape} where {len(words)} finite float32 belong; rebuild the index",
+                f"holds {weights.dtype}{weights.shape}, expected {len(words)} finite float32; rebuild the index",
             )
         return cls(description, weights, words, repeats=repeats, fingerprint=fingerprint, name=name, terms=terms)

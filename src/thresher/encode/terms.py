@@ -1,17 +1,18 @@
 """Terms of an expansion encoder: word pieces, inflected forms of a word as one, and rare words as a whole.
 
-A word piece is a term. Pieces that are forms of one word (`pond`, `ponds`) can share one, the most frequent form's:
-BM25 stems, and an encoder that does not gives lexical evidence away. A word without a piece of its own (`hydrolysate`)
-is cut into pieces that mean little; they count `SPLIT` each, and the word's stem counts as a term too, one of a fixed
-number of buckets that words are hashed into (Weinberger et al., ICML 2009). Two words in one bucket are taken for one;
-with a few rare words a passage and thousands of buckets, that is rare. A stem that is a known form's is its term.
+A word piece is a term. Pieces that are forms of one word (`pond`, `ponds`) can share a term, that of the most frequent
+form: BM25 stems, and an encoder that does not loses lexical evidence. A word without a piece of its own (`hydrolysate`)
+is cut into pieces that mean little. They count `SPLIT` each, and the word's stem counts as a term too: one of a fixed
+number of buckets that words are hashed into (Weinberger et al., ICML 2009). Words that collide in a bucket cannot be
+told apart; with a few rare words per passage and thousands of buckets, that is rare. If the stem is that of a known
+form, the term is that form's.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import Stemmer
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+    from tokenizers import Encoding
 
 FIRST_TERM = 999
-"""Word pieces below are [PAD], [unused..], [CLS] and other special ones, which are never terms."""
+"""Ids below are [PAD], [unused..], [CLS] and other special pieces, which are never terms."""
 
 SPLIT = 0.5
-"""What a piece counts that is part of a longer word."""
+"""Count of a piece that is part of a longer word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class Counted:
     Attributes:
         indptr: int64[n + 1].
         terms: int64[nnz].
-        counts: float32[nnz], how often each occurs; multiples of a half.
-        lengths: float32[n], words of each text.
+        counts: float32[nnz], occurrences of each; multiples of 0.5.
+        lengths: float32[n], words in each text.
     """
 
     indptr: NDArray[np.int64]
@@ -52,21 +54,25 @@ class Counted:
 
 
 class WordPieceTerms:
-    """Counts terms of texts. Loads neither torch nor a model.
+    """Counts the terms of texts, without a model.
 
     Args:
         pieces: word pieces by id.
-        shared: int64[pieces], the term of each piece; None where each has its own.
-        buckets: terms that words cut into pieces are hashed into; 0 leaves such words to their pieces.
+        shared: int64[pieces], the term of each piece; None if each has its own.
+        buckets: number of terms that words cut into pieces are hashed into; 0 counts only their pieces.
 
     Raises:
-        InputError: `shared` does not name a piece for each piece.
+        InputError: `shared` does not give a valid term for each piece.
     """
 
-    def __init__(self, pieces: Sequence[str], shared: NDArray[np.integer[Any]] | None = None, buckets: int = 0) -> None:
+    def __init__(
+        self, pieces: Sequence[str], shared: NDArray[np.int64] | NDArray[np.int32] | None = None, buckets: int = 0
+    ) -> None:
         table = np.arange(len(pieces)) if shared is None else np.asarray(shared, dtype=np.int64)
         if table.shape != (len(pieces),) or buckets < 0 or not ((table >= 0) & (table < len(pieces))).all():
-            raise InputError(f"{len(pieces)} word pieces need a term each, and buckets ({buckets}) cannot be below 0")
+            raise InputError(
+                f"{len(pieces)} word pieces need one term each, and buckets must be at least 0; got {buckets}"
+            )
         self.pieces, self.shared, self.buckets = tuple(pieces), table, buckets
         self.vocabulary = (*self.pieces, *(f"[word{i}]" for i in range(buckets)))
         self._shared: list[int] = table.tolist()
@@ -74,8 +80,8 @@ class WordPieceTerms:
         self._by_stem = self._stems() if buckets else {}
         self._words: dict[tuple[int, ...], int] = {}
 
-    def count(self, encoding: Any) -> tuple[dict[int, float], int]:
-        """Terms of one `tokenizers.Encoding` without special tokens, how often each occurs, and the words it has."""
+    def count(self, encoding: Encoding) -> tuple[dict[int, float], int]:
+        """Terms of a text and their counts, and its number of words; `encoding` has no special tokens."""
         ids: list[int] = encoding.ids
         shared, found, words = self._shared, dict[int, float](), encoding.word_ids
         if not self.buckets:
@@ -99,7 +105,7 @@ class WordPieceTerms:
             start = end
         return found, length
 
-    def count_all(self, encodings: Sequence[Any]) -> Counted:
+    def count_all(self, encodings: Sequence[Encoding]) -> Counted:
         """Terms of many texts."""
         indptr, terms, counts = [0], list[int](), list[float]()
         lengths = np.zeros(len(encodings), dtype=np.float32)
@@ -121,7 +127,7 @@ class WordPieceTerms:
             stem = self._stem(word) if _inflects(word) else word
             known = self._by_stem.get(stem)
             term = len(self.pieces) + zlib.crc32(stem.encode()) % self.buckets if known is None else known
-            if len(self._words) < _REMEMBERED:
+            if len(self._words) < _CACHED:
                 self._words[pieces] = term
         return term
 
@@ -151,5 +157,5 @@ def _inflects(word: str) -> bool:
     return len(word) > 2 and word.isascii() and word.isalpha()
 
 
-_REMEMBERED = 200_000
-"""Words whose terms are remembered."""
+_CACHED = 200_000
+"""The most words whose terms are cached."""

@@ -12,7 +12,6 @@ single token spells is an error, never a rating.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +52,8 @@ class TransformersModel(LanguageModel):
         revision: str | None = None,
         download: bool = False,
     ) -> None:
-        from thresher.models.resolve import pick_device, pick_dtype, resolve
+        from thresher.models.files import directory_fingerprint, resolve
+        from thresher.models.hf import pick_device, pick_dtype
 
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} must be at least 1")
@@ -322,13 +322,3 @@ def _without_progress(transformers: Any) -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def directory_fingerprint(path: Path) -> str:
-    """Tells one state of a model's directory from another: names, sizes and times of its files, hashed."""
-    entries = [
-        (file.relative_to(path).as_posix(), file.stat().st_size, file.stat().st_mtime_ns)
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
-    ]
-    return hashlib.sha256(repr(entries).encode()).hexdigest()

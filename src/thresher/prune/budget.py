@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.errors import ConfigError
-from thresher.quality.words import words_of
+from thresher.quality.lexical import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

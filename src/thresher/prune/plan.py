@@ -11,8 +11,8 @@ import numpy as np
 from thresher.errors import ConfigError, InputError
 from thresher.prune.budget import costs_by_words, parse_budget
 from thresher.prune.policy import Decision, Policy, decide
+from thresher.quality.estimator import QualityEstimator
 from thresher.quality.junk import JunkRules
-from thresher.quality.registry import make_estimator
 from thresher.quality.store import ScoreStore, score_corpus
 from thresher.records import StageUsage
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.prune.step import PruneStep
-    from thresher.quality.estimator import QualityEstimator
     from thresher.records import Passage
 
 
@@ -84,7 +83,7 @@ def plan_pruning(
         scores = np.array([score for _, score in store.stream(held)], np.float32)
         name, fingerprint = store.estimator, store.estimator_fingerprint
     else:
-        estimator = estimator or make_estimator(step.estimator, texts=texts)
+        estimator = estimator or QualityEstimator.from_name(step.estimator, texts=texts)
         scores = score_corpus(held, estimator).scores
         name, fingerprint = estimator.name, estimator.fingerprint
     decision = decide(policy, docnos, scores, texts=texts, groups=_groups(step, held), costs=_costs(step, texts))

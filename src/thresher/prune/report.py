@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.prune.policy import REASONS, Decision
-from thresher.quality.words import words_of
+from thresher.quality.lexical import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.errors import InputError, require
-from thresher.quality.words import words_of
+from thresher.quality.lexical import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

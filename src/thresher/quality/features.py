@@ -1,7 +1,7 @@
-"""Columns that describe a passage without any query: what fitted estimators read.
+"""Features of a passage without any query: the input of fitted estimators.
 
-Lexical measures against the collection, shares of kinds of characters, sentences, and marks of definition and of page
-furniture. All are cheap: about 8,000 passages of 60 words a second on one core.
+Lexical measures against the collection, shares of kinds of characters, sentences, and signs of definitions and of page
+furniture. All are cheap: about 8,000 passages of 60 words per second on one core.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.quality.lexical import LEXICAL, lexical_columns
-from thresher.quality.words import words_of
+from thresher.quality.lexical import LEXICAL, lexical_columns, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from thresher.quality.words import CollectionStatistics
+    from thresher.quality.lexical import CollectionStatistics
 
 _FUNCTION_WORDS = frozenset(
     "the of and a to in is that it for as was with on are be by this an or from at which not have has had but they you "
@@ -45,10 +44,10 @@ FEATURES: tuple[str, ...] = (*LEXICAL, *_SURFACE)
 def feature_columns(texts: Sequence[str], statistics: CollectionStatistics) -> NDArray[np.float64]:
     """float64[n, len(FEATURES)], in the order of `FEATURES`.
 
-    `kl`, `length`, `itn`, `unigram` as in `lexical`; shares of words: function words, the most frequent word, words the
-    collection has once, numbers; shares of characters: digits, capitals A-Z, marks; ln of sentences and of words a
-    sentence; ln(1 + count) of query marks and of bars, bullets and ellipses; mean word length; 0 or 1: ends like a
-    sentence, has a defining word, has a word of page furniture.
+    `kl`, `length`, `itn`, `unigram` as in `lexical`; shares of words: function words, the most frequent word, words
+    that occur once in the collection, numbers; shares of characters: digits, capitals A-Z, marks; ln of sentences and
+    of words per sentence; ln(1 + count) of question marks and of bars, bullets and ellipses; mean word length; 0 or 1:
+    ends like a sentence, has a defining word, has a word of page furniture.
     """
     surface = np.array([_surface(text, statistics) for text in texts], np.float64).reshape(len(texts), len(_SURFACE))
     return np.concatenate([lexical_columns(texts, statistics), surface], axis=1)

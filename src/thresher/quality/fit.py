@@ -25,8 +25,7 @@ from thresher.quality.features import FEATURES, feature_columns
 from thresher.quality.fitted import FittedEstimator, Head
 from thresher.quality.folds import grouped_folds
 from thresher.quality.head import LinearHead, PerceptronHead
-from thresher.quality.lexical import LEXICAL
-from thresher.quality.words import CollectionStatistics
+from thresher.quality.lexical import LEXICAL, CollectionStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -163,17 +162,16 @@ def fit_on_log(
 
 
 def write_fitted(directory: str | Path, fitted: Fitted, *, overwrite: bool = False) -> None:
-    """Write the estimator where `load_estimator` finds it, with its report beside.
+    """Write the estimator where `QualityEstimator.load` finds it, with its report beside.
 
     Raises:
         ArtifactError: something stands there and may not be replaced.
     """
     from thresher.artifact import writing
-    from thresher.quality.registry import save_estimator
 
     try:
         with writing(directory, kind="quality-estimator", format=1, overwrite=overwrite) as draft:
-            save_estimator(fitted.estimator, draft.path)
+            fitted.estimator.save(draft.path)
             (draft.path / "report.json").write_text(json.dumps(fitted.report, indent=1) + "\n", encoding="utf-8")
     except OSError as err:
         raise ArtifactError(f"{directory} cannot be written: {err}") from err

@@ -1,15 +1,15 @@
 """Junk rules: passages that no query can want, each with the reason.
 
-The rules look at characters alone, and each is a plain statement that can be checked by eye. They are strict on
-purpose: a rule that fires on a passage someone needs is worse than junk that stays.
+The rules look only at characters, and each can be checked by eye. They are strict on purpose: a rule that fires on a
+passage someone needs is worse than junk that stays.
 
     empty        no letter and no digit
     no-letters   fewer than a tenth of the visible characters are letters, of at least 20: tables of numbers, rulers
-    markup       at least a quarter of the characters stand in tags, entities, braces or escapes
+    markup       at least a quarter of the characters are in tags, entities, braces or escapes
     boilerplate  a short passage that is mostly menu, cookie, copyright or log-in phrases
-    script       fewer than half of the letters are of the scripts asked for (only where scripts are asked for)
+    script       fewer than half of the letters are of the given scripts (only if scripts are given)
     repeated     one word makes up more than half of at least 20 words
-    truncated    fewer than `least_words` words and no sentence end (only where `least_words` is set)
+    truncated    fewer than `least_words` words and no sentence end (only if `least_words` is set)
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thresher.errors import InputError
-from thresher.quality.estimator import digest
-from thresher.quality.words import words_of
+from thresher.quality.estimator import QualityEstimator, digest, no_argument
+from thresher.quality.lexical import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -46,13 +47,13 @@ _SENTENCE_END = re.compile(r"[.!?。！？…][\"')\]»”’]*\s*$")
 
 
 @dataclass(frozen=True, slots=True)
-class JunkRules:
+class JunkRules(QualityEstimator):
     """The rules, as a filter with reasons and as an estimator (0 for junk, 1 for the rest).
 
     Attributes:
-        scripts: Unicode script names as they begin character names, upper case (`LATIN`, `CYRILLIC`, `CJK`); letters of
-            any script are fine where it is empty.
-        least_words: passages shorter than this that end no sentence count as truncated; 0 switches the rule off.
+        scripts: Unicode script names as they begin character names, upper case (`LATIN`, `CYRILLIC`, `CJK`); empty
+            allows any script.
+        least_words: shorter passages that do not end a sentence count as truncated; 0 switches the rule off.
     """
 
     scripts: tuple[str, ...] = ()
@@ -72,8 +73,22 @@ class JunkRules:
 
     @property
     def fingerprint(self) -> str:
-        """Of the rules and their settings."""
+        """Sha256 (hex) of the rules and their settings."""
         return digest("junk", 1, list(self.scripts), self.least_words)
+
+    @property
+    def can_save(self) -> bool:
+        """True."""
+        return True
+
+    def document(self, directory: Path) -> dict[str, object]:
+        """The settings."""
+        return {"type": "junk", "scripts": list(self.scripts), "least_words": self.least_words}
+
+    @classmethod
+    def read(cls, document: dict[str, Any], directory: Path) -> JunkRules:
+        """Read what `save` wrote."""
+        return cls(tuple(document["scripts"]), int(document["least_words"]))
 
     def reason(self, text: str) -> str:
         """The first rule that fires on `text` (one of `REASONS`), or the empty string."""
@@ -110,3 +125,9 @@ def _mostly_boilerplate(text: str, words: Sequence[str]) -> bool:
 @lru_cache(maxsize=65536)
 def _script(letter: str) -> str:
     return unicodedata.name(letter, "").partition(" ")[0]
+
+
+def open_junk(argument: str = "") -> JunkRules:
+    """What `QualityEstimator.from_name` calls for `junk`."""
+    no_argument("junk", argument)
+    return JunkRules()

@@ -1,20 +1,24 @@
-"""Lexical quality estimators: what word counts alone say about a passage.
+"""Lexical quality estimators: what word counts alone say about a passage, compared with the collection.
+
+A word is a maximal run of letters and digits of any script, lower-cased. Nothing is stemmed or stopped, because
+function words are part of what tells prose from a list of links.
 
 With p(w) the share of word w in the passage and P(w) its share in the collection:
 
-- `kl`       minus the Kullback-Leibler divergence of the passage from the collection, -sum_w p(w) ln(p(w) / P(w)); the
+- `kl`       minus the Kullback-Leibler divergence of the passage from the collection, -sum_w p(w) ln(p(w) / P(w)): the
              collection-document distance of query-performance prediction, negated so that higher is better. Longer
-             passages diverge less, so it measures length too.
+             passages diverge less, so it also measures length.
 - `length`   ln of the number of words.
 - `itn`      information to noise: distinct words / words (Zhu and Gauch, SIGIR 2000).
-- `unigram`  mean over the words of ln P(w): a perplexity under the simplest language model there is.
+- `unigram`  mean over the words of ln P(w): the log-perplexity under a unigram language model, negated.
 
-Words the collection never showed (a passage that arrives later) count as seen once. A passage without words scores the
-least any passage can: it cannot be found by words.
+Words that are not in the collection (in a passage that arrives later) count as seen once. A passage without words gets
+the lowest score, because no word query can find it.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from math import log
@@ -22,27 +26,89 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from thresher.errors import InputError
-from thresher.quality.estimator import digest
-from thresher.quality.words import CollectionStatistics, words_of
+from thresher.errors import ConfigError, InputError
+from thresher.files import write_atomic
+from thresher.quality.estimator import QualityEstimator, digest, no_argument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
 Measure = Literal["kl", "length", "itn", "unigram"]
 LEXICAL: tuple[Measure, ...] = get_args(Measure)
-_EMPTY = -100.0  # below -ln(1 / tokens) of any collection that fits on a disk
+_EMPTY = -100.0  # below ln(1 / tokens) of any collection that fits on a disk
+_WORD = re.compile(r"[^\W_]+")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of `text`, in order, lower-cased."""
+    return _WORD.findall(text.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionStatistics:
+    """Unigram counts of a collection.
+
+    Attributes:
+        counts: word to its number of occurrences.
+        tokens: sum of the counts.
+        passages: number of passages counted.
+    """
+
+    counts: Mapping[str, int]
+    tokens: int
+    passages: int
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> CollectionStatistics:
+        """Count the words of `texts` in one pass."""
+        counts: Counter[str] = Counter()
+        passages = 0
+        for text in texts:
+            counts.update(words_of(text))
+            passages += 1
+        return cls(counts, counts.total(), passages)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 (hex) of the counts, whatever the order of the texts."""
+        return digest("words", 1, self.passages, sorted(self.counts.items()))
+
+    def save(self, file: Path) -> None:
+        """Write the number of passages, then one `word TAB count` per line, in word order."""
+        lines = [f"{self.passages}\n", *(f"{word}\t{count}\n" for word, count in sorted(self.counts.items()))]
+        write_atomic(file, "".join(lines))
+
+    @classmethod
+    def load(cls, file: Path) -> CollectionStatistics:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: a line is not `word TAB count`.
+        """
+        counts: dict[str, int] = {}
+        with file.open(encoding="utf-8", newline="\n") as stream:
+            try:
+                passages = int(stream.readline())
+            except ValueError as err:
+                raise InputError("the first line must be the number of passages", str(file), 1) from err
+            for number, line in enumerate(stream, start=2):
+                word, tab, count = line.rstrip("\n").partition("\t")
+                if not tab or not count.isdigit():
+                    raise InputError(f"{line!r} is not a word, a tab and a count", str(file), number)
+                counts[word] = int(count)
+        return cls(counts, sum(counts.values()), passages)
 
 
 @dataclass(frozen=True)
-class LexicalEstimator:
+class LexicalEstimator(QualityEstimator):
     """One lexical measure as a quality estimator.
 
     Attributes:
         measure: one of `LEXICAL`.
-        statistics: of the collection; needed by `kl` and `unigram` alone.
+        statistics: of the collection; only `kl` and `unigram` need it.
     """
 
     measure: Measure
@@ -50,15 +116,15 @@ class LexicalEstimator:
 
     def __post_init__(self) -> None:
         if self.measure not in LEXICAL:
-            raise InputError(f"there is no lexical measure {self.measure!r}; choose one of {', '.join(LEXICAL)}")
+            raise InputError(f"unknown lexical measure {self.measure!r}; choose one of {', '.join(LEXICAL)}")
         if self.statistics is None and self.measure in ("kl", "unigram"):
-            raise InputError(f"the measure {self.measure!r} compares with a collection: give its statistics")
+            raise InputError(f"the measure {self.measure!r} compares with a collection; give statistics=")
         if self.statistics is not None and self.statistics.tokens == 0:
-            raise InputError("the collection has no words at all: there is nothing to compare passages with")
+            raise InputError("the collection has no words, so passages cannot be compared with it")
 
     @classmethod
     def fit(cls, measure: Measure, texts: Iterable[str]) -> LexicalEstimator:
-        """The measure, with the statistics of `texts` where it needs any."""
+        """The measure, with the statistics of `texts` if it needs them."""
         needed = measure in ("kl", "unigram")
         return cls(measure, CollectionStatistics.of(texts) if needed else None)
 
@@ -69,8 +135,25 @@ class LexicalEstimator:
 
     @property
     def fingerprint(self) -> str:
-        """Of the measure and the collection it compares with."""
+        """Sha256 (hex) of the measure and the collection it compares with."""
         return digest("lexical", 1, self.measure, self.statistics.fingerprint if self.statistics else "")
+
+    @property
+    def can_save(self) -> bool:
+        """True."""
+        return True
+
+    def document(self, directory: Path) -> dict[str, object]:
+        """The measure; word counts go to `words.tsv`."""
+        if self.statistics is not None:
+            self.statistics.save(directory / "words.tsv")
+        return {"type": "lexical", "measure": self.measure}
+
+    @classmethod
+    def read(cls, document: Mapping[str, Measure], directory: Path) -> LexicalEstimator:
+        """Read what `save` wrote."""
+        words = directory / "words.tsv"
+        return cls(document["measure"], CollectionStatistics.load(words) if words.is_file() else None)
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32[n], higher is more worth indexing."""
@@ -103,3 +186,32 @@ def lexical_columns(texts: Sequence[str], statistics: CollectionStatistics | Non
             entropy = log(length) - entropy / length  # -sum p ln p
         out[row] = (entropy + expected, log(length), len(found) / length, expected)
     return out
+
+
+def open_kl(argument: str = "", *, texts: Iterable[str] | None = None) -> LexicalEstimator:
+    """What `QualityEstimator.from_name` calls for `kl`; reads `texts` once."""
+    return _of_collection("kl", argument, texts)
+
+
+def open_unigram(argument: str = "", *, texts: Iterable[str] | None = None) -> LexicalEstimator:
+    """What `QualityEstimator.from_name` calls for `unigram`; reads `texts` once."""
+    return _of_collection("unigram", argument, texts)
+
+
+def open_length(argument: str = "") -> LexicalEstimator:
+    """What `QualityEstimator.from_name` calls for `length`."""
+    no_argument("length", argument)
+    return LexicalEstimator("length")
+
+
+def open_itn(argument: str = "") -> LexicalEstimator:
+    """What `QualityEstimator.from_name` calls for `itn`."""
+    no_argument("itn", argument)
+    return LexicalEstimator("itn")
+
+
+def _of_collection(measure: Measure, argument: str, texts: Iterable[str] | None) -> LexicalEstimator:
+    no_argument(measure, argument)
+    if texts is None:
+        raise ConfigError(f"the estimator {measure!r} compares passages with their collection; give texts=")
+    return LexicalEstimator.fit(measure, texts)

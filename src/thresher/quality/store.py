@@ -205,11 +205,9 @@ def _check(docnos: Sequence[str], scores: NDArray[np.float32]) -> None:
 
 
 def _keep_estimator(estimator: QualityEstimator, directory: Path) -> None:
-    from thresher.quality.registry import can_save, save_estimator
-
-    if can_save(estimator):
+    if getattr(estimator, "can_save", False):  # an estimator of another package may have no such property
         directory.mkdir()
-        save_estimator(estimator, directory)
+        estimator.save(directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,13 +254,11 @@ def extend_scores(path: str | Path, corpus: Corpus, estimator: QualityEstimator 
     Raises:
         ArtifactError: the known passages have changed, or the estimator is not the one that scored them.
     """
-    from thresher.quality.registry import load_estimator
-
     store = ScoreStore.open(path)
     if estimator is None:
         if not (store.path / "estimator").is_dir():
             raise ArtifactError(f"{path} keeps no estimator; give the one that scored it ({store.estimator})")
-        estimator = load_estimator(store.path / "estimator")
+        estimator = QualityEstimator.load(store.path / "estimator")
     store.check(estimator=estimator)
     known = fingerprint_of(islice(iter(corpus), len(store)))
     if known != store.corpus_fingerprint:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from thresher.errors import InputError, ModelError, require
 from thresher.llm.batching import Batcher
-from thresher.llm.local import directory_fingerprint
 from thresher.llm.tokens import TokenizerTokens
 from thresher.rerank.asks import Answer, Ask, Rate
 
@@ -47,7 +46,8 @@ class CrossEncoderJudge:
         revision: str | None = None,
         download: bool = False,
     ) -> None:
-        from thresher.models.resolve import pick_device, resolve
+        from thresher.models.files import directory_fingerprint, resolve
+        from thresher.models.hf import pick_device
 
         library: Any = require("sentence_transformers", extra="models", purpose="running a cross-encoder")
         if batch_size < 1:

@@ -74,7 +74,7 @@ class TierSearcher:
                 f"{self.layout.path} holds no query encoder; search with weighted terms, e.g. {{'median': 1.0}}, "
                 "or rebuild it with an encoder"
             )
-        from thresher.encode import load_query_encoder
+        from thresher.encode.encoder import load_query_encoder
 
         return load_query_encoder(directory)
 

@@ -133,7 +133,7 @@ class VectorStore:
             sketch: coordinates of the early-stopping bound to keep (48 is a good number); 0 for none.
             delta: coalesce neighbouring passages of a document nearer than this cosine distance; 0 for not at all.
             encoder: fingerprint of the encoder, which must match the queries' encoder (kept in the manifest).
-            encoder_name: the name the encoder is opened by.
+            encoder_name: what `DenseEncoder.from_name` opens it by.
             seed: for product quantisation and the sketch's sample.
             overwrite: replace a vector store at `target`.
 

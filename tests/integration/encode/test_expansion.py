@@ -63,9 +63,9 @@ def test_known_vectors_give_what_reading_gives(encoder):
 
 
 def test_pooled_states_are_the_embeddings_of_sentence_transformers(encoder):
-    from thresher.encode.dense import DenseEncoder
+    from thresher.encode.dense import TransformerEncoder
 
-    theirs = DenseEncoder(device="cpu", storage="float32").encode_passages(TEXTS)
+    theirs = TransformerEncoder(device="cpu", storage="float32").encode_passages(TEXTS)
     assert np.allclose(encoder._base.pooled(encoder._base.pieces(TEXTS)).numpy(), theirs, atol=1e-5)
 
 
@@ -77,7 +77,7 @@ def test_nothing_encodes_to_nothing(encoder):
 def test_queries_need_no_model(encoder, tmp_path):
     encoder.save(tmp_path)
     code = (
-        "import sys; from thresher.encode import load_query_encoder\n"
+        "import sys; from thresher.encode.encoder import load_query_encoder\n"
         f"e = load_query_encoder({str(tmp_path)!r}); b = e.encode_queries(['do goldfish grow', 'grow grow', ''])\n"
         "print(b.indptr.tolist(), b.terms.tolist(), b.weights.tolist(), e.fingerprint)\n"
         "assert not {'torch', 'transformers', 'sentence_transformers', 'safetensors'} & set(sys.modules)\n"
@@ -93,15 +93,15 @@ def test_queries_need_no_model(encoder, tmp_path):
 
 
 def test_the_shipped_head_is_small_and_loads_by_name(encoder):
-    from thresher.encode.named import open_sparse_encoder
-    from thresher.models.resolve import resolve
+    from thresher.encode import SparseEncoder
+    from thresher.models.files import resolve
 
     folder = resolve("thresher-mini").path
     assert sum(p.stat().st_size for p in folder.iterdir()) < 6_000_000
     card = (folder / "README.md").read_text()
     assert "non-commercial" in card
     assert "In-domain" in card
-    assert open_sparse_encoder("thresher-mini", device="cpu").fingerprint == encoder.fingerprint
+    assert SparseEncoder.from_name("thresher-mini", device="cpu").fingerprint == encoder.fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_training_twice_gives_the_same_head_and_it_learns(lesson, tmp_path):
     asked = trained.encode_queries(["goldfish"])
     assert set(rare) >= {trained.vocabulary[t] for t in asked.terms} >= {"gold", "##fish"}
     trained.save(tmp_path / "questions")
-    from thresher.encode import load_query_encoder
+    from thresher.encode.encoder import load_query_encoder
 
     loaded = load_query_encoder(tmp_path / "questions").encode_queries(["goldfish"])
     assert loaded.terms.tolist() == asked.terms.tolist()
@@ -208,7 +208,7 @@ def test_a_checkpoint_of_other_settings_is_not_used(lesson, tmp_path):
 
 def test_a_head_that_is_not_one_is_refused(encoder, tmp_path):
     from thresher.encode.expansion import ExpansionEncoder
-    from thresher.models.resolve import resolve
+    from thresher.models.files import resolve
 
     with pytest.raises(DataNotFoundError, match="no trained head"):
         ExpansionEncoder(tmp_path, device="cpu")

@@ -126,9 +126,9 @@ def test_shards_of_a_model_do_not_depend_on_where_a_run_stopped(splade_dir, tmp_
 
 @pytest.mark.models
 def test_dense_vectors_resume_too(dense_dir, tmp_path):
-    from thresher.encode.dense import DenseEncoder
+    from thresher.encode.dense import TransformerEncoder
 
-    encoder = DenseEncoder(dense_dir, device="cpu")
+    encoder = TransformerEncoder(dense_dir, device="cpu")
     corpus = [Passage(f"d{i}", f"the dog {i % 3}") for i in range(7)]
     once = [v for _, v in dense_shards(encoder, corpus, tmp_path, shard_size=3)]
     again = [v for _, v in dense_shards(encoder, corpus, tmp_path, shard_size=3)]

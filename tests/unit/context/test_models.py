@@ -16,7 +16,8 @@ from thresher.context.model import RANK_FEATURES, RARITY, TwoHeadedScorer
 from thresher.context.sentence_head import FEATURES
 from thresher.errors import InputError, ModelError
 from thresher.models import two_headed
-from thresher.models.embedded import embedded_path, load_tokenizer
+from thresher.models.files import embedded_path
+from thresher.models.minilm import load_tokenizer
 from thresher.text.sentences import split_sentences
 from training import lora
 from training.context import model as model_files

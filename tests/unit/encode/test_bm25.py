@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from thresher.encode import load_query_encoder
 from thresher.encode.bm25 import Bm25Encoder, lucene_length
+from thresher.encode.encoder import load_query_encoder
 from thresher.errors import ArtifactVersionError, ConfigError, DamagedArtifactError, InputError
 from thresher.text.analyzer import analyzer
 

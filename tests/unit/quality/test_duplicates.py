@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from thresher.errors import InputError
 from thresher.quality.duplicates import fold_duplicates, jaccard, shingle_sets
-from thresher.quality.words import words_of
+from thresher.quality.lexical import words_of
 
 WORD = st.sampled_from("abcdefgh")
 TEXT = st.lists(WORD, max_size=12).map(" ".join)

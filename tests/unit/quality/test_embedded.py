@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from thresher.errors import ConfigError
-from thresher.models.resolve import shipped_weights
+from thresher.models.files import shipped_weights
+from thresher.quality.estimator import QualityEstimator
 from thresher.quality.features import FEATURES, feature_columns
-from thresher.quality.registry import load_estimator, make_estimator, save_estimator
-from thresher.quality.words import CollectionStatistics
+from thresher.quality.lexical import CollectionStatistics
 
 TEXTS = [
     "Threshing separates the grain from the chaff; it is done on a flat floor.",
@@ -21,16 +21,16 @@ TEXTS = [
 
 
 def test_it_scores_prose_above_page_furniture_and_comes_back_from_disk(tmp_path):
-    estimator = make_estimator("embedded", texts=TEXTS)
+    estimator = QualityEstimator.from_name("embedded", texts=TEXTS)
     scores = estimator.score(TEXTS)
     assert np.isfinite(scores).all()
     assert min(scores[0], scores[2]) > scores[1]
     np.testing.assert_allclose([estimator.score([t])[0] for t in TEXTS], scores, rtol=1e-5, atol=1e-6)
-    save_estimator(estimator, tmp_path)
-    again = load_estimator(tmp_path)
+    estimator.save(tmp_path)
+    again = QualityEstimator.load(tmp_path)
     np.testing.assert_array_equal(again.score(TEXTS), scores)
-    with pytest.raises(ConfigError, match="give its texts"):
-        make_estimator("embedded")
+    with pytest.raises(ConfigError, match="give texts="):
+        QualityEstimator.from_name("embedded")
 
 
 def test_the_columns_it_was_fitted_on_are_those_there_are():

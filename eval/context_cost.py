@@ -1,6 +1,6 @@
-"""What pruning and reranking 20 passages costs beside a cross-encoder's forward pass alone: context-cost.json.
+"""The cost of pruning and reranking 20 passages, against a cross-encoder's forward passes alone.
 
-    python eval/context_cost.py [--model DIRECTORY] [--repeats 15] [--threads 1 2]
+Writes eval/results/context-cost.json.
 
 Passages are made of words of Python's own documentation strings, 60 words in about four sentences each; the query
 has eight words. Timed in turn, so that all see the same machine, and reported as medians:
@@ -14,23 +14,25 @@ has eight words. Timed in turn, so that all see the same machine, and reported a
 
 from __future__ import annotations
 
-import argparse
 import builtins
 import random
 import re
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eval.bench import Bench, Row, options
 from thresher.context import ContextPruner, SplitPassage
 from thresher.context.model import SHIPPED, TwoHeadedScorer
-from thresher.evaluate.results import write_results
 from thresher.models.minilm import load_minilm
 from thresher.models.two_headed import pad
 
-RESULTS = Path(__file__).parent / "results"
-QUESTION = "how do I return the items of a sequence"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+QUERY = "how do I return the items of a sequence"
 
 
 def passages(count: int = 20, words: int = 60) -> list[str]:
@@ -47,37 +49,39 @@ def passages(count: int = 20, words: int = 60) -> list[str]:
     return out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write."""
+    parser = options("context-cost", __doc__)
     parser.add_argument("--model", type=Path, default=SHIPPED)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    options = parser.parse_args()
+    given = parser.parse_args(arguments)
+    bench = Bench.of(given)
     import torch
 
-    scorer = TwoHeadedScorer(options.model)
+    scorer = TwoHeadedScorer(given.model)
     pruner, texts = ContextPruner(scorer), passages()
     minilm = load_minilm(device="cpu")
     head = torch.nn.Linear(384, 1)
-    pairs = [(QUESTION, SplitPassage(text, ())) for text in texts]
+    pairs = [(QUERY, SplitPassage(text, ())) for text in texts]
 
     def cross_encoder() -> None:
-        ids = [minilm.tokenizer.encode(QUESTION, text).ids for text in texts]
+        ids = [minilm.tokenizer.encode(QUERY, text).ids for text in texts]
         padded, lengths = pad(ids)
         mask = (torch.arange(padded.shape[1])[None] < lengths[:, None]).long()
         with torch.inference_mode():
             head(minilm.module(input_ids=padded, attention_mask=mask)[0][:, 0])
 
-    work = {
+    work: dict[str, Callable[[], object]] = {
         "cross-encoder": cross_encoder,
         "two heads": lambda: scorer.relevance(pairs),
-        "prune": lambda: pruner.prune(QUESTION, texts, threshold=0.5),
+        "prune": lambda: pruner.prune(QUERY, texts, threshold=0.5),
     }
-    rows = []
-    for threads in options.threads:
+    rows: list[Row] = []
+    for threads in given.threads:
         torch.set_num_threads(threads)
         seconds: dict[str, list[float]] = {name: [] for name in work}
-        for turn in range(options.repeats + 2):
+        for turn in range(given.repeats + 2):
             for name, run in work.items():
                 start = time.perf_counter() if threads > 1 else time.process_time()
                 run()
@@ -96,16 +100,11 @@ def main() -> None:
                          "ratio": round(median / base, 3), "ratio_paired": round(ratios[name], 3)})  # fmt: skip
             print(rows[-1])
     note = "`ratio` is of medians, `ratio_paired` the median of ratios within a turn; both are to the cross-encoder."
-    write_results(
-        RESULTS / "context-cost.json",
+    bench.write(
+        "context-cost",
         rows,
-        command="python eval/context_cost.py",
         seed=3,
         packages=("torch",),
         title="Cost of context pruning",
         note=note,
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,45 +1,50 @@
-"""The rank head of thresher-context as a reranker of first-stage lists: context-rank.json.
+"""The rank head of thresher-context as a reranker of first-stage lists.
 
-    THRESHER_DATA=... python eval/context_rank.py [--model DIRECTORY] [--scores DIRECTORY]
+Writes eval/results/context-rank.json; resumes where it was interrupted.
 
 BM25's top 100 of TREC DL 2019 are reordered by the rank head alone, by dense MiniLM alone, and by weighted sums of
 both with the first stage's scores, each standardised within its list. "With feedback", the best passages of a weighted
-sum move the query's vector towards their mean (Rocchio, as `thresher.vectors.interpolate`), and dense similarity and
+sum move the query's vector towards their mean (Rocchio, as `thresher.vectors.feedback`), and dense similarity and
 the sum are taken again. Weights are chosen on BM25's top 100 of those topics of DL 2021 that the model was not trained
 on (the mean of the best twentieth of a grid, which is less a matter of luck than its maximum; what feedback reads, by
 the mean quality of that twentieth) and used on DL 2019 unchanged. The six weights of the rank head come from the same
 topics; there, each topic is scored by weights that were fitted without it. Only figures of DL 2019 say how good
-anything is. Scores are kept in --scores, so that an interrupted run goes on.
+anything is.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from eval.bench import Bench, options
+from eval.collections import data_file, embeddings, given_run, judged
 from thresher.context.model import SHIPPED, TwoHeadedScorer
 from thresher.context.scoring import SplitPassage
 from thresher.evaluate.collections import load
 from thresher.evaluate.compare import compare
 from thresher.evaluate.measures import evaluate
-from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_run
 from thresher.records import Qrels
 from training.context.data import encode_queries
 from training.context.train import RankEvidence
 
-DATA = Path(os.environ.get("THRESHER_DATA", "data"))
-RESULTS = Path(__file__).parent / "results"
-LISTS = {"trec-dl-2019": ("bm25.dl19", "msmarco-v1-mini"), "trec-dl-2021": ("bm25.dl21", "msmarco-v2-mini")}
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from eval.bench import Row
+    from thresher.evaluate.measures import Evaluation
+
+    Floats = NDArray[np.float64]
+
+LISTS = {"trec-dl-2019": "bm25.dl19", "trec-dl-2021": "bm25.dl21"}
 DEPTH = 100
 FULL = "BM25 + dense + rank head, with feedback"
 NAMES = ("rank head", "dense MiniLM", "BM25")
@@ -68,48 +73,50 @@ class Lists:
     docnos: dict[str, list[str]]
     texts: dict[str, list[str]]
     queries: dict[str, str]
-    sparse: dict[str, np.ndarray]
-    vectors: dict[str, np.ndarray]
-    asked: dict[str, np.ndarray]
+    sparse: dict[str, Floats]
+    vectors: dict[str, NDArray[np.float32]]
+    asked: dict[str, NDArray[np.float32]]
 
-    def only(self, topics: list[str]) -> Lists:
-        """The same of some topics, judged there alone."""
-        parts = ({q: values[q] for q in topics} for values in (
-            self.docnos, self.texts, self.queries, self.sparse, self.vectors, self.asked,
-        ))  # fmt: skip
-        return Lists(Qrels({qid: self.qrels.judgments[qid] for qid in topics}), *parts)
+    def only(self, topics: Sequence[str]) -> Lists:
+        """The same, restricted to some topics."""
+        return Lists(
+            Qrels({q: self.qrels.judgments[q] for q in topics}),
+            {q: self.docnos[q] for q in topics},
+            {q: self.texts[q] for q in topics},
+            {q: self.queries[q] for q in topics},
+            {q: self.sparse[q] for q in topics},
+            {q: self.vectors[q] for q in topics},
+            {q: self.asked[q] for q in topics},
+        )
 
 
 def lists(name: str) -> Lists:
-    collection = load(name)
-    run_name, mini = LISTS[name]
-    run = read_run(DATA / "runs" / f"{run_name}.run.gz")
-    stored = np.load(DATA / "embeddings" / f"{mini}.npy", mmap_mode="r")
-    wanted = {row.docno for rows in run.rankings.values() for row in rows}
+    """What the first stage found for the judged topics of a collection."""
+    collection, run = load(name), given_run(LISTS[name])
+    stored = embeddings(collection)
+    wanted = {docno for ranking in run.values() for docno in ranking.docnos}
     bodies, places = {}, {}
     for place, passage in enumerate(collection.corpus):
         if passage.docno in wanted:
             bodies[passage.docno], places[passage.docno] = passage.contents, place
-    topics = {
-        q.qid: q.text for q in collection.queries if q.qid in collection.qrels.judgments and q.qid in run.rankings
-    }
+    topics = {q.qid: q.text for q in judged(collection) if q.qid in run}
     asked = dict(zip(topics, encode_queries(list(topics.values())), strict=True))
-    found = {qid: [row for row in run.rankings[qid][:DEPTH] if row.docno in bodies] for qid in topics}
-    docnos = {qid: [row.docno for row in rows] for qid, rows in found.items()}
+    found = {qid: [row for row in run[qid].pairs()[:DEPTH] if row[0] in bodies] for qid in topics}
+    docnos = {qid: [docno for docno, _ in rows] for qid, rows in found.items()}
     return Lists(
         collection.qrels,
         docnos,
         {qid: [bodies[d] for d in mine] for qid, mine in docnos.items()},
         topics,
-        {qid: np.array([row.score for row in rows]) for qid, rows in found.items()},
-        {qid: stored[[places[d] for d in mine]].astype(np.float32) for qid, mine in docnos.items()},
+        {qid: np.array([score for _, score in rows]) for qid, rows in found.items()},
+        {qid: stored[[places[d] for d in mine]] for qid, mine in docnos.items()},
         asked,
     )
 
 
 def rank_scores(scorer: TwoHeadedScorer, found: Lists, file: Path) -> dict[str, list[float]]:
     """Relevance by qid, kept in `file` as it comes."""
-    done = json.loads(file.read_text()) if file.exists() else {}
+    done: dict[str, list[float]] = json.loads(file.read_text()) if file.exists() else {}
     for qid, texts in found.texts.items():
         if qid not in done:
             pairs = [(found.queries[qid], SplitPassage(text, ())) for text in texts]
@@ -118,8 +125,9 @@ def rank_scores(scorer: TwoHeadedScorer, found: Lists, file: Path) -> dict[str, 
     return done
 
 
-def standardised(scores: np.ndarray) -> np.ndarray:
-    return (scores - scores.mean(-1, keepdims=True)) / (scores.std(-1, keepdims=True) + 1e-9)
+def standardised(scores: NDArray[Any]) -> Floats:
+    """Scores less their mean, over their standard deviation."""
+    return np.asarray((scores - scores.mean(-1, keepdims=True)) / (scores.std(-1, keepdims=True) + 1e-9), np.float64)
 
 
 class Signals:
@@ -130,13 +138,13 @@ class Signals:
         ranks: relevance by topic.
     """
 
-    def __init__(self, found: Lists, ranks: dict[str, list[float]]) -> None:
+    def __init__(self, found: Lists, ranks: Mapping[str, Sequence[float]]) -> None:
         self.found = found
         self.ranks = {qid: standardised(np.array(ranks[qid])) for qid in found.docnos}
         self.sparse = {qid: standardised(scores) for qid, scores in found.sparse.items()}
         self.dense = {qid: self._dense(qid, vector) for qid, vector in found.asked.items()}
 
-    def _dense(self, qid: str, vector: np.ndarray) -> np.ndarray:
+    def _dense(self, qid: str, vector: NDArray[np.float32]) -> Floats:
         return standardised(self.found.vectors[qid] @ vector)
 
     def mixed(self, weights: Weights, feedback: Feedback) -> dict[str, dict[str, float]]:
@@ -186,27 +194,22 @@ class Signals:
         return weights, feedback
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=SHIPPED, help="measured on DL 2019")
-    parser.add_argument("--scores", type=Path, default=Path(tempfile.gettempdir()) / "thresher-context-rank")
-    parser.add_argument("--only-2021", action="store_true", help="print figures of DL 2021 and stop")
-    options = parser.parse_args()
-    options.scores.mkdir(parents=True, exist_ok=True)
-    scorer = TwoHeadedScorer(options.model)
-    signals = {}
-    for name in ("trec-dl-2021",) if options.only_2021 else ("trec-dl-2021", "trec-dl-2019"):
-        found = lists(name)
-        if name == "trec-dl-2021":
-            evidence = RankEvidence(scorer)
-            ranks = evidence.left_out(scorer.about["rank_head"]["penalty"])
-            found = found.only(list(ranks))
-            assert found.docnos == evidence.lists
-        else:
-            ranks = rank_scores(scorer, found, options.scores / f"{name}-{scorer.name.split('@')[-1]}.json")
-        signals[name] = Signals(found, ranks)
-    chooser, none = signals["trec-dl-2021"], (0, 0.0)
-    chosen = {
+def signals_of(bench: Bench, scorer: TwoHeadedScorer, name: str) -> Signals:
+    """The signals of one collection; on DL 2021 relevance by weights fitted without the topic."""
+    found = lists(name)
+    if name == "trec-dl-2021":
+        evidence = RankEvidence(scorer)
+        ranks = evidence.left_out(scorer.about["rank_head"]["penalty"])
+        found = found.only(list(ranks))
+        assert found.docnos == evidence.lists
+        return Signals(found, ranks)
+    return Signals(found, rank_scores(scorer, found, bench.work / f"rank-{name}-{scorer.name.split('@')[-1]}.json"))
+
+
+def choices(chooser: Signals) -> dict[str, tuple[Weights, Feedback]]:
+    """Weights and feedback of every system, chosen where they have to be."""
+    none = (0, 0.0)
+    return {
         "BM25": ((0.0, 0.0, 1.0), none),
         "dense MiniLM": ((0.0, 1.0, 0.0), none),
         "rank head": ((1.0, 0.0, 0.0), none),
@@ -216,29 +219,53 @@ def main() -> None:
         "BM25 + dense, with feedback": chooser.choose_feedback((1, 2)),
         FULL: chooser.choose_feedback((0, 1, 2)),
     }
-    rows, measured = [], {}
+
+
+MEASURES = "nDCG@10 AP(rel=2)@100 RR(rel=2)@10"
+
+
+def rows_of(signals: Mapping[str, Signals]) -> tuple[list[Row], dict[str, Evaluation]]:
+    """A row for each collection and system, and the evaluations of DL 2019 by system."""
+    rows: list[Row] = []
+    measured = {}
+    chosen = choices(signals["trec-dl-2021"])
     for name, mine in signals.items():
         for system, (weights, feedback) in chosen.items():
-            result = evaluate(mine.mixed(weights, feedback), mine.found.qrels, "nDCG@10 AP(rel=2)@100 RR(rel=2)@10")
-            measured[name, system] = result
+            result = evaluate(mine.mixed(weights, feedback), mine.found.qrels, MEASURES)
+            if name == "trec-dl-2019":
+                measured[system] = result
             rows.append({"collection": name, "list": f"BM25 top {DEPTH}", "system": system,
                          **{f"weight {n}": round(w, 3) for n, w in zip(NAMES, weights, strict=True)},
                          "feedback passages": feedback[0], "feedback weight": feedback[1],
                          **{k: round(v, 4) for k, v in result.mean.items()}})  # fmt: skip
-    for row in rows:
-        print(row)
-    if options.only_2021:
+            print(rows[-1], flush=True)
+    return rows, measured
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write."""
+    parser = options("context-rank", __doc__)
+    parser.add_argument("--model", type=Path, default=SHIPPED, help="measured on DL 2019")
+    parser.add_argument("--only-2021", action="store_true", help="print figures of DL 2021 and stop")
+    given = parser.parse_args(arguments)
+    bench = Bench.of(given)
+    scorer = TwoHeadedScorer(given.model)
+    names = ("trec-dl-2021",) if given.only_2021 else ("trec-dl-2021", "trec-dl-2019")
+    signals = {name: signals_of(bench, scorer, name) for name in names}
+    rows, measured = rows_of(signals)
+    if given.only_2021:
         return
-    qrels = signals["trec-dl-2019"].found.qrels
-    tests = {}
+    recorded = read_run(data_file("recordings", "runs", "bm25.rank-vicuna-7b.top100.dl19.1.run.gz"))
+    result = evaluate(recorded, signals["trec-dl-2019"].found.qrels, MEASURES)
+    rows.append({"collection": "trec-dl-2019", "list": "BM25 top 100", "system": "RankVicuna 7B (recorded run)",
+                 **{k: round(v, 4) for k, v in result.mean.items()}})  # fmt: skip
+    said = []
     for more, less in ((FULL, "BM25 + dense, with feedback"), ("BM25 + dense + rank head", "BM25 + dense")):
-        one = compare(measured["trec-dl-2019", more], measured["trec-dl-2019", less], "nDCG@10").as_row()
-        tests[f"{more} against {less}"] = one
-    vicuna = DATA / "recordings" / "runs" / "bm25.rank-vicuna-7b.top100.dl19.1.run.gz"
-    if vicuna.is_file():
-        result = evaluate(read_run(vicuna), qrels, "nDCG@10 AP(rel=2)@100 RR(rel=2)@10")
-        rows.append({"collection": "trec-dl-2019", "list": "BM25 top 100", "system": "RankVicuna 7B (recorded run)",
-                     **{k: round(v, 4) for k, v in result.mean.items()}})  # fmt: skip
+        one = compare(measured[more], measured[less], "nDCG@10")
+        said.append(
+            f"{more} minus {less}: {one.difference:+.4f}, 95 % interval {one.interval.low:+.4f} to "
+            f"{one.interval.high:+.4f}, p = {one.p:.3f} (paired t, {one.n} topics)"
+        )
     shown = [row for row in rows if row["collection"] == "trec-dl-2019"]
     plot = (
         alt.Chart(alt.Data(values=[{"system": r["system"], "ndcg": r["nDCG@10"]} for r in shown]), width=420)
@@ -247,17 +274,12 @@ def main() -> None:
             x=alt.X("ndcg:Q", title="nDCG@10, TREC DL 2019, BM25 top 100"), y=alt.Y("system:N", sort="x", title=None)
         )
     )
-    note = (
-        "Weights were chosen on topics of DL 2021 held out of training and used on DL 2019 unchanged; rows of DL 2021 "
-        "are where they were chosen. "
-        f"Three signals against two on DL 2019, paired: {json.dumps(tests, default=str)}."
-    )
-    write_results(
-        RESULTS / "context-rank.json", rows, command="python eval/context_rank.py", plot=plot,
+    bench.write(
+        "context-rank",
+        rows,
+        plot=plot,
         title="The rank head as a reranker",
-        packages=("torch",), note=note,
-    )  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+        packages=("torch",),
+        note="Weights were chosen on topics of DL 2021 held out of training and used on DL 2019 unchanged; rows of DL "
+        f"2021 are where they were chosen. On DL 2019, {'; '.join(said)}.",
+    )

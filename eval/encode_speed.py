@@ -1,8 +1,6 @@
-"""Encoding against the sentence-transformers call a user would write: same model, batch and device, in one run.
+"""Encoding speed against the sentence-transformers call a user would write: same model, batch and device, in one run.
 
-    THRESHER_DATA=... python -P eval/encode_speed.py
-
-writes eval/results/encode-speed.json. Passages are the first of every 600 of msmarco-v1-mini. The SPLADE-sized model
+Writes eval/results/encode-speed.json. Passages are the first of every 600 of msmarco-v1-mini. The SPLADE-sized model
 has random weights (six layers of 768 dimensions and the masked-language-model head over 30,522 pieces: the time of a
 forward pass does not depend on what the weights are). Both sides run alternately, `--rounds` times on one thread; the
 figure is the best round by processor time, so that other load on the machine counts little.
@@ -10,90 +8,90 @@ figure is the best round by processor time, so that other load on the machine co
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.bench import Bench, Row, options
 from thresher.encode.dense import TransformerEncoder
 from thresher.encode.expansion import ExpansionEncoder
 from thresher.encode.learned import LearnedSparseEncoder
 from thresher.evaluate.collections import load
-from thresher.evaluate.results import write_results
 from thresher.models.files import embedded_path
 from thresher.models.minilm import load_minilm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import argparse
+    from collections.abc import Callable, Sequence
 
 BATCH = 32
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--out", type=Path, default=Path("eval/results/encode-speed.json"))
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write."""
+    parser = options("encode-speed", __doc__)
     parser.add_argument("--passages", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
+    given = parser.parse_args(arguments)
+    bench = Bench.of(given)
     import torch
     from sentence_transformers import SentenceTransformer, SparseEncoder
 
     torch.set_num_threads(1)
     corpus = load("trec-dl-2019").corpus
-    texts = [passage.contents for passage in islice(corpus, 0, None, 600)][: options.passages]
+    texts = [passage.contents for passage in islice(corpus, 0, None, 600)][: given.passages]
     with tempfile.TemporaryDirectory() as folder:
         splade_sized(Path(folder))
-        ours: Any = LearnedSparseEncoder(Path(folder), device=options.device, batch_size=BATCH)
-        theirs: Any = SparseEncoder(folder, device=options.device)
+        ours: Any = LearnedSparseEncoder(Path(folder), device=given.device, batch_size=BATCH)
+        theirs: Any = SparseEncoder(folder, device=given.device)
         rows = compare(
             "SPLADE-sized, random weights",
             texts,
             lambda: ours.encode_passages(texts),
             lambda: theirs.encode_document(texts, batch_size=BATCH, show_progress_bar=False),
-            options,
+            given,
         )
-    dense = SentenceTransformer(str(embedded_path()), device=options.device)
-    minilm, encoder = load_minilm(device=options.device), TransformerEncoder(device=options.device, batch_size=BATCH)
-    mini = ExpansionEncoder(device=options.device)
+    dense = SentenceTransformer(str(embedded_path()), device=given.device)
+    minilm, encoder = load_minilm(device=given.device), TransformerEncoder(device=given.device, batch_size=BATCH)
+    mini = ExpansionEncoder(device=given.device)
 
     def theirs_dense() -> Any:
         return dense.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
 
-    rows += compare("MiniLM, DenseEncoder", texts, lambda: encoder.encode_passages(texts), theirs_dense, options)
-    rows += compare("MiniLM, pooled states", texts, lambda: minilm.pooled(minilm.pieces(texts)), theirs_dense, options)
+    rows += compare("MiniLM, DenseEncoder", texts, lambda: encoder.encode_passages(texts), theirs_dense, given)
+    rows += compare("MiniLM, pooled states", texts, lambda: minilm.pooled(minilm.pieces(texts)), theirs_dense, given)
     rows += compare(
-        "thresher-mini, against MiniLM alone", texts, lambda: mini.encode_passages(texts), theirs_dense, options
+        "thresher-mini, against MiniLM alone", texts, lambda: mini.encode_passages(texts), theirs_dense, given
     )
-    write_results(
-        options.out,
+    bench.write(
+        "encode-speed",
         rows,
-        command="python -P eval/encode_speed.py",
         seed=0,
         packages=["torch", "transformers", "sentence-transformers"],
         title="Encoding speed",
-        note=f"{len(texts)} passages, batches of {BATCH}, {options.device}, one thread. ratio: thresher's rate over "
+        note=f"{len(texts)} passages, batches of {BATCH}, {given.device}, one thread. ratio: thresher's rate over "
         "sentence-transformers'. thresher-mini does more than the call beside it, which gives dense vectors only.",
     )
 
 
 def compare(
-    model: str, texts: list[str], ours: Callable[[], Any], theirs: Callable[[], Any], options: argparse.Namespace
-) -> list[dict[str, Any]]:
+    model: str, texts: list[str], ours: Callable[[], Any], theirs: Callable[[], Any], given: argparse.Namespace
+) -> list[Row]:
     """One row: passages a second of processor time on both sides, and their ratio."""
     best = {"thresher": float("inf"), "sentence-transformers": float("inf")}
-    for _ in range(options.rounds):
+    for _ in range(given.rounds):
         for name, call in (("thresher", ours), ("sentence-transformers", theirs)):
-            started = time.process_time() if options.device == "cpu" else time.perf_counter()
+            started = time.process_time() if given.device == "cpu" else time.perf_counter()
             call()
-            ended = time.process_time() if options.device == "cpu" else time.perf_counter()
+            ended = time.process_time() if given.device == "cpu" else time.perf_counter()
             best[name] = min(best[name], ended - started)
     rates = {f"{name}_passages_per_s": len(texts) / seconds for name, seconds in best.items()}
     print(model, rates, flush=True)
     ratio = best["sentence-transformers"] / best["thresher"]
-    return [{"model": model, "device": options.device, **rates, "ratio": ratio}]
+    return [{"model": model, "device": given.device, **rates, "ratio": ratio}]
 
 
 def splade_sized(folder: Path) -> None:
@@ -111,7 +109,3 @@ def splade_sized(folder: Path) -> None:
         AutoTokenizer.from_pretrained(embedded_path()).save_pretrained(base)
         modules = [Transformer(base, transformer_task="fill-mask", max_seq_length=256), SpladePooling()]
         SparseEncoder(modules=modules, device="cpu").save_pretrained(str(folder))
-
-
-if __name__ == "__main__":
-    main()

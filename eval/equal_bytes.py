@@ -7,24 +7,38 @@ many of their postings as the budget leaves.
 
 from __future__ import annotations
 
-import numpy as np
-from pruned_rankings import DISCOUNT, Bench, csr, interval
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
+from eval.pruning import DISCOUNT, csr, interval
 from thresher.prune.policy import preference
 from thresher.prune.static import prune_lists, select_passages
 from thresher.records import SparseBatch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy import sparse
+
+    from eval.bench import Row
+    from eval.pruning import Floats, Kept, RankedCollection
 
 BUDGETS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 MIXES = (0.95, 0.9, 0.8, 0.7)
 
 
-def batch_of(matrix) -> SparseBatch:
+By = Literal["document", "term", "global"]
+WAYS: tuple[By, ...] = ("document", "term", "global")
+
+
+def batch_of(matrix: sparse.csr_matrix) -> SparseBatch:
+    """The rows of a matrix, terms ascending."""
     matrix = matrix.tocsr()
     matrix.sort_indices()
     return SparseBatch(matrix.indptr.astype(np.int64), matrix.indices.astype(np.uint32), matrix.data.astype(np.float32))
 
 
-def ndcg(made: Bench, queries, passages) -> np.ndarray:
+def ndcg(made: RankedCollection, queries: sparse.csr_matrix, passages: sparse.csr_matrix) -> Floats:
     """nDCG@10 by query of the rankings by dot product."""
     out = np.zeros(len(made.qids))
     scores = (queries @ passages.T.tocsr()).tocsr()
@@ -42,7 +56,7 @@ def ndcg(made: Bench, queries, passages) -> np.ndarray:
     return out
 
 
-def within(batch: SparseBatch, order: np.ndarray, postings: float) -> np.ndarray:
+def within(batch: SparseBatch, order: NDArray[np.int64], postings: float) -> Kept:
     """bool[n]: the most preferred passages whose postings fit."""
     lengths = np.diff(batch.indptr)
     kept = np.zeros(len(batch), bool)
@@ -50,12 +64,15 @@ def within(batch: SparseBatch, order: np.ndarray, postings: float) -> np.ndarray
     return kept
 
 
-def rows(made: Bench, pipeline: str, queries, passages, scores: np.ndarray) -> list[dict]:
+def equal_bytes(
+    made: RankedCollection, pipeline: str, queries: sparse.csr_matrix, passages: sparse.csr_matrix, scores: Floats
+) -> list[Row]:
+    """Rows for each budget and way of spending it."""
     batch, width = batch_of(passages), passages.shape[1]
     order = preference(scores, made.docnos)
     total = len(batch.terms)
     full = ndcg(made, queries, passages)
-    found = []
+    found: list[Row] = []
 
     def add(way: str, budget: float, kept: float, pruned: SparseBatch) -> None:
         values = ndcg(made, queries, csr(pruned, width))
@@ -71,7 +88,7 @@ def rows(made: Bench, pipeline: str, queries, passages, scores: np.ndarray) -> l
     for budget in BUDGETS:
         kept = within(batch, order, budget * total)
         add("passages", budget, float(kept.mean()), select_passages(batch, kept))
-        for by in ("document", "term", "global"):
+        for by in WAYS:
             add(f"postings by {by}", budget, 1.0, prune_lists(batch, budget, by=by))
         for share in MIXES:
             kept = within(batch, order, share * total)

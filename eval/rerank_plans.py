@@ -1,29 +1,35 @@
-"""What each plan spends and what it finds: simulated judges over real candidates.
+"""Calls and nDCG@10 of every reranking plan: simulated judges over real candidates.
 
 The candidates are the BM25 top 100 of TREC DL 2019, the utility of a passage is its NIST grade (0 where unjudged). The
 perfect judge orders by utility; the noisy one is Plackett-Luce (Gumbel noise of scale 1 on 1.5 times the grade). Every
 figure is a mean over 43 queries and the seeds given; `regret` is what is lost against the best order of the
-candidates. Nothing is tuned here.
-
-    THRESHER_DATA=... python eval/rerank_plans.py
+candidates. Nothing is tuned here. Writes eval/results/rerank-plans.json.
 """
 
-import os
+from __future__ import annotations
+
 import statistics
 from hashlib import sha256
-from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import altair as alt
 
+from eval.bench import Bench, Row, options
+from eval.collections import data_file
 from thresher.evaluate.measures import evaluate
-from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_qrels, read_run
 from thresher.ranking import Ranking, Run
 from thresher.rerank.driver import query_seed
 from thresher.rerank.plans.named import parse_plan
 from thresher.rerank.plans.plan import drive
 from training.rerank.simulated import Simulation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from thresher.records import Qrels
+    from thresher.rerank.plans.plan import Plan
 
 SEEDS = (0, 1, 2)
 DEPTH = 100
@@ -56,23 +62,28 @@ PLANS = (
 JUDGES = {"perfect": (1.0, Simulation()), "noisy": (1.5, Simulation(noise=1.0))}
 
 
-def rerank(plan, judge, rows, grades, qid, seed):
-    """One query: the new order, asks, depth."""
+def rerank(
+    plan: Plan, judge: str, docnos: Sequence[str], grades: Mapping[str, int], qid: str, seed: int
+) -> tuple[list[str], int, int]:
+    """One query: docnos in their new order, calls, and the number of calls that had to wait for another."""
     scale, simulation = JUDGES[judge]
-    utilities = [scale * max(grades.get(row.docno, 0), 0) for row in rows]
-    rng = Random(int.from_bytes(sha256(f"{judge} {seed} {qid} {plan.name}".encode()).digest()[:8], "big"))  # noqa: S311
-    ranking, calls, depth = drive(plan, len(rows), simulation.judging(utilities, rng), k=10, seed=query_seed(seed, qid))
-    return [rows[item].docno for item in ranking.order], calls, depth
+    utilities = [scale * max(grades.get(docno, 0), 0) for docno in docnos]
+    digest = sha256(f"{judge} {seed} {qid} {plan.name}".encode()).digest()
+    rng = Random(int.from_bytes(digest[:8], "big"))  # noqa: S311
+    answer = simulation.judging(utilities, rng)
+    ranking, calls, depth = drive(plan, len(docnos), answer, k=10, seed=query_seed(seed, qid))
+    return [docnos[item] for item in ranking.order], calls, depth
 
 
-def measure(spec, judge, candidates, qrels, ideal):
+def measure(spec: str, judge: str, candidates: Mapping[str, Sequence[str]], qrels: Qrels, ideal: float) -> Row:
+    """The row of one plan under one judge."""
     plan = parse_plan(spec)
     values, calls, depths = [], [], []
     for seed in SEEDS:
         rankings = {}
-        for qid, rows in candidates.items():
-            order, asked, depth = rerank(plan, judge, rows, qrels.judgments.get(qid, {}), qid, seed)
-            rankings[qid] = Ranking.from_pairs((docno, float(-rank)) for rank, docno in enumerate(order))
+        for qid, docnos in candidates.items():
+            order, asked, depth = rerank(plan, judge, docnos, qrels.judgments.get(qid, {}), qid, seed)
+            rankings[qid] = Ranking(order)
             calls.append(asked)
             depths.append(depth)
         values.append(evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"])
@@ -84,54 +95,47 @@ def measure(spec, judge, candidates, qrels, ideal):
         "max_calls": plan.max_calls(DEPTH, 10),
         "depth": statistics.fmean(depths),
         "exact_top": plan.exact_top(DEPTH, 10),
-        "ndcg_cut_10": mean,
+        "nDCG@10": mean,
         "sd": statistics.stdev(values),
         "regret": ideal - mean,
     }
 
 
-def main():
-    data = Path(os.environ["THRESHER_DATA"])
-    qrels = read_qrels(data / "trec-dl/qrels.dl19.txt")
-    run = read_run(data / "runs/bm25.dl19.run.gz", as_listed=True)
-    candidates = {qid: rows[:DEPTH] for qid, rows in run.rankings.items()}
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write."""
+    bench = Bench.of(options("rerank-plans", __doc__).parse_args(arguments))
+    qrels = read_qrels(data_file("trec-dl", "qrels.dl19.txt"))
+    run = read_run(data_file("runs", "bm25.dl19.run.gz"), as_listed=True)
+    candidates = {qid: ranking.docnos[:DEPTH] for qid, ranking in run.items()}
     best = {
-        qid: Ranking.from_pairs(
-            (row.docno, float(-rank))
-            for rank, row in enumerate(sorted(rows, key=lambda row: -qrels.judgments[qid].get(row.docno, 0)))
-        )
-        for qid, rows in candidates.items()
+        qid: Ranking(sorted(docnos, key=lambda docno: -qrels.judgments[qid].get(docno, 0)))
+        for qid, docnos in candidates.items()
     }
     ideal = evaluate(Run(best), qrels, "nDCG@10").mean["nDCG@10"]
     rows = [measure(spec, judge, candidates, qrels, ideal) for judge in JUDGES for spec in PLANS]
     points = [{**row, "family": row["plan"].partition(":")[0]} for row in rows]
     plot = (
-        alt.Chart(alt.Data(values=points), title="Calls a question against nDCG@10 (DL 2019, BM25 top 100)")
+        alt.Chart(alt.Data(values=points), title="Calls a query against nDCG@10 (DL 2019, BM25 top 100)")
         .mark_point(filled=True, size=70)
         .encode(
-            x=alt.X("calls:Q", scale=alt.Scale(type="log"), title="calls a question"),
-            y=alt.Y("ndcg_cut_10:Q", scale=alt.Scale(zero=False), title="nDCG@10"),
+            x=alt.X("calls:Q", scale=alt.Scale(type="log"), title="calls a query"),
+            y=alt.Y("nDCG@10:Q", scale=alt.Scale(zero=False), title="nDCG@10"),
             color="family:N",
             shape="judge:N",
         )
         .properties(width=520, height=320)
     )
-    write_results(
-        "eval/results/rerank-plans.json",
+    bench.write(
+        "rerank-plans",
         rows,
-        command="python eval/rerank_plans.py",
         seed=SEEDS[0],
         plot=plot,
         columns={
             "plan": "", "judge": "", "calls": ".1f", "max_calls": "d", "depth": ".1f", "exact_top": "d",
-            "ndcg_cut_10": ".4f", "sd": ".4f", "regret": ".4f",
+            "nDCG@10": ".4f", "sd": ".4f", "regret": ".4f",
         },
         title="Reranking plans under simulated judges",
-        note=f"TREC DL 2019, BM25 top 100, 43 questions, seeds {SEEDS}; the best order of the candidates has nDCG@10 "
+        note=f"TREC DL 2019, BM25 top 100, 43 queries, seeds {SEEDS}; the best order of the candidates has nDCG@10 "
         f"{ideal:.4f}. Errors of the noisy judge are independent, those of a model are not: gains from asking again "
         "are upper bounds. `exact_top` is the number of first ranks that are right under a perfect judge.",
     )  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()

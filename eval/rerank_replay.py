@@ -2,70 +2,66 @@
 
 33 recordings of five 7B and 13B models on TREC DL 2019, 8,643 windows. A replay asks for the recorded windows under the
 sliding plan, reads the answers with `digits-v1` (under which they were made) and must reproduce the recorded run list
-for list.
-
-    THRESHER_DATA=... python eval/rerank_replay.py
+for list. Writes eval/results/rerank-replay.json.
 """
 
+from __future__ import annotations
+
 import json
-import os
 from collections import Counter
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from eval.bench import Bench, Row, options
+from eval.collections import data_file
 from thresher.evaluate.measures import evaluate
-from thresher.evaluate.results import write_results
 from thresher.evaluate.trec import read_qrels, read_run
 from thresher.ranking import Ranking, Run
-from thresher.records import Hit, Query
+from thresher.records import Query
 from thresher.rerank.replay import RecordedWindows
 from thresher.rerank.reranker import Reranker
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-def replay(data, row, qrels, parsing):
-    """One recording: whether the lists are the recorded ones, nDCG@10, and what became of its answers."""
-    run = read_run(data / f"runs/{row['first_stage']}.dl19.run.gz", as_listed=True)
-    wanted = read_run(data / f"recordings/runs/{row['recording']}.run.gz", as_listed=True)
-    judge = RecordedWindows(data / f"recordings/{row['recording']}.windows.jsonl.gz", parsing)
+    from thresher.records import Qrels
+
+PARSER = "digits-v1"
+
+
+def replay(row: Mapping[str, Any], qrels: Qrels) -> tuple[Row, Counter[str]]:
+    """One recording: what became of its windows, and its malformed answers by kind."""
+    run = read_run(data_file("runs", f"{row['first_stage']}.dl19.run.gz"), as_listed=True)
+    recorded = read_run(data_file("recordings", "runs", f"{row['recording']}.run.gz"), as_listed=True)
+    judge = RecordedWindows(data_file("recordings", f"{row['recording']}.windows.jsonl.gz"), PARSER)
     plan = f"sliding:window={row['window']},stride={row['stride']}"
     reranker = Reranker(judge, plan, depth=row["depth"], on_failure="keep")
-    results = reranker.rank_batch(
-        [
-            (Query(qid, ""), [Hit(r.docno, r.score, rank) for rank, r in enumerate(rows, 1)])
-            for qid, rows in run.rankings.items()
-        ]
-    )
-    made = Run({r.qid: Ranking.from_pairs((hit.docno, hit.score) for hit in r.hits) for r in results})
-    same = sum(
-        [r.docno for r in made.rankings[qid]] == [r.docno for r in rows] for qid, rows in wanted.rankings.items()
-    )
-    kinds = Counter()
+    results = reranker.rank_batch([(Query(qid, ""), list(ranking)) for qid, ranking in run.items()])
+    made = Run({r.qid: Ranking.from_hits(r.hits) for r in results})
+    kinds: Counter[str] = Counter()
     for result in results:
         kinds.update(result.record.repaired)
         kinds["no ids"] += result.record.unreadable
-    return same, evaluate(made, qrels, "nDCG@10").mean["nDCG@10"], kinds, sum(r.record.calls for r in results)
+    found = {
+        "recording": row["recording"],
+        "windows": sum(r.record.calls for r in results),
+        "lists_reproduced": sum(made[qid].docnos == ranking.docnos for qid, ranking in recorded.items()),
+        "lists": row["queries"],
+        "nDCG@10": evaluate(made, qrels, "nDCG@10").mean["nDCG@10"],
+        "recorded_nDCG@10": row["ndcg_cut_10"],
+        "malformed": sum(kinds.values()),
+    }
+    return found, kinds
 
 
-def main():
-    data = Path(os.environ["THRESHER_DATA"])
-    qrels = read_qrels(data / "trec-dl/qrels.dl19.txt")
-    index = json.loads((data / "recordings/index.json").read_text())
-    replayed = [(row, *replay(data, row, qrels, "digits-v1")) for row in index]
-    names = sorted({kind for *_, kinds, _ in replayed for kind in kinds})
-    rows = [
-        {
-            "recording": row["recording"],
-            "windows": windows,
-            "lists_reproduced": same,
-            "lists": row["queries"],
-            "ndcg_cut_10": value,
-            "recorded_ndcg_cut_10": row["ndcg_cut_10"],
-            "malformed": sum(kinds.values()),
-            **{kind: kinds[kind] for kind in names},
-        }
-        for row, same, value, kinds, windows in replayed
-    ]
+def main(arguments: Sequence[str]) -> None:
+    """Replay everything and write."""
+    bench = Bench.of(options("rerank-replay", __doc__).parse_args(arguments))
+    qrels = read_qrels(data_file("trec-dl", "qrels.dl19.txt"))
+    replayed = [replay(row, qrels) for row in json.loads(data_file("recordings", "index.json").read_text())]
+    names = sorted({kind for _, kinds in replayed for kind in kinds})
+    rows: list[Row] = [row | {kind: kinds[kind] for kind in names} for row, kinds in replayed]
     summed = ("windows", "lists_reproduced", "lists", "malformed", *names)
     rows.append({"recording": "all", **{key: sum(row[key] for row in rows) for key in summed}})
     points = [{"kind": kind, "answers": rows[-1][kind]} for kind in names]
@@ -75,16 +71,11 @@ def main():
         .encode(x=alt.X("answers:Q", title="answers"), y=alt.Y("kind:N", sort="-x", title=None))
         .properties(width=520)
     )
-    write_results(
-        "eval/results/rerank-replay.json",
+    bench.write(
+        "rerank-replay",
         rows,
-        command="python eval/rerank_replay.py",
         plot=plot,
         title="Recorded rerankings, replayed",
         note="`format` is anything around the ids but ` > `. An answer without ids leaves its window as it was and is "
         "counted as no information.",
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""Half of the passages in a second tier, asked only where the first looks unsure: eval/results/tiering.json.
+"""Half of the passages in a second tier, searched only where the first looks unsure.
 
-    python eval/tiering.py            # resumes where it was interrupted
+Writes eval/results/tiering.json; resumes where it was interrupted.
 
 Both tiers are BM25 with the statistics of the whole corpus, so a query that falls through gets the unpruned answer.
 Passages go by `coverage`, learned from a log without reading a judgment, by `embedded`, the shipped estimator, or at
@@ -15,28 +15,31 @@ it again at the wanted rate on the queries that come (`MarginTest.at_rate`), for
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
+from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import numpy as np
-from pruned_rankings import COLLECTIONS, Bench, Sheet, bench, csr, interval, known, mask, query_vectors, work
-from quality_curves import embedded, features
 
+from eval.bench import Bench, options
+from eval.collections import MEASURED, unjudged_dev_queries
+from eval.pruning import Sheet, csr, features, interval, known, mask, query_vectors, rank_collection
+from eval.quality_curves import embedded
 from thresher.evaluate.collections import load
-from thresher.evaluate.results import write_results
-from thresher.evaluate.trec import read_queries
 from thresher.search.routing import LISTS, MARGINS, SIGNS, MarginTest, missed_share, signs
 from training.quality.coverage import DenseView, LogCoverage, SparseView
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
     from scipy import sparse
 
-RESULTS = Path(__file__).parent / "results"
+    from eval.bench import Row
+    from eval.pruning import Floats, Kept, RankedCollection
+
 PRUNED, RATES, DRAWS = 0.5, (0.1, 0.2, 0.25, 0.3), 200
 TESTS = {"lists": len(SIGNS), "margins": len(MARGINS)}
 THRESHOLDS = ("log", "live")
@@ -44,7 +47,7 @@ CALIBRATED = 500
 """Queries of the log that the test is calibrated on, at most."""
 
 
-def logs(made: Bench) -> list[tuple[list[str], np.ndarray, np.ndarray | None]]:
+def logs(made: RankedCollection) -> list[tuple[list[str], NDArray[np.int64], NDArray[np.int64] | None]]:
     """A log, the queries (numbers) measured by it, and those that set the threshold where the log's do not."""
     everything = np.arange(len(made.qids))
     if made.name in ("nfcorpus", "scifact"):
@@ -52,15 +55,13 @@ def logs(made: Bench) -> list[tuple[list[str], np.ndarray, np.ndarray | None]]:
     order = np.random.default_rng(0).permutation(everything)
     halves = np.array_split(order, 2)
     if made.name == "trec-dl-2019":
-        asked = {q.lower() for q in made.queries}
-        log = read_queries(Path(os.environ["THRESHER_DATA"]) / "trec-dl" / "queries.msmarco-dev.tsv")
-        others = [q.text for q in log if q.text.lower() not in asked][::14]
+        others = unjudged_dev_queries(made.topics)[::14]
         return [(others, b, a) for a, b in (halves, halves[::-1])]
-    return [([made.queries[i] for i in a], b, None) for a, b in (halves, halves[::-1])]
+    return [([made.topics[i] for i in a], b, None) for a, b in (halves, halves[::-1])]
 
 
-def lists(passages: sparse.csc_matrix, kept: np.ndarray) -> np.ndarray:
-    """What the lists of a tier say of themselves, float64[terms, len(LISTS)]: largest, tenth, postings."""
+def lists(passages: sparse.csc_matrix, kept: Kept) -> Floats:
+    """Statistics of a tier's posting lists, float64[terms, len(LISTS)]: largest, tenth, postings."""
     here = kept[passages.indices]
     term = np.repeat(np.arange(passages.shape[1]), np.diff(passages.indptr))[here]
     impact = passages.data[here]
@@ -75,7 +76,7 @@ def lists(passages: sparse.csc_matrix, kept: np.ndarray) -> np.ndarray:
     return found
 
 
-def answers(made: Bench, queries: sparse.csr_matrix, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def answers(made: RankedCollection, queries: sparse.csr_matrix, kept: Kept) -> tuple[Floats, Floats]:
     """Signs of the first tier's answers and what they miss, by query."""
     table, missed = [], []
     transposed, by_term = made.passages.T.tocsr(), made.passages.tocsc()
@@ -91,20 +92,25 @@ def answers(made: Bench, queries: sparse.csr_matrix, kept: np.ndarray) -> tuple[
     return np.array(table), np.array(missed)
 
 
-def prunings(made: Bench, log: list[str], lexical: np.ndarray) -> dict[str, tuple[np.ndarray, list]]:
+Calibrating = list[tuple["Kept", "sparse.csr_matrix"]]
+
+
+def prunings(
+    bench: Bench, made: RankedCollection, log: list[str], lexical: Floats
+) -> dict[str, tuple[Kept, Calibrating]]:
     """For each estimator what is kept, and pairs of what calibrates: what is then kept, and queries of the log."""
     batch = csr(made.encoder.encode_queries(log), made.passages.shape[1])
-    whole = {"embedded": embedded(made, lexical), "random": np.random.default_rng(1).random(made.n)}
-    out = {}
+    whole = {"embedded": embedded(made.name, made.texts, lexical), "random": np.random.default_rng(1).random(made.n)}
+    out: dict[str, tuple[Kept, Calibrating]] = {}
     for name, scores in whole.items():
         kept = mask(made, scores, PRUNED)
         out[name] = (kept, [(kept, batch[:CALIBRATED])])
     if made.name == "trec-dl-2019":
         return out
     view = SparseView(made.encoder.encode_passages(made.texts), made.encoder.encode_queries(log))
-    covered = LogCoverage([view, DenseView(made.vectors(), query_vectors(log))])
-    others = known(made)
-    pairs = []
+    covered = LogCoverage([view, DenseView(made.vectors(), query_vectors(bench, log))])
+    others = known(bench, made)
+    pairs: Calibrating = []
     left = CALIBRATED
     for fold, part in enumerate(covered.parts):
         queries = part[:left]
@@ -114,83 +120,107 @@ def prunings(made: Bench, log: list[str], lexical: np.ndarray) -> dict[str, tupl
     return {"coverage": (mask(made, covered.learn(others, target=0), PRUNED), pairs), **out}
 
 
-def case(name: str) -> list[dict]:
-    made = bench(name)
-    lexical = features(made)
+@dataclass
+class Outcome:
+    """What one estimator, test and threshold do to each query.
+
+    Attributes:
+        pruned: nDCG@10 from the first tier alone.
+        lost: share of the unpruned top ten that the first tier misses.
+        escalated: by wanted rate, whether the second tier is searched.
+    """
+
+    pruned: Floats
+    lost: Floats
+    escalated: dict[float, Kept]
+
+    def rows(self, full: Floats, rng: np.random.Generator) -> list[Row]:
+        """A row for each wanted rate; `full` is nDCG@10 without pruning."""
+        rows: list[Row] = []
+        for rate, through in self.escalated.items():
+            tiered = np.where(through, full, self.pruned)
+            share = through.mean()
+            chance = [
+                np.where(rng.permutation(len(full)) < through.sum(), full, self.pruned).mean() for _ in range(DRAWS)
+            ]
+            ceiling = self.pruned.copy()
+            worst = np.argsort(-self.lost, kind="stable")[: through.sum()]
+            ceiling[worst] = full[worst]
+            gap, low, high = interval(tiered - full)
+            rows.append(
+                {
+                    "pruned": PRUNED, "wanted_rate": rate,
+                    "escalated": float(share), "nDCG@10": float(tiered.mean()), "unpruned": float(full.mean()),
+                    "share": float(tiered.mean() / full.mean()), "minus_unpruned": gap, "lo": low, "hi": high,
+                    "without_second": float(self.pruned.mean()),
+                    "random_escalation": float(np.mean(chance)),
+                    "random_95": float(np.percentile(chance, 95)),
+                    "ceiling": float(ceiling.mean() / full.mean()),
+                    "passages_searched": float(1 - PRUNED + PRUNED * share),
+                }
+            )  # fmt: skip
+        return rows
+
+
+def outcomes(bench: Bench, made: RankedCollection, full: Floats) -> dict[tuple[str, str, str], Outcome]:
+    """By estimator, test and threshold."""
+    n = len(full)
+    found: dict[tuple[str, str, str], Outcome] = {}
+    lexical = features(bench, made.name, made.texts)
     sheet = Sheet(made, "bm25")
-    full = sheet.top(np.ones(made.n, bool))["nDCG@10"]
-    parts: dict[tuple[str, str, str], dict[str, np.ndarray]] = {}
     for log, held, like in logs(made):
-        for estimator, (kept, calibrating) in prunings(made, log, lexical).items():
+        for estimator, (kept, calibrating) in prunings(bench, made, log, lexical).items():
             tables, misses = zip(*(answers(made, queries, cut) for cut, queries in calibrating), strict=True)
             table, missed = np.concatenate(tables), np.concatenate(misses)
             mine, lost = answers(made, made.queries[held], kept)
             again = None if like is None else answers(made, made.queries[like], kept)[0]
             pruned = sheet.top(kept)["nDCG@10"][held]
             for (kind, width), threshold in product(TESTS.items(), THRESHOLDS):
-                start = {"pruned": np.zeros(len(full)), "lost": np.zeros(len(full))}
-                store = parts.setdefault((estimator, kind, threshold), start)
-                store["pruned"][held], store["lost"][held] = pruned, lost
+                new = Outcome(np.zeros(n), np.zeros(n), {rate: np.zeros(n, bool) for rate in RATES})
+                store = found.setdefault((estimator, kind, threshold), new)
+                store.pruned[held], store.lost[held] = pruned, lost
                 for rate in RATES:
                     test = MarginTest.fit(table[:, :width], missed, rate)
-                    if threshold == "live" or again is not None:
-                        test = test.at_rate((mine if threshold == "live" else again)[:, :width], rate)
-                    on = test.through(mine) if kind == "lists" else test.doubt(mine[:, :width]) > test.threshold
-                    store.setdefault(f"through {rate}", np.zeros(len(full), bool))[held] = on
-    rows = []
+                    if threshold == "live":
+                        test = test.at_rate(mine[:, :width], rate)
+                    elif again is not None:
+                        test = test.at_rate(again[:, :width], rate)
+                    doubt = test.through(mine) if kind == "lists" else test.doubt(mine[:, :width]) > test.threshold
+                    store.escalated[rate][held] = doubt
+    return found
+
+
+def case(bench: Bench, name: str) -> list[Row]:
+    """All rows of one collection."""
+    made = rank_collection(name)
+    full = Sheet(made, "bm25").top(np.ones(made.n, bool))["nDCG@10"]
     rng = np.random.default_rng(2)
-    for (estimator, kind, threshold), store in parts.items():
-        for rate in RATES:
-            through = store[f"through {rate}"]
-            tiered = np.where(through, full, store["pruned"])
-            share = through.mean()
-            chance = [
-                np.where(rng.permutation(len(full)) < through.sum(), full, store["pruned"]).mean() for _ in range(DRAWS)
-            ]
-            worst = np.argsort(-store["lost"], kind="stable")[: through.sum()]
-            ceiling = store["pruned"].copy()
-            ceiling[worst] = full[worst]
-            gap, low, high = interval(tiered - full)
-            rows.append(
-                {
-                    "collection": name, "estimator": estimator, "test": kind, "threshold": threshold,
-                    "pruned": PRUNED, "wanted_rate": rate,
-                    "fell_through": float(share), "nDCG@10": float(tiered.mean()), "unpruned": float(full.mean()),
-                    "share": float(tiered.mean() / full.mean()), "minus_unpruned": gap, "lo": low, "hi": high,
-                    "without_second": float(store["pruned"].mean()),
-                    "random_fall_through": float(np.mean(chance)),
-                    "random_95": float(np.percentile(chance, 95)),
-                    "ceiling": float(ceiling.mean() / full.mean()),
-                    "passages_searched": float(1 - PRUNED + PRUNED * share),
-                }
-            )  # fmt: skip
-    return rows
+    return [
+        {"collection": name, "estimator": estimator, "test": kind, "threshold": threshold} | row
+        for (estimator, kind, threshold), outcome in outcomes(bench, made, full).items()
+        for row in outcome.rows(full, rng)
+    ]
 
 
-def main() -> None:
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    rows = []
-    for name in ("med", "cranfield", "scifact", "npl", "nfcorpus", "trec-dl-2019"):
-        file = work() / f"tiering-{name}.json"
-        if not file.exists():
-            file.write_text(json.dumps(case(name)))
-            print(name, "done", flush=True)
-    for name in COLLECTIONS:
-        rows += json.loads((work() / f"tiering-{name}.json").read_text())
-    data = alt.Data(values=[r for r in rows if r["test"] == "lists" and r["threshold"] == "live"])
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write."""
+    bench = Bench.of(options("tiering", __doc__).parse_args(arguments))
+    rows: list[Row] = [row for name in MEASURED for row in bench.kept(f"tiering-{name}", partial(case, bench, name))]
+    data: Any = alt.Data(values=[r for r in rows if r["test"] == "lists" and r["threshold"] == "live"])
     chart = alt.Chart(data, width=170, height=130).mark_line(point=True).encode(
-        x=alt.X("fell_through:Q", title="share that fell through"),
+        x=alt.X("escalated:Q", title="share of queries escalated"),
         y=alt.Y("share:Q", scale=alt.Scale(zero=False), title="share of unpruned nDCG@10"),
         color="estimator:N",
     ).facet("collection:N", columns=3)  # fmt: skip
-    write_results(
-        RESULTS / "tiering.json", rows, command="python eval/tiering.py", seed=0, plot=chart, packages=["scipy"],
+    bench.write(
+        "tiering",
+        [row for row in rows if row["test"] == "lists"],
+        seed=0,
+        plot=chart,
+        packages=["scipy"],
+        details=rows,
         title="Half of the passages in a second tier",
-        note="share: of the unpruned nDCG@10. random_fall_through: the same with as many questions falling through by "
-        "chance (mean, and 95 % quantile, of 200 draws). ceiling: share, had the questions fallen through whose first "
-        "ten misses most, as only asking both tiers could tell. passages_searched: mean share of the corpus asked.",
-    )  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+        note="share: of the unpruned nDCG@10. random_escalation: the same with as many queries escalated at random "
+        "(mean, and 95 % quantile, of 200 draws). ceiling: share, had the queries been escalated whose top ten misses "
+        "most, which only searching both tiers can tell. passages_searched: mean share of the corpus searched.",
+    )

@@ -1,37 +1,36 @@
-"""Which training pairs to fit a quality head on, beside random parts: eval/results/training-pairs.json.
-
-    python eval/training_pairs.py
+"""Choosing the training pairs that a quality head is fitted on, against random subsets.
 
 Pairs are the judged passages of TREC DL 2021 (wanted: grade 2 or higher); the head is the linear one on the lexical
-columns; AUC is measured on the judged passages of DL 2023, whose queries and passages were not fitted on.
+columns; AUC is measured on the judged passages of DL 2023, whose queries and passages were not fitted on. Writes
+eval/results/training-pairs.json.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pruned_rankings import work
 
+from eval.bench import Bench, Row, options
 from thresher.evaluate.collections import load
-from thresher.evaluate.results import write_results
 from thresher.quality.features import feature_columns
 from thresher.quality.lexical import CollectionStatistics
 from training.quality.pairs import compare_pruning, score_pairs, text_perplexity
 
-RESULTS = Path(__file__).parent / "results"
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 KEEP = (0.75, 0.5, 0.25, 0.1)
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write."""
+    bench = Bench.of(options("training-pairs", __doc__).parse_args(arguments))
     passages = list(load("trec-dl-2021").corpus)
     texts = [p.contents for p in passages]
     place = {p.docno: i for i, p in enumerate(passages)}
-    file = work() / "features-trec-dl-2021.npy"
     statistics = CollectionStatistics.of(texts)
-    if not file.exists():
-        np.save(file, feature_columns(texts, statistics))
-    table = np.load(file)
+    table = bench.kept_array("features-trec-dl-2021", lambda: feature_columns(texts, statistics))
     sets = []
     for name in ("trec-dl-2021", "trec-dl-2023"):
         best: dict[int, int] = {}
@@ -46,20 +45,16 @@ def main() -> None:
     test = (table[unseen], np.array([sets[1][i] >= 2 for i in unseen]))
     scores = score_pairs(*train)
     scores["perplexity"] = text_perplexity([texts[i] for i in rows], statistics)
-    out = []
+    out: list[Row] = []
     for keep in KEEP:
         found = compare_pruning(train, test, scores, keep)
         random = next(r for r in found if r["kept"] == "random")
         for row in found:
             beats = row["auc"] > random["hi"] if row["kept"] not in ("random", "all") else None
             out.append({"pairs_kept": keep, **row, "above_95_percent_of_random": beats})
-    write_results(
-        RESULTS / "training-pairs.json", out, command="python eval/training_pairs.py", seed=0,
+    bench.write(
+        "training-pairs", out, seed=0,
         title="Fitting on a part of the training pairs",
         note="auc: on the judged passages of DL 2023. random: mean of twenty draws, lo and hi their 5 % and 95 % "
         "quantiles.",
     )  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()

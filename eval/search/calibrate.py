@@ -1,6 +1,6 @@
 """How alike the synthetic collection and the real one are: the statistics that decide what block-max pruning can do.
 
-    python eval/search/calibrate.py --work /tmp/panel
+Takes the collections that `search-make` left in `--work`.
 
 Both at the same number of passages, which are shuffled, in the order they come (which for the synthetic one is shuffled
 too) and after recursive graph bisection. For each: lengths, weights and lists; postings a query touches; the share of
@@ -10,21 +10,38 @@ block; that score over the best block's bound; and how far a block's bound lies 
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import synthetic
-from matrices import Matrix, Rows, load
 from numba import njit
-from truth import Truth
+
+from eval.bench import Bench, Row, options
+from eval.search import synthetic
+from eval.search.matrices import Matrix, Rows, load
+from eval.search.truth import Truth
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Order = NDArray[np.int64]
 
 BLOCKS = (8, 32, 64)
-COMMAND = "python eval/search/calibrate.py --work /tmp/panel"
 
 
 @njit(cache=True)
-def bounds_of(indptr, docs, impacts, place, terms, weights, block, out):
+def bounds_of(
+    indptr: NDArray[np.int64],
+    docs: NDArray[np.uint32],
+    impacts: NDArray[np.uint8],
+    place: NDArray[np.int64],
+    terms: NDArray[np.uint32],
+    weights: NDArray[Any],
+    block: int,
+    out: NDArray[np.float64],
+) -> None:
     """Summed maxima of blocks under the order `place` (document -> position)."""
     best = np.zeros(len(out))
     for i in range(len(terms)):
@@ -45,14 +62,14 @@ def mass_in(rows: Rows, count: int) -> float:
     return float(np.mean(shares))
 
 
-def shape(matrix: Matrix, truth: Truth) -> dict:
+def shape(matrix: Matrix, truth: Truth) -> Row:
     """What passages, weights and lists look like."""
     rows = matrix.documents
     lengths, weights = np.diff(rows.indptr), rows.weights
     df = np.diff(truth.indptr)
     long = np.flatnonzero(df >= 30)
     spread = [float(part.max() / part.mean()) for t in long[:: max(1, len(long) // 2000)] for part in [of(truth, t)]]
-    row = {"terms_passage": float(lengths.mean()), "terms_passage_sd": float(lengths.std())}
+    row: Row = {"terms_passage": float(lengths.mean()), "terms_passage_sd": float(lengths.std())}
     row |= {f"weight_p{p}": float(np.percentile(weights[::7], p)) for p in (5, 50, 95, 99)}
     row |= {f"mass_top_{n}": mass_in(rows, n) for n in (10, 20, 50)}
     most = np.sort(df)[::-1] / truth.n
@@ -60,16 +77,17 @@ def shape(matrix: Matrix, truth: Truth) -> dict:
     return row | {"terms_used": int((df > 0).sum()), "largest_over_mean": float(np.median(spread))}
 
 
-def of(truth: Truth, term: int) -> np.ndarray:
+def of(truth: Truth, term: int) -> NDArray[np.uint8]:
+    """Impacts of a term's list."""
     return truth.impacts[truth.indptr[term] : truth.indptr[term + 1]]
 
 
-def tightness(truth: Truth, queries: Rows, order: np.ndarray, k: int) -> dict:
+def tightness(truth: Truth, queries: Rows, order: Order, k: int) -> Row:
     """What bounds of blocks say about the k best, over `queries`."""
     place = np.empty(truth.n, np.int64)
     place[order] = np.arange(truth.n)
-    row = {"k": k}
-    found = {b: ([], [], []) for b in BLOCKS}
+    row: Row = {"k": k}
+    found: dict[int, tuple[list[float], list[float], list[float]]] = {b: ([], [], []) for b in BLOCKS}
     for i in range(len(queries)):
         query = queries.row(i)
         scores = truth.scores(query)
@@ -90,7 +108,7 @@ def tightness(truth: Truth, queries: Rows, order: np.ndarray, k: int) -> dict:
     return row
 
 
-def describe(matrix: Matrix, tracks: dict[str, int], orders: dict[str, np.ndarray]) -> list[dict]:
+def describe(matrix: Matrix, tracks: dict[str, int], orders: dict[str, Order]) -> list[Row]:
     """Rows of one collection, for each track (with the number of queries), order and k."""
     truth = Truth(matrix)
     about = {"collection": matrix.name, "passages": truth.n, "postings": int(truth.indptr[-1]), **shape(matrix, truth)}
@@ -107,7 +125,7 @@ def describe(matrix: Matrix, tracks: dict[str, int], orders: dict[str, np.ndarra
     return rows
 
 
-def orders_of(matrix: Matrix, work: Path, seed: int) -> dict[str, np.ndarray]:
+def orders_of(matrix: Matrix, work: Path, seed: int) -> dict[str, Order]:
     """Orders to compare; the bisection, which takes a minute, is kept in `work`."""
     from thresher.index.reorder import bisection_order
 
@@ -118,32 +136,28 @@ def orders_of(matrix: Matrix, work: Path, seed: int) -> dict[str, np.ndarray]:
     return {"shuffled": shuffled, "as it comes": np.arange(len(d)), "bisection": np.load(file)}
 
 
-def main() -> None:
-    from thresher.evaluate.results import write_results
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent.parent / "results" / "search-calibration.json"
-    )
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write."""
+    parser = options("search-calibration", __doc__)
     parser.add_argument("--queries", type=int, default=60)
-    args = parser.parse_args()
-    real = load(args.work / "real-learned.npz")
+    given = parser.parse_args(arguments)
+    bench = Bench.of(given)
+    real = load(bench.work / "real-learned.npz")
     alike = synthetic.matrix(len(real.documents), 500, name="synthetic at this size")
-    whole = load(args.work / "synthetic-1m.npz")
-    n = args.queries
-    rows = describe(real, {"own": n, "splade": n, "unicoil": n}, orders_of(real, args.work, synthetic.SEED))
-    rows += describe(alike, {"synthetic": n}, orders_of(alike, args.work, synthetic.SEED))
+    whole = load(bench.work / "synthetic-1m.npz")
+    n = given.queries
+    rows = describe(real, {"own": n, "splade": n, "unicoil": n}, orders_of(real, bench.work, synthetic.SEED))
+    rows += describe(alike, {"synthetic": n}, orders_of(alike, bench.work, synthetic.SEED))
     rows += describe(whole, {"synthetic": n // 3}, {"as it comes": np.arange(len(whole.documents))})
     columns = {
         "collection": "", "track": "", "order": "", "k": "", "terms_query": ".1f", "postings_query": ".3f",
         "share_b8": ".3f", "share_b32": ".3f", "share_b64": ".3f", "threshold_over_bound_b64": ".2f",
         "bound_over_best_b8": ".2f", "bound_over_best_b32": ".2f", "bound_over_best_b64": ".2f",
     }  # fmt: skip
-    write_results(args.out, rows, command=COMMAND, seed=synthetic.SEED, columns=columns, note=note(rows))
+    bench.write("search-calibration", rows, seed=synthetic.SEED, columns=columns, note=note(rows))
 
 
-def note(rows: list[dict]) -> str:
+def note(rows: Sequence[Row]) -> str:
     """What the columns are, and the shapes of the collections, which are the same in all of a collection's rows."""
     shapes = {row["collection"]: row for row in rows}
     lines = [
@@ -164,7 +178,3 @@ def note(rows: list[dict]) -> str:
             f"{row['largest_over_mean']:.2f}"
         )
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    main()

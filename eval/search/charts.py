@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from goals import is_exact
+import altair as alt
+
+from eval.search.goals import is_exact
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from eval.bench import Bench, Row
 
 COLUMNS = {
     "collection": "", "track": "", "engine": "", "setting": "", "k": "", "p50_ms": ".3f", "p95_ms": ".3f",
@@ -21,14 +23,12 @@ NOTE = (
     "exactly the k best scores; short_results: queries with fewer hits than exist; visited_share: blocks that thresher "
     "scored. In the float track bmp and impact-index BMP round query weights to 32 levels, pisa to 255. open_ms of "
     "thresher's default includes loading modules, which search-costs leaves out. "
-    "See eval/search/panel.py."
+    "See `python -m eval search-panel --help`."
 )
 
 
-def chart(rows: list[dict[str, Any]]) -> Any:
+def chart(rows: list[Row]) -> Any:
     """Latency against k of exact engines, and recall against latency at k = 10."""
-    import altair as alt
-
     data = [{**row, "engine and setting": f"{row['engine']}: {row['setting']}"} for row in rows]
     panels = []
     for name, track in dict.fromkeys((row["collection"], row["track"]) for row in data):
@@ -52,9 +52,6 @@ def chart(rows: list[dict[str, Any]]) -> Any:
     return alt.vconcat(*panels)
 
 
-def write(rows: list[dict[str, Any]], out: Path, command: str, seed: int) -> None:
-    from thresher.evaluate.results import write_results
-
-    write_results(
-        out, rows, command=command, seed=seed, plot=chart(rows), columns=COLUMNS, packages=PACKAGES, note=NOTE
-    )
+def write(rows: list[Row], bench: Bench, seed: int) -> None:
+    """Write eval/results/search-panel.json."""
+    bench.write("search-panel", rows, seed=seed, plot=chart(rows), columns=COLUMNS, packages=PACKAGES, note=NOTE)

@@ -1,15 +1,12 @@
 """What an index costs besides latency: building, size, opening, the first query of a process, two threads.
 
-    python eval/search/costs.py --work /tmp/panel
-
-Uses the collections that `make.py` left in `--work`; nothing else should run meanwhile, and two cores should be free.
+Uses the collections that `search-make` left in `--work`; nothing else should run, and two cores should be free.
 Building and throughput are measured by the clock. The first query is asked in new processes: some find the compiled
 kernels in the cache, one is given an empty cache directory and has to compile.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -17,12 +14,21 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from engines import Thresher, fresh
-from matrices import Matrix, load
 
-COMMAND = "python eval/search/costs.py --work /tmp/panel"
+from eval.bench import Bench, Row, options
+from eval.search.engines import Thresher, fresh
+from eval.search.matrices import Matrix, load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Query = tuple[NDArray[np.uint32], NDArray[Any]]
+
 TRACKS = {"synthetic-1m": "synthetic", "real-learned": "splade", "real-lexical": "words", "real-20k": "splade"}
 SEEN = {name: f"{track} seen" for name, track in TRACKS.items()}
 ROUNDS, TURNS, BATCH = 5, 30, 900
@@ -50,7 +56,8 @@ def new_process(index: Path, cache: Path | None = None) -> dict[str, float]:
     done = subprocess.run(
         [sys.executable, "-c", FIRST, str(index)], env=env, capture_output=True, text=True, check=True
     )
-    return json.loads(done.stdout)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def cold_start(index: Path) -> dict[str, float]:
@@ -79,33 +86,33 @@ def building(engine: Thresher, matrix: Matrix) -> dict[str, float]:
     }
 
 
-def throughput(engine: Thresher, queries: list, k: int) -> dict[str, float]:
+def throughput(engine: Thresher, queries: Sequence[Query], k: int) -> dict[str, float]:
     """Queries a second of `search_batch` over one and two threads, in turns; the best of many short rounds of each."""
     queries = [queries[i % len(queries)] for i in range(BATCH)]
     spent = np.empty((TURNS, 2))
-    engine.searcher.search_batch(queries, k, threads=2)
+    engine.index.search_batch(queries, k, threads=2)
     for turn in range(TURNS):
         for threads in (1, 2):
             clock = time.perf_counter()
-            engine.searcher.search_batch(queries, k, threads=threads)
+            engine.index.search_batch(queries, k, threads=threads)
             spent[turn, threads - 1] = time.perf_counter() - clock
     one, two = spent.min(axis=0)
     n = len(queries)
     return {f"queries_per_s_1_k{k}": n / one, f"queries_per_s_2_k{k}": n / two, f"speedup_2_k{k}": one / two}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write."""
+    parser = options("search-costs", __doc__)
     parser.add_argument("--collections", default=",".join(TRACKS))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "results" / "search-costs.json")
-    args = parser.parse_args()
+    given = parser.parse_args(arguments)
+    bench = Bench.of(given)
     rows = []
-    for name in args.collections.split(","):
-        matrix = load(args.work / f"{name}.npz")
-        engine = Thresher(args.work / "costs" / name, "default")
+    for name in given.collections.split(","):
+        matrix = load(bench.work / f"{name}.npz")
+        engine = Thresher(bench.work / "costs" / name, "default")
         engine.folder.parent.mkdir(parents=True, exist_ok=True)
-        row = {"collection": name, "passages": len(matrix.documents), "postings": len(matrix.documents.terms)}
+        row: Row = {"collection": name, "passages": len(matrix.documents), "postings": len(matrix.documents.terms)}
         row |= building(engine, matrix)
         row |= cold_start(engine.folder)
         engine.open()
@@ -115,8 +122,6 @@ def main() -> None:
             row |= throughput(engine, queries, k)
         rows.append(row)
         print(row, flush=True)
-    from thresher.evaluate.results import write_results
-
     columns = {
         "collection": "", "passages": "", "postings": "", "build_s": ".1f", "build_cpu_s": ".1f",
         "build_postings_per_s": ".2e", "bytes_per_posting": ".2f", "import_s": ".2f", "open_ms": ".1f",
@@ -124,7 +129,7 @@ def main() -> None:
         "queries_per_s_1_k10": ".0f", "queries_per_s_2_k10": ".0f", "speedup_2_k10": ".2f",
         "queries_per_s_1_k1000": ".0f", "queries_per_s_2_k1000": ".0f", "speedup_2_k1000": ".2f",
     }  # fmt: skip
-    write_results(args.out, rows, command=COMMAND, columns=columns, note=NOTE)
+    bench.write("search-costs", rows, columns=columns, note=NOTE)
 
 
 NOTE = (
@@ -133,7 +138,3 @@ NOTE = (
     "find compiled kernels in the cache (the first query loads them); first_query_compiling_s is of one that does not. "
     "queries_per_s_1 and _2: `search_batch` over one and two threads, the best of 30 rounds of 900 queries."
 )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,8 @@
-"""Every engine of the panel behind one face: build, open, prepare a query, run it, name the ids it found.
+"""Every engine of the panel behind one interface: build, open, prepare a query, run it, name the ids it found.
 
-Only `run` is timed: dicts, frames and arrays that an engine wants are made in `prepare`, and ids are taken out in
-`ids`. `settings(k)` lists what an engine is asked to try; a setting is a name and the keyword arguments of `run`.
-Engines that take whole query weights only are given float ones rounded (`levels`); what they find is judged by the
-float scores all the same.
+Only `run` is timed: dicts, frames and arrays that an engine takes are made in `prepare`, ids are read out in `ids`.
+`settings(k)` lists what is tried: a setting is a name and the keyword arguments of `run`. Engines that take whole query
+weights only get float ones rounded (`levels`); what they find is still judged by the float scores.
 """
 
 from __future__ import annotations
@@ -12,30 +11,40 @@ import importlib
 import json
 import shutil
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matrices import whole_weights
+
+from eval.search.matrices import whole_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from matrices import Matrix, Rows
+    from numpy.typing import NDArray
+
+    from eval.search.matrices import Matrix, Rows
 
 
 def folder_bytes(folder: Path) -> int:
+    """Bytes of the files below a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def tokens(rows: Rows, i: int) -> tuple[list[str], np.ndarray]:
+def tokens(rows: Rows, i: int) -> tuple[list[str], NDArray[Any]]:
+    """A row's terms by name, and their weights."""
     terms, weights = rows.row(i)
     return [f"t{t}" for t in terms.tolist()], weights
 
 
 class Engine:
+    """One engine of the panel; subclasses build, open and run it.
+
+    A prepared query and what `run` returns have the engine's own types, which is why they are untyped here.
+    """
+
     name = ""
     package = module = ""
-    kinds = ("default",)
+    kinds: tuple[str, ...] = ("default",)
     levels = 0
     """Whole query weights that an engine tells apart; 0 where it takes float weights."""
     compiles = False
@@ -51,16 +60,36 @@ class Engine:
     def bytes(self) -> int:
         return folder_bytes(self.folder)
 
-    def settings(self, k: int) -> dict[str, dict]:
+    def settings(self, k: int) -> dict[str, dict[str, Any]]:
         return {self.kind: {}}
 
     def load(self) -> None:
         """Import what opening needs."""
         importlib.import_module(self.module or self.package.replace("-", "_"))
 
-    def work(self, query, k: int, **options) -> dict[str, float]:
-        """What the engine says it did for a query, where it says so."""
+    def work(self, query: Any, k: int, **options: Any) -> dict[str, float]:
+        """What the engine reports that it did for a query."""
         return {}
+
+    def build(self, matrix: Matrix) -> None:
+        """Build the engine's index of a collection in its folder."""
+        raise NotImplementedError
+
+    def open(self) -> None:
+        """Open the index."""
+        raise NotImplementedError
+
+    def prepare(self, rows: Rows, i: int, k: int) -> Any:
+        """Query i in the engine's own form."""
+        raise NotImplementedError
+
+    def run(self, query: Any, k: int, **options: Any) -> Any:
+        """The k best for a prepared query."""
+        raise NotImplementedError
+
+    def ids(self, found: Any) -> NDArray[np.int64]:
+        """The passages' numbers in what `run` returned."""
+        raise NotImplementedError
 
 
 class Thresher(Engine):
@@ -76,7 +105,7 @@ class Thresher(Engine):
         from thresher.records import Passage, SparseBatch
 
         rows = matrix.documents
-        options = {
+        options: dict[str, dict[str, Any]] = {
             "default": {},
             "source order": {"order": "source"},
             "similarity order": {"order": "similarity"},
@@ -95,21 +124,25 @@ class Thresher(Engine):
     def open(self) -> None:
         from thresher.search import Index
 
-        self.searcher = Index.open(self.folder)
+        self.index = Index.open(self.folder)
 
     def bytes(self) -> int:
         """Everything but the passages' texts: postings, directory, maxima, order, docnos, vocabulary."""
         return sum(f.stat().st_size for f in self.folder.iterdir() if not f.name.startswith("passages."))
 
-    def settings(self, k: int) -> dict[str, dict]:
+    def settings(self, k: int) -> dict[str, dict[str, Any]]:
         if self.kind != "default":
             return {self.kind: {}}
-        found = {"default": {}, "term-at-a-time": {"plan": "term-at-a-time"}, "block-max": {"plan": "block-max"}}
+        found: dict[str, dict[str, Any]] = {
+            "default": {},
+            "term-at-a-time": {"plan": "term-at-a-time"},
+            "block-max": {"plan": "block-max"},
+        }
         found |= {f"approx {a}": {"approx": a} for a in (0.9, 0.8, 0.7, 0.6, 0.5)}
         return found | {f"approx, {n} terms": {"max_terms": n} for n in (20, 10)}
 
-    def work(self, query, k: int, **options) -> dict[str, float]:
-        told = self.searcher.search(query, k, explain=True, **options).explanations[0]
+    def work(self, query: Any, k: int, **options: Any) -> dict[str, float]:
+        told = self.index.search(query, k, explain=True, **options).explanations[0]
         return {
             "postings_query": told.postings,
             "scored_share": told.scored / max(told.postings, 1),
@@ -117,17 +150,19 @@ class Thresher(Engine):
             "term_at_a_time_share": float(told.plan == "term-at-a-time"),
         }
 
-    def prepare(self, rows: Rows, i: int, k: int):
+    def prepare(self, rows: Rows, i: int, k: int) -> Any:
         return rows.row(i)
 
-    def run(self, query, k: int, **options):
-        return self.searcher.search(query, k, **options)
+    def run(self, query: Any, k: int, **options: Any) -> Any:
+        return self.index.search(query, k, **options)
 
-    def ids(self, found) -> np.ndarray:
+    def ids(self, found: Any) -> NDArray[np.int64]:
         return np.array(found.docnos, np.int64)
 
 
 class Bmp(Engine):
+    """bmp: exact and approximate block-max pruning with superblocks."""
+
     name = package = "bmp"
     kinds = ("b = 32",)
     levels = 32  # rounds by itself, up
@@ -147,21 +182,23 @@ class Bmp(Engine):
 
         self.searcher = bmp.Searcher(str(self.folder / "index.bmp"))
 
-    def settings(self, k: int) -> dict[str, dict]:
+    def settings(self, k: int) -> dict[str, dict[str, Any]]:
         return {f"{self.kind}, alpha 1": {"alpha": 1.0}, f"{self.kind}, alpha 0.85": {"alpha": 0.85}}
 
-    def prepare(self, rows: Rows, i: int, k: int):
+    def prepare(self, rows: Rows, i: int, k: int) -> Any:
         names, weights = tokens(rows, i)
         return dict(zip(names, weights.tolist(), strict=True))
 
-    def run(self, query, k: int, alpha: float = 1.0):
+    def run(self, query: Any, k: int, *, alpha: float = 1.0, **options: Any) -> Any:
         return self.searcher.search(query, k=k, alpha=alpha, beta=1.0)
 
-    def ids(self, found) -> np.ndarray:
+    def ids(self, found: Any) -> NDArray[np.int64]:
         return np.array([int(i) for i in found[0]], np.int64)
 
 
 class Pisa(Engine):
+    """PISA through PyTerrier: dynamic pruning over 8-bit impacts."""
+
     name, package = "pisa", "pyterrier-pisa"
     levels = 255
 
@@ -173,7 +210,7 @@ class Pisa(Engine):
         PisaIndex(str(self.folder), stemmer="none", threads=1).toks_indexer(scale=1.0).index(passages)
 
     @staticmethod
-    def _row(rows: Rows, i: int):
+    def _row(rows: Rows, i: int) -> tuple[list[str], list[float]]:
         names, weights = tokens(rows, i)
         return names, weights.astype(float).tolist()
 
@@ -183,19 +220,19 @@ class Pisa(Engine):
         index = PisaIndex(str(self.folder), stemmer="none", threads=1)
         self.retriever = index.quantized(num_results=10, toks_scale=1.0, query_weighted=True, threads=1)
 
-    def settings(self, k: int) -> dict[str, dict]:
+    def settings(self, k: int) -> dict[str, dict[str, Any]]:
         return {
             name.replace("_", " "): {"algorithm": name} for name in ("maxscore", "block_max_maxscore", "block_max_wand")
         }
 
-    def prepare(self, rows: Rows, i: int, k: int):
+    def prepare(self, rows: Rows, i: int, k: int) -> Any:
         out = (np.empty(k, np.int32), np.empty(k, object), np.empty(k, np.int32), np.empty(k, np.float32))
         names, weights = tokens(rows, i)
         if (weights != np.rint(weights)).any():
             weights = whole_weights(weights, self.levels)
         return [(0, dict(zip(names, weights.astype(float).tolist(), strict=True)))], out
 
-    def run(self, query, k: int, algorithm: str = "maxscore"):
+    def run(self, query: Any, k: int, *, algorithm: str = "maxscore", **options: Any) -> Any:
         from pyterrier_pisa import _pisathon
 
         inputs, (qidxs, docnos, ranks, scores) = query
@@ -205,8 +242,8 @@ class Pisa(Engine):
         )  # fmt: skip
         return docnos[:size]
 
-    def ids(self, found) -> np.ndarray:
-        return found.astype(np.int64)
+    def ids(self, found: Any) -> NDArray[np.int64]:
+        return np.asarray(found, np.int64)
 
 
 class Impact(Engine):
@@ -229,21 +266,23 @@ class Impact(Engine):
 
         self.index = impact_index.Index.load(str(self.folder), True)
 
-    def settings(self, k: int) -> dict[str, dict]:
+    def settings(self, k: int) -> dict[str, dict[str, Any]]:
         return {"maxscore": {}}
 
-    def prepare(self, rows: Rows, i: int, k: int):
+    def prepare(self, rows: Rows, i: int, k: int) -> Any:
         terms, weights = rows.row(i)
         return dict(zip(terms.tolist(), weights.astype(float).tolist(), strict=True))
 
-    def run(self, query, k: int):
+    def run(self, query: Any, k: int, **options: Any) -> Any:
         return self.index.search_maxscore(query, k)
 
-    def ids(self, found) -> np.ndarray:
+    def ids(self, found: Any) -> NDArray[np.int64]:
         return np.array([hit.docid for hit in found], np.int64)
 
 
 class ImpactBmp(Impact):
+    """Block-max pruning in impact-index."""
+
     name = "impact-index BMP"
     kinds = ("b = 32",)
     levels = 32  # rounds by itself, up
@@ -260,21 +299,23 @@ class ImpactBmp(Impact):
 
         self.index = impact_index.BmpSearcher(str(self.folder / "index.bmp"))
 
-    def settings(self, k: int) -> dict[str, dict]:
+    def settings(self, k: int) -> dict[str, dict[str, Any]]:
         return {"b = 32, alpha 1": {}}
 
-    def prepare(self, rows: Rows, i: int, k: int):
+    def prepare(self, rows: Rows, i: int, k: int) -> Any:
         terms, weights = rows.row(i)
         return {str(t): w for t, w in zip(terms.tolist(), weights.astype(float).tolist(), strict=True)}
 
-    def run(self, query, k: int):
+    def run(self, query: Any, k: int, **options: Any) -> Any:
         return self.index.search(query, k)
 
-    def ids(self, found) -> np.ndarray:
+    def ids(self, found: Any) -> NDArray[np.int64]:
         return np.array([int(i) for i in found[0]], np.int64)
 
 
 class Seismic(Engine):
+    """Seismic: approximate, over clustered posting lists."""
+
     name = "seismic"
     package, module = "pyseismic-lsr", "seismic"
 
@@ -298,18 +339,18 @@ class Seismic(Engine):
         self.index = seismic.SeismicIndex.load(str(next(self.folder.glob("index*"))))
         self.text = seismic.get_seismic_string()
 
-    def settings(self, k: int) -> dict[str, dict]:
+    def settings(self, k: int) -> dict[str, dict[str, Any]]:
         points = ((5, 0.9), (10, 0.8), (20, 0.7), (40, 0.6), (100, 0.4))
         return {f"cut {cut}, heap factor {factor}": {"cut": cut, "factor": factor} for cut, factor in points}
 
-    def prepare(self, rows: Rows, i: int, k: int):
+    def prepare(self, rows: Rows, i: int, k: int) -> Any:
         names, weights = tokens(rows, i)
         return np.array(names, self.text), weights.astype(np.float32)
 
-    def run(self, query, k: int, cut: int = 10, factor: float = 0.8):
+    def run(self, query: Any, k: int, *, cut: int = 10, factor: float = 0.8, **options: Any) -> Any:
         return self.index.search("0", query[0], query[1], k=k, query_cut=cut, heap_factor=factor)
 
-    def ids(self, found) -> np.ndarray:
+    def ids(self, found: Any) -> NDArray[np.int64]:
         return np.array([int(hit[2]) for hit in found], np.int64)
 
 
@@ -334,24 +375,26 @@ class Splade(Engine):
         (self.folder / "n").write_text(str(len(rows)))
 
     def open(self) -> None:
-        self.columns = {name: np.load(self.folder / f"{name}.npy") for name in ("data", "indices", "indptr")}
+        self.columns: dict[str, Any] = {
+            name: np.load(self.folder / f"{name}.npy") for name in ("data", "indices", "indptr")
+        }
         self.columns["num_docs"] = int((self.folder / "n").read_text())
 
-    def settings(self, k: int) -> dict[str, dict]:
+    def settings(self, k: int) -> dict[str, dict[str, Any]]:
         return {"term-at-a-time": {}}
 
-    def prepare(self, rows: Rows, i: int, k: int):
+    def prepare(self, rows: Rows, i: int, k: int) -> Any:
         terms, weights = rows.row(i)
         return [terms.astype(np.int32)], [weights.astype(np.float32)]
 
-    def run(self, query, k: int):
+    def run(self, query: Any, k: int, **options: Any) -> Any:
         from splade_index.numba.retrieve_utils import _retrieve_numba_functional
 
         return _retrieve_numba_functional(*query, self.columns, k=min(k, self.columns["num_docs"]), n_threads=1)
 
-    def ids(self, found) -> np.ndarray:
+    def ids(self, found: Any) -> NDArray[np.int64]:
         ids, scores = found
-        return ids[0][scores[0] > 0].astype(np.int64)
+        return np.asarray(ids[0][scores[0] > 0], np.int64)
 
 
 class Scipy(Splade):
@@ -368,16 +411,16 @@ class Scipy(Splade):
             (c["data"], c["indices"], c["indptr"]), (c["num_docs"], len(c["indptr"]) - 1)
         ).T.tocsr()
 
-    def settings(self, k: int) -> dict[str, dict]:
+    def settings(self, k: int) -> dict[str, dict[str, Any]]:
         return {"sparse product": {}}
 
-    def prepare(self, rows: Rows, i: int, k: int):
+    def prepare(self, rows: Rows, i: int, k: int) -> Any:
         import scipy.sparse as sp
 
         terms, weights = rows.row(i)
         return sp.csr_matrix((weights, terms.astype(np.int32), [0, len(terms)]), (1, self.rows.shape[0]))
 
-    def run(self, query, k: int):
+    def run(self, query: Any, k: int, **options: Any) -> Any:
         scores = (query @ self.rows).toarray()[0]
         k = min(k, len(scores))
         best = np.argpartition(-scores, k - 1)[:k]
@@ -385,9 +428,10 @@ class Scipy(Splade):
         return best[None], scores[best][None]
 
 
-ENGINES = (Thresher, Splade, Scipy, Bmp, Pisa, Impact, ImpactBmp, Seismic)
+ENGINES: tuple[type[Engine], ...] = (Thresher, Splade, Scipy, Bmp, Pisa, Impact, ImpactBmp, Seismic)
 
 
 def fresh(folder: Path) -> Path:
+    """The folder, removed with what is in it."""
     shutil.rmtree(folder, ignore_errors=True)
     return folder

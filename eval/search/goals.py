@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-Row = dict[str, Any]
+    from eval.bench import Bench, Row
+
 ENOUGH, SMALL = 0.99, 20_000
 COLUMNS = {
     "collection": "", "track": "", "k": "", "setting": "", "recall": ".4f", "p50_ms": ".3f", "p99_ms": ".3f",
@@ -83,9 +83,8 @@ def compare(rows: list[Row]) -> list[Row]:
     return found
 
 
-def write(rows: list[Row], out: Path, command: str) -> None:
-    from thresher.evaluate.results import write_results
-
+def write(rows: list[Row], bench: Bench) -> None:
+    """Write eval/results/search-goals.json."""
     found = compare(rows)
     columns = {name: form for name, form in COLUMNS.items() if any(name in row for row in found)}
-    write_results(out, found, command=command, columns=columns, note=NOTE)
+    bench.write("search-goals", found, columns=columns, note=NOTE)

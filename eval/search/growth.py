@@ -1,6 +1,4 @@
-"""From what size on bounds pay: synthetic collections of up to four million passages, as they come and bisected.
-
-    python eval/search/growth.py --work /tmp/panel --sizes 1000,2000,4000
+"""From what size block-max bounds pay: synthetic collections of up to four million passages, shuffled and bisected.
 
 Builds the indexes that `--work` does not hold, of the synthetic collection at each size (in thousands), then asks new
 queries by each plan in turns. Times are by the clock, the least of `ROUNDS` for each query.
@@ -8,19 +6,29 @@ queries by each plan in turns. Times are by the clock, the least of `ROUNDS` for
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import synthetic
-from engines import Thresher
-from matrices import Matrix, Rows, load, save
 
-COMMAND = "python eval/search/growth.py --work /tmp/panel --sizes 1000,2000,4000"
+from eval.bench import Bench, Row, options
+from eval.search import synthetic
+from eval.search.engines import Thresher
+from eval.search.matrices import Matrix, Rows, load, save
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from thresher.search import Index
+
+    Query = tuple[NDArray[np.uint32], NDArray[Any]]
+
 ORDERS = {"source": "default", "bp": "bp order"}
 PLANS = ("auto", "term-at-a-time", "block-max")
-QUESTIONS, ROUNDS, SEED = 100, 3, 78
+QUERIES, ROUNDS, SEED = 100, 3, 78
 
 
 def prepare(work: Path, thousands: int) -> Matrix:
@@ -30,7 +38,7 @@ def prepare(work: Path, thousands: int) -> Matrix:
     if not asked.exists() or not all((folder / "manifest.json").exists() for folder in folders.values()):
         rows = synthetic.documents(thousands * 1000)
         empty = Rows(np.zeros(1, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint8))
-        topics = synthetic.queries(rows, QUESTIONS, SEED)
+        topics = synthetic.queries(rows, QUERIES, SEED)
         save(Matrix(f"synthetic-{thousands}k", synthetic.TERMS, empty, {"float": topics}), asked)
         matrix = Matrix(f"synthetic-{thousands}k", synthetic.TERMS, rows, {})
         for order, kind in ORDERS.items():
@@ -41,19 +49,20 @@ def prepare(work: Path, thousands: int) -> Matrix:
     return load(asked)
 
 
-def measure(searcher, queries: list, k: int) -> list[dict]:
+def measure(index: Index, queries: Sequence[Query], k: int) -> list[Row]:
     """A row for each plan."""
     spent = np.full((len(PLANS), len(queries)), np.inf)
     for round_ in range(ROUNDS + 1):
         for p, plan in enumerate(PLANS):
             for i, query in enumerate(queries):
                 clock = time.perf_counter()
-                searcher.search(query, k, plan=plan)
+                index.search(query, k, plan=plan)
                 if round_:
                     spent[p, i] = min(spent[p, i], time.perf_counter() - clock)
-    n, rows = searcher.layouts[0].counts, []
+    n = index.layouts[0].counts
+    rows: list[Row] = []
     for plan, times in zip(PLANS, spent * 1e3, strict=True):
-        told = [searcher.search(query, k, plan=plan, explain=True).explanations[0] for query in queries]
+        told = [index.search(query, k, plan=plan, explain=True).explanations[0] for query in queries]
         rows.append({
             "plan": plan, "k": k, "p50_ms": float(np.median(times)), "p99_ms": float(np.percentile(times, 99)),
             "by_bounds": float(np.mean([t.plan != "term-at-a-time" for t in told])),
@@ -65,44 +74,38 @@ def measure(searcher, queries: list, k: int) -> list[dict]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write."""
+    parser = options("search-growth", __doc__)
     parser.add_argument("--sizes", default="1000,2000,4000")
     parser.add_argument("--build", action="store_true", help="build the indexes and stop")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "results" / "search-growth.json")
-    args = parser.parse_args()
-    rows = []
-    for thousands in map(int, args.sizes.split(",")):
-        matrix = prepare(args.work, thousands)
-        if args.build:
+    given = parser.parse_args(arguments)
+    bench = Bench.of(given)
+    rows: list[Row] = []
+    for thousands in map(int, given.sizes.split(",")):
+        matrix = prepare(bench.work, thousands)
+        if given.build:
             continue
-        queries = [matrix.queries["float"].row(i) for i in range(QUESTIONS)]
+        queries = [matrix.queries["float"].row(i) for i in range(QUERIES)]
         for order, kind in ORDERS.items():
-            engine = Thresher(args.work / f"growth-{thousands}k-{order}", kind)
+            engine = Thresher(bench.work / f"growth-{thousands}k-{order}", kind)
             engine.open()
             for k in (10, 100, 1000):
                 same = {"passages": thousands * 1000, "order": order}
-                rows += [same | row for row in measure(engine.searcher, queries, k)]
+                rows += [same | row for row in measure(engine.index, queries, k)]
                 print(*rows[-len(PLANS) :], sep="\n", flush=True)
-    if args.build:
+    if given.build:
         return
-    from thresher.evaluate.results import write_results
-
     columns = {
         "passages": "", "order": "", "k": "", "plan": "", "p50_ms": ".3f", "p99_ms": ".3f", "by_bounds": ".2f",
         "tiles": ".3f", "blocks": ".3f", "postings": ".0f", "scored": ".3f",
     }  # fmt: skip
-    write_results(args.out, rows, command=COMMAND, columns=columns, note=NOTE)
+    bench.write("search-growth", rows, seed=SEED, columns=columns, note=NOTE)
 
 
 NOTE = (
-    "Milliseconds of a question by the clock, one thread, the least of 3 rounds; 100 synthetic float questions of "
+    "Milliseconds of a query by the clock, one thread, the least of 3 rounds; 100 synthetic float queries of "
     "about 43 terms that nothing else asks. order: `source`, shuffled, or bisected (`bp`), which orders the synthetic "
-    "collection far better than it does real ones. by_bounds: share of questions answered by bounds; tiles, blocks: "
-    "share entered; postings: of the question's lists; scored: share of them."
+    "collection far better than it does real ones. by_bounds: share of queries answered by bounds; tiles, blocks: "
+    "share entered; postings: of the query's lists; scored: share of them."
 )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Sparse collections as plain arrays: what every engine of the panel is fed.
+"""Sparse collections as plain arrays, which every engine of the panel is built from.
 
 A collection is rows of distinct ascending term ids with whole impacts 1 … 255, and query sets of the same form with
 whole weights whose largest is exactly 32 and, beside them, the float weights they were rounded from.
@@ -6,31 +6,36 @@ whole weights whose largest is exactly 32 and, beside them, the float weights th
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 
 @dataclass
 class Rows:
     """Compressed rows: indptr int64[n + 1], terms uint32[nnz], weights (uint8 impacts, float32 query weights)."""
 
-    indptr: np.ndarray
-    terms: np.ndarray
-    weights: np.ndarray
+    indptr: NDArray[np.int64]
+    terms: NDArray[np.uint32]
+    weights: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
-    def row(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+    def row(self, i: int) -> tuple[NDArray[np.uint32], NDArray[Any]]:
+        """Terms and weights of row i."""
         part = slice(self.indptr[i], self.indptr[i + 1])
         return self.terms[part], self.weights[part]
 
-    def take(self, rows: np.ndarray) -> Rows:
+    def take(self, rows: NDArray[np.integer[Any]]) -> Rows:
+        """The rows with these numbers, in that order."""
         lengths = np.diff(self.indptr)[rows]
         indptr = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(lengths, out=indptr[1:])
@@ -46,10 +51,10 @@ class Matrix:
     terms: int
     documents: Rows
     queries: dict[str, Rows]
-    about: dict = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
 
 
-def from_pairs(rows: np.ndarray, terms: np.ndarray, weights: np.ndarray, n: int) -> Rows:
+def from_pairs(rows: NDArray[Any], terms: NDArray[Any], weights: NDArray[Any], n: int) -> Rows:
     """Rows of (row, term, weight) triples; pairs that occur twice add up."""
     key = rows.astype(np.int64) << 32 | terms.astype(np.int64)
     order = np.argsort(key, kind="stable")
@@ -65,9 +70,9 @@ def to_impacts(rows: Rows, largest: float) -> Rows:
     return Rows(rows.indptr, rows.terms, np.clip(np.rint(rows.weights * (255 / largest)), 1, 255).astype(np.uint8))
 
 
-def whole_weights(weights: np.ndarray, largest: int = 32) -> np.ndarray:
+def whole_weights(weights: NDArray[Any], largest: int = 32) -> NDArray[np.float32]:
     """Weights as whole numbers 1 … `largest`, which stands for the heaviest."""
-    return np.maximum(1, np.rint(weights * (largest / weights.max()))).astype(np.float32)
+    return np.asarray(np.maximum(1, np.rint(weights * (largest / weights.max()))), np.float32)
 
 
 def whole_queries(rows: Rows) -> Rows:
@@ -81,9 +86,8 @@ def whole_queries(rows: Rows) -> Rows:
 
 
 def save(matrix: Matrix, file: Path) -> None:
-    import json
-
-    arrays = {
+    """Write a collection as one npz file."""
+    arrays: dict[str, Any] = {
         "about": np.frombuffer(
             json.dumps({"name": matrix.name, "terms": matrix.terms, **matrix.about}).encode(), np.uint8
         )
@@ -91,13 +95,12 @@ def save(matrix: Matrix, file: Path) -> None:
     for name, rows in {"documents": matrix.documents, **{f"q.{k}": v for k, v in matrix.queries.items()}}.items():
         arrays |= {f"{name}/indptr": rows.indptr, f"{name}/terms": rows.terms, f"{name}/weights": rows.weights}
     partial = file.with_suffix(".partial.npz")
-    np.savez(partial, **arrays)
+    np.savez(partial, allow_pickle=False, **arrays)
     partial.rename(file)
 
 
 def load(file: Path) -> Matrix:
-    import json
-
+    """Read what `save` wrote."""
     with np.load(file, allow_pickle=False) as z:
         about = json.loads(z["about"].tobytes())
         rows = {

@@ -1,36 +1,47 @@
 """What maxima of other units and widths would be worth: how much they rule out, how large they are, how fast to add.
 
-    python eval/search/maxima.py --work /tmp/panel
-
-Takes the collections and indexes that `panel.py` left in `--work`, and queries that the panel does not ask where
+Takes the collections and indexes that `search-panel` left in `--work`, and queries that the panel does not ask where
 there are such. The share of units whose bound reaches the true k-th score is the least that any order of visits could
 do.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from engines import Thresher
-from matrices import load
 from numba import njit
 from scipy import sparse
 
-COMMAND = "python eval/search/maxima.py --work /tmp/panel"
+from eval.bench import Bench, Row, options
+from eval.search.engines import Thresher
+from eval.search.matrices import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from thresher.index.layout import Layout
+
+    Ints = NDArray[np.int64]
+    Bytes = NDArray[np.uint8]
+    Floats = NDArray[np.float32]
+
 TRACKS = {
     "real-lexical": ("words seen",),
     "real-learned": ("own seen", "splade seen"),
     "synthetic-1m": ("synthetic",),
 }
-QUESTIONS, ROUNDS = 40, 5
+QUERIES, ROUNDS = 40, 5
 STEP = 17  # of 4-bit maxima: 15 · 17 = 255
 
 
 @njit(nogil=True)
-def add_dense(rows, chosen, weights, bounds):
+def add_dense(rows: Bytes, chosen: Ints, weights: Floats, bounds: Floats) -> None:
+    """Of one byte a block."""
     for i in range(weights.shape[0]):
         own, weight = rows[chosen[i]], weights[i]
         for j in range(own.shape[0]):
@@ -38,7 +49,7 @@ def add_dense(rows, chosen, weights, bounds):
 
 
 @njit(nogil=True)
-def add_packed(rows, chosen, weights, bounds):
+def add_packed(rows: Bytes, chosen: Ints, weights: Floats, bounds: Floats) -> None:
     """Of 4-bit maxima: block j in the low half of byte j, block j + half in its high half, so both lie in a row."""
     for i in range(weights.shape[0]):
         own, weight = rows[chosen[i]], weights[i] * np.float32(STEP)
@@ -50,7 +61,9 @@ def add_packed(rows, chosen, weights, bounds):
 
 
 @njit(nogil=True)
-def add_sparse(starts, blocks, values, chosen, weights, bounds):
+def add_sparse(
+    starts: Ints, blocks: NDArray[np.uint32], values: Bytes, chosen: Ints, weights: Floats, bounds: Floats
+) -> None:
     """Of maxima that are not 0, with the numbers of their blocks."""
     for i in range(weights.shape[0]):
         weight = weights[i]
@@ -58,16 +71,16 @@ def add_sparse(starts, blocks, values, chosen, weights, bounds):
             bounds[blocks[p]] += weight * np.float32(values[p])
 
 
-def maxima_of(ids: np.ndarray, impacts: np.ndarray, unit: int) -> tuple[np.ndarray, np.ndarray]:
+def maxima_of(ids: Ints, impacts: Ints, unit: int) -> tuple[Ints, Ints]:
     """Units that hold a posting of an ascending list, and the largest impact in each."""
     units = ids // unit
     first = np.flatnonzero(np.concatenate(([True], units[1:] != units[:-1])))
     return units[first], np.maximum.reduceat(impacts, first)
 
 
-def shares(lists: list, passages: int, threshold: float) -> dict[str, float]:
+def shares(lists: Sequence[tuple[float, Ints, Ints]], passages: int, threshold: float) -> dict[str, float]:
     """Share of units, by kind, whose bound reaches the threshold. lists: (weight, ids, impacts) of each term."""
-    found = {}
+    found: dict[str, float] = {}
     blocks = -(-passages // 2048) * 32
     for name, unit, step in (("64", 64, 1), ("64, 4-bit", 64, STEP), ("512", 512, 1), ("2048", 2048, 1)):
         bounds = np.zeros(blocks * 64 // unit)
@@ -81,7 +94,7 @@ def shares(lists: list, passages: int, threshold: float) -> dict[str, float]:
     return found
 
 
-def speeds(layout, asked: list) -> dict[str, float]:
+def speeds(layout: Layout, asked: Sequence[tuple[Ints, Floats]]) -> dict[str, float]:
     """Median microseconds a query to add the maxima of its common terms, in three forms, and the forms' bytes."""
     n, maxima = layout.counts, layout.maxima
     width = n.blocks + n.blocks % 2
@@ -98,11 +111,12 @@ def speeds(layout, asked: list) -> dict[str, float]:
             rows = layout.rows[terms]
             common = (rows >= 0) & (rows < n.common)
             chosen, scaled = rows[common].astype(np.int64), weights[common].astype(np.float32)
-            for form, run in enumerate((
-                lambda c=chosen, s=scaled: add_dense(padded, c, s, bounds),
-                lambda c=chosen, s=scaled: add_packed(packed, c, s, bounds),
-                lambda c=chosen, s=scaled: add_sparse(starts, blocks, values, c, s, bounds),
-            )):  # fmt: skip
+            forms: tuple[Callable[[], None], ...] = (
+                partial(add_dense, padded, chosen, scaled, bounds),
+                partial(add_packed, packed, chosen, scaled, bounds),
+                partial(add_sparse, starts, blocks, values, chosen, scaled, bounds),
+            )
+            for form, run in enumerate(forms):
                 clock = time.perf_counter()
                 run()
                 best[form, i] = min(best[form, i], (time.perf_counter() - clock) * 1e6)
@@ -114,28 +128,26 @@ def speeds(layout, asked: list) -> dict[str, float]:
     }  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "results" / "search-maxima.json")
-    args = parser.parse_args()
-    rows = []
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write."""
+    bench = Bench.of(options("search-maxima", __doc__).parse_args(arguments))
+    rows: list[Row] = []
     for name, tracks in TRACKS.items():
-        matrix = load(args.work / f"{name}.npz")
-        engine = Thresher(args.work / "indexes" / name / "thresher--default", "default")
+        matrix = load(bench.work / f"{name}.npz")
+        engine = Thresher(bench.work / "indexes" / name / "thresher--default", "default")
         engine.open()
-        layout, documents = engine.searcher.layouts[0], matrix.documents
+        layout, documents = engine.index.layouts[0], matrix.documents
         columns = sparse.csr_matrix(
             (documents.weights, documents.terms, documents.indptr), shape=(len(documents), matrix.terms)
         ).tocsc()
         for track in tracks:
-            asked = [engine.searcher.terms(matrix.queries[track].row(i)) for i in range(QUESTIONS)]
+            asked = [engine.index.terms(matrix.queries[track].row(i)) for i in range(QUERIES)]
             asked = [(terms, weights) for terms, weights in asked if len(terms)]
             form = speeds(layout, asked)
             for k in (10, 1000):
                 parts = []
                 for terms, weights in asked:
-                    hits = engine.searcher.search((terms, weights), k)
+                    hits = engine.index.search((terms, weights), k)
                     if len(hits) < k:
                         continue
                     lists = [
@@ -147,21 +159,15 @@ def main() -> None:
                 mean = {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}
                 rows.append({"collection": name, "track": track, "k": k, **mean, **form})
                 print(rows[-1], flush=True)
-    from thresher.evaluate.results import write_results
-
     columns_shown = {"collection": "", "track": "", "k": ""} | dict.fromkeys(mean, ".3f")
     columns_shown |= {key: ".1f" if key.endswith("us") else ".2f" for key in form}
-    write_results(args.out, rows, command=COMMAND, columns=columns_shown, note=NOTE)
+    bench.write("search-maxima", rows, columns=columns_shown, note=NOTE)
 
 
 NOTE = (
-    "Means over 40 questions, in the order the passages came. 64, 512, 2048: share of units of so many passages whose "
+    "Means over 40 queries, in the order the passages came. 64, 512, 2048: share of units of so many passages whose "
     "bound, the sum of the lists' largest impacts in the unit, reaches the true k-th score; `4-bit`: maxima rounded up "
     "to multiples of 17; `best block`: units one of whose blocks of 64 does. dense, 4-bit, sparse: median microseconds "
-    "by the clock to add the maxima by block of a question's common terms, and bytes a posting of the maxima of all "
+    "by the clock to add the maxima by block of a query's common terms, and bytes a posting of the maxima of all "
     "common terms, as one byte a block, half a byte, or three bytes for each block that holds a posting."
 )
-
-
-if __name__ == "__main__":
-    main()

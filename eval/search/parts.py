@@ -1,8 +1,6 @@
-"""Where the time of a query goes at k = 10, and where the bytes of an index go.
+"""Where the time of a query goes at k = 10.
 
-    python eval/search/parts.py --work /tmp/panel
-
-Takes the collections and indexes that `panel.py` left in `--work`, and queries that the panel does not ask. The
+Takes the collections and indexes that `search-panel` left in `--work`, and queries that the panel does not ask. The
 compiled parts of the term-at-a-time plan run alone, each over all queries, in turns with the whole; what is left is
 named `rest`. Times are by the clock, the least of `ROUNDS` for each query, then the median over queries, with what
 calling a compiled function takes subtracted from parts.
@@ -10,27 +8,43 @@ calling a compiled function takes subtracted from parts.
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from engines import Thresher
-from matrices import load
 from numba import njit
 
+from eval.bench import Bench, Row, options
+from eval.search.engines import Thresher
+from eval.search.matrices import load
 from thresher.search.kernels.postings import rescore
 from thresher.search.kernels.processor import TERM_AT_A_TIME
 from thresher.search.kernels.taat import COARSE_CHUNK, LANES, fill, fold, reaching
 
-COMMAND = "python eval/search/parts.py --work /tmp/panel"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
 TRACKS = {"real-20k": ("own seen",), "real-learned": ("own seen", "splade seen"), "real-lexical": ("words seen",)}
-COLLECTIONS = (*TRACKS, "synthetic-1m")
-QUESTIONS, ROUNDS, K = 300, 5, 10
+QUERIES, ROUNDS, K = 300, 5, 10
 
 
 @njit(nogil=True)
-def run_parts(zeroing, adding, looking, passages, terms, weights, starts, rows, dense, impacts, ids, tiles):
+def run_parts(
+    zeroing: bool,
+    adding: bool,
+    looking: bool,
+    passages: int,
+    terms: NDArray[np.uint32],
+    weights: NDArray[np.float64],
+    starts: NDArray[Any],
+    rows: NDArray[Any],
+    dense: NDArray[Any],
+    impacts: NDArray[Any],
+    ids: NDArray[Any],
+    tiles: NDArray[Any],
+) -> int:
     """The loops over chunks that `score_coarsely` makes, or some of what they do."""
     count = terms.shape[0]
     fixed = np.full(count, 100, np.uint32)
@@ -54,26 +68,26 @@ def run_parts(zeroing, adding, looking, passages, terms, weights, starts, rows, 
     return found
 
 
-def profile(engine: Thresher, queries: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+def profile(engine: Thresher, queries: Sequence[tuple[NDArray[np.uint32], NDArray[Any]]]) -> dict[str, float]:
     """Median microseconds of a query and of its parts."""
-    searcher = engine.searcher
-    layout, n = searcher.layouts[0], searcher.layouts[0].counts
-    kernel, arrays = searcher._first._single
+    index = engine.index
+    layout, n = index.layouts[0], index.layouts[0].counts
+    kernel, arrays = index._first._single
     lists = (layout.starts, layout.rows, layout.dense, layout.impacts, layout.ids, layout.tiles)
     docs, scores, told, sums = np.empty(K, np.uint32), np.empty(K), np.empty(12), np.empty(K)
     asked = []
     for terms, weights in queries:
-        row = searcher.terms((terms, weights))
+        row = index.terms((terms, weights))
         asked.append((
             (terms, weights), row, row[0].astype(np.uint32), row[1].astype(np.float64),
-            np.sort(searcher.search((terms, weights), K).numbers),
+            np.sort(index.search((terms, weights), K).numbers),
         ))  # fmt: skip
 
-    def part(zeroing, adding, looking):
+    def part(zeroing: bool, adding: bool, looking: bool) -> Callable[[Any], object]:
         return lambda a: run_parts(zeroing, adding, looking, n.passages, a[2], a[3], *lists)
 
-    ways = {
-        "search": lambda a: searcher.search(a[0], K),
+    ways: dict[str, Callable[[Any], object]] = {
+        "search": lambda a: index.search(a[0], K),
         "kernel": lambda a: kernel(*a[1], K, TERM_AT_A_TIME, 1.0, 2**40, *arrays, docs, scores, told),
         "call": lambda a: kernel(a[1][0][:0], a[1][1][:0], K, TERM_AT_A_TIME, 1.0, 2**40, *arrays, docs, scores, told),
         "bare": part(False, False, False),
@@ -111,63 +125,28 @@ def profile(engine: Thresher, queries: list[tuple[np.ndarray, np.ndarray]]) -> d
     }
 
 
-def sizes(engine: Thresher, postings: int) -> dict[str, float]:
-    """Bytes a posting by file."""
-    found = {"all": engine.bytes() / postings}
-    for file in sorted(engine.folder.iterdir()):
-        if file.is_file() and not file.name.startswith("passages."):
-            name = file.name.split(".")[0] if file.suffix in (".bytes", ".offsets") else file.name
-            name = "json" if file.suffix == ".json" else name
-            found[name] = found.get(name, 0.0) + file.stat().st_size / postings
-    return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "results")
-    args = parser.parse_args()
-    spent, taken = [], []
-    for name in COLLECTIONS:
-        matrix = load(args.work / f"{name}.npz")
-        engine = Thresher(args.work / "indexes" / name / "thresher--default", "default")
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write."""
+    bench = Bench.of(options("search-parts", __doc__).parse_args(arguments))
+    rows: list[Row] = []
+    for name, tracks in TRACKS.items():
+        matrix = load(bench.work / f"{name}.npz")
+        engine = Thresher(bench.work / "indexes" / name / "thresher--default", "default")
         engine.open()
-        n = engine.searcher.layouts[0].counts
-        about = {
-            "collection": name,
-            "terms": n.terms,
-            "dense_terms": n.dense,
-            "common_terms": n.common,
-            "numbered_terms": n.numbered,
-        }
-        taken.append(about | sizes(engine, n.postings))
-        for track in TRACKS.get(name, ()):
+        for track in tracks:
             asked = matrix.queries[track]
-            queries = [asked.row(i) for i in range(min(len(asked), QUESTIONS))]
-            spent.append({"collection": name, "track": track} | profile(engine, queries))
-            print(spent[-1], flush=True)
-    from thresher.evaluate.results import write_results
-
-    times = {"collection": "", "track": "", "postings": ".0f", "dense_share": ".2f"}
-    times |= {key: ".1f" for key in spent[0] if key.endswith("_us")}
-    write_results(args.out / "search-parts.json", spent, command=COMMAND, columns=times, note=NOTE)
-    names = {key: ".3f" for row in taken for key in row if key not in about}
-    columns = dict.fromkeys(about, "") | names
-    write_results(args.out / "search-size.json", taken, command=COMMAND, columns=columns, note=SIZE_NOTE)
+            queries = [asked.row(i) for i in range(min(len(asked), QUERIES))]
+            rows.append({"collection": name, "track": track} | profile(engine, queries))
+            print(rows[-1], flush=True)
+    columns = {"collection": "", "track": "", "postings": ".0f", "dense_share": ".2f"}
+    columns |= {key: ".1f" for key in rows[0] if key.endswith("_us")}
+    bench.write("search-parts", rows, columns=columns, note=NOTE)
 
 
 NOTE = (
-    "Median microseconds over 300 questions that the panel does not ask, k = 10, the least of 5 rounds each, by the "
+    "Median microseconds over 300 queries that the panel does not ask, k = 10, the least of 5 rounds each, by the "
     "clock. python_us: search less the compiled processor; call_us: the processor on no terms; adding_us: postings of "
     "all lists but dense rows; looking_us: for sums that reach the threshold; scoring_us: the k best by definition; "
-    "rest_us: dense rows, candidates, choosing and sorting. postings: the median of a question; dense_share: of all "
-    "questions' postings, those in dense rows. Other work ran on the machine's other core."
+    "rest_us: dense rows, candidates, choosing and sorting. postings: the median of a query; dense_share: of all "
+    "queries' postings, those in dense rows. Other work ran on the machine's other core."
 )
-SIZE_NOTE = (
-    "Bytes a posting of a `default` index by file, everything but passages. dense_terms, common_terms, numbered_terms: "
-    "how many have a row of `dense`, of `tiles` and `maxima`, of `kth`."
-)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,7 @@ THRESHER_DATA/embeddings where it is there, and computed once (`vectors`) where 
 rest of THRESHER_DATA/text on two cores and is why there are limits.
 
 Queries: those of MS MARCO dev (small). 500 of them, drawn by `SEED`, are `seen`: the planner's cutoffs may be chosen
-on them. The panel asks others (`held_out`), the same ones in every form: encoded by SPLADE++, SPLADE-v3 and uniCOIL
+on them. The panel uses others (`held_out`), the same ones in every form: encoded by SPLADE++, SPLADE-v3 and uniCOIL
 elsewhere, by the collection's own encoder, and as plain words.
 """
 
@@ -15,15 +15,18 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matrices import Matrix, Rows, from_pairs, to_impacts, whole_queries
+
+from eval.collections import SMALL
+from eval.search.matrices import Matrix, Rows, from_pairs, to_impacts, whole_queries
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SMALL = ("scifact", "nfcorpus", "cranfield", "med", "npl", "time", "adi")
+    from numpy.typing import NDArray
+
 SOURCES = {
     "msmarco-v1-mini": "trec-dl/msmarco-v1-mini.jsonl.gz",
     "msmarco-v2-mini": "trec-dl/msmarco-v2-mini.jsonl.gz",
@@ -50,11 +53,12 @@ def texts(data: Path) -> dict[str, list[str]]:
     return found
 
 
-def vectors(data: Path, cache: Path, name: str, passages: list[str]) -> np.ndarray:
+def vectors(data: Path, cache: Path, name: str, passages: list[str]) -> NDArray[np.float16]:
     """The embedded MiniLM's vectors float16[n, 384] of one source's passages; what is computed is kept in `cache`."""
     given = data / f"embeddings/{name}.npy"
     if given.is_file():
-        return np.load(given)
+        stored: NDArray[np.float16] = np.load(given)
+        return stored
     parts = []
     minilm = None
     for first in range(0, len(passages), STEP):
@@ -77,7 +81,7 @@ def real_learned(data: Path, cache: Path, encoder: str, name: str) -> Matrix:
     """Passages weighted by a learned sparse encoder over BERT's word pieces, queries by it and by others."""
     from thresher.encode import SparseEncoder
 
-    model = SparseEncoder.from_name(encoder)
+    model: Any = SparseEncoder.from_name(encoder)
     vocabulary = {term: i for i, term in enumerate(model.vocabulary)}
     sources = texts(data)
     parts = []
@@ -148,6 +152,7 @@ def read_encoded(file: Path, vocabulary: dict[str, int], qids: list[str], scale:
 
 
 def counted(sources: dict[str, list[str]]) -> dict[str, int]:
+    """Passages by source."""
     return {name: len(part) for name, part in sources.items()}
 
 
@@ -158,7 +163,7 @@ def stacked(parts: list[Rows]) -> Rows:
     return Rows(indptr, np.concatenate([p.terms for p in parts]), np.concatenate([p.weights for p in parts]))
 
 
-def finished(name: str, terms: int, rows: Rows, queries: dict[str, Rows], about: dict) -> Matrix:
+def finished(name: str, terms: int, rows: Rows, queries: dict[str, Rows], about: dict[str, Any]) -> Matrix:
     """Rows quantised to whole impacts, queries rounded to whole weights beside their float form."""
     documents = to_impacts(rows, float(rows.weights.max()))
     both = {f"{key} float": value for key, value in queries.items()} | {

@@ -20,9 +20,15 @@ were set by comparing the statistics of `calibrate.py` with those of `real-learn
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
-from matrices import Matrix, Rows, from_pairs, whole_queries
 from numba import njit
+
+from eval.search.matrices import Matrix, Rows, from_pairs, whole_queries
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SEED, QUERY_SEED = 7, 20
 TERMS = 28_000
@@ -36,14 +42,21 @@ QUERY_TERMS, QUERY_SPREAD, FROM_PASSAGE, DECAY = 43, 16, 0.65, 0.922
 RARITY, FLATTER = 0.08, 1.1
 
 
-def popularity(terms: int, exponent: float = ZIPF) -> np.ndarray:
+def popularity(terms: int, exponent: float = ZIPF) -> NDArray[np.float64]:
     """Cumulative shares of the terms, the most popular first."""
     share = (np.arange(terms) + HEAD) ** -exponent
-    return np.cumsum(share) / share.sum()
+    return np.asarray(np.cumsum(share) / share.sum())
 
 
 @njit(cache=True)
-def draw_distinct(cumulative, count, first, seen, stamp, out):
+def draw_distinct(
+    cumulative: NDArray[np.float64],
+    count: int,
+    first: int,
+    seen: NDArray[np.int64],
+    stamp: int,
+    out: NDArray[np.int64],
+) -> int:
     """Fill out[:count] with distinct terms from `first` on, by popularity; `seen` holds stamps of terms taken."""
     size = 0
     while size < count:
@@ -55,12 +68,20 @@ def draw_distinct(cumulative, count, first, seen, stamp, out):
     return size
 
 
+Sizes = tuple[int, int, int, int, int, int]
+"""Passages of a field and of a topic; terms of a field, of a topic from its field, of its own; background terms."""
+Levels = tuple[tuple[float, float], tuple[float, float], tuple[float, float], float, float]
+"""Mean and deviation of a field's, a topic's own and light weights; noise of a topic and of a passage."""
+
+
 @njit(cache=True)
 def generate(
-    n, seed, cumulative, common, field_size, topic_size, field_terms, from_field, own, field_weight, own_weight,
-    light_weight, topic_noise, noise, keep, background,
-):  # fmt: skip
+    n: int, seed: int, cumulative: NDArray[np.float64], common: NDArray[np.float64], sizes: Sizes, levels: Levels,
+    keep: float,
+) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]]:  # fmt: skip
     """Rows of n passages in topic order: (indptr, terms unsorted in a row, weights)."""
+    field_size, topic_size, field_terms, from_field, own, background = sizes
+    field_weight, own_weight, light_weight, topic_noise, noise = levels
     np.random.seed(seed)
     first = len(common)  # ids below are common terms
     terms = first + len(cumulative)
@@ -118,7 +139,15 @@ def generate(
 
 
 @njit(cache=True)
-def shuffle_rows(indptr, terms, weights, order, new_indptr, new_terms, impacts):
+def shuffle_rows(
+    indptr: NDArray[np.int64],
+    terms: NDArray[np.uint32],
+    weights: NDArray[np.float32],
+    order: NDArray[np.int64],
+    new_indptr: NDArray[np.int64],
+    new_terms: NDArray[np.uint32],
+    impacts: NDArray[np.uint8],
+) -> None:
     """Rows in another order, terms ascending, weights as impacts 1 … 255."""
     for i in range(len(order)):
         first, last = indptr[order[i]], indptr[order[i] + 1]
@@ -134,8 +163,8 @@ def documents(n: int, seed: int = SEED) -> Rows:
     """The passages, shuffled."""
     common = EVERYWHERE * FADES ** np.arange(COMMON)
     levels = (FIELD_WEIGHT, OWN_WEIGHT, LIGHT_WEIGHT, TOPIC_NOISE, NOISE)
-    sizes = (FIELD, TOPIC, FIELD_TERMS, FROM_FIELD, OWN)
-    indptr, terms, weights = generate(n, seed, popularity(TERMS - COMMON), common, *sizes, *levels, KEEP, BACKGROUND)
+    sizes = (FIELD, TOPIC, FIELD_TERMS, FROM_FIELD, OWN, BACKGROUND)
+    indptr, terms, weights = generate(n, seed, popularity(TERMS - COMMON), common, sizes, levels, KEEP)
     rng = np.random.default_rng(seed)
     new_indptr = np.zeros(n + 1, np.int64)
     new_terms, impacts = np.empty(len(terms), np.uint32), np.empty(len(terms), np.uint8)
@@ -147,7 +176,9 @@ def queries(rows: Rows, count: int, seed: int = QUERY_SEED) -> Rows:
     """Float queries about single passages."""
     rng = np.random.default_rng(seed)
     flat = popularity(TERMS, FLATTER * ZIPF)
-    owners, terms, weights = [], [], []
+    owners: list[NDArray[Any]] = []
+    terms: list[NDArray[Any]] = []
+    weights: list[NDArray[Any]] = []
     for q in range(count):
         about, impacts = rows.row(int(rng.integers(len(rows))))
         size = max(4, int(rng.normal(QUERY_TERMS, QUERY_SPREAD)))

@@ -1,18 +1,27 @@
-"""What the right answer is, by definition, and how close a result list comes to it."""
+"""The right answer by definition, and how close a result list comes to it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
 
 if TYPE_CHECKING:
-    from matrices import Matrix
+    from numpy.typing import NDArray
+
+    from eval.search.matrices import Matrix
 
 
 @njit(cache=True)
-def true_scores(indptr, docs, impacts, terms, weights, n):
+def true_scores(
+    indptr: NDArray[np.int64],
+    docs: NDArray[np.uint32],
+    impacts: NDArray[np.uint8],
+    terms: NDArray[np.uint32],
+    weights: NDArray[Any],
+    n: int,
+) -> NDArray[np.float64]:
     """Scores of all documents: float64 sums in ascending order of terms, exact for whole weights."""
     scores = np.zeros(n)
     for i in range(len(terms)):
@@ -23,7 +32,14 @@ def true_scores(indptr, docs, impacts, terms, weights, n):
 
 
 @njit(cache=True)
-def columns_of(indptr, terms, impacts, starts, docs, out):
+def columns_of(
+    indptr: NDArray[np.int64],
+    terms: NDArray[np.uint32],
+    impacts: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    docs: NDArray[np.uint32],
+    out: NDArray[np.uint8],
+) -> None:
     """Documents and impacts by term."""
     cursors = starts.copy()
     for doc in range(len(indptr) - 1):
@@ -43,12 +59,12 @@ class Truth:
         columns_of(rows.indptr, rows.terms, rows.weights, self.indptr, self.docs, self.impacts)
         self.n = len(rows)
 
-    def scores(self, query: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    def scores(self, query: tuple[NDArray[np.uint32], NDArray[Any]]) -> NDArray[np.float64]:
         """float64[n] for one query: ascending term ids, weights."""
-        return true_scores(self.indptr, self.docs, self.impacts, *query, self.n)
+        return np.asarray(true_scores(self.indptr, self.docs, self.impacts, *query, self.n))
 
 
-def best_scores(scores: np.ndarray, k: int) -> np.ndarray:
+def best_scores(scores: NDArray[np.float64], k: int) -> NDArray[np.float64]:
     """The k largest scores above 0, descending; fewer where fewer are above 0."""
     wanted = min(k, int((scores > 0).sum()))
     if wanted == 0:
@@ -56,7 +72,7 @@ def best_scores(scores: np.ndarray, k: int) -> np.ndarray:
     return np.sort(np.partition(scores, len(scores) - wanted)[len(scores) - wanted :])[::-1]
 
 
-def judge(scores: np.ndarray, best: np.ndarray, ids: np.ndarray) -> tuple[float, bool, bool]:
+def judge(scores: NDArray[np.float64], best: NDArray[np.float64], ids: NDArray[np.int64]) -> tuple[float, bool, bool]:
     """(recall, exact, short) of one result list.
 
     The true scores of the ids found are compared with the best ones as multisets, so that ties count for everyone and

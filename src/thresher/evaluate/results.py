@@ -1,10 +1,13 @@
-"""Result files: measured rows with the circumstances they were measured under, a table, and a plot.
+"""Result files: measured rows with their provenance, a table, and a plot.
 
-    NAME.json   {"made": {"command", "commit", "date", "machine", "versions", "seed"}, "rows": [{...}, ...]}
-    NAME.md     the rows as a Markdown table
-    NAME.svg    the plot, where there is one
+    NAME.json            {"made": {"command", "commit", "date", "machine", "versions", "seed"}, "rows": [{...}, ...]}
+    NAME.rows.jsonl.gz   the many rows that those summarise (per query, per threshold), one JSON object a line
+    NAME.md              the rows as a Markdown table
+    NAME.svg             the plot
 
-Contract: a row is flat; every file appears whole or not at all, the JSON last; the machine is described, not named.
+Rows are flat. Every file is written atomically, the JSON last. The machine is described, not named. The commit is that
+of the checkout; where its code has uncommitted changes, nothing is written unless the caller allows it, and then the
+commit ends in `-dirty`.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,8 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher._version import __version__
-from thresher.errors import DataNotFoundError, InputError, require
-from thresher.files import write_atomic
+from thresher.errors import DataNotFoundError, InputError, ThresherError, require
+from thresher.files import read_lines, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,56 +35,96 @@ if TYPE_CHECKING:
     import altair as alt
 
 Row = dict[str, Any]
+DIRTY = "-dirty"
+_NOT_CODE = ("eval/results", "docs", "*.md")
+_CPU_NUMBERS = {"family": "cpu family", "model": "model", "stepping": "stepping"}
 
 
 def write_results(
     path: str | Path,
     rows: Iterable[Mapping[str, Any]],
     *,
-    command: str,
+    command: str | None = None,
     seed: int | None = None,
     plot: alt.Chart | Any | None = None,
     columns: Sequence[str] | Mapping[str, str] | None = None,
     packages: Iterable[str] = (),
     title: str = "",
     note: str = "",
+    details: Iterable[Mapping[str, Any]] = (),
+    allow_dirty: bool = False,
 ) -> None:
-    """Write NAME.json, NAME.md and, with a plot, NAME.svg.
+    """Write NAME.json and NAME.md, with a plot also NAME.svg, with details also NAME.rows.jsonl.gz.
 
     Args:
         path: the JSON file, `eval/results/NAME.json`.
         rows: the measurements, one flat mapping each; values are strings, numbers, booleans, None, or lists of strings
-            (numpy scalars are turned into Python's, tuples into lists).
-        command: the command line that made them, as a reader would type it in the root of the checkout.
-        seed: the seed of everything random in them, where there is one.
+            (numpy scalars become Python's, tuples become lists).
+        command: the command line that made them; by default this process's (`command_line`).
+        seed: the seed of everything random in them.
         plot: any altair chart; needs the `eval` extra.
-        columns: which keys the table shows, in order, by themselves or with a format (`{"nDCG@10": ".4f"}`); by
-            default all keys in the order they first appear, and floats with four decimals.
-        packages: distributions besides thresher, numpy and numba whose versions bear on the figures.
-        title: heading of the table; the file's name where there is none.
+        columns: the keys that the table shows, in order, alone or with a format (`{"nDCG@10": ".4f"}`); by default all
+            keys in the order they first appear, and floats with four decimals.
+        packages: distributions besides thresher, numpy and numba whose versions affect the figures.
+        title: heading of the table; by default the file's name.
         note: a paragraph under the table: what the rows are, what to mind.
+        details: the many rows that `rows` summarise, for example one a query.
+        allow_dirty: write also when the checkout's code has uncommitted changes.
 
     Raises:
-        InputError: no rows, a nested or non-finite value, a column that no row has, a name that does not end in .json.
+        InputError: no rows, a nested or non-finite value, a column that no row has, or a name that does not end in
+            .json.
+        ThresherError: the code has uncommitted changes and `allow_dirty` is not set.
         MissingExtraError: a plot is given and altair or vl-convert is not installed.
     """
     path = Path(path)
     if path.suffix != ".json":
-        raise InputError(f"results are written to NAME.json, not to {path.name!r}")
+        raise InputError(f"results are written to NAME.json, got {path.name!r}")
     flat = [_flat(row, number, path) for number, row in enumerate(rows, 1)]
     if not flat:
         raise InputError("there are no rows to write", str(path))
     made = provenance(command=command, seed=seed, packages=packages)
+    if made["commit"].endswith(DIRTY) and not allow_dirty:
+        raise ThresherError(
+            f"{path.name} was not written: the checkout has uncommitted changes, so its commit would not say which "
+            "code was measured; commit them, or allow it (--allow-dirty), which marks the file"
+        )
     image = path.with_suffix(".svg")
     shown = image if plot is not None else None
-    page = _page(title or path.stem, markdown_table(flat, columns), made, image=shown, note=note)
-    texts = {path.with_suffix(".md"): page}
+    many = [_flat(row, number, path) for number, row in enumerate(details, 1)]
+    files: dict[Path, str] = {}
+    if many:
+        files[details_file(path)] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in many)
+        note = f"{note.strip()} The {len(many):,} rows behind the table are in `{details_file(path).name}`.".strip()
+    files[path.with_suffix(".md")] = _page(
+        title or path.stem, markdown_table(flat, columns), made, image=shown, note=note
+    )
     if plot is not None:
-        texts[image] = _svg(plot)
-    texts[path] = json.dumps({"made": made, "rows": flat}, indent=1, ensure_ascii=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for file, text in texts.items():
+        files[image] = _svg(plot)
+    files[path] = json.dumps({"made": made, "rows": flat}, indent=1, ensure_ascii=False) + "\n"
+    for file, text in files.items():
         write_atomic(file, text)
+
+
+def details_file(path: str | Path) -> Path:
+    """NAME.rows.jsonl.gz beside NAME.json."""
+    return Path(path).with_suffix(".rows.jsonl.gz")
+
+
+def read_details(path: str | Path) -> list[Row]:
+    """The rows of NAME.rows.jsonl.gz, given the path of NAME.json.
+
+    Raises:
+        DataNotFoundError: the result file has no details.
+        InputError: a line is not a JSON object.
+    """
+    rows: list[Row] = []
+    for number, line in read_lines(details_file(path)):
+        try:
+            rows.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as err:
+            raise InputError(f"the line is not a JSON object ({err})", str(details_file(path)), number) from err
+    return rows
 
 
 def read_results(path: str | Path) -> tuple[dict[str, Any], list[Row]]:
@@ -99,8 +144,8 @@ def read_results(path: str | Path) -> tuple[dict[str, Any], list[Row]]:
         raise InputError(message, str(path)) from err
 
 
-def provenance(*, command: str, seed: int | None = None, packages: Iterable[str] = ()) -> dict[str, Any]:
-    """The circumstances of a measurement: command, commit, date (UTC), machine, versions, seed."""
+def provenance(*, command: str | None = None, seed: int | None = None, packages: Iterable[str] = ()) -> Row:
+    """How a measurement was made: command, commit, date (UTC), machine, versions, seed."""
     versions = {"thresher": __version__, "python": platform.python_version()}
     for package in ("numpy", "numba", *packages):
         try:
@@ -108,13 +153,32 @@ def provenance(*, command: str, seed: int | None = None, packages: Iterable[str]
         except PackageNotFoundError:
             versions[package] = "not installed"
     return {
-        "command": command,
-        "commit": _commit(),
+        "command": command_line() if command is None else command,
+        "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "machine": _machine(),
         "versions": versions,
         "seed": seed,
     }
+
+
+def command_line(argv: Sequence[str] | None = None) -> str:
+    """This process's command line as a reader would type it in the root of the checkout.
+
+    `python -m PACKAGE` is recognised by the script's name; `--allow-dirty` is left out; an absolute path is shortened
+    to its last part, so that a result file does not name a machine's folders.
+    """
+    script, *arguments = sys.argv if argv is None else argv
+    place = Path(script)
+    program = ["python", "-m", place.parent.name] if place.name == "__main__.py" else [_shortened(script)]
+    if place.suffix == ".py" and place.name != "__main__.py":
+        program = ["python", "/".join(place.parts[-2:])]
+    return shlex.join([*program, *(_shortened(a) for a in arguments if a != "--allow-dirty")])
+
+
+def _shortened(argument: str) -> str:
+    option, equals, value = argument.rpartition("=")
+    return option + equals + Path(value).name if Path(value).is_absolute() else argument
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | Mapping[str, str] | None = None) -> str:
@@ -198,13 +262,16 @@ def _svg(plot: Any) -> str:
     return str(converter.vegalite_to_svg(plot.to_dict()))
 
 
-def _commit() -> str:
-    """The commit of the checkout that this code or the current directory lies in, `-dirty` where src/ was changed."""
+def commit() -> str:
+    """The commit of the checkout that this code or the current directory lies in.
+
+    It ends in `-dirty` where anything but documents and result files has uncommitted changes.
+    """
     for place in (Path(__file__).parent, Path.cwd()):
         root = _git(place, "rev-parse", "--show-toplevel")
         if root and (Path(root) / "src" / "thresher" / "_version.py").is_file():
-            changed = _git(Path(root), "status", "--porcelain", "--", "src")
-            return _git(Path(root), "rev-parse", "HEAD") + ("-dirty" if changed else "")
+            changed = _git(Path(root), "status", "--porcelain", "--", ".", *(f":!{name}" for name in _NOT_CODE))
+            return _git(Path(root), "rev-parse", "HEAD") + (DIRTY if changed else "")
     return "unknown: not run in a checkout"
 
 
@@ -231,11 +298,17 @@ def _cores() -> int:
 
 
 def _cpu() -> str:
-    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as stream:  # Linux alone has it
+    """Name of the processor with its family, model and stepping, which the name on virtual machines often lacks."""
+    found: dict[str, str] = {}
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as stream:  # Linux only
         for line in stream:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine() or "unknown"
+            key, _, value = line.partition(":")
+            if not key.strip():
+                break  # the first processor is enough
+            found[key.strip()] = value.strip()
+    name = found.get("model name") or platform.processor() or platform.machine() or "unknown"
+    numbers = [f"{say} {found[key]}" for say, key in _CPU_NUMBERS.items() if key in found]
+    return f"{name} ({', '.join(numbers)})" if numbers else name
 
 
 def _system() -> str:

@@ -4,11 +4,17 @@ import re
 import numpy as np
 import pytest
 
-from thresher.errors import DataNotFoundError, InputError
-from thresher.evaluate import read_results, write_results
-from thresher.evaluate.results import markdown_table
+from thresher.errors import DataNotFoundError, InputError, ThresherError
+from thresher.evaluate import results
+from thresher.evaluate.results import command_line, markdown_table, read_details, read_results, write_results
 
 ROWS = [{"system": "a|b", "n": np.int64(3), "nDCG@10": np.float32(0.5)}, {"system": "c", "nDCG@10": 0.25, "ok": True}]
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    """A checkout without uncommitted changes."""
+    monkeypatch.setattr(results, "commit", lambda: "0" * 40)
 
 
 def test_rows_and_their_circumstances_are_written_side_by_side(tmp_path):
@@ -19,7 +25,7 @@ def test_rows_and_their_circumstances_are_written_side_by_side(tmp_path):
     assert rows == [{"system": "a|b", "n": 3, "nDCG@10": 0.5}, {"system": "c", "nDCG@10": 0.25, "ok": True}]
     assert list(made) == ["command", "commit", "date", "machine", "versions", "seed"]
     assert (made["command"], made["seed"]) == ("python eval/x.py", 7)
-    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown: not run in a checkout", made["commit"])
+    assert made["commit"] == "0" * 40
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["date"])
     assert set(made["machine"]) == {"cpu", "cores", "memory_gib", "os"}
     assert list(made["versions"]) == ["thresher", "python", "numpy", "numba", "pytest", "no-such-package"]
@@ -75,3 +81,43 @@ def test_reading_what_is_no_result_file_says_so(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps({"rows": []}))
     with pytest.raises(InputError, match="not a result file"):
         read_results(tmp_path / "x.json")
+
+
+def test_the_commit_is_that_of_the_checkout(monkeypatch):
+    monkeypatch.undo()
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown: not run in a checkout", results.commit())
+
+
+def test_a_dirty_checkout_writes_only_where_allowed_and_marks_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "commit", lambda: "0" * 40 + "-dirty")
+    with pytest.raises(ThresherError, match="uncommitted changes"):
+        write_results(tmp_path / "x.json", ROWS)
+    assert list(tmp_path.iterdir()) == []
+    write_results(tmp_path / "x.json", ROWS, allow_dirty=True)
+    assert read_results(tmp_path / "x.json")[0]["commit"].endswith("-dirty")
+
+
+def test_many_rows_go_to_a_compressed_file_beside_the_summary(tmp_path):
+    many = [{"qid": str(i), "nDCG@10": i / 10} for i in range(10)]
+    write_results(tmp_path / "x.json", ROWS, details=iter(many))
+    assert read_details(tmp_path / "x.json") == many
+    assert "10 rows behind the table are in `x.rows.jsonl.gz`" in (tmp_path / "x.md").read_text()
+    again = (tmp_path / "x.rows.jsonl.gz").read_bytes()
+    write_results(tmp_path / "x.json", ROWS, details=many)
+    assert (tmp_path / "x.rows.jsonl.gz").read_bytes() == again
+    with pytest.raises(DataNotFoundError):
+        read_details(tmp_path / "y.json")
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["/tmp/here/eval/__main__.py", "bm25", "--allow-dirty"], "python -m eval bm25"),
+        (["/x/eval/__main__.py", "search-size", "--work", "/tmp/panel"], "python -m eval search-size --work panel"),
+        (["/x/eval/__main__.py", "cost", "--out=/tmp/a b"], "python -m eval cost '--out=a b'"),
+        (["/x/mine/study.py", "5"], "python mine/study.py 5"),
+        (["/usr/bin/thresher", "eval", "x.toml"], "thresher eval x.toml"),
+    ],
+)
+def test_the_command_is_told_without_the_folders_of_a_machine(argv, line):
+    assert command_line(argv) == line

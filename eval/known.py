@@ -1,4 +1,4 @@
-"""The embedded models as eval/cascade.py asks them: what they said before is remembered, with the time it took."""
+"""Models whose output was computed before: MiniLM's vectors of passages, and what the cross-encoder said."""
 
 from __future__ import annotations
 
@@ -7,46 +7,60 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from eval.collections import embeddings
 from thresher.context.model import TwoHeadedScorer
 from thresher.context.scoring import PassageScores
-from thresher.evaluate.collections import Collection, data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from thresher.context.scoring import SplitPassage
     from thresher.encode.dense import MiniLMEncoder
-
-EMBEDDINGS = {"trec-dl-2019": "msmarco-v1-mini", "trec-dl-2021": "msmarco-v2-mini"}
+    from thresher.evaluate.collections import Collection
 
 
 class KnownVectors:
-    """The embedded MiniLM, whose vectors of a collection's passages are on disk."""
+    """The embedded MiniLM; its vectors of a collection's passages are read from disk.
+
+    Args:
+        collection: the passages.
+        light: encodes queries.
+        rate: words a second that MiniLM encodes here.
+
+    Attributes:
+        seconds: what encoding the passages asked for so far would have taken.
+    """
 
     def __init__(self, collection: Collection, light: MiniLMEncoder, rate: float) -> None:
-        name = collection.name.split("/", maxsplit=1)[0]
-        root = data_dir()
-        assert root is not None, "set THRESHER_DATA"
-        self._vectors = np.load(root / "embeddings" / f"{EMBEDDINGS.get(name, name)}.npy", mmap_mode="r")
+        self._vectors = embeddings(collection)
         self._row = {passage.contents: row for row, passage in enumerate(collection.corpus)}
         self._light, self._rate = light, rate
         self.seconds = 0.0
         self.name, self.dimensions, self.fingerprint = light.name, light.dimensions, light.fingerprint
 
-    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
-        """float32[n, 384]; `seconds` grows by what encoding them would have taken."""
+    def encode_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32[n, 384]."""
         self.seconds += sum(len(text.split()) for text in texts) / self._rate
-        return self._vectors[[self._row[text] for text in texts]].astype(np.float32)
+        return self._vectors[[self._row[text] for text in texts]]
 
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32[n, 384]."""
         return self._light.encode_queries(texts)
 
 
 class RememberingScorer:
-    """The embedded cross-encoder, which reads a query and a passage once in all runs and knows what that took."""
+    """The embedded cross-encoder; it reads each query and passage once in all runs.
+
+    Args:
+        work: folder that keeps the scores.
+
+    Attributes:
+        seconds: what the answers given so far took when they were first computed.
+    """
 
     def __init__(self, work: Path) -> None:
         self.model = TwoHeadedScorer()
@@ -57,11 +71,11 @@ class RememberingScorer:
         self._known: dict[str, tuple[float, list[float], float]] = {}
         if self._file.is_file():
             for line in self._file.read_text().splitlines():
-                key, *said = json.loads(line)
-                self._known[key] = tuple(said)  # type: ignore[assignment]
+                key, relevance, sentences, seconds = json.loads(line)
+                self._known[key] = (relevance, sentences, seconds)
 
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
-        """As the model; `seconds` grows by what the answers took when they were first given."""
+        """As the model's."""
         keys = [hashlib.sha256(f"{q}\0{p.title}\0{p.text}".encode()).hexdigest()[:24] for q, p in pairs]
         new = [place for place, key in enumerate(keys) if key not in self._known]
         if new:

@@ -1,27 +1,11 @@
-"""What the peers' panel counts as right, and which queries it asks."""
+"""What the peers' panel counts as right, and which queries it measures."""
 
 from __future__ import annotations
-
-import importlib
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-SCRIPTS = Path(__file__).parents[3] / "eval" / "search"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """A module of eval/search by name; it and what it imports beside it are forgotten afterwards."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(SCRIPTS)):
-            del sys.modules[name]
-
+from eval.search import calibrate, goals, matrices, passages, truth
 
 SCORES = np.array([0.0, 5.0, 3.0, 3.0, 3.0, 1.0, 0.0])
 
@@ -39,20 +23,17 @@ SCORES = np.array([0.0, 5.0, 3.0, 3.0, 3.0, 1.0, 0.0])
         (3, [], (0.0, False, True)),
     ],
 )
-def test_lists_are_judged_by_the_true_scores_of_what_they_hold(script, k, ids, expected):
-    truth = script("truth")
+def test_lists_are_judged_by_the_true_scores_of_what_they_hold(k, ids, expected):
     assert truth.judge(SCORES, truth.best_scores(SCORES, k), np.array(ids, np.int64)) == pytest.approx(expected)
 
 
-def test_a_query_without_matches_wants_an_empty_list(script):
-    truth = script("truth")
+def test_a_query_without_matches_wants_an_empty_list():
     nothing = truth.best_scores(np.zeros(4), 3)
     assert truth.judge(np.zeros(4), nothing, np.empty(0, np.int64)) == (1.0, True, False)
     assert truth.judge(np.zeros(4), nothing, np.array([1])) == (1.0, False, False)
 
 
-def test_true_scores_are_products_summed_over_terms(script):
-    matrices, truth = script("matrices"), script("truth")
+def test_true_scores_are_products_summed_over_terms():
     rng = np.random.default_rng(5)
     dense = np.where(rng.random((40, 12)) < 0.3, rng.integers(1, 256, (40, 12)), 0)
     rows, terms = np.nonzero(dense)
@@ -63,22 +44,20 @@ def test_true_scores_are_products_summed_over_terms(script):
     assert np.allclose(truth.Truth(matrix).scores(query), dense[:, [1, 4, 7]] @ [0.5, 3.0, 1.25])
 
 
-def test_whole_weights_keep_the_heaviest_at_the_top_and_nothing_at_zero(script):
-    weights = script("matrices").whole_weights(np.array([0.001, 1.0, 2.0], np.float32), 32)
+def test_whole_weights_keep_the_heaviest_at_the_top_and_nothing_at_zero():
+    weights = matrices.whole_weights(np.array([0.001, 1.0, 2.0], np.float32), 32)
     assert weights.tolist() == [1.0, 16.0, 32.0]
 
 
-def test_measured_queries_are_none_of_those_seen_before(script):
-    passages = script("passages")
-    groups = passages.split({str(i): f"question {i}" for i in range(6980)})
+def test_measured_queries_are_none_of_those_seen_before():
+    groups = passages.split({str(i): f"query {i}" for i in range(6980)})
     measured, seen = set(groups[""]), set(groups[" seen"])
     assert len(measured) == passages.HELD_OUT
     assert len(seen) == passages.SEEN
     assert not measured & seen
 
 
-def test_bounds_hold_the_largest_impact_of_a_block_for_each_term(script):
-    calibrate = script("calibrate")
+def test_bounds_hold_the_largest_impact_of_a_block_for_each_term():
     indptr, docs = np.array([0, 3, 5]), np.array([0, 1, 3, 1, 2], np.uint32)
     impacts, place = np.array([7, 9, 2, 4, 6], np.uint8), np.array([3, 0, 1, 2])
     bounds = np.zeros(2)
@@ -95,7 +74,7 @@ def measured(engine, setting, p50, p99, recall=1.0, short=0, k=10, size=4.0, bui
     }  # fmt: skip
 
 
-def test_default_is_set_against_the_quickest_exact_peer_at_each_percentile(script):
+def test_default_is_set_against_the_quickest_exact_peer_at_each_percentile():
     rows = [
         measured("thresher", "default", 1.0, 3.0),
         measured("thresher", "approx 0.9", 0.5, 0.6, recall=0.98),
@@ -107,7 +86,7 @@ def test_default_is_set_against_the_quickest_exact_peer_at_each_percentile(scrip
         measured("seismic", "rough", 0.2, 0.2, recall=0.9, size=16.0, build=10.0),
         measured("seismic", "fine", 1.6, 2.0, recall=0.995, size=16.0, build=10.0),
     ]
-    exact, near = script("goals").compare(rows)
+    exact, near = goals.compare(rows)
     assert (exact["peer_p50"], exact["ratio_p50"]) == ("peer, quick at best", 0.5)
     assert (exact["peer_p99"], exact["ratio_p99"]) == ("peer, steady", 0.75)
     assert near["setting"].startswith("approx 0.8")

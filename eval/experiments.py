@@ -1,0 +1,68 @@
+"""The registry of experiments: name, module, one line on what it measures.
+
+A module has `main(arguments)`, which parses its own options, and writes the result files that its entry names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One experiment.
+
+    Attributes:
+        module: the module under `eval` whose `main` runs it.
+        summary: what it measures, in one line.
+        results: names of the result files that it writes.
+    """
+
+    module: str
+    summary: str
+    results: tuple[str, ...] = ()
+
+
+EXPERIMENTS = {
+    "bm25": Entry("bm25", "BM25 on three collections, with Anserini's figures", ("bm25",)),
+    "quantisation": Entry("quantisation", "effectiveness of BM25 weights stored in 8 and 16 bits", ("quantisation",)),
+    "first-stage": Entry("first_stage", "BM25, thresher-mini, dense MiniLM, and interpolation", ("first-stage",)),
+    "encode-speed": Entry("encode_speed", "encoding speed against sentence-transformers", ("encode-speed",)),
+    "cascade": Entry("cascade", "the pipeline, one stage added or left out at a time", ("cascade", "served")),
+    "cascade-choice": Entry("cascade_choice", "choose the settings of the pipeline, on DL21 and train splits"),
+    "quality-curves": Entry(
+        "quality_curves", "effectiveness against share of passages pruned", ("quality-curves", "quality-auc")
+    ),
+    "quality-throughput": Entry(
+        "quality_throughput", "passages scored per second by quality estimators", ("quality-throughput",)
+    ),
+    "model-scores": Entry("model_scores", "scores of estimators that run a model, which quality-curves reads"),
+    "coverage": Entry("log_coverage", "pruning by query-log coverage, against random pruning", ("coverage",)),
+    "tiering": Entry("tiering", "half of the passages in a second tier, searched on demand", ("tiering",)),
+    "training-pairs": Entry("training_pairs", "choosing training pairs for a quality head", ("training-pairs",)),
+    "rerank-plans": Entry("rerank_plans", "calls and nDCG@10 of reranking plans, simulated judges", ("rerank-plans",)),
+    "rerank-replay": Entry("rerank_replay", "recorded LLM rerankings, replayed", ("rerank-replay",)),
+    "context-pruning": Entry("context_pruning", "answers kept against characters pruned", ("context-pruning",)),
+    "context-rank": Entry("context_rank", "the rank head of thresher-context as a reranker", ("context-rank",)),
+    "context-cost": Entry("context_cost", "cost of context pruning against a cross-encoder", ("context-cost",)),
+    "search-panel": Entry("search.panel", "search latency against other engines", ("search-panel", "search-goals")),
+    "search-make": Entry("search.make", "make the collections that search-panel measures on"),
+    "search-costs": Entry("search.costs", "building, opening, first query and threads", ("search-costs",)),
+    "search-growth": Entry("search.growth", "latency of the plans up to four million passages", ("search-growth",)),
+    "search-maxima": Entry("search.maxima", "block maxima of other units and widths", ("search-maxima",)),
+    "search-parts": Entry("search.parts", "where the time of a query goes", ("search-parts",)),
+    "search-size": Entry("search.size", "where the bytes of an index go", ("search-size",)),
+    "search-calibration": Entry(
+        "search.calibrate", "statistics of the synthetic and the real collection", ("search-calibration",)
+    ),
+}
+
+
+def run(name: str, arguments: Sequence[str]) -> None:
+    """Run the experiment `name` with its command-line arguments."""
+    import_module(f"eval.{EXPERIMENTS[name].module}").main(arguments)

@@ -15,9 +15,9 @@ from scipy import sparse, stats
 
 from eval.bench import key_of
 from eval.collections import embeddings
+from thresher.corpus.spool import docno_keys
 from thresher.encode.bm25 import Bm25Encoder
 from thresher.evaluate.collections import Collection, load
-from thresher.prune.policy import tie_keys
 from thresher.quality.features import feature_columns
 from thresher.quality.lexical import CollectionStatistics
 from training.quality.coverage import DenseView, LogCoverage, SparseView, View
@@ -153,7 +153,7 @@ def rank_collection(name: str, *, splits: Sequence[str] = ()) -> RankedCollectio
     encoder = Bm25Encoder.fit(texts)
     width = len(encoder.vocabulary)
     made = RankedCollection(
-        collections[0], docnos, texts, list(topics), list(topics.values()), qrels, tie_keys(docnos),
+        collections[0], docnos, texts, list(topics), list(topics.values()), qrels, docno_keys(docnos),
         csr(encoder.encode_passages(texts), width), csr(encoder.encode_queries(list(topics.values())), width), encoder,
     )  # fmt: skip
     made.rankings["bm25"] = list(ranked(made.queries, made.passages))

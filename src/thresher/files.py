@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import sys
 import uuid
 import zlib
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 COMPRESSED = (".gz", ".zst")
+STDIN = "-"
+"""The path that means standard input."""
 BOM = b"\xef\xbb\xbf"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _CHUNK = 1 << 20
@@ -99,7 +102,7 @@ def cache_folder() -> Path | None:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[BinaryIO]:
-    """The bytes of `path`, decompressed. Only reads forward, so it may be a pipe.
+    """The bytes of `path`, or of standard input for `-`, decompressed. Only reads forward, so it may be a pipe.
 
     Raises:
         DataNotFoundError: there is no such file.
@@ -107,7 +110,7 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     try:
-        raw = path.open("rb")
+        raw = cast("io.BufferedReader", sys.stdin.buffer) if str(path) == STDIN else path.open("rb")
     except FileNotFoundError as err:
         raise DataNotFoundError(f"{path}: no such file") from err
     except IsADirectoryError as err:

@@ -15,6 +15,7 @@ import thresher
 from thresher import artifact
 from thresher.build.recipe import Recipe
 from thresher.build.stream import build_index
+from thresher.corpus import fingerprint_of
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
 
 PASSAGES = [
@@ -115,7 +116,8 @@ def copy(source: Path, target: Path) -> None:
 
 KILLED = """
     import sys, time
-    from thresher import artifact, build
+    from thresher import artifact
+    from thresher.build import stream
     from thresher.index import builder
 
     def stop(point):
@@ -132,13 +134,13 @@ KILLED = """
             return result
         setattr(owner, name, wrapped)
 
-    stopping(build, "_open_encoder", "reading")
+    stopping(stream._Build, "read", "reading")
     stopping(builder.IndexBuilder, "add", "adding")
     stopping(builder.IndexBuilder, "finish", "finishing")
     stopping(artifact, "_publish", "publishing")
     import thresher
     passages = [thresher.Passage(str(i), f"grain number {i}") for i in range(50)]
-    build.build_index(sys.argv[1], passages, overwrite=True)
+    stream.build_index(sys.argv[1], passages, overwrite=True)
 """
 
 
@@ -157,3 +159,87 @@ def test_a_killed_build_leaves_the_last_good_index(index, tmp_path, point):
     process.stdout.close()
     artifact.verify(target)
     assert len(thresher.Index.open(target)) == len(PASSAGES)
+
+
+class ReadOnce:
+    """A corpus that counts how often it is read."""
+
+    name, skipped = "once", {}
+
+    def __init__(self, passages):
+        self.passages, self.readings = passages, 0
+
+    def __iter__(self):
+        self.readings += 1
+        return iter(self.passages)
+
+    def fingerprint(self):
+        raise AssertionError("the fingerprint is computed while the corpus is read")
+
+
+def varied(n):
+    words = [f"word{i}" for i in range(50)]
+    return [thresher.Passage(f"d{i}", " ".join(words[(i * j) % 50] for j in range(1, 20))) for i in range(n)]
+
+
+@pytest.mark.parametrize("keys", [{}, {"prune": {"estimator": "embedded", "keep": 0.5, "similarity": None}}])
+def test_the_corpus_is_read_once_and_its_fingerprint_is_that_of_the_passages(tmp_path, keys):
+    corpus = ReadOnce(varied(30))
+    build_index(tmp_path / "index", corpus, Recipe.model_validate(keys))
+    assert corpus.readings == 1
+    fields = artifact.read_manifest(tmp_path / "index").fields
+    assert fields["corpus"]["fingerprint"] == fingerprint_of(corpus.passages)
+
+
+def test_passages_of_an_iterator_are_checked(tmp_path):
+    with pytest.raises(InputError, match="memory:2: docno 'a' occurs twice"):
+        build_index(tmp_path / "index", iter([thresher.Passage("a", "x"), thresher.Passage("a", "y")]))
+    with pytest.raises(InputError, match="neither title nor text"):
+        build_index(tmp_path / "index", iter([thresher.Passage("a", " ")]))
+
+
+def test_metadata_of_any_json_type_and_any_string_comes_back(tmp_path):
+    metadata = {"n": 3, "half": "\ud800", "list": [1, "x"]}
+    build_index(tmp_path / "index", [thresher.Passage("a", "grain", metadata=metadata)])
+    [hit] = thresher.Index.open(tmp_path / "index").search("grain", k=1)
+    assert hit.metadata == metadata
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_named_pipe_and_standard_input_give_the_index_of_the_file(tmp_path, pruned):
+    lines = "".join(json.dumps({"docno": p.docno, "text": p.text}) + "\n" for p in varied(40))
+    (tmp_path / "corpus.jsonl").write_text(lines)
+    keys = {"corpus": {"format": "jsonl"}} | (
+        {"prune": {"estimator": "kl", "keep": 0.5, "similarity": None}} if pruned else {}
+    )
+    recipe = Recipe.model_validate(keys)
+    build_index(tmp_path / "file", tmp_path / "corpus.jsonl", recipe)
+    os.mkfifo(tmp_path / "pipe")
+    writer = subprocess.Popen(["cp", str(tmp_path / "corpus.jsonl"), str(tmp_path / "pipe")])
+    build_index(tmp_path / "piped", tmp_path / "pipe", recipe)
+    assert writer.wait() == 0
+    script = f"import sys, thresher; thresher.build_index({str(tmp_path / 'stdin')!r}, '-', sys.argv[1])"
+    (tmp_path / "recipe.toml").write_text(
+        '[corpus]\nformat = "jsonl"\n' + ('[prune]\nestimator = "kl"\nkeep = 0.5\nfold = false\n' if pruned else "")
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "recipe.toml")], input=lines.encode(), check=True, timeout=120
+    )
+    whole = artifact.read_manifest(tmp_path / "file").files
+    for name in ("piped", "stdin"):
+        files = artifact.read_manifest(tmp_path / name).files
+        same = [file for file in whole if not file.endswith("manifest.json") and not file.startswith("pruning/")]
+        assert {file: files[file]["sha256"] for file in same} == {file: whole[file]["sha256"] for file in same}
+
+
+def test_a_pipe_is_not_read_a_second_time(tmp_path, monkeypatch):
+    import io
+
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b'{"id": "a", "text": "grain"}\n')))
+    )
+    corpus = thresher.open_corpus("-", format="jsonl")
+    assert [passage.docno for passage in corpus] == ["a"]
+    with pytest.raises(InputError, match="read only once"):
+        list(corpus)

@@ -10,7 +10,7 @@ from thresher.artifact import read_manifest
 from thresher.build.recipe import AskStep, EncodeStep, Recipe, VectorsStep
 from thresher.build.stream import build_index
 from thresher.pipeline import Pipeline
-from thresher.prune.step import PruneStep
+from thresher.prune import PruneStep
 from thresher.records import Passage
 
 pytestmark = pytest.mark.models

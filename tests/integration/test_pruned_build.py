@@ -6,8 +6,7 @@ import pytest
 from thresher.artifact import read_manifest, verify
 from thresher.build.recipe import Recipe
 from thresher.build.stream import build_index
-from thresher.prune.step import PruneStep
-from thresher.prune.tiers import read_decision
+from thresher.prune import PruneStep, read_decision
 from thresher.records import Passage
 from thresher.search import Index
 from thresher.search.tiers import fit_margin

@@ -9,7 +9,7 @@ from thresher.artifact import read_manifest, verify
 from thresher.build.recipe import AskStep, Recipe, VectorsStep
 from thresher.build.stream import build_index
 from thresher.pipeline import Pipeline
-from thresher.prune.step import PruneStep
+from thresher.prune import PruneStep
 from thresher.records import Passage
 from thresher.search import Index, calibrate_tiers
 from thresher.vectors.store import VectorStore

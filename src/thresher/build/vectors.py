@@ -1,108 +1,74 @@
-"""What a recipe's `[vectors]` table adds to a build: a vector of each passage, in `vectors/` inside the index.
+"""What a recipe's `[vectors]` table adds to a build: a dense vector of each passage, in `vectors/` inside the index.
 
-Vectors are kept in shards beside the index until it is whole, so that a killed build goes on where it stopped. Where
-the sparse encoder is a head on the embedded MiniLM and the vectors are MiniLM's, a passage is encoded once for both.
+Vectors are written in the order of the passage numbers: the first tier, then the second where the table asks for it.
+They are kept in shards alongside the index until it is complete, so that a killed build resumes where it stopped. Where
+the sparse encoder is a head on the embedded MiniLM and the vectors are MiniLM's, one forward pass gives both.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import numpy as np
 
-from thresher.encode.shards import dense_shards, encode_shards
+from thresher.encode import DenseEncoder
+from thresher.encode.shards import dense_shards, encode_shards, stored_arrays
+from thresher.errors import InputError
 from thresher.models.files import is_embedded
-from thresher.records import SparseBatch
+from thresher.records import SparseBatch, StageUsage
 from thresher.vectors.store import FOLDER, VectorStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from thresher.build.recipe import VectorsStep
-    from thresher.corpus import Corpus
-    from thresher.encode import SparseEncoder
-    from thresher.records import Passage, Usage
+    from thresher.build.recipe import EncodeStep, VectorsStep
+    from thresher.build.weights import TermSource
+    from thresher.corpus.spool import Spool
+    from thresher.encode.shards import Arrays, PassageEncoder
+    from thresher.records import Passage
 
 
-def shares_states(encoder: SparseEncoder, step: VectorsStep | None) -> bool:
+class PooledEncoder(Protocol):
+    """A sparse encoder that can start from the vectors of another encoder."""
+
+    name: str
+    fingerprint: str
+    vocabulary: Sequence[str]
+
+    def encode_pooled(self, vectors: NDArray[np.floating], texts: Sequence[str]) -> SparseBatch:
+        """Weighted terms of texts whose vectors, float[n, d], are given."""
+
+    def save(self, directory: Path) -> None:
+        """Write what queries need."""
+
+
+def shares_states(encoder: object, step: VectorsStep | None) -> TypeGuard[PooledEncoder]:
     """Whether one forward pass over a passage gives both its weighted terms and its vector."""
-    return step is not None and is_embedded(step.encoder) and hasattr(encoder, "encode_pooled")
+    return step is not None and not step.source and is_embedded(step.encoder) and hasattr(encoder, "encode_pooled")
 
 
-def encoded_twice(
-    encoder: Any, dense: Any, corpus: Corpus, shards: Path, progress: bool
-) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
-    """Weighted terms of the corpus; the vectors they were made from stay in `shards` for `store_vectors`."""
-    for passages, arrays in encode_shards(
-        corpus, _both(encoder, dense), shards, _joint_fingerprint(encoder, dense), progress=progress
-    ):
-        yield passages, SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
+class SharedTerms:
+    """Weighted terms from the same forward pass as the vectors, which stay in the shards for `EncodedVectors`."""
 
+    def __init__(self, encoder: PooledEncoder, dense: PassageEncoder, shards: Path) -> None:
+        self.query_side = encoder
+        self._dense, self._shards = dense, shards
 
-def store_vectors(
-    directory: Path,
-    step: VectorsStep,
-    encoder: SparseEncoder,
-    dense: Any,
-    corpus: Corpus,
-    pruned: Sequence[Passage],
-    shards: Path,
-    usage: Usage,
-    progress: bool,
-) -> Usage:
-    """Write `vectors/` into the index being built, and add its account to the usage.
+    def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
+        """The passages with these numbers, a shard at a time."""
+        fingerprint = hashlib.sha256(f"{self.query_side.fingerprint}+{self._dense.fingerprint}".encode()).hexdigest()
+        for passages, arrays in encode_shards(spool.rows(numbers), self._encode, self._shards, fingerprint):
+            yield passages, SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
 
-    Args:
-        directory: the index being built.
-        step: the recipe's table.
-        encoder: the sparse encoder, which may have left vectors in `shards`.
-        dense: the encoder of vectors.
-        corpus: the passages of the first tier.
-        pruned: those of the second, encoded where the step asks for it.
-        shards: where encoded shards wait until the index is whole.
-        usage: the build's.
-        progress: show a bar.
-    """
-    started = time.perf_counter()
-    shared = shares_states(encoder, step)
-    if shared:
-        joint = _joint_fingerprint(encoder, dense)
-        kept: Iterable[NDArray[np.floating]] = (
-            arrays["vectors"]
-            for _, arrays in encode_shards(corpus, _both(encoder, dense), shards, joint, progress=False)
-        )
-    else:
-        kept = _vectors(dense, corpus, shards.with_name(f"{shards.name}-vectors"), progress)
-    rest = _vectors(dense, pruned, shards.with_name(f"{shards.name}-pruned"), progress) if step.second_tier else ()
-    store = VectorStore.build(
-        directory / FOLDER,
-        chain(kept, rest),
-        storage=step.storage,
-        sketch=step.sketch,
-        encoder=dense.fingerprint,
-        encoder_name=step.encoder,
-    )
-    seconds = time.perf_counter() - started
-    counts = {"vectors": len(store), "bytes": store.bytes, "with_encode": int(shared)}
-    return usage.with_stage("vectors", seconds, **counts)
-
-
-def _vectors(dense: Any, passages: Iterable[Passage], shards: Path, progress: bool) -> Iterator[NDArray[np.floating]]:
-    for _, vectors in dense_shards(dense, passages, shards, progress=progress):
-        yield vectors
-
-
-def _both(encoder: Any, dense: Any) -> Any:
-    def encode(batch: Sequence[Passage]) -> dict[str, Any]:
+    def _encode(self, batch: Sequence[Passage]) -> Arrays:
         texts = [passage.contents for passage in batch]
-        vectors = dense.encode_passages(texts)
-        rows = encoder.encode_pooled(vectors, texts)
+        vectors = self._dense.encode_passages(texts)
+        rows = self.query_side.encode_pooled(vectors, texts)
         return {
             "indptr": rows.indptr,
             "terms": rows.terms,
@@ -110,8 +76,157 @@ def _both(encoder: Any, dense: Any) -> Any:
             "vectors": vectors.astype(np.float16),
         }
 
-    return encode
+
+class VectorSource(Protocol):
+    """Vectors of the passages of a spool."""
+
+    @property
+    def storage(self) -> str:
+        """How they are stored: `float16`, `int8` or `pq<bytes>`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of their encoder."""
+
+    @property
+    def name(self) -> str:
+        """The name that opens their encoder."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether they came from the same forward pass as the weighted terms."""
+
+    def batches(
+        self, spool: Spool, first: NDArray[np.int64], second: NDArray[np.int64], *, progress: bool
+    ) -> Iterator[NDArray[np.floating]]:
+        """Vectors of the passages with the numbers `first`, then `second`, float[n, dimensions] at a time."""
 
 
-def _joint_fingerprint(encoder: Any, dense: Any) -> str:
-    return hashlib.sha256(f"{encoder.fingerprint}+{dense.fingerprint}".encode()).hexdigest()
+class EncodedVectors:
+    """The vectors of a recipe's encoder.
+
+    Args:
+        step: the recipe's table.
+        encoder: the encoder itself.
+        shards: where finished shards of the weighted terms are; those of vectors go alongside.
+        shared: the shards of the weighted terms hold the first tier's vectors.
+    """
+
+    def __init__(self, step: VectorsStep, encoder: PassageEncoder, shards: Path, *, shared: bool) -> None:
+        self.storage, self.fingerprint, self.name = step.storage, encoder.fingerprint, step.encoder
+        self.shared = shared
+        self._encoder, self._shards = encoder, shards
+
+    def batches(
+        self, spool: Spool, first: NDArray[np.int64], second: NDArray[np.int64], *, progress: bool
+    ) -> Iterator[NDArray[np.floating]]:
+        """Vectors of the first tier's passages, then of the second's."""
+        if self.shared:
+            for arrays in stored_arrays(self._shards):
+                yield np.asarray(arrays["vectors"], np.float16)
+        else:
+            yield from self._encoded(spool, first, "vectors", progress)
+        if len(second):
+            yield from self._encoded(spool, second, "pruned", progress)
+
+    def _encoded(
+        self, spool: Spool, numbers: NDArray[np.int64], suffix: str, progress: bool
+    ) -> Iterator[NDArray[np.floating]]:
+        folder = self._shards.with_name(f"{self._shards.name}-{suffix}")
+        for _, vectors in dense_shards(self._encoder, spool.rows(numbers), folder, progress=progress):
+            yield vectors
+
+
+class GivenVectors:
+    """Vectors that were encoded before (`thresher encode --dense`), found by docno.
+
+    Args:
+        path: the vectors.
+
+    Raises:
+        ArtifactError: there are none.
+    """
+
+    shared = False
+
+    def __init__(self, path: str | Path) -> None:
+        self._store = store = VectorStore.open(path)
+        self.storage = str(store.manifest.fields["storage"])
+        self.fingerprint, self.name = store.encoder_fingerprint, store.encoder_name
+        self._path = str(path)
+
+    def batches(
+        self, spool: Spool, first: NDArray[np.int64], second: NDArray[np.int64], *, progress: bool
+    ) -> Iterator[NDArray[np.floating]]:
+        """Vectors of the first tier's passages, then of the second's.
+
+        Raises:
+            InputError: a passage has no vector; names it.
+        """
+        for chunk in spool.rows(np.concatenate([first, second])).chunks():
+            docnos = [passage.docno for passage in chunk]
+            found = self._store.find(docnos)
+            if len(found) and found.min() < 0:
+                docno = docnos[int(np.argmin(found))]
+                raise InputError(
+                    f"docno {docno!r} has no vector; encode the corpus that the index is built from", self._path
+                )
+            rows, starts = self._store.rows_of(found)
+            if len(rows) != len(docnos):
+                raise InputError(f"docno {docnos[int(np.argmax(np.diff(starts)))]!r} has several vectors", self._path)
+            yield self._store.stored.decode(rows)
+
+
+def open_vectors(
+    step: VectorsStep, terms: TermSource | None, dense: PassageEncoder | None, shards: Path, encode: EncodeStep
+) -> tuple[VectorSource, TermSource | None]:
+    """Where vectors come from, and the source of terms, which takes part in encoding them where states are shared.
+
+    Args:
+        step: the recipe's table.
+        terms: a learned encoder's, None for others.
+        dense: the encoder of vectors, in place of the one that `step` names.
+        shards: where finished shards are kept.
+        encode: the recipe's table, for the batch size.
+    """
+    if step.source:
+        return GivenVectors(step.source), terms
+    dense = dense or DenseEncoder.from_name(step.encoder, batch_size=encode.batch_size)
+    sparse = terms.query_side if terms is not None else None
+    if shares_states(sparse, step):
+        return EncodedVectors(step, dense, shards, shared=True), SharedTerms(sparse, dense, shards)
+    return EncodedVectors(step, dense, shards, shared=False), terms
+
+
+def store_vectors(
+    directory: Path,
+    step: VectorsStep,
+    vectors: VectorSource,
+    spool: Spool,
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    *,
+    progress: bool,
+) -> StageUsage:
+    """Write `vectors/` into the index being built; returns what it took.
+
+    Args:
+        directory: the index being built.
+        step: the recipe's table.
+        vectors: where the vectors come from.
+        spool: the corpus.
+        first: numbers of the first tier's passages.
+        second: numbers of the second tier's passages that get vectors.
+        progress: show a bar.
+    """
+    started = time.perf_counter()
+    store = VectorStore.build(
+        directory / FOLDER,
+        vectors.batches(spool, first, second, progress=progress),
+        storage=vectors.storage,
+        sketch=step.sketch,
+        encoder=vectors.fingerprint,
+        encoder_name=vectors.name,
+    )
+    counts = {"vectors": len(store), "bytes": store.bytes, "with_encode": int(vectors.shared)}
+    return StageUsage("vectors", time.perf_counter() - started, counts)

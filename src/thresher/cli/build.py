@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,62 +14,82 @@ if TYPE_CHECKING:
     from thresher.build.stream import BuildReport
 
 
+_CORPUS_FIELDS = ("format", "id_field", "text_field", "title_field", "split_tokens", "split_overlap", "on_error")
+
+
 def build(
     source: Annotated[
         str,
         typer.Argument(
-            help="A recipe (TOML file, or a shipped name), or a corpus: .jsonl[.gz|.zst], .tsv, .csv, .parquet, "
-            "TREC text, a BEIR folder, ir_datasets:ID, or `installed` for the documentation installed with Python."
+            help="A recipe (TOML file, or a shipped name), or a corpus: .jsonl[.gz|.zst], .tsv, .csv, .parquet, TREC "
+            "text, a BEIR folder, - for standard input, ir_datasets:ID, or `installed` for the documentation installed "
+            "with Python."
         ),
-    ],
+    ] = "",
+    *,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
     recipe: Annotated[str, typer.Option("--recipe", help="Recipe for the corpus given as SOURCE.")] = "",
     corpus: Annotated[str, typer.Option("--corpus", help="Corpus for the recipe given as SOURCE.")] = "",
+    encoded: Annotated[
+        Path | None,
+        typer.Option(help="Passages encoded before: from `thresher encode`, or Anserini JSON, .parquet or .npz."),
+    ] = None,
+    query_encoder: Annotated[str, typer.Option(help="Encoder for queries to passages of another system.")] = "",
+    decision: Annotated[Path | None, typer.Option(help="Apply this decision of `thresher prune -o`.")] = None,
+    vectors: Annotated[Path | None, typer.Option(help="Store these vectors of `thresher encode --dense`.")] = None,
     id_field: Annotated[str, typer.Option(help="Field that holds the docno.")] = "",
     text_field: Annotated[str, typer.Option(help="Field that holds the text.")] = "",
     title_field: Annotated[str, typer.Option(help="Field that holds the title.")] = "",
-    format: Annotated[str, typer.Option(help="jsonl, tsv, csv, trec, parquet or beir, where no suffix says it.")] = "",
+    format: Annotated[
+        str, typer.Option(help="jsonl, tsv, csv, trec, parquet or beir, if the suffix does not say.")
+    ] = "",
     split_tokens: Annotated[int, typer.Option(min=0, help="Split documents into passages of so many tokens.")] = 0,
     split_overlap: Annotated[int, typer.Option(min=0, help="Tokens that neighbouring passages may share.")] = 0,
     on_error: Annotated[
         Literal["raise", "skip"] | None,
         typer.Option(help="raise (the default): stop at a bad record; skip: leave it out and count it."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index that stands there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing index.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Build an index: read the corpus, weight its terms, write postings and texts.
+    """Build an index: read the corpus once, weight its terms, write postings and texts.
 
-    The directory appears when it is whole; a killed build leaves what stood there before.
+    The directory appears when it is complete; an interrupted build leaves the previous index intact.
 
     \b
     Examples:
       thresher build corpus.jsonl -o my-index
-      thresher build corpus.jsonl.gz -o my-index --id-field docid --text-field body
+      zcat corpus.jsonl.gz | thresher build - --format jsonl -o my-index
       thresher build books.jsonl -o my-index --split-tokens 200 --split-overlap 40 --on-error skip
       thresher build bm25 --corpus corpus.tsv -o my-index
-      thresher build indexes/bm25.toml --corpus corpus.jsonl -o indexes/built/mine
+      thresher build corpus.jsonl --encoded encoded --vectors vectors --decision decision -o my-index
     """
     from thresher.build.stream import build_index
 
-    chosen, origin = _resolve(source, recipe, corpus)
-    fields = {
-        "format": format,
-        "id_field": id_field,
-        "text_field": text_field,
-        "title_field": title_field,
-        "split_tokens": split_tokens,
-        "split_overlap": split_overlap,
-        "on_error": on_error,
-    }
-    given: dict[str, Any] = {key: value for key, value in fields.items() if value}
-    if given:
-        chosen = type(chosen).model_validate({**chosen.model_dump(), "corpus": {**chosen.corpus.model_dump(), **given}})
-    report = build_index(output, origin, chosen, overwrite=overwrite, progress=progress_wanted() and not json)
+    fields = {key: value for key, value in locals().items() if key in _CORPUS_FIELDS and value}
+    chosen, origin = _resolve(source, recipe, corpus, encoded)
+    report = build_index(
+        output,
+        origin,
+        _with_options(chosen, fields, query_encoder),
+        encoded=encoded,
+        decision=decision,
+        vectors=vectors,
+        overwrite=overwrite,
+        progress=progress_wanted() and not json,
+    )
     if json:
         emit_json(report.as_json())
     else:
         show_build(report)
+
+
+def _with_options(recipe: Recipe, fields: dict[str, object], query_encoder: str) -> Recipe:
+    """The recipe with what the command line says of the corpus and of queries."""
+    settings = recipe.model_dump()
+    settings["corpus"].update(fields)
+    settings["encode"].update({"query_encoder": query_encoder} if query_encoder else {})
+    return type(recipe).model_validate(settings)
 
 
 def show_build(report: BuildReport) -> None:
@@ -96,20 +116,22 @@ def show_build(report: BuildReport) -> None:
     )
 
 
-def _resolve(source: str, recipe: str, corpus: str) -> tuple[Recipe, str]:
-    """Which of recipe and corpus SOURCE is, and the other one."""
+def _resolve(source: str, recipe: str, corpus: str, encoded: Path | None) -> tuple[Recipe, str | None]:
+    """The recipe and the corpus that SOURCE and the options name; without a corpus None."""
     from thresher.build.recipe import Recipe, load_recipe, shipped
     from thresher.errors import ConfigError
 
-    is_recipe = source.endswith(".toml") or (source in shipped("indexes") and not Path(source).exists())
-    if is_recipe:
+    if source.endswith(".toml") or (source in shipped("indexes") and not Path(source).exists()):
         if recipe:
-            raise ConfigError(f"{source} is a recipe already; --recipe {recipe} is one too many")
+            raise ConfigError(f"{source} is already a recipe; do not pass --recipe")
         chosen = load_recipe(source)
         origin = corpus or chosen.corpus.source
-        if not origin:
-            raise ConfigError(f"the recipe {source} names no corpus; add --corpus FILE, or corpus.source to it")
-        return chosen, origin
-    if corpus:
-        raise ConfigError(f"{source} is taken as a corpus; --corpus {corpus} is one too many")
-    return (load_recipe(recipe) if recipe else Recipe()), source
+        if not origin and not encoded and not chosen.encode.source:
+            raise ConfigError(f"the recipe {source} names no corpus; pass --corpus FILE, or set corpus.source in it")
+        return chosen, origin or None
+    if source and corpus:
+        raise ConfigError(f"{source} is taken as a corpus; do not pass --corpus as well")
+    origin = source or corpus
+    if not origin and not encoded:
+        raise ConfigError("there is nothing to build from; give a corpus, a recipe, or --encoded")
+    return (load_recipe(recipe) if recipe else Recipe()), origin or None

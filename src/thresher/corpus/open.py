@@ -1,4 +1,4 @@
-"""Which reader a source asks for: by the format that is named, else by what its name or folder says."""
+"""Opening a corpus: the reader for a source, by the format named, else by its suffix or what its folder holds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from thresher.corpus.tables import read_ir_dataset, read_parquet
 from thresher.corpus.text_formats import read_csv, read_jsonl, read_tsv
 from thresher.corpus.trec import read_trec
 from thresher.errors import ConfigError, DataNotFoundError, InputError
-from thresher.files import COMPRESSED
+from thresher.files import COMPRESSED, STDIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,10 +52,10 @@ def open_corpus(
 
     Args:
         source: a file (JSON lines, TSV, CSV, TREC text, parquet; plain, `.gz` or `.zst`), a BEIR folder (`corpus.jsonl`
-            in it), a folder of such files (read in order of name), `ir_datasets:ID`, or `installed` for the
-            documentation installed with Python (`installed:numpy,numba` for that of the standard library and these
-            packages alone).
-        format: a key of `FORMATS`, where the name does not say it.
+            in it), a folder of such files (read in order of name), `-` for standard input, `ir_datasets:ID`, or
+            `installed` for the documentation installed with Python (`installed:numpy,numba` for that of the standard
+            library and these packages alone).
+        format: a key of `FORMATS`, where the suffix does not give it.
         id_field: field that holds the docno; default: the first there is of docno, docid, doc_id, _id, id, pid.
         text_field: field that holds the text; default: text, contents, body, passage, segment, content.
         title_field: field that holds the title; default: title. All other fields become metadata.
@@ -89,7 +89,7 @@ def open_corpus(
         return RecordCorpus(name, partial(read_ir_dataset, name.removeprefix(_PREFIX)), **options)
     files = _files(Path(source), format)
     readers = [(_reader(file, format, names), file) for file in files]
-    return RecordCorpus(name, partial(_read_all, readers), **options)
+    return RecordCorpus(name, partial(_read_all, readers), once=not all(map(Path.is_file, files)), **options)
 
 
 def _read_all(readers: list[tuple[Any, Path]]) -> Iterator[Row | Problem]:
@@ -99,6 +99,8 @@ def _read_all(readers: list[tuple[Any, Path]]) -> Iterator[Row | Problem]:
 
 def _files(path: Path, format: str) -> list[Path]:
     """The files of a source: itself, the corpus of a BEIR folder, or those of a folder that have a known suffix."""
+    if str(path) == STDIN:
+        return [path]
     if not path.exists():
         raise DataNotFoundError(
             f"{path}: no such file or folder; a corpus can also be ir_datasets:ID or {INSTALLED} (the documentation "
@@ -130,7 +132,8 @@ def _reader(file: Path, format: str, names: tuple[str, str, str]) -> Callable[[P
     known = ", ".join(FORMATS)
     if format:
         raise ConfigError(f"unknown corpus format {format!r}; known are: {known}")
-    raise ConfigError(f"{file}: the name does not say the format; give one of: {known}")
+    name = "standard input" if str(file) == STDIN else str(file)
+    raise ConfigError(f"{name} has no suffix that gives the format; pass format (--format), one of: {known}")
 
 
 def _format_of(file: Path) -> str:

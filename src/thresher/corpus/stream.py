@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from thresher.corpus.base import Fingerprint, complaint
-from thresher.corpus.docnos import DocnoSet
+from thresher.corpus.base import DocnoSet, Fingerprint, complaint
 from thresher.corpus.rows import FieldMap, Problem, Row
 from thresher.errors import ConfigError, InputError
 
@@ -29,6 +28,7 @@ class RecordCorpus:
         on_error: `raise`, or `skip` to leave a bad record out and count it.
         split: gives the passages of a document, if documents are to be split.
         limit: stop after so many passages; 0 for all.
+        once: the records can be read only once (a pipe); a second iteration is an error instead of a wait.
 
     Raises:
         ConfigError: an option is none of those.
@@ -45,6 +45,7 @@ class RecordCorpus:
         on_error: OnError = "raise",
         split: Callable[[Passage], Iterable[Passage]] | None = None,
         limit: int = 0,
+        once: bool = False,
     ) -> None:
         if on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error is {on_error!r}; known are: raise, skip")
@@ -57,6 +58,8 @@ class RecordCorpus:
         self._skip = on_error == "skip"
         self._split = split
         self._limit = limit
+        self._once = once
+        self._begun = False
         self._fingerprint = ""
 
     def __iter__(self) -> Iterator[Passage]:
@@ -66,6 +69,9 @@ class RecordCorpus:
             InputError: a record is no passage (unless those are skipped), or the corpus is not what it was at the last
                 iteration.
         """
+        if self._once and self._begun:
+            raise InputError("a pipe can be read only once; save it to a file and give that", self.name)
+        self._begun = True
         seen = DocnoSet()
         skipped: dict[str, int] = {}
         fingerprint = Fingerprint()

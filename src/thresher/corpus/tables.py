@@ -18,7 +18,8 @@ def read_parquet(path: Path) -> Iterator[Row | Problem]:
     """The rows of a parquet file, a batch in memory at a time; the line of a row is its number."""
     parquet: Any = require("pyarrow.parquet", extra="parquet", purpose="reading parquet")
     if not path.is_file():
-        raise DataNotFoundError(f"{path}: no such file")
+        reason = "parquet cannot be read from a pipe; save it to a file" if path.exists() else "no such file"
+        raise DataNotFoundError(f"{path}: {reason}")
     number = 0
     try:
         with parquet.ParquetFile(path) as file:

@@ -127,7 +127,23 @@ class Bm25Encoder(SparseEncoder):
         """BM25 weights of passages, row i for text i. Terms that `fit` did not see only count as length."""
         rows = [self._analyze(text) for text in texts]
         indptr, terms, counts = _count(rows, self._ids.get, len(self.vocabulary))
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        return self.weigh(indptr, terms, counts, np.fromiter(map(len, rows), np.int64, len(rows)))
+
+    def weigh(
+        self,
+        indptr: NDArray[np.int64],
+        terms: NDArray[np.uint32],
+        counts: NDArray[np.integer],
+        lengths: NDArray[np.int64],
+    ) -> SparseBatch:
+        """BM25 weights of passages whose terms are counted already.
+
+        Args:
+            indptr: int64[n + 1], where each passage's terms begin.
+            terms: uint32[nnz], term ids that ascend within a passage.
+            counts: int[nnz], occurrences of each term.
+            lengths: int64[n], terms of each passage with repetitions.
+        """
         if self.lengths == "lucene":
             lengths = lucene_length(lengths)
         average = self.tokens / self.passages if self.passages else 1.0
@@ -158,6 +174,92 @@ class Bm25Encoder(SparseEncoder):
             "terms": len(self.vocabulary),
         }
         write_document(directory, document)
+
+
+class TermCounts:
+    """Passages analysed once, their term counts kept in files: for a BM25 encoder that has to see all before it weighs.
+
+    Term ids are numbers in order of first occurrence until `encoder` sorts the vocabulary. Memory grows with the
+    vocabulary and by 8 bytes a passage, not with the text.
+
+    Args:
+        directory: where the files go; made.
+        analyzer: name of the analyzer.
+
+    Raises:
+        ConfigError: no analyzer has that name.
+    """
+
+    def __init__(self, directory: Path, analyzer: str = "english") -> None:
+        directory.mkdir(parents=True)
+        self._analyzer = analyzer
+        self._analyze = analyzer_named(analyzer)
+        self._files = {name: directory / name for name in ("terms", "counts", "sizes", "lengths")}
+        self._numbers = _Numbers()
+        self._df = np.zeros(1024, np.int64)
+        self._ranks: NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self._starts: NDArray[np.int64] = np.zeros(1, np.int64)
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Analyse and count the next passages."""
+        rows = [self._analyze(text) for text in texts]
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        ids = np.fromiter(map(self._numbers.__getitem__, chain.from_iterable(rows)), np.int64, int(lengths.sum()))
+        known = len(self._numbers)
+        keys = np.repeat(np.arange(len(rows)), lengths) * (known + 1) + ids
+        distinct, counts = np.unique(keys, return_counts=True)
+        terms = distinct % (known + 1)
+        if known > len(self._df):
+            self._df = np.concatenate([self._df, np.zeros(max(known, 2 * len(self._df)) - len(self._df), np.int64)])
+        self._df[:known] += np.bincount(terms, minlength=known)
+        sizes = np.bincount(distinct // (known + 1), minlength=len(rows))
+        for name, values in (("terms", terms), ("counts", counts), ("sizes", sizes), ("lengths", lengths)):
+            with self._files[name].open("ab") as stream:
+                values.astype(np.uint32).tofile(stream)
+
+    def encoder(self, *, k1: float = 0.9, b: float = 0.4, lengths: Lengths = "exact") -> Bm25Encoder:
+        """The encoder fitted on all passages added; none can be added after that.
+
+        Raises:
+            ConfigError: a parameter is out of range.
+        """
+        for file in self._files.values():
+            file.touch()  # an empty corpus wrote none
+        sizes, tokens = (np.fromfile(self._files[name], np.uint32) for name in ("sizes", "lengths"))
+        self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
+        words = list(self._numbers)
+        order = np.array(sorted(range(len(words)), key=words.__getitem__), np.int64)
+        self._ranks = np.empty(len(words), np.uint32)
+        self._ranks[order] = np.arange(len(words), dtype=np.uint32)
+        frequencies = dict(zip(words, self._df[: len(words)].tolist(), strict=True))
+        self._numbers.clear()
+        passages, total = int(np.count_nonzero(tokens)), int(tokens.sum(dtype=np.int64))
+        return Bm25Encoder(frequencies, passages, total, analyzer=self._analyzer, k1=k1, b=b, lengths=lengths)
+
+    def rows(self, encoder: Bm25Encoder, numbers: NDArray[np.integer]) -> SparseBatch:
+        """Weights of the passages with these numbers, int[n], ascending."""
+        first, after = int(numbers[0]), int(numbers[-1]) + 1
+        low, high = int(self._starts[first]), int(self._starts[after])
+        terms = np.fromfile(self._files["terms"], np.uint32, high - low, offset=4 * low)
+        counts = np.fromfile(self._files["counts"], np.uint32, high - low, offset=4 * low)
+        lengths = np.fromfile(self._files["lengths"], np.uint32, after - first, offset=4 * first).astype(np.int64)
+        sizes = np.diff(self._starts[first : after + 1])
+        wanted = np.zeros(after - first, bool)
+        wanted[numbers - first] = True
+        kept = np.repeat(wanted, sizes)
+        row = np.repeat(np.arange(len(numbers)), sizes[wanted])
+        ranks = self._ranks[terms[kept]]
+        order = np.lexsort((ranks, row))
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[wanted])])
+        return encoder.weigh(indptr, ranks[order], counts[kept][order].astype(np.int64), lengths[wanted])
+
+
+class _Numbers(dict[str, int]):
+    """Strings to numbers in order of first occurrence."""
+
+    def __missing__(self, term: str) -> int:
+        number = self[term] = len(self)
+        return number
 
 
 class Bm25QueryEncoder:

@@ -1,7 +1,8 @@
 """A corpus encoded once, kept as an artifact: weighted terms by shard, docnos, the vocabulary and the query side.
 
-`encode_corpus` can be killed at any time: finished shards wait in a sibling directory (`.NAME.encoding`), and the next
-run goes on behind them. What stands at the target in the end is the same, byte for byte, as after an uninterrupted run.
+`encode_corpus` can be killed at any time: finished shards are kept in a sibling directory (`.NAME.encoding`), and the
+next run resumes after them. The output is byte-identical to that of an uninterrupted run. `thresher build --encoded`
+reads it.
 """
 
 from __future__ import annotations
@@ -9,19 +10,18 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from thresher.artifact import Manifest, read_manifest, writing
-from thresher.encode.shards import SHARD_SIZE, sparse_shards
-from thresher.errors import DamagedArtifactError
+from thresher.encode.shards import SHARD_SIZE, sparse_shards, stored_arrays
+from thresher.errors import DamagedArtifactError, InputError
 from thresher.files import read_names, write_names
 from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from thresher.encode import SparseEncoder
 
@@ -38,8 +38,8 @@ def encode_corpus(
     total: int | None = None,
     progress: bool | None = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
-    """Encode `corpus` into the artifact `target`, going on where a killed run stopped.
+) -> dict[str, float]:
+    """Encode `corpus` into the artifact `target`, resuming where a killed run stopped.
 
     Args:
         corpus: the passages.
@@ -48,13 +48,13 @@ def encode_corpus(
         shard_size: passages a shard.
         total: how many passages there are, for the time left.
         progress: a bar with rate and time left: True, False, or None for "where standard error is a terminal".
-        overwrite: replace encoded passages that stand there.
+        overwrite: replace existing encoded passages.
 
     Returns:
         `passages`, `postings`, `seconds`, `bytes`.
 
     Raises:
-        ArtifactError: something stands at `target`, or shards of another encoder wait beside it.
+        ArtifactError: `target` exists, or there are shards of another encoder alongside it.
     """
     target = Path(target)
     work = target.absolute().parent / f".{target.name}.encoding"
@@ -87,15 +87,33 @@ def encode_corpus(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class SavedQuerySide:
+    """The query side of an encoder, as `encode_corpus` kept it."""
+
+    name: str
+    fingerprint: str
+    vocabulary: Sequence[str]
+    directory: Path
+
+    def save(self, directory: Path) -> None:
+        """Copy it into `directory`."""
+        shutil.copytree(self.directory, directory, dirs_exist_ok=True)
+
+
 class EncodedPassages:
-    """What `encode_corpus` wrote: iterate for passages (docno only) and their weighted terms, shard by shard."""
+    """What `encode_corpus` wrote: iterate for passages (docno only) and their weighted terms, shard by shard.
+
+    Raises:
+        ArtifactError: there are no encoded passages at `path`.
+        DamagedArtifactError: a file is missing or inconsistent.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.manifest: Manifest = read_manifest(self.path, kind=KIND, format=_FORMAT)
         self.docnos = read_names(self.path / _DOCNOS)
         self.vocabulary: tuple[str, ...] = tuple(read_names(self.path / _VOCABULARY))
-        self._shards = sorted((self.path / _SHARDS).glob("shard-*.npz"))
 
     def __len__(self) -> int:
         return len(self.docnos)
@@ -105,14 +123,19 @@ class EncodedPassages:
         """Directory of the query side, for `thresher.encode.load_query_encoder`."""
         return self.path / "encoder"
 
+    @property
+    def query_side(self) -> SavedQuerySide:
+        """What an index keeps of the encoder."""
+        fields = self.manifest.fields["encoder"]
+        return SavedQuerySide(fields["name"], fields["fingerprint"], self.vocabulary, self.encoder)
+
     def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]:
         done = 0
-        for file in self._shards:
+        for arrays in stored_arrays(self.path / _SHARDS):
             try:
-                with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
-                    batch = SparseBatch(data["indptr"], data["terms"], data["weights"])
-            except (OSError, ValueError, KeyError) as err:
-                raise DamagedArtifactError(str(file), f"cannot be read ({err}); encode the corpus again") from err
+                batch = SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
+            except (KeyError, InputError) as err:
+                raise DamagedArtifactError(str(self.path / _SHARDS), f"holds no weighted terms ({err})") from err
             yield [Passage(docno, "") for docno in self.docnos[done : done + len(batch)]], batch
             done += len(batch)
         if done != len(self.docnos):
@@ -122,7 +145,7 @@ class EncodedPassages:
 
 
 def _take(file: Path, target: Path) -> None:
-    """Give a finished shard its final place, without copying it where the file system allows."""
+    """Link a finished shard to its final place; copy it where the file system cannot link."""
     try:
         os.link(file, target)
     except OSError:

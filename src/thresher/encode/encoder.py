@@ -188,6 +188,7 @@ _QUERY_ENCODERS: Registry[QueryEncoder] = Registry(
         "bm25": "thresher.encode.bm25:Bm25QueryEncoder.load",
         "inference-free": "thresher.encode.lookup:LookupQueryEncoder.load",
         "sentence-transformers": "thresher.encode.learned:LearnedSparseEncoder.load",
+        "weighted-terms": "thresher.encode.preencoded:TermsOnly.load",
     },
 )
 

@@ -1,38 +1,89 @@
-"""Passages and queries that some other system encoded: read, checked, never repaired.
+"""Passages and queries that were encoded before: read and checked, never repaired.
 
-Formats: Anserini's `JsonVectorCollection` (JSON lines `{"id", "contents", "vector": {term: weight}}`), encoded query
-files (`qid <TAB> term term ...`, a weight being the number of repetitions), parquet (`docno`, `indices`, `values`), and
-scipy's compressed-row `.npz`. Collections are read in passes, never whole: one finds the vocabulary, later ones yield
-passages with their weighted terms.
+Formats: what `thresher encode` wrote; Anserini's `JsonVectorCollection` (JSON lines `{"id", "contents", "vector":
+{term: weight}}`); parquet (`docno`, `indices`, `values`); scipy's compressed-row `.npz`; and, for queries, lines of
+`qid <TAB> term term ...`, a weight being the number of repetitions. Collections are read in passes, never whole: one
+finds the vocabulary, one the docnos, later ones yield passages with their weighted terms. `thresher build --encoded`
+indexes them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import zipfile
 from collections import Counter
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import numpy as np
 
+from thresher.artifact import MANIFEST
+from thresher.encode.encoded import EncodedPassages
+from thresher.encode.encoder import read_document, write_document
 from thresher.encode.rows import from_mappings, row_slice
 from thresher.errors import DataNotFoundError, InputError, require
-from thresher.files import read_text_lines
+from thresher.files import COMPRESSED, read_text_lines
 from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import pyarrow.parquet as pq
+    from numpy.typing import NDArray
+
+    from thresher.encode import SparseEncoder
+
 CHUNK = 1024
+TYPE = "weighted-terms"
+
+
+class QuerySide(Protocol):
+    """What an index keeps of an encoder, so that queries get terms of the same vocabulary."""
+
+    @property
+    def name(self) -> str:
+        """Human-readable name."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the encoder that encoded the passages."""
+
+    @property
+    def vocabulary(self) -> Sequence[str]:
+        """The term strings by term id."""
+
+    def save(self, directory: Path) -> None:
+        """Write what queries need into `directory`."""
+
+
+class Encoding(Protocol):
+    """Passages with their weighted terms; can be iterated again and again, in the same order."""
+
+    @property
+    def path(self) -> Path:
+        """Where they are."""
+
+    @property
+    def docnos(self) -> Sequence[str]:
+        """The docno of each passage, in order."""
+
+    @property
+    def query_side(self) -> QuerySide:
+        """What an index keeps of the encoder."""
+
+    def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]: ...
 
 
 def open_encoded(
     path: str | Path, *, docnos: str | Path | None = None, vocabulary: str | Path | None = None
-) -> JsonVectors | ParquetVectors | CsrVectors:
-    """Open encoded passages, by the name's ending: a folder or `.json`, `.jsonl` (`.gz`), `.parquet`, `.npz`.
+) -> Encoding:
+    """Open encoded passages: what `thresher encode` wrote, or by suffix `.json`, `.jsonl` (`.gz`), `.parquet`, `.npz`.
+
+    A folder that `thresher encode` did not write is read as JSON lines.
 
     Args:
         path: the file or folder.
@@ -46,7 +97,9 @@ def open_encoded(
     path = Path(path)
     if not path.exists():
         raise DataNotFoundError(f"{path} does not exist; give a file or folder of encoded passages")
-    name = path.name.removesuffix(".gz")
+    if (path / MANIFEST).is_file():
+        return EncodedPassages(path)
+    name = _plain_name(path)
     words = None if vocabulary is None else tuple(line for _, line in read_text_lines(vocabulary))
     if path.is_dir() or name.endswith((".json", ".jsonl")):
         return JsonVectors(path)
@@ -55,11 +108,121 @@ def open_encoded(
     if name.endswith(".npz"):
         return CsrVectors(path, None if docnos is None else tuple(line for _, line in read_text_lines(docnos)), words)
     raise InputError(
-        f"cannot tell the format of {path.name!r}; use .json, .jsonl, .jsonl.gz, .parquet, .npz or a folder"
+        f"the name {path.name!r} does not give the format; use .json, .jsonl, .jsonl.gz, .parquet, .npz or a folder"
     )
 
 
-class JsonVectors:
+class GivenVectors:
+    """What the readers of the three formats share.
+
+    Attributes:
+        path: the file or folder.
+        vocabulary: the term strings by term id.
+        named: whether the data names its terms; if not, the vocabulary is their numbers as text.
+    """
+
+    path: Path
+    vocabulary: tuple[str, ...]
+    named = True
+
+    def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]:
+        raise NotImplementedError
+
+    @cached_property
+    def docnos(self) -> Sequence[str]:
+        """The docno of each passage, in order; reads the data once."""
+        return [passage.docno for passages, _ in self for passage in passages]
+
+    @property
+    def query_side(self) -> QuerySide:
+        """Queries are weighted terms: the data says nothing of an encoder."""
+        return TermsOnly(self.vocabulary, f"weighted-terms({self.path.name})")
+
+
+class TermsOnly:
+    """The query side of an index that has no query encoder: queries are terms with weights, never text.
+
+    Args:
+        vocabulary: the term strings by term id.
+        name: human-readable name.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], name: str, fingerprint: str = "") -> None:
+        self.vocabulary = vocabulary
+        self.name = name
+        self.fingerprint = fingerprint or hashlib.sha256("\n".join((TYPE, name, *vocabulary)).encode()).hexdigest()
+
+    def encode_queries(self, texts: Sequence[str]) -> NoReturn:
+        """Refuse texts.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"this index has no query encoder ({self.name}); search it with weighted terms {{term: weight}}, or build "
+            "it again with --query-encoder"
+        )
+
+    def save(self, directory: Path) -> None:
+        """Write name and fingerprint into `directory`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        write_document(directory, {"type": TYPE, "name": self.name, "fingerprint": self.fingerprint})
+
+    @classmethod
+    def load(cls, directory: Path) -> TermsOnly:
+        """Read what `save` wrote.
+
+        Raises:
+            DamagedArtifactError: the file is missing or unreadable.
+        """
+        document = read_document(directory)
+        return cls((), str(document.get("name")), str(document.get("fingerprint")))
+
+
+class WithQueryEncoder:
+    """Encoded passages whose terms are numbered as a query encoder numbers them. Made by `with_query_encoder`."""
+
+    def __init__(self, encoding: Encoding, encoder: SparseEncoder, ids: NDArray[np.int64]) -> None:
+        self.path = encoding.path
+        self.query_side: QuerySide = encoder
+        self._encoding, self._ids = encoding, ids
+
+    @property
+    def docnos(self) -> Sequence[str]:
+        """The docno of each passage, in order."""
+        return self._encoding.docnos
+
+    def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]:
+        for passages, batch in self._encoding:
+            terms = self._ids[batch.terms]
+            if len(terms) and terms.min() < 0:
+                number = int(batch.terms[int(np.argmin(terms))])
+                term = self._encoding.query_side.vocabulary[number]
+                raise InputError(
+                    f"term {term!r} is not in the vocabulary of the query encoder {self.query_side.name}; use the "
+                    "encoder that belongs to these passages",
+                    str(self.path),
+                )
+            rows = np.repeat(np.arange(len(batch)), np.diff(batch.indptr))
+            order = np.lexsort((terms, rows))
+            yield passages, SparseBatch(batch.indptr, terms[order].astype(np.uint32), batch.weights[order])
+
+
+def with_query_encoder(encoding: Encoding, encoder: SparseEncoder) -> WithQueryEncoder:
+    """The same passages with terms numbered as `encoder` numbers them, so that it can encode queries to them.
+
+    Terms are matched by their strings; terms that the data only numbers are taken as the encoder's own numbers.
+    """
+    words = encoding.query_side.vocabulary
+    if isinstance(encoding, GivenVectors) and not encoding.named:
+        ids = np.arange(len(words))
+        ids[len(encoder.vocabulary) :] = -1
+        return WithQueryEncoder(encoding, encoder, ids)
+    numbers = {term: number for number, term in enumerate(encoder.vocabulary)}
+    return WithQueryEncoder(encoding, encoder, np.array([numbers.get(word, -1) for word in words], np.int64))
+
+
+class JsonVectors(GivenVectors):
     """Anserini's `JsonVectorCollection`: a file, or a folder of files, of JSON lines.
 
     Weights may be whole or not; each must be finite and positive. `vocabulary` is sorted by code point.
@@ -68,11 +231,11 @@ class JsonVectors:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         files = sorted(p for p in self.path.iterdir() if p.is_file()) if self.path.is_dir() else [self.path]
-        self._files = [p for p in files if p.name.removesuffix(".gz").endswith((".json", ".jsonl"))]
+        self._files = [p for p in files if _plain_name(p).endswith((".json", ".jsonl"))]
         if not self._files:
             raise InputError("no .json, .jsonl or .jsonl.gz file in this folder", str(self.path))
         terms = {term for _, vector in self._records() for term in vector}
-        self.vocabulary: tuple[str, ...] = tuple(sorted(terms))
+        self.vocabulary = tuple(sorted(terms))
 
     def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]:
         ids = {term: i for i, term in enumerate(self.vocabulary)}
@@ -88,13 +251,12 @@ class JsonVectors:
                     yield _json_record(line, str(file), number)
 
 
-class ParquetVectors:
+class ParquetVectors(GivenVectors):
     """Parquet with `docno: string`, `indices: list<uint32>`, `values: list<number>`, and optionally `text`, `title`."""
 
     def __init__(self, path: str | Path, vocabulary: Sequence[str] | None = None) -> None:
         self.path = Path(path)
-        parquet: Any = require("pyarrow.parquet", extra="parquet", purpose="reading parquet")
-        self._parquet = parquet
+        require("pyarrow.parquet", extra="parquet", purpose="reading parquet")
         schema = self._open().schema_arrow
         missing = [name for name in ("docno", "indices", "values") if name not in schema.names]
         if missing:
@@ -103,9 +265,10 @@ class ParquetVectors:
         stored = (schema.metadata or {}).get(b"vocabulary")
         if vocabulary is None and stored is not None:
             vocabulary = tuple(json.loads(stored))
+        self.named = vocabulary is not None
         if vocabulary is None:
             vocabulary = tuple(str(i) for i in range(self._largest() + 1))
-        self.vocabulary: tuple[str, ...] = tuple(vocabulary)
+        self.vocabulary = tuple(vocabulary)
 
     def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]:
         done = 0
@@ -128,8 +291,10 @@ class ParquetVectors:
             passages = [Passage(r["docno"] or "", r.get("text") or "", r.get("title") or "") for r in rows]
             yield passages, from_mappings(vectors)
 
-    def _open(self) -> Any:
-        return self._parquet.ParquetFile(self.path)
+    def _open(self) -> pq.ParquetFile:
+        import pyarrow.parquet as pq
+
+        return pq.ParquetFile(self.path)
 
     def _word(self, index: int, number: int) -> str:
         if not 0 <= index < len(self.vocabulary):
@@ -147,7 +312,7 @@ class ParquetVectors:
         return largest
 
 
-class CsrVectors:
+class CsrVectors(GivenVectors):
     """A scipy compressed-row matrix, `scipy.sparse.save_npz`: one row a passage."""
 
     def __init__(
@@ -158,9 +323,8 @@ class CsrVectors:
         self._batch = matrix[0]
         n, width = matrix[1]
         self.docnos = tuple(docnos) if docnos is not None else tuple(str(i) for i in range(n))
-        self.vocabulary: tuple[str, ...] = (
-            tuple(vocabulary) if vocabulary is not None else tuple(str(i) for i in range(width))
-        )
+        self.named = vocabulary is not None
+        self.vocabulary = tuple(vocabulary) if vocabulary is not None else tuple(str(i) for i in range(width))
         if len(self.docnos) != n or len(self.vocabulary) != width:
             raise InputError(
                 f"a matrix of {n} x {width}, but {len(self.docnos)} docnos and {len(self.vocabulary)} terms are given",
@@ -191,7 +355,7 @@ def read_encoded_queries(path: str | Path) -> dict[str, Mapping[str, float]]:
         if not tab or not qid.strip():
             raise InputError(f"expected 'qid<TAB>term term ...', found {line[:60]!r}", str(path), number)
         if qid in queries:
-            raise InputError(f"question {qid!r} comes twice; keep one", str(path), number)
+            raise InputError(f"query {qid!r} occurs twice; keep one", str(path), number)
         queries[qid] = {term: float(count) for term, count in Counter(terms.split()).items()}
     return queries
 
@@ -252,3 +416,11 @@ def _csr(path: Path) -> tuple[SparseBatch, tuple[int, int]]:
     starts = np.zeros(n + 1, dtype=np.int64)
     np.cumsum(np.bincount(row, minlength=n), out=starts[1:])
     return SparseBatch(starts, terms, values[order].astype(np.float32)), (n, width)
+
+
+def _plain_name(path: Path) -> str:
+    """The name without the suffix of a compression."""
+    for suffix in COMPRESSED:
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    return path.name

@@ -1,9 +1,9 @@
-"""Encoding a corpus in shards, so that a killed run goes on where it stopped.
+"""Encoding a corpus in shards, so that a killed run resumes where it stopped.
 
-A shard is a fixed number of consecutive passages, encoded on their own: batches never reach across its border, and so
-its bytes do not depend on where a run was interrupted. It is written under a temporary name, fsynced and renamed, and
-it carries the sha256 of the passages it holds; on resuming, passages are read again, and a shard whose hash fits is
-loaded instead of encoded. One that does not fit (the corpus changed) is encoded anew.
+A shard is a fixed number of consecutive passages, encoded on its own: batches never cross its border, so its bytes do
+not depend on where a run was interrupted. It is written atomically and carries the sha256 of the passages it holds. On
+resuming, passages are read again, and a shard whose hash matches is loaded instead of encoded; if the corpus changed,
+the shard is encoded again.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from io import BytesIO
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from thresher.errors import ArtifactError, InputError
+from thresher.errors import ArtifactError, DamagedArtifactError, InputError
 from thresher.files import write_atomic
 from thresher.records import SparseBatch
 
@@ -26,14 +27,26 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from thresher.encode import SparseEncoder
     from thresher.records import Passage
 
 SHARD_SIZE = 1024
 Arrays = dict[str, "NDArray[Any]"]
 
 
+class PassageEncoder(Protocol):
+    """Texts to dense vectors: the part of an encoder that an index is built with."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 of everything that determines the vectors."""
+
+    def encode_passages(self, texts: Sequence[str]) -> NDArray[np.floating]:
+        """Vectors of texts, [n, dimensions]."""
+
+
 def sparse_shards(
-    encoder: Any,
+    encoder: SparseEncoder,
     passages: Iterable[Passage],
     directory: Path,
     *,
@@ -69,14 +82,14 @@ def sparse_shards(
 
 
 def dense_shards(
-    encoder: Any,
+    encoder: PassageEncoder,
     passages: Iterable[Passage],
     directory: Path,
     *,
     shard_size: int = SHARD_SIZE,
     total: int | None = None,
     progress: bool | None = False,
-) -> Iterator[tuple[list[Passage], NDArray[Any]]]:
+) -> Iterator[tuple[list[Passage], NDArray[np.floating]]]:
     """As `sparse_shards`, for a `DenseEncoder`; yields the passages of a shard and their vectors [n, dimensions]."""
 
     def encode(batch: Sequence[Passage]) -> Arrays:
@@ -126,11 +139,26 @@ def encode_shards(
             stale.unlink()
 
 
-def _claim(directory: Path, settings: Mapping[str, Any]) -> None:
-    """Say whose shards `directory` holds, or check that it says the same."""
+def stored_arrays(directory: Path) -> Iterator[Arrays]:
+    """The arrays of every finished shard in `directory`, in order, after the run that made or checked them.
+
+    Raises:
+        DamagedArtifactError: a shard cannot be read.
+    """
+    for file in sorted(directory.glob("shard-*.npz")):
+        try:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
+                arrays = {name: data[name] for name in data.files if name != "input_sha256"}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as err:
+            raise DamagedArtifactError(str(file), f"cannot be read ({err}); encode the corpus again") from err
+        yield arrays
+
+
+def _claim(directory: Path, settings: Mapping[str, object]) -> None:
+    """Record which encoder and shard size the shards in `directory` are of, or check that they are these."""
     file = directory / "encoding.json"
     if not file.is_file():
-        write_atomic(file, (json.dumps(settings, indent=1) + "\n").encode())
+        write_atomic(file, json.dumps(settings, indent=1) + "\n")
         return
     try:
         found = json.loads(file.read_bytes())
@@ -167,8 +195,6 @@ def _read(file: Path, wanted: bytes) -> Arrays | None:
 
 
 def _write(file: Path, arrays: Arrays) -> None:
-    from io import BytesIO
-
     buffer = BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     write_atomic(file, buffer.getvalue())

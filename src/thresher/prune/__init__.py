@@ -1,4 +1,4 @@
-"""From quality scores to what is indexed: policies, tiers, duplicates, and pruning inside the vectors.
+"""From quality scores to what is indexed: policies, decisions, and pruning inside the vectors.
 
     from thresher.prune import Policy, decide
     decision = decide(Policy(keep=0.9, fold=True), docnos, scores, texts=texts)
@@ -14,20 +14,17 @@ from typing import TYPE_CHECKING, Any
 from thresher._lazy import load
 
 if TYPE_CHECKING:
-    from thresher.prune.budget import costs_by_words, parse_budget
-    from thresher.prune.policy import Decision, Policy, decide
-    from thresher.prune.report import PruneReport
+    from thresher.prune.decision import Decision, read_decision, write_decision
+    from thresher.prune.plan import PruneStep
+    from thresher.prune.policy import Policy, decide
     from thresher.prune.static import VectorPruning, prune_lists, prune_vectors
-    from thresher.prune.tiers import read_decision, write_decision
 
 __all__ = [
     "Decision",
     "Policy",
-    "PruneReport",
+    "PruneStep",
     "VectorPruning",
-    "costs_by_words",
     "decide",
-    "parse_budget",
     "prune_lists",
     "prune_vectors",
     "read_decision",
@@ -35,17 +32,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Decision": "policy",
+    "Decision": "decision",
     "Policy": "policy",
-    "PruneReport": "report",
+    "PruneStep": "plan",
     "VectorPruning": "static",
-    "costs_by_words": "budget",
     "decide": "policy",
-    "parse_budget": "budget",
     "prune_lists": "static",
     "prune_vectors": "static",
-    "read_decision": "tiers",
-    "write_decision": "tiers",
+    "read_decision": "decision",
+    "write_decision": "decision",
 }
 
 

@@ -1,107 +1,144 @@
-"""A pruning planned for a corpus: score it (or take the scores there are), carry the policy out, account for it."""
+"""The settings of a pruning, and a pruning decided for a spooled corpus.
+
+Passages are read from the spool a chunk at a time. What is held is about 50 bytes a passage (score, hash of the docno,
+order, number of words) and what the estimator keeps of the collection.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from thresher.errors import ConfigError, InputError
-from thresher.prune.budget import costs_by_words, parse_budget
-from thresher.prune.policy import Decision, Policy, decide
+from thresher.prune.policy import Policy, costs_by_words, decide, parse_budget
 from thresher.quality.estimator import QualityEstimator
 from thresher.quality.junk import JunkRules
 from thresher.quality.store import ScoreStore, score_corpus
 from thresher.records import StageUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
-    from thresher.prune.step import PruneStep
-    from thresher.records import Passage
+    from thresher.corpus.spool import Spool
+    from thresher.prune.decision import Decision
+
+
+class PruneStep(BaseModel):
+    """What to prune, as recipes and the command line spell it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    estimator: str = "embedded"
+    """Name of a quality estimator, or the directory of a fitted one."""
+    scores: str = ""
+    """A score store (`thresher quality score`) to read the scores from, instead of scoring."""
+    decision: str = ""
+    """A decision (`thresher prune -o`) to apply, instead of deciding; the other keys are then not used."""
+    keep: float | None = Field(default=None, ge=0, le=1)
+    """Fraction of the passages to keep."""
+    threshold: float | None = None
+    """Minimum score; passages below it are pruned."""
+    budget: str = ""
+    """What the kept passages may cost: `2 GB`, `3 hours`; needs `rate`."""
+    rate: float = Field(default=0.0, ge=0)
+    """Words encoded a second, or bytes of index a word, as measured; the budget's unit says which."""
+    floor: int = Field(default=0, ge=0)
+    """Minimum number of passages kept of every group."""
+    floor_field: str = ""
+    """The metadata field that names a passage's group (source, document)."""
+    pins: tuple[str, ...] = Field(default=(), strict=False)
+    """Docnos that are always kept."""
+    junk: bool = True
+    """Drop junk passages before scores count."""
+    fold: bool = True
+    """Fold duplicates into one canonical passage."""
+    similarity: float | None = Field(default=0.8, gt=0, le=1)
+    """Minimum Jaccard similarity of near-duplicates; null folds exact duplicates only."""
+    rest: Literal["tier-2", "drop"] = "tier-2"
+    """Where passages below the cut go: to the second tier, or nowhere."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is pruned beyond junk and duplicates."""
+        return self.keep is not None or self.threshold is not None or bool(self.budget)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A pruning, decided and accounted for.
+class Pruning:
+    """A decision for a corpus, the scores it was made by, and what it took.
 
     Attributes:
-        decision: where every passage goes.
-        docnos: in corpus order.
-        scores: float32[n].
-        estimator: name of what scored.
-        estimator_fingerprint: of what scored.
-        texts: the passages, as they were scored.
-        account: seconds and counts, for the usage: passages, kept, tier_2, dropped, words, words_kept.
-        passages: the corpus, held.
+        decision: the tier of every passage.
+        scores: float32[n], in corpus order.
+        estimator: name of the quality estimator.
+        estimator_fingerprint: sha256 of what determined the scores.
+        usage: seconds and counts: passages, kept, tier_2, dropped, words, words_kept.
     """
 
     decision: Decision
-    docnos: list[str]
     scores: NDArray[np.float32]
     estimator: str
     estimator_fingerprint: str
-    texts: list[str]
-    account: StageUsage
-    passages: list[Passage]
-
-    def tier(self, number: int) -> list[Passage]:
-        """The passages of tier 1 or 2, in corpus order."""
-        return [self.passages[row] for row in np.flatnonzero(self.decision.tiers == number).tolist()]
+    usage: StageUsage
 
 
-def plan_pruning(
-    passages: Iterable[Passage],
-    step: PruneStep,
-    *,
-    corpus_fingerprint: str = "",
-    estimator: QualityEstimator | None = None,
-) -> Plan:
-    """Decide what becomes of `passages`, which are held in memory.
+def plan_pruning(spool: Spool, step: PruneStep, *, estimator: QualityEstimator | None = None) -> Pruning:
+    """Decide which tier each passage of `spool` goes to.
 
     Args:
-        passages: the corpus, read once.
+        spool: the corpus.
         step: what to prune.
-        corpus_fingerprint: of the corpus; a score store is checked against it.
-        estimator: the estimator itself, in place of the one `step` names.
+        estimator: the quality estimator, in place of the one that `step` names.
 
     Raises:
-        ConfigError: the step asks for what it does not give (a floor without a field, a budget without a rate).
-        ArtifactError: the score store is another corpus's.
+        ConfigError: the step asks for a floor without a field, a budget without a rate, or a passage has no text.
+        ArtifactError: the score store was made for another corpus.
     """
     started = time.perf_counter()
-    held = list(passages)
-    texts = [p.contents for p in held]
-    docnos = [p.docno for p in held]
     policy = _policy(step)
+    _check_costs(step)
+    if not spool.has_text and len(spool):
+        raise ConfigError(f"{spool.name} has no texts, which pruning reads; give the corpus that they are in as well")
     if step.scores:
-        store = ScoreStore.open(step.scores, corpus=corpus_fingerprint)
-        scores = np.array([score for _, score in store.stream(held)], np.float32)
+        store = ScoreStore.open(step.scores, corpus=spool.fingerprint())
+        scores = np.fromiter((score for _, score in store.stream(spool)), np.float32, len(spool))
         name, fingerprint = store.estimator, store.estimator_fingerprint
     else:
-        estimator = estimator or QualityEstimator.from_name(step.estimator, texts=texts)
-        scores = score_corpus(held, estimator).scores
+        estimator = estimator or QualityEstimator.from_name(step.estimator, texts=spool.texts)
+        scores = score_corpus(spool, estimator).scores
         name, fingerprint = estimator.name, estimator.fingerprint
-    decision = decide(policy, docnos, scores, texts=texts, groups=_groups(step, held), costs=_costs(step, texts))
+    decision = decide(
+        policy,
+        spool.docnos,
+        scores,
+        texts=spool.texts,
+        groups=_groups(step, spool),
+        costs=_costs(step, spool),
+        work=spool.directory,
+    )
+    return Pruning(decision, scores, name, fingerprint, prune_usage(spool, decision, time.perf_counter() - started))
+
+
+def prune_usage(spool: Spool, decision: Decision, seconds: float) -> StageUsage:
+    """The usage of a pruning: passages by tier, words in all and in the first tier."""
     counts = decision.counts()
-    lengths = np.array([len(text.split()) for text in texts], np.int64)
-    account = StageUsage(
+    words = np.fromiter((len(text.split()) for text in spool.texts), np.int64, len(spool))
+    return StageUsage(
         "prune",
-        time.perf_counter() - started,
+        seconds,
         {
-            "passages": len(held),
+            "passages": len(spool),
             "kept": counts["tier_1"],
             "tier_2": counts["tier_2"],
             "dropped": counts["dropped"],
-            "words": int(lengths.sum()),
-            "words_kept": int(lengths[decision.kept].sum()),
+            "words": int(words.sum()),
+            "words_kept": int(words[decision.kept].sum()),
         },
     )
-    return Plan(decision, docnos, scores, name, fingerprint, texts, account, held)
 
 
 def _policy(step: PruneStep) -> Policy:
@@ -120,26 +157,31 @@ def _policy(step: PruneStep) -> Policy:
     )
 
 
-def _groups(step: PruneStep, passages: list[Passage]) -> list[str] | None:
+def _groups(step: PruneStep, spool: Spool) -> NDArray[np.int64] | None:
+    """The number of each passage's group, int64[n]; None where no floor asks for groups."""
     if not step.floor:
         return None
-    groups = []
-    for number, passage in enumerate(passages, start=1):
+    numbers: dict[str, int] = {}
+    groups = np.zeros(len(spool), np.int64)
+    for row, passage in enumerate(spool):
         if step.floor_field not in passage.metadata:
             raise InputError(
                 f"passage {passage.docno!r} has no metadata field {step.floor_field!r}, which the floor groups by; "
                 f"it has: {', '.join(passage.metadata) or 'none'}",
-                "corpus",
-                number,
+                spool.name,
+                row + 1,
             )
-        groups.append(str(passage.metadata[step.floor_field]))
+        groups[row] = numbers.setdefault(str(passage.metadata[step.floor_field]), len(numbers))
     return groups
 
 
-def _costs(step: PruneStep, texts: list[str]) -> NDArray[Any] | None:
+def _check_costs(step: PruneStep) -> None:
+    if step.budget and not step.rate:
+        raise ConfigError(f"the budget {step.budget!r} needs a rate: words a second of encoding, bytes a word of index")
+
+
+def _costs(step: PruneStep, spool: Spool) -> NDArray[np.float64] | None:
     if not step.budget:
         return None
-    if not step.rate:
-        raise ConfigError(f"the budget {step.budget!r} needs a rate: words a second of encoding, bytes a word of index")
     unit = parse_budget(step.budget)[1]
-    return costs_by_words(texts, step.rate if unit == "bytes" else 1 / step.rate, 1)
+    return costs_by_words(spool.texts, step.rate if unit == "bytes" else 1 / step.rate, 1)

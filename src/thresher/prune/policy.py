@@ -1,57 +1,84 @@
-"""From scores to tiers: which passages are indexed in full, which go to the cheap second tier, which nowhere.
+"""From scores to tiers: which passages are indexed in full, which go to the cheap second tier, and which are dropped.
 
-Order of the decisions, each with its reason on record:
+The decisions, in order, each recorded with its reason:
 
-1. pinned passages stay, whatever else is true of them;
-2. junk (`quality.junk`) goes;
-3. duplicates are folded to one canonical passage, whose position they keep;
-4. the rest is kept best first, until the fraction, the threshold or the budget is reached; pins count towards it, and
-   so does what the floors bring back;
-5. floors: of every source (a metadata field, or any other grouping) at least so many passages stay, its best ones, so
-   that no document loses everything. A duplicate comes back for a floor where nothing else of its group can; junk
-   never.
+1. pinned passages are kept unconditionally;
+2. junk (`quality.junk`) is dropped;
+3. duplicates are folded into one canonical passage, which keeps its position;
+4. the remaining passages are kept best first until the fraction, the threshold or the budget is reached; pinned
+   passages and those kept by a floor count towards it;
+5. floors: of every group (a metadata field, or any other grouping) at least so many passages are kept, the best ones,
+   so that no document loses all of its passages. A duplicate is kept for a floor only if nothing else of its group can
+   be; junk never is.
 
-Equal scores are ordered by a hash of the docno, so neither the order of the corpus nor the alphabet decides what goes.
-Raising a fraction or a budget never removes a passage that was kept.
+Equal scores are ordered by a hash of the docno, so the result does not depend on the order of the corpus. Raising a
+fraction or a budget never removes a passage that was kept.
 """
 
 from __future__ import annotations
 
-import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.corpus.spool import docno_keys
 from thresher.errors import ConfigError, InputError
+from thresher.prune.decision import REASONS, TIER_DROPPED, TIER_ONE, TIER_TWO, Decision
 from thresher.quality.duplicates import Folding, fold_duplicates
+from thresher.quality.lexical import words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from thresher.quality.junk import JunkRules
 
-TIER_DROPPED, TIER_ONE, TIER_TWO = 0, 1, 2
-REASONS = ("kept", "pinned", "floor", "junk", "duplicate", "score")
+_BYTES = {
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+_SECONDS = {
+    "s": 1,
+    "sec": 1,
+    "second": 1,
+    "m": 60,
+    "min": 60,
+    "minute": 60,
+    "h": 3600,
+    "hour": 3600,
+    "d": 86400,
+    "day": 86400,
+}
+_BUDGET = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]+)\s*$")
+
 _KEPT, _PINNED, _FLOOR, _JUNK, _DUPLICATE, _SCORE = range(len(REASONS))
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What to keep. At most one of `keep`, `threshold` and `budget`; none of them keeps every sound passage.
+    """What to keep. At most one of `keep`, `threshold` and `budget`; with none of them, all but junk and duplicates.
 
     Attributes:
         keep: fraction of all passages, in [0, 1].
-        threshold: least score. Scores of different estimators have different scales: look at the histogram first.
+        threshold: minimum score. Scores of different estimators have different scales: look at the histogram first.
         budget: what the kept passages may cost together, in the unit of the costs given to `decide` (bytes, seconds).
-        floor: passages every group keeps at least; 0 for none.
-        pins: docnos that stay.
-        junk: rules whose passages go first; None for none.
+        floor: minimum number of passages kept of every group; 0 for none.
+        pins: docnos that are always kept.
+        junk: rules that drop a passage before scores count; None for none.
         fold: fold duplicates.
-        similarity: least Jaccard similarity of near-duplicates; None folds exact ones alone.
-        rest: where passages go that only their score condemns: `tier-2` (searchable, cheaply) or `drop`.
+        similarity: minimum Jaccard similarity of near-duplicates; None folds exact duplicates only.
+        rest: where passages below the cut go: `tier-2` (searchable at low cost) or `drop`.
     """
 
     keep: float | None = None
@@ -79,49 +106,9 @@ class Policy:
             raise ConfigError(f"rest is {self.rest!r}, expected 'tier-2' or 'drop'")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Where every passage goes, in corpus order.
-
-    Attributes:
-        tiers: uint8[n]: TIER_ONE, TIER_TWO or TIER_DROPPED.
-        reasons: uint8[n], numbers of `REASONS`.
-        canonical: int64[n]: position of the passage that stands for each; its own where it is no duplicate.
-        junk: for passages that went as junk the rule's name, by position.
-    """
-
-    tiers: NDArray[np.uint8]
-    reasons: NDArray[np.uint8]
-    canonical: NDArray[np.int64]
-    junk: dict[int, str]
-
-    @property
-    def kept(self) -> NDArray[np.bool_]:
-        """bool[n]: passages of tier 1."""
-        result: NDArray[np.bool_] = self.tiers == TIER_ONE
-        return result
-
-    def counts(self) -> dict[str, int]:
-        """Passages by tier and by reason."""
-        by_reason = np.bincount(self.reasons, minlength=len(REASONS))
-        return {
-            "passages": len(self.tiers),
-            "tier_1": int((self.tiers == TIER_ONE).sum()),
-            "tier_2": int((self.tiers == TIER_TWO).sum()),
-            "dropped": int((self.tiers == TIER_DROPPED).sum()),
-            **{reason: int(count) for reason, count in zip(REASONS, by_reason, strict=True)},
-        }
-
-
-def tie_keys(docnos: Sequence[str]) -> NDArray[np.uint64]:
-    """A hash of each docno, by which equal scores are ordered, uint64[n]."""
-    digests = (hashlib.blake2b(d.encode("utf-8", "surrogatepass"), digest_size=8).digest() for d in docnos)
-    return np.fromiter((int.from_bytes(d, "big") for d in digests), np.uint64)
-
-
 def preference(scores: NDArray[np.floating], docnos: Sequence[str]) -> NDArray[np.int64]:
     """Positions from the best to the worst score; equal scores by a hash of the docno, int64[n]."""
-    return np.lexsort((tie_keys(docnos), -np.asarray(scores, np.float64))).astype(np.int64)
+    return np.lexsort((docno_keys(docnos), -np.asarray(scores, np.float64))).astype(np.int64)
 
 
 def decide(
@@ -129,19 +116,21 @@ def decide(
     docnos: Sequence[str],
     scores: NDArray[np.floating],
     *,
-    texts: Sequence[str] | Callable[[], Iterable[str]] | None = None,
-    groups: Sequence[str] | None = None,
+    texts: Sequence[str] | None = None,
+    groups: Sequence[str] | NDArray[np.int64] | None = None,
     costs: NDArray[np.floating] | None = None,
+    work: Path | None = None,
 ) -> Decision:
-    """Carry `policy` out.
+    """Decide which tier each passage goes to.
 
     Args:
         policy: what to keep.
-        docnos: identifiers, in corpus order.
+        docnos: identifiers, in corpus order; may be read from disk.
         scores: float[n], one a passage, higher is better.
-        texts: title and text of the passages; needed for junk rules and folding.
-        groups: the source or document of each passage; needed for floors. Passages with the same name form a group.
+        texts: title and text of the passages; needed for junk rules and folding; may be read from disk.
+        groups: name or number of the source or document of each passage; needed for floors.
         costs: float[n], what each passage costs, in the budget's unit; needed for a budget.
+        work: an existing folder for temporary files; default: the system's.
 
     Raises:
         InputError: arrays of different lengths, a pin that no passage has, scores or costs that are not finite.
@@ -153,17 +142,18 @@ def decide(
     order = preference(values, docnos)
     reasons = np.full(n, _SCORE, np.uint8)
     pinned = _pinned(policy.pins, docnos)
-    held = _held_texts(policy, texts, n)
-    junk = _junk(policy.junk, held, pinned)
-    folding = _fold(policy, held, order, pinned, junk, n)
+    read = _needed_texts(policy, texts, n)
+    junk = _junk(policy.junk, read, pinned)
+    folding = _fold(policy, read, order, pinned, junk, work)
     reasons[folding.folded] = _DUPLICATE
     reasons[list(junk)] = _JUNK
     reasons[pinned] = _PINNED
-    sound = order[reasons[order] == _SCORE]
+    remaining = order[reasons[order] == _SCORE]
     if policy.floor:
-        reasons[_floors(policy.floor, order, reasons, groups or [])] = _FLOOR
+        numbers = np.unique(np.asarray(groups), return_inverse=True)[1].tolist()
+        reasons[_floors(policy.floor, order, reasons, numbers)] = _FLOOR
     already = np.flatnonzero(np.isin(reasons, (_PINNED, _FLOOR)))
-    reasons[_affordable(policy, sound, values, already, costs, n)] = _KEPT
+    reasons[_affordable(policy, remaining, values, already, costs, n)] = _KEPT
     tiers = np.full(n, TIER_DROPPED, np.uint8)
     tiers[np.isin(reasons, (_KEPT, _PINNED, _FLOOR))] = TIER_ONE
     if policy.rest == "tier-2":
@@ -175,7 +165,7 @@ def _check(
     policy: Policy,
     n: int,
     scores: NDArray[np.float64],
-    groups: Sequence[str] | None,
+    groups: Sequence[str] | NDArray[np.int64] | None,
     costs: NDArray[np.floating] | None,
 ) -> None:
     if scores.shape != (n,) or not np.isfinite(scores).all():
@@ -201,17 +191,14 @@ def _pinned(pins: Collection[str], docnos: Sequence[str]) -> NDArray[np.int64]:
     return np.array(found, np.int64)
 
 
-def _held_texts(
-    policy: Policy, texts: Sequence[str] | Callable[[], Iterable[str]] | None, n: int
-) -> Sequence[str] | None:
+def _needed_texts(policy: Policy, texts: Sequence[str] | None, n: int) -> Sequence[str] | None:
     if policy.junk is None and not policy.fold:
         return None
     if texts is None:
-        raise ConfigError("junk rules and folding read the passages: give their texts")
-    held = list(texts()) if callable(texts) else texts
-    if len(held) != n:
-        raise InputError(f"{len(held)} texts for {n} docnos")
-    return held
+        raise ConfigError("junk rules and duplicate folding read the passages: give their texts")
+    if len(texts) != n:
+        raise InputError(f"{len(texts)} texts for {n} docnos")
+    return texts
 
 
 def _junk(rules: JunkRules | None, texts: Sequence[str] | None, pinned: NDArray[np.int64]) -> dict[int, str]:
@@ -228,24 +215,25 @@ def _fold(
     order: NDArray[np.int64],
     pinned: NDArray[np.int64],
     junk: dict[int, str],
-    n: int,
+    work: Path | None,
 ) -> Folding:
     """Fold, pins first and junk last among the candidates for canonical; a pinned passage is never folded."""
+    n = len(order)
     if not policy.fold or texts is None:
         return Folding(np.arange(n, dtype=np.int64), 0, 0, 0)
     rank = np.full(n, 1, np.int8)
     rank[pinned] = 0
     rank[list(junk)] = 2
     preferred = order[np.argsort(rank[order], kind="stable")]
-    folding = fold_duplicates(texts, preferred, similarity=policy.similarity)
+    folding = fold_duplicates(texts, preferred, similarity=policy.similarity, work=work)
     canonical = folding.canonical.copy()
     canonical[pinned] = pinned
     return Folding(canonical, folding.exact, folding.near, folding.compared)
 
 
-def _floors(floor: int, order: NDArray[np.int64], reasons: NDArray[np.uint8], groups: Sequence[str]) -> list[int]:
+def _floors(floor: int, order: NDArray[np.int64], reasons: NDArray[np.uint8], groups: Sequence[int]) -> list[int]:
     """The best passages of each group, as many as the floor asks for beyond its pins; duplicates only where need be."""
-    held: dict[str, int] = {}
+    held: dict[int, int] = {}
     for position in np.flatnonzero(reasons == _PINNED).tolist():
         held[groups[position]] = held.get(groups[position], 0) + 1
     chosen = []
@@ -260,22 +248,49 @@ def _floors(floor: int, order: NDArray[np.int64], reasons: NDArray[np.uint8], gr
 
 def _affordable(
     policy: Policy,
-    sound: NDArray[np.int64],
+    remaining: NDArray[np.int64],
     scores: NDArray[np.float64],
     already: NDArray[np.int64],
     costs: NDArray[np.floating] | None,
     n: int,
 ) -> NDArray[np.int64]:
-    """The best of `sound` that fraction, threshold or budget allow beside what is kept `already`."""
-    open_ = sound[~np.isin(sound, already)]
+    """The best of `remaining` that fraction, threshold or budget allow after those kept `already`."""
+    free = remaining[~np.isin(remaining, already)]
     if policy.keep is not None:
-        return open_[: max(round(policy.keep * n) - len(already), 0)]
+        return free[: max(round(policy.keep * n) - len(already), 0)]
     if policy.threshold is not None:
-        good: NDArray[np.bool_] = scores[open_] >= policy.threshold
-        return open_[good]
+        good: NDArray[np.bool_] = scores[free] >= policy.threshold
+        return free[good]
     if policy.budget is not None and costs is not None:
         costs = np.asarray(costs, np.float64)
-        spent: NDArray[np.float64] = costs[already].sum() + np.cumsum(costs[open_])
+        spent: NDArray[np.float64] = costs[already].sum() + np.cumsum(costs[free])
         within: NDArray[np.bool_] = spent <= policy.budget
-        return open_[within]
-    return open_
+        return free[within]
+    return free
+
+
+def parse_budget(text: str) -> tuple[float, str]:
+    """`2 GB` gives (2e9, "bytes"), `3 hours` gives (10800.0, "seconds").
+
+    Raises:
+        ConfigError: the text is not a number with a unit of bytes or time.
+    """
+    found = _BUDGET.match(text)
+    unit = found.group(2).lower() if found else ""
+    if found and unit in _BYTES:
+        return float(found.group(1)) * _BYTES[unit], "bytes"
+    singular = unit if unit in _SECONDS else unit.removesuffix("s")
+    if found and singular in _SECONDS:
+        return float(found.group(1)) * _SECONDS[singular], "seconds"
+    raise ConfigError(f"budget {text!r} is not a number and a unit, such as '2 GB', '500 MiB', '3 hours' or '90 min'")
+
+
+def costs_by_words(texts: Iterable[str], total: float, words: int) -> NDArray[np.float64]:
+    """What each text costs where `words` words cost `total` (bytes, seconds), float64[n]; an empty text counts a word.
+
+    Raises:
+        ConfigError: the measurement is not of some words and some cost.
+    """
+    if words <= 0 or not total > 0:
+        raise ConfigError(f"a rate needs a measurement: {total} for {words} words is none")
+    return np.array([max(len(words_of(text)), 1) for text in texts], np.float64) * (total / words)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.prune.policy import REASONS, Decision
+from thresher.prune.decision import REASONS, Decision
 from thresher.quality.lexical import words_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def report(
 ) -> PruneReport:
     """Describe `decision`, with up to `examples` passages of each sort; scores are float[n], in corpus order."""
     values: NDArray[np.float64] = np.asarray(scores, np.float64)
-    lengths = np.array([len(words_of(text)) for text in texts], np.int64)
+    lengths = np.fromiter((len(words_of(text)) for text in texts), np.int64, len(texts))
     kept = decision.kept
     edges = np.histogram_bin_edges(values, _BINS) if len(values) else np.linspace(0, 1, _BINS + 1)
     junk: dict[str, int] = {}

@@ -25,6 +25,7 @@ from thresher.quality.lexical import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -64,6 +65,7 @@ def fold_duplicates(
     *,
     similarity: float | None = 0.8,
     shingle: int = 5,
+    work: Path | None = None,
 ) -> Folding:
     """Fold duplicates among `texts`.
 
@@ -72,6 +74,7 @@ def fold_duplicates(
         preference: int[n], positions from the most to the least preferred as canonical; corpus order by default.
         similarity: least Jaccard similarity of near-duplicates, in (0, 1]; None folds exact duplicates alone.
         shingle: words a shingle.
+        work: an existing folder for temporary files; default: the system's.
 
     Raises:
         InputError: an argument is out of range.

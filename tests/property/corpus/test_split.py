@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.corpus.docnos import DocnoSet
+from thresher.corpus.base import DocnoSet
 from thresher.corpus.split import windows
 
 TEXTS = st.lists(

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from thresher.corpus import MemoryCorpus, fingerprint_of, open_corpus
-from thresher.corpus.docnos import DocnoSet
+from thresher.corpus.base import DocnoSet
 from thresher.errors import InputError
 from thresher.records import Passage
 
@@ -44,7 +44,7 @@ def test_a_limit_ends_the_corpus(tmp_path):
 
 
 def test_passages_in_memory_are_checked_too():
-    with pytest.raises(InputError, match="memory:2: docno 'a' comes twice"):
+    with pytest.raises(InputError, match="memory:2: docno 'a' occurs twice"):
         MemoryCorpus([Passage("a", "x"), Passage("a", "y")])
     with pytest.raises(InputError, match="neither title nor text"):
         MemoryCorpus([Passage("a", " ")])

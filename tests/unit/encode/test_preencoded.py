@@ -116,7 +116,7 @@ def test_encoded_queries_weigh_a_term_by_its_repetitions(tmp_path):
     with pytest.raises(InputError, match=r"q\.tsv:1: expected"):
         read_encoded_queries(tmp_path / "q.tsv")
     (tmp_path / "q.tsv").write_text("7\ta\n7\tb\n")
-    with pytest.raises(InputError, match="comes twice"):
+    with pytest.raises(InputError, match="occurs twice"):
         read_encoded_queries(tmp_path / "q.tsv")
     with pytest.raises(DataNotFoundError):
         read_encoded_queries(tmp_path / "nothing.tsv")

@@ -10,7 +10,7 @@ from thresher.build.recipe import AskStep, Recipe
 from thresher.build.stream import build_index
 from thresher.context.scorers import LexicalScorer
 from thresher.pipeline import Pipeline
-from thresher.prune.step import PruneStep
+from thresher.prune import PruneStep
 from thresher.records import Passage
 from thresher.vectors.store import VectorStore
 

@@ -7,7 +7,7 @@ import thresher
 from thresher.build.recipe import Recipe, load_recipe, shipped
 from thresher.build.stream import build_index
 from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError, MissingExtraError
-from thresher.prune.step import PruneStep
+from thresher.prune import PruneStep
 from thresher.records import Passage, Query, SparseBatch
 from thresher.rerank.candidates import passages_of_index
 from thresher.search import Index, calibrate_tiers

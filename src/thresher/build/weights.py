@@ -1,0 +1,128 @@
+"""Where the weighted terms of passages come from: counts for BM25, a learned encoder, or an earlier encoding.
+
+Each source yields chunks of passages with their terms, in the order of the passage numbers asked for. BM25 needs the
+whole collection before it can weigh one passage: terms are counted while the corpus is read (`TermCounts`), and the
+counts are weighed afterwards, so a passage is analysed once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from thresher.corpus.spool import CHUNK, Spool, match_docnos
+from thresher.encode import SparseEncoder
+from thresher.encode.bm25 import TermCounts
+from thresher.encode.rows import take_rows
+from thresher.encode.shards import sparse_shards
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from thresher.build.recipe import EncodeStep
+    from thresher.encode.preencoded import Encoding, QuerySide
+    from thresher.records import Passage, SparseBatch
+
+
+class TermSource(Protocol):
+    """Weighted terms of the passages of a spool."""
+
+    @property
+    def query_side(self) -> QuerySide:
+        """What the index keeps, so that queries get terms of the same vocabulary."""
+
+    def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
+        """The passages with these numbers, int64[n], ascending, and their terms, some at a time."""
+
+
+class CountedTerms:
+    """BM25 weights, from counts that were taken while the corpus was read."""
+
+    def __init__(self, counts: TermCounts, step: EncodeStep) -> None:
+        self._counts = counts
+        self.query_side = counts.encoder(k1=step.k1, b=step.b, lengths=step.lengths)
+
+    def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
+        """The passages with these numbers and their weights."""
+        for first in range(0, len(numbers), CHUNK):
+            chunk = numbers[first : first + CHUNK]
+            yield spool.read(chunk), self._counts.rows(self.query_side, chunk)
+
+
+class LearnedTerms:
+    """What a learned encoder gives, in shards that a killed build resumes after."""
+
+    def __init__(self, encoder: SparseEncoder, shards: Path) -> None:
+        self.query_side = encoder
+        self._shards = shards
+
+    def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
+        """The passages with these numbers, a shard at a time."""
+        return sparse_shards(self.query_side, spool.rows(numbers), self._shards)
+
+
+class GivenTerms:
+    """Passages that were encoded before; the encoding holds the passages of the spool in its order."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
+        self.query_side = encoding.query_side
+
+    def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
+        """The passages with these numbers and the terms that were given for them."""
+        wanted = np.zeros(len(spool), bool)
+        wanted[numbers] = True
+        done = 0
+        for passages, batch in self._encoding:
+            rows = np.flatnonzero(wanted[done : done + len(passages)])
+            if len(rows):
+                yield spool.read(rows + done), take_rows(batch, rows)
+            done += len(passages)
+
+
+def open_learned(step: EncodeStep) -> SparseEncoder:
+    """The learned encoder of a recipe.
+
+    Raises:
+        DataNotFoundError: the model is not on this machine.
+    """
+    return SparseEncoder.from_name(
+        step.encoder, batch_size=step.batch_size, max_active_terms=step.max_active_terms or None
+    )
+
+
+def open_encoding(step: EncodeStep) -> Encoding:
+    """The encoded passages of a recipe, with their query side.
+
+    Raises:
+        DataNotFoundError: there is nothing at the path.
+        InputError: it is not encoded passages.
+    """
+    from thresher.encode.preencoded import open_encoded, with_query_encoder
+
+    encoding = open_encoded(step.source)
+    if not step.query_encoder:
+        return encoding
+    return with_query_encoder(encoding, open_learned(step.model_copy(update={"encoder": step.query_encoder})))
+
+
+def in_order_of(encoding: Encoding, spool: Spool) -> Spool:
+    """The spooled corpus in the order of `encoding`: `spool` itself, or a copy of it where the order differs.
+
+    Raises:
+        InputError: the two do not name the same docnos.
+    """
+    order = match_docnos(encoding.docnos, spool.docnos, wanted_name=str(encoding.path), given_name=spool.name)
+    return spool if order is None else spool.reordered(order, spool.directory.with_name("reordered"))
+
+
+def count_terms(spool: Spool, directory: Path, analyzer: str) -> TermCounts:
+    """The term counts of a spooled corpus, kept in `directory`."""
+    counts = TermCounts(directory, analyzer)
+    for chunk in spool.rows().chunks():
+        counts.add([passage.contents for passage in chunk])
+    return counts

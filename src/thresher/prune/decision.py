@@ -1,0 +1,144 @@
+"""A pruning decision: which tier every passage of a corpus goes to, and why; in memory and on disk.
+
+On disk it is an artifact with one entry a passage, in corpus order, so that a decision can be inspected, applied to a
+build, and undone:
+
+tiers.u1        uint8: 0 dropped, 1 first tier, 2 second tier
+reasons.u1      uint8, numbers of `REASONS`
+canonical.i8    int64 little-endian: position of the passage that represents each
+docnos.txt      one a line
+junk.json       position to rule name
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.artifact import read_manifest, writing
+from thresher.errors import ArtifactError, DamagedArtifactError
+from thresher.files import read_names, write_atomic, write_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+KIND = "pruning"
+FORMAT = 1
+TIER_DROPPED, TIER_ONE, TIER_TWO = 0, 1, 2
+REASONS = ("kept", "pinned", "floor", "junk", "duplicate", "score")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where every passage goes, in corpus order.
+
+    Attributes:
+        tiers: uint8[n]: TIER_ONE, TIER_TWO or TIER_DROPPED.
+        reasons: uint8[n], numbers of `REASONS`.
+        canonical: int64[n]: position of the passage that represents each; its own unless it is a duplicate.
+        junk: position of a junk passage to the name of the rule that matched it.
+    """
+
+    tiers: NDArray[np.uint8]
+    reasons: NDArray[np.uint8]
+    canonical: NDArray[np.int64]
+    junk: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.tiers)
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """bool[n]: passages of tier 1."""
+        result: NDArray[np.bool_] = self.tiers == TIER_ONE
+        return result
+
+    def counts(self) -> dict[str, int]:
+        """Passages by tier and by reason."""
+        by_reason = np.bincount(self.reasons, minlength=len(REASONS))
+        return {
+            "passages": len(self.tiers),
+            "tier_1": int((self.tiers == TIER_ONE).sum()),
+            "tier_2": int((self.tiers == TIER_TWO).sum()),
+            "dropped": int((self.tiers == TIER_DROPPED).sum()),
+            **{reason: int(count) for reason, count in zip(REASONS, by_reason, strict=True)},
+        }
+
+    def reordered(self, positions: NDArray[np.integer]) -> Decision:
+        """The decision for the same passages in another order: passage i is the one now at `positions[i]`, int[n]."""
+        inverse = np.empty(len(self), np.int64)
+        inverse[positions] = np.arange(len(self))
+        junk = {int(inverse[row]): rule for row, rule in self.junk.items()}
+        return Decision(self.tiers[positions], self.reasons[positions], inverse[self.canonical[positions]], junk)
+
+
+def write_decision(
+    path: str | Path,
+    decision: Decision,
+    docnos: Iterable[str],
+    *,
+    corpus_fingerprint: str,
+    estimator: str,
+    policy: Mapping[str, object],
+    overwrite: bool = False,
+) -> None:
+    """Write `decision` as an artifact.
+
+    Args:
+        path: the directory to write.
+        decision: where each passage goes.
+        docnos: identifiers, in corpus order.
+        corpus_fingerprint: of the corpus decided on.
+        estimator: fingerprint of the estimator whose scores decided.
+        policy: the policy as plain JSON, for the record.
+        overwrite: replace an existing decision.
+    """
+    with writing(path, kind=KIND, format=FORMAT, overwrite=overwrite) as draft:
+        decision.tiers.astype("u1").tofile(draft.path / "tiers.u1")
+        decision.reasons.astype("u1").tofile(draft.path / "reasons.u1")
+        decision.canonical.astype("<i8").tofile(draft.path / "canonical.i8")
+        write_names(draft.path / "docnos.txt", docnos)
+        write_atomic(draft.path / "junk.json", json.dumps({str(k): v for k, v in decision.junk.items()}))
+        draft.fields |= {
+            "corpus_fingerprint": corpus_fingerprint,
+            "estimator_fingerprint": estimator,
+            "policy": dict(policy),
+            "reasons": list(REASONS),
+            "counts": decision.counts(),
+        }
+
+
+def read_decision(path: str | Path, *, corpus: str = "") -> tuple[Decision, list[str]]:
+    """The decision at `path`, and the docnos it is for, in order.
+
+    Args:
+        path: the artifact's directory.
+        corpus: fingerprint of the corpus it must belong to.
+
+    Raises:
+        ArtifactError: there is none, or it is of another corpus.
+        DamagedArtifactError: its files disagree.
+    """
+    path = Path(path)
+    manifest = read_manifest(path, kind=KIND, format=FORMAT)
+    found = str(manifest.fields["corpus_fingerprint"])
+    if corpus and corpus != found:
+        raise ArtifactError(f"{path} was made for the corpus {found[:12]}, not {corpus[:12]}; run thresher prune again")
+    tiers = np.fromfile(path / "tiers.u1", "u1")
+    reasons = np.fromfile(path / "reasons.u1", "u1")
+    canonical = np.fromfile(path / "canonical.i8", "<i8")
+    docnos = read_names(path / "docnos.txt")
+    n = len(tiers)
+    sizes = {len(reasons), len(canonical), len(docnos)}
+    if sizes != {n} or (n and (tiers.max() > 2 or reasons.max() >= len(REASONS))):
+        raise DamagedArtifactError(str(path), "its files do not fit together; run thresher prune again")
+    if n and (canonical.min() < 0 or canonical.max() >= n):
+        raise DamagedArtifactError(str(path / "canonical.i8"), "points outside the corpus; run thresher prune again")
+    junk = {int(k): str(v) for k, v in json.loads((path / "junk.json").read_bytes()).items()}
+    return Decision(tiers, reasons, canonical, junk), docnos

@@ -3,9 +3,9 @@
 from itertools import count
 
 import pytest
-from thresher.prune.step import PruneStep
 
 from thresher.build import Recipe, build_index
+from thresher.prune import PruneStep
 
 PASSAGES = 5_000
 RECIPES = {

@@ -7,7 +7,7 @@ import thresher
 
 @pytest.mark.parametrize("k", [10, 1000])
 def test_search(benchmark, collection, index_path, k):
-    index = thresher.Searcher.open(index_path)
+    index = thresher.Index.open(index_path)
     for query in collection.queries[:3]:
         index.search(query, k)  # compiles
 

@@ -1,4 +1,4 @@
-"""The pages agree with the code: rooms and their order, files on disk, artifact kinds, public names, no warning."""
+"""The pages agree with the code: packages and their order, where things are, public names; no build warning."""
 
 import ast
 import importlib
@@ -28,21 +28,33 @@ def first_column(page, heading):
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
 
 
-def test_the_architecture_page_lists_every_room_in_the_order_of_imports():
-    listed = first_column("architecture.md", "Rooms and their order")
+def test_the_architecture_page_lists_every_package_in_the_order_of_imports():
+    listed = first_column("architecture.md", "Packages and their order")
     tree = ast.parse((ROOT / "tests/unit/test_import.py").read_text(encoding="utf-8"))
     named = {n.targets[0].id: n.value for n in tree.body if isinstance(n, ast.Assign)}
     floors = ast.literal_eval(named["FLOORS"])
-    place = {room: floor for floor, rooms in enumerate(floors) for room in rooms}
+    place = {package: floor for floor, packages in enumerate(floors) for package in packages}
     there = {p.stem for p in SOURCE.iterdir() if p.suffix == ".py" or (p.is_dir() and (p / "__init__.py").is_file())}
     assert set(listed) == there - {"__init__", "__main__", "_lazy", "_version"}
-    assert [place[room] for room in listed] == sorted(place[room] for room in listed)
+    assert [place[name] for name in listed] == sorted(place[name] for name in listed)
 
 
 def test_the_places_to_add_things_are_there():
     text = (DOCS / "architecture.md").read_text(encoding="utf-8").split("## Where to add things")[1]
     for name in re.findall(r"`([a-z_]+/[a-z_/]*(?:\.py)?)`", text):
         assert (SOURCE / name).exists() or (ROOT / name).exists(), name
+
+
+def test_what_the_architecture_page_locates_is_there():
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8").split("\n## Where is what\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| [^|]+ \| `([^`]+)`[^|]* \|(?: `(\w+)`)? \|$", text, re.MULTILINE)
+    assert len(rows) == text.count("\n| ") - 1
+    for file, name in rows:
+        path = SOURCE / file if (SOURCE / file).exists() else ROOT / file
+        assert path.exists(), file
+        if name:
+            defined = {getattr(node, "name", "") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))}
+            assert name in defined, f"{file} has no {name}"
 
 
 def test_the_page_on_the_format_lists_every_file_of_the_layout():

@@ -20,13 +20,14 @@ NEEDS = {
     "models": "the extras models and embedded; run where they are installed",
     "server": "a server; one of the test answers",
     "checkout": "a checkout and a package registry",
+    "registry": "a package registry",
     "hub": "weights from the model hub",
     "collections": "a research collection",
     "time": "minutes",
 }
 NOT_RUN = {
     ("README.md", "checkout"): 1,
-    ("README.md", "collections"): 1,
+    ("README.md", "registry"): 1,
     ("docs/context.md", "time"): 1,
     ("docs/corpus.md", "collections"): 1,
     ("docs/encoders.md", "hub"): 1,
@@ -107,7 +108,7 @@ def test_what_is_not_run_still_names_what_exists(page):
 
 
 def options_exist(words, where):
-    name = words[:2] if words[0] in ("quality", "context") and words[1].isalpha() else words[:1]
+    name = words[:2] if words[0] in ("quality", "context", "calibrate") and words[1].isalpha() else words[:1]
     code, help_text, _ = run_thresher([*name, "--help"])
     assert code == 0, where
     for word in words:

@@ -130,14 +130,13 @@ class Cascade:
         settings = self.ask.model_copy(update={"read": read})
         if "relevance" in stages:
             settings = settings.model_copy(update={"weights": (0.0, 0.0, 1.0)})
-        return Pipeline(
+        return Pipeline.open(
             self.index(collection, stages),
             vectors="auto" if "interpolate" in stages else None,
             rerank=self.scorer if {"rank", "relevance"} & set(stages) else None,
             context=self.scorer if "context" in stages else None,
             settings=settings,
             query_encoder=self.vectors(collection),
-            warm=False,
         )
 
     def seconds(self, collection: Collection) -> float:
@@ -174,10 +173,10 @@ class Cascade:
         answers, milliseconds = {}, []
         for query in queries:
             before = self.seconds(collection)
-            answer = pipeline.ask(query.text, hits=None if given is None else given.get(query.qid, []))
+            answer = pipeline.ask(query, candidates=None if given is None else given.get(query.qid, []))
             answers[query.qid] = answer
             milliseconds.append(answer.milliseconds + 1000 * (self.seconds(collection) - before))
-        row = self.effectiveness(collection, {q: a.rows() for q, a in answers.items()}, stages)
+        row = self.effectiveness(collection, {q: a.ranking for q, a in answers.items()}, stages)
         return row | self.costs(collection, stages, list(answers.values()), milliseconds)
 
     def effectiveness(self, collection: Collection, rankings: dict[str, Ranking], stages: Sequence[str]) -> Row:
@@ -285,26 +284,32 @@ class Cascade:
         target = self.index(collection, ("quality", self.best))
         deadline = self.spec["served_deadline_ms"]
         settings = AskStep(deadline_ms=deadline)
-        pipeline = Pipeline(target, settings=settings)
+        pipeline = Pipeline.open(target, settings=settings)
+        pipeline.warm_up()
         answers = {query.qid: pipeline.ask(query.text) for query in judged(collection)}
-        row = self.effectiveness(collection, {q: a.rows() for q, a in answers.items()}, pipeline.stages)
+        row = self.effectiveness(collection, {q: a.ranking for q, a in answers.items()}, _names(pipeline))
         rows = [row | _under_deadline(list(answers.values()), deadline)]
         asked = _dev_sample(self.spec["served_queries"])
         rows.append(
-            {"collection": "msmarco-v1-mini, MS MARCO dev queries", "stages": list(pipeline.stages)}
+            {"collection": "msmarco-v1-mini, MS MARCO dev queries", "stages": _names(pipeline)}
             | _under_deadline([pipeline.ask(text) for text in asked], deadline)
         )
-        free = Pipeline(target)
+        free = Pipeline.open(target)
+        free.warm_up()
         rows.append(
-            {"collection": "msmarco-v1-mini, MS MARCO dev queries", "stages": list(free.stages)}
+            {"collection": "msmarco-v1-mini, MS MARCO dev queries", "stages": _names(free)}
             | _under_deadline([free.ask(text) for text in asked[:100]], None)
         )
         return rows
 
 
+def _names(pipeline: Pipeline) -> list[str]:
+    return [stage.name for stage in pipeline.stages]
+
+
 def _under_deadline(answers: Sequence[Answer], deadline: float | None) -> Row:
     taken = np.array([answer.milliseconds for answer in answers])
-    read = [dict(s.counts).get("passages", 0) for a in answers for s in a.usage.stages if s.stage == "rank"]
+    read = [dict(s.counts).get("passages", 0) for a in answers for s in a.usage.stages if s.stage == "rerank"]
     row: Row = {
         "queries": len(answers),
         "deadline_ms": deadline,

@@ -52,7 +52,7 @@ def choose(cascade: Cascade) -> None:
                 )
                 pipeline = cascade.pipeline(collection, (first, "interpolate"), 100)
                 rankings = {
-                    q.qid: pipeline.ask(q.text, hits=None if given is None else given[q.qid]).rows() for q in queries
+                    q.qid: pipeline.ask(q, candidates=None if given is None else given[q.qid]).ranking for q in queries
                 }
                 figure = evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"]
                 for stage in FIRST if given is not None else (first,):
@@ -78,7 +78,7 @@ def _choose_mixture(cascade: Cascade, first: str) -> None:
         pipeline = cascade.pipeline(collection, (first, "interpolate", "rank"), read)
         signals: Signals = {}
         for query in queries:
-            answer = pipeline.ask(query.text, read, hits=None if given is None else given[query.qid])
+            answer = pipeline.ask(query, read, candidates=None if given is None else given[query.qid])
             seen = [p for p in answer.passages if "relevance" in p.scores]
             table = np.array([[p.scores[s] for s in ("search", "dense", "relevance")] for p in seen]).T
             signals[query.qid] = ([p.docno for p in seen], table)
@@ -102,7 +102,9 @@ def _choose_late(cascade: Cascade, first: str) -> None:
         for stages, count in ((), 0), *((("quality",), count) for count in (0, 5, 10, 20, 50)):
             cascade.ask = cascade.ask.model_copy(update={"encode_missing": count})
             pipeline = cascade.pipeline(collection, (*stages, first, "interpolate"), 50)
-            asked = {q.qid: pipeline.ask(q.text, hits=None if given is None else given[q.qid]).rows() for q in queries}
+            asked = {
+                q.qid: pipeline.ask(q, candidates=None if given is None else given[q.qid]).ranking for q in queries
+            }
             figures.append(round(evaluate(Run(asked), qrels, "nDCG@10").mean["nDCG@10"], 4))
         print(f"{name}: unpruned, and with 0, 5, 10, 20, 50 pruned passages encoded", figures, flush=True)
 

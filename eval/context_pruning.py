@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
     from eval.bench import Row
     from thresher.context.labelled import LabelledQuery
-    from thresher.context.scoring import SentenceScorer, SplitPassage
+    from thresher.context.scorers import SentenceScorer
+    from thresher.context.scoring import SplitPassage
 
     Pairs = Sequence[tuple[str, SplitPassage]]
     Scores = list[list[float]]

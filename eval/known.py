@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from eval.collections import embeddings
 from thresher.context.model import TwoHeadedScorer
+from thresher.context.scorers import SentenceScorer
 from thresher.context.scoring import PassageScores
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class KnownVectors:
         return self._light.encode_queries(texts)
 
 
-class RememberingScorer:
+class RememberingScorer(SentenceScorer):
     """The embedded cross-encoder; it reads each query and passage once in all runs.
 
     Args:
@@ -65,7 +66,6 @@ class RememberingScorer:
     def __init__(self, work: Path) -> None:
         self.model = TwoHeadedScorer()
         self.name, self.presets, self.about = self.model.name, self.model.presets, self.model.about
-        self.count_tokens = self.model.count_tokens
         self.seconds = 0.0
         self._file = work / f"read-{hashlib.sha256(self.name.encode()).hexdigest()[:12]}.jsonl"
         self._known: dict[str, tuple[float, list[float], float]] = {}
@@ -73,6 +73,10 @@ class RememberingScorer:
             for line in self._file.read_text().splitlines():
                 key, relevance, sentences, seconds = json.loads(line)
                 self._known[key] = (relevance, sentences, seconds)
+
+    def count_tokens(self, text: str) -> int:
+        """Word pieces of `text`."""
+        return self.model.count_tokens(text)
 
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
         """As the model's."""

@@ -21,6 +21,7 @@ from thresher._version import __version__
 
 if TYPE_CHECKING:
     from thresher.build.stream import build_index
+    from thresher.context import ContextPruner
     from thresher.corpus import open_corpus
     from thresher.encode import DenseEncoder, SparseEncoder
     from thresher.pipeline import Pipeline
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from thresher.ranking import Ranking, Run
     from thresher.records import Hit, Passage, Qrels, Query
     from thresher.search import Index
+    from thresher.vectors import VectorStore
 
 _HOMES = {
+    "ContextPruner": "context",
     "DenseEncoder": "encode",
     "Hit": "records",
     "Index": "search",
@@ -41,11 +44,13 @@ _HOMES = {
     "Ranking": "ranking",
     "Run": "ranking",
     "SparseEncoder": "encode",
+    "VectorStore": "vectors",
     "build_index": "build",
     "open_corpus": "corpus",
 }
 
 __all__ = [
+    "ContextPruner",
     "DenseEncoder",
     "Hit",
     "Index",
@@ -57,6 +62,7 @@ __all__ = [
     "Ranking",
     "Run",
     "SparseEncoder",
+    "VectorStore",
     "__version__",
     "build_index",
     "open_corpus",

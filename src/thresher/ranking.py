@@ -154,6 +154,11 @@ class Ranking(Sequence[Hit]):
         """Whether `numbers` are known."""
         return self._numbers is not None
 
+    @property
+    def has_passages(self) -> bool:
+        """Whether it knows where its texts are."""
+        return self._passages is not None
+
     def passages(self) -> list[Passage]:
         """The passages with their texts, best first.
 
@@ -239,6 +244,7 @@ class Ranking(Sequence[Hit]):
         made = kind.__new__(kind)
         for name in Ranking.__slots__:
             setattr(made, name, getattr(self, name))
+        made._numbers = self.numbers if self.numbered else None
         return made
 
     def fuse(

@@ -110,7 +110,7 @@ def test_mistakes_are_one_message_and_an_exit_code(place, arguments, code, messa
 
 def test_the_quickstart_answers_and_opens_what_it_built(tmp_path):
     (tmp_path / "light.toml").write_text(
-        '[prune]\nkeep = 0.9\nestimator = "length"\n[ask]\nrank = "lexical"\ncontext = "lexical"\n'
+        '[prune]\nkeep = 0.9\nestimator = "length"\n[ask]\nrerank = "lexical"\ncontext = "lexical"\n'
     )
     first = thresher("quickstart", "--recipe", "light.toml", "--limit", "1200", "-o", "qs", "--json", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
@@ -124,25 +124,25 @@ def test_the_quickstart_answers_and_opens_what_it_built(tmp_path):
     assert len(document["answers"]) == len(QUESTIONS)
     assert all(answer["passages"] for answer in document["answers"])
     second = thresher("quickstart", "-o", "qs", cwd=tmp_path)
-    assert "built before" in second.stdout
-    assert "your question" in second.stdout
+    assert "which exists" in second.stdout
+    assert "your query" in second.stdout
 
 
 def test_ask_answers_for_people_and_programs_and_says_which_stage_is_missing(place):
-    person = thresher("ask", "index", "what separates grain from chaff", "--no-rank", "--no-context", cwd=place)
+    person = thresher("ask", "index", "what separates grain from chaff", "--no-rerank", "--no-context", cwd=place)
     assert person.returncode == 0, person.stderr
     assert "wheat" in person.stdout
     assert "search" in person.stdout
     assert "\x1b" not in person.stdout
     assert "without interpolate: the index has no vectors" in person.stderr
-    assert "without rank" not in person.stderr, "what was turned off needs no explanation"
+    assert "without rerank" not in person.stderr, "what was turned off needs no explanation"
     program = thresher(
         "ask",
         "index",
         "grain",
         "-k",
         "1",
-        "--no-rank",
+        "--no-rerank",
         "--no-context",
         "--max-context-tokens",
         "3",
@@ -150,7 +150,7 @@ def test_ask_answers_for_people_and_programs_and_says_which_stage_is_missing(pla
         cwd=place,
     )
     document = json.loads(program.stdout)
-    assert [stage["outcome"] for stage in document["stages"]] == ["done", "off", "off", "off"]
+    assert [stage["outcome"] for stage in document["stages"]] == ["done"]
     assert document["tokens"] <= 3
     assert document["open_seconds"] > 0
 

@@ -18,7 +18,7 @@ WORDS = [f"word{i}" for i in range(40)]
 RECIPE = Recipe(
     prune=PruneStep(estimator="length", keep=0.8, similarity=None),
     vectors=VectorsStep(storage="float16", sketch=0),
-    ask=AskStep(rank="", context="lexical"),
+    ask=AskStep(rerank="", context="lexical"),
 )
 
 
@@ -72,8 +72,8 @@ def test_the_index_its_vectors_and_its_settings_are_one_artifact_that_a_pipeline
     for name in ("encode_seconds_saved", "postings_saved"):
         assert counts["prune"][name] > 0
     assert "bytes_saved" in counts["prune"]
-    pipeline = Pipeline(tmp_path / "index", query_encoder=Counting())
-    assert pipeline.stages == ("search", "interpolate", "context")
+    pipeline = Pipeline.open(tmp_path / "index", query_encoder=Counting())
+    assert [stage.name for stage in pipeline.stages] == ["search", "interpolate", "select"]
     answer = pipeline.ask("word1 word2", 20)
     assert answer.errors == {}
     assert {1, 2} == {one.tier for one in answer.passages} or "no vector" in answer.stages[1].reason
@@ -91,6 +91,6 @@ def test_a_calibrated_index_escalates_some_of_a_pipelines_queries(tmp_path, pass
     build_index(tmp_path / "index", passages[:300], Recipe(prune=step))
     calibrate_tiers(Index.open(tmp_path / "index"), queries, 0.3)
     verify(tmp_path / "index")
-    pipeline = Pipeline(tmp_path / "index", rerank=None, context=None, warm=False, settings=AskStep(depth=10))
+    pipeline = Pipeline.open(tmp_path / "index", rerank=None, context=None, settings=AskStep(depth=10))
     through = sum(pipeline.ask(query, 10).usage.stages[0].counts.get("escalated", 0) for query in queries)
     assert 0 < through < 40

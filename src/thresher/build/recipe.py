@@ -91,8 +91,10 @@ class AskStep(_Table):
 
     k: int = Field(default=5, ge=1)
     """Passages handed over."""
+    first: Literal["sparse", "dense", "both"] = "sparse"
+    """How candidates are found: by weighted terms, by vectors, or by both, fused by reciprocal ranks."""
     depth: int = Field(default=1000, ge=1)
-    """Candidates that the first stage hands on."""
+    """Candidates that the first stage finds."""
     tiers: Literal["auto", "both", "first"] = "auto"
     """Tiers to search: `both`, only the `first`, or `auto`: both, unless calibration lets a query stop at the first."""
     alpha: float = Field(default=0.25, ge=0, le=1)
@@ -104,21 +106,24 @@ class AskStep(_Table):
     encode_missing: int = Field(default=10, ge=0)
     """Pruned passages that are encoded when a query brings them up: of the candidates without a vector so many, the
     first by sparse score, as far as there is time; the others count with the mean of those that have one."""
-    rank: str = "thresher-context"
-    """The ranker: a two-headed model, `lexical`, or `cross-encoder:NAME`; empty for none."""
+    rerank: str = "thresher-context"
+    """The reranker: a sentence scorer (a two-headed model, `lexical`) or `cross-encoder:NAME`; empty for none."""
     read: int = Field(default=10, ge=1)
-    """Passages that the ranker reads at most, from the head of the ranking."""
+    """Passages that the reranker reads at most, from the first on."""
     read_tokens: int = Field(default=0, ge=0)
     """Tokens that it reads at most; 0 for no such limit. The first passage is read whatever its length."""
     weights: tuple[float, float, float] = Field(default=(0.19, 0.41, 0.4), strict=False)
     """Weights of sparse score, dense score and relevance, each standardised over the passages read; chosen on topics
     of TREC DL 2021 that the default ranker was not trained on (`eval/cascade.py --choose`)."""
     context: str = "thresher-context"
-    """What chooses sentences: a two-headed model, a Provence checkpoint, or `lexical`; empty for nothing."""
+    """The sentence scorer: a two-headed model, a Provence checkpoint, or `lexical`; empty for none."""
+    min_confidence: float = Field(default=0.0, ge=0, le=1)
+    """Hand nothing over where no sentence scores at least this: the index does not hold the answer. 0 hands over
+    whatever was found. `thresher calibrate context` finds a value."""
     threshold: float | Literal["conservative", "balanced", "strong"] = "balanced"
-    """A sentence stays from this score on."""
+    """A sentence is kept from this score on."""
     repeats: Literal["drop", "keep"] = "drop"
-    """Whether a sentence counts only by what it adds to those handed over already (`drop`), or by itself (`keep`)."""
+    """Whether a sentence counts only by what it adds to those kept already (`drop`), or by itself (`keep`)."""
     min_keep: int = Field(default=0, ge=0)
     """Sentences that every passage handed over keeps at least."""
     max_context_tokens: int = Field(default=0, ge=0)

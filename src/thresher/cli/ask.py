@@ -1,92 +1,108 @@
-"""`thresher ask`: a query through the whole cascade, and what each stage did for it."""
+"""`thresher ask`: a query through every stage the index supports, and what each stage did."""
 
 from __future__ import annotations
 
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thresher.cli.output import JsonOption, console, emit_json, note, printable, say, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.text import Text
 
+    from thresher.build.recipe import AskStep
     from thresher.pipeline import Answer, AnswerPassage, Pipeline
+    from thresher.search import Index
 
 
 def ask(
     directory: Annotated[Path, typer.Argument(help="The index.")],
     query: Annotated[list[str], typer.Argument(help="The query; several words need no quotes.")],
-    k: Annotated[int | None, typer.Option("-k", min=1, help="How many passages.")] = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Number of passages.")] = None,
     max_context_tokens: Annotated[
-        int | None, typer.Option(min=0, help="Tokens that all passages together may cost, titles included.")
+        int | None, typer.Option(min=0, help="Maximum tokens of all passages together, titles included.")
     ] = None,
     deadline_ms: Annotated[
-        float | None, typer.Option(min=0, help="Milliseconds the answer may take; what does not fit is left out.")
+        float | None,
+        typer.Option(min=0, help="Maximum milliseconds of the answer; stages that do not fit are skipped."),
     ] = None,
-    read: Annotated[int | None, typer.Option(min=1, help="Passages that the ranker reads at most.")] = None,
+    read: Annotated[int | None, typer.Option(min=1, help="Maximum passages that the reranker reads.")] = None,
     threshold: Annotated[
-        str, typer.Option("-t", "--threshold", help="Sentences: conservative, balanced, strong, or 0 to 1.")
+        str, typer.Option("-t", "--threshold", help="Sentence threshold: conservative, balanced, strong, or 0 to 1.")
     ] = "",
+    min_confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Return no passage if no sentence scores at least this.")
+    ] = None,
     vectors: Annotated[
-        bool, typer.Option("--vectors/--no-vectors", help="Interpolate with the vectors of the index.")
+        bool, typer.Option("--vectors/--no-vectors", help="Interpolate with the index's vectors.")
     ] = True,
-    rank: Annotated[bool, typer.Option("--rank/--no-rank", help="Rank the head with a model.")] = True,
-    context: Annotated[bool, typer.Option("--context/--no-context", help="Choose sentences.")] = True,
-    recipe: Annotated[str, typer.Option(help="A recipe whose [ask] table holds, in place of the index's own.")] = "",
-    on_error: Annotated[
-        str, typer.Option(help="degrade: a stage that fails is left out and said so; raise: its error is shown.")
-    ] = "",
+    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Rerank the first passages.")] = True,
+    context: Annotated[bool, typer.Option("--context/--no-context", help="Select sentences.")] = True,
+    recipe: Annotated[str, typer.Option(help="Recipe whose [ask] table is used instead of the index's own.")] = "",
+    on_error: Annotated[str, typer.Option(help="If a stage fails: degrade (skip it) or raise.")] = "",
     json: JsonOption = False,
 ) -> None:
-    """Answer a query: passages, the sentences of them worth reading, and what each stage did and took.
+    """Answer a query with passages, the sentences of them to read, and what each stage did.
 
-    Searching, interpolation with vectors, ranking and sentence selection run as far as the index and what is installed
-    allow; a stage that cannot run is named with the reason. In a terminal, dropped sentences are dim.
+    The stages search, interpolate, rerank and select run as far as the index and the installed extras allow; a
+    stage that cannot run is named with the reason. In a terminal, dropped sentences are dim.
 
     \b
     Examples:
       thresher ask my-index how do I ignore NaN when taking a median
       thresher ask my-index "what is wifi" -k 3 --max-context-tokens 400
       thresher ask my-index "what is wifi" --deadline-ms 150 --json
-      thresher ask my-index "what is wifi" --no-rank --no-context
+      thresher ask my-index "what is wifi" --no-rerank --no-context
     """
+    from thresher.files import cache_folder
     from thresher.pipeline import Pipeline
+    from thresher.search import Index
 
     started = time.perf_counter()
-    settings = _settings(directory, recipe, {"read": read, "threshold": _threshold(threshold), "on_error": on_error})
-    pipeline = Pipeline(
-        directory,
-        settings=settings,
+    index = Index.open(directory)
+    given = {
+        "read": read, "threshold": _threshold(threshold), "on_error": on_error, "min_confidence": min_confidence,
+        "deadline_ms": deadline_ms,
+    }  # fmt: skip
+    pipeline = Pipeline.open(
+        index,
+        settings=_settings(index, recipe, given),
         vectors="auto" if vectors else None,
-        rerank="auto" if rank else None,
+        rerank="auto" if rerank else None,
         context="auto" if context else None,
+        cache=cache_folder(),
     )
+    if pipeline.deadline_ms:
+        pipeline.warm_up()
     opening = time.perf_counter() - started
-    answer = pipeline.ask(" ".join(query), k, max_context_tokens=max_context_tokens, deadline_ms=deadline_ms)
+    answer = pipeline.ask(" ".join(query), k, max_context_tokens=max_context_tokens)
     if json:
         emit_json({**answer.as_json(), "open_seconds": round(opening, 3)})
         return
     show_answer(answer)
-    show_ledger(answer)
-    say(f"\nopened in {opening:.1f} s, answered in {answer.milliseconds:.0f} ms{_exactness(answer)}")
-    missing(pipeline)
+    show_stages(answer)
+    warmed = " and warmed up" if pipeline.deadline_ms else ""
+    say(f"\nopened{warmed} in {opening:.1f} s, answered in {answer.milliseconds:.0f} ms{_incomplete(answer)}")
+    show_missing(pipeline)
 
 
-def _settings(directory: Path, recipe: str, given: dict[str, Any]) -> Any:
-    """The `[ask]` table that holds, with what the command line says put over it."""
-    from thresher.pipeline.pipeline import settings_of
+def _settings(index: Index, recipe: str, given: Mapping[str, object]) -> AskStep:
+    """The `[ask]` table in use, with the command line's settings in place of its own."""
+    from thresher.pipeline.open import settings_of
 
-    settings = settings_of(recipe or None, directory)
+    settings = settings_of(recipe or None, index)
     changed = {key: value for key, value in given.items() if value not in (None, "")}
     try:
         return type(settings).model_validate({**settings.model_dump(), **changed}) if changed else settings
     except ValueError as err:
-        told = ", ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
-        raise typer.BadParameter(f"{told}: {err}") from None
+        options = ", ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
+        raise typer.BadParameter(f"{options}: {err}") from None
 
 
 def _threshold(given: str) -> float | str:
@@ -96,23 +112,24 @@ def _threshold(given: str) -> float | str:
         return given
 
 
-def _exactness(answer: Answer) -> str:
-    left_out = ", ".join(answer.skipped)
-    return f"; for want of time without all of: {left_out}" if left_out else ""
+def _incomplete(answer: Answer) -> str:
+    return f"; incomplete (deadline reached): {', '.join(answer.skipped)}" if answer.skipped else ""
 
 
 def show_answer(answer: Answer, *, passages: int | None = None) -> None:
-    """Print the passages: kept sentences bright, dropped ones dim, or not at all where colours do not show."""
+    """Print the passages: kept sentences bright, dropped ones dim, or left out where colours do not show."""
     from rich.text import Text
 
     out = console()
     for passage in answer.passages[:passages]:
         out.print(_head(passage))
         body = _bright_and_dim(passage) if sys.stdout.isatty() else Text(printable(_kept(passage)))
-        out.print(body if body.plain.strip() else Text("(no sentence of it helps)", style="dim"))
+        out.print(body if body.plain.strip() else Text("(no sentence is relevant)", style="dim"))
         out.print()
-    if not answer.passages:
-        out.print("no passage shares a term with the question")
+    if answer.withheld:
+        out.print("no passage answers the query with enough confidence (min_confidence)")
+    elif not answer.passages:
+        out.print("no passages found: no passage contains a term of the query")
 
 
 def _head(passage: AnswerPassage) -> Text:
@@ -120,10 +137,11 @@ def _head(passage: AnswerPassage) -> Text:
 
     name = "" if passage.title in ("", passage.docno) else f"  {passage.title}"
     sentences = passage.sentences
-    facts = [f"{stage} {score:.2f}" for stage, score in passage.scores.items() if stage in ("search", "rank")]
+    facts = [f"{signal} {score:.2f}" for signal, score in passage.scores.items() if signal in ("search", "rerank")]
     if passage.confidence is not None:
         facts.append(f"confidence {passage.confidence:.2f}")
-    facts.append(f"{sum(sentences.keep)} of {len(sentences.keep)} sentences")
+    count = len(sentences.keep)
+    facts.append(f"{sum(sentences.keep)} of {count} sentence{'' if count == 1 else 's'}")
     if passage.tier == 2:
         facts.append("second tier")
     head = Text.assemble(f"{passage.rank:>2}  ", (printable(passage.docno), "bold"), printable(name))
@@ -145,8 +163,8 @@ def _kept(passage: AnswerPassage) -> str:
     return " […] ".join(passage.original[span.start : span.end] for span in passage.spans)
 
 
-def show_ledger(answer: Answer) -> None:
-    """Print what each stage did and took."""
+def show_stages(answer: Answer) -> None:
+    """Print what each stage did and how long it took."""
     from thresher.cli.info import shown
 
     accounts = {account.stage: account for account in answer.usage.stages}
@@ -154,16 +172,15 @@ def show_ledger(answer: Answer) -> None:
     for report in answer.stages:
         account = accounts.get(report.stage)
         counts = ", ".join(f"{shown(value)} {name}" for name, value in account.counts.items()) if account else ""
-        said = f"{report.outcome}: {report.reason}" if report.outcome not in ("done", "off") else ""
+        reason = f"{report.outcome}: {report.reason}" if report.outcome != "done" else report.reason
         milliseconds = f"{account.seconds * 1000:.1f}" if account else "-"
-        if report.outcome != "off":
-            rows.append((report.stage, milliseconds, "; ".join(part for part in (said, counts) if part)))
+        rows.append((report.stage, milliseconds, "; ".join(part for part in (reason, counts) if part)))
     table(["stage", "ms", ""], rows, numeric=["ms"])
 
 
-def missing(pipeline: Pipeline) -> None:
-    """Say which stages are not there though nobody turned them off, and what they need."""
-    from thresher.pipeline.parts import NOT_ASKED
+def show_missing(pipeline: Pipeline) -> None:
+    """Print the stages that are not available although nobody turned them off, and what they need."""
+    from thresher.pipeline.open import NOT_ASKED
 
     for stage, reason in pipeline.off.items():
         if reason != NOT_ASKED:

@@ -1,4 +1,4 @@
-"""`thresher context`: the sentences to read; `context calibrate` and `context train` for one's own data."""
+"""`thresher context`: prune passages to the sentences that help with a query; `context train` for your own data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from thresher.context import PrunedPassage
-    from thresher.context.labelled import LabelledQuery
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -37,14 +36,16 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings=_HELP,
-    help="The sentences to read: prune passages for a query (the default), calibrate, train.",
+    help="Prune passages to the sentences that help with a query (the default); train a pruner.",
     epilog='Example: thresher context "when was it founded" page.txt notes.md --threshold strong',
 )
 
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="thresher-context, lexical, or a model: trained here, Provence, XProvence, OpenProvence."
+        "--model",
+        "-m",
+        help="thresher-context, lexical, or a model: one made by `context train`, Provence, XProvence or OpenProvence.",
     ),
 ]
 
@@ -54,7 +55,7 @@ def prune(
     query: Annotated[str, typer.Argument(help='The query. With --jsonl: left out, or "-".')] = "-",
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Texts, one passage each, or .jsonl files of passages. None: standard input."),
+        typer.Argument(help="Text files, one passage each, or .jsonl files of passages. Default: standard input."),
     ] = None,
     jsonl: Annotated[
         Path | None,
@@ -67,13 +68,17 @@ def prune(
         str, typer.Option("--threshold", "-t", help="conservative, balanced, strong, or a number from 0 to 1.")
     ] = "balanced",
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", help="For all passages of a query together.")
+        int | None, typer.Option("--max-tokens", help="Maximum tokens of all passages of a query together.")
     ] = None,
-    min_keep: Annotated[int, typer.Option("--min-keep", help="Sentences of each passage to keep at least.")] = 0,
-    keep_title: Annotated[bool, typer.Option("--title/--no-title", help="Keep titles of passages.")] = True,
-    ellipsis: Annotated[str, typer.Option("--ellipsis", help="Stands where something was left out.")] = "",
-    html: Annotated[Path | None, typer.Option("--html", help="Also write a page that shows what was kept.")] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "cpu",
+    min_keep: Annotated[
+        int, typer.Option("--min-keep", help="Minimum number of sentences to keep of each passage.")
+    ] = 0,
+    keep_title: Annotated[bool, typer.Option("--title/--no-title", help="Keep the titles of passages.")] = True,
+    ellipsis: Annotated[str, typer.Option("--ellipsis", help="Text that replaces what was dropped.")] = "",
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write an HTML page that shows what was kept.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     json: JsonOption = False,
 ) -> None:
     """Prune passages to the sentences that help with a query.
@@ -86,19 +91,19 @@ def prune(
       thresher context --jsonl batch.jsonl > pruned.jsonl
     """
     from thresher.context import ContextPruner
-    from thresher.context.scorers import open_scorer
+    from thresher.context.scorers import SentenceScorer
 
     wanted: dict[str, Any] = {
         "threshold": _threshold(threshold), "max_tokens": max_tokens, "min_keep": min_keep, "keep_title": keep_title,
         "ellipsis": ellipsis,
     }  # fmt: skip
     if jsonl is not None:
-        _prune_lines(ContextPruner(open_scorer(model, device=device)), jsonl, wanted)
+        _prune_lines(ContextPruner(SentenceScorer.from_name(model, device=device)), jsonl, wanted)
         return
     if query == "-":
-        raise typer.BadParameter("give a question, or --jsonl FILE for many")
+        raise typer.BadParameter("give a query, or --jsonl FILE for many")
     passages = _passages(files or [])
-    pruner = ContextPruner(open_scorer(model, device=device))
+    pruner = ContextPruner(SentenceScorer.from_name(model, device=device))
     pruned = pruner.prune(query, passages, **wanted)
     if html is not None:
         from thresher.context.html import html_page
@@ -215,40 +220,10 @@ def _given(one: Any, place: int, path: Path, number: int) -> Any:
 Labelled = Annotated[
     Path,
     typer.Argument(
-        help='Lines {"query", "passage", "answers": [[start, end], ...]} in code points of the passage (no answers: '
-        "nothing in it helps), or a file in the layout of SQuAD 2.0 (.json)."
+        help='JSON lines {"query", "passage", "answers": [[start, end], ...]}, in code points of the passage (no '
+        "answers: nothing in it helps), or a file in the format of SQuAD 2.0 (.json)."
     ),
 ]
-
-
-@app.command("calibrate", context_settings=_HELP)
-def calibrate(
-    labelled: Labelled,
-    goal: Annotated[float, typer.Option("--goal", "-g", help="Share of the answers to keep.")] = 0.98,
-    model: Model = "thresher-context",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "cpu",
-    json: JsonOption = False,
-) -> None:
-    """Find the threshold that keeps the answer as often as you want, on your own queries.
-
-    Example: thresher context calibrate held-out.jsonl --goal 0.98
-    """
-    from thresher.context.calibrate import calibrate as choose
-    from thresher.context.scorers import open_scorer
-    from thresher.context.scoring import SplitPassage
-
-    rows = [row for row in _labelled(labelled) if row.answers]
-    scorer = open_scorer(model, device=device)
-    scores = scorer.score([(row.query, SplitPassage(row.passage, row.sentences)) for row in rows])
-    found = choose(rows, scores, goal)
-    document = {name: getattr(found, name) for name in found.__slots__} | {"scorer": scorer.name}
-    if json:
-        emit_json(document)
-        return
-    typer.echo(
-        f"threshold {found.threshold:.4f} keeps {found.answer_kept:.1%} of the answers of {found.queries} questions "
-        f"(95 % interval {found.low:.1%} to {found.high:.1%}) and prunes {found.pruned:.0%} of their passages"
-    )
 
 
 @app.command("train", context_settings=_HELP)
@@ -260,7 +235,7 @@ def train(
         str, typer.Option("--start", help="Model to start from: thresher-context, a directory, or none.")
     ] = "thresher-context",
     rate: Annotated[float, typer.Option("--rate", help="Learning rate of the adapters.")] = 3e-4,
-    seed: Annotated[int, typer.Option("--seed", help="Of the order of the examples.")] = 7,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed for the order of the examples.")] = 7,
     json: JsonOption = False,
 ) -> None:
     """Train a pruner on your own labelled queries, and calibrate its presets on a part held out.
@@ -270,6 +245,7 @@ def train(
 
     Example: thresher context train mine.jsonl -o my-pruner
     """
+    from thresher.context.labelled import read_labelled
     from thresher.errors import MissingExtraError
 
     try:  # how the shipped weights are made is in the repository and not in the wheel
@@ -281,7 +257,7 @@ def train(
             "training needs a checkout of thresher: git clone https://github.com/thresher-search/thresher, then "
             "pip install -e '.[train,embedded]' in it"
         ) from err
-    result = recipe.train_on(list(_labelled(labelled)), output, steps=steps, start=start, rate=rate, seed=seed,
+    result = recipe.train_on(read_labelled(labelled), output, steps=steps, start=start, rate=rate, seed=seed,
                       progress=progress_wanted())  # fmt: skip
     if json:
         emit_json(
@@ -289,12 +265,4 @@ def train(
         )
         return
     rows = [(n, f"{c.threshold:.4f}", f"{c.answer_kept:.1%}", f"{c.pruned:.0%}", c.queries) for n, c in result.items()]
-    table(("preset", "threshold", "answers kept", "pruned", "questions"), rows)
-
-
-def _labelled(path: Path) -> list[LabelledQuery]:
-    from thresher.context.labelled import read_own, read_squad
-
-    if path.suffix == ".json" or path.name.endswith(".json.gz"):
-        return list(read_squad(path, collection=path.name))
-    return list(read_own(path))
+    table(("preset", "threshold", "answers kept", "pruned", "queries"), rows)

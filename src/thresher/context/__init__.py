@@ -1,30 +1,31 @@
-"""Sentences worth reading: retrieved passages pruned to what helps with the query, as spans of the original text.
+"""Context pruning: retrieved passages reduced to the sentences that help with a query, as spans of the original text.
 
-`ContextPruner` is the door. It loads no model until one is used.
+Start with `ContextPruner`. No model is loaded until one is used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thresher._lazy import load
 
 if TYPE_CHECKING:
-    from thresher.context.pruner import ContextPruner, PrunedPassage
-    from thresher.context.scoring import PassageScores, SentenceScorer, SplitPassage
-    from thresher.context.select import Selection
+    from thresher.context.pruner import ContextPruner
+    from thresher.context.scorers import SentenceScorer
+    from thresher.context.scoring import PassageScores, SplitPassage
+    from thresher.context.select import PrunedPassage, Scores
 
-__all__ = ["ContextPruner", "PassageScores", "PrunedPassage", "Selection", "SentenceScorer", "SplitPassage"]
+__all__ = ["ContextPruner", "PassageScores", "PrunedPassage", "Scores", "SentenceScorer", "SplitPassage"]
 
 _HOMES = {
     "ContextPruner": "pruner",
     "PassageScores": "scoring",
-    "PrunedPassage": "pruner",
-    "Selection": "select",
-    "SentenceScorer": "scoring",
+    "PrunedPassage": "select",
+    "Scores": "select",
+    "SentenceScorer": "scorers",
     "SplitPassage": "scoring",
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     return load(__name__, _HOMES, name)

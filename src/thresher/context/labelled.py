@@ -52,6 +52,17 @@ class LabelledQuery:
     part: str
 
 
+def read_labelled(path: Path) -> list[LabelledQuery]:
+    """The queries of a file: in the layout of SQuAD 2.0 (`.json`, `.json.gz`), or JSON lines.
+
+    Raises:
+        InputError: as `read_own` and `read_squad`.
+    """
+    if path.suffix == ".json" or path.name.endswith(".json.gz"):
+        return list(read_squad(path, collection=path.name))
+    return list(read_own(path))
+
+
 def part_of(family: str) -> str:
     """The part a family belongs to: a quarter is `test`, 15 % are `calibrate`, the rest is `train`."""
     value = int.from_bytes(hashlib.sha256(family.encode()).digest()[:8], "big") / 2**64

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.context.scorers import LexicalScorer
+from thresher.context.scorers import LexicalScorer, SentenceScorer
 from thresher.context.scoring import PassageScores, SplitPassage, combine, sentence_tokens, windows
 from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
 from thresher.errors import ModelError, require
@@ -72,7 +72,7 @@ class Reading:
     whole: PassageEvidence | None
 
 
-class TwoHeadedScorer:
+class TwoHeadedScorer(SentenceScorer):
     """A two-headed cross-encoder on the embedded MiniLM.
 
     Args:

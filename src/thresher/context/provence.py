@@ -22,6 +22,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from thresher.context.scorers import SentenceScorer
 from thresher.context.scoring import PassageScores, SplitPassage, combine, sentence_tokens, windows
 from thresher.errors import ModelError, require
 from thresher.models.hf import pick_device
@@ -40,7 +41,7 @@ def share_score(probabilities: Sequence[float]) -> float:
     return max((min(p, k / len(ordered)) for k, p in enumerate(ordered, 1)), default=0.0)
 
 
-class ProvenceScorer:
+class ProvenceScorer(SentenceScorer):
     """A Provence, XProvence or OpenProvence checkpoint.
 
     Args:

@@ -1,67 +1,125 @@
-"""Scorers by name, and the one that needs no model.
+"""Sentence scorers by name, and the one that needs no model.
 
-The lexical scorer is a baseline to beat, and what there is without torch: BM25 (Robertson and Zaragoza 2009) over the
-sentences of the passage, each taken as a document, with document frequencies from those sentences and a few thousand
-stop words' worth of nothing else. A score is the share of the query's weight that the sentence carries, from 0 to 1;
-a passage's relevance is the share carried by the passage as a whole, so both are comparable between passages.
+A scorer is given a query and passages whose sentences are known, and returns for each passage a relevance and a
+score between 0 and 1 for every sentence. Thresholds are calibrated for one scorer, and are known by its `name`.
+
+The lexical scorer is BM25 (Robertson and Zaragoza 2009) over the sentences of the passage, each taken as a document,
+with document frequencies from those sentences. A score is the share of the query's weight that the sentence carries,
+from 0 to 1; a passage's relevance is the share carried by the passage as a whole, so both are comparable between
+passages.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.context.scoring import PassageScores, SplitPassage
-from thresher.errors import DataNotFoundError
+from thresher.errors import ConfigError, DataNotFoundError
+from thresher.registry import Registry
 from thresher.text.analyzer import analyzer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from thresher.context.scoring import SentenceScorer
 
+class SentenceScorer(ABC):
+    """Scores sentences and passages against a query.
 
-def open_scorer(name: str, *, device: str = "cpu") -> SentenceScorer:
-    """The scorer of that name.
-
-    Args:
-        name: `thresher-context` (the model that ships), `lexical`, or a directory or hub identifier of a model:
-            one made by `thresher context train`, a Provence or XProvence checkpoint, or an OpenProvence checkpoint.
-        device: `auto`, or what torch calls it.
-
-    Raises:
-        DataNotFoundError: it is nowhere on this machine.
-        ModelError: its files hold none of these.
+    Attributes:
+        name: scorer and version.
+        presets: calibrated thresholds by name (`conservative`, `balanced`, `strong`); empty where it was never
+            calibrated.
     """
-    if name == "lexical":
-        return LexicalScorer()
-    if name == "thresher-context":
-        from thresher.context.model import SHIPPED, TwoHeadedScorer
 
-        if not (SHIPPED / "model.safetensors").is_file():
-            raise DataNotFoundError(f"the weights that ship with thresher are not at {SHIPPED}; reinstall thresher")
-        return TwoHeadedScorer(SHIPPED, device=device)
+    name: str
+    presets: Mapping[str, float]
+
+    @abstractmethod
+    def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
+        """Scores of every (query, passage) pair, in order; one pair's scores do not depend on the others."""
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text`, as the scorer's cost grows with them; words by default."""
+        return len(text.split())
+
+    @staticmethod
+    def from_name(name: str | Path, *, device: str = "auto") -> SentenceScorer:
+        """Open the scorer called `name`.
+
+        Args:
+            name: `thresher-context` (the model that ships), `lexical` (BM25, no model), `two-headed:DIRECTORY` (made by
+                `thresher context train`), `provence:MODEL` (a Provence, XProvence or OpenProvence checkpoint); a
+                directory or hub identifier alone, whose files say which of these it is; or a kind of another package.
+            device: `auto` (an accelerator if there is one), or a torch device.
+
+        Raises:
+            DataNotFoundError: the model is not on this machine.
+            MissingExtraError: an optional dependency is not installed.
+            ModelError: its files hold none of these.
+        """
+        if str(name).partition(":")[0] in SCORERS and not Path(name).exists():
+            return SCORERS.make(str(name), offered={"device": device})
+        from thresher.models import two_headed
+        from thresher.models.files import resolve
+
+        path = Path(resolve(str(name)).path)
+        kind = "two-headed" if two_headed.is_saved(path) else "provence"
+        return SCORERS.make(f"{kind}:{path}", offered={"device": device})
+
+
+SCORERS: Registry[SentenceScorer] = Registry(
+    "sentence scorer",
+    "thresher.sentence_scorers",
+    {
+        "thresher-context": "thresher.context.scorers:_shipped",
+        "lexical": "thresher.context.scorers:_lexical",
+        "two-headed": "thresher.context.scorers:_two_headed",
+        "provence": "thresher.context.scorers:_provence",
+    },
+    {"two-headed": "DIRECTORY", "provence": "MODEL"},
+)
+
+
+def _lexical(language: str) -> SentenceScorer:
+    return LexicalScorer(language or "english")
+
+
+def _shipped(argument: str, *, device: str = "auto") -> SentenceScorer:
+    from thresher.context.model import SHIPPED, TwoHeadedScorer
+
+    if argument:
+        raise ConfigError(
+            f"thresher-context takes no argument, got {argument!r}; two-headed:DIRECTORY opens another model"
+        )
+    if not (SHIPPED / "model.safetensors").is_file():
+        raise DataNotFoundError(f"the weights that ship with thresher are not at {SHIPPED}; reinstall thresher")
+    return TwoHeadedScorer(SHIPPED, device=device)
+
+
+def _two_headed(path: str, *, device: str = "auto") -> SentenceScorer:
+    from thresher.context.model import TwoHeadedScorer
+
+    return TwoHeadedScorer(path, device=device)
+
+
+def _provence(model: str, *, device: str = "auto") -> SentenceScorer:
     from thresher.context.provence import ProvenceScorer
-    from thresher.models import two_headed
     from thresher.models.files import resolve
 
-    path = Path(resolve(name).path)
-    if two_headed.is_saved(path):
-        from thresher.context.model import TwoHeadedScorer
-
-        return TwoHeadedScorer(path, device=device)
-    return ProvenceScorer(path, device=device)
+    return ProvenceScorer(Path(resolve(model).path), device=device)
 
 
-class LexicalScorer:
+class LexicalScorer(SentenceScorer):
     """BM25 over the sentences of each passage.
 
     Args:
-        language: of the analyzer, as in `thresher.text.analyzer`.
+        language: the analyzer's, as in `thresher.text.analyzer`.
         k1: how slowly a repeated word saturates.
-        b: how much a long sentence is held against itself.
+        b: how strongly long sentences are discounted.
     """
 
     def __init__(self, language: str = "english", *, k1: float = 0.9, b: float = 0.4) -> None:

@@ -1,26 +1,19 @@
-"""The seam between pruning and whatever judges sentences, and the reading of long passages through windows.
+"""What scorers take and give, and how a model reads a passage that is longer than its input: through windows.
 
-A scorer is given a query and passages whose sentences are known, and returns for each passage a relevance and a
-score between 0 and 1 for every sentence. What a threshold means is the scorer's own: thresholds are calibrated for one
-scorer and travel with its `name`.
-
-A model reads at most so many tokens at once. `windows` cuts a passage at sentences into windows that overlap, and at
-tokens where one sentence is longer than a window, so that every token is read at least once; `combine` makes one score
-of a sentence's parts: the mean over the windows, weighted by how much of the sentence each has read. A sentence without
-a single token that the model reads (an emoji it does not know is one token; a lone zero-width space is none) takes the
-score of its nearest neighbour, and is never dropped for want of a score.
+`windows` cuts a passage at sentences into windows that overlap, and at tokens where one sentence is longer than a
+window, so that every token is read at least once; `combine` makes one score of a sentence's parts: the mean over the
+windows, weighted by how much of the sentence each has read. A sentence without a token (an emoji that the model does
+not know is one token; a lone zero-width space is none) gets the score of its nearest neighbour.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-from thresher.errors import InputError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from thresher.records import Span
 
@@ -32,7 +25,7 @@ class SplitPassage:
     Attributes:
         text: the passage.
         sentences: spans of `text`, ascending and disjoint.
-        title: what stands above it, empty where nothing does; context for the scorer, never scored itself.
+        title: its title, empty where there is none; context for the scorer, never scored itself.
     """
 
     text: str
@@ -42,7 +35,7 @@ class SplitPassage:
 
 @dataclass(frozen=True, slots=True)
 class PassageScores:
-    """What a scorer says of a passage.
+    """The scores of a passage.
 
     Attributes:
         relevance: higher is more relevant; comparable between passages of one query.
@@ -51,40 +44,6 @@ class PassageScores:
 
     relevance: float
     sentences: tuple[float, ...]
-
-
-class SentenceScorer(Protocol):
-    """Judges sentences and passages against a query."""
-
-    @property
-    def name(self) -> str:
-        """What scores it gives: scorer and version."""
-        ...
-
-    @property
-    def presets(self) -> Mapping[str, float]:
-        """Calibrated thresholds by name (`conservative`, `balanced`, `strong`); empty where nobody calibrated it."""
-        ...
-
-    def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
-        """Scores of every (query, passage) pair, in order; one pair's scores do not depend on the others."""
-        ...
-
-
-def preset_threshold(scorer: SentenceScorer, preset: str) -> float:
-    """The threshold of a preset.
-
-    Raises:
-        InputError: the scorer has no preset of that name.
-    """
-    try:
-        return scorer.presets[preset]
-    except KeyError:
-        known = f"has the presets {', '.join(scorer.presets)}" if scorer.presets else "was never calibrated"
-        raise InputError(
-            f"no threshold {preset!r}: the scorer {scorer.name} {known}; give a number from 0 to 1, or calibrate one "
-            "with `thresher context calibrate`"
-        ) from None
 
 
 def sentence_tokens(offsets: Sequence[tuple[int, int]], sentences: Sequence[Span]) -> list[tuple[int, int]]:

@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
-
-from thresher.ranking import Ranking
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thresher.context import PrunedPassage
+    from thresher.context.select import PrunedPassage
+    from thresher.pipeline.stage import StageReport
+    from thresher.ranking import Ranking
     from thresher.records import Span, Usage
-
-STAGES = ("search", "interpolate", "rank", "context")
-"""The stages in the order they run, which is the order in which they get the time there is."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageReport:
-    """How a stage went.
-
-    Attributes:
-        stage: one of `STAGES`.
-        outcome: `done`; `cut`, where the deadline let it do less than it was set to do; `skipped`, where its predicted
-            cost did not fit the deadline; `failed`; `off`, where the pipeline does not have it.
-        exact: it did what it would have done with all the time there is, and nothing in it was approximate.
-        reason: why it was cut, skipped, failed or is off; empty where it is done.
-        error: what it failed with.
-    """
-
-    stage: str
-    outcome: str
-    exact: bool = True
-    reason: str = ""
-    error: Exception | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +21,13 @@ class AnswerPassage:
     Attributes:
         docno: its identifier.
         rank: 1-based, in the final ranking.
-        scores: by stage: `search` (the sparse score), `interpolate`, `dense`, `relevance`, `rank`;
-            those of stages that ran and looked at it.
+        scores: by signal, those of the stages that scored it: `search`, `dense`, `interpolate`, `relevance`, `rerank`.
         confidence: the highest probability that one of its sentences helps with the query, 0 to 1; None where no
-            model of the context stage read it.
+            stage scored its sentences.
         tier: the tier it came from, 1 or 2.
-        sentences: what is kept of it and what is not; where the context stage did not read it, it is whole, unless
+        sentences: what is kept of it and what is not; where no stage scored its sentences it is whole, unless
             `max_context_tokens` cut it.
-        metadata: what the corpus said about it.
+        metadata: the corpus's metadata of it.
     """
 
     docno: str
@@ -79,10 +55,10 @@ class AnswerPassage:
 
     @property
     def text(self) -> str:
-        """What is kept, put together."""
+        """What is kept, joined."""
         return self.sentences.text
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Plain JSON."""
         one = self.sentences
         return {
@@ -109,33 +85,38 @@ class Answer:
     """What a pipeline found for a query.
 
     Attributes:
-        query: what was asked.
-        passages: the first k of the final ranking, best first, with what to read of each.
-        ranking: docnos of all candidates in the final order, best first.
+        query: the query.
+        qid: its identifier, empty where it was given as a string.
+        passages: the first k of the ranking, best first, with what to read of each; none where the answer was withheld.
+        ranking: all candidates in the final order. Its scores fall by one a rank where several stages ranked, which
+            score on different scales.
         confidence: the highest of the passages' confidences, None where none has one.
-        stages: how each stage went, in the order of `STAGES`.
+        stages: how each stage went, in order.
         usage: seconds and counts of the stages that ran.
         milliseconds: wall clock, from the call to the answer.
-        deadline_ms: what was allowed, None for no limit.
+        deadline_ms: the deadline, None for no limit.
+        withheld: passages were found, and none is handed over because of `min_confidence`.
     """
 
     query: str
+    qid: str
     passages: tuple[AnswerPassage, ...]
-    ranking: tuple[str, ...]
+    ranking: Ranking
     confidence: float | None
     stages: tuple[StageReport, ...]
     usage: Usage
     milliseconds: float
     deadline_ms: float | None = None
+    withheld: bool = False
 
     @property
     def context(self) -> str:
-        """What to hand to a reader: the kept text of each passage under its title, an empty line between them."""
+        """The text to put in a prompt: what is kept of each passage under its title, an empty line between passages."""
         return "\n\n".join(one.sentences.contents for one in self.passages if one.spans)
 
     @property
     def exact(self) -> bool:
-        """Every stage did all it was set to do, without approximation, error or want of time."""
+        """Every stage did all it was set to do, without approximation, error or deadline reached."""
         return all(stage.exact for stage in self.stages)
 
     @property
@@ -153,16 +134,14 @@ class Answer:
         """Tokens of `passages`, titles included, as the pipeline counts them."""
         return sum(one.sentences.tokens for one in self.passages)
 
-    def rows(self) -> Ranking:
-        """The ranking as rows of a run: scores fall by one a rank, since stages score on different scales."""
-        return Ranking(self.ranking)
-
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Plain JSON, without the ranking beyond the passages."""
         return {
             "query": self.query,
+            "qid": self.qid,
             "passages": [one.as_json() for one in self.passages],
             "confidence": None if self.confidence is None else round(self.confidence, 6),
+            "withheld": self.withheld,
             "exact": self.exact,
             "skipped": list(self.skipped),
             "errors": self.errors,

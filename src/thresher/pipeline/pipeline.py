@@ -1,9 +1,8 @@
-"""`Pipeline`: the stages composed, under one deadline and with one account.
+"""`Pipeline`: stages run in order, under one deadline, with one account of what they used.
 
-Stages run in the order of `answer.STAGES` and get the time there is in that order: before each, what it is predicted to
-cost is compared with what is left, and a stage that does not fit is left out while those after it are still tried. So
-when time runs short sentence selection goes first, then ranking, then interpolation; searching always runs. Costs are
-learnt from what stages took (`thresher.pipeline.costs`) and measured when a pipeline is opened.
+Stages get the time there is in their order: before each, its predicted cost is compared with what is left
+(`thresher.pipeline.deadline`), and a stage that does not fit is skipped while those after it are still tried. With the
+usual stages sentence selection is skipped first, then reranking, then interpolation; the search always runs.
 """
 
 from __future__ import annotations
@@ -12,155 +11,209 @@ import asyncio
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.artifact import read_manifest
-from thresher.build.recipe import AskStep, Recipe, load_recipe
-from thresher.errors import InputError, ThresherError
-from thresher.pipeline import stages
-from thresher.pipeline.answer import STAGES, Answer, AnswerPassage, StageReport
-from thresher.pipeline.costs import Costs, Deadline, costs_path
-from thresher.pipeline.parts import AUTO, Reader, check_index, open_parts
-from thresher.records import Hit, Usage
-from thresher.search import Index
+from thresher.context.spans import approximate_tokens
+from thresher.errors import ConfigError, InputError, ThresherError
+from thresher.pipeline.answer import Answer, AnswerPassage
+from thresher.pipeline.deadline import Costs, Deadline
+from thresher.pipeline.open import AUTO, Parts, open_index, settings_of
+from thresher.pipeline.select import whole_passages
+from thresher.pipeline.stage import StageReport
+from thresher.pipeline.state import State, places_of
+from thresher.ranking import Ranking
+from thresher.records import Query, Usage
+from thresher.search.index import Index
+from thresher.search.results import SearchRanking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
-    from thresher.context import ContextPruner, PrunedPassage
-    from thresher.context.scoring import SentenceScorer
-    from thresher.pipeline.parts import QuestionEncoder
-    from thresher.pipeline.stages import Counts, Course
+    from thresher.build.recipe import AskStep, Recipe
+    from thresher.pipeline.interpolate import QueryEncoder
+    from thresher.pipeline.open import Scorer, Vectors
+    from thresher.pipeline.search import Searches
+    from thresher.pipeline.stage import Stage
+    from thresher.ranking import PassageSource
+    from thresher.records import Hit
     from thresher.rerank.reranker import Reranker
-    from thresher.vectors.store import VectorStore
 
 _log = logging.getLogger(__name__)
+_COSTS = "costs.json"
+_KEPT_FREE = ("select",)
+"""Stages whose predicted cost earlier ones leave free: a selection that need not read takes a millisecond."""
 
 
 class Pipeline:
-    """Answers queries from an index. Safe to share between threads, which get the answers one thread gets.
+    """Answers queries. Safe to share between threads, which get the answers one thread gets.
 
-    Opening loads every part, asks one query to warm up, and measures what stages cost here.
+    `Pipeline.open` makes one of an index. With stages of one's own:
+
+        index = Index.open("my-index")
+        scorer = SentenceScorer.from_name("thresher-context")
+        pipeline = Pipeline([SearchStage(index), NewestFirst(), SelectStage(scorer)], k=3, texts=index)
+
+    leaves out interpolation and reranking and puts in a stage of the caller's (see `thresher.pipeline.Stage`).
 
     Args:
-        index: the directory of an index, an `Index`, or any object with its `search`.
-        vectors: the directory of a vector store, a `VectorStore`, `auto` for the one inside the index, or
-            None for none.
-        rerank: the ranker: a `Reranker`, a `ContextPruner` or sentence scorer (it is read once for both), a name as in
-            `[ask] rank`, `auto` for the one the settings name where it is installed, or None for none.
-        context: what chooses sentences: a `ContextPruner`, a sentence scorer, a name, `auto`, or None.
-        settings: how stages work: an `AskStep`, a `Recipe` or the path or name of one (its `[ask]` table); by default
-            what the index was built with.
-        query_encoder: makes a query's vector, where the vectors are not of the embedded MiniLM.
-        count_tokens: the reader's tokenizer: how many tokens a text costs. An approximation by default.
-        device: of models in this process.
-        warm: ask a query at once; without it the first query loads and compiles what is left.
+        stages: run in order.
+        k: passages to hand over.
+        max_context_tokens: tokens they may cost together, titles included; None for no limit.
+        deadline_ms: milliseconds an answer may take; None for no limit.
+        on_error: `degrade`: a stage that fails leaves the ranking of the stage before; `raise`: its error is raised.
+        count_tokens: how many tokens a text costs, for passages whose sentences no stage selects.
+        texts: where texts are read, for rankings that do not know it: an `Index`.
+        costs: what stages cost on this machine; by default nothing is known before stages have run.
+        cache: a folder in which `warm_up` keeps costs between processes; None keeps none.
+        off: names of stages that are left out, and why.
         clock: seconds that only grow.
 
     Raises:
-        ArtifactError: there is no such index.
-        ConfigError: a setting is not understood.
-        MissingExtraError: a part that was named, not `auto`, needs what is not installed.
+        ConfigError: two stages have the same name, or `on_error` is unknown.
     """
 
     def __init__(
         self,
-        index: str | Path | Any,
+        stages: Sequence[Stage],
         *,
-        vectors: str | Path | VectorStore | None = AUTO,
-        rerank: str | Path | Reranker | ContextPruner | SentenceScorer | None = AUTO,
-        context: str | Path | ContextPruner | SentenceScorer | None = AUTO,
-        settings: AskStep | Recipe | str | Path | None = None,
-        query_encoder: QuestionEncoder | None = None,
-        count_tokens: Callable[[str], int] | None = None,
-        device: str = "cpu",
-        warm: bool = True,
+        k: int = 5,
+        max_context_tokens: int | None = None,
+        deadline_ms: float | None = None,
+        on_error: str = "degrade",
+        count_tokens: Callable[[str], int] = approximate_tokens,
+        texts: PassageSource | None = None,
+        costs: Costs | None = None,
+        cache: Path | None = None,
+        off: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.settings = settings_of(settings, index)
+        names = [stage.name for stage in stages]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"two stages have the same name among {', '.join(names)}; give each its own")
+        if on_error not in ("degrade", "raise"):
+            raise ConfigError(f"on_error is {on_error!r}; use degrade or raise")
+        self.stages = tuple(stages)
+        self.k, self.max_context_tokens, self.deadline_ms = k, max_context_tokens, deadline_ms
+        self.on_error, self.count_tokens, self.texts = on_error, count_tokens, texts
+        self.costs = Costs() if costs is None else costs
+        self.cache = cache
+        self.off = dict(off or {})
         self._clock = clock
-        self.parts = open_parts(
-            index,
-            vectors,
-            rerank,
-            context,
-            self.settings,
-            query_encoder=query_encoder,
-            count_tokens=count_tokens,
-            device=device,
-        )
-        check_index(self.parts.first)
-        self.costs = Costs()
-        if warm:
-            self._warm()
 
     @classmethod
-    def open(cls, index: str | Path, **parts: Any) -> Pipeline:
-        """`Pipeline(index, ...)`, spelled as other parts of thresher are opened."""
-        return cls(index, **parts)
+    def open(
+        cls,
+        index: str | Path | Index | Searches,
+        *,
+        vectors: Vectors = AUTO,
+        rerank: Scorer | Reranker = AUTO,
+        context: Scorer = AUTO,
+        settings: AskStep | Recipe | str | Path | None = None,
+        query_encoder: QueryEncoder | None = None,
+        count_tokens: Callable[[str], int] | None = None,
+        device: str = "auto",
+        costs: Costs | None = None,
+        cache: Path | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Pipeline:
+        """Open an index with the stages that it, the settings and what is installed allow; asks no query.
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The stages this pipeline has."""
-        return tuple(stage for stage in STAGES if stage not in self.parts.off)
+        Args:
+            index: the directory of an index, an `Index`, or any object with `search(query, k)`.
+            vectors: a vector store or its directory; `auto` for the one in the index, None for none.
+            rerank: a `Reranker`, a sentence scorer or a `ContextPruner` (a passage is then read once for both), a name
+                as in `[ask] rerank`, `auto` for what the settings name where it is installed, or None for none.
+            context: what scores sentences: a `ContextPruner`, a sentence scorer, a name, `auto`, or None.
+            settings: how stages work: an `AskStep`, a `Recipe` or the path or name of one (its `[ask]` table); by
+                default what the index was built with.
+            query_encoder: makes queries' vectors, in place of the encoder that the vectors' manifest names.
+            count_tokens: how many tokens a text costs, by the tokenizer of the model that reads the context. An
+                approximation by default.
+            device: for models: `auto` (an accelerator if there is one), or a torch device.
+            costs: as in the constructor.
+            cache: as in the constructor.
+            clock: as in the constructor.
 
-    @property
-    def off(self) -> dict[str, str]:
-        """The stages it does not have, and why."""
-        return dict(self.parts.off)
+        Raises:
+            ArtifactError: there is no such index.
+            ConfigError: a setting is not understood.
+            MissingExtraError: a part that was named, not `auto`, needs what is not installed.
+            DataNotFoundError: a model that was named is not on this machine.
+        """
+        opened = open_index(index)
+        wanted = settings_of(settings, opened)
+        parts = Parts(opened, wanted, device, count_tokens)
+        stages = parts.stages(vectors, rerank, context, query_encoder)
+        return cls(
+            stages,
+            k=wanted.k,
+            max_context_tokens=wanted.max_context_tokens or None,
+            deadline_ms=wanted.deadline_ms or None,
+            on_error=wanted.on_error,
+            count_tokens=parts.count_tokens or approximate_tokens,
+            texts=opened if isinstance(opened, Index) else None,
+            costs=costs,
+            cache=cache,
+            off=parts.off,
+            clock=clock,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Pipeline: {' > '.join(stage.name for stage in self.stages)}>"
 
     def ask(
         self,
-        query: str,
+        query: str | Query,
         k: int | None = None,
         *,
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
-        hits: Sequence[Hit] | None = None,
+        candidates: Ranking | Sequence[Hit] | None = None,
     ) -> Answer:
-        """Answer a query. What is not given is as the settings say.
+        """Answer a query. What is not given is as the pipeline's settings say.
 
         Args:
-            query: any text.
+            query: any text, or a `Query`, whose qid the answer keeps.
             k: passages to hand over.
-            max_context_tokens: that they may cost together, titles included; never exceeded.
-            deadline_ms: milliseconds the answer may take. A stage starts only if its predicted cost fits, the ranker
+            max_context_tokens: tokens they may cost together, titles included; never exceeded.
+            deadline_ms: milliseconds the answer may take. A stage starts only if its predicted cost fits, the reranker
                 reads as many passages as fit, and the answer says what was left out. 0 for no limit.
-            hits: candidates with texts, best first, in place of a search.
+            candidates: a ranking, or hits with texts, in place of a search.
 
         Raises:
-            InputError: an argument is out of its range.
-            ThresherError: searching failed; or any stage did, where the settings say `on_error="raise"`.
+            InputError: an argument is out of range.
+            ThresherError: the search failed; or any stage did, and errors are raised (`on_error`).
         """
         started = self._clock()
-        course = self._course(query, k, max_context_tokens, deadline_ms, started)
+        state = self._state(query, k, max_context_tokens, deadline_ms, started)
+        if candidates is not None:
+            state.given = candidates if isinstance(candidates, Ranking) else Ranking.from_hits(candidates)
         usage, reports = Usage(), []
-        pruned: list[PrunedPassage] | None = None
-        for stage in STAGES:
-            report, account, chosen = self._run(stage, course, hits)
+        for number, stage in enumerate(self.stages):
+            report, seconds = self._run(stage, self.stages[number + 1 :], state)
             reports.append(report)
-            pruned = chosen if chosen is not None else pruned
-            if account is not None:
-                usage = usage.with_stage(stage, account[0], **account[1])
-        passages = self._passages(course, pruned, reports)
-        confidences = [one.confidence for one in passages if one.confidence is not None]
+            if report.outcome != "skipped":
+                usage = usage.with_stage(stage.name, seconds, **report.counts)
+        passages = () if state.withheld else self._passages(state)
         return Answer(
-            query,
+            state.query.text,
+            state.query.qid,
             passages,
-            tuple(course.docnos[place] for place in course.order),
-            max(confidences, default=None),
+            state.ranking,
+            max(state.confidences.values(), default=None),
             tuple(reports),
             usage,
-            (self._clock() - started) * 1000,
-            course.deadline.milliseconds,
+            state.deadline.spent(),
+            state.deadline.milliseconds,
+            state.withheld,
         )
 
     def ask_batch(
         self,
-        queries: Sequence[str],
+        queries: Sequence[str | Query],
         k: int | None = None,
         *,
         max_context_tokens: int | None = None,
@@ -169,12 +222,12 @@ class Pipeline:
     ) -> list[Answer]:
         """Answer many queries, in their order, `threads` at a time; arguments as `ask`, for each query.
 
-        A model on a CPU uses all cores for one query, so threads help where a server ranks or an index is large.
+        A model on a CPU uses all cores for one query, so threads help where a server reranks or an index is large.
         """
         if threads < 1:
-            raise InputError(f"threads is {threads!r}; it is at least 1")
+            raise InputError(f"threads is {threads!r}; give at least 1")
 
-        def one(query: str) -> Answer:
+        def one(query: str | Query) -> Answer:
             return self.ask(query, k, max_context_tokens=max_context_tokens, deadline_ms=deadline_ms)
 
         if threads == 1:
@@ -184,21 +237,26 @@ class Pipeline:
 
     async def aask(
         self,
-        query: str,
+        query: str | Query,
         k: int | None = None,
         *,
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
-        hits: Sequence[Hit] | None = None,
+        candidates: Ranking | Sequence[Hit] | None = None,
     ) -> Answer:
         """As `ask`, without blocking the event loop: the work is done in a thread."""
         return await asyncio.to_thread(
-            self.ask, query, k, max_context_tokens=max_context_tokens, deadline_ms=deadline_ms, hits=hits
+            self.ask,
+            query,
+            k,
+            max_context_tokens=max_context_tokens,
+            deadline_ms=deadline_ms,
+            candidates=candidates,
         )
 
     async def aask_batch(
         self,
-        queries: Sequence[str],
+        queries: Sequence[str | Query],
         k: int | None = None,
         *,
         max_context_tokens: int | None = None,
@@ -215,159 +273,114 @@ class Pipeline:
             threads=threads,
         )
 
-    def _course(
-        self, query: str, k: int | None, tokens: int | None, deadline_ms: float | None, started: float
-    ) -> Course:
-        if not isinstance(query, str):
-            raise InputError(f"a query is a text, not {type(query).__name__}")
-        k = self.settings.k if k is None else k
-        tokens = self.settings.max_context_tokens or None if tokens is None else tokens
-        milliseconds = self.settings.deadline_ms if deadline_ms is None else deadline_ms
+    def warm_up(self, query: str | Query | None = None) -> None:
+        """Answer a query without a deadline, so that models load, kernels compile, and the stages' costs are known.
+
+        Stages whose calls may cost money (a `Reranker`) do not run. Where `cache` holds costs of these stages on this
+        machine they are taken from there, and one answer is enough; else three are made, and the costs are saved there.
+
+        Args:
+            query: one that finds passages; by default words of the index's first passage.
+        """
+        query = _probe(self.texts) if query is None else query
+        stages = [stage for stage in self.stages if getattr(stage, "warms_up", True)]
+        file = None if self.cache is None else self.cache / _COSTS
+        known = file is not None and Costs().load(file, self._costs_name)
+        warming = Pipeline(stages, k=self.k, texts=self.texts, count_tokens=self.count_tokens, clock=self._clock)
+        warming.ask(query)
+        if known and file is not None:
+            self.costs.load(file, self._costs_name)
+            return
+        warming.costs = self.costs  # the first answer also loaded and compiled, so its costs are dropped
+        warming.ask(query)
+        warming.ask(query)
+        if file is not None and not self.costs.save(file, self._costs_name):
+            _log.info("the costs of stages could not be saved to %s", file)
+
+    def _state(
+        self, query: str | Query, k: int | None, tokens: int | None, deadline_ms: float | None, started: float
+    ) -> State:
+        if not isinstance(query, str | Query):
+            raise InputError(f"a query is a text or a Query, not {type(query).__name__}")
+        k = self.k if k is None else k
+        tokens = self.max_context_tokens if tokens is None else tokens
+        milliseconds = self.deadline_ms if deadline_ms is None else deadline_ms
         if k < 1:
             raise InputError(f"k is {k}; ask for at least one passage")
         if tokens is not None and tokens < 0:
             raise InputError(f"max_context_tokens is {tokens}; give 0 or more, or None for no limit")
-        if not milliseconds >= 0:
+        if milliseconds is not None and not milliseconds >= 0:
             raise InputError(f"deadline_ms is {milliseconds}; give a time above 0, or 0 for no limit")
+        asked = query if isinstance(query, Query) else Query("", query)
         deadline = Deadline(milliseconds or None, started, self._clock)
-        return stages.Course(query, self.settings, k, tokens, deadline, self.costs)
+        return State(asked, k, tokens, deadline, self.costs, texts=self.texts)
 
-    def _run(
-        self, stage: str, course: Course, hits: Sequence[Hit] | None
-    ) -> tuple[StageReport, tuple[float, Counts] | None, list[PrunedPassage] | None]:
-        """One stage: its report, its seconds and counts where it ran, and what it chose of the passages."""
-        if stage in self.parts.off:
-            return StageReport(stage, "off", True, self.parts.off[stage]), None, None
-        course.reserved = sum(self.costs.predict(later) for later in _AFTER[stage] if later not in self.parts.off)
-        if stage != "search":
-            needed, left = self._needed(stage, course), course.left()
-            if needed > left:
-                self.costs.relax(stage)
-                reason = f"predicted to take {needed:.0f} ms, {max(0.0, left):.0f} ms are left"
-                return StageReport(stage, "skipped", False, reason), None, None
-        started, course.apart = self._clock(), 0.0
-        before = list(course.order)
-        chosen: list[PrunedPassage] | None = None
+    def _run(self, stage: Stage, later: Sequence[Stage], state: State) -> tuple[StageReport, float]:
+        """One stage's report and seconds."""
+        deadline = state.deadline
+        if deadline.limited and state.found:
+            deadline.reserved = sum(other.predict(state) for other in later if other.name in _KEPT_FREE)
+            reason = deadline.refuses(stage.predict(state))
+            if reason:
+                self.costs.relax(getattr(stage, "work", stage.name))
+                return StageReport(stage.name, "skipped", False, reason), 0.0
+        started, before, signals = self._clock(), state.ranking, dict(state.signals)
+        found = state.found
         try:
-            if stage == "search":
-                report, counts = stages.search(course, self.parts.first, hits)
-            elif stage == "interpolate":
-                report, counts = stages.interpolate(course, _present(self.parts.vectors), self.parts.first)
-            elif stage == "rank":
-                ranker = _present(self.parts.ranker)
-                by = stages.rank_by_reader if isinstance(ranker, Reader) else stages.rank_by_reranker
-                report, counts = by(course, ranker)
-            else:
-                reader = _present(self.parts.context)
-                report, counts, chosen = stages.context(
-                    course, reader, self.parts.pruner, shared=reader is self.parts.ranker
-                )
+            report = stage.run(state)
         except Exception as err:
-            if stage == "search" or self.settings.on_error == "raise":
+            if not found or self.on_error == "raise":
                 raise
-            _log.warning("the stage %s failed, and its ranking is that of the stage before: %s", stage, err)
-            course.order = before
-            said = str(err) if isinstance(err, ThresherError) else f"{type(err).__name__}: {err}"
-            return StageReport(stage, "failed", False, said, err), (self._clock() - started, {}), None
-        seconds = self._clock() - started
-        if stage in ("search", "interpolate"):
-            self.costs.observe(stage, seconds * 1000 - course.apart)
-        elif stage == "context" and not counts["forwards"]:
-            self.costs.observe(stage, seconds * 1000)
-        return report, (seconds, counts), chosen
+            _log.warning("stage %s failed; the ranking is that of the stage before: %s", stage.name, err)
+            state.ranking, state.signals, state.selected = before, signals, None
+            state.confidences.clear()
+            message = str(err) if isinstance(err, ThresherError) else f"{type(err).__name__}: {err}"
+            report = StageReport(stage.name, "failed", False, message, error=err)
+        return report, self._clock() - started
 
-    def _needed(self, stage: str, course: Course) -> float:
-        """Milliseconds that the least a stage does is predicted to take; 0 for what was never seen."""
-        if not course.order:
-            return 0.0
-        if stage == "rank" and isinstance(self.parts.ranker, Reader):
-            tokens = [self.parts.ranker.tokens(course.hit(place)) for place in course.order[:2]]
-            return self.costs.predict("rank", stages.units(tokens))
-        return self.costs.predict(stage)
-
-    def _passages(
-        self, course: Course, pruned: list[PrunedPassage] | None, reports: list[StageReport]
-    ) -> tuple[AnswerPassage, ...]:
-        """The first k with what is kept of them."""
-        if pruned is None:
-            pruned = stages.whole(course, self.parts.pruner)
-        selected = reports[-1].outcome in ("done", "cut")
-        out = []
-        for rank, (place, one) in enumerate(zip(course.order[: course.k], pruned, strict=True), 1):
-            said = course.read.get(place)
-            scores = {name: known[place] for name, known in course.scores.items() if place in known}
-            sure = max(said.sentences, default=0.0) if said is not None and selected else None
-            hit = course.hit(place)
-            out.append(AnswerPassage(one.docno, rank, scores, sure, course.tier(place), one, hit.metadata))
-        return tuple(out)
-
-    def _warm(self) -> None:
-        """Load and compile what a query needs, and learn what its stages cost."""
-        probe = _probe(self.parts.first)
-        kept = self.costs.load(costs_path(), self._costs_name)
-        external = self.parts.ranker is not None and not isinstance(self.parts.ranker, Reader)
-        ranker = self.parts.ranker
-        if external:  # a server's calls cost money
-            self.parts.ranker, self.parts.off["rank"] = None, "warming up"
-        settings, self.settings = self.settings, self.settings.model_copy(update={"read": 4, "on_error": "degrade"})
-        try:
-            for turn in range(1 if kept else 3):
-                if turn == 1:
-                    self.costs = Costs()  # the first query also paid for loading and compiling
-                self.ask(probe, 4, deadline_ms=0)
-        finally:
-            self.settings = settings
-            if external:
-                self.parts.ranker = ranker
-                del self.parts.off["rank"]
-        if kept:
-            self.costs = Costs()
-            self.costs.load(costs_path(), self._costs_name)
-        else:
-            self.costs.save(costs_path(), self._costs_name)
+    def _passages(self, state: State) -> tuple[AnswerPassage, ...]:
+        """The first k passages with what is kept of them."""
+        head = state.ranking.cut(state.k)
+        kept = whole_passages(state, self.count_tokens) if state.selected is None else state.selected
+        texts, tiers = state.passages(head), _tiers(state, head)
+        scores = {name: state.signal(name, head) for name in state.signals}
+        return tuple(
+            AnswerPassage(
+                one.docno,
+                rank,
+                {name: float(of[rank - 1]) for name, of in scores.items() if not np.isnan(of[rank - 1])},
+                state.confidences.get(one.docno),
+                tiers[rank - 1],
+                one,
+                text.metadata,
+            )
+            for rank, (one, text) in enumerate(zip(kept, texts, strict=True), 1)
+        )
 
     @property
     def _costs_name(self) -> str:
-        """What costs are kept by: the models, and the threads they have."""
-        reader = self.parts.ranker if isinstance(self.parts.ranker, Reader) else self.parts.context
-        torch = getattr(getattr(reader, "scorer", None), "torch", None)
-        threads = int(torch.get_num_threads()) if torch is not None else 1
-        name = reader.scorer.name if isinstance(reader, Reader) else "none"
-        return f"{name}, {threads} threads, vectors {'yes' if self.parts.vectors else 'no'}"
+        """What costs are saved under: the stages with their models, and the number of cores."""
+        import os
+
+        models = [getattr(getattr(stage, "reader", None), "work", "") for stage in self.stages]
+        named = [
+            f"{stage.name} ({model})" if model else stage.name for stage, model in zip(self.stages, models, strict=True)
+        ]
+        return f"{', '.join(named)}; {os.cpu_count()} cores"
 
 
-_AFTER = {stage: tuple(s for s in STAGES[place + 1 :] if s == "context") for place, stage in enumerate(STAGES)}
-"""The stages whose cost is kept free while an earlier one runs: only the small one that prepares what is handed on."""
+def _probe(texts: PassageSource | None) -> str:
+    """Some words of a passage, as a query that finds something; empty where there is no passage."""
+    if not isinstance(texts, Index) or not len(texts):
+        return ""
+    (passage,) = texts.passages_at(np.zeros(1, np.int64))
+    return " ".join(passage.contents.split()[:8])
 
 
-def settings_of(given: AskStep | Recipe | str | Path | None, index: Any) -> AskStep:
-    """The settings that `Pipeline(index, settings=given)` takes.
-
-    Raises:
-        ArtifactError: there is no such index.
-        ConfigError: a recipe of that name is wrong, or is not there.
-    """
-    if isinstance(given, AskStep):
-        return given
-    if isinstance(given, Recipe):
-        return given.ask
-    if given is not None:
-        return load_recipe(given).ask
-    if isinstance(index, str | Path):
-        recipe = read_manifest(index, kind="index").fields.get("recipe") or {}
-        return AskStep.model_validate(recipe.get("ask") or {})
-    return AskStep()
-
-
-def _present(part: Any) -> Any:
-    if part is None:
-        raise InputError("the pipeline lacks a part that it was opened with; open it again")
-    return part
-
-
-def _probe(first: Any) -> str:
-    """A query that finds something: the first words of the first passage the index holds."""
-    if not isinstance(first, Index) or not len(first):
-        return "what is it"
-    (passage,) = first.passages_at(np.zeros(1, np.int64))
-    return " ".join(passage.contents.split()[:8]) or "what is it"
+def _tiers(state: State, head: Ranking) -> list[int]:
+    """The tier that each passage came from."""
+    searched = state.signals.get("search")
+    if not isinstance(searched, SearchRanking) or not len(searched):
+        return [1] * len(head)
+    places = places_of(searched, head)
+    return [int(searched.tiers[place]) if place >= 0 else 1 for place in places.tolist()]

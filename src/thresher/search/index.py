@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -39,10 +39,21 @@ if TYPE_CHECKING:
     from thresher.records import Passage
     from thresher.search.queries import AnyQuery
     from thresher.search.searcher import Found
+    from thresher.vectors.retrieve import DenseIndex
     from thresher.vectors.store import VectorStore
 
 Tiers: TypeAlias = Literal["auto", "both", "first"]
 TIERS = frozenset(("auto", "both", "first"))
+By: TypeAlias = Literal["sparse", "dense", "both"]
+BY = frozenset(("sparse", "dense", "both"))
+
+
+class QueryVectors(Protocol):
+    """The query side of a dense encoder."""
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.floating]:
+        """Vectors of queries, float[n, dimensions]."""
+        ...
 
 
 class Index:
@@ -102,7 +113,8 @@ class Index:
         self.__dict__.pop("_first", None)
         self.__dict__.pop("_pair", None)
         self.__dict__.pop("encoder", None)
-        self.__dict__.pop("vectors", None)
+        for name in ("vectors", "dense_encoder", "_neighbours"):
+            self.__dict__.pop(name, None)
 
     def __enter__(self) -> Index:
         return self
@@ -175,6 +187,8 @@ class Index:
         max_terms: int | None = None,
         plan: str = "auto",
         explain: bool = False,
+        by: By = "sparse",
+        vector: NDArray[np.floating] | None = None,
     ) -> SearchRanking:
         """The k best passages for `query`; fewer only where fewer share a term with it.
 
@@ -189,14 +203,27 @@ class Index:
             max_terms: keep only the heaviest query terms; the result is approximate if some are dropped.
             plan: `auto`, or a plan to force: `term-at-a-time`, `block-max`.
             explain: say in the result's `explanations` how it was found.
+            by: `sparse`, by weighted terms; `dense`, by the index's vectors, all compared; or `both`, the two rankings
+                joined by reciprocal rank fusion.
+            vector: the query's vector, float[dimensions], for `dense` and `both`; by default the encoder of the
+                index's vectors makes it from the query's text.
 
         Raises:
-            InputError: an argument is out of range, or a weight is negative or not finite.
+            InputError: an argument is out of range, or a weight is negative or not finite; or dense retrieval is asked
+                for and the index has no vectors, or the query no text.
             DamagedArtifactError: the index's files are damaged where the query reads them.
         """
         if type(k) is not int or k < 0 or approx is not None or max_terms is not None or plan != "auto":
             _check(k, approx, max_terms, plan)
             k = int(k)
+        if by != "sparse":
+            if by not in BY:
+                raise InputError(f"by must be 'sparse', 'dense' or 'both'; got {by!r}")
+            dense = self._dense(query, k, vector)
+            if by == "dense":
+                return dense
+            sparse = self.search(query, k, tiers=tiers, approx=approx, max_terms=max_terms, plan=plan, explain=explain)
+            return self._fused(sparse, dense, k)
         first, pair = self._first, self._pair
         terms, weights = to_row(query, first.vocabulary, first.load_encoder)
         alpha, most = 1.0 if approx is None else float(approx), ALL_TERMS if max_terms is None else max_terms
@@ -324,6 +351,53 @@ class Index:
                 return before + number
             before += size
         return -1
+
+    @cached_property
+    def dense_encoder(self) -> QueryVectors:
+        """What turns query texts into vectors like the index's, loaded on first use; it may be set.
+
+        Raises:
+            InputError: the index has no vectors.
+        """
+        return self._vectors().open_encoder()
+
+    @cached_property
+    def _neighbours(self) -> DenseIndex:
+        from thresher.vectors.retrieve import DenseIndex
+
+        return DenseIndex.over(self._vectors())
+
+    def _vectors(self) -> VectorStore:
+        if self.vectors is None:
+            raise InputError(f"the index {self.path} has no vectors; build it with a [vectors] table in its recipe")
+        return self.vectors
+
+    def _dense(self, query: AnyQuery, k: int, vector: NDArray[np.floating] | None) -> SearchRanking:
+        if vector is None:
+            if not isinstance(query, str | Query):
+                raise InputError("dense retrieval needs the query's text or its vector, not weighted terms")
+            text = query.text if isinstance(query, Query) else query
+            vector = self.dense_encoder.encode_queries([text])[0]
+        if not k or not len(self._vectors()):
+            numbers, scores = np.zeros(0, np.int64), np.zeros(0)
+        else:
+            (found,) = self._neighbours.search(np.asarray(vector)[None], k, passages=self)
+            numbers, scores = found.numbers, found.scores
+        exact = len(self._vectors()) == len(self)
+        made = SearchRanking(self, None, numbers, scores, exact, self._tiers_of(numbers), self._pair is not None)
+        made.source = "dense"
+        return made
+
+    def _fused(self, sparse: SearchRanking, dense: SearchRanking, k: int) -> SearchRanking:
+        fused = sparse.fuse(dense, depth=k)
+        numbers, exact = self.numbers(fused.docnos), fused.exact
+        tiers = self._tiers_of(numbers)
+        made = SearchRanking(self, None, numbers, fused.scores, exact, tiers, sparse.escalated, sparse.explanations)
+        made.source = "fuse"
+        return made
+
+    def _tiers_of(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return np.where(numbers < self._sizes[0], 1, 2).astype(np.uint8)
 
     def _untiered(self, found: Found, alpha: float, explain: bool) -> SearchRanking:
         docs, scores, row = found

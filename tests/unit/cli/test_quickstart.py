@@ -9,7 +9,7 @@ def test_without_an_extra_the_quickstart_says_what_it_leaves_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "rensa", None)
     monkeypatch.setitem(sys.modules, "torch", None)
     recipe, encoder, lacking = _recipe("cascade")
-    assert (recipe.encode.encoder, recipe.vectors, recipe.ask.rank, encoder) == ("bm25", None, "", None)
+    assert (recipe.encode.encoder, recipe.vectors, recipe.ask.rerank, encoder) == ("bm25", None, "", None)
     assert recipe.prune.keep == 0.85
     assert recipe.prune.similarity is None
     assert "thresher[dedup]" in lacking

@@ -1,4 +1,4 @@
-"""Thresholds, budgets, gates and views: what is chosen, and what is shown."""
+"""Thresholds, budgets and views: what is chosen, and what is shown."""
 
 import json
 import math
@@ -9,19 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.context import ContextPruner, PassageScores, SplitPassage
-from thresher.context.calibrate import calibrate, lost_above, wilson
-from thresher.context.gate import Draft, LogisticGate
+from thresher.context.calibrate import calibrate, calibrate_confidence, lost_above, wilson
 from thresher.context.html import html_page, terminal_text
 from thresher.context.labelled import LabelledQuery, part_of, read_own
-from thresher.context.scorers import LexicalScorer, open_scorer
-from thresher.context.select import select
+from thresher.context.scorers import LexicalScorer, SentenceScorer
+from thresher.context.select import select_by_gain
 from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
-from thresher.context.tokens import approximate_tokens
+from thresher.context.spans import approximate_tokens
 from thresher.errors import InputError, ModelError
 from thresher.records import Hit, Passage, Span
 from thresher.text.sentences import split_sentences
 from training.context.collections import without_kin
-from training.context.gate import choose_threshold, fit_gate
 from training.context.learners import fit_logistic, fit_perceptron
 
 TEXT = "Radium was found in 1898. Marie Curie found radium in Paris. It glows faintly blue."
@@ -71,6 +69,16 @@ def test_a_passage_of_another_type_is_refused():
         pruner().prune("q", [TEXT, 3])
 
 
+def test_pruning_is_selecting_from_scores_and_selecting_runs_no_model():
+    pruner_ = pruner()
+    scores = pruner_.score("who found radium", [Passage("a", TEXT, "Radium"), "Caves are blue."])
+    assert [one.docno for one in scores.passages] == ["a", "1"]
+    pruner_.scorer = None
+    for settings in ({"threshold": 0.1}, {"threshold": "strong", "max_tokens": 9}, {"threshold": 0, "ellipsis": "…"}):
+        expected = pruner().prune("who found radium", [Passage("a", TEXT, "Radium"), "Caves are blue."], **settings)
+        assert pruner_.select(scores, **settings) == expected
+
+
 def test_many_queries_at_once_are_pruned_as_one_by_one():
     asked = [("who found radium", [TEXT, "x"]), ("caves", []), ("glows", [TEXT])]
     assert pruner().prune_batch(asked) == [pruner().prune(*one) for one in asked]
@@ -105,10 +113,28 @@ def test_the_threshold_is_the_highest_that_keeps_the_goal(numbers, goal):
 
 
 def test_a_calibration_without_answers_is_refused():
-    with pytest.raises(InputError, match="no question has an answer"):
+    with pytest.raises(InputError, match="no query has an answer"):
         calibrate([row("One here.", ())], [PassageScores(0.0, (0.5,))], 0.9)
     with pytest.raises(InputError, match="goal=0"):
         calibrate([row("One here.", (Span(0, 3),))], [PassageScores(0.0, (0.5,))], 0)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=30).filter(lambda r: any(a for a, _ in r)),
+    st.floats(0.01, 1),
+)
+def test_min_confidence_is_the_highest_that_answers_the_goal(numbers, goal):
+    rows = [row("One here.", (Span(0, 3),) if answered else ()) for answered, _ in numbers]
+    found = calibrate_confidence(rows, [PassageScores(0.0, (x,)) for _, x in numbers], goal)
+    answered = [x for has, x in numbers if has]
+    without = [x for has, x in numbers if not has]
+    assert found.answered == sum(x >= found.min_confidence for x in answered) / len(answered) >= goal - 1e-9
+    higher = found.min_confidence + 1e-4
+    assert sum(x >= higher for x in answered) / len(answered) < goal or higher > max(answered)
+    if without:
+        assert found.withheld == sum(x < found.min_confidence for x in without) / len(without)
+    else:
+        assert found.withheld is None
 
 
 def test_wilsons_interval_is_the_textbooks():
@@ -150,7 +176,7 @@ def scored(*bodies, query="who found radium in paris"):
 
 
 def test_what_repeats_is_not_bought_twice():
-    chosen = select(scored(TEXT, TEXT, "Caves are blue."), approximate_tokens)
+    chosen = select_by_gain(scored(TEXT, TEXT, "Caves are blue."), approximate_tokens)
     assert [p.docno for p in chosen.passages] == ["0"]
     assert chosen.repeated >= 1
     assert chosen.stopped == "gain"
@@ -159,7 +185,7 @@ def test_what_repeats_is_not_bought_twice():
 @given(st.integers(0, 60), st.floats(0, 1), st.floats(0, 2))
 def test_selection_never_exceeds_its_budget(budget, min_gain, thrift):
     bodies = [TEXT, "Radium is rare in Paris. It is costly.", "Who found what? Nobody knows.", ""]
-    chosen = select(scored(*bodies), approximate_tokens, max_tokens=budget, min_gain=min_gain, thrift=thrift)
+    chosen = select_by_gain(scored(*bodies), approximate_tokens, max_tokens=budget, min_gain=min_gain, thrift=thrift)
     assert sum(approximate_tokens(p.contents) for p in chosen.passages) == chosen.tokens <= budget
     assert all(p.spans for p in chosen.passages)
     relevance = [p.relevance for p in chosen.passages]
@@ -168,62 +194,30 @@ def test_selection_never_exceeds_its_budget(budget, min_gain, thrift):
 
 def test_a_lower_gain_hands_over_no_less():
     pruned = scored(TEXT, "Radium is rare. Paris is large.", "Curie was in Paris.")
-    taken = [select(pruned, approximate_tokens, min_gain=g).taken for g in (0.0, 0.05, 0.2, 0.5, 1.0)]
+    taken = [select_by_gain(pruned, approximate_tokens, min_gain=g).taken for g in (0.0, 0.05, 0.2, 0.5, 1.0)]
     assert taken == sorted(taken, reverse=True)
 
 
 def test_some_sentences_are_taken_whatever_they_bring():
     pruned = scored(TEXT, TEXT, "Caves are blue. Moss is green.")
-    assert select(pruned, approximate_tokens, min_gain=1.0).taken == 0
-    one_each = select(pruned, approximate_tokens, min_gain=1.0, min_keep=1)
+    assert select_by_gain(pruned, approximate_tokens, min_gain=1.0).taken == 0
+    one_each = select_by_gain(pruned, approximate_tokens, min_gain=1.0, min_keep=1)
     assert [sum(p.keep) for p in one_each.pruned] == [1, 1, 1]
     best = max(range(len(pruned[0].scores)), key=lambda i: pruned[0].scores[i])
     assert one_each.pruned[0].keep[best]
-    whole = select(pruned, approximate_tokens, min_gain=1.0, whole=[1])
+    whole = select_by_gain(pruned, approximate_tokens, min_gain=1.0, whole=[1])
     assert [sum(p.keep) for p in whole.pruned] == [0, len(pruned[1].sentences), 0]
     assert whole.pruned[0].contents == whole.pruned[2].contents == ""
     assert [p.docno for p in whole.pruned] == ["0", "1", "2"]
     assert [p.docno for p in whole.passages] == ["1"]
-    tight = select(pruned, approximate_tokens, min_gain=0.0, whole=[2], max_tokens=whole.tokens)
+    tight = select_by_gain(pruned, approximate_tokens, min_gain=0.0, whole=[2], max_tokens=whole.tokens)
     assert any(tight.pruned[2].keep)  # what is needed goes before what is worth more
 
 
 def test_selecting_from_nothing_selects_nothing():
-    assert select([], approximate_tokens).passages == ()
+    assert select_by_gain([], approximate_tokens).passages == ()
     with pytest.raises(InputError, match="min_gain=2"):
-        select([], approximate_tokens, min_gain=2)
-
-
-# whether to retrieve --------------------------------------------------------------------------------------------------
-
-
-def drafts(n=60):
-    sure = [Draft(f"What is item {i}?", f"It is a tool {i}.", (-0.1, -0.2)) for i in range(n)]
-    unsure = [Draft(f"When did event {i} happen?", "I am not sure, perhaps", (-2.0, -3.0)) for i in range(n)]
-    return sure + unsure, [False] * n + [True] * n
-
-
-def test_a_gate_learns_when_its_reader_needs_passages(tmp_path):
-    given_, needed = drafts()
-    gate = fit_gate(given_, needed)
-    probabilities = gate(given_)
-    assert sum((p >= 0.5) == n for p, n in zip(probabilities, needed, strict=True)) == len(needed)
-    threshold = choose_threshold(probabilities, needed, recall=0.9)
-    assert sum(p >= threshold for p, n in zip(probabilities, needed, strict=True) if n) >= 0.9 * 60
-    gate.save(tmp_path / "gate.json")
-    assert LogisticGate.load(tmp_path / "gate.json")(given_) == probabilities
-    assert gate.retrieve(given_[-1]) and not gate.retrieve(given_[0])
-    assert gate([]) == []
-
-
-def test_a_gate_refuses_one_sided_marks_and_foreign_files(tmp_path):
-    with pytest.raises(InputError, match="both kinds"):
-        fit_gate(drafts()[0], [True] * 120)
-    with pytest.raises(InputError, match="0 needed"):
-        choose_threshold([0.5], [False])
-    (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(InputError, match=r"x\.json"):
-        LogisticGate.load(tmp_path / "x.json")
+        select_by_gain([], approximate_tokens, min_gain=2)
 
 
 # views ----------------------------------------------------------------------------------------------------------------
@@ -244,7 +238,7 @@ def test_token_counts_are_additive_enough_and_zero_for_nothing():
     assert approximate_tokens("") == 0
     assert approximate_tokens("Marie Curie found radium.") == 5
     assert approximate_tokens("internationalization") > 1
-    assert isinstance(open_scorer("lexical"), LexicalScorer)
+    assert isinstance(SentenceScorer.from_name("lexical"), LexicalScorer)
 
 
 # the sentence head ----------------------------------------------------------------------------------------------------

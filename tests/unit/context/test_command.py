@@ -69,18 +69,8 @@ def test_a_bad_line_is_named(tmp_path, line):
         invoke("--jsonl", batch, "-m", "lexical")
 
 
-def test_calibration_finds_a_threshold(tmp_path):
-    rows = tmp_path / "own.jsonl"
-    one = {"query": "who found radium", "passage": TEXT, "answers": [[26, 37]]}
-    rows.write_text("\n".join(json.dumps(one) for _ in range(5)))
-    document = json.loads(invoke("calibrate", rows, "--goal", "0.9", "-m", "lexical", "--json").stdout)
-    assert document["answer_kept"] == 1.0
-    assert document["queries"] == 5
-    assert "threshold" in invoke("calibrate", rows, "-m", "lexical").stdout
-
-
 def test_help_has_examples():
-    for args in (["--help"], ["prune", "--help"], ["calibrate", "--help"], ["train", "--help"]):
+    for args in (["--help"], ["prune", "--help"], ["train", "--help"]):
         result = invoke(*args)
         assert result.exit_code == 0
         assert "Example" in result.stdout

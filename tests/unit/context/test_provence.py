@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from thresher.context import ContextPruner, SplitPassage
 from thresher.context.provence import ProvenceScorer, share_score
-from thresher.context.scorers import open_scorer
+from thresher.context.scorers import SentenceScorer
 from thresher.errors import DataNotFoundError, ModelError
 from thresher.text.sentences import split_sentences
 
@@ -140,7 +140,7 @@ def test_open_provence_scores_are_means_and_relevance_a_logistic(tmp_path):
 @pytest.mark.parametrize("kind", ["deberta", "roberta", "open"])
 def test_long_passages_batches_and_odd_text(tmp_path, kind):
     write_open_provence(tmp_path) if kind == "open" else write_provence(tmp_path, kind)
-    scorer = open_scorer(str(tmp_path))
+    scorer = SentenceScorer.from_name(str(tmp_path))
     pairs = [("who won it", split(t)) for t in (TEXT, "", "🙂 é\u0301 \x00", "blue")] + [("water " * 50, split(TEXT))]
     together = scorer.score(pairs)
     assert [len(s.sentences) for s in together] == [len(p.sentences) for _, p in pairs]
@@ -167,4 +167,4 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     with pytest.raises(ModelError, match="token_classifier"):
         ProvenceScorer(tmp_path)
     with pytest.raises(DataNotFoundError):
-        open_scorer("no-such-org/no-such-model")
+        SentenceScorer.from_name("no-such-org/no-such-model")

@@ -15,7 +15,7 @@ from thresher.records import Passage
 from thresher.vectors.store import VectorStore
 
 WORDS = ("grain", "chaff", "mill", "flour", "wheat", "rye", "oven", "bread", "field", "plough", "seed", "rain", "sun")
-SETTINGS = AskStep(rank="lexical", context="lexical", k=3, read=6)
+SETTINGS = AskStep(rerank="lexical", context="lexical", k=3, read=6)
 
 
 class HashedWords:
@@ -73,11 +73,6 @@ def made_passages(n=60, seed=1):
     return out
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("THRESHER_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="session")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
@@ -92,4 +87,4 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def whole_cascade(place):
-    return Pipeline(place / "plain", vectors=place / "vectors", query_encoder=HashedWords())
+    return Pipeline.open(place / "plain", vectors=place / "vectors", query_encoder=HashedWords())

@@ -4,16 +4,18 @@ import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 import thresher
-from thresher.build.recipe import AskStep
+from thresher.build.recipe import AskStep, Recipe, VectorsStep
+from thresher.build.stream import build_index
 from thresher.context import ContextPruner
 from thresher.context.scorers import LexicalScorer
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, InputError
-from thresher.pipeline import Pipeline
-from thresher.pipeline.parts import VectorsPart
-from thresher.records import Hit
+from thresher.pipeline import Pipeline, SearchStage, SelectStage, StageReport
+from thresher.ranking import Ranking
+from thresher.records import Hit, Query
 from thresher.rerank import Budget, Reranker
 from thresher.search import Index
 from thresher.vectors.store import VectorStore
@@ -24,12 +26,16 @@ from .conftest import SETTINGS, Clock, HashedWords, SlowScorer, made_passages
 QUESTION = "which mill makes flour of wheat"
 
 
+def names(pipeline):
+    return [stage.name for stage in pipeline.stages]
+
+
 def plain(answer):
     """An answer without what depends on the clock."""
     document = answer.as_json()
     for key in ("milliseconds", "usage"):
         del document[key]
-    return document | {"ranking": answer.ranking, "counts": [dict(a.counts) for a in answer.usage.stages]}
+    return document | {"ranking": answer.ranking.docnos, "counts": [dict(a.counts) for a in answer.usage.stages]}
 
 
 def test_an_answer_holds_passages_with_spans_scores_of_every_stage_and_an_account(whole_cascade):
@@ -37,78 +43,76 @@ def test_an_answer_holds_passages_with_spans_scores_of_every_stage_and_an_accoun
     assert [stage.outcome for stage in answer.stages] == ["done"] * 4
     assert answer.exact
     assert len(answer.passages) == 3
-    assert answer.ranking[:3] == tuple(one.docno for one in answer.passages)
+    assert answer.ranking.docnos[:3] == [one.docno for one in answer.passages]
     for rank, one in enumerate(answer.passages, 1):
         assert one.rank == rank
-        assert set(one.scores) == {"search", "dense", "interpolate", "relevance", "rank"}
+        assert set(one.scores) == {"search", "dense", "interpolate", "relevance", "rerank"}
         assert one.text == "".join(one.original[span.start : span.end] for span in one.spans)
         assert 0 <= one.confidence <= 1
         assert one.metadata
     assert answer.confidence == max(one.confidence for one in answer.passages)
     counts = {account.stage: account.counts for account in answer.usage.stages}
-    assert list(counts) == ["search", "interpolate", "rank", "context"]
+    assert list(counts) == ["search", "interpolate", "rerank", "select"]
     assert counts["search"]["postings"] > 0
     assert counts["search"]["visited"] <= counts["search"]["blocks"]
     assert counts["interpolate"]["lookups"] <= counts["interpolate"]["candidates"]
-    assert counts["rank"]["passages"] == 6
-    assert counts["context"]["forwards"] == 0, "what the ranker read is not read again"
-    assert 0 < counts["context"]["characters_dropped"] < counts["context"]["characters"]
+    assert counts["rerank"]["passages"] == 6
+    assert counts["select"]["forwards"] == 0, "what the ranker read is not read again"
+    assert 0 < counts["select"]["characters_dropped"] < counts["select"]["characters"]
     json.dumps(answer.as_json(), allow_nan=False)
-    assert sorted(answer.ranking) == sorted(row.docno for row in answer.rows())
+    assert answer.ranking.scores.tolist() == list(range(len(answer.ranking), 0, -1))
     assert all(one.text in answer.context for one in answer.passages if one.spans)
 
 
 def test_each_stage_is_optional_and_the_ranking_is_that_of_the_stages_there_are(place):
     searcher = Index.open(place / "plain")
-    bare = Pipeline(searcher, vectors=None, rerank=None, context=None)
-    assert bare.stages == ("search",)
+    bare = Pipeline.open(searcher, vectors=None, rerank=None, context=None)
+    assert names(bare) == ["search"]
     answer = bare.ask(QUESTION, 5)
-    assert list(answer.ranking) == searcher.search(QUESTION, 1000).docnos
+    assert answer.ranking.docnos == searcher.search(QUESTION, 1000).docnos
     assert [one.text for one in answer.passages] == [hit.text for hit in searcher.search(QUESTION, 5)]
     assert answer.confidence is None
-    ranked = Pipeline(searcher, vectors=None, rerank=LexicalScorer(), context=None, settings=SETTINGS)
-    assert ranked.stages == ("search", "rank")
-    assert set(ranked.ask(QUESTION).ranking[:6]) == set(answer.ranking[:6])
+    ranked = Pipeline.open(searcher, vectors=None, rerank=LexicalScorer(), context=None, settings=SETTINGS)
+    assert names(ranked) == ["search", "rerank"]
+    assert set(ranked.ask(QUESTION).ranking.docnos[:6]) == set(answer.ranking.docnos[:6])
 
 
 def test_a_stage_that_cannot_be_had_is_off_with_the_reason_unless_it_was_named(place):
-    lacking = AskStep(rank="no-such-model", context="lexical")
-    pipeline = Pipeline(place / "plain", settings=lacking)
-    assert pipeline.stages == ("search", "context")
+    lacking = AskStep(rerank="no-such-model", context="lexical")
+    pipeline = Pipeline.open(place / "plain", settings=lacking)
+    assert names(pipeline) == ["search", "select"]
     assert "[vectors]" in pipeline.off["interpolate"]
-    assert "no-such-model" in pipeline.off["rank"]
-    report = pipeline.ask(QUESTION).stages[2]
-    assert (report.outcome, report.reason) == ("off", pipeline.off["rank"])
+    assert "no-such-model" in pipeline.off["rerank"]
     with pytest.raises(DataNotFoundError, match="no-such-model"):
-        Pipeline(place / "plain", rerank="no-such-model", settings=lacking)
+        Pipeline.open(place / "plain", rerank="no-such-model", settings=lacking)
     with pytest.raises(ArtifactError):
-        Pipeline(place / "nowhere")
-    with pytest.raises(ArtifactError, match="no index"):
-        Pipeline(object())
-    with pytest.raises(ConfigError, match="no name of a model"):
-        Pipeline(place / "plain", context=3)
+        Pipeline.open(place / "nowhere")
+    with pytest.raises(InputError, match="no index"):
+        Pipeline.open(object())
+    with pytest.raises(ConfigError, match="neither the name of a model"):
+        Pipeline.open(place / "plain", context=3)
 
 
 def test_settings_come_from_the_index_a_recipe_or_the_caller(place, tmp_path):
-    assert Pipeline.open(place / "plain").settings == SETTINGS
+    assert Pipeline.open(place / "plain").k == SETTINGS.k
     recipe = tmp_path / "mine.toml"
-    recipe.write_text('[ask]\nk = 1\nrank = ""\ncontext = "lexical"\nthreshold = 0.5\n')
-    pipeline = thresher.Pipeline(place / "plain", settings=recipe)
+    recipe.write_text('[ask]\nk = 1\nrerank = ""\ncontext = "lexical"\nthreshold = 0.5\n')
+    pipeline = thresher.Pipeline.open(place / "plain", settings=recipe)
     assert len(pipeline.ask(QUESTION).passages) == 1
-    assert pipeline.stages == ("search", "context")
+    assert names(pipeline) == ["search", "select"]
     recipe.write_text('[ask]\nthreshold = "tight"\n')
     with pytest.raises(ConfigError, match=r"ask\.threshold"):
-        Pipeline(place / "plain", settings=recipe)
+        Pipeline.open(place / "plain", settings=recipe)
 
 
 @pytest.mark.parametrize("context", ["lexical", None])
 def test_tokens_handed_over_never_exceed_what_was_allowed(place, context):
-    pipeline = Pipeline(place / "plain", context=context, rerank=None)
+    pipeline = Pipeline.open(place / "plain", context=context, rerank=None)
     whole = pipeline.ask(QUESTION, 5).tokens
     for allowed in (0, 7, 20, whole - 1, whole):
         answer = pipeline.ask(QUESTION, 5, max_context_tokens=allowed)
         assert answer.tokens <= allowed
-        assert pipeline.parts.pruner.count_tokens(answer.context) <= allowed + len(answer.passages)
+        assert pipeline.count_tokens(answer.context) <= allowed + len(answer.passages)
     assert answer.tokens == whole
 
 
@@ -118,7 +122,7 @@ def test_what_repeats_is_handed_over_once_unless_repeats_are_wanted(place):
 
     def answer(**settings):
         chosen = SETTINGS.model_copy(update={"threshold": 0.1, **settings})
-        return Pipeline(place / "plain", vectors=None, settings=chosen).ask(QUESTION, hits=hits)
+        return Pipeline.open(place / "plain", vectors=None, settings=chosen).ask(QUESTION, candidates=hits)
 
     dropped, kept = answer(), answer(repeats="keep")
     assert [bool(one.spans) for one in kept.passages] == [True] * 3
@@ -130,13 +134,13 @@ def test_what_repeats_is_handed_over_once_unless_repeats_are_wanted(place):
 
 
 def test_an_index_with_two_tiers_is_searched_through_both_where_that_is_called_for(place):
-    pipeline = Pipeline(place / "tiered", rerank=None, context=None)
+    pipeline = Pipeline.open(place / "tiered", rerank=None, context=None)
     answer = pipeline.ask(QUESTION, 10)
     account = answer.usage.stages[0].counts
     assert account["escalated"] == 1
     assert account["tier_2"] > 0
     assert {one.tier for one in answer.passages} == {1, 2}
-    first = Pipeline(place / "tiered", rerank=None, context=None, settings=AskStep(tiers="first"))
+    first = Pipeline.open(place / "tiered", rerank=None, context=None, settings=AskStep(tiers="first"))
     assert {one.tier for one in first.ask(QUESTION, 10).passages} == {1}
 
 
@@ -144,7 +148,7 @@ def test_a_pruned_passage_without_a_vector_still_takes_part(place, tmp_path):
     half = made_passages()[:30]
     vectors = HashedWords().encode_passages([p.contents for p in half])
     VectorStore.build(tmp_path / "half", [vectors], docnos=[p.docno for p in half], storage="float16")
-    pipeline = Pipeline(
+    pipeline = Pipeline.open(
         place / "plain",
         vectors=tmp_path / "half",
         query_encoder=HashedWords(),
@@ -154,7 +158,7 @@ def test_a_pruned_passage_without_a_vector_still_takes_part(place, tmp_path):
     )
     answer = pipeline.ask(QUESTION, 10)
     assert answer.errors == {}
-    assert any(int(docno[1:]) >= 30 for docno in answer.ranking)
+    assert any(int(docno[1:]) >= 30 for docno in answer.ranking.docnos)
     assert "no vector" in answer.stages[1].reason
     assert not answer.exact
 
@@ -179,14 +183,16 @@ def half_encoded(place, tmp_path, clock, encode_missing):
     encoder = SlowWords(clock)
     settings = SETTINGS.model_copy(update={"encode_missing": encode_missing})
     parts = {"vectors": tmp_path / "half", "query_encoder": encoder, "rerank": None, "context": None}
-    return Pipeline(place / "plain", settings=settings, clock=clock, warm=False, **parts), encoder
+    return Pipeline.open(place / "plain", settings=settings, clock=clock, **parts), encoder
 
 
 def test_pruned_passages_are_encoded_when_a_query_brings_them_up_and_once(place, tmp_path):
-    whole = Pipeline(place / "plain", vectors=place / "vectors", query_encoder=HashedWords(), rerank=None, context=None)
+    whole = Pipeline.open(
+        place / "plain", vectors=place / "vectors", query_encoder=HashedWords(), rerank=None, context=None
+    )
     pipeline, encoder = half_encoded(place, tmp_path, Clock(), 60)
     answer = pipeline.ask(QUESTION, 10)
-    assert answer.ranking[:10] == whole.ask(QUESTION, 10).ranking[:10]
+    assert answer.ranking.docnos[:10] == whole.ask(QUESTION, 10).ranking.docnos[:10]
     assert answer.usage.stages[1].counts["forwards"] == 1 + len(encoder.encoded) > 1
     assert answer.exact == whole.ask(QUESTION, 10).exact
     again = pipeline.ask(QUESTION, 10)
@@ -194,13 +200,13 @@ def test_pruned_passages_are_encoded_when_a_query_brings_them_up_and_once(place,
     assert again.usage.stages[1].counts["forwards"] == 1
     few, encoder = half_encoded(place, tmp_path, Clock(), 3)
     assert few.ask(QUESTION, 10).usage.stages[1].counts["forwards"] == 4
-    first = [docno for docno in whole.ask(QUESTION, 10, hits=None).ranking if int(docno[1:]) % 2]
+    first = [docno for docno in whole.ask(QUESTION, 10).ranking.docnos if int(docno[1:]) % 2]
     assert len(encoder.encoded) == 3 < len(first)
 
 
-def test_what_is_remembered_is_bounded(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(VectorsPart, "remembered", 2)
+def test_what_is_remembered_is_bounded(place, tmp_path):
     pipeline, encoder = half_encoded(place, tmp_path, Clock(), 4)
+    pipeline.stages[1].remembered = 2
     first = pipeline.ask(QUESTION, 10)
     assert pipeline.ask(QUESTION, 10).ranking == first.ranking
     assert len(encoder.encoded) == 4 + 2
@@ -220,14 +226,14 @@ def test_encoding_pruned_passages_takes_a_part_of_the_time_there_is(place, tmp_p
 
 def test_candidates_can_be_brought(whole_cascade):
     hits = [Hit(p.docno, 1.0, rank, p.text, p.title) for rank, p in enumerate(made_passages()[:8], 1)]
-    answer = whole_cascade.ask(QUESTION, hits=hits)
-    assert set(answer.ranking) == {hit.docno for hit in hits}
+    answer = whole_cascade.ask(QUESTION, candidates=hits)
+    assert set(answer.ranking.docnos) == {hit.docno for hit in hits}
     assert answer.usage.stages[0].counts == {"candidates": 8}
 
 
 def test_nothing_found_is_an_empty_answer(whole_cascade):
     answer = whole_cascade.ask("zzz")
-    assert (answer.passages, answer.ranking, answer.context, answer.confidence) == ((), (), "", None)
+    assert (answer.passages, answer.ranking.docnos, answer.context, answer.confidence) == ((), [], "", None)
     assert answer.errors == {}
 
 
@@ -272,12 +278,12 @@ class Broken(LexicalScorer):
         return super().score(pairs)
 
 
-@pytest.mark.parametrize("stage", ["rank", "context"])
+@pytest.mark.parametrize("stage", ["rerank", "select"])
 def test_a_failing_stage_degrades_to_the_stage_before_or_raises(place, stage):
     scorer = Broken()
-    parts = {"rerank": scorer, "context": None} if stage == "rank" else {"rerank": None, "context": scorer}
-    pipeline = Pipeline(place / "plain", settings=SETTINGS, **parts)
-    before = Pipeline(place / "plain", rerank=None, context=None, settings=SETTINGS).ask(QUESTION)
+    parts = {"rerank": scorer, "context": None} if stage == "rerank" else {"rerank": None, "context": scorer}
+    pipeline = Pipeline.open(place / "plain", settings=SETTINGS, **parts)
+    before = Pipeline.open(place / "plain", rerank=None, context=None, settings=SETTINGS).ask(QUESTION)
     scorer.broken = True
     answer = pipeline.ask(QUESTION)
     assert answer.errors == {stage: "ValueError: the model is gone"}
@@ -287,7 +293,7 @@ def test_a_failing_stage_degrades_to_the_stage_before_or_raises(place, stage):
     assert [one.text for one in answer.passages] == [one.text for one in before.passages]
     strict = SETTINGS.model_copy(update={"on_error": "raise"})
     with pytest.raises(ValueError, match="the model is gone"):
-        Pipeline(place / "plain", settings=strict, warm=False, **parts).ask(QUESTION)
+        Pipeline.open(place / "plain", settings=strict, **parts).ask(QUESTION)
     scorer.broken = False
     assert pipeline.ask(QUESTION).errors == {}
 
@@ -296,15 +302,17 @@ def test_failing_interpolation_leaves_the_sparse_ranking(place):
     class Wrong(HashedWords):
         dimensions = 5
 
-    pipeline = Pipeline(place / "plain", vectors=place / "vectors", query_encoder=Wrong(), rerank=None, context=None)
+    pipeline = Pipeline.open(
+        place / "plain", vectors=place / "vectors", query_encoder=Wrong(), rerank=None, context=None
+    )
     answer = pipeline.ask(QUESTION)
     assert "the query's vector has the shape (5,)" in answer.errors["interpolate"]
-    assert answer.ranking == Pipeline(place / "plain", rerank=None, context=None).ask(QUESTION).ranking
+    assert answer.ranking == Pipeline.open(place / "plain", rerank=None, context=None).ask(QUESTION).ranking
 
 
 def test_a_failing_search_always_raises(place):
-    pipeline = Pipeline(place / "plain", rerank=None, context=None)
-    pipeline.parts.first = type("Gone", (), {"search": lambda *_, **__: 1 / 0})()
+    pipeline = Pipeline.open(place / "plain", rerank=None, context=None)
+    pipeline.stages[0].index = type("Gone", (), {"search": lambda *_, **__: 1 / 0})()
     with pytest.raises(ZeroDivisionError):
         pipeline.ask(QUESTION)
 
@@ -321,7 +329,7 @@ def test_a_failing_search_always_raises(place):
 def test_arguments_out_of_range_are_refused(whole_cascade, arguments, message):
     with pytest.raises(InputError, match=message):
         whole_cascade.ask(QUESTION, **arguments)
-    with pytest.raises(InputError, match="a query is a text"):
+    with pytest.raises(InputError, match="a query is a text or a Query, not int"):
         whole_cascade.ask(3)
     with pytest.raises(InputError, match="threads is 0"):
         whole_cascade.ask_batch([QUESTION], threads=0)
@@ -329,7 +337,7 @@ def test_arguments_out_of_range_are_refused(whole_cascade, arguments, message):
 
 def slow_cascade(place, clock, a_passage=20.0):
     scorer = SlowScorer(clock, a_passage)
-    return Pipeline(
+    pipeline = Pipeline.open(
         place / "plain",
         vectors=place / "vectors",
         query_encoder=HashedWords(),
@@ -338,6 +346,8 @@ def slow_cascade(place, clock, a_passage=20.0):
         settings=SETTINGS.model_copy(update={"read": 10}),
         clock=clock,
     )
+    pipeline.warm_up(QUESTION)
+    return pipeline
 
 
 def test_the_ranker_reads_as_many_passages_as_fit_and_the_answer_is_in_time(place):
@@ -351,12 +361,12 @@ def test_the_ranker_reads_as_many_passages_as_fit_and_the_answer_is_in_time(plac
         answer = pipeline.ask(QUESTION, deadline_ms=deadline)
         assert answer.milliseconds <= deadline
         report, accounts = answer.stages[2], {a.stage: a.counts for a in answer.usage.stages}
-        read = accounts["rank"]["passages"] if "rank" in accounts else 0
+        read = accounts["rerank"]["passages"] if "rerank" in accounts else 0
         assert read >= last
-        assert sorted(answer.ranking) == sorted(whole.ranking)
-        assert answer.ranking[read:] == whole.ranking[read:] or read < 10
+        assert sorted(answer.ranking.docnos) == sorted(whole.ranking.docnos)
+        assert answer.ranking.docnos[read:] == whole.ranking.docnos[read:] or read < 10
         assert report.outcome == ("done" if read == 10 else "cut" if read else "skipped")
-        assert ("rank" in answer.skipped) == (read < 10)
+        assert ("rerank" in answer.skipped) == (read < 10)
         last = read
     assert last == 10
     assert plain(answer)["ranking"] == plain(whole)["ranking"]
@@ -366,14 +376,14 @@ def test_stages_get_time_in_their_order_and_what_does_not_fit_is_named(place):
     clock = Clock()
     pipeline = slow_cascade(place, clock)
     pipeline.costs.observe("interpolate", 30)
-    pipeline.costs.observe("context", 2)
+    pipeline.costs.observe("select", 2)
     answer = pipeline.ask(QUESTION, deadline_ms=10)
     assert [stage.outcome for stage in answer.stages] == ["done", "skipped", "skipped", "cut"]
     assert "predicted to take" in answer.stages[1].reason
-    assert "stay whole for want of time" in answer.stages[3].reason
+    assert "deadline reached: 3 passages were not pruned" in answer.stages[3].reason
     assert not answer.exact
     assert all(one.text == one.original for one in answer.passages)
-    pipeline.costs.observe("context", 500)
+    pipeline.costs.observe("select", 500)
     assert pipeline.ask(QUESTION, deadline_ms=10).stages[3].outcome == "skipped"
 
 
@@ -381,11 +391,138 @@ def test_a_reranker_orders_the_head_and_under_a_deadline_gets_what_time_is_left(
     grades = {f"p{i}": i % 4 for i in range(60)}
     judge = SimulatedJudge({"0": grades}, Simulation(noise=0.0))
     reranker = Reranker(judge, "pointwise", depth=8, budget_per_query=Budget(calls=100))
-    pipeline = Pipeline(place / "plain", rerank=reranker, settings=SETTINGS)
+    pipeline = Pipeline.open(place / "plain", rerank=reranker, settings=SETTINGS)
     answer = pipeline.ask(QUESTION)
-    head = [grades[docno] for docno in answer.ranking[:8]]
+    head = [grades[docno] for docno in answer.ranking.docnos[:8]]
     assert head == sorted(head, reverse=True)
     assert answer.usage.stages[1].counts["calls"] == 8
     assert reranker.budget_per_query == Budget(calls=100)
     hurried = pipeline.ask(QUESTION, deadline_ms=10_000)
     assert hurried.ranking == answer.ranking
+
+
+class Reversed:
+    """A stage of the caller's: the first passages in reverse."""
+
+    name = "reversed"
+
+    def __init__(self, head, needs=0.0):
+        self.head, self.needs, self.texts = head, needs, []
+
+    def predict(self, state):
+        return self.needs
+
+    def run(self, state):
+        head = state.ranking.cut(self.head)
+        self.texts = [passage.text for passage in state.passages(head)]
+        state.promote(range(len(head))[::-1], range(len(head), 0, -1), "reversal")
+        return StageReport(self.name, counts={"passages": len(head)})
+
+
+def test_a_stage_of_the_callers_is_put_in_and_another_left_out(place):
+    index = Index.open(place / "plain")
+    own = Reversed(4)
+    pipeline = Pipeline([SearchStage(index), own, SelectStage(LexicalScorer(), threshold=0.0)], k=3, texts=index)
+    answer = pipeline.ask(QUESTION)
+    found = index.search(QUESTION, 1000)
+    assert repr(pipeline) == "<Pipeline: search > reversed > select>"
+    assert answer.ranking.docnos == [*found.docnos[:4][::-1], *found.docnos[4:]]
+    assert own.texts == [hit.text for hit in found.cut(4)]
+    assert [set(one.scores) for one in answer.passages] == [{"search", "reversal"}] * 3
+    assert [one.scores["search"] for one in answer.passages] == found.scores[[3, 2, 1]].tolist()
+    assert [one.sentences.original for one in answer.passages] == own.texts[:0:-1]
+    assert answer.usage.stages[1].counts == {"passages": 4}
+    with pytest.raises(ConfigError, match="same name"):
+        Pipeline([SearchStage(index), SearchStage(index)])
+
+
+def test_a_stage_of_the_callers_is_skipped_by_its_prediction_and_degrades_like_others(place):
+    index = Index.open(place / "plain")
+    slow = Pipeline([SearchStage(index), Reversed(4, needs=10**9)], texts=index)
+    assert slow.ask(QUESTION, deadline_ms=10_000).skipped == ("reversed",)
+    assert slow.ask(QUESTION).skipped == ()
+    broken = Pipeline([SearchStage(index), Reversed(head=-1)], texts=index)
+    answer = broken.ask(QUESTION)
+    assert "k is -1" in answer.errors["reversed"]
+    assert answer.ranking == index.search(QUESTION, 1000)
+
+
+def test_a_query_keeps_its_qid_and_rankings_become_a_run(whole_cascade):
+    answers = whole_cascade.ask_batch([Query("q7", QUESTION), Query("q9", "rye bread")])
+    assert [answer.qid for answer in answers] == ["q7", "q9"]
+    assert answers[0].ranking.to_run(answers[0].qid)["q7"] == whole_cascade.ask(QUESTION).ranking
+    assert answers[0].as_json()["qid"] == "q7"
+
+
+def test_opening_asks_nothing_writes_nothing_and_needs_no_home(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(Index, "search", lambda *_, **__: pytest.fail("a query was asked"))
+    monkeypatch.setattr(LexicalScorer, "score", lambda *_: pytest.fail("a model ran"))
+    for name in ("HOME", "XDG_CACHE_HOME", "THRESHER_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pathlib.Path.home", lambda: pytest.fail("the home directory was looked for"))
+    pipeline = Pipeline.open(place / "plain", cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    assert not pipeline.costs.known("search")
+
+
+def test_warming_up_learns_costs_and_keeps_them_where_asked(place, tmp_path):
+    pipeline = Pipeline.open(place / "plain", cache=tmp_path / "cache")
+    pipeline.warm_up()
+    assert pipeline.costs.known("search")
+    again = Pipeline.open(place / "plain", cache=tmp_path / "cache")
+    asked = []
+    again.stages[0].index = type("Counting", (), {"search": lambda _, *a: asked.append(a) or Ranking(["p1"])})()
+    again.texts = Index.open(place / "plain")
+    again.warm_up(QUESTION)
+    assert len(asked) == 1, "what another process learnt is not measured again"
+    assert again.costs.predict("search") == pytest.approx(pipeline.costs.predict("search"))
+    unkept = Pipeline.open(place / "plain")
+    unkept.warm_up(QUESTION)
+    assert unkept.costs.known("search")
+
+
+def test_warming_up_calls_no_reranker(place):
+    judge = SimulatedJudge({"0": {}}, Simulation(noise=0.0))
+    pipeline = Pipeline.open(place / "plain", rerank=Reranker(judge, "pointwise"), settings=SETTINGS)
+    pipeline.stages[1].run = lambda _: pytest.fail("a call was made")
+    pipeline.warm_up(QUESTION)
+
+
+def test_nothing_is_handed_over_below_min_confidence(place):
+    def ask(**settings):
+        chosen = SETTINGS.model_copy(update=settings)
+        return Pipeline.open(place / "plain", settings=chosen).ask(QUESTION)
+
+    sure = ask(min_confidence=0.0)
+    assert sure.passages and not sure.withheld
+    at = ask(min_confidence=sure.confidence)
+    assert at.passages == sure.passages
+    above = ask(min_confidence=sure.confidence + 1e-9)
+    assert (above.passages, above.withheld, above.confidence) == ((), True, sure.confidence)
+    assert above.ranking == sure.ranking
+    assert "below min_confidence" in above.stages[-1].reason
+
+
+@pytest.mark.parametrize("first", ["dense", "both"])
+def test_candidates_can_be_found_by_vectors(place, tmp_path, first):
+    build_index(
+        tmp_path / "i",
+        made_passages(),
+        Recipe(ask=SETTINGS.model_copy(update={"first": first}), vectors=VectorsStep()),
+        dense=HashedWords(),
+    )
+    index = Index.open(tmp_path / "i")
+    vector = HashedWords().encode_queries([QUESTION])[0]
+    dense = index.search(QUESTION, 60, by="dense", vector=vector)
+    scores = index.vectors.scores(vector, np.arange(60))
+    assert dense.scores.tolist() == sorted(scores.tolist(), reverse=True)
+    assert dense.exact and len(dense) == 60
+    expected = dense if first == "dense" else index.search(QUESTION, 1000).fuse(dense)
+    pipeline = Pipeline.open(index, rerank=None, context=None, vectors=None, query_encoder=HashedWords())
+    assert pipeline.ask(QUESTION).ranking.docnos == expected.docnos
+    with pytest.raises(InputError, match="weighted terms"):
+        index.search({"mill": 1.0}, by="dense")
+    with pytest.raises(InputError, match="no vectors"):
+        Index.open(place / "plain").search(QUESTION, by="dense")
+    with pytest.raises(InputError, match="by must be"):
+        index.search(QUESTION, by="sparsely")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from thresher.pipeline.costs import Costs, Deadline, costs_path
+from thresher.pipeline.deadline import Costs, Deadline, batches_that_fit
 
 
 def test_what_was_never_seen_costs_nothing_and_what_was_is_predicted_a_unit():
@@ -44,12 +44,7 @@ def test_rates_are_kept_by_name_and_a_damaged_file_counts_as_none(tmp_path):
 
 def test_a_cache_that_may_not_be_written_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("")
-    Costs().save(tmp_path / "file" / "costs.json", "a")
-
-
-def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
-    monkeypatch.setenv("THRESHER_CACHE", str(tmp_path))
-    assert costs_path() == tmp_path / "costs.json"
+    assert not Costs().save(tmp_path / "file" / "costs.json", "a")
 
 
 def test_time_runs_out():
@@ -58,6 +53,11 @@ def test_time_runs_out():
     assert deadline.left() == pytest.approx(100)
     now[0] = 5.2
     assert deadline.left() == pytest.approx(-100)
+    deadline.reserved = 50
+    assert deadline.left() == pytest.approx(-150)
+    now[0] = 5.0
+    assert deadline.refuses(40) == ""
+    assert deadline.refuses(60) == "predicted to take 60 ms, 50 ms left"
     assert Deadline(None, 5.0, lambda: now[0]).left() == float("inf")
 
 
@@ -73,3 +73,19 @@ def test_a_stage_left_out_is_tried_again_after_a_slow_hour_but_not_where_it_was_
     for _ in range(60):
         costs.relax("rank")
     assert costs.predict("rank") >= 10
+
+
+@pytest.mark.parametrize("milliseconds", [None, 0.5, 10, 35, 64, 1000])
+def test_batches_cover_a_prefix_and_end_in_time(milliseconds):
+    now = [0.0]
+    deadline = Deadline(milliseconds, 0.0, lambda: now[0])
+    done = 0
+    for low, high in batches_that_fit(20, lambda i, j: 3.0 * (j - i), deadline):
+        assert low == done < high
+        now[0] += 3.0 * (high - low) / 1000
+        done = high
+    if milliseconds is None or milliseconds >= 60:
+        assert done == 20
+    else:
+        assert done == int(milliseconds // 3)
+        assert deadline.left() >= -1e-9

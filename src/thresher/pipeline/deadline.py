@@ -1,0 +1,169 @@
+"""The deadline of an answer: the time left, what stages are predicted to cost, and what therefore still runs.
+
+A cost is a rate (milliseconds a unit: a query, a token) with its mean deviation, both running means in which a new
+observation has a weight of one tenth. A prediction is the rate plus three mean deviations: an answer that is late is
+worse than one with a passage less. Since a stage that is skipped gives no observation, each time one is skipped its
+rate moves a tenth of the way to the fastest seen.
+
+Before a stage its predicted cost is compared with the time left (`Deadline.refuses`); a model that reads passages reads
+half of those that fit, then half of those that still fit (`batches_that_fit`), so that a wrong prediction late in the
+stage concerns a passage or two.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from thresher.files import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_WEIGHT = 0.1  # of a new observation, once there are ten
+_CAUTION = 3.0
+
+
+class Deadline:
+    """The time that is left for an answer.
+
+    Args:
+        milliseconds: from `started` on; None for no limit.
+        started: when the query came, by `clock`.
+        clock: seconds that only grow.
+
+    Attributes:
+        reserved: milliseconds kept for later stages.
+    """
+
+    def __init__(
+        self, milliseconds: float | None, started: float, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.milliseconds = milliseconds
+        self.reserved = 0.0
+        self._started, self._clock = started, clock
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return self.milliseconds is not None
+
+    def now(self) -> float:
+        """Seconds by the clock."""
+        return self._clock()
+
+    def spent(self) -> float:
+        """Milliseconds since the query came."""
+        return (self._clock() - self._started) * 1000
+
+    def left(self) -> float:
+        """Milliseconds left, without those reserved; infinite without a limit, negative when the time is over."""
+        return math.inf if self.milliseconds is None else self.milliseconds - self.spent() - self.reserved
+
+    def refuses(self, needed: float) -> str:
+        """Why something that needs so many milliseconds does not fit; empty if it does."""
+        left = self.left()
+        return f"predicted to take {needed:.0f} ms, {max(0.0, left):.0f} ms left" if needed > left else ""
+
+
+def batches_that_fit(n: int, predict: Callable[[int, int], float], deadline: Deadline) -> Iterator[tuple[int, int]]:
+    """Ranges of `n` items to work on in order while the deadline allows: all at once where there is none.
+
+    Args:
+        n: items.
+        predict: milliseconds that the items from one number to another (exclusive) are predicted to take.
+        deadline: read again before each range.
+    """
+    if not deadline.limited:
+        if n:
+            yield 0, n
+        return
+    done = 0
+    while done < n:
+        fit = fitting(n - done, lambda count: predict(done, done + count), deadline.left())  # noqa: B023
+        if fit == 0:
+            return
+        part = fit if fit <= 2 else max(2, (fit + 1) // 2)
+        yield done, done + part
+        done += part
+
+
+def fitting(n: int, predict: Callable[[int], float], left: float) -> int:
+    """How many of `n` items from the front are predicted to be done in the milliseconds left."""
+    fit = 0
+    while fit < n and predict(fit + 1) <= left:
+        fit += 1
+    return fit
+
+
+class Costs:
+    """Running estimates of what work costs, by name. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._rates: dict[str, tuple[float, float, int, float]] = {}  # rate, deviation, observations, fastest
+        self._lock = threading.Lock()
+
+    def known(self, work: str) -> bool:
+        """Whether the cost of this work was ever observed."""
+        return work in self._rates
+
+    def predict(self, work: str, units: float = 1.0) -> float:
+        """Milliseconds that `units` of the work will take at most; 0 where it was never observed."""
+        rate, deviation, _, _ = self._rates.get(work, (0.0, 0.0, 0, 0.0))
+        return units * (rate + _CAUTION * deviation)
+
+    def observe(self, work: str, milliseconds: float, units: float = 1.0) -> None:
+        """Record how long `units` of the work took."""
+        if units <= 0:
+            return
+        seen = milliseconds / units
+        with self._lock:
+            rate, deviation, count, fastest = self._rates.get(work, (seen, 0.0, 0, seen))
+            weight = max(_WEIGHT, 1 / (count + 1))
+            deviation += weight * (abs(seen - rate) - deviation)
+            self._rates[work] = (rate + weight * (seen - rate), deviation, count + 1, min(fastest, seen))
+
+    def relax(self, work: str) -> None:
+        """Predict a little less next time: the work was skipped for its predicted cost."""
+        with self._lock:
+            if work in self._rates:
+                rate, deviation, count, fastest = self._rates[work]
+                kept = 1 - _WEIGHT
+                self._rates[work] = (fastest + kept * (rate - fastest), kept * deviation, count, fastest)
+
+    def clear(self) -> None:
+        """Forget every observation."""
+        with self._lock:
+            self._rates.clear()
+
+    def load(self, file: Path, name: str) -> bool:
+        """Take the rates saved under `name`; whether there were any. A file that cannot be read counts as none."""
+        try:
+            saved = json.loads(file.read_bytes())[name]
+            rates = {s: (float(r), float(d), min(int(n), 10), float(f)) for s, (r, d, n, f) in saved.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+        if not all(math.isfinite(x) and x >= 0 for rate in rates.values() for x in rate):
+            return False
+        with self._lock:
+            self._rates |= rates
+        return bool(rates)
+
+    def save(self, file: Path, name: str) -> bool:
+        """Save the rates under `name`, leaving other names alone; whether the file could be written."""
+        try:
+            document = json.loads(file.read_bytes())
+            document = document if isinstance(document, dict) else {}
+        except (OSError, ValueError):
+            document = {}
+        with self._lock:
+            document[name] = dict(self._rates)
+        try:
+            write_atomic(file, json.dumps(document, indent=1) + "\n")
+        except OSError:
+            return False
+        return True

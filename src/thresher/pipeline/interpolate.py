@@ -1,0 +1,174 @@
+"""Candidates interpolated with dense scores (Fast-Forward, `thresher.vectors.interpolate`).
+
+Of the candidates without a vector, which pruned passages are, the first are encoded now and their vectors
+remembered; the others get the mean dense score of those that have one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from thresher.pipeline.deadline import fitting
+from thresher.pipeline.reading import model_lock, units
+from thresher.pipeline.stage import StageReport
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from thresher.pipeline.stage import Counts
+    from thresher.pipeline.state import State
+    from thresher.ranking import Ranking
+    from thresher.records import Passage
+    from thresher.search.index import Index
+    from thresher.vectors.store import VectorStore
+
+_LATE_SHARE = 0.2
+"""Share of the time left that encoding pruned passages may take."""
+
+
+class QueryEncoder(Protocol):
+    """The query side of a dense encoder."""
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.floating]:
+        """Vectors of queries, float[n, dimensions]."""
+        ...
+
+
+@runtime_checkable
+class PassageEncoder(Protocol):
+    """The passage side of a dense encoder."""
+
+    def encode_passages(self, texts: Sequence[str]) -> NDArray[np.floating]:
+        """Vectors of passages, float[n, dimensions]."""
+        ...
+
+
+class InterpolateStage:
+    """Ranks candidates by `alpha * sparse + (1 - alpha) * dense`.
+
+    Args:
+        store: vectors of passages.
+        encoder: makes the queries' vectors, and, where it has `encode_passages`, those of pruned passages.
+        alpha: weight of the sparse score, 0 to 1.
+        depth: passages ranked, at least; the others follow in their order.
+        feedback: first passages of an interpolation that move the query's vector before a second one; 0 for none.
+        feedback_weight: weight of their mean vector relative to the query's.
+        encode_missing: candidates without a vector that are encoded for a query, best first.
+        index: the index whose passage numbers the store is keyed by, for candidates that came from elsewhere.
+        remembered: vectors made for pruned passages that are kept in memory, those used last.
+    """
+
+    name = "interpolate"
+    _encode_work = "encode"
+
+    def __init__(
+        self,
+        store: VectorStore,
+        encoder: QueryEncoder,
+        *,
+        alpha: float = 0.25,
+        depth: int = 10,
+        feedback: int = 2,
+        feedback_weight: float = 1.0,
+        encode_missing: int = 10,
+        index: Index | None = None,
+        remembered: int = 20_000,
+    ) -> None:
+        self.store, self.encoder, self.index = store, encoder, index
+        self.alpha, self.depth = alpha, depth
+        self.feedback, self.feedback_weight, self.encode_missing = feedback, feedback_weight, encode_missing
+        self.remembered = remembered
+        self._late: OrderedDict[str, NDArray[np.floating]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def predict(self, state: State) -> float:
+        """Milliseconds an interpolation takes, without encoding passages."""
+        return state.costs.predict(self.name) if len(state.ranking) else 0.0
+
+    def run(self, state: State) -> StageReport:
+        """Interpolate the candidates."""
+        started, ranking = state.deadline.now(), state.ranking
+        positions = self._positions(ranking)
+        late, encoded, apart = self._late_vectors(state, positions)
+        found = self.store.interpolate(
+            ranking,
+            self._vector(state.query.text),
+            alpha=self.alpha,
+            k=max(state.k, self.depth),
+            missing="mean",
+            vectors=late,
+            positions=positions,
+            feedback=self.feedback,
+            feedback_weight=self.feedback_weight,
+        )
+        state.note("dense", found.places, found.dense)
+        state.promote(found.places, found.scores, "interpolate")
+        state.costs.observe(self.name, (state.deadline.now() - started) * 1000 - apart)
+        reason = f"{found.missing} candidates have no vector and get the mean score" if found.missing else ""
+        counts: Counts = {"candidates": found.candidates, "lookups": found.lookups, "forwards": 1 + encoded}
+        return StageReport(self.name, exact=found.exact and not found.missing, reason=reason, counts=counts)
+
+    def _vector(self, query: str) -> NDArray[np.floating]:
+        with model_lock:
+            vector: NDArray[np.floating] = self.encoder.encode_queries([query])[0]
+        return vector
+
+    def _positions(self, ranking: Ranking) -> NDArray[np.int64]:
+        """Positions of the candidates in the store, int64[n], -1 for those without vectors."""
+        if self.store.docnos is not None or ranking.numbered or self.index is None:
+            return self.store.find_ranking(ranking)
+        numbers = self.index.numbers(ranking.docnos)
+        return np.where(numbers < len(self.store), numbers, -1)
+
+    def _late_vectors(
+        self, state: State, positions: NDArray[np.int64]
+    ) -> tuple[dict[str, NDArray[np.floating]], int, float]:
+        """Vectors of the first candidates that the store lacks, how many were made now, and the milliseconds."""
+        encoder = self.encoder
+        absent = np.flatnonzero(positions < 0)[: self.encode_missing]
+        if not len(absent) or not isinstance(encoder, PassageEncoder):
+            return {}, 0, 0.0
+        ranking = state.ranking.take(absent)
+        vectors = self._known(ranking.docnos)
+        wanted = [place for place, docno in enumerate(ranking.docnos) if docno not in vectors]
+        passages = state.passages(ranking.take(wanted))
+        tokens = [len(passage.text.split()) for passage in passages]
+        if state.deadline.limited:  # only a part of the time: what has a vector must still be ranked
+            count = 1
+            if state.costs.known(self._encode_work):
+                left = state.deadline.left() * _LATE_SHARE
+                count = fitting(len(tokens), lambda n: self._encoding(state, tokens[:n]), left)
+            passages = passages[:count]
+        if not passages:
+            return vectors, 0, 0.0
+        started = state.deadline.now()
+        vectors |= self._encode(encoder, passages)
+        milliseconds = (state.deadline.now() - started) * 1000
+        state.costs.observe(self._encode_work, milliseconds, units(tokens[: len(passages)], calls=0))
+        return vectors, len(passages), milliseconds
+
+    def _encoding(self, state: State, tokens: Sequence[int]) -> float:
+        return state.costs.predict(self._encode_work, units(tokens, calls=0))
+
+    def _known(self, docnos: Sequence[str]) -> dict[str, NDArray[np.floating]]:
+        with self._lock:
+            found = {docno: self._late[docno] for docno in docnos if docno in self._late}
+            for docno in found:
+                self._late.move_to_end(docno)
+        return found
+
+    def _encode(self, encoder: PassageEncoder, passages: Sequence[Passage]) -> dict[str, NDArray[np.floating]]:
+        with model_lock:
+            vectors = encoder.encode_passages([passage.contents for passage in passages])
+        made = dict(zip((passage.docno for passage in passages), vectors, strict=True))
+        with self._lock:
+            self._late.update(made)
+            while len(self._late) > self.remembered:
+                self._late.popitem(last=False)
+        return made

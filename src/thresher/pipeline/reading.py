@@ -1,0 +1,92 @@
+"""Passages read by a model with the query: sentences found and scored, as many passages as the deadline allows.
+
+What a scorer said of a passage is kept in the state, so that a passage is read once where reranking and sentence
+selection use the same scorer. On a CPU a model uses all cores for one query; queries take turns, so that each has
+the speed its prediction is based on.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from thresher.context.scoring import SplitPassage
+from thresher.pipeline.deadline import batches_that_fit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from thresher.context.scorers import SentenceScorer
+    from thresher.context.scoring import PassageScores
+    from thresher.pipeline.state import State
+    from thresher.records import Passage, Span
+
+PASSAGE_UNITS, CALL_UNITS = 12, 24
+"""What a passage, and a call of the model, cost in addition to their tokens; in tokens."""
+model_lock = threading.Lock()
+
+
+class Reader:
+    """Reads passages for one stage.
+
+    Args:
+        scorer: the model.
+        splitter: finds the sentences of a text.
+    """
+
+    def __init__(self, scorer: SentenceScorer, splitter: Callable[[str], Sequence[Span]]) -> None:
+        self.scorer, self.splitter = scorer, splitter
+        self.work = f"read {scorer.name}"
+
+    def predict(self, state: State, passages: int) -> float:
+        """Milliseconds that reading the first passages of the ranking is predicted to take."""
+        if not state.costs.known(self.work):
+            return 0.0
+        return state.costs.predict(self.work, units(self.tokens(state.passages(state.ranking.cut(passages)))))
+
+    def read(self, state: State, passages: Sequence[Passage]) -> int:
+        """Read passages from the front while the deadline allows; how many were read or had been."""
+        unread = [passage for passage in passages if self.said(state, passage.docno) is None]
+        tokens = self.tokens(unread)
+        waits = -1.0 if not state.deadline.limited else max(0.0, state.deadline.left() / 1000)
+        if not unread or not model_lock.acquire(timeout=waits):
+            return len(passages) - len(unread)
+        done = 0
+        try:
+            for low, high in batches_that_fit(
+                len(unread), lambda i, j: state.costs.predict(self.work, units(tokens[i:j])), state.deadline
+            ):
+                started = state.deadline.now()
+                pieces = [SplitPassage(p.text, self.split(state, p.text), p.title) for p in unread[low:high]]
+                scores = self.scorer.score([(state.query.text, piece) for piece in pieces])
+                state.costs.observe(self.work, (state.deadline.now() - started) * 1000, units(tokens[low:high]))
+                for passage, said in zip(unread[low:high], scores, strict=True):
+                    state.read[id(self.scorer), passage.docno] = said
+                done = high
+        finally:
+            model_lock.release()
+        return len(passages) - len(unread) + done
+
+    def said(self, state: State, docno: str) -> PassageScores | None:
+        """What the scorer said of a passage, None where it did not read it."""
+        return state.read.get((id(self.scorer), docno))
+
+    def forwards(self, state: State, passages: Sequence[Passage]) -> int:
+        """Forward passes of the model that reading these passages took: one each, or what the scorer reports."""
+        said = [self.said(state, passage.docno) for passage in passages]
+        return sum(int(getattr(one, "forwards", 1)) for one in said if one is not None)
+
+    def split(self, state: State, text: str) -> tuple[Span, ...]:
+        """The sentences of a text, found once a query."""
+        if text not in state.sentences:
+            state.sentences[text] = tuple(self.splitter(text))
+        return state.sentences[text]
+
+    def tokens(self, passages: Sequence[Passage]) -> list[int]:
+        """Tokens of each passage and its title."""
+        return [self.scorer.count_tokens(passage.contents) for passage in passages]
+
+
+def units(tokens: Sequence[int], calls: int = 1) -> int:
+    """The cost of reading passages of so many tokens in so many calls of the model, in tokens."""
+    return sum(tokens) + PASSAGE_UNITS * len(tokens) + CALL_UNITS * calls

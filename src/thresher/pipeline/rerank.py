@@ -1,0 +1,146 @@
+"""The head of the ranking put in a better order: by a cross-encoder and the scores known so far, or by a `Reranker`."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.pipeline.reading import Reader
+from thresher.pipeline.stage import StageReport
+from thresher.ranking import normalise_scores
+from thresher.text.sentences import split_sentences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from thresher.context.scorers import SentenceScorer
+    from thresher.pipeline.stage import Counts
+    from thresher.pipeline.state import State
+    from thresher.ranking import Ranking
+    from thresher.records import Span
+    from thresher.rerank.reranker import Reranker
+
+_MIXED = ("search", "dense", "relevance")
+
+
+class RerankStage:
+    """Reads the first passages with the query, and sorts them by a weighted sum of what is known.
+
+    Sparse score, dense score and the model's relevance are each standardised over the passages read. Under a
+    deadline it reads as many as fit.
+
+    Args:
+        scorer: the model.
+        splitter: finds the sentences of a text.
+        read: passages read at most.
+        read_tokens: tokens read at most; 0 for no such limit. The first passage is read whatever its length.
+        weights: of sparse score, dense score and relevance.
+    """
+
+    name = "rerank"
+
+    def __init__(
+        self,
+        scorer: SentenceScorer,
+        *,
+        splitter: Callable[[str], Sequence[Span]] = split_sentences,
+        read: int = 10,
+        read_tokens: int = 0,
+        weights: tuple[float, float, float] = (0.19, 0.41, 0.4),
+    ) -> None:
+        self.reader = Reader(scorer, splitter)
+        self.work = self.reader.work
+        self.read, self.read_tokens, self.weights = read, read_tokens, weights
+
+    def predict(self, state: State) -> float:
+        """Milliseconds that reading the first two passages takes: fewer put nothing in order."""
+        return self.reader.predict(state, 2)
+
+    def run(self, state: State) -> StageReport:
+        """Read and sort the first passages."""
+        head = state.ranking.cut(self.read)
+        passages = state.passages(head)
+        tokens = self.reader.tokens(passages)
+        if self.read_tokens and len(tokens):
+            count = max(1, int(np.searchsorted(np.cumsum(tokens), self.read_tokens, side="right")))
+            head, passages, tokens = head.cut(count), passages[:count], tokens[:count]
+        done = self.reader.read(state, passages)
+        if done:
+            self._sort(state, head.cut(done))
+        counts: Counts = {
+            "passages": done,
+            "forwards": self.reader.forwards(state, passages[:done]),
+            "tokens": sum(tokens[:done]),
+        }
+        if done < len(passages):
+            reason = f"deadline reached: {done} of {len(passages)} passages were read"
+            return StageReport(self.name, "cut", False, reason, counts)
+        return StageReport(self.name, counts=counts)
+
+    def _sort(self, state: State, head: Ranking) -> None:
+        said = [self.reader.said(state, docno) for docno in head.docnos]
+        state.note("relevance", np.arange(len(head)), [one.relevance for one in said if one is not None])
+        total = np.zeros(len(head))
+        for weight, signal in zip(self.weights, _MIXED, strict=True):
+            scores = state.signal(signal, head)
+            if not np.isnan(scores).any():
+                total += weight * normalise_scores(scores, "z-score")
+        keys = [docno.encode() for docno in head.docnos]
+        order = sorted(range(len(head)), key=lambda i: (-total[i], keys[i]))
+        state.promote(order, total[order], self.name)
+
+
+class RerankerStage:
+    """The head of the ranking in a `Reranker`'s order; under a deadline, its best order when the time is over.
+
+    Args:
+        reranker: a plan, a judge and a budget.
+    """
+
+    name = "rerank"
+    warms_up = False  # calls may cost money
+
+    def __init__(self, reranker: Reranker) -> None:
+        self.reranker = reranker
+
+    def predict(self, state: State) -> float:
+        """0: it stops by itself when the time is over."""
+        return 0.0
+
+    def run(self, state: State) -> StageReport:
+        """Rerank within the time left."""
+        head = state.ranking.cut(len(state.ranking) if self.reranker.depth is None else self.reranker.depth)
+        ranking = head if head.has_passages or state.texts is None else head.with_passages(state.texts)
+        result = self._limited(state.deadline.left()).rank(
+            state.query if state.query.qid else state.query.text, list(ranking)
+        )
+        place_of = {docno: place for place, docno in enumerate(head.docnos)}
+        places = [place_of[hit.docno] for hit in result.hits]
+        state.promote(places, [hit.score for hit in result.hits], self.name)
+        record = result.record
+        counts: Counts = {
+            "passages": len(head),
+            "calls": record.calls,
+            "tokens": record.prompt_tokens + record.answer_tokens,
+        }
+        if record.money is not None:
+            counts["money"] = record.money
+        if result.complete:
+            return StageReport(self.name, counts=counts)
+        reason = f"the budget of {result.stopped} was spent" if result.stopped else "some comparisons got no answer"
+        return StageReport(self.name, "cut" if result.stopped == "seconds" else "done", False, reason, counts)
+
+    def _limited(self, left: float) -> Reranker:
+        """The reranker with the milliseconds left as a limit."""
+        if math.isinf(left):
+            return self.reranker
+        limits, seconds = self.reranker.budget_per_query, max(0.0, left / 1000)
+        limited = copy.copy(self.reranker)
+        limited.budget_per_query = dataclasses.replace(
+            limits, seconds=seconds if limits.seconds is None else min(seconds, limits.seconds)
+        )
+        return limited

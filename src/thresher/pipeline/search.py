@@ -1,0 +1,89 @@
+"""The first stage: candidates from the index, or those the caller brought."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from thresher.pipeline.reading import model_lock
+from thresher.pipeline.stage import StageReport
+from thresher.search.index import Index
+from thresher.search.results import SearchRanking
+
+if TYPE_CHECKING:
+    from thresher.pipeline.interpolate import QueryEncoder
+    from thresher.pipeline.stage import Counts
+    from thresher.pipeline.state import State
+    from thresher.ranking import Ranking
+    from thresher.records import Query
+    from thresher.search.index import By
+
+
+class Searches(Protocol):
+    """Anything that finds passages for a query."""
+
+    def search(self, query: Query, k: int) -> Ranking:
+        """The k best passages."""
+        ...
+
+
+class SearchStage:
+    """Candidates by sparse score, dense score, or both fused.
+
+    Args:
+        index: an `Index`, or any object with its `search(query, k)`.
+        depth: candidates.
+        tiers: which tiers of the index are searched, as `Index.search`.
+        first: `sparse`, `dense`, or `both` joined by reciprocal rank fusion.
+        query_encoder: makes queries' vectors, in place of the encoder that the index names.
+    """
+
+    name = "search"
+
+    def __init__(
+        self,
+        index: Index | Searches,
+        *,
+        depth: int = 1000,
+        tiers: Literal["auto", "both", "first"] = "auto",
+        first: By = "sparse",
+        query_encoder: QueryEncoder | None = None,
+    ) -> None:
+        self.index, self.depth, self.tiers, self.first = index, depth, tiers, first
+        self.query_encoder = query_encoder
+
+    def predict(self, state: State) -> float:
+        """Milliseconds a search takes."""
+        return state.costs.predict(self.name)
+
+    def run(self, state: State) -> StageReport:
+        """Find the candidates."""
+        if state.given is not None:
+            state.start(state.given)
+            return StageReport(self.name, counts={"candidates": len(state.given)})
+        started = state.deadline.now()
+        ranking = self._found(state.query, max(self.depth, state.k))
+        state.start(ranking)
+        state.costs.observe(self.name, (state.deadline.now() - started) * 1000)
+        return StageReport(
+            self.name, exact=ranking.exact, counts={"candidates": len(ranking), **_work(self.index, ranking)}
+        )
+
+    def _found(self, query: Query, depth: int) -> Ranking:
+        if not isinstance(self.index, Index):
+            return self.index.search(query, depth)
+        vector = None
+        if self.first != "sparse":
+            encoder = self.query_encoder or self.index.dense_encoder
+            with model_lock:
+                vector = encoder.encode_queries([query.text])[0]
+        return self.index.search(query, depth, tiers=self.tiers, explain=True, by=self.first, vector=vector)
+
+
+def _work(index: Index | Searches, ranking: Ranking) -> Counts:
+    if not (isinstance(index, Index) and isinstance(ranking, SearchRanking)):
+        return {}
+    names = ("terms", "postings", "scored", "blocks", "visited")
+    counts = {name: sum(getattr(one, name) for one in ranking.explanations) for name in names}
+    if index.tiered:
+        counts |= {"escalated": int(ranking.escalated), "tier_2": int((ranking.tiers == 2).sum())}
+    return counts

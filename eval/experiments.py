@@ -60,6 +60,7 @@ EXPERIMENTS = {
     "search-calibration": Entry(
         "search.calibrate", "statistics of the synthetic and the real collection", ("search-calibration",)
     ),
+    "tables": Entry("tables", "write figures of the result files into README and docs"),
 }
 
 

@@ -1,7 +1,7 @@
 """What the shipped context pruner learns from, is calibrated on, and is measured on.
 
 Queries with known answer sentences, passages that hold no answer, and lists of passages in order:
-`training.context.train` learns from them and `eval/context_pruning.py` measures on them.
+`training.context.train` learns from them and `python -m eval context-pruning` measures on them.
 
 Parts: articles, paragraphs or queries are drawn by hash into training, calibration (sentence head and presets) and
 measuring. What is measured comes from families that no earlier split measured or calibrated on, and the public dev

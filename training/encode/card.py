@@ -103,7 +103,7 @@ float16 here and there, which moved these figures by up to .0008.
 ## Figures
 
 What it was chosen by, nDCG@10: DL21 (its judged passages) and the third of the SciFact and NFCorpus train questions
-that was held out. DL19 and the test questions were only measured on, by `eval/first_stage.py`, which writes
+that was held out. DL19 and the test questions were only measured on, by `python -m eval first-stage`, which writes
 `eval/results/first-stage.md`.
 
 | | thresher-mini | dense MiniLM | both, weight {best.split()[1]} | terms a passage |

@@ -114,7 +114,7 @@ class AskStep(_Table):
     """Tokens that it reads at most; 0 for no such limit. The first passage is read whatever its length."""
     weights: tuple[float, float, float] = Field(default=(0.19, 0.41, 0.4), strict=False)
     """Weights of sparse score, dense score and relevance, each standardised over the passages read; chosen on topics
-    of TREC DL 2021 that the default ranker was not trained on (`eval/cascade.py --choose`)."""
+    of TREC DL 2021 that the default ranker was not trained on (`python -m eval cascade-choice`)."""
     context: str = "thresher-context"
     """The sentence scorer: a two-headed model, a Provence checkpoint, or `lexical`; empty for none."""
     min_confidence: float = Field(default=0.0, ge=0, le=1)

@@ -154,7 +154,7 @@ class TierSearcher:
     def _plan(self, k: int) -> int:
         """The number of the plan for `auto`: bounds are tried in large collections whose order makes them tight.
 
-        Measured on one to four million passages (eval/search/growth.py): where k is larger, or no order as good as
+        Measured on one to four million passages (eval: search-growth): where k is larger, or no order as good as
         bisection's has brought together what is alike, everything is scored before bounds have paid for themselves.
         """
         large = self.size >= max(_LARGE, k * _PER_HIT)

@@ -1,0 +1,436 @@
+"""The tables of README and docs, and the command that writes them from the result files.
+
+`python -m eval tables` writes what is between the markers of README.md and docs/*.md (`eval/figures.py` says which);
+with --check it says which pages differ, and exits with 1 if one does.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eval.figures import Column, Listing, Pivot, Sheet, Where, markdown, matching, pages, rendered
+from thresher.errors import ThresherError
+from thresher.files import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ROOT = Path(__file__).parents[1]
+COLLECTIONS = {
+    "trec-dl-2019": "trec-dl-2019 (mini)",
+    "scifact": "SciFact",
+    "nfcorpus": "NFCorpus",
+    "cranfield": "Cranfield",
+    "med": "MED",
+    "npl": "NPL",
+}
+MEAN6 = {"collection": "mean of 6", "pipeline": "bm25"}
+HALVED = {"pruned": 0.5, "wanted_rate": 0.3, "threshold": "live"}
+PANEL = "search-goals collection=real-learned track=splade setting=default"
+CONTEXT = "context-pruning collection=mean system=thresher-context preset=balanced"
+
+
+def _per_collection(template: str, names: Sequence[str] = tuple(COLLECTIONS), **where: str) -> list[Column]:
+    return [Column(COLLECTIONS[name], template, {"collection": name, **where}) for name in names]
+
+
+headline = Sheet(
+    ("", "thresher", "compared with"),
+    (
+        (
+            "search, exact top 10 of 101,354 passages, SPLADE++ queries, median on one core",
+            f"{{{{{PANEL} k=10 p50_ms:.3f}}}} ms",
+            f"best exact peer {{{{{PANEL} k=10 peer_p50_ms:.3f}}}} ms",
+        ),
+        (
+            "search, exact top 1000, the same",
+            f"{{{{{PANEL} k=1000 p50_ms:.3f}}}} ms",
+            f"best exact peer {{{{{PANEL} k=1000 peer_p50_ms:.3f}}}} ms",
+        ),
+        (
+            "BM25, nDCG@10 on TREC DL 2019 (msmarco-v1-mini)",
+            "{{bm25 collection=trec-dl-2019 measure=nDCG@10 measured:.4f}}",
+            "Anserini {{bm25 collection=trec-dl-2019 measure=nDCG@10 published:.4f}}",
+        ),
+        (
+            "BM25 + dense vectors with feedback, the same, "
+            "{{cascade collection=trec-dl-2019 stages=bm25,interpolate ms_p50:.0f}} ms a query on CPU",
+            "{{cascade collection=trec-dl-2019 stages=bm25,interpolate nDCG@10:.4f}}",
+            "dense alone {{cascade collection=trec-dl-2019 stages=dense nDCG@10:.4f}}",
+        ),
+        (
+            "+ cross-encoder over 50 passages",
+            "{{cascade collection=trec-dl-2019 stages=bm25,interpolate,rank nDCG@10:.4f}}",
+            "",
+        ),
+        (
+            "context: answers kept, characters of relevant and irrelevant passages pruned",
+            f"{{{{{CONTEXT} '{{answer_kept:.1%}}, {{pruned_relevant:.1%}}, {{pruned_irrelevant:.1%}}'}}}}",
+            "",
+        ),
+        (
+            "static pruning: loss of nDCG@10 at 10 % of the passages, mean of six collections",
+            "{{quality-curves collection='mean of 6' pipeline=bm25 estimator=embedded kept=0.9 loss:.3f}}",
+            "random pruning {{quality-curves collection='mean of 6' pipeline=bm25 estimator=embedded kept=0.9 "
+            "random_loss:.3f}}",
+        ),
+    ),
+)
+bm25 = Pivot(
+    "bm25",
+    [Column("thresher", "{measured:.4f}"), Column("Anserini", "{published:.4f}")],
+    [(COLLECTIONS[name], {"collection": name, "measure": "nDCG@10"}) for name in tuple(COLLECTIONS)[:3]],
+    "nDCG@10",
+)
+first_stages = Pivot(
+    "first-stage",
+    [*_per_collection("{nDCG@10:.4f}"), Column("mean", "{nDCG@10:.4f}", {"collection": "mean of all"})],
+    [
+        (system.replace("forward index", "vectors"), {"system": system})
+        for system in (
+            "BM25",
+            "thresher-mini",
+            "dense MiniLM",
+            "BM25 + forward index",
+            "thresher-mini + forward index",
+            "BM25 + forward index, with feedback",
+            "thresher-mini + forward index, with feedback",
+        )
+    ],
+)
+CASCADE = {
+    "bm25": ("bm25",),
+    "thresher-mini": ("thresher-mini",),
+    "dense alone": ("dense",),
+    "bm25, the ranker's relevance alone": ("bm25", "relevance"),
+    "bm25, interpolate": ("bm25", "interpolate"),
+    "thresher-mini, interpolate": ("thresher-mini", "interpolate"),
+    "bm25, interpolate, rank": ("bm25", "interpolate", "rank"),
+    "quality, bm25, interpolate, rank, context: all": ("quality", "bm25", "interpolate", "rank", "context"),
+    "all but rank": ("quality", "bm25", "interpolate", "context"),
+    "all but interpolate": ("quality", "bm25", "rank", "context"),
+    "all, with thresher-mini in place of BM25": ("quality", "thresher-mini", "interpolate", "rank", "context"),
+}
+cascade = Pivot(
+    "cascade",
+    [
+        Column("DL 2019, msmarco-v1-mini", "{nDCG@10:.4f} ({lo:.3f}-{hi:.3f})", {"collection": "trec-dl-2019"}),
+        Column("ms", "{ms_p50:,.0f}", {"collection": "trec-dl-2019"}),
+        *_per_collection("{nDCG@10:.4f}", ("scifact", "nfcorpus")),
+        Column("mean", "{nDCG@10:.4f}", {"collection": "mean"}),
+    ],
+    [(label, {"stages": stages}) for label, stages in CASCADE.items()],
+    "stages",
+)
+LABELLED = {
+    "qed": "QED",
+    "squad2-half": "SQuAD 2.0, half",
+    "covid-qa": "COVID-QA",
+    "wikiqa": "WikiQA dev",
+    "trecqa": "TrecQA dev",
+    "mean": "mean of the five",
+}
+
+
+def _pruner(preset: str, collection: str) -> tuple[str, Where]:
+    where = {"collection": collection, "system": "thresher-context", "preset": preset}
+    return f"{preset}, {LABELLED[collection]}", where
+
+
+context_pruning = Pivot(
+    "context-pruning",
+    [
+        Column("answer kept", "{answer_kept:.3f}"),
+        Column("pruned, relevant passages", "{pruned_relevant:.3f}"),
+        Column("pruned, irrelevant passages", "{pruned_irrelevant:.3f}"),
+        Column("span F1", "{span_f1:.3f}"),
+    ],
+    [_pruner("conservative", "mean"), *(_pruner("balanced", name) for name in LABELLED), _pruner("strong", "mean")],
+    "held-out queries",
+)
+
+
+def context_levels() -> str:
+    """Characters pruned on relevant passages where at least so many answers are kept, mean of the five."""
+    systems = {
+        "thresher-context": "thresher-context",
+        "bm25": "BM25 sentences",
+        "minilm-cosine": "MiniLM cosine",
+        "position": "position prior",
+        "first": "first k",
+        "random": "random",
+    }
+    levels = (0.98, 0.95, 0.9, 0.8)
+    lines = []
+    for system, label in systems.items():
+        points = matching("context-pruning.rows", {"collection": "mean", "system": system})
+        best = [max((p["pruned_relevant"] for p in points if p["answer_kept"] >= x), default=0.0) for x in levels]
+        lines.append([label, *(f"{value:.3f}" for value in best)])
+    heading = "characters pruned on relevant passages (mean of five) where at least so many answers are kept"
+    return markdown([heading, *(f".{100 * level:.0f}" for level in levels)], lines)
+
+
+context_rank = Listing(
+    "context-rank",
+    (("TREC DL 2019, BM25 top 100 reranked", "{system}"), ("nDCG@10", "{nDCG@10:.4f}")),
+    {"collection": "trec-dl-2019"},
+)
+context_cost = Listing(
+    "context-cost",
+    (
+        ("20 passages of 60 words", "{what}"),
+        ("clock", "{clock}"),
+        ("threads", "{threads}"),
+        ("ms", "{milliseconds:.1f}"),
+        ("passages/s", "{passages_per_second:.1f}"),
+        ("ratio", "{ratio:.3f}"),
+    ),
+    left=2,
+)
+quality_loss = Pivot(
+    "quality-curves",
+    [
+        Column("random (20 seeds)", "{random_loss:.3f}", {"estimator": "embedded"}),
+        *(
+            Column(f"`{name}`", "{loss:.3f}", {"estimator": name})
+            for name in ("embedded", "kl", "length", "itn", "unigram")
+        ),
+    ],
+    [(f"{100 * (1 - kept):.0f} %", {**MEAN6, "kept": kept}) for kept in (0.9, 0.8, 0.7)],
+    "pruned",
+)
+log_coverage = Pivot(
+    "coverage",
+    [
+        Column(heading, "{ratio:.2f} ({lo:.2f}-{hi:.2f})", {"collection": name, "estimator": "coverage"})
+        for name, heading in (
+            ("npl", "NPL"),
+            ("scifact", "SciFact"),
+            ("nfcorpus", "NFCorpus"),
+            ("time", "TIME"),
+            ("med", "MED"),
+            ("cranfield", "Cranfield"),
+        )
+    ],
+    [("half of all the collection's queries", {"queries": "all"}), ("half of its test queries", {"queries": "test"})],
+    "log",
+)
+
+
+def tiering() -> str:
+    """Half of the passages in a second tier: what each test and share of escalated queries reaches."""
+    columns = {
+        "trec-dl-2019": "TREC DL 2019",
+        "nfcorpus": "NFCorpus",
+        "scifact": "SciFact",
+        "cranfield": "Cranfield",
+        "npl": "NPL",
+        "med": "MED",
+    }
+    lines: dict[str, list[str]] = {}
+    for name in columns:
+        estimator = "embedded" if name == "trec-dl-2019" else "coverage"
+        rows = matching("tiering.rows", {**HALVED, "collection": name, "estimator": estimator})
+        (row,) = (row for row in rows if row["test"] == "lists")
+        (margins,) = (row for row in rows if row["test"] == "margins")
+        whole = row["unpruned"]
+        cells = {
+            "first tier alone": f"{row['without_second'] / whole:.3f}",
+            "with the second": f"{row['share']:.3f}",
+            "escalated": f"{row['escalated']:.2f}",
+            "as many at random (mean, 95 % of draws)": f"{row['random_escalation'] / whole:.3f}, "
+            f"{row['random_95'] / whole:.3f}",
+            "by margins alone, without the lists": f"{margins['share']:.3f}",
+            "ceiling": f"{row['ceiling']:.3f}",
+            "passages searched, mean share": f"{row['passages_searched']:.2f}",
+        }
+        for label, cell in cells.items():
+            lines.setdefault(label, []).append(cell)
+    return markdown(["", *columns.values()], [[label, *cells] for label, cells in lines.items()])
+
+
+def equal_bytes() -> str:
+    """Half of the postings gone: loss of nDCG@10 by what goes."""
+    names = {"trec-dl-2019": "DL 2019", "scifact": "SciFact", "nfcorpus": "NFCorpus"}
+    ways = {
+        "whole passages, by `embedded`": "passages",
+        "postings, the heaviest of each passage": "postings by document",
+        "the best of all ways tried": "best of all",
+    }
+    said = {
+        "mix: 70% by passages": "70 % of the passages, then postings",
+        "postings by global": "heaviest of all postings",
+        "postings by term": "heaviest of each list",
+        "postings by document": "heaviest of each passage",
+    }
+    lines = []
+    for pipeline, label in (("bm25", "BM25"), ("learned", "thresher-mini")):
+        for way, estimator in ways.items():
+            cells = []
+            for name in names:
+                same = {"collection": name, "pipeline": f"{pipeline}, equal bytes", "budget": 0.5}
+                (row,) = matching("quality-curves.rows", {**same, "estimator": estimator})
+                cells.append(f"{row['loss']:.3f}" + (f" ({said.get(row['way'], row['way'])})" if "way" in row else ""))
+            lines.append([f"{label}: {way}", *cells])
+    return markdown(["", *names.values()], lines)
+
+
+rerank_plans = Pivot(
+    "rerank-plans",
+    [
+        Column("calls", "{calls:.1f}", {"judge": "perfect"}),
+        Column("depth", "{depth:.1f}", {"judge": "perfect"}),
+        Column("perfect judge", "{nDCG@10:.4f}", {"judge": "perfect"}),
+        Column("regret", "{regret:.4f}", {"judge": "perfect"}),
+        Column("noisy judge", "{nDCG@10:.4f}", {"judge": "noisy"}),
+        Column("regret", "{regret:.4f}", {"judge": "noisy"}),
+    ],
+    [
+        (f"`{plan}`", {"plan": plan})
+        for plan in (
+            "pointwise",
+            "pairwise-all",
+            "pairwise-heap",
+            "setwise-heap:children=9",
+            "setwise-insertion:children=9",
+            "sliding:window=20,stride=10",
+            "sliding:window=20,stride=10,passes=2",
+            "single:window=20",
+            "jointrank:block=20,replicas=4",
+            "jointrank:block=20,replicas=4,aggregation=win-rate",
+            "jointrank-head:windows=5",
+            "jointrank-head:replicas=3,windows=5",
+        )
+    ],
+    "plan",
+)
+search_goals = Listing(
+    "search-goals",
+    (
+        ("collection, queries", "{collection}, {track}"),
+        ("best exact peer at p50", "{peer_p50}, {peer_p50_ms:.3f}"),
+        ("k", "{k}"),
+        ("thresher", "{p50_ms:.3f} / {p99_ms:.3f}"),
+        ("p50 ratio", "{ratio_p50:.2f}"),
+        ("p99 ratio", "{ratio_p99:.2f}"),
+    ),
+    {"setting": "default"},
+    left=2,
+)
+
+
+def search_growth() -> str:
+    """Milliseconds, p50 / p99, of each plan by size and order."""
+    plans = ("term-at-a-time", "block-max", "auto")
+    lines = []
+    for passages in (1_000_000, 2_000_000, 4_000_000):
+        for order, label in (("source", "shuffled"), ("bp", "bisected")):
+            for k in (10, 100, 1000):
+                where = {"passages": passages, "order": order, "k": k}
+                rows = {row["plan"]: row for row in matching("search-growth", where)}
+                cells = [f"{rows[plan]['p50_ms']:.2f} / {rows[plan]['p99_ms']:.2f}" for plan in plans]
+                lines.append([label, f"{passages:,}", str(k), *cells, f"{rows['auto']['by_bounds']:.0%}"])
+    return markdown(["order", "passages", "k", *plans, "by bounds"], lines)
+
+
+search_parts = Listing(
+    "search-parts",
+    (
+        ("collection, queries", "{collection}, {track}"),
+        ("postings", "{postings:,.0f}"),
+        ("in dense rows", "{dense_share:.0%}"),
+        ("all", "{search_us:.0f}"),
+        ("Python", "{python_us:.0f}"),
+        ("call", "{call_us:.0f}"),
+        ("zeroing", "{zeroing_us:.0f}"),
+        ("adding", "{adding_us:.0f}"),
+        ("looking", "{looking_us:.0f}"),
+        ("scoring", "{scoring_us:.0f}"),
+        ("rest", "{rest_us:.0f}"),
+    ),
+)
+search_maxima = Listing(
+    "search-maxima",
+    (
+        ("collection, queries", "{collection}, {track}"),
+        ("k", "{k}"),
+        ("blocks of 64", "{64:.0%}"),
+        ("64, half a byte", "{64, 4-bit:.0%}"),
+        ("superblocks of 512", "{512:.0%}"),
+        ("of 2,048", "{2048:.0%}"),
+        ("of 2,048, best block", "{2048, best block:.0%}"),
+        ("one byte: µs, bytes", "{dense_us:.1f}, {dense_bytes:.2f}"),
+        ("half a byte", "{4-bit_us:.1f}, {4-bit_bytes:.2f}"),
+        ("sparse", "{sparse_us:.1f}, {sparse_bytes:.2f}"),
+    ),
+)
+
+
+def search_size() -> str:
+    """Bytes a posting by kind of file."""
+    groups = {
+        "all": ("all",),
+        "impacts, ids": ("impacts", "ids"),
+        "dense rows": ("dense",),
+        "directory (`maxima`, `tiles`)": ("maxima", "tiles"),
+        "`kth`": ("kth",),
+        "lists (`lengths`, `long`, `kinds`)": ("lengths", "long", "kinds"),
+        "docnos, `ranks`": ("docnos", "ranks"),
+        "vocabulary, `sorted_terms`": ("vocabulary", "sorted_terms"),
+    }
+    lines = [
+        [row["collection"], *(f"{sum(row[key] for key in keys):.2f}" for keys in groups.values())]
+        for row in matching("search-size", {})
+    ]
+    return markdown(["collection", *groups], lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "headline": headline,
+    "bm25": bm25,
+    "first-stages": first_stages,
+    "cascade": cascade,
+    "context-pruning": context_pruning,
+    "context-levels": context_levels,
+    "context-rank": context_rank,
+    "context-cost": context_cost,
+    "quality-loss": quality_loss,
+    "log-coverage": log_coverage,
+    "tiering": tiering,
+    "equal-bytes": equal_bytes,
+    "rerank-plans": rerank_plans,
+    "search-goals": search_goals,
+    "search-growth": search_growth,
+    "search-parts": search_parts,
+    "search-maxima": search_maxima,
+    "search-size": search_size,
+}
+
+
+def stale(root: Path = ROOT) -> dict[Path, str]:
+    """Pages whose tables or figures differ from the result files, with their text as it should be."""
+    found = {}
+    for page in pages(root):
+        text = page.read_text(encoding="utf-8")
+        new = rendered(text, TABLES)
+        if new != text:
+            found[page] = new
+    return found
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the tables, or check them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    given = parser.parse_args(arguments)
+    found = stale()
+    for page, text in found.items():
+        print(page.relative_to(ROOT))
+        if not given.check:
+            write_atomic(page, text)
+    if given.check and found:
+        raise ThresherError("these pages differ from the result files; run python -m eval tables")

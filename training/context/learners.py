@@ -2,23 +2,27 @@
 
 Features are standardised first. The penalty falls on the weights of the standardised features, not on the bias.
 The perceptron has one hidden layer of tanh units, in several copies that start from different random weights; their
-outputs are averaged before the logistic function.
+outputs are averaged before the logistic function, which takes most of the luck out of a small sample.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 
 from thresher.context.sentence_head import Logistic, Perceptron
-from thresher.errors import require
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
 _DIGITS = 5
-"""Significant digits that are kept of every weight."""
+"""Significant digits that are kept of every weight of a perceptron."""
 
 
 def fit_logistic(
@@ -27,33 +31,19 @@ def fit_logistic(
     *,
     penalty: float = 1.0,
     importance: NDArray[np.float64] | None = None,
-    iterations: int = 50,
 ) -> Logistic:
-    """Fit by Newton's method.
+    """Fit a logistic model.
 
     Args:
         features: float64[n, f].
         labels: float64[n], 0 or 1.
-        penalty: on the squares of the weights; above 0.
+        penalty: of half the squares of the weights, against a loss summed over the rows; above 0.
         importance: float64[n], how much each row counts; 1 where None.
-        iterations: Newton steps at most.
     """
-    means, scales = features.mean(0), features.std(0)
-    scales[scales == 0] = 1.0
-    count = np.ones(len(labels)) if importance is None else importance
-    x = np.column_stack([(features - means) / scales, np.ones(len(labels))])
-    ridge: Any = np.diag([penalty] * features.shape[1] + [1e-6])
-    w = np.zeros(x.shape[1])
-    for _ in range(iterations):
-        p = 1 / (1 + np.exp(-np.clip(x @ w, -30, 30)))
-        curvature = x.T @ (x * (count * p * (1 - p))[:, None]) + ridge
-        step = np.linalg.solve(curvature, x.T @ (count * (labels - p)) - ridge @ w)
-        w += step
-        if np.abs(step).max() < 1e-8:
-            break
-    numbers = (tuple(float(v) for v in part) for part in (w[:-1], means, scales))
-    weights, centre, scale = numbers
-    return Logistic(weights, float(w[-1]), centre, scale)
+    means, scales = _moments(features)
+    model = LogisticRegression(C=1 / penalty, solver="newton-cholesky", tol=1e-8, max_iter=100)
+    model.fit((features - means) / scales, labels, sample_weight=importance)
+    return Logistic(tuple(model.coef_[0].tolist()), float(model.intercept_[0]), _floats(means), _floats(scales))
 
 
 def fit_perceptron(
@@ -75,52 +65,42 @@ def fit_perceptron(
         importance: float64[n], how much each row counts; 1 where None.
         units: hidden units of one copy.
         copies: networks that are averaged.
-        penalty: on the squares of the weights, as against a loss summed over the rows; above 0.
-        steps: of the optimiser.
+        penalty: of half the squares of the weights, against a loss summed over the rows; above 0.
+        steps: of the optimiser (L-BFGS), at most.
         seed: of the first weights.
     """
-    torch: Any = require("torch", extra="models", purpose="fitting a sentence head")
-    means, scales = features.mean(0), features.std(0)
-    scales[scales < 1e-9] = 1.0
-    count = np.ones(len(labels)) if importance is None else importance
-    x = torch.tensor(np.clip((features - means) / scales, -4.0, 4.0), dtype=torch.float32)
-    y, weight = (torch.tensor(a, dtype=torch.float32) for a in (labels, count / count.sum()))
-    n, f = features.shape
-    chance = torch.Generator().manual_seed(seed)
-    parts = [
-        torch.randn(copies, f, units, generator=chance) * (0.5 / f**0.5),
-        torch.zeros(copies, 1, units),
-        torch.randn(copies, units, generator=chance) * 0.1,
-        torch.zeros(copies, f),
-        torch.zeros(copies),
-    ]
-    for part in parts:
-        part.requires_grad_(True)
-    inner, inner_bias, outer, direct, bias = parts
-    optimizer = torch.optim.Adam(parts, lr=0.02)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 0.02 * (1 - step / steps)
-        hidden = torch.tanh(x @ inner + inner_bias)
-        logits = (hidden * outer[:, None]).sum(-1) + direct @ x.T + bias[:, None]
-        wide = y.expand_as(logits)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wide, reduction="none") @ weight
-        size = (inner**2).sum((1, 2)) + (outer**2).sum(1) + (direct**2).sum(1)
-        total = (loss + penalty / (2 * n) * size).sum()
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-
-    def numbers(tensor: Any) -> tuple[float, ...]:
-        return tuple(float(f"{v:.{_DIGITS}g}") for v in tensor.detach().double().reshape(-1).tolist())
-
-    rows = inner.detach().transpose(1, 2).reshape(copies * units, f)
+    means, scales = _moments(features)
+    x = np.clip((features - means) / scales, -4.0, 4.0)
+    count = None if importance is None else importance / importance.mean()
+    models = []
+    for copy in range(copies):
+        model = MLPClassifier(
+            (units,), activation="tanh", solver="lbfgs", alpha=penalty, max_iter=steps, random_state=seed + copy
+        )
+        with warnings.catch_warnings():  # the steps are a limit, not a goal
+            warnings.simplefilter("ignore")
+            model.fit(x, labels, sample_weight=count)
+        models.append(model)
+    inner = np.concatenate([model.coefs_[0].T for model in models])
     return Perceptron(
-        tuple(numbers(row) for row in rows),
-        numbers(inner_bias),
-        numbers(outer / copies),
-        numbers(direct.mean(0)),
-        float(bias.detach().mean()),
-        tuple(float(v) for v in means),
-        tuple(float(v) for v in scales),
+        tuple(_rounded(row) for row in inner),
+        _rounded(np.concatenate([model.intercepts_[0] for model in models])),
+        _rounded(np.concatenate([model.coefs_[1][:, 0] for model in models]) / copies),
+        _rounded(np.zeros(features.shape[1])),
+        float(np.mean([model.intercepts_[1][0] for model in models])),
+        _floats(means),
+        _floats(scales),
     )
+
+
+def _moments(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    scales = features.std(0)
+    return features.mean(0), np.where(scales < 1e-9, 1.0, scales)
+
+
+def _floats(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _rounded(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(float(f"{value:.{_DIGITS}g}") for value in values)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from thresher.errors import InputError
-from thresher.quality.head import LinearHead, normal_scores
+from training.quality.heads import normal_scores, ridge_head
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -230,7 +230,7 @@ class LogCoverage:
             blocks.append(np.concatenate([_columns(rest), own], axis=1))
             wanted = tally.demand.sum(axis=0) if target is None else tally.demand[target]
             targets.append(np.sqrt(wanted))
-        head = LinearHead.ridge(blocks, targets, ridge=ridge)
+        head = ridge_head(blocks, targets, ridge=ridge)
         everything = np.concatenate([_columns(_total(tallies)), own], axis=1)
         return head.predict(everything).astype(np.float32)
 

@@ -20,10 +20,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.linear_model import SGDClassifier
 
 from thresher.errors import ConfigError, InputError
 from thresher.quality.auc import auc
-from thresher.quality.head import CLIP, LinearHead
+from thresher.quality.fit import logistic_head
+from thresher.quality.fitted import moments
+from thresher.quality.head import standardise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,11 +38,10 @@ if TYPE_CHECKING:
 PAIR_SCORES = ("el2n", "grand", "forgetting", "variance")
 _EPOCHS = 12
 _EARLY = 3
-_BATCH = 64
 
 
 def score_pairs(
-    columns: NDArray[np.float64], labels: NDArray[np.bool_], *, seeds: Sequence[int] = (0, 1, 2), rate: float = 0.05
+    columns: NDArray[np.float64], labels: NDArray[np.bool_], *, seeds: Sequence[int] = (0, 1, 2), rate: float = 0.001
 ) -> dict[str, NDArray[np.float64]]:
     """The training-dynamics scores of all pairs, each float64[n], by name.
 
@@ -50,14 +52,11 @@ def score_pairs(
     """
     if not len(columns) or labels.all() or not labels.any():
         raise InputError(f"{len(columns)} pairs with {int(labels.sum())} wanted ones: there is nothing to tell apart")
-    deviation = columns.std(axis=0)
-    x = np.clip((columns - columns.mean(axis=0)) / np.where(deviation > 1e-9, deviation, 1.0), -CLIP, CLIP)
-    x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
-    y = labels.astype(np.float64)
-    norms = np.linalg.norm(x, axis=1)
+    x = standardise(columns, *moments(columns))
+    norms = np.sqrt((x**2).sum(axis=1) + 1)  # with the constant
     total = {name: np.zeros(len(x)) for name in PAIR_SCORES}
     for seed in seeds:
-        errors = _training(x, y, seed, rate)  # [epochs, n]: p - y
+        errors = _training(x, labels, seed, rate)  # [epochs, n]: p - y
         total["el2n"] += np.abs(errors[:_EARLY]).mean(axis=0)
         total["grand"] += np.abs(errors[:_EARLY]).mean(axis=0) * norms
         right = np.abs(errors) < 0.5
@@ -67,23 +66,18 @@ def score_pairs(
     return {name: values / len(seeds) for name, values in total.items()}
 
 
-def _training(x: NDArray[np.float64], y: NDArray[np.float64], seed: int, rate: float) -> NDArray[np.float64]:
+def _training(x: NDArray[np.float64], labels: NDArray[np.bool_], seed: int, rate: float) -> NDArray[np.float64]:
     """Errors p - y of every pair after each epoch, float64[epochs, n]."""
-    rng = np.random.default_rng(seed)
-    w = np.asarray(rng.normal(0, 0.1, x.shape[1]), np.float64)
+    start = np.random.default_rng(seed).normal(0, 0.1, (1, x.shape[1]))
+    model = SGDClassifier(
+        loss="log_loss", alpha=0.0, learning_rate="constant", eta0=rate, random_state=np.random.RandomState(seed),
+        max_iter=1, tol=None, warm_start=True,
+    )  # fmt: skip
     errors = np.empty((_EPOCHS, len(x)))
     for epoch in range(_EPOCHS):
-        order = rng.permutation(len(x))
-        for first in range(0, len(x), _BATCH):
-            rows = order[first : first + _BATCH]
-            w = w - (rate / len(rows)) * (x[rows].T @ (_sigmoid(x[rows] @ w) - y[rows]))
-        errors[epoch] = _sigmoid(x @ w) - y
+        model.fit(x, labels, **({"coef_init": start, "intercept_init": 0.0} if epoch == 0 else {}))
+        errors[epoch] = model.predict_proba(x)[:, 1] - labels
     return errors
-
-
-def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    p: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(z, -30, 30)))
-    return p
 
 
 def text_perplexity(texts: Sequence[str], statistics: CollectionStatistics) -> NDArray[np.float64]:
@@ -129,7 +123,7 @@ def compare_pruning(
     def measure(rows: NDArray[np.int64]) -> float:
         if labels[rows].all() or not labels[rows].any():
             return 0.5
-        return auc(LinearHead.logistic(columns[rows], labels[rows], penalty=3.0).predict(test[0]), test[1])
+        return auc(logistic_head(columns[rows], labels[rows], penalty=3.0).predict(test[0]), test[1])
 
     everything = np.arange(n)
     rows: list[dict[str, Any]] = [{"score": "none", "kept": "all", "auc": measure(everything)}]

@@ -29,6 +29,7 @@ from thresher.quality.features import FEATURES, feature_columns
 from thresher.quality.head import CLIP, LinearHead
 from thresher.quality.lexical import CollectionStatistics
 from training.quality.coverage import SparseView
+from training.quality.heads import ridge_weights
 
 SETS = {"trec-dl-2021": 0.5, "trec-dl-2023": 0.5, "scifact/train": 1.0, "nfcorpus/train": 1.0}
 RIDGE = 0.01
@@ -88,17 +89,13 @@ def contributed(collection: Collection, judgments: dict[str, dict[int, int]], te
 
 def fitted(sets: dict[str, tuple[np.ndarray, ...]], without: int | None) -> LinearHead:
     """Ridge over the sets, each centred, its target of unit variance, its passages together weighing SETS[name]."""
-    gram, moment, total = np.zeros((len(FEATURES),) * 2), np.zeros(len(FEATURES)), 0.0
-    for name, (table, target, use, fold) in sets.items():
+    blocks, targets = [], []
+    for table, target, use, fold in sets.values():
         rows = use & (fold != without) if without is not None else use
-        x, y = table[rows], target[rows]
-        x, y = x - x.mean(0), (y - y.mean()) / y.std()
-        weight = SETS[name]
-        gram += weight * x.T @ x / len(x)
-        moment += weight * x.T @ y / len(x)
-        total += weight
-    weights = np.linalg.solve(gram / total + RIDGE * np.eye(len(moment)), moment / total)
-    return LinearHead(np.zeros(len(moment)), np.ones(len(moment)), weights)
+        blocks.append(table[rows])
+        targets.append(target[rows] / target[rows].std())
+    weights = ridge_weights(blocks, targets, ridge=RIDGE, weights=[SETS[name] for name in sets])
+    return LinearHead(np.zeros(len(weights)), np.ones(len(weights)), weights)
 
 
 def main() -> None:

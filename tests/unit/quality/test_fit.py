@@ -8,10 +8,19 @@ from hypothesis import strategies as st
 from thresher.errors import ArtifactError, ConfigError, InputError
 from thresher.quality.auc import auc, auc_by_queries, auc_difference, auc_within
 from thresher.quality.estimator import QualityEstimator
-from thresher.quality.fit import fit_on_judgments, fit_on_log, write_fitted
-from thresher.quality.folds import components, grouped_folds, passage_folds
+from thresher.quality.fit import (
+    fit_on_judgments,
+    fit_on_log,
+    grouped_folds,
+    logistic_head,
+    passage_folds,
+    perceptron_head,
+    write_fitted,
+)
 from thresher.quality.head import LinearHead, PerceptronHead
 from thresher.records import Passage, Qrels, Query
+
+pytest.importorskip("sklearn", reason="needs the train extra")
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=30))
@@ -40,19 +49,6 @@ def test_the_difference_of_a_column_to_itself_is_zero_with_no_width():
     assert auc_difference(scores, scores, judgments, 1, samples=20) == (0.0, 0.0, 0.0)
 
 
-@given(st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=20))
-def test_components_join_exactly_what_pairs_connect(pairs):
-    found = components(pairs, 15)
-    for a, b in pairs:
-        assert found[a] == found[b]
-    reach = np.eye(15, dtype=bool)
-    for a, b in pairs:
-        reach[a, b] = reach[b, a] = True
-    for _ in range(5):
-        reach = (reach.astype(int) @ reach.astype(int)) > 0
-    np.testing.assert_array_equal(reach, found[:, None] == found[None, :])
-
-
 def test_no_query_passage_or_copy_straddles_two_folds():
     rng = np.random.default_rng(1)
     judgments = {f"q{i}": {int(3 * i + j): 1 for j in range(3)} for i in range(40)}
@@ -65,6 +61,21 @@ def test_no_query_passage_or_copy_straddles_two_folds():
         assert {int(passages[row]) for row in judged} == {queries[qid]}
     assert passages[121] == passages[122] == passages[0]
     assert set(queries.values()) == {0, 1, 2, 3}
+
+
+@given(st.dictionaries(st.integers(0, 30), st.sets(st.integers(0, 59), min_size=1, max_size=4), min_size=1), st.data())
+def test_folds_part_nothing_that_is_connected(judged, data):
+    copies = data.draw(st.lists(st.tuples(st.integers(0, 59), st.integers(0, 59)), max_size=5))
+    canonical = np.arange(60)
+    for copy, original in copies:
+        canonical[copy] = canonical[original]
+    judgments = {f"q{n}": dict.fromkeys(rows, 1) for n, rows in judged.items()}
+    queries, passages, together = grouped_folds(judgments, canonical, 3, seed=0)
+    assert set(queries) == set(judgments)
+    assert len(passages) == 60 and set(passages) <= {0, 1, 2}
+    np.testing.assert_array_equal(passages, passages[canonical])
+    if together:
+        assert all(passages[row] == queries[qid] for qid, rows in judgments.items() for row in rows)
 
 
 def test_queries_that_share_everything_are_split_by_passage_and_said_so():
@@ -82,23 +93,15 @@ def test_heads_learn_a_separable_rule_and_come_back_from_json():
     columns = rng.normal(size=(400, 3))
     linear = columns[:, 0] > 0
     ring = (columns[:, 0] ** 2 + columns[:, 1] ** 2) > 1.4
-    fitted = LinearHead.logistic(columns, linear)
+    fitted = logistic_head(columns, linear)
     assert auc(fitted.predict(columns), linear) > 0.98
     again = LinearHead.from_json(fitted.as_json())
     np.testing.assert_array_equal(again.predict(columns), fitted.predict(columns))
-    curved = PerceptronHead.logistic(columns, ring, epochs=150)
-    assert auc(curved.predict(columns), ring) > 0.95 > auc(LinearHead.logistic(columns, ring).predict(columns), ring)
+    curved = perceptron_head(columns, ring, epochs=150)
+    assert auc(curved.predict(columns), ring) > 0.95 > auc(logistic_head(columns, ring).predict(columns), ring)
     assert PerceptronHead.from_json(curved.as_json()).fingerprint == curved.fingerprint
     with pytest.raises(InputError, match="nothing to tell apart"):
-        LinearHead.logistic(columns, np.ones(400, bool))
-
-
-def test_ridge_with_one_block_is_the_textbook_solution():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(200, 4)).clip(-3, 3)
-    y = x @ np.array([1.0, -2.0, 0.0, 0.5]) + rng.normal(size=200) * 0.01
-    head = LinearHead.ridge([x], [y], ridge=1e-9)
-    np.testing.assert_allclose(head.weights / head.scale, [1.0, -2.0, 0.0, 0.5], atol=0.01)
+        logistic_head(columns, np.ones(400, bool))
 
 
 def corpus(n=120):

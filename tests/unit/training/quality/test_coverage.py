@@ -5,6 +5,9 @@ import pytest
 
 from thresher.errors import InputError
 from thresher.records import SparseBatch
+
+pytest.importorskip("sklearn", reason="needs the train extra")
+
 from training.quality.coverage import COLUMNS, DenseView, LogCoverage, SparseView
 
 

@@ -6,6 +6,9 @@ import pytest
 from thresher.errors import ConfigError, InputError
 from thresher.quality.auc import auc
 from thresher.quality.lexical import CollectionStatistics
+
+pytest.importorskip("sklearn", reason="needs the train extra")
+
 from training.quality.pairs import PAIR_SCORES, compare_pruning, score_pairs, text_perplexity
 
 

@@ -21,7 +21,7 @@ from thresher.evaluate.measures import evaluate
 from thresher.evaluate.trec import read_qrels, read_run
 from thresher.ranking import Ranking, Run
 from thresher.rerank.driver import query_seed
-from thresher.rerank.plans.named import parse_plan
+from thresher.rerank.plans import plan_from_name
 from thresher.rerank.plans.plan import drive
 from training.rerank.simulated import Simulation
 
@@ -71,13 +71,13 @@ def rerank(
     digest = sha256(f"{judge} {seed} {qid} {plan.name}".encode()).digest()
     rng = Random(int.from_bytes(digest[:8], "big"))  # noqa: S311
     answer = simulation.judging(utilities, rng)
-    ranking, calls, depth = drive(plan, len(docnos), answer, k=10, seed=query_seed(seed, qid))
-    return [docnos[item] for item in ranking.order], calls, depth
+    placement, calls, depth = drive(plan, len(docnos), answer, k=10, seed=query_seed(seed, qid))
+    return [docnos[item] for item in placement.order], calls, depth
 
 
 def measure(spec: str, judge: str, candidates: Mapping[str, Sequence[str]], qrels: Qrels, ideal: float) -> Row:
     """The row of one plan under one judge."""
-    plan = parse_plan(spec)
+    plan = plan_from_name(spec)
     values, calls, depths = [], [], []
     for seed in SEEDS:
         rankings = {}

@@ -17,10 +17,9 @@ from eval.bench import Bench, Row, options
 from eval.collections import data_file
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.trec import read_qrels, read_run
-from thresher.ranking import Ranking, Run
 from thresher.records import Query
 from thresher.rerank.replay import RecordedWindows
-from thresher.rerank.reranker import Reranker
+from thresher.rerank.reranker import Reranked, Reranker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,15 +36,15 @@ def replay(row: Mapping[str, Any], qrels: Qrels) -> tuple[Row, Counter[str]]:
     judge = RecordedWindows(data_file("recordings", f"{row['recording']}.windows.jsonl.gz"), PARSER)
     plan = f"sliding:window={row['window']},stride={row['stride']}"
     reranker = Reranker(judge, plan, depth=row["depth"], on_failure="keep")
-    results = reranker.rank_batch([(Query(qid, ""), list(ranking)) for qid, ranking in run.items()])
-    made = Run({r.qid: Ranking.from_hits(r.hits) for r in results})
+    made = reranker.rank_batch(run, [Query(qid, "") for qid in run])
+    usages = [ranking.usage for ranking in made.values() if isinstance(ranking, Reranked)]
     kinds: Counter[str] = Counter()
-    for result in results:
-        kinds.update(result.record.repaired)
-        kinds["no ids"] += result.record.unreadable
+    for usage in usages:
+        kinds.update(usage.repaired)
+        kinds["no ids"] += usage.unreadable
     found = {
         "recording": row["recording"],
-        "windows": sum(r.record.calls for r in results),
+        "windows": sum(usage.calls for usage in usages),
         "lists_reproduced": sum(made[qid].docnos == ranking.docnos for qid, ranking in recorded.items()),
         "lists": row["queries"],
         "nDCG@10": evaluate(made, qrels, "nDCG@10").mean["nDCG@10"],

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from thresher.quality import QualityEstimator
     from thresher.ranking import Ranking, Run
     from thresher.records import Hit, Passage, Qrels, Query
+    from thresher.rerank import Reranker
     from thresher.search import Index
     from thresher.vectors import VectorStore
 
@@ -42,6 +43,7 @@ _HOMES = {
     "QualityEstimator": "quality",
     "Query": "records",
     "Ranking": "ranking",
+    "Reranker": "rerank",
     "Run": "ranking",
     "SparseEncoder": "encode",
     "VectorStore": "vectors",
@@ -60,6 +62,7 @@ __all__ = [
     "QualityEstimator",
     "Query",
     "Ranking",
+    "Reranker",
     "Run",
     "SparseEncoder",
     "VectorStore",

@@ -1,12 +1,12 @@
-"""A judge that knows the truth and, where told to, errs on purpose: for tests and for studies of plans.
+"""A judge that knows the utility of every passage, with optional errors: for tests and for studies of plans.
 
-*Perfect*: orders by utility, equal utilities by the order shown. *Noisy*: Plackett-Luce, that is independent Gumbel
+*Perfect*: orders by utility, equal utilities in the order shown. *Noisy*: Plackett-Luce, which is independent Gumbel
 noise of a given scale added to every utility in every answer. *Position bias*: a bonus that falls linearly from the
-first passage shown to the last. *Malformed*: at a rate, an answer drops an id, repeats one, invents one or says
-nothing at all, and is then read by the same parser and repair rule as a model's.
+first passage shown to the last. *Malformed*: at a given rate, an answer drops, repeats or invents an id or names none,
+and is then read by the same parser and repair rule as a model's.
 
-Errors are independent of each other. A real model errs the same way about the same passage, so the gain a plan
-shows here from asking again is an upper bound.
+Errors are independent of each other. A real model repeats its errors about a passage, so the gain a plan shows here
+from comparing again is an upper bound.
 """
 
 from __future__ import annotations
@@ -18,32 +18,35 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
-from thresher.rerank.asks import Answer, Ask, Best, Order, Prefer, Rate
+from thresher.llm.client import Call
+from thresher.llm.model import Completion, TokenUsage
 from thresher.rerank.parsing import Parser, get_parser, read_order
+from thresher.rerank.plans.plan import Answer, Best, Order, Prefer, Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from thresher.rerank.judge import Question
-    from thresher.rerank.limiter import Gate
+    from thresher.llm.client import Client
+    from thresher.records import Hit, Query
+    from thresher.rerank.plans.plan import Comparison
 
 
-def perfect(utilities: Sequence[float]) -> Callable[[Ask], Answer]:
-    """A judge for `thresher.rerank.plans.plan.drive` that is always right; equals tie, or keep the order shown."""
+def perfect(utilities: Sequence[float]) -> Callable[[Comparison], Answer]:
+    """A judge for `thresher.rerank.drive` that is always right; equal utilities tie, or keep the order shown."""
 
-    def answer(ask: Ask) -> Answer:
-        items = ask.items
-        if type(ask) is Prefer:
-            a, b = ask.items
+    def answer(comparison: Comparison) -> Answer:
+        items = comparison.items
+        if type(comparison) is Prefer:
+            a, b = comparison.items
             margin = utilities[a] - utilities[b]
             tiers = ((a,), (b,)) if margin > 0 else ((b,), (a,)) if margin < 0 else ((a, b),)
             return Answer(tiers, 0.5 + 0.5 * ((margin > 0) - (margin < 0)), 2)
-        if type(ask) is Best:
+        if type(comparison) is Best:
             top = max(utilities[item] for item in items)
             best = tuple(item for item in items if utilities[item] == top)
             rest = tuple(item for item in items if utilities[item] != top)
             return Answer((best, rest) if rest else (best,))
-        if type(ask) is Rate:
+        if type(comparison) is Rate:
             return Answer((items,), utilities[items[0]], 1)
         order = sorted(items, key=lambda item: -utilities[item])
         return Answer(tuple((item,) for item in order), None, len(order))
@@ -69,15 +72,15 @@ class Simulation:
 
     def __post_init__(self) -> None:
         if not (self.noise >= 0 and 0 <= self.malformed <= 1 and math.isfinite(self.position_bias)):
-            raise InputError(f"{self}: noise is not negative, malformed is a share, position_bias is finite")
+            raise InputError(f"noise must be at least 0, malformed 0 to 1 and position_bias finite; got {self}")
 
-    def judging(self, utilities: Sequence[float], rng: Random) -> Callable[[Ask], Answer | None]:
-        """A function that answers asks about candidates of these utilities, drawing from `rng` in ask order."""
+    def judging(self, utilities: Sequence[float], rng: Random) -> Callable[[Comparison], Answer | None]:
+        """A function that answers comparisons of candidates with these utilities, drawing from `rng` in order."""
         parser = get_parser(self.parsing)
 
-        def answer(ask: Ask) -> Answer | None:
-            values = self._perceived(ask, utilities, rng)
-            match ask:
+        def answer(comparison: Comparison) -> Answer | None:
+            values = self._perceived(comparison, utilities, rng)
+            match comparison:
                 case Rate(items=(item,)):
                     return Answer(((item,),), score=values[item])
                 case Prefer(items=(a, b)):
@@ -95,10 +98,10 @@ class Simulation:
 
         return answer
 
-    def _perceived(self, ask: Ask, utilities: Sequence[float], rng: Random) -> dict[int, float]:
+    def _perceived(self, comparison: Comparison, utilities: Sequence[float], rng: Random) -> dict[int, float]:
         values = {}
-        last = max(len(ask.items) - 1, 1)
-        for place, item in enumerate(ask.items):
+        last = max(len(comparison.items) - 1, 1)
+        for place, item in enumerate(comparison.items):
             value = utilities[item] + self.position_bias * (1 - place / last)
             if self.noise:
                 value -= self.noise * math.log(-math.log(rng.random() or 0.5))
@@ -115,7 +118,7 @@ def _preference(a: int, b: int, values: Mapping[int, float]) -> Answer:
 
 
 def _garbled(order: Sequence[int], shown: tuple[int, ...], rng: Random, parser: Parser) -> Answer | None:
-    """Say the order wrongly, then read what was said."""
+    """Write the order with an error, then parse it."""
     ids = [str(shown.index(item) + 1) for item in order]
     match rng.randrange(4):
         case 0:
@@ -131,16 +134,17 @@ def _garbled(order: Sequence[int], shown: tuple[int, ...], rng: Random, parser: 
 
 
 class SimulatedJudge:
-    """The simulation as a judge for the driver, knowing the utility of documents by query.
+    """The simulation as a judge for `Reranker`.
 
     Args:
         utilities: qid to docno to utility; absent documents count as 0.
         simulation: how it errs.
-        seed: of its errors; an answer depends on the seed, the query and the ask, not on arrival order.
-        prompt_tokens: what an ask costs for each passage shown, so that token budgets can be studied.
+        seed: of its errors; an answer depends on the seed, the query and the comparison, not on arrival order.
+        prompt_tokens: the cost of a comparison for each passage shown, for studies of token budgets.
     """
 
-    asks_per_call = 1
+    comparisons_per_call = 1
+    reads_text = False
 
     def __init__(
         self,
@@ -157,25 +161,27 @@ class SimulatedJudge:
 
     @property
     def name(self) -> str:
-        """What it simulates."""
+        """The simulation and its seed."""
         return f"simulated({self._simulation}, seed={self._seed})"
 
-    async def answer(self, query: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
-        """Answer at once, through the gate, so that budget and record see every ask."""
-        return [await self._one(query, ask, gate) for ask in asks]
+    async def answer(
+        self, query: Query, candidates: Sequence[Hit], comparisons: Sequence[Comparison], client: Client
+    ) -> list[Answer | None]:
+        """Answer at once, through the client, so that budget and usage count every comparison."""
+        return [await self._one(query, candidates, comparison, client) for comparison in comparisons]
 
-    async def _one(self, query: Question, ask: Ask, gate: Gate) -> Answer | None:
+    async def _one(
+        self, query: Query, candidates: Sequence[Hit], comparison: Comparison, client: Client
+    ) -> Answer | None:
         known = self._utilities.get(query.qid, {})
-        utilities = [float(known.get(hit.docno, 0.0)) for hit in query.hits]
-        shown = [query.hits[item].docno for item in ask.items]
-        key = {"judge": self.name, "qid": query.qid, "ask": type(ask).__name__, "shown": shown}
-        seed = sha256(repr(sorted(key.items())).encode()).hexdigest()
-        judging = self._simulation.judging(utilities, Random(seed))  # noqa: S311
-        said: list[Answer | None] = []
+        utilities = [float(known.get(hit.docno, 0.0)) for hit in candidates]
+        shown = [candidates[item].docno for item in comparison.items]
+        payload = {"judge": self.name, "qid": query.qid, "ask": type(comparison).__name__, "shown": shown}
+        seed = sha256(repr(sorted(payload.items())).encode()).hexdigest()
+        tokens = self._prompt_tokens * len(comparison.items)
 
-        async def send() -> dict[str, object]:
-            said.append(judging(ask))
-            return {"usage": {"prompt_tokens": self._prompt_tokens * len(ask.items), "answer_tokens": 1}}
+        async def send() -> Completion:
+            return Completion(usage=TokenUsage(tokens, 1))
 
-        await gate.call(key, self._prompt_tokens * len(ask.items), 1, send)
-        return said[0] if said else judging(ask)
+        await client.call(Call(payload, tokens, 1, send, Completion.from_json))
+        return self._simulation.judging(utilities, Random(seed))(comparison)  # noqa: S311

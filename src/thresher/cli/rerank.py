@@ -1,82 +1,183 @@
-"""`thresher rerank`: put the head of a run in a better order with a model, under a budget."""
+"""`thresher rerank`: rerank a run with a model, under a budget."""
 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thresher.cli.options import grouped
 from thresher.cli.output import JsonOption, emit_json, is_quiet, note, progress_wanted, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from thresher.llm.budget import Price
     from thresher.ranking import Run
-    from thresher.records import Hit, Query
-    from thresher.rerank.judge import Judge
-    from thresher.rerank.reranker import Reranked
+    from thresher.records import Query
+    from thresher.rerank.judges import Judge
+    from thresher.rerank.reranker import Reranker
+
+DEPTH = 100
 
 
-def rerank(
-    run: Annotated[Path, typer.Argument(help="A TREC run: the candidates, in the order listed.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The reranked run.")],
-    queries: Annotated[Path | None, typer.Option(help="A TSV file of queries: qid, tab, text.")] = None,
-    corpus: Annotated[str | None, typer.Option(help="Passages: a file, folder or ir_datasets:ID.")] = None,
-    index: Annotated[Path | None, typer.Option(help="An index that stores the passages, instead of --corpus.")] = None,
+@dataclass(frozen=True)
+class Candidates:
+    """Where the texts of the run come from."""
+
+    queries: Annotated[Path | None, typer.Option(help="TSV file of queries: qid, tab, text.")] = None
+    corpus: Annotated[str | None, typer.Option(help="Passages: a file, folder or ir_datasets:ID.")] = None
+    index: Annotated[Path | None, typer.Option(help="Index with the passages, instead of --corpus.")] = None
+
+
+@dataclass(frozen=True)
+class Planning:
+    """Which comparisons are made."""
+
     plan: Annotated[
         str,
-        typer.Option(help="How comparisons are spent: NAME or NAME:KEY=VALUE,...; default: sliding, or pointwise."),
-    ] = "",
-    k: Annotated[int, typer.Option("-k", min=1, help="How many first ranks matter.")] = 10,
-    depth: Annotated[int | None, typer.Option(min=1, help="Rerank so many candidates; default 100.")] = None,
-    tag: Annotated[str, typer.Option(help="The new run's name, its last column.")] = "thresher-rerank",
-    qrels: Annotated[Path | None, typer.Option(help="Judgments: show nDCG@10 before and after.")] = None,
-    seed: Annotated[int, typer.Option(help="Of plans that shuffle.")] = 0,
+        typer.Option(help="Plan, as NAME or NAME:KEY=VALUE,...; by default pointwise or sliding, as the model allows."),
+    ] = ""
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of first ranks that matter.")] = 10
+    depth: Annotated[int | None, typer.Option(min=1, help="Passages reranked per query; default 100.")] = None
+    seed: Annotated[int, typer.Option(help="Random seed, used only by plans that shuffle.")] = 0
+
+
+@dataclass(frozen=True)
+class Model:
+    """What answers comparisons."""
+
     model: Annotated[
         str,
         typer.Option(
             help="openai:NAME, transformers:NAME, cross-encoder:NAME, cohere:NAME, jina:NAME, vllm:NAME, tei: or "
             "recorded:FILE."
         ),
-    ] = "",
-    replay: Annotated[Path | None, typer.Option(help="Recorded windows, instead of --model.")] = None,
-    base_url: Annotated[str, typer.Option(help="The server's address.")] = "",
-    key_env: Annotated[str, typer.Option(help="The environment variable that holds the server's key.")] = "",
-    timeout: Annotated[float, typer.Option(help="Seconds a call may take.")] = 120.0,
-    concurrency: Annotated[int, typer.Option(min=1, help="Connections.")] = 16,
-    device: Annotated[str, typer.Option(help="Of a model in this process.")] = "auto",
-    download: Annotated[bool, typer.Option(help="Fetch a hub model.")] = False,
-    order: Annotated[str, typer.Option(help="Orders: generate or logits.")] = "generate",
-    choice: Annotated[str, typer.Option(help="Choices: logits or generate.")] = "logits",
-    rating: Annotated[str, typer.Option(help="Ratings: yes-no, graded, likelihood, monot5 or text.")] = "yes-no",
-    prompt: Annotated[list[str] | None, typer.Option(help="FAMILY=FILE: a template of your own.")] = None,
-    parsing: Annotated[str, typer.Option(help="brackets-v1 or digits-v1; default: digits-v1 with --replay.")] = "",
-    instruction: Annotated[str, typer.Option(help="What counts as relevant.")] = "",
-    passage_tokens: Annotated[int, typer.Option(min=1, help="Cut passages to this.")] = 400,
-    reasoning_tokens: Annotated[int, typer.Option(min=0, help="Room for thought.")] = 0,
-    structured: Annotated[str, typer.Option(help="json-schema, vllm-regex or tgi-regex.")] = "none",
-    tokenizer: Annotated[str, typer.Option(help="The model's tokenizer, for exact counts.")] = "",
-    context: Annotated[int | None, typer.Option(help="Tokens the model can read.")] = None,
-    max_calls: Annotated[int | None, typer.Option(min=0, help="Calls, in all.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=0, help="Tokens, in all.")] = None,
-    max_cost: Annotated[float | None, typer.Option(min=0, help="Money, in all.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(min=0, help="Seconds, in all.")] = None,
-    max_calls_per_query: Annotated[int | None, typer.Option(min=0, help="Calls for each query.")] = None,
-    prices: Annotated[Path | None, typer.Option(help="TOML: price per million tokens by model.")] = None,
-    cache: Annotated[bool, typer.Option(help="Keep answers for later runs.")] = True,
-    cache_file: Annotated[Path | None, typer.Option(help="Keep them here.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Journal of this run; a killed run goes on from it.")] = None,
+    ] = ""
+    replay: Annotated[Path | None, typer.Option(help="Recorded windows, instead of --model.")] = None
+    base_url: Annotated[str | None, typer.Option(help="Address of the server.")] = None
+    key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the server's key.")] = None
+    timeout: Annotated[float | None, typer.Option(help="Maximum seconds per request; default 120, or 60.")] = None
+    device: Annotated[str, typer.Option(help="Device of a local model: auto, cpu, cuda, ...")] = "auto"
+    download: Annotated[bool, typer.Option("--download", help="Download the model if it is not cached.")] = False
+    structured: Annotated[
+        str | None, typer.Option(help="Constrained output: json-schema, vllm-regex or tgi-regex.")
+    ] = None
+    tokenizer: Annotated[str | None, typer.Option(help="The model's tokenizer.json, for exact token counts.")] = None
+    context: Annotated[int | None, typer.Option(help="Context length of the model in tokens.")] = None
+
+    def options(self) -> dict[str, object]:
+        """The options given, by the names that judges know them by."""
+        given = {
+            "base_url": self.base_url, "key": self.key_env, "timeout": self.timeout, "download": self.download or None,
+            "structured": self.structured, "tokens": self.tokenizer, "context": self.context,
+        }  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How a language model is asked and read."""
+
+    order: Annotated[str | None, typer.Option(help="How to order passages: generate or logits.")] = None
+    choice: Annotated[str | None, typer.Option(help="How to choose a passage: logits or generate.")] = None
+    rating: Annotated[
+        str | None, typer.Option(help="How to rate a passage: yes-no, graded, likelihood, monot5 or text.")
+    ] = None
+    prompt: Annotated[list[str] | None, typer.Option(help="Prompt template, as FAMILY=FILE; repeatable.")] = None
+    parsing: Annotated[
+        str | None, typer.Option(help="Answer parser: brackets-v1 or digits-v1 (the default with --replay).")
+    ] = None
+    instruction: Annotated[str | None, typer.Option(help="Sentence that says what counts as relevant.")] = None
+    passage_tokens: Annotated[int | None, typer.Option(min=1, help="Cut passages to this length; default 400.")] = None
+    reasoning_tokens: Annotated[
+        int | None, typer.Option(min=0, help="Extra completion tokens allowed for reasoning.")
+    ] = None
+
+    def options(self) -> dict[str, object]:
+        """The options given, by the names that `ModelJudge` knows them by."""
+        given = {
+            "order": self.order, "choice": self.choice, "rating": self.rating, "prompts": self._prompts() or None,
+            "parsing": self.parsing, "instruction": self.instruction, "passage_tokens": self.passage_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+        }  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _prompts(self) -> dict[str, Path]:
+        prompts = {}
+        for entry in self.prompt or ():
+            family, separator, file = entry.partition("=")
+            if not separator:
+                raise typer.BadParameter(f"write FAMILY=FILE, got {entry!r}", param_hint="--prompt")
+            prompts[family] = Path(file)
+        return prompts
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be spent."""
+
+    concurrency: Annotated[int, typer.Option(min=1, help="Maximum concurrent requests.")] = 16
+    max_calls: Annotated[int | None, typer.Option(min=0, help="Maximum total requests.")] = None
+    max_tokens: Annotated[int | None, typer.Option(min=0, help="Maximum total tokens.")] = None
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="Maximum total cost, in the price table's currency.")
+    ] = None
+    max_seconds: Annotated[float | None, typer.Option(min=0, help="Maximum total seconds.")] = None
+    max_calls_per_query: Annotated[int | None, typer.Option(min=0, help="Maximum requests per query.")] = None
+    prices: Annotated[Path | None, typer.Option(help="Price table (TOML): price per million tokens by model.")] = None
+
+    def price(self, model: str) -> Price | None:
+        """The price of the model, None without a table."""
+        if self.prices is None:
+            return None
+        from thresher.llm.budget import load_prices
+
+        name = model.partition(":")[2]
+        table = load_prices(self.prices)
+        if name not in table:
+            raise typer.BadParameter(f"{self.prices} has no price for {name!r}", param_hint="--prices")
+        return table[name]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is kept, and what failures do."""
+
+    cache: Annotated[bool, typer.Option(help="Keep answers for later runs.")] = True
+    cache_file: Annotated[Path | None, typer.Option(help="File of the cache; by default in the cache folder.")] = None
+    resume: Annotated[Path | None, typer.Option(help="Journal of this run; a killed run resumes from it.")] = None
     on_failure: Annotated[
-        str,
-        typer.Option(
-            help="When calls fail for good: raise, skip (leave the query out) or keep (its first-stage order)."
-        ),
-    ] = "raise",
-    json: JsonOption = False,
+        str, typer.Option(help="If calls fail: raise, skip (omit the query) or keep (its first-stage order).")
+    ] = "raise"
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written and printed."""
+
+    tag: Annotated[str, typer.Option(help="Name of the new run, its last column.")] = "thresher-rerank"
+    qrels: Annotated[Path | None, typer.Option(help="Judgments, to show nDCG@10 before and after.")] = None
+    json: JsonOption = False
+
+
+@grouped
+def rerank(
+    run: Annotated[Path, typer.Argument(help="TREC run with the candidates, in the order listed.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Reranked run to write.")],
+    candidates: Candidates,
+    planning: Planning,
+    model: Model,
+    prompting: Prompting,
+    limits: Limits,
+    memory: Memory,
+    shown: Output,
 ) -> None:
-    """Rerank the head of a run with a language model, a cross-encoder or a rerank server.
+    """Rerank a run with a language model, a cross-encoder or a rerank server.
 
     \b
     Examples:
@@ -86,157 +187,134 @@ def rerank(
           --model cross-encoder:cross-encoder/ms-marco-MiniLM-L6-v2
       thresher rerank bm25.run --replay recorded.windows.jsonl.gz -o out.run
     """
-    from thresher.evaluate.trec import read_run
-    from thresher.llm.prices import load_prices
-    from thresher.rerank.budget import Budget
-    from thresher.rerank.reranker import Reranker
-    from thresher.rerank.specs import model_name
+    from thresher.evaluate.trec import read_run, write_run
+    from thresher.ranking import Run
 
-    if (replay is None) == (not model):
-        raise typer.BadParameter("name a --model, or --replay a recording")
-    if on_failure not in ("raise", "skip", "keep"):
-        raise typer.BadParameter("--on-failure is raise, skip or keep")
+    if (model.replay is None) == (not model.model):
+        raise typer.BadParameter("give --model, or --replay with recorded windows")
+    if memory.on_failure not in ("raise", "skip", "keep"):
+        raise typer.BadParameter("choose raise, skip or keep", param_hint="--on-failure")
     listed = read_run(run, as_listed=True)
-    if replay is not None:
-        judge, depth = _recorded(replay, parsing or "digits-v1", depth)
-        pairs: Sequence[tuple[Query, Sequence[Hit]]] = _without_text(listed)
-        plan, cache, on_failure = plan or "sliding", False, "keep"
-    else:
-        asking = {
-            "order": order, "choice": choice, "rating": rating, "prompts": _prompts(prompt or []),
-            "parsing": parsing or "brackets-v1", "instruction": instruction, "passage_tokens": passage_tokens,
-            "reasoning_tokens": reasoning_tokens,
-        }  # fmt: skip
-        judge, plan = _judge(
-            model, plan, base_url=base_url, key=key_env, timeout=timeout, connections=concurrency, device=device,
-            download=download, structured=structured, tokenizer=tokenizer, context=context, asking=asking,
-        )  # fmt: skip
-        depth = depth or 100
-        pairs = _with_text(listed, queries, corpus, index, depth)
-    price = None if prices is None else load_prices(prices).get(model_name(model))
-    if prices is not None and price is None:
-        raise typer.BadParameter(f"{prices} has no price for {model_name(model)}")
-    with _opened_cache(cache, cache_file) as opened:
-        reranker = Reranker(
-            judge,
-            plan,
-            k=k,
-            depth=depth,
-            budget=Budget(max_calls, max_tokens, max_cost, max_seconds),
-            budget_per_query=Budget(max_calls_per_query),
-            concurrency=concurrency,
-            price=price,
-            cache=opened,
-            journal=resume,
-            on_failure=on_failure,  # type: ignore[arg-type]
-            seed=seed,
-            progress=progress_wanted(),
-        )
+    with ExitStack() as stack:
+        judge, depth = _judge(model, prompting, planning.depth)
+        reranker = stack.enter_context(_reranker(judge, depth, planning, model, limits, memory, stack))
+        if model.replay is None:
+            queries = _queries(candidates)
+            ready = _with_texts(listed, candidates, depth, stack)
+        else:
+            queries, ready = _no_texts(listed), listed
         started = time.perf_counter()
-        results = reranker.rank_batch(pairs)
+        results = reranker.rank_batch(ready, queries)
         seconds = time.perf_counter() - started
-    _close(judge)
-    _report(listed, results, seconds, out, tag, qrels, json)
+    made = Run({qid: ranking for qid, ranking in results.items() if len(ranking)}, shown.tag)
+    write_run(made, output)
+    _report(listed, results, made, seconds, output, shown)
 
 
-def _recorded(replay: Path, parsing: str, depth: int | None) -> tuple[Judge, int]:
-    from thresher.rerank.replay import RecordedWindows, read_recording
+def _judge(model: Model, prompting: Prompting, depth: int | None) -> tuple[Judge, int]:
+    """The judge, and how many passages of each ranking it reranks."""
+    if model.replay is not None:
+        from thresher.rerank.replay import RecordedWindows, read_recording
 
-    recording = read_recording(replay)
-    return RecordedWindows(recording, parsing), depth or recording.depth
+        recording = read_recording(model.replay)
+        return RecordedWindows(recording, prompting.parsing or "digits-v1"), depth or recording.depth
+    from thresher.rerank.judges import judge_from_name
 
-
-def _without_text(listed: Run) -> list[tuple[Query, Sequence[Hit]]]:
-    from thresher.records import Hit, Query
-
-    return [
-        (Query(qid, ""), [Hit(row.docno, row.score, rank) for rank, row in enumerate(rows, 1)])
-        for qid, rows in listed.rankings.items()
-    ]
+    options = {**model.options(), **prompting.options()}
+    return judge_from_name(model.model, device=model.device, **options), depth or DEPTH
 
 
-def _with_text(
-    listed: Run, queries: Path | None, corpus: str | None, index: Path | None, depth: int
-) -> Sequence[tuple[Query, Sequence[Hit]]]:
-    from thresher.evaluate.trec import read_queries
-    from thresher.rerank.candidates import candidates, passages_of_corpus, passages_of_index
-
-    if queries is None or (corpus is None) == (index is None):
-        raise typer.BadParameter("give --queries, and the passages by --corpus or --index")
-    wanted = {row.docno for rows in listed.rankings.values() for row in rows[:depth]}
-    passages = passages_of_index(index, wanted) if index is not None else passages_of_corpus(corpus or "", wanted)
-    return candidates(listed, read_queries(queries), passages, depth)
-
-
-def _judge(model: str, plan: str, **options: Any) -> tuple[Judge, str]:
-    from thresher.rerank.specs import JudgeOptions, make_judge
-
-    judge, rates_only = make_judge(model, JudgeOptions(**options))
-    return judge, plan or ("pointwise" if rates_only else "sliding")
-
-
-def _prompts(given: Sequence[str]) -> dict[str, Path]:
-    prompts = {}
-    for entry in given:
-        family, separator, file = entry.partition("=")
-        if not separator:
-            raise typer.BadParameter(f"--prompt {entry}: write FAMILY=FILE")
-        prompts[family] = Path(file)
-    return prompts
-
-
-def _opened_cache(wanted: bool, file: Path | None) -> Any:
-    from contextlib import nullcontext
-
+def _reranker(
+    judge: Judge,
+    depth: int,
+    planning: Planning,
+    model: Model,
+    limits: Limits,
+    memory: Memory,
+    stack: ExitStack,
+) -> Reranker:
+    from thresher.llm.budget import Budget
     from thresher.llm.cache import ResponseCache
+    from thresher.rerank.reranker import Reranker
 
-    return ResponseCache(file) if wanted else nullcontext()
+    recorded = model.replay is not None
+    cached = memory.cache and not recorded
+    return Reranker(
+        judge,
+        planning.plan or None,
+        k=planning.k,
+        depth=depth,
+        seed=planning.seed,
+        budget=Budget(limits.max_calls, limits.max_tokens, limits.max_cost, limits.max_seconds),
+        budget_per_query=Budget(limits.max_calls_per_query),
+        concurrency=limits.concurrency,
+        price=limits.price(model.model),
+        cache=stack.enter_context(ResponseCache(memory.cache_file)) if cached else None,
+        journal=memory.resume,
+        on_failure="keep" if recorded else memory.on_failure,  # type: ignore[arg-type]  # checked by the command
+        progress=progress_wanted(),
+    )
 
 
-def _close(judge: Any) -> None:
-    for owner in (judge, getattr(judge, "model", None)):
-        close = getattr(owner, "close", None)
-        if close is not None:
-            close()
+def _queries(candidates: Candidates) -> Sequence[Query]:
+    from thresher.evaluate.trec import read_queries
+
+    if candidates.queries is None or (candidates.corpus is None) == (candidates.index is None):
+        raise typer.BadParameter("give --queries, and the passages by --corpus or --index")
+    return list(read_queries(candidates.queries))
 
 
-def _report(
-    listed: Run, results: Sequence[Reranked], seconds: float, out: Path, tag: str, qrels: Path | None, json: bool
-) -> None:
-    """Write the run, then say what it took."""
-    from thresher.evaluate.trec import write_run
-    from thresher.ranking import Ranking, Run
-    from thresher.rerank.record import Record
+def _no_texts(listed: Run) -> Sequence[Query]:
+    from thresher.records import Query
 
-    ranked = [result for result in results if result.hits]
-    made = Run({r.qid: Ranking.from_hits(r.hits) for r in ranked}, tag)
-    write_run(made, out)
-    record = Record.total((result.record for result in results), seconds)
-    document: dict[str, Any] = {
-        "run": str(out),
-        "queries": len(results),
-        "left_out": [result.qid for result in results if not result.hits],
-        "incomplete": sum(not result.complete for result in results),
-        "stopped": sorted({result.stopped for result in results} - {""}),
-        **({} if qrels is None else _measured(listed, made, qrels)),
-        "record": record.as_dict(),
+    return [Query(qid, "") for qid in listed]
+
+
+def _with_texts(listed: Run, candidates: Candidates, depth: int, stack: ExitStack) -> Run:
+    """The run with texts from the index, which stays open as long as `stack`, or from the corpus."""
+    from thresher.rerank.candidates import texts_of_corpus, with_texts
+
+    if candidates.index is None:
+        return with_texts(listed, texts_of_corpus(listed, candidates.corpus or "", depth), depth)
+    from thresher.search import Index
+
+    return with_texts(listed, stack.enter_context(Index.open(candidates.index)), depth)
+
+
+def _report(listed: Run, results: Run, made: Run, seconds: float, output: Path, shown: Output) -> None:
+    """Print what was done and what it cost."""
+    from thresher.rerank.driver import RerankUsage
+    from thresher.rerank.reranker import Reranked
+
+    reranked = [ranking for ranking in results.values() if isinstance(ranking, Reranked)]
+    usage = RerankUsage.total((one.usage for one in reranked), seconds).as_dict()
+    omitted = [one.qid for one in reranked if not len(one)]
+    stopped = sorted({one.stopped for one in reranked} - {""})
+    document: dict[str, object] = {
+        "run": str(output),
+        "queries": len(reranked),
+        "omitted": omitted,
+        "incomplete": sum(not one.complete for one in reranked),
+        "stopped": stopped,
+        **({} if shown.qrels is None else _measured(listed, made, shown.qrels)),
+        "usage": usage,
     }
-    if json:
+    if shown.json:
         emit_json(document)
         return
     if is_quiet():
         return
-    rows = [(name, value) for name, value in document.items() if name not in ("record", "left_out", "stopped")]
-    for name, value in record.as_dict().items():
-        if name == "repaired":
-            rows += [(f"repaired: {kind}", count) for kind, count in value.items()]
+    rows = [(name, value) for name, value in document.items() if name not in ("usage", "omitted", "stopped")]
+    for name, value in usage.items():
+        if isinstance(value, dict):
+            rows += [(f"{name}: {kind}", count) for kind, count in value.items()]
         elif name != "queries" and value is not None:
             rows.append((name, value))
     table(["", "value"], [(name.replace("_", " "), value) for name, value in rows], numeric=["value"])
-    if document["stopped"]:
-        note(f"the budget of {', '.join(document['stopped'])} ran out: the rankings are the best so far")
-    if document["left_out"]:
-        note(f"{len(document['left_out'])} questions could not be reranked and are not in {out}")
+    if stopped:
+        note(f"the limit on {', '.join(stopped)} was reached: some rankings are incomplete")
+    if omitted:
+        note(f"{len(omitted)} queries could not be reranked and are not in {output}")
 
 
 def _measured(before: Run, after: Run, qrels: Path) -> dict[str, float]:

@@ -1,49 +1,44 @@
-"""Language models behind one small protocol, the cache of their answers, prices and retries.
+"""Language models behind one small protocol, recordings of their answers, and a cache.
 
-The backends load what they need when they are made: the openai SDK for `OpenAIServer`, torch and transformers for
-`TransformersModel`; `RecordedModel` needs neither.
+The backends import what they need when they are constructed: the openai SDK for `OpenAIServer`, torch and transformers
+for `TransformersModel`; `RecordedModel` needs neither.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from thresher._lazy import load
+
+if TYPE_CHECKING:
+    from thresher.llm.cache import ResponseCache
+    from thresher.llm.local import TransformersModel
+    from thresher.llm.model import Completion, LanguageModel, Request
+    from thresher.llm.openai_server import OpenAIServer
+    from thresher.llm.recorded import RecordedModel, Recorder
 
 __all__ = [
     "Completion",
     "LanguageModel",
-    "Message",
     "OpenAIServer",
-    "Price",
     "RecordedModel",
     "Recorder",
     "Request",
     "ResponseCache",
-    "RetryPolicy",
     "TransformersModel",
-    "Usage",
-    "load_prices",
-    "load_tokens",
 ]
 
 _HOMES = {
     "Completion": "model",
     "LanguageModel": "model",
-    "Message": "model",
     "OpenAIServer": "openai_server",
-    "Price": "prices",
     "RecordedModel": "recorded",
     "Recorder": "recorded",
     "Request": "model",
     "ResponseCache": "cache",
-    "RetryPolicy": "retry",
     "TransformersModel": "local",
-    "Usage": "model",
-    "load_prices": "prices",
-    "load_tokens": "tokens",
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     return load(__name__, _HOMES, name)

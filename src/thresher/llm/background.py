@@ -1,7 +1,11 @@
-"""One event loop in a daemon thread, for synchronous callers of asynchronous code.
+"""Blocking and asynchronous code together: an event loop in a background thread, and batches in a worker thread.
 
-A single long-lived loop, rather than one a call, lets connections be kept between calls, and works where the caller
-already runs a loop (a notebook). A forked child starts its own.
+`run_in_background` serves synchronous callers of asynchronous code. One long-lived loop keeps connections between calls
+and works where the caller already runs a loop (a notebook). A forked child starts its own.
+
+`Batcher` serves asynchronous callers of a blocking function: all requests that are waiting when the worker is free
+become one batch, up to a size. The work runs in a thread of its own, so the event loop stays free and a cancelled
+request does not wait for its batch.
 """
 
 from __future__ import annotations
@@ -9,18 +13,23 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+import weakref
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
 T = TypeVar("T")
+In = TypeVar("In")
+Out = TypeVar("Out")
 _lock = threading.Lock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
 
 
 def run_in_background(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end on the background loop; an interrupt of the caller cancels it."""
+    """Run `work` on the background loop and return its result; an interrupt of the caller cancels it."""
     future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
         return future.result()
@@ -38,3 +47,61 @@ def _loop() -> asyncio.AbstractEventLoop:
             _loops.clear()
             _loops[os.getpid()] = loop
         return loop
+
+
+class Batcher(Generic[In, Out]):
+    """Collects items and answers them together.
+
+    Args:
+        work: answers a batch, aligned; called in one thread at a time.
+        size: the largest batch.
+    """
+
+    def __init__(self, work: Callable[[Sequence[In]], Sequence[Out]], size: int) -> None:
+        self._work = work
+        self._size = size
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="thresher-model")
+        self._queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, deque[tuple[In, asyncio.Future[Out]]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._running: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def submit(self, item: In) -> Out:
+        """The answer to one item, computed in a batch with the other items that are waiting."""
+        loop = asyncio.get_running_loop()
+        queue = self._queues.setdefault(loop, deque())
+        future: asyncio.Future[Out] = loop.create_future()
+        queue.append((item, future))
+        task = self._running.get(loop)
+        if task is None or task.done():
+            self._running[loop] = loop.create_task(self._drain(queue))
+        return await future
+
+    async def _drain(self, queue: deque[tuple[In, asyncio.Future[Out]]]) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(0)  # let other tasks submit first
+        while queue:
+            batch: list[tuple[In, asyncio.Future[Out]]] = []
+            while queue and len(batch) < self._size:
+                entry = queue.popleft()
+                if not entry[1].done():  # cancelled while it waited
+                    batch.append(entry)
+            if not batch:
+                return
+            try:
+                results = await loop.run_in_executor(self._pool, self._work, [item for item, _ in batch])
+            except Exception as err:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(err)
+                continue
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+            await asyncio.sleep(0)
+
+    def close(self) -> None:
+        """End the worker thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

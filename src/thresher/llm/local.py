@@ -1,9 +1,9 @@
 """Language models in this process, through transformers: causal ones and encoder-decoders.
 
-What is wanted decides the work: log-probabilities of labels are one forward pass over the prompts; the
-log-probability of a continuation is one pass over prompt and continuation; text is greedy generation. Requests that
-arrive together, from any query, are one batch, padded on the left for causal models (so that the last position is
-the answer's first token in every row) and masked.
+Log-probabilities of labels take one forward pass over the prompts; the log-probability of a continuation takes one
+pass over prompt and continuation; text is greedy generation. Requests that arrive together, from any query, are one
+batch, padded on the left for causal models (so that the last position is the answer's first token in every row) and
+masked.
 
 The log-probability of a label sums the vocabulary entries that spell it (see `thresher.llm.model`). A label that no
 single token spells is an error, never a rating.
@@ -13,17 +13,21 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thresher.errors import InputError, ModelError, require
-from thresher.llm.batching import Batcher
-from thresher.llm.model import Completion, LanguageModel, Request, Usage, spells
-from thresher.llm.permutations import Permutation
-from thresher.llm.tokens import TokenizerTokens, Tokens
+from thresher.llm.background import Batcher
+from thresher.llm.model import Completion, LanguageModel, TokenizerTokens, TokenUsage, spells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from types import ModuleType
+
+    import torch
+    import transformers
+
+    from thresher.llm.model import Request, Tokens
 
 PURPOSE = "running a language model in this process"
 
@@ -57,19 +61,19 @@ class TransformersModel(LanguageModel):
 
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} must be at least 1")
-        self._torch: Any = require("torch", extra="models", purpose=PURPOSE)
-        transformers: Any = require("transformers", extra="models", purpose=PURPOSE)
+        self._torch = require("torch", extra="models", purpose=PURPOSE)
+        library = require("transformers", extra="models", purpose=PURPOSE)
         found = resolve(model, revision=revision, download=download)
         self._name: str = found.name
         self._fingerprint = directory_fingerprint(found.path)
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype, self._device)
         try:
-            config = transformers.AutoConfig.from_pretrained(found.path, trust_remote_code=False)
+            config = library.AutoConfig.from_pretrained(found.path, trust_remote_code=False)
             self._seq2seq = bool(config.is_encoder_decoder)
-            kind = transformers.AutoModelForSeq2SeqLM if self._seq2seq else transformers.AutoModelForCausalLM
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(found.path, trust_remote_code=False)
-            with _without_progress(transformers):
+            kind = library.AutoModelForSeq2SeqLM if self._seq2seq else library.AutoModelForCausalLM
+            self._tokenizer = library.AutoTokenizer.from_pretrained(found.path, trust_remote_code=False)
+            with _without_progress(library):
                 self._model = kind.from_pretrained(
                     found.path, trust_remote_code=False, dtype=getattr(self._torch, self._dtype)
                 )
@@ -87,12 +91,12 @@ class TransformersModel(LanguageModel):
 
     @property
     def name(self) -> str:
-        """What it was asked for by."""
+        """As it was given."""
         return self._name
 
     @property
-    def parameters(self) -> Mapping[str, Any]:
-        """What tells the model's files from others, and the float type."""
+    def parameters(self) -> Mapping[str, object]:
+        """A fingerprint of the model's files, and the float type."""
         return {"files": self._fingerprint, "dtype": self._dtype}
 
     @property
@@ -110,22 +114,22 @@ class TransformersModel(LanguageModel):
         return len(self._prompt_ids(request)) + len(self._continuation_ids(request))
 
     async def complete(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer the requests together with whatever else is waiting.
+        """Answer the requests in batches with others that are waiting.
 
         Raises:
-            ModelError: a prompt longer than the context, a label that is no single token, or logits that are no
-                numbers.
+            ModelError: a prompt longer than the context, a label that is not a single token, or logits that are
+                not numbers.
         """
         for request in requests:
             self._check_length(request)
         return list(await asyncio.gather(*map(self._batcher.submit, requests)))
 
     def close(self) -> None:
-        """Let the working thread end."""
+        """End the worker thread."""
         self._batcher.close()
 
     def _answer(self, requests: Sequence[Request]) -> list[Completion]:
-        """One batch, split by what is wanted. An error of one request is told to all of its batch."""
+        """One batch, split by kind of answer. An error of one request fails all of its batch."""
         wanted: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             kind = "labels" if request.labels else "continuation" if request.continuation else "text"
@@ -155,7 +159,7 @@ class TransformersModel(LanguageModel):
                 labels={
                     label: float(self._torch.logsumexp(logs[row, self._spelling(label)], 0)) for label in request.labels
                 },
-                usage=Usage(len(prompts[row]), 1),
+                usage=TokenUsage(len(prompts[row]), 1),
             )
             for row, request in enumerate(requests)
         ]
@@ -186,7 +190,7 @@ class TransformersModel(LanguageModel):
             logs = self._log_softmax(logits[row, start : start + len(target)])
             chosen = logs[self._torch.arange(len(target)), self._torch.tensor(target, device=logs.device)]
             results.append(
-                Completion(continuation=float(chosen.double().sum()), usage=Usage(len(prompt) + len(target), 0))
+                Completion(continuation=float(chosen.double().sum()), usage=TokenUsage(len(prompt) + len(target), 0))
             )
         return results
 
@@ -195,13 +199,13 @@ class TransformersModel(LanguageModel):
         prompts = [self._prompt_ids(request) for request in requests]
         inputs = self._padded(prompts)
         sampled = requests[0].temperature > 0
-        options: dict[str, Any] = {"do_sample": sampled}
+        options: dict[str, object] = {"do_sample": sampled}
         if sampled:
             options["temperature"] = requests[0].temperature
         limit = max(requests[0].max_tokens, 1)
         skip = 1 if self._seq2seq else inputs["input_ids"].shape[1]
         if any(request.permutation for request in requests):
-            options["prefix_allowed_tokens_fn"] = self._held(requests, skip)
+            options["prefix_allowed_tokens_fn"] = self._constraint(requests, skip)
         output = self._model.generate(
             **inputs, max_new_tokens=limit, pad_token_id=self._tokenizer.pad_token_id, **options
         )
@@ -211,12 +215,12 @@ class TransformersModel(LanguageModel):
             text = self._tokenizer.decode(ids, skip_special_tokens=True)
             cut = len(ids) >= limit and ids[-1] != self._tokenizer.eos_token_id
             results.append(
-                Completion(text=text, usage=Usage(len(prompt), len(ids)), finish="length" if cut else "stop")
+                Completion(text=text, usage=TokenUsage(len(prompt), len(ids)), finish="length" if cut else "stop")
             )
         return results
 
-    def _held(self, requests: Sequence[Request], skip: int) -> Callable[[int, Any], list[int]]:
-        """What each row of a batch may say next; rows without a permutation may say anything."""
+    def _constraint(self, requests: Sequence[Request], skip: int) -> Callable[[int, torch.Tensor], list[int]]:
+        """The tokens allowed next in each row of a batch; all in rows without a permutation."""
         end = self._tokenizer.eos_token_id
 
         def encode(text: str) -> list[int]:
@@ -226,7 +230,7 @@ class TransformersModel(LanguageModel):
         held = [Permutation(request.permutation, encode, end) if request.permutation else None for request in requests]
         anything = list(range(self._model.config.vocab_size))
 
-        def allowed(row: int, ids: Any) -> list[int]:
+        def allowed(row: int, ids: torch.Tensor) -> list[int]:
             permutation = held[row]
             return anything if permutation is None else permutation.allowed(ids[skip:].tolist())
 
@@ -245,7 +249,7 @@ class TransformersModel(LanguageModel):
         return ids
 
     def _check_length(self, request: Request) -> None:
-        """Refuse what the model cannot read whole, rather than cut it in silence."""
+        """Raise if prompt and answer exceed the context; prompts are never cut silently."""
         length = self.prompt_bound(request) + max(request.max_tokens, 1)
         if self._context is not None and length > self._context:
             raise ModelError(
@@ -259,7 +263,7 @@ class TransformersModel(LanguageModel):
         ids: list[int] = self._tokenizer(request.continuation, add_special_tokens=False).input_ids
         return ids
 
-    def _padded(self, rows: Sequence[Sequence[int]], *, left: bool | None = None) -> dict[str, Any]:
+    def _padded(self, rows: Sequence[Sequence[int]], *, left: bool | None = None) -> dict[str, torch.Tensor]:
         """int64[n, longest] ids and mask; causal models are padded on the left."""
         torch = self._torch
         left = not self._seq2seq if left is None else left
@@ -275,11 +279,11 @@ class TransformersModel(LanguageModel):
             inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0).to(self._device)
         return inputs
 
-    def _log_softmax(self, logits: Any) -> Any:
+    def _log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
         logs = self._torch.log_softmax(logits.float(), dim=-1)
         if bool(self._torch.isnan(logs).any()):
             raise ModelError(
-                f"{self._name} computed logits that are no numbers; try another float type than {self._dtype}"
+                f"{self._name} computed logits that are not numbers; try another float type than {self._dtype}"
             )
         return logs
 
@@ -302,7 +306,40 @@ class TransformersModel(LanguageModel):
         return int(self._tokenizer.pad_token_id if start is None else start)
 
 
-def _context(config: Any) -> int | None:
+class Permutation:
+    """Generation constrained to a permutation: every label once, in any order.
+
+    The answer is a chain of pieces, `[2]`, ` > [1]`, ` > [3]`; after each piece the unused labels remain, and after the
+    last the answer ends. Within a piece the tokens allowed are those that continue a remaining piece, so no label can
+    be missing, repeated or unknown. JSON schemas and regular expressions cannot express this.
+
+    Args:
+        labels: each to be named once.
+        encode: token ids of a text, without special tokens.
+        end: the id that ends an answer.
+    """
+
+    def __init__(self, labels: Sequence[str], encode: Callable[[str], Sequence[int]], end: int) -> None:
+        self._first: Mapping[str, tuple[int, ...]] = {label: tuple(encode(f"[{label}]")) for label in labels}
+        self._later: Mapping[str, tuple[int, ...]] = {label: tuple(encode(f" > [{label}]")) for label in labels}
+        self._end = end
+
+    def allowed(self, generated: Sequence[int]) -> list[int]:
+        """The ids that may come next; at least one."""
+        left = list(self._first)
+        pieces, start = self._first, 0
+        for place in range(1, len(generated) + 1):
+            said = tuple(generated[start:place])
+            done = next((label for label in left if pieces[label] == said), None)
+            if done is not None:
+                left.remove(done)
+                pieces, start = self._later, place
+        begun = tuple(generated[start:])
+        following = {pieces[label][len(begun)] for label in left if pieces[label][: len(begun)] == begun}
+        return sorted(following) if following else [self._end]
+
+
+def _context(config: transformers.PretrainedConfig) -> int | None:
     """The longest input a model's configuration states, None where it states none (T5 has relative positions)."""
     for name in ("max_position_embeddings", "n_positions"):
         value = getattr(config, name, None)
@@ -312,8 +349,8 @@ def _context(config: Any) -> int | None:
 
 
 @contextmanager
-def _without_progress(transformers: Any) -> Iterator[None]:
-    """No bars while a model loads: a library is quiet."""
+def _without_progress(transformers: ModuleType) -> Iterator[None]:
+    """Suppress progress bars while a model loads."""
     logging = transformers.utils.logging
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

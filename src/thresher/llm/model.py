@@ -1,30 +1,66 @@
-"""What every language model looks like from here: requests in, completions out, one attempt each.
+"""The interface of a language model: requests in, completions out, one attempt each; and its tokens.
 
-A `Request` is a prompt and what is wanted of the answer: text, the log-probabilities of a few labels as its first
-token, or the log-probability of a given continuation. A model makes exactly one attempt a request: retries, budget
-and cache belong to whoever holds the account, because each attempt may cost.
+A `Request` is a prompt and the kind of answer wanted: text, the log-probabilities of a few labels as its first token,
+or the log-probability of a given continuation. A model makes exactly one attempt at each request: retries, budget and
+cache belong to `thresher.llm.client`, because each attempt may cost.
 
-Labels: the log-probability of a label is that of all first answer tokens that spell it, white space around it and,
-for labels longer than a letter, case aside. A label the server did not list among the likeliest is absent.
+The log-probability of a label is that of all first answer tokens that spell it, regardless of white space around it
+and, for labels longer than a letter, of case. A label the server did not list among the likeliest is absent.
+
+With the model's own tokenizer, token counts are exact. Without it, a token is taken as four UTF-8 bytes where text is
+cut, and as one byte where a budget must hold: no byte-level vocabulary has tokens shorter than a byte.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from thresher.errors import ModelError
+from thresher.errors import DataNotFoundError, ModelError, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from thresher.llm.tokens import Tokens
+    import tokenizers
+
+Json = dict[str, Any]
+"""A decoded JSON object."""
+
+BYTES_A_TOKEN = 4
+
+
+class TransientModelError(ModelError):
+    """A call that failed and may succeed when tried again.
+
+    Args:
+        message: what happened, without secrets.
+        retry_after: seconds the server asked to wait, None if it did not.
+        may_have_run: whether the call may have been billed: False only if the server refused it or was not reached.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None, may_have_run: bool = True) -> None:
+        super().__init__(message, retry_after, may_have_run)
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds the server asked to wait."""
+        value = self.args[1]
+        return None if value is None else float(value)
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether the call may have cost something."""
+        return bool(self.args[2])
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation: `system`, `user` or `assistant`, and what it says."""
+    """One turn of a conversation: its role (`system`, `user` or `assistant`) and text."""
 
     role: str
     content: str
@@ -32,20 +68,20 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A prompt, and what is wanted.
+    """A prompt, and the kind of answer wanted.
 
     Attributes:
         messages: the conversation so far; a single one where `raw` is set.
         max_tokens: the longest answer, reasoning included.
         temperature: 0 for the likeliest answer.
-        labels: wanted log-probabilities of these as the first answer token.
-        opening: text the answer begins with, given to the model as its own ("[", so that ids follow at once).
-        continuation: wanted log-probability of this text as the answer.
-        schema: a JSON schema the answer must follow, where the model can be held to one.
-        pattern: a regular expression the answer must match, where the model can be held to one.
-        permutation: the answer must name each of these once, as `[2] > [1]`, where the model can be held to that.
+        labels: return the log-probabilities of these as the first answer token.
+        opening: text the answer begins with, as if the model had written it ("[", so that ids follow at once).
+        continuation: return the log-probability of this text as the answer.
+        schema: a JSON schema for the answer, if the model supports constrained output.
+        pattern: a regular expression for the answer, if the model supports constrained output.
+        permutation: the answer must name each of these once, as `[2] > [1]`, if the model supports that.
         raw: the message is the prompt itself, without chat template (monoT5, base models).
-        repeat: number of the repetition, so that asking the same again is another call to cache and journal.
+        repeat: number of the repetition; another number is another call to cache and journal.
     """
 
     messages: tuple[Message, ...]
@@ -54,14 +90,14 @@ class Request:
     labels: tuple[str, ...] = ()
     opening: str = ""
     continuation: str = ""
-    schema: Mapping[str, Any] | None = None
+    schema: Mapping[str, object] | None = None
     pattern: str = ""
     permutation: tuple[str, ...] = ()
     raw: bool = False
     repeat: int = 0
 
-    def payload(self) -> dict[str, Any]:
-        """All of it as plain JSON: what a cache key is made of."""
+    def payload(self) -> dict[str, object]:
+        """The whole request as plain JSON, for the cache key."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {
             **values,
@@ -72,43 +108,47 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one call, None where the model did not say."""
+class TokenUsage:
+    """Tokens of one call, None where the model did not report them."""
 
     prompt_tokens: int | None = None
     answer_tokens: int | None = None
     reasoning_tokens: int | None = None
 
+    def as_json(self) -> Json:
+        """Plain JSON."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered.
+    """A model's answer.
 
     Attributes:
         text: the answer, the opening not repeated.
-        labels: log-probability of each wanted label that the model gave one; empty if none was wanted.
+        labels: log-probability of each requested label that the model listed; empty if none was requested.
         floor: log-probability that no absent label exceeds.
-        continuation: log-probability of the wanted continuation, None if none was wanted.
+        continuation: log-probability of the requested continuation, None if none was requested.
         usage: tokens.
-        finish: `stop`, `length` or what else the model said.
+        finish: why the answer ended: `stop`, `length` or another word of the model.
     """
 
     text: str = ""
     labels: Mapping[str, float] = field(default_factory=dict)
     floor: float = -math.inf
     continuation: float | None = None
-    usage: Usage = field(default_factory=Usage)
+    usage: TokenUsage = field(default_factory=TokenUsage)
     finish: str = "stop"
 
     def __post_init__(self) -> None:
         numbers = [*self.labels.values(), self.floor, *([] if self.continuation is None else [self.continuation])]
         if any(math.isnan(number) or number == math.inf for number in numbers):
             raise ModelError(
-                f"the model gave a log-probability that is no number (labels {dict(self.labels)}, continuation "
-                f"{self.continuation}); it may be running in too small a float type: try bfloat16 or float32"
+                f"the model returned a log-probability that is not a number (labels {dict(self.labels)}, continuation "
+                f"{self.continuation}); its float type may be too small: try bfloat16 or float32"
             )
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Json:
         """Plain JSON (infinities as null), for cache and journal."""
         return {
             "text": self.text,
@@ -116,33 +156,33 @@ class Completion:
             "floor": _finite(self.floor),
             "continuation": None if self.continuation is None else [_finite(self.continuation)],
             "finish": self.finish,
-            "usage": {name: getattr(self.usage, name) for name in self.usage.__dataclass_fields__},
+            "usage": self.usage.as_json(),
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Completion:
-        """The completion `as_json` was made of."""
+    def from_json(cls, document: Json) -> Completion:
+        """The completion from its `as_json`."""
         continuation = document["continuation"]
         return cls(
             text=document["text"],
             labels={label: _number(value) for label, value in document["labels"].items()},
             floor=_number(document["floor"]),
             continuation=None if continuation is None else _number(continuation[0]),
-            usage=Usage(**document["usage"]),
+            usage=TokenUsage(**document["usage"]),
             finish=document["finish"],
         )
 
 
 class LanguageModel(Protocol):
-    """Anything that completes prompts."""
+    """A language model."""
 
     @property
     def name(self) -> str:
-        """The model's name, as prices and records know it."""
+        """The model's name, as in price tables."""
 
     @property
-    def parameters(self) -> Mapping[str, Any]:
-        """Everything beside the request that answers depend on, as plain JSON, free of secrets."""
+    def parameters(self) -> Mapping[str, object]:
+        """Everything besides the request that answers depend on, as plain JSON, without secrets."""
 
     @property
     def tokens(self) -> Tokens:
@@ -160,12 +200,12 @@ class LanguageModel(Protocol):
 
         Raises:
             TransientModelError: it failed and may succeed later.
-            ModelError: it failed for good, or cannot give what is wanted.
+            ModelError: it failed for good, or cannot give the answer requested.
         """
 
 
 def spells(token: str, label: str) -> bool:
-    """Does a token spell a label? See the module on white space and case."""
+    """Whether a token spells a label; see the module on white space and case."""
     token = token.strip().lstrip("\u2581\u0120").strip()
     return token == label or (len(label) > 1 and token.lower() == label.lower())
 
@@ -176,3 +216,99 @@ def _finite(value: float) -> float | None:
 
 def _number(value: float | None) -> float:
     return -math.inf if value is None else float(value)
+
+
+class Tokens(Protocol):
+    """Counts and cuts text."""
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """Strings that encode as control tokens, which passages must not contain."""
+
+    def count(self, text: str) -> int:
+        """Tokens of a text, exact or estimated."""
+
+    def bound(self, text: str) -> int:
+        """An upper bound on the tokens of a text."""
+
+    def cut(self, text: str, limit: int) -> str:
+        """The longest beginning of the text that has at most `limit` tokens by `count`."""
+
+
+class ByteTokens:
+    """Estimates from the length in UTF-8, for models without a local tokenizer."""
+
+    special: tuple[str, ...] = ()
+
+    def count(self, text: str) -> int:
+        """A quarter of the bytes, rounded up."""
+        return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_A_TOKEN)
+
+    def bound(self, text: str) -> int:
+        """The bytes."""
+        return len(text.encode("utf-8", "surrogatepass"))
+
+    def cut(self, text: str, limit: int) -> str:
+        """The beginning that fits, cut back to the last white space where there is one."""
+        data = text.encode("utf-8", "surrogatepass")
+        if len(data) <= limit * BYTES_A_TOKEN:
+            return text
+        head = data[: limit * BYTES_A_TOKEN].decode("utf-8", "ignore")
+        return head[: head.rfind(" ")] if " " in head else head
+
+
+class TokenizerTokens:
+    """Exact counts by a `tokenizers.Tokenizer`.
+
+    Args:
+        tokenizer: the tokenizer; special tokens it would add around a text are not counted.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        added = tokenizer.get_added_tokens_decoder().values()
+        self.special = tuple(token.content for token in added if token.special and token.content.strip())
+
+    def count(self, text: str) -> int:
+        """Tokens of the text."""
+        return len(self._encode(text).ids)
+
+    bound = count
+
+    def cut(self, text: str, limit: int) -> str:
+        """The beginning of the text up to the end of token number `limit`."""
+        encoding = self._encode(text)
+        if len(encoding.ids) <= limit:
+            return text
+        cut = text[: encoding.offsets[limit - 1][1]] if limit > 0 else ""
+        while cut and self.count(cut) > limit:  # cutting inside a merge can add tokens
+            cut = cut[:-1]
+        return cut
+
+    def _encode(self, text: str) -> tokenizers.Encoding:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+
+def load_tokens(path: str | Path) -> TokenizerTokens:
+    """Load a `tokenizer.json`, or the one in a model's directory.
+
+    Raises:
+        DataNotFoundError: there is none.
+        MissingExtraError: the tokenizers package is not installed.
+    """
+    file = Path(path)
+    file = file / "tokenizer.json" if file.is_dir() else file
+    if not file.is_file():
+        raise DataNotFoundError(f"no tokenizer at {file}; give a tokenizer.json or a model's directory")
+    library = require("tokenizers", extra="models", purpose="counting a model's tokens")
+    tokenizer = library.Tokenizer.from_file(str(file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return TokenizerTokens(tokenizer)
+
+
+def tokens_of(given: Tokens | str | Path | None) -> Tokens:
+    """`given`, the tokenizer at a path, or estimates if None."""
+    if isinstance(given, str | Path):
+        return load_tokens(given)
+    return ByteTokens() if given is None else given

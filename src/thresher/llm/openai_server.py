@@ -1,36 +1,37 @@
 """Language models behind an OpenAI-compatible server: vLLM, llama.cpp, Ollama, TGI, or a hosted one.
 
-Through the openai SDK, whose own retries are off: one request is one call, and whoever keeps the budget decides about
-another. Connections are limited and kept open; there is one client an event loop.
+Requests go through the openai SDK with its own retries off: one request is one call, and `thresher.llm.client` decides
+about another. Connections are limited and kept open; there is one client per event loop.
 
 Log-probabilities of labels come from `top_logprobs` of the first answer token; the log-probability of a continuation
-from the completions endpoint with `echo`, where a server offers it. Structured output is asked for in one of the
-dialects below; without one, answers are free text and the parser does its work.
+from the completions endpoint with `echo`, if the server supports it. Structured output is requested in one of the
+dialects below; without one, answers are free text.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import weakref
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from thresher.errors import ConfigError, ModelError, require
-from thresher.llm.model import Completion, LanguageModel, Request, Usage, spells
-from thresher.llm.retry import TransientModelError, retry_after_seconds
-from thresher.llm.secrets import KeySource, checked_url, scrub
-from thresher.llm.tokens import ByteTokens, Tokens
+from thresher.llm.http import KeySource, PerLoop, checked_url, http_client, retry_after_seconds, scrub
+from thresher.llm.model import Completion, LanguageModel, TokenUsage, TransientModelError, spells, tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import openai
+
+    from thresher.llm.model import Json, Request, Tokens
 
 Structured = Literal["none", "json-schema", "vllm-regex", "tgi-regex"]
 
-KEEP_ALIVE = 300.0  # seconds an idle connection stays open
 REFUSED = (429,)
 TRANSIENT = (408, 409, 425, 429, *range(500, 600))
-TEMPLATE_TOKENS = 64  # what a chat template may add around a conversation
+TEMPLATE_TOKENS = 64  # upper bound on what a chat template adds around a conversation
 MESSAGE_TOKENS = 16  # and around each message
 _NOTHING: tuple[dict[str, float], float] = ({}, -math.inf)
 TOP_LOGPROBS = 20  # what OpenAI allows and vLLM does unless told otherwise
@@ -47,9 +48,9 @@ class OpenAIServer(LanguageModel):
             not belong. A local server needs none.
         timeout: seconds after which a call without an answer has failed.
         connections: the most open connections.
-        tokens: the model's tokenizer, for exact counts; estimates unless given.
+        tokens: the model's tokenizer, or the path of its tokenizer.json, for exact counts; estimates unless given.
         context: the most tokens of prompt and answer together, None if unknown.
-        structured: how the server is told to follow a schema or pattern: `json-schema` (OpenAI, vLLM, llama.cpp),
+        structured: how a schema or pattern is sent to the server: `json-schema` (OpenAI, vLLM, llama.cpp),
             `vllm-regex`, `tgi-regex`, or `none`.
         top_logprobs: how many alternatives to the first answer token are asked for.
         limit_field: the field that carries the longest answer; hosted reasoning models want `max_completion_tokens`.
@@ -64,24 +65,26 @@ class OpenAIServer(LanguageModel):
         key: str | Callable[[], str] = "",
         timeout: float = 120.0,
         connections: int = 64,
-        tokens: Tokens | None = None,
+        tokens: Tokens | str | Path | None = None,
         context: int | None = None,
         structured: Structured = "none",
         top_logprobs: int = TOP_LOGPROBS,
         limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
-        extra: Mapping[str, Any] | None = None,
+        extra: Mapping[str, object] | None = None,
     ) -> None:
         if structured not in ("none", "json-schema", "vllm-regex", "tgi-regex"):
-            raise ConfigError(f"structured={structured!r} is none of none, json-schema, vllm-regex, tgi-regex")
-        self._openai: Any = require("openai", extra="llm", purpose="asking an OpenAI-compatible server")
-        self._httpx: Any = require("httpx2", extra="llm", purpose="asking an OpenAI-compatible server")
+            raise ConfigError(
+                f"structured must be one of 'none', 'json-schema', 'vllm-regex', 'tgi-regex'; got {structured!r}"
+            )
+        self._openai = require("openai", extra="llm", purpose="calling an OpenAI-compatible server")
+        self._httpx = require("httpx2", extra="llm", purpose="calling an OpenAI-compatible server")
         self._model, self._url = model, checked_url(base_url)
         self._key = KeySource(key or _default_key(self._url))
         self._timeout, self._connections = timeout, connections
-        self._tokens, self._context = tokens or ByteTokens(), context
+        self._tokens, self._context = tokens_of(tokens), context
         self._structured, self._top_logprobs = structured, top_logprobs
         self._limit_field, self._extra = limit_field, dict(extra or {})
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
+        self._clients = PerLoop(self._new_client, lambda client: client.close())
 
     @property
     def name(self) -> str:
@@ -89,7 +92,7 @@ class OpenAIServer(LanguageModel):
         return self._model
 
     @property
-    def parameters(self) -> Mapping[str, Any]:
+    def parameters(self) -> Mapping[str, object]:
         """Address and what is sent with every request."""
         return {"url": self._url, "structured": self._structured, "extra": self._extra}
 
@@ -105,16 +108,16 @@ class OpenAIServer(LanguageModel):
 
     @property
     def structured(self) -> Structured:
-        """How the server is held to a form."""
+        """The dialect for structured output."""
         return self._structured
 
     def prompt_bound(self, request: Request) -> int:
-        """Bounds of all texts, and room for the chat template."""
+        """The bounds of all texts and of the chat template."""
         texts = [message.content for message in request.messages] + [request.opening, request.continuation]
         return sum(map(self._tokens.bound, texts)) + MESSAGE_TOKENS * len(request.messages) + TEMPLATE_TOKENS
 
     async def complete(self, requests: Sequence[Request]) -> list[Completion]:
-        """One call a request, side by side.
+        """One call per request, concurrently.
 
         Raises:
             TransientModelError: no connection, a time-out, a broken or unreadable answer, status 408, 409, 425, 429
@@ -125,15 +128,11 @@ class OpenAIServer(LanguageModel):
 
     async def aclose(self) -> None:
         """Close the connections of this event loop."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.close()
+        await self._clients.aclose()
 
     def close(self) -> None:
         """Close the connections that synchronous callers used."""
-        from thresher.llm.background import run_in_background
-
-        run_in_background(self.aclose())
+        self._clients.close()
 
     async def _one(self, request: Request) -> Completion:
         key = self._key.read()
@@ -149,45 +148,40 @@ class OpenAIServer(LanguageModel):
         except self._openai.OpenAIError as err:
             raise self._translated(err, key) from None
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as err:
-            message = scrub(f"{self._where} answered what is not a completion ({type(err).__name__}: {err})", key)
+            message = scrub(
+                f"{self._where} sent a response that is not a completion ({type(err).__name__}: {err})", key
+            )
             raise TransientModelError(message) from None
 
     @property
     def _where(self) -> str:
         return f"{self._url} (model {self._model!r})"
 
-    def _client(self, key: str) -> Any:
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = self._openai.AsyncOpenAI(
-                api_key="unset",
-                base_url=self._url,
-                max_retries=0,
-                timeout=self._timeout,
-                http_client=self._httpx.AsyncClient(
-                    limits=self._httpx.Limits(
-                        max_connections=self._connections,
-                        max_keepalive_connections=self._connections,
-                        keepalive_expiry=KEEP_ALIVE,
-                    ),
-                    timeout=self._timeout,
-                    follow_redirects=False,
-                ),
-            )
+    def _new_client(self) -> openai.AsyncOpenAI:
+        made: openai.AsyncOpenAI = self._openai.AsyncOpenAI(
+            api_key="unset",
+            base_url=self._url,
+            max_retries=0,
+            timeout=self._timeout,
+            http_client=http_client(self._connections, self._timeout),
+        )
+        return made
+
+    def _client(self, key: str) -> openai.AsyncOpenAI:
+        client = self._clients.get()
         client.api_key = key or "unset"
         return client
 
-    async def _chat(self, client: Any, request: Request) -> Completion:
+    async def _chat(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
         messages = [{"role": m.role, "content": m.content} for m in request.messages]
-        body: dict[str, Any] = {"model": self._model, "messages": messages, "temperature": request.temperature}
+        body: Json = {"model": self._model, "messages": messages, "temperature": request.temperature}
         body[self._limit_field] = max(request.max_tokens, 1)
         if request.opening:
             messages.append({"role": "assistant", "content": request.opening})
             body.update(continue_final_message=True, add_generation_prompt=False)
         if request.labels:
             body.update(logprobs=True, top_logprobs=self._top_logprobs)
-        answer = await self._post(client, "/chat/completions", {**body, **self._held_to(request), **self._extra})
+        answer = await self._post(client, "/chat/completions", {**body, **self._constraint(request), **self._extra})
         choice = answer["choices"][0]
         labels, floor = _NOTHING
         if request.labels:
@@ -202,8 +196,8 @@ class OpenAIServer(LanguageModel):
             finish=choice.get("finish_reason") or "",
         )
 
-    async def _raw(self, client: Any, request: Request) -> Completion:
-        body: dict[str, Any] = {
+    async def _raw(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
+        body: Json = {
             "model": self._model,
             "prompt": request.messages[0].content + request.opening,
             "temperature": request.temperature,
@@ -211,7 +205,7 @@ class OpenAIServer(LanguageModel):
         }
         if request.labels:
             body["logprobs"] = self._top_logprobs
-        answer = await self._post(client, "/completions", {**body, **self._held_to(request), **self._extra})
+        answer = await self._post(client, "/completions", {**body, **self._constraint(request), **self._extra})
         choice = answer["choices"][0]
         labels, floor = _NOTHING
         if request.labels:
@@ -221,7 +215,7 @@ class OpenAIServer(LanguageModel):
             choice.get("text") or "", labels, floor, usage=_usage(answer), finish=choice.get("finish_reason") or ""
         )
 
-    async def _continuation(self, client: Any, request: Request) -> Completion:
+    async def _continuation(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
         prompt = "\n\n".join(message.content for message in request.messages) + request.opening
         body = {
             "model": self._model,
@@ -245,7 +239,7 @@ class OpenAIServer(LanguageModel):
             raise self._no_logprobs()
         return Completion(continuation=math.fsum(wanted), usage=_usage(answer))
 
-    async def _post(self, client: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _post(self, client: openai.AsyncOpenAI, path: str, body: Json) -> Json:
         """One request. The SDK's typed methods cost more than the call itself; its plain `post` does the same."""
         answer = await client.post(path, body=body, cast_to=object)
         if not isinstance(answer, dict):
@@ -267,12 +261,12 @@ class OpenAIServer(LanguageModel):
 
     def _no_logprobs(self) -> ModelError:
         return ModelError(
-            f"{self._where} gives no log-probabilities, which this rating or choice needs; let the model answer in "
-            "text instead, or use a server that offers them (vLLM, llama.cpp)"
+            f"{self._where} returns no log-probabilities, which this rating or choice needs; let the model answer in "
+            "text instead, or use a server that supports them (vLLM, llama.cpp)"
         )
 
-    def _held_to(self, request: Request) -> dict[str, Any]:
-        """The fields that hold the server to a schema or pattern, in its dialect."""
+    def _constraint(self, request: Request) -> Json:
+        """The fields that constrain the answer to a schema or pattern, in the server's dialect."""
         if self._structured == "json-schema" and request.schema is not None:
             schema = {"name": "answer", "strict": True, "schema": dict(request.schema)}
             return {"response_format": {"type": "json_schema", "json_schema": schema}}
@@ -283,7 +277,7 @@ class OpenAIServer(LanguageModel):
         return {}
 
     def _translated(self, err: Exception, key: str) -> ModelError:
-        """An SDK error as one of ours, its text free of the key, its chain cut (requests carry headers)."""
+        """An SDK error as one of ours, without the key in its text or chain (requests carry headers)."""
         openai = self._openai
         if isinstance(err, openai.APITimeoutError):
             return TransientModelError(f"{self._where} did not answer within {self._timeout:g} s")
@@ -300,7 +294,7 @@ class OpenAIServer(LanguageModel):
                 wait = retry_after_seconds(err.response.headers.get("retry-after"))
                 return TransientModelError(message, wait, may_have_run=status not in REFUSED)
             return ModelError(message)
-        return TransientModelError(scrub(f"{self._where} answered what cannot be read ({err})", key))
+        return TransientModelError(scrub(f"{self._where} sent a response that cannot be read ({err})", key))
 
 
 def _default_key(url: str) -> str:
@@ -309,7 +303,7 @@ def _default_key(url: str) -> str:
     return "OPENAI_API_KEY" if host == "openai.com" or host.endswith(".openai.com") else "THRESHER_LLM_KEY"
 
 
-def _usage(answer: Mapping[str, Any]) -> Usage:
+def _usage(answer: Json) -> TokenUsage:
     usage = answer.get("usage") or {}
     details = usage.get("completion_tokens_details") or {}
-    return Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("reasoning_tokens"))
+    return TokenUsage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("reasoning_tokens"))

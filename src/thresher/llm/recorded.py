@@ -1,8 +1,8 @@
-"""Recorded answers: a model that says again what another said before, and the recorder that wrote it down.
+"""Recorded answers: a recorder that writes down what a model answers, and a model that answers from the recording.
 
 A recording is JSON lines: the model's name and parameters first, then `{"request": ..., "completion": ...}` for each
-answer. Unlike the response cache it holds the prompts, so that it can be read and shared; so it is readable by its
-user alone until he decides otherwise.
+answer. Unlike the response cache it contains the prompts, so that it can be read and shared; the file is created
+readable by its user only.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thresher.errors import DataNotFoundError, InputError, ModelError
-from thresher.llm.model import Completion, LanguageModel, Request
-from thresher.llm.tokens import ByteTokens, Tokens
+from thresher.llm.model import Completion, LanguageModel, tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from thresher.llm.model import Json, Request, Tokens
+
 
 class Recorder(LanguageModel):
-    """Passes requests on to a model and writes down what it answers.
+    """Passes requests on to a model and writes its answers to a file.
 
     Args:
         model: the model.
-        path: the file, made anew.
+        path: the file; replaced if it exists.
     """
 
     def __init__(self, model: LanguageModel, path: str | Path) -> None:
@@ -36,30 +37,30 @@ class Recorder(LanguageModel):
 
     @property
     def name(self) -> str:
-        """The model's."""
+        """As the model's."""
         return self._model.name
 
     @property
-    def parameters(self) -> Mapping[str, Any]:
-        """The model's."""
+    def parameters(self) -> Mapping[str, object]:
+        """As the model's."""
         return self._model.parameters
 
     @property
     def tokens(self) -> Tokens:
-        """The model's."""
+        """As the model's."""
         return self._model.tokens
 
     @property
     def context(self) -> int | None:
-        """The model's."""
+        """As the model's."""
         return self._model.context
 
     def prompt_bound(self, request: Request) -> int:
-        """The model's."""
+        """As the model's."""
         return self._model.prompt_bound(request)
 
     async def complete(self, requests: Sequence[Request]) -> list[Completion]:
-        """Ask the model, write the answers down."""
+        """Call the model and write its answers."""
         completions = await self._model.complete(requests)
         for request, completion in zip(requests, completions, strict=True):
             self._write({"request": request.payload(), "completion": completion.as_json()})
@@ -69,30 +70,30 @@ class Recorder(LanguageModel):
         """Close the file."""
         self._file.close()
 
-    def _write(self, document: Mapping[str, Any]) -> None:
+    def _write(self, document: Mapping[str, object]) -> None:
         self._file.write(json.dumps(document, ensure_ascii=False) + "\n")
         self._file.flush()
 
 
 class RecordedModel(LanguageModel):
-    """Answers from a recording, and nothing else.
+    """Answers from a recording, and only from it.
 
     Args:
-        path: what a `Recorder` wrote.
-        tokens: the tokenizer the recording was made with, so that passages are cut as they were then.
+        path: a file that `Recorder` wrote.
+        tokens: the tokenizer used for the recording, so that passages are cut at the same places.
 
     Raises:
         DataNotFoundError: there is no such file.
         InputError: a line that cannot be read.
     """
 
-    def __init__(self, path: str | Path, tokens: Tokens | None = None) -> None:
+    def __init__(self, path: str | Path, tokens: Tokens | str | Path | None = None) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise DataNotFoundError(f"there is no recording at {path}")
-        self._tokens = tokens or ByteTokens()
+            raise DataNotFoundError(f"no recording at {path}")
+        self._tokens = tokens_of(tokens)
         self._answers: dict[str, Completion] = {}
-        head: Mapping[str, Any] | None = None
+        head: Json | None = None
         with self.path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 try:
@@ -102,7 +103,7 @@ class RecordedModel(LanguageModel):
                     else:
                         self._answers[_key(document["request"])] = Completion.from_json(document["completion"])
                 except (ValueError, KeyError, TypeError) as err:
-                    message = f"not a line of a recording of answers ({type(err).__name__}: {err})"
+                    message = f"this is not a line of a recording ({type(err).__name__}: {err})"
                     raise InputError(message, str(path), number) from None
         if head is None:
             raise InputError("the recording is empty", str(path))
@@ -110,12 +111,12 @@ class RecordedModel(LanguageModel):
 
     @property
     def name(self) -> str:
-        """The recorded model's."""
+        """As the recorded model's."""
         return str(self._head["model"])
 
     @property
-    def parameters(self) -> Mapping[str, Any]:
-        """The recorded model's."""
+    def parameters(self) -> Mapping[str, object]:
+        """As the recorded model's."""
         return dict(self._head["parameters"])
 
     @property
@@ -125,7 +126,7 @@ class RecordedModel(LanguageModel):
 
     @property
     def context(self) -> int | None:
-        """The recorded model's."""
+        """As the recorded model's."""
         context: int | None = self._head["context"]
         return context
 
@@ -142,11 +143,11 @@ class RecordedModel(LanguageModel):
         found = [self._answers.get(_key(request.payload())) for request in requests]
         if None in found:
             raise ModelError(
-                f"{self.path} holds no answer to this prompt; a recording answers only what was asked when it was "
-                "made: use the same questions, passages, plan, prompts and settings"
+                f"{self.path} holds no answer to this prompt; use the queries, passages, plan, prompts and settings "
+                "of the recording"
             )
         return [completion for completion in found if completion is not None]
 
 
-def _key(payload: Mapping[str, Any]) -> str:
+def _key(payload: Mapping[str, object]) -> str:
     return json.dumps(payload, sort_keys=True, ensure_ascii=False)

@@ -118,10 +118,7 @@ class Parts:
         if isinstance(wanted, Reranker):
             return RerankerStage(wanted)
         if isinstance(wanted, str) and wanted.partition(":")[0] == "cross-encoder" and not Path(wanted).exists():
-            from thresher.rerank.specs import make_judge
-
-            judge, rates_only = make_judge(wanted)
-            return RerankerStage(Reranker(judge, "pointwise" if rates_only else "sliding"))
+            return RerankerStage(Reranker.from_name(wanted, device=self.device))
         settings = self.settings
         splitter = wanted.splitter if isinstance(wanted, ContextPruner) else split_sentences
         return RerankStage(

@@ -116,19 +116,19 @@ class RerankerStage:
         head = state.ranking.cut(len(state.ranking) if self.reranker.depth is None else self.reranker.depth)
         ranking = head if head.has_passages or state.texts is None else head.with_passages(state.texts)
         result = self._limited(state.deadline.left()).rank(
-            state.query if state.query.qid else state.query.text, list(ranking)
+            state.query if state.query.qid else state.query.text, ranking
         )
         place_of = {docno: place for place, docno in enumerate(head.docnos)}
-        places = [place_of[hit.docno] for hit in result.hits]
-        state.promote(places, [hit.score for hit in result.hits], self.name)
-        record = result.record
+        places = [place_of[docno] for docno in result.docnos]
+        state.promote(places, result.scores, self.name)
+        usage = result.usage
         counts: Counts = {
             "passages": len(head),
-            "calls": record.calls,
-            "tokens": record.prompt_tokens + record.answer_tokens,
+            "calls": usage.calls,
+            "tokens": usage.prompt_tokens + usage.answer_tokens,
         }
-        if record.money is not None:
-            counts["money"] = record.money
+        if usage.cost is not None:
+            counts["cost"] = usage.cost
         if result.complete:
             return StageReport(self.name, counts=counts)
         reason = f"the budget of {result.stopped} was spent" if result.stopped else "some comparisons got no answer"

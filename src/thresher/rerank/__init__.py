@@ -1,81 +1,73 @@
-"""Plans that ask for comparisons, judges that answer, and one driver between them that keeps budget and account.
+"""Reranking: plans decide which comparisons to make, judges answer them, and a driver keeps budget and usage.
 
-from thresher.rerank import Budget, ModelJudge, Reranker
+from thresher.rerank import Budget, Reranker
 
-reranker = Reranker(ModelJudge(model), plan="jointrank", budget=Budget(calls=20))
-result = reranker.rank("why is the sky blue", hits)
+reranker = Reranker.from_name("cross-encoder:cross-encoder/ms-marco-MiniLM-L6-v2", budget=Budget(seconds=2))
+ranking = reranker.rank("why is the sky blue", index.search("why is the sky blue", k=100))
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from thresher._lazy import load
 
+if TYPE_CHECKING:
+    from thresher.llm.budget import Budget, Price
+    from thresher.llm.client import RetryPolicy
+    from thresher.rerank.cross_encoder import CrossEncoderJudge
+    from thresher.rerank.judges import Judge
+    from thresher.rerank.model_judge import ModelJudge
+    from thresher.rerank.plans import plan_from_name
+    from thresher.rerank.plans.plan import Answer, Best, Order, Placement, Plan, Prefer, Rate, drive
+    from thresher.rerank.replay import RecordedWindows
+    from thresher.rerank.reranker import Reranked, Reranker
+    from thresher.rerank.servers import RerankServer
+
+_HOMES = {
+    "Answer": "plans.plan",
+    "Best": "plans.plan",
+    "Budget": "reranker",
+    "CrossEncoderJudge": "cross_encoder",
+    "Judge": "judges",
+    "ModelJudge": "model_judge",
+    "Order": "plans.plan",
+    "Placement": "plans.plan",
+    "Plan": "plans.plan",
+    "Prefer": "plans.plan",
+    "Price": "reranker",
+    "Rate": "plans.plan",
+    "RecordedWindows": "replay",
+    "RerankServer": "servers",
+    "Reranked": "reranker",
+    "Reranker": "reranker",
+    "RetryPolicy": "reranker",
+    "drive": "plans.plan",
+    "plan_from_name": "plans",
+}
+
 __all__ = [
-    "PLANS",
-    "AllPairs",
     "Answer",
     "Best",
     "Budget",
     "CrossEncoderJudge",
-    "JointRank",
     "Judge",
     "ModelJudge",
     "Order",
-    "PairwiseHeap",
-    "PairwiseSliding",
+    "Placement",
     "Plan",
-    "Pointwise",
     "Prefer",
-    "Question",
-    "Ranking",
+    "Price",
     "Rate",
-    "Record",
     "RecordedWindows",
     "RerankServer",
     "Reranked",
     "Reranker",
-    "SetwiseHeap",
-    "SetwiseInsertion",
-    "SinglePass",
-    "SlidingWindow",
+    "RetryPolicy",
     "drive",
-    "parse_plan",
+    "plan_from_name",
 ]
 
-_HOMES = {
-    "PLANS": "plans.named",
-    "AllPairs": "plans.pairwise",
-    "Answer": "asks",
-    "Best": "asks",
-    "Budget": "budget",
-    "CrossEncoderJudge": "cross_encoder",
-    "JointRank": "plans.jointrank",
-    "Judge": "judge",
-    "ModelJudge": "model_judge",
-    "Order": "asks",
-    "PairwiseHeap": "plans.pairwise",
-    "PairwiseSliding": "plans.pairwise",
-    "Plan": "plans.plan",
-    "Pointwise": "plans.pointwise",
-    "Prefer": "asks",
-    "Question": "judge",
-    "Ranking": "plans.plan",
-    "Rate": "asks",
-    "Record": "record",
-    "RecordedWindows": "replay",
-    "Reranked": "reranker",
-    "Reranker": "reranker",
-    "RerankServer": "servers",
-    "SetwiseHeap": "plans.setwise",
-    "SetwiseInsertion": "plans.setwise",
-    "SinglePass": "plans.listwise",
-    "SlidingWindow": "plans.listwise",
-    "drive": "plans.plan",
-    "parse_plan": "plans.named",
-}
 
-
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     return load(__name__, _HOMES, name)

@@ -1,25 +1,35 @@
-"""Candidates for reranking: a run's rows with the text of their passages, from a corpus or an index."""
+"""Texts for a run: from an index, which finds passages by docno, or from one pass over a corpus."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from thresher.errors import InputError
-from thresher.records import Hit
+from thresher.ranking import HeldPassages, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from thresher.ranking import Run
-    from thresher.records import Passage, Query
+    from thresher.records import Passage
 
 
-def passages_of_corpus(source: str | Path, wanted: Iterable[str]) -> dict[str, Passage]:
-    """The wanted passages of a corpus by docno; reading stops when all are found."""
+class PassageIndex(Protocol):
+    """An index that finds passages by docno."""
+
+    def __contains__(self, docno: object) -> bool:
+        """Whether it holds the passage."""
+
+    def passages(self, docnos: Sequence[str]) -> Sequence[Passage]:
+        """The passages with these docnos, in their order."""
+
+
+def texts_of_corpus(run: Run, source: str | Path, depth: int | None) -> dict[str, Passage]:
+    """The passages of the first `depth` of every ranking (None for all), by docno; reading stops when all are found."""
     from thresher.corpus import open_corpus
 
-    missing = set(wanted)
+    missing = {docno for ranking in run.values() for docno in ranking.docnos[:depth]}
     found: dict[str, Passage] = {}
     for passage in open_corpus(source):
         if passage.docno in missing:
@@ -30,43 +40,23 @@ def passages_of_corpus(source: str | Path, wanted: Iterable[str]) -> dict[str, P
     return found
 
 
-def passages_of_index(path: str | Path, wanted: Iterable[str]) -> dict[str, Passage]:
-    """The wanted passages an index stores, by docno."""
-    from thresher.search import Index
-
-    with Index.open(path) as index:
-        found = [docno for docno in dict.fromkeys(wanted) if docno in index]
-        return dict(zip(found, index.passages(found), strict=True))
-
-
-def candidates(
-    run: Run, queries: Iterable[Query], passages: Mapping[str, Passage], depth: int | None
-) -> list[tuple[Query, tuple[Hit, ...]]]:
-    """Each query of the run with its candidates, in the run's order.
+def with_texts(run: Run, passages: PassageIndex | Mapping[str, Passage], depth: int | None) -> Run:
+    """The run with rankings that find their texts in `passages`.
 
     Args:
-        run: rankings, best first.
-        queries: the queries; those the run does not rank are left out.
-        passages: text by docno.
-        depth: candidates below it need no text, None for all.
+        run: rankings of docnos, best first.
+        passages: an `Index` (which must stay open), or passages by docno.
+        depth: the first `depth` of every ranking must have a passage, None for all.
 
     Raises:
-        InputError: the run ranks a query that is not among the queries, or a candidate has no passage.
+        InputError: one of them has none.
     """
-    texts = {query.qid: query for query in queries}
-    pairs = []
-    for qid, rows in run.rankings.items():
-        if qid not in texts:
-            raise InputError(f"the run ranks the question {qid!r}, which is not in the file of queries")
-        hits = []
-        for rank, row in enumerate(rows, 1):
-            passage = passages.get(row.docno)
-            if passage is None and (depth is None or rank <= depth):
+    for qid, ranking in run.items():
+        for rank, docno in enumerate(ranking.docnos[:depth], 1):
+            if docno not in passages:
                 raise InputError(
-                    f"question {qid!r}: the candidate {row.docno!r} at rank {rank} has no passage; name the corpus "
-                    "or index the run was made on"
+                    f"query {qid!r}: no passage for {docno!r} at rank {rank}; give the corpus or index that the run "
+                    "was made on"
                 )
-            text, title = (passage.text, passage.title) if passage is not None else ("", "")
-            hits.append(Hit(row.docno, row.score, rank, text=text, title=title))
-        pairs.append((texts[qid], tuple(hits)))
-    return pairs
+    source = HeldPassages(passages.values()) if isinstance(passages, Mapping) else passages
+    return Run({qid: ranking.with_passages(source) for qid, ranking in run.items()}, run.tag)

@@ -1,44 +1,51 @@
 """Cross-encoders as pointwise judges, through sentence-transformers.
 
 Encoders with a classification head (MiniLM, BGE) and causal rerankers whose score is a logit difference (Qwen3, mxbai)
-load the same way; the model's own configuration says which it is. A rating is the raw output, without the sigmoid
-some models end in, which would tie ratings at 1. Ratings asked for together, by any query, are one batch.
+load the same way, as the model's configuration says. A rating is the raw output, without the sigmoid of some models,
+which would tie ratings at 1. Ratings requested together, by any query, are one batch.
 """
 
 from __future__ import annotations
 
 import math
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thresher.errors import InputError, ModelError, require
-from thresher.llm.batching import Batcher
-from thresher.llm.tokens import TokenizerTokens
-from thresher.rerank.asks import Answer, Ask, Rate
+from thresher.llm.background import Batcher
+from thresher.llm.client import Call
+from thresher.llm.model import TokenizerTokens, TokenUsage
+from thresher.rerank.judges import Scores
+from thresher.rerank.plans.plan import Answer, Rate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from thresher.rerank.judge import Question
-    from thresher.rerank.limiter import Gate
+    from sentence_transformers import CrossEncoder
+
+    from thresher.llm.client import Client
+    from thresher.records import Hit, Query
+    from thresher.rerank.plans.plan import Comparison
 
 
 class CrossEncoderJudge:
     """Rates passages with a cross-encoder. Answers `Rate` alone.
 
     Args:
-        model: a directory, a hub identifier, or a `sentence_transformers.CrossEncoder` that is loaded already.
+        model: a directory, a hub identifier, or a loaded `sentence_transformers.CrossEncoder`.
         device: `auto`, `cpu`, `cuda`, ...
         batch_size: pairs in one batch.
-        max_length: tokens of query and passage together; the model's own limit unless given.
+        max_length: most tokens of query and passage together; the model's own limit by default.
         revision: of a hub model.
         download: fetch a hub model that is not in the cache.
     """
 
+    rates_only = True
+
     def __init__(
         self,
-        model: str | Path | Any,
+        model: str | Path | CrossEncoder,
         *,
         device: str = "auto",
         batch_size: int = 32,
@@ -49,13 +56,13 @@ class CrossEncoderJudge:
         from thresher.models.files import directory_fingerprint, resolve
         from thresher.models.hf import pick_device
 
-        library: Any = require("sentence_transformers", extra="models", purpose="running a cross-encoder")
+        library = require("sentence_transformers", extra="models", purpose="running a cross-encoder")
         if batch_size < 1:
-            raise InputError(f"batch_size={batch_size} must be at least 1")
-        self.asks_per_call = batch_size
+            raise InputError(f"batch_size must be at least 1, got {batch_size}")
+        self.comparisons_per_call = batch_size
         if isinstance(model, library.CrossEncoder):
             self._model, self._name = model, str(model.model_card_data.base_model or "cross-encoder")
-            self._fingerprint = uuid.uuid4().hex  # nobody knows what was done to it since it was loaded
+            self._fingerprint = uuid.uuid4().hex  # its weights may have changed since it was loaded
         else:
             found = resolve(model, revision=revision, download=download)
             self._name = found.name
@@ -68,7 +75,7 @@ class CrossEncoderJudge:
                 raise ModelError(f"{found.path} cannot be loaded as a cross-encoder: {err}") from err
         if max_length is not None:
             self._model.max_seq_length = max_length
-        torch: Any = require("torch", extra="models", purpose="running a cross-encoder")
+        torch = require("torch", extra="models", purpose="running a cross-encoder")
         self._raw = torch.nn.Identity()
         self._max_length = max_length
         self._batch_size = batch_size
@@ -80,24 +87,26 @@ class CrossEncoderJudge:
         """The model."""
         return f"cross-encoder({self._name})"
 
-    async def answer(self, query: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
+    async def answer(
+        self, query: Query, candidates: Sequence[Hit], comparisons: Sequence[Comparison], client: Client
+    ) -> list[Answer | None]:
         """Rate the passages in one call.
 
         Raises:
-            ModelError: the model fails, or outputs what is no number.
-            InputError: an ask that is not `Rate`.
+            ModelError: the model fails, or a score is not a finite number.
+            InputError: a comparison is not a `Rate`.
         """
-        texts = [passage_text(query, ask, self.name) for ask in asks]
+        texts = [passage_text(candidates, comparison, self.name) for comparison in comparisons]
 
-        async def send() -> Mapping[str, Any]:
+        async def send() -> Scores:
             scores = await self._batcher.submit([(query.text, text) for text in texts])
-            return {"scores": scores, "usage": {"prompt_tokens": bound, "answer_tokens": 0}}
+            return Scores(tuple(scores), TokenUsage(bound, 0))
 
         own = self._tokens.count(query.text) + 3
         longest = self._max_length or getattr(self._model, "max_seq_length", None)
         lengths = [self._tokens.count(text) + own for text in texts]
         if longest:
-            gate.tally.truncated += sum(length > longest for length in lengths)
+            client.counts.truncated += sum(length > longest for length in lengths)
             lengths = [min(length, longest) for length in lengths]
         bound = sum(lengths)
         payload = {
@@ -107,11 +116,11 @@ class CrossEncoderJudge:
             "query": query.text,
             "texts": texts,
         }
-        reply = await gate.call(payload, bound, 0, send)
-        return [Answer((ask.items,), score=score) for ask, score in zip(asks, reply["scores"], strict=True)]
+        reply = await client.call(Call(payload, bound, 0, send, Scores.from_json))
+        return [Answer((one.items,), score=score) for one, score in zip(comparisons, reply.scores, strict=True)]
 
     def close(self) -> None:
-        """Let the working thread end."""
+        """End the worker thread."""
         self._batcher.close()
 
     def _predict(self, groups: Sequence[list[tuple[str, str]]]) -> list[list[float]]:
@@ -131,29 +140,31 @@ class CrossEncoderJudge:
         return results
 
 
-def passage_text(query: Question, ask: Ask, judge: str) -> str:
-    """What a pointwise judge reads of the passage an ask is about.
+def passage_text(candidates: Sequence[Hit], comparison: Comparison, judge: str) -> str:
+    """Title and text of the passage to rate, for judges that rate one passage at a time.
 
     Raises:
-        InputError: the ask is not `Rate`.
+        InputError: the comparison is not a `Rate`.
     """
-    if not isinstance(ask, Rate):
+    if not isinstance(comparison, Rate):
         raise InputError(
-            f"{judge} rates passages one at a time and cannot answer {type(ask).__name__}; use the plan `pointwise`"
+            f"{judge} only rates single passages and cannot answer {type(comparison).__name__}; use the plan "
+            "`pointwise`"
         )
-    hit = query.hits[ask.items[0]]
+    hit = candidates[comparison.items[0]]
     return f"{hit.title} {hit.text}" if hit.title else hit.text
 
 
-def _plain(scores: Any, name: str) -> list[float]:
+def _plain(scores: Iterable[float], name: str) -> list[float]:
     """Scores as plain numbers.
 
     Raises:
-        ModelError: one of them is none, or there are several a passage.
+        ModelError: a score is not finite, or there are several per passage.
     """
-    if getattr(scores, "ndim", 1) != 1:
-        raise ModelError(f"{name} gives {scores.shape[-1]} outputs a passage; a reranker has one")
+    shape: tuple[int, ...] = getattr(scores, "shape", (0,))
+    if len(shape) != 1:
+        raise ModelError(f"{name} has {shape[-1]} outputs per passage; a reranker has one")
     values = [float(score) for score in scores]
     if not all(map(math.isfinite, values)):
-        raise ModelError(f"{name} gave a score that is no number; it may be running in too small a float type")
+        raise ModelError(f"{name} returned a score that is not a number; its float type may be too small")
     return values

@@ -1,144 +1,283 @@
-"""The driver: runs any plan with any judge, for one query or many at once.
+"""The driver runs any plan with any judge, for one query or many at once.
 
-It answers the asks of a batch concurrently, and the batches of different queries side by side over the same
-connections, first come first served, so that every query moves on evenly. It holds the deadline: when the seconds
-run out, calls in flight are cancelled, the answers that came are given to the plan, and the plan is stopped. The same
-happens to a plan whose next call does not fit the budget.
+It makes the comparisons of a batch concurrently, and the batches of different queries side by side over the same
+connections, first come first served, so that all queries progress evenly. It enforces the deadline: when the seconds
+run out, calls in flight are cancelled, the plan gets the answers received so far, and is stopped. The same happens to a
+plan whose next call does not fit the budget.
 
-What a call cannot bring is told to the plan as no information. What happens then is the caller's choice: `raise` (the
-first failed call ends the run), `skip` (a query without a single answer gets an error instead of a ranking), or
-`keep` (it gets the first-stage order, marked incomplete). An order nobody judged is never returned as a ranking
-without that mark.
+A comparison whose call failed is reported to the plan as no information. The caller chooses what failure does:
+`raise` (the first failed call ends the run), `skip` (a query without a single answer gets an error instead of a
+ranking), or `keep` (it gets the first-stage order, marked incomplete). The first-stage order is never returned without
+that mark.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
 from thresher.errors import InputError, ModelError
-from thresher.rerank.budget import LimitReachedError
-from thresher.rerank.plans.plan import Ranking, Stop
+from thresher.llm.budget import LimitReachedError
+from thresher.rerank.plans.plan import Placement, stop
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from thresher.rerank.asks import Answer, Ask
-    from thresher.rerank.judge import Judge, Question
-    from thresher.rerank.limiter import Gate
-    from thresher.rerank.plans.plan import Plan
+    from thresher.llm.client import CallCounts, Client
+    from thresher.records import Hit, Query
+    from thresher.rerank.judges import Judge
+    from thresher.rerank.plans.plan import Answer, Comparison, Plan
 
 OnFailure = Literal["raise", "skip", "keep"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What driving a plan for one query led to.
+class RerankUsage:
+    """What reranking one query did and cost, or the total of several.
 
     Attributes:
-        ranking: of the candidates' positions; None where nothing was judged and the failure is to be reported.
-        stopped: the limit that ended the plan early (`calls`, `tokens`, `money`, `seconds`), empty if none did.
-        error: why there is no ranking.
+        plan: the plan and its settings.
+        judge: the model and its settings.
+        queries: number of queries.
+        comparisons: comparisons the plan asked for.
+        calls: requests sent, failed ones and retries included.
+        failed_calls: requests that failed.
+        retries: requests sent again after a failure.
+        cache_hits: answers taken from the response cache.
+        resumed: answers taken from the journal of an interrupted run.
+        prompt_tokens: tokens in. Calls whose usage the model did not report count at their reservation.
+        answer_tokens: tokens out, reasoning included.
+        reasoning_tokens: reasoning tokens, where the model reports them.
+        unconfirmed_calls: calls counted at their reservation.
+        cost: by the price table; None without one.
+        depth: sequential batches; of several queries the largest.
+        seconds: wall clock.
+        repaired: answers that were repaired, by kinds (`duplicate`, `duplicate+missing`, ...).
+        unreadable: answers that named no id and counted as no information.
+        reasks: requests repeated because the answer could not be read.
+        failed: comparisons without an answer because calls failed for good.
+        skipped: comparisons the budget did not allow.
+        truncated: passages cut to the token limit, counted each time one is shown.
     """
 
-    ranking: Ranking | None
+    plan: str = ""
+    judge: str = ""
+    queries: int = 1
+    comparisons: int = 0
+    calls: int = 0
+    failed_calls: int = 0
+    retries: int = 0
+    cache_hits: int = 0
+    resumed: int = 0
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    reasoning_tokens: int = 0
+    unconfirmed_calls: int = 0
+    cost: float | None = None
+    depth: int = 0
+    seconds: float = 0.0
+    repaired: Mapping[str, int] = field(default_factory=dict)
+    unreadable: int = 0
+    reasks: int = 0
+    failed: int = 0
+    skipped: int = 0
+    truncated: int = 0
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**values, "repaired": dict(self.repaired)}
+
+    @classmethod
+    def total(cls, usages: Iterable[RerankUsage], seconds: float) -> RerankUsage:
+        """The total over queries that ran side by side, `seconds` in all."""
+        usages = list(usages)
+        if not usages:
+            return cls(queries=0, seconds=seconds)
+        added = {name: sum(getattr(usage, name) for usage in usages) for name in _ADDED}
+        repaired: Counter[str] = Counter()
+        for usage in usages:
+            repaired.update(usage.repaired)
+        costs = [usage.cost for usage in usages if usage.cost is not None]
+        return cls(
+            plan=usages[0].plan,
+            judge=usages[0].judge,
+            cost=sum(costs) if costs else None,
+            depth=max(usage.depth for usage in usages),
+            seconds=seconds,
+            repaired=dict(sorted(repaired.items())),
+            **added,
+        )
+
+
+_ADDED = (
+    "queries", "comparisons", "calls", "failed_calls", "retries", "cache_hits", "resumed", "prompt_tokens",
+    "answer_tokens", "reasoning_tokens", "unconfirmed_calls", "unreadable", "reasks", "failed", "skipped", "truncated",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Counts:
+    """The driver's counts for one query; see `RerankUsage`."""
+
+    depth: int = 0
+    comparisons: int = 0
+    informed: int = 0
+    unreadable: int = 0
+    failed: int = 0
+    skipped: int = 0
+    repaired: Counter[str] = field(default_factory=Counter)
+
+    def usage(self, plan: str, judge: str, calls: CallCounts, seconds: float, *, priced: bool) -> RerankUsage:
+        """These counts together with the client's."""
+        return RerankUsage(
+            plan=plan,
+            judge=judge,
+            comparisons=self.comparisons,
+            calls=calls.cost.calls,
+            failed_calls=calls.failed_calls,
+            retries=calls.retries,
+            cache_hits=calls.cache_hits,
+            resumed=calls.resumed,
+            prompt_tokens=calls.cost.prompt_tokens,
+            answer_tokens=calls.cost.answer_tokens,
+            reasoning_tokens=calls.reasoning_tokens,
+            unconfirmed_calls=calls.unconfirmed_calls,
+            cost=calls.cost.money if priced else None,
+            depth=self.depth,
+            seconds=seconds,
+            repaired=dict(sorted(self.repaired.items())),
+            unreadable=self.unreadable,
+            reasks=calls.reasks,
+            failed=self.failed,
+            skipped=self.skipped,
+            truncated=calls.truncated,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of driving a plan for one query.
+
+    Attributes:
+        placement: of the candidates' positions; None if no comparison was answered and the failure is to be reported.
+        counts: what was done.
+        stopped: the limit that stopped the plan early (`calls`, `tokens`, `cost`, `seconds`), empty if none.
+        error: why there is no placement.
+    """
+
+    placement: Placement | None
+    counts: Counts
     stopped: str = ""
     error: ModelError | None = None
 
 
-async def run_query(
-    plan: Plan,
-    judge: Judge,
-    query: Question,
-    gate: Gate,
-    *,
-    k: int,
-    seed: int = 0,
-    workers: int = 16,
-    deadline: float | None = None,
-    on_failure: OnFailure = "raise",
-) -> Outcome:
-    """Drive `plan` over the candidates of `query`.
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """Drives one plan with one judge.
 
-    Args:
+    Attributes:
         plan: how comparisons are spent.
-        judge: who answers.
-        query: with its candidates in first-stage order.
-        gate: the way out, with budget and account.
+        judge: answers them.
         k: how many first ranks matter.
-        seed: of the plan's chance, together with the qid.
-        workers: asks of this query answered at once, at most.
-        deadline: loop time at which to stop, None for never.
+        seed: of the plan's randomness, together with the qid.
+        workers: groups of comparisons of one query that are answered concurrently, at most.
         on_failure: see the module.
-
-    Raises:
-        ModelError: a call failed for good and `on_failure` is `raise`, or every answer was unreadable.
     """
-    course = plan.run(len(query.hits), k, Random(query_seed(seed, query.qid)))  # noqa: S311
-    informed = 0
-    stopped = ""
-    last_error: ModelError | None = None
-    try:
-        batch = next(course)
-        while True:
-            round_ = _Round(judge, query, gate, batch, on_failure)
-            await round_.run(workers, deadline)
-            stopped, last_error = round_.stopped, round_.error or last_error
-            informed += sum(answer is not None for answer in round_.answers)
-            batch = course.send(round_.answers)
-            if stopped:
-                course.throw(Stop())
-                raise InputError(f"plan {plan.name!r} asked on after it was stopped")
-    except StopIteration as done:
-        ranking: Ranking = done.value
-    if sorted(ranking.order) != list(range(len(query.hits))):
-        raise InputError(f"plan {plan.name!r} did not return a permutation of its {len(query.hits)} candidates")
-    if gate.tally.asks and not informed and not stopped:
-        return _uninformed(query, ranking, last_error, on_failure)
-    return Outcome(ranking, stopped)
+
+    plan: Plan
+    judge: Judge
+    k: int
+    seed: int = 0
+    workers: int = 16
+    on_failure: OnFailure = "raise"
+
+    async def run(
+        self, query: Query, candidates: Sequence[Hit], client: Client, deadline: float | None = None
+    ) -> Outcome:
+        """Rank the candidates of one query.
+
+        Args:
+            query: the query; its qid seeds the plan's randomness.
+            candidates: in first-stage order.
+            client: sends requests, with the query's budget.
+            deadline: loop time at which to stop, None for never.
+
+        Raises:
+            ModelError: a call failed for good and `on_failure` is `raise`, or no answer could be read.
+        """
+        counts = Counts()
+        steps = self.plan.run(len(candidates), self.k, Random(query_seed(self.seed, query.qid)))  # noqa: S311
+        stopped = ""
+        last_error: ModelError | None = None
+        try:
+            batch = next(steps)
+            while True:
+                step = _Batch(self, query, candidates, client, batch, counts)
+                await step.run(deadline)
+                stopped, last_error = step.stopped, step.error or last_error
+                batch = steps.send(step.answers)
+                if stopped:
+                    stop(self.plan, steps)
+        except StopIteration as done:
+            placement: Placement = done.value
+        if sorted(placement.order) != list(range(len(candidates))):
+            raise InputError(
+                f"plan {self.plan.name!r} did not return a permutation of its {len(candidates)} candidates"
+            )
+        if counts.comparisons and not counts.informed and not stopped:
+            return self._uninformed(query, placement, counts, last_error)
+        return Outcome(placement, counts, stopped)
+
+    def _uninformed(self, query: Query, placement: Placement, counts: Counts, cause: ModelError | None) -> Outcome:
+        """No answer carried information: an error, or the first-stage order if `keep` was chosen."""
+        if self.on_failure == "keep":
+            return Outcome(placement, counts, error=cause)
+        why = str(cause) if cause is not None else "none of the answers could be read"
+        error = ModelError(f"query {query.qid!r} was not reranked: {why}")
+        if self.on_failure == "raise":
+            raise error
+        return Outcome(None, counts, error=error)
 
 
 def query_seed(seed: int, qid: str) -> int:
-    """The seed of one query's chance: the same in every process and in any order of queries."""
+    """The seed of one query's randomness: the same in every process and in any order of queries."""
     return int.from_bytes(hashlib.sha256(f"{seed}\0{qid}".encode()).digest()[:8], "big")
 
 
-def _uninformed(query: Question, ranking: Ranking, cause: ModelError | None, on_failure: OnFailure) -> Outcome:
-    """Not one answer carried information: an error, or the first-stage order where that was asked for."""
-    if on_failure == "keep":
-        return Outcome(ranking, error=cause)
-    why = str(cause) if cause is not None else "none of the answers could be read"
-    error = ModelError(f"question {query.qid!r} was not reranked: {why}")
-    if on_failure == "raise":
-        raise error
-    return Outcome(None, error=error)
+class _Batch:
+    """One batch of comparisons being answered."""
 
-
-class _Round:
-    """One batch being answered."""
-
-    def __init__(self, judge: Judge, query: Question, gate: Gate, batch: Sequence[Ask], on_failure: OnFailure) -> None:
-        self.answers: list[Answer | None] = [None] * len(batch)
+    def __init__(
+        self,
+        driver: Driver,
+        query: Query,
+        candidates: Sequence[Hit],
+        client: Client,
+        comparisons: Sequence[Comparison],
+        counts: Counts,
+    ) -> None:
+        self.answers: list[Answer | None] = [None] * len(comparisons)
         self.stopped = ""
         self.error: ModelError | None = None
-        self._judge, self._query, self._gate = judge, query, gate
-        self._batch = batch
-        self._on_failure = on_failure
-        self._cut = 0  # asks of groups that a deadline cut off
-        size = max(judge.asks_per_call, 1)
-        self._groups = deque(range(start, min(start + size, len(batch))) for start in range(0, len(batch), size))
-        gate.tally.depth += 1
-        gate.tally.asks += len(batch)
+        self._driver, self._query, self._candidates, self._client = driver, query, candidates, client
+        self._comparisons, self._counts = comparisons, counts
+        self._cancelled = 0  # comparisons of groups that the deadline cancelled
+        size = max(driver.judge.comparisons_per_call, 1)
+        n = len(comparisons)
+        self._groups = deque(range(start, min(start + size, n)) for start in range(0, n, size))
+        counts.depth += 1
+        counts.comparisons += n
 
-    async def run(self, workers: int, deadline: float | None) -> None:
-        """Fill in the answers that come before the deadline and fit the budget."""
+    async def run(self, deadline: float | None) -> None:
+        """Fill in the answers that arrive before the deadline and fit the budget."""
         loop = asyncio.get_running_loop()
         timeout = None if deadline is None else max(deadline - loop.time(), 0.0)
-        tasks = [asyncio.create_task(self._work()) for _ in range(min(workers, len(self._groups)))]
+        tasks = [asyncio.create_task(self._work()) for _ in range(min(self._driver.workers, len(self._groups)))]
         try:
             _, pending = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
             late = bool(pending) and not any(task.done() and task.exception() for task in tasks)
@@ -151,36 +290,36 @@ class _Round:
                 raise result
         if late:
             self.stopped = "seconds"
-            self._gate.tally.unasked += sum(map(len, self._groups)) + self._cut
+            self._counts.skipped += sum(map(len, self._groups)) + self._cancelled
 
     async def _work(self) -> None:
         """Answer one group after the other."""
-        tally = self._gate.tally
         while self._groups:
             group = self._groups.popleft()
-            asks = [self._batch[index] for index in group]
+            comparisons = [self._comparisons[index] for index in group]
             try:
-                answers = await self._judge.answer(self._query, asks, self._gate)
+                answers = await self._driver.judge.answer(self._query, self._candidates, comparisons, self._client)
             except LimitReachedError as err:
                 self.stopped = err.limit
-                tally.unasked += len(group)
+                self._counts.skipped += len(group)
             except ModelError as err:
-                if self._on_failure == "raise":
+                if self._driver.on_failure == "raise":
                     raise
                 self.error = err
-                tally.failed += len(group)
+                self._counts.failed += len(group)
             except asyncio.CancelledError:
-                self._cut += len(group)
+                self._cancelled += len(group)
                 raise
             else:
-                for index, ask, answer in zip(group, asks, answers, strict=True):
-                    self._take(index, ask, answer)
+                for index, comparison, answer in zip(group, comparisons, answers, strict=True):
+                    self._take(index, comparison, answer)
 
-    def _take(self, index: int, ask: Ask, answer: Answer | None) -> None:
+    def _take(self, index: int, comparison: Comparison, answer: Answer | None) -> None:
         self.answers[index] = answer
         if answer is None:
-            self._gate.tally.unreadable += 1
+            self._counts.unreadable += 1
             return
-        answer.check(ask)
+        answer.check(comparison)
+        self._counts.informed += 1
         if answer.repairs:
-            self._gate.tally.repaired["+".join(answer.repairs)] += 1
+            self._counts.repaired["+".join(answer.repairs)] += 1

@@ -1,6 +1,6 @@
-"""A language model as a judge: asks become prompts, answers become orders, choices and ratings.
+"""A language model as a judge: comparisons become prompts, answers become orders, choices and ratings.
 
-How each kind of ask is put:
+How each kind of comparison is made:
 
 `Order`    the model writes the order ("generate"), or the passages are sorted by the log-probability of their letter
            as the first answer token ("logits": FIRST, Reddy et al., arXiv 2406.15657; one token a window).
@@ -11,44 +11,55 @@ How each kind of ask is put:
            grades 1 to 5 under their softmax. "likelihood": the log-probability of the query given the passage.
            "monot5": log-odds of true against false, in monoT5's own format. "text": yes or no as written, 1 or 0.
 
-Log-odds order as P(yes)/(P(yes) + P(no)) does, without its ties at 1. A missing log-probability is no rating and
-never a rating of 0.
+Log-odds order as P(yes)/(P(yes) + P(no)) does, without its ties at 1. A missing log-probability means no rating, never
+a rating of 0.
 
-An answer that cannot be read is asked again, as often as `reasks` says, with the model's own words and what was wrong
-with them.
+If an answer cannot be read, the request is repeated, up to `reasks` times, with the answer and what was wrong with it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from thresher.errors import ConfigError, ModelError
+from thresher.llm.client import Call
 from thresher.llm.model import Completion, Message, Request
-from thresher.rerank.asks import Answer, Ask, Best, Order, Prefer, Rate
 from thresher.rerank.parsing import get_parser, label_letters, read_choice, read_order
+from thresher.rerank.plans.plan import Answer, Best, Order, Prefer, Rate
 from thresher.rerank.prompting import fence, load_template, neutralise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from thresher.llm.client import Client
     from thresher.llm.model import LanguageModel
-    from thresher.rerank.judge import Question
-    from thresher.rerank.limiter import Gate
+    from thresher.records import Hit, Query
+    from thresher.rerank.plans.plan import Comparison
     from thresher.rerank.prompting import Template
 
-Reading = Literal["generate", "logits"]
+AnswerMode = Literal["generate", "logits"]
 Rating = Literal["yes-no", "graded", "likelihood", "monot5", "text"]
 
 GRADES = ("1", "2", "3", "4", "5")
-ID_TOKENS = 8  # of an id with brackets and separator, generously
+ID_TOKENS = 8  # upper bound for an id with brackets and separator
+CACHED_PROMPTS = 50_000  # cut passages and prompt lengths remembered
 _FAMILY = {"yes-no": "yes-no", "text": "yes-no", "graded": "graded", "likelihood": "likelihood", "monot5": "monot5"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """The query a judge is working on, its candidates and its client."""
+
+    query: Query
+    candidates: Sequence[Hit]
+    client: Client
+
+
 class ModelJudge:
-    """Asks a language model.
+    """Compares passages with a language model.
 
     Args:
         model: the model.
@@ -57,23 +68,23 @@ class ModelJudge:
         rating: how `Rate` is answered.
         prompts: templates to use instead of the package's, by family (`{"listwise": "mine.jinja"}`).
         parsing: how a written order is read; see `thresher.rerank.parsing`.
-        passage_tokens: passages are cut to so many of the model's tokens, and further where the prompt would not fit
+        passage_tokens: passages are cut to this many of the model's tokens, and further if the prompt would not fit
             the model's context.
-        reasoning_tokens: room for thought before the answer.
-        reasks: how often an unreadable answer is asked again.
-        temperature: of written answers.
+        reasoning_tokens: extra completion tokens for reasoning before the answer.
+        reasks: how often a request is repeated after an unreadable answer.
+        temperature: for written answers.
         instruction: a sentence added to the prompt (what counts as relevant here).
-        repeat: number of the repetition; answers of another repetition are not taken from the cache.
+        repeat: number of the repetition; the cache keeps repetitions apart.
     """
 
-    asks_per_call = 1
+    comparisons_per_call = 1
 
     def __init__(
         self,
         model: LanguageModel,
         *,
-        order: Reading = "generate",
-        choice: Reading = "logits",
+        order: AnswerMode = "generate",
+        choice: AnswerMode = "logits",
         rating: Rating = "yes-no",
         prompts: Mapping[str, str | Path] | None = None,
         parsing: str = "brackets-v1",
@@ -85,20 +96,27 @@ class ModelJudge:
         repeat: int = 0,
     ) -> None:
         if rating not in _FAMILY or {order, choice} - {"generate", "logits"}:
-            raise ConfigError(f"order={order!r}, choice={choice!r}, rating={rating!r}: one of them is not known")
+            raise ConfigError(
+                f"order and choice must be 'generate' or 'logits', rating one of {', '.join(_FAMILY)}; got {order!r}, "
+                f"{choice!r} and {rating!r}"
+            )
         if passage_tokens < 1 or reasks < 0 or reasoning_tokens < 0:
-            raise ConfigError("passage_tokens is at least 1; reasks and reasoning_tokens are not negative")
+            raise ConfigError(
+                f"passage_tokens must be at least 1, reasks and reasoning_tokens at least 0; got {passage_tokens}, "
+                f"{reasks} and {reasoning_tokens}"
+            )
         self.model = model
         self._order, self._choice, self._rating = order, choice, rating
         own = dict(prompts or {})
         families = ("listwise", "setwise", "pairwise", _FAMILY[rating])
         if unknown := set(own) - set(families):
-            raise ConfigError(f"prompts for {sorted(unknown)} are not used here; the families are {families}")
+            raise ConfigError(f"unknown prompt families {sorted(unknown)}; choose from {', '.join(families)}")
         self._templates = {family: load_template(own.get(family, family)) for family in families}
         self._parser = get_parser(parsing)
         self._passage_tokens, self._reasoning_tokens = passage_tokens, reasoning_tokens
         self._reasks, self._temperature, self._instruction, self._repeat = reasks, temperature, instruction, repeat
         self._cuts: dict[tuple[str, int], tuple[str, bool]] = {}
+        self._frames: dict[tuple[object, ...], int] = {}
 
     @property
     def name(self) -> str:
@@ -109,38 +127,47 @@ class ModelJudge:
             f"parsing={self._parser.name}, prompts={prompts}, passage_tokens={self._passage_tokens})"
         )
 
-    async def answer(self, query: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
-        """Ask the model about each, one call each and one more for each re-ask.
+    async def answer(
+        self, query: Query, candidates: Sequence[Hit], comparisons: Sequence[Comparison], client: Client
+    ) -> list[Answer | None]:
+        """Compare with one call each, and one more for each repeated request.
 
         Raises:
             ModelError: a call failed for good, or the prompt does not fit the model.
             BudgetExhaustedError: a call does not fit the budget.
         """
-        return [await self._one(query, ask, gate) for ask in asks]
+        asking = _Asking(query, candidates, client)
+        return [await self._one(asking, comparison) for comparison in comparisons]
 
-    async def _one(self, query: Question, ask: Ask, gate: Gate) -> Answer | None:
-        match ask:
+    def close(self) -> None:
+        """Close the model's connections or threads."""
+        close = getattr(self.model, "close", None)
+        if close is not None:
+            close()
+
+    async def _one(self, asking: _Asking, comparison: Comparison) -> Answer | None:
+        match comparison:
             case Order(items=items):
                 if self._order == "logits":
-                    return await self._by_letters(query, items, "listwise", gate)
-                return await self._written_order(query, items, gate)
+                    return await self._by_letters(asking, items, "listwise")
+                return await self._written_order(asking, items)
             case Best(items=items) if self._choice == "logits":
-                return await self._by_letters(query, items, "setwise", gate)
+                return await self._by_letters(asking, items, "setwise")
             case Prefer(items=items) if self._choice == "logits":
-                return await self._pair(query, items, gate)
-            case Best(items=items) | Prefer(items=items):
-                return await self._written_choice(query, ask, gate)
+                return await self._pair(asking, items)
+            case Best() | Prefer():
+                return await self._written_choice(asking, comparison)
             case Rate(items=(item,)):
-                return await self._rate(query, item, gate)
+                return await self._rate(asking, item)
 
-    async def _written_order(self, query: Question, items: tuple[int, ...], gate: Gate) -> Answer | None:
+    async def _written_order(self, asking: _Asking, items: tuple[int, ...]) -> Answer | None:
         """Let the model write the order."""
         if len(items) == 1:
             return Answer((items,))
         labels = [str(i + 1) for i in range(len(items))]
         structured = getattr(self.model, "structured", "none") == "json-schema"
         request = Request(
-            self._prompt("listwise", query, items, labels, gate, structured=structured, answer=ID_TOKENS * len(items)),
+            self._prompt(asking, "listwise", items, labels, structured=structured, answer=ID_TOKENS * len(items)),
             max_tokens=ID_TOKENS * len(items) + 16 + self._reasoning_tokens,
             temperature=self._temperature,
             schema=_places_schema(labels),
@@ -149,19 +176,19 @@ class ModelJudge:
             repeat=self._repeat,
         )
         return await self._read(
+            asking,
             request,
             lambda text: read_order(text, items, self._parser, labels),
             f"it must name the identifiers 1 to {len(items)} in order, as [2] > [1]",
-            gate,
         )
 
-    async def _written_choice(self, query: Question, ask: Best | Prefer, gate: Gate) -> Answer | None:
+    async def _written_choice(self, asking: _Asking, comparison: Best | Prefer) -> Answer | None:
         """Let the model write a letter."""
-        items = ask.items
+        items = comparison.items
         labels = label_letters(len(items))
-        family = "pairwise" if isinstance(ask, Prefer) else "setwise"
+        family = "pairwise" if isinstance(comparison, Prefer) else "setwise"
         request = Request(
-            self._prompt(family, query, items, labels, gate, answer=ID_TOKENS),
+            self._prompt(asking, family, items, labels, answer=ID_TOKENS),
             max_tokens=ID_TOKENS + self._reasoning_tokens,
             temperature=self._temperature,
             schema={"type": "string", "enum": labels},
@@ -177,15 +204,15 @@ class ModelJudge:
             rest = tuple(item for item in items if item != best)
             return Answer(((best,), rest) if rest else ((best,),))
 
-        return await self._read(request, read, f"it must be one of the letters {', '.join(labels)}", gate)
+        return await self._read(asking, request, read, f"it must be one of the letters {', '.join(labels)}")
 
-    async def _by_letters(self, query: Question, items: tuple[int, ...], family: str, gate: Gate) -> Answer | None:
+    async def _by_letters(self, asking: _Asking, items: tuple[int, ...], family: str) -> Answer | None:
         """Sort by the log-probability of each passage's letter; letters the model did not list follow as shown."""
         if len(items) == 1:
             return Answer((items,))
         labels = label_letters(len(items))
         opening = "[" if family == "listwise" else ""
-        logs = await self._labels(self._prompt(family, query, items, labels, gate, answer=1), labels, gate, opening)
+        logs = await self._labels(asking, self._prompt(asking, family, items, labels, answer=1), labels, opening)
         named = [(item, logs[label]) for item, label in zip(items, labels, strict=True) if label in logs]
         if not named:
             return None
@@ -202,9 +229,9 @@ class ModelJudge:
         repairs = ("missing",) if missing else ()
         return Answer((*map(tuple, tiers), *missing), named=len(named), repairs=repairs)
 
-    async def _pair(self, query: Question, items: tuple[int, int], gate: Gate) -> Answer | None:
+    async def _pair(self, asking: _Asking, items: tuple[int, int]) -> Answer | None:
         """P(A) against P(B)."""
-        logs = await self._labels(self._prompt("pairwise", query, items, ["A", "B"], gate, answer=1), ("A", "B"), gate)
+        logs = await self._labels(asking, self._prompt(asking, "pairwise", items, ["A", "B"], answer=1), ("A", "B"))
         odds = _log_odds(logs, "A", "B")
         if odds is None:
             return None
@@ -213,9 +240,9 @@ class ModelJudge:
         tiers = ((a,), (b,)) if odds > 0 else ((b,), (a,)) if odds < 0 else ((a, b),)
         return Answer(tiers, score=p)
 
-    async def _rate(self, query: Question, item: int, gate: Gate) -> Answer | None:
+    async def _rate(self, asking: _Asking, item: int) -> Answer | None:
         """The rating of one passage."""
-        prompt = self._prompt(_FAMILY[self._rating], query, (item,), ["1"], gate, answer=8)
+        prompt = self._prompt(asking, _FAMILY[self._rating], (item,), ["1"], answer=8)
         score: float | None
         match self._rating:
             case "text":
@@ -227,48 +254,48 @@ class ModelJudge:
                     said = read_choice(text.lower(), ("yes", "no"))
                     return None if said is None else Answer(((item,),), score=float(said == "yes"))
 
-                return await self._read(request, read, "it must be yes or no", gate)
+                return await self._read(asking, request, read, "it must be yes or no")
             case "graded":
-                score = _soft_grade(await self._labels(prompt, GRADES, gate))
+                score = _soft_grade(await self._labels(asking, prompt, GRADES))
             case "likelihood":
-                request = Request(prompt, max_tokens=1, continuation=f" {query.text}", repeat=self._repeat)
-                score = (await self._send(request, gate)).continuation
+                request = Request(prompt, max_tokens=1, continuation=f" {asking.query.text}", repeat=self._repeat)
+                score = (await self._send(asking, request)).continuation
             case "monot5":
-                score = _log_odds(await self._labels(prompt, ("true", "false"), gate, raw=True), "true", "false")
+                score = _log_odds(await self._labels(asking, prompt, ("true", "false"), raw=True), "true", "false")
             case _:
-                score = _log_odds(await self._labels(prompt, ("yes", "no"), gate), "yes", "no")
+                score = _log_odds(await self._labels(asking, prompt, ("yes", "no")), "yes", "no")
         return None if score is None or math.isinf(score) else Answer(((item,),), score=score)
 
     async def _labels(
         self,
+        asking: _Asking,
         prompt: tuple[Message, ...],
         labels: Sequence[str],
-        gate: Gate,
         opening: str = "",
         *,
         raw: bool = False,
     ) -> Mapping[str, float]:
         """Log-probabilities of labels as the first answer token.
 
-        Of a few labels, an absent one is taken at the floor, its upper bound, as long as another was listed.
+        If there are few labels and one was listed, an absent one gets the floor, its upper bound.
         """
         request = Request(prompt, max_tokens=1, labels=tuple(labels), opening=opening, raw=raw, repeat=self._repeat)
-        completion = await self._send(request, gate)
+        completion = await self._send(asking, request)
         logs = dict(completion.labels)
         if logs and len(labels) <= len(GRADES) and completion.floor > -math.inf:
             logs = {label: logs.get(label, completion.floor) for label in labels}
         return logs
 
     async def _read(
-        self, request: Request, read: Callable[[str], Answer | None], wanted: str, gate: Gate
+        self, asking: _Asking, request: Request, read: Callable[[str], Answer | None], wanted: str
     ) -> Answer | None:
-        """Send, read, and where that fails ask again with the error."""
+        """Send and parse; if that fails, repeat the request with the error."""
         for attempt in range(self._reasks + 1):
-            completion = await self._send(request, gate)
+            completion = await self._send(asking, request)
             answer = read(completion.text)
             if answer is not None or attempt == self._reasks:
                 return answer
-            gate.tally.reasks += 1
+            asking.client.counts.reasks += 1
             said = completion.text.strip()[:2000] or "(no answer)"
             short = " It was cut off; answer without explanation." if completion.finish == "length" else ""
             complaint = f"Your answer could not be read: {wanted}.{short} Answer again, in that form alone."
@@ -277,28 +304,27 @@ class ModelJudge:
             )
         return None
 
-    async def _send(self, request: Request, gate: Gate) -> Completion:
-        """One call through the gate."""
+    async def _send(self, asking: _Asking, request: Request) -> Completion:
+        """One call through the client."""
         payload = {
             "model": self.model.name,
             "parameters": dict(self.model.parameters),
             "request": request.payload(),
         }
 
-        async def send() -> Mapping[str, Any]:
+        async def send() -> Completion:
             (completion,) = await self.model.complete([request])
-            return completion.as_json()
+            return completion
 
         bound = self.model.prompt_bound(request)
-        return Completion.from_json(await gate.call(payload, bound, max(request.max_tokens, 1), send))
+        return await asking.client.call(Call(payload, bound, max(request.max_tokens, 1), send, Completion.from_json))
 
     def _prompt(
         self,
+        asking: _Asking,
         family: str,
-        query: Question,
         items: Sequence[int],
         labels: Sequence[str],
-        gate: Gate,
         *,
         answer: int,
         structured: bool = False,
@@ -306,7 +332,7 @@ class ModelJudge:
         """The messages for some passages, cut so that prompt and answer fit the model."""
         template = self._templates[family]
         values = {
-            "query": neutralise(query.text, self.model.tokens.special),
+            "query": neutralise(asking.query.text, self.model.tokens.special),
             "n": len(items),
             "instruction": self._instruction,
             "example": " > ".join(f"[{label}]" for label in [*labels[1:3], labels[0]][: len(labels)]),
@@ -315,9 +341,9 @@ class ModelJudge:
         limit = self._limit(template, values, labels, answer + self._reasoning_tokens)
         passages = []
         for item, label in zip(items, labels, strict=True):
-            hit = query.hits[item]
+            hit = asking.candidates[item]
             text, cut = self._cut(f"{hit.title}. {hit.text}" if hit.title else hit.text, limit)
-            gate.tally.truncated += cut
+            asking.client.counts.truncated += cut
             passages.append({"label": label, "text": self._shown(template, text)})
         return template.render({**values, "passages": passages})
 
@@ -325,12 +351,11 @@ class ModelJudge:
         special = self.model.tokens.special
         return fence(text, special) if template.fenced else neutralise(text, special)
 
-    def _limit(self, template: Template, values: Mapping[str, Any], labels: Sequence[str], answer: int) -> int:
-        """How many tokens of each passage fit."""
+    def _limit(self, template: Template, values: Mapping[str, object], labels: Sequence[str], answer: int) -> int:
+        """The tokens of each passage that fit the context."""
         if self.model.context is None:
             return self._passage_tokens
-        empty = [{"label": label, "text": self._shown(template, "")} for label in labels]
-        frame = self.model.prompt_bound(Request(template.render({**values, "passages": empty})))
+        frame = self._frame(template, values, labels)
         room = (self.model.context - frame - answer - 16) // len(labels) - 2  # joining may cost a token on each side
         if room < 1:
             raise ModelError(
@@ -339,10 +364,20 @@ class ModelJudge:
             )
         return min(self._passage_tokens, room)
 
+    def _frame(self, template: Template, values: Mapping[str, object], labels: Sequence[str]) -> int:
+        """Tokens of the prompt with empty passages, computed once for a query and a number of passages."""
+        key = (template.name, *values.values(), *labels)
+        if key not in self._frames:
+            if len(self._frames) > CACHED_PROMPTS:
+                self._frames.clear()
+            empty = [{"label": label, "text": self._shown(template, "")} for label in labels]
+            self._frames[key] = self.model.prompt_bound(Request(template.render({**values, "passages": empty})))
+        return self._frames[key]
+
     def _cut(self, text: str, limit: int) -> tuple[str, bool]:
         key = (text, limit)
         if key not in self._cuts:
-            if len(self._cuts) > 50_000:
+            if len(self._cuts) > CACHED_PROMPTS:
                 self._cuts.clear()
             cut = self.model.tokens.cut(text, limit)
             self._cuts[key] = (cut, len(cut) < len(text))
@@ -370,8 +405,8 @@ def _logistic(x: float) -> float:
     return 0.5 * (1.0 + math.tanh(0.5 * x))
 
 
-def _places_schema(labels: Sequence[str]) -> dict[str, Any]:
-    """An object with every label as a key and its place as the value: no id can be missing, repeated or strange."""
+def _places_schema(labels: Sequence[str]) -> dict[str, object]:
+    """An object that maps every label to its place: no id can be missing, repeated or unknown."""
     place = {"type": "integer", "minimum": 1, "maximum": len(labels)}
     return {
         "type": "object",
@@ -382,6 +417,6 @@ def _places_schema(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _chain_pattern(labels: Sequence[str]) -> str:
-    """A chain of as many ids as there are; a regular expression of sane size cannot forbid repeats."""
+    """A chain of as many ids as there are; a regular expression of reasonable size cannot forbid repeats."""
     one = rf"\[({'|'.join(labels)})\]"
     return one + rf"( > {one}){{{len(labels) - 1}}}"

@@ -1,21 +1,21 @@
-"""Reading a model's answer: which ids did it name, in which order, and what had to be repaired?
+"""Parsers of a model's answer: the ids it names, their order, and the repairs that were needed.
 
-A parser is a named version, because what counts as an id decides the ranking: reading the digits of prose as ids
-moves nDCG@10 by five points on recorded answers. Parsers:
+Parsers have versioned names, because the definition of an id decides the ranking: reading the digits of prose as ids
+moves nDCG@10 by five points on recorded answers.
 
 `brackets-v1` (default)
-    Thought before `</think>` is dropped and digits of any script are read. A JSON list (bare, or the one list inside
-    an object) is taken as it stands, and so is a JSON object that gives every id its place. Otherwise, where a `>` or
-    `=` follows an id, the answer is a chain: it is split there; of each part the bracketed ids count, or a bare id if
-    the part is nothing else; `=` makes ties. Without a chain only bracketed ids count. Letters count where letters are
-    the labels.
+    Reasoning before `</think>` is dropped, and digits of any script are read. A JSON list (bare, or the only list in
+    an object) is taken as it is, and so is a JSON object that maps every id to its place. Otherwise, if a `>` or `=`
+    follows an id, the answer is a chain and is split there; of each part the bracketed ids count, or a bare id if the
+    part contains nothing else; `=` makes ties. Without a chain only bracketed ids count. Letters count if the labels
+    are letters.
 `digits-v1`
-    Every maximal run of ASCII digits is an id. The rule under which the recorded runs were made.
+    Every maximal run of ASCII digits is an id. The recorded runs were made under this rule.
 
-Repair, the same for all: ids that repeat or that nobody offered are dropped, ids never named are appended in the
-order shown. An answer that names no id at all is not repaired but failed: `None`, no information.
+Repair is the same for all: repeated and unknown ids are dropped, and ids that were not named are appended in the order
+shown. An answer that names no id at all is not repaired: it is None, no information.
 
-Repairs are counted by kind: `duplicate`, `missing`, `stranger`, `format` (anything around the ids but ` > `).
+Repairs are counted by kind: `duplicate`, `missing`, `unknown`, `format` (anything around the ids except ` > `).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
-from thresher.rerank.asks import Answer
+from thresher.rerank.plans.plan import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,44 +38,40 @@ _THOUGHT_END = re.compile(r"\A.*</(?:think|thinking|reasoning|thought)>", re.DOT
 _CHAIN = re.compile(r"\[\d+\](?: > \[\d+\])*")
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What a parser found: labels in tiers, best first, as written (repeats and strangers included)."""
-
-    tiers: tuple[tuple[str, ...], ...]
+LabelTiers = tuple[tuple[str, ...], ...]
+"""Labels as written, best first, ties together; repeated and unknown ones included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parser:
-    """A named way to find labels in text."""
+    """A named rule that finds labels in a text, given the labels shown."""
 
     name: str
-    read: Callable[[str, Sequence[str]], Reading]
+    read: Callable[[str, Sequence[str]], LabelTiers]
 
 
 def read_order(text: str, shown: tuple[int, ...], parser: Parser, labels: Sequence[str] = ()) -> Answer | None:
-    """Read an answer to `Order`.
+    """Parse the answer to an `Order`.
 
     Args:
-        text: what the model said.
+        text: the model's answer.
         shown: the positions in the order they were shown.
-        parser: how ids are found.
-        labels: the label of each position shown; "1", "2", ... unless given.
+        parser: finds the ids.
+        labels: the label of each position shown; "1", "2", ... by default.
 
     Returns:
-        the answer with its repairs, or None where no id was named.
+        the answer with its repairs, or None if no id was named.
     """
     labels = labels or [str(i + 1) for i in range(len(shown))]
     position = dict(zip(labels, shown, strict=True))
-    reading = parser.read(text, labels)
     repairs: Counter[str] = Counter()
     seen: set[str] = set()
     tiers: list[tuple[int, ...]] = []
-    for tier in reading.tiers:
+    for tier in parser.read(text, labels):
         kept = []
         for label in tier:
             if label not in position:
-                repairs["stranger"] += 1
+                repairs["unknown"] += 1
             elif label in seen:
                 repairs["duplicate"] += 1
             else:
@@ -94,9 +90,9 @@ def read_order(text: str, shown: tuple[int, ...], parser: Parser, labels: Sequen
 
 
 def read_choice(text: str, labels: Sequence[str]) -> str | None:
-    """The one label an answer to `Best` or `Prefer` chooses, None where it names none or several.
+    """The label that the answer to a `Best` or `Prefer` chooses, None if it names none or several.
 
-    A bracketed label wins over bare ones; "Passage B", "B.", "(b)" and JSON strings are understood.
+    A bracketed label wins over bare ones; "Passage B", "B.", "(b)" and JSON strings are recognised.
     """
     text = _normal(text)
     for pattern in (r"\[\s*(\w{1,3})\s*\]", r'"(\w{1,3})"', r"(?i:passage|answer|option)(?:\s+is)?\W{0,4}(\w{1,3})\b"):
@@ -114,7 +110,7 @@ def label_letters(count: int) -> list[str]:
     """The labels A, B, C ... for at most 26 passages.
 
     Raises:
-        InputError: more are asked for.
+        InputError: count is above 26.
     """
     if count > 26:
         raise InputError(f"{count} passages cannot be labelled with single letters; show at most 26, or use numbers")
@@ -122,12 +118,12 @@ def label_letters(count: int) -> list[str]:
 
 
 def strip_reasoning(text: str) -> str:
-    """The answer without the thought before it; a thought that never ends leaves nothing."""
+    """The answer without the reasoning before it; reasoning without an end leaves nothing."""
     return _THOUGHT_END.sub("", _THOUGHT.sub("", text)).strip()
 
 
 def get_parser(name: str) -> Parser:
-    """The parser of that name.
+    """The parser with that name.
 
     Raises:
         InputError: there is none.
@@ -135,30 +131,30 @@ def get_parser(name: str) -> Parser:
     try:
         return PARSERS[name]
     except KeyError:
-        raise InputError(f"there is no parser {name!r}; choose one of {', '.join(PARSERS)}") from None
+        raise InputError(f"unknown parser {name!r}; choose one of {', '.join(PARSERS)}") from None
 
 
 def _normal(text: str) -> str:
-    """The answer without thought, its digits as ASCII, full-width brackets and signs folded."""
+    """The answer without reasoning, digits as ASCII, full-width brackets and signs as ASCII."""
     text = strip_reasoning(text)
     text = "".join(str(unicodedata.digit(c)) if c.isdigit() and not c.isascii() else c for c in text)
     return text.translate(str.maketrans("［］【】＞〉›＝", "[][]>>>="))
 
 
 def _as_label(raw: str, labels: Sequence[str]) -> str | None:
-    """The label meant by `raw`, None if it is none of them."""
+    """The label that `raw` spells, None if there is none."""
     if raw.isdigit():
         raw = str(int(raw))
     return raw if raw in labels else (raw.upper() if raw.upper() in labels else None)
 
 
-def _read_brackets(text: str, labels: Sequence[str]) -> Reading:
+def _read_brackets(text: str, labels: Sequence[str]) -> LabelTiers:
     text = _normal(text)
     letters = not labels[0].isdigit()
     if (placed := _from_places(text, labels)) is not None:
         return placed
     if (listed := _from_json(text)) is not None:
-        return Reading(tuple((_canonical(raw),) for raw in listed))
+        return tuple((_canonical(raw),) for raw in listed)
     ident = r"[A-Za-z]" if letters else r"\d{1,9}"
     bracketed = re.compile(rf"\[\s*({ident})\s*\]")
     bare = re.compile(rf"[\s\"'`*.,;:()\[\]]*({ident})[\s\"'`*.,;:()\[\]]*")
@@ -166,7 +162,7 @@ def _read_brackets(text: str, labels: Sequence[str]) -> Reading:
         found = bracketed.findall(text)
         if not found and (alone := bare.fullmatch(text)) is not None:
             found = [alone[1]]
-        return Reading(tuple((_canonical(raw),) for raw in found))
+        return tuple((_canonical(raw),) for raw in found)
     tiers: list[tuple[str, ...]] = []
     for group in text.split(">"):
         tied: list[str] = []
@@ -182,7 +178,7 @@ def _read_brackets(text: str, labels: Sequence[str]) -> Reading:
                 tied.extend(_canonical(raw) for raw in found)
         if tied:
             tiers.append(tuple(tied))
-    return Reading(tuple(tiers))
+    return tuple(tiers)
 
 
 def _canonical(raw: object) -> str:
@@ -191,7 +187,7 @@ def _canonical(raw: object) -> str:
 
 
 def _from_json(text: str) -> list[str] | None:
-    """The list an answer in JSON holds, None if it is not JSON with exactly one list of ids."""
+    """The list in a JSON answer, None if it is not JSON with exactly one list of ids."""
     fenced = re.search(r"```(?:json)?\s*(.*?)```", text, re.DOTALL)
     body = (fenced[1] if fenced else text).strip()
     if not body.startswith(("{", "[")):
@@ -209,8 +205,8 @@ def _from_json(text: str) -> list[str] | None:
     return [str(item) for item in listed]
 
 
-def _from_places(text: str, labels: Sequence[str]) -> Reading | None:
-    """An object that gives every label its place; equal places tie. None if the answer is anything else."""
+def _from_places(text: str, labels: Sequence[str]) -> LabelTiers | None:
+    """The order of a JSON object that maps every label to its place, equal places tied; None for anything else."""
     if not text.startswith("{"):
         return None
     try:
@@ -222,15 +218,15 @@ def _from_places(text: str, labels: Sequence[str]) -> Reading | None:
     tiers: dict[float, list[str]] = {}
     for label in labels:
         tiers.setdefault(places[label], []).append(label)
-    return Reading(tuple(tuple(tiers[place]) for place in sorted(tiers)))
+    return tuple(tuple(tiers[place]) for place in sorted(tiers))
 
 
-def _read_digits(text: str, labels: Sequence[str]) -> Reading:
-    return Reading(tuple((str(int(raw)),) for raw in re.findall(r"[0-9]+", text)))
+def _read_digits(text: str, labels: Sequence[str]) -> LabelTiers:
+    return tuple((str(int(raw)),) for raw in re.findall(r"[0-9]+", text))
 
 
 def _well_formed_otherwise(text: str, labels: Sequence[str]) -> bool:
-    """Shapes that were asked for beside the chain: a chain with ties, a chain of letters, a JSON list."""
+    """Whether the text is another accepted form: a chain with ties, a chain of letters, a JSON list or object."""
     text = strip_reasoning(text)
     label = r"\[\s*\d+\s*\]" if labels[0].isdigit() else r"\[\s*[A-Z]\s*\]"
     return bool(re.fullmatch(rf"{label}(?:\s*[>=]\s*{label})*", text)) or bool(

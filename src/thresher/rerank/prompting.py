@@ -1,13 +1,13 @@
 """From a query and passages to the messages a model reads: versioned templates, fences, and truncation.
 
-A template is a Jinja file of the package, or the user's own, with parts that open with a line `--- system`, `--- user`
-or `--- assistant`. The parts are found before anything is filled in, so no passage can open one. User templates run in
-Jinja's sandbox, where they reach no attributes, files or environment; a name they use and nobody defined is an error.
+A template is a Jinja file of the package or of the user, with parts that begin with a line `--- system`, `--- user` or
+`--- assistant`. The parts are split before anything is filled in, so no passage can begin one. User templates run in
+Jinja's sandbox without access to attributes, files or the environment; an undefined name in a template is an error.
 
-A passage is data. It stands between `<passage>` tags, and inside it whatever could pass for something else is
-changed, and nothing else is: tags of the fence and control tokens of chat formats lose their opening bracket
-(`<` becomes `‹`), and bracketed ids become parenthesised ones, so that a passage cannot close its fence, open a turn,
-or be read as naming an id. The same holds for the query, save the fence.
+A passage is data. It is placed between `<passage>` tags and changed only where it could be taken for something else:
+fence tags and control tokens of chat formats lose their opening bracket (`<` becomes `‹`), and bracketed ids become
+parenthesised, so that a passage cannot close its fence, begin a turn, or be read as naming an id. Queries are treated
+the same, without the fence.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thresher.errors import ConfigError, DataNotFoundError, require
 from thresher.llm.model import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    import jinja2
+    import jinja2.sandbox
 
 FAMILIES = ("listwise", "setwise", "pairwise", "yes-no", "graded", "likelihood", "monot5")
 VERSION = "v1"
@@ -44,9 +47,9 @@ class Template:
 
     Attributes:
         name: `listwise-v1`, or the file it came from.
-        text: its source; it is part of what identifies a call, through the prompt made of it.
+        text: its source.
         parts: role and source of each part, in order.
-        fenced: whether passages are fenced; the format of monoT5 has no place for it.
+        fenced: whether passages are fenced; the format of monoT5 does not allow it.
     """
 
     name: str
@@ -54,11 +57,11 @@ class Template:
     parts: tuple[tuple[str, str], ...]
     fenced: bool = True
 
-    def render(self, values: Mapping[str, Any]) -> tuple[Message, ...]:
-        """Fill the template in.
+    def render(self, values: Mapping[str, object]) -> tuple[Message, ...]:
+        """The messages of the template, filled in.
 
         Raises:
-            ConfigError: it uses what is not defined, or fails otherwise.
+            ConfigError: it uses an undefined name, or fails otherwise.
         """
         messages = []
         for role, source in self.parts:
@@ -83,22 +86,22 @@ def load_template(name: str | Path) -> Template:
     if isinstance(name, Path) or "/" in text_name or "." in text_name:
         path = Path(name)
         if not path.is_file():
-            raise DataNotFoundError(f"there is no prompt template at {path}")
+            raise DataNotFoundError(f"no prompt template at {path}")
         return _parsed(str(path), path.read_text(encoding="utf-8"))
     shipped = files("thresher.rerank") / "prompts" / f"{text_name}.jinja"
     if not shipped.is_file():
         raise ConfigError(
-            f"there is no prompt {text_name!r}; choose a family ({', '.join(FAMILIES)}), or name a file of your own"
+            f"unknown prompt {text_name!r}; choose a family ({', '.join(FAMILIES)}), or name a file of your own"
         )
     return _parsed(text_name, shipped.read_text(encoding="utf-8"))
 
 
 def neutralise(text: str, special: Iterable[str] = ()) -> str:
-    """`text` with nothing in it that could pass for an id, a fence, or a control token of a chat format.
+    """`text` with everything changed that could be read as an id, a fence, or a control token of a chat format.
 
     Args:
         text: a passage or a query.
-        special: further control tokens, those of the model's own tokenizer.
+        special: further control tokens, from the model's tokenizer.
     """
     for token in special:
         if token in text:
@@ -108,7 +111,7 @@ def neutralise(text: str, special: Iterable[str] = ()) -> str:
 
 
 def fence(text: str, special: Iterable[str] = ()) -> str:
-    """A passage between its tags, made harmless."""
+    """A passage, neutralised, between its tags."""
     return f"<passage>\n{neutralise(text, special).strip()}\n</passage>"
 
 
@@ -116,7 +119,7 @@ def _parsed(name: str, text: str) -> Template:
     pieces = _PART.split(text)
     parts: Sequence[tuple[str, str]] = list(zip(pieces[1::2], pieces[2::2], strict=True))
     if not parts:
-        raise ConfigError(f"the prompt template {name} has no part; open one with a line `--- user`")
+        raise ConfigError(f"the prompt template {name} has no part; begin one with a line `--- user`")
     for _, source in parts:
         try:
             _compiled(source)
@@ -126,12 +129,15 @@ def _parsed(name: str, text: str) -> Template:
 
 
 @lru_cache(maxsize=64)
-def _compiled(source: str) -> Any:
+def _compiled(source: str) -> jinja2.Template:
     return _sandbox().from_string(source)
 
 
 @lru_cache(maxsize=1)
-def _sandbox() -> Any:
-    sandbox: Any = require("jinja2.sandbox", extra="llm", purpose="making prompts")
-    jinja2: Any = require("jinja2", extra="llm", purpose="making prompts")
-    return sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)
+def _sandbox() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
+    sandbox = require("jinja2.sandbox", extra="llm", purpose="rendering prompts")
+    library = require("jinja2", extra="llm", purpose="rendering prompts")
+    made: jinja2.sandbox.ImmutableSandboxedEnvironment = sandbox.ImmutableSandboxedEnvironment(
+        undefined=library.StrictUndefined, autoescape=False
+    )
+    return made

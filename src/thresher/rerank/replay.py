@@ -1,9 +1,9 @@
-"""A judge that answers from a recording: what a real model said to exactly these passages in exactly this order.
+"""A judge that replays recorded windows: a model's answers to exactly these passages in exactly this order.
 
-A recording is JSON lines (gzipped or not), one a window, in the order asked: `{"qid", "start", "end", "docids",
-"response"}`, places 0-based and half-open. The answers are read by the same parsers and repair rule as live ones;
-recorded runs were made under `digits-v1`. A recording answers only the windows it holds: asking for any other is an
-error that says where plan, depth or candidates leave the recorded path.
+A recording is JSON lines (gzipped or not), one per window, in the order of the calls: `{"qid", "start", "end",
+"docids", "response"}`, places 0-based and half-open. The answers are read by the same parsers and repair rule as live
+ones; the recorded runs were made under `digits-v1`. Any window that was not recorded is an error, which shows where
+plan, depth or candidates differ from the recorded run.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
 from thresher.files import read_lines
-from thresher.rerank.asks import Order
+from thresher.llm.client import Call
+from thresher.llm.model import Completion, TokenUsage
 from thresher.rerank.parsing import get_parser, read_order
+from thresher.rerank.plans.plan import Order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from thresher.rerank.asks import Answer, Ask
-    from thresher.rerank.judge import Question
-    from thresher.rerank.limiter import Gate
+    from thresher.llm.client import Client
+    from thresher.records import Hit, Query
+    from thresher.rerank.plans.plan import Answer, Comparison
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Windows and what was answered.
+    """Recorded windows and their answers.
 
     Attributes:
-        source: the file.
-        depth: how many candidates were reranked: the largest `end`.
-        windows: how many windows there are.
-        answers: by qid, the answer to each row of docnos.
+        source: the file's path.
+        depth: number of candidates reranked, the largest `end`.
+        windows: number of windows.
+        answers: by qid, the answer to each sequence of docnos.
     """
 
     source: str
@@ -48,7 +50,7 @@ def read_recording(path: str | Path) -> Recording:
 
     Raises:
         DataNotFoundError: there is no such file.
-        InputError: a line that is not a window, with its number.
+        InputError: a line is not a window.
     """
     path = Path(path)
     answers: dict[str, dict[tuple[str, ...], str]] = {}
@@ -70,14 +72,15 @@ def read_recording(path: str | Path) -> Recording:
 
 
 class RecordedWindows:
-    """A recording as a judge. Answers `Order` alone, and costs nothing but the calls it counts.
+    """A recording as a judge. Answers `Order` alone; its calls count but cost no tokens.
 
     Args:
-        recording: the recording, or its path.
-        parsing: how its answers are read.
+        recording: a recording, or its path.
+        parsing: name of the parser of its answers.
     """
 
-    asks_per_call = 1
+    comparisons_per_call = 1
+    reads_text = False
 
     def __init__(self, recording: Recording | str | Path, parsing: str = "digits-v1") -> None:
         self.recording = recording if isinstance(recording, Recording) else read_recording(recording)
@@ -88,27 +91,31 @@ class RecordedWindows:
         """The recording's file and how it is read."""
         return f"recorded({Path(self.recording.source).name}, parsing={self._parser.name})"
 
-    async def answer(self, query: Question, asks: Sequence[Ask], gate: Gate) -> list[Answer | None]:
+    async def answer(
+        self, query: Query, candidates: Sequence[Hit], comparisons: Sequence[Comparison], client: Client
+    ) -> list[Answer | None]:
         """Look each window up.
 
         Raises:
-            InputError: a window that was not recorded; no policy for failures hides that.
+            InputError: a window was not recorded, whatever `on_failure` says.
         """
-        return [await self._one(query, ask, gate) for ask in asks]
+        return [await self._one(query, candidates, comparison, client) for comparison in comparisons]
 
-    async def _one(self, query: Question, ask: Ask, gate: Gate) -> Answer | None:
-        docnos = tuple(query.hits[item].docno for item in ask.items)
+    async def _one(
+        self, query: Query, candidates: Sequence[Hit], comparison: Comparison, client: Client
+    ) -> Answer | None:
+        docnos = tuple(candidates[item].docno for item in comparison.items)
         said = self.recording.answers.get(query.qid, {}).get(docnos)
-        if said is None or not isinstance(ask, Order):
+        if said is None or not isinstance(comparison, Order):
             raise InputError(
-                f"question {query.qid!r}: {self.recording.source} holds no answer to {type(ask).__name__} of "
-                f"{len(docnos)} passages {', '.join(docnos[:3])} ...; a recording answers only the windows that were "
-                "asked when it was made: use the same candidates in the same order, plan, depth and parsing"
+                f"query {query.qid!r}: {self.recording.source} holds no answer to {type(comparison).__name__} of "
+                f"{len(docnos)} passages {', '.join(docnos[:3])} ...; use the candidates, their order, the plan, the "
+                "depth and the parser of the recording"
             )
 
-        async def send() -> Mapping[str, object]:
-            return {"text": said, "usage": {"prompt_tokens": 0, "answer_tokens": 0}}
+        async def send() -> Completion:
+            return Completion(said, usage=TokenUsage(0, 0))
 
-        key = {"recording": self.recording.source, "qid": query.qid, "docnos": docnos}
-        reply = await gate.call(key, 0, 0, send)
-        return read_order(reply["text"], ask.items, self._parser)
+        payload = {"recording": self.recording.source, "qid": query.qid, "docnos": docnos}
+        reply = await client.call(Call(payload, 0, 0, send, Completion.from_json))
+        return read_order(reply.text, comparison.items, self._parser)

@@ -1,97 +1,111 @@
-"""`Reranker`: a plan, a judge and a budget, put to work on the hits of one query or of many.
+"""`Reranker`: rerank the ranking of one query, or a run, with a judge, a plan and a budget.
 
-    reranker = Reranker(judge, plan="jointrank", budget=Budget(calls=20))
-    result = reranker.rank("why is the sky blue", hits)
-    result.hits, result.complete, result.record.calls
+    reranker = Reranker.from_name("cross-encoder:cross-encoder/ms-marco-MiniLM-L6-v2")
+    ranking = reranker.rank("why is the sky blue", index.search("why is the sky blue", k=100))
 
-`rank` and `rank_batch` may be called from anywhere, a running event loop included: they work on a loop of their own in
-a background thread. `arank` and `arank_batch` work on the caller's loop. Queries of a batch share the
-connections and the budget, and run side by side.
+`rank` and `rank_batch` can be called from anywhere, also inside a running event loop: they work on a loop in a
+background thread. `arank` and `arank_batch` work on the caller's loop. Queries of a batch run side by side and share
+the connections and the budget.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from tqdm import tqdm
 
 from thresher.errors import ConfigError, InputError, ModelError
 from thresher.llm.background import run_in_background
-from thresher.llm.retry import RetryPolicy
+from thresher.llm.budget import Budget, BudgetLedger, Price
+from thresher.llm.cache import Journal
+from thresher.llm.client import Client, ConnectionPool, RetryPolicy
+from thresher.ranking import Ranking, Run
 from thresher.records import Hit, Query
-from thresher.rerank.budget import Budget, Purse
-from thresher.rerank.driver import OnFailure, Outcome, run_query
-from thresher.rerank.journal import Journal
-from thresher.rerank.judge import Question
-from thresher.rerank.limiter import Channel, Gate
-from thresher.rerank.plans.named import parse_plan
+from thresher.rerank.driver import Driver, OnFailure, Outcome, RerankUsage
+from thresher.rerank.judges import construct, judge_from_name
+from thresher.rerank.plans import plan_from_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
+    from types import TracebackType
+
+    from numpy.typing import NDArray
 
     from thresher.llm.cache import ResponseCache
-    from thresher.llm.prices import Price
-    from thresher.rerank.judge import Judge
+    from thresher.rerank.judges import Judge
     from thresher.rerank.plans.plan import Plan
-    from thresher.rerank.record import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Reranked:
-    """The reranked hits of one query, with the account of how they came about.
+class Reranked(Ranking):
+    """A reranked ranking.
+
+    Scores strictly decrease in float32. Where the plan has none, they are n, n - 1, ..., 1.
 
     Attributes:
         qid: the query's identifier.
-        hits: best first; scores strictly decrease in float32, ranks count from 1. Empty if `error` is set under
-            `on_failure="skip"`.
-        complete: every comparison the plan wanted was answered. False after a budget ended, calls failed, or answers
-            could not be read: then this is the best ranking so far.
-        stopped: the limit that was reached: `calls`, `tokens`, `money` or `seconds`; empty if none.
-        tied: ranks (1-based) whose hit could not be told apart from the one above it.
-        errors: standard errors of the scores, where the plan estimates them, for the reranked depth.
-        error: why nothing could be judged, None where something was.
-        record: what it cost.
+        complete: whether every comparison the plan wanted was answered. False if a limit was reached, calls failed, or
+            answers could not be read; then this is the best ranking so far.
+        stopped: the limit that was reached: `calls`, `tokens`, `cost` or `seconds`; empty if none.
+        tied: ranks (1-based) of passages that tied with the one above.
+        errors: standard errors of the scores of the reranked passages, if the plan estimates them.
+        error: why nothing could be reranked, None otherwise. Under `on_failure="skip"` the ranking is then empty.
+        usage: what it cost.
     """
 
-    qid: str
-    hits: tuple[Hit, ...]
-    complete: bool
-    stopped: str
-    tied: frozenset[int]
-    errors: tuple[float, ...] | None
-    error: str | None
-    record: Record
+    __slots__ = ("complete", "error", "errors", "qid", "stopped", "tied", "usage")
+
+    def __init__(
+        self,
+        ranking: Ranking,
+        *,
+        qid: str = "",
+        complete: bool = True,
+        stopped: str = "",
+        tied: frozenset[int] = frozenset(),
+        errors: tuple[float, ...] | None = None,
+        error: str | None = None,
+        usage: RerankUsage | None = None,
+    ) -> None:
+        for slot in Ranking.__slots__:
+            setattr(self, slot, getattr(ranking, slot))
+        self.qid, self.complete, self.stopped, self.tied = qid, complete, stopped, tied
+        self.errors, self.error = errors, error
+        self.usage = RerankUsage() if usage is None else usage
 
 
 class Reranker:
-    """Rerank hits with a plan and a judge.
+    """Reranks rankings with a plan and a judge.
 
     Args:
-        judge: who answers.
-        plan: a plan, or its name with settings, as `sliding:window=20,stride=10`.
+        judge: answers comparisons.
+        plan: a plan, or its name with settings, as `sliding:window=20,stride=10`. By default `pointwise` for judges
+            that only rate passages, `sliding` for others.
         k: how many first ranks matter to plans that stop there.
-        depth: how many hits are reranked, None for all; the others follow in their order.
+        depth: how many passages are reranked, None for all; the others follow in their order.
         budget: limits of one call of `rank` or `rank_batch`, over all its queries.
         budget_per_query: limits of each query.
-        concurrency: connections, over all queries.
-        price: of a token; needed for a budget in money.
-        cache: remembers answers between runs; None turns it off.
-        journal: path of a file that lets a killed run be resumed without asking anything twice.
+        concurrency: concurrent requests, over all queries.
+        price: of a token; needed for a limit on cost.
+        cache: keeps answers between runs; None for no cache.
+        journal: path of a file from which a killed run resumes without repeating a request.
         retry: how transient failures are retried.
         on_failure: `raise`, `skip` or `keep`, see `thresher.rerank.driver`.
         seed: of plans that shuffle.
-        progress: show a bar over queries; None shows it on a terminal.
+        progress: show a progress bar over queries; None shows it on a terminal.
+
+    Raises:
+        ConfigError: a value is out of range, the plan is unknown, or a limit on cost has no price.
     """
 
     def __init__(
         self,
         judge: Judge,
-        plan: Plan | str = "sliding",
+        plan: Plan | str | None = None,
         *,
         k: int = 10,
         depth: int | None = 100,
@@ -107,70 +121,158 @@ class Reranker:
         progress: bool | None = False,
     ) -> None:
         self.judge = judge
-        self.plan = parse_plan(plan) if isinstance(plan, str) else plan
+        plan = plan or ("pointwise" if getattr(judge, "rates_only", False) else "sliding")
+        self.plan = plan_from_name(plan) if isinstance(plan, str) else plan
         self.k, self.depth, self.seed = k, depth, seed
         self.budget, self.budget_per_query = budget or Budget(), budget_per_query or Budget()
         self.concurrency, self.price, self.cache, self.journal = concurrency, price, cache, journal
         self.retry, self.on_failure, self.progress = retry or RetryPolicy(), on_failure, progress
         if k < 1 or concurrency < 1 or (depth is not None and depth < 1):
-            raise ConfigError(f"k={k}, concurrency={concurrency}, depth={depth}: each must be at least 1")
+            raise ConfigError(f"k, concurrency and depth must be at least 1; got {k}, {concurrency} and {depth}")
         if on_failure not in ("raise", "skip", "keep"):
-            raise ConfigError(f"on_failure={on_failure!r} is none of 'raise', 'skip', 'keep'")
-        if price is None and (self.budget.money, self.budget_per_query.money) != (None, None):
-            raise ConfigError("a budget in money needs a price; give one, or limit calls or tokens")
+            raise ConfigError(f"on_failure must be 'raise', 'skip' or 'keep'; got {on_failure!r}")
+        if price is None and (self.budget.cost, self.budget_per_query.cost) != (None, None):
+            raise ConfigError("a limit on cost needs a price; give one, or limit calls or tokens")
 
-    def rank(self, query: str | Query, hits: Sequence[Hit]) -> Reranked:
-        """Rerank the hits of one query.
+    @classmethod
+    def from_name(
+        cls, name: str, *, plan: Plan | str | None = None, device: str = "auto", **options: object
+    ) -> Reranker:
+        """A reranker from a judge's name: `cross-encoder:NAME`, `openai:NAME`, `transformers:NAME`, `cohere:NAME`, ...
+
+        Args:
+            name: see `thresher.rerank.judges`.
+            plan: as for the class.
+            device: of a model in this process.
+            options: further arguments of the class (`budget`, `depth`, `cache`, ...) and of the judge (`base_url`,
+                `key`, `order`, `rating`, ...).
 
         Raises:
-            ModelError: nothing could be judged, or a call failed and `on_failure` is `raise`.
-            InputError: two hits have the same docno.
+            ConfigError: the judge, plan or an option is unknown.
+            MissingExtraError: the judge needs a package that is not installed.
         """
-        return run_in_background(self.arank(query, hits))
+        own = set(inspect.signature(cls).parameters) - {"judge", "plan"}
+        settings = {key: options.pop(key) for key in own & set(options)}
+        return construct(cls, "Reranker", judge_from_name(name, device=device, **options), plan, **settings)
 
-    async def arank(self, query: str | Query, hits: Sequence[Hit]) -> Reranked:
+    def rank(self, query: str | Query, ranking: Ranking | Sequence[Hit]) -> Reranked:
+        """Rerank the ranking of one query.
+
+        Args:
+            query: its text, or a `Query`, whose qid seeds plans that shuffle.
+            ranking: a `Ranking` with texts, or hits with texts, best first.
+
+        Raises:
+            ModelError: no comparison was answered, or a call failed and `on_failure` is `raise`.
+            InputError: a docno occurs twice, or the ranking has no texts.
+        """
+        return run_in_background(self.arank(query, ranking))
+
+    async def arank(self, query: str | Query, ranking: Ranking | Sequence[Hit]) -> Reranked:
         """As `rank`, on the caller's event loop."""
-        (result,) = await self.arank_batch([(query, hits)])
-        if result.error is not None and not result.hits and hits:
+        (result,) = await self.arank_batch([(query, ranking)])
+        if result.error is not None and not result and len(ranking):
             raise ModelError(result.error)
         return result
 
-    def rank_batch(self, queries: Sequence[tuple[str | Query, Sequence[Hit]]]) -> list[Reranked]:
-        """Rerank the hits of many queries side by side; results come in the order of the queries."""
-        return run_in_background(self.arank_batch(queries))
+    @overload
+    def rank_batch(self, candidates: Mapping[str, Ranking], queries: Iterable[Query]) -> Run: ...
+    @overload
+    def rank_batch(
+        self, candidates: Sequence[tuple[str | Query, Ranking | Sequence[Hit]]], queries: None = None
+    ) -> list[Reranked]: ...
+    def rank_batch(
+        self,
+        candidates: Mapping[str, Ranking] | Sequence[tuple[str | Query, Ranking | Sequence[Hit]]],
+        queries: Iterable[Query] | None = None,
+    ) -> Run | list[Reranked]:
+        """Rerank many queries side by side.
 
-    async def arank_batch(self, queries: Sequence[tuple[str | Query, Sequence[Hit]]]) -> list[Reranked]:
+        Args:
+            candidates: a run, or pairs of a query and its ranking.
+            queries: the queries of the run; those it does not rank are ignored. Pairs need none.
+
+        Returns:
+            a run whose rankings are `Reranked`, in the order of the run; or a list aligned with the pairs.
+
+        Raises:
+            ModelError: a call failed and `on_failure` is `raise`.
+            InputError: a query of the run is not among the queries, a docno occurs twice, or a ranking has no texts.
+        """
+        if isinstance(candidates, Mapping):
+            return run_in_background(self.arank_batch(candidates, queries or ()))
+        return run_in_background(self.arank_batch(candidates))
+
+    @overload
+    async def arank_batch(self, candidates: Mapping[str, Ranking], queries: Iterable[Query]) -> Run: ...
+    @overload
+    async def arank_batch(
+        self, candidates: Sequence[tuple[str | Query, Ranking | Sequence[Hit]]], queries: None = None
+    ) -> list[Reranked]: ...
+    async def arank_batch(
+        self,
+        candidates: Mapping[str, Ranking] | Sequence[tuple[str | Query, Ranking | Sequence[Hit]]],
+        queries: Iterable[Query] | None = None,
+    ) -> Run | list[Reranked]:
         """As `rank_batch`, on the caller's event loop."""
-        asked = [_query(query, hits, number) for number, (query, hits) in enumerate(queries)]
+        if isinstance(candidates, Mapping):
+            results = await self._rank_all(_of_run(candidates, queries or ()))
+            return Run({result.qid: result for result in results}, "thresher-rerank")
+        numbered = ((str(n) if isinstance(query, str) else query.qid, query) for n, (query, _) in enumerate(candidates))
+        asked = [Query(qid, query) if isinstance(query, str) else query for qid, query in numbered]
+        rankings = [one if isinstance(one, Ranking) else Ranking.from_hits(one) for _, one in candidates]
+        return await self._rank_all(list(zip(asked, rankings, strict=True)))
+
+    def close(self) -> None:
+        """Close the judge's connections and threads."""
+        close = getattr(self.judge, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> Reranker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Reranker: plan {self.plan.name}, judge {self.judge.name}>"
+
+    async def _rank_all(self, pairs: Sequence[tuple[Query, Ranking]]) -> list[Reranked]:
+        """Rerank all pairs through one pool of connections, budget and journal."""
+        for query, ranking in pairs:
+            _check_distinct(query, ranking)
         journal = Journal(self.journal) if self.journal is not None else None
         try:
-            channel = Channel(
-                purse=Purse(self.budget, spent=journal.spent if journal else None),
+            pool = ConnectionPool(
+                ledger=BudgetLedger(self.budget, spent=journal.spent if journal else None),
                 slots=asyncio.Semaphore(self.concurrency),
                 retry=self.retry,
                 cache=self.cache,
                 journal=journal,
                 price=self.price,
             )
-            return await self._side_by_side(asked, channel)
+            return await self._side_by_side(pairs, pool)
         finally:
             if journal is not None:
                 journal.close()
 
-    async def _side_by_side(self, asked: Sequence[Question], channel: Channel) -> list[Reranked]:
+    async def _side_by_side(self, pairs: Sequence[tuple[Query, Ranking]], pool: ConnectionPool) -> list[Reranked]:
         loop = asyncio.get_running_loop()
         deadline = None if self.budget.seconds is None else loop.time() + self.budget.seconds
         admitted = asyncio.Semaphore(max(4 * self.concurrency, 64))
         hidden = None if self.progress is None else not self.progress
-        with tqdm(total=len(asked), desc="rerank", unit="query", disable=hidden) as bar:
+        with tqdm(total=len(pairs), desc="rerank", unit="query", disable=hidden) as bar:
 
-            async def one(query: Question) -> Reranked:
+            async def one(query: Query, ranking: Ranking) -> Reranked:
                 async with admitted:
-                    result = await self._one(query, channel, deadline)
+                    result = await self._one(query, ranking, pool, deadline)
                 bar.update()
                 return result
 
-            tasks = [asyncio.create_task(one(query)) for query in asked]
+            tasks = [asyncio.create_task(one(query, ranking)) for query, ranking in pairs]
             try:
                 return list(await asyncio.gather(*tasks))
             finally:
@@ -178,77 +280,78 @@ class Reranker:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _one(self, query: Question, channel: Channel, deadline: float | None) -> Reranked:
+    async def _one(self, query: Query, ranking: Ranking, pool: ConnectionPool, deadline: float | None) -> Reranked:
         loop = asyncio.get_running_loop()
         started = loop.time()
         if self.budget_per_query.seconds is not None:
             own = started + self.budget_per_query.seconds
             deadline = own if deadline is None else min(deadline, own)
-        gate = Gate(channel, self.budget_per_query)
-        cut = len(query.hits) if self.depth is None else self.depth
-        head = dataclasses.replace(query, hits=query.hits[:cut])
-        outcome = await run_query(
-            self.plan,
-            self.judge,
-            head,
-            gate,
-            k=self.k,
-            seed=self.seed,
-            workers=self.concurrency,
-            deadline=deadline,
-            on_failure=self.on_failure,
+        head = ranking if self.depth is None else ranking.cut(self.depth)
+        candidates = _hits(head, with_text=getattr(self.judge, "reads_text", True))
+        client = Client(pool, self.budget_per_query)
+        driver = Driver(self.plan, self.judge, self.k, self.seed, self.concurrency, self.on_failure)
+        outcome = await driver.run(query, candidates, client, deadline)
+        usage = outcome.counts.usage(
+            self.plan.name, self.judge.name, client.counts, loop.time() - started, priced=self.price is not None
         )
-        record = gate.tally.record(self.plan.name, self.judge.name, loop.time() - started, self.price is not None)
-        return _result(query, outcome, record)
+        return _result(query.qid, ranking, outcome, usage)
 
 
-def _query(query: str | Query, hits: Sequence[Hit], number: int) -> Question:
-    qid, text = (query.qid, query.text) if isinstance(query, Query) else (str(number), query)
+def _of_run(run: Mapping[str, Ranking], queries: Iterable[Query]) -> list[tuple[Query, Ranking]]:
+    """Each query of the run with its ranking, in the order of the run."""
+    known = {query.qid: query for query in queries}
+    for qid in run:
+        if qid not in known:
+            raise InputError(f"the run ranks the query {qid!r}, which is not among the {len(known)} queries given")
+    return [(known[qid], ranking) for qid, ranking in run.items()]
+
+
+def _check_distinct(query: Query, ranking: Ranking) -> None:
     seen: set[str] = set()
-    for hit in hits:
-        if hit.docno in seen:
-            raise InputError(f"docno {hit.docno!r} is twice among the hits of question {qid!r}; remove one")
-        seen.add(hit.docno)
-    return Question(qid, text, tuple(hits))
+    for docno in ranking.docnos:
+        if docno in seen:
+            raise InputError(f"docno {docno!r} occurs twice in the ranking of query {query.qid!r}; remove one")
+        seen.add(docno)
 
 
-def _result(query: Question, outcome: Outcome, record: Record) -> Reranked:
-    ranking = outcome.ranking
-    complete = not (outcome.stopped or outcome.error or record.failed or record.unreadable or record.unasked)
+def _hits(ranking: Ranking, *, with_text: bool) -> list[Hit]:
+    """The hits of a ranking, with all texts fetched at once, or without texts."""
+    if not with_text:
+        return [Hit(docno, score, rank) for rank, (docno, score) in enumerate(ranking.pairs(), 1)]
+    return [
+        Hit(one.docno, float(score), rank, one.text, one.title, one.metadata)
+        for rank, (one, score) in enumerate(zip(ranking.passages(), ranking.scores, strict=True), 1)
+    ]
+
+
+def _result(qid: str, ranking: Ranking, outcome: Outcome, usage: RerankUsage) -> Reranked:
+    placement = outcome.placement
     error = None if outcome.error is None else str(outcome.error)
-    if ranking is None:
-        return Reranked(query.qid, (), False, outcome.stopped, frozenset(), None, error, record)
-    order = ranking.order
-    hits = [*(query.hits[item] for item in order), *query.hits[len(order) :]]
-    scores = _scores(ranking.scores, len(order), len(hits))
-    tied: set[int] = set()
-    rank = 0
-    for tier in ranking.tiers:
-        tied.update(range(rank + 2, rank + len(tier) + 1))
-        rank += len(tier)
+    complete = not (outcome.stopped or error or usage.failed or usage.unreadable or usage.skipped)
+    if placement is None:
+        return Reranked(ranking.cut(0), qid=qid, complete=False, stopped=outcome.stopped, error=error, usage=usage)
+    places = [*placement.order, *range(len(placement.order), len(ranking))]
+    scores = _scores(placement.scores, len(placement.order), len(ranking))
     return Reranked(
-        query.qid,
-        tuple(
-            dataclasses.replace(hit, score=score, rank=place)
-            for place, (hit, score) in enumerate(zip(hits, scores, strict=True), 1)
-        ),
-        complete,
-        outcome.stopped,
-        frozenset(tied),
-        ranking.errors,
-        error,
-        record,
+        ranking.take(np.array(places, np.int64), scores, exact=ranking.exact and complete, source="rerank"),
+        qid=qid,
+        complete=complete,
+        stopped=outcome.stopped,
+        tied=placement.tied,
+        errors=placement.errors,
+        error=error,
+        usage=usage,
     )
 
 
-def _scores(own: tuple[float, ...] | None, judged: int, total: int) -> list[float]:
-    """The plan's scores, made to decrease strictly in float32; without scores, the number of hits from here down."""
+def _scores(own: tuple[float, ...] | None, judged: int, total: int) -> NDArray[np.float64]:
+    """float64[total]: the plan's scores, made to strictly decrease in float32; or total, ..., 1 if it has none."""
     if own is None:
-        return [float(total - place) for place in range(total)]
+        return np.arange(total, 0, -1, dtype=np.float64)
     scores: list[float] = []
     last = np.float32(np.inf)
     for place in range(total):
         wanted = np.float32(own[place]) if place < judged else last
         last = min(wanted, np.nextafter(last, np.float32(-np.inf)))
         scores.append(float(last))
-    return scores
+    return np.array(scores, np.float64)

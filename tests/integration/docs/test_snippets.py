@@ -34,6 +34,7 @@ NOT_RUN = {
     ("docs/guides/researcher.md", "collections"): 1,
     ("docs/quality.md", "collections"): 1,
     ("docs/rerank.md", "collections"): 1,
+    ("docs/rerank.md", "hub"): 1,
 }
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from thresher.errors import ModelError
+from thresher.llm.budget import Budget
 from thresher.llm.local import TransformersModel
 from thresher.llm.model import Message, Request
 from thresher.records import Hit
-from thresher.rerank.budget import Budget
 from thresher.rerank.model_judge import ModelJudge
 from thresher.rerank.reranker import Reranker
 
@@ -116,12 +116,12 @@ def test_every_way_of_asking_ranks_with_a_real_model(kind, plan, asking, request
     results = reranker.rank_batch([("why is the sky blue", HITS), ("what is rain", HITS[::-1])])
     again = reranker.rank_batch([("why is the sky blue", HITS), ("what is rain", HITS[::-1])])
     for result in results:
-        assert sorted(hit.docno for hit in result.hits) == sorted(hit.docno for hit in HITS)
+        assert sorted(hit.docno for hit in result) == sorted(hit.docno for hit in HITS)
         assert result.complete
-        assert not result.record.repaired  # random weights, and yet no permutation is malformed
-        assert result.record.prompt_tokens > 0
-        assert result.record.calls <= reranker.plan.max_calls(8, 3)
-    assert [[h.docno for h in r.hits] for r in results] == [[h.docno for h in r.hits] for r in again]
+        assert not result.usage.repaired  # random weights, and yet no permutation is malformed
+        assert result.usage.prompt_tokens > 0
+        assert result.usage.calls <= reranker.plan.max_calls(8, 3)
+    assert [[h.docno for h in r] for r in results] == [[h.docno for h in r] for r in again]
 
 
 def test_ratings_sort_by_the_models_own_log_odds(t5, t5_dir):
@@ -132,27 +132,27 @@ def test_ratings_sort_by_the_models_own_log_odds(t5, t5_dir):
         tokenizer, logits = first_logits(t5_dir, f"Query: why is rain Document: {hit.text} Relevant:", True)
         vocabulary = tokenizer.get_vocab()
         expected[hit.docno] = float(logits[vocabulary["true"]] - logits[vocabulary["false"]])
-    assert [hit.docno for hit in result.hits] == sorted(expected, key=lambda d: -expected[d])
-    assert [hit.score for hit in result.hits] == pytest.approx(sorted(expected.values(), reverse=True), abs=1e-4)
+    assert [hit.docno for hit in result] == sorted(expected, key=lambda d: -expected[d])
+    assert [hit.score for hit in result] == pytest.approx(sorted(expected.values(), reverse=True), abs=1e-4)
 
 
 def test_token_budgets_hold_exactly_with_the_models_own_tokenizer(causal):
     reranker = Reranker(ModelJudge(causal), "pointwise", budget=Budget(tokens=600), concurrency=4)
     result = reranker.rank("why is the sky blue", HITS)
-    record = result.record
-    assert record.prompt_tokens + record.answer_tokens <= 600
+    usage = result.usage
+    assert usage.prompt_tokens + usage.answer_tokens <= 600
     assert result.stopped == "tokens"
-    assert record.calls > 0
+    assert usage.calls > 0
 
 
 def test_passages_are_cut_by_the_models_tokens_and_counted(causal):
     long = Hit("long", 0.0, 1, text="cat " * 500)
     judge = ModelJudge(causal, passage_tokens=20)
     result = Reranker(judge, "pointwise").rank("why", [long, HITS[0]])
-    assert result.record.truncated == 1
+    assert result.usage.truncated == 1
     small = TransformersModel(causal.name, context=400)
     result = Reranker(ModelJudge(small, choice="logits"), "setwise-heap").rank("why", [long, HITS[0], HITS[1]])
-    assert result.record.truncated >= 1
+    assert result.usage.truncated >= 1
     assert result.complete
     tight = TransformersModel(causal.name, context=60)
     with pytest.raises(ModelError, match="choose a smaller window"):
@@ -172,7 +172,7 @@ def test_logits_that_are_no_numbers_are_an_error(causal_dir):
     model = TransformersModel(causal_dir)
     with torch.no_grad():
         model._model.lm_head.weight.fill_(float("nan"))
-    with pytest.raises(ModelError, match="no numbers"):
+    with pytest.raises(ModelError, match="not numbers"):
         Reranker(ModelJudge(model), "pointwise").rank("why", HITS)
     model.close()
 
@@ -203,12 +203,12 @@ def test_a_cross_encoder_rates_as_it_predicts(tmp_path_factory, causal_dir):
     result = Reranker(judge, "pointwise").rank("why is rain", HITS)
     model = CrossEncoder(str(directory), device="cpu")
     raw = model.predict([("why is rain", hit.text) for hit in HITS], activation_fn=torch.nn.Identity())
-    assert [hit.docno for hit in result.hits] == [HITS[i].docno for i in np.argsort(-raw, kind="stable")]
-    assert result.record.calls == 2
+    assert [hit.docno for hit in result] == [HITS[i].docno for i in np.argsort(-raw, kind="stable")]
+    assert result.usage.calls == 2
     with pytest.raises(Exception, match="use the plan `pointwise`"):
         Reranker(judge, "sliding").rank("why", HITS)
     loaded = Reranker(CrossEncoderJudge(model), "pointwise").rank("why is rain", HITS)
-    assert [hit.docno for hit in loaded.hits] == [hit.docno for hit in result.hits]
+    assert [hit.docno for hit in loaded] == [hit.docno for hit in result]
     judge.close()
 
 
@@ -233,5 +233,5 @@ def test_a_causal_reranker_is_a_cross_encoder_too(causal_dir, tmp_path):
     judge = CrossEncoderJudge(tmp_path / "reranker")
     result = Reranker(judge, "pointwise").rank("why is rain", HITS)
     raw = made.predict([("why is rain", hit.text) for hit in HITS], activation_fn=torch.nn.Identity())
-    assert [hit.docno for hit in result.hits] == [HITS[i].docno for i in np.argsort(-raw, kind="stable")]
+    assert [hit.docno for hit in result] == [HITS[i].docno for i in np.argsort(-raw, kind="stable")]
     judge.close()

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from thresher.errors import ModelError
+from thresher.llm.budget import Budget
 from thresher.llm.local import TransformersModel
-from thresher.llm.model import Message, Request
+from thresher.llm.model import Message, Request, load_tokens
 from thresher.llm.openai_server import OpenAIServer
-from thresher.llm.tokens import load_tokens
 from thresher.records import Hit
-from thresher.rerank.budget import Budget
 from thresher.rerank.model_judge import ModelJudge
 from thresher.rerank.reranker import Reranker
 
@@ -90,14 +89,14 @@ def remote(served):
 
 def test_it_reranks_over_http(remote):
     result = Reranker(ModelJudge(remote), "sliding:window=3,stride=1", concurrency=2).rank("why is rain", HITS)
-    assert [hit.docno for hit in result.hits] == ["d1", "d2", "d0"]
+    assert [hit.docno for hit in result] == ["d1", "d2", "d0"]
     assert result.complete
-    assert result.record.calls == 1
-    assert result.record.unconfirmed_calls == 0  # the server says what it used
-    assert result.record.prompt_tokens > 50
+    assert result.usage.calls == 1
+    assert result.usage.unconfirmed_calls == 0  # the server says what it used
+    assert result.usage.prompt_tokens > 50
     longer = [*HITS, *(Hit(f"e{i}", -9.0, 4 + i, text=f"cat {i}") for i in range(5))]
     short = Reranker(ModelJudge(remote), "sliding:window=3,stride=1", budget=Budget(calls=2)).rank("why", longer)
-    assert (short.record.calls, short.stopped, short.complete) == (2, "calls", False)
+    assert (short.usage.calls, short.stopped, short.complete) == (2, "calls", False)
 
 
 def test_it_answers_as_the_same_model_in_this_process(served):

@@ -46,7 +46,7 @@ def files(tmp_path):
 def base(folder):
     return [
         folder / "first.run", "--queries", folder / "queries.tsv", "--corpus", folder / "corpus.jsonl",
-        "--out", folder / "out.run", "--cache-file", folder / "cache.sqlite",
+        "--output", folder / "out.run", "--cache-file", folder / "cache.sqlite",
     ]  # fmt: skip
 
 
@@ -61,9 +61,9 @@ def test_it_writes_the_run_and_says_what_it_took(server, command, files):
     document = json.loads(done.stdout)
     assert document["ndcg_cut_10"] == pytest.approx(1.0)
     assert document["ndcg_cut_10_before"] < 0.9
-    record = document["record"]
+    record = document["usage"]
     assert (record["calls"], record["depth"], record["prompt_tokens"], record["answer_tokens"]) == (4, 2, 400, 80)
-    assert record["money"] == pytest.approx((400 * 1.0 + 80 * 2.0) / 1e6)
+    assert record["cost"] == pytest.approx((400 * 1.0 + 80 * 2.0) / 1e6)
     made = read_run(folder / "out.run", as_listed=True).rankings
     assert [row.docno for row in made["q1"]][:10] == best[:10]
     assert len(made["q2"]) == 30
@@ -77,7 +77,7 @@ def test_a_budget_stops_it_and_it_says_so(server, command, files):
     folder, _ = files
     done = command(*base(folder), "--model", "openai:tiny", "--base-url", server.url, "--max-calls", "1", "--no-cache")
     assert done.exit_code == 0
-    assert "calls ran out" in done.stderr
+    assert "limit on calls was reached" in done.stderr
     assert len(server.requests) == 1
     assert not (folder / "cache.sqlite").exists()
 
@@ -92,20 +92,19 @@ def test_a_rerank_server_is_asked_pointwise_by_default(server, command, files, r
     server.react = react
     done = command(*base(folder), "--model", "cohere:m", "--base-url", server.url.removesuffix("/v1"), "--json")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["record"]["plan"] == "pointwise"
+    assert json.loads(done.stdout)["usage"]["plan"] == "pointwise"
     assert [row.docno for row in read_run(folder / "out.run", as_listed=True).rankings["q1"]] == best
 
 
 def test_recorded_answers_replay_without_a_server(server, model, command, files):
     from thresher.evaluate.trec import read_queries
-    from thresher.rerank.candidates import candidates, passages_of_corpus
+    from thresher.rerank.candidates import texts_of_corpus, with_texts
 
     folder, best = files
     run = read_run(folder / "first.run", as_listed=True)
-    passages = passages_of_corpus(folder / "corpus.jsonl", {f"d{i}" for i in range(30)})
+    candidates = with_texts(run, texts_of_corpus(run, folder / "corpus.jsonl", 100), 100)
     recorder = Recorder(model, folder / "said.jsonl")
-    pairs = candidates(run, read_queries(folder / "queries.tsv"), passages, 100)
-    Reranker(ModelJudge(recorder), "sliding").rank_batch(pairs)
+    Reranker(ModelJudge(recorder), "sliding").rank_batch(candidates, read_queries(folder / "queries.tsv"))
     recorder.close()
     asked = len(server.requests)
     done = command(*base(folder), "--model", f"recorded:{folder / 'said.jsonl'}")

@@ -36,7 +36,7 @@ def test_every_recorded_run_is_reproduced_list_for_list(data_dir, command, tmp_p
             data_dir / f"runs/{row['first_stage']}.dl19.run.gz",
             "--replay", data_dir / f"recordings/{name}.windows.jsonl.gz",
             "--plan", f"sliding:window={row['window']},stride={row['stride']}",
-            "--qrels", data_dir / "trec-dl/qrels.dl19.txt", "--out", out, "--json",
+            "--qrels", data_dir / "trec-dl/qrels.dl19.txt", "--output", out, "--json",
         )  # fmt: skip
         assert done.exit_code == 0, done.output
         document = json.loads(done.stdout)
@@ -46,7 +46,7 @@ def test_every_recorded_run_is_reproduced_list_for_list(data_dir, command, tmp_p
         assert made.keys() == wanted.keys()
         for qid, rows in wanted.items():
             assert [r.docno for r in made[qid]] == [r.docno for r in rows], (name, qid)
-        record = document["record"]
+        record = document["usage"]
         assert record["calls"] == row["windows"]
         calls += record["calls"]
         kinds.update(record["repaired"])
@@ -62,9 +62,9 @@ def test_every_recorded_run_is_reproduced_list_for_list(data_dir, command, tmp_p
         "duplicate+format": 1124,
         "format+missing": 778,
         "duplicate+format+missing": 10,
-        "format+missing+stranger": 9,
-        "format+stranger": 5,
-        "duplicate+format+stranger": 1,
+        "format+missing+unknown": 9,
+        "format+unknown": 5,
+        "duplicate+format+unknown": 1,
     }
 
 
@@ -91,7 +91,7 @@ def test_a_recording_answers_only_what_was_asked(data_dir, command, tmp_path):
     done = command(
         data_dir / "runs/bm25.dl19.run.gz",
         "--replay", data_dir / "recordings/ada2.rank-vicuna-7b-aug.top20.dl19.1.windows.jsonl.gz",
-        "--out", tmp_path / "out.run",
+        "--output", tmp_path / "out.run",
     )  # fmt: skip
     assert done.exit_code == 1
     assert isinstance(done.exception, InputError)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from thresher.errors import ConfigError, InputError, ModelError
-from thresher.llm.retry import RetryPolicy
-from thresher.rerank.budget import Budget
+from thresher.llm.budget import Budget
+from thresher.llm.client import RetryPolicy
 from thresher.rerank.reranker import Reranker
 from thresher.rerank.servers import DIALECTS, RerankServer
 
@@ -45,10 +45,10 @@ def test_every_dialect_is_spoken_as_documented(server, root, make_hits, reaction
     judge = RerankServer(root, dialect, model="" if dialect == "tei" else "m", passages_per_call=10)
     result = Reranker(judge, "pointwise").rank("why", make_hits([3, 1, 4, 15, 9, 2, 6, 5, 35, 8, 97, 7]))
     judge.close()
-    assert [int(hit.text.split()[1]) for hit in result.hits] == sorted([3, 1, 4, 15, 9, 2, 6, 5, 35, 8, 97, 7])[::-1]
-    assert result.hits[0].score == pytest.approx(0.097)
-    assert result.record.calls == 2
-    assert result.record.asks == 12
+    assert [int(hit.text.split()[1]) for hit in result] == sorted([3, 1, 4, 15, 9, 2, 6, 5, 35, 8, 97, 7])[::-1]
+    assert result[0].score == pytest.approx(0.097)
+    assert result.usage.calls == 2
+    assert result.usage.comparisons == 12
     path, headers, body = max(server.requests, key=lambda request: len(json.dumps(request[2])))
     assert path == DIALECTS[dialect].path
     assert headers["authorization"] == "Bearer secret"
@@ -57,7 +57,7 @@ def test_every_dialect_is_spoken_as_documented(server, root, make_hits, reaction
         assert body == {"query": "why", "texts": texts, "raw_scores": True, "truncate": True}
     else:
         assert body == {"query": "why", "documents": texts, "model": "m", "top_n": 10}
-    assert result.record.unconfirmed_calls == (0 if dialect in ("jina", "vllm") else 2)
+    assert result.usage.unconfirmed_calls == (0 if dialect in ("jina", "vllm") else 2)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_an_overloaded_server_is_asked_again_and_a_wrong_request_is_not(server, 
     )
     judge = RerankServer(root, "tei")
     result = Reranker(judge, "pointwise", retry=QUICK).rank("why", make_hits([1, 2]))
-    assert (result.record.calls, result.record.retries, result.complete) == (2, 1, True)
+    assert (result.usage.calls, result.usage.retries, result.complete) == (2, 1, True)
     server.requests.clear()
     server.react = lambda number, path, body: reaction(
         status=422, body=b'{"error": "too long", "error_type": "Validation"}'
@@ -100,8 +100,8 @@ def test_a_short_budget_buys_ratings_of_the_head(server, root, make_hits, reacti
     judge = RerankServer(root, "tei", passages_per_call=5)
     result = Reranker(judge, "pointwise", budget=Budget(calls=2)).rank("why", make_hits(list(range(20))))
     judge.close()
-    assert [int(hit.text.split()[1]) for hit in result.hits] == [*range(9, -1, -1), *range(10, 20)]
-    assert (result.stopped, result.complete, result.record.unasked) == ("calls", False, 10)
+    assert [int(hit.text.split()[1]) for hit in result] == [*range(9, -1, -1), *range(10, 20)]
+    assert (result.stopped, result.complete, result.usage.skipped) == ("calls", False, 10)
 
 
 def test_it_rates_and_does_nothing_else(root, make_hits):

@@ -17,11 +17,10 @@ from urllib.request import urlopen
 import pytest
 
 from thresher.errors import ConfigError, ModelError
+from thresher.llm.budget import Budget, Price
 from thresher.llm.cache import ResponseCache
+from thresher.llm.client import RetryPolicy
 from thresher.llm.openai_server import OpenAIServer
-from thresher.llm.prices import Price
-from thresher.llm.retry import RetryPolicy
-from thresher.rerank.budget import Budget
 from thresher.rerank.model_judge import ModelJudge
 from thresher.rerank.reranker import Reranker
 
@@ -88,9 +87,9 @@ def test_twenty_blocks_over_twenty_connections_take_the_time_of_one_call(steady,
     reranker = Reranker(ModelJudge(model), "jointrank", concurrency=20)
     bound = 1.2 * 0.2 + 0.1
     seconds, result = best_time(lambda: reranker.rank("q", make_hits(grades(100))), bound)
-    assert (result.record.calls, result.record.depth) == (20, 1)
+    assert (result.usage.calls, result.usage.depth) == (20, 1)
     assert counts()["most"] == 20
-    assert len(set(texts(result.hits[:10])) & set(range(90, 100))) >= 8
+    assert len(set(texts(result[:10])) & set(range(90, 100))) >= 8
     within(bound, seconds)
 
 
@@ -100,9 +99,9 @@ def test_forty_three_queries_share_sixteen_connections_evenly(steady, make_hits)
     queries = shuffled_queries(43, 100, make_hits)
     bound = 1.15 * 5.4
     seconds, results = best_time(lambda: reranker.rank_batch(queries), bound)
-    assert sum(result.record.calls for result in results) == 43 * 9
+    assert sum(result.usage.calls for result in results) == 43 * 9
     assert counts()["most"] == 16
-    assert all(texts(result.hits[:10]) == list(range(99, 89, -1)) for result in results)
+    assert all(texts(result[:10]) == list(range(99, 89, -1)) for result in results)
     within(bound, seconds)
 
 
@@ -113,12 +112,12 @@ def test_when_the_seconds_run_out_calls_in_flight_are_cancelled_at_once(server, 
     Reranker(ModelJudge(model), "single").rank("warm up", make_hits(grades(3)))
     seconds, result = best_time(lambda: reranker.rank("q", make_hits(grades(100))), 1.1)
     assert (result.complete, result.stopped) == (False, "seconds")
-    assert result.record.unasked == 10
-    assert len(set(texts(result.hits[:10])) & set(range(80, 100))) >= 8
+    assert result.usage.skipped == 10
+    assert len(set(texts(result[:10])) & set(range(80, 100))) >= 8
     within(1.0 + 0.1, seconds)
 
 
-@pytest.mark.parametrize("kind", ["calls", "tokens", "money"])
+@pytest.mark.parametrize("kind", ["calls", "tokens", "cost"])
 def test_a_budget_is_never_passed_and_the_ranking_so_far_is_marked(
     server, model, make_hits, chat, order_by_grade, kind
 ):
@@ -134,19 +133,19 @@ def test_a_budget_is_never_passed_and_the_ranking_so_far_is_marked(
 
     server.react = react
     price = Price(input=1.0, output=10.0)
-    limits = {"calls": Budget(calls=17), "tokens": Budget(tokens=40_000), "money": Budget(money=0.045)}
+    limits = {"calls": Budget(calls=17), "tokens": Budget(tokens=40_000), "cost": Budget(cost=0.045)}
     reranker = Reranker(
         ModelJudge(model), "sliding", concurrency=8, budget=limits[kind], price=price, retry=QUICK, on_failure="keep"
     )
     results = reranker.rank_batch(shuffled_queries(6, 100, make_hits))
     sent = len(server.requests)
-    spent = {"calls": sent, "tokens": sent * 1000, "money": price.of(sent * 900, sent * 100)}
+    spent = {"calls": sent, "tokens": sent * 1000, "cost": price.of(sent * 900, sent * 100)}
     limit = getattr(limits[kind], kind)
     assert spent[kind] <= limit
     assert any(result.stopped == kind for result in results)
-    assert all(result.complete == (not result.stopped and not result.record.failed) for result in results)
-    assert sum(result.record.calls for result in results) == sent
-    assert all(len(result.hits) == 100 for result in results)
+    assert all(result.complete == (not result.stopped and not result.usage.failed) for result in results)
+    assert sum(result.usage.calls for result in results) == sent
+    assert all(len(result) == 100 for result in results)
 
 
 def test_a_storm_of_refusals_is_waited_out_as_the_server_asks(server, model, make_hits, order_by_grade, chat, reaction):
@@ -156,9 +155,9 @@ def test_a_storm_of_refusals_is_waited_out_as_the_server_asks(server, model, mak
     reranker = Reranker(ModelJudge(model), "jointrank", concurrency=20, retry=RetryPolicy(attempts=4, first=0.01))
     result = reranker.rank("q", make_hits(grades(100)))
     assert result.complete
-    assert result.record.failed_calls == result.record.retries == 12
-    assert result.record.calls == 32
-    assert result.record.unconfirmed_calls == 0  # refused calls cost nothing but the call
+    assert result.usage.failed_calls == result.usage.retries == 12
+    assert result.usage.calls == 32
+    assert result.usage.unconfirmed_calls == 0  # refused calls cost nothing but the call
 
 
 FAULTS = {
@@ -199,9 +198,9 @@ def test_a_fault_is_an_error_or_a_marked_ranking_and_never_passes_for_a_result(
         rank("raise")
     assert "tiny" in str(caught.value) or "could be read" in str(caught.value)
     skipped, kept = rank("skip"), rank("keep")
-    assert (skipped.hits, skipped.complete) == ((), False)
+    assert (len(skipped), skipped.complete) == (0, False)
     assert skipped.error
-    assert [hit.docno for hit in kept.hits] == [hit.docno for hit in hits]
+    assert [hit.docno for hit in kept] == [hit.docno for hit in hits]
     assert not kept.complete
     with pytest.raises(ModelError):
         Reranker(ModelJudge(model), "sliding", retry=QUICK, on_failure="skip").rank("q", hits)
@@ -215,9 +214,9 @@ def test_a_fault_in_some_calls_leaves_a_ranking_from_the_others(
         reaction(status=400, body=b"{}") if number % 4 == 0 else chat(order_by_grade(body))
     )
     result = Reranker(ModelJudge(model), "jointrank", on_failure="skip").rank("q", make_hits(grades(100)))
-    assert result.record.failed == 5
+    assert result.usage.failed == 5
     assert not result.complete
-    assert len(set(texts(result.hits[:10])) & set(range(85, 100))) >= 8
+    assert len(set(texts(result[:10])) & set(range(85, 100))) >= 8
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity"])
@@ -226,7 +225,7 @@ def test_log_probabilities_that_are_no_numbers_are_an_error(server, model, make_
     body = chat("yes", logprobs={"content": [{**listed[0], "top_logprobs": listed}]})
     body.body = body.body.replace(b'"X"', value.encode())
     server.react = lambda number, path, request: body
-    with pytest.raises(ModelError, match="no number"):
+    with pytest.raises(ModelError, match="not a number"):
         Reranker(ModelJudge(model), "pointwise").rank("q", make_hits(grades(3)))
 
 
@@ -245,8 +244,8 @@ def test_yes_no_log_odds_are_the_rating(server, model, make_hits, chat):
 
     server.react = react
     result = Reranker(ModelJudge(model), "pointwise").rank("q", make_hits([1, 3, 0, 2]))
-    assert texts(result.hits) == [3, 2, 1, 0]
-    assert [hit.score for hit in result.hits] == pytest.approx([-1.0, -2.0, -3.0, -4.0])
+    assert texts(result) == [3, 2, 1, 0]
+    assert [hit.score for hit in result] == pytest.approx([-1.0, -2.0, -3.0, -4.0])
 
 
 def test_an_unreadable_answer_is_asked_again_with_the_error(server, model, make_hits, chat, order_by_grade):
@@ -260,8 +259,8 @@ def test_an_unreadable_answer_is_asked_again_with_the_error(server, model, make_
 
     server.react = react
     result = Reranker(ModelJudge(model), "single").rank("q", make_hits(grades(10)))
-    assert texts(result.hits) == list(range(9, -1, -1))
-    assert (result.record.calls, result.record.reasks, result.complete) == (2, 1, True)
+    assert texts(result) == list(range(9, -1, -1))
+    assert (result.usage.calls, result.usage.reasks, result.complete) == (2, 1, True)
 
 
 def test_a_server_held_to_a_schema_cannot_forget_or_repeat(server, make_hits, chat):
@@ -276,8 +275,8 @@ def test_a_server_held_to_a_schema_cannot_forget_or_repeat(server, make_hits, ch
     hits = make_hits(grades(10))
     result = Reranker(ModelJudge(model), "single").rank("q", hits)
     model.close()
-    assert [hit.docno for hit in result.hits] == [hit.docno for hit in reversed(hits)]
-    assert result.record.repaired == {}
+    assert [hit.docno for hit in result] == [hit.docno for hit in reversed(hits)]
+    assert result.usage.repaired == {}
 
 
 def test_a_killed_run_goes_on_where_it_was(server, model, make_hits, chat, order_by_grade, reaction, tmp_path):
@@ -307,8 +306,8 @@ def test_a_killed_run_goes_on_where_it_was(server, model, make_hits, chat, order
     again = [json.dumps(body) for _, _, body in server.requests]
     assert not set(again) & set(answered)
     assert len(again) == 72 - len(set(answered))
-    assert sum(result.record.resumed for result in results) == len(set(answered))
-    assert [[h.docno for h in r.hits] for r in results] == [[h.docno for h in r.hits] for r in uninterrupted]
+    assert sum(result.usage.resumed for result in results) == len(set(answered))
+    assert results == uninterrupted
     assert oct(journal.stat().st_mode)[-3:] == "600"
 
 
@@ -328,10 +327,10 @@ def test_the_cache_answers_what_was_asked_before_and_is_private(server, model, m
         second = Reranker(ModelJudge(model), "sliding", cache=cache).rank("q", hits)
         other = Reranker(ModelJudge(model, repeat=1), "sliding", cache=cache).rank("q", hits)
         uncached = Reranker(ModelJudge(model), "sliding").rank("q", hits)
-    assert (first.record.calls, first.record.cache_hits) == (4, 0)
-    assert (second.record.calls, second.record.cache_hits) == (0, 4)
-    assert (other.record.calls, uncached.record.calls) == (4, 4)
-    assert first.hits == second.hits
+    assert (first.usage.calls, first.usage.cache_hits) == (4, 0)
+    assert (second.usage.calls, second.usage.cache_hits) == (0, 4)
+    assert (other.usage.calls, uncached.usage.calls) == (4, 4)
+    assert first == second
     assert oct(path.stat().st_mode)[-3:] == "600"
     assert oct(path.parent.stat().st_mode)[-3:] == "700"
 
@@ -393,7 +392,7 @@ def test_async_callers_use_their_own_loop(server, make_hits):
         return [*results, inside]
 
     for result in asyncio.run(both()):
-        assert texts(result.hits[:10]) == list(range(29, 19, -1))
+        assert texts(result[:10]) == list(range(29, 19, -1))
 
 
 def test_a_key_for_one_host_is_not_sent_to_another(server, model, make_hits, monkeypatch):

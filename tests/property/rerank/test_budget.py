@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.errors import ModelError
-from thresher.llm.prices import Price
-from thresher.llm.retry import RetryPolicy, TransientModelError
+from thresher.llm.budget import Budget, BudgetLedger, Cost, LimitReachedError, Price
+from thresher.llm.client import Call, RetryPolicy
+from thresher.llm.model import Completion, TokenUsage, TransientModelError
 from thresher.records import Hit
-from thresher.rerank.asks import Answer
-from thresher.rerank.budget import Budget, Cost, LimitReachedError, Purse
+from thresher.rerank.plans.plan import Answer
 from thresher.rerank.reranker import Reranker
 
 PRICE = Price(input=2.0, output=8.0)
@@ -22,7 +22,7 @@ NO_WAIT = RetryPolicy(attempts=3, first=0.0, longest=0.0)
 class Unreliable:
     """A judge whose calls cost what they please within their bound, and fail in every way; it keeps the true bill."""
 
-    asks_per_call = 1
+    comparisons_per_call = 1
     name = "unreliable"
 
     def __init__(self, seed):
@@ -30,10 +30,10 @@ class Unreliable:
         self.bill = Cost()
         self.highest = 0
 
-    async def answer(self, query, asks, gate):
-        return [await self.one(query, ask, gate) for ask in asks]
+    async def answer(self, query, candidates, comparisons, client):
+        return [await self.one(query, comparison, client) for comparison in comparisons]
 
-    async def one(self, query, ask, gate):
+    async def one(self, query, comparison, client):
         prompt, answer = self.rng.randrange(1, 500), self.rng.randrange(1, 100)
 
         async def send():
@@ -49,11 +49,12 @@ class Unreliable:
             if roll < 0.25:
                 raise ModelError("no such model")
             if roll < 0.3:
-                return {}  # no usage
-            return {"usage": {"prompt_tokens": used.prompt_tokens, "answer_tokens": used.answer_tokens}}
+                return Completion()  # no usage
+            return Completion(usage=TokenUsage(used.prompt_tokens, used.answer_tokens))
 
-        await gate.call({"ask": repr(ask), "qid": query.qid, "repeat": self.rng.random()}, prompt, answer, send)
-        items = self.rng.sample(ask.items, len(ask.items))
+        payload = {"ask": repr(comparison), "qid": query.qid, "repeat": self.rng.random()}
+        await client.call(Call(payload, prompt, answer, send, Completion.from_json))
+        items = self.rng.sample(comparison.items, len(comparison.items))
         return Answer(tuple((item,) for item in items), score=self.rng.random())
 
 
@@ -74,47 +75,47 @@ def test_no_limit_is_passed_under_failures_and_concurrency(seed, calls, tokens, 
     )  # fmt: skip
     hits = [Hit(f"d{i}", float(-i), i + 1) for i in range(20)]
     results = asyncio.run(reranker.arank_batch([(f"q{i}", hits) for i in range(4)]))
-    recorded = [result.record for result in results]
-    assert sum(record.calls for record in recorded) == judge.bill.calls
+    usages = [result.usage for result in results]
+    assert sum(usage.calls for usage in usages) == judge.bill.calls
     assert calls is None or judge.bill.calls <= calls
-    assert tokens is None or judge.bill.tokens <= sum(r.prompt_tokens + r.answer_tokens for r in recorded) <= tokens
-    assert money is None or judge.bill.money <= sum(r.money for r in recorded) + 1e-12 <= money + 2e-12
-    assert each is None or all(record.calls <= each for record in recorded)
+    assert tokens is None or judge.bill.tokens <= sum(r.prompt_tokens + r.answer_tokens for r in usages) <= tokens
+    assert money is None or judge.bill.money <= sum(r.cost for r in usages) + 1e-12 <= money + 2e-12
+    assert each is None or all(usage.calls <= each for usage in usages)
     for result in results:
-        assert sorted(hit.docno for hit in result.hits) == sorted(hit.docno for hit in hits)
-        assert result.complete == (result.record.failed == result.record.unasked == result.record.unreadable == 0)
+        assert sorted(result.docnos) == sorted(hit.docno for hit in hits)
+        assert result.complete == (result.usage.failed == result.usage.skipped == result.usage.unreadable == 0)
         if result.stopped:
             assert not result.complete
 
 
 @given(seed=st.integers(0, 2**20), limit=st.integers(0, 3000))
-def test_a_purse_never_reserves_beyond_its_limit_and_never_starves(seed, limit):
+def test_a_ledger_never_reserves_beyond_its_limit_and_never_starves(seed, limit):
     """Reservations wait for refunds, are refused only when they can no longer fit, and all end."""
     rng = random.Random(seed)
 
     async def run():
-        purse = Purse(Budget(tokens=limit))
+        ledger = BudgetLedger(Budget(tokens=limit))
         refused = taken = 0
 
         async def one():
             nonlocal refused, taken
             cost = Cost(1, rng.randrange(300), rng.randrange(100))
             try:
-                await purse.reserve(cost)
+                await ledger.reserve(cost)
             except LimitReachedError:
                 refused += 1
-                assert purse.spent.tokens + cost.tokens > limit
+                assert ledger.spent.tokens + cost.tokens > limit
                 return
-            assert purse.spent.tokens + purse._reserved.tokens <= limit
+            assert ledger.spent.tokens + ledger.reserved.tokens <= limit
             await asyncio.sleep(0)
             used = Cost(1, rng.randint(0, cost.prompt_tokens), rng.randint(0, cost.answer_tokens))
-            purse.settle(cost, used)
+            ledger.settle(cost, used)
             taken += 1
 
         await asyncio.wait_for(asyncio.gather(*(one() for _ in range(40))), 10)
         assert refused + taken == 40
-        assert purse.spent.tokens <= limit
-        assert purse._reserved == Cost()
+        assert ledger.spent.tokens <= limit
+        assert ledger.reserved == Cost()
 
     asyncio.run(run())
 

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thresher.rerank.asks import Answer, Order
+from thresher.rerank.plans import PLANS, plan_from_name
 from thresher.rerank.plans.jointrank import JointRank, blocks
 from thresher.rerank.plans.listwise import SinglePass, SlidingWindow
-from thresher.rerank.plans.named import PLANS, parse_plan
 from thresher.rerank.plans.pairwise import AllPairs, PairwiseHeap, PairwiseSliding
-from thresher.rerank.plans.plan import drive
+from thresher.rerank.plans.plan import Answer, Order, drive
 from thresher.rerank.plans.pointwise import Pointwise
 from thresher.rerank.plans.setwise import SetwiseHeap, SetwiseInsertion
 from training.rerank.simulated import Simulation, perfect
@@ -133,10 +132,10 @@ def test_blocks_cover_every_passage_as_often_as_promised(n, size, replicas, seed
     assert len(made) == (replicas if n <= size else -(-replicas * n // size))
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", PLANS.kinds())
 def test_every_plan_survives_every_judge(name):
     """Judges that lie, tie, contradict themselves or say nothing: a permutation, within the stated calls."""
-    plan = parse_plan(name)
+    plan = plan_from_name(name)
     rng = random.Random(1)
 
     def lying(ask):
@@ -157,32 +156,32 @@ def test_every_plan_survives_every_judge(name):
             assert calls <= plan.max_calls(n, 10)
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", PLANS.kinds())
 def test_a_judge_that_says_nothing_leaves_the_first_stage_order(name):
-    ranking, _, _ = drive(parse_plan(name), 37, lambda ask: None)
+    ranking, _, _ = drive(plan_from_name(name), 37, lambda ask: None)
     assert ranking.order == tuple(range(37))
 
 
-@pytest.mark.parametrize("name", [name for name in PLANS if not name.startswith("jointrank")])
+@pytest.mark.parametrize("name", [name for name in PLANS.kinds() if not name.startswith("jointrank")])
 def test_a_judge_for_whom_all_are_equal_leaves_the_first_stage_order(name):
-    ranking, _, _ = drive(parse_plan(name), 37, perfect([1.0] * 37))
+    ranking, _, _ = drive(plan_from_name(name), 37, perfect([1.0] * 37))
     assert ranking.order == tuple(range(37))
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", PLANS.kinds())
 @given(limit=st.integers(0, 200), seed=st.integers(0, 1000))
 def test_a_stopped_plan_returns_a_ranking_and_asks_no_more(name, limit, seed):
     utilities = [float(i) for i in range(30)]
     random.Random(seed).shuffle(utilities)
-    ranking, calls, _ = drive(parse_plan(name), 30, perfect(utilities), k=5, seed=seed, max_calls=limit)
+    ranking, calls, _ = drive(plan_from_name(name), 30, perfect(utilities), k=5, seed=seed, max_calls=limit)
     assert sorted(ranking.order) == list(range(30))
     assert calls <= limit
 
 
-@pytest.mark.parametrize("name", [name for name in PLANS if name != "single"])
+@pytest.mark.parametrize("name", [name for name in PLANS.kinds() if name != "single"])
 def test_a_larger_budget_buys_a_better_head(name):
     """Averaged over orders, what a stopped plan returns is better than the first stage, and more calls do not harm."""
-    plan = parse_plan(name)
+    plan = plan_from_name(name)
     n = 30
     total = plan.max_calls(n, 10)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.rerank.aggregate import borda, bradley_terry, win_rate, wins
-from thresher.rerank.asks import Answer
+from thresher.rerank.plans.jointrank import borda, bradley_terry, win_rate, wins
+from thresher.rerank.plans.plan import Answer
 
 
 def answers(n, size, count, seed):

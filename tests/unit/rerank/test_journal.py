@@ -3,8 +3,8 @@
 import pytest
 
 from thresher.errors import InputError
-from thresher.rerank.budget import Cost
-from thresher.rerank.journal import Journal
+from thresher.llm.budget import Cost
+from thresher.llm.cache import Journal
 
 
 def test_answers_and_spending_come_back_and_open_calls_count_at_their_reservation(tmp_path):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from thresher.errors import ConfigError, InputError, ModelError
+from thresher.llm.budget import Budget
 from thresher.records import Hit, Query
-from thresher.rerank.asks import Answer
-from thresher.rerank.budget import Budget
-from thresher.rerank.plans.named import PLANS, parse_plan
+from thresher.rerank.plans import PLANS, plan_from_name
+from thresher.rerank.plans.plan import Answer
 from thresher.rerank.reranker import Reranker
 from training.rerank.simulated import SimulatedJudge, Simulation
 
@@ -22,26 +22,26 @@ TRUTH = {f"q{q}": {f"d{i:03}": float((i * 7919 + q) % 101) for i in range(100)} 
 QUESTIONS = [(Query(qid, qid), hits(100)) for qid in TRUTH]
 
 
-@pytest.mark.parametrize("name", [name for name in PLANS if not name.startswith(("single", "instupr"))])
+@pytest.mark.parametrize("name", [name for name in PLANS.kinds() if not name.startswith(("single", "instupr"))])
 def test_every_plan_puts_the_best_first_through_the_driver(name):
     reranker = Reranker(SimulatedJudge(TRUTH), f"{name}:block=50" if name.startswith("joint") else name, k=5)
     query, found = QUESTIONS[0]
     result = reranker.rank(query, found[:40])
     ideal = sorted(found[:40], key=lambda hit: -TRUTH["q0"][hit.docno])
-    assert [hit.docno for hit in result.hits[:5]] == [hit.docno for hit in ideal[:5]]
+    assert [hit.docno for hit in result[:5]] == [hit.docno for hit in ideal[:5]]
     assert result.complete
-    assert result.record.calls == result.record.asks <= reranker.plan.max_calls(40, 5)
+    assert result.usage.calls == result.usage.comparisons <= reranker.plan.max_calls(40, 5)
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", PLANS.kinds())
 def test_results_are_hits_with_ranks_and_scores_that_decrease_in_float32(name):
     result = Reranker(SimulatedJudge(TRUTH, Simulation(noise=5.0)), name, depth=30).rank(*QUESTIONS[1])
-    scores = np.array([hit.score for hit in result.hits], dtype=np.float32)
+    scores = np.array([hit.score for hit in result], dtype=np.float32)
     assert (scores[1:] < scores[:-1]).all()
-    assert [hit.rank for hit in result.hits] == list(range(1, 101))
-    assert [hit.docno for hit in result.hits[30:]] == [f"d{i:03}" for i in range(30, 100)]
-    assert sorted(hit.docno for hit in result.hits[:30]) == [f"d{i:03}" for i in range(30)]
-    assert {(h.text, h.title, h.metadata["i"]) for h in result.hits} == {(f"text {i}", "t", str(i)) for i in range(100)}
+    assert [hit.rank for hit in result] == list(range(1, 101))
+    assert [hit.docno for hit in result[30:]] == [f"d{i:03}" for i in range(30, 100)]
+    assert sorted(hit.docno for hit in result[:30]) == [f"d{i:03}" for i in range(30)]
+    assert {(h.text, h.title, h.metadata["i"]) for h in result} == {(f"text {i}", "t", str(i)) for i in range(100)}
 
 
 def test_arrival_order_and_concurrency_do_not_change_results():
@@ -50,60 +50,60 @@ def test_arrival_order_and_concurrency_do_not_change_results():
         judge = SimulatedJudge(TRUTH, Simulation(noise=20.0, malformed=0.2), seed=3)
         reranker = Reranker(judge, "jointrank-head", concurrency=concurrency, seed=5)
         results = reranker.rank_batch(QUESTIONS if concurrency != 7 else QUESTIONS[::-1])
-        made.append({result.qid: [(hit.docno, hit.score) for hit in result.hits] for result in results})
+        made.append({result.qid: [(hit.docno, hit.score) for hit in result] for result in results})
     assert made[0] == made[1] == made[2]
 
 
 def test_repairs_are_counted_by_kind_and_unreadable_answers_mark_the_result():
     judge = SimulatedJudge(TRUTH, Simulation(malformed=1.0), seed=1)
     results = Reranker(judge, "sliding", on_failure="keep").rank_batch(QUESTIONS)
-    kinds = {kind for result in results for kind in result.record.repaired}
-    assert kinds == {"duplicate", "missing", "stranger"}
-    unreadable = sum(result.record.unreadable for result in results)
-    repaired = sum(sum(result.record.repaired.values()) for result in results)
+    kinds = {kind for result in results for kind in result.usage.repaired}
+    assert kinds == {"duplicate", "missing", "unknown"}
+    unreadable = sum(result.usage.unreadable for result in results)
+    repaired = sum(sum(result.usage.repaired.values()) for result in results)
     assert unreadable > 0
     assert unreadable + repaired == 8 * 9
-    assert all(result.complete == (result.record.unreadable == 0) for result in results)
+    assert all(result.complete == (result.usage.unreadable == 0) for result in results)
 
 
 @pytest.mark.parametrize("n", [0, 1])
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", PLANS.kinds())
 def test_nothing_to_order_is_no_call(name, n):
     result = Reranker(SimulatedJudge(TRUTH), name).rank("q", hits(n))
-    assert len(result.hits) == n
-    assert result.record.calls == 0
+    assert len(result) == n
+    assert result.usage.calls == 0
     assert result.complete
 
 
 def test_each_query_has_its_own_limit():
     reranker = Reranker(SimulatedJudge(TRUTH), "sliding", budget_per_query=Budget(calls=4))
     results = reranker.rank_batch(QUESTIONS)
-    assert [result.record.calls for result in results] == [4] * 8
+    assert [result.usage.calls for result in results] == [4] * 8
     assert {result.stopped for result in results} == {"calls"}
 
 
 def test_a_budget_of_nothing_is_the_first_stage_order_marked():
     result = Reranker(SimulatedJudge(TRUTH), "jointrank", budget=Budget(calls=0)).rank(*QUESTIONS[0])
-    assert [hit.docno for hit in result.hits] == [f"d{i:03}" for i in range(100)]
-    assert (result.complete, result.stopped, result.record.calls, result.record.unasked) == (False, "calls", 0, 20)
+    assert [hit.docno for hit in result] == [f"d{i:03}" for i in range(100)]
+    assert (result.complete, result.stopped, result.usage.calls, result.usage.skipped) == (False, "calls", 0, 20)
 
 
 def test_equal_texts_are_different_candidates():
     same = [Hit(f"d{i:03}", 1.0, i + 1, text="the same words") for i in range(30)]
     result = Reranker(SimulatedJudge(TRUTH), "setwise-heap").rank(Query("q0", "q"), same)
-    assert sorted(hit.docno for hit in result.hits) == [hit.docno for hit in same]
+    assert sorted(hit.docno for hit in result) == [hit.docno for hit in same]
 
 
 def test_a_docno_that_comes_twice_is_refused():
-    with pytest.raises(InputError, match="'d000' is twice"):
+    with pytest.raises(InputError, match="'d000' occurs twice"):
         Reranker(SimulatedJudge(TRUTH)).rank("q", [*hits(2), hits(1)[0]])
 
 
 class Broken:
-    asks_per_call = 1
+    comparisons_per_call = 1
     name = "broken"
 
-    async def answer(self, query, asks, gate):
+    async def answer(self, query, candidates, comparisons, client):
         return [Answer(((99,),))]
 
 
@@ -113,11 +113,11 @@ def test_a_judge_that_answers_something_else_is_found_out():
 
 
 class Silent:
-    asks_per_call = 1
+    comparisons_per_call = 1
     name = "silent"
 
-    async def answer(self, query, asks, gate):
-        return [None for _ in asks]
+    async def answer(self, query, candidates, comparisons, client):
+        return [None for _ in comparisons]
 
 
 def test_a_query_without_one_readable_answer_is_an_error():
@@ -127,7 +127,7 @@ def test_a_query_without_one_readable_answer_is_an_error():
 
 def test_seconds_stop_a_judge_that_never_answers():
     class Stalled(Silent):
-        async def answer(self, query, asks, gate):
+        async def answer(self, query, candidates, comparisons, client):
             await asyncio.sleep(60)
 
     result = Reranker(Stalled(), "sliding", budget_per_query=Budget(seconds=0.05)).rank("q", hits(30))
@@ -139,17 +139,17 @@ def test_seconds_stop_a_judge_that_never_answers():
 )
 def test_a_plan_that_is_not_understood_is_an_error(spec):
     with pytest.raises((ConfigError, InputError)):
-        parse_plan(spec)
+        plan_from_name(spec)
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", PLANS.kinds())
 def test_a_plan_is_read_back_from_its_own_name(name):
-    plan = parse_plan(name)
-    assert parse_plan(plan.name) == plan
+    plan = plan_from_name(name)
+    assert plan_from_name(plan.name) == plan
 
 
 def test_settings_out_of_range_are_refused():
     judge = SimulatedJudge(TRUTH)
-    for wrong in ({"k": 0}, {"concurrency": 0}, {"depth": 0}, {"on_failure": "ignore"}, {"budget": Budget(money=1.0)}):
+    for wrong in ({"k": 0}, {"concurrency": 0}, {"depth": 0}, {"on_failure": "ignore"}, {"budget": Budget(cost=1.0)}):
         with pytest.raises(ConfigError):
             Reranker(judge, **wrong)

@@ -1,1 +1,78 @@
-"""Plans: generators that decide which comparisons to ask for. They know no model, no prompt and no thread."""
+"""Plans: generators that decide which comparisons to make. They know no model, no prompt and no thread.
+
+A plan is made from its name and settings, `sliding:window=20,stride=10`. Other packages add plans through the
+entry-point group `thresher.plans`: a callable whose keyword parameters, annotated as int, float, bool or str, are the
+plan's settings.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from thresher.errors import ConfigError
+from thresher.registry import Registry
+
+if TYPE_CHECKING:
+    from thresher.rerank.plans.plan import Plan
+
+PLANS: Registry[Plan] = Registry(
+    "plan",
+    "thresher.plans",
+    {
+        "pointwise": "thresher.rerank.plans.pointwise:Pointwise",
+        "pairwise-all": "thresher.rerank.plans.pairwise:AllPairs",
+        "pairwise-heap": "thresher.rerank.plans.pairwise:PairwiseHeap",
+        "pairwise-sliding": "thresher.rerank.plans.pairwise:PairwiseSliding",
+        "instupr-pairs": "thresher.rerank.plans.pairwise:instupr_pairs",
+        "setwise-heap": "thresher.rerank.plans.setwise:SetwiseHeap",
+        "setwise-insertion": "thresher.rerank.plans.setwise:SetwiseInsertion",
+        "sliding": "thresher.rerank.plans.listwise:SlidingWindow",
+        "single": "thresher.rerank.plans.listwise:SinglePass",
+        "jointrank": "thresher.rerank.plans.jointrank:JointRank",
+        "jointrank-head": "thresher.rerank.plans.jointrank:jointrank_head",
+    },
+)
+
+
+def plan_from_name(name: str) -> Plan:
+    """A plan from its name and settings, as `sliding:window=20,stride=10`.
+
+    Raises:
+        ConfigError: the plan or a setting is unknown, or a value has the wrong type.
+        InputError: a value is out of range.
+    """
+    kind, _, settings = name.partition(":")
+    factory = PLANS.factory(kind)
+    known = {key: _type_name(one.annotation) for key, one in inspect.signature(factory).parameters.items()}
+    values: dict[str, object] = {}
+    for setting in filter(None, settings.split(",")):
+        key, sep, value = setting.partition("=")
+        if not sep or key not in known:
+            raise ConfigError(
+                f"plan {kind!r} has no setting {key!r}; its settings are {', '.join(known) or 'none'}, written as "
+                "KEY=VALUE"
+            )
+        values[key] = _value(known[key], key, value)
+    return factory(**values)
+
+
+def _type_name(annotation: object) -> str:
+    """`int | None` as text, whether annotations are strings or types."""
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def _value(kind: str, key: str, value: str) -> object:
+    """`value` converted to the annotated type."""
+    if "None" in kind and value in ("all", "none"):
+        return None
+    try:
+        if kind.startswith("bool"):
+            return {"true": True, "false": False}[value.lower()]
+        if kind.startswith("int"):
+            return int(value)
+        if kind.startswith("float"):
+            return float(value)
+    except (ValueError, KeyError):
+        raise ConfigError(f"setting {key}={value!r} must be of type {kind}") from None
+    return value

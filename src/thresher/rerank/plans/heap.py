@@ -1,12 +1,12 @@
-"""A c-ary heap whose comparisons are asked, not computed: what the heap-sort plans share.
+"""A c-ary heap whose comparisons are yielded to the caller; the heap-sort plans share it.
 
-Node i has the children c*i + 1 ... c*i + c. Building starts at the last parent and works up; subtrees of one level do
-not touch, so their sifts run in lockstep, which leaves every comparison as it is in the sequential algorithm and only
-shortens the depth. A comparison is any generator `pick(items)` that returns the best of `items`, the incumbent first.
+Node i has the children c*i + 1 ... c*i + c. Building starts at the last parent and works up. Subtrees of one level are
+independent, so their sifts run in lockstep: the comparisons are those of the sequential algorithm, the depth is less. A
+comparison is any generator `pick(items)` that returns the best of `items`, the incumbent first.
 
-Where we differ from heap sort as published for reranking: a comparison that ends in a tie, or without an answer, goes
-to the better first-stage rank, not to the incumbent. After each extraction the incumbent at the root is the last leaf,
-so that "a tie keeps the incumbent" would hand the second rank to one of the worst candidates.
+Unlike heap sort as published for reranking, a comparison that ends in a tie or without an answer goes to the better
+first-stage rank, not to the incumbent. After each extraction the incumbent at the root is the last leaf, so "a tie
+keeps the incumbent" would give the second rank to one of the worst candidates.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from thresher.rerank.plans.plan import Batches, Course, parallel
+from thresher.rerank.plans.plan import Steps, parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,23 +22,31 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Heap:
-    """Candidates in heap order, and those already taken from the top, best first."""
+    """Candidates in heap order, and those already taken from the top, best first.
+
+    Attributes:
+        items: positions in heap order.
+        children: of each node.
+        pick: compares positions and returns the best.
+        taken: positions extracted so far, best first.
+        resting: the heap before the sift in progress, for `order` after a stop.
+    """
 
     items: list[int]
     children: int
-    pick: Callable[[tuple[int, ...]], Course[int]]
+    pick: Callable[[tuple[int, ...]], Steps[int]]
     taken: list[int] = field(default_factory=list)
     resting: list[int] = field(default_factory=list)
 
-    def build(self) -> Batches:
-        """Give every node a place above its children, deepest level first."""
+    def build(self) -> Steps[None]:
+        """Sift every node, deepest level first."""
         for level in reversed(_levels(len(self.items), self.children)):
             yield from parallel([self._sift(node) for node in level if self._first_child(node) < len(self.items)])
 
-    def extract(self, k: int) -> Batches:
+    def extract(self, k: int) -> Steps[None]:
         """Move the k best from the top to `taken`. The k-th needs no sift after it."""
         while self.items and len(self.taken) < k:
-            self.resting = self.items[1:]  # what the rest looked like, should a stop interrupt the sift
+            self.resting = self.items[1:]  # used if a stop interrupts the sift
             self.taken.append(self.items[0])
             last = self.items.pop()
             if self.items:
@@ -48,10 +56,7 @@ class Heap:
                     self.resting = list(self.items)
 
     def order(self, k: int) -> list[int]:
-        """All candidates: those taken, then the rest, in first-stage order if k were taken.
-
-        A sort that was stopped knows something about the rest: there it comes level by level.
-        """
+        """All candidates: those taken, then the rest, in first-stage order if k were taken, else level by level."""
         if len(self.taken) == k:
             return self.taken + sorted(self.items)
         return self.taken + (self.resting if self.taken else self.items)
@@ -59,8 +64,8 @@ class Heap:
     def _first_child(self, node: int) -> int:
         return self.children * node + 1
 
-    def _sift(self, node: int) -> Batches:
-        """Let the item at `node` sink below every child that beats it."""
+    def _sift(self, node: int) -> Steps[None]:
+        """Move the item at `node` down below every child that beats it."""
         while True:
             first = self._first_child(node)
             below = range(first, min(first + self.children, len(self.items)))
@@ -75,7 +80,7 @@ class Heap:
 
 
 def sift_bound(n: int, k: int, children: int) -> int:
-    """The most node visits (one `pick` each) that building a heap of n and taking k from it can cost."""
+    """The most node visits (one `pick` each) it takes to build a heap of n and extract k."""
     if n < 2:
         return 0
     heights = [0] * n

@@ -1,11 +1,11 @@
-"""Listwise plans: sliding windows from the end of the list to its head, and a single window.
+"""Listwise plans: sliding windows from the end of the list to its top, and a single window.
 
 Sliding windows are RankGPT's (Sun et al., EMNLP 2023, arXiv 2304.09542): order the last w candidates, move up by s,
-until the window has reached the head. The last window is clamped at the head and then holds more old places than
-the others; public code that ends before it leaves the best passage out of the head for every n not aligned with s.
+until the window reaches the top. The last window is clamped at the top and then overlaps the one before by more;
+public code that ends before it leaves the best passage out of the top ranks for every n not aligned with s.
 
-One pass is 1 + ceil((n - w)/s) asks that wait for each other, and makes the first w - s ranks exact, no more: that
-many passages a window hands on. p passes make min(p(w - s), w) ranks exact.
+One pass is 1 + ceil((n - w)/s) sequential comparisons. It makes the first w - s ranks exact and no more, since a window
+passes on that many passages. p passes make min(p(w - s), w) ranks exact.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
-from thresher.rerank.asks import Order
-from thresher.rerank.plans.plan import Course, Ranking, Stop
+from thresher.rerank.plans.plan import Order, Placement, Steps, Stop
 
 if TYPE_CHECKING:
     from random import Random
 
-    from thresher.rerank.asks import Tiers
+    from thresher.rerank.plans.plan import Tiers
 
 
 @dataclass(frozen=True, slots=True)
 class SlidingWindow:
-    """Order overlapping windows from the end of the list to its head.
+    """Order overlapping windows from the end of the list to its top.
 
     Attributes:
-        window: w, passages in one ask, at least 2.
+        window: w, passages in one comparison, at least 2.
         stride: s, places the window moves up, 1 to w.
-        passes: how often the whole list is walked.
+        passes: passes over the whole list.
     """
 
     window: int = 20
@@ -55,11 +54,11 @@ class SlidingWindow:
         return self.passes * len(self.windows(n))
 
     def exact_top(self, n: int, k: int) -> int:
-        """All where one window holds all, else min(p(w - s), w)."""
+        """All if one window holds all candidates, else min(p(w - s), w)."""
         return n if n <= self.window else min(self.passes * (self.window - self.stride), self.window)
 
     def windows(self, n: int) -> list[tuple[int, int]]:
-        """The half-open windows of one pass over n candidates, in the order they are asked."""
+        """The half-open windows of one pass over n candidates, in order."""
         if n < 2:
             return []
         ends = range(n, 0, -self.stride)
@@ -70,7 +69,7 @@ class SlidingWindow:
                 break
         return spans
 
-    def run(self, n: int, k: int, rng: Random) -> Course[Ranking]:
+    def run(self, n: int, k: int, rng: Random) -> Steps[Placement]:
         """Order in place, window by window."""
         order = list(range(n))
         head: Tiers = ()
@@ -82,22 +81,22 @@ class SlidingWindow:
                 head = answer.tiers if answer is not None and start == 0 else ()
         except Stop:
             pass
-        return Ranking((*head, *((item,) for item in order[sum(map(len, head)) :])))
+        return Placement((*head, *((item,) for item in order[sum(map(len, head)) :])))
 
 
 @dataclass(frozen=True, slots=True)
 class SinglePass:
-    """One ask over the head of the list.
+    """One comparison of the first candidates.
 
     Attributes:
-        window: the first `window` candidates are ordered, None for all of them; the others stay where they are.
+        window: the first `window` candidates are ordered, None for all; the others stay in place.
     """
 
     window: int | None = 20
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 2:
-            raise InputError(f"window={self.window}: a window holds at least two passages, None all")
+            raise InputError(f"window must be at least 2, or None for all candidates; got {self.window}")
 
     @property
     def name(self) -> str:
@@ -105,22 +104,22 @@ class SinglePass:
         return "single:window=all" if self.window is None else f"single:window={self.window}"
 
     def max_calls(self, n: int, k: int) -> int:
-        """One, none where there is nothing to order."""
+        """One, or none if there is nothing to order."""
         return 1 if n > 1 else 0
 
     def exact_top(self, n: int, k: int) -> int:
-        """All where the window holds all; nothing is known of what it does not hold."""
+        """All if the window holds all candidates, else none."""
         return n if self.window is None or n <= self.window else 0
 
-    def run(self, n: int, k: int, rng: Random) -> Course[Ranking]:
-        """Ask once."""
+    def run(self, n: int, k: int, rng: Random) -> Steps[Placement]:
+        """Make the one comparison."""
         if n < 2:
-            return Ranking.of(range(n))
+            return Placement.of(range(n))
         size = n if self.window is None else min(self.window, n)
         try:
             (answer,) = yield [Order(tuple(range(size)))]
         except Stop:
             answer = None
         if answer is None:
-            return Ranking.of(range(n))
-        return Ranking((*answer.tiers, *((item,) for item in range(size, n))))
+            return Placement.of(range(n))
+        return Placement((*answer.tiers, *((item,) for item in range(size, n))))

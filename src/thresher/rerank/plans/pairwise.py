@@ -1,12 +1,12 @@
 """Pairwise plans: all pairs, heap sort and sliding passes of Pairwise Ranking Prompting, and InstUPR's aggregation.
 
-Pairwise Ranking Prompting (Qin et al., arXiv 2306.17563) shows each pair in both orders: agreement is a win, anything
-else a tie, and a tie never moves a passage. InstUPR (arXiv 2403.16435) instead adds up the probabilities of the two
-labels over every ordered pair of the head of the list; duoT5 does so over one order of each pair.
+Pairwise Ranking Prompting (PRP; Qin et al., arXiv 2306.17563) shows each pair in both orders: agreement is a win,
+anything else a tie, and a tie never moves a passage. InstUPR (arXiv 2403.16435) instead adds up the probabilities of
+the two labels over every ordered pair of the first candidates; duoT5 does so over one order of each pair.
 
-Where we differ: independent comparisons go out together. In the heap, sifts of one level are one batch; in the
-sliding passes, pass p + 1 starts as soon as pass p is two places ahead, so that n + k - 2 batches do what
-k(2n - k - 1)/2 sequential comparisons did, each comparison seeing exactly the passages it would have seen.
+Unlike the papers, independent comparisons are made together. In the heap, sifts of one level are one batch; in the
+sliding passes, pass p + 1 starts as soon as pass p is two places ahead, so n + k - 2 batches replace
+k(2n - k - 1)/2 sequential comparisons, each of which sees exactly the passages it would have seen.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from itertools import combinations, permutations
 from typing import TYPE_CHECKING, Literal
 
 from thresher.errors import InputError
-from thresher.rerank.asks import Answer, Ask, Prefer
 from thresher.rerank.plans.heap import Heap, sift_bound
-from thresher.rerank.plans.plan import Course, Ranking, Stop
+from thresher.rerank.plans.plan import Answer, Comparison, Placement, Prefer, Steps, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AllPairs:
-    """Compare every pair of the head of the list, sort by what each passage won.
+    """Compare every pair of the first candidates and sort by wins.
 
     Attributes:
         head: only the first `head` candidates are compared, None for all; the others follow in first-stage order.
@@ -57,25 +56,34 @@ class AllPairs:
         return m * (m - 1) // (1 if self.both_orders else 2)
 
     def exact_top(self, n: int, k: int) -> int:
-        """All ranks, where all are compared."""
+        """All ranks if all candidates are compared, else none."""
         return n if self._compared(n) == n else 0
 
-    def run(self, n: int, k: int, rng: Random) -> Course[Ranking]:
-        """Ask for all pairs at once, those among the head of the list first."""
+    def run(self, n: int, k: int, rng: Random) -> Steps[Placement]:
+        """Compare all pairs in one batch, those of the first candidates first."""
         m = self._compared(n)
         if m < 2:
-            return Ranking.of(range(n))
+            return Placement.of(range(n))
         pairs = permutations(range(m), 2) if self.both_orders else combinations(range(m), 2)
-        asks = [Prefer(pair) for pair in sorted(pairs, key=lambda pair: (max(pair), min(pair), pair))]
+        comparisons = [Prefer(pair) for pair in sorted(pairs, key=lambda pair: (max(pair), min(pair), pair))]
         try:
-            answers = yield [*asks]
+            answers = yield [*comparisons]
         except Stop:
-            answers = [None] * len(asks)
+            answers = [None] * len(comparisons)
         add_up = _wins if self.aggregation == "wins" else _probabilities
-        return Ranking.by_score(add_up(m, asks, answers), range(m, n))
+        return Placement.by_score(add_up(m, comparisons, answers), range(m, n))
 
     def _compared(self, n: int) -> int:
         return n if self.head is None else min(n, self.head)
+
+
+def instupr_pairs(
+    head: int | None = 30,
+    aggregation: Literal["wins", "probabilities"] = "probabilities",
+    both_orders: bool = True,
+) -> AllPairs:
+    """All pairs of the first 30 candidates, ordered by the sum of probabilities, as InstUPR does."""
+    return AllPairs(head, aggregation, both_orders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +105,17 @@ class PairwiseHeap:
         """The first k."""
         return min(n, k)
 
-    def run(self, n: int, k: int, rng: Random) -> Course[Ranking]:
-        """Build the heap, take k from it."""
+    def run(self, n: int, k: int, rng: Random) -> Steps[Placement]:
+        """Build the heap and extract k."""
         heap = Heap(list(range(n)), 2, self._pick)
         try:
             yield from heap.build()
             yield from heap.extract(k)
         except Stop:
             pass
-        return Ranking.of(heap.order(k))
+        return Placement.of(heap.order(k))
 
-    def _pick(self, items: tuple[int, ...]) -> Course[int]:
+    def _pick(self, items: tuple[int, ...]) -> Steps[int]:
         incumbent, champion, *others = items
         for other in others:
             champion = yield from _better(champion, other, self.both_orders)
@@ -116,7 +124,7 @@ class PairwiseHeap:
 
 @dataclass(frozen=True, slots=True)
 class PairwiseSliding:
-    """PRP sliding-k: k passes from the bottom of the list, each carrying the best passage it meets upwards.
+    """PRP sliding-k: k passes from the bottom of the list, each moving the best passage it meets up.
 
     Attributes:
         passes: number of passes, None for as many as ranks are wanted.
@@ -146,7 +154,7 @@ class PairwiseSliding:
         p = self.passes or k
         return n if p >= n - 1 else p
 
-    def run(self, n: int, k: int, rng: Random) -> Course[Ranking]:
+    def run(self, n: int, k: int, rng: Random) -> Steps[Placement]:
         """Bubble, pass p compares the places (i, i + 1) for i from n - 2 down to p, two steps behind pass p - 1."""
         order = list(range(n))
         passes = min(self.passes or k, max(n - 1, 0))
@@ -160,23 +168,23 @@ class PairwiseSliding:
                         order[i], order[i + 1] = order[i + 1], order[i]
         except Stop:
             pass
-        return Ranking.of(order)
+        return Placement.of(order)
 
 
-def _better(a: int, b: int, both_orders: bool) -> Course[int]:
-    """The one that wins in every order shown; after a tie, a contradiction or no answer the better first-stage rank."""
+def _better(a: int, b: int, both_orders: bool) -> Steps[int]:
+    """The one preferred in every order shown; after a tie, contradiction or no answer the better first-stage rank."""
     (winner,) = yield from _compare([(a, b)], both_orders)
     return min(a, b) if winner is None else winner
 
 
-def _compare(pairs: Sequence[tuple[int, int]], both_orders: bool) -> Course[list[int | None]]:
-    """For each pair: who wins in every order shown, None if nobody does."""
-    asks: list[Ask] = []
+def _compare(pairs: Sequence[tuple[int, int]], both_orders: bool) -> Steps[list[int | None]]:
+    """The winner of each pair in every order shown, None if there is none."""
+    comparisons: list[Comparison] = []
     for a, b in pairs:
-        asks.append(Prefer((a, b)))
+        comparisons.append(Prefer((a, b)))
         if both_orders:
-            asks.append(Prefer((b, a)))
-    answers = yield asks
+            comparisons.append(Prefer((b, a)))
+    answers = yield comparisons
     shown = 2 if both_orders else 1
     winners = [{_winner(answer) for answer in answers[shown * i : shown * i + shown]} for i in range(len(pairs))]
     return [said.pop() if len(said) == 1 else None for said in winners]
@@ -187,11 +195,11 @@ def _winner(answer: Answer | None) -> int | None:
     return answer.tiers[0][0] if answer is not None and len(answer.tiers[0]) == 1 else None
 
 
-def _wins(m: int, asks: Sequence[Prefer], answers: Sequence[Answer | None]) -> dict[int, float]:
+def _wins(m: int, comparisons: Sequence[Prefer], answers: Sequence[Answer | None]) -> dict[int, float]:
     """PRP's sums: 1 for a pair won in every order shown, 0.5 each for anything else."""
     verdicts: dict[tuple[int, int], list[int | None]] = {}
-    for ask, answer in zip(asks, answers, strict=True):
-        verdicts.setdefault((min(ask.items), max(ask.items)), []).append(_winner(answer))
+    for comparison, answer in zip(comparisons, answers, strict=True):
+        verdicts.setdefault((min(comparison.items), max(comparison.items)), []).append(_winner(answer))
     scores = dict.fromkeys(range(m), 0.0)
     for (a, b), winners in verdicts.items():
         agreed = winners[0] if len(set(winners)) == 1 else None
@@ -203,17 +211,17 @@ def _wins(m: int, asks: Sequence[Prefer], answers: Sequence[Answer | None]) -> d
     return scores
 
 
-def _probabilities(m: int, asks: Sequence[Prefer], answers: Sequence[Answer | None]) -> dict[int, float]:
-    """The mean probability to win, over the answers there are; a passage nobody compared counts as even.
+def _probabilities(m: int, comparisons: Sequence[Prefer], answers: Sequence[Answer | None]) -> dict[int, float]:
+    """The mean probability of winning over the answers received; 0.5 for a passage without any.
 
-    With every answer there, this orders as the sum of probabilities does; the mean keeps a passage that lost answers
-    to failures from sinking.
+    If no answer is missing, this orders as the sum of probabilities does; the mean does not penalise a passage
+    whose comparisons failed.
     """
     sums, counts = dict.fromkeys(range(m), 0.0), dict.fromkeys(range(m), 0)
-    for ask, answer in zip(asks, answers, strict=True):
+    for comparison, answer in zip(comparisons, answers, strict=True):
         if answer is None:
             continue
-        first, second = ask.items
+        first, second = comparison.items
         p = answer.score
         if p is None:
             p = 0.5 if (winner := _winner(answer)) is None else float(winner == first)

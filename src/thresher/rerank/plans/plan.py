@@ -1,50 +1,132 @@
-"""A plan: a generator that spends comparisons on a list of candidates and knows no model, prompt or thread.
+"""What a plan is: a generator that spends comparisons on n candidates and knows no model, prompt or thread.
 
-It yields a batch of asks that do not depend on each other, is sent one answer (or `None`, no information) for each,
-and in the end returns a ranking. Batch boundaries are therefore the plan's sequential depth, and whoever drives it
-decides how a batch is answered: in parallel, from a cache, from a recording, by a simulation.
+A plan yields a batch of comparisons that do not depend on each other, is sent one answer for each, and in the end
+returns a `Placement` of all candidates. The number of batches is therefore its sequential depth, and the caller decides
+how a batch is answered: in parallel, from a cache, from a recording, or by a simulation.
 
-A plan can be stopped at any yield: the driver throws `Stop` into it, and it returns the best ranking it has so far.
-Inside a batch that only partly fitted the budget, the unasked places hold `None`.
+Candidates are known by position, 0-based, in first-stage order; texts and prompts belong to the judge. An answer of
+None means *no information*: the call failed, its answer could not be read, or the budget ran out. It is never replaced
+by the order in which the passages were shown.
 
-Each plan states two numbers that tests hold it to: `max_calls(n, k)`, which it never exceeds, and `exact_top(n, k)`,
-the number of first ranks that are right whenever every answer is right.
+A plan can be stopped at any yield: the caller throws `Stop` into it, and it returns the best placement it has. In a
+batch that fitted the budget only in part, the comparisons that were not made have the answer None.
+
+Each plan states two numbers, which tests check: `max_calls(n, k)`, the most comparisons it makes, and
+`exact_top(n, k)`, the number of first ranks that are correct whenever every answer is correct.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from thresher.errors import InputError
-from thresher.rerank.asks import Answer, Ask, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 T = TypeVar("T")
-Course = Generator[list[Ask], "Sequence[Answer | None]", T]
-"""A generator of batches that returns a T."""
-
-
-class Stop(Exception):  # noqa: N818  (a signal, not a fault)
-    """Thrown into a plan when nothing more may be asked."""
+Tiers = tuple[tuple[int, ...], ...]
+"""Positions, best first; those in one tier are tied."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """What a plan concludes.
+class Order:
+    """Order these candidates, best first. They are shown in the order given."""
+
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """Choose the best of these candidates. The first one shown is the incumbent."""
+
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prefer:
+    """Choose the better of these two candidates. They are shown in the order given."""
+
+    items: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Rate the relevance of this one candidate."""
+
+    items: tuple[int]
+
+
+Comparison = Order | Best | Prefer | Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A judge's answer to one comparison.
 
     Attributes:
-        tiers: all n positions, best first; positions in one tier could not be told apart and stand in the order in
-            which they are to be shown.
-        scores: the plan's own score of each position where it has one, aligned with `order`; never ascending.
-        errors: the standard error of each score, where the plan can estimate one; aligned with `order`.
+        tiers: the positions compared, best first, ties together. For `Best` only the first tier has to be right: a
+            judge that knows no more puts the rest into one second tier.
+        score: the rating (`Rate`) or the probability that the first of the two is better (`Prefer`); None if unknown.
+        named: how many positions, counted from the top, the judge placed itself; the rest were appended by the
+            repair rule and are no evidence about each other. By default all of them.
+        repairs: the kinds of repair that reading the answer took, empty for a well-formed one.
     """
 
-    tiers: tuple[tuple[int, ...], ...]
+    tiers: Tiers
+    score: float | None = None
+    named: int = -1
+    repairs: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.named < 0:
+            object.__setattr__(self, "named", sum(map(len, self.tiers)))
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """All positions in a row, best first."""
+        return flatten(self.tiers)
+
+    def check(self, comparison: Comparison) -> None:
+        """Check that the answer is about exactly the positions compared.
+
+        Raises:
+            InputError: a position is missing, repeated or unknown, so the judge is broken.
+        """
+        if sorted(self.order) != sorted(comparison.items):
+            raise InputError(
+                f"a judge answered {type(comparison).__name__}{comparison.items} with the positions {self.order}; "
+                "an answer must hold exactly the positions compared, each once"
+            )
+
+
+def flatten(tiers: Tiers) -> tuple[int, ...]:
+    """The items of all tiers in a row, best first."""
+    return tuple(item for tier in tiers for item in tier)
+
+
+Steps = Generator[list[Comparison], Sequence[Answer | None], T]
+"""A generator that yields batches of comparisons, is sent their answers, and returns a T."""
+
+
+class Stop(Exception):  # noqa: N818  (a signal, not a fault)
+    """Thrown into a plan when no more comparisons can be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The result of a plan: all n positions, best first, with ties.
+
+    Attributes:
+        tiers: all n positions, best first; positions in one tier are tied, and are shown in the order given.
+        scores: the plan's own score of each position where it has one, aligned with `order`; never ascending.
+        errors: the standard error of each score where the plan estimates it; aligned with `order`.
+    """
+
+    tiers: Tiers
     scores: tuple[float, ...] | None = None
     errors: tuple[float, ...] | None = None
 
@@ -53,14 +135,24 @@ class Ranking:
         """All positions in a row, best first."""
         return flatten(self.tiers)
 
+    @property
+    def tied(self) -> frozenset[int]:
+        """Ranks (1-based) that are tied with the rank above them."""
+        tied: set[int] = set()
+        rank = 0
+        for tier in self.tiers:
+            tied.update(range(rank + 2, rank + len(tier) + 1))
+            rank += len(tier)
+        return frozenset(tied)
+
     @classmethod
-    def of(cls, order: Iterable[int]) -> Ranking:
-        """A ranking without ties and scores."""
+    def of(cls, order: Iterable[int]) -> Placement:
+        """A placement without ties and scores."""
         return cls(tuple((item,) for item in order))
 
     @classmethod
-    def by_score(cls, scores: Mapping[int, float], rest: Iterable[int] = ()) -> Ranking:
-        """Highest score first, ties by first-stage rank in one tier, then `rest` (positions without a score)."""
+    def by_score(cls, scores: Mapping[int, float], rest: Iterable[int] = ()) -> Placement:
+        """Highest score first, equal scores tied in first-stage order, then `rest` (positions without a score)."""
         order = sorted(scores, key=lambda item: (-scores[item], item))
         tiers: list[list[int]] = []
         for item in order:
@@ -74,40 +166,36 @@ class Ranking:
 
 
 class Plan(Protocol):
-    """How comparisons are spent."""
+    """A way to spend comparisons."""
 
     @property
     def name(self) -> str:
-        """The plan and its settings, as `parse_plan` reads them."""
+        """The plan and its settings, as `plan_from_name` reads them."""
 
     def max_calls(self, n: int, k: int) -> int:
-        """An upper bound on the asks for n candidates of which the first k ranks are wanted."""
+        """An upper bound on the comparisons for n candidates of which the first k ranks are wanted."""
 
     def exact_top(self, n: int, k: int) -> int:
         """How many first ranks are right under a judge that is always right; 0 where nothing is promised."""
 
-    def run(self, n: int, k: int, rng: Random) -> Course[Ranking]:
-        """Spend asks on n candidates (positions 0 to n - 1 in first-stage order) and rank them.
+    def run(self, n: int, k: int, rng: Random) -> Steps[Placement]:
+        """Compare n candidates (positions 0 to n - 1 in first-stage order) and place them.
 
         Args:
             n: number of candidates.
             k: how many first ranks matter.
-            rng: the only source of chance, seeded for the query.
+            rng: the only source of randomness, seeded for the query.
         """
 
 
-Batches = Course[None]
-"""Part of a plan: asks, changes the plan's own state, returns nothing."""
-
-
-def parallel(parts: Sequence[Course[T]]) -> Course[list[T]]:
+def parallel(parts: Sequence[Steps[T]]) -> Steps[list[T]]:
     """Run independent parts in lockstep: their batches of each step become one batch.
 
     Returns:
         what each part returned, aligned with `parts`.
     """
     results: dict[int, T] = {}
-    waiting: dict[int, list[Ask]] = {}
+    waiting: dict[int, list[Comparison]] = {}
 
     def advance(index: int, answers: Sequence[Answer | None] | None) -> None:
         try:
@@ -119,7 +207,7 @@ def parallel(parts: Sequence[Course[T]]) -> Course[list[T]]:
     for index in range(len(parts)):
         advance(index, None)
     while waiting:
-        answers = yield [ask for batch in waiting.values() for ask in batch]
+        answers = yield [comparison for batch in waiting.values() for comparison in batch]
         taken = 0
         for index, batch in list(waiting.items()):
             advance(index, answers[taken : taken + len(batch)])
@@ -130,35 +218,52 @@ def parallel(parts: Sequence[Course[T]]) -> Course[list[T]]:
 def drive(
     plan: Plan,
     n: int,
-    answer: Callable[[Ask], Answer | None],
+    answer: Callable[[Comparison], Answer | None],
     *,
     k: int = 10,
     seed: int = 0,
     max_calls: int | None = None,
-) -> tuple[Ranking, int, int]:
-    """Run a plan with a plain function as its judge: for studies and tests, without budget but for `max_calls`.
+) -> tuple[Placement, int, int]:
+    """Run a plan with a plain function as its judge, for studies and tests.
+
+    Args:
+        plan: the plan.
+        n: number of candidates.
+        answer: answers one comparison.
+        k: how many first ranks matter.
+        seed: of the plan's randomness.
+        max_calls: stop after this many comparisons, None for no limit.
 
     Returns:
-        the ranking, the number of asks answered, and the number of batches (the sequential depth).
+        the placement, the number of comparisons answered, and the number of batches (the sequential depth).
 
     Raises:
-        InputError: the plan asks on after `max_calls` has stopped it.
+        InputError: the plan yields another batch after `max_calls` stopped it.
     """
-    course = plan.run(n, k, Random(seed))  # noqa: S311
+    steps = plan.run(n, k, Random(seed))  # noqa: S311
     calls = depth = 0
     try:
-        batch = next(course)
+        batch = next(steps)
         while True:
             depth += 1
             answers: list[Answer | None] = []
-            for ask in batch:
+            for comparison in batch:
                 spent = max_calls is not None and calls >= max_calls
-                answers.append(None if spent else answer(ask))
+                answers.append(None if spent else answer(comparison))
                 calls += not spent
-            batch = course.send(answers)
+            batch = steps.send(answers)
             if max_calls is not None and calls >= max_calls:
-                course.throw(Stop())
-                raise InputError(f"plan {plan.name!r} asked on after it was stopped")
+                stop(plan, steps)
     except StopIteration as done:
-        ranking: Ranking = done.value
-        return ranking, calls, depth
+        placement: Placement = done.value
+        return placement, calls, depth
+
+
+def stop(plan: Plan, steps: Steps[Placement]) -> None:
+    """Throw `Stop` into a running plan, which then returns (raises StopIteration) with its best placement.
+
+    Raises:
+        InputError: the plan yields another batch instead.
+    """
+    steps.throw(Stop())
+    raise InputError(f"plan {plan.name!r} asked for more comparisons after it was stopped")

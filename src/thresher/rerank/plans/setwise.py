@@ -1,13 +1,13 @@
-"""Setwise plans: one ask shows c + 1 passages and wants the best (Zhuang et al., SIGIR 2024, arXiv 2310.09497).
+"""Setwise plans: one comparison shows c + 1 passages and wants the best (Zhuang et al., SIGIR 2024, arXiv 2310.09497).
 
 *Heap sort* is the c-ary heap of the paper. *Insertion* (Podolak et al., arXiv 2504.10509) sorts the first k and then
 shows the worst of them, first, with the next c candidates: if it stays the best, all c are out; a winner enters the
 top and climbs.
 
-Where we differ: the public code of insertion, when it knows only the winner of a group, swaps the winner to the group's
-top and leaves a top list that is no longer sorted, so its head is not exact. Here a group that a newcomer climbs is
-asked for its order, and of the candidates shown only the winner (and those the answer placed below the worst of the
-top) leave the queue, so the head is exact whether or not the judge orders the whole group.
+The public code of insertion, when it knows only the winner of a group, swaps the winner to the group's top and leaves
+a top list that is no longer sorted, so its top-k is not exact. Here a group that a newcomer climbs is ordered by an
+`Order`, and of the candidates shown only the winner (and those the answer placed below the worst of the top) leave the
+queue, so the top-k is exact whether or not the judge orders the whole group.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
-from thresher.rerank.asks import Best, Order
 from thresher.rerank.plans.heap import Heap, sift_bound
-from thresher.rerank.plans.plan import Batches, Course, Ranking, Stop
+from thresher.rerank.plans.plan import Best, Order, Placement, Steps, Stop
 
 if TYPE_CHECKING:
     from random import Random
@@ -32,7 +31,7 @@ class SetwiseHeap:
     """Heap sort on a c-ary heap.
 
     Attributes:
-        children: c, the challengers shown with an incumbent in one ask, 2 to 25.
+        children: c, the challengers shown with an incumbent in one comparison, 2 to 25.
     """
 
     children: int = 3
@@ -46,30 +45,30 @@ class SetwiseHeap:
         return f"setwise-heap:children={self.children}"
 
     def max_calls(self, n: int, k: int) -> int:
-        """One ask a node visited."""
+        """One comparison a node visited."""
         return sift_bound(n, k, self.children)
 
     def exact_top(self, n: int, k: int) -> int:
         """The first k."""
         return min(n, k)
 
-    def run(self, n: int, k: int, rng: Random) -> Course[Ranking]:
-        """Build the heap, take k from it."""
+    def run(self, n: int, k: int, rng: Random) -> Steps[Placement]:
+        """Build the heap and extract k."""
         heap = Heap(list(range(n)), self.children, _best)
         try:
             yield from heap.build()
             yield from heap.extract(k)
         except Stop:
             pass
-        return Ranking.of(heap.order(k))
+        return Placement.of(heap.order(k))
 
 
 @dataclass(frozen=True, slots=True)
 class SetwiseInsertion:
-    """Sort the first k, then insert from the rest what beats the worst of them.
+    """Sort the first k, then insert every other candidate that beats the worst of them.
 
     Attributes:
-        children: c, the candidates shown with the worst of the top in one ask, 2 to 25.
+        children: c, the candidates shown with the worst of the top in one comparison, 2 to 25.
     """
 
     children: int = 3
@@ -93,7 +92,7 @@ class SetwiseInsertion:
         """The first k."""
         return min(n, k)
 
-    def run(self, n: int, k: int, rng: Random) -> Course[Ranking]:
+    def run(self, n: int, k: int, rng: Random) -> Steps[Placement]:
         """Heap-sort the first k, then screen the rest in first-stage order."""
         k = min(n, k)
         heap = Heap(list(range(k)), self.children, _best)
@@ -108,10 +107,10 @@ class SetwiseInsertion:
                 yield from self._screen(top, queue, out)
         except Stop:
             top = top or heap.order(k)
-        return Ranking.of((*top, *sorted((*out, *queue))))
+        return Placement.of((*top, *sorted((*out, *queue))))
 
-    def _screen(self, top: list[int], queue: deque[int], out: list[int]) -> Batches:
-        """Show the worst of the top with the next c candidates until the queue is empty."""
+    def _screen(self, top: list[int], queue: deque[int], out: list[int]) -> Steps[None]:
+        """Compare the worst of the top with the next c candidates until the queue is empty."""
         while queue:
             group = [queue.popleft() for _ in range(min(self.children, len(queue)))]
             try:
@@ -130,8 +129,8 @@ class SetwiseInsertion:
             top[-1] = best
             yield from self._climb(top)
 
-    def _climb(self, top: list[int]) -> Batches:
-        """Let the last of the top rise, ordering it with the c above it at a time, until it stays below one of them."""
+    def _climb(self, top: list[int]) -> Steps[None]:
+        """Move the last of the top up, ordering it with the c above it at a time, until one of them beats it."""
         newcomer, end = top[-1], len(top)
         while end > 1:
             start = max(end - 1 - self.children, 0)
@@ -144,7 +143,7 @@ class SetwiseInsertion:
             end = start + 1
 
 
-def _best(items: tuple[int, ...]) -> Course[int]:
+def _best(items: tuple[int, ...]) -> Steps[int]:
     """The best of `items`; a tie or no information goes to the better first-stage rank."""
     (answer,) = yield [Best(items)]
     return min(items) if answer is None else min(answer.tiers[0])
@@ -156,4 +155,4 @@ def _first(tier: tuple[int, ...], shown: tuple[int, ...]) -> int:
 
 def _check_group(children: int) -> None:
     if not 2 <= children <= LARGEST_GROUP:
-        raise InputError(f"children={children}: a group holds 2 to {LARGEST_GROUP} challengers")
+        raise InputError(f"children must be 2 to {LARGEST_GROUP}, got {children}")

@@ -1,31 +1,39 @@
-"""Exact and near-duplicate passages, folded to one canonical passage each.
+"""Exact and near-duplicate passages, folded into one canonical passage each, in bounded memory.
 
 Exact: equal after lower-casing and keeping letters and digits. Near: the Jaccard similarity of the sets of runs of
 `shingle` words is at least `similarity`. Candidates come from MinHash signatures (Broder 1997; the rensa package) cut
-into bands, two passages being compared when a band agrees; every candidate is then checked by its exact Jaccard
-similarity, so nothing is folded on an estimate. Passages of fewer than `shingle` words have one shingle, all of their
+into bands: two passages are compared when a band agrees. Every candidate is then checked by its exact Jaccard
+similarity, so nothing is folded on an estimate. A passage of fewer than `shingle` words has one shingle, all of its
 words.
 
 Folding is greedy in order of preference (higher score first): a passage is folded into the most preferred canonical
-passage it is similar enough to, or becomes canonical itself. So every folded passage is similar to the one that stands
-for it, which chains of pairs would not promise.
+passage it is similar enough to, or becomes canonical itself. So every folded passage is similar to its canonical
+passage, which chains of pairs would not guarantee.
+
+Texts are read a chunk at a time, and again where a candidate is checked. Keys of bands are files; each band is sorted
+separately, and only passages that share a band with another one enter the table of buckets, which is mapped from disk.
+About 60 bytes a passage are held.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
 
+import numba as nb
 import numpy as np
 
 from thresher.errors import InputError, require
 from thresher.quality.lexical import words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -33,15 +41,31 @@ _LETTERS_AND_DIGITS = re.compile(r"[\W_]+")
 _BANDS, _ROWS = 16, 4
 """A pair at Jaccard .8 agrees in a band with probability 1 - (1 - .8^4)^16 = .9998; at .5 with .64, at .3 with .12."""
 _SEED = 20240501
-_PAIRS_A_BUCKET = 200  # members of a larger bucket are compared with this many most preferred ones
+_BUCKET = 200
+"""A passage is compared with so many canonical passages of a bucket at most, the most preferred ones."""
+_CHUNK = 4096
+_KEPT_SETS = 8192
+
+
+class _MinHash(Protocol):
+    """What is used of `rensa.RMinHash`."""
+
+    @staticmethod
+    def digest_matrix_from_flat_token_hashes(
+        hashes: NDArray[np.uint64], offsets: NDArray[np.uint64], permutations: int, seed: int
+    ) -> _Matrix: ...
+
+
+class _Matrix(Protocol):
+    def to_rows(self) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Folding:
-    """Which passage stands for which.
+    """Which passage represents which.
 
     Attributes:
-        canonical: int64[n]; the position of the passage that stands for each (its own where it stands for itself).
+        canonical: int64[n]; the position of the passage that represents each (its own if it is canonical).
         exact: surplus passages that are exact duplicates.
         near: surplus passages folded for their similarity.
         compared: candidate pairs whose exact similarity was computed.
@@ -54,7 +78,7 @@ class Folding:
 
     @property
     def folded(self) -> NDArray[np.bool_]:
-        """bool[n]: passages that another one stands for."""
+        """bool[n]: passages that another one represents."""
         result: NDArray[np.bool_] = self.canonical != np.arange(len(self.canonical))
         return result
 
@@ -70,9 +94,9 @@ def fold_duplicates(
     """Fold duplicates among `texts`.
 
     Args:
-        texts: the passages.
+        texts: the passages; may be read from disk. They are read once in order, and candidates again by position.
         preference: int[n], positions from the most to the least preferred as canonical; corpus order by default.
-        similarity: least Jaccard similarity of near-duplicates, in (0, 1]; None folds exact duplicates alone.
+        similarity: minimum Jaccard similarity of near-duplicates, in (0, 1]; None folds exact duplicates only.
         shingle: words a shingle.
         work: an existing folder for temporary files; default: the system's.
 
@@ -85,60 +109,137 @@ def fold_duplicates(
     if not np.array_equal(np.sort(order), np.arange(n)):
         raise InputError("the preference must list every passage once")
     if similarity is not None and not 0 < similarity <= 1:
-        raise InputError(f"similarity {similarity} is not in (0, 1]")
+        raise InputError(f"similarity must be in (0, 1], got {similarity}")
     if shingle < 1:
-        raise InputError(f"a shingle of {shingle} words is no shingle")
+        raise InputError(f"shingle must be at least 1, got {shingle}")
     place = np.empty(n, np.int64)
     place[order] = np.arange(n)
-    canonical = _fold_exact(texts, order)
-    exact = int((canonical != np.arange(n)).sum())
-    if similarity is None or n == 0:
-        return Folding(canonical, exact, 0, 0)
-    alone = np.flatnonzero(canonical == np.arange(n))
-    hashes, offsets = shingle_sets([texts[i] for i in alone.tolist()], shingle)
-    near, compared = _fold_near(hashes, offsets, place[alone], similarity)
-    target = alone[near]
-    canonical[alone] = target
-    canonical = canonical[canonical]  # an exact duplicate of a folded passage follows it
-    return Folding(canonical, exact, int((target != alone).sum()), compared)
+    with tempfile.TemporaryDirectory(prefix="duplicates-", dir=work) as name:
+        folder = Path(name)
+        keys, sizes = _read(texts, folder, None if similarity is None else shingle)
+        canonical = _fold_exact(keys, place)
+        exact = int((canonical != np.arange(n)).sum())
+        if similarity is None:
+            return Folding(canonical, exact, 0, 0)
+        alone = np.flatnonzero((canonical == np.arange(n)) & (sizes > 0))
+        ranked = alone[np.argsort(place[alone])]
+        buckets = _Buckets(folder, ranked)
+        near, compared = _fold_near(buckets, texts, ranked, sizes, shingle, similarity)
+        buckets.close()
+    canonical[list(near)] = list(near.values())
+    return Folding(
+        canonical[canonical], exact, len(near), compared
+    )  # an exact duplicate of a folded passage follows it
 
 
-def _fold_exact(texts: Sequence[str], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    first: dict[bytes, int] = {}
-    canonical = np.arange(len(texts), dtype=np.int64)
-    for i in order.tolist():
-        bare = _LETTERS_AND_DIGITS.sub("", texts[i].lower())
-        key = hashlib.blake2b(bare.encode("utf-8", "surrogatepass"), digest_size=16).digest() if bare else b"%d" % i
-        canonical[i] = first.setdefault(key, i)
+def _read(texts: Sequence[str], folder: Path, shingle: int | None) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+    """Keys of exact equality uint64[n, 2] and sizes of shingle sets int32[n]; writes a file of keys for each band.
+
+    Without `shingle`, sizes are 0 and no bands are written.
+    """
+    n = len(texts)
+    keys, sizes = np.zeros((n, 2), np.uint64), np.zeros(n, np.int32)
+    remaining = iter(texts)
+    first = 0
+    while chunk := list(islice(remaining, _CHUNK)):
+        after = first + len(chunk)
+        keys[first:after] = [_exact_key(text, row) for row, text in enumerate(chunk, first)]
+        if shingle is not None:
+            hashes, offsets = shingle_sets(chunk, shingle)
+            sizes[first:after] = np.diff(offsets)
+            for band, values in enumerate(_band_keys(hashes, offsets).T):
+                with (folder / f"band-{band}").open("ab") as stream:
+                    np.ascontiguousarray(values).tofile(stream)
+        first = after
+    return keys, sizes
+
+
+def _exact_key(text: str, row: int) -> tuple[int, int]:
+    """A 128-bit hash of the letters and digits of a text; of its row where it has none."""
+    bare = _LETTERS_AND_DIGITS.sub("", text.lower())
+    raw, person = (bare.encode("utf-8", "surrogatepass"), b"text") if bare else (b"%d" % row, b"row")
+    key = hashlib.blake2b(raw, digest_size=16, person=person).digest()
+    return int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
+
+
+def _fold_exact(keys: NDArray[np.uint64], place: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each passage the most preferred one with the same key, int64[n]."""
+    order = np.lexsort((place, keys[:, 1], keys[:, 0]))
+    ordered = keys[order]
+    begins = np.ones(len(keys), bool)
+    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    canonical = np.empty(len(keys), np.int64)
+    canonical[order] = order[begins][np.cumsum(begins) - 1] if len(keys) else order
     return canonical
 
 
 def shingle_sets(texts: Sequence[str], shingle: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Hashed shingle sets: sorted distinct uint64 of all texts one after the other, and int64[n + 1] offsets."""
-    numbers: dict[str, int] = {}
-    parts: list[NDArray[np.uint64]] = []
+    """Hashed shingle sets: sorted distinct uint64 of all texts one after another, and int64[n + 1] offsets."""
+    words = [words_of(text) for text in texts]
+    joined = " ".join(" ".join(row) for row in words if row).encode("utf-8", "surrogatepass") + b" "
+    counts = np.fromiter(map(len, words), np.int64, len(words))
     offsets = np.zeros(len(texts) + 1, np.int64)
-    for row, text in enumerate(texts):
-        ids = np.array([numbers.setdefault(w, len(numbers)) for w in words_of(text)], np.uint64)
-        ids = _mix(ids)
-        width = max(min(shingle, len(ids)), 1)
-        count = len(ids) - width + 1
-        hashed = np.zeros(max(count, 0), np.uint64)
-        for shift in range(width if count > 0 else 0):
-            hashed = _mix(hashed ^ ids[shift : shift + count])
-        hashed = np.unique(hashed)
-        parts.append(hashed)
-        offsets[row + 1] = offsets[row] + len(hashed)
-    return (np.concatenate(parts) if parts else np.zeros(0, np.uint64)), offsets
+    hashes = np.empty(int(counts.sum()), np.uint64)
+    with np.errstate(over="ignore"):  # hashes wrap; only without compilation does numpy notice
+        used = _shingle(np.frombuffer(joined, np.uint8), counts, shingle, hashes, offsets)
+    return hashes[:used], offsets
 
 
+@nb.njit(cache=True)
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """splitmix64's finaliser: neighbouring numbers come out unrelated. Wraps modulo 2**64 on purpose."""
+    """The finaliser of splitmix64: neighbouring numbers come out unrelated. For a uint64 or an array; wraps."""
     z = x + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     result: NDArray[np.uint64] = z ^ (z >> np.uint64(31))
     return result
+
+
+@nb.njit(cache=True)
+def _shingle(
+    joined: NDArray[np.uint8],
+    counts: NDArray[np.int64],
+    shingle: int,
+    hashes: NDArray[np.uint64],
+    offsets: NDArray[np.int64],
+) -> int:
+    """Hash the words of texts (FNV-1a), then runs of them; sort and deduplicate each text's.
+
+    Args:
+        joined: uint8[bytes], the words of all texts, each followed by a space.
+        counts: int64[n], words of each text.
+        shingle: words a shingle.
+        hashes: uint64[words], filled with the sets.
+        offsets: int64[n + 1], filled with where each set begins.
+
+    Returns:
+        how many hashes were written.
+    """
+    at = used = 0
+    for row in range(len(counts)):
+        count = counts[row]
+        words = np.empty(count, np.uint64)
+        for i in range(count):
+            value = np.uint64(0xCBF29CE484222325)
+            while joined[at] != 32:
+                value = (value ^ np.uint64(joined[at])) * np.uint64(0x100000001B3)
+                at += 1
+            at += 1
+            words[i] = _mix(value)
+        width = min(shingle, count)
+        found = np.zeros(count - width + 1 if count else 0, np.uint64)
+        for i in range(len(found)):
+            value = np.uint64(0)
+            for j in range(width):
+                value = _mix(value ^ words[i + j])
+            found[i] = value
+        found.sort()
+        for i in range(len(found)):
+            if i == 0 or found[i] != found[i - 1]:
+                hashes[used] = found[i]
+                used += 1
+        offsets[row + 1] = used
+    return used
 
 
 def jaccard(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> float:
@@ -149,54 +250,103 @@ def jaccard(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> float:
     return common / (len(a) + len(b) - common)
 
 
+def _band_keys(hashes: NDArray[np.uint64], offsets: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """A hash of each band of the MinHash signatures, uint64[n, bands]."""
+    rensa = require("rensa", extra="dedup", purpose="folding near-duplicates")
+    library = cast("type[_MinHash]", rensa.RMinHash)
+    matrix = library.digest_matrix_from_flat_token_hashes(hashes, offsets.astype(np.uint64), _BANDS * _ROWS, _SEED)
+    signatures = np.array(matrix.to_rows(), np.uint64).reshape(len(offsets) - 1, _BANDS, _ROWS)
+    keys: NDArray[np.uint64] = np.zeros(signatures.shape[:2], np.uint64)
+    for row in range(_ROWS):
+        keys = _mix(keys ^ signatures[:, :, row])
+    return keys
+
+
+class _Buckets:
+    """Passages that agree in a band, with the canonical ones found so far; in mapped files.
+
+    Passages are numbered by preference. Only buckets of two and more exist.
+
+    Args:
+        folder: holds the keys of the bands, and the files made here.
+        ranked: int64[m], positions of the passages, most preferred first.
+    """
+
+    def __init__(self, folder: Path, ranked: NDArray[np.int64]) -> None:
+        m = len(ranked)
+        self._of = np.memmap(folder / "buckets", np.int32, "w+", shape=(max(m, 1), _BANDS))
+        starts = [np.zeros(1, np.int64)]
+        shared = np.zeros(m, bool)
+        buckets = members = 0
+        for band in range(_BANDS):
+            file = folder / f"band-{band}"
+            keys = np.fromfile(file, np.uint64)[ranked] if m else np.zeros(0, np.uint64)
+            order = np.argsort(keys, kind="stable")
+            keys = keys[order]
+            begins = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if m else np.zeros(0, np.int64)
+            sizes = np.diff(np.append(begins, m))
+            several = sizes > 1
+            numbers = np.where(several, np.cumsum(several) - 1 + buckets, -1)
+            self._of[order, band] = np.repeat(numbers, sizes)
+            shared[order] |= np.repeat(several, sizes)
+            room = np.minimum(sizes[several], _BUCKET)
+            starts.append(members + np.cumsum(room))
+            buckets, members = buckets + len(room), members + int(room.sum())
+            file.unlink(missing_ok=True)
+        self._starts = np.concatenate(starts)
+        self._filled = np.zeros(buckets, np.int16)
+        self._slots = np.memmap(folder / "slots", np.int32, "w+", shape=max(members, 1))
+        self.shared: list[int] = np.flatnonzero(shared).tolist()
+
+    def candidates(self, number: int) -> set[int]:
+        """Numbers of canonical passages that agree with `number` in a band."""
+        found: set[int] = set()
+        for bucket in self._of[number].tolist():
+            if bucket >= 0 and (filled := int(self._filled[bucket])):
+                start = int(self._starts[bucket])
+                found.update(self._slots[start : start + filled].tolist())
+        return found
+
+    def add(self, number: int) -> None:
+        """Make `number` canonical: later passages are compared with it."""
+        for bucket in self._of[number].tolist():
+            if bucket >= 0:
+                at = int(self._starts[bucket]) + int(self._filled[bucket])
+                if at < self._starts[bucket + 1]:
+                    self._slots[at] = number
+                    self._filled[bucket] += 1
+
+    def close(self) -> None:
+        """Release the mapped files."""
+        del self._of, self._slots
+
+
 def _fold_near(
-    hashes: NDArray[np.uint64], offsets: NDArray[np.int64], place: NDArray[np.int64], similarity: float
-) -> tuple[NDArray[np.int64], int]:
-    """For each set the index of its canonical set, int64[n], and the number of pairs compared."""
-    n = len(offsets) - 1
-    candidates: dict[int, list[int]] = {}
-    for early, late in _candidate_pairs(_signatures(hashes, offsets), np.diff(offsets), place, similarity):
-        candidates.setdefault(late, []).append(early)
-    canonical = np.arange(n, dtype=np.int64)
+    buckets: _Buckets,
+    texts: Sequence[str],
+    ranked: NDArray[np.int64],
+    sizes: NDArray[np.int32],
+    shingle: int,
+    similarity: float,
+) -> tuple[dict[int, int], int]:
+    """Positions of near-duplicates to those of their canonical passages, and the number of pairs compared."""
+
+    @lru_cache(maxsize=_KEPT_SETS)
+    def shingles(number: int) -> NDArray[np.uint64]:
+        return shingle_sets([texts[int(ranked[number])]], shingle)[0]
+
+    canonical: dict[int, int] = {}
     compared = 0
-    for late in sorted(candidates, key=place.__getitem__):
-        own = hashes[offsets[late] : offsets[late + 1]]
-        for early in sorted(set(candidates[late]), key=place.__getitem__):
-            if canonical[early] != early:
+    for number in buckets.shared:
+        size = int(sizes[ranked[number]])
+        for earlier in sorted(buckets.candidates(number)):
+            other = int(sizes[ranked[earlier]])
+            if min(size, other) < similarity * max(size, other):
                 continue
             compared += 1
-            if jaccard(own, hashes[offsets[early] : offsets[early + 1]]) >= similarity:
-                canonical[late] = early
+            if jaccard(shingles(number), shingles(earlier)) >= similarity:
+                canonical[int(ranked[number])] = int(ranked[earlier])
                 break
+        else:
+            buckets.add(number)
     return canonical, compared
-
-
-def _signatures(hashes: NDArray[np.uint64], offsets: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """MinHash signatures, uint32[n, bands * rows]."""
-    rensa: Any = require("rensa", extra="dedup", purpose="folding near-duplicates")
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-        hashes, offsets.astype(np.uint64), _BANDS * _ROWS, _SEED
-    )
-    return np.array(matrix.to_rows(), np.uint32).reshape(len(offsets) - 1, _BANDS * _ROWS)
-
-
-def _candidate_pairs(
-    signatures: NDArray[np.uint32], sizes: NDArray[np.int64], place: NDArray[np.int64], similarity: float
-) -> Iterator[tuple[int, int]]:
-    """Pairs (more preferred, less preferred) that agree in a band and whose sizes allow the similarity."""
-    seen: set[tuple[int, int]] = set()
-    for band in range(_BANDS):
-        keys = np.ascontiguousarray(signatures[:, band * _ROWS : (band + 1) * _ROWS]).view("V16").ravel()
-        order = np.lexsort((place, *signatures[:, band * _ROWS : (band + 1) * _ROWS].T))
-        order = order[sizes[order] > 0]
-        ordered = keys[order]
-        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(ordered) else np.zeros(0, np.int64)
-        ends = np.append(starts[1:], len(ordered))
-        for first, last in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
-            members = order[first:last].tolist()
-            for position, late in enumerate(members[1:], start=1):
-                for early in members[: min(position, _PAIRS_A_BUCKET)]:
-                    low, high = sorted((int(sizes[early]), int(sizes[late])))
-                    if low >= similarity * high and (early, late) not in seen:
-                        seen.add((early, late))
-                        yield early, late

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.context.calibrate import calibrate_presets
+from thresher.context.calibrate import GOALS, calibrate
 from thresher.context.scoring import SplitPassage
 from thresher.context.sentence_head import FEATURES
 from thresher.errors import DataNotFoundError, InputError, require
@@ -81,6 +81,13 @@ def fit_sentence_head(scorer: TwoHeadedScorer, groups: Sequence[Group], *, most:
             labels += labelled_one.labels or ()
     head = fit_perceptron(np.concatenate(features), np.array(labels, dtype=np.float64))
     return {"features": list(FEATURES), **asdict(head)}
+
+
+def calibrate_presets(rows: Sequence[LabelledQuery], scorer: TwoHeadedScorer) -> Mapping[str, Calibration]:
+    """A calibration for each preset's goal."""
+    answered = [row for row in rows if row.answers]
+    scores = scorer.score([(row.query, SplitPassage(row.passage, row.sentences)) for row in answered])
+    return {preset: calibrate(answered, scores, goal) for preset, goal in GOALS.items()}
 
 
 def train_on(

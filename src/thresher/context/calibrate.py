@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING
 from thresher.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from thresher.context.labelled import LabelledQuery
-    from thresher.context.scorers import SentenceScorer
     from thresher.context.scoring import PassageScores
     from thresher.records import Span
 
@@ -139,15 +138,6 @@ def calibrate_confidence(rows: Sequence[LabelledQuery], scores: Sequence[Passage
         len(best),
         len(without),
     )
-
-
-def calibrate_presets(rows: Sequence[LabelledQuery], scorer: SentenceScorer) -> Mapping[str, Calibration]:
-    """A calibration for each preset's goal."""
-    from thresher.context.scoring import SplitPassage
-
-    answered = [row for row in rows if row.answers]
-    scores = scorer.score([(row.query, SplitPassage(row.passage, row.sentences)) for row in answered])
-    return {preset: calibrate(answered, scores, goal) for preset, goal in GOALS.items()}
 
 
 def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:

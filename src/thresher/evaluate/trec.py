@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
 
 

@@ -80,10 +80,6 @@ class MiniLM:
                 states[batch] = torch.nn.functional.normalize(mean, dim=1)
         return states
 
-    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Word-piece ids of each text, [CLS] and [SEP] included, at most `max_tokens`."""
-        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-
 
 def load_tokenizer(directory: Path, *, max_tokens: int = MAX_TOKENS) -> Any:
     """The `tokenizers.Tokenizer` of a model directory; truncates at `max_tokens`, pads nothing. Does not load torch."""

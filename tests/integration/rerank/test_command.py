@@ -161,3 +161,28 @@ def test_a_killed_process_is_resumed_without_asking_anything_twice(server, files
     assert len(set(first) & set(second)) <= len(first) - answered <= 2  # at most what was in flight
     made = read_run(folder / "out.run", as_listed=True).rankings
     assert [row.docno for row in made["q1"]][:2] == best[:2]
+
+
+def test_a_run_over_a_pruned_index_is_reranked_with_the_same_index(server, command, tmp_path):
+    """The run holds passages of both tiers; the index finds the texts of both."""
+    from thresher.build.recipe import PruneStep, Recipe
+    from thresher.build.stream import build_index
+    from thresher.cli.search import search
+    from thresher.records import Passage
+
+    if "search" not in [registered.name for registered in app.registered_commands]:
+        app.command("search")(search)
+    passages = [Passage(f"d{i}", f"grade {i} of grain" + " more words" * (i % 7)) for i in range(40)]
+    index, first, out = tmp_path / "index", tmp_path / "first.run", tmp_path / "out.run"
+    build_index(index, passages, Recipe(prune=PruneStep(estimator="length", keep=0.5, fold=False, junk=False)))
+    (tmp_path / "q.tsv").write_text("q1\tgrain\n")
+    arguments = ["search", index, "--queries", tmp_path / "q.tsv", "--run", first, "-k", "40"]
+    searched = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert searched.exit_code == 0, searched.output
+    assert len(read_run(first, as_listed=True).rankings["q1"]) == 40
+    done = command(
+        first, "--queries", tmp_path / "q.tsv", "--index", index, "--output", out, "--model", "openai:tiny",
+        "--base-url", server.url, "--no-cache",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert read_run(out, as_listed=True).rankings["q1"].docnos[:10] == [f"d{i}" for i in range(39, 29, -1)]

@@ -7,7 +7,9 @@ import pytest
 
 from thresher.errors import ConfigError, InputError, ModelError
 from thresher.llm.budget import Budget
-from thresher.records import Hit, Query
+from thresher.ranking import Ranking, Run
+from thresher.records import Hit, Passage, Query
+from thresher.rerank.driver import RerankUsage
 from thresher.rerank.plans import PLANS, plan_from_name
 from thresher.rerank.plans.plan import Answer
 from thresher.rerank.reranker import Reranker
@@ -19,13 +21,13 @@ def hits(n):
 
 
 TRUTH = {f"q{q}": {f"d{i:03}": float((i * 7919 + q) % 101) for i in range(100)} for q in range(8)}
-QUESTIONS = [(Query(qid, qid), hits(100)) for qid in TRUTH]
+QUERIES = [(Query(qid, qid), hits(100)) for qid in TRUTH]
 
 
 @pytest.mark.parametrize("name", [name for name in PLANS.kinds() if not name.startswith(("single", "instupr"))])
 def test_every_plan_puts_the_best_first_through_the_driver(name):
     reranker = Reranker(SimulatedJudge(TRUTH), f"{name}:block=50" if name.startswith("joint") else name, k=5)
-    query, found = QUESTIONS[0]
+    query, found = QUERIES[0]
     result = reranker.rank(query, found[:40])
     ideal = sorted(found[:40], key=lambda hit: -TRUTH["q0"][hit.docno])
     assert [hit.docno for hit in result[:5]] == [hit.docno for hit in ideal[:5]]
@@ -35,7 +37,7 @@ def test_every_plan_puts_the_best_first_through_the_driver(name):
 
 @pytest.mark.parametrize("name", PLANS.kinds())
 def test_results_are_hits_with_ranks_and_scores_that_decrease_in_float32(name):
-    result = Reranker(SimulatedJudge(TRUTH, Simulation(noise=5.0)), name, depth=30).rank(*QUESTIONS[1])
+    result = Reranker(SimulatedJudge(TRUTH, Simulation(noise=5.0)), name, depth=30).rank(*QUERIES[1])
     scores = np.array([hit.score for hit in result], dtype=np.float32)
     assert (scores[1:] < scores[:-1]).all()
     assert [hit.rank for hit in result] == list(range(1, 101))
@@ -49,14 +51,14 @@ def test_arrival_order_and_concurrency_do_not_change_results():
     for concurrency in (1, 7, 64):
         judge = SimulatedJudge(TRUTH, Simulation(noise=20.0, malformed=0.2), seed=3)
         reranker = Reranker(judge, "jointrank-head", concurrency=concurrency, seed=5)
-        results = reranker.rank_batch(QUESTIONS if concurrency != 7 else QUESTIONS[::-1])
+        results = reranker.rank_batch(QUERIES if concurrency != 7 else QUERIES[::-1])
         made.append({result.qid: [(hit.docno, hit.score) for hit in result] for result in results})
     assert made[0] == made[1] == made[2]
 
 
 def test_repairs_are_counted_by_kind_and_unreadable_answers_mark_the_result():
     judge = SimulatedJudge(TRUTH, Simulation(malformed=1.0), seed=1)
-    results = Reranker(judge, "sliding", on_failure="keep").rank_batch(QUESTIONS)
+    results = Reranker(judge, "sliding", on_failure="keep").rank_batch(QUERIES)
     kinds = {kind for result in results for kind in result.usage.repaired}
     assert kinds == {"duplicate", "missing", "unknown"}
     unreadable = sum(result.usage.unreadable for result in results)
@@ -77,13 +79,13 @@ def test_nothing_to_order_is_no_call(name, n):
 
 def test_each_query_has_its_own_limit():
     reranker = Reranker(SimulatedJudge(TRUTH), "sliding", budget_per_query=Budget(calls=4))
-    results = reranker.rank_batch(QUESTIONS)
+    results = reranker.rank_batch(QUERIES)
     assert [result.usage.calls for result in results] == [4] * 8
     assert {result.stopped for result in results} == {"calls"}
 
 
 def test_a_budget_of_nothing_is_the_first_stage_order_marked():
-    result = Reranker(SimulatedJudge(TRUTH), "jointrank", budget=Budget(calls=0)).rank(*QUESTIONS[0])
+    result = Reranker(SimulatedJudge(TRUTH), "jointrank", budget=Budget(calls=0)).rank(*QUERIES[0])
     assert [hit.docno for hit in result] == [f"d{i:03}" for i in range(100)]
     assert (result.complete, result.stopped, result.usage.calls, result.usage.skipped) == (False, "calls", 0, 20)
 
@@ -153,3 +155,61 @@ def test_settings_out_of_range_are_refused():
     for wrong in ({"k": 0}, {"concurrency": 0}, {"depth": 0}, {"on_failure": "ignore"}, {"budget": Budget(cost=1.0)}):
         with pytest.raises(ConfigError):
             Reranker(judge, **wrong)
+
+
+def test_a_ranking_comes_back_as_a_ranking_with_the_same_texts():
+    passages = {f"d{i}": Passage(f"d{i}", f"text {i}", metadata={"i": str(i)}) for i in range(30)}
+
+    class Source:
+        def passages(self, docnos):
+            return [passages[docno] for docno in docnos]
+
+    given = Ranking(list(passages), exact=True, source="search", passages=Source())
+    grades = {"q": {f"d{i}": float(i) for i in range(30)}}
+    result = Reranker(SimulatedJudge(grades), "setwise-heap", k=5, depth=20).rank(Query("q", "q"), given)
+    assert result.docnos[:5] == ["d19", "d18", "d17", "d16", "d15"]
+    assert result.docnos[20:] == given.docnos[20:]
+    assert [hit.text for hit in result.cut(2)] == ["text 19", "text 18"]
+    assert (result.source, result.exact, result.complete) == ("rerank", True, True)
+    stopped = Reranker(SimulatedJudge(grades), "sliding", budget=Budget(calls=1)).rank("q", given)
+    assert (stopped.exact, stopped.complete, stopped.stopped) == (False, False, "calls")
+
+
+def test_a_run_comes_back_as_a_run_in_its_own_order():
+    run = Run({qid: Ranking(list(TRUTH[qid])) for qid in ("q3", "q1", "q2")}, "first")
+    made = Reranker(SimulatedJudge(TRUTH), "pointwise").rank_batch(run, [Query(qid, qid) for qid in sorted(TRUTH)])
+    assert isinstance(made, Run)
+    assert list(made) == ["q3", "q1", "q2"]
+    for qid, ranking in made.items():
+        assert ranking.qid == qid
+        assert ranking.docnos == sorted(TRUTH[qid], key=lambda docno, qid=qid: -TRUTH[qid][docno])
+        assert ranking.usage.calls == 100
+
+
+def test_a_run_with_a_query_nobody_gave_is_refused():
+    with pytest.raises(InputError, match="'q9'"):
+        Reranker(SimulatedJudge(TRUTH)).rank_batch(Run({"q9": Ranking(["d1"])}), [Query("q1", "text")])
+
+
+def test_a_ranking_without_texts_is_refused_by_a_judge_that_reads():
+    class Reads(Silent):
+        reads_text = True
+
+    with pytest.raises(InputError, match="with_passages"):
+        Reranker(Reads(), "sliding").rank("q", Ranking(["d1", "d2"]))
+
+
+def test_total_usage_adds_counts_and_keeps_the_largest_depth():
+    results = Reranker(SimulatedJudge(TRUTH), "sliding").rank_batch(
+        [(QUERIES[0][0], hits(100)), (QUERIES[1][0], hits(30))]
+    )
+    total = RerankUsage.total((result.usage for result in results), 1.5)
+    assert (total.queries, total.calls, total.depth, total.seconds) == (2, 9 + 2, 9, 1.5)
+    assert total.as_dict()["comparisons"] == 11
+    assert RerankUsage.total([], 0.0).queries == 0
+
+
+def test_unreadable_answers_of_a_skipped_query_leave_an_empty_ranking_with_the_error():
+    (result,) = Reranker(Silent(), "sliding", on_failure="skip").rank_batch([("q", hits(30))])
+    assert (len(result), result.complete, result.usage.unreadable) == (0, False, 2)
+    assert "none of the answers could be read" in result.error

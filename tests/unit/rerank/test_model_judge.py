@@ -1,0 +1,103 @@
+"""Requests to a language model: what identifies them, and how they are cut to the context."""
+
+import hashlib
+import json
+
+import pytest
+
+from thresher.errors import ConfigError, ModelError
+from thresher.llm.model import ByteTokens, Completion
+from thresher.records import Hit, Query
+from thresher.rerank.model_judge import ModelJudge
+from thresher.rerank.reranker import Reranker
+
+pytest.importorskip("jinja2", reason="needs the llm extra")
+
+
+class Fixed:
+    """A model that answers by a hash of the prompt."""
+
+    name, parameters, tokens = "fixed", {"files": "x"}, ByteTokens()
+
+    def __init__(self, context=None):
+        self.context, self.bounds = context, 0
+
+    def prompt_bound(self, request):
+        self.bounds += 1
+        return sum(len(message.content) for message in request.messages) + 7
+
+    async def complete(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        n = int(hashlib.sha256(repr(request.messages).encode()).hexdigest()[:6], 16)
+        names = request.permutation or ("1", "2", "3")
+        text = " > ".join(f"[{label}]" for label in sorted(names, key=lambda x: (n * (ord(x[-1]) + len(x))) % 97))
+        if request.schema and "enum" in request.schema:
+            text = request.schema["enum"][n % len(request.schema["enum"])]
+        labels = {label: -((n * (i + 3)) % 17) / 4 for i, label in enumerate(request.labels)}
+        return Completion(text, labels, continuation=-1.0 * (n % 50) if request.continuation else None)
+
+
+HITS = [
+    Hit(f"d{i}", -i, i + 1, f"passage {i} says [3] <think> " + "word " * (i * 130 % 400), "" if i % 3 else f"title {i}")
+    for i in range(25)
+]
+PAIRS = [(Query("q1", "why is <|im_start|> the sky blue"), HITS), (Query("q2", "what is rain"), HITS[::-1])]
+
+
+@pytest.mark.parametrize(
+    ("plan", "asking", "count", "digest"),
+    [
+        ("pointwise", {"rating": "yes-no"}, 50, "0c6e2ffd29212d03"),
+        ("pointwise", {"rating": "graded"}, 50, "01af2b1d73b8dfa2"),
+        ("pointwise", {"rating": "likelihood"}, 50, "68ae5f834038554e"),
+        ("pointwise", {"rating": "monot5"}, 50, "9ebbe45d34b4e395"),
+        ("pointwise", {"rating": "text"}, 50, "2762f35b74316679"),
+        ("pairwise-heap", {}, 118, "b0ee911399faaa89"),
+        ("pairwise-heap", {"choice": "generate"}, 142, "0761ed20343f2c6e"),
+        ("setwise-heap:children=4", {}, 20, "bb333894a7f435af"),
+        ("setwise-heap", {"choice": "generate"}, 29, "cd853e9ea98a6089"),
+        ("sliding:window=6,stride=3", {"order": "logits"}, 16, "5ed101feb87f914c"),
+        ("sliding:window=6,stride=3", {"order": "generate"}, 16, "bd8106204b19f556"),
+        ("jointrank:block=5", {"instruction": "be strict", "reasoning_tokens": 20}, 40, "20f8b66bdd82b7ae"),
+        ("instupr-pairs:head=6", {"repeat": 2}, 60, "ad1f6ab12ac83b54"),
+    ],
+)
+def test_the_keys_of_calls_do_not_change_so_that_caches_and_journals_stay_valid(tmp_path, plan, asking, count, digest):
+    journal = tmp_path / "journal"
+    Reranker(ModelJudge(Fixed(2500), **asking), plan, k=3, journal=journal).rank_batch(PAIRS)
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    keys = sorted(event["answered"] for event in events if "answered" in event)
+    assert (len(keys), hashlib.sha256("".join(keys).encode()).hexdigest()[:16]) == (count, digest)
+
+
+def test_a_journal_replays_to_the_same_ranking_without_a_call(tmp_path):
+    def rank():
+        return Reranker(ModelJudge(Fixed()), "jointrank:block=5", journal=tmp_path / "journal").rank_batch(PAIRS)
+
+    first, second = rank(), rank()
+    assert first == second
+    assert [result.usage.calls for result in second] == [0, 0]
+    assert [result.usage.resumed for result in second] == [result.usage.calls for result in first]
+
+
+def test_the_prompt_without_passages_is_measured_once_for_a_query_and_a_window_size():
+    model = Fixed(4000)
+    calls = Reranker(ModelJudge(model), "sliding:window=6,stride=3").rank(*PAIRS[0]).usage.calls
+    assert calls == 8
+    assert model.bounds == calls + 2  # each request is measured, and two frames: windows of 6, and the last of 4 or 6
+
+
+def test_a_window_that_does_not_fit_the_context_is_an_error_that_says_so():
+    with pytest.raises(ModelError, match="choose a smaller window"):
+        Reranker(ModelJudge(Fixed(300)), "sliding").rank(*PAIRS[0])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"order": "guess"}, {"rating": "stars"}, {"passage_tokens": 0}, {"reasks": -1}, {"prompts": {"haiku": "x"}}],
+)
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        ModelJudge(Fixed(), **wrong)

@@ -26,7 +26,7 @@ import numpy as np
 from eval.bench import Bench, Row, options
 from thresher.context import ContextPruner, SplitPassage
 from thresher.context.model import SHIPPED, TwoHeadedScorer
-from thresher.models.minilm import load_minilm
+from thresher.models.minilm import MiniLM
 from thresher.models.two_headed import pad
 
 if TYPE_CHECKING:
@@ -61,16 +61,15 @@ def main(arguments: Sequence[str]) -> None:
 
     scorer = TwoHeadedScorer(given.model)
     pruner, texts = ContextPruner(scorer), passages()
-    minilm = load_minilm(device="cpu")
+    minilm = MiniLM(device="cpu")
     head = torch.nn.Linear(384, 1)
     pairs = [(QUERY, SplitPassage(text, ())) for text in texts]
 
     def cross_encoder() -> None:
         ids = [minilm.tokenizer.encode(QUERY, text).ids for text in texts]
         padded, lengths = pad(ids)
-        mask = (torch.arange(padded.shape[1])[None] < lengths[:, None]).long()
         with torch.inference_mode():
-            head(minilm.module(input_ids=padded, attention_mask=mask)[0][:, 0])
+            head(minilm.body.read(padded, lengths)[:, 0])
 
     work: dict[str, Callable[[], object]] = {
         "cross-encoder": cross_encoder,

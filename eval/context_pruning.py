@@ -61,7 +61,7 @@ def by_cosine(pairs: Pairs) -> Scores:
     from thresher.encode.dense import MiniLMEncoder
 
     minilm = MiniLMEncoder(storage="float32")
-    minilm.tokenizer.enable_truncation(128)
+    minilm.minilm.tokenizer.enable_truncation(128)
     texts = list(
         dict.fromkeys([q for q, _ in pairs] + [p.text[s.start : s.end] for _, p in pairs for s in p.sentences])
     )

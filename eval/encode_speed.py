@@ -20,7 +20,7 @@ from thresher.encode.expansion import ExpansionEncoder
 from thresher.encode.learned import LearnedSparseEncoder
 from thresher.evaluate.collections import load
 from thresher.models.files import embedded_path
-from thresher.models.minilm import load_minilm
+from thresher.models.minilm import MiniLM
 
 if TYPE_CHECKING:
     import argparse
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
             given,
         )
     dense = SentenceTransformer(str(embedded_path()), device=given.device)
-    minilm, encoder = load_minilm(device=given.device), TransformerEncoder(device=given.device, batch_size=BATCH)
+    minilm, encoder = MiniLM(device=given.device), TransformerEncoder(device=given.device, batch_size=BATCH)
     mini = ExpansionEncoder(device=given.device)
 
     def theirs_dense() -> Any:

@@ -65,9 +65,9 @@ def vectors(data: Path, cache: Path, name: str, passages: list[str]) -> NDArray[
         file = cache / f"{name}-{first:07d}.npy"
         if not file.is_file():
             if minilm is None:
-                from thresher.models.minilm import load_minilm
+                from thresher.models.minilm import MiniLM
 
-                minilm = load_minilm()
+                minilm = MiniLM()
             cache.mkdir(parents=True, exist_ok=True)
             states = minilm.pooled(minilm.pieces(passages[first : first + STEP]), 4096)
             partial = file.with_suffix(".partial.npy")

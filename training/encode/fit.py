@@ -325,13 +325,13 @@ class _Head:
 def piece_vectors(model: MiniLM, *, batch: int = 512) -> NDArray[np.float32]:
     """The mean token state that MiniLM gives each word piece as a text of its own, float32[30522, 384]."""
     torch: Any = require("torch", extra="models", purpose="training a sparse encoder")
-    count, width = model.module.embeddings.word_embeddings.weight.shape
+    count, width = model.body.embeddings.word_embeddings.weight.shape
     out = np.zeros((count, width), dtype=np.float32)
     for low in range(0, count, batch):
         ids = torch.arange(low, min(low + batch, count), device=model.device)
         tokens = torch.stack([torch.full_like(ids, CLS), ids, torch.full_like(ids, SEP)], dim=1)
         with torch.inference_mode():
-            states = model.module(tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
+            states = model.body.read(tokens)
         out[low : low + len(ids)] = states.float().mean(1).cpu().numpy()
     return out
 

@@ -36,7 +36,7 @@ from thresher.encode.terms import Counted, WordPieceTerms, shared_forms
 from thresher.evaluate.collections import data_dir
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.trec import read_qrels, read_queries
-from thresher.models.minilm import MiniLM, load_minilm
+from thresher.models.minilm import MiniLM
 from thresher.ranking import Ranking, Run
 from thresher.records import Qrels, Query
 from training.encode.card import card
@@ -83,7 +83,7 @@ def main() -> None:
     if data is None:
         parser.error("set THRESHER_DATA to the folder of research data")
     options.work.mkdir(parents=True, exist_ok=True)
-    model = load_minilm()
+    model = MiniLM()
     train(data, model, options)
 
 
@@ -108,7 +108,7 @@ def train(data: Path, model: MiniLM, options: argparse.Namespace) -> None:
     trained = options.work / f"trained-{hashlib.sha256(settled.encode()).hexdigest()[:16]}.safetensors"
     if not trained.is_file():
         tensors = fit_head(
-            pool.vectors, pool.counted, prepared, tied_embeddings(model.module), table, settings, terms=terms,
+            pool.vectors, pool.counted, prepared, tied_embeddings(model.body), table, settings, terms=terms,
             checkpoint=trained.with_suffix(".checkpoint"),
             watch=lambda step, kl, active: print(f"step {step}: divergence {kl:.4f}, {active:.0f} active", flush=True),
         )  # fmt: skip

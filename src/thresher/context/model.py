@@ -92,7 +92,7 @@ class TwoHeadedScorer(SentenceScorer):
         self,
         directory: Path | str = SHIPPED,
         *,
-        device: str = "cpu",
+        device: str = "auto",
         max_tokens: int = 256,
         overlap: int = 64,
         query_tokens: int = 64,

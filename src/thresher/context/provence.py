@@ -55,7 +55,7 @@ class ProvenceScorer(SentenceScorer):
     """
 
     def __init__(
-        self, directory: Path, *, device: str = "cpu", max_tokens: int | None = None, overlap: int = 64
+        self, directory: Path, *, device: str = "auto", max_tokens: int | None = None, overlap: int = 64
     ) -> None:
         self.torch: Any = require("torch", extra="models", purpose=_PURPOSE)
         transformers: Any = require("transformers", extra="models", purpose=_PURPOSE)

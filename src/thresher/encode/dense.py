@@ -14,18 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.encode.encoder import DenseEncoder
-from thresher.errors import ConfigError, InputError, require
-from thresher.models import two_headed
-from thresher.models.files import EMBEDDED_NAME, directory_fingerprint, embedded_path, resolve
-from thresher.models.hf import (
-    batches,
-    import_torch,
-    load_sentence_transformers,
-    pick_device,
-    pick_dtype,
-    single_threaded,
-)
-from thresher.models.minilm import MAX_TOKENS, load_tokenizer
+from thresher.errors import ConfigError, InputError
+from thresher.models.files import EMBEDDED_NAME, directory_fingerprint, resolve
+from thresher.models.hf import batches, load_sentence_transformers, pick_device, pick_dtype
+from thresher.models.minilm import MAX_TOKENS, WIDTH, MiniLM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,19 +28,12 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.floating[Any]]
 
 _STORAGES = ("float16", "float32")
-_WIDTH = 384
-_PADDED = 32  # texts in one forward pass on an accelerator
 
 
 class MiniLMEncoder(DenseEncoder):
-    """Dense vectors of the embedded MiniLM: mean token states at unit length, of at most 256 word pieces.
+    """Dense vectors of the embedded MiniLM, of at most 256 word pieces; see `thresher.models.minilm.MiniLM.vectors`.
 
-    On a CPU every text is computed by itself, without padding, by one thread, and as many texts side by side as there
-    are threads. So a vector depends on its text alone, not on the batch or the number of threads. On an accelerator
-    texts of similar length are padded together.
-
-    The body is that of `thresher.models.two_headed` with all its layers below the join, so that neither transformers
-    nor sentence-transformers is imported: a process that answers queries starts in a third of the time.
+    A vector depends on its text alone, not on the batch or the number of threads.
 
     Args:
         device: `auto`, or a torch device.
@@ -61,25 +46,18 @@ class MiniLMEncoder(DenseEncoder):
     """
 
     name = EMBEDDED_NAME
-    dimensions = _WIDTH
+    dimensions = WIDTH
 
     def __init__(self, *, device: str = "auto", storage: str = "float32", threads: int | None = None) -> None:
         _check_storage(storage)
-        purpose = "the embedded MiniLM"
-        self.torch = import_torch(purpose)
-        safetensors = require("safetensors.torch", extra="models", purpose=purpose)
-        directory = embedded_path()
-        self.device = pick_device(device)
-        model = two_headed.untrained(two_headed.JoinedBertConfig(join=6))
-        two_headed.load_body(model, safetensors.load_file(str(directory / "model.safetensors")))
-        self._model = model.eval().to(self.device)
-        self.tokenizer = load_tokenizer(directory, max_tokens=MAX_TOKENS)
+        self.minilm = MiniLM(device=device, dtype="float32")
+        self.device = self.minilm.device
         self._storage = np.dtype(storage)
         self._threads = threads
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 (hex) of the model, what it reads, and the storage."""
+        """Sha256 (hex) of the model, how much it reads of a text, and the storage."""
         return _minilm_fingerprint(str(self._storage))
 
     def accepts(self, fingerprint: str) -> bool:
@@ -88,39 +66,11 @@ class MiniLMEncoder(DenseEncoder):
 
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
         """Vectors of `texts`, [n, 384]."""
-        rows = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-        out = np.zeros((len(rows), _WIDTH), dtype=self._storage)
-        order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
-        if self.device == "cpu":
-
-            def one(number: int) -> None:
-                out[number] = self._alone(rows[number])
-
-            single_threaded.map(one, order, self._threads)
-            return out
-        for low in range(0, len(order), _PADDED):
-            batch = order[low : low + _PADDED]
-            out[batch] = self._padded([rows[i] for i in batch])
-        return out
+        return self.minilm.vectors(self.minilm.token_ids(texts), self._threads).astype(self._storage, copy=False)
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """Vectors of queries, [n, 384]; the model treats queries like passages."""
         return self.encode_passages(texts)
-
-    def _alone(self, row: Sequence[int]) -> Vectors:
-        with self.torch.inference_mode():
-            states = self._model.read_apart(self.torch.tensor([list(row)]), None)[0].mean(0)
-            vector: Vectors = self.torch.nn.functional.normalize(states, dim=0).numpy()
-        return vector
-
-    def _padded(self, rows: Sequence[Sequence[int]]) -> Vectors:
-        ids, lengths = two_headed.pad([list(row) for row in rows], self.device)
-        with self.torch.inference_mode():
-            states = self._model.read_apart(ids, lengths)
-            real = (self.torch.arange(states.shape[1], device=self.device) < lengths[:, None]).unsqueeze(-1)
-            mean = (states * real).sum(1) / lengths[:, None]
-            vectors: Vectors = self.torch.nn.functional.normalize(mean, dim=1).cpu().numpy()
-        return vectors
 
 
 class TransformerEncoder(DenseEncoder):

@@ -34,7 +34,7 @@ from thresher.encode.terms import FIRST_TERM, Counted, WordPieceTerms
 from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError, require
 from thresher.models.files import resolve
 from thresher.models.hf import import_torch
-from thresher.models.minilm import load_minilm
+from thresher.models.minilm import WIDTH, MiniLM
 from thresher.records import SparseBatch
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from tokenizers import Encoding
+
+    from thresher.models.bert import Bert
 
 
 CONFIG, TENSORS, TYPE = "config.json", "model.safetensors", "thresher-expansion"
@@ -91,7 +93,7 @@ class ExpansionEncoder(SparseEncoder):
         self.batch_tokens = batch_tokens
         self._torch = import_torch(f"the sparse encoder {self.name}")
         safetensors = require("safetensors.torch", extra="models", purpose=f"the sparse encoder {self.name}")
-        self._base = load_minilm(device=device, dtype=dtype, max_tokens=int(self.config["max_tokens"]))
+        self._base = MiniLM(device=device, dtype=dtype, max_tokens=int(self.config["max_tokens"]))
         self.device, self.dtype = self._base.device, self._base.dtype
         try:
             tensors = safetensors.load_file(found.path / TENSORS)
@@ -135,9 +137,8 @@ class ExpansionEncoder(SparseEncoder):
         Raises:
             InputError: the shape is not (n, 384).
         """
-        width = self._base.module.config.hidden_size
-        if vectors.shape != (len(texts), width):
-            raise InputError(f"{len(texts)} texts need vectors of shape ({len(texts)}, {width}), got {vectors.shape}")
+        if vectors.shape != (len(texts), WIDTH):
+            raise InputError(f"{len(texts)} texts need vectors of shape ({len(texts)}, {WIDTH}), got {vectors.shape}")
         states = self._torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)).to(self.device)
         return self._weigh_all(self._torch.nn.functional.normalize(states, dim=1), self._base.encodings(texts))
 
@@ -198,7 +199,7 @@ class ExpansionEncoder(SparseEncoder):
         names: dict[str, int] = self._base.tokenizer.get_vocab()
         shared = tensors["shared"].numpy() if "shared" in tensors else None
         self._terms = WordPieceTerms(sorted(names, key=names.__getitem__), shared, int(self.config.get("buckets", 0)))
-        tied = tied_embeddings(self._base.module)
+        tied = tied_embeddings(self._base.body)
         moved = tensors["moved"].float() * tensors["moved_scale"].float()
         expand = tied @ tensors["expand"].float() + moved @ tensors["moved_basis"].float()
         bias = tensors["expand_bias"].float()
@@ -208,11 +209,12 @@ class ExpansionEncoder(SparseEncoder):
         self._own, self._own_bias = own.to(self.device), tensors["own_bias"].float().to(self.device)
 
 
-def tied_embeddings(module: torch.nn.Module) -> torch.Tensor:
+def tied_embeddings(body: Bert) -> torch.Tensor:
     """MiniLM's word-piece embeddings, centred and scaled to unit length: float32[30522, 384] on the CPU."""
-    weights = module.embeddings.word_embeddings.weight.detach().float().cpu()
+    weights = body.embeddings.word_embeddings.weight.detach().float().cpu()
     centred = weights - weights.mean(0)
-    return centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    unit: torch.Tensor = centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return unit
 
 
 def saturation(counted: Counted, config: dict[str, Any]) -> NDArray[np.float32]:

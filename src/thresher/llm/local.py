@@ -12,7 +12,6 @@ single token spells is an error, never a rating.
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError, ModelError, require
@@ -20,9 +19,8 @@ from thresher.llm.background import Batcher
 from thresher.llm.model import Completion, LanguageModel, TokenizerTokens, TokenUsage, spells
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from types import ModuleType
 
     import torch
     import transformers
@@ -57,35 +55,26 @@ class TransformersModel(LanguageModel):
         download: bool = False,
     ) -> None:
         from thresher.models.files import directory_fingerprint, resolve
-        from thresher.models.hf import pick_device, pick_dtype
+        from thresher.models.hf import load_transformers, pick_device, pick_dtype
 
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} must be at least 1")
         self._torch = require("torch", extra="models", purpose=PURPOSE)
-        library = require("transformers", extra="models", purpose=PURPOSE)
         found = resolve(model, revision=revision, download=download)
         self._name: str = found.name
         self._fingerprint = directory_fingerprint(found.path)
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype, self._device)
-        try:
-            config = library.AutoConfig.from_pretrained(found.path, trust_remote_code=False)
-            self._seq2seq = bool(config.is_encoder_decoder)
-            kind = library.AutoModelForSeq2SeqLM if self._seq2seq else library.AutoModelForCausalLM
-            self._tokenizer = library.AutoTokenizer.from_pretrained(found.path, trust_remote_code=False)
-            with _without_progress(library):
-                self._model = kind.from_pretrained(
-                    found.path, trust_remote_code=False, dtype=getattr(self._torch, self._dtype)
-                )
-        except (OSError, ValueError, ImportError) as err:
-            raise ModelError(f"{found.path} cannot be loaded as a language model: {err}") from err
-        self._model.to(self._device).eval()
+        self._model, self._tokenizer = load_transformers(
+            found.path, device=self._device, dtype=getattr(self._torch, self._dtype), purpose=PURPOSE
+        )
+        self._seq2seq = bool(self._model.config.is_encoder_decoder)
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         if self._tokenizer.pad_token_id is None:
             raise ModelError(f"the tokenizer of {found.path} has neither a padding nor an end token")
         self._tokens = TokenizerTokens(self._tokenizer.backend_tokenizer)
-        self._context = context if context is not None else _context(config)
+        self._context = context if context is not None else _context(self._model.config)
         self._label_ids: dict[str, list[int]] = {}
         self._batcher: Batcher[Request, Completion] = Batcher(self._answer, batch_size)
 
@@ -280,7 +269,7 @@ class TransformersModel(LanguageModel):
         return inputs
 
     def _log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
-        logs = self._torch.log_softmax(logits.float(), dim=-1)
+        logs: torch.Tensor = self._torch.log_softmax(logits.float(), dim=-1)
         if bool(self._torch.isnan(logs).any()):
             raise ModelError(
                 f"{self._name} computed logits that are not numbers; try another float type than {self._dtype}"
@@ -346,16 +335,3 @@ def _context(config: transformers.PretrainedConfig) -> int | None:
         if isinstance(value, int) and 0 < value < 10**7 and not config.is_encoder_decoder:
             return value
     return None
-
-
-@contextmanager
-def _without_progress(transformers: ModuleType) -> Iterator[None]:
-    """Suppress progress bars while a model loads."""
-    logging = transformers.utils.logging
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

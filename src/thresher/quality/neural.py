@@ -110,11 +110,9 @@ class QualT5(_ModelEstimator):
         dtype = getattr(torch, pick_dtype(self._dtype, device))
         if dtype == torch.float16 and torch.cuda.is_available() and torch.cuda.is_bf16_supported():
             dtype = torch.bfloat16
-        model, tokenizer = load_transformers(
-            "AutoModelForSeq2SeqLM", self._found.path, device=device, dtype=dtype, purpose="QualT5"
-        )
-        if model.config.decoder_start_token_id is None:
-            raise ModelError(f"{self.model} has no decoder start token, so it is not a T5 that QualT5 can use")
+        model, tokenizer = load_transformers(self._found.path, device=device, dtype=dtype, purpose="QualT5")
+        if getattr(model.config, "decoder_start_token_id", None) is None or not model.config.is_encoder_decoder:
+            raise ModelError(f"{self.model} is not an encoder-decoder with a decoder start token, as QualT5 needs")
         return _Loaded(torch, model, tokenizer)
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -183,9 +181,7 @@ class Perplexity(_ModelEstimator):
         torch = import_torch("perplexity")
         device = pick_device(self._device)
         dtype = getattr(torch, pick_dtype(self._dtype, device))
-        model, tokenizer = load_transformers(
-            "AutoModelForCausalLM", self._found.path, device=device, dtype=dtype, purpose="perplexity"
-        )
+        model, tokenizer = load_transformers(self._found.path, device=device, dtype=dtype, purpose="perplexity")
         return _Loaded(torch, model, tokenizer)
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -54,7 +54,7 @@ class CrossEncoderJudge:
         download: bool = False,
     ) -> None:
         from thresher.models.files import directory_fingerprint, resolve
-        from thresher.models.hf import pick_device
+        from thresher.models.hf import load_sentence_transformers, pick_device
 
         library = require("sentence_transformers", extra="models", purpose="running a cross-encoder")
         if batch_size < 1:
@@ -67,12 +67,9 @@ class CrossEncoderJudge:
             found = resolve(model, revision=revision, download=download)
             self._name = found.name
             self._fingerprint = directory_fingerprint(found.path)
-            try:
-                self._model = library.CrossEncoder(
-                    str(found.path), device=pick_device(device), trust_remote_code=False, local_files_only=True
-                )
-            except (OSError, ValueError, ImportError) as err:
-                raise ModelError(f"{found.path} cannot be loaded as a cross-encoder: {err}") from err
+            self._model = load_sentence_transformers(
+                "CrossEncoder", found.path, device=pick_device(device), purpose="running a cross-encoder"
+            )
         if max_length is not None:
             self._model.max_seq_length = max_length
         torch = require("torch", extra="models", purpose="running a cross-encoder")

@@ -127,7 +127,7 @@ def lesson(encoder):
     ones = np.ones(terms.shape, np.float32)
     queries = Questions(terms, ones, everyone, held, teacher, np.zeros((6, 12), np.float32), np.ones(6))
     table = np.random.default_rng(0).normal(size=(30522, 384)).astype(np.float32)
-    return (vectors, counted, queries, tied_embeddings(base.module), table), known
+    return (vectors, counted, queries, tied_embeddings(base.body), table), known
 
 
 def settings(**changed):

@@ -202,7 +202,7 @@ def signals_of(bench: Bench, scorer: TwoHeadedScorer, name: str) -> Signals:
         ranks = evidence.left_out(scorer.about["rank_head"]["penalty"])
         found = found.only(list(ranks))
         assert found.docnos == evidence.lists
-        return Signals(found, ranks)
+        return Signals(found, {qid: scores.tolist() for qid, scores in ranks.items()})
     return Signals(found, rank_scores(scorer, found, bench.work / f"rank-{name}-{scorer.name.split('@')[-1]}.json"))
 
 

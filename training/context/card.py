@@ -67,6 +67,7 @@ def figures() -> str:
 
 
 def main() -> int:
+    """Write the card."""
     made = figures()
     config = json.loads((MODEL / "config.json").read_text())
     size = sum(file.stat().st_size for file in MODEL.glob("*.safetensors")) / 1e6

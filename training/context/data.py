@@ -11,7 +11,6 @@ measured one leave the calibration part.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import math
@@ -22,16 +21,26 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.context.calibrate import lost_above, wilson
 from thresher.context.labelled import LabelledQuery, read_squad
 from thresher.context.scoring import SplitPassage
+from thresher.files import read_lines, read_text_lines, replacing
 from thresher.records import Span
+from thresher.text.sentences import split_sentences
 from training.context import collections
 from training.context.fit import Group, LabelledPassage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+    Floats = NDArray[np.float32]
 
 DATA = Path(os.environ.get("THRESHER_DATA", "data"))
 CONTEXT = DATA / "context"
@@ -43,11 +52,12 @@ PRIOR = (1.0, 0.7)
 """Weights of standardised dense similarity and BM25 where the rank loss adds them."""
 
 
-def tokenizer() -> Any:
+def tokenizer() -> Tokenizer:
+    """That of the embedded encoder, without truncation."""
     from thresher.models.files import embedded_path
     from thresher.models.minilm import load_tokenizer
 
-    found = load_tokenizer(embedded_path())
+    found: Tokenizer = load_tokenizer(embedded_path())
     found.no_truncation()
     return found
 
@@ -113,7 +123,7 @@ def answered_rows(rows: list[LabelledQuery], part: str, count: int | None) -> li
 class Lexical:
     """BM25 and weighted-query scores over word pieces of a pool of passages."""
 
-    def __init__(self, texts: list[str], pieces: Any, k1: float = 0.9, b: float = 0.4) -> None:
+    def __init__(self, texts: list[str], pieces: Tokenizer, k1: float = 0.9, b: float = 0.4) -> None:
         import scipy.sparse
 
         self.pieces, self.texts = pieces, texts
@@ -128,7 +138,7 @@ class Lexical:
         matrix = scipy.sparse.csr_matrix((tf * (k1 + 1) / (tf + norm), ids, indptr), shape=(len(texts), 30522))
         self.by_piece = matrix.T.tocsr()
 
-    def scores(self, weights: dict[int, float]) -> Any:
+    def scores(self, weights: dict[int, float]) -> Floats:
         """float32[n]: the sum over the query's pieces of weight times saturated frequency."""
         out = np.zeros(len(self.texts), np.float32)
         for piece, weight in weights.items():
@@ -136,7 +146,7 @@ class Lexical:
             out[self.by_piece.indices[start:end]] += weight * self.by_piece.data[start:end]
         return out
 
-    def bm25(self, query: str) -> Any:
+    def bm25(self, query: str) -> Floats:
         """float32[n]: BM25 of the query."""
         counts = Counter(self.pieces.encode(query).ids[1:-1])
         return self.scores({piece: n * float(self.idf[piece]) for piece, n in counts.items()})
@@ -150,7 +160,13 @@ class Bench:
     """
 
     def __init__(
-        self, part: str, count: int | None, everything: list, marco: Lexical, pieces: Any, turn: int = 0
+        self,
+        part: str,
+        count: int | None,
+        everything: list[LabelledQuery],
+        marco: Lexical,
+        pieces: Tokenizer,
+        turn: int = 0,
     ) -> None:
         chooser = random.Random(11 + turn)  # noqa: S311
         self.rows = answered_rows(everything, part, count)
@@ -162,7 +178,15 @@ class Bench:
             for number, row in enumerate(r for r in self.rows if r.collection == name):
                 self.irrelevant.append(self._other(row, number + turn, own, sentences, marco, chooser))
 
-    def _other(self, row: Any, number: int, own: Any, sentences: Any, marco: Any, chooser: Any) -> SplitPassage:
+    def _other(
+        self,
+        row: LabelledQuery,
+        number: int,
+        own: Lexical,
+        sentences: Mapping[str, tuple[Span, ...]],
+        marco: Lexical,
+        chooser: random.Random,
+    ) -> SplitPassage:
         answers = [row.passage[a.start : a.end].lower() for a in row.answers]
         for index, depth in ((marco, 20), (own, 12)) if number % 2 == 0 else ((own, 12), (marco, 20)):
             best = [int(i) for i in np.argsort(-index.bm25(row.query), kind="stable")[:depth]]
@@ -170,7 +194,7 @@ class Bench:
             for place in best:
                 text = index.texts[place]
                 if text != row.passage and not any(a in text.lower() for a in answers):
-                    return SplitPassage(text, tuple(sentences.get(text) or collections.split_sentences(text)))
+                    return SplitPassage(text, tuple(sentences.get(text) or split_sentences(text)))
         raise SystemExit(f"no irrelevant passage for {row.query!r}")
 
     @property
@@ -180,7 +204,7 @@ class Bench:
         return relevant + [(row.query, p) for row, p in zip(self.rows, self.irrelevant, strict=True)]
 
 
-def measure(bench: Bench, scores: Any, threshold: float, rows: list[int]) -> dict[str, float]:
+def measure(bench: Bench, scores: Sequence[Sequence[float]], threshold: float, rows: list[int]) -> dict[str, float]:
     """Answers kept, characters pruned and span F1 on some queries of a bench, by sentence scores of its pairs."""
     n = len(bench.rows)
     kept_answers = 0
@@ -208,10 +232,11 @@ def measure(bench: Bench, scores: Any, threshold: float, rows: list[int]) -> dic
 
 
 def averaged(measured: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure."""
     return {key: math.fsum(m[key] for m in measured) / len(measured) for key in measured[0]}
 
 
-def keep_groups(rows: list[LabelledQuery], marco: Lexical, pieces: Any) -> list[Group]:
+def keep_groups(rows: list[LabelledQuery], marco: Lexical, pieces: Tokenizer) -> list[Group]:
     """One group for each answered query: its passage, and one or two that hold no answer.
 
     Of SQuAD, which has the most queries, a share; of passages whose every sentence is to be kept, a third.
@@ -247,11 +272,17 @@ def keep_groups(rows: list[LabelledQuery], marco: Lexical, pieces: Any) -> list[
 
 
 def _nothing(text: str) -> LabelledPassage:
-    sentences = collections.split_sentences(text)
+    sentences = split_sentences(text)
     return LabelledPassage(text, tuple(sentences), tuple(0 for _ in sentences))
 
 
-def _other(row: Any, pools: Any, lexical: Any, answers: list[str], chooser: random.Random) -> LabelledPassage | None:
+def _other(
+    row: LabelledQuery,
+    pools: Mapping[str, Mapping[str, LabelledQuery]],
+    lexical: Mapping[str, Lexical],
+    answers: list[str],
+    chooser: random.Random,
+) -> LabelledPassage | None:
     """A passage of the same collection that looks like the query and holds no answer."""
     index = lexical[row.collection]
     best = np.argsort(-index.bm25(row.query), kind="stable")[:12]
@@ -272,12 +303,15 @@ def _other(row: Any, pools: Any, lexical: Any, answers: list[str], chooser: rand
 
 
 def read_texts(name: str) -> dict[str, str]:
-    with gzip.open(DATA / "trec-dl" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return {row["docid"]: row["text"] for row in map(json.loads, lines)}
+    """The texts of a small MS MARCO corpus, by docno."""
+    rows = (json.loads(line) for _, line in read_lines(DATA / "trec-dl" / f"{name}.jsonl.gz"))
+    return {row["docid"]: row["text"] for row in rows}
 
 
 def read_pairs(path: Path) -> dict[str, str]:
-    return dict(line.rstrip("\n").split("\t", 1) for line in path.read_text(encoding="utf-8").splitlines())
+    """Lines of two columns: queries by qid."""
+    pairs = (line.partition("\t") for _, line in read_text_lines(path))
+    return {first: second for first, _, second in pairs}
 
 
 def held_topics() -> set[str]:
@@ -295,7 +329,7 @@ class Signals:
             [np.load(DATA / "embeddings" / f"msmarco-{v}-mini.npy") for v in ("v1", "v2")]
         ).astype(np.float32)
 
-    def __call__(self, query: str, vector: Any) -> tuple[Any, Any, Any]:
+    def __call__(self, query: str, vector: Floats) -> tuple[Floats, Floats, Floats]:
         """(dense float32[n], BM25 float32[n], their weighted sum) for one query."""
         raw = (self.vectors @ vector, self.marco.bm25(query))
         top = np.argsort(-raw[1], kind="stable")[:100]
@@ -329,19 +363,17 @@ def graded_groups(year: int, places: dict[str, int], signals: Signals, size: int
     return groups
 
 
-def splade_queries(pieces: Any) -> dict[str, dict[int, float]]:
+def splade_queries(pieces: Tokenizer) -> dict[str, dict[int, float]]:
+    """MS MARCO dev queries as SPLADE-v3 weighs their word pieces, by qid."""
     path = DATA / "encoded-queries" / "topics.msmarco-passage.dev-subset.splade-v3.tsv.gz"
     out = {}
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            qid, _, words = line.rstrip("\n").partition("\t")
-            counts = Counter(words.split())
-            ids = ((pieces.token_to_id(word), float(n)) for word, n in counts.items())
-            out[qid] = {piece: n for piece, n in ids if piece is not None}
+    for qid, words in read_pairs(path).items():
+        ids = ((pieces.token_to_id(word), float(n)) for word, n in Counter(words.split()).items())
+        out[qid] = {piece: n for piece, n in ids if piece is not None}
     return out
 
 
-def distilled_groups(signals: Signals, pieces: Any, count: int) -> list[Group]:
+def distilled_groups(signals: Signals, pieces: Tokenizer, count: int) -> list[Group]:
     """Candidates of real queries with the teacher's scores: its best, those it is at odds with dense on, others."""
     chooser = random.Random(SEED)  # noqa: S311
     marco = signals.marco
@@ -382,7 +414,7 @@ def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
-def encode_queries(texts: list[str]) -> Any:
+def encode_queries(texts: list[str]) -> Floats:
     """float32[n, 384], unit length."""
     from thresher.encode.dense import MiniLMEncoder
 
@@ -393,26 +425,30 @@ def encode_queries(texts: list[str]) -> Any:
 
 
 def write_groups(path: Path, groups: list[Group]) -> None:
-    with gzip.open(path, "wt", encoding="utf-8", compresslevel=3) as out:
+    """Write groups as JSON lines, for `read_groups`."""
+    with replacing(path) as out:
         for group in groups:
             passages = [[p.text, [[s.start, s.end] for s in p.sentences], p.labels] for p in group.passages]
-            out.write(json.dumps([group.query, passages, group.targets, group.prior], ensure_ascii=False) + "\n")
+            row = json.dumps([group.query, passages, group.targets, group.prior], ensure_ascii=False)
+            out.write(f"{row}\n".encode())
 
 
 def read_groups(path: Path) -> list[Group]:
+    """Read what `write_groups` wrote."""
     groups = []
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for query, passages, targets, prior in map(json.loads, lines):
-            made = tuple(
-                LabelledPassage(text, tuple(Span(*s) for s in spans), None if labels is None else tuple(labels))
-                for text, spans, labels in passages
-            )
-            scores = (None if s is None else tuple(s) for s in (targets, prior))
-            groups.append(Group(query, made, *scores))
+    for _, line in read_lines(path):
+        query, passages, targets, prior = json.loads(line)
+        made = tuple(
+            LabelledPassage(text, tuple(Span(*s) for s in spans), None if labels is None else tuple(labels))
+            for text, spans, labels in passages
+        )
+        scores = (None if s is None else tuple(s) for s in (targets, prior))
+        groups.append(Group(query, made, *scores))
     return groups
 
 
 def prepare(out: Path) -> None:
+    """Make all groups and the table of word-piece rarity, and write them into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     pieces, start = tokenizer(), time.time()
     v1, v2 = read_texts("msmarco-v1-mini"), read_texts("msmarco-v2-mini")

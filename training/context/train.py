@@ -26,7 +26,7 @@ from collections import Counter
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,11 +51,23 @@ from training.context.data import (
     tokenizer,
 )
 from training.context.fit import FitConfig, Trainer
+from training.context.learners import fit_logistic, fit_perceptron
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from thresher.context.model import TwoHeadedScorer
+    from thresher.context.sentence_head import Perceptron
+
+    Floats = NDArray[np.float64]
 
 SHIPPED = Path(__file__).resolve().parents[2] / "src" / "thresher" / "models" / "weights" / "thresher-context"
 
 
 def train(out: Path, config: FitConfig, states_alone: bool) -> None:
+    """Train on the prepared groups from the last checkpoint, or only compute the states below the join."""
     import torch
     from safetensors.torch import load_file
 
@@ -141,7 +153,7 @@ class RankEvidence:
         tables: float64[passages, evidence] by topic.
     """
 
-    def __init__(self, scorer: Any) -> None:
+    def __init__(self, scorer: TwoHeadedScorer) -> None:
         from thresher.context.model import RANK_FEATURES
         from thresher.context.scoring import SplitPassage
         from thresher.evaluate.collections import load
@@ -151,7 +163,7 @@ class RankEvidence:
         texts = {passage.docno: passage.contents for passage in collection.corpus}
         self.qrels = collection.qrels
         self.lists: dict[str, list[str]] = {}
-        self.tables: dict[str, Any] = {}
+        self.tables: dict[str, Floats] = {}
         held = held_topics()
         for query in sorted((q for q in collection.queries if q.qid in held), key=lambda q: q.qid):
             docnos = [row.docno for row in run.rankings[query.qid] if row.docno in texts][:100]
@@ -159,14 +171,14 @@ class RankEvidence:
             said = [[r.rank, *(getattr(r.sentences[0], f) for f in RANK_FEATURES[1:])] for r in scorer.read(pairs)]
             self.lists[query.qid], self.tables[query.qid] = docnos, np.array(said)
 
-    def differences(self, qid: str) -> Any:
+    def differences(self, qid: str) -> Floats:
         """Rows of pairs of one topic that differ in grade, the better less the worse."""
         grades = self.qrels.judgments[qid]
         rows = [(grades[d], row) for d, row in zip(self.lists[qid], self.tables[qid], strict=True) if d in grades]
         better = [one - other for g, one in rows for h, other in rows if g > h]
         return np.array(better).reshape(-1, self.tables[qid].shape[1])
 
-    def left_out(self, penalty: float) -> dict[str, Any]:
+    def left_out(self, penalty: float) -> dict[str, Floats]:
         """Relevance of every passage by weights that were fitted without its topic."""
         pairs = {qid: self.differences(qid) for qid in self.tables}
         return {
@@ -174,7 +186,7 @@ class RankEvidence:
             for qid, table in self.tables.items()
         }
 
-    def quality(self, scores: dict[str, Any]) -> float:
+    def quality(self, scores: dict[str, Floats]) -> float:
         """nDCG@10 of scores by topic."""
         from thresher.evaluate.measures import evaluate
 
@@ -183,7 +195,7 @@ class RankEvidence:
         return float(np.mean([values[qid] for qid in scores]))
 
 
-def fit_rank_head(scorer: Any) -> dict[str, Any]:
+def fit_rank_head(scorer: TwoHeadedScorer) -> dict[str, Any]:
     """Weights of the rank score and of the other evidence of a window, from topics that no training saw.
 
     Pairs come from one topic's list and differ in grade; a logistic model without a constant says which is better. Its
@@ -200,13 +212,11 @@ def fit_rank_head(scorer: Any) -> dict[str, Any]:
     return {"features": list(RANK_FEATURES), "weights": [float(w) for w in weights], "penalty": penalty}
 
 
-def direction(differences: Any, penalty: float) -> Any:
+def direction(differences: Floats, penalty: float) -> Floats:
     """Weights by which the better passage of most pairs scores higher."""
-    from training.context.learners import fit_logistic
-
     labels = np.concatenate([np.ones(len(differences)), np.zeros(len(differences))])
     found = fit_logistic(np.concatenate([differences, -differences]), labels, penalty=penalty)
-    return np.array(found.weights) / np.array(found.scales)
+    return np.asarray(np.array(found.weights) / np.array(found.scales), np.float64)
 
 
 HEADS = (
@@ -243,7 +253,7 @@ class HeadData:
         members: the queries of each collection.
     """
 
-    def __init__(self, scorer: Any) -> None:
+    def __init__(self, scorer: TwoHeadedScorer) -> None:
         rows = labelled_rows()
         marco = Lexical([*read_texts("msmarco-v1-mini").values(), *read_texts("msmarco-v2-mini").values()], tokenizer())
         self.benches = [Bench("calibrate", None, rows, marco, tokenizer(), turn) for turn in range(TURNS)]
@@ -275,10 +285,8 @@ class HeadData:
         """What a collection counts as."""
         return "wikiqa" if collection == "trecqa" else collection
 
-    def fit(self, form: dict[str, float], chosen: Any = slice(None)) -> Any:
+    def fit(self, form: dict[str, float], chosen: NDArray[np.bool_] | slice = slice(None)) -> Perceptron:
         """A head of that form, from the chosen sentences."""
-        from training.context.learners import fit_perceptron
-
         importance = self.importance * np.where(self.relevant, 1.0, form["irrelevant"])
         return fit_perceptron(
             self.table[chosen], self.labels[chosen], importance=importance[chosen], units=UNITS,
@@ -306,7 +314,7 @@ class HeadData:
         )
 
 
-def fit_head(scorer: Any, out: Path) -> dict[str, Any]:
+def fit_head(scorer: TwoHeadedScorer, out: Path) -> dict[str, Any]:
     """The sentence head and the presets, from the calibration part.
 
     Five models, each fitted without a fifth of the families, score the families that they have not seen; by those
@@ -319,7 +327,7 @@ def fit_head(scorer: Any, out: Path) -> dict[str, Any]:
 
     data = HeadData(scorer)
     np.savez(out / "head.npz", table=data.table, labels=data.labels, part=data.part, importance=data.importance)
-    tried = []
+    tried: list[tuple[float, int, list[list[float]]]] = []
     for form in HEADS:
         scores = data.unseen(form)
         mean = data.measured(scores)
@@ -343,7 +351,9 @@ def fit_head(scorer: Any, out: Path) -> dict[str, Any]:
     }
 
 
-def at_level(bench: Bench, scores: Any, members: list[list[int]], level: float) -> dict[str, float]:
+def at_level(
+    bench: Bench, scores: Sequence[Sequence[float]], members: list[list[int]], level: float
+) -> dict[str, float]:
     """What is pruned at the highest threshold that keeps such a share of answers, the groups counting alike."""
     lost = [
         (lost_above(bench.rows[i].sentences, scores[i], bench.rows[i].answers), 1 / len(m)) for m in members for i in m
@@ -355,6 +365,7 @@ def at_level(bench: Bench, scores: Any, members: list[list[int]], level: float) 
 
 
 def main() -> int:
+    """Run one stage from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=("prepare", "states", "train", "export"))
     parser.add_argument("--out", type=Path, required=True)

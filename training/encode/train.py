@@ -4,22 +4,21 @@
 
 Queries: MS MARCO dev queries, the train queries of SciFact and NFCorpus (two thirds of them; the third whose qid
 has a crc32 divisible by 3 is held out for choosing), their documents' titles, headwords of WordNet glosses, and
-fragments of passages. One that equals a measured query up to case and punctuation is dropped. Passages:
+fragments of passages. Those that equal a measured query up to case and punctuation are dropped. Passages:
 msmarco-v1-mini, msmarco-v2-mini, SciFact, NFCorpus, and the glosses of those headwords. Teacher: MiniLM's cosine, plus
 `--bm25` times BM25 over its largest value for the query, plus `--label` for a judged relevant passage, plus, if
 asked for, `--splade` times what the query's SPLADE-v3 weights give, over the largest.
 
-What is slow (vectors of queries, glosses and word pieces; counted terms; candidate lists; the trained head) is kept
-in `--work` and made once, training goes on from its last hundred steps, and the same data and seed give the same head
-on the same machine. What models are chosen by is measured at the end: DL21 condensed to judged passages, and the
-held-out train queries; of several factors of own terms' weights, the best on them stays. DL19 and test queries are
-not touched here. The card is written too.
+Slow intermediate results (vectors of queries, glosses and word pieces; counted terms; candidate lists; the trained
+head) are made once and kept in `--work`. An interrupted training resumes within its last hundred steps; the same data
+and seed give the same head on the same machine. At the end the head is measured on DL21 condensed to judged passages
+and on the held-out train queries, and the best of several factors of own terms' weights is kept. DL19 and test queries
+are not read here. The card is written too.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import json
 import random
@@ -36,6 +35,7 @@ from thresher.encode.terms import Counted, WordPieceTerms, shared_forms
 from thresher.evaluate.collections import data_dir
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.trec import read_qrels, read_queries
+from thresher.files import read_text_lines
 from thresher.models.minilm import MiniLM
 from thresher.ranking import Ranking, Run
 from thresher.records import Qrels, Query
@@ -44,7 +44,7 @@ from training.encode.data import (
     KINDS,
     POOL,
     Pool,
-    Question,
+    TrainingQuery,
     cached,
     contents,
     count,
@@ -64,6 +64,7 @@ ALPHAS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
 
 def main() -> None:
+    """Train from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--work", type=Path, required=True, help="directory for what is slow to make")
     parser.add_argument("--out", type=Path, required=True, help="directory of the trained head")
@@ -88,13 +89,14 @@ def main() -> None:
 
 
 def train(data: Path, model: MiniLM, options: argparse.Namespace) -> None:
+    """Prepare the data, train, choose the factor of own terms, and write the head and its card."""
     settings = FitSettings(
         steps=options.steps, regularisation=options.regularisation, beside=options.beside, seed=options.seed
     )
     dice, rng = random.Random(DATA_SEED), np.random.default_rng(CANDIDATE_SEED)  # noqa: S311
     glosses = wordnet(data, dice)
     queries = training_queries(data, glosses, dice, rng)
-    print(f"{len(queries)} questions", flush=True)
+    print(f"{len(queries)} queries", flush=True)
     asked = {query.qid for query in queries if query.kind == "wordnet"}
     glosses = [row for row in glosses if row[0] in asked]
     names = model.tokenizer.get_vocab()
@@ -102,7 +104,7 @@ def train(data: Path, model: MiniLM, options: argparse.Namespace) -> None:
     terms = WordPieceTerms(pieces, shared_forms(pieces), BUCKETS)
     pool = passages(data, glosses, model, terms, options.work)
     prepared = prepare(queries, pool, data, model, terms, rng, options)
-    table = cached(options.work / "pieces.npy", lambda: piece_vectors(model))
+    table = cached(options.work / "pieces.npz", lambda: {"vectors": piece_vectors(model)})["vectors"]
     teacher = {"bm25": options.bm25, "splade": options.splade, "label": options.label}
     settled = json.dumps([asdict(settings), teacher, BUCKETS, DATA_SEED, CANDIDATE_SEED])
     trained = options.work / f"trained-{hashlib.sha256(settled.encode()).hexdigest()[:16]}.safetensors"
@@ -131,7 +133,7 @@ def train(data: Path, model: MiniLM, options: argparse.Namespace) -> None:
 
 
 def prepare(
-    queries: list[Question],
+    queries: list[TrainingQuery],
     pool: Pool,
     data: Path,
     model: MiniLM,
@@ -148,13 +150,8 @@ def prepare(
         row = slice(asked.indptr[i], min(asked.indptr[i + 1], asked.indptr[i] + LENGTH))
         terms[i, : row.stop - row.start], counts[i, : row.stop - row.start] = asked.terms[row], asked.counts[row]
     file = options.work / f"lists-{known.buckets}-{hashlib.sha256(vectors.tobytes()).hexdigest()[:16]}.npz"
-    if not file.is_file():
-        found = listed(queries, pool, vectors, asked, data, known, rng)
-        with file.with_suffix(".partial").open("wb") as stream:
-            np.savez(stream, **found)
-        file.with_suffix(".partial").rename(file)
-    with np.load(file, allow_pickle=False) as kept:
-        rows, cosine, lexical, learned = kept["rows"], kept["cosine"], kept["bm25"], kept["splade"]
+    kept = cached(file, lambda: listed(queries, pool, vectors, asked, data, known, rng))
+    rows, cosine, lexical, learned = kept["rows"], kept["cosine"], kept["bm25"], kept["splade"]
     place = {docno: pool.starts["wordnet"] + i for i, docno in enumerate(pool.docnos[pool.starts["wordnet"] :])}
     for i, query in enumerate(queries):
         if query.kind == "wordnet":
@@ -171,7 +168,7 @@ def prepare(
 
 
 def listed(
-    queries: list[Question],
+    queries: list[TrainingQuery],
     pool: Pool,
     vectors: np.ndarray,
     asked: Counted,
@@ -192,25 +189,24 @@ def listed(
         scores = (plain_rows[part] @ weighted).tocsr(), (learned_rows[part] @ saturated).tocsr()
         parts.append(candidates(vectors[part] @ everyone, scores, rng))
         if low % 5120 == 0:
-            print(f"candidates of {low} questions", flush=True)
+            print(f"candidates of {low} queries", flush=True)
     names = ("rows", "cosine", "bm25", "splade")
     return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
 
 
-def splade_queries(queries: list[Question], data: Path, known: WordPieceTerms) -> sparse.csr_matrix:
+def splade_queries(queries: list[TrainingQuery], data: Path, known: WordPieceTerms) -> sparse.csr_matrix:
     """MS MARCO dev queries as SPLADE-v3 weighs their terms; other queries have none."""
     ids = {piece: i for i, piece in enumerate(known.pieces)}
     weights: dict[str, Counter[int]] = {}
-    with gzip.open(data / "encoded-queries/topics.msmarco-passage.dev-subset.splade-v3.tsv.gz", "rt") as stream:
-        for line in stream:
-            qid, text = line.rstrip("\n").split("\t")
-            often = Counter(text.split())
-            row: Counter[int] = Counter()
-            for piece, weight in often.items():
-                if piece in ids:
-                    term = int(known.shared[ids[piece]])
-                    row[term] = max(row[term], weight)
-            weights[qid] = row
+    file = data / "encoded-queries/topics.msmarco-passage.dev-subset.splade-v3.tsv.gz"
+    for _, line in read_text_lines(file):
+        qid, text = line.split("\t")
+        row: Counter[int] = Counter()
+        for piece, weight in Counter(text.split()).items():
+            if piece in ids:
+                term = int(known.shared[ids[piece]])
+                row[term] = max(row[term], weight)
+        weights[qid] = row
     rows = [weights.get(q.qid, Counter()) if q.kind == "dev" else Counter() for q in queries]
     data_, terms = [w for row in rows for w in row.values()], [t for row in rows for t in row]
     indptr = np.cumsum([0] + [len(row) for row in rows])
@@ -255,7 +251,7 @@ def candidates(
     return rows, *scores
 
 
-def judged(queries: list[Question], rows: np.ndarray, pool: Pool, data: Path) -> np.ndarray:
+def judged(queries: list[TrainingQuery], rows: np.ndarray, pool: Pool, data: Path) -> np.ndarray:
     """1 where a candidate is judged relevant to a train query."""
     labels = np.zeros(rows.shape, np.float32)
     for name in ("scifact", "nfcorpus"):
@@ -280,8 +276,8 @@ def choose(head: Path, data: Path, model: MiniLM, work: Path) -> dict[str, dict[
         width = len(encoder.vocabulary)
         matrix = sparse.csr_matrix((batch.weights, batch.terms, batch.indptr), (len(rows), width))
         asked = encoder.encode_queries([q.text for q in queries])
-        alone = sparse.csr_matrix((asked.weights, asked.terms, asked.indptr), (len(queries), width)) @ matrix.T
-        alone = alone.toarray()
+        asking = sparse.csr_matrix((asked.weights, asked.terms, asked.indptr), (len(queries), width))
+        alone: np.ndarray = (asking @ matrix.T).toarray()
         dense = vectors_of([q.text for q in queries], model, work).astype(np.float32) @ vectors.astype(np.float32).T
         spread = (alone - alone.min(1, keepdims=True)) / np.maximum(np.ptp(alone, axis=1, keepdims=True), 1e-9)
         systems = {"alone": alone, "dense": dense}
@@ -301,7 +297,7 @@ def merit(figures: dict[str, dict[str, float]]) -> float:
     return means["alone"] + max(value for key, value in means.items() if key.startswith("beside"))
 
 
-def choosing_set(name: str, data: Path) -> tuple[list[dict], np.ndarray, list[Query], Qrels]:
+def choosing_set(name: str, data: Path) -> tuple[list[dict[str, str]], np.ndarray, list[Query], Qrels]:
     """Passages, their vectors, queries and judgments: DL21's judged passages, or held-out train queries."""
     stem = "v2" if name == "dl21" else name
     rows = jsonl(data / f"{POOL[stem]}.jsonl.gz")
@@ -319,6 +315,7 @@ def choosing_set(name: str, data: Path) -> tuple[list[dict], np.ndarray, list[Qu
 
 
 def mean_ndcg(scores: np.ndarray, docnos: list[str], queries: list[Query], qrels: Qrels, *, judged_only: bool) -> float:
+    """nDCG@10 of scores float[queries, passages], of judged passages alone where asked."""
     rankings = {}
     for q, scored in zip(queries, scores, strict=True):
         row = scored

@@ -62,6 +62,7 @@ def training_set(name: str) -> tuple[np.ndarray, ...]:
 
 
 def graded(judgments: dict[str, dict[int, int]], relevant: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether any query grades a passage `relevant` or higher float64[n], and whether any judges it bool[n]."""
     best = np.full(n, -1)
     for judged in judgments.values():
         for i, grade in judged.items():
@@ -99,10 +100,12 @@ def fitted(sets: dict[str, tuple[np.ndarray, ...]], without: int | None) -> Line
 
 
 def main() -> None:
+    """Fit on all sets, and once without each fold, and write the head."""
     sets = {name: training_set(name) for name in SETS}
+    head = fitted(sets, None)
     document = {
         "columns": list(FEATURES),
-        "head": fitted(sets, None).as_json(),
+        "head": head.as_json(),
         "folds": [fitted(sets, fold).as_json() for fold in range(FOLDS)],
         "fitted_on": {name: int(use.sum()) for name, (_, _, use, _) in sets.items()},
         "weights": SETS,
@@ -111,7 +114,7 @@ def main() -> None:
     }
     TARGET.mkdir(parents=True, exist_ok=True)
     (TARGET / "head.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    for name, weight in zip(FEATURES, document["head"]["weights"], strict=True):
+    for name, weight in zip(FEATURES, head.weights, strict=True):
         print(f"{name:16s} {weight:+.3f}")
 
 

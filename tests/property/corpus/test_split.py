@@ -29,6 +29,30 @@ def test_windows_cover_the_text_within_budget_and_overlap(text, tokens, data):
         assert after.start >= before.end or count(after.start, before.end) <= overlap
 
 
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=20), st.integers(2, 14), st.data())
+def test_an_overlap_is_as_many_whole_sentences_as_fit_and_no_more(lengths, tokens, data):
+    overlap = data.draw(st.integers(0, tokens - 1))
+    sizes = [min(length, tokens - 1) + 1 for length in lengths]  # words and a full stop
+    sentences = [" ".join(["Word", *["word"] * (size - 2)]) + "." for size in sizes]
+    text = " ".join(sentences)
+    starts = [len(" ".join(sentences[:i])) + (i > 0) for i in range(len(sentences))]
+    expected, first = [], 0
+    while True:
+        stop = first
+        while stop < len(sizes) and sum(sizes[first : stop + 1]) <= tokens:
+            stop += 1
+        expected.append((starts[first], starts[stop - 1] + len(sentences[stop - 1])))
+        if stop == len(sizes):
+            break
+        allowed = [
+            back
+            for back in range(first + 1, stop + 1)
+            if sum(sizes[back:stop]) <= overlap and sum(sizes[back : stop + 1]) <= tokens
+        ]
+        first = min(allowed)
+    assert [(span.start, span.end) for span in windows(text, tokens, overlap)] == expected
+
+
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=60))
 def test_a_docno_is_new_exactly_once(docnos):
     seen = DocnoSet()

@@ -133,6 +133,27 @@ def test_exact_tokens_cut_at_a_token(text, limit):
     if tokens.count(text) <= limit:
         assert cut == text
 
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate([*letters, "ab"])}
+    model = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [("a", "b")]))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokens = type(tokens)(model)  # a character of three bytes is three tokens, which all end where it does
+    cut = tokens.cut(text, limit)
+    assert text.startswith(cut)
+    assert tokens.count(cut) <= limit
+    assert cut == text or tokens.count(text[: len(cut) + 1]) > limit or text[len(cut) - 1 : len(cut) + 1] == "ab"
+
+
+def test_a_cut_inside_a_character_drops_the_character():
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the models extra")
+    from thresher.llm.tokens import TokenizerTokens
+
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    model = tokenizers.Tokenizer(tokenizers.models.BPE({letter: n for n, letter in enumerate(letters)}, []))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokens = TokenizerTokens(model)
+    assert [tokens.cut("a\u4f60b", limit) for limit in range(6)] == ["", "a", "a", "a", "a\u4f60", "a\u4f60b"]
+
 
 def test_keys_are_read_late_and_never_shown(monkeypatch):
     monkeypatch.delenv("A_KEY", raising=False)

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from thresher.pipeline import Answer, AnswerPassage, Pipeline
     from thresher.search import Index
 
+Deadline = Annotated[
+    float | None,
+    typer.Option(min=0, help="Maximum milliseconds of the answer; stages that do not fit are skipped."),
+]
+Threshold = Annotated[
+    str, typer.Option("-t", "--threshold", help="Sentence threshold: conservative, balanced, strong, or 0 to 1.")
+]
+Confidence = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Return no passage if no sentence scores at least this.")
+]
+
 
 def ask(
     directory: Annotated[Path, typer.Argument(help="The index.")],
@@ -28,20 +39,11 @@ def ask(
     max_context_tokens: Annotated[
         int | None, typer.Option(min=0, help="Maximum tokens of all passages together, titles included.")
     ] = None,
-    deadline_ms: Annotated[
-        float | None,
-        typer.Option(min=0, help="Maximum milliseconds of the answer; stages that do not fit are skipped."),
-    ] = None,
+    deadline_ms: Deadline = None,
     read: Annotated[int | None, typer.Option(min=1, help="Maximum passages that the reranker reads.")] = None,
-    threshold: Annotated[
-        str, typer.Option("-t", "--threshold", help="Sentence threshold: conservative, balanced, strong, or 0 to 1.")
-    ] = "",
-    min_confidence: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Return no passage if no sentence scores at least this.")
-    ] = None,
-    vectors: Annotated[
-        bool, typer.Option("--vectors/--no-vectors", help="Interpolate with the index's vectors.")
-    ] = True,
+    threshold: Threshold = "",
+    min_confidence: Confidence = None,
+    vectors: Annotated[bool, typer.Option("--vectors/--no-vectors", help="Interpolate with vectors.")] = True,
     rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Rerank the first passages.")] = True,
     context: Annotated[bool, typer.Option("--context/--no-context", help="Select sentences.")] = True,
     recipe: Annotated[str, typer.Option(help="Recipe whose [ask] table is used instead of the index's own.")] = "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_
 import sys
 from contextlib import closing
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +16,10 @@ from typer.core import TyperGroup
 from thresher.cli.output import JsonOption, console, emit_json, note, progress_wanted, table
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from thresher.context import PrunedPassage
+    from thresher.records import Passage
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -49,6 +51,12 @@ Model = Annotated[
     ),
 ]
 
+JsonLines = Annotated[
+    Path | None,
+    typer.Option("--jsonl", help='Many queries: lines {"query": ..., "passages": [text or record, ...]}; - for stdin.'),
+]
+HtmlPage = Annotated[Path | None, typer.Option("--html", help="Also write an HTML page that shows what was kept.")]
+
 
 @app.command("prune", context_settings=_HELP)
 def prune(
@@ -57,12 +65,7 @@ def prune(
         list[Path] | None,
         typer.Argument(help="Text files, one passage each, or .jsonl files of passages. Default: standard input."),
     ] = None,
-    jsonl: Annotated[
-        Path | None,
-        typer.Option(
-            "--jsonl", help='Many queries: lines {"query": ..., "passages": [text or record, ...]}; - for stdin.'
-        ),
-    ] = None,
+    jsonl: JsonLines = None,
     model: Model = "thresher-context",
     threshold: Annotated[
         str, typer.Option("--threshold", "-t", help="conservative, balanced, strong, or a number from 0 to 1.")
@@ -75,9 +78,7 @@ def prune(
     ] = 0,
     keep_title: Annotated[bool, typer.Option("--title/--no-title", help="Keep the titles of passages.")] = True,
     ellipsis: Annotated[str, typer.Option("--ellipsis", help="Text that replaces what was dropped.")] = "",
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Also write an HTML page that shows what was kept.")
-    ] = None,
+    html: HtmlPage = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -93,18 +94,20 @@ def prune(
     from thresher.context import ContextPruner
     from thresher.context.scorers import SentenceScorer
 
-    wanted: dict[str, Any] = {
-        "threshold": _threshold(threshold), "max_tokens": max_tokens, "min_keep": min_keep, "keep_title": keep_title,
-        "ellipsis": ellipsis,
-    }  # fmt: skip
-    if jsonl is not None:
-        _prune_lines(ContextPruner(SentenceScorer.from_name(model, device=device)), jsonl, wanted)
-        return
-    if query == "-":
+    if jsonl is None and query == "-":
         raise typer.BadParameter("give a query, or --jsonl FILE for many")
-    passages = _passages(files or [])
-    pruner = ContextPruner(SentenceScorer.from_name(model, device=device))
-    pruned = pruner.prune(query, passages, **wanted)
+    chosen = partial(
+        ContextPruner(SentenceScorer.from_name(model, device=device)).prune,
+        threshold=_threshold(threshold),
+        max_tokens=max_tokens,
+        min_keep=min_keep,
+        keep_title=keep_title,
+        ellipsis=ellipsis,
+    )
+    if jsonl is not None:
+        _prune_lines(chosen, jsonl)
+        return
+    pruned = chosen(query, _passages(files or []))
     if html is not None:
         from thresher.context.html import html_page
 
@@ -112,13 +115,17 @@ def prune(
         note(f"wrote {html}")
     if json:
         emit_json({"query": query, "passages": [_record(p) for p in pruned]})
-        return
+    else:
+        _show(pruned)
+
+
+def _show(pruned: Sequence[PrunedPassage]) -> None:
+    """Kept sentences bright and dropped ones dim in a terminal, else what is kept."""
     from thresher.context.html import terminal_text
 
-    screen = console()
     if sys.stdout.isatty():
         for passage in pruned:
-            screen.print(terminal_text(passage))
+            console().print(terminal_text(passage))
     else:
         typer.echo("\n\n".join(p.contents for p in pruned if p.spans))
 
@@ -130,11 +137,11 @@ def _threshold(given: str) -> float | str:
         return given
 
 
-def _passages(files: list[Path]) -> list[Any]:
+def _passages(files: list[Path]) -> list[str | Passage]:
     from thresher.errors import DataNotFoundError, InputError
     from thresher.records import Passage
 
-    out: list[Any] = []
+    out: list[str | Passage] = []
     if not files:
         return [sys.stdin.read()]
     for path in files:
@@ -154,7 +161,7 @@ def _passages(files: list[Path]) -> list[Any]:
     return out
 
 
-def _record(passage: PrunedPassage) -> dict[str, Any]:
+def _record(passage: PrunedPassage) -> dict[str, object]:
     return {
         "docno": passage.docno,
         "title": passage.title,
@@ -172,7 +179,7 @@ def _record(passage: PrunedPassage) -> dict[str, Any]:
     }
 
 
-def _lines(path: Path) -> Generator[tuple[int, dict[str, Any]], None, None]:
+def _lines(path: Path) -> Generator[tuple[int, dict[str, object]], None, None]:
     from thresher.errors import InputError
     from thresher.files import read_text_lines
 
@@ -189,7 +196,7 @@ def _lines(path: Path) -> Generator[tuple[int, dict[str, Any]], None, None]:
         yield number, row
 
 
-def _prune_lines(pruner: Any, path: Path, wanted: dict[str, Any]) -> None:
+def _prune_lines(prune: Callable[..., list[PrunedPassage]], path: Path) -> None:
     from tqdm import tqdm
 
     from thresher.errors import InputError
@@ -200,12 +207,12 @@ def _prune_lines(pruner: Any, path: Path, wanted: dict[str, Any]) -> None:
             if not isinstance(query, str) or not isinstance(given, list):
                 raise InputError('expected {"query": string, "passages": [string or record, ...]}', str(path), number)
             passages = [_given(one, place, path, number) for place, one in enumerate(given)]
-            pruned = pruner.prune(query, passages, **wanted)
+            pruned = prune(query, passages)
             out = {"query": query, "passages": [_record(p) for p in pruned]}
             sys.stdout.write(json_.dumps(out, ensure_ascii=False) + "\n")
 
 
-def _given(one: Any, place: int, path: Path, number: int) -> Any:
+def _given(one: object, place: int, path: Path, number: int) -> str | Passage:
     """A passage of a batch: a string, or a record."""
     from thresher.errors import InputError
     from thresher.records import Passage

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,11 +16,16 @@ from thresher.cli.output import JsonOption, emit_json, progress_wanted, say, tab
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from thresher.build.recipe import Recipe
     from thresher.build.stream import BuildReport
+    from thresher.encode import DenseEncoder
     from thresher.pipeline import Answer, Pipeline
     from thresher.records import Passage
 
+Row = dict[str, "str | float"]
 QUERIES = (
     "how do I ignore NaN when taking a median?",
     "how do I measure the time a small piece of code takes?",
@@ -61,7 +66,7 @@ def quickstart(
     from thresher.pipeline import Pipeline
 
     progress = progress_wanted() and not json
-    document: dict[str, Any] = {"index": str(output)}
+    document: dict[str, object] = {"index": str(output)}
     if rebuild or not output.exists():
         document |= _build_and_measure(output, limit, recipe, progress, json)
     elif not json:
@@ -77,7 +82,7 @@ def quickstart(
     _show(answers, pipeline, output, opening)
 
 
-def _build_and_measure(output: Path, limit: int, named: str, progress: bool, json: bool) -> dict[str, Any]:
+def _build_and_measure(output: Path, limit: int, named: str, progress: bool, json: bool) -> dict[str, object]:
     """Collect the corpus, build the index, and measure known-item search; print each step."""
     from dataclasses import asdict
 
@@ -107,7 +112,7 @@ def _build_and_measure(output: Path, limit: int, named: str, progress: bool, jso
     }
 
 
-def _recipe(name: str) -> tuple[Recipe, Any, str]:
+def _recipe(name: str) -> tuple[Recipe, _Remembering | None, str]:
     """The recipe, the encoder of its vectors, and what of it is left out because an extra is not installed."""
     from importlib.util import find_spec
 
@@ -133,12 +138,12 @@ def _recipe(name: str) -> tuple[Recipe, Any, str]:
 class _Remembering:
     """A dense encoder that encodes no text twice, so that indexes after the first cost little."""
 
-    def __init__(self, encoder: Any) -> None:
+    def __init__(self, encoder: DenseEncoder) -> None:
         self._encoder = encoder
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, NDArray[np.floating]] = {}
         self.fingerprint: str = encoder.fingerprint
 
-    def encode_passages(self, texts: Sequence[str]) -> Any:
+    def encode_passages(self, texts: Sequence[str]) -> NDArray[np.floating]:
         import numpy as np
 
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
@@ -148,8 +153,8 @@ class _Remembering:
 
 
 def _known_item(
-    passages: Sequence[Passage], recipe: Recipe, encoder: Any, progress: bool
-) -> tuple[list[dict[str, Any]], int]:
+    passages: Sequence[Passage], recipe: Recipe, encoder: _Remembering | None, progress: bool
+) -> tuple[list[Row], int]:
     """Means of `MEASURES`, with and without pruning; the first sentence of each sampled passage is its query."""
     from thresher.build.stream import build_index
     from thresher.corpus.known_item import known_items
@@ -193,7 +198,7 @@ def _show_build(report: BuildReport) -> None:
     say("")
 
 
-def _show_known_item(rows: Sequence[dict[str, Any]], asked: int) -> None:
+def _show_known_item(rows: Sequence[Row], asked: int) -> None:
     say(f"known-item search: {asked} docstrings, each queried by its first sentence, which was removed from it:\n")
     columns = ["index", "passages", "bytes", "stages", "RR@10", "Success@10", "median_ms"]
     table(
@@ -204,7 +209,7 @@ def _show_known_item(rows: Sequence[dict[str, Any]], asked: int) -> None:
     say("")
 
 
-def _cells(row: dict[str, Any], columns: Sequence[str]) -> list[Any]:
+def _cells(row: Row, columns: Sequence[str]) -> list[str | float]:
     formats = {"passages": ",", "bytes": ",", "median_ms": ".1f"}
     return [format(row[column], formats[column]) if column in formats else row[column] for column in columns]
 

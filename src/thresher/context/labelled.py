@@ -1,10 +1,10 @@
-"""Queries whose answering sentences are known: readers of one's own, and the split into parts.
+"""Queries whose answering sentences are known: file readers, and the split into parts.
 
-Every reader gives the same value: a query, one passage with its sentences, a label for each, and where the answers
-stand. The parts (`train`, `calibrate`, `test`) are drawn by the hash of a *family*, so that a paragraph, an article or
-a query is in one part only, whatever order the files are read in.
+A reader gives a query, one passage with its sentences, a label for each, and where the answers are. The parts (`train`,
+`calibrate`, `test`) are drawn by the hash of a *family*, so that a paragraph, an article or a query is in one part
+only, whatever order the files are read in.
 
-Formats: JSON lines of one's own, and the layout of SQuAD 2.0.
+Formats: JSON lines, and the layout of SQuAD 2.0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
 from thresher.files import read_content, read_lines
@@ -20,7 +20,7 @@ from thresher.records import Span
 from thresher.text.sentences import split_sentences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 PARTS = {"test": 0.25, "calibrate": 0.4}
@@ -109,7 +109,9 @@ def read_own(path: Path) -> Iterator[LabelledQuery]:
         yield LabelledQuery("own", query, text, sentences, labels, answers, family, part_of(family))
 
 
-def read_squad(path: Path, *, collection: str = "squad2-half", parts: Any = None) -> Iterator[LabelledQuery]:
+def read_squad(
+    path: Path, *, collection: str = "squad2-half", parts: Mapping[str, str] | None = None
+) -> Iterator[LabelledQuery]:
     """SQuAD 2.0 paragraphs; a query without an answer labels nothing.
 
     Args:

@@ -1,7 +1,7 @@
-"""Scores from the two-headed cross-encoder: the pruner that ships, and what `thresher context train` makes.
+"""`TwoHeadedScorer`: sentence scores from a two-headed cross-encoder, such as the one that ships.
 
 One forward pass over query and passage gives the passage's relevance and its tokens' keep logits; a sentence's score
-is the logistic of their mean, or, where the model has one, what its sentence head makes of them. Long passages are read
+is the logistic of their mean, or, where the model has one, the output of its sentence head. Long passages are read
 through windows; a passage's relevance is its best window's.
 
 On a CPU each window is computed by itself, without padding, by one thread, as many side by side as torch has threads,
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -35,6 +35,14 @@ from thresher.records import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import ModuleType
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+_Outputs: TypeAlias = "tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]"
+"""Of a window's own tokens: rank score, keep logits, cosines with the query, cosines with each of its tokens."""
+_NOTHING: _Outputs = (0.0, np.zeros(0), np.zeros(0), np.zeros((0, 0)))
 
 RARITY = "piece_rarity"
 """Name of the weights file's table of word-piece rarity, float[vocabulary]."""
@@ -99,8 +107,8 @@ class TwoHeadedScorer(SentenceScorer):
         batch_size: int = 32,
     ) -> None:
         directory = Path(directory)
-        self.torch: Any = require("torch", extra="models", purpose=_PURPOSE)
-        safetensors: Any = require("safetensors.torch", extra="models", purpose=_PURPOSE)
+        self.torch = require("torch", extra="models", purpose=_PURPOSE)
+        safetensors = require("safetensors.torch", extra="models", purpose=_PURPOSE)
         body = embedded_path()
         self.device = pick_device(device)
         self.shape, self.about = two_headed.read_config(directory)
@@ -148,7 +156,7 @@ class TwoHeadedScorer(SentenceScorer):
             for (_, passage), reading, mine in zip(pairs, readings, found, strict=True)
         ]
 
-    def features(self, query: str, passage: SplitPassage, reading: Reading) -> Any:
+    def features(self, query: str, passage: SplitPassage, reading: Reading) -> NDArray[np.float64]:
         """What the sentence head reads, float64[sentences, features]; no rows where not one token was read."""
         if reading.whole is None:
             return np.zeros((0, len(FEATURES)))
@@ -210,7 +218,9 @@ class TwoHeadedScorer(SentenceScorer):
         values = (rank, whole.logit, whole.top, whole.near, whole.late, overlap)
         return math.fsum(w * x for w, x in zip(self.rank_weights, values, strict=True))
 
-    def _whole(self, query: list[int], ids: list[int], whole: Evidence, covered: float, close: Any) -> PassageEvidence:
+    def _whole(
+        self, query: list[int], ids: list[int], whole: Evidence, covered: float, close: NDArray[np.float64]
+    ) -> PassageEvidence:
         """What a window says of its passage; `close` holds cosines of its tokens with the query's."""
         pieces = query[1:-1]
         rarity = np.array([self.rarity[piece] for piece in pieces])
@@ -235,7 +245,7 @@ class TwoHeadedScorer(SentenceScorer):
             pieces=len(pieces),
         )
 
-    def _forward(self, work: list[_Window], asked: dict[str, list[int]]) -> list[tuple[Any, ...]]:
+    def _forward(self, work: list[_Window], asked: dict[str, list[int]]) -> list[_Outputs]:
         """Rank score, keep logits, cosines with the query and with its tokens, of each window's own tokens."""
         torch = self.torch
         order = sorted(range(len(work)), key=lambda i: (-len(work[i].ids), i))  # long ones first
@@ -244,7 +254,7 @@ class TwoHeadedScorer(SentenceScorer):
         with torch.inference_mode():
             states = {query: self.model.read_apart(torch.tensor([ids]), None) for query, ids in asked.items()}
 
-        def one(number: int) -> tuple[Any, ...]:
+        def one(number: int) -> _Outputs:
             window = work[number]
             with torch.inference_mode():
                 passage = self.model.read_apart(torch.tensor([window.ids]), None)
@@ -252,7 +262,7 @@ class TwoHeadedScorer(SentenceScorer):
                 outputs = self.model.judge_in_full(*both, None, None)
             return _own([tensor.double().numpy()[0] for tensor in outputs], window, len(asked[window.query]))
 
-        out: list[tuple[Any, ...]] = [()] * len(work)
+        out: list[_Outputs] = [_NOTHING] * len(work)
         with _one_thread_each(torch) as workers:
             if workers == 1 or len(order) == 1:
                 results = [one(number) for number in order]
@@ -263,9 +273,9 @@ class TwoHeadedScorer(SentenceScorer):
                 out[number] = result
         return out
 
-    def _batches(self, work: list[_Window], asked: dict[str, list[int]], order: list[int]) -> list[tuple[Any, ...]]:
+    def _batches(self, work: list[_Window], asked: dict[str, list[int]], order: list[int]) -> list[_Outputs]:
         """As `_forward`, in padded batches of like length."""
-        out: list[tuple[Any, ...]] = [()] * len(work)
+        out: list[_Outputs] = [_NOTHING] * len(work)
         with self.torch.inference_mode():
             for first in range(0, len(order), self.batch_size):
                 batch = order[first : first + self.batch_size]
@@ -276,7 +286,7 @@ class TwoHeadedScorer(SentenceScorer):
                     out[number] = _own([array[row] for array in arrays], window, len(asked[window.query]))
         return out
 
-    def _padded(self, queries: list[list[int]], rows: list[list[int]]) -> tuple[Any, ...]:
+    def _padded(self, queries: list[list[int]], rows: list[list[int]]) -> tuple[Tensor, ...]:
         q_ids, q_lengths = two_headed.pad(queries, self.device)
         p_ids, p_lengths = two_headed.pad(rows, self.device)
         apart = self.model.read_apart(q_ids, q_lengths), self.model.read_apart(p_ids, p_lengths)
@@ -295,7 +305,7 @@ class TwoHeadedScorer(SentenceScorer):
         return math.fsum(self.rarity[piece] for piece in wanted if piece in here) / whole if whole else 0.0
 
 
-def _own(outputs: list[Any], window: _Window, query: int) -> tuple[Any, ...]:
+def _own(outputs: list[NDArray[np.float64]], window: _Window, query: int) -> _Outputs:
     """Outputs of a forward pass, cut to the window's own tokens and the query's."""
     rank, keep, near, close = outputs
     start, end = window.tokens
@@ -305,7 +315,7 @@ def _own(outputs: list[Any], window: _Window, query: int) -> tuple[Any, ...]:
 
 
 @contextmanager
-def _one_thread_each(torch: Any) -> Iterator[int]:
+def _one_thread_each(torch: ModuleType) -> Iterator[int]:
     """Torch computes with one thread meanwhile; yields how many it had, for as many workers.
 
     Small matrices leave a second thread idle, windows side by side do not; and no score depends on the thread count.
@@ -319,7 +329,11 @@ def _one_thread_each(torch: Any) -> Iterator[int]:
 
 
 def _evidence(
-    tokens: tuple[int, int], ranges: list[tuple[int, int]], keep: Any, near: Any, close: Any
+    tokens: tuple[int, int],
+    ranges: list[tuple[int, int]],
+    keep: NDArray[np.float64],
+    near: NDArray[np.float64],
+    close: NDArray[np.float64],
 ) -> list[Evidence]:
     """What a window says of each sentence (of those it reads nothing of, nothing: a placeholder)."""
     start, end = tokens

@@ -30,6 +30,12 @@ from thresher.models.hf import pick_device
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+    from types import ModuleType
+
+    from torch import Tensor, nn
+
+_Config = dict[str, Any]
+"""A `config.json`."""
 
 _PURPOSE = "Provence checkpoints"
 _ENCODERS = {"deberta": "deberta-v2", "roberta": "xlm-roberta", "bert": "bert", "xlm-roberta": "xlm-roberta"}
@@ -57,8 +63,8 @@ class ProvenceScorer(SentenceScorer):
     def __init__(
         self, directory: Path, *, device: str = "auto", max_tokens: int | None = None, overlap: int = 64
     ) -> None:
-        self.torch: Any = require("torch", extra="models", purpose=_PURPOSE)
-        transformers: Any = require("transformers", extra="models", purpose=_PURPOSE)
+        self.torch = require("torch", extra="models", purpose=_PURPOSE)
+        transformers = require("transformers", extra="models", purpose=_PURPOSE)
         config, state = _read(directory)
         self.device = pick_device(device)
         self.open = "pruning_head.classifier.weight" in state
@@ -72,7 +78,7 @@ class ProvenceScorer(SentenceScorer):
         self.max_tokens = max_tokens or int(config.get("max_length", min(512, positions)))
         self.overlap = overlap
         self.name = f"{'open-provence' if self.open else 'provence'}-{directory.name}@{_fingerprint(state)}"
-        default = config.get("default_threadshold", config.get("default_threshold", 0.1))  # their spelling
+        default = config.get("default_threadshold") or config.get("default_threshold") or 0.1  # their spelling
         self.presets: Mapping[str, float] = {"conservative": float(default), "strong": 0.5}
 
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
@@ -131,7 +137,7 @@ class ProvenceScorer(SentenceScorer):
         encoded = self.tokenizer(query, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         return query if len(encoded) <= self.max_tokens // 4 else query[: encoded[self.max_tokens // 4 - 1][1]]
 
-    def _states(self, ids: Any) -> tuple[Any, float]:
+    def _states(self, ids: Tensor) -> tuple[Tensor, float]:
         torch, functional = self.torch, self.torch.nn.functional
         if self.open:
             out = self.module(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
@@ -151,8 +157,8 @@ class ProvenceScorer(SentenceScorer):
         return states, float(logits[0, 0])
 
 
-def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    safetensors: Any = require("safetensors.torch", extra="models", purpose=_PURPOSE)
+def _read(directory: Path) -> tuple[_Config, dict[str, Tensor]]:
+    safetensors = require("safetensors.torch", extra="models", purpose=_PURPOSE)
     try:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         index = directory / "model.safetensors.index.json"
@@ -160,7 +166,7 @@ def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         else:
             names = ["model.safetensors"]
-        state: dict[str, Any] = {}
+        state: dict[str, Tensor] = {}
         for name in names:
             if "/" in name or "\\" in name:
                 raise ModelError(f"{index}: names a file outside the checkpoint: {name!r}")
@@ -173,7 +179,9 @@ def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return config, state
 
 
-def _provence(transformers: Any, config: dict[str, Any], state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _provence(
+    transformers: ModuleType, config: _Config, state: dict[str, Tensor]
+) -> tuple[nn.Module, dict[str, Tensor]]:
     prefix = next((p for p in _ENCODERS if f"{p}.embeddings.word_embeddings.weight" in state), None)
     if prefix is None or "token_classifier.weight" not in state:
         raise ModelError(
@@ -191,7 +199,9 @@ def _provence(transformers: Any, config: dict[str, Any], state: dict[str, Any]) 
     return _filled(module, body), heads
 
 
-def _open_provence(transformers: Any, config: dict[str, Any], state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _open_provence(
+    transformers: ModuleType, config: _Config, state: dict[str, Tensor]
+) -> tuple[nn.Module, dict[str, Tensor]]:
     base = dict(config.get("base_model_config") or {})
     kind = base.pop("model_type", None)
     if not kind:
@@ -206,7 +216,7 @@ def _open_provence(transformers: Any, config: dict[str, Any], state: dict[str, A
     return _filled(module, body), heads
 
 
-def _filled(module: Any, body: dict[str, Any]) -> Any:
+def _filled(module: nn.Module, body: dict[str, Tensor]) -> nn.Module:
     """`module` with the weights of the checkpoint, every one of which must fit."""
     wanted = module.state_dict()
     missing = [name for name in wanted if name not in body and not name.endswith("position_ids")]
@@ -220,7 +230,7 @@ def _filled(module: Any, body: dict[str, Any]) -> Any:
     return module
 
 
-def _fingerprint(state: Mapping[str, Any]) -> str:
+def _fingerprint(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name}{tuple(state[name].shape)}".encode())

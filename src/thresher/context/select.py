@@ -296,12 +296,7 @@ def select_by_gain(
             f"min_keep={min_keep} (0 or more)"
         )
     candidates = _candidates(pruned, count_tokens, temperature)
-    for candidate in candidates:
-        candidate.needed = candidate.passage in whole
-    for number in range(len(pruned)) if min_keep else ():
-        own = [c for c in candidates if c.passage == number]
-        for candidate in sorted(own, key=lambda c: (-c.worth, c.sentence))[:min_keep]:
-            candidate.needed = True
+    _mark_needed(candidates, min_keep, whole)
     kept: list[set[int]] = [set() for _ in pruned]
     costs = [0] * len(pruned)
     taken = 0
@@ -327,6 +322,15 @@ def select_by_gain(
     after = tuple(replace(_with(one, kept[n]), tokens=costs[n]) for n, one in enumerate(pruned))
     order = sorted((n for n in range(len(pruned)) if kept[n]), key=lambda n: (-pruned[n].relevance, n))
     return Selection(tuple(after[n] for n in order), after, sum(costs), taken, repeated, stopped)
+
+
+def _mark_needed(candidates: Sequence[_Candidate], min_keep: int, whole: Collection[int]) -> None:
+    """Mark the candidates that are taken whatever their gain: `min_keep` of each passage, all of those in `whole`."""
+    for number in {candidate.passage for candidate in candidates}:
+        own = [candidate for candidate in candidates if candidate.passage == number]
+        best = own if number in whole else sorted(own, key=lambda c: (-c.worth, c.sentence))[:min_keep]
+        for candidate in best:
+            candidate.needed = True
 
 
 def _candidates(

@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -59,6 +59,7 @@ _NAME = re.compile(
 _DIGIT, _CAPITAL = re.compile(r"\d"), re.compile(r"(?<=[a-z,;:\"'(] )[A-Z]\w+")
 
 
+_Json: TypeAlias = Any  # a value read from JSON
 _ROWS = 2_000
 """Rows scored at once, which bounds the memory."""
 
@@ -228,7 +229,7 @@ def sentence_features(
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
-def read_head(document: Mapping[str, Any], source: str) -> SentenceHead:
+def read_head(document: Mapping[str, _Json], source: str) -> SentenceHead:
     """The head in a configuration: a perceptron where it has a hidden layer, else a logistic model.
 
     Raises:
@@ -260,5 +261,5 @@ def read_head(document: Mapping[str, Any], source: str) -> SentenceHead:
         ) from err
 
 
-def _numbers(values: Any) -> tuple[float, ...]:
+def _numbers(values: _Json) -> tuple[float, ...]:
     return tuple(float(value) for value in values)

@@ -203,23 +203,19 @@ class Index:
             max_terms: keep only the heaviest query terms; the result is approximate if some are dropped.
             plan: `auto`, or a plan to force: `term-at-a-time`, `block-max`.
             explain: say in the result's `explanations` how it was found.
-            by: `sparse`, by weighted terms; `dense`, by the index's vectors, all compared; or `both`, the two rankings
-                joined by reciprocal rank fusion.
-            vector: the query's vector, float[dimensions], for `dense` and `both`; by default the encoder of the
-                index's vectors makes it from the query's text.
+            by: `sparse`, by weighted terms; `dense`, by vectors, all of them compared; `both`, the two fused by
+                reciprocal ranks.
+            vector: float[dimensions], the query's, for `dense` and `both`; by default encoded from its text.
 
         Raises:
-            InputError: an argument is out of range, or a weight is negative or not finite; or dense retrieval is asked
-                for and the index has no vectors, or the query no text.
+            InputError: an argument is out of range, a weight is negative or not finite, or the index has no vectors.
             DamagedArtifactError: the index's files are damaged where the query reads them.
         """
         if type(k) is not int or k < 0 or approx is not None or max_terms is not None or plan != "auto":
             _check(k, approx, max_terms, plan)
             k = int(k)
         if by != "sparse":
-            if by not in BY:
-                raise InputError(f"by must be 'sparse', 'dense' or 'both'; got {by!r}")
-            dense = self._dense(query, k, vector)
+            dense = self._dense(query, k, vector, by)
             if by == "dense":
                 return dense
             sparse = self.search(query, k, tiers=tiers, approx=approx, max_terms=max_terms, plan=plan, explain=explain)
@@ -233,8 +229,7 @@ class Index:
             docs, scores, row = first.top(terms, weights, k, alpha, most, plan)
             exact = (alpha == 1 or row[0] == 1) and row[8] == 0
             return SearchRanking(self, docs, None, scores, exact, None, False, (explain_row(row),) if explain else ())
-        wide = pair.first_depth(k, tiers)
-        kept = _part(first, first.top(terms, weights, wide, alpha, most, plan), alpha, explain)
+        kept = _part(first, first.top(terms, weights, pair.first_depth(k, tiers), alpha, most, plan), alpha, explain)
         if not pair.escalates(terms, weights, kept, k, tiers):
             return self._first_only(pair, terms, weights, kept, k)
         other = to_row(_second_query(pair, query, terms, weights), pair.second.vocabulary, pair.second.load_encoder)
@@ -372,7 +367,9 @@ class Index:
             raise InputError(f"the index {self.path} has no vectors; build it with a [vectors] table in its recipe")
         return self.vectors
 
-    def _dense(self, query: AnyQuery, k: int, vector: NDArray[np.floating] | None) -> SearchRanking:
+    def _dense(self, query: AnyQuery, k: int, vector: NDArray[np.floating] | None, by: str) -> SearchRanking:
+        if by not in BY:
+            raise InputError(f"by must be 'sparse', 'dense' or 'both'; got {by!r}")
         if vector is None:
             if not isinstance(query, str | Query):
                 raise InputError("dense retrieval needs the query's text or its vector, not weighted terms")

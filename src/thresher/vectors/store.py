@@ -174,33 +174,15 @@ class VectorStore:
         ):
             for batch in batches:
                 spool.append(np.asarray(batch))
-            passages, vectors, firsts = len(spool), spool, None
+            vectors, firsts = spool, None
             if docnos is not None:
                 names, firsts = _sorted_names(docnos, document_of, spool)
                 write_names(draft.path / "docnos.txt", names)
                 if delta:
                     firsts, vectors = coalesce(spool, firsts, delta, joined), joined
-                if len(firsts) == len(vectors) + 1:
-                    firsts = None
-                else:
-                    np.save(draft.path / "firsts.npy", firsts, allow_pickle=False)
-            width = min(sketch, vectors.dimensions) if len(vectors) else 0
-            write_vectors(draft.path, vectors, storage, seed=seed)
-            if width:
-                stored = open_vectors(draft.path, storage, len(vectors), vectors.dimensions)
-                write_sketch(draft.path, stored, width, seed=seed)
-            draft.fields |= {
-                "documents": len(vectors) if firsts is None else len(firsts) - 1,
-                "passages": passages,
-                "vectors": len(vectors),
-                "dimensions": vectors.dimensions,
-                "key": "number" if docnos is None else "docno",
-                "storage": storage,
-                "sketch": width,
-                "delta": delta,
-                "encoder": encoder,
-                "encoder_name": encoder_name,
-            }
+            layout = _write(draft.path, vectors, firsts, storage, sketch, seed)
+            key = {"passages": len(spool), "key": "number" if docnos is None else "docno", "delta": delta}
+            draft.fields |= layout | key | {"encoder": encoder, "encoder_name": encoder_name}
         return cls.open(target)
 
     @classmethod
@@ -349,6 +331,26 @@ class VectorStore:
         settings = Settings(alpha, k, normalise, stopping, missing, feedback, feedback_weight)
         positions = self.find_ranking(ranking) if positions is None and len(ranking) else positions
         return interpolate(self, ranking, query, settings, vectors or {}, positions)
+
+
+def _write(
+    directory: Path, vectors: Spool, firsts: NDArray[np.int64] | None, storage: str, sketch: int, seed: int
+) -> dict[str, object]:
+    """Write vectors, sketch, and where each document's vectors start if one has several; the manifest's fields."""
+    n, documents, width = len(vectors), len(vectors), min(sketch, vectors.dimensions)
+    if firsts is not None and len(firsts) != n + 1:
+        documents = len(firsts) - 1
+        np.save(directory / "firsts.npy", firsts, allow_pickle=False)
+    write_vectors(directory, vectors, storage, seed=seed)
+    if width:
+        write_sketch(directory, open_vectors(directory, storage, n, vectors.dimensions), width, seed=seed)
+    return {
+        "documents": documents,
+        "vectors": n,
+        "dimensions": vectors.dimensions,
+        "storage": storage,
+        "sketch": width,
+    }
 
 
 def _sorted_names(

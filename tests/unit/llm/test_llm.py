@@ -146,7 +146,7 @@ def test_exact_tokens_cut_at_a_token(text, limit):
 
 def test_a_cut_inside_a_character_drops_the_character():
     tokenizers = pytest.importorskip("tokenizers", reason="needs the models extra")
-    from thresher.llm.tokens import TokenizerTokens
+    from thresher.llm.model import TokenizerTokens
 
     letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     model = tokenizers.Tokenizer(tokenizers.models.BPE({letter: n for n, letter in enumerate(letters)}, []))

@@ -27,7 +27,6 @@ def measured(collection: str) -> list[Row]:
     shared = {
         "passages": report.build.counts["passages"],
         "postings": report.build.counts["postings"],
-        "build_s": round(sum(stage.seconds for stage in report.build.usage.stages), 2),
     }
     return [row | shared for row in report.rows()]
 

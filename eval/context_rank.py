@@ -26,8 +26,8 @@ from eval.bench import Bench, options
 from eval.collections import data_file, embeddings, given_run, judged
 from thresher.context.model import SHIPPED, TwoHeadedScorer
 from thresher.context.scoring import SplitPassage
+from thresher.evaluate import compare
 from thresher.evaluate.collections import load
-from thresher.evaluate.compare import compare
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.trec import read_run
 from thresher.records import Qrels

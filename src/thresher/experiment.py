@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from thresher.build.recipe import Recipe, load_recipe, load_toml
 from thresher.build.stream import BuildReport, build_index
 from thresher.errors import ConfigError
-from thresher.evaluate import collections, evaluate, parse_measures, untied, write_run
+from thresher.evaluate import collections, evaluate, untied, write_run
+from thresher.evaluate.measures import parse_measures
 from thresher.ranking import Run
 from thresher.search import Index
 
@@ -113,7 +114,7 @@ def run_experiment(
     source: str | Path,
     *,
     dry_run: bool = False,
-    run_out: str | Path | None = None,
+    output: str | Path | None = None,
     index: str | Path | None = None,
     progress: bool = False,
 ) -> ExperimentReport:
@@ -122,7 +123,7 @@ def run_experiment(
     Args:
         source: a TOML file or a shipped name.
         dry_run: check everything that can be checked without reading the corpus, and stop.
-        run_out: write the run here, in TREC format.
+        output: write the run here, in TREC format.
         index: keep the index here; by default it is built in a temporary directory and removed.
         progress: show progress bars.
 
@@ -152,8 +153,8 @@ def run_experiment(
         rankings = {query.qid: opened_index.search(query, experiment.k) for query in asked}
         seconds = time.perf_counter() - started
     run = untied(Run(rankings, tag=experiment.recipe))
-    if run_out is not None:
-        write_run(run, run_out)
+    if output is not None:
+        write_run(run, output)
     evaluation = evaluate(run, opened.qrels, " ".join(experiment.measures))
     return ExperimentReport(
         experiment,

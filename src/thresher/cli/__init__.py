@@ -46,6 +46,7 @@ _COMMANDS = {
     "ask": ("thresher.cli.ask", "ask"),
     "rerank": ("thresher.cli.rerank", "rerank"),
     "eval": ("thresher.cli.eval", "eval_"),
+    "curves": ("thresher.cli.curves", "curves"),
     "info": ("thresher.cli.info", "info"),
     "verify": ("thresher.cli.verify", "verify"),
 }

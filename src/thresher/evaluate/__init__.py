@@ -1,32 +1,51 @@
-"""What a run is worth and whether a difference is real: TREC files, measures, tests, holes, curves, result files.
+"""Effectiveness and whether a difference is real: TREC files, measures, tests, unjudged documents, cost curves.
 
     from thresher.evaluate import evaluate, read_qrels, read_run
 
     evaluation = evaluate(read_run("bm25.run.gz"), read_qrels("qrels.txt"), "nDCG@10 AP(rel=2)")
     evaluation.mean["nDCG@10"]
 
-Knows `thresher.records` alone; needs numpy alone, but for the plots of `write_results`.
+Measures need numpy only; intervals and t tests need scipy, plots altair (the `eval` extra).
 """
 
 from __future__ import annotations
 
-from thresher.evaluate.measures import Evaluation, evaluate
-from thresher.evaluate.parse import Measure, parse_measure, parse_measures
-from thresher.evaluate.results import read_results, write_results
-from thresher.evaluate.trec import read_qrels, read_queries, read_run, untied, write_qrels, write_run
+from typing import TYPE_CHECKING
+
+from thresher._lazy import load
+
+if TYPE_CHECKING:
+    from thresher.evaluate.comparison import compare
+    from thresher.evaluate.holes import find_holes
+    from thresher.evaluate.measures import Evaluation, evaluate
+    from thresher.evaluate.trec import read_qrels, read_queries, read_run, untied, write_qrels, write_run
+
+_HOMES = {
+    "Evaluation": "measures",
+    "compare": "comparison",
+    "evaluate": "measures",
+    "find_holes": "holes",
+    "read_qrels": "trec",
+    "read_queries": "trec",
+    "read_run": "trec",
+    "untied": "trec",
+    "write_qrels": "trec",
+    "write_run": "trec",
+}
 
 __all__ = [
     "Evaluation",
-    "Measure",
+    "compare",
     "evaluate",
-    "parse_measure",
-    "parse_measures",
+    "find_holes",
     "read_qrels",
     "read_queries",
-    "read_results",
     "read_run",
     "untied",
     "write_qrels",
-    "write_results",
     "write_run",
 ]
+
+
+def __getattr__(name: str) -> object:
+    return load(__name__, _HOMES, name)

@@ -1,9 +1,9 @@
 """Test collections by name: passages, queries and judgments that belong together.
 
 A name (`trec-dl-2019`, `scifact`, `scifact/train`) stands for files under the folder that the environment variable
-THRESHER_DATA names, or for `ir_datasets` identifiers where those files are not and a network is. The `trec-dl-*` names
+THRESHER_DATA names, or for an `ir_datasets` identifier if those files are not there. The `trec-dl-*` names
 are judged on excerpts of MS MARCO (the passages that were judged and many that were retrieved); `trec-dl-*-full` are
-the whole 8.8 million passages, which only `ir_datasets` brings.
+the whole 8.8 million passages, which only `ir_datasets` has.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thresher.errors import ConfigError, DataNotFoundError, InputError, require
 from thresher.records import Qrels, Query
@@ -99,13 +99,23 @@ _COLLECTIONS = {
 }
 
 
-def available() -> tuple[str, ...]:
-    """The names that `load` knows."""
+def known() -> tuple[str, ...]:
+    """The names that `load` knows, whether their data are on this machine or not."""
     return tuple(_COLLECTIONS)
 
 
+def available() -> tuple[str, ...]:
+    """The names whose files are under THRESHER_DATA; others need `ir_datasets` and a network.
+
+    Raises:
+        DataNotFoundError: the variable names something that is not a directory.
+    """
+    root = data_dir()
+    return tuple(name for name, location in _COLLECTIONS.items() if root is not None and _is_here(location, root))
+
+
 def data_dir() -> Path | None:
-    """The folder that THRESHER_DATA names, None where the variable is unset.
+    """The folder that THRESHER_DATA names; None if it is not set.
 
     Raises:
         DataNotFoundError: the variable names something that is not a directory.
@@ -136,16 +146,20 @@ def load(name: str) -> Collection:
 
     Raises:
         ConfigError: no collection has that name.
-        DataNotFoundError: neither way leads to the data; the message says both.
+        DataNotFoundError: the data are in neither place; the message names both.
         MissingExtraError: the files are not there and `ir_datasets` is not installed.
     """
     location = locate(name)
     root = data_dir()
-    if location.corpus and root is not None and all((root / part).is_file() for part in _parts(location)):
+    if root is not None and _is_here(location, root):
         return _from_files(name, location, root)
     if location.ir_datasets:
         return _from_ir_datasets(name, location)
     raise DataNotFoundError(_both_ways(name, location, root))
+
+
+def _is_here(location: Location, root: Path) -> bool:
+    return bool(location.corpus) and all((root / part).is_file() for part in _parts(location))
 
 
 def _parts(location: Location) -> tuple[str, str, str]:
@@ -159,9 +173,9 @@ def _both_ways(name: str, location: Location, root: Path | None) -> str:
     if files:
         ways.append(f"set {DATA_VARIABLE} to the folder that holds {files} ({here})")
     if location.ir_datasets:
-        ways.append(f"let ir_datasets fetch {location.ir_datasets!r} where a network is (pip install 'thresher[eval]')")
+        ways.append(f"let ir_datasets download {location.ir_datasets!r} (pip install 'thresher[eval]')")
     elif f"{name}-full" in _COLLECTIONS:
-        ways.append(f"use {name + '-full'!r}, the whole corpus, which ir_datasets fetches where a network is")
+        ways.append(f"use {name + '-full'!r}, the whole corpus, which ir_datasets downloads")
     else:
         ways.append("no ir_datasets identifier is known for it")
     return f"the collection {name!r} is not on this machine: either {'; or '.join(ways)}"
@@ -183,7 +197,7 @@ def _from_files(name: str, location: Location, root: Path) -> Collection:
 def _from_ir_datasets(name: str, location: Location) -> Collection:
     from thresher.corpus import open_corpus
 
-    ir_datasets: Any = require("ir_datasets", extra="eval", purpose=f"the collection {name!r}")
+    ir_datasets = require("ir_datasets", extra="eval", purpose=f"the collection {name!r}")
     dataset = ir_datasets.load(location.ir_datasets)
     judgments: dict[str, dict[str, int]] = {}
     try:
@@ -199,10 +213,10 @@ def _from_ir_datasets(name: str, location: Location) -> Collection:
     )
 
 
-def _query_text(row: Any) -> str:
+def _query_text(row: object) -> str:
     """The query of an `ir_datasets` query row: `text`, or the title of a TREC topic."""
     for name in ("text", "title", "query"):
         value = getattr(row, name, None)
         if value:
             return str(value)
-    raise InputError(f"query {row.query_id!r} has none of the fields text, title, query")
+    raise InputError(f"an ir_datasets query has none of the fields text, title, query: {row!r}")

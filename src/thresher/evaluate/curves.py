@@ -1,19 +1,21 @@
-"""Cost against effectiveness: measured points, the front no point beats, and the cheapest point that is good enough.
+"""Cost against effectiveness: measured points, their Pareto front, and the cheapest point that is good enough.
 
-A point is dominated where another costs no more and is worth no less, and is better in one of the two (Pareto). The
-front is what remains: the choices between which only a price can decide.
+A point is dominated if another costs no more and is no less effective, and is better in one of the two. The front is
+the points that are not dominated.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thresher.errors import InputError, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from thresher.evaluate.results import Chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Point:
     cost: float
     effect: float
     series: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.cost) and math.isfinite(self.effect)):
@@ -54,7 +56,7 @@ def cheapest(points: Iterable[Point], *, at_least: float) -> Point | None:
     return min(enough, key=lambda point: (point.cost, -point.effect), default=None)
 
 
-def plot(points: Sequence[Point], *, cost: str, effect: str, log_cost: bool = False, title: str = "") -> Any:
+def plot(points: Sequence[Point], *, cost: str, effect: str, log_cost: bool = False, title: str = "") -> Chart:
     """An altair chart of the points, one colour a series, with the front as a line.
 
     Args:
@@ -67,7 +69,7 @@ def plot(points: Sequence[Point], *, cost: str, effect: str, log_cost: bool = Fa
     Raises:
         MissingExtraError: altair is not installed.
     """
-    alt: Any = require("altair", extra="eval", purpose="plotting a curve")
+    alt = require("altair", extra="eval", purpose="plotting a curve")
     best = set(map(id, front(points)))
     values = [
         {"name": p.name, "cost": p.cost, "effect": p.effect, "series": p.series, "front": id(p) in best} for p in points
@@ -79,4 +81,5 @@ def plot(points: Sequence[Point], *, cost: str, effect: str, log_cost: bool = Fa
     colour = {"color": alt.Color("series:N", title=None)} if any(p.series for p in points) else {}
     marks = base.mark_point(filled=True, size=60).encode(tooltip=["name:N", "cost:Q", "effect:Q"], **colour)
     labels = base.mark_text(align="left", dx=6, dy=-6, fontSize=9).encode(text="name:N")
-    return (line + marks + labels).properties(width=480, height=320)
+    made: Chart = (line + marks + labels).properties(width=480, height=320)
+    return made

@@ -1,6 +1,6 @@
-"""Holes: documents high in a run that nobody judged.
+"""Holes: unjudged documents in the top of a run.
 
-A measure counts an unjudged document as not relevant, so a run with more holes than the runs the judgments were pooled
+Measures count an unjudged document as not relevant, so a run with more holes than the runs the judgments were pooled
 from is scored too low, and two runs with different holes are scored unequally. Look at the holes before arguing about
 small differences: judge them, or compare on condensed lists (`nDCG(judged_only=True)@10`).
 """
@@ -34,7 +34,7 @@ class Holes:
     """The holes of a run.
 
     Attributes:
-        cutoff: how deep was looked.
+        cutoff: the k that was looked at.
         found: every hole, by topic in the order of the qrels, then by rank.
         per_query: qid to the number of holes; every topic of the qrels.
         retrieved: rows looked at: the topics' results down to the cutoff.
@@ -51,14 +51,14 @@ class Holes:
         return len(self.found) / self.retrieved if self.retrieved else 0.0
 
 
-def holes(run: Run, qrels: Qrels, k: int = 10) -> Holes:
+def find_holes(run: Run, qrels: Qrels, k: int = 10) -> Holes:
     """Find the documents in the top k that have no judgment, for the topics of the qrels.
 
     Raises:
         InputError: k is below 1, a score is not finite, or a docno comes twice in a ranking.
     """
     if k < 1:
-        raise InputError(f"k is {k}, and must be 1 or more")
+        raise InputError(f"k must be at least 1, got {k}")
     found: list[Hole] = []
     per_query: dict[str, int] = {}
     retrieved = 0

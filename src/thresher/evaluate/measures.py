@@ -1,5 +1,9 @@
 """Effectiveness of a run against relevance judgments: nDCG, AP, RR, R, P, Success, Judged, bpref.
 
+Measures are named in the grammar of ir_measures: NAME [ "(" PARAMETER "=" VALUE { "," ... } ")" ] [ "@" CUTOFF ], as in
+`nDCG@10`, `AP(rel=2)`, `R(rel=2)@1000`. A measure has one canonical spelling (`str(measure)`), under which its values
+are reported; `MAP`, `MRR`, `NDCG`, `Recall`, `Precision` and `BPref` are read as the names ir_measures gives them.
+
 Definitions are those of trec_eval 9, under the names of ir_measures:
 
     nDCG@k     linear gain (the grade itself, negative ones 0), discount log2(rank + 1), ideal from all judgments
@@ -25,6 +29,7 @@ one without relevant documents; topics of the run that were never judged are lef
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,7 +37,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.errors import InputError
-from thresher.evaluate.parse import Measure, parse_measure, parse_measures
 from thresher.evaluate.trec import trec_order
 from thresher.records import Qrels
 
@@ -44,6 +48,138 @@ if TYPE_CHECKING:
     from thresher.ranking import Run
 
 _UNJUDGED = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """The parameters of a measure, and whether `@k` must, may or cannot follow."""
+
+    parameters: tuple[str, ...]
+    cutoff: str
+    example: str
+
+
+KNOWN = {
+    "nDCG": _Form(("judged_only",), "may", "nDCG@10"),
+    "AP": _Form(("rel", "judged_only"), "may", "AP(rel=2)"),
+    "RR": _Form(("rel", "judged_only"), "may", "RR(rel=2)@10"),
+    "R": _Form(("rel", "judged_only"), "must", "R(rel=2)@1000"),
+    "P": _Form(("rel", "judged_only"), "must", "P(rel=2)@10"),
+    "Success": _Form(("rel", "judged_only"), "must", "Success(rel=2)@5"),
+    "Judged": _Form((), "may", "Judged@10"),
+    "Bpref": _Form(("rel",), "cannot", "Bpref(rel=2)"),
+}
+_ALIASES = {"NDCG": "nDCG", "MAP": "AP", "MRR": "RR", "Recall": "R", "Precision": "P", "BPref": "Bpref"}
+_GRAMMAR = re.compile(r"(?P<name>[^\W\d]\w*)(?:\((?P<parameters>[^()]*)\))?(?:@(?P<cutoff>[^@]*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One measure of a ranking against judgments.
+
+    Attributes:
+        name: one of `KNOWN`.
+        cutoff: only this many rows count; None is the whole ranking.
+        rel: lowest grade that counts as relevant (nDCG and Judged have no such line).
+        judged_only: leave unjudged documents out of the ranking first (condensed list).
+
+    Raises:
+        InputError: there is no such measure, or it has no such parameter.
+    """
+
+    name: str
+    cutoff: int | None = None
+    rel: int = 1
+    judged_only: bool = False
+
+    def __post_init__(self) -> None:
+        form = KNOWN.get(self.name)
+        if form is None:
+            raise InputError(f"unknown measure {self.name!r}; known are: {_existing()}")
+        if self.cutoff is None and form.cutoff == "must":
+            raise InputError(f"{self.name} needs a cutoff, as in {form.example}")
+        if self.cutoff is not None and form.cutoff == "cannot":
+            raise InputError(f"{self.name} takes no cutoff; write it as in {form.example}")
+        if self.cutoff is not None and self.cutoff < 1:
+            raise InputError(f"the cutoff of {self.name} must be at least 1, got {self.cutoff}")
+        if self.rel < 1:
+            raise InputError(f"{self.name}(rel={self.rel}): the lowest relevant grade must be at least 1")
+        for parameter, given in (("rel", self.rel != 1), ("judged_only", self.judged_only)):
+            if given and parameter not in form.parameters:
+                raise InputError(_no_parameter(self.name, parameter))
+
+    def __str__(self) -> str:
+        said = [f"rel={self.rel}"] if self.rel != 1 else []
+        said += ["judged_only=True"] if self.judged_only else []
+        return self.name + (f"({','.join(said)})" if said else "") + ("" if self.cutoff is None else f"@{self.cutoff}")
+
+
+def parse_measure(text: str) -> Measure:
+    """The measure that `text` names.
+
+    Raises:
+        InputError: `text` is not in the grammar, or names a measure or parameter that does not exist.
+    """
+    match = _GRAMMAR.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"{text!r} is not a measure; write, for example: {_existing()}")
+    name = _ALIASES.get(match["name"], match["name"])
+    if name not in KNOWN:
+        raise InputError(f"unknown measure {match['name']!r}; known are: {_existing()}")
+    cutoff = None if match["cutoff"] is None else _whole(text, "cutoff", match["cutoff"])
+    rel, judged_only = 1, False
+    for part in filter(None, (part.strip() for part in (match["parameters"] or "").split(","))):
+        parameter, _, value = (side.strip() for side in part.partition("="))
+        if parameter not in KNOWN[name].parameters:
+            raise InputError(_no_parameter(name, parameter))
+        if parameter == "rel":
+            rel = _whole(text, "rel", value)
+        elif value in ("True", "False"):
+            judged_only = value == "True"
+        else:
+            raise InputError(f"{text!r}: judged_only must be True or False, got {value!r}")
+    return Measure(name, cutoff, rel, judged_only)
+
+
+def parse_measures(measures: str | Measure | Iterable[str | Measure]) -> tuple[Measure, ...]:
+    """Measures from a string (separated by blanks or commas), a measure, or any mixture; each once, in order.
+
+    Raises:
+        InputError: as `parse_measure`, or none is named.
+    """
+    if isinstance(measures, str | Measure):
+        measures = [measures]
+    found: dict[Measure, None] = {}
+    for item in measures:
+        if isinstance(item, Measure):
+            found[item] = None
+        else:
+            found.update((parse_measure(part), None) for part in _split(item))
+    if not found:
+        raise InputError(f"no measure given; write, for example: {_existing()}")
+    return tuple(found)
+
+
+def _split(text: str) -> list[str]:
+    """Cut at blanks and commas outside parentheses."""
+    return re.findall(r"(?:\([^()]*\)|[^\s,])+", text)
+
+
+def _whole(text: str, what: str, value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise InputError(f"{text!r}: {what} must be a whole number, got {value!r}") from None
+
+
+def _existing() -> str:
+    return ", ".join(form.example for form in KNOWN.values())
+
+
+def _no_parameter(name: str, parameter: str) -> str:
+    known = ", ".join(KNOWN[name].parameters) or "none"
+    more = "; gain is linear and every grade counts" if name == "nDCG" else ""
+    return f"{name} has no parameter {parameter!r}; it has: {known}{more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +202,7 @@ class Evaluation:
         """
         name = str(parse_measure(measure) if isinstance(measure, str) else measure)
         if name not in self.per_query:
-            raise InputError(f"{name} was not evaluated; there are: {', '.join(self.per_query)}")
+            raise InputError(f"{name} was not evaluated; evaluated were: {', '.join(self.per_query)}")
         return np.fromiter(self.per_query[name].values(), dtype=np.float64)
 
 

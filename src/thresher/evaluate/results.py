@@ -23,7 +23,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from thresher._version import __version__
 from thresher.errors import DataNotFoundError, InputError, ThresherError, require
@@ -32,7 +32,13 @@ from thresher.files import read_lines, write_atomic
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import altair as alt
+
+class Chart(Protocol):
+    """An altair chart."""
+
+    def to_dict(self) -> dict[str, object]:
+        """The chart in Vega-Lite."""
+
 
 Row = dict[str, Any]
 DIRTY = "-dirty"
@@ -42,16 +48,16 @@ _CPU_NUMBERS = {"family": "cpu family", "model": "model", "stepping": "stepping"
 
 def write_results(
     path: str | Path,
-    rows: Iterable[Mapping[str, Any]],
+    rows: Iterable[Mapping[str, object]],
     *,
     command: str | None = None,
     seed: int | None = None,
-    plot: alt.Chart | Any | None = None,
+    plot: Chart | None = None,
     columns: Sequence[str] | Mapping[str, str] | None = None,
     packages: Iterable[str] = (),
     title: str = "",
     note: str = "",
-    details: Iterable[Mapping[str, Any]] = (),
+    details: Iterable[Mapping[str, object]] = (),
     allow_dirty: bool = False,
 ) -> None:
     """Write NAME.json and NAME.md, with a plot also NAME.svg, with details also NAME.rows.jsonl.gz.
@@ -100,7 +106,7 @@ def write_results(
         title or path.stem, markdown_table(flat, columns), made, image=shown, note=note
     )
     if plot is not None:
-        files[image] = _svg(plot)
+        files[image] = to_svg(plot)
     files[path] = json.dumps({"made": made, "rows": flat}, indent=1, ensure_ascii=False) + "\n"
     for file, text in files.items():
         write_atomic(file, text)
@@ -127,7 +133,7 @@ def read_details(path: str | Path) -> list[Row]:
     return rows
 
 
-def read_results(path: str | Path) -> tuple[dict[str, Any], list[Row]]:
+def read_results(path: str | Path) -> tuple[Row, list[Row]]:
     """The `made` block and the rows of a result file.
 
     Raises:
@@ -181,7 +187,9 @@ def _shortened(argument: str) -> str:
     return option + equals + Path(value).name if Path(value).is_absolute() else argument
 
 
-def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | Mapping[str, str] | None = None) -> str:
+def markdown_table(
+    rows: Sequence[Mapping[str, object]], columns: Sequence[str] | Mapping[str, str] | None = None
+) -> str:
     """Rows as a Markdown table; columns of numbers are right-aligned.
 
     Args:
@@ -204,11 +212,11 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | M
     return "\n".join(lines) + "\n"
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _cell(value: Any, form: str) -> str:
+def _cell(value: object, form: str) -> str:
     if value is None:
         return ""
     if isinstance(value, list):
@@ -225,7 +233,7 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _page(title: str, body: str, made: Mapping[str, Any], *, image: Path | None, note: str) -> str:
+def _page(title: str, body: str, made: Row, *, image: Path | None, note: str) -> str:
     parts = [f"# {title}\n", body]
     if note:
         parts.append(note.strip() + "\n")
@@ -239,7 +247,7 @@ def _page(title: str, body: str, made: Mapping[str, Any], *, image: Path | None,
     return "\n".join(parts)
 
 
-def _flat(row: Mapping[str, Any], number: int, path: Path) -> Row:
+def _flat(row: Mapping[str, object], number: int, path: Path) -> Row:
     """A row of JSON scalars and lists of strings, numpy's turned into Python's."""
     flat: Row = {}
     for key, given in row.items():
@@ -256,8 +264,13 @@ def _flat(row: Mapping[str, Any], number: int, path: Path) -> Row:
     return flat
 
 
-def _svg(plot: Any) -> str:
-    converter: Any = require("vl_convert", extra="eval", purpose="writing a plot")
+def to_svg(plot: Chart) -> str:
+    """A chart as SVG.
+
+    Raises:
+        MissingExtraError: altair or vl-convert is not installed.
+    """
+    converter = require("vl_convert", extra="eval", purpose="writing a plot")
     require("altair", extra="eval", purpose="writing a plot")
     return str(converter.vegalite_to_svg(plot.to_dict()))
 
@@ -283,7 +296,7 @@ def _git(place: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> Row:
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (AttributeError, ValueError, OSError):  # not on this system

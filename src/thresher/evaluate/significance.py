@@ -12,8 +12,9 @@ With d_1 .. d_n the differences between two systems on the same topics, m their 
     smallest margin       what a test of n topics proves with a given power if the true difference is 0
     Holm                  p values of a family adjusted so that the chance of any false claim stays alpha (Holm, 1979)
 
-Failing to find a difference proves no equivalence, and a system may be non-inferior and significantly worse at once.
-The t distribution is in `student`; nothing here needs scipy.
+Failing to find a difference does not prove equivalence, and a system may be non-inferior and significantly worse at
+once. The t distribution is scipy's (extra `eval`); the randomisation test, the bootstrap and Holm's method need numpy
+only.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from thresher.errors import InputError
-from thresher.evaluate.student import quantile, upper_tail
+from thresher.errors import InputError, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,13 +104,14 @@ def paired_t(differences: ArrayLike) -> tuple[float, float]:
 
     Raises:
         InputError: fewer than two differences, or one that is not finite.
+        MissingExtraError: scipy is not installed.
     """
     d = _checked(differences)
     mean, error = float(d.mean()), _standard_error(d)
     if error == 0.0:
         return (0.0, 1.0) if mean == 0.0 else (math.copysign(math.inf, mean), 0.0)
     statistic = mean / error
-    return statistic, min(1.0, 2.0 * upper_tail(abs(statistic), d.size - 1))
+    return statistic, min(1.0, 2.0 * _upper_tail(abs(statistic), d.size - 1))
 
 
 def randomisation(
@@ -132,7 +133,7 @@ def randomisation(
         center: the mean under H0.
         alternative: which means count as extreme.
         rounds: random sign patterns.
-        seed: of the sample of patterns.
+        seed: seed of the patterns.
 
     Raises:
         InputError: fewer than two differences, or one that is not finite.
@@ -178,7 +179,7 @@ def non_inferiority(differences: ArrayLike, margin: float, *, alpha: float = 0.0
     d = _checked(differences)
     _check_claim(margin, alpha)
     mean, error = float(d.mean()), _standard_error(d)
-    low = mean - quantile(1.0 - alpha, d.size - 1) * error
+    low = mean - _quantile(1.0 - alpha, d.size - 1) * error
     return NonInferiority(margin, alpha, _tail(mean + margin, error, d.size), low)
 
 
@@ -190,7 +191,7 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     """
     x = _checked(values)
     _check_level(level)
-    half = quantile((1.0 + level) / 2.0, x.size - 1) * _standard_error(x)
+    half = _quantile((1.0 + level) / 2.0, x.size - 1) * _standard_error(x)
     return Interval(float(x.mean()) - half, float(x.mean()) + half, level)
 
 
@@ -260,10 +261,10 @@ def smallest_margin(
     if n < 2 or not 0.0 <= sd < math.inf:
         raise InputError(f"power needs two topics or more and a standard deviation of 0 or more, got n={n}, sd={sd}")
     if not 0.0 < power < 1.0:
-        raise InputError(f"power is {power}, and must lie between 0 and 1")
+        raise InputError(f"power must be between 0 and 1, got {power}")
     _check_claim(1.0, alpha)
     z = NormalDist().inv_cdf(power if claim == "non-inferiority" else (1.0 + power) / 2.0)
-    return (quantile(1.0 - alpha, n - 1) + z) * sd / math.sqrt(n)
+    return (_quantile(1.0 - alpha, n - 1) + z) * sd / math.sqrt(n)
 
 
 def _checked(values: ArrayLike) -> NDArray[np.float64]:
@@ -277,14 +278,14 @@ def _checked(values: ArrayLike) -> NDArray[np.float64]:
 
 def _check_claim(margin: float, alpha: float) -> None:
     if not 0.0 < margin < math.inf:
-        raise InputError(f"the margin is {margin}, and must be above 0, in the unit of the measure")
+        raise InputError(f"the margin must be above 0, in the unit of the measure; got {margin}")
     if not 0.0 < alpha < 0.5:
-        raise InputError(f"alpha is {alpha}, and must lie between 0 and .5")
+        raise InputError(f"alpha must be between 0 and 0.5, got {alpha}")
 
 
 def _check_level(level: float) -> None:
     if not 0.0 < level < 1.0:
-        raise InputError(f"the level is {level}, and must lie between 0 and 1 (.95 for 95 %)")
+        raise InputError(f"the level must be between 0 and 1 (0.95 for 95 %), got {level}")
 
 
 def _standard_error(x: NDArray[np.float64]) -> float:
@@ -297,7 +298,19 @@ def _tail(excess: float, error: float, n: int) -> float:
     """P(T > excess / error) with n - 1 degrees of freedom."""
     if error == 0.0:
         return 0.0 if excess > 0.0 else (1.0 if excess < 0.0 else 0.5)
-    return upper_tail(excess / error, n - 1)
+    return _upper_tail(excess / error, n - 1)
+
+
+def _upper_tail(t: float, degrees: int) -> float:
+    """P(T > t) of Student's t distribution."""
+    special = require("scipy.special", extra="eval", purpose="a t test")
+    return float(special.stdtr(degrees, -t))
+
+
+def _quantile(probability: float, degrees: int) -> float:
+    """The t that a share `probability` of Student's t distribution lies below."""
+    special = require("scipy.special", extra="eval", purpose="a t interval")
+    return float(special.stdtrit(degrees, probability))
 
 
 def _all_signs(n: int) -> Iterator[NDArray[np.float64]]:
@@ -312,5 +325,5 @@ def _random_signs(n: int, rounds: int, seed: int) -> Iterator[NDArray[np.float64
         yield _signs(generator.integers(0, 2, size=(min(step, rounds - start), n), dtype=np.int8))
 
 
-def _signs(bits: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+def _signs(bits: NDArray[np.int8] | NDArray[np.int64]) -> NDArray[np.float64]:
     return 1.0 - 2.0 * bits.astype(np.float64)

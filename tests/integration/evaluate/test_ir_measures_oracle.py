@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from thresher.evaluate import evaluate, parse_measures, read_qrels, read_run, untied
+from thresher.evaluate import evaluate, read_qrels, read_run, untied
+from thresher.evaluate.measures import parse_measures
 
 ir_measures = pytest.importorskip("ir_measures", reason="ir_measures, the oracle, is not installed")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.evaluate import evaluate, read_run, untied, write_run
-from thresher.evaluate.parse import Measure
+from thresher.evaluate.measures import Measure
 from thresher.ranking import Ranking, Run
 
 DOCNOS = st.sampled_from([*"abcdefgh", "9", "10", "é", "z1"])

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 import typer
@@ -27,24 +28,71 @@ def invoke(*arguments, code=0):
     return result
 
 
-def test_json_holds_means_intervals_topics_and_comparisons(files):
+def test_json_holds_means_intervals_queries_and_comparisons(files):
+    pytest.importorskip("scipy", reason="the eval extra is not installed")
     arguments = ("--run", files / "poor.run", "--qrels", files / "qrels", "--measures", "RR(rel=2) P@1")
     found = json.loads(
         invoke(*arguments, "--per-query", "--compare", files / "good.run", "--margin", 0.1, "--json").output
     )
-    assert found["measured"] == {"RR(rel=2)": 0.25, "P@1": 0.25}
-    assert found["topics"] == 4
-    assert found["per_query"]["P@1"] == {"q0": 0.0, "q1": 1.0, "q2": 0.0, "q3": 0.0}
-    assert [(c["measure"], c["difference"], c["worse"]) for c in found["compared"]] == [
-        ("RR(rel=2)", -0.75, 3),
-        ("P@1", -0.75, 3),
+    assert found["queries"] == 4
+    (run,) = found["runs"]
+    assert (run["run"], run["measured"]) == ("poor", {"RR(rel=2)": 0.25, "P@1": 0.25})
+    assert run["per_query"]["P@1"] == {"q0": 0.0, "q1": 1.0, "q2": 0.0, "q3": 0.0}
+    assert [(c["run"], c["with"], c["measure"], c["difference"], c["worse"]) for c in found["compared"]] == [
+        ("poor", "good", "RR(rel=2)", -0.75, 3),
+        ("poor", "good", "P@1", -0.75, 3),
     ]
     assert found["compared"][0]["non_inferiority_proven"] is False
     plain = json.loads(invoke(*arguments, "--json").output)
-    assert set(plain) == {"run", "qrels", "topics", "measured", "interval_95"}
+    assert set(plain) == {"qrels", "queries", "runs"}
+    assert set(plain["runs"][0]) == {"run", "measured", "interval_95"}
 
 
-def test_the_table_shows_means_topics_and_verdicts(files):
+def test_several_runs_are_rows_of_one_table(files):
+    pytest.importorskip("scipy", reason="the eval extra is not installed")
+    arguments = ("--run", files / "good.run", "--run", files / "poor.run", "--qrels", files / "qrels")
+    lines = invoke(*arguments, "--measures", "P@1 RR").output.splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["run", "P@1", "RR"],
+        ["good", "1.0000", "1.0000"],
+        ["poor", "0.2500", "0.2500"],
+    ]
+    compared = json.loads(invoke(*arguments, "--measures", "P@1", "--compare", files / "good.run", "--json").output)
+    assert [(c["run"], c["difference"]) for c in compared["compared"]] == [("good", 0.0), ("poor", -0.75)]
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths_and_no_run_is_given_twice(files):
+    (files / "other").mkdir()
+    (files / "other" / "good.run").write_text((files / "poor.run").read_text())
+    both = ("--run", files / "good.run", "--run", files / "other" / "good.run")
+    found = json.loads(invoke(*both, "--qrels", files / "qrels", "--json").output)
+    assert [run["run"] for run in found["runs"]] == [str(files / "good.run"), str(files / "other" / "good.run")]
+    again = invoke("--run", files / "good.run", "--run", files / "good.run", "--qrels", files / "qrels", code=2)
+    assert "is given twice" in again.output.replace("\n", " ")
+
+
+def test_unjudged_documents_are_listed(files):
+    arguments = ("--run", files / "poor.run", "--qrels", files / "qrels", "--measures", "P@1", "--holes", 2)
+    found = json.loads(invoke(*arguments, "--json").output)["runs"][0]["holes"]
+    assert found == {
+        "k": 2,
+        "rate": pytest.approx(2 / 6),
+        "found": [{"qid": "q0", "docno": "x", "rank": 1}, {"qid": "q2", "docno": "x", "rank": 1}],
+    }
+    shown = invoke(*arguments).output
+    assert "2 of 6 documents in the top 2 are unjudged (33.3%)" in shown
+
+
+def test_means_are_shown_without_scipy_and_a_note_says_what_is_missing(files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.special", None)
+    result = invoke("--run", files / "good.run", "--qrels", files / "qrels", "--measures", "P@1", "--json")
+    run = json.loads(result.stdout)["runs"][0]
+    assert (run["measured"], run["interval_95"]) == ({"P@1": 1.0}, {})
+    assert "thresher[eval]" in result.stderr
+
+
+def test_the_table_shows_means_queries_and_verdicts(files):
+    pytest.importorskip("scipy", reason="the eval extra is not installed")
     arguments = ("--run", files / "good.run", "--qrels", files / "qrels", "--measures", "nDCG@10")
     assert "nDCG@10  1.0000" in invoke(*arguments).output
     assert "q3" in invoke(*arguments, "--per-query").output
@@ -53,12 +101,12 @@ def test_the_table_shows_means_topics_and_verdicts(files):
     assert "test one with --margin" in invoke(*arguments, "--compare", files / "poor.run").output
 
 
-def test_one_topic_is_measured_without_an_interval(files):
+def test_one_query_is_measured_without_an_interval(files):
     (files / "one").write_text("q1 0 a 1\n")
     found = json.loads(
         invoke("--run", files / "good.run", "--qrels", files / "one", "--measures", "RR", "--json").output
     )
-    assert (found["measured"], found["interval_95"]) == ({"RR": 1.0}, {})
+    assert (found["runs"][0]["measured"], found["runs"][0]["interval_95"]) == ({"RR": 1.0}, {})
 
 
 @pytest.mark.parametrize(
@@ -68,7 +116,7 @@ def test_one_topic_is_measured_without_an_interval(files):
         (("--run", "r"), "--qrels"),
         (("x.toml", "--run", "r"), "not both"),
         (("--run", "r", "--qrels", "q", "--margin", "0.1"), "--margin needs --compare"),
-        (("--run", "r", "--qrels", "q", "--dry-run"), "belong to an experiment"),
+        (("--run", "r", "--qrels", "q", "--dry-run"), "need an experiment"),
     ],
 )
 def test_a_wrong_command_line_exits_with_2(arguments, says):

@@ -2,7 +2,7 @@ import pytest
 
 from thresher.errors import InputError
 from thresher.evaluate.curves import Point, cheapest, front, plot
-from thresher.evaluate.holes import Hole, holes
+from thresher.evaluate.holes import Hole, find_holes
 from thresher.ranking import Ranking, Run
 from thresher.records import Qrels
 
@@ -11,14 +11,14 @@ QRELS = Qrels({"1": {"a": 0, "n": 1}, "2": {"a": 1}})
 
 
 def test_holes_are_the_unjudged_documents_of_the_top():
-    found = holes(RUN, QRELS, k=2)
+    found = find_holes(RUN, QRELS, k=2)
     assert found.found == (Hole("1", "b", 1),)  # b before a: ties go to the larger docno
     assert found.per_query == {"1": 1, "2": 0}
     assert (found.retrieved, found.rate) == (2, 0.5)
-    assert holes(RUN, QRELS).found == (Hole("1", "b", 1), Hole("1", "c", 3))
-    assert holes(Run({}), QRELS).rate == 0.0
-    with pytest.raises(InputError, match="k is 0"):
-        holes(RUN, QRELS, k=0)
+    assert find_holes(RUN, QRELS).found == (Hole("1", "b", 1), Hole("1", "c", 3))
+    assert find_holes(Run({}), QRELS).rate == 0.0
+    with pytest.raises(InputError, match="k must be at least 1, got 0"):
+        find_holes(RUN, QRELS, k=0)
 
 
 def test_the_front_is_what_no_point_beats():

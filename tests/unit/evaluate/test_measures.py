@@ -3,7 +3,8 @@ import math
 import pytest
 
 from thresher.errors import InputError
-from thresher.evaluate import Measure, evaluate, parse_measure, parse_measures, untied
+from thresher.evaluate import evaluate, untied
+from thresher.evaluate.measures import Measure, parse_measure, parse_measures
 from thresher.ranking import Ranking, Run
 from thresher.records import Qrels
 
@@ -94,19 +95,19 @@ def test_names_are_those_of_ir_measures():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("ERR@10", r"unknown measure 'ERR'; there are: nDCG@10, AP\(rel=2\), .*Bpref"),
+        ("ERR@10", r"unknown measure 'ERR'; known are: nDCG@10, AP\(rel=2\), .*Bpref"),
         ("nDCG(rel=2)@10", "nDCG has no parameter 'rel'; it has: judged_only; gain is linear"),
         ("nDCG(dcg='exp-log2')@10", "no parameter 'dcg'.*gain is linear"),
         ("R", "R needs a cutoff"),
         ("Bpref@10", "takes no cutoff"),
-        ("P@0", "must be 1 or more"),
-        ("P@ten", "cutoff is 'ten'"),
-        ("AP(rel=high)", "rel is 'high'"),
-        ("AP(rel=0)", "must be 1 or more"),
+        ("P@0", "must be at least 1"),
+        ("P@ten", "cutoff must be a whole number, got 'ten'"),
+        ("AP(rel=high)", "rel must be a whole number, got 'high'"),
+        ("AP(rel=0)", "must be at least 1"),
         ("AP(judged_only=1)", "must be True or False"),
         ("AP(2)", "AP has no parameter '2'"),
         ("AP(rel=2", "is not a measure"),
-        ("", "no measure is named"),
+        ("", "no measure given"),
     ],
 )
 def test_a_wrong_name_says_what_exists(text, says):
@@ -123,5 +124,5 @@ def test_bad_runs_and_qrels_are_refused():
         evaluate({"1": {"x": float("nan")}}, QRELS, "AP")
     with pytest.raises(InputError, match="'x' is ranked twice"):
         evaluate(Run({"1": Ranking.from_pairs([("x", 2.0), ("x", 1.0)])}), QRELS, "AP")
-    with pytest.raises(InputError, match="RR was not evaluated; there are: AP"):
+    with pytest.raises(InputError, match="RR was not evaluated; evaluated were: AP"):
         evaluate(RANKED, QRELS, "AP").values("RR")

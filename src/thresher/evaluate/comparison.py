@@ -1,4 +1,4 @@
-"""Two systems on the same topics: how far apart, how sure, and what that proves.
+"""Two systems on the same topics: the difference, its interval, significance, equivalence, non-inferiority.
 
 `compare` pairs the per-topic values of two evaluations (system minus baseline) and reports every figure a reader needs
 to judge a claim: n, both means, the mean difference and its standard deviation, an interval, the paired t test and the
@@ -9,13 +9,12 @@ comparisons by Holm's method. Where a system ran several times, `averaged` makes
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.errors import InputError
-from thresher.evaluate.measures import Evaluation
-from thresher.evaluate.parse import parse_measure
+from thresher.evaluate.measures import Evaluation, parse_measure
 from thresher.evaluate.significance import (
     Equivalence,
     Interval,
@@ -34,7 +33,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thresher.evaluate.parse import Measure
+    from thresher.evaluate.measures import Measure
+    from thresher.evaluate.results import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ class Comparison:
     provable: float
     p_adjusted: float | None = None
 
-    def as_row(self) -> dict[str, Any]:
+    def as_row(self) -> Row:
         """A flat mapping, for result files and JSON; None where nothing was tested."""
-        row: dict[str, Any] = {
+        row: Row = {
             "measure": self.measure,
             "n": self.n,
             "system": self.system,
@@ -124,13 +124,13 @@ def compare(
 
     Args:
         system: the evaluation of the system that changed.
-        baseline: the evaluation of what it is held against.
+        baseline: the evaluation of the system it is compared with.
         measure: one that both evaluated.
-        margin: the loss that would matter, in the unit of the measure, chosen before looking; without one neither
-            equivalence nor non-inferiority is tested.
-        alpha: accepted chance of a false claim.
+        margin: the smallest loss that would matter, in the unit of the measure, chosen before looking; without one
+            neither equivalence nor non-inferiority is tested.
+        alpha: significance level.
         rounds: random sign patterns of the randomisation test.
-        seed: of the randomisation test.
+        seed: seed of the randomisation test.
 
     Raises:
         InputError: the evaluations have other topics or lack the measure, or there are fewer than two topics.
@@ -161,7 +161,7 @@ def compare(
 def family(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with p values adjusted by Holm's method: of the differences, and of each kind of claim.
 
-    A family is whatever is claimed together; decide it before measuring.
+    A family is everything that is claimed together; decide it before measuring.
     """
     adjusted = [replace(c, p_adjusted=p) for c, p in zip(comparisons, holm([c.p for c in comparisons]), strict=True)]
     for kind in ("equivalence", "non_inferiority"):
@@ -178,11 +178,11 @@ def differences(system: Evaluation, baseline: Evaluation, measure: str | Measure
         InputError: the evaluations have other topics, or one lacks the measure.
     """
     ours = system.values(measure)
-    baseline.values(measure)  # refuses a measure it lacks
+    baseline.values(measure)  # raises where it lacks the measure
     theirs, topics = baseline.per_query[_name(measure)], system.per_query[_name(measure)]
     if topics.keys() != theirs.keys():
-        strange = sorted(topics.keys() ^ theirs.keys())[0]
-        raise InputError(f"topic {strange!r} is in one evaluation only; compare runs measured with the same qrels")
+        odd = sorted(topics.keys() ^ theirs.keys())[0]
+        raise InputError(f"topic {odd!r} is in one evaluation only; compare runs measured with the same qrels")
     return ours - np.array([theirs[qid] for qid in topics], dtype=np.float64)
 
 

@@ -81,7 +81,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Prompting:
-    """How a language model is asked and read."""
+    """Prompts, and how answers are read."""
 
     order: Annotated[str | None, typer.Option(help="How to order passages: generate or logits.")] = None
     choice: Annotated[str | None, typer.Option(help="How to choose a passage: logits or generate.")] = None
@@ -196,7 +196,7 @@ def rerank(
         raise typer.BadParameter("choose raise, skip or keep", param_hint="--on-failure")
     listed = read_run(run, as_listed=True)
     with ExitStack() as stack:
-        judge, depth = _judge(model, prompting, planning.depth)
+        judge, depth = _judge(model, prompting, planning.depth, limits.concurrency)
         reranker = stack.enter_context(_reranker(judge, depth, planning, model, limits, memory, stack))
         if model.replay is None:
             queries = _queries(candidates)
@@ -211,7 +211,7 @@ def rerank(
     _report(listed, results, made, seconds, output, shown)
 
 
-def _judge(model: Model, prompting: Prompting, depth: int | None) -> tuple[Judge, int]:
+def _judge(model: Model, prompting: Prompting, depth: int | None, concurrency: int) -> tuple[Judge, int]:
     """The judge, and how many passages of each ranking it reranks."""
     if model.replay is not None:
         from thresher.rerank.replay import RecordedWindows, read_recording
@@ -221,7 +221,7 @@ def _judge(model: Model, prompting: Prompting, depth: int | None) -> tuple[Judge
     from thresher.rerank.judges import judge_from_name
 
     options = {**model.options(), **prompting.options()}
-    return judge_from_name(model.model, device=model.device, **options), depth or DEPTH
+    return judge_from_name(model.model, device=model.device, concurrency=concurrency, **options), depth or DEPTH
 
 
 def _reranker(

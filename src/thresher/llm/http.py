@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import httpx2
 
 HIDDEN = "***"
+CONNECTIONS = 64
+"""The most open connections of a client, by default."""
+
 KEEP_ALIVE = 300.0
 """Seconds an idle connection stays open."""
 

@@ -318,8 +318,8 @@ class Permutation:
         left = list(self._first)
         pieces, start = self._first, 0
         for place in range(1, len(generated) + 1):
-            said = tuple(generated[start:place])
-            done = next((label for label in left if pieces[label] == said), None)
+            piece = tuple(generated[start:place])
+            done = next((label for label in left if pieces[label] == piece), None)
             if done is not None:
                 left.remove(done)
                 pieces, start = self._later, place

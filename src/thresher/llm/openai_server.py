@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from thresher.errors import ConfigError, ModelError, require
-from thresher.llm.http import KeySource, PerLoop, checked_url, http_client, retry_after_seconds, scrub
+from thresher.llm.http import CONNECTIONS, KeySource, PerLoop, checked_url, http_client, retry_after_seconds, scrub
 from thresher.llm.model import Completion, LanguageModel, TokenUsage, TransientModelError, spells, tokens_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ TRANSIENT = (408, 409, 425, 429, *range(500, 600))
 TEMPLATE_TOKENS = 64  # upper bound on what a chat template adds around a conversation
 MESSAGE_TOKENS = 16  # and around each message
 _NOTHING: tuple[dict[str, float], float] = ({}, -math.inf)
-TOP_LOGPROBS = 20  # what OpenAI allows and vLLM does unless told otherwise
+TOP_LOGPROBS = 20  # the maximum of OpenAI, and of vLLM by default
 
 
 class OpenAIServer(LanguageModel):
@@ -52,7 +52,7 @@ class OpenAIServer(LanguageModel):
         context: the most tokens of prompt and answer together, None if unknown.
         structured: how a schema or pattern is sent to the server: `json-schema` (OpenAI, vLLM, llama.cpp),
             `vllm-regex`, `tgi-regex`, or `none`.
-        top_logprobs: how many alternatives to the first answer token are asked for.
+        top_logprobs: number of alternatives requested for the first answer token.
         limit_field: the field that carries the longest answer; hosted reasoning models want `max_completion_tokens`.
         extra: further fields of the request body (`{"chat_template_kwargs": {"enable_thinking": False}}`).
     """
@@ -64,7 +64,7 @@ class OpenAIServer(LanguageModel):
         *,
         key: str | Callable[[], str] = "",
         timeout: float = 120.0,
-        connections: int = 64,
+        connections: int = CONNECTIONS,
         tokens: Tokens | str | Path | None = None,
         context: int | None = None,
         structured: Structured = "none",
@@ -285,8 +285,8 @@ class OpenAIServer(LanguageModel):
             cause = err.__cause__
             reached = not isinstance(cause, self._httpx.ConnectError | self._httpx.ConnectTimeout)
             detail = "broke the connection" if reached else "cannot be reached"
-            said = scrub(f"{type(cause).__name__}: {cause}" if cause else str(err), key)
-            return TransientModelError(f"{self._where} {detail} ({said})", may_have_run=reached)
+            reason = scrub(f"{type(cause).__name__}: {cause}" if cause else str(err), key)
+            return TransientModelError(f"{self._where} {detail} ({reason})", may_have_run=reached)
         if isinstance(err, openai.APIStatusError):
             status = err.status_code
             message = scrub(f"{self._where} answered with status {status}: {err.message[:500]}", key)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from thresher.errors import ConfigError
+from thresher.llm.http import CONNECTIONS
 from thresher.llm.model import TokenUsage
 from thresher.registry import Registry
 
@@ -101,12 +102,13 @@ JUDGES: Registry[Judge] = Registry(
 )
 
 
-def judge_from_name(name: str, *, device: str = "auto", **options: object) -> Judge:
+def judge_from_name(name: str, *, device: str = "auto", concurrency: int = 1, **options: object) -> Judge:
     """A judge from its name, `KIND:NAME`.
 
     Args:
         name: see the module.
         device: of a model in this process.
+        concurrency: requests that will be sent at once; a server's client keeps at least as many connections.
         options: of the judge: `base_url`, `key`, `timeout` for servers, `order`, `rating`, `prompts` for language
             models, and so on; see the classes.
 
@@ -120,6 +122,8 @@ def judge_from_name(name: str, *, device: str = "auto", **options: object) -> Ju
         raise ConfigError(f"{name!r} does not name a model; write {kind}:NAME")
     if device != "auto" or "device" in inspect.signature(factory).parameters:
         options["device"] = device
+    if concurrency > CONNECTIONS and "base_url" in options:
+        options.setdefault("connections", concurrency)
     return construct(factory, f"judge {kind!r}", argument, **options)
 
 

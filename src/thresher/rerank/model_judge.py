@@ -120,7 +120,7 @@ class ModelJudge:
 
     @property
     def name(self) -> str:
-        """The model and how it is asked."""
+        """The model and the settings."""
         prompts = "+".join(template.name for template in self._templates.values())
         return (
             f"{self.model.name}(order={self._order}, choice={self._choice}, rating={self._rating}, "
@@ -251,8 +251,8 @@ class ModelJudge:
                                   repeat=self._repeat)  # fmt: skip
 
                 def read(text: str) -> Answer | None:
-                    said = read_choice(text.lower(), ("yes", "no"))
-                    return None if said is None else Answer(((item,),), score=float(said == "yes"))
+                    choice = read_choice(text.lower(), ("yes", "no"))
+                    return None if choice is None else Answer(((item,),), score=float(choice == "yes"))
 
                 return await self._read(asking, request, read, "it must be yes or no")
             case "graded":
@@ -296,11 +296,11 @@ class ModelJudge:
             if answer is not None or attempt == self._reasks:
                 return answer
             asking.client.counts.reasks += 1
-            said = completion.text.strip()[:2000] or "(no answer)"
+            text = completion.text.strip()[:2000] or "(no answer)"
             short = " It was cut off; answer without explanation." if completion.finish == "length" else ""
             complaint = f"Your answer could not be read: {wanted}.{short} Answer again, in that form alone."
             request = replace(
-                request, messages=(*request.messages, Message("assistant", said), Message("user", complaint))
+                request, messages=(*request.messages, Message("assistant", text), Message("user", complaint))
             )
         return None
 

@@ -97,7 +97,7 @@ class RecordedWindows:
         """Look each window up.
 
         Raises:
-            InputError: a window was not recorded, whatever `on_failure` says.
+            InputError: a window was not recorded; `on_failure` does not apply.
         """
         return [await self._one(query, candidates, comparison, client) for comparison in comparisons]
 
@@ -105,8 +105,8 @@ class RecordedWindows:
         self, query: Query, candidates: Sequence[Hit], comparison: Comparison, client: Client
     ) -> Answer | None:
         docnos = tuple(candidates[item].docno for item in comparison.items)
-        said = self.recording.answers.get(query.qid, {}).get(docnos)
-        if said is None or not isinstance(comparison, Order):
+        text = self.recording.answers.get(query.qid, {}).get(docnos)
+        if text is None or not isinstance(comparison, Order):
             raise InputError(
                 f"query {query.qid!r}: {self.recording.source} holds no answer to {type(comparison).__name__} of "
                 f"{len(docnos)} passages {', '.join(docnos[:3])} ...; use the candidates, their order, the plan, the "
@@ -114,7 +114,7 @@ class RecordedWindows:
             )
 
         async def send() -> Completion:
-            return Completion(said, usage=TokenUsage(0, 0))
+            return Completion(text, usage=TokenUsage(0, 0))
 
         payload = {"recording": self.recording.source, "qid": query.qid, "docnos": docnos}
         reply = await client.call(Call(payload, 0, 0, send, Completion.from_json))

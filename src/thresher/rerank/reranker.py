@@ -153,7 +153,11 @@ class Reranker:
         """
         own = set(inspect.signature(cls).parameters) - {"judge", "plan"}
         settings = {key: options.pop(key) for key in own & set(options)}
-        return construct(cls, "Reranker", judge_from_name(name, device=device, **options), plan, **settings)
+        concurrency = settings.get("concurrency", 1)
+        judge = judge_from_name(
+            name, device=device, concurrency=concurrency if isinstance(concurrency, int) else 1, **options
+        )
+        return construct(cls, "Reranker", judge, plan, **settings)
 
     def rank(self, query: str | Query, ranking: Ranking | Sequence[Hit]) -> Reranked:
         """Rerank the ranking of one query.
@@ -219,9 +223,9 @@ class Reranker:
             results = await self._rank_all(_of_run(candidates, queries or ()))
             return Run({result.qid: result for result in results}, "thresher-rerank")
         numbered = ((str(n) if isinstance(query, str) else query.qid, query) for n, (query, _) in enumerate(candidates))
-        asked = [Query(qid, query) if isinstance(query, str) else query for qid, query in numbered]
+        known = [Query(qid, query) if isinstance(query, str) else query for qid, query in numbered]
         rankings = [one if isinstance(one, Ranking) else Ranking.from_hits(one) for _, one in candidates]
-        return await self._rank_all(list(zip(asked, rankings, strict=True)))
+        return await self._rank_all(list(zip(known, rankings, strict=True)))
 
     def close(self) -> None:
         """Close the judge's connections and threads."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from thresher.errors import ConfigError, ModelError, require
 from thresher.llm.client import Call
-from thresher.llm.http import KeySource, PerLoop, checked_url, http_client, retry_after_seconds, scrub
+from thresher.llm.http import CONNECTIONS, KeySource, PerLoop, checked_url, http_client, retry_after_seconds, scrub
 from thresher.llm.model import TokenUsage, TransientModelError, tokens_of
 from thresher.rerank.cross_encoder import passage_text
 from thresher.rerank.judges import Scores, construct
@@ -87,7 +87,7 @@ class RerankServer:
         key: str | Callable[[], str] = "RERANK_API_KEY",
         passages_per_call: int = 100,
         timeout: float = 60.0,
-        connections: int = 64,
+        connections: int = CONNECTIONS,
         tokens: Tokens | str | Path | None = None,
     ) -> None:
         if dialect not in DIALECTS:
@@ -151,11 +151,11 @@ class RerankServer:
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout):
             raise TransientModelError(f"{self.name} did not answer within {self._timeout:g} s") from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as err:
-            said = scrub(str(err), key)
-            raise TransientModelError(f"{self.name} cannot be reached ({said})", may_have_run=False) from None
+            reason = scrub(str(err), key)
+            raise TransientModelError(f"{self.name} cannot be reached ({reason})", may_have_run=False) from None
         except httpx.HTTPError as err:
-            said = scrub(f"{type(err).__name__}: {err}", key)
-            raise TransientModelError(f"{self.name} broke the connection ({said})") from None
+            reason = scrub(f"{type(err).__name__}: {err}", key)
+            raise TransientModelError(f"{self.name} broke the connection ({reason})") from None
         if response.status_code != 200:
             message = scrub(f"{self.name} answered with status {response.status_code}: {response.text[:500]}", key)
             if response.status_code in TRANSIENT:

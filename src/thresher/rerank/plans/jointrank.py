@@ -69,9 +69,9 @@ class JointRank:
     def __post_init__(self) -> None:
         if self.block < 2 or self.replicas < 1 or self.windows < 0 or self.head < 2 or not self.penalty > 0:
             raise InputError(
-                f"block={self.block}, replicas={self.replicas}, windows={self.windows}, head={self.head}, "
-                f"penalty={self.penalty}: blocks and heads hold at least 2, replicas are at least 1, windows are "
-                "not negative, the penalty is positive"
+                "block and head must be at least 2, replicas at least 1, windows at least 0 and penalty above 0; got "
+                f"block={self.block}, head={self.head}, replicas={self.replicas}, windows={self.windows} and "
+                f"penalty={self.penalty}"
             )
         if self.aggregation not in ("bradley-terry", "win-rate"):
             raise InputError(f"aggregation={self.aggregation!r} is neither 'bradley-terry' nor 'win-rate'")
@@ -84,7 +84,7 @@ class JointRank:
         return f"jointrank:block={self.block},replicas={self.replicas},{rule}{windows}"
 
     def max_calls(self, n: int, k: int) -> int:
-        """ceil(r n/b) blocks (r where one block holds all), and the windows."""
+        """ceil(r n/b) blocks (r if one block holds all candidates), and the windows."""
         return (_block_count(n, self.block, self.replicas) + self.windows) if n > 1 else 0
 
     def exact_top(self, n: int, k: int) -> int:
@@ -137,7 +137,7 @@ def jointrank_head(
 def blocks(n: int, size: int, replicas: int, rng: Random) -> list[tuple[int, ...]]:
     """Blocks of `size` distinct positions of n that hold every position at least `replicas` times.
 
-    Where one block holds everything, it comes `replicas` times, shuffled differently.
+    If one block holds all positions, there are `replicas` of them, shuffled differently.
     """
     if n <= size:
         return [tuple(rng.sample(range(n), n)) for _ in range(replicas)]
@@ -181,9 +181,9 @@ def wins(n: int, answers: Iterable[Answer]) -> NDArray[np.float64]:
         tier_of = np.repeat(np.arange(len(answer.tiers)), [len(tier) for tier in answer.tiers])
         items = np.array(answer.order, dtype=np.intp)
         named = np.arange(len(items)) < answer.named
-        said = named[:, None] | named[None, :]
-        above = (tier_of[:, None] < tier_of[None, :]) & said
-        level = (tier_of[:, None] == tier_of[None, :]) & said
+        ordered = named[:, None] | named[None, :]
+        above = (tier_of[:, None] < tier_of[None, :]) & ordered
+        level = (tier_of[:, None] == tier_of[None, :]) & ordered
         np.fill_diagonal(level, False)
         table[np.ix_(items, items)] += above + 0.5 * level
     return table

@@ -39,8 +39,8 @@ class SlidingWindow:
     def __post_init__(self) -> None:
         if self.window < 2 or not 1 <= self.stride <= self.window or self.passes < 1:
             raise InputError(
-                f"window={self.window}, stride={self.stride}, passes={self.passes}: a window holds at least two "
-                "passages, a stride is 1 to the window, and there is at least one pass"
+                "window must be at least 2, stride 1 to the window and passes at least 1; got "
+                f"window={self.window}, stride={self.stride} and passes={self.passes}"
             )
 
     @property

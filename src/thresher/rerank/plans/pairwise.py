@@ -187,7 +187,7 @@ def _compare(pairs: Sequence[tuple[int, int]], both_orders: bool) -> Steps[list[
     answers = yield comparisons
     shown = 2 if both_orders else 1
     winners = [{_winner(answer) for answer in answers[shown * i : shown * i + shown]} for i in range(len(pairs))]
-    return [said.pop() if len(said) == 1 else None for said in winners]
+    return [found.pop() if len(found) == 1 else None for found in winners]
 
 
 def _winner(answer: Answer | None) -> int | None:

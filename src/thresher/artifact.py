@@ -1,11 +1,11 @@
-"""A directory written whole or not at all.
+"""Artifacts: directories that are written atomically, under a manifest with checksums.
 
-An artifact (an index, a score store, a vector store) is a directory of files under one `manifest.json`, which holds
-the artifact's kind and format version, the release that wrote it, and the size and sha256 of every file. It is
-written to a temporary sibling, every file is fsynced, the manifest is written last, and the sibling takes the final
-name in one rename; where something stands there already, the two names are exchanged in one system call (Linux
-`renameat2`), so that at every moment the final name holds a whole artifact. Where that call does not exist, the old
-directory is moved aside first, to `.NAME.previous`, and `read_manifest` says so if it finds only that.
+An artifact (an index, a score store, a vector store) is a directory of files with one `manifest.json`, which holds the
+artifact's kind and format version, the release that wrote it, and the size and sha256 of every file. It is written to a
+temporary sibling, every file is fsynced, the manifest is written last, and the sibling takes the final name in one
+rename. An existing artifact is exchanged with the new one in one system call (Linux `renameat2`), so that the final
+name always holds a complete artifact. Where that call does not exist, the old directory is moved aside first, to
+`.NAME.previous`, and `read_manifest` reports it if it finds only that.
 
 Opening checks the kind, the format version, and the existence and size of every file. Hashes are checked by `verify`.
 """
@@ -36,7 +36,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an artifact says of itself.
+    """The manifest of an artifact.
 
     Attributes:
         kind: what the directory is (`index`, `quality-scores`, `vectors`).
@@ -63,16 +63,16 @@ class Draft:
 
 @contextmanager
 def writing(target: str | Path, *, kind: str, format: int, overwrite: bool = False) -> Iterator[Draft]:
-    """Write the artifact `target`: whole when the block ends, not at all when it raises or the process dies.
+    """Write the artifact `target`: it appears when the block ends, and does not if it raises or the process dies.
 
     Args:
         target: the final directory.
         kind: what the directory is.
         format: version of its layout.
-        overwrite: replace an artifact of the same kind that stands there. Anything else is never replaced.
+        overwrite: replace an existing artifact of the same kind. Nothing else is ever replaced.
 
     Raises:
-        ArtifactError: something stands at `target` and may not be replaced.
+        ArtifactError: there is something at `target` that may not be replaced.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100  (no symlink resolution: the name asked for is the name made)
     _check_replaceable(target, kind, overwrite)
@@ -177,7 +177,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _document_sha256(document: Mapping[str, Any]) -> str:
+def _document_sha256(document: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -200,7 +200,7 @@ def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
 
 def _seal(draft: Draft, kind: str, format: int) -> None:
     """Fsync every file, then write the manifest that names them all."""
-    files: dict[str, dict[str, Any]] = {}
+    files: dict[str, dict[str, object]] = {}
     for file in sorted(p for p in draft.path.rglob("*") if p.is_file()):
         _fsync(file)
         files[file.relative_to(draft.path).as_posix()] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
@@ -216,7 +216,7 @@ def _seal(draft: Draft, kind: str, format: int) -> None:
 
 
 def _publish(partial: Path, target: Path) -> None:
-    """Give `partial` the name `target`; what stood there goes."""
+    """Give `partial` the name `target`; what was there is removed."""
     if not os.path.lexists(target):
         partial.rename(target)
     elif _exchange(partial, target):
@@ -245,7 +245,7 @@ def _exchange(a: Path, b: Path) -> bool:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what killed writers of `target` left beside it."""
+    """Remove what killed writers of `target` left in its folder."""
     for left in target.parent.glob(f".{target.name}.partial-*"):
         pid = left.name.rsplit("-", 2)[-2]
         if pid.isdigit() and not _alive(int(pid)):

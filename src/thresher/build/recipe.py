@@ -1,4 +1,4 @@
-"""Recipes: one TOML file that says how an index is made, checked before any work starts.
+"""Recipes: TOML files that describe how an index is built and queried, checked before any work starts.
 
 A recipe is read from a path, or by name from those that ship with thresher (`indexes/*.toml` in a checkout). Unknown
 keys and wrong types are errors that name the key and the file.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,8 @@ from thresher.text.analyzer import AnalyzerName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -30,7 +32,7 @@ class _Table(BaseModel):
 
 
 class CorpusSource(_Table):
-    """Where passages come from and how their fields are named. Empty names mean: find them."""
+    """The corpus and the names of its fields. An empty name is detected from the first record."""
 
     source: str = ""
     format: str = ""
@@ -39,9 +41,9 @@ class CorpusSource(_Table):
     title_field: str = ""
     on_error: Literal["raise", "skip"] = "raise"
     split_tokens: int = Field(default=0, ge=0)
-    """Split documents into passages of at most so many tokens; 0 takes each document as one passage."""
+    """Maximum tokens of a passage that a document is split into; 0 indexes each document as one passage."""
     split_overlap: int = Field(default=0, ge=0)
-    """Tokens that neighbouring passages of a document share."""
+    """Tokens shared by neighbouring passages of a document."""
 
 
 class EncodeStep(_Table):
@@ -87,60 +89,60 @@ class VectorsStep(_Table):
 
 
 class AskStep(_Table):
-    """How queries are answered: what each stage of `thresher.Pipeline` does unless a call says otherwise."""
+    """Defaults of the stages of `thresher.Pipeline`; a call may override them."""
 
     k: int = Field(default=5, ge=1)
-    """Passages handed over."""
+    """Number of passages to return."""
     first: Literal["sparse", "dense", "both"] = "sparse"
     """How candidates are found: by weighted terms, by vectors, or by both, fused by reciprocal ranks."""
     depth: int = Field(default=1000, ge=1)
-    """Candidates that the first stage finds."""
+    """Number of candidates from the first stage."""
     tiers: Literal["auto", "both", "first"] = "auto"
     """Tiers to search: `both`, only the `first`, or `auto`: both, unless calibration lets a query stop at the first."""
     alpha: float = Field(default=0.25, ge=0, le=1)
     """Weight of the sparse score in the interpolation; 1 - alpha is the dense score's."""
     feedback: int = Field(default=2, ge=0)
-    """Passages at the head of the interpolation that move the query's vector before it is done again; 0 for none."""
+    """Top passages of a first interpolation used for pseudo-relevance feedback on the query's vector; 0 for none."""
     feedback_weight: float = Field(default=1.0, ge=0)
-    """Weight of their mean vector beside the query's own."""
+    """Weight of their mean vector relative to the query's vector."""
     encode_missing: int = Field(default=10, ge=0)
-    """Pruned passages that are encoded when a query brings them up: of the candidates without a vector so many, the
-    first by sparse score, as far as there is time; the others count with the mean of those that have one."""
+    """Maximum number of candidates without a vector that are encoded at query time, best sparse score first, within the
+    deadline; the remaining ones get the mean dense score of those that have a vector."""
     rerank: str = "thresher-context"
     """The reranker: a sentence scorer (a two-headed model, `lexical`) or `cross-encoder:NAME`; empty for none."""
     read: int = Field(default=10, ge=1)
-    """Passages that the reranker reads at most, from the first on."""
+    """Maximum number of passages to rerank, from the top of the ranking."""
     read_tokens: int = Field(default=0, ge=0)
-    """Tokens that it reads at most; 0 for no such limit. The first passage is read whatever its length."""
+    """Maximum tokens to rerank; 0 for no limit. The first passage is always read."""
     weights: tuple[float, float, float] = Field(default=(0.19, 0.41, 0.4), strict=False)
     """Weights of sparse score, dense score and relevance, each standardised over the passages read; chosen on topics
     of TREC DL 2021 that the default ranker was not trained on (`python -m eval cascade-choice`)."""
     context: str = "thresher-context"
     """The sentence scorer: a two-headed model, a Provence checkpoint, or `lexical`; empty for none."""
     min_confidence: float = Field(default=0.0, ge=0, le=1)
-    """Hand nothing over where no sentence scores at least this: the index does not hold the answer. 0 hands over
-    whatever was found. `thresher calibrate context` finds a value."""
+    """Return no passages if no sentence scores at least this: the index does not hold the answer. 0 always returns what
+    was found. `thresher calibrate context` finds a value."""
     threshold: float | Literal["conservative", "balanced", "strong"] = "balanced"
-    """A sentence is kept from this score on."""
+    """Minimum score of a sentence that is kept."""
     repeats: Literal["drop", "keep"] = "drop"
     """Whether a sentence counts only by what it adds to those kept already (`drop`), or by itself (`keep`)."""
     min_keep: int = Field(default=0, ge=0)
-    """Sentences that every passage handed over keeps at least."""
+    """Minimum number of sentences kept of every passage returned."""
     max_context_tokens: int = Field(default=0, ge=0)
-    """Tokens handed over at most, titles included; 0 for no limit."""
+    """Maximum tokens returned, titles included; 0 for no limit."""
     deadline_ms: float = Field(default=0.0, ge=0)
-    """Milliseconds an answer may take; 0 for no limit."""
+    """Time limit of an answer in milliseconds; 0 for no limit."""
     on_error: Literal["degrade", "raise"] = "degrade"
-    """A stage that fails leaves the ranking of the stage before (`degrade`), or its error is raised."""
+    """If a stage fails, use the ranking of the stage before it (`degrade`), or raise its error (`raise`)."""
 
 
 class Recipe(_Table):
-    """How an index is made, from corpus to layout, and how queries to it are answered."""
+    """How an index is built, from corpus to layout, and how it is queried."""
 
     description: str = ""
     corpus: CorpusSource = CorpusSource()
     prune: PruneStep | None = None
-    """What not to index; without the table everything is."""
+    """Which passages not to index; without the table all are indexed."""
     encode: EncodeStep = EncodeStep()
     index: IndexStep = IndexStep()
     vectors: VectorsStep | None = None
@@ -194,7 +196,7 @@ def load_toml(source: str | Path, model: type[Model], *, folder: str) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as err:
-        raise ConfigError("\n".join(f"{path}: {_explain(dict(e), model)}" for e in err.errors())) from err
+        raise ConfigError("\n".join(f"{path}: {_explain(e, model)}" for e in err.errors())) from err
 
 
 def shipped(folder: str) -> dict[str, Path]:
@@ -218,7 +220,7 @@ def _find(source: str | Path, folder: str) -> Path:
     raise ConfigError(f"{source}: no such file, and no shipped one of that name; shipped are: {', '.join(known)}")
 
 
-def _explain(error: dict[str, Any], model: type[BaseModel]) -> str:
+def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     """One pydantic error as a sentence that names the key."""
     key = ".".join(str(part) for part in error["loc"])
     if key in _REMOVED:
@@ -229,8 +231,9 @@ def _explain(error: dict[str, Any], model: type[BaseModel]) -> str:
     return f"key {key!r} is {error['input']!r}: {error['msg']}"
 
 
-def _keys(model: type[BaseModel], path: Iterable[Any]) -> list[str]:
-    current: Any = model
+def _keys(model: type[BaseModel], path: Iterable[int | str]) -> list[str]:
+    current: object = model
     for part in path:
-        current = current.model_fields[part].annotation if part in getattr(current, "model_fields", {}) else current
+        fields = getattr(current, "model_fields", {})
+        current = fields[part].annotation if part in fields else current
     return list(getattr(current, "model_fields", {}))

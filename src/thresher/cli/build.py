@@ -14,18 +14,15 @@ if TYPE_CHECKING:
     from thresher.build.stream import BuildReport
 
 
+_SOURCE = (
+    "A recipe (TOML file, or a shipped name), or a corpus: .jsonl[.gz|.zst], .tsv, .csv, .parquet, TREC text, a BEIR "
+    "folder, - for standard input, ir_datasets:ID, or `installed` for the documentation installed with Python."
+)
 _CORPUS_FIELDS = ("format", "id_field", "text_field", "title_field", "split_tokens", "split_overlap", "on_error")
 
 
 def build(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="A recipe (TOML file, or a shipped name), or a corpus: .jsonl[.gz|.zst], .tsv, .csv, .parquet, TREC "
-            "text, a BEIR folder, - for standard input, ir_datasets:ID, or `installed` for the documentation installed "
-            "with Python."
-        ),
-    ] = "",
+    source: Annotated[str, typer.Argument(help=_SOURCE)] = "",
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
     recipe: Annotated[str, typer.Option("--recipe", help="Recipe for the corpus given as SOURCE.")] = "",

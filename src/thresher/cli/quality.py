@@ -48,7 +48,7 @@ def score(
     else:
         made = QualityEstimator.from_name(estimator, texts=Contents(opened), device=device, download=download)
         scored = score_corpus(opened, made)
-        seconds = scored.account.seconds
+        seconds = scored.usage.seconds
         store = write_scores(
             output,
             scored.docnos,

@@ -1,8 +1,8 @@
 """Passages in, from files, folders, data sets and the documentation installed with Python.
 
-A corpus can be read again and again, as a stream: memory does not grow with it, but for 32 to 64 bytes a passage by
-which a docno that comes twice is noticed. Whatever is wrong with a record is an error that names file and line, or,
-where skipping was asked for, is counted by reason; nothing is left out silently.
+A corpus is a stream: memory does not grow with it, except for 16 bytes a passage by which a repeated docno is found.
+Whatever is wrong with a record is an error that names file and line, or, with `on_error="skip"`, is counted by reason;
+nothing is dropped silently.
 """
 
 from thresher.corpus.base import REASONS, Corpus, MemoryCorpus, fingerprint_of

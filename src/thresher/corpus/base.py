@@ -1,4 +1,4 @@
-"""The seam between a corpus and what reads it, and the corpus held in memory."""
+"""The interface of a corpus, checks of its passages, and the corpus held in memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Corpus(Protocol):
 
     @property
     def name(self) -> str:
-        """Where they come from, for people."""
+        """Human-readable name of the source."""
 
     @property
     def skipped(self) -> Mapping[str, int]:
@@ -47,7 +47,7 @@ class Corpus(Protocol):
     def __iter__(self) -> Iterator[Passage]: ...
 
     def fingerprint(self) -> str:
-        """sha256 (hex) over docno, title and text of all passages in order; reads the corpus if nobody has yet."""
+        """sha256 (hex) over docno, title and text of all passages in order; reads the corpus if not read yet."""
 
 
 class Fingerprint:

@@ -48,7 +48,7 @@ class InstalledDocumentation:
     Args:
         limit: stop after so many passages; 0 takes all. Topics and the standard library come first.
         packages: the installed packages to read, by the names they are imported by; default all. Those that are not
-            installed are passed over, none means the standard library alone.
+            installed are ignored; an empty collection means the standard library alone.
     """
 
     name = "installed"
@@ -69,7 +69,7 @@ class InstalledDocumentation:
         self._fingerprint = fingerprint.hexdigest()
 
     def fingerprint(self) -> str:
-        """sha256 (hex) over docno, title and text of all passages in order; reads them if nobody has yet."""
+        """sha256 (hex) over docno, title and text of all passages in order; reads them unless they have been read."""
         if not self._fingerprint:
             for _ in self:
                 pass

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from thresher.corpus.formats import read_csv, read_ir_dataset, read_jsonl, read_parquet, read_trec, read_tsv
 from thresher.corpus.installed import InstalledDocumentation
 from thresher.corpus.split import Splitter
 from thresher.corpus.stream import RecordCorpus
-from thresher.corpus.tables import read_ir_dataset, read_parquet
-from thresher.corpus.text_formats import read_csv, read_jsonl, read_tsv
-from thresher.corpus.trec import read_trec
 from thresher.errors import ConfigError, DataNotFoundError, InputError
 from thresher.files import COMPRESSED, STDIN
 
@@ -19,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from thresher.corpus.base import Corpus
-    from thresher.corpus.rows import Problem, Row
+    from thresher.corpus.stream import Problem, Row
+
+    Reader = Callable[[Path], Iterator[Row | Problem]]
     from thresher.corpus.stream import OnError
 
 INSTALLED = "installed"
@@ -79,20 +79,26 @@ def open_corpus(
         packages = name.removeprefix(INSTALLED).removeprefix(":").split(",")
         return InstalledDocumentation(limit=limit, packages=[p.strip() for p in packages] if ":" in name else None)
     names = (id_field or "", text_field or "", title_field or "")
-    options: dict[str, Any] = dict(zip(("id_field", "text_field", "title_field"), names, strict=True))
     if split_overlap and not split_tokens:
         raise ConfigError(f"split_overlap is {split_overlap}, but documents are not split; set split_tokens as well")
-    if split_tokens:
-        options["split"] = Splitter(split_tokens, split_overlap)
-    options.update(on_error=on_error, limit=limit)
+    records = partial(
+        RecordCorpus,
+        name,
+        id_field=names[0],
+        text_field=names[1],
+        title_field=names[2],
+        on_error=on_error,
+        split=Splitter(split_tokens, split_overlap) if split_tokens else None,
+        limit=limit,
+    )
     if name.startswith(_PREFIX):
-        return RecordCorpus(name, partial(read_ir_dataset, name.removeprefix(_PREFIX)), **options)
+        return records(partial(read_ir_dataset, name.removeprefix(_PREFIX)))
     files = _files(Path(source), format)
     readers = [(_reader(file, format, names), file) for file in files]
-    return RecordCorpus(name, partial(_read_all, readers), once=not all(map(Path.is_file, files)), **options)
+    return records(partial(_read_all, readers), once=not all(map(Path.is_file, files)))
 
 
-def _read_all(readers: list[tuple[Any, Path]]) -> Iterator[Row | Problem]:
+def _read_all(readers: list[tuple[Reader, Path]]) -> Iterator[Row | Problem]:
     for reader, file in readers:
         yield from reader(file)
 
@@ -117,7 +123,7 @@ def _files(path: Path, format: str) -> list[Path]:
     return found
 
 
-def _reader(file: Path, format: str, names: tuple[str, str, str]) -> Callable[[Path], Iterator[Row | Problem]]:
+def _reader(file: Path, format: str, names: tuple[str, str, str]) -> Reader:
     format = format or _format_of(file)
     if format in ("jsonl", "beir"):
         return read_jsonl

@@ -1,6 +1,6 @@
 """Long documents into passages: whole sentences up to a budget of tokens, neighbours overlapping.
 
-A passage is a slice of its document's text, and says in its metadata where it lies: `document`, `start` and `end`, in
+A passage is a slice of its document's text, and its metadata gives its position: `document`, `start` and `end`, in
 Unicode code points. The first passage keeps the document's docno, the others are `docno#2`, `docno#3` and so on.
 A token here is a run of letters and digits, or any other character that is not white space: a little fewer than a
 model's word pieces, and the same on every machine. A sentence longer than the budget is cut between tokens.
@@ -36,7 +36,7 @@ class Splitter:
 
     def __init__(self, tokens: int, overlap: int = 0) -> None:
         if tokens < 1:
-            raise ConfigError(f"a passage of {tokens} tokens holds nothing; it must have at least 1")
+            raise ConfigError(f"tokens must be at least 1, got {tokens}")
         if not 0 <= overlap < tokens:
             raise ConfigError(f"an overlap of {overlap} tokens must be at least 0 and less than the passage's {tokens}")
         self.tokens, self.overlap = tokens, overlap

@@ -344,7 +344,7 @@ def read_encoded_queries(path: str | Path) -> dict[str, Mapping[str, float]]:
 
     Raises:
         DataNotFoundError: the file does not exist.
-        InputError: a line has no tab, or a qid comes twice.
+        InputError: a line has no tab, or a qid occurs twice.
     """
     path = Path(path)
     queries: dict[str, Mapping[str, float]] = {}

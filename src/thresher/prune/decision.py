@@ -96,7 +96,7 @@ def write_decision(
         docnos: identifiers, in corpus order.
         corpus_fingerprint: of the corpus decided on.
         estimator: fingerprint of the estimator whose scores decided.
-        policy: the policy as plain JSON, for the record.
+        policy: the policy as plain JSON, kept in the manifest.
         overwrite: replace an existing decision.
     """
     with writing(path, kind=KIND, format=FORMAT, overwrite=overwrite) as draft:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class PruneReport:
     gone: NDArray[np.int64]
     examples: tuple[Example, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Plain JSON."""
         return {
             "counts": self.counts,
@@ -107,7 +107,7 @@ def _examples(
         reason = REASONS[decision.reasons[row]]
         reason = f"junk: {decision.junk[row]}" if row in decision.junk else reason
         target = int(decision.canonical[row])
-        stands = docnos[target] if target != row and reason == "duplicate" else ""
+        represented = docnos[target] if target != row and reason == "duplicate" else ""
         shown = texts[row] if len(texts[row]) <= _SHOWN else texts[row][: _SHOWN - 1] + "…"
-        out.append(Example(docnos[row], float(scores[row]), reason, shown, stands))
+        out.append(Example(docnos[row], float(scores[row]), reason, shown, represented))
     return out

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from thresher.quality.estimator import QualityEstimator, quantiles
 from thresher.records import StageUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -51,7 +51,9 @@ class ScoreStore:
         corpus_fingerprint: sha256 of the passages scored; empty where it is not known (an imported cache).
     """
 
-    def __init__(self, path: Path, scores: NDArray[np.float32], docnos: Sequence[str], fields: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, scores: NDArray[np.float32], docnos: Sequence[str], fields: Mapping[str, object]
+    ) -> None:
         self.path = path
         self.scores = scores
         self.docnos = docnos
@@ -82,7 +84,7 @@ class ScoreStore:
                 str(file), f"holds {file.stat().st_size} bytes and {len(docnos)} docnos for {count} scores"
             )
         scores = np.memmap(file, "<f4", "r") if count else np.zeros(0, np.float32)
-        store = cls(path, scores, docnos, dict(manifest.fields))
+        store = cls(path, scores, docnos, manifest.fields)
         store.check(corpus=corpus, estimator=estimator)
         return store
 
@@ -171,11 +173,11 @@ def write_scores(
         scores: float32[n], one a docno, finite.
         estimator: whose scores they are; kept with them where it can be, so that passages added later score alike.
         corpus_fingerprint: `Corpus.fingerprint()` of the corpus.
-        overwrite: replace a store that stands there.
+        overwrite: replace an existing store.
 
     Raises:
-        InputError: docnos and scores differ in number, a docno comes twice, or a score is not finite.
-        ArtifactError: something stands at `path` and may not be replaced.
+        InputError: docnos and scores differ in number, a docno occurs twice, or a score is not finite.
+        ArtifactError: there is something at `path` that may not be replaced.
     """
     scores = np.ascontiguousarray(scores, "<f4")
     _check(docnos, scores)
@@ -201,7 +203,7 @@ def _check(docnos: Sequence[str], scores: NDArray[np.float32]) -> None:
     if len(set(docnos)) != len(docnos):
         seen: set[str] = set()
         twice = next(d for d in docnos if d in seen or seen.add(d))  # type: ignore[func-returns-value]
-        raise InputError(f"docno {twice!r} comes twice; scores are looked up by docno, so each must be its own")
+        raise InputError(f"docno {twice!r} occurs twice; scores are looked up by docno, so docnos must be unique")
 
 
 def _keep_estimator(estimator: QualityEstimator, directory: Path) -> None:
@@ -216,7 +218,7 @@ class Scored:
 
     docnos: list[str]
     scores: NDArray[np.float32]
-    account: StageUsage
+    usage: StageUsage
 
 
 def score_corpus(passages: Iterable[Passage], estimator: QualityEstimator, *, batch_size: int = _BATCH) -> Scored:
@@ -236,14 +238,14 @@ def score_corpus(passages: Iterable[Passage], estimator: QualityEstimator, *, ba
         docnos += batch_docnos
         parts.append(scores)
     scores = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    account = StageUsage("quality", time.perf_counter() - started, {"passages": len(docnos)})
-    return Scored(docnos, scores, account)
+    usage = StageUsage("quality", time.perf_counter() - started, {"passages": len(docnos)})
+    return Scored(docnos, scores, usage)
 
 
 def extend_scores(path: str | Path, corpus: Corpus, estimator: QualityEstimator | None = None) -> ScoreStore:
     """Score the passages that were added at the end of a corpus, with the estimator the store keeps.
 
-    The store is written anew, whole or not at all. The passages it knows must still be the first ones of the corpus,
+    The store is replaced atomically. The passages it has scores of must still be the first ones of the corpus,
     unchanged; that is checked by fingerprint.
 
     Args:

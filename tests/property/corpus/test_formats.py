@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import zstandard
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from thresher.corpus import fingerprint_of, open_corpus
@@ -54,6 +54,7 @@ def test_csv(passages):
 
 @given(st.binary(max_size=300), st.sampled_from(["c.jsonl", "c.tsv", "c.csv", "c.trec"]))
 def test_any_bytes_are_passages_or_counted(data, name):
+    assume(not data.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")))  # read as gzip and Zstandard, whatever the name
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(data)

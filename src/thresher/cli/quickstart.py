@@ -157,7 +157,7 @@ def _known_item(
 ) -> tuple[list[Row], int]:
     """Means of `MEASURES`, with and without pruning; the first sentence of each sampled passage is its query."""
     from thresher.build.stream import build_index
-    from thresher.corpus.known_item import known_items
+    from thresher.corpus.installed import known_items
     from thresher.evaluate import evaluate
     from thresher.pipeline import Pipeline
     from thresher.ranking import Run

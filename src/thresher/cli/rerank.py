@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thresher.cli.options import grouped
-from thresher.cli.output import JsonOption, emit_json, is_quiet, note, progress_wanted, table
+from thresher.cli.output import JsonOption, emit_json, grouped, is_quiet, note, progress_wanted, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

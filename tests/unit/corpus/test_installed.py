@@ -3,8 +3,7 @@
 import pytest
 
 from thresher.corpus import MemoryCorpus, open_corpus
-from thresher.corpus.installed import InstalledDocumentation, is_prose, paragraph_passages
-from thresher.corpus.known_item import known_items
+from thresher.corpus.installed import InstalledDocumentation, is_prose, known_items, paragraph_passages
 from thresher.errors import InputError
 from thresher.records import Passage
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from thresher.errors import ConfigError
-from thresher.text.analyzer import ANALYZERS, STOP_WORDS, analyzer
-from thresher.text.words import MAX_TOKEN, words
+from thresher.text.analyzer import ANALYZERS, MAX_TOKEN, STOP_WORDS, analyzer, words
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "analyzer"
 

@@ -27,8 +27,7 @@ import numpy as np
 from eval.bench import Bench, key_of, options
 from thresher.context.calibrate import GOALS, calibrate, lost_above
 from thresher.context.model import SHIPPED, TwoHeadedScorer
-from thresher.context.scorers import LexicalScorer
-from thresher.context.scoring import PassageScores
+from thresher.context.scorers import LexicalScorer, PassageScores
 from training.context.data import COLLECTIONS, Lexical, averaged, labelled_rows, measure, read_texts, tokenizer
 from training.context.data import Bench as AnsweredQueries
 
@@ -37,8 +36,7 @@ if TYPE_CHECKING:
 
     from eval.bench import Row
     from thresher.context.labelled import LabelledQuery
-    from thresher.context.scorers import SentenceScorer
-    from thresher.context.scoring import SplitPassage
+    from thresher.context.scorers import SentenceScorer, SplitPassage
 
     Pairs = Sequence[tuple[str, SplitPassage]]
     Scores = list[list[float]]

@@ -25,7 +25,7 @@ import numpy as np
 from eval.bench import Bench, options
 from eval.collections import data_file, embeddings, given_run, judged
 from thresher.context.model import SHIPPED, TwoHeadedScorer
-from thresher.context.scoring import SplitPassage
+from thresher.context.scorers import SplitPassage
 from thresher.evaluate import compare
 from thresher.evaluate.collections import load
 from thresher.evaluate.measures import evaluate

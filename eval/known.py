@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from eval.collections import embeddings
 from thresher.context.model import TwoHeadedScorer
-from thresher.context.scorers import SentenceScorer
-from thresher.context.scoring import PassageScores
+from thresher.context.scorers import PassageScores, SentenceScorer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from thresher.context.scoring import SplitPassage
+    from thresher.context.scorers import SplitPassage
     from thresher.encode.dense import MiniLMEncoder
     from thresher.evaluate.collections import Collection
 

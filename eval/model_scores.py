@@ -16,7 +16,7 @@ import numpy as np
 from eval.bench import Bench, options
 from eval.collections import MEASURED
 from thresher.context.model import TwoHeadedScorer
-from thresher.context.scoring import SplitPassage
+from thresher.context.scorers import SplitPassage
 from thresher.evaluate.collections import load
 from thresher.quality import QualityEstimator
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from thresher.context.calibrate import lost_above, wilson
 from thresher.context.labelled import LabelledQuery, read_squad
-from thresher.context.scoring import SplitPassage
+from thresher.context.scorers import SplitPassage
 from thresher.files import read_lines, read_text_lines, replacing
 from thresher.records import Span
 from thresher.text.sentences import split_sentences

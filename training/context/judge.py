@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thresher.context.scoring import PassageScores, SplitPassage
+from thresher.context.scorers import PassageScores, SplitPassage
 from thresher.errors import ModelError
 from thresher.llm.background import run_in_background
 from thresher.llm.model import Message, Request

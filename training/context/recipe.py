@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.context.calibrate import GOALS, calibrate
-from thresher.context.scoring import SplitPassage
+from thresher.context.scorers import SplitPassage
 from thresher.context.sentence_head import FEATURES
 from thresher.errors import DataNotFoundError, InputError, require
 from thresher.models import two_headed

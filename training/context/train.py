@@ -155,7 +155,7 @@ class RankEvidence:
 
     def __init__(self, scorer: TwoHeadedScorer) -> None:
         from thresher.context.model import RANK_FEATURES
-        from thresher.context.scoring import SplitPassage
+        from thresher.context.scorers import SplitPassage
         from thresher.evaluate.collections import load
         from thresher.evaluate.trec import read_run
 
@@ -322,7 +322,7 @@ def fit_head(scorer: TwoHeadedScorer, out: Path) -> dict[str, Any]:
     presets are calibrated. The head that ships is then fitted on all.
     """
     from thresher.context.calibrate import GOALS, calibrate
-    from thresher.context.scoring import PassageScores
+    from thresher.context.scorers import PassageScores
     from thresher.context.sentence_head import FEATURES
 
     data = HeadData(scorer)

@@ -68,8 +68,7 @@ def context(
     """
     from thresher.context.calibrate import calibrate, calibrate_confidence
     from thresher.context.labelled import read_labelled
-    from thresher.context.scorers import SentenceScorer
-    from thresher.context.scoring import SplitPassage
+    from thresher.context.scorers import SentenceScorer, SplitPassage
 
     rows = read_labelled(labelled)
     scorer = SentenceScorer.from_name(model, device=device)

@@ -11,19 +11,18 @@ from thresher._lazy import load
 
 if TYPE_CHECKING:
     from thresher.context.pruner import ContextPruner
-    from thresher.context.scorers import SentenceScorer
-    from thresher.context.scoring import PassageScores, SplitPassage
+    from thresher.context.scorers import PassageScores, SentenceScorer, SplitPassage
     from thresher.context.select import PrunedPassage, Scores
 
 __all__ = ["ContextPruner", "PassageScores", "PrunedPassage", "Scores", "SentenceScorer", "SplitPassage"]
 
 _HOMES = {
     "ContextPruner": "pruner",
-    "PassageScores": "scoring",
+    "PassageScores": "scorers",
     "PrunedPassage": "select",
     "Scores": "select",
     "SentenceScorer": "scorers",
-    "SplitPassage": "scoring",
+    "SplitPassage": "scorers",
 }
 
 

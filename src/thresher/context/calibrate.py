@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thresher.context.labelled import LabelledQuery
-    from thresher.context.scoring import PassageScores
+    from thresher.context.scorers import PassageScores
     from thresher.records import Span
 
 GOALS = {"conservative": 0.99, "balanced": 0.95, "strong": 0.90}

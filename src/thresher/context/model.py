@@ -23,8 +23,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from thresher.context.scorers import LexicalScorer, SentenceScorer
-from thresher.context.scoring import PassageScores, SplitPassage, combine, sentence_tokens, windows
+from thresher.context.scorers import (
+    LexicalScorer,
+    PassageScores,
+    SentenceScorer,
+    SplitPassage,
+    combine,
+    sentence_tokens,
+    windows,
+)
 from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
 from thresher.errors import ModelError, require
 from thresher.models import two_headed

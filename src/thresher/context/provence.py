@@ -22,8 +22,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from thresher.context.scorers import SentenceScorer
-from thresher.context.scoring import PassageScores, SplitPassage, combine, sentence_tokens, windows
+from thresher.context.scorers import PassageScores, SentenceScorer, SplitPassage, combine, sentence_tokens, windows
 from thresher.errors import ModelError, require
 from thresher.models.hf import pick_device
 

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thresher.context.scorers import SentenceScorer
-from thresher.context.scoring import SplitPassage
+from thresher.context.scorers import SentenceScorer, SplitPassage
 from thresher.context.select import ScoredPassage, Scores, select_by_score
 from thresher.context.spans import approximate_tokens
 from thresher.errors import InputError

@@ -27,7 +27,7 @@ from thresher.text.analyzer import analyzer
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from thresher.context.scoring import PassageScores, SplitPassage
+    from thresher.context.scorers import PassageScores, SplitPassage
     from thresher.records import Span
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thresher.context.scoring import SplitPassage
+    from thresher.context.scorers import SplitPassage
 
 FEATURES = (
     "logit", "logit_top", "logit_below_best", "logit_over_mean", "rank", "near", "near_below_best", "late",

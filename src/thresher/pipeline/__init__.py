@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from thresher.pipeline.rerank import RerankerStage, RerankStage
     from thresher.pipeline.search import SearchStage
     from thresher.pipeline.select import SelectStage
-    from thresher.pipeline.stage import Stage, StageReport
-    from thresher.pipeline.state import State
+    from thresher.pipeline.stage import Stage, StageReport, State
 
 __all__ = [
     "Answer",
@@ -50,7 +49,7 @@ _HOMES = {
     "SelectStage": "select",
     "Stage": "stage",
     "StageReport": "stage",
-    "State": "state",
+    "State": "stage",
 }
 
 

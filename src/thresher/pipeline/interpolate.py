@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thresher.pipeline.stage import Counts
-    from thresher.pipeline.state import State
+    from thresher.pipeline.stage import Counts, State
     from thresher.ranking import Ranking
     from thresher.records import Passage
     from thresher.search.index import Index

@@ -21,8 +21,7 @@ from thresher.pipeline.answer import Answer, AnswerPassage
 from thresher.pipeline.deadline import Costs, Deadline
 from thresher.pipeline.open import AUTO, Parts, open_index, settings_of
 from thresher.pipeline.select import whole_passages
-from thresher.pipeline.stage import StageReport
-from thresher.pipeline.state import State, places_of
+from thresher.pipeline.stage import StageReport, State, places_of
 from thresher.ranking import Ranking
 from thresher.records import Query, Usage
 from thresher.search.index import Index

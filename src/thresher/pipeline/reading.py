@@ -10,15 +10,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from thresher.context.scoring import SplitPassage
+from thresher.context.scorers import SplitPassage
 from thresher.pipeline.deadline import batches_that_fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from thresher.context.scorers import SentenceScorer
-    from thresher.context.scoring import PassageScores
-    from thresher.pipeline.state import State
+    from thresher.context.scorers import PassageScores, SentenceScorer
+    from thresher.pipeline.stage import State
     from thresher.records import Passage, Span
 
 PASSAGE_UNITS, CALL_UNITS = 12, 24

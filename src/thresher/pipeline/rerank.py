@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from thresher.context.scorers import SentenceScorer
-    from thresher.pipeline.stage import Counts
-    from thresher.pipeline.state import State
+    from thresher.pipeline.stage import Counts, State
     from thresher.ranking import Ranking
     from thresher.records import Span
     from thresher.rerank.reranker import Reranker

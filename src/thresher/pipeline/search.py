@@ -11,8 +11,7 @@ from thresher.search.results import SearchRanking
 
 if TYPE_CHECKING:
     from thresher.pipeline.interpolate import QueryEncoder
-    from thresher.pipeline.stage import Counts
-    from thresher.pipeline.state import State
+    from thresher.pipeline.stage import Counts, State
     from thresher.ranking import Ranking
     from thresher.records import Query
     from thresher.search.index import By

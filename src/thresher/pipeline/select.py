@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from thresher.context.scorers import SentenceScorer
     from thresher.context.select import PrunedPassage
-    from thresher.pipeline.stage import Counts
-    from thresher.pipeline.state import State
+    from thresher.pipeline.stage import Counts, State
     from thresher.records import Passage
 
 

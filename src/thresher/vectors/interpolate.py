@@ -4,7 +4,7 @@ A passage's score is `alpha * sparse + (1 - alpha) * dense`. Look-ups stop early
 2110.06051, section 4.2): passages are visited by the best score they can still have, and when the next one's cannot
 reach the k-th score found so far, neither can those after it. The upper bound on a dense score is taken from
 
-- `sketch`: each passage's own bound, from a few bytes kept with its vector (`thresher.vectors.sketch`);
+- `sketch`: each passage's own bound, from a few bytes kept with its vector (`thresher.vectors.codecs`);
 - `length`: the paper's one bound for all passages: the query's length times the longest vector's (1 for unit
   vectors). Passages are then visited in sparse order;
 - `seen`: the paper's approximate version: the largest dense score seen so far. The top k may differ from the full one.
@@ -28,6 +28,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 
 from thresher.errors import ConfigError, InputError
 from thresher.ranking import Ranking, normalise_scores
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.vectors.store import VectorStore
+
 
 _STEP = 8
 """Passages looked up between two tests of the bound."""
@@ -327,3 +329,28 @@ class _Scan:
                 return
             self.look_up(order[place : place + _STEP])
             place += _STEP
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def best_dots(
+    vectors: NDArray[np.float32], query: NDArray[np.float32], starts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The largest dot product of each group.
+
+    vectors  float32[n, d]      groups one after the other
+    query    float32[d]
+    starts   int64[groups + 1]  group i has the rows starts[i] to starts[i + 1], at least one
+
+    Sums are float64 in ascending order of dimension, so that a score does not depend on the shape of a batch, as that
+    of a matrix product may. O(n * d).
+    """
+    best = np.empty(len(starts) - 1, dtype=np.float64)
+    for group in range(len(starts) - 1):
+        largest = -np.inf
+        for row in range(starts[group], starts[group + 1]):
+            total = 0.0
+            for i in range(query.shape[0]):
+                total += np.float64(vectors[row, i]) * np.float64(query[i])
+            largest = max(largest, total)
+        best[group] = largest
+    return best

@@ -8,7 +8,7 @@ passage); its dense score is the largest of their dot products with the query's 
     store.interpolate(index.search(query, k=1000), encoder.encode_queries([query])[0], alpha=0.25)
 
 Inside an index a store is keyed by passage number: row i is passage i. A separate store (`thresher encode --dense`) is
-keyed by docno. On disk: the stored vectors (`thresher.vectors.codecs`); `sketch_*.npy` (`thresher.vectors.sketch`)
+keyed by docno. On disk: the stored vectors (`thresher.vectors.codecs`); `sketch_*.npy` (`thresher.vectors.codecs`)
 where one was asked for; `docnos.txt`, ascending by bytes, where it is keyed by docno; `firsts.npy`, where each
 document's rows start, where documents have several.
 """
@@ -24,8 +24,15 @@ import numpy as np
 from thresher.artifact import Manifest, read_manifest, writing
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_names
-from thresher.vectors.codecs import CHUNK, load_array, open_vectors, parse_storage, write_vectors
-from thresher.vectors.sketch import open_sketch, write_sketch
+from thresher.vectors.codecs import (
+    CHUNK,
+    load_array,
+    open_sketch,
+    open_vectors,
+    parse_storage,
+    write_sketch,
+    write_vectors,
+)
 from thresher.vectors.writer import Spool, coalesce, group_by_document
 
 if TYPE_CHECKING:
@@ -35,9 +42,8 @@ if TYPE_CHECKING:
 
     from thresher.encode import DenseEncoder
     from thresher.ranking import Ranking
-    from thresher.vectors.codecs import Stored
+    from thresher.vectors.codecs import Sketch, Stored
     from thresher.vectors.interpolate import Interpolated
-    from thresher.vectors.sketch import Sketch
 
 FOLDER = "vectors"
 """Where an index keeps its vectors."""
@@ -256,7 +262,7 @@ class VectorStore:
         Raises:
             InputError: the query has another shape, or a value that is not finite.
         """
-        from thresher.vectors.kernels import best_dots
+        from thresher.vectors.interpolate import best_dots
 
         rows, starts = self.rows_of(positions)
         best: NDArray[np.float64] = best_dots(self.stored.decode(rows), self.checked_query(query), starts)

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from thresher.context import ContextPruner, PassageScores
-from thresher.context.scoring import combine, sentence_tokens, windows
+from thresher.context.scorers import combine, sentence_tokens, windows
 from thresher.context.spans import cut, kept_spans, largest_prefix
 from thresher.records import Passage, Span
 from thresher.text.sentences import split_sentences

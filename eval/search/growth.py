@@ -66,7 +66,7 @@ def measure(index: Index, queries: Sequence[Query], k: int) -> list[Row]:
         rows.append({
             "plan": plan, "k": k, "p50_ms": float(np.median(times)), "p99_ms": float(np.percentile(times, 99)),
             "by_bounds": float(np.mean([t.plan != "term-at-a-time" for t in told])),
-            "tiles": float(np.mean([t.tiles for t in told])) / n.tiles,
+            "tiles": float(np.mean([t.superblocks for t in told])) / n.superblocks,
             "blocks": float(np.mean([t.visited / t.blocks for t in told])),
             "postings": float(np.mean([t.postings for t in told])),
             "scored": float(np.mean([t.scored / max(t.postings, 1) for t in told])),

@@ -18,8 +18,16 @@ from eval.bench import Bench, Row, options
 from eval.search.engines import Thresher
 from eval.search.matrices import load
 from thresher.search.kernels.postings import rescore
-from thresher.search.kernels.processor import TERM_AT_A_TIME
-from thresher.search.kernels.taat import COARSE_CHUNK, LANES, fill, fold, reaching
+from thresher.search.kernels.taat import (
+    LANES,
+    QUANTISED_WINDOW,
+    add_window_quantised,
+    count_reaching,
+    lane_maxima,
+    open_cursors,
+    open_window,
+)
+from thresher.search.kernels.types import STATISTICS, TERM_AT_A_TIME, Postings, QueryTerms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,40 +39,22 @@ QUERIES, ROUNDS, K = 300, 5, 10
 
 
 @njit(nogil=True)
-def run_parts(
-    zeroing: bool,
-    adding: bool,
-    looking: bool,
-    passages: int,
-    terms: NDArray[np.uint32],
-    weights: NDArray[np.float64],
-    starts: NDArray[Any],
-    rows: NDArray[Any],
-    dense: NDArray[Any],
-    impacts: NDArray[Any],
-    ids: NDArray[Any],
-    tiles: NDArray[Any],
-) -> int:
-    """The loops over chunks that `score_coarsely` makes, or some of what they do."""
-    count = terms.shape[0]
-    fixed = np.full(count, 100, np.uint32)
-    cursors, ends, runs = np.empty(count, np.int64), np.empty(count, np.int64), np.empty((count, 2), np.uint64)
-    sums, nothing, lanes = np.zeros(COARSE_CHUNK, np.uint16), np.empty(0, np.float64), np.empty(LANES, np.uint16)
-    for i in range(count):
-        cursors[i] = ends[i] = np.int64(starts[terms[i]])
-    found = 0
-    for chunk in range((passages + COARSE_CHUNK - 1) // COARSE_CHUNK):
+def run_parts(ways: tuple[bool, bool, bool], query: QueryTerms, index: Postings) -> int:
+    """The loops over windows that `score_quantised` makes, or some of what they do: zeroing, adding, looking."""
+    zeroing, adding, looking = ways
+    fixed = np.full(query.terms.shape[0], 100, np.uint32)
+    cursors = open_cursors(query.terms, index)
+    sums, lanes, found = np.zeros(QUANTISED_WINDOW, np.uint16), np.empty(LANES, np.uint16), 0
+    for window in range((index.passages + QUANTISED_WINDOW - 1) // QUANTISED_WINDOW):
         if zeroing:
             sums[:] = 0
-            found += sums[chunk]
-        if adding:  # which zeroes, too
-            fill(
-                chunk, COARSE_CHUNK, True, terms, fixed, weights, starts, rows, dense, impacts, ids, tiles, cursors,
-                ends, runs, nothing, sums,
-            )  # fmt: skip
+            found += sums[window]
+        if adding:
+            open_window(window, QUANTISED_WINDOW, query.terms, index, cursors)
+            add_window_quantised(query.terms, fixed, index, cursors, sums)
         if looking:
-            fold(sums, lanes)
-            found += reaching(lanes, np.uint16(65535))
+            lane_maxima(sums, lanes)
+            found += count_reaching(lanes, np.uint16(65535))
     return found
 
 
@@ -72,30 +62,30 @@ def profile(engine: Thresher, queries: Sequence[tuple[NDArray[np.uint32], NDArra
     """Median microseconds of a query and of its parts."""
     index = engine.index
     layout, n = index.layouts[0], index.layouts[0].counts
-    kernel, arrays = index._first._single
-    lists = (layout.starts, layout.rows, layout.dense, layout.impacts, layout.ids, layout.tiles)
-    docs, scores, told, sums = np.empty(K, np.uint32), np.empty(K), np.empty(12), np.empty(K)
+    kernel, postings = index._first._single, index._first._postings
+    request, sums = (K, TERM_AT_A_TIME, 1.0, 2**40), np.empty(K)
+    out = (np.empty(K, np.uint32), np.empty(K), np.empty(STATISTICS))
     asked = []
     for terms, weights in queries:
         row = index.terms((terms, weights))
         asked.append((
-            (terms, weights), row, row[0].astype(np.uint32), row[1].astype(np.float64),
+            (terms, weights), row, QueryTerms(row[0].astype(np.uint32), row[1].astype(np.float64)),
             np.sort(index.search((terms, weights), K).numbers),
         ))  # fmt: skip
 
     def part(zeroing: bool, adding: bool, looking: bool) -> Callable[[Any], object]:
-        return lambda a: run_parts(zeroing, adding, looking, n.passages, a[2], a[3], *lists)
+        return lambda a: run_parts((zeroing, adding, looking), a[2], postings)
 
     ways: dict[str, Callable[[Any], object]] = {
         "search": lambda a: index.search(a[0], K),
-        "kernel": lambda a: kernel(*a[1], K, TERM_AT_A_TIME, 1.0, 2**40, *arrays, docs, scores, told),
-        "call": lambda a: kernel(a[1][0][:0], a[1][1][:0], K, TERM_AT_A_TIME, 1.0, 2**40, *arrays, docs, scores, told),
+        "kernel": lambda a: kernel(*a[1], request, postings, out),
+        "call": lambda a: kernel(a[1][0][:0], a[1][1][:0], request, postings, out),
         "bare": part(False, False, False),
         "zeroing": part(True, False, False),
         "adding": part(False, True, False),
         "looking": part(False, False, True),
-        "nothing": lambda a: rescore(a[2], a[3], *lists, a[4], 0, sums),
-        "scoring": lambda a: rescore(a[2], a[3], *lists, a[4], len(a[4]), sums),
+        "nothing": lambda a: rescore(a[2], postings, a[3], 0, sums),
+        "scoring": lambda a: rescore(a[2], postings, a[3], len(a[3]), sums),
     }
     best = {name: np.full(len(asked), np.inf) for name in ways}
     for _ in range(ROUNDS):
@@ -109,7 +99,7 @@ def profile(engine: Thresher, queries: Sequence[tuple[NDArray[np.uint32], NDArra
         "python_us": us["search"] - us["kernel"],
         "call_us": us["call"],
         "zeroing_us": us["zeroing"] - us["bare"],
-        "adding_us": us["adding"] - us["zeroing"],
+        "adding_us": us["adding"] - us["bare"],
         "looking_us": us["looking"] - us["bare"],
         "scoring_us": us["scoring"] - us["nothing"],
     }

@@ -25,6 +25,7 @@ from thresher.errors import InputError
 from thresher.index.arrays import create_array, map_array, write_array
 from thresher.index.layout import (
     BLOCKS,
+    CHUNK,
     COMMON,
     DENSE,
     DENSE_BYTES,
@@ -32,9 +33,8 @@ from thresher.index.layout import (
     KTH,
     LONG,
     NUMBERED,
-    SEGMENT,
     SPARSEST,
-    TILE,
+    SUPERBLOCK,
     Counts,
     rows_of_kinds,
     write_counts,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from thresher.index.invert import Lists, Spool
     from thresher.records import Passage, SparseBatch
 
 ORDERS = ("source", "bp", "similarity")
@@ -133,36 +134,56 @@ class IndexBuilder:
         """
         off = None if self._progress is None else not self._progress
         with tqdm(total=3, desc="ordering", unit=" steps", disable=off, delay=BAR_DELAY) as bar:
-            counts = self._write(bar)
+            self._passages.close()
+            for stream in self._spool.values():
+                stream.close()
+            spool = self._open_spool()
+            reordered = bool(np.any(spool.order[1:] < spool.order[:-1]))
             bar.update()
-        return counts
+            bar.set_description("inverting")
+            kinds = self._kinds()
+            lists, counts = self._open_lists(spool, kinds, reordered)
+            self._invert(spool, lists)
+            bar.update()
+            bar.set_description("writing")
+            self._write_lengths(np.diff(lists.starts), kinds)
+            write_counts(self._directory / "layout.json", counts)
+            for name in self._spool:
+                (self._directory / f"{SPOOL}.{name}").unlink()
+            bar.update()
+        return self._account(counts)
 
-    def _write(self, bar: tqdm[Any]) -> dict[str, Any]:
-        """The three steps of `finish`: order the documents, invert the spool and bound blocks, write the rest."""
-        from thresher.index import invert
+    def _open_spool(self) -> Spool:
+        """The rows that were added, in the order that documents will have; writes docnos, ranks and sources."""
+        from thresher.index.invert import Spool
 
-        self._passages.close()
-        for stream in self._spool.values():
-            stream.close()
-        directory, top = self._directory, 2**self._bits - 1
-        largest = float(self._largest.max(initial=0))
-        # whole weights that fit are impacts already, and are stored as they are
-        scale = 1.0 if self._whole and largest <= top else fit_scale(largest, self._bits).scale
+        directory = self._directory
         indptr = map_array(directory / f"{SPOOL}.indptr", np.int64, (self._count + 1,))
         terms = map_array(directory / f"{SPOOL}.terms", np.uint32, (self._postings,))
         weights = map_array(directory / f"{SPOOL}.weights", np.float32, (self._postings,))
         by_docno = self._write_docnos()
         order = self._choose_order(indptr, terms, weights)
-        reordered = bool(np.any(order[1:] < order[:-1]))
-        bar.update()
-        bar.set_description("inverting")
-        kinds = self._kinds()
+        ranks = np.empty(self._count, np.uint32)
+        ranks[by_docno] = np.arange(self._count, dtype=np.uint32)
+        write_array(directory / "ranks", ranks[order])
+        if np.any(order[1:] < order[:-1]):
+            write_array(directory / "sources", order)
+        return Spool(indptr, terms, weights, order)
+
+    def _open_lists(self, spool: Spool, kinds: NDArray[np.uint8], reordered: bool) -> tuple[Lists, Counts]:
+        """The files of the posting lists, zeroed, and the counts that give their shapes."""
+        from thresher.index.invert import Lists, last_chunks
+
+        directory, top = self._directory, 2**self._bits - 1
+        largest = float(self._largest.max(initial=0))
+        # whole weights that fit are impacts already, and are stored as they are
+        scale = 1.0 if self._whole and largest <= top else fit_scale(largest, self._bits).scale
         rows = rows_of_kinds(kinds)
         common = int((kinds >= COMMON).sum())
-        # the last segment each list of no common term reaches, whose heads it holds one of for each before
+        # the last chunk that each list without a directory row reaches: it has a skip entry for each chunk before
         last = np.zeros(self._terms, np.uint16)
-        if self._count > SEGMENT:
-            invert.last_segments(indptr, terms, order, rows, common, last)
+        if self._count > CHUNK:
+            last_chunks(spool, rows, common, last)
         lengths = np.where(kinds == DENSE, 0, self._lengths + last)
         starts = np.zeros(self._terms + 1, np.int64)
         np.cumsum(lengths, out=starts[1:])
@@ -181,35 +202,43 @@ class IndexBuilder:
             reordered=reordered,
             alphabetical=self._alphabetical,
         )
-        self._write_ranks(by_docno, order, reordered)
         impact = np.uint8 if n.bits == 8 else np.uint16
-        dense = create_array(directory / "dense", impact, (n.dense, n.passages))
-        impacts = create_array(directory / "impacts", impact, (n.entries,))
-        ids = create_array(directory / "ids", np.uint16, (n.entries,))
-        tiles = create_array(directory / "tiles", np.uint32, (n.common, n.tiles + 1))
-        maxima = create_array(directory / "maxima", np.uint8, (n.common, n.blocks))
-        kth = create_array(directory / "kth", impact, (n.numbered, len(KTH)))
+        lists = Lists(
+            starts=starts,
+            rows=rows,
+            last=last,
+            kth=create_array(directory / "kth", impact, (n.numbered, len(KTH))),
+            dense=create_array(directory / "dense", impact, (n.dense, n.passages)),
+            impacts=create_array(directory / "impacts", impact, (n.entries,)),
+            ids=create_array(directory / "ids", np.uint16, (n.entries,)),
+            superblocks=create_array(directory / "tiles", np.uint32, (n.common, n.superblocks + 1)),
+            maxima=create_array(directory / "maxima", np.uint8, (n.common, n.blocks)),
+            scale=scale,
+            top=top,
+            block=n.block,
+        )
+        return lists, n
+
+    def _invert(self, spool: Spool, lists: Lists) -> None:
+        """Place the postings, and bound lists and blocks; two threads share the terms."""
+        from thresher.index import invert
 
         def work(first: int, after: int) -> None:
-            spool = (indptr, terms, weights, order, scale, float(top))
-            invert.place(first, after, *spool, starts, rows, last, dense, impacts, ids, tiles)
-            invert.kth_largest(first, after, starts, rows, dense, impacts, np.array(KTH, np.int64), top, kth)
-            invert.directory(first, after, starts, rows, dense, impacts, ids, kth, n.block, n.bits, tiles, maxima)
+            invert.place(first, after, spool, lists)
+            invert.kth_largest(first, after, np.array(KTH, np.int64), lists)
+            invert.fill_directory(first, after, lists)
 
         middle = int(np.searchsorted(np.cumsum(self._lengths), self._postings // 2))
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(work, (0, middle), (middle, self._terms)))
-        bar.update()
-        bar.set_description("writing")
+
+    def _write_lengths(self, lengths: NDArray[np.int64], kinds: NDArray[np.uint8]) -> None:
+        directory = self._directory
         write_array(directory / "lengths", np.minimum(lengths, LONG).astype(np.uint8))
         write_array(directory / "long", lengths[lengths >= LONG].astype(np.uint32))
         quads = np.zeros((-(-self._terms // 4), 4), np.uint8)
         quads.ravel()[: self._terms] = kinds
         write_array(directory / "kinds", (quads << np.arange(0, 8, 2, dtype=np.uint8)).sum(axis=1, dtype=np.uint8))
-        write_counts(directory / "layout.json", n)
-        for name in self._spool:
-            (directory / f"{SPOOL}.{name}").unlink()
-        return self._account(n)
 
     def _write_vocabulary(self, vocabulary: Sequence[str]) -> bool:
         """Write the strings in bytewise order; returns whether the term ids ascend with them."""
@@ -217,7 +246,7 @@ class IndexBuilder:
         order = sorted(range(len(strings)), key=strings.__getitem__)
         for a, b in pairwise(order):
             if strings[a] == strings[b]:
-                raise InputError(f"term {vocabulary[a]!r} stands twice in the vocabulary, as {a} and as {b}")
+                raise InputError(f"duplicate vocabulary term {vocabulary[a]!r} (ids {a} and {b})")
         writer = PackedWriter(self._directory, "vocabulary")
         writer.extend(map(strings.__getitem__, order))
         writer.close()
@@ -254,28 +283,21 @@ class IndexBuilder:
         """uint8[terms]: which terms are dense, common and numbered, see `thresher.index.layout`."""
         lengths, n = self._lengths, self._count
         blocks = -(-n // self._block)
-        tiles = -(-n // TILE)
+        superblocks = -(-n // SUPERBLOCK)
         kinds = np.zeros(self._terms, np.uint8)
         kinds[lengths >= NUMBERED] = 1
-        wanted = int(DIRECTORY_BYTES * self._postings / (blocks + 4 * (tiles + 1)))
+        wanted = int(DIRECTORY_BYTES * self._postings / (blocks + 4 * (superblocks + 1)))
         shortest = max(blocks // 8, 1)  # below this a row answers fewer queries than it costs bounds
         if wanted < self._terms:
             kept = np.partition(lengths, self._terms - wanted - 1)[self._terms - wanted - 1]
             shortest = max(shortest, int(kept) + 1)
-        kinds[(lengths >= shortest) | (lengths >= SEGMENT)] = COMMON
+        kinds[(lengths >= shortest) | (lengths >= CHUNK)] = COMMON
         size = self._bits // 8
         candidates = np.flatnonzero((lengths * SPARSEST > n) & (kinds == COMMON))
         candidates = candidates[np.argsort(-lengths[candidates], kind="stable")]
         more = np.cumsum(size * n - (size + 2) * lengths[candidates])
         kinds[candidates[: int(np.count_nonzero(more <= DENSE_BYTES * self._postings))]] = DENSE
         return kinds
-
-    def _write_ranks(self, by_docno: NDArray[np.uint32], order: NDArray[np.uint32], reordered: bool) -> None:
-        ranks = np.empty(self._count, np.uint32)
-        ranks[by_docno] = np.arange(self._count, dtype=np.uint32)
-        write_array(self._directory / "ranks", ranks[order])
-        if reordered:
-            write_array(self._directory / "sources", order)
 
     def _account(self, counts: Counts) -> dict[str, Any]:
         sizes = {file.name: file.stat().st_size for file in sorted(self._directory.iterdir()) if file.is_file()}
@@ -300,7 +322,7 @@ def pack_passage(passage: Passage) -> bytes:
 
 
 def _check_rows(passages: Sequence[Passage], batch: SparseBatch, terms: int) -> None:
-    """Refuse a batch a kernel could not trust."""
+    """Refuse rows that kernels could not use as places in memory."""
     if batch.terms.shape[0] == 0:
         return
     if bool(np.any(np.diff(batch.indptr) < 0)):

@@ -11,10 +11,58 @@ memory-mapped files.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 from numba import njit
 
-from thresher.index.layout import SEGMENT, TILE
+from thresher.index.layout import CHUNK, SUPERBLOCK
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Spool(NamedTuple):
+    """The rows that were added.
+
+    Attributes:
+        indptr: int64[n + 1], rows of passages in the order they came.
+        terms: uint32[nnz], term ids, ascending in a row, each below the number of terms (checked on arrival).
+        weights: float32[nnz], positive, finite.
+        order: uint32[n], internal id -> number in the order they came.
+    """
+
+    indptr: NDArray[np.int64]
+    terms: NDArray[np.uint32]
+    weights: NDArray[np.float32]
+    order: NDArray[np.uint32]
+
+
+class Lists(NamedTuple):
+    """The posting lists being written; arrays as in `thresher.index.layout`.
+
+    Attributes:
+        starts, rows: int64[terms + 1], int32[terms].
+        last: uint16[terms], the last chunk that a list without a directory row reaches.
+        kth, dense, impacts, ids, maxima: zeros at first.
+        superblocks: uint32[common, superblocks + 1], zeros; then postings by superblock; then first postings.
+        scale: one unit of impact; impact = rint(weight / scale), at least 1, at most `top`.
+        top: int64, the largest possible impact.
+        block: documents in a block.
+    """
+
+    starts: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    last: NDArray[np.uint16]
+    kth: NDArray[np.unsignedinteger]
+    dense: NDArray[np.unsignedinteger]
+    impacts: NDArray[np.unsignedinteger]
+    ids: NDArray[np.uint16]
+    superblocks: NDArray[np.uint32]
+    maxima: NDArray[np.uint8]
+    scale: float
+    top: int
+    block: int
 
 
 @njit(cache=True, nogil=True)
@@ -32,55 +80,54 @@ def count_terms(terms, weights, lengths, largest):
 
 
 @njit(cache=True, nogil=True)
-def last_segments(indptr, terms, order, rows, common, last):
-    """The last segment each list that is not common reaches; 0 for common ones.
+def last_chunks(spool, rows, common, last):
+    """The last chunk that each list without a directory row reaches; 0 for common ones.
 
-    indptr, terms, order, rows as in `place`; common int64; last uint16[terms]   in: zeros; out
+    spool, rows   `Spool`, int32[terms]
+    common        int64            common terms
+    last          uint16[terms]    in: zeros; out
     """
-    for doc in range(SEGMENT, order.shape[0]):
+    indptr, terms, order = spool.indptr, spool.terms, spool.order
+    for doc in range(CHUNK, order.shape[0]):
         source = order[doc]
-        segment = np.uint16(doc // SEGMENT)
+        chunk = np.uint16(doc // CHUNK)
         for p in range(indptr[source], indptr[source + 1]):
-            last[terms[p]] = segment
+            last[terms[p]] = chunk
     for term in range(rows.shape[0]):
         if 0 <= rows[term] < common:
             last[term] = 0
 
 
 @njit(cache=True, nogil=True)
-def place(
-    first, after, indptr, terms, weights, order, scale, top, starts, rows, last, dense, impacts, ids, tiles
-):  # fmt: skip
-    """Put every posting of terms first … after - 1 into its list, and count the postings in tiles.
+def first_at_least(term, terms, first, after):
+    """The first of places first ... after - 1, whose terms ascend, with at least this term; `after` if none."""
+    while first < after:
+        middle = (first + after) // 2
+        if terms[middle] < term:
+            first = middle + 1
+        else:
+            after = middle
+    return first
 
-    indptr    int64[n + 1]      rows of passages in the order they came
-    terms     uint32[nnz]       term ids, ascending in a row, each below len(rows) (checked when they came)
-    weights   float32[nnz]      positive, finite
-    order     uint32[n]         internal id -> number in the order they came
-    scale     float64           one unit of impact; impact = rint(weight / scale), at least 1, at most `top`
-    starts    int64[terms + 1], rows int32[terms], last uint16[terms]   the lists, see `layout`, and their last segments
-    dense, impacts, ids         out; zeros in
-    tiles     uint32[common, tiles + 1]   in: zeros; out: [row, 1 + tile] is the number of postings in the tile
-    """
+
+@njit(cache=True, nogil=True)
+def place(first, after, spool, lists):
+    """Put every posting of terms first ... after - 1 into its list, and count the postings in superblocks."""
+    indptr, terms, weights, order = spool.indptr, spool.terms, spool.weights, spool.order
+    starts, rows, last, dense, superblocks = lists.starts, lists.rows, lists.last, lists.dense, lists.superblocks
+    impacts, ids, scale, top = lists.impacts, lists.ids, lists.scale, np.float64(lists.top)
     cursors = starts[first:after].copy()
-    heads = starts[first:after].copy()
-    segments = np.zeros(after - first, np.uint16)
+    skips = starts[first:after].copy()
+    chunks = np.zeros(after - first, np.uint16)
     for i in range(after - first):
         cursors[i] += last[first + i] > 0
-    common = tiles.shape[0]
+    common = superblocks.shape[0]
     for doc in range(order.shape[0]):
         source = order[doc]
-        low, segment, tile = np.uint16(doc % SEGMENT), doc // SEGMENT, doc // TILE + 1
+        low, chunk, superblock = np.uint16(doc % CHUNK), doc // CHUNK, doc // SUPERBLOCK + 1
         begin, end = indptr[source], indptr[source + 1]
         if first > 0:
-            left, right = begin, end
-            while left < right:
-                middle = (left + right) // 2
-                if terms[middle] < first:
-                    left = middle + 1
-                else:
-                    right = middle
-            begin = left
+            begin = first_at_least(first, terms, begin, end)
         for p in range(begin, end):
             term = np.int64(terms[p])
             if term >= after:
@@ -89,16 +136,16 @@ def place(
             row = np.int64(rows[term])
             impact = np.int64(min(max(np.rint(np.float64(weights[p]) / scale), 1.0), top))
             if 0 <= row < common:
-                tiles[row, tile] += np.uint32(1)
+                superblocks[row, superblock] += np.uint32(1)
                 if row < dense.shape[0]:
                     dense[row, doc] = impact
                     continue
             if last[term] > 0:
-                while segments[i] < segment:
-                    ids[heads[i]] = cursors[i] - heads[i] - 1
-                    segments[i] += np.uint16(1)
-                    heads[i] = cursors[i]
-                    cursors[i] += segments[i] < last[term]
+                while chunks[i] < chunk:
+                    ids[skips[i]] = cursors[i] - skips[i] - 1
+                    chunks[i] += np.uint16(1)
+                    skips[i] = cursors[i]
+                    cursors[i] += chunks[i] < last[term]
             at = cursors[i]
             cursors[i] = at + 1
             impacts[at] = impact
@@ -106,45 +153,45 @@ def place(
 
 
 @njit(cache=True, nogil=True)
-def directory(first, after, starts, rows, dense, impacts, ids, kth, block, bits, tiles, maxima):
-    """Finish the rows of the common ones of the terms first … after - 1.
+def fill_directory(first, after, lists):
+    """Finish the directory rows of the common ones of terms first ... after - 1: superblocks and maxima.
 
-    kth       uint8 or uint16[numbered, 4]    column 0 is the list's largest impact
-    tiles     uint32[common, tiles + 1]       in: counts, as `place` leaves them; out: first posting of each tile
-    maxima    uint8[common, blocks]           in: zeros; out; 16-bit impacts become ceil(255 * impact / largest)
+    16-bit impacts become maxima of ceil(255 * impact / largest).
     """
-    step = TILE // block
+    starts, rows, dense, impacts, ids = lists.starts, lists.rows, lists.dense, lists.impacts, lists.ids
+    superblocks, maxima, block = lists.superblocks, lists.maxima, lists.block
+    step, wide = SUPERBLOCK // block, lists.top > 255
     for term in range(first, after):
         row = rows[term]
-        if not 0 <= row < tiles.shape[0]:
+        if not 0 <= row < superblocks.shape[0]:
             continue
-        largest = np.int64(kth[row, 0])
-        for tile in range(tiles.shape[1] - 1):
-            tiles[row, tile + 1] += tiles[row, tile]
+        largest = np.int64(lists.kth[row, 0])
+        for s in range(superblocks.shape[1] - 1):
+            superblocks[row, s + 1] += superblocks[row, s]
         if row < dense.shape[0]:
             for doc in range(dense.shape[1]):
                 best = np.int64(dense[row, doc])
-                if bits == 16:
+                if wide:
                     best = (best * 255 + largest - 1) // largest
                 maxima[row, doc // block] = max(np.int64(maxima[row, doc // block]), best)
             continue
-        for tile in range(tiles.shape[1] - 1):
-            for p in range(starts[term] + tiles[row, tile], starts[term] + tiles[row, tile + 1]):
+        for s in range(superblocks.shape[1] - 1):
+            for p in range(starts[term] + superblocks[row, s], starts[term] + superblocks[row, s + 1]):
                 best = np.int64(impacts[p])
-                if bits == 16:
+                if wide:
                     best = (best * 255 + largest - 1) // largest
-                here = tile * step + (np.int64(ids[p]) % TILE) // block
+                here = s * step + (np.int64(ids[p]) % SUPERBLOCK) // block
                 maxima[row, here] = max(np.int64(maxima[row, here]), best)
 
 
 @njit(cache=True, nogil=True)
-def kth_largest(first, after, starts, rows, dense, impacts, ks, top, kth):
-    """Overwrite `kth[row, i]` with the ks[i]-th largest impact of the list, 0 where it is shorter.
+def kth_largest(first, after, ks, lists):
+    """Overwrite `kth[row, i]` with the ks[i]-th largest impact of each list of terms first ... after - 1.
 
-    ks   int64[m]   ascending
-    top  int64      largest possible impact
+    0 where the list is shorter; ks int64[m], ascending.
     """
-    counts = np.zeros(top + 1, np.int64)
+    starts, rows, dense, impacts, kth = lists.starts, lists.rows, lists.dense, lists.impacts, lists.kth
+    counts = np.zeros(lists.top + 1, np.int64)
     for term in range(first, after):
         row = rows[term]
         if row < 0:

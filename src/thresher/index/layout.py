@@ -1,24 +1,24 @@
 """What files an index is made of, and how they are opened.
 
-Documents carry dense internal ids `0 … passages - 1`, in index order. They are cut into **blocks** of `block`
-consecutive ids (a power of two), blocks into **tiles** of 2,048 ids, and tiles into **segments** of 65,536. Every term
-has one posting list, in ascending id order: an impact and the id modulo the segment for each posting, in two arrays
-side by side. Lists come in three kinds, by length:
+Documents carry dense internal ids `0 ... passages - 1`, in index order. They are divided into **blocks** of `block`
+consecutive ids (a power of two), blocks into **superblocks** of 2,048 ids, and superblocks into **chunks** of 65,536.
+Every term has one posting list, in ascending id order: an impact and the id modulo the chunk for each posting, in two
+arrays side by side. There are three kinds of lists, by length:
 
-* the list of a **dense** term, one that many documents hold, is not a list at all: a row of impacts, one a document, 0
-  where the document lacks the term. That takes less room than ids from a third of the documents on, is added without
-  looking where to, and answers for one document at once;
-* a **common** term owns one row of the directory, which says where each tile begins within the list, and its largest
-  impact in each block. Dense terms are common; their rows count the postings before each tile;
-* the list of any other term is walked from its begin. Where postings follow in a later segment, the postings of a
-  segment are preceded by a **head**: an entry of impact 0 whose id is their number. So a list within one segment has no
-  head in front of its postings, only one for each empty segment before, and a collection of up to 65,536 passages none;
+* a **dense** term, one that many documents hold, has a dense posting list: a row of impacts, one a document, 0 where
+  the document lacks the term. From a third of the documents on that takes less room than ids, is added without looking
+  up where to, and answers for one document at once;
+* a **common** term has a row in the directory, which gives where each superblock begins within the list, and its
+  largest impact in each block. Dense terms are common; their rows count the postings before each superblock;
+* the list of any other term is scanned from its beginning. If postings follow in a later chunk, the postings of a chunk
+  are preceded by a **skip entry**: an entry of impact 0 whose id is their number. So a list within the first chunk has
+  no skip entry in front of its postings, only one for each empty chunk before, and a collection of up to 65,536
+  passages has none;
 * a term of fewer than ten postings has no row of `kth` either: it is not **numbered**.
 
 Terms are dense from the longest list on, while all dense rows together take at most `DENSE_BYTES` a posting more than
-lists would, and hold more than one document in `SPARSEST`. The border of the common terms is the shortest list length
-at which all rows together take at most `DIRECTORY_BYTES` a posting; lists of more than 65,535 postings are always
-common.
+lists would, and hold more than one document in `SPARSEST`. Common terms are those from the shortest list length on at
+which all rows together take at most `DIRECTORY_BYTES` a posting; lists of more than 65,535 postings are always common.
 
 | file | dtype and shape | content |
 |---|---|---|
@@ -28,9 +28,9 @@ common.
 | `kinds` | uint8[ceil(terms / 4)] | 3 dense, 2 common, 1 numbered, 0 none of these; term 4 i + j in bits 2 j, 2 j + 1 |
 | `kth` | uint8 or uint16[numbered, 4] | largest, 10th, 100th and 1000th largest impact, 0 where the list is shorter |
 | `dense` | uint8 or uint16[dense, passages] | impacts of the dense terms by internal id |
-| `impacts` | uint8 or uint16[entries] | stored impacts, at least 1; 0 in heads |
-| `ids` | uint16[entries] | internal id modulo the segment; in heads, the postings of the segment |
-| `tiles` | uint32[common, tiles + 1] | first posting of each tile, counted from the list's begin |
+| `impacts` | uint8 or uint16[entries] | stored impacts, at least 1; 0 in skip entries |
+| `ids` | uint16[entries] | internal id modulo the chunk; in skip entries, the postings of the chunk |
+| `tiles` | uint32[common, superblocks + 1] | first posting of each superblock, counted from the list's beginning |
 | `maxima` | uint8[common, blocks] | largest impact in the block; 16-bit ones in 255ths of the list's, rounded up |
 | `ranks` | uint32[passages] | place of the docno among all docnos in bytewise order |
 | `sources` | uint32[passages] | number of the passage in the order it came (absent where that is the id) |
@@ -66,8 +66,8 @@ if TYPE_CHECKING:
 
 KIND = "index"
 FORMAT = 3
-TILE = 2048
-SEGMENT = 65_536
+SUPERBLOCK = 2048
+CHUNK = 65_536
 BLOCKS = tuple(2**i for i in range(9))
 """The sizes a block may have."""
 DIRECTORY_BYTES = 0.4
@@ -78,7 +78,7 @@ NUMBERED = 10
 KTH = (1, 10, 100, 1000)
 """For which k every list stores its k-th largest impact."""
 SCATTERED = 32
-"""Lists that tell how scattered postings are."""
+"""Lists that are sampled for `Layout.scatter`."""
 DENSE, COMMON = 3, 2
 LONG = 255
 
@@ -94,7 +94,7 @@ class Counts:
         dense: terms with a row of `dense`.
         common: terms with a row in the block directory.
         numbered: terms with a row of `kth`.
-        entries: postings of the other terms, and heads.
+        entries: postings of the other terms, and skip entries.
         long: lists of 255 entries or more.
         block: documents in a block.
         bits: 8 or 16, width of an impact.
@@ -126,12 +126,12 @@ class Counts:
         whole = (
             self.passages, self.terms, self.postings, self.dense, self.common, self.numbered, self.entries, self.long,
         )  # fmt: skip
-        sound = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**48 for n in whole)
-        sound = sound and self.passages < 2**32 and self.terms < 2**32
-        sound = sound and self.dense <= self.common <= self.numbered <= self.terms and self.long <= self.terms
-        sound = sound and isinstance(self.block, int) and self.block in BLOCKS and self.bits in (8, 16)
-        sound = sound and isinstance(self.scale, float) and math.isfinite(self.scale) and self.scale > 0
-        if not (sound and isinstance(self.reordered, bool) and isinstance(self.alphabetical, bool)):
+        valid = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**48 for n in whole)
+        valid = valid and self.passages < 2**32 and self.terms < 2**32
+        valid = valid and self.dense <= self.common <= self.numbered <= self.terms and self.long <= self.terms
+        valid = valid and isinstance(self.block, int) and self.block in BLOCKS and self.bits in (8, 16)
+        valid = valid and isinstance(self.scale, float) and math.isfinite(self.scale) and self.scale > 0
+        if not (valid and isinstance(self.reordered, bool) and isinstance(self.alphabetical, bool)):
             raise DamagedArtifactError(str(file), "holds counts that no index has; rebuild the index")
 
     @property
@@ -146,12 +146,12 @@ class Counts:
 
     @property
     def step(self) -> int:
-        """Blocks in a tile."""
-        return TILE // self.block
+        """Blocks in a superblock."""
+        return SUPERBLOCK // self.block
 
     @property
-    def tiles(self) -> int:
-        """Tiles of the collection, the last one possibly short."""
+    def superblocks(self) -> int:
+        """Superblocks of the collection, the last one possibly short."""
         return -(-self.blocks // self.step)
 
 
@@ -169,7 +169,7 @@ class Layout:
     dense: NDArray[Any]
     impacts: NDArray[Any]
     ids: NDArray[np.uint16]
-    tiles: NDArray[np.uint32]
+    superblocks: NDArray[np.uint32]
     maxima: NDArray[np.uint8]
     ranks: NDArray[np.uint32]
     sources: NDArray[np.uint32] | None
@@ -217,13 +217,14 @@ class Layout:
     def scatter(self) -> float:
         """Blocks that some common lists touch, over those they would touch in random order; 1 where there are none.
 
-        It says how much the order of documents brings together what is alike: maxima bound scores well only then.
+        It measures how well the order of documents brings similar ones together: only then are block maxima tight
+        bounds.
         """
         n = self.counts
         if n.common == n.dense:
             return 1.0
         rows = np.linspace(n.dense, n.common - 1, min(SCATTERED, n.common - n.dense)).astype(np.int64)
-        lengths = self.tiles[rows, -1].astype(np.float64)
+        lengths = self.superblocks[rows, -1].astype(np.float64)
         touched = sum(int(np.count_nonzero(self.maxima[row])) for row in rows)
         at_random = float((n.blocks * -np.expm1(lengths * np.log1p(-1 / max(n.blocks, 2)))).sum())
         return touched / at_random if at_random > 0 else 1.0
@@ -293,11 +294,11 @@ class Layout:
         return self.numbers_of(docs)
 
     def postings_of(self, terms: NDArray[np.int64]) -> NDArray[np.int64]:
-        """int64[n]: entries of the lists of `terms`, which is their postings, and heads where there are any."""
+        """int64[n]: entries of the lists of `terms`, which is their postings, and skip entries where there are any."""
         found = self.starts[terms + 1].astype(np.int64) - self.starts[terms].astype(np.int64)
         rows = self.rows[terms]
         dense = (rows >= 0) & (rows < self.counts.dense)
-        found[dense] = self.tiles[rows[dense], -1]
+        found[dense] = self.superblocks[rows[dense], -1]
         return found
 
 
@@ -340,7 +341,7 @@ def open_layout(path: str | Path) -> Layout:
         dense=map_array(path / "dense", impact, (n.dense, n.passages)),
         impacts=map_array(path / "impacts", impact, (n.entries,)),
         ids=map_array(path / "ids", np.uint16, (n.entries,)),
-        tiles=map_array(path / "tiles", np.uint32, (n.common, n.tiles + 1)),
+        superblocks=map_array(path / "tiles", np.uint32, (n.common, n.superblocks + 1)),
         maxima=map_array(path / "maxima", np.uint8, (n.common, n.blocks)),
         ranks=map_array(path / "ranks", np.uint32, (n.passages,)),
         sources=map_array(path / "sources", np.uint32, (n.passages,)) if n.reordered else None,

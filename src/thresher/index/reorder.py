@@ -1,9 +1,9 @@
-"""Orders of documents that put alike ones side by side, so that blocks have tight bounds.
+"""Orders of documents that put similar ones side by side, so that blocks have tight bounds.
 
 Recursive graph bisection: Dhulipala, Kabiljo, Karrer, Ottaviano, Pupyrev, Shalita (KDD 2016), for inverted indexes as
 in Mackenzie, Mallia, Petri, Culpepper, Suel (ECIR 2019). A range of documents is halved; documents are exchanged
 between the halves while that lowers the estimated cost of the gaps, d1·log2(n1/(d1+1)) + d2·log2(n2/(d2+1)) summed
-over terms with d1 and d2 postings in the halves; then each half is treated alike, down to `LEAF` documents.
+over terms with d1 and d2 postings in the halves; then each half in the same way, down to `LEAF` documents.
 
 Cut-offs, since what is wanted here is tight maxima and not short gaps: of each document only its heaviest terms take
 part; terms in fewer than `RARE` or more than a tenth of the documents do not; a range is left when less than one
@@ -14,15 +14,18 @@ The cheap alternative is a similarity hash (Charikar, STOC 2002): 32 signs of we
 
 # Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment, arg-type, operator"
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0912
+# ruff: noqa: ANN001, ANN201, ANN202
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numba import njit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LEAF = 32
 ITERATIONS = 12
@@ -31,7 +34,34 @@ RARE = 4
 TABLE = 4096
 
 
-def bisection_order(indptr: Any, terms: Any, weights: Any, vocabulary: int, threads: int = 2) -> Any:
+class Halves(NamedTuple):
+    """Rows of terms, and scratch to weigh moves between the two halves of a range of documents.
+
+    Attributes:
+        indptr, terms: int64[n + 1], uint32[nnz], rows of terms by document.
+        order: uint32[n], documents in their present order.
+        degrees: int32[2, vocabulary], zeros between rounds: postings of each term in the left and the right half.
+        savings: float32[2, vocabulary], what moving one posting of the term to the right, to the left saves.
+        touched: uint32[vocabulary], the terms in the range.
+        logs: float32[TABLE], log2(1), log2(2), ...
+    """
+
+    indptr: NDArray[np.int64]
+    terms: NDArray[np.uint32]
+    order: NDArray[np.uint32]
+    degrees: NDArray[np.int32]
+    savings: NDArray[np.float32]
+    touched: NDArray[np.uint32]
+    logs: NDArray[np.float32]
+
+
+def bisection_order(
+    indptr: NDArray[np.int64],
+    terms: NDArray[np.uint32],
+    weights: NDArray[np.float32],
+    vocabulary: int,
+    threads: int = 2,
+) -> NDArray[np.uint32]:
     """Internal id -> row, by recursive graph bisection.
 
     indptr int64[n + 1], terms uint32[nnz], weights float32[nnz]; `vocabulary` is the number of term ids.
@@ -83,11 +113,9 @@ def heaviest(indptr, terms, weights, vocabulary, count):
 @njit(cache=True, nogil=True)
 def bisect(indptr, terms, vocabulary, order, first, last, logs, deep):
     """Rearrange order[first:last] by bisection; one level of it, or all where `deep`."""
-    left = np.zeros(vocabulary, np.int32)
-    right = np.zeros(vocabulary, np.int32)
-    to_right = np.zeros(vocabulary, np.float32)
-    to_left = np.zeros(vocabulary, np.float32)
-    touched = np.empty(vocabulary, np.uint32)
+    degrees = np.zeros((2, vocabulary), np.int32)
+    savings = np.zeros((2, vocabulary), np.float32)
+    halves = Halves(indptr, terms, order, degrees, savings, np.empty(vocabulary, np.uint32), logs)
     gains = np.empty(last - first, np.float32)
     stack = np.empty((128, 2), np.int64)
     stack[0, 0], stack[0, 1] = first, last
@@ -99,9 +127,7 @@ def bisect(indptr, terms, vocabulary, order, first, last, logs, deep):
             continue
         middle = (low + high) // 2
         for _ in range(ITERATIONS):
-            moved = exchange(
-                indptr, terms, order, low, middle, high, left, right, to_right, to_left, touched, gains, logs
-            )
+            moved = exchange(low, middle, high, halves, gains)
             if moved * 200 < high - low:
                 break
         if deep:
@@ -119,12 +145,43 @@ def log2_of(x, logs):
 
 
 @njit(cache=True, nogil=True)
-def exchange(indptr, terms, order, low, middle, high, left, right, to_right, to_left, touched, gains, logs):
+def exchange(low, middle, high, halves, gains):
     """One round: swap the documents of the two halves that gain most; returns how many moved.
 
-    left, right       int32[terms]     zeros in and out: degrees in the halves
-    to_right, to_left float32[terms]   what moving one posting of the term saves
+    gains   float32[high - low...]   scratch
     """
+    indptr, terms, order = halves.indptr, halves.terms, halves.order
+    to_right, to_left = halves.savings[0], halves.savings[1]
+    weigh_moves(low, middle, high, halves)
+    for i in range(low, high):
+        doc = order[i]
+        gain = np.float32(0.0)
+        if i < middle:
+            for p in range(indptr[doc], indptr[doc + 1]):
+                gain += to_right[terms[p]]
+        else:
+            for p in range(indptr[doc], indptr[doc + 1]):
+                gain += to_left[terms[p]]
+        gains[i - low] = gain
+    half = middle - low
+    a_order = np.argsort(-gains[:half])
+    b_order = np.argsort(-gains[half : high - low])
+    moved = 0
+    for j in range(min(half, high - middle)):
+        a, b = a_order[j], half + b_order[j]
+        if gains[a] + gains[b] <= 0:
+            break
+        order[low + a], order[low + b] = order[low + b], order[low + a]
+        moved += 2
+    return moved
+
+
+@njit(cache=True, nogil=True)
+def weigh_moves(low, middle, high, halves):
+    """What moving one posting of each term to the other half saves, into `halves.savings`."""
+    indptr, terms, order, touched, logs = halves.indptr, halves.terms, halves.order, halves.touched, halves.logs
+    left, right = halves.degrees[0], halves.degrees[1]
+    to_right, to_left = halves.savings[0], halves.savings[1]
     count = 0
     for i in range(low, high):
         doc = order[i]
@@ -149,30 +206,7 @@ def exchange(indptr, terms, order, low, middle, high, left, right, to_right, to_
         if b > 0:
             after = (a + 1) * (log_left - log2_of(a + 2, logs)) + (b - 1) * (log_right - log2_of(b, logs))
             to_left[term] = cost - after
-    for i in range(low, high):
-        doc = order[i]
-        gain = np.float32(0.0)
-        if i < middle:
-            for p in range(indptr[doc], indptr[doc + 1]):
-                gain += to_right[terms[p]]
-        else:
-            for p in range(indptr[doc], indptr[doc + 1]):
-                gain += to_left[terms[p]]
-        gains[i - low] = gain
-    for t in range(count):
-        left[touched[t]] = 0
-        right[touched[t]] = 0
-    half = middle - low
-    a_order = np.argsort(-gains[:half])
-    b_order = np.argsort(-gains[half : high - low])
-    moved = 0
-    for j in range(min(half, high - middle)):
-        a, b = a_order[j], half + b_order[j]
-        if gains[a] + gains[b] <= 0:
-            break
-        order[low + a], order[low + b] = order[low + b], order[low + a]
-        moved += 2
-    return moved
+        left[term], right[term] = 0, 0
 
 
 @njit(cache=True, nogil=True)

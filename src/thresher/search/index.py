@@ -21,10 +21,11 @@ from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputErr
 from thresher.index.layout import open_layout
 from thresher.ranking import Run
 from thresher.records import Query, SparseBatch
+from thresher.search.kernels.types import DROPPED, PLANS
 from thresher.search.queries import to_batch, to_row
 from thresher.search.results import SearchRanking
 from thresher.search.routing import MarginTest
-from thresher.search.searcher import ALL_TERMS, PLANS, TierSearcher
+from thresher.search.searcher import ALL_TERMS, TierSearcher, is_exact
 from thresher.search.searcher import explain as explain_row
 from thresher.search.tiers import MARGIN_FILE, SECOND, Part, TierPair
 
@@ -227,7 +228,7 @@ class Index:
             _check_tiers(tiers)
         if pair is None:  # in place: a function call counts here
             docs, scores, row = first.top(terms, weights, k, alpha, most, plan)
-            exact = (alpha == 1 or row[0] == 1) and row[8] == 0
+            exact = (alpha == 1 and not row[DROPPED]) or is_exact(row, alpha)
             return SearchRanking(self, docs, None, scores, exact, None, False, (explain_row(row),) if explain else ())
         kept = _part(first, first.top(terms, weights, pair.first_depth(k, tiers), alpha, most, plan), alpha, explain)
         if not pair.escalates(terms, weights, kept, k, tiers):
@@ -398,7 +399,7 @@ class Index:
 
     def _untiered(self, found: Found, alpha: float, explain: bool) -> SearchRanking:
         docs, scores, row = found
-        exact = (alpha == 1 or row[0] == 1) and row[8] == 0
+        exact = is_exact(row, alpha)
         return SearchRanking(self, docs, None, scores, exact, None, False, (explain_row(row),) if explain else ())
 
     def _first_only(
@@ -428,7 +429,7 @@ def _part(
     explain: bool,
 ) -> Part:
     docs, scores, row = found
-    exact = (alpha == 1 or row[0] == 1) and row[8] == 0
+    exact = is_exact(row, alpha)
     return Part(searcher.layout, docs, scores, exact, (explain_row(row),) if explain else ())
 
 

@@ -22,15 +22,15 @@ class Explanation:
     """How one tier answered a query.
 
     Attributes:
-        plan: `auto` where only blocks and whole tiles that could matter were scored, `term-at-a-time` where all tiles
-            were, `block-max` where only blocks were.
+        plan: `term-at-a-time` if everything was scored, `block-max` if only blocks that could matter were, `auto` if
+            these or their whole superblocks were.
         terms: query terms known to the index.
         postings: postings in their lists.
-        scored: postings that were scored; of dense terms, all in the tiles that were entered.
+        scored: postings that were scored; of dense terms, all in the superblocks that were visited.
         blocks: blocks of the collection.
         visited: blocks that had to be scored: all, or those whose bounds reached the threshold.
-        tiles: tiles (superblocks) in which blocks were scored.
-        whole: tiles that were scored whole.
+        superblocks: superblocks in which blocks were scored.
+        whole_superblocks: superblocks that were scored whole.
         threshold: a score that k passages were known to reach before any was scored; next to 0 where none was known.
         bound: a score that no passage can exceed: the sum of the terms' largest parts.
     """
@@ -41,8 +41,8 @@ class Explanation:
     scored: int
     blocks: int
     visited: int
-    tiles: int
-    whole: int
+    superblocks: int
+    whole_superblocks: int
     threshold: float
     bound: float
 

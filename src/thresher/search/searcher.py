@@ -9,11 +9,35 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import numpy as np
 
 from thresher.errors import ArtifactError, DamagedArtifactError
+from thresher.search.kernels.types import (
+    AUTO,
+    BAD_WEIGHT,
+    BLOCKS,
+    BOUND,
+    DONE,
+    DROPPED,
+    FAULT_FILES,
+    FAULTS,
+    HITS,
+    PLAN,
+    PLAN_NAMES,
+    PLANS,
+    POSTINGS,
+    SCORED,
+    STATISTICS,
+    SUPERBLOCKS,
+    TERM_AT_A_TIME,
+    TERMS,
+    THRESHOLD,
+    VISITED,
+    WHOLE_SUPERBLOCKS,
+    Postings,
+)
 from thresher.search.queries import Vocabulary, refuse_weight
 from thresher.search.results import Explanation
 
@@ -28,14 +52,8 @@ if TYPE_CHECKING:
 Found: TypeAlias = "tuple[NDArray[np.uint32], NDArray[np.float64], list[float]]"
 """Internal ids, scores, and the processor's statistics of a query."""
 
-PLANS = {"auto": 0, "term-at-a-time": 1, "block-max": 2}
-"""Numbers of the plans in the processor; its 0 tries bounds first, see `TierSearcher._plan`."""
-_PLAN_NAMES = {number: name for name, number in PLANS.items()}
-_FILES = ("", "ids", "tiles")  # by what `thresher.search.kernels.postings.sound` finds
-_DONE = -1  # what a kernel returns where nothing is wrong
 ALL_TERMS = 2**40
 """A `max_terms` that drops none."""
-_STATISTICS = 12  # numbers that the processor reports of a query
 _LARGE, _SCATTER, _PER_HIT = 1_000_000, 0.6, 100_000
 """Where bounds are tried: passages at least, scatter of the lists at most, passages for each hit wanted at least."""
 _IDS, _SCORES = np.dtype(np.uint32), np.dtype(np.float64)
@@ -97,22 +115,21 @@ class TierSearcher:
             InputError: a weight is negative or not finite.
             DamagedArtifactError: a posting list of the query is damaged.
         """
-        width = min(k, self.size)
+        width = k if k < self.size else self.size
         docs, scores = np.empty(width, _IDS), np.empty(width, _SCORES)
         spare = self._spare
         try:
             statistics = spare.pop()  # one step of the interpreter, so threads may share the list
         except IndexError:
-            statistics = np.empty(_STATISTICS, np.float64)
-        kernel, arrays = self._single
-        number = PLANS[plan] or self._plan(k)
-        status = kernel(terms, weights, k, number, alpha, max_terms, *arrays, docs, scores, statistics)
-        if status != _DONE:
+            statistics = np.empty(STATISTICS, np.float64)
+        request = (k, PLANS[plan] or self._plan(k), alpha, max_terms)
+        status = self._single(terms, weights, request, self._postings, (docs, scores, statistics))
+        if status != DONE:
             self._refuse(status, np.array((0, len(terms)), np.int64), weights)
         row = statistics.tolist()
         spare.append(statistics)
-        if row[9] < width:
-            docs, scores = docs[: int(row[9])], scores[: int(row[9])]
+        if row[HITS] < width:
+            docs, scores = docs[: int(row[HITS])], scores[: int(row[HITS])]
         return docs, scores, row
 
     def top_batch(
@@ -128,13 +145,12 @@ class TierSearcher:
         indptr, terms, weights = rows
         n, width = len(indptr) - 1, min(k, self.size)
         docs, scores = np.empty((n, width), np.uint32), np.empty((n, width), np.float64)
-        statistics = np.empty((n, _STATISTICS), np.float64)
-        kernel, arrays = self._several
-        number = PLANS[plan] or self._plan(k)
-        asked = (indptr, terms, weights, k, number, alpha, max_terms, *arrays, docs, scores, statistics)
+        statistics = np.empty((n, STATISTICS), np.float64)
+        kernel, request = self._several, (k, PLANS[plan] or self._plan(k), alpha, max_terms)
+        postings, out = self._postings, (docs, scores, statistics)
 
-        def answer(counter: NDArray[np.int64]) -> int:
-            return kernel(counter, *asked)  # the interpreter's lock is not held meanwhile
+        def answer(counter: NDArray[np.int64]) -> int:  # the interpreter's lock is not held meanwhile
+            return kernel(counter, indptr, terms, weights, request, postings, out)
 
         counter, threads = np.zeros(1, np.int64), min(threads, n)
         if threads <= 1:
@@ -143,78 +159,88 @@ class TierSearcher:
             with ThreadPoolExecutor(threads - 1) as pool:
                 others = [pool.submit(answer, counter) for _ in range(threads - 1)]
                 done = {answer(counter), *(other.result() for other in others)}
-            status = _DONE if done == {_DONE} else answer(np.zeros(1, np.int64))  # the first one at fault
-        if status != _DONE:
+            status = DONE if done == {DONE} else answer(np.zeros(1, np.int64))  # the first one at fault
+        if status != DONE:
             self._refuse(status, indptr, weights)
         return [
-            (own, sums, row) if row[9] == width else (own[: int(row[9])], sums[: int(row[9])], row)
+            (own, sums, row) if row[HITS] == width else (own[: int(row[HITS])], sums[: int(row[HITS])], row)
             for own, sums, row in zip(docs, scores, statistics.tolist(), strict=True)
         ]
 
     def _plan(self, k: int) -> int:
-        """The number of the plan for `auto`: bounds are tried in large collections whose order makes them tight.
+        """The plan for `auto`: bounds are tried in large collections whose order makes them tight.
 
-        Measured on one to four million passages (eval: search-growth): where k is larger, or no order as good as
-        bisection's has brought together what is alike, everything is scored before bounds have paid for themselves.
+        Measured on one to four million passages (eval: search-growth): where k is larger, or the order brings fewer
+        similar passages together than bisection's does, everything is scored before bounds have paid for themselves.
         """
         large = self.size >= max(_LARGE, k * _PER_HIT)
-        return PLANS["auto" if large and self.layout.scatter <= _SCATTER else "term-at-a-time"]
+        return AUTO if large and self.layout.scatter <= _SCATTER else TERM_AT_A_TIME
 
     def _refuse(self, status: int, indptr: NDArray[np.int64], weights: NDArray[np.float32]) -> NoReturn:
-        """Say what a kernel found wrong."""
-        if status < _DONE:
-            query = -2 - status
+        """Raise the error of a status."""
+        if status < DONE:
+            query = BAD_WEIGHT - status
             refuse_weight(query, weights[indptr[query] : indptr[query + 1]])
-        problem = f"the posting list of term {status // 8} is damaged; run `thresher verify`, and rebuild the index"
-        raise DamagedArtifactError(str(self.layout.path / _FILES[status % 8]), problem)
+        term, fault = divmod(status, FAULTS)
+        problem = f"the posting list of term {term} is damaged; run `thresher verify`, and rebuild the index"
+        raise DamagedArtifactError(str(self.layout.path / FAULT_FILES[fault]), problem)
 
     @cached_property
-    def _single(self) -> tuple[Callable[..., int], tuple[Any, ...]]:
-        """The compiled processor for one query, and the index as it takes it; numba loads with it.
+    def _single(self) -> Callable[..., int]:
+        """The compiled processor for one query; numba loads with it.
 
-        Compiled for the types that `top` gives it and called as it is: looking up the types of two dozen arguments
-        for each query would take as long as scoring some thousand postings.
+        Compiled for the types that `top` gives it and called as it is: looking up the types of the arguments for each
+        query would take as long as scoring some thousand postings.
         """
         from thresher.search.kernels.processor import search_row
 
-        query = (np.empty(0, np.int64), np.empty(0, np.float32), 0, 0, 1.0, 0)
         out = (np.empty(0, np.uint32), np.empty(0, np.float64), np.empty(0, np.float64))
-        return _compiled(search_row, (*query, *self._arrays, *out)), self._arrays
+        arguments = (np.empty(0, np.int64), np.empty(0, np.float32), (0, 0, 1.0, 0), self._postings, out)
+        return _compiled(search_row, arguments)
 
     @cached_property
-    def _several(self) -> tuple[Callable[..., int], tuple[Any, ...]]:
+    def _several(self) -> Callable[..., int]:
         """The same for many queries."""
         from thresher.search.kernels.processor import search_many
 
-        queries = (
-            np.empty(1, np.int64),
-            np.empty(1, np.int64),
-            np.empty(0, np.int64),
-            np.empty(0, np.float32),
-            0,
-            0,
-            1.0,
-            0,
-        )
-        out = (np.empty((0, 0), np.uint32), np.empty((0, 0), np.float64), np.empty((0, 0), np.float64))
-        return _compiled(search_many, (*queries, *self._arrays, *out)), self._arrays
+        numbers, floats = np.empty(1, np.int64), np.empty((0, 0), np.float64)
+        queries = (numbers, numbers, np.empty(0, np.int64), np.empty(0, np.float32), (0, 0, 1.0, 0))
+        return _compiled(search_many, (*queries, self._postings, (np.empty((0, 0), np.uint32), floats, floats)))
 
     @cached_property
-    def _arrays(self) -> tuple[Any, ...]:
+    def _postings(self) -> Postings:
         """The index as kernels take it."""
         x, n = self.layout, self.layout.counts
-        lists = (x.starts, x.rows, x.kth, x.dense, x.impacts, x.ids, x.tiles, x.maxima, x.ranks)
-        return (n.scale, n.passages, n.block, n.bits, *lists, np.zeros(n.terms, np.uint8))
+        lists = (x.starts, x.rows, x.kth, x.dense, x.impacts, x.ids, x.superblocks, x.maxima, x.ranks)
+        return Postings(*lists, np.zeros(n.terms, np.uint8), n.scale, n.passages, n.block, n.bits)
 
 
-def _compiled(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., int]:
-    """The kernel for arguments of these types."""
-    from numba import typeof
+def _compiled(kernel: Callable[..., int], arguments: tuple[object, ...]) -> Callable[..., int]:
+    """The kernel for arguments of these types; itself where numba does not compile."""
+    from numba import config, typeof
 
-    return cast("Callable[..., int]", kernel.compile(tuple(typeof(value) for value in arguments)))
+    if config.DISABLE_JIT:
+        return kernel
+    compiled: Callable[..., int] = kernel.compile(tuple(typeof(value) for value in arguments))  # type: ignore[attr-defined]
+    return compiled
+
+
+def is_exact(row: list[float], alpha: float) -> bool:
+    """Whether these statistics are of an exact answer: no bound was scaled and no term dropped."""
+    return (alpha == 1 or row[PLAN] == TERM_AT_A_TIME) and row[DROPPED] == 0
 
 
 def explain(row: list[float]) -> Explanation:
     """The processor's statistics of a query, by name."""
-    plan, *numbers = map(int, row[:8])
-    return Explanation(_PLAN_NAMES[plan], *numbers, *row[10:])
+    return Explanation(
+        plan=PLAN_NAMES[int(row[PLAN])],
+        terms=int(row[TERMS]),
+        postings=int(row[POSTINGS]),
+        scored=int(row[SCORED]),
+        blocks=int(row[BLOCKS]),
+        visited=int(row[VISITED]),
+        superblocks=int(row[SUPERBLOCKS]),
+        whole_superblocks=int(row[WHOLE_SUPERBLOCKS]),
+        threshold=row[THRESHOLD],
+        bound=row[BOUND],
+    )

@@ -9,7 +9,8 @@ from thresher.artifact import writing
 from thresher.index import FORMAT, KIND, IndexBuilder
 from thresher.records import Passage, SparseBatch
 from thresher.search import Index
-from thresher.search.searcher import PLANS, TierSearcher
+from thresher.search.kernels.types import PLANS
+from thresher.search.searcher import TierSearcher
 
 N, TERMS, PER = 40_000, 60, 12
 

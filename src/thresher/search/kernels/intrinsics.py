@@ -1,25 +1,27 @@
-"""What kernels need of the processor and numba does not offer: a hint what will be read, and a counter for threads.
+"""Instructions that numba does not offer: a prefetch hint, and an atomic counter for threads.
 
-Scoring tile by tile reads a few dozen postings of each of dozens of lists, then moves on: too many streams, each too
-short, for the hardware to guess. The hint (LLVM's `prefetch`) changes no result and reads nothing out of bounds.
+Scoring superblock by superblock reads a few dozen postings of each of dozens of lists, then moves on: too many streams,
+each too short, for the hardware to predict. The hint (LLVM's `prefetch`) changes no result and reads nothing out of
+bounds.
 
 Threads that answer the queries of one batch take the next one from a counter, so that all end together and none needs
 the interpreter's lock meanwhile.
 """
 
 # mypy: ignore-errors
-# ruff: noqa: ANN001, ANN201, ANN202
+# ruff: noqa: ANN001, ANN202
 
 from __future__ import annotations
 
 from llvmlite import ir
+from numba import config
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 
 @intrinsic
-def prefetch(typingctx, array, index):
-    """Ask for array[index], an index that may lie anywhere."""
+def _prefetch(typingctx, array, index):
+    """Prefetch array[index]; the index may be out of bounds."""
     if not isinstance(array, types.Array) or not isinstance(index, types.Integer):
         return None
 
@@ -36,8 +38,8 @@ def prefetch(typingctx, array, index):
 
 
 @intrinsic
-def take(typingctx, counter):
-    """counter[0], int64, which is one more afterwards: no two threads get the same."""
+def _take(typingctx, counter):
+    """counter[0], int64, incremented atomically: no two threads get the same number."""
     if not isinstance(counter, types.Array) or counter.dtype != types.int64:
         return None
 
@@ -46,3 +48,17 @@ def take(typingctx, counter):
         return builder.atomic_rmw("add", made.data, ir.Constant(ir.IntType(64), 1), "monotonic")
 
     return types.int64(counter), codegen
+
+
+def _prefetch_nothing(array, index):
+    """`prefetch` without a compiler."""
+
+
+def _take_alone(counter):
+    """`take` without a compiler, for one thread."""
+    number = int(counter[0])
+    counter[0] += 1
+    return number
+
+
+prefetch, take = (_prefetch_nothing, _take_alone) if config.DISABLE_JIT else (_prefetch, _take)

@@ -1,33 +1,32 @@
-"""Posting lists as kernels read them: walked from the begin, tile after tile; entered anywhere by a search.
+"""Posting lists as kernels read them: scanned from the beginning, or entered anywhere by a search.
 
-See `thresher.index.layout` for heads, segments and tiles. A head's impact is 0, so that a loop that adds a head to the
-sum of whatever document its id names adds nothing.
+See `thresher.index.layout` for chunks, skip entries and superblocks. A skip entry's impact is 0, so a loop that adds it
+to the sum of whatever document its id names adds nothing.
 
-Postings are added four at a time: their ids and parts are known before the first sum is written, so that no load waits
-to see whether a store before it goes to the same place.
+Postings are added four at a time: their ids and products are known before the first sum is written, so that no load
+waits to see whether a store before it goes to the same place.
 """
 
 # Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment, arg-type, operator"
-# ruff: noqa: ANN001, ANN201, PLR0911, PLR0912
+# ruff: noqa: ANN001, ANN201
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-from thresher.index.layout import SEGMENT, TILE
+from thresher.index.layout import CHUNK, SUPERBLOCK
+from thresher.search.kernels.types import IDS_FAULT, SUPERBLOCKS_FAULT, VALID
 
-SEGMENT_BITS = SEGMENT.bit_length() - 1
-TILE_BITS = TILE.bit_length() - 1
-SOUND, IDS, TILES = range(3)
-"""What `sound` finds: nothing, or the file at fault."""
+CHUNK_BITS = CHUNK.bit_length() - 1
+SUPERBLOCK_BITS = SUPERBLOCK.bit_length() - 1
 FOUR = np.uint64(4)
 
 
 @njit(cache=True, nogil=True)
 def add(first, last, mask, ids, impacts, weight, sums):
-    """Add weight * impact of entries first … last - 1 (uint64) to the sums of their documents.
+    """Add weight * impact of entries first ... last - 1 (uint64) to the sums of their documents.
 
     mask  uint16; the sum of id is sums[id & mask];  weight float64;  sums float64[mask + 1]
     """
@@ -49,52 +48,52 @@ def add(first, last, mask, ids, impacts, weight, sums):
 
 
 @njit(cache=True, nogil=True)
-def part_of(weight, impact):
-    """A 65,536th of weight * impact, rounded up; uint16. weight uint32, the product at most 2^32 - 65,536."""
+def quantised_product(weight, impact):
+    """Weight * impact / 65,536, rounded up; uint16. weight uint32, the product at most 2^32 - 65,536."""
     product = np.uint32(weight * np.uint32(impact) + np.uint32(65535))  # narrow, hence quicker
     return np.uint16(product >> np.uint32(16))
 
 
 @njit(cache=True, nogil=True)
-def add_coarsely(first, last, mask, ids, impacts, weight, sums):
-    """As `add`, in whole numbers: a 65,536th of weight * impact, rounded up.
+def add_quantised(first, last, mask, ids, impacts, weight, sums):
+    """As `add`, in whole numbers: weight * impact / 65,536, rounded up.
 
     weight  uint32;  sums  uint16[mask + 1]
     """
     p = np.uint64(first)
     while p + FOUR <= last:
         a, b, c, d = ids[p], ids[p + np.uint64(1)], ids[p + np.uint64(2)], ids[p + np.uint64(3)]
-        part_a = part_of(weight, impacts[p])
-        part_b = part_of(weight, impacts[p + np.uint64(1)])
-        part_c = part_of(weight, impacts[p + np.uint64(2)])
-        part_d = part_of(weight, impacts[p + np.uint64(3)])
+        part_a = quantised_product(weight, impacts[p])
+        part_b = quantised_product(weight, impacts[p + np.uint64(1)])
+        part_c = quantised_product(weight, impacts[p + np.uint64(2)])
+        part_d = quantised_product(weight, impacts[p + np.uint64(3)])
         sums[np.uint64(a & mask)] += part_a
         sums[np.uint64(b & mask)] += part_b
         sums[np.uint64(c & mask)] += part_c
         sums[np.uint64(d & mask)] += part_d
         p += FOUR
     while p < last:
-        sums[np.uint64(ids[p] & mask)] += part_of(weight, impacts[p])
+        sums[np.uint64(ids[p] & mask)] += quantised_product(weight, impacts[p])
         p += np.uint64(1)
 
 
 @njit(cache=True, nogil=True)
 def add_row(own, weight, sums):
-    """Add weight * impact of some documents' part of a dense row to their sums, float64[len(own)…]."""
+    """Add weight * impact of some documents' part of a dense row to their sums, float64[len(own)...]."""
     for i in range(own.shape[0]):
         sums[i] += weight * np.float64(own[i])
 
 
 @njit(cache=True, nogil=True)
-def add_row_coarsely(own, weight, sums):
-    """As `add_row`, in whole numbers as `add_coarsely`: weight uint32, sums uint16[len(own)…]."""
+def add_row_quantised(own, weight, sums):
+    """As `add_row`, in whole numbers as `add_quantised`: weight uint32, sums uint16[len(own)...]."""
     for i in range(own.shape[0]):
-        sums[i] += part_of(weight, own[i])
+        sums[i] += quantised_product(weight, own[i])
 
 
 @njit(cache=True, nogil=True)
-def open_segment(at, end, ids, impacts):
-    """First posting and end of the segment that begins with entry `at` of a list that is not common."""
+def open_chunk(at, end, ids, impacts):
+    """First posting and end of the chunk that begins with entry `at` of a list without a directory row."""
     if at < end and impacts[np.uint64(at)] == 0:
         return at + 1, at + 1 + np.int64(ids[np.uint64(at)])
     return at, end
@@ -102,7 +101,7 @@ def open_segment(at, end, ids, impacts):
 
 @njit(cache=True, nogil=True)
 def find(low, first, last, ids):
-    """The first of entries first … last - 1, ascending in one segment, whose id is at least `low`; `last` if none."""
+    """The first of entries first ... last - 1, ascending in one chunk, whose id is at least `low`; `last` if none."""
     while first < last:
         middle = (first + last) >> 1
         if np.int64(ids[np.uint64(middle)]) < low:
@@ -113,8 +112,8 @@ def find(low, first, last, ids):
 
 
 @njit(cache=True, nogil=True)
-def find_in_tile(low, first, last, ids):
-    """As `find`, of entries of one tile: the ids below `low` are counted, 16 at a time and without a branch."""
+def find_in_superblock(low, first, last, ids):
+    """As `find`, among entries of one superblock: counts the ids below `low`, 16 at a time and without a branch."""
     own, here, below = ids[first:last], np.uint16(low), np.uint16(0)
     for p in range(own.shape[0]):
         below = np.uint16(below + np.uint16(own[p] < here))
@@ -123,7 +122,7 @@ def find_in_tile(low, first, last, ids):
 
 @njit(cache=True, nogil=True)
 def largest_impact(term, starts, rows, kth, impacts):
-    """The largest impact of a list: stored, or looked for where the list has fewer than ten postings."""
+    """The largest impact of a list: stored, or found by a scan where the list has fewer than ten postings."""
     if rows[term] >= 0:
         return np.int64(kth[rows[term], 0])
     best = np.int64(0)
@@ -133,84 +132,94 @@ def largest_impact(term, starts, rows, kth, impacts):
 
 
 @njit(cache=True, nogil=True)
-def rescore(terms, weights, starts, rows, dense, impacts, ids, tiles, docs, size, sums):
+def rescore(query, index, docs, size, sums):
     """The sums of some documents by definition: float64, in ascending term order.
 
-    docs   uint32[size…]    ascending
-    sums   float64[size…]   out
+    query, index   `QueryTerms`, `Postings`
+    docs           uint32[size...]    ascending
+    sums           float64[size...]   out
     """
+    starts, rows, dense, superblocks = index.starts, index.rows, index.dense, index.superblocks
+    impacts, ids = index.impacts, index.ids
     sums[:size] = 0.0
-    for i in range(terms.shape[0]):
-        term, weight = terms[i], weights[i]
+    for i in range(query.terms.shape[0]):
+        term, weight = query.terms[i], query.weights[i]
         start, end, row = np.int64(starts[term]), np.int64(starts[term + 1]), np.int64(rows[term])
         if 0 <= row < dense.shape[0]:
             for c in range(size):
                 sums[c] += weight * np.float64(dense[row, docs[c]])
             continue
-        if 0 <= row < tiles.shape[0]:
+        if 0 <= row < superblocks.shape[0]:
             for c in range(size):
                 doc = np.int64(docs[c])
-                last = start + np.int64(tiles[row, (doc >> TILE_BITS) + 1])
-                low = doc & (SEGMENT - 1)
-                p = find_in_tile(low, start + np.int64(tiles[row, doc >> TILE_BITS]), last, ids)
+                last = start + np.int64(superblocks[row, (doc >> SUPERBLOCK_BITS) + 1])
+                low = doc & (CHUNK - 1)
+                p = find_in_superblock(low, start + np.int64(superblocks[row, doc >> SUPERBLOCK_BITS]), last, ids)
                 if p < last and np.int64(ids[p]) == low:
                     sums[c] += weight * np.float64(impacts[p])
             continue
-        segment = 0
-        at, stop = open_segment(start, end, ids, impacts)
+        chunk = 0
+        at, stop = open_chunk(start, end, ids, impacts)
         for c in range(size):
             doc = np.int64(docs[c])
-            while segment < doc >> SEGMENT_BITS:
-                at, stop = open_segment(stop, end, ids, impacts)
-                segment += 1
-            low = doc & (SEGMENT - 1)
+            while chunk < doc >> CHUNK_BITS:
+                at, stop = open_chunk(stop, end, ids, impacts)
+                chunk += 1
+            low = doc & (CHUNK - 1)
             at = find(low, at, stop, ids)
             if at < stop and np.int64(ids[at]) == low:
                 sums[c] += weight * np.float64(impacts[at])
 
 
 @njit(cache=True, nogil=True)
-def sound(term, passages, starts, rows, dense, ids, impacts, tiles):
-    """Whether everything of the term's list lies where the layout says: SOUND, or what is at fault.
+def validate(term, index):
+    """Whether the term's list lies where the layout says: VALID, IDS_FAULT or SUPERBLOCKS_FAULT.
 
-    A kernel will trust it, and a flipped byte must not send it outside the maps; checking whole arrays on opening would
-    read the index. So a list is checked when a query first names its term, at about the price of scoring it. Where
-    lists begin and which rows are theirs was checked before. Impacts (but for heads), dense rows and maxima may hold
-    anything: they lead nowhere.
+    Kernels use ids and superblock offsets as places in memory, and a flipped byte must not send them outside the files;
+    checking whole arrays on opening would read the index. So a list is checked when a query first names its term, at
+    about the price of scoring it. Where lists begin and which rows are theirs was checked on opening. Impacts (but for
+    skip entries), dense rows and maxima may hold anything: they are not used as offsets.
     """
-    start, end, row = np.int64(starts[term]), np.int64(starts[term + 1]), np.int64(rows[term])
-    if 0 <= row < dense.shape[0]:
-        return SOUND
-    if 0 <= row < tiles.shape[0]:
-        count = tiles.shape[1] - 1
-        if tiles[row, 0] != 0 or np.int64(tiles[row, count]) != end - start:
-            return TILES
-        for tile in range(count):
-            first, last = np.int64(tiles[row, tile]), np.int64(tiles[row, tile + 1])
-            if last < first or last > end - start:
-                return TILES
-            before = ((tile << TILE_BITS) & (SEGMENT - 1)) - 1
-            for p in range(start + first, start + last):
-                if np.int64(ids[p]) <= before:
-                    return IDS
-                before = np.int64(ids[p])
-            if last > first and before >= min(TILE, passages - (tile << TILE_BITS)) + (
-                (tile << TILE_BITS) & (SEGMENT - 1)
-            ):
-                return IDS
-        return SOUND
+    start, end, row = np.int64(index.starts[term]), np.int64(index.starts[term + 1]), np.int64(index.rows[term])
+    if 0 <= row < index.dense.shape[0]:
+        return VALID
+    if 0 <= row < index.superblocks.shape[0]:
+        return validate_common(start, end, index.superblocks[row], index.ids, index.passages)
+    ids, impacts = index.ids, index.impacts
     origin = 0
     while start < end:
-        first, last = open_segment(start, end, ids, impacts)
+        first, last = open_chunk(start, end, ids, impacts)
         if last > end:
-            return IDS
+            return IDS_FAULT
         before = -1
         for p in range(first, last):
             if np.int64(ids[p]) <= before:
-                return IDS
+                return IDS_FAULT
             before = np.int64(ids[p])
-        if origin + before >= passages:
-            return IDS
+        if origin + before >= index.passages:
+            return IDS_FAULT
         start = last
-        origin += SEGMENT
-    return SOUND
+        origin += CHUNK
+    return VALID
+
+
+@njit(cache=True, nogil=True)
+def validate_common(start, end, begins, ids, passages):
+    """As `validate`, for a list with a directory row `begins`, uint32[superblocks + 1]."""
+    count = begins.shape[0] - 1
+    if begins[0] != 0 or np.int64(begins[count]) != end - start:
+        return SUPERBLOCKS_FAULT
+    for superblock in range(count):
+        first, last = np.int64(begins[superblock]), np.int64(begins[superblock + 1])
+        if last < first or last > end - start:
+            return SUPERBLOCKS_FAULT
+        origin = superblock << SUPERBLOCK_BITS
+        low = origin & (CHUNK - 1)
+        before = low - 1
+        for p in range(start + first, start + last):
+            if np.int64(ids[p]) <= before:
+                return IDS_FAULT
+            before = np.int64(ids[p])
+        if last > first and before >= low + min(SUPERBLOCK, passages - origin):
+            return IDS_FAULT
+    return VALID

@@ -1,23 +1,23 @@
-"""Term-at-a-time: every posting of the query's lists is added to its document's sum, chunk of documents after chunk.
+"""Term-at-a-time: every posting of the query's lists is added to its document's sum, window after window of documents.
 
 Two ways, by how many hits are wanted.
 
-* **Coarse** (few hits): sums are 16-bit whole numbers of a unit chosen so that no sum can overflow; a contribution is
-  rounded up, so a sum never lies below the true one and less than `margin` above it. A chunk's sums are 32 KB; zeroing
-  them and looking for those that reach the threshold cost next to nothing (16 at a time). The k-th best coarse sum
-  less the margin says which documents can be among the k best: a few more than k, which are scored by definition.
-  Dense rows come last, as the light lists do in MaxScore (Turtle and Flood, 1995): `rest` bounds what they can add, and
-  where only some documents of a chunk reach the threshold with it, these alone are completed.
-* **Whole** (many hits): sums are float64, in ascending term order, hence the scores by definition.
+* **Quantised** accumulators (few hits): sums are 16-bit whole numbers of a unit chosen so that no sum can overflow; a
+  contribution is rounded up, so a sum never lies below the true one and less than `margin` above it. A window's sums
+  are 32 KB; zeroing them and finding those that reach the threshold cost next to nothing (16 at a time). The k-th best
+  quantised sum less the margin says which documents can be among the k best: a few more than k, which are rescored
+  exactly. Dense rows come last, as the light lists do in MaxScore (Turtle and Flood, 1995): `rest` bounds what they can
+  add, and where only some documents of a window reach the threshold with it, these alone are completed.
+* **Float** accumulators (many hits): sums are float64, in ascending term order, hence the scores by definition.
 
 Proof of the margin, u the unit, n the terms, m the largest impact the index can store: a term's 16.16 fixed-point
 weight is weight / u · 2^16 and 1 to 2 more, so a contribution is at least (weight / u + 2^-16) · impact and less than
 weight / u · impact + 1 + 2 · m / 2^16. The float64 sum s has a relative error of n · 2^-53, less than 2^-16 units for
-any n that fits. So a coarse sum c satisfies c - margin < s / u <= c for margin = n + ceil(2 · n · m / 2^16) + 2.
+any n that fits. So a quantised sum c satisfies c - margin < s / u <= c for margin = n + ceil(2 · n · m / 2^16) + 2.
 """
 
 # Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
-# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment, arg-type, operator"
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment, arg-type, operator, call-overload"
 # ruff: noqa: ANN001, ANN201, PLR0912
 
 from __future__ import annotations
@@ -25,86 +25,80 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from thresher.index.layout import SEGMENT, TILE
+from thresher.index.layout import CHUNK, SUPERBLOCK
 from thresher.search.kernels.intrinsics import prefetch
 from thresher.search.kernels.postings import (
     add,
-    add_coarsely,
+    add_quantised,
     add_row,
-    add_row_coarsely,
-    open_segment,
-    part_of,
+    add_row_quantised,
+    open_chunk,
+    quantised_product,
     rescore,
 )
-from thresher.search.kernels.topk import SAFE, collect, finish, keep_reaching, make_room, raise_threshold
+from thresher.search.kernels.topk import SAFE, SIZE, collect, finish, keep_reaching, make_room, raise_threshold
+from thresher.search.kernels.types import Cursors, QuantisedTopK, TopK
 
-COARSE_CHUNK = 16_384
-WHOLE_CHUNK = 4096
+QUANTISED_WINDOW = 16_384
+FLOAT_WINDOW = 4096
 ROOM = 4096
-"""Documents the coarse plan keeps in view; where more tie, the whole plan answers."""
-LANES = COARSE_CHUNK // 16
+"""Documents that quantised accumulators keep as candidates; where more tie, float ones answer."""
+LANES = QUANTISED_WINDOW // 16
 LEVEL_BITS = 6
 GROUPS = LANES // 16
 BUSY = 64
-"""Sixteenths of a document; a chunk of which more may reach the threshold has its dense rows added whole."""
+"""Lanes; a window of which more may reach the threshold has its dense rows added whole."""
+Q_THRESHOLD, Q_SIZE, Q_EDGE, Q_ABOVE = range(4)  # of `QuantisedTopK.counts`
 
 
 @njit(cache=True, nogil=True)
-def fill(
-    chunk, size, coarse, terms, fixed, weights, starts, rows, dense, impacts, ids, tiles, cursors, ends, runs, sums,
-    coarse_sums,
-):  # fmt: skip
-    """Zero the sums of a chunk of `size` documents and add all postings in it; but if coarse, not those of dense rows.
+def open_cursors(terms, index):
+    """`Cursors` at the beginning of the terms' lists."""
+    count = terms.shape[0]
+    at, ends, runs = np.empty(count, np.int64), np.empty(count, np.int64), np.empty((count, 2), np.uint64)
+    for i in range(count):
+        at[i] = np.int64(index.starts[terms[i]])
+        ends[i] = at[i]
+    return Cursors(at, ends, runs)
 
-    Chunks come in ascending order.
 
-    fixed, weights       uint32[n], float64[n]   the coarse and the true weights; `coarse` says which count
-    cursors, ends        int64[n]    in and out, for lists that are not common: next entry, end of the segment's
-    runs                 uint64[n, 2]   scratch
-    sums, coarse_sums    float64[size], uint16[size]   one of them out
+@njit(cache=True, nogil=True, inline="always")
+def open_window(window, size, terms, index, cursors):
+    """Set `cursors.runs` to the entries of each list in a window of `size` documents; empty for dense rows.
+
+    Windows come in ascending order; `terms` is uint32[n], `index` a `Postings`.
     """
-    low = np.int64(chunk * size) & (SEGMENT - 1)
-    mask, final = np.uint16(size - 1), low + size - 1
-    per_chunk = size // TILE
-    if coarse:
-        coarse_sums[:] = 0
-    else:
-        sums[:] = 0
+    starts, rows, superblocks = index.starts, index.rows, index.superblocks
+    impacts, ids = index.impacts, index.ids
+    at, ends, runs = cursors.at, cursors.ends, cursors.runs
+    low = np.int64(window * size) & (CHUNK - 1)
+    final, per_window, dense = low + size - 1, size // SUPERBLOCK, index.dense.shape[0]
     for i in range(terms.shape[0]):
         term = terms[i]
         row = np.int64(rows[term])
-        if 0 <= row < dense.shape[0]:
+        if 0 <= row < dense:
             runs[i, 0] = runs[i, 1] = np.uint64(0)
             continue
-        if 0 <= row < tiles.shape[0]:
-            start, tile = np.uint64(starts[term]), chunk * per_chunk
-            first = start + np.uint64(tiles[row, tile])
-            last = start + np.uint64(tiles[row, min(tile + per_chunk, tiles.shape[1] - 1)])
+        if 0 <= row < superblocks.shape[0]:
+            start, superblock = np.uint64(starts[term]), window * per_window
+            first = start + np.uint64(superblocks[row, superblock])
+            last = start + np.uint64(superblocks[row, min(superblock + per_window, superblocks.shape[1] - 1)])
         else:
             if low == 0:
-                at = cursors[i] if chunk == 0 else ends[i]
-                cursors[i], ends[i] = open_segment(at, np.int64(starts[term + 1]), ids, impacts)
-            first = np.uint64(cursors[i])
-            cursors[i] = skip(final, cursors[i], ends[i], ids)
-            last = np.uint64(cursors[i])
+                begin = at[i] if window == 0 else ends[i]
+                at[i], ends[i] = open_chunk(begin, np.int64(starts[term + 1]), ids, impacts)
+            first = np.uint64(at[i])
+            at[i] = skip(final, at[i], ends[i], ids)
+            last = np.uint64(at[i])
         runs[i, 0], runs[i, 1] = first, last
         prefetch(ids, first)
         prefetch(ids, first + np.uint64(32))
         prefetch(impacts, first)
-    for i in range(terms.shape[0]):
-        if coarse:
-            add_coarsely(runs[i, 0], runs[i, 1], mask, ids, impacts, fixed[i], coarse_sums)
-            continue
-        row = np.int64(rows[terms[i]])
-        if 0 <= row < dense.shape[0]:
-            add_row(dense[row, chunk * size : min((chunk + 1) * size, dense.shape[1])], weights[i], sums)
-        else:
-            add(runs[i, 0], runs[i, 1], mask, ids, impacts, weights[i], sums)
 
 
 @njit(cache=True, nogil=True)
 def skip(final, at, end, ids):
-    """The first of the entries at … end - 1 whose id is above `final`: by doubling steps, then halving them."""
+    """The first of the entries at ... end - 1 whose id is above `final`: by doubling steps, then halving them."""
     step = 32
     while at + step < end and np.int64(ids[np.uint64(at + step)]) <= final:
         at += step
@@ -119,9 +113,32 @@ def skip(final, at, end, ids):
     return at
 
 
+@njit(cache=True, nogil=True, inline="always")
+def add_window_quantised(terms, fixed, index, cursors, sums):
+    """Add the runs of all lists to the sums of a window, uint16[QUANTISED_WINDOW], with fixed-point weights."""
+    impacts, ids, runs = index.impacts, index.ids, cursors.runs
+    mask = np.uint16(sums.shape[0] - 1)
+    for i in range(terms.shape[0]):
+        add_quantised(runs[i, 0], runs[i, 1], mask, ids, impacts, fixed[i], sums)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def add_window(window, query, index, cursors, sums):
+    """Add the runs of all lists, and dense rows, to the sums of a window, float64[FLOAT_WINDOW], in term order."""
+    rows, dense, impacts, ids, runs = index.rows, index.dense, index.impacts, index.ids, cursors.runs
+    size = sums.shape[0]
+    mask = np.uint16(size - 1)
+    for i in range(query.terms.shape[0]):
+        row = np.int64(rows[query.terms[i]])
+        if 0 <= row < dense.shape[0]:
+            add_row(dense[row, window * size : min((window + 1) * size, dense.shape[1])], query.weights[i], sums)
+        else:
+            add(runs[i, 0], runs[i, 1], mask, ids, impacts, query.weights[i], sums)
+
+
 @njit(cache=True, nogil=True)
-def fold(values, tops):
-    """The largest of each sixteen values that lie a sixteenth of them apart: a form the compiler does 16 at a time.
+def lane_maxima(values, tops):
+    """The largest of each sixteen values that lie a sixteenth of them apart; compiled to 16 comparisons at a time.
 
     values uint16[16 * n], tops uint16[n]   tops out
     """
@@ -134,7 +151,7 @@ def fold(values, tops):
 
 
 @njit(cache=True, nogil=True)
-def reaching(lanes, low):
+def count_reaching(lanes, low):
     """How many of at most 65,535 lanes reach `low`; counted in 16 bits, which keeps the loop as wide as its values."""
     count = np.uint16(0)
     for lane in range(lanes.shape[0]):
@@ -158,33 +175,46 @@ def kth_of(k, values):
     return np.int64(best[k - 1])
 
 
-@njit(cache=True, nogil=True)
-def collect_coarsely(
-    k, margin, gate, rest, dense, dense_rows, dense_fixed, sums, lanes, tops, origin, size, edge, above, histogram,
-    values, docs,
-):  # fmt: skip
-    """Append documents of a chunk whose coarse sums reach `gate`, raising it as they come.
+@njit(cache=True, nogil=True, inline="always")
+def collect_quantised(origin, dense, top):
+    """Append documents of a window whose quantised sums reach the threshold; False where there is no room.
 
-    Returns (gate, size, edge, above); size -1 where there is no room. The gate stays `margin` below an edge that k
-    documents reach. lanes uint16[LANES] and tops uint16[GROUPS] are scratch; histogram int32[1024] counts sums by their
-    upper ten bits; values uint16[ROOM], docs uint32[ROOM].
-    rest                     int64                at least what the dense rows add to any sum
-    dense_rows, dense_fixed  int64[m], uint32[m]  the dense rows of the query, whose impacts `sums` lacks
+    origin  int64     first document of the window, whose accumulators `top.sums` lack the dense rows
+    dense   `Postings.dense`
+    top     `QuantisedTopK`, in and out
     """
-    fold(sums, lanes)
-    count = dense_rows.shape[0]
-    low = np.uint16(max(np.int64(gate) - rest, 0))
-    reached = reaching(lanes, low)
-    if count > 0 and (low == 0 or reached > BUSY):
-        for j in range(count):
-            own = dense[dense_rows[j], origin : min(origin + sums.shape[0], dense.shape[1])]
-            add_row_coarsely(own, dense_fixed[j], sums)
-        fold(sums, lanes)
-        count, rest, low = 0, 0, gate
-        reached = reaching(lanes, low)
+    sums, lanes = top.sums, top.lanes
+    lane_maxima(sums, lanes)
+    missing, rest = top.dense_rows.shape[0], top.rest
+    low = np.uint16(max(top.counts[Q_THRESHOLD] - rest, 0))
+    reached = count_reaching(lanes, low)
+    if missing > 0 and (low == 0 or reached > BUSY):
+        for j in range(missing):
+            own = dense[top.dense_rows[j], origin : min(origin + sums.shape[0], dense.shape[1])]
+            add_row_quantised(own, top.dense_weights[j], sums)
+        lane_maxima(sums, lanes)
+        missing, rest, low = 0, 0, np.uint16(top.counts[Q_THRESHOLD])
+        reached = count_reaching(lanes, low)
     if reached == 0:
-        return gate, size, edge, above
-    fold(lanes, tops)
+        return True
+    lane_maxima(lanes, top.tops)
+    return append_lanes(origin, dense, missing, rest, low, top)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def append_lanes(origin, dense, missing, rest, low, top):
+    """Append the documents of lanes that reach `low`, raising the threshold as they come; False where there is no room.
+
+    The threshold stays `margin` below an edge that k documents reach.
+
+    missing   int64    of the query's dense rows, so many of the first are not in the accumulators
+    rest      int64    at least what these add to any sum
+    low       uint16   the threshold less the rest
+    """
+    sums, lanes, tops, histogram, values, docs = top.sums, top.lanes, top.tops, top.histogram, top.values, top.docs
+    dense_rows, dense_weights, k = top.dense_rows, top.dense_weights, top.k
+    threshold, size = np.uint16(top.counts[Q_THRESHOLD]), top.counts[Q_SIZE]
+    edge, above = top.counts[Q_EDGE], top.counts[Q_ABOVE]
     for group in range(GROUPS):
         if tops[group] < low:
             continue
@@ -192,16 +222,16 @@ def collect_coarsely(
             if lanes[lane] < low:
                 continue
             if size + 16 > ROOM:
-                size = keep_reaching(gate, size, values, docs)
+                size = keep_reaching(threshold, size, values, docs)
                 if size + 16 > ROOM:
-                    return gate, -1, edge, above
-            for i in range(lane, COARSE_CHUNK, LANES):
+                    return False
+            for i in range(lane, QUANTISED_WINDOW, LANES):
                 if sums[i] < low:
                     continue
                 total = sums[i]
-                for j in range(count):
-                    total += part_of(dense_fixed[j], dense[dense_rows[j], origin + i])
-                if total >= gate:
+                for j in range(missing):
+                    total += quantised_product(dense_weights[j], dense[dense_rows[j], origin + i])
+                if total >= threshold:
                     values[size], docs[size] = total, origin + i
                     size += 1
                     level = np.int64(total) >> LEVEL_BITS
@@ -211,94 +241,86 @@ def collect_coarsely(
                 while above - histogram[edge] >= k:
                     above -= histogram[edge]
                     edge += 1
-                higher = (edge << LEVEL_BITS) - margin
-                if higher > np.int64(gate):
-                    gate, low = np.uint16(higher), np.uint16(higher - rest)
-    return gate, size, edge, above
+                higher = (edge << LEVEL_BITS) - top.margin
+                if higher > np.int64(threshold):
+                    threshold, low = np.uint16(higher), np.uint16(higher - rest)
+    top.counts[Q_THRESHOLD], top.counts[Q_SIZE] = np.int64(threshold), size
+    top.counts[Q_EDGE], top.counts[Q_ABOVE] = edge, above
+    return True
 
 
 @njit(cache=True, nogil=True)
-def score_coarsely(
-    terms, weights, total, least, k, scale, passages, top, starts, rows, kth, dense, impacts, ids, tiles, ranks,
-    out_docs, out_scores,
-):  # fmt: skip
-    """Answer a query by coarse sums; returns the number of hits, -1 where too many documents come too close.
+def open_quantised(query, total, least, k, index, fixed):
+    """An empty `QuantisedTopK` for a query; `fixed` uint32[n] out: the weights in fixed point.
 
-    total  float64: sum of weights * largest impacts of the lists
-    least  float64    a sum that k documents reach, if there are k
-    top    int64      largest impact the index can store
+    total, least   float64   as in `score_quantised`
     """
-    count = terms.shape[0]
+    count = query.terms.shape[0]
     unit = total / (65535 - 3 * count - 8)
-    margin = count + (2 * count * top >> 16) + 3
-    fixed, cursors, ends = np.empty(count, np.uint32), np.empty(count, np.int64), np.empty(count, np.int64)
-    runs = np.empty((count, 2), np.uint64)
-    dense_rows, dense_fixed, dense_count, rest = np.empty(count, np.int64), np.empty(count, np.uint32), 0, 0
+    margin = count + (2 * count * (2**index.bits - 1) >> 16) + 3
+    dense_rows, dense_weights, dense_count, rest = np.empty(count, np.int64), np.empty(count, np.uint32), 0, 0
     for i in range(count):
-        fixed[i] = np.uint32(np.int64(min(weights[i] / unit * 65536.0, 4294967290.0)) + 2)
-        cursors[i] = np.int64(starts[terms[i]])
-        ends[i] = cursors[i]
-        row = np.int64(rows[terms[i]])
-        if 0 <= row < dense.shape[0]:
-            dense_rows[dense_count], dense_fixed[dense_count] = row, fixed[i]
+        fixed[i] = np.uint32(np.int64(min(query.weights[i] / unit * 65536.0, 4294967290.0)) + 2)
+        row = np.int64(index.rows[query.terms[i]])
+        if 0 <= row < index.dense.shape[0]:
+            dense_rows[dense_count], dense_weights[dense_count] = row, fixed[i]
             dense_count += 1
-            rest += np.int64(part_of(fixed[i], kth[row, 0]))
-    dense_rows, dense_fixed = dense_rows[:dense_count], dense_fixed[:dense_count]
-    gate = np.uint16(max(np.int64(min(least / unit * SAFE, 65535.0)), 1))
-    sums, nothing = np.empty(COARSE_CHUNK, np.uint16), np.empty(0, np.float64)
-    lanes, tops = np.empty(LANES, np.uint16), np.empty(GROUPS, np.uint16)
-    histogram, values, docs = (
-        np.zeros(1 << (16 - LEVEL_BITS), np.int32),
-        np.empty(ROOM, np.uint16),
-        np.empty(ROOM, np.uint32),
-    )
-    size, edge, above = 0, np.int64(gate) >> LEVEL_BITS, 0
-    for chunk in range((passages + COARSE_CHUNK - 1) // COARSE_CHUNK):
-        fill(
-            chunk, COARSE_CHUNK, True, terms, fixed, weights, starts, rows, dense, impacts, ids, tiles, cursors, ends,
-            runs, nothing, sums,
-        )  # fmt: skip
-        gate, size, edge, above = collect_coarsely(
-            k, margin, gate, rest, dense, dense_rows, dense_fixed, sums, lanes, tops, chunk * COARSE_CHUNK, size,
-            edge, above, histogram, values, docs,
-        )  # fmt: skip
-        if size < 0:
+            rest += np.int64(quantised_product(fixed[i], index.kth[row, 0]))
+    threshold = max(np.int64(min(least / unit * SAFE, 65535.0)), 1)
+    counts = np.zeros(4, np.int64)
+    counts[Q_THRESHOLD], counts[Q_EDGE] = threshold, threshold >> LEVEL_BITS
+    return QuantisedTopK(
+        k, margin, rest, dense_rows[:dense_count], dense_weights[:dense_count], counts,
+        np.zeros(1 << (16 - LEVEL_BITS), np.int32), np.empty(ROOM, np.uint16), np.empty(ROOM, np.uint32),
+        np.empty(QUANTISED_WINDOW, np.uint16), np.empty(LANES, np.uint16), np.empty(GROUPS, np.uint16),
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def score_quantised(query, total, least, k, index, hits):
+    """Answer a query by quantised sums; returns the number of hits, -1 where too many documents come too close.
+
+    total  float64    sum of weights * largest impacts of the lists
+    least  float64    a sum that k documents reach, if there are k
+    index, hits       `Postings`, `Hits` out
+    """
+    fixed = np.empty(query.terms.shape[0], np.uint32)
+    found = open_quantised(query, total, least, k, index, fixed)
+    cursors, sums = open_cursors(query.terms, index), found.sums
+    for window in range((index.passages + QUANTISED_WINDOW - 1) // QUANTISED_WINDOW):
+        sums[:] = 0
+        open_window(window, QUANTISED_WINDOW, query.terms, index, cursors)
+        add_window_quantised(query.terms, fixed, index, cursors, sums)
+        if not collect_quantised(window * QUANTISED_WINDOW, index.dense, found):
             return -1
-    size = keep_reaching(gate, size, values, docs)
+    values, docs = found.values, found.docs
+    size = keep_reaching(np.uint16(found.counts[Q_THRESHOLD]), found.counts[Q_SIZE], values, docs)
     if size > k:
-        size = keep_reaching(np.uint16(max(kth_of(k, values[:size]) - margin + 1, 0)), size, values, docs)
+        size = keep_reaching(np.uint16(max(kth_of(k, values[:size]) - found.margin + 1, 0)), size, values, docs)
     if size > 4 * k + 64:
         return -1
-    exact = np.empty(size, np.float64)
-    docs = np.sort(docs[:size])
-    rescore(terms, weights, starts, rows, dense, impacts, ids, tiles, docs, size, exact)
-    state, counts = np.zeros(2, np.float64), np.zeros(3, np.int64)
-    counts[0] = size
-    return finish(k, scale, ranks, state, counts, exact, docs, out_docs, out_scores)
+    exact, ascending = np.empty(size, np.float64), np.sort(docs[:size])
+    rescore(query, index, ascending, size, exact)
+    counts = np.zeros(3, np.int64)
+    counts[SIZE] = size
+    top = TopK(k, index.scale, index.ranks, np.zeros(2, np.float64), counts, np.empty(0, np.int32), exact, ascending)
+    return finish(top, hits.docs, hits.scores)
 
 
 @njit(cache=True, nogil=True)
-def score_whole(
-    terms, weights, k, scale, passages, starts, rows, dense, impacts, ids, tiles, ranks, state, counts, histogram,
-    buffer, docs, out_docs, out_scores,
-):  # fmt: skip
+def score_float(query, index, top, hits):
     """Answer a query by float64 sums of all documents; returns the number of hits.
 
-    state, counts, histogram, buffer, docs   see `thresher.search.kernels.topk`; room for 2 * k + 2 * WHOLE_CHUNK
+    index, hits   `Postings`, `Hits` out
+    top           `TopK` with room for 2 * k + 2 * FLOAT_WINDOW
     """
-    count = terms.shape[0]
-    cursors, ends, runs = np.empty(count, np.int64), np.empty(count, np.int64), np.empty((count, 2), np.uint64)
-    for i in range(count):
-        cursors[i] = np.int64(starts[terms[i]])
-        ends[i] = cursors[i]
-    sums, nothing, fixed = np.empty(WHOLE_CHUNK, np.float64), np.empty(0, np.uint16), np.empty(count, np.uint32)
-    for chunk in range((passages + WHOLE_CHUNK - 1) // WHOLE_CHUNK):
-        fill(
-            chunk, WHOLE_CHUNK, False, terms, fixed, weights, starts, rows, dense, impacts, ids, tiles, cursors, ends,
-            runs, sums, nothing,
-        )  # fmt: skip
-        origin = chunk * WHOLE_CHUNK
-        make_room(k, WHOLE_CHUNK, scale, ranks, state, counts, histogram, buffer, docs)
-        collect(sums, 0, min(WHOLE_CHUNK, passages - origin), origin, state, counts, histogram, buffer, docs)
-        raise_threshold(k, state, counts, histogram)
-    return finish(k, scale, ranks, state, counts, buffer, docs, out_docs, out_scores)
+    cursors, sums = open_cursors(query.terms, index), np.empty(FLOAT_WINDOW, np.float64)
+    for window in range((index.passages + FLOAT_WINDOW - 1) // FLOAT_WINDOW):
+        sums[:] = 0
+        open_window(window, FLOAT_WINDOW, query.terms, index, cursors)
+        add_window(window, query, index, cursors, sums)
+        origin = window * FLOAT_WINDOW
+        make_room(FLOAT_WINDOW, top)
+        collect(sums, 0, min(FLOAT_WINDOW, index.passages - origin), origin, top)
+        raise_threshold(top)
+    return finish(top, hits.docs, hits.scores)

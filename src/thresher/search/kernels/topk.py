@@ -2,12 +2,14 @@
 
 Documents whose sum reaches the threshold are appended to a buffer and counted in a histogram of sums over
 [0, largest possible sum]; whenever the levels above some edge hold k documents, that edge becomes the threshold
-(the way JASS and IOQP keep theirs). An append costs a few instructions and the threshold follows without comparisons
-between documents, where a heap pays log k for each of the thousands that enter on the way to k = 1000.
+(as in JASS and IOQP). An append costs a few instructions and the threshold follows without comparisons between
+documents, where a heap pays log k for each of the thousands that enter on the way to k = 1000.
 
 The threshold only has to be safe: it lies at or a little below the k-th best sum, and documents that tie with it enter.
 At the end those that reach it are sorted by (score descending, rank of the docno ascending), a total order, so that
 the k best are the same however the documents came.
+
+`top` is a `thresher.search.kernels.types.TopK` throughout.
 """
 
 # Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
@@ -19,46 +21,45 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-LEVELS = 1024
+from thresher.search.kernels.types import TopK
+
+THRESHOLD_LEVELS = 1024
 SMALLEST = 5e-324
 STEEPEST = 1e300
-"""Levels per unit of sum at most: a number, also where what is stored about a damaged list leaves no room for sums."""
+"""Upper limit on levels per unit of sum, so that it stays finite for corrupt posting lists."""
 SAFE = 1 - 2.0**-50
-"""A sum or an edge times this is below everything that rounding could make of it."""
-THRESHOLD, PER_UNIT = 0, 1  # of `state`: the threshold in units of sums; levels per unit of sum
-SIZE, EDGE, ABOVE = (
-    0,
-    1,
-    2,
-)  # of `counts`: entries in the buffer; level of the threshold; entries at or above that level
+"""Relative safety margin for floating-point rounding."""
+LIMIT, PER_UNIT = range(2)  # of `TopK.limits`
+SIZE, EDGE, ABOVE = range(3)  # of `TopK.counts`
 
 
 @njit(cache=True, nogil=True)
 def level_of(value, per_unit):
     """The level of a sum, int64; no sum is above the last."""
-    return np.int64(min(value * per_unit, LEVELS - 1.0))
+    return np.int64(min(value * per_unit, THRESHOLD_LEVELS - 1.0))
 
 
 @njit(cache=True, nogil=True)
-def open_top(least, total, room):
-    """An empty buffer of `room` entries for sums from `least` to `total`: (state, counts, histogram, buffer, docs)."""
-    state, counts, histogram = np.empty(2, np.float64), np.zeros(3, np.int64), np.zeros(LEVELS, np.int32)
-    state[THRESHOLD], state[PER_UNIT] = least, min((LEVELS - 1) / max(total, least), STEEPEST)
-    counts[EDGE] = level_of(least, state[PER_UNIT])
-    return state, counts, histogram, np.empty(room, np.float64), np.empty(room, np.uint32)
+def open_top(k, scale, ranks, least, total, room):
+    """An empty `TopK` with a buffer of `room` entries, for sums from `least`, which k documents reach, to `total`."""
+    limits, counts = np.empty(2, np.float64), np.zeros(3, np.int64)
+    limits[LIMIT], limits[PER_UNIT] = least, min((THRESHOLD_LEVELS - 1) / max(total, least), STEEPEST)
+    counts[EDGE] = level_of(least, limits[PER_UNIT])
+    histogram = np.zeros(THRESHOLD_LEVELS, np.int32)
+    return TopK(k, scale, ranks, limits, counts, histogram, np.empty(room, np.float64), np.empty(room, np.uint32))
 
 
 @njit(cache=True, nogil=True)
-def collect(sums, first, last, origin, state, counts, histogram, buffer, docs):
-    """Append documents first … last - 1 of a tile whose sums reach the threshold.
+def collect(sums, first, last, origin, top):
+    """Append documents first ... last - 1 of a window whose sums reach the threshold.
 
-    sums       float64[tile]    accumulators, by document modulo the tile
-    origin     int64            first document of the tile
-    state      float64[2], counts int64[3]   see above, counts in and out
-    histogram  int32[LEVELS], buffer float64[room], docs uint32[room]   in and out; room for all appended (`make_room`)
+    sums     float64[window]   accumulators, by document modulo the window
+    origin   int64             first document of the window
+    top      in and out; it has room for all appended (`make_room`)
     """
-    least, per_unit = state[THRESHOLD], state[PER_UNIT]
-    size, edge, above = counts[SIZE], counts[EDGE], counts[ABOVE]
+    histogram, buffer, docs = top.histogram, top.sums, top.docs
+    least, per_unit = top.limits[LIMIT], top.limits[PER_UNIT]
+    size, edge, above = top.counts[SIZE], top.counts[EDGE], top.counts[ABOVE]
     for group in range(first, last, 64):
         end = min(group + 64, last)
         hits = 0
@@ -74,43 +75,44 @@ def collect(sums, first, last, origin, state, counts, histogram, buffer, docs):
                 level = level_of(sums[i], per_unit)
                 histogram[level] += 1
                 above += level >= edge
-    counts[SIZE], counts[ABOVE] = size, above
+    top.counts[SIZE], top.counts[ABOVE] = size, above
 
 
 @njit(cache=True, nogil=True)
-def raise_threshold(k, state, counts, histogram):
+def raise_threshold(top):
     """Move the threshold to the highest edge that k documents reach."""
-    edge, above = counts[EDGE], counts[ABOVE]
+    k, histogram = top.k, top.histogram
+    edge, above = top.counts[EDGE], top.counts[ABOVE]
     if above - histogram[edge] < k:
         return
-    while edge < LEVELS - 1 and above - histogram[edge] >= k:
+    while edge < THRESHOLD_LEVELS - 1 and above - histogram[edge] >= k:
         above -= histogram[edge]
         edge += 1
-    counts[EDGE], counts[ABOVE] = edge, above
-    state[THRESHOLD] = max(state[THRESHOLD], edge / state[PER_UNIT] * SAFE)
+    top.counts[EDGE], top.counts[ABOVE] = edge, above
+    top.limits[LIMIT] = max(top.limits[LIMIT], edge / top.limits[PER_UNIT] * SAFE)
 
 
 @njit(cache=True, nogil=True)
-def make_room(k, room, scale, ranks, state, counts, histogram, buffer, docs):
+def make_room(room, top):
     """Make room for `room` more entries: drop those below the threshold, and if need be all but the k best."""
-    size = counts[SIZE]
+    size, buffer = top.counts[SIZE], top.sums
     if size + room <= buffer.shape[0]:
         return
-    size = keep_reaching(state[THRESHOLD], size, buffer, docs)
+    size = keep_reaching(top.limits[LIMIT], size, buffer, top.docs)
     if size + room > buffer.shape[0]:
-        size = keep_best(k, scale, ranks, size, buffer, docs)
+        size = keep_best(size, top)
         worst = np.inf
         for i in range(size):
             worst = min(worst, buffer[i])
-        state[THRESHOLD] = max(state[THRESHOLD], worst * SAFE)
-    edge = level_of(state[THRESHOLD], state[PER_UNIT])
-    histogram[:] = 0
+        top.limits[LIMIT] = max(top.limits[LIMIT], worst * SAFE)
+    edge = level_of(top.limits[LIMIT], top.limits[PER_UNIT])
+    top.histogram[:] = 0
     above = 0
     for i in range(size):
-        level = level_of(buffer[i], state[PER_UNIT])
-        histogram[level] += 1
+        level = level_of(buffer[i], top.limits[PER_UNIT])
+        top.histogram[level] += 1
         above += level >= edge
-    counts[SIZE], counts[EDGE], counts[ABOVE] = size, edge, above
+    top.counts[SIZE], top.counts[EDGE], top.counts[ABOVE] = size, edge, above
 
 
 @njit(cache=True, nogil=True)
@@ -125,11 +127,12 @@ def keep_reaching(least, size, buffer, docs):
 
 
 @njit(cache=True, nogil=True)
-def keep_best(k, scale, ranks, size, buffer, docs):
+def keep_best(size, top):
     """Move the k best entries by score and rank to the front; returns k."""
+    k, ranks, buffer, docs = top.k, top.ranks, top.sums, top.docs
     scores, own, places = np.empty(size, np.float64), docs[:size].copy(), np.empty(size, np.uint32)
     for i in range(size):
-        scores[i], places[i] = buffer[i] * scale, i
+        scores[i], places[i] = buffer[i] * top.scale, i
     low, high = 0, size - 1
     while low < high:  # Hoare's quickselect
         i, j = partition(scores, ranks, own, places, low, high)
@@ -146,15 +149,16 @@ def keep_best(k, scale, ranks, size, buffer, docs):
 
 
 @njit(cache=True, nogil=True)
-def finish(k, scale, ranks, state, counts, buffer, docs, out_docs, out_scores):
+def finish(top, out_docs, out_scores):
     """Write the k best, best first; returns how many there are.
 
     A counting sort over levels of sums, then a comparison sort inside each level: sums decide levels, scores (sums
-    times the scale) and ranks decide inside, and levels overlap by nothing since the product is monotone; where the
-    product makes two sums of neighbouring levels equal, a last pass puts the ranks in order. Ranks are looked up only
-    where scores are equal: they lie far apart in memory.
+    times the scale) and ranks decide inside. Levels do not overlap, since the product is monotone; where it makes two
+    sums of neighbouring levels equal, a last pass puts the ranks in order. Ranks are looked up only where scores are
+    equal: they lie far apart in memory.
     """
-    size = keep_reaching(state[THRESHOLD], counts[SIZE], buffer, docs)
+    ranks, buffer, docs = top.ranks, top.sums, top.docs
+    size = keep_reaching(top.limits[LIMIT], top.counts[SIZE], buffer, docs)
     if size == 0:
         return 0
     scores, sorted_docs = np.empty(size, np.float64), np.empty(size, np.uint32)
@@ -172,7 +176,7 @@ def finish(k, scale, ranks, state, counts, buffer, docs, out_docs, out_scores):
         level = levels - 1 - np.int64((buffer[i] - low) * per_unit)
         at = ends[level]
         ends[level] += 1
-        scores[at], sorted_docs[at] = buffer[i] * scale, docs[i]
+        scores[at], sorted_docs[at] = buffer[i] * top.scale, docs[i]
     first = 0
     for level in range(levels):
         last = ends[level]
@@ -180,7 +184,7 @@ def finish(k, scale, ranks, state, counts, buffer, docs, out_docs, out_scores):
             sort_best(scores, ranks, sorted_docs, first, last - 1)
         first = last
     insert(scores, ranks, sorted_docs, size)
-    count = min(k, size)
+    count = min(top.k, size)
     out_docs[:count] = sorted_docs[:count]
     out_scores[:count] = scores[:count]
     return count
@@ -194,7 +198,9 @@ def before(score, doc, other_score, other_doc, ranks):
 
 @njit(cache=True, nogil=True)
 def partition(scores, ranks, docs, places, low, high):
-    """Part entries low … high around the middle one; returns (i, j): low … j are not after it, i … high not before.
+    """Partition entries low ... high around the middle one; returns (i, j).
+
+    Entries low ... j are not after it, entries i ... high not before.
 
     places   uint32, moved along; may be empty
     """
@@ -218,7 +224,7 @@ def partition(scores, ranks, docs, places, low, high):
 
 @njit(cache=True, nogil=True)
 def sort_best(scores, ranks, docs, first, last):
-    """Bring entries first … last nearly into order, best first: quicksort down to 16; `insert` does the rest."""
+    """Bring entries first ... last nearly into order, best first: quicksort down to 16; `insert` does the rest."""
     none = np.empty(0, np.uint32)
     stack = np.empty((128, 2), np.int64)
     stack[0, 0], stack[0, 1] = first, last

@@ -1,11 +1,12 @@
-"""No bound lies below a score it bounds; tiles are visited best bound first."""
+"""No bound lies below a score it bounds; superblocks are visited best bound first."""
 
 import numpy as np
 import pytest
 from searching import Reference, build, clustered
 
-from thresher.index.layout import TILE
-from thresher.search.kernels.bounds import bound, rare_terms, visit_order
+from thresher.index.layout import SUPERBLOCK
+from thresher.search.kernels.bounds import bound_blocks, visit_order
+from thresher.search.kernels.types import QueryTerms
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -15,30 +16,25 @@ def test_no_bound_lies_below_a_score(tmp_path, block, bits):
     rows = clustered(n, terms, 3)
     docnos = [f"p{i}" for i in range(n)]
     searcher = build(tmp_path / "x", docnos, rows, terms, block=block, bits=bits)
-    x, counts, reference = searcher.layouts[0], searcher.layouts[0].counts, Reference(docnos, rows, bits)
+    counts, reference = searcher.layouts[0].counts, Reference(docnos, rows, bits)
     rng, tight = np.random.default_rng(block), 0
     for _ in range(8):
         asked = np.sort(rng.choice(terms, 15, replace=False)).astype(np.uint32)
         weights = rng.choice([1e-33, 0.1, 1 / 3, 1.0, 7.0, 1e30], 15).astype(np.float32).astype(np.float64)
-        row, places = np.empty(15, np.int64), np.empty(15, np.int64)
-        begins = np.empty((rare_terms(asked, x.rows, counts.common), counts.tiles + 1), np.uint32)
-        blocks, tiles = np.empty(counts.tiles * counts.step, np.float32), np.empty(counts.tiles, np.float32)
-        bound(
-            asked, weights, block, bits, x.starts, x.rows, x.kth, x.impacts, x.ids, x.maxima, row, places, begins,
-            blocks, tiles,
-        )  # fmt: skip
+        found = bound_blocks(QueryTerms(asked, weights), searcher._first._postings)
+        blocks, superblocks = found.blocks, found.superblocks
         factor = weights.max() * (1 + 19 * 2.0**-23)
-        scores = np.zeros(counts.tiles * TILE)
+        scores = np.zeros(counts.superblocks * SUPERBLOCK)
         for term, weight in zip(asked.tolist(), weights.tolist(), strict=True):
             scores[:n] += weight * reference.columns[term]
         by_block = scores.reshape(-1, block).max(axis=1)
         assert (blocks * factor >= by_block).all()
-        assert (tiles == blocks.reshape(counts.tiles, -1).max(axis=1)).all()
+        assert (superblocks == blocks.reshape(counts.superblocks, -1).max(axis=1)).all()
         tight += int((blocks * factor <= by_block * 1.0001 + 1e-20).sum())
     assert tight > 0  # bounds that no score comes near would pass, too
 
 
-def test_tiles_are_visited_best_bound_first_and_only_where_it_reaches():
+def test_superblocks_are_visited_best_bound_first_and_only_where_it_reaches():
     rng = np.random.default_rng(5)
     bounds = rng.random(700).astype(np.float32)
     order = np.empty(700, np.uint32)

@@ -82,14 +82,14 @@ def test_a_list_that_leads_astray_is_refused_by_the_name_of_its_file(index, name
     n = layout.counts
     term = int(np.flatnonzero((layout.rows >= n.dense) & (layout.rows < n.common))[0])
     whole = (path / name).read_bytes()
-    hurt = np.frombuffer(whole, getattr(layout, name).dtype).copy()
+    hurt = np.frombuffer(whole, getattr(layout, "superblocks" if name == "tiles" else name).dtype).copy()
     begin, row = int(layout.starts[term]), int(layout.rows[term])
     at, value = {
         "lengths": (term, layout.lengths[term] - 1),
         "long": (0, 2**31),
         "kinds": (0, layout.kinds[0] ^ 1),
         "ids": (begin, 65_535),
-        "tiles": (row * layout.tiles.shape[1] + 1, 2**31),
+        "tiles": (row * layout.superblocks.shape[1] + 1, 2**31),
     }[name]
     hurt[at] = value
     (path / name).write_bytes(hurt.tobytes())

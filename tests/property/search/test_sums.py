@@ -1,4 +1,4 @@
-"""Coarse and whole sums, each forced, against the definition: margins, ties, segments, weights that need rounding."""
+"""Quantised and float accumulators, each forced, against the definition: margins, ties, chunks, awkward weights."""
 
 import tempfile
 from pathlib import Path
@@ -13,11 +13,21 @@ from thresher.artifact import writing
 from thresher.index import FORMAT, KIND, IndexBuilder
 from thresher.records import Passage, SparseBatch
 from thresher.search import Index
-from thresher.search.kernels.bounds import bound, rare_terms
+from thresher.search.kernels.bounds import bound_blocks
 from thresher.search.kernels.postings import largest_impact
-from thresher.search.kernels.processor import seed
-from thresher.search.kernels.taat import COARSE_CHUNK, ROOM, WHOLE_CHUNK, fill, score_coarsely, score_whole
-from thresher.search.kernels.topk import LEVELS
+from thresher.search.kernels.processor import initial_threshold
+from thresher.search.kernels.taat import (
+    FLOAT_WINDOW,
+    QUANTISED_WINDOW,
+    ROOM,
+    add_window_quantised,
+    open_cursors,
+    open_window,
+    score_float,
+    score_quantised,
+)
+from thresher.search.kernels.topk import open_top
+from thresher.search.kernels.types import STATISTICS, Hits, Postings, QueryTerms
 
 weight = st.one_of(
     st.integers(1, 32).map(float),
@@ -28,31 +38,28 @@ weight = st.one_of(
 )
 
 
-def forced(searcher, query, k, coarse):
-    """Hits by one kind of sums, None where coarse ones come too close."""
+def forced(searcher, query, k, quantised):
+    """Hits by one kind of accumulators, None where quantised ones come too close."""
     x, n = searcher.layouts[0], searcher.layouts[0].counts
+    index = searcher._first._postings
     terms = np.array(sorted(query), np.uint32)
     weights = np.array([np.float32(query[t]) for t in sorted(query)], np.float64)
-    total = sum(w * largest_impact(t, x.starts, x.rows, x.kth, x.impacts) for t, w in zip(terms, weights, strict=True))
-    least = seed(terms, weights, k, x.rows, x.kth)
+    given = QueryTerms(terms, weights)
+    total = 0.0
+    for term, own in zip(terms, weights, strict=True):
+        total += own * largest_impact(term, x.starts, x.rows, x.kth, x.impacts)
+    least = initial_threshold(given, k, x.rows, x.kth)
     width = min(k, n.passages)
-    docs, scores = np.empty(width, np.uint32), np.empty(width, np.float64)
-    lists = (x.dense, x.impacts, x.ids, x.tiles, x.ranks)
-    starts, rows = x.starts, x.rows
-    if coarse:
-        top = 2**n.bits - 1
-        about = (total, least, width, n.scale, n.passages, top)
-        count = score_coarsely(terms, weights, *about, starts, rows, x.kth, *lists, docs, scores)
+    hits = Hits(np.empty(width, np.uint32), np.empty(width, np.float64), np.empty(STATISTICS))
+    if quantised:
+        count = score_quantised(given, total, least, width, index, hits)
     else:
-        room = 2 * width + 2 * WHOLE_CHUNK
-        state = np.array([least, (LEVELS - 1) / max(total, least)])
-        counts = np.array([0, int(least * state[1]), 0], np.int64)
-        scratch = (state, counts, np.zeros(LEVELS, np.int32), np.empty(room), np.empty(room, np.uint32))
-        count = score_whole(terms, weights, width, n.scale, n.passages, starts, rows, *lists, *scratch, docs, scores)
+        top = open_top(width, n.scale, x.ranks, least, total, 2 * width + 2 * FLOAT_WINDOW)
+        count = score_float(given, index, top, hits)
     if count < 0:
         return None
-    numbers = docs[:count] if x.sources is None else x.sources[docs[:count]]
-    return list(zip([x.docnos[i] for i in numbers.tolist()], scores[:count].tolist(), strict=True))
+    numbers = x.numbers_of(hits.docs[:count])
+    return list(zip([x.docnos[i] for i in numbers.tolist()], hits.scores[:count].tolist(), strict=True))
 
 
 @st.composite
@@ -76,7 +83,7 @@ def small(draw):
 
 
 @given(small(), st.integers(1, 320))
-def test_both_kinds_of_sums_equal_brute_force(case, k):
+def test_both_kinds_of_accumulators_equal_brute_force(case, k):
     docnos, rows, terms, bits, query = case
     reference = Reference(docnos, rows, bits)
     query = {t: w for t, w in query.items() if t in reference.columns}
@@ -85,12 +92,12 @@ def test_both_kinds_of_sums_equal_brute_force(case, k):
     with tempfile.TemporaryDirectory() as folder:
         searcher = build(Path(folder) / "x", docnos, rows, terms, bits=bits)
         expected = reference.best(query, k)
-        assert forced(searcher, query, k, coarse=False) == expected
-        assert forced(searcher, query, k, coarse=True) in (expected, None)
+        assert forced(searcher, query, k, quantised=False) == expected
+        assert forced(searcher, query, k, quantised=True) in (expected, None)
 
 
 @given(st.lists(weight, min_size=1, max_size=40), st.sampled_from([8, 16]), st.integers(0, 2**32 - 1))
-def test_a_coarse_sum_is_at_most_a_margin_above_the_true_one(weights, bits, state):
+def test_a_quantised_sum_is_at_most_a_margin_above_the_true_one(weights, bits, state):
     rng = np.random.default_rng(state)
     count, top, n = len(weights), 2**bits - 1, 50
     weights = np.array(weights, np.float32).astype(np.float64)
@@ -100,14 +107,17 @@ def test_a_coarse_sum_is_at_most_a_margin_above_the_true_one(weights, bits, stat
         total += weights[i] * int(impacts[i].max())
     unit = total / (65535 - 3 * count - 8)
     fixed = np.array([int(min(w / unit * 65536, 4294967290.0)) + 2 for w in weights], np.uint32)
-    sums, true = np.empty(COARSE_CHUNK, np.uint16), np.zeros(n)
+    sums, true = np.zeros(QUANTISED_WINDOW, np.uint16), np.zeros(n)
     flat = impacts.astype(np.uint8 if bits == 8 else np.uint16).ravel()
-    fill(
-        0, COARSE_CHUNK, True, np.arange(count, dtype=np.uint32), fixed, weights,
-        np.arange(0, count * n + 1, n, dtype=np.uint32), np.full(count, -1, np.int32), flat[:0].reshape(0, n), flat,
-        np.tile(np.arange(n, dtype=np.uint16), count), np.empty((0, 2), np.uint32), np.arange(0, count * n, n),
-        np.arange(0, count * n, n), np.empty((count, 2), np.uint64), np.empty(0), sums,
+    terms, starts = np.arange(count, dtype=np.uint32), np.arange(0, count * n + 1, n, dtype=np.uint32)
+    index = Postings(
+        starts, np.full(count, -1, np.int32), flat[:0].reshape(0, 4), flat[:0].reshape(0, n), flat,
+        np.tile(np.arange(n, dtype=np.uint16), count), np.empty((0, 2), np.uint32), np.empty((0, 1), np.uint8),
+        np.arange(n, dtype=np.uint32), np.zeros(count, np.uint8), 1.0, n, 64, bits,
     )  # fmt: skip
+    cursors = open_cursors(terms, index)
+    open_window(0, QUANTISED_WINDOW, terms, index, cursors)
+    add_window_quantised(terms, fixed, index, cursors, sums)
     for i in range(count):
         true += weights[i] * impacts[i]
     margin = count + (2 * count * top >> 16) + 3
@@ -116,11 +126,11 @@ def test_a_coarse_sum_is_at_most_a_margin_above_the_true_one(weights, bits, stat
     assert (sums[:n] - float(margin) < true / unit).all()
 
 
-def test_more_ties_than_coarse_sums_can_hold_are_decided_by_docno(tmp_path):
-    n = ROOM + COARSE_CHUNK
+def test_more_ties_than_quantised_sums_can_hold_are_decided_by_docno(tmp_path):
+    n = ROOM + QUANTISED_WINDOW
     docnos = [f"{i:06d}" for i in np.random.default_rng(2).permutation(n)]
     searcher = large(tmp_path / "x", docnos, np.arange(n + 1), np.zeros(n, np.uint32), np.ones(n), 1)
-    assert forced(searcher, {0: 0.7}, 10, coarse=True) is None
+    assert forced(searcher, {0: 0.7}, 10, quantised=True) is None
     for plan in PLANS:
         assert searcher.search(([0], [0.7]), 10, plan=plan).docnos == sorted(docnos)[:10]
 
@@ -142,8 +152,8 @@ def bounds_tried(searcher):
 
 
 @pytest.fixture(scope="module", params=["source", "similarity"])
-def segmented(request, tmp_path_factory):
-    """140,000 passages, three segments: lists that skip segments, that begin late, of any length."""
+def chunked(request, tmp_path_factory):
+    """140,000 passages, three chunks: lists that skip chunks, that begin late, of any length."""
     n, vocabulary = 140_000, 40
     rng = np.random.default_rng(8)
     columns = []
@@ -160,17 +170,17 @@ def segmented(request, tmp_path_factory):
     order = np.lexsort((terms, owners))
     owners, terms, impacts = owners[order], terms[order], impacts[order]
     docnos = [f"{i:06d}" for i in rng.permutation(n)]
-    path = tmp_path_factory.mktemp("segments") / "x"
+    path = tmp_path_factory.mktemp("chunks") / "x"
     indptr = np.searchsorted(owners, np.arange(n + 1))
     searcher = large(path, docnos, indptr, terms, impacts, vocabulary, order=request.param)
     return searcher, np.array(docnos), owners, terms, impacts
 
 
-def test_lists_may_skip_segments(segmented):
-    searcher, docnos, owners, terms, impacts = segmented
+def test_lists_may_skip_chunks(chunked):
+    searcher, docnos, owners, terms, impacts = chunked
     x, n = searcher.layouts[0], searcher.layouts[0].counts
     assert n.dense == 2
-    assert n.entries + int(x.tiles[: n.dense, -1].sum()) > n.postings
+    assert n.entries + int(x.superblocks[: n.dense, -1].sum()) > n.postings
     rng, gave_up = np.random.default_rng(1), set()
     for size in (1, 2, 5, 40):
         chosen = np.sort(rng.choice(40, size, replace=False))
@@ -195,46 +205,41 @@ def test_lists_may_skip_segments(segmented):
                     assert list(zip(tried.docnos, tried.scores.tolist(), strict=True)) == expected, (size, k)
                 else:
                     assert approx is not None
-            assert forced(searcher, query, k, coarse=False) == expected
-            assert forced(searcher, query, k, coarse=True) in (expected, None)
+            assert forced(searcher, query, k, quantised=False) == expected
+            assert forced(searcher, query, k, quantised=True) in (expected, None)
     assert gave_up == {True, False}
 
 
-def test_walked_lists_bound_blocks_and_say_where_tiles_begin(segmented):
-    searcher, _, owners, terms, impacts = segmented
+def test_scanned_lists_bound_blocks_and_give_where_superblocks_begin(chunked):
+    searcher, _, owners, terms, impacts = chunked
     x, n = searcher.layouts[0], searcher.layouts[0].counts
     if x.sources is not None:
         owners = np.argsort(x.sources)[owners]  # internal ids
     asked = np.arange(40, dtype=np.uint32)
-    row, places = np.empty(40, np.int64), np.empty(40, np.int64)
-    begins = np.empty((rare_terms(asked, x.rows, n.common), n.tiles + 1), np.uint32)
-    assert len(begins) > 10
-    blocks, tiles = np.empty(n.tiles * n.step, np.float32), np.empty(n.tiles, np.float32)
     for weights in (np.where(x.rows < n.common, 1.0, 0.25), np.where((x.rows >= 0) & (x.rows < n.common), 1e-9, 1.0)):
-        bound(
-            asked, weights.astype(np.float64), n.block, 8, x.starts, x.rows, x.kth, x.impacts, x.ids, x.maxima, row,
-            places, begins, blocks, tiles,
-        )  # fmt: skip
-        largest = np.zeros((40, n.tiles * n.step))
+        bounds = bound_blocks(QueryTerms(asked, weights.astype(np.float64)), searcher._first._postings)
+        assert len(bounds.begins) > 10
+        largest = np.zeros((40, n.superblocks * n.step))
         np.maximum.at(largest, (terms, owners // n.block), impacts)
         expected = (weights[:, None] * largest).sum(axis=0)
-        assert np.allclose(blocks, expected, rtol=1e-5, atol=1e-3)
-        assert (tiles == blocks.reshape(n.tiles, -1).max(axis=1)).all()
-    for term, place in zip(asked[row < 0].tolist(), places[row < 0].tolist(), strict=True):
+        assert np.allclose(bounds.blocks, expected, rtol=1e-5, atol=1e-3)
+        assert (bounds.superblocks == bounds.blocks.reshape(n.superblocks, -1).max(axis=1)).all()
+    rare = bounds.rows < 0
+    for term, place in zip(asked[rare].tolist(), bounds.places[rare].tolist(), strict=True):
         documents = np.sort(owners[terms == term])
         start, end = int(x.starts[term]), int(x.starts[term + 1])
-        entries = begins[place].astype(np.int64)
+        entries = bounds.begins[place].astype(np.int64)
         assert entries[0] == 0
         assert entries[-1] == end - start
-        for tile in range(n.tiles):
-            own = slice(start + entries[tile], start + entries[tile + 1])
-            real = x.ids[own][x.impacts[own] > 0].astype(np.int64)  # heads have impact 0
-            inside = documents[(documents >= tile * 2048) & (documents < (tile + 1) * 2048)]
+        for superblock in range(n.superblocks):
+            own = slice(start + entries[superblock], start + entries[superblock + 1])
+            real = x.ids[own][x.impacts[own] > 0].astype(np.int64)  # skip entries have impact 0
+            inside = documents[(documents >= superblock * 2048) & (documents < (superblock + 1) * 2048)]
             assert real.tolist() == (inside % 65_536).tolist()
 
 
-def test_one_query_and_a_batch_agree(segmented):
-    searcher, *_ = segmented
+def test_one_query_and_a_batch_agree(chunked):
+    searcher, *_ = chunked
     rng = np.random.default_rng(5)
     queries = [(np.sort(rng.choice(40, 6, replace=False)), rng.random(6).astype(np.float32)) for _ in range(40)]
     for k in (10, 500):
@@ -277,4 +282,4 @@ def test_dense_terms_are_added_whole_or_for_some_documents_alone(tmp_path, bits)
             for plan in PLANS:
                 result = searcher.search((list(weights), list(weights.values())), k, plan=plan)
                 assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, (plan, weights, k)
-            assert forced(searcher, weights, k, coarse=True) in (expected, None)
+            assert forced(searcher, weights, k, quantised=True) in (expected, None)

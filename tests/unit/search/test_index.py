@@ -8,8 +8,9 @@ from thresher.build.recipe import Recipe, load_recipe, shipped
 from thresher.build.stream import build_index
 from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError, MissingExtraError
 from thresher.prune import PruneStep
+from thresher.ranking import Ranking, Run
 from thresher.records import Passage, Query, SparseBatch
-from thresher.rerank.candidates import passages_of_index
+from thresher.rerank.candidates import with_texts
 from thresher.search import Index, calibrate_tiers
 
 WORDS = [f"word{i}" for i in range(40)]
@@ -118,7 +119,8 @@ def test_what_a_search_returns_any_stage_can_read_the_text_of(pruned):
     texts = {p.docno: p for p in corpus(80)}
     assert {1, 2} == set(found.tiers.tolist())
     assert index.passages(found.docnos) == [texts[docno] for docno in found.docnos] == found.passages()
-    assert passages_of_index(pruned, [*found.docnos, "nowhere"]) == {d: texts[d] for d in found.docnos}
+    written = Run({"q": Ranking(found.docnos, found.scores)})
+    assert with_texts(written, index, None)["q"].passages() == found.passages()
 
 
 def test_search_without_calibration_answers_from_both_tiers(pruned):

@@ -28,8 +28,16 @@ from eval.bench import Bench, key_of, options
 from thresher.context.calibrate import GOALS, calibrate, lost_above
 from thresher.context.model import SHIPPED, TwoHeadedScorer
 from thresher.context.scorers import LexicalScorer, PassageScores
-from training.context.data import COLLECTIONS, Lexical, averaged, labelled_rows, measure, read_texts, tokenizer
-from training.context.data import Bench as AnsweredQueries
+from training.context.data import (
+    COLLECTIONS,
+    AnsweredQueries,
+    Lexical,
+    averaged,
+    labelled_rows,
+    measure,
+    read_texts,
+    tokenizer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -86,7 +86,6 @@ def generate(
     first = len(common)  # ids below are common terms
     terms = first + len(cumulative)
     seen = np.zeros(terms, np.int64)
-    stamp = 0
     capacity = n * (first + from_field + own + background)
     indptr = np.zeros(n + 1, np.int64)
     out_terms = np.empty(capacity, np.uint32)
@@ -94,7 +93,7 @@ def generate(
     f_terms, f_weights = np.empty(field_terms, np.int64), np.empty(field_terms)
     t_terms, t_weights = np.empty(from_field + own, np.int64), np.empty(from_field + own)
     extra = np.empty(background, np.int64)
-    field_left = topic_left = size = 0
+    field_left = topic_left = size = stamp = 0
     for doc in range(n):
         if field_left == 0:
             field_left = max(1, int(field_size * np.random.gamma(2.0, 0.5)))

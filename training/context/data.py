@@ -152,7 +152,7 @@ class Lexical:
         return self.scores({piece: n * float(self.idf[piece]) for piece, n in counts.items()})
 
 
-class Bench:
+class AnsweredQueries:
     """Answered queries of one part, and for each a passage that holds no answer.
 
     That is by turns one of the twenty best BM25 passages of the MS MARCO mini corpora, and one of the twelve best of
@@ -204,7 +204,9 @@ class Bench:
         return relevant + [(row.query, p) for row, p in zip(self.rows, self.irrelevant, strict=True)]
 
 
-def measure(bench: Bench, scores: Sequence[Sequence[float]], threshold: float, rows: list[int]) -> dict[str, float]:
+def measure(
+    bench: AnsweredQueries, scores: Sequence[Sequence[float]], threshold: float, rows: list[int]
+) -> dict[str, float]:
     """Answers kept, characters pruned and span F1 on some queries of a bench, by sentence scores of its pairs."""
     n = len(bench.rows)
     kept_answers = 0

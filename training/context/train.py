@@ -38,7 +38,7 @@ from training.context.data import (
     COLLECTIONS,
     DATA,
     SEED,
-    Bench,
+    AnsweredQueries,
     Lexical,
     averaged,
     chosen_groups,
@@ -256,7 +256,7 @@ class HeadData:
     def __init__(self, scorer: TwoHeadedScorer) -> None:
         rows = labelled_rows()
         marco = Lexical([*read_texts("msmarco-v1-mini").values(), *read_texts("msmarco-v2-mini").values()], tokenizer())
-        self.benches = [Bench("calibrate", None, rows, marco, tokenizer(), turn) for turn in range(TURNS)]
+        self.benches = [AnsweredQueries("calibrate", None, rows, marco, tokenizer(), turn) for turn in range(TURNS)]
         mine = self.benches[0].rows
         pairs = self.benches[0].pairs[: len(mine)] + [p for bench in self.benches for p in bench.pairs[len(mine) :]]
         tables = [scorer.features(*pair, reading) for pair, reading in zip(pairs, scorer.read(pairs), strict=True)]
@@ -352,7 +352,7 @@ def fit_head(scorer: TwoHeadedScorer, out: Path) -> dict[str, Any]:
 
 
 def at_level(
-    bench: Bench, scores: Sequence[Sequence[float]], members: list[list[int]], level: float
+    bench: AnsweredQueries, scores: Sequence[Sequence[float]], members: list[list[int]], level: float
 ) -> dict[str, float]:
     """What is pruned at the highest threshold that keeps such a share of answers, the groups counting alike."""
     lost = [

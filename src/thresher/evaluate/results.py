@@ -90,11 +90,8 @@ def write_results(
     if not flat:
         raise InputError("there are no rows to write", str(path))
     made = provenance(command=command, seed=seed, packages=packages)
-    if made["commit"].endswith(DIRTY) and not allow_dirty:
-        raise ThresherError(
-            f"{path.name} was not written: the checkout has uncommitted changes, so its commit would not say which "
-            "code was measured; commit them, or allow it (--allow-dirty), which marks the file"
-        )
+    if not allow_dirty:
+        _check_clean(path, made["commit"])
     image = path.with_suffix(".svg")
     shown = image if plot is not None else None
     many = [_flat(row, number, path) for number, row in enumerate(details, 1)]
@@ -110,6 +107,14 @@ def write_results(
     files[path] = json.dumps({"made": made, "rows": flat}, indent=1, ensure_ascii=False) + "\n"
     for file, text in files.items():
         write_atomic(file, text)
+
+
+def _check_clean(path: Path, commit: str) -> None:
+    if commit.endswith(DIRTY):
+        raise ThresherError(
+            f"{path.name} was not written: the checkout has uncommitted changes, so its commit would not say which "
+            "code was measured; commit them, or allow it (--allow-dirty), which marks the file"
+        )
 
 
 def details_file(path: str | Path) -> Path:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,16 +63,16 @@ def read_order(text: str, shown: tuple[int, ...], parser: Parser, labels: Sequen
     """
     labels = labels or [str(i + 1) for i in range(len(shown))]
     position = dict(zip(labels, shown, strict=True))
-    repairs: Counter[str] = Counter()
+    repairs: set[str] = set()
     seen: set[str] = set()
     tiers: list[tuple[int, ...]] = []
     for tier in parser.read(text, labels):
         kept = []
         for label in tier:
             if label not in position:
-                repairs["unknown"] += 1
+                repairs.add("unknown")
             elif label in seen:
-                repairs["duplicate"] += 1
+                repairs.add("duplicate")
             else:
                 seen.add(label)
                 kept.append(position[label])
@@ -83,9 +82,9 @@ def read_order(text: str, shown: tuple[int, ...], parser: Parser, labels: Sequen
         return None
     missing = [position[label] for label in labels if label not in seen]
     if missing:
-        repairs["missing"] += len(missing)
+        repairs.add("missing")
     if not _CHAIN.fullmatch(text.strip()) and not _well_formed_otherwise(text, labels):
-        repairs["format"] += 1
+        repairs.add("format")
     return Answer((*tiers, *((item,) for item in missing)), named=len(seen), repairs=tuple(sorted(repairs)))
 
 

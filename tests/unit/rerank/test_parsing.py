@@ -43,6 +43,10 @@ def row(*items):
         ("[２] > [１] > [٤] > [３]", row(11, 10, 13, 12), ()),
         ("【2】＞【1】＞【4】＞【3】", row(11, 10, 13, 12), ("format",)),
         ("[02] > [1] > [4] > [3]", row(11, 10, 13, 12), ()),
+        ("[1] = [2] [3] > [4]", ((10, 11), (12,), (13,)), ("format",)),
+        ("[1] = [2] [3] [4]", ((10, 11), (12,), (13,)), ("format",)),
+        ('{"ranking": [2, 1]}', row(11, 10, 12, 13), ("missing",)),
+        ("[3, 4]", row(12, 13, 10, 11), ("missing",)),
     ],
 )
 def test_an_order_is_read_and_repaired_by_the_stated_rule(text, tiers, repairs):
@@ -55,6 +59,8 @@ def test_an_order_is_read_and_repaired_by_the_stated_rule(text, tiers, repairs):
         "",
         "I cannot rank these.",
         "There are 4 passages, and 3 of them are about cats.",
+        "relevance > 2",
+        "the best = 3",
         "<think>[1] > [2] and then",
         "1. The first passage says 2. things",
         '{"error": "overloaded"}',

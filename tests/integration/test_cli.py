@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from thresher import __version__
-from thresher.cli.quickstart import QUESTIONS
+from thresher.cli.quickstart import QUERIES
 
 CORPUS = [
     {"docid": "wheat", "title": "Wheat", "body": "Threshing separates grain from chaff."},
@@ -121,7 +121,7 @@ def test_the_quickstart_answers_and_opens_what_it_built(tmp_path):
     for row in (everything, pruned):
         assert 0 < row["RR@10"] <= row["Success@10"] <= 1
     assert pruned["bytes"] < everything["bytes"]
-    assert len(document["answers"]) == len(QUESTIONS)
+    assert len(document["answers"]) == len(QUERIES)
     assert all(answer["passages"] for answer in document["answers"])
     second = thresher("quickstart", "-o", "qs", cwd=tmp_path)
     assert "which exists" in second.stdout

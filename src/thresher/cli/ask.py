@@ -169,13 +169,13 @@ def show_stages(answer: Answer) -> None:
     """Print what each stage did and how long it took."""
     from thresher.cli.info import shown
 
-    accounts = {account.stage: account for account in answer.usage.stages}
+    usage = {stage.stage: stage for stage in answer.usage.stages}
     rows = []
     for report in answer.stages:
-        account = accounts.get(report.stage)
-        counts = ", ".join(f"{shown(value)} {name}" for name, value in account.counts.items()) if account else ""
+        used = usage.get(report.stage)
+        counts = ", ".join(f"{shown(value)} {name}" for name, value in used.counts.items()) if used else ""
         reason = f"{report.outcome}: {report.reason}" if report.outcome != "done" else report.reason
-        milliseconds = f"{account.seconds * 1000:.1f}" if account else "-"
+        milliseconds = f"{used.seconds * 1000:.1f}" if used else "-"
         rows.append((report.stage, milliseconds, "; ".join(part for part in (reason, counts) if part)))
     table(["stage", "ms", ""], rows, numeric=["ms"])
 

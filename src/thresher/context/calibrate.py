@@ -3,10 +3,10 @@
 For a query with a known answer, the answer is kept as long as every sentence it touches is kept, so each query
 has one number: the highest threshold at which (at least one of) its answers is whole. The share of queries whose
 number is at least T is the share of answers kept at T; it falls as T rises, and so the threshold for a goal is an
-order statistic. The Wilson interval of the share says how far it may be off on other queries.
+order statistic. The Wilson interval of the share bounds its error on other queries.
 
 `calibrate_confidence` does the same for the confidence below which nothing is handed over: the number of a query is the
-score of its passage's best sentence, and queries without an answer say what the threshold is good for.
+score of its passage's best sentence, and queries without an answer show how many are withheld.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def _pieces(passage: PrunedPassage) -> Iterator[tuple[str, float | None]]:
 
 
 def terminal_text(passage: PrunedPassage) -> Text:
-    """The passage with kept sentences bright and dropped ones dim, under a line that says what was saved."""
+    """The passage with kept sentences bright and dropped ones dim, under a line with what was saved."""
     from rich.text import Text
 
     out = Text()

@@ -72,7 +72,7 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the model says of a passage.
+    """The model's output for a passage.
 
     Attributes:
         rank: the rank head's score of the best window.
@@ -157,7 +157,7 @@ class TwoHeadedScorer(SentenceScorer):
                 tuple(float(score) for score in scores[end - len(table) : end])
                 for table, end in zip(tables, ends, strict=True)
             ]
-        # where not one token was read, nothing can be said against a sentence
+        # a passage without a token keeps every sentence
         return [
             PassageScores(reading.relevance, mine if reading.sentences else (1.0,) * len(passage.sentences))
             for (_, passage), reading, mine in zip(pairs, readings, found, strict=True)
@@ -178,7 +178,7 @@ class TwoHeadedScorer(SentenceScorer):
         return [reading.relevance for reading in self.read(whole)]
 
     def read(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[Reading]:
-        """What the model says of every pair, in order."""
+        """The model's output for every pair, in order."""
         ranges: list[list[tuple[int, int]]] = []
         overlaps: list[list[float]] = []
         work: list[_Window] = []
@@ -228,7 +228,7 @@ class TwoHeadedScorer(SentenceScorer):
     def _whole(
         self, query: list[int], ids: list[int], whole: Evidence, covered: float, close: NDArray[np.float64]
     ) -> PassageEvidence:
-        """What a window says of its passage; `close` holds cosines of its tokens with the query's."""
+        """Evidence about a passage from one of its windows; `close` holds cosines of its tokens with the query's."""
         pieces = query[1:-1]
         rarity = np.array([self.rarity[piece] for piece in pieces])
         here = set(ids)
@@ -342,7 +342,7 @@ def _evidence(
     near: NDArray[np.float64],
     close: NDArray[np.float64],
 ) -> list[Evidence]:
-    """What a window says of each sentence (of those it reads nothing of, nothing: a placeholder)."""
+    """Evidence about each sentence from one window; a placeholder for sentences outside it."""
     start, end = tokens
     out = [_UNREAD] * len(ranges)
     starts = [first for first, _ in ranges]
@@ -363,7 +363,7 @@ def _combined(
     ranges: list[tuple[int, int]], read: list[tuple[tuple[int, int], list[Evidence]]], overlaps: list[float]
 ) -> list[Evidence]:
     fields = [
-        combine(ranges, [(tokens, [getattr(one, name) for one in said]) for tokens, said in read])
+        combine(ranges, [(tokens, [getattr(one, name) for one in found]) for tokens, found in read])
         for name in ("logit", "top", "near", "late")
     ]
     return [Evidence(*values) for values in zip(*fields, overlaps, strict=True)]

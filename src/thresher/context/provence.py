@@ -52,7 +52,7 @@ class ProvenceScorer(SentenceScorer):
     Args:
         directory: holds `config.json`, `model.safetensors` and the tokenizer's files.
         device: `auto`, or what torch calls it.
-        max_tokens: longest input, query and specials included; what the configuration says by default.
+        max_tokens: longest input, query and specials included; by default what the configuration names.
         overlap: tokens of whole sentences that a window shares with the one before.
 
     Raises:
@@ -90,7 +90,7 @@ class ProvenceScorer(SentenceScorer):
         title_length = len(self.tokenizer(head, add_special_tokens=False)["input_ids"]) if head else 0
         room = self.max_tokens - min(query_length, self.max_tokens // 4) - title_length - 4
         if room < 8:
-            raise ModelError(f"question and title leave room for {room} tokens of {self.max_tokens}; shorten the title")
+            raise ModelError(f"query and title leave room for {room} tokens of {self.max_tokens}; shorten the title")
         alone = self.tokenizer(passage.text, add_special_tokens=False, return_offsets_mapping=True)
         offsets = [tuple(pair) for pair in alone["offset_mapping"]]
         ranges = sentence_tokens(offsets, passage.sentences)
@@ -184,7 +184,7 @@ def _provence(
     prefix = next((p for p in _ENCODERS if f"{p}.embeddings.word_embeddings.weight" in state), None)
     if prefix is None or "token_classifier.weight" not in state:
         raise ModelError(
-            "not a Provence checkpoint: expected `token_classifier.weight` beside an encoder under one of "
+            "not a Provence checkpoint: expected `token_classifier.weight` and an encoder under one of "
             + ", ".join(f"`{p}.`" for p in _ENCODERS)
         )
     body = {name.removeprefix(f"{prefix}."): t for name, t in state.items() if name.startswith(f"{prefix}.")}

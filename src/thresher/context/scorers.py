@@ -166,7 +166,7 @@ class SentenceScorer(ABC):
         Args:
             name: `thresher-context` (the model that ships), `lexical` (BM25, no model), `two-headed:DIRECTORY` (made by
                 `thresher context train`), `provence:MODEL` (a Provence, XProvence or OpenProvence checkpoint); a
-                directory or hub identifier alone, whose files say which of these it is; or a kind of another package.
+                directory or hub identifier alone, whose files tell which of these it is; or a kind of another package.
             device: `auto` (an accelerator if there is one), or a torch device.
 
         Raises:

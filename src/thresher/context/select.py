@@ -113,7 +113,7 @@ class ScoredPassage:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a scorer says of the passages of one query.
+    """A scorer's output for the passages of one query.
 
     Attributes:
         passages: in the order they were given.

@@ -1,7 +1,7 @@
-"""A sentence's score from what one forward pass says of it, and from where it stands.
+"""A sentence's score from one forward pass over its passage and from its position.
 
-The keep logits of a sentence's tokens do not say what only the passage as a whole shows: whether another sentence is
-likelier, how relevant the passage is, how far into it the sentence stands. A small model, logistic or with one hidden
+The keep logits of a sentence's tokens lack what the passage as a whole shows: whether another sentence is likelier, how
+relevant the passage is, how far into it the sentence is. A small model, logistic or with one hidden
 layer, puts these together. Its features, all from the same forward pass or from the text:
 
 - the mean keep logit, the mean of the highest quarter, and the former less the passage's highest and mean;
@@ -66,7 +66,7 @@ _ROWS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the model says of one sentence, combined over the windows that read it.
+    """Evidence about one sentence, combined over the windows that contain it.
 
     Attributes:
         logit: mean keep logit of its tokens.
@@ -85,7 +85,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class PassageEvidence:
-    """What the model says of a passage as a whole: of its best window, for each field by itself.
+    """Evidence about a passage as a whole: for each field, that of its best window.
 
     Attributes:
         top: mean of the highest quarter of the keep logits.
@@ -115,7 +115,7 @@ class PassageEvidence:
 
     @staticmethod
     def best(windows: Sequence[PassageEvidence]) -> PassageEvidence:
-        """What the best window says, by field: the most, and of what is missing the least."""
+        """By field the largest value over the windows; for `missing` the smallest."""
         fields = PassageEvidence.__slots__
         most = {name: (min if name == "missing" else max)(getattr(one, name) for one in windows) for name in fields}
         return PassageEvidence(**most)
@@ -202,20 +202,20 @@ def sentence_features(
         return np.zeros((0, len(FEATURES)))
     n = len(passage.sentences)
     texts = [passage.text[s.start : s.end] for s in passage.sentences]
-    said = np.array([[e.logit, e.top, e.near, e.late] for e in evidence])
+    raw = np.array([[e.logit, e.top, e.near, e.late] for e in evidence])
     overlap, lexical = np.array([e.overlap for e in evidence]), np.array(bm25, dtype=np.float64)
     place = np.arange(n)
     asked = query.lower()
     number, name = float(bool(_NUMBER.search(asked))), float(bool(_NAME.search(asked)))
     digits = np.array([float(bool(_DIGIT.search(text))) for text in texts])
     capitals = np.array([float(bool(_CAPITAL.search(text))) for text in texts])
-    logit = said[:, 0]
+    logit = raw[:, 0]
     around = np.concatenate([[logit.mean()], logit, [logit.mean()]])
     above = (logit[None, :] > logit[:, None]).sum(1)
     share = logit - logit.max() - math.log(float(np.exp(logit - logit.max()).sum()))
     columns = [
-        said[:, 0], said[:, 1], said[:, 0] - said[:, 0].max(), said[:, 0] - said[:, 0].mean(), np.full(n, relevance),
-        said[:, 2], said[:, 2] - said[:, 2].max(), said[:, 3], said[:, 3] - said[:, 3].max(),
+        raw[:, 0], raw[:, 1], raw[:, 0] - raw[:, 0].max(), raw[:, 0] - raw[:, 0].mean(), np.full(n, relevance),
+        raw[:, 2], raw[:, 2] - raw[:, 2].max(), raw[:, 3], raw[:, 3] - raw[:, 3].max(),
         overlap, overlap - overlap.max(), lexical, lexical - lexical.max(),
         place == 0, 1 / (1 + place), place / n, np.full(n, math.log(n)),
         np.log([1 + len(text.split()) for text in texts]), number * digits, name * capitals, digits, capitals,

@@ -1,4 +1,4 @@
-"""A query answered: search, interpolation, reranking and sentence selection under one deadline, with one account.
+"""A query answered: search, interpolation, reranking and sentence selection under one deadline.
 
     from thresher import Pipeline
 

@@ -148,7 +148,7 @@ class Answer:
             "stages": [
                 {"stage": s.stage, "outcome": s.outcome, "exact": s.exact, "reason": s.reason} for s in self.stages
             ],
-            "usage": [asdict(account) for account in self.usage.stages],
+            "usage": [asdict(stage) for stage in self.usage.stages],
             "milliseconds": round(self.milliseconds, 3),
             "deadline_ms": self.deadline_ms,
             "tokens": self.tokens,

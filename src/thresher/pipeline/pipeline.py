@@ -1,4 +1,4 @@
-"""`Pipeline`: stages run in order, under one deadline, with one account of what they used.
+"""`Pipeline`: stages run in order, under one deadline, and account for what they used.
 
 Stages get the time there is in their order: before each, its predicted cost is compared with what is left
 (`thresher.pipeline.deadline`), and a stage that does not fit is skipped while those after it are still tried. With the
@@ -172,14 +172,14 @@ class Pipeline:
         deadline_ms: float | None = None,
         candidates: Ranking | Sequence[Hit] | None = None,
     ) -> Answer:
-        """Answer a query. What is not given is as the pipeline's settings say.
+        """Answer a query. Arguments left out are taken from the pipeline's settings.
 
         Args:
             query: any text, or a `Query`, whose qid the answer keeps.
             k: passages to hand over.
             max_context_tokens: tokens they may cost together, titles included; never exceeded.
             deadline_ms: milliseconds the answer may take. A stage starts only if its predicted cost fits, the reranker
-                reads as many passages as fit, and the answer says what was left out. 0 for no limit.
+                reads as many passages as fit, and `Answer.skipped` names what was left out. 0 for no limit.
             candidates: a ranking, or hits with texts, in place of a search.
 
         Raises:

@@ -1,8 +1,8 @@
 """Passages read by a model with the query: sentences found and scored, as many passages as the deadline allows.
 
-What a scorer said of a passage is kept in the state, so that a passage is read once where reranking and sentence
-selection use the same scorer. On a CPU a model uses all cores for one query; queries take turns, so that each has
-the speed its prediction is based on.
+Scores are kept in the state, so that a passage is read once where reranking and sentence selection use the same
+scorer. On a CPU a model uses all cores for one query; queries take turns, so that each has the speed its prediction is
+based on.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ PASSAGE_UNITS, CALL_UNITS = 12, 24
 model_lock = threading.Lock()
 
 
-class Reader:
-    """Reads passages for one stage.
+class PassageReader:
+    """Scores passages and their sentences for one stage, within the deadline.
 
     Args:
         scorer: the model.
@@ -45,7 +45,7 @@ class Reader:
 
     def read(self, state: State, passages: Sequence[Passage]) -> int:
         """Read passages from the front while the deadline allows; how many were read or had been."""
-        unread = [passage for passage in passages if self.said(state, passage.docno) is None]
+        unread = [passage for passage in passages if self.scores(state, passage.docno) is None]
         tokens = self.tokens(unread)
         waits = -1.0 if not state.deadline.limited else max(0.0, state.deadline.left() / 1000)
         if not unread or not model_lock.acquire(timeout=waits):
@@ -59,21 +59,21 @@ class Reader:
                 pieces = [SplitPassage(p.text, self.split(state, p.text), p.title) for p in unread[low:high]]
                 scores = self.scorer.score([(state.query.text, piece) for piece in pieces])
                 state.costs.observe(self.work, (state.deadline.now() - started) * 1000, units(tokens[low:high]))
-                for passage, said in zip(unread[low:high], scores, strict=True):
-                    state.read[id(self.scorer), passage.docno] = said
+                for passage, one in zip(unread[low:high], scores, strict=True):
+                    state.read[id(self.scorer), passage.docno] = one
                 done = high
         finally:
             model_lock.release()
         return len(passages) - len(unread) + done
 
-    def said(self, state: State, docno: str) -> PassageScores | None:
-        """What the scorer said of a passage, None where it did not read it."""
+    def scores(self, state: State, docno: str) -> PassageScores | None:
+        """The scores of a passage, None where it was not read."""
         return state.read.get((id(self.scorer), docno))
 
     def forwards(self, state: State, passages: Sequence[Passage]) -> int:
         """Forward passes of the model that reading these passages took: one each, or what the scorer reports."""
-        said = [self.said(state, passage.docno) for passage in passages]
-        return sum(int(getattr(one, "forwards", 1)) for one in said if one is not None)
+        found = [self.scores(state, passage.docno) for passage in passages]
+        return sum(int(getattr(one, "forwards", 1)) for one in found if one is not None)
 
     def split(self, state: State, text: str) -> tuple[Span, ...]:
         """The sentences of a text, found once a query."""

@@ -1,4 +1,4 @@
-"""The head of the ranking put in a better order: by a cross-encoder and the scores known so far, or by a `Reranker`."""
+"""The first passages reordered: by a cross-encoder together with the scores so far, or by a `Reranker`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.pipeline.reading import Reader
+from thresher.pipeline.reading import PassageReader
 from thresher.pipeline.stage import StageReport
 from thresher.ranking import normalise_scores
 from thresher.text.sentences import split_sentences
@@ -51,7 +51,7 @@ class RerankStage:
         read_tokens: int = 0,
         weights: tuple[float, float, float] = (0.19, 0.41, 0.4),
     ) -> None:
-        self.reader = Reader(scorer, splitter)
+        self.reader = PassageReader(scorer, splitter)
         self.work = self.reader.work
         self.read, self.read_tokens, self.weights = read, read_tokens, weights
 
@@ -81,8 +81,8 @@ class RerankStage:
         return StageReport(self.name, counts=counts)
 
     def _sort(self, state: State, head: Ranking) -> None:
-        said = [self.reader.said(state, docno) for docno in head.docnos]
-        state.note("relevance", np.arange(len(head)), [one.relevance for one in said if one is not None])
+        scores_of = [self.reader.scores(state, docno) for docno in head.docnos]
+        state.note("relevance", np.arange(len(head)), [one.relevance for one in scores_of if one is not None])
         total = np.zeros(len(head))
         for weight, signal in zip(self.weights, _MIXED, strict=True):
             scores = state.signal(signal, head)
@@ -94,7 +94,7 @@ class RerankStage:
 
 
 class RerankerStage:
-    """The head of the ranking in a `Reranker`'s order; under a deadline, its best order when the time is over.
+    """Puts the first passages in a `Reranker`'s order; under a deadline, in its best order when the time is over.
 
     Args:
         reranker: a plan, a judge and a budget.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from thresher.context.select import ScoredPassage, Scores, select_by_gain, select_by_score
 from thresher.context.spans import approximate_tokens
-from thresher.pipeline.reading import Reader
+from thresher.pipeline.reading import PassageReader
 from thresher.pipeline.stage import StageReport
 from thresher.records import Span
 from thresher.text.sentences import split_sentences
@@ -49,7 +49,7 @@ class SelectStage:
         min_keep: int = 0,
         min_confidence: float = 0.0,
     ) -> None:
-        self.reader = Reader(scorer, splitter)
+        self.reader = PassageReader(scorer, splitter)
         self.count_tokens = count_tokens
         self.threshold, self.repeats, self.min_keep = threshold, repeats, min_keep
         self.min_confidence = min_confidence
@@ -62,7 +62,7 @@ class SelectStage:
         """Select the sentences of the first k passages."""
         started = state.deadline.now()
         passages = state.passages(state.ranking.cut(state.k))
-        unread = [passage for passage in passages if self.reader.said(state, passage.docno) is None]
+        unread = [passage for passage in passages if self.reader.scores(state, passage.docno) is None]
         done = self.reader.read(state, unread) if unread else 0
         pruned, repeated = self._select(state, passages)
         state.selected = pruned
@@ -90,7 +90,7 @@ class SelectStage:
         if not by_gain:
             return pruned, 0
         limit = scores.threshold(self.threshold)
-        unread = [place for place, one in enumerate(passages) if self.reader.said(state, one.docno) is None]
+        unread = [place for place, one in enumerate(passages) if self.reader.scores(state, one.docno) is None]
         chosen = select_by_gain(
             pruned,
             self.count_tokens,
@@ -102,21 +102,21 @@ class SelectStage:
         return list(chosen.pruned), chosen.repeated
 
     def _scores(self, state: State, passages: Sequence[Passage]) -> Scores:
-        """What the scorer said; every sentence of a passage that it did not read scores 1."""
+        """The scores of the passages; every sentence of a passage that was not read scores 1."""
         rows = []
         for passage in passages:
             sentences = self.reader.split(state, passage.text)
-            said = self.reader.said(state, passage.docno)
-            given, relevance = ((1.0,) * len(sentences), 0.0) if said is None else (said.sentences, said.relevance)
+            found = self.reader.scores(state, passage.docno)
+            given, relevance = ((1.0,) * len(sentences), 0.0) if found is None else (found.sentences, found.relevance)
             rows.append(ScoredPassage(passage.docno, passage.text, sentences, given, relevance, passage.title))
         return Scores(tuple(rows), self.reader.scorer.name, self.reader.scorer.presets)
 
     def _withhold(self, state: State, passages: Sequence[Passage]) -> str:
         """Note the passages' confidences; why nothing is handed over, empty where something is."""
         for passage in passages:
-            said = self.reader.said(state, passage.docno)
-            if said is not None:
-                state.confidences[passage.docno] = max(said.sentences, default=0.0)
+            found = self.reader.scores(state, passage.docno)
+            if found is not None:
+                state.confidences[passage.docno] = max(found.sentences, default=0.0)
         best = max(state.confidences.values(), default=1.0)
         state.withheld = best < self.min_confidence and len(state.confidences) == len(passages)
         if not state.withheld:

@@ -106,10 +106,10 @@ class State:
         found: whether a stage has found candidates.
         signals: the rankings that stages gave scores in, by signal (`search`, `dense`, `relevance`, ...).
         texts: where texts are read, for rankings that do not know it themselves.
-        read: what a model said of passages, by the scorer's identity and docno.
+        read: scores of passages, by `id` of the scorer and docno.
         sentences: sentences of texts that were split already.
         selected: what is kept of the first k passages, once a stage has selected it.
-        confidences: the highest score of a sentence of a passage, by docno, as the selecting stage knows it.
+        confidences: the highest score of a sentence of a passage, by docno; set by the stage that selects sentences.
         withheld: nothing is to be handed over.
     """
 

@@ -136,7 +136,7 @@ def write_vectors(directory: Path, vectors: Rows, storage: str, *, seed: int = 0
 
 
 def open_vectors(directory: Path, storage: str, n: int, dimensions: int) -> Stored:
-    """Map what `write_vectors` wrote, checked against what the manifest says.
+    """Map what `write_vectors` wrote, checked against the manifest.
 
     Raises:
         DamagedArtifactError: an array has another type or shape.

@@ -170,7 +170,7 @@ class VectorStore:
         Raises:
             InputError: a docno comes twice, or vectors do not fit together.
             ConfigError: an unknown storage.
-            ArtifactError: something stands at `target` and may not be replaced.
+            ArtifactError: `target` exists and may not be replaced.
         """
         parse_storage(storage)
         with (
@@ -323,7 +323,7 @@ class VectorStore:
             vectors: by docno, of passages that the store lacks; float[dimensions] each, made by the store's encoder.
             positions: int64[n], where the ranking's passages are in this store, -1 for those without vectors; for
                 rankings that did not come from the index that the store belongs to.
-            feedback: passages at the head of a first interpolation that move the query's vector; 0 for none. Those
+            feedback: first passages of an interpolation that move the query's vector; 0 for none. Those
                 without vectors do not.
             feedback_weight: weight of their mean vector relative to the query's.
 

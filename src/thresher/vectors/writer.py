@@ -101,7 +101,7 @@ def group_by_document(
     documents = list(docnos) if document_of is None else [document_of(docno) for docno in docnos]
     if document_of is None and len(set(docnos)) != len(docnos):
         twice = next(docno for docno, count in Counter(docnos).items() if count > 1)
-        raise InputError(f"docno {twice!r} comes twice; make docnos unique, or say which document a passage belongs to")
+        raise InputError(f"docno {twice!r} comes twice; make docnos unique, or give document_of")
     keys = [name.encode("utf-8", "surrogatepass") for name in documents]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
     ordered = [documents[i] for i in order.tolist()]

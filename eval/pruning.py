@@ -18,8 +18,7 @@ from eval.collections import embeddings
 from thresher.corpus.spool import docno_keys
 from thresher.encode.bm25 import Bm25Encoder
 from thresher.evaluate.collections import Collection, load
-from thresher.quality.features import feature_columns
-from thresher.quality.lexical import CollectionStatistics
+from thresher.quality.lexical import CollectionStatistics, feature_columns
 from training.quality.coverage import DenseView, LogCoverage, SparseView, View
 
 if TYPE_CHECKING:

@@ -44,8 +44,8 @@ from thresher.errors import ThresherError
 from thresher.evaluate.collections import load
 from thresher.models.files import shipped_weights
 from thresher.quality.auc import auc_by_queries, auc_difference, auc_within
-from thresher.quality.features import FEATURES
 from thresher.quality.fitted import read_head
+from thresher.quality.lexical import FEATURES
 from training.quality.coverage import DenseView, LogCoverage, SparseView
 from training.quality.train import fold_of
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from eval.bench import Bench, Row, options
 from thresher.evaluate.collections import load
-from thresher.quality.features import feature_columns
-from thresher.quality.lexical import CollectionStatistics
+from thresher.quality.lexical import CollectionStatistics, feature_columns
 from training.quality.pairs import compare_pruning, score_pairs, text_perplexity
 
 if TYPE_CHECKING:

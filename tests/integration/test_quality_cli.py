@@ -98,7 +98,7 @@ def test_fit_reports_its_worth_and_gives_an_estimator(app, place):
         app, "quality", "fit", place / "corpus.jsonl", "--qrels", place / "qrels.txt", "-o", place / "mine", "--json"
     )
     report = json.loads(out)
-    assert {"auc", "auc_kl", "minus_kl_lo", "auc_within", "split_by_question"} <= set(report)
+    assert {"auc", "auc_kl", "minus_kl_lo", "auc_within", "split_by_query"} <= set(report)
     run(app, "quality", "score", place / "corpus.jsonl", "-o", place / "by-mine", "--estimator", place / "mine")
     run(
         app,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from thresher.encode.terms import Counted, WordPieceTerms
+from thresher.encode.lookup import Counted, WordPieceTerms
 from thresher.evaluate.trec import read_queries
 from thresher.files import read_lines, write_atomic
 

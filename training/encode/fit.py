@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.encode.expansion import CONFIG, TENSORS, TYPE
-from thresher.encode.terms import FIRST_TERM, WordPieceTerms
+from thresher.encode.lookup import FIRST_TERM, WordPieceTerms
 from thresher.errors import InputError, require
 from thresher.models.minilm import CLS, SEP
 from training.encode.progress import Progress
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thresher.encode.terms import Counted
+    from thresher.encode.lookup import Counted
     from thresher.models.minilm import MiniLM
 
 

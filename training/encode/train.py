@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from scipy import sparse
 
 from thresher.encode.expansion import ExpansionEncoder, tied_embeddings
-from thresher.encode.terms import Counted, WordPieceTerms, shared_forms
+from thresher.encode.lookup import Counted, WordPieceTerms, shared_forms
 from thresher.evaluate.collections import data_dir
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.trec import read_qrels, read_queries

@@ -1,4 +1,4 @@
-"""Ridge regression over blocks of passages, for `thresher.quality.head.LinearHead`."""
+"""Ridge regression over blocks of passages, for `thresher.quality.fitted.LinearHead`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 from sklearn.linear_model import Ridge
 
 from thresher.quality.estimator import quantiles
-from thresher.quality.fitted import moments
-from thresher.quality.head import LinearHead, standardise
+from thresher.quality.fitted import LinearHead, moments, standardise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,8 +25,7 @@ from sklearn.linear_model import SGDClassifier
 from thresher.errors import ConfigError, InputError
 from thresher.quality.auc import auc
 from thresher.quality.fit import logistic_head
-from thresher.quality.fitted import moments
-from thresher.quality.head import standardise
+from thresher.quality.fitted import moments, standardise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,9 +25,8 @@ import numpy as np
 
 from thresher.encode.bm25 import Bm25Encoder
 from thresher.evaluate.collections import Collection, load
-from thresher.quality.features import FEATURES, feature_columns
-from thresher.quality.head import CLIP, LinearHead
-from thresher.quality.lexical import CollectionStatistics
+from thresher.quality.fitted import CLIP, LinearHead
+from thresher.quality.lexical import FEATURES, CollectionStatistics, feature_columns
 from training.quality.coverage import SparseView
 from training.quality.heads import ridge_weights
 

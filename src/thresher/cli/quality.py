@@ -1,9 +1,9 @@
-"""`thresher quality`: score passages, fit an estimator on your own judgments or log, exchange scores."""
+"""`thresher quality`: score passages, fit an estimator on judgments or a query log, exchange scores."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,15 +20,18 @@ quality = typer.Typer(
 @quality.command()
 def score(
     corpus: Annotated[str, typer.Argument(help="A corpus: .jsonl[.gz|.zst], .tsv, .csv, a BEIR folder, ...")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the score store.")],
-    estimator: Annotated[str, typer.Option(help="Quality estimator; `thresher quality list` names them.")] = "embedded",
-    device: Annotated[str, typer.Option(help="For models: auto, cpu, cuda.")] = "auto",
-    download: Annotated[bool, typer.Option("--download", help="Let models come from the hub.")] = False,
-    extend: Annotated[bool, typer.Option("--extend", help="Score only what was added to a store's corpus.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store that stands there.")] = False,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write the score store to.")],
+    estimator: Annotated[str, typer.Option(help="Quality estimator; see `thresher quality list`.")] = "embedded",
+    device: Annotated[str, typer.Option(help="Device for models: auto, cpu, cuda, mps.")] = "auto",
+    download: Annotated[bool, typer.Option("--download", help="Fetch a hub model that is not in the cache.")] = False,
+    extend: Annotated[
+        bool,
+        typer.Option("--extend", help="Score only passages added since the store was written."),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing score store.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Score every passage of a corpus and keep the scores beside it.
+    """Score every passage of a corpus and write the scores to a store.
 
     \b
     Examples:
@@ -65,7 +68,7 @@ def score(
 
 @quality.command("list")
 def list_(json: JsonOption = False) -> None:
-    """Name the estimators.
+    """List the estimators.
 
     Example: thresher quality list
     """
@@ -82,7 +85,7 @@ def list_(json: JsonOption = False) -> None:
 @quality.command("export")
 def export_(
     store: Annotated[Path, typer.Argument(help="A score store.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the cache to write.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write the cache to.")],
 ) -> None:
     """Write scores in the layout of published QualT5 caches.
 
@@ -91,18 +94,19 @@ def export_(
     from thresher.quality.qt5cache import export_cache
     from thresher.quality.store import ScoreStore
 
-    export_cache(ScoreStore.open(store), output)
-    say(f"{output}: a quality cache")
+    scores = ScoreStore.open(store)
+    export_cache(scores, output)
+    say(f"{output}: {len(scores):,} scores in the layout of QualT5 caches")
 
 
 @quality.command("import")
 def import_(
     cache: Annotated[Path, typer.Argument(help="A QualT5 cache: quality.f4, docno.npids, pt_meta.json.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the score store.")],
-    corpus: Annotated[str, typer.Option(help="The corpus the scores belong to; its docnos are checked.")] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store that stands there.")] = False,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write the score store to.")],
+    corpus: Annotated[str, typer.Option(help="The corpus of the scores, to check docnos against.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing score store.")] = False,
 ) -> None:
-    """Take scores over from a published QualT5 cache.
+    """Import scores from a published QualT5 cache.
 
     Example: thresher quality import qt5-tiny-cache -o scores --corpus corpus.jsonl
     """
@@ -123,23 +127,23 @@ def import_(
 
 @quality.command()
 def fit(
-    corpus: Annotated[str, typer.Argument(help="The corpus the judgments or queries are about.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the fitted estimator.")],
-    qrels: Annotated[Path | None, typer.Option(help="Judgments, TREC format.")] = None,
-    queries: Annotated[Path | None, typer.Option(help="Logged queries, TSV: qid, text.")] = None,
-    relevant: Annotated[int, typer.Option(help="Lowest grade that counts as wanted.")] = 1,
-    head: Annotated[str, typer.Option(help="linear or mlp.")] = "linear",
-    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of the folds and the head.")] = 0,
-    unseen: Annotated[str, typer.Option(help="A collection to measure on that was not fitted on, e.g. scifact.")] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an estimator that stands there.")] = False,
+    corpus: Annotated[str, typer.Argument(help="The corpus of the judgments or queries.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write the fitted estimator to.")],
+    qrels: Annotated[Path | None, typer.Option(help="Relevance judgments, in TREC format.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Query log, TSV: qid, text.")] = None,
+    relevant: Annotated[int, typer.Option(help="Lowest grade that counts as relevant.")] = 1,
+    head: Annotated[str, typer.Option(help="Kind of model: linear or mlp.")] = "linear",
+    folds: Annotated[int, typer.Option(help="Number of cross-validation folds.")] = 5,
+    seed: Annotated[int, typer.Option(help="Random seed for folds and training.")] = 0,
+    unseen: Annotated[str, typer.Option(help="Another collection to evaluate on, such as scifact.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing estimator.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Fit an estimator on your own judgments, or on a log of queries.
+    """Fit an estimator on your own judgments, or on a query log.
 
-    Folds keep a query, its passages and their near-duplicates together where that is possible; the report says
-    where it is not. AUC is reported overall, within queries, and on a collection that was not fitted on, beside that
-    of KL to the collection: an estimator that does not beat it is not worth its weights.
+    Cross-validation folds keep a query, its passages and their near-duplicates together if possible; the report says
+    when it is not. AUC is reported overall, within queries, and with --unseen on another collection, next to the AUC of
+    the `kl` estimator: an estimator that does not beat `kl` is not worth using.
 
     \b
     Examples:
@@ -152,7 +156,7 @@ def fit(
     from thresher.quality.fit import fit_on_judgments, fit_on_log, write_fitted
 
     if (qrels is None) == (queries is None):
-        raise ConfigError("give --qrels or --queries: what the estimator shall be fitted on")
+        raise ConfigError("give either --qrels or --queries to fit the estimator on")
     passages = list(open_corpus(corpus))
     if qrels is not None:
         fitted = fit_on_judgments(passages, read_qrels(qrels), relevant=relevant, head=head, folds=folds, seed=seed)
@@ -167,7 +171,7 @@ def fit(
     if json:
         emit_json({"path": str(output), **fitted.report})
         return
-    rows: list[tuple[Any, ...]] = [(k, v if isinstance(v, float) else str(v)) for k, v in fitted.report.items()]
+    rows = [(k, v if isinstance(v, float) else str(v)) for k, v in fitted.report.items()]
     table(["", "value"], rows, numeric=["value"])
-    if not fitted.report.get("split_by_question", True):
-        note("questions share too many passages to be kept apart: folds are by passage, and questions by chance")
+    if not fitted.report.get("split_by_query", True):
+        note("queries share too many passages to be split by query; folds are random over passages and over queries")

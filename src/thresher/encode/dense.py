@@ -9,7 +9,7 @@ import hashlib
 import json
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Vectors = NDArray[np.floating[Any]]
+    Vectors = NDArray[np.floating]
 
 _STORAGES = ("float16", "float32")
 

@@ -126,11 +126,11 @@ class DenseEncoder(ABC):
         """Length of a vector."""
 
     @abstractmethod
-    def encode_passages(self, texts: Sequence[str]) -> NDArray[np.floating[Any]]:
+    def encode_passages(self, texts: Sequence[str]) -> NDArray[np.floating]:
         """Vectors of passages (`Passage.contents`), [n, dimensions]."""
 
     @abstractmethod
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.floating[Any]]:
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.floating]:
         """Vectors of queries, [n, dimensions]."""
 
     def accepts(self, fingerprint: str) -> bool:

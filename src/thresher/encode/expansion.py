@@ -10,7 +10,7 @@ weighs pieces that queries about this text would use, whether or not they occur 
 occur, higher if the whole text is about them, with BM25's saturation. The heaviest `max_active_terms` are kept. e_t is
 tied to MiniLM's word-piece embeddings (centred, unit length) and moved by a learned low-rank table. The query side is
 one learned weight per word piece, looked up (`thresher.encode.lookup`). Inflected forms share a term, and a rare word
-is a term as a whole, in one of a number of buckets (`thresher.encode.terms`). All buckets have one query weight, and
+is a term as a whole, in one of a number of buckets (`thresher.encode.lookup`). All buckets have one query weight, and
 expansion never yields them.
 
 The form is SPLADE's (Formal et al., arXiv 2109.10086) with the masked-language-model head replaced by a linear map of
@@ -28,9 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.encode.encoder import SparseEncoder
-from thresher.encode.lookup import LookupQueryEncoder
+from thresher.encode.lookup import FIRST_TERM, Counted, LookupQueryEncoder, WordPieceTerms
 from thresher.encode.rows import concatenate, rows_of
-from thresher.encode.terms import FIRST_TERM, Counted, WordPieceTerms
 from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError, require
 from thresher.models.files import resolve
 from thresher.models.hf import import_torch
@@ -127,7 +126,7 @@ class ExpansionEncoder(SparseEncoder):
         states = self._base.pooled([encoding.ids for encoding in encodings], self.batch_tokens)
         return self._weigh_all(states, encodings)
 
-    def encode_pooled(self, vectors: NDArray[np.floating[Any]], texts: Sequence[str]) -> SparseBatch:
+    def encode_pooled(self, vectors: NDArray[np.floating], texts: Sequence[str]) -> SparseBatch:
         """Weighted terms of `texts` whose MiniLM vectors are given.
 
         Args:

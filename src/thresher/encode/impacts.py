@@ -1,15 +1,14 @@
-"""Linear quantisation of weights to 8 or 16 bits.
+"""Linear quantisation of weights to 8 or 16 bits (uniform quantisation: Anh, de Kretser and Moffat, SIGIR 2001).
 
-An impact is a weight divided by the scale and rounded, from 1 to 255 or 65,535; the scale is the largest weight of the
-collection divided by the largest impact, so that impact times scale is within half a scale of the weight. A positive
-weight keeps an impact of at least 1: a posting never vanishes by rounding, so a passage that had a positive score keeps
-one. (Uniform quantisation of impacts: Anh, de Kretser and Moffat, SIGIR 2001.)
+An impact is a weight divided by the scale and rounded, from 1 to 255 or 65,535. The scale is the largest weight of the
+collection divided by the largest impact, so impact times scale is within half a scale of the weight. A positive weight
+has an impact of at least 1: rounding never drops a posting, so a passage with a positive score keeps one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -23,10 +22,10 @@ Bits = Literal[8, 16]
 
 @dataclass(frozen=True, slots=True)
 class LinearScale:
-    """How weights become impacts and back.
+    """The conversion of weights to impacts and back.
 
     Attributes:
-        scale: weight of an impact of 1; positive and finite.
+        scale: weight of impact 1; positive and finite.
         bits: 8 or 16.
     """
 
@@ -45,10 +44,10 @@ class LinearScale:
         return (1 << self.bits) - 1
 
     def quantize(self, weights: NDArray[np.float32]) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """Impacts of weights; `[n]` of uint8 or uint16.
+        """Impacts of weights, uint8[n] or uint16[n].
 
         Args:
-            weights: float32[n], positive; those above `largest * scale` get the largest impact.
+            weights: float32[n], positive; weights above `largest * scale` get the largest impact.
 
         Raises:
             InputError: a weight is not positive or not finite.
@@ -56,16 +55,16 @@ class LinearScale:
         if len(weights) and not (np.isfinite(weights).all() and weights.min() > 0):
             at = int(np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))[0])
             raise InputError(f"weight {weights[at]!r} at position {at} is not a positive finite number")
-        impacts: NDArray[Any] = np.clip(np.rint(weights.astype(np.float64) / self.scale), 1, self.largest)
+        impacts: NDArray[np.float64] = np.clip(np.rint(weights.astype(np.float64) / self.scale), 1, self.largest)
         return impacts.astype(np.uint8) if self.bits == 8 else impacts.astype(np.uint16)
 
     def restore(self, impacts: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.float32]:
-        """The weights that impacts stand for; float32[n]."""
+        """The weights of impacts, float32[n]."""
         return (impacts.astype(np.float64) * self.scale).astype(np.float32)
 
 
 def fit_scale(largest_weight: float, bits: Bits = 8) -> LinearScale:
-    """The scale at which `largest_weight` is the largest impact; 1 for a collection without weights (0).
+    """The scale that maps `largest_weight` to the largest impact; 1 for a collection without weights (0).
 
     Raises:
         ConfigError: `bits` is neither 8 nor 16.

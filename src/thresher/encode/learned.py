@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from thresher.models.hf import batches, import_torch, load_sentence_transformers
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    import torch
+    from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding
+    from transformers import PreTrainedTokenizerBase
 
     from thresher.records import SparseBatch
 
@@ -118,7 +122,7 @@ class LearnedSparseEncoder(SparseEncoder):
 
     @cached_property
     def query_lookup(self) -> LookupQueryEncoder | None:
-        """The query side as a table of term weights, None where queries need the model."""
+        """The query side as a table of term weights, None if queries need the model."""
         static = self._static_query_module()
         if static is None or self._prompt("query"):
             return None
@@ -134,7 +138,7 @@ class LearnedSparseEncoder(SparseEncoder):
         )
 
     def save(self, directory: Path) -> None:
-        """Write what the query side needs at query time: a table where there is one, else the model's name."""
+        """Write what the query side needs: its table if it has one, else the model's name."""
         lookup = self.query_lookup
         if lookup is not None:
             lookup.save(directory)
@@ -177,14 +181,14 @@ class LearnedSparseEncoder(SparseEncoder):
         """Length of a dense row, from a forward pass: kinds of models report it in different ways."""
         return int(self._forward(["a"], "document").shape[1])
 
-    def _forward(self, texts: list[str], task: str) -> Any:
+    def _forward(self, texts: list[str], task: str) -> torch.Tensor:
         """Dense rows of one batch, float[n, width], on the device; special tokens have no weight."""
         limit = self._model.max_active_dims
         features = self._model.preprocess(texts, prompt=self._prompt(task), task=task)
         features = {k: v.to(self.device) if hasattr(v, "to") else v for k, v in features.items()}
         with self._torch.inference_mode():
             settings = {} if limit is None else {"max_active_dims": limit}
-            dense = self._model(features, task=task, **settings)["sentence_embedding"]
+            dense: torch.Tensor = self._model(features, task=task, **settings)["sentence_embedding"]
             return dense if self._special is None else dense.index_fill(1, self._special, 0.0)
 
     def _encode(self, texts: Sequence[str], task: str, limit: int | None) -> SparseBatch:
@@ -196,11 +200,12 @@ class LearnedSparseEncoder(SparseEncoder):
         return concatenate(parts, np.array([i for batch in cut for i in batch], dtype=np.intp))
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def _tokenizer(self) -> PreTrainedTokenizerBase | None:
         """The document side's tokenizer."""
         first = self._model[0]
         routes = getattr(first, "sub_modules", None)
-        return next(iter(routes["document"].children())).tokenizer if routes is not None else self._model.tokenizer
+        whole: PreTrainedTokenizerBase | None = self._model.tokenizer if routes is None else None
+        return whole if routes is None else next(iter(routes["document"].children())).tokenizer
 
     @cached_property
     def _over_word_pieces(self) -> bool:
@@ -208,12 +213,13 @@ class LearnedSparseEncoder(SparseEncoder):
         return not any(type(module).__name__ == "SparseAutoEncoder" for module in self._model.modules())
 
     @cached_property
-    def _special(self) -> Any:
-        """Ids of special tokens on the device, None where dimensions are latent."""
+    def _special(self) -> torch.Tensor | None:
+        """Ids of special tokens on the device, None if dimensions are latent."""
         ids = self._special_ids(self._tokenizer)
-        return self._torch.as_tensor(ids, device=self.device) if ids else None
+        found: torch.Tensor | None = self._torch.as_tensor(ids, device=self.device) if ids else None
+        return found
 
-    def _special_ids(self, tokenizer: Any) -> list[int]:
+    def _special_ids(self, tokenizer: PreTrainedTokenizerBase | None) -> list[int]:
         return sorted(set(tokenizer.all_special_ids)) if tokenizer is not None and self._over_word_pieces else []
 
     def _prompt(self, task: str) -> str | None:
@@ -223,8 +229,8 @@ class LearnedSparseEncoder(SparseEncoder):
         chosen = next((prompts[name] for name in names if name in prompts), None)
         return chosen or prompts.get(self._model.default_prompt_name) or None
 
-    def _static_query_module(self) -> Any:
-        """The `SparseStaticEmbedding` that alone makes the query side of a router, None where there is none."""
+    def _static_query_module(self) -> SparseStaticEmbedding | None:
+        """The `SparseStaticEmbedding` that is the whole query side of a router, None if there is none."""
         routes = getattr(self._model[0], "sub_modules", None)
         if routes is None or "query" not in routes:
             return None

@@ -1,8 +1,8 @@
-"""Compressed rows: from dense torch batches, from lists of (term, weight), joined and put back in order."""
+"""Compressed rows (`SparseBatch`): from dense torch batches and from mappings, concatenated, sliced and reordered."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,13 +11,14 @@ from thresher.records import SparseBatch
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import torch
     from numpy.typing import NDArray
 
 
-def rows_of(dense: Any, limit: int | None = None) -> SparseBatch:
-    """The positive entries of a torch tensor float[n, V], at most the `limit` largest of each row.
+def rows_of(dense: torch.Tensor, limit: int | None = None) -> SparseBatch:
+    """The positive entries of a tensor float[n, V], at most the `limit` largest of each row.
 
-    Of entries tied at the limit, the lower term ids stay, so that a row does not depend on its batch.
+    Ties at the limit go to the lower term ids, so that a row does not depend on its batch.
     """
     if dense.is_sparse:
         dense = dense.to_dense()
@@ -33,25 +34,25 @@ def rows_of(dense: Any, limit: int | None = None) -> SparseBatch:
     else:
         found = (dense > 0).nonzero()
     weights = dense[found[:, 0], found[:, 1]].cpu().numpy().astype(np.float32, copy=False)
-    found = found.cpu().numpy()
+    rows, terms = found.cpu().numpy().T
     indptr = np.zeros(n + 1, dtype=np.int64)
-    np.cumsum(np.bincount(found[:, 0], minlength=n), out=indptr[1:])
-    return SparseBatch(indptr, found[:, 1].astype(np.uint32), weights)
+    np.cumsum(np.bincount(rows, minlength=n), out=indptr[1:])
+    return SparseBatch(indptr, terms.astype(np.uint32), weights)
 
 
-def _without_surplus(dense: Any, threshold: Any, limit: int) -> Any:
-    """A mask of exactly `limit` entries a row: all above the threshold, then those equal to it by ascending term id."""
+def _without_surplus(dense: torch.Tensor, threshold: torch.Tensor, limit: int) -> torch.Tensor:
+    """A mask of exactly `limit` entries per row: those above the threshold, then ties by ascending term id."""
     above, equal = dense > threshold, dense == threshold
-    room = limit - above.sum(1, keepdim=True)
-    return above | (equal & (equal.cumsum(1) <= room))
+    left = limit - above.sum(1, keepdim=True)
+    return above | (equal & (equal.cumsum(1) <= left))
 
 
 def concatenate(parts: Sequence[SparseBatch], order: NDArray[np.intp] | None = None) -> SparseBatch:
-    """Batches one after the other.
+    """Batches, concatenated.
 
     Args:
         parts: the batches.
-        order: int[n], a permutation; if given, row r of the joined batch belongs to position `order[r]` of the result.
+        order: int[n], a permutation; if given, row r of the concatenation goes to position `order[r]` of the result.
     """
     if not parts:
         return SparseBatch(np.zeros(1, np.int64), np.zeros(0, np.uint32), np.zeros(0, np.float32))
@@ -69,7 +70,7 @@ def concatenate(parts: Sequence[SparseBatch], order: NDArray[np.intp] | None = N
 
 
 def take_rows(batch: SparseBatch, rows: NDArray[np.intp]) -> SparseBatch:
-    """The rows of `batch` at the positions `rows`, int[m], in that order; a row may come more than once."""
+    """The rows of `batch` at the positions `rows`, int[m], in that order; positions may repeat."""
     counts = np.diff(batch.indptr)[rows]
     indptr = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum(counts, out=indptr[1:])

@@ -1,13 +1,13 @@
 """A sorted vocabulary: term ids are ranks in bytewise order, so a term is found by binary search in a mapped file.
 
-Opening reads neither file: a million terms cost no more than ten. Two files: `vocabulary.bytes`, the UTF-8 of all
-terms in order, and `vocabulary.offsets`, int64[n + 1] little-endian, where each begins.
+Opening reads neither file, so a million terms cost no more than ten. `vocabulary.bytes` is the UTF-8 of all terms in
+order, and `vocabulary.offsets` their starts, int64[n + 1], little-endian.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+Item = TypeVar("Item", bound=np.generic)
 _BYTES, _OFFSETS = "vocabulary.bytes", "vocabulary.offsets"
 
 
@@ -32,25 +33,25 @@ def write_vocabulary(directory: Path, terms: Iterable[str]) -> None:
 
 
 class SortedVocabulary(Sequence[str]):
-    """The terms that `write_vocabulary` wrote to a directory; looked up in place.
+    """The terms that `write_vocabulary` wrote to a directory, looked up in the mapped files.
 
     Args:
-        directory: where the two files are.
-        count: how many terms they hold.
+        directory: holds the two files.
+        count: number of terms.
 
     Raises:
-        DamagedArtifactError: a file is missing, or has not the size it must have.
+        DamagedArtifactError: a file is missing or has the wrong size.
     """
 
     def __init__(self, directory: Path, count: int) -> None:
         self._file, self._offsets_file = directory / _BYTES, directory / _OFFSETS
-        self._offsets: NDArray[np.int64] = _map(self._offsets_file, "<i8")
+        self._offsets: NDArray[np.int64] = _map(self._offsets_file, np.dtype("<i8"))
         if len(self._offsets) != count + 1:
-            problem = f"holds {len(self._offsets)} offsets where {count + 1} belong; rebuild the index"
+            problem = f"holds {len(self._offsets)} offsets, expected {count + 1}; rebuild the index"
             raise DamagedArtifactError(str(self._offsets_file), problem)
-        self._bytes: NDArray[np.uint8] = _map(self._file, "|u1")
+        self._bytes: NDArray[np.uint8] = _map(self._file, np.dtype("|u1"))
         if self._offsets[0] != 0 or self._offsets[-1] != len(self._bytes):
-            problem = f"has {len(self._bytes)} bytes where its offsets end at {self._offsets[-1]}; rebuild the index"
+            problem = f"has {len(self._bytes)} bytes, but its offsets end at {self._offsets[-1]}; rebuild the index"
             raise DamagedArtifactError(str(self._file), problem)
 
     def __len__(self) -> int:
@@ -72,10 +73,10 @@ class SortedVocabulary(Sequence[str]):
             raise DamagedArtifactError(str(self._file), problem) from err
 
     def find(self, term: str) -> int:
-        """The id of `term`, -1 where there is none. O(log n) reads of the mapped file."""
+        """The id of `term`, -1 if it is not in the vocabulary. O(log n) reads of the mapped file."""
         try:
             wanted = term.encode()
-        except UnicodeEncodeError:  # a lone surrogate is no term
+        except UnicodeEncodeError:  # a lone surrogate is not in any vocabulary
             return -1
         low, high = 0, len(self)
         while low < high:
@@ -94,7 +95,7 @@ class SortedVocabulary(Sequence[str]):
         return self._bytes[start:end].tobytes()
 
 
-def _map(file: Path, dtype: str) -> NDArray[Any]:
+def _map(file: Path, dtype: np.dtype[Item]) -> NDArray[Item]:
     """A read-only array over `file`, which may be empty."""
     try:
         if file.stat().st_size == 0:

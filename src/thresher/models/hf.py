@@ -10,7 +10,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from thresher.errors import ConfigError, ModelError, require
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import torch
+    from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 T = TypeVar("T")
@@ -101,6 +102,23 @@ def load_transformers(
     return model.to(device).eval(), tokenizer
 
 
+@overload
+def load_sentence_transformers(
+    library_class: Literal["SentenceTransformer"],
+    directory: Path,
+    *,
+    device: str,
+    purpose: str,
+    dtype: str | None = None,
+) -> SentenceTransformer: ...
+@overload
+def load_sentence_transformers(
+    library_class: Literal["SparseEncoder"], directory: Path, *, device: str, purpose: str, dtype: str | None = None
+) -> SparseEncoder: ...
+@overload
+def load_sentence_transformers(
+    library_class: Literal["CrossEncoder"], directory: Path, *, device: str, purpose: str, dtype: str | None = None
+) -> CrossEncoder: ...
 def load_sentence_transformers(
     library_class: Literal["SentenceTransformer", "SparseEncoder", "CrossEncoder"],
     directory: Path,
@@ -108,7 +126,7 @@ def load_sentence_transformers(
     device: str,
     purpose: str,
     dtype: str | None = None,
-) -> Any:
+) -> object:
     """A model of sentence-transformers on `device`.
 
     Args:
@@ -126,7 +144,7 @@ def load_sentence_transformers(
     options = {} if dtype is None else {"model_kwargs": {"dtype": getattr(import_torch(purpose), dtype)}}
     try:
         with quiet_loading():
-            return getattr(library, library_class)(
+            model: object = getattr(library, library_class)(
                 str(directory), device=device, local_files_only=True, trust_remote_code=False, **options
             )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as err:
@@ -134,6 +152,7 @@ def load_sentence_transformers(
             f"{directory} cannot be loaded for {purpose} ({type(err).__name__}: {err}); give a directory that "
             f"sentence-transformers' {library_class}.save_pretrained wrote"
         ) from err
+    return model
 
 
 @contextmanager
@@ -211,7 +230,7 @@ class SingleThreaded:
         if not width:
             return []
         pool = self._started(torch, width)
-        results: list[Any] = [None] * len(items)
+        results: dict[int, R] = {}
         remaining, lock = iter(range(len(items))), threading.Lock()
 
         def work() -> None:
@@ -224,7 +243,7 @@ class SingleThreaded:
 
         for future in [pool.submit(work) for _ in range(width)]:
             future.result()
-        return results
+        return [results[number] for number in range(len(items))]
 
     def _started(self, torch: ModuleType, width: int) -> ThreadPoolExecutor:
         """A pool of at least `width` threads, all started; a smaller one that it replaces ends with its work."""

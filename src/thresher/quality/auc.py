@@ -1,9 +1,8 @@
-"""How well scores tell wanted passages from others: the area under the ROC curve, overall and within queries.
+"""How well scores separate wanted passages from others: area under the ROC curve, overall and within queries.
 
 AUC is the probability that a wanted passage scores higher than another, ties counting one half. Overall, a passage is
-wanted if any query wants it, so topics that are well covered help; within a query only its own judged passages
-are compared, and queries count alike. Intervals resample queries with replacement (bootstrap percentiles):
-queries, not passages, are the sample.
+wanted if any query wants it, so well-covered topics help. Within a query only its own judged passages are compared,
+and all queries have the same weight. Confidence intervals are bootstrap percentiles over queries, not over passages.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def auc(scores: NDArray[np.floating], wanted: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve of scores float[n] and labels bool[n], ties half; nan where all or none are wanted."""
+    """Area under the ROC curve of scores float[n] and labels bool[n], ties half; NaN if all or none are wanted."""
     positives = int(wanted.sum())
     negatives = len(wanted) - positives
     if not positives or not negatives:
@@ -35,13 +34,13 @@ def auc(scores: NDArray[np.floating], wanted: NDArray[np.bool_]) -> float:
 
 
 def auc_within(scores: NDArray[np.floating], judgments: Judgments, relevant: int, *, rest: bool = False) -> Within:
-    """Mean AUC over the queries that have both wanted and other passages, and how many those are.
+    """Mean AUC over the queries with both wanted and other passages, and the number of those queries.
 
     Args:
-        scores: float[n], one a passage.
+        scores: float[n], one per passage.
         judgments: query to passage position to grade.
         relevant: lowest grade that counts as wanted.
-        rest: passages that a query has no judgment of count as not wanted, instead of being left out.
+        rest: count passages without a judgment for the query as not wanted, instead of ignoring them.
     """
     values = []
     ranks = midranks(np.asarray(scores)) if rest else None

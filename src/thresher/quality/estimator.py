@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.records import Passage
+
+Json: TypeAlias = "Mapping[str, Any]"
+"""An object of a JSON file."""
 
 DOCUMENT = "estimator.json"
 """The file of a saved estimator that names its type."""

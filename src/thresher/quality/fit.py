@@ -16,16 +16,14 @@ import json
 import warnings
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from thresher.errors import ArtifactError, ConfigError, InputError, require
 from thresher.quality.auc import auc_by_queries, auc_difference, auc_within
-from thresher.quality.features import FEATURES, feature_columns
-from thresher.quality.fitted import FittedEstimator, Head, moments
-from thresher.quality.head import LinearHead, PerceptronHead, standardise
-from thresher.quality.lexical import LEXICAL, CollectionStatistics
+from thresher.quality.fitted import FittedEstimator, Head, LinearHead, PerceptronHead, moments, standardise
+from thresher.quality.lexical import FEATURES, LEXICAL, CollectionStatistics, feature_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.records import Passage, Qrels, Query, SparseBatch
+
+Figure: TypeAlias = "float | str | None"
+Report: TypeAlias = "Mapping[str, Figure]"
 
 _KL = FEATURES.index("kl")
 _TOP = 10
@@ -47,14 +48,14 @@ class Fitted:
 
     Attributes:
         estimator: fitted on everything, standardised on the corpus.
-        report: passages, queries, folds, AUC figures (overall, within queries, of KL), plain JSON.
+        report: passages, queries, folds, AUC figures (overall, within queries, of KL), as plain JSON.
     """
 
     estimator: FittedEstimator
-    report: Mapping[str, Any]
+    report: Report
 
     def measured_on(self, name: str, passages: Sequence[Passage], qrels: Qrels, relevant: int) -> Fitted:
-        """The same, with figures on a collection it was not fitted on added to the report."""
+        """The same, with figures on a collection that it was not fitted on."""
         texts = [p.contents for p in passages]
         there = FittedEstimator.on(texts, self.estimator.head, self.estimator.columns)
         table = feature_columns(texts, there.statistics)
@@ -63,7 +64,7 @@ class Fitted:
         rest = all(grade >= relevant for judged in judgments.values() for grade in judged.values())
         overall = auc_by_queries(scores, judgments, relevant, rest=rest)
         gain = auc_difference(scores, table[:, _KL], judgments, relevant, rest=rest)
-        added = {
+        added: dict[str, Figure] = {
             "unseen": name,
             "unseen_auc": overall[0],
             "unseen_lo": overall[1],
@@ -106,7 +107,7 @@ def fit_on_judgments(
     """
     judgments = _positions(passages, qrels)
     if not judgments:
-        raise InputError("no judged docno is in the corpus: the judgments belong to other passages")
+        raise InputError("no judged docno is in the corpus; give the judgments of this corpus")
     best: dict[int, int] = {}
     for judged in judgments.values():
         for row, grade in judged.items():
@@ -142,7 +143,7 @@ def fit_on_log(
     from thresher.encode.bm25 import Bm25Encoder
 
     if not queries or not passages:
-        raise InputError(f"a log of {len(queries)} questions and {len(passages)} passages leaves nothing to fit on")
+        raise InputError(f"there is nothing to fit on: {len(queries)} queries and {len(passages)} passages")
     texts = [p.contents for p in passages]
     encoder = Bm25Encoder.fit(texts)
     judgments: dict[str, dict[int, int]] = {}
@@ -155,7 +156,7 @@ def fit_on_log(
         judgments[query.qid] = {int(row): 1 for row in found}
     judgments = {qid: rows for qid, rows in judgments.items() if rows}
     if not judgments:
-        raise InputError("no logged question shares a word with any passage: the log belongs to other passages")
+        raise InputError("no logged query shares a word with any passage; give the log of this corpus")
     topics, passage_fold, together = grouped_folds(judgments, _clusters(texts, similarity), folds, seed)
     split = _Split(passage_fold, topics, together, folds, seed)
     everything = np.arange(len(texts), dtype=np.int64)
@@ -163,10 +164,10 @@ def fit_on_log(
 
 
 def write_fitted(directory: str | Path, fitted: Fitted, *, overwrite: bool = False) -> None:
-    """Write the estimator where `QualityEstimator.load` finds it, with its report beside.
+    """Write the estimator where `QualityEstimator.load` finds it, with its report.
 
     Raises:
-        ArtifactError: something stands there and may not be replaced.
+        ArtifactError: `directory` exists and may not be replaced.
     """
     from thresher.artifact import writing
 
@@ -228,25 +229,25 @@ def _fit(
         test = split.passages == fold
         scores[test] = _head(head, table[train], wanted[train], split.seed).predict(table[test])
     whole = _on_standardised(_head(head, table[rows], wanted[rows], split.seed), table)
-    report: dict[str, Any] = {
+    report: dict[str, Figure] = {
         "passages": len(texts),
         "fitted_on": len(rows),
         "wanted": int(wanted[rows].sum()),
-        "questions": len(labels.judgments),
+        "queries": len(labels.judgments),
         "folds": split.folds,
-        "split_by_question": split.together,
+        "split_by_query": split.together,
         "head": head,
         **_figures(scores, table, labels),
     }
     return Fitted(FittedEstimator.on(texts, whole, FEATURES), {k: _plain(v) for k, v in report.items()})
 
 
-def _figures(scores: NDArray[np.float64], table: NDArray[np.float64], labels: _Labels) -> dict[str, Any]:
+def _figures(scores: NDArray[np.float64], table: NDArray[np.float64], labels: _Labels) -> dict[str, Figure]:
     """AUC overall and within queries, and the difference to KL and to length."""
     given = (labels.judgments, labels.relevant)
-    report: dict[str, Any] = {}
+    report: dict[str, Figure] = {}
     report["auc"], report["auc_lo"], report["auc_hi"] = auc_by_queries(scores, *given, rest=labels.rest)
-    report["auc_within"], report["questions_within"] = auc_within(scores, *given, rest=labels.rest)
+    report["auc_within"], report["queries_within"] = auc_within(scores, *given, rest=labels.rest)
     for name in ("kl", "length"):
         column = table[:, LEXICAL.index(name)]
         report[f"auc_{name}"] = auc_by_queries(column, *given, rest=labels.rest, samples=0)[0]
@@ -255,8 +256,8 @@ def _figures(scores: NDArray[np.float64], table: NDArray[np.float64], labels: _L
     return report
 
 
-def _plain(value: Any) -> Any:
-    """Nan is not JSON: None says that a figure could not be had."""
+def _plain(value: Figure) -> Figure:
+    """Replace NaN with None for JSON."""
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
@@ -267,7 +268,7 @@ def _wanted_by_others(
     query_fold: Mapping[str, int],
     fold: int,
 ) -> NDArray[np.int64]:
-    """Without the passages that only queries of the test fold want."""
+    """`train` without the passages that only queries of the test fold want."""
     kept = np.zeros(len(wanted), bool)
     for qid, judged in labels.judgments.items():
         if query_fold[qid] != fold:
@@ -280,7 +281,7 @@ def _head(kind: str, columns: NDArray[np.float64], labels: NDArray[np.bool_], se
         return logistic_head(columns, labels, penalty=_LINEAR_PENALTY)
     if kind == "mlp":
         return perceptron_head(columns, labels, seed=seed)
-    raise ConfigError(f"there is no head {kind!r}; choose linear or mlp")
+    raise ConfigError(f"unknown head {kind!r}; choose linear or mlp")
 
 
 def logistic_head(columns: NDArray[np.float64], labels: NDArray[np.bool_], *, penalty: float = 1.0) -> LinearHead:
@@ -312,7 +313,7 @@ def perceptron_head(
         (16,), alpha=1e-3, batch_size=min(256, len(columns)), learning_rate_init=3e-3, max_iter=epochs,
         n_iter_no_change=epochs, random_state=seed,
     )  # fmt: skip
-    with warnings.catch_warnings():  # the epochs are meant to be all
+    with warnings.catch_warnings():  # it warns that it stopped at max_iter, as intended
         warnings.simplefilter("ignore")
         model.fit(standardise(columns, mean, scale), labels)
     inner = np.vstack([model.coefs_[0], model.intercepts_[0]])
@@ -323,7 +324,7 @@ def _moments(
     columns: NDArray[np.float64], labels: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if labels.all() or not labels.any():
-        raise InputError("all labels are the same: there is nothing to tell apart")
+        raise InputError("all labels are the same, so a head cannot be fitted")
     if not np.isfinite(columns).all():
         raise InputError("a column holds a value that is not finite")
     return moments(columns)
@@ -348,7 +349,7 @@ def _positions(passages: Sequence[Passage], qrels: Qrels) -> dict[str, dict[int,
 
 
 def _clusters(texts: Sequence[str], similarity: float | None) -> NDArray[np.int64]:
-    """The passage that stands for each; exact duplicates alone where near ones cannot be found."""
+    """The canonical passage of each; of exact duplicates only if the extra for near-duplicates is not installed."""
     from thresher.errors import MissingExtraError
     from thresher.quality.duplicates import fold_duplicates
 
@@ -362,7 +363,7 @@ def _clusters(texts: Sequence[str], similarity: float | None) -> NDArray[np.int6
 
 
 def passage_folds(canonical: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each passage, by the passage that stands for it, int64[n]; clusters are dealt out at random.
+    """The fold of each passage, int64[n]; passages with the same canonical passage share a fold, drawn at random.
 
     Raises:
         InputError: there are fewer clusters than folds.
@@ -389,9 +390,9 @@ def grouped_folds(
 
     Args:
         judgments: query to passage position to grade.
-        canonical: the passage that stands for each.
-        folds: how many.
-        seed: of what is dealt out at random.
+        canonical: the canonical passage of each, int64[n].
+        folds: number of folds.
+        seed: random seed.
 
     Returns:
         The fold of each query, the fold of each passage (int64[n]), and whether queries and passages could be kept

@@ -3,6 +3,9 @@
 Features are standardised on the collection at hand, not on the one the head was fitted on: what transfers from one
 collection to another is which passages are long, wordy or odd *for their collection*.
 
+A head is linear, or a perceptron with one hidden layer. It clips standardised features at four deviations, so that no
+single outlier decides. Heads only predict here; `thresher.quality.fit` fits them.
+
 `embedded`, the default, is such an estimator with weights that ship: a few kilobytes, no model and no network.
 """
 
@@ -11,22 +14,112 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.errors import ConfigError, InputError
 from thresher.models.files import shipped_weights
 from thresher.quality.estimator import QualityEstimator, chunks, digest, no_argument, rereadable
-from thresher.quality.features import FEATURES, feature_columns
-from thresher.quality.head import LinearHead, PerceptronHead
-from thresher.quality.lexical import CollectionStatistics
+from thresher.quality.lexical import FEATURES, CollectionStatistics, feature_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from thresher.quality.estimator import Json
+
+CLIP = 4.0
+
+
+def standardise(
+    columns: NDArray[np.float64], mean: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Columns with this mean and scale, clipped at `CLIP` deviations."""
+    return np.clip((columns - mean) / scale, -CLIP, CLIP)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearHead:
+    """weights · standardised columns + bias.
+
+    Attributes:
+        mean, scale, weights: float64[columns].
+        bias: added to every score.
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    bias: float = 0.0
+
+    def predict(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float64[n] of float64[n, columns]."""
+        result: NDArray[np.float64] = standardise(columns, self.mean, self.scale) @ self.weights + self.bias
+        return result
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 (hex) of all numbers."""
+        return digest("linear-head", 1, self.mean, self.scale, self.weights, self.bias)
+
+    def as_json(self) -> dict[str, object]:
+        """Plain JSON that `from_json` reads."""
+        return {
+            "kind": "linear",
+            "mean": self.mean.tolist(),
+            "scale": self.scale.tolist(),
+            "weights": self.weights.tolist(),
+            "bias": self.bias,
+        }
+
+    @classmethod
+    def from_json(cls, document: Json) -> LinearHead:
+        """Read what `as_json` wrote."""
+        arrays = [np.array(document[key], np.float64) for key in ("mean", "scale", "weights")]
+        return cls(arrays[0], arrays[1], arrays[2], float(document["bias"]))
+
+
+@dataclass(frozen=True, slots=True)
+class PerceptronHead:
+    """One hidden layer of ReLU units over standardised columns.
+
+    Attributes:
+        mean, scale: float64[columns].
+        inner: float64[columns + 1, hidden]; the last row is the bias.
+        outer: float64[hidden + 1]; the last entry is the bias.
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    inner: NDArray[np.float64]
+    outer: NDArray[np.float64]
+
+    def predict(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float64[n] of float64[n, columns]."""
+        x = standardise(columns, self.mean, self.scale)
+        hidden = np.maximum(x @ self.inner[:-1] + self.inner[-1], 0)
+        result: NDArray[np.float64] = hidden @ self.outer[:-1] + self.outer[-1]
+        return result
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 (hex) of all numbers."""
+        return digest("perceptron-head", 1, self.mean, self.scale, self.inner, self.outer)
+
+    def as_json(self) -> dict[str, object]:
+        """Plain JSON that `from_json` reads."""
+        names = ("mean", "scale", "inner", "outer")
+        return {"kind": "perceptron", **{name: getattr(self, name).tolist() for name in names}}
+
+    @classmethod
+    def from_json(cls, document: Json) -> PerceptronHead:
+        """Read what `as_json` wrote."""
+        mean, scale, inner, outer = (np.array(document[key], np.float64) for key in ("mean", "scale", "inner", "outer"))
+        return cls(mean, scale, inner, outer)
+
 
 Head = LinearHead | PerceptronHead
 
@@ -38,7 +131,7 @@ class FittedEstimator(QualityEstimator):
     Attributes:
         label: the estimator's name.
         head: from standardised features to a score.
-        columns: names of the features the head takes, of `features.FEATURES`.
+        columns: names of the features the head takes, of `FEATURES`.
         statistics: word counts of the collection at hand.
         mean, scale: float64[columns], mean and standard deviation of the features in the collection at hand.
     """
@@ -105,7 +198,7 @@ class FittedEstimator(QualityEstimator):
         }
 
     @classmethod
-    def read(cls, document: Mapping[str, Any], directory: Path) -> FittedEstimator:
+    def read(cls, document: Json, directory: Path) -> FittedEstimator:
         """Read what `save` wrote."""
         return cls(
             str(document["name"]),
@@ -117,7 +210,7 @@ class FittedEstimator(QualityEstimator):
         )
 
 
-def read_head(document: Mapping[str, Any]) -> Head:
+def read_head(document: Json) -> Head:
     """A head from its JSON.
 
     Raises:

@@ -19,7 +19,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from thresher.quality.estimator import Json
 
 REASONS = ("empty", "no-letters", "markup", "boilerplate", "script", "repeated", "truncated")
 
@@ -86,7 +88,7 @@ class JunkRules(QualityEstimator):
         return {"type": "junk", "scripts": list(self.scripts), "least_words": self.least_words}
 
     @classmethod
-    def read(cls, document: dict[str, Any], directory: Path) -> JunkRules:
+    def read(cls, document: Json, directory: Path) -> JunkRules:
         """Read what `save` wrote."""
         return cls(tuple(document["scripts"]), int(document["least_words"]))
 

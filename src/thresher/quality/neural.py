@@ -14,7 +14,7 @@ rounding.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,9 +25,10 @@ from thresher.quality.estimator import QualityEstimator, digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
-    import torch
     from numpy.typing import NDArray
+    from sentence_transformers import CrossEncoder, SentenceTransformer
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _PROMPT = "Document: {} Relevant:"
@@ -68,7 +69,7 @@ class _ModelEstimator(QualityEstimator):
 
 
 class _Loaded(NamedTuple):
-    torch: Any
+    torch: ModuleType
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
 
@@ -219,7 +220,7 @@ class EmptyQueryCrossEncoder(_ModelEstimator):
         return digest("empty-query-cross-encoder", 1, self._files)
 
     @cached_property
-    def _loaded(self) -> Any:
+    def _loaded(self) -> CrossEncoder:
         loaded = load_sentence_transformers(
             "CrossEncoder", self._found.path, device=pick_device(self._device), purpose="a cross-encoder"
         )
@@ -254,7 +255,7 @@ class Magnitude(_ModelEstimator):
         return digest("magnitude", 1, self._files)
 
     @cached_property
-    def _loaded(self) -> Any:
+    def _loaded(self) -> SentenceTransformer:
         device = pick_device(self._device)
         modules = load_sentence_transformers(
             "SentenceTransformer", self._found.path, device=device, purpose="vector magnitude"
@@ -286,9 +287,9 @@ def _targets(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, model
     return [piece[0] for piece in pieces]
 
 
-def _mean_log_probability(torch: Any, model: PreTrainedModel, rows: list[list[int]]) -> NDArray[np.float32]:
+def _mean_log_probability(torch: ModuleType, model: PreTrainedModel, rows: list[list[int]]) -> NDArray[np.float32]:
     width = max(map(len, rows))
-    ids: torch.Tensor = torch.zeros(len(rows), width, dtype=torch.long)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for number, row in enumerate(rows):
         ids[number, : len(row)] = torch.tensor(row)

@@ -22,7 +22,7 @@ import json
 import struct
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from thresher.quality.estimator import Json
 
 
 _HEADER = struct.Struct("<IqqI")
@@ -145,7 +147,7 @@ def write_npids(docnos: Sequence[str], file: Path) -> None:
         out.write(_HEADER.pack(1, -1, len(encoded), len(inverse)) + inverse + offsets.tobytes() + order.tobytes())
 
 
-def _hash_table(table: NDArray[Any], bits: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+def _hash_table(table: NDArray[np.bytes_], bits: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Bucket offsets uint32[2**bits + 1] and the positions in bucket order, uint32[n]."""
     buckets = _fnv1(table) & np.uint32((1 << bits) - 1)
     offsets = np.zeros((1 << bits) + 1, np.uint32)
@@ -153,7 +155,7 @@ def _hash_table(table: NDArray[Any], bits: int) -> tuple[NDArray[np.uint32], NDA
     return offsets, np.argsort(buckets, kind="stable").astype(np.uint32)
 
 
-def _fnv1(table: NDArray[Any]) -> NDArray[np.uint32]:
+def _fnv1(table: NDArray[np.bytes_]) -> NDArray[np.uint32]:
     """The format's FNV-1: each byte but NUL is xored in, then the hash is multiplied (the order of FNV-1a)."""
     hashes = np.full(len(table), 2166136261, np.uint32)
     columns = np.ascontiguousarray(table).view(np.uint8).reshape(len(table), table.dtype.itemsize)
@@ -197,7 +199,7 @@ def _first(data: bytes) -> tuple[int, int]:
     return following, version
 
 
-def _block(data: bytes, at: int, version: int) -> tuple[int, int, int, dict[str, Any], int]:
+def _block(data: bytes, at: int, version: int) -> tuple[int, int, int, Json, int]:
     if version:
         kind, following, count, length = _HEADER.unpack_from(data, at)
         body = at + _HEADER.size
@@ -210,7 +212,7 @@ def _block(data: bytes, at: int, version: int) -> tuple[int, int, int, dict[str,
     return kind, following, count, config, body + length
 
 
-def _decode(config: dict[str, Any], body: bytes, count: int) -> list[str]:
+def _decode(config: Json, body: bytes, count: int) -> list[str]:
     """`count` docnos from one forward block."""
     codec, prefix = config["format"], config.get("prefix") or ""
     if codec == "fixedbytes":

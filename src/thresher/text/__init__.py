@@ -1,1 +1,1 @@
-"""Text cut into words and sentences: analyzers for lexical weights, word pieces, sentences that keep their offsets."""
+"""Words and sentences of texts: analyzers for lexical weights, and sentence spans."""

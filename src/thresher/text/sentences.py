@@ -1,31 +1,33 @@
 """Sentences of a text, as spans of its code points.
 
-The text is first cut at its lines into blocks, because running text and layout follow different rules:
+The text is first cut at line ends into blocks, because running text and layout follow different rules:
 
-- a fenced code block, an interpreter session (`>>> `), a table (pipes, grid, tabs) and a heading is one unit each;
-- a list item is one unit with its continuation lines, unless it is so long (`LONG_ITEM` characters) that it is prose
-  behind a bullet; then its sentences are found like those of a paragraph;
+- a fenced code block, an interpreter session (`>>> `), a table (pipes, grid, tabs) and a heading are one unit each;
+- a list item is one unit with its continuation lines, unless it has more than `LONG_ITEM` characters, which makes
+  it prose with a bullet: then its sentences are found like those of a paragraph;
 - anything else is a paragraph, which ends at an empty line, and is cut into sentences by syntok, which knows
   abbreviations, initials, numbers, dates, brackets and quotes in English, German and Spanish. Chinese and Japanese full
   stops, after which no space stands, end a sentence as well.
 
-syntok says where sentences start; the spans are then closed here, each up to the next start and without the white space
-around it. So every character that is not white space lies in exactly one span, whatever the text, which syntok's own
-tokens do not promise (a hyphen or a zero-width space may fall between them).
+Only the starts of sentences are taken from syntok. A span ends at the next start, without the white space around it. So
+every character that is not white space is in exactly one span, whatever the text; syntok's own tokens do not guarantee
+that (a hyphen or a zero-width space may be between them).
 """
 
 from __future__ import annotations
 
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import regex
 
 from thresher.records import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from syntok.tokenizer import Token, Tokenizer
 
 LONG_ITEM = 240
 """A list item of more characters is cut into sentences."""
@@ -49,7 +51,7 @@ def split_sentences(text: str) -> list[Span]:
         text: any string.
 
     Returns:
-        Half-open spans of code points, ascending, disjoint, none empty, none beginning or ending with white space
+        Half-open spans of code points, ascending, disjoint, none empty, none with white space at its ends
         (`str.isspace`); every character that is not white space is in one of them.
     """
     spans: list[Span] = []
@@ -65,7 +67,7 @@ def split_sentences(text: str) -> list[Span]:
 
 
 def _sentence_starts(text: str, start: int, end: int) -> Iterator[int]:
-    """Where sentences after the first begin in the paragraph `text[start:end]`, ascending."""
+    """Starts of the sentences after the first in the paragraph `text[start:end]`, ascending."""
     for piece_start, piece_end in _full_stop_pieces(text, start, end):
         if piece_start > start:
             yield piece_start
@@ -87,8 +89,8 @@ def _full_stop_pieces(text: str, start: int, end: int) -> Iterator[tuple[int, in
 
 
 @cache
-def _syntok() -> tuple[Any, Any]:
-    """The segmenter and the tokenizer of syntok, loaded when the first text needs them."""
+def _syntok() -> tuple[Callable[[Iterable[Token]], Iterator[list[Token]]], Tokenizer]:
+    """The segmenter and the tokenizer of syntok, loaded for the first text that needs them."""
     from syntok.segmenter import segment
     from syntok.tokenizer import Tokenizer
 
@@ -131,7 +133,7 @@ def _starts_block(lines: list[str], number: int, fences: _Fences) -> bool:
 
 
 def _unit_end(lines: list[str], first: int, fences: _Fences) -> int:
-    """The line after the code, session, table or heading that begins at line `first`; 0 where none begins."""
+    """The line after the code, session, table or heading that begins at line `first`; 0 if none begins there."""
     line = lines[first]
     if closing := fences.closing(first):
         return closing + 1
@@ -148,7 +150,7 @@ def _unit_end(lines: list[str], first: int, fences: _Fences) -> int:
 
 
 def _is_title(line: str, underline: str) -> bool:
-    """Whether an underline of this length makes `line` a heading rather than the last line of a paragraph."""
+    """Whether the underline is long enough to make `line` a heading, not the last line of a paragraph."""
     return len(line.strip()) <= len(underline.strip()) + 3
 
 
@@ -156,14 +158,14 @@ def _is_row(line: str) -> bool:
     return bool(_PIPES.match(line) or _GRID.fullmatch(line) or _TABS.search(line))
 
 
-def _run_end(lines: list[str], number: int, belongs: Any) -> int:
+def _run_end(lines: list[str], number: int, belongs: Callable[[str], object]) -> int:
     while number < len(lines) and belongs(lines[number]):
         number += 1
     return number
 
 
 class _Fences:
-    """Which line closes the code fence that a line opens; a fence that nothing closes is no fence."""
+    """The closing line of each code fence; an opening mark without one is not a fence."""
 
     def __init__(self, lines: list[str]) -> None:
         self._closing: dict[int, int] = {}
@@ -179,5 +181,5 @@ class _Fences:
                 opener = -1
 
     def closing(self, number: int) -> int:
-        """The line that closes the fence opened at line `number`; 0 where that line opens none."""
+        """The line that closes the fence opened at line `number`; 0 if that line opens none."""
         return self._closing.get(number, 0)

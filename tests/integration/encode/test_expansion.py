@@ -108,7 +108,7 @@ def test_the_shipped_head_is_small_and_loads_by_name(encoder):
 def lesson(encoder):
     """Twelve passages of three words, six queries of two, a teacher that counts words in common."""
     from thresher.encode.expansion import tied_embeddings
-    from thresher.encode.terms import WordPieceTerms, shared_forms
+    from thresher.encode.lookup import WordPieceTerms, shared_forms
     from training.encode.fit import Questions
 
     base = encoder._base

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.encode.terms import FIRST_TERM, SPLIT, WordPieceTerms, shared_forms
+from thresher.encode.lookup import FIRST_TERM, SPLIT, WordPieceTerms, shared_forms
 from thresher.errors import InputError
 
 WORDS = ["pond", "ponds", "fish", "fishing", "gold", "##fish", "##ly", "as", "café", "!"]

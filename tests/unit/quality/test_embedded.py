@@ -8,8 +8,7 @@ import pytest
 from thresher.errors import ConfigError
 from thresher.models.files import shipped_weights
 from thresher.quality.estimator import QualityEstimator
-from thresher.quality.features import FEATURES, feature_columns
-from thresher.quality.lexical import CollectionStatistics
+from thresher.quality.lexical import FEATURES, CollectionStatistics, feature_columns
 
 TEXTS = [
     "Threshing separates the grain from the chaff; it is done on a flat floor.",

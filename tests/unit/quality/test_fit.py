@@ -17,7 +17,7 @@ from thresher.quality.fit import (
     perceptron_head,
     write_fitted,
 )
-from thresher.quality.head import LinearHead, PerceptronHead
+from thresher.quality.fitted import LinearHead, PerceptronHead
 from thresher.records import Passage, Qrels, Query
 
 pytest.importorskip("sklearn", reason="needs the train extra")
@@ -119,7 +119,7 @@ def test_fitting_on_judgments_finds_what_tells_them_apart_and_reports_out_of_fol
     passages = corpus()
     judgments = {f"q{i}": {f"d{4 * i + j}": int(j % 2 == 0) for j in range(4)} for i in range(30)}
     fitted = fit_on_judgments(passages, Qrels(judgments), folds=4, similarity=None)
-    assert fitted.report["split_by_question"] is True
+    assert fitted.report["split_by_query"] is True
     assert fitted.report["auc"] > 0.95
     assert fitted.report["auc_within"] > 0.95
     fitted = fitted.measured_on("same", passages, Qrels(judgments), 1)

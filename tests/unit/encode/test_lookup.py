@@ -74,5 +74,5 @@ def test_many_texts_are_counted_like_each(texts):
 
 @pytest.mark.parametrize("shared", [np.arange(3), np.full(len(PIECES), -1), np.full(len(PIECES), len(PIECES))])
 def test_a_table_that_does_not_fit_is_refused(shared):
-    with pytest.raises(InputError, match="a term each"):
+    with pytest.raises(InputError, match="one term each"):
         WordPieceTerms(PIECES, shared)

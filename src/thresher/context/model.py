@@ -15,8 +15,6 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_left, bisect_right
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -36,13 +34,12 @@ from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, 
 from thresher.errors import ModelError, require
 from thresher.models import two_headed
 from thresher.models.files import embedded_path
-from thresher.models.hf import pick_device
+from thresher.models.hf import pick_device, single_threaded
 from thresher.models.minilm import load_tokenizer
 from thresher.records import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from types import ModuleType
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -270,14 +267,8 @@ class TwoHeadedScorer(SentenceScorer):
             return _own([tensor.double().numpy()[0] for tensor in outputs], window, len(asked[window.query]))
 
         out: list[_Outputs] = [_NOTHING] * len(work)
-        with _one_thread_each(torch) as workers:
-            if workers == 1 or len(order) == 1:
-                results = [one(number) for number in order]
-            else:
-                with ThreadPoolExecutor(workers) as pool:
-                    results = list(pool.map(one, order))
-            for number, result in zip(order, results, strict=True):
-                out[number] = result
+        for number, result in zip(order, single_threaded.map(one, order), strict=True):
+            out[number] = result
         return out
 
     def _batches(self, work: list[_Window], asked: dict[str, list[int]], order: list[int]) -> list[_Outputs]:
@@ -319,20 +310,6 @@ def _own(outputs: list[NDArray[np.float64]], window: _Window, query: int) -> _Ou
     last = len(window.ids) - 1
     mine = slice(last - (end - start), last)
     return float(rank), keep[mine], near[mine], close[mine, : max(0, query - 2)]
-
-
-@contextmanager
-def _one_thread_each(torch: ModuleType) -> Iterator[int]:
-    """Torch computes with one thread meanwhile; yields how many it had, for as many workers.
-
-    Small matrices leave a second thread idle, windows side by side do not; and no score depends on the thread count.
-    """
-    before = int(torch.get_num_threads())
-    torch.set_num_threads(1)
-    try:
-        yield before
-    finally:
-        torch.set_num_threads(before)
 
 
 def _evidence(

@@ -204,7 +204,7 @@ class SingleThreaded:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._worker = threading.local()
         self._reset()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._reset)  # threads do not survive a fork
@@ -225,6 +225,8 @@ class SingleThreaded:
         Raises:
             Exception: the first exception that `function` raised.
         """
+        if getattr(self._worker, "is_one", False):  # called by a function that `map` runs
+            return [function(item) for item in items]
         torch = import_torch("running a model")
         width = min(threads or int(torch.get_num_threads()), len(items))
         if not width:
@@ -254,8 +256,9 @@ class SingleThreaded:
                 ready = threading.Barrier(width + 1)
 
                 def start() -> None:
+                    self._worker.is_one = True
                     torch.set_num_threads(1)
-                    torch.get_num_threads()  # or torch would set it anew before this thread's first computation
+                    torch.get_num_threads()  # or torch would set the number again at this thread's first computation
                     ready.wait()
 
                 for _ in range(width):

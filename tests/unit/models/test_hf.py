@@ -67,3 +67,10 @@ def test_single_threaded_work_raises_what_its_function_raised():
     with pytest.raises(ZeroDivisionError):
         single_threaded.map(lambda i: 1 // i, [1, 0, 2])
     assert single_threaded.map(lambda i: i, []) == []
+
+
+@pytest.mark.models
+def test_single_threaded_work_can_be_nested():
+    pytest.importorskip("torch", reason="the models extra is not installed")
+    squares = single_threaded.map(lambda i: single_threaded.map(lambda j: i * j, [1, 2]), [1, 2, 3, 4], 2)
+    assert squares == [[i, 2 * i] for i in (1, 2, 3, 4)]

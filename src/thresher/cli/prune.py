@@ -11,8 +11,7 @@ import typer
 from thresher.cli.output import JsonOption, emit_json, progress_wanted, say, table
 
 if TYPE_CHECKING:
-    from thresher.prune.plan import PruneStep
-    from thresher.prune.report import PruneReport
+    from thresher.prune.plan import PruneReport, PruneStep
 
 _BAR = 40
 
@@ -81,8 +80,7 @@ def _decide(
     from thresher.corpus import open_corpus
     from thresher.corpus.spool import Spool
     from thresher.prune.decision import write_decision
-    from thresher.prune.plan import plan_pruning
-    from thresher.prune.report import report
+    from thresher.prune.plan import plan_pruning, report
 
     source = open_corpus(corpus, format=format)
     with tempfile.TemporaryDirectory(prefix="thresher-prune-") as folder:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from thresher.corpus.formats import read_csv, read_ir_dataset, read_jsonl, read_parquet, read_trec, read_tsv
 from thresher.corpus.installed import InstalledDocumentation
-from thresher.corpus.split import Splitter
-from thresher.corpus.stream import RecordCorpus
+from thresher.corpus.stream import RecordCorpus, Splitter
 from thresher.errors import ConfigError, DataNotFoundError, InputError
 from thresher.files import COMPRESSED, STDIN
 

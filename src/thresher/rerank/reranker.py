@@ -5,7 +5,8 @@
 
 `rank` and `rank_batch` can be called from anywhere, also inside a running event loop: they work on a loop in a
 background thread. `arank` and `arank_batch` work on the caller's loop. Queries of a batch run side by side and share
-the connections and the budget.
+the connections and the budget. `with_texts` gives the rankings of a run their texts, from an index or from one pass
+over a corpus.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
 from tqdm import tqdm
@@ -23,7 +24,7 @@ from thresher.llm.background import run_in_background
 from thresher.llm.budget import Budget, BudgetLedger, Price
 from thresher.llm.cache import Journal
 from thresher.llm.client import Client, ConnectionPool, RetryPolicy
-from thresher.ranking import Ranking, Run
+from thresher.ranking import HeldPassages, Ranking, Run
 from thresher.records import Hit, Query
 from thresher.rerank.driver import Driver, OnFailure, Outcome, RerankUsage
 from thresher.rerank.judges import construct, judge_from_name
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.llm.cache import ResponseCache
+    from thresher.records import Passage
     from thresher.rerank.judges import Judge
     from thresher.rerank.plans.plan import Plan
 
@@ -359,3 +361,50 @@ def _scores(own: tuple[float, ...] | None, judged: int, total: int) -> NDArray[n
         last = min(wanted, np.nextafter(last, np.float32(-np.inf)))
         scores.append(float(last))
     return np.array(scores, np.float64)
+
+
+class PassageIndex(Protocol):
+    """An index that finds passages by docno."""
+
+    def __contains__(self, docno: object) -> bool:
+        """Whether it holds the passage."""
+
+    def passages(self, docnos: Sequence[str]) -> Sequence[Passage]:
+        """The passages with these docnos, in their order."""
+
+
+def texts_of_corpus(run: Run, source: str | Path, depth: int | None) -> dict[str, Passage]:
+    """The passages of the first `depth` of every ranking (None for all), by docno; reading stops when all are found."""
+    from thresher.corpus import open_corpus
+
+    missing = {docno for ranking in run.values() for docno in ranking.docnos[:depth]}
+    found: dict[str, Passage] = {}
+    for passage in open_corpus(source):
+        if passage.docno in missing:
+            missing.remove(passage.docno)
+            found[passage.docno] = passage
+            if not missing:
+                break
+    return found
+
+
+def with_texts(run: Run, passages: PassageIndex | Mapping[str, Passage], depth: int | None) -> Run:
+    """The run with rankings that find their texts in `passages`.
+
+    Args:
+        run: rankings of docnos, best first.
+        passages: an `Index` (which must stay open), or passages by docno.
+        depth: the first `depth` of every ranking must have a passage, None for all.
+
+    Raises:
+        InputError: one of them has none.
+    """
+    for qid, ranking in run.items():
+        for rank, docno in enumerate(ranking.docnos[:depth], 1):
+            if docno not in passages:
+                raise InputError(
+                    f"query {qid!r}: no passage for {docno!r} at rank {rank}; give the corpus or index that the run "
+                    "was made on"
+                )
+    source = HeldPassages(passages.values()) if isinstance(passages, Mapping) else passages
+    return Run({qid: ranking.with_passages(source) for qid, ranking in run.items()}, run.tag)

@@ -98,7 +98,7 @@ def test_a_rerank_server_is_asked_pointwise_by_default(server, command, files, r
 
 def test_recorded_answers_replay_without_a_server(server, model, command, files):
     from thresher.evaluate.trec import read_queries
-    from thresher.rerank.candidates import texts_of_corpus, with_texts
+    from thresher.rerank.reranker import texts_of_corpus, with_texts
 
     folder, best = files
     run = read_run(folder / "first.run", as_listed=True)

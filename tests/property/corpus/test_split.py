@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.corpus.base import DocnoSet
-from thresher.corpus.split import windows
+from thresher.corpus.stream import windows
 
 TEXTS = st.lists(
     st.sampled_from(["One ", "two. ", "Three", "\n\n", "- ", "? ", "x.y ", "日本。", "(", ") ", "\t", "!"]), max_size=60

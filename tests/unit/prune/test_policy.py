@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from thresher.errors import ConfigError, InputError
 from thresher.prune.decision import REASONS, TIER_DROPPED, TIER_ONE, TIER_TWO, read_decision, write_decision
+from thresher.prune.plan import report
 from thresher.prune.policy import Policy, costs_by_words, decide, parse_budget
-from thresher.prune.report import report
 from thresher.quality.junk import JunkRules
 
 SCORES = st.lists(st.integers(-3, 3), min_size=1, max_size=30)

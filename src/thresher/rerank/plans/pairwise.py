@@ -16,8 +16,7 @@ from itertools import combinations, permutations
 from typing import TYPE_CHECKING, Literal
 
 from thresher.errors import InputError
-from thresher.rerank.plans.heap import Heap, sift_bound
-from thresher.rerank.plans.plan import Answer, Comparison, Placement, Prefer, Steps, Stop
+from thresher.rerank.plans.plan import Answer, Comparison, Heap, Placement, Prefer, Steps, Stop, sift_bound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
-from thresher.rerank.plans.heap import Heap, sift_bound
-from thresher.rerank.plans.plan import Best, Order, Placement, Steps, Stop
+from thresher.rerank.plans.plan import Best, Heap, Order, Placement, Steps, Stop, sift_bound
 
 if TYPE_CHECKING:
     from random import Random

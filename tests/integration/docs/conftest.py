@@ -77,7 +77,7 @@ def _texts(folder):
     asked = {"query": QUERIES[1][1], "passages": [PASSAGES[3][2], PASSAGES[4][2]]}
     (folder / "batch.jsonl").write_text(json.dumps(asked) + "\n")
     labelled = [
-        {"question": query, "passage": text, "answers": [[0, text.index(".") + 1]]}
+        {"query": query, "passage": text, "answers": [[0, text.index(".") + 1]]}
         for (_, query), (_, _, text) in zip(QUERIES, [PASSAGES[n] for n in (0, 3, 6, 8, 5)], strict=True)
     ]
     lines = "".join(json.dumps(row) + "\n" for row in labelled)

@@ -168,7 +168,7 @@ def context_levels() -> str:
         points = matching("context-pruning.rows", {"collection": "mean", "system": system})
         best = [max((p["pruned_relevant"] for p in points if p["answer_kept"] >= x), default=0.0) for x in levels]
         lines.append([label, *(f"{value:.3f}" for value in best)])
-    heading = "characters pruned on relevant passages (mean of five) where at least so many answers are kept"
+    heading = "characters pruned on relevant passages (mean of five), by the least share of answers kept"
     return markdown([heading, *(f".{100 * level:.0f}" for level in levels)], lines)
 
 

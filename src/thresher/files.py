@@ -57,7 +57,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: str | Path, content: str | bytes) -> None:
-    """Write `content` (text as UTF-8) under the name `path`, whole or not at all."""
+    """Write `content` (text as UTF-8) under the name `path`, atomically."""
     with replacing(path) as stream:
         stream.write(content.encode("utf-8") if isinstance(content, str) else content)
 

@@ -181,7 +181,7 @@ def show_stages(answer: Answer) -> None:
 
 
 def show_missing(pipeline: Pipeline) -> None:
-    """Print the stages that are not available although nobody turned them off, and what they need."""
+    """Print the stages that are not available although they were not turned off, and what they need."""
     from thresher.pipeline.open import NOT_ASKED
 
     for stage, reason in pipeline.off.items():

@@ -40,7 +40,7 @@ def build(
     format: Annotated[
         str, typer.Option(help="jsonl, tsv, csv, trec, parquet or beir, if the suffix does not say.")
     ] = "",
-    split_tokens: Annotated[int, typer.Option(min=0, help="Split documents into passages of so many tokens.")] = 0,
+    split_tokens: Annotated[int, typer.Option(min=0, help="Split documents into passages of at most N tokens.")] = 0,
     split_overlap: Annotated[int, typer.Option(min=0, help="Tokens that neighbouring passages may share.")] = 0,
     on_error: Annotated[
         Literal["raise", "skip"] | None,

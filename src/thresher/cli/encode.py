@@ -30,7 +30,7 @@ def encode(
     dense: Annotated[bool, typer.Option("--dense", help="Encode to dense vectors instead of weighted terms.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Passages in a forward pass.")] = 32,
-    max_active_terms: Annotated[int, typer.Option(min=0, help="Keep only so many heaviest terms a passage.")] = 0,
+    max_active_terms: Annotated[int, typer.Option(min=0, help="Keep the N heaviest terms of each passage.")] = 0,
     storage: Annotated[str, typer.Option(help="How dense vectors are stored: float16, int8, pq<bytes>.")] = "float16",
     sketch: Annotated[int, typer.Option(min=0, help="Coordinates kept for early stopping; 0 for none.")] = 48,
     shard_size: Annotated[int, typer.Option(min=1, help="Passages in a shard; a killed run resumes after one.")] = 1024,

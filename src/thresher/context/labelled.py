@@ -82,7 +82,7 @@ def read_own(path: Path) -> Iterator[LabelledQuery]:
     (optional) names what must stay in one part, for instance a document; by default the passage itself.
 
     Raises:
-        InputError: a line is no such record; names file and line.
+        InputError: a line is not such a record; names file and line.
         DataNotFoundError: there is no such file.
     """
     for number, line in read_lines(path):

@@ -92,7 +92,7 @@ class TwoHeadedScorer(SentenceScorer):
         device: `auto`, or what torch calls it.
         max_tokens: word pieces of a passage read at once, specials included.
         overlap: word pieces of whole sentences that a window shares with the one before.
-        query_tokens: queries are read up to so many word pieces.
+        query_tokens: queries are truncated to this many word pieces.
         batch_size: windows in one forward pass on an accelerator.
 
     Raises:

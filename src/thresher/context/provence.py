@@ -10,7 +10,7 @@ A checkpoint is recognised by its parameter names:
 - OpenProvence: `ranking_model.*` (a sequence classifier; relevance is the logistic of its logit) and
   `pruning_head.classifier.*` on the last states. A sentence's score is its tokens' mean keep probability.
 
-A sentence that no window reads completely is scored by parts, and none is dropped for want of a token, where the
+A sentence that no window reads completely is scored by parts, and none is dropped because a token is missing, where the
 original codes give such a sentence 1 or 0. Nothing is fetched and no remote code runs: the encoder is one of those
 that transformers knows.
 """

@@ -115,7 +115,7 @@ class ContextPruner:
             max_tokens: over all passages together, titles and ellipses included, by `count_tokens`. Never exceeded:
                 the sentences with the highest scores are kept, before any other wish.
             keep_title: a passage of which something is kept keeps its title.
-            min_keep: keep at least so many sentences of each passage (its best), whatever they score.
+            min_keep: keep at least this many sentences of each passage (its best), whatever they score.
             ellipsis: replaces what was dropped; by default nothing does.
 
         Returns:

@@ -283,7 +283,7 @@ def select_by_gain(
         min_gain: stop below this expected gain, 0 to 1.
         thrift: 0 ignores what a sentence costs, 1 counts gain per token.
         temperature: relevance is divided by this before the logistic: what difference in relevance matters.
-        min_keep: take at least so many sentences of each passage (its best) as far as the budget goes, whatever their
+        min_keep: take at least this many sentences of each passage (its best) as far as the budget goes, whatever their
             gain.
         whole: positions in `pruned` of passages to take all sentences of, as far as the budget goes.
 

@@ -58,16 +58,16 @@ def open_corpus(
         id_field: field that holds the docno; default: the first there is of docno, docid, doc_id, _id, id, pid.
         text_field: field that holds the text; default: text, contents, body, passage, segment, content.
         title_field: field that holds the title; default: title. All other fields become metadata.
-        on_error: `raise` at the first record that is no passage, or `skip` such records and count them by reason in
+        on_error: `raise` at the first record that is not a passage, or `skip` such records and count them by reason in
             `Corpus.skipped`.
-        split_tokens: split documents into passages of at most so many tokens; 0 takes each as one passage.
+        split_tokens: split documents into passages of at most this many tokens; 0 takes each as one passage.
         split_overlap: tokens that neighbouring passages of a document may share.
-        limit: stop after so many passages; 0 reads all.
+        limit: stop after this many passages; 0 reads all.
 
     Raises:
         DataNotFoundError: there is no such file, folder or data set.
         ConfigError: the format is not known, or an option is out of range.
-        InputError: while iterating, a record that is no passage; names file and line.
+        InputError: while iterating, a record that is not a passage; names file and line.
     """
     name = str(source)
     if not name:

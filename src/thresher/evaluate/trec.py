@@ -70,7 +70,7 @@ def read_run(path: str | Path, *, as_listed: bool = False) -> Run:
 
 
 def write_run(run: Run, path: str | Path, *, keep_ties: bool = False) -> None:
-    """Write a TREC run, whole or not at all; gzipped where the name ends in `.gz`.
+    """Write a TREC run atomically; gzipped if the name ends in `.gz`.
 
     Rows are written in the order of the run, ranks from 1. Scores are those of `untied`, so they decrease strictly in
     single precision and every reader finds the same order.
@@ -158,7 +158,7 @@ def read_qrels(path: str | Path) -> Qrels:
 
 
 def write_qrels(qrels: Qrels, path: str | Path) -> None:
-    """Write TREC qrels, whole or not at all; gzipped where the name ends in `.gz`.
+    """Write TREC qrels atomically; gzipped if the name ends in `.gz`.
 
     Raises:
         InputError: an identifier with white space.
@@ -184,7 +184,7 @@ def read_queries(path: str | Path) -> tuple[Query, ...]:
         qid, tab, text = _text(path, number, line).partition("\t")
         qid, text = qid.strip(" "), text.strip()
         if not tab:
-            raise _bad(path, number, line, "has no tab: each line is a qid, a tab, and the question")
+            raise _bad(path, number, line, "has no tab: each line is a qid, a tab, and the query")
         if qid.split() != [qid]:
             raise _bad(path, number, line, f"has the qid {qid!r}, which is empty or holds white space")
         if not text:

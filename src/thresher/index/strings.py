@@ -122,7 +122,7 @@ class StringStore:
         """The UTF-8 of string `number`, 0 … count - 1.
 
         Raises:
-            DamagedArtifactError: what its offsets lead to is no string.
+            DamagedArtifactError: its offsets point to something that is not a string.
         """
         return self._piece(number)
 

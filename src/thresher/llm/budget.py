@@ -29,7 +29,7 @@ from thresher.errors import BudgetExhaustedError, ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits; None is no limit.
+    """Limits; None sets no limit.
 
     Attributes:
         calls: requests sent, failed ones and retries included.

@@ -65,7 +65,7 @@ class Deadline:
         return math.inf if self.milliseconds is None else self.milliseconds - self.spent() - self.reserved
 
     def refuses(self, needed: float) -> str:
-        """Why something that needs so many milliseconds does not fit; empty if it does."""
+        """Why something that needs this many milliseconds does not fit; empty if it does."""
         left = self.left()
         return f"predicted to take {needed:.0f} ms, {max(0.0, left):.0f} ms left" if needed > left else ""
 

@@ -168,7 +168,7 @@ def open_index(index: str | Path | Index | Searches) -> Index | Searches:
         return Index.open(index)
     if not hasattr(index, "search"):
         raise InputError(
-            f"{index!r} is no index: give the directory of one, an Index, or an object with search(query, k)"
+            f"{index!r} is not an index: give the directory of one, an Index, or an object with search(query, k)"
         )
     return index
 

@@ -87,5 +87,5 @@ class PassageReader:
 
 
 def units(tokens: Sequence[int], calls: int = 1) -> int:
-    """The cost of reading passages of so many tokens in so many calls of the model, in tokens."""
+    """The cost of reading passages of `tokens` tokens in `calls` calls of the model, in tokens."""
     return sum(tokens) + PASSAGE_UNITS * len(tokens) + CALL_UNITS * calls

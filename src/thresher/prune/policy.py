@@ -7,7 +7,7 @@ The decisions, in order, each recorded with its reason:
 3. duplicates are folded into one canonical passage, which keeps its position;
 4. the remaining passages are kept best first until the fraction, the threshold or the budget is reached; pinned
    passages and those kept by a floor count towards it;
-5. floors: of every group (a metadata field, or any other grouping) at least so many passages are kept, the best ones,
+5. floors: of every group (a metadata field, or any other grouping) at least this many passages are kept, the best ones,
    so that no document loses all of its passages. A duplicate is kept for a floor only if nothing else of its group can
    be; junk never is.
 

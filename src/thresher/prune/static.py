@@ -4,7 +4,7 @@ Inside a passage's vector, as the engines offer it:
 
 - `absolute`      postings of at least this weight
 - `share`         postings of at least this share of the passage's largest weight
-- `top`           the passage's so many heaviest postings
+- `top`           the passage's heaviest postings, this many
 - `mass`          the heaviest postings that together make up this share of the passage's weight
 
 Over the whole collection, to a target fraction of postings:
@@ -41,7 +41,7 @@ class VectorPruning:
     Attributes:
         absolute: least weight, in the encoder's unit.
         share: least share of the passage's largest weight, in [0, 1].
-        top: at most so many postings; 0 sets no limit.
+        top: at most this many postings; 0 sets no limit.
         mass: share of the passage's summed weight to keep, in (0, 1].
     """
 

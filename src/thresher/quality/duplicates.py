@@ -42,7 +42,7 @@ _BANDS, _ROWS = 16, 4
 """A pair at Jaccard .8 agrees in a band with probability 1 - (1 - .8^4)^16 = .9998; at .5 with .64, at .3 with .12."""
 _SEED = 20240501
 _BUCKET = 200
-"""A passage is compared with so many canonical passages of a bucket at most, the most preferred ones."""
+"""A passage is compared with at most this many canonical passages of a bucket, the most preferred ones."""
 _CHUNK = 4096
 _KEPT_SETS = 8192
 

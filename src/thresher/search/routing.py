@@ -145,7 +145,7 @@ class MarginTest:
             InputError: there are no queries.
         """
         if not len(table):
-            raise InputError("a margin test is calibrated on questions: give at least one")
+            raise InputError("a margin test is calibrated on queries: give at least one")
         deviation = table.std(axis=0)
         mean, scale = table.mean(axis=0), np.where(deviation > 1e-9, deviation, 1.0)
         x = (table - mean) / scale
@@ -165,7 +165,7 @@ class MarginTest:
         if not 0 <= rate <= 1:
             raise ConfigError(f"a fall-through rate of {rate} is not a share between 0 and 1")
         if not len(table):
-            raise InputError("a margin test is calibrated on questions: give at least one")
+            raise InputError("a margin test is calibrated on queries: give at least one")
         doubt = np.sort(self.doubt(table))[::-1]
         through = int(rate * len(doubt) + 1e-9)
         if through == 0:

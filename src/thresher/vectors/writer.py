@@ -122,7 +122,7 @@ def coalesce(vectors: Spool, firsts: NDArray[np.int64], delta: float, joined: Sp
         int64[documents + 1]: where each document's rows start in `joined`.
 
     Raises:
-        InputError: `delta` is no cosine distance.
+        InputError: `delta` is not a cosine distance.
     """
     if not 0 <= delta <= 2:
         raise InputError(f"delta is {delta}; a cosine distance lies between 0 and 2")

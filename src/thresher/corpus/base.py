@@ -21,7 +21,7 @@ REASONS = {
     "malformed": "the record is not what its format says",
     "invalid-utf8": "bytes that are not UTF-8, or half of a surrogate pair",
     "missing-field": "a field the passage is made of is not there",
-    "wrong-type": "a field holds something that is no text",
+    "wrong-type": "a field does not hold text",
     "invalid-docno": "a docno that is empty or holds white space",
     "duplicate-docno": "a docno that an earlier passage has",
     "empty-text": "neither title nor text",
@@ -85,7 +85,7 @@ def complaint(passage: Passage) -> tuple[str, str] | None:
             found = value[err.start]
             return (
                 "invalid-utf8",
-                f"passage {passage.docno!r} holds {found!r}, half of a surrogate pair, which is no text",
+                f"passage {passage.docno!r} holds {found!r}, half of a surrogate pair, which is not text",
             )
     return None
 

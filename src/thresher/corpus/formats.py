@@ -94,7 +94,7 @@ def read_csv(path: Path) -> Iterator[Row | Problem]:
     """Comma-separated records, quoted as spreadsheets do; the first line names the columns."""
     source = str(path)
     if csv.field_size_limit() < sys.maxsize:
-        csv.field_size_limit(sys.maxsize)  # a long document is no error
+        csv.field_size_limit(sys.maxsize)  # a long document is not an error
     # Bytes that are not UTF-8 become lone surrogates and are found after parsing, so that the whole record is at fault.
     lines = (line.decode(errors="surrogateescape") + "\n" for _, line in read_lines(path))
     reader = csv.reader(lines, strict=True)

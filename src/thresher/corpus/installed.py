@@ -2,7 +2,7 @@
 
 Passages are the topics of `pydoc_data` (the language reference as `help()` shows it) and the docstrings of modules,
 classes and functions of the standard library and of the installed packages. Source files are parsed (`ast`), never
-imported, so that no stranger's code runs. Text is cut at paragraphs into passages of about `TOKENS` tokens; what is
+imported, so that no code of theirs runs. Text is cut at paragraphs into passages of about `TOKENS` tokens; what is
 not prose (tables of constants, long code examples, lists of names) is left out by a rule of shares, and so is a text
 that came before (a docstring copied from a base class). What is left out is counted.
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 TOKENS = 120
-"""A passage ends at the paragraph with which it reaches so many words."""
+"""A passage ends at the paragraph with which it reaches this many words."""
 MIN_WORDS = 15
 
 _LEFT_OUT = frozenset(
@@ -57,7 +57,7 @@ class InstalledDocumentation:
     """A corpus of the documentation on this machine.
 
     Args:
-        limit: stop after so many passages; 0 takes all. Topics and the standard library come first.
+        limit: stop after this many passages; 0 takes all. Topics and the standard library come first.
         packages: the installed packages to read, by the names they are imported by; default all. Those that are not
             installed are ignored; an empty collection means the standard library alone.
     """
@@ -192,7 +192,7 @@ def _named(node: Named, prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
 
 
 def _parse(file: Path, left_out: Counter[str]) -> ast.Module | None:
-    """The syntax tree of a source file; None where it cannot be read or is no Python of this version."""
+    """The syntax tree of a source file; None where it cannot be read or is not Python of this version."""
     try:
         source = file.read_bytes()
         if b'"""' not in source and b"'''" not in source and b"topics = {" not in source:

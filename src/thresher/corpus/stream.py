@@ -49,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A record that is no passage.
+    """A record that is not a passage.
 
     Attributes:
         source: the file.
@@ -148,7 +148,7 @@ class RecordCorpus:
         title_field: field of the title; likewise. A record without it has no title.
         on_error: `raise`, or `skip` to leave a bad record out and count it.
         split: gives the passages of a document, if documents are to be split.
-        limit: stop after so many passages; 0 for all.
+        limit: stop after this many passages; 0 for all.
         once: the records can be read only once (a pipe); a second iteration is then an error.
 
     Raises:
@@ -187,7 +187,7 @@ class RecordCorpus:
         """The passages in order.
 
         Raises:
-            InputError: a record is no passage (unless those are skipped), or the corpus is not what it was at the last
+            InputError: a record is not a passage (unless those are skipped), or the corpus has changed since the last
                 iteration.
         """
         if self._once and self._begun:

@@ -96,6 +96,7 @@ def test_info_and_verify_describe_the_index(place):
         (["search", "index", "grain", "-k", "0"], 2, "greater than or equal to 1"),
         (["search", "index", "grain", "--tiers", "always"], 2, "is not one of"),
         (["ask", "nowhere", "grain"], 1, "not a thresher artifact"),
+        (["search", "index", "grain", "--by", "dense"], 1, "has no vectors"),
         (["ask", "index", "grain", "--threshold", "tight"], 2, "tight"),
         (["ask", "index", "grain", "--recipe", "bm52"], 1, "no such file"),
         (["no-such-command"], 2, "No such command"),

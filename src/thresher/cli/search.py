@@ -33,6 +33,10 @@ def search(
             "index is calibrated (auto)."
         ),
     ] = "auto",
+    by: Annotated[
+        Literal["sparse", "dense", "both"],
+        typer.Option(help="Search by weighted terms, by the index's vectors, or by both, fused."),
+    ] = "sparse",
     json: JsonOption = False,
 ) -> None:
     """Find the k best passages for a query, or write a run for a file of queries.
@@ -49,12 +53,14 @@ def search(
         raise typer.BadParameter("give a query, or --queries FILE with --run OUT")
     if queries is not None and run is None:
         raise typer.BadParameter("--queries needs --run OUT, the file to write")
+    if queries is not None and by != "sparse":
+        raise typer.BadParameter("--by takes one query, not --queries")
     with Index.open(directory) as index:
         if queries is not None and run is not None:
             _search_file(index, queries, run, tag, k, threads, tiers, json)
             return
         started = time.perf_counter()
-        ranking = index.search(" ".join(query or []), k, tiers=tiers, explain=explain)
+        ranking = index.search(" ".join(query or []), k, tiers=tiers, explain=explain, by=by)
         seconds = time.perf_counter() - started
     if json:
         emit_json(_as_json(ranking, index.tiered, seconds))

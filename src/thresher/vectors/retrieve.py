@@ -66,7 +66,7 @@ class DenseIndex:
         links: int = 32,
         ef_construction: int = 200,
         ef_search: int = 128,
-        device: str = "cpu",
+        device: str = "auto",
         seed: int = 0,
     ) -> DenseIndex:
         """Index the vectors of `store`.
@@ -79,7 +79,7 @@ class DenseIndex:
             links: neighbours that a node of `hnsw` keeps.
             ef_construction: candidates kept while the graph is built.
             ef_search: candidates kept while it is searched.
-            device: `cpu`, or `cuda` with `faiss-gpu`.
+            device: `cpu`, `cuda` with `faiss-gpu`, or `auto`: CUDA for `flat` and `ivf` where faiss finds it.
             seed: for the k-means.
 
         Raises:
@@ -91,7 +91,7 @@ class DenseIndex:
         try:
             faiss = require("faiss", extra="faiss-cpu", purpose="dense retrieval")
         except MissingExtraError:
-            if kind == "flat" and device == "cpu":
+            if kind == "flat" and device in ("cpu", "auto"):
                 return cls(store, None, kind)
             raise
         n, d = len(store.stored), store.dimensions
@@ -178,11 +178,12 @@ class DenseIndex:
 
 
 def _on_device(faiss: ModuleType, index: _Neighbours, kind: str, device: str) -> _Neighbours:
-    if device == "cpu":
+    found = hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+    if device == "cpu" or (device == "auto" and (not found or kind == "hnsw")):
         return index
     if kind == "hnsw":
         raise ConfigError("faiss has no hnsw on CUDA; use flat or ivf, or the device cpu")
-    if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
+    if not found:
         raise ConfigError(
             f"device {device!r} was asked for, but this faiss finds none; pip install 'thresher[faiss-gpu]' in place "
             "of faiss-cpu on a machine with CUDA, or use the device cpu"

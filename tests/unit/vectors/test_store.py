@@ -245,6 +245,9 @@ def test_dense_retrieval_takes_the_best_passage_of_a_document(tmp_path):
     assert ranking.docnos == ["a", "b"]
     with pytest.raises(ConfigError, match="unknown kind"):
         DenseIndex.over(store, kind="annoy")
+    if sys.modules.get("faiss") is not None and not hasattr(sys.modules["faiss"], "StandardGpuResources"):
+        with pytest.raises(ConfigError, match="faiss-gpu"):
+            DenseIndex.over(store, device="cuda")
     with pytest.raises(InputError, match="k is 0"):
         DenseIndex.over(store).search(np.ones((1, 2), np.float32), 0)
     with pytest.raises(InputError, match="shape"):

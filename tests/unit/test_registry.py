@@ -84,6 +84,17 @@ def test_an_estimator_of_another_package_needs_only_the_methods(installed, monke
     assert combined.score(TEXTS).shape == (2,)
 
 
+def test_an_encoder_of_another_package_gets_only_the_options_it_takes(installed, monkeypatch):
+    def mine(argument, *, device="none"):
+        return argument, device
+
+    monkeypatch.setattr(EntryPoint, "load", lambda self: mine)
+    installed.append(EntryPoint("mine", "mine:mine", "thresher.encoders"))
+    assert SparseEncoder.from_name("mine:a", batch_size=8, max_active_terms=None, device="cpu") == ("a", "cpu")
+    with pytest.raises(ConfigError, match="takes no option 'max_active_terms'"):
+        SparseEncoder.from_name("mine:a", max_active_terms=10)
+
+
 def test_bm25_is_fitted_on_the_texts_it_is_given():
     encoder = SparseEncoder.from_name("bm25", texts=TEXTS, k1=1.2)
     assert encoder.name == "bm25(k1=1.2,b=0.4,english)"

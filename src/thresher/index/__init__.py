@@ -6,7 +6,7 @@ mapping, the passages themselves beside them, and the query encoder's files unde
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thresher._lazy import load
 
@@ -25,5 +25,5 @@ _HOMES = {
 __all__ = ["FORMAT", "KIND", "IndexBuilder", "Layout", "open_layout"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     return load(__name__, _HOMES, name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
+Array: TypeAlias = "NDArray[Any]"
+"""An array whose type is one of several, or known only when a file is opened."""
 
-def map_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+
+def map_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Array:
     """Open `file` as a read-only array of `dtype` and `shape`, without reading it.
 
     The result is a plain `ndarray` over the mapping, not a `numpy.memmap`: kernels dispatch on it several times faster.
@@ -41,7 +44,7 @@ def map_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[A
                 problem = f"the file has {size} bytes where the layout asks for {wanted}; rebuild the index"
                 raise DamagedArtifactError(str(file), problem)
             if size == 0:
-                array: NDArray[Any] = np.empty(shape, dtype)
+                array: Array = np.empty(shape, dtype)
                 array.flags.writeable = False
                 return array
             mapping = mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)
@@ -50,7 +53,7 @@ def map_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[A
     return np.frombuffer(mapping, dtype).reshape(shape)
 
 
-def create_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+def create_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Array:
     """Make `file` and map it for writing, zeroed. Pages go to disk as the system sees fit, so memory stays bounded."""
     if 0 in shape:
         file.write_bytes(b"")
@@ -58,7 +61,7 @@ def create_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArra
     return np.memmap(file, dtype=np.dtype(dtype), mode="w+", shape=shape).view(np.ndarray)
 
 
-def write_array(file: Path, array: NDArray[Any]) -> None:
+def write_array(file: Path, array: Array) -> None:
     """Write `array` to `file`."""
     with file.open("wb") as stream:
         np.ascontiguousarray(array).tofile(stream)

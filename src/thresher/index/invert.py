@@ -21,6 +21,8 @@ from thresher.index.layout import CHUNK, SUPERBLOCK
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from thresher.index.arrays import Array
+
 
 class Spool(NamedTuple):
     """The rows that were added.
@@ -54,9 +56,9 @@ class Lists(NamedTuple):
     starts: NDArray[np.int64]
     rows: NDArray[np.int32]
     last: NDArray[np.uint16]
-    kth: NDArray[np.unsignedinteger]
-    dense: NDArray[np.unsignedinteger]
-    impacts: NDArray[np.unsignedinteger]
+    kth: Array
+    dense: Array
+    impacts: Array
     ids: NDArray[np.uint16]
     superblocks: NDArray[np.uint32]
     maxima: NDArray[np.uint8]

@@ -51,7 +51,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -63,6 +63,8 @@ from thresher.records import Passage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from thresher.index.arrays import Array
 
 KIND = "index"
 FORMAT = 3
@@ -165,9 +167,9 @@ class Layout:
     lengths: NDArray[np.uint8]
     long: NDArray[np.uint32]
     kinds: NDArray[np.uint8]
-    kth: NDArray[Any]
-    dense: NDArray[Any]
-    impacts: NDArray[Any]
+    kth: Array
+    dense: Array
+    impacts: Array
     ids: NDArray[np.uint16]
     superblocks: NDArray[np.uint32]
     maxima: NDArray[np.uint8]
@@ -179,7 +181,7 @@ class Layout:
     sorted_terms: NDArray[np.uint32] | None
 
     @cached_property
-    def starts(self) -> NDArray[Any]:
+    def starts(self) -> Array:
         """uint32[terms + 1], int64 from 2^32 entries on: where each term's list begins; read-only.
 
         Raises:
@@ -229,7 +231,7 @@ class Layout:
         at_random = float((n.blocks * -np.expm1(lengths * np.log1p(-1 / max(n.blocks, 2)))).sum())
         return touched / at_random if at_random > 0 else 1.0
 
-    def numbers_of(self, docs: NDArray[Any]) -> NDArray[np.int64]:
+    def numbers_of(self, docs: Array) -> NDArray[np.int64]:
         """int64[n]: numbers, in the order passages came, of the passages with these internal ids.
 
         Raises:
@@ -302,7 +304,7 @@ class Layout:
         return found
 
 
-def rows_of_kinds(kinds: NDArray[Any]) -> NDArray[np.int32]:
+def rows_of_kinds(kinds: Array) -> NDArray[np.int32]:
     """Rows by term: the dense ones first, then the common ones, then the numbered ones; -1 for others."""
     rows = np.full(len(kinds), -1, np.int32)
     first = 0

@@ -15,7 +15,7 @@ hundred million.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from thresher.index.arrays import Array
 
 GROUP = 16
 _EQUAL = 16
@@ -102,7 +102,7 @@ class StringStore:
             size = self._file.stat().st_size
         except OSError as err:
             raise DamagedArtifactError(str(self._file), f"the file cannot be opened ({err})") from err
-        self.offsets: NDArray[Any] = map_array(self._offsets_file, _offset_type(size), (self._pieces() + 1,))
+        self.offsets: Array = map_array(self._offsets_file, _offset_type(size), (self._pieces() + 1,))
         self._view = map_array(self._file, np.uint8, (size,)).data
 
     def __len__(self) -> int:

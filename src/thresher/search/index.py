@@ -10,10 +10,9 @@ Query processing is in `thresher.search.kernels`, escalation to the second tier 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
@@ -21,15 +20,16 @@ from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputErr
 from thresher.index.layout import open_layout
 from thresher.ranking import Run
 from thresher.records import Query, SparseBatch
-from thresher.search.kernels.types import DROPPED, PLANS
-from thresher.search.queries import to_batch, to_row
+from thresher.search.kernels.types import DROPPED
+from thresher.search.queries import check_arguments, check_tiers, qids_of, to_batch, to_row
 from thresher.search.results import SearchRanking
-from thresher.search.routing import MarginTest
+from thresher.search.routing import RoutingModel
 from thresher.search.searcher import ALL_TERMS, TierSearcher, is_exact
 from thresher.search.searcher import explain as explain_row
-from thresher.search.tiers import MARGIN_FILE, SECOND, Part, TierPair
+from thresher.search.tiers import MODEL_FILE, SECOND, Part, TierPair
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -38,13 +38,11 @@ if TYPE_CHECKING:
     from thresher.encode import QueryEncoder
     from thresher.index.layout import Layout
     from thresher.records import Passage
-    from thresher.search.queries import AnyQuery
+    from thresher.search.queries import AnyQuery, Tiers
     from thresher.search.searcher import Found
     from thresher.vectors.retrieve import DenseIndex
     from thresher.vectors.store import VectorStore
 
-Tiers: TypeAlias = Literal["auto", "both", "first"]
-TIERS = frozenset(("auto", "both", "first"))
 By: TypeAlias = Literal["sparse", "dense", "both"]
 BY = frozenset(("sparse", "dense", "both"))
 
@@ -64,7 +62,7 @@ class Index:
 
     Args:
         layouts: the first tier, and the second where there is one.
-        margin: when `tiers="auto"` searches the second tier; without it, always.
+        model: when `tiers="auto"` searches the second tier; without it, always.
 
     Attributes:
         layouts: what the tiers' files hold.
@@ -77,16 +75,16 @@ class Index:
     _first: TierSearcher
     _pair: TierPair | None
 
-    def __init__(self, layouts: Sequence[Layout], margin: MarginTest | None = None) -> None:
+    def __init__(self, layouts: Sequence[Layout], model: RoutingModel | None = None) -> None:
         self.layouts = tuple(layouts)
         self.path = self.layouts[0].path
         self._sizes = [layout.counts.passages for layout in self.layouts]
         self._first = TierSearcher(self.layouts[0])
         self._pair = None
         self.tiered = len(self.layouts) > 1 and self._sizes[1] > 0
-        self.calibrated = self.tiered and margin is not None
+        self.calibrated = self.tiered and model is not None
         if self.tiered:
-            self._pair = TierPair(self._first, TierSearcher(self.layouts[1]), margin)
+            self._pair = TierPair(self._first, TierSearcher(self.layouts[1]), model)
 
     @classmethod
     def open(cls, path: str | Path) -> Index:
@@ -97,17 +95,17 @@ class Index:
             DamagedArtifactError: a file is missing, has the wrong size or cannot be read.
         """
         path = Path(path)
-        layouts, margin = [open_layout(path)], None
+        layouts, model = [open_layout(path)], None
         if (path / SECOND).is_dir():
             layouts.append(open_layout(path / SECOND))
-            file = path / SECOND / MARGIN_FILE
+            file = path / SECOND / MODEL_FILE
             if file.is_file():
                 try:
-                    margin = MarginTest.from_json(json.loads(file.read_bytes()))
+                    model = RoutingModel.from_json(json.loads(file.read_bytes()))
                 except (ValueError, KeyError, TypeError) as err:
                     problem = f"cannot be read ({err}); run `thresher calibrate tiers` again"
                     raise DamagedArtifactError(str(file), problem) from err
-        return cls(layouts, margin)
+        return cls(layouts, model)
 
     def close(self) -> None:
         """Release the files. Searching afterwards is an InputError; rankings that were returned stay readable."""
@@ -125,7 +123,7 @@ class Index:
     ) -> None:
         self.close()
 
-    def __getattr__(self, name: str) -> Any:  # called for attributes that `close` removed
+    def __getattr__(self, name: str) -> NoReturn:  # called for attributes that `close` removed
         if name in ("_first", "_pair"):
             raise InputError(f"the index {self.path} is closed; open it again with Index.open")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -213,7 +211,7 @@ class Index:
             DamagedArtifactError: the index's files are damaged where the query reads them.
         """
         if type(k) is not int or k < 0 or approx is not None or max_terms is not None or plan != "auto":
-            _check(k, approx, max_terms, plan)
+            check_arguments(k, approx, max_terms, plan)
             k = int(k)
         if by != "sparse":
             dense = self._dense(query, k, vector, by)
@@ -225,16 +223,16 @@ class Index:
         terms, weights = to_row(query, first.vocabulary, first.load_encoder)
         alpha, most = 1.0 if approx is None else float(approx), ALL_TERMS if max_terms is None else max_terms
         if tiers != "auto":
-            _check_tiers(tiers)
+            check_tiers(tiers)
         if pair is None:  # in place: a function call counts here
             docs, scores, row = first.top(terms, weights, k, alpha, most, plan)
             exact = (alpha == 1 and not row[DROPPED]) or is_exact(row, alpha)
             return SearchRanking(self, docs, None, scores, exact, None, False, (explain_row(row),) if explain else ())
-        kept = _part(first, first.top(terms, weights, pair.first_depth(k, tiers), alpha, most, plan), alpha, explain)
+        kept = Part.of(first, first.top(terms, weights, pair.first_depth(k, tiers), alpha, most, plan), alpha, explain)
         if not pair.escalates(terms, weights, kept, k, tiers):
             return self._first_only(pair, terms, weights, kept, k)
-        other = to_row(_second_query(pair, query, terms, weights), pair.second.vocabulary, pair.second.load_encoder)
-        pruned = _part(pair.second, pair.second.top(*other, k, alpha, most, plan), alpha, explain)
+        other = to_row(pair.second_query(query, terms, weights), pair.second.vocabulary, pair.second.load_encoder)
+        pruned = Part.of(pair.second, pair.second.top(*other, k, alpha, most, plan), alpha, explain)
         return self._merged(pair, kept, pruned, k)
 
     def search_batch(
@@ -257,10 +255,10 @@ class Index:
         Raises:
             InputError: as `search`; or two queries have the same qid.
         """
-        _check(k, approx, max_terms, plan, threads)
-        _check_tiers(tiers)
+        check_arguments(k, approx, max_terms, plan, threads)
+        check_tiers(tiers)
         k, first, pair = int(k), self._first, self._pair
-        qids = _qids(queries)
+        qids = qids_of(queries)
         rows = to_batch(queries, first.vocabulary, first.load_encoder)
         alpha, most = 1.0 if approx is None else float(approx), ALL_TERMS if max_terms is None else max_terms
         wide = k if pair is None else pair.first_depth(k, tiers)
@@ -271,17 +269,17 @@ class Index:
         indptr, terms, weights = rows
         bounds = list(zip(indptr[:-1].tolist(), indptr[1:].tolist(), strict=True))
         each = [(terms[low:high], weights[low:high]) for low, high in bounds]
-        parts = [_part(first, one, alpha, explain) for one in found]
+        parts = [Part.of(first, one, alpha, explain) for one in found]
         through = [i for i, part in enumerate(parts) if pair.escalates(*each[i], part, k, tiers)]
         given = [None] * len(each) if isinstance(queries, SparseBatch) else list(queries)
         others = to_batch(
-            [_second_query(pair, given[i], *each[i]) for i in through], pair.second.vocabulary, pair.second.load_encoder
+            [pair.second_query(given[i], *each[i]) for i in through], pair.second.vocabulary, pair.second.load_encoder
         )
         second = dict(zip(through, pair.second.top_batch(others, k, alpha, most, plan, threads), strict=True))
         made = {}
         for i, (qid, part) in enumerate(zip(qids, parts, strict=True)):
             if i in second:
-                made[qid] = self._merged(pair, part, _part(pair.second, second[i], alpha, explain), k)
+                made[qid] = self._merged(pair, part, Part.of(pair.second, second[i], alpha, explain), k)
             else:
                 made[qid] = self._first_only(pair, *each[i], part, k)
         return Run(made)
@@ -420,52 +418,3 @@ class Index:
         exact = kept.exact and pruned.exact and one_scale
         told = kept.explanations + pruned.explanations
         return SearchRanking(self, None, numbers, scores, exact, tiers, True, told)
-
-
-def _part(
-    searcher: TierSearcher,
-    found: Found,
-    alpha: float,
-    explain: bool,
-) -> Part:
-    docs, scores, row = found
-    exact = is_exact(row, alpha)
-    return Part(searcher.layout, docs, scores, exact, (explain_row(row),) if explain else ())
-
-
-def _second_query(pair: TierPair, query: object, terms: NDArray[np.int64], weights: NDArray[np.float32]) -> Any:
-    """The query as the second tier takes it; `terms` and `weights` are the first tier's."""
-    if pair.comparable:  # term ids are the same in both: a text need not be encoded again
-        return terms, weights
-    if isinstance(query, str | Query | Mapping):
-        return query
-    return pair.translated(terms), weights
-
-
-def _qids(queries: Sequence[AnyQuery] | SparseBatch) -> list[str]:
-    if isinstance(queries, SparseBatch):
-        return [str(i) for i in range(len(queries))]
-    qids = [query.qid if isinstance(query, Query) else str(i) for i, query in enumerate(queries)]
-    if len(set(qids)) < len(qids):
-        seen: set[str] = set()
-        twice = next(qid for qid in qids if qid in seen or seen.add(qid))  # type: ignore[func-returns-value]
-        raise InputError(f"two queries have the qid {twice!r}; a run holds one ranking a qid")
-    return qids
-
-
-def _check(k: object, approx: float | None, max_terms: int | None, plan: str, threads: int = 1) -> None:
-    if not isinstance(k, int | np.integer) or k < 0:
-        raise InputError(f"k must be a whole number, at least 0; got {k!r}")
-    if approx is not None and not 0 < approx <= 1:
-        raise InputError(f"approx must be None for exact results, or a number above 0 and at most 1; got {approx!r}")
-    if max_terms is not None and max_terms < 1:
-        raise InputError(f"max_terms must be at least 1; got {max_terms!r}")
-    if plan not in PLANS:
-        raise InputError(f"plan must be one of {', '.join(PLANS)}; got {plan!r}")
-    if threads < 1:
-        raise InputError(f"threads must be at least 1; got {threads!r}")
-
-
-def _check_tiers(tiers: str) -> None:
-    if tiers not in TIERS:
-        raise InputError(f"tiers must be 'auto', 'both' or 'first'; got {tiers!r}")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 import numpy as np
 
 from thresher.errors import DamagedArtifactError, InputError
 from thresher.records import Query, SparseBatch
+from thresher.search.kernels.types import PLANS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from thresher.encode import QueryEncoder
+    from thresher.index.arrays import Array
     from thresher.index.layout import Layout
 
 _INT, _FLOAT = np.dtype(np.int64), np.dtype(np.float32)
@@ -22,6 +25,9 @@ _ADJACENT = (4,)
 
 AnyQuery: TypeAlias = "str | Query | Mapping[str, float] | tuple[ArrayLike, ArrayLike]"
 """A query as text, as a `Query`, as terms with weights, or as term ids with weights."""
+
+Tiers: TypeAlias = Literal["auto", "both", "first"]
+TIERS = frozenset(("auto", "both", "first"))
 
 Terms: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float32]]"
 """Term ids, -1 for unknown ones, and weights."""
@@ -84,7 +90,50 @@ class Vocabulary:
         return number
 
 
-def to_row(query: Any, vocabulary: Vocabulary, encoder: Callable[[], Any]) -> Terms:
+def check_arguments(k: object, approx: float | None, max_terms: int | None, plan: str, threads: int = 1) -> None:
+    """Check the arguments of a search.
+
+    Raises:
+        InputError: one is out of range.
+    """
+    if not isinstance(k, int | np.integer) or k < 0:
+        raise InputError(f"k must be a whole number, at least 0; got {k!r}")
+    if approx is not None and not 0 < approx <= 1:
+        raise InputError(f"approx must be None for exact results, or a number above 0 and at most 1; got {approx!r}")
+    if max_terms is not None and max_terms < 1:
+        raise InputError(f"max_terms must be at least 1; got {max_terms!r}")
+    if plan not in PLANS:
+        raise InputError(f"plan must be one of {', '.join(PLANS)}; got {plan!r}")
+    if threads < 1:
+        raise InputError(f"threads must be at least 1; got {threads!r}")
+
+
+def check_tiers(tiers: str) -> None:
+    """Check the argument `tiers`.
+
+    Raises:
+        InputError: it is none of the three.
+    """
+    if tiers not in TIERS:
+        raise InputError(f"tiers must be 'auto', 'both' or 'first'; got {tiers!r}")
+
+
+def qids_of(queries: Sequence[object] | SparseBatch) -> list[str]:
+    """The qid of each `Query`, and the position of other queries.
+
+    Raises:
+        InputError: two are the same.
+    """
+    if isinstance(queries, SparseBatch):
+        return [str(i) for i in range(len(queries))]
+    qids = [query.qid if isinstance(query, Query) else str(i) for i, query in enumerate(queries)]
+    if len(set(qids)) < len(qids):
+        twice = next(qid for i, qid in enumerate(qids) if qid in qids[:i])
+        raise InputError(f"two queries have the qid {twice!r}; a run holds one ranking a qid")
+    return qids
+
+
+def to_row(query: object, vocabulary: Vocabulary, encoder: Callable[[], QueryEncoder]) -> Terms:
     """One query as `to_batch` gives it: term ids int64[n] (-1 for unknown), weights float32[n].
 
     Raises:
@@ -100,7 +149,7 @@ def to_row(query: Any, vocabulary: Vocabulary, encoder: Callable[[], Any]) -> Te
 
 
 def to_batch(
-    queries: Sequence[Any] | SparseBatch, vocabulary: Vocabulary, encoder: Callable[[], Any]
+    queries: Sequence[object] | SparseBatch, vocabulary: Vocabulary, encoder: Callable[[], QueryEncoder]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Rows of term ids and weights for the kernels, which sort them and drop what the index does not know.
 
@@ -122,7 +171,7 @@ def to_batch(
         texts = [query for query in queries if isinstance(query, str)]
         encoded = iter(_rows_of(encoder().encode_queries(texts))) if texts else iter(())
 
-        def row(query: Any) -> Any:
+        def row(query: object) -> tuple[Array, Array]:
             if isinstance(query, str):
                 return next(encoded)
             if type(query) is tuple and len(query) == 2 and _plain(*query):
@@ -146,13 +195,13 @@ def refuse_weight(query: int, row: NDArray[np.float32]) -> NoReturn:
     raise InputError(f"query {query} gives a term the weight {wrong!r}; weights are finite float32 numbers, at least 0")
 
 
-def _rows_of(batch: SparseBatch) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+def _rows_of(batch: SparseBatch) -> list[Terms]:
     p = batch.indptr
     weights = np.ascontiguousarray(batch.weights)
     return [(batch.terms[p[i] : p[i + 1]].astype(np.int64), weights[p[i] : p[i + 1]]) for i in range(len(batch))]
 
 
-def _row_of(query: Any, vocabulary: Vocabulary) -> tuple[NDArray[Any], NDArray[Any]]:
+def _row_of(query: object, vocabulary: Vocabulary) -> Terms:
     """Term ids (int64, -1 for unknown) and weights of a query that is not a text."""
     if type(query) is tuple and len(query) == 2:
         ids, weights = query
@@ -180,7 +229,7 @@ def _row_of(query: Any, vocabulary: Vocabulary) -> tuple[NDArray[Any], NDArray[A
     )
 
 
-def _plain(ids: Any, weights: Any) -> bool:
+def _plain(ids: object, weights: object) -> bool:
     """Whether these are arrays as encoders make them, which need no conversion: most are, and each step here counts."""
     return (
         type(ids) is type(weights) is np.ndarray
@@ -191,7 +240,7 @@ def _plain(ids: Any, weights: Any) -> bool:
     )
 
 
-def _floats(values: Any) -> NDArray[np.float32]:
+def _floats(values: object) -> NDArray[np.float32]:
     if isinstance(values, np.ndarray) and values.dtype == np.float32:
         return values if values.flags.c_contiguous else values.copy()
     try:

@@ -1,44 +1,45 @@
-"""How unsure a first-tier answer looks: score margins, and what the second tier could have held against them.
+"""Features that predict whether the second tier would change the top-k, and the linear model over them.
 
-The margins are of the answer's own scores. The prospects compare its k-th score with what the second tier's lists say
-of themselves in a few numbers a term, stored beside them: a list's largest impact, its tenth, and its length (the
-postings of lists shorter than ten are read). The sum over the query's terms of weight × largest impact is an upper
-bound of any score there (the bound of MaxScore: Turtle and Flood, Information Processing and Management 1995), and the
-largest single weight × impact a lower bound of the best; where even the upper bound is below the k-th score, nothing is
-missed, and that is exact to within quantisation. In between, a linear function of margins and prospects says how much
-is likely to be missed. Its weights and threshold are calibrated on queries alone, without judgments.
+Score features describe the first tier's own scores. List features compare its k-th score with three statistics a term
+of the second tier's posting lists, stored beside them: largest impact, tenth, and length (the postings of lists shorter
+than ten are read). The sum over the query's terms of weight x largest impact bounds every score there (MaxScore: Turtle
+and Flood, Information Processing and Management 1995), and the largest single weight x impact is a lower bound of the
+best; where even the upper bound is below the k-th score, nothing is missed. In between, a linear function of the
+features predicts how much is likely to be missed. Its weights and threshold are calibrated on queries alone, without
+judgements.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable
 
     from numpy.typing import NDArray
 
-MARGINS = ("best", "second", "middle", "last", "spread", "few")
-PROSPECTS = ("most", "most_best", "surely", "surely_ten", "tenths", "reach", "share", "terms")
-SIGNS = (*MARGINS, *PROSPECTS)
-LISTS = ("largest", "tenth", "postings")
-"""What is known of a term's list in a tier: two impacts, in units of scores, and its length."""
+SCORE_FEATURES = ("best", "second", "middle", "last", "spread", "few")
+LIST_FEATURES = ("most", "most_best", "surely", "surely_ten", "tenths", "reach", "share", "terms")
+FEATURES = (*SCORE_FEATURES, *LIST_FEATURES)
+LIST_STATISTICS = ("largest", "tenth", "postings")
+"""Of a term's posting list in a tier: two impacts, in units of scores, and its length."""
 
 _RIDGE = 0.5
 _CEILING = 4.0
-_MOST_AT, _LAST_AT = SIGNS.index("most"), SIGNS.index("last")
+_MOST_AT, _LAST_AT = FEATURES.index("most"), FEATURES.index("last")
 
 
-def margins(scores: Sequence[float] | NDArray[np.float64], k: int = 10) -> NDArray[np.float64]:
-    """What the scores of a first-tier answer say of its certainty, float64[len(MARGINS)].
+def score_features(scores: Sequence[float] | NDArray[np.float64], k: int = 10) -> NDArray[np.float64]:
+    """Features of a first-tier answer's scores, float64[len(SCORE_FEATURES)].
 
     ln(1 + best score); second, middle and last of the first k divided by the best; the relative spread of the first k;
-    the share of the k places that stayed empty. An empty answer has all margins 0 and `few` 1.
+    the share of the k places that stayed empty. An empty answer has all features 0 and `few` 1.
     """
     top = np.asarray(scores, np.float64)[:k]
     if not len(top) or top[0] <= 0:
@@ -57,29 +58,29 @@ def margins(scores: Sequence[float] | NDArray[np.float64], k: int = 10) -> NDArr
     )
 
 
-def signs(
+def routing_features(
     scores: Sequence[float] | NDArray[np.float64],
-    weights: NDArray[Any],
+    weights: NDArray[np.floating],
     first: NDArray[np.float64],
     second: NDArray[np.float64],
     k: int = 10,
 ) -> NDArray[np.float64]:
-    """The margins of an answer and the prospects of the second tier, float64[len(SIGNS)].
+    """Score and list features of a query, float64[len(FEATURES)].
 
-    Prospects, all at most 4: the upper bound of a second-tier score over the answer's k-th score (`most`) and over its
-    best (`most_best`); the best score that one term alone gives there, and the tenth, over the k-th (`surely`,
+    List features, all at most 4: the upper bound of a second-tier score over the answer's k-th score (`most`) and over
+    its best (`most_best`); the best score that one term alone gives there, and the tenth, over the k-th (`surely`,
     `surely_ten`); the sum of the tenth impacts over the k-th (`tenths`); the second tier's upper bound over that of
-    both (`reach`); the share of the query's postings that lie in the second tier, by inverse document frequency
-    (`share`); ln(1 + terms). Where the answer has no k-th score, whatever is above 0 counts as 4.
+    both (`reach`); the share of the query's postings that lie in the second tier, weighted by inverse document
+    frequency (`share`); ln(1 + terms). Where the answer has no k-th score, whatever is above 0 counts as 4.
 
     Args:
         scores: of the first tier's answer, best first.
         weights: float[terms], the query's.
-        first: float64[terms, len(LISTS)], the first tier's lists.
-        second: float64[terms, len(LISTS)], the second tier's.
+        first: float64[terms, len(LIST_STATISTICS)], of the first tier's lists.
+        second: float64[terms, len(LIST_STATISTICS)], of the second tier's.
         k: length of the answer.
     """
-    own = margins(scores, k)
+    own = score_features(scores, k)
     top = np.asarray(scores, np.float64)[:k]
     last = float(top[k - 1]) if len(top) >= k else 0.0
     best = float(top[0]) if len(top) else 0.0
@@ -89,7 +90,7 @@ def signs(
     both = float((np.asarray(weights, np.float64) * np.maximum(first[:, 0], second[:, 0])).sum())
     postings = first[:, 2] + second[:, 2]
     rarity = 1 / np.log2(2 + postings)
-    prospects = [
+    of_lists = [
         _over(bound, last),
         _over(bound, best),
         _over(float(largest.max(initial=0.0)), last),
@@ -99,7 +100,7 @@ def signs(
         float((rarity * second[:, 2] / np.maximum(postings, 1)).sum() / rarity.sum()) if len(weights) else 0.0,
         float(np.log1p(len(weights))),
     ]
-    return np.concatenate([own, prospects])
+    return np.concatenate([own, of_lists])
 
 
 def _over(value: float, against: float) -> float:
@@ -108,8 +109,8 @@ def _over(value: float, against: float) -> float:
     return min(value / against, _CEILING)
 
 
-def missed_share(first: Sequence[Any], joint: Sequence[Any], k: int = 10) -> float:
-    """Share of the joint first k, by the discount of nDCG, that the first tier does not hold."""
+def missed_share(first: Sequence[Hashable], joint: Sequence[Hashable], k: int = 10) -> float:
+    """Share of the joint top-k, weighted by the discount of nDCG, that the first tier does not hold."""
     held = set(first)
     gains = [1 / np.log2(rank + 2) for rank in range(min(k, len(joint)))]
     lost = sum(gain for gain, item in zip(gains, joint, strict=False) if item not in held)
@@ -117,12 +118,12 @@ def missed_share(first: Sequence[Any], joint: Sequence[Any], k: int = 10) -> flo
 
 
 @dataclass(frozen=True, slots=True)
-class MarginTest:
-    """Whether an answer of the first tier looks unsure.
+class RoutingModel:
+    """Predicts how much of the joint top-k an answer of the first tier misses.
 
     Attributes:
-        mean, scale, weights: float64[len(SIGNS)]; weights of the standardised signs, higher is less sure.
-        threshold: answers above it go on to the second tier.
+        mean, scale, weights: float64[len(FEATURES)]; weights of the standardised features.
+        threshold: queries whose prediction is above it escalate to the second tier.
         rate: share of the queries it was calibrated on that do.
         k: length of the answers it was calibrated on.
     """
@@ -135,17 +136,17 @@ class MarginTest:
     k: int
 
     @classmethod
-    def fit(cls, table: NDArray[np.float64], missed: NDArray[np.float64], rate: float, k: int = 10) -> MarginTest:
-        """Calibrate on the signs (float64[queries, len(SIGNS)]) and missed shares of logged queries.
+    def fit(cls, table: NDArray[np.float64], missed: NDArray[np.float64], rate: float, k: int = 10) -> RoutingModel:
+        """Calibrate on the features (float64[queries, len(FEATURES)]) and missed shares of logged queries.
 
-        Ridge regression of the missed share; the threshold is a quantile of what it predicts for the same queries.
+        Ridge regression of the missed share; the threshold is a quantile of the predictions for the same queries.
 
         Raises:
             ConfigError: the rate is not in [0, 1].
             InputError: there are no queries.
         """
         if not len(table):
-            raise InputError("a margin test is calibrated on queries: give at least one")
+            raise InputError("there are no queries to calibrate the tiers on; give at least one")
         deviation = table.std(axis=0)
         mean, scale = table.mean(axis=0), np.where(deviation > 1e-9, deviation, 1.0)
         x = (table - mean) / scale
@@ -153,51 +154,55 @@ class MarginTest:
         weights = np.linalg.solve(gram, x.T @ (missed - missed.mean()) / len(x))
         return cls(mean, scale, weights, 0.0, rate, k).at_rate(table, rate)
 
-    def at_rate(self, table: NDArray[np.float64], rate: float) -> MarginTest:
-        """The same test with the threshold at which `rate` of the answers with these signs, float64[n, signs], go on.
+    def at_rate(self, table: NDArray[np.float64], rate: float) -> RoutingModel:
+        """The same model with the threshold at which `rate` of the queries with these features escalate.
 
-        Only the first tier need be asked for them: where queries change, this keeps the rate.
+        Only the first tier need be searched for them: where queries change, this keeps the rate.
+
+        Args:
+            table: float64[n, len(FEATURES)].
+            rate: in [0, 1].
 
         Raises:
             ConfigError: the rate is not in [0, 1].
             InputError: there are no queries.
         """
         if not 0 <= rate <= 1:
-            raise ConfigError(f"a fall-through rate of {rate} is not a share between 0 and 1")
+            raise ConfigError(f"the escalation rate must be from 0 to 1; got {rate}")
         if not len(table):
-            raise InputError("a margin test is calibrated on queries: give at least one")
-        doubt = np.sort(self.doubt(table))[::-1]
-        through = int(rate * len(doubt) + 1e-9)
-        if through == 0:
-            threshold = float(doubt[0])
-        elif through == len(doubt):
-            threshold = float(doubt[-1]) - 1.0
+            raise InputError("there are no queries to calibrate the tiers on; give at least one")
+        predicted = np.sort(self.predict(table))[::-1]
+        count = int(rate * len(predicted) + 1e-9)
+        if count == 0:
+            threshold = float(predicted[0])
+        elif count == len(predicted):
+            threshold = float(predicted[-1]) - 1.0
         else:
-            threshold = float((doubt[through - 1] + doubt[through]) / 2)
+            threshold = float((predicted[count - 1] + predicted[count]) / 2)
         return replace(self, threshold=threshold, rate=rate)
 
-    def doubt(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How unsure answers look, float64[n] of float64[n, len(SIGNS)]."""
-        doubts: NDArray[np.float64] = ((table - self.mean) / self.scale) @ self.weights
-        return doubts
+    def predict(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Predicted missed shares, up to a constant: float64[n] of float64[n, len(FEATURES)]."""
+        predicted: NDArray[np.float64] = ((table - self.mean) / self.scale) @ self.weights
+        return predicted
 
-    def through(self, table: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which answers go on to the second tier, bool[n]: those above the threshold, and never one that cannot change.
+    def escalated(self, table: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which queries escalate, bool[n]: those above the threshold, except those whose top-k cannot change.
 
-        An answer cannot change where the second tier's upper bound is below its k-th score.
+        It cannot change where the second tier's upper bound is below the k-th score.
         """
         settled = (table[:, _LAST_AT] > 0) & (table[:, _MOST_AT] < 1)
-        answer: NDArray[np.bool_] = (self.doubt(table) > self.threshold) & ~settled
+        answer: NDArray[np.bool_] = (self.predict(table) > self.threshold) & ~settled
         return answer
 
-    def unsure(self, found: NDArray[np.float64]) -> bool:
-        """Whether the answer with these signs, float64[len(SIGNS)], goes on to the second tier."""
-        return bool(self.through(found[None, :])[0])
+    def escalates(self, features: NDArray[np.float64]) -> bool:
+        """Whether the query with these features, float64[len(FEATURES)], escalates."""
+        return bool(self.escalated(features[None, :])[0])
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Plain JSON that `from_json` reads."""
         return {
-            "signs": list(SIGNS),
+            "signs": list(FEATURES),
             "mean": self.mean.tolist(),
             "scale": self.scale.tolist(),
             "weights": self.weights.tolist(),
@@ -207,13 +212,13 @@ class MarginTest:
         }
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> MarginTest:
+    def from_json(cls, document: object) -> RoutingModel:
         """Read what `as_json` wrote.
 
         Raises:
-            ValueError: the signs are not those of this release.
+            ValueError: it is something else, or has the features of another release.
         """
-        if tuple(document["signs"]) != SIGNS:
-            raise ValueError(f"signs {document['signs']}, expected {list(SIGNS)}")
+        if not isinstance(document, Mapping) or document.get("signs") != list(FEATURES):
+            raise ValueError(f"its features are not those of this release, {', '.join(FEATURES)}")
         mean, scale, weights = (np.array(document[key], np.float64) for key in ("mean", "scale", "weights"))
         return cls(mean, scale, weights, float(document["threshold"]), float(document["rate"]), int(document["k"]))

@@ -14,6 +14,7 @@ ranks where they would stand if both tiers were samples of one ranking.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -22,7 +23,16 @@ import numpy as np
 
 from thresher.errors import InputError
 from thresher.files import write_atomic
-from thresher.search.routing import PROSPECTS, SIGNS, MarginTest, margins, missed_share, signs
+from thresher.records import Query
+from thresher.search.routing import (
+    FEATURES,
+    LIST_FEATURES,
+    RoutingModel,
+    missed_share,
+    routing_features,
+    score_features,
+)
+from thresher.search.searcher import explain, is_exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,11 +43,11 @@ if TYPE_CHECKING:
     from thresher.search.index import Index
     from thresher.search.queries import AnyQuery
     from thresher.search.results import Explanation
-    from thresher.search.searcher import TierSearcher
+    from thresher.search.searcher import Found, TierSearcher
 
 SECOND = "tier-2"
 """Folder of the second tier inside an index."""
-MARGIN_FILE = "margin.json"
+MODEL_FILE = "margin.json"
 _ROUNDING = 1 + 1e-6
 """Upper bounds are compared with scores after this factor: query weights are float32."""
 
@@ -60,12 +70,18 @@ class Part:
     exact: bool
     explanations: tuple[Explanation, ...]
 
+    @classmethod
+    def of(cls, searcher: TierSearcher, found: Found, alpha: float, explained: bool) -> Part:
+        """What `searcher` found with bounds scaled by `alpha`."""
+        docs, scores, row = found
+        return cls(searcher.layout, docs, scores, is_exact(row, alpha), (explain(row),) if explained else ())
+
 
 class TierPair:
-    """A first and a second tier, and the margin test that decides between them; None always searches both."""
+    """A first and a second tier, and the model that decides when the second is searched; None always searches both."""
 
-    def __init__(self, first: TierSearcher, second: TierSearcher, margin: MarginTest | None) -> None:
-        self.first, self.second, self.margin = first, second, margin
+    def __init__(self, first: TierSearcher, second: TierSearcher, model: RoutingModel | None) -> None:
+        self.first, self.second, self.model = first, second, model
 
     @cached_property
     def comparable(self) -> bool:
@@ -73,29 +89,29 @@ class TierPair:
         return self.first.fingerprint == self.second.fingerprint != ""
 
     def first_depth(self, k: int, tiers: str) -> int:
-        """Passages wanted of the first tier; the margin test looks at as many as it was calibrated on."""
-        return max(k, self.margin.k) if tiers == "auto" and self.margin is not None else k
+        """Passages wanted of the first tier; a calibrated model needs as many as it was calibrated on."""
+        return max(k, self.model.k) if tiers == "auto" and self.model is not None else k
 
     def escalates(self, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int, tiers: str) -> bool:
         """Whether a query with this answer of the first tier goes on to the second."""
         if tiers != "auto":
             return tiers == "both"
-        if self.margin is None or len(kept.docs) < k:
+        if self.model is None or len(kept.docs) < k:
             return True
-        return self.margin.unsure(self.features(terms, weights, kept, self.margin.k))
+        return self.model.escalates(self.features(terms, weights, kept, self.model.k))
 
     def features(
         self, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int
     ) -> NDArray[np.float64]:
-        """Routing features, float64[len(SIGNS)]; those about the second tier are all 1 if scores do not compare.
+        """Routing features, float64[len(FEATURES)]; those about the second tier are all 1 if scores do not compare.
 
         Raises:
             DamagedArtifactError: the lists of a tier do not fit its counts.
         """
         if not self.comparable:
-            return np.concatenate([margins(kept.scores, k), np.ones(len(PROSPECTS))])
+            return np.concatenate([score_features(kept.scores, k), np.ones(len(LIST_FEATURES))])
         ids, own = self._known(terms, weights)
-        return signs(
+        return routing_features(
             kept.scores, own, list_statistics(self.first.layout, ids), list_statistics(self.second.layout, ids), k
         )
 
@@ -142,6 +158,14 @@ class TierPair:
             [find(self.first.vocabulary.term(t)) if 0 <= t < known else -1 for t in terms.tolist()], np.int64
         )
 
+    def second_query(self, query: AnyQuery | None, terms: NDArray[np.int64], weights: NDArray[np.float32]) -> AnyQuery:
+        """The query as the second tier takes it; `terms` and `weights` are the first tier's."""
+        if self.comparable:  # term ids are the same in both: a text need not be encoded again
+            return terms, weights
+        if isinstance(query, str | Query | Mapping):
+            return query
+        return self.translated(terms), weights
+
     def _known(
         self, terms: NDArray[np.int64], weights: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -187,8 +211,8 @@ def list_statistics(layout: Layout, ids: NDArray[np.int64]) -> NDArray[np.float6
     return np.concatenate([impacts * layout.counts.scale, postings[:, None].astype(np.float64)], axis=1)
 
 
-def calibrate_tiers(index: Index, queries: Iterable[AnyQuery], rate: float = 0.3, *, k: int = 10) -> MarginTest:
-    """Fit the margin test on logged queries, without judgements, and write it into the index.
+def calibrate_tiers(index: Index, queries: Iterable[AnyQuery], rate: float = 0.3, *, k: int = 10) -> RoutingModel:
+    """Fit the routing model on logged queries, without judgements, and write it into the index.
 
     About `rate` of queries like these will escalate: those whose first-tier answers are likely to miss most. Queries
     that decided what was pruned miss less than others will; calibrate on queries that did not.
@@ -203,12 +227,12 @@ def calibrate_tiers(index: Index, queries: Iterable[AnyQuery], rate: float = 0.3
         InputError: the index has no second tier, or there are no queries.
         ConfigError: the rate is out of range.
     """
-    margin = fit_margin(index, queries, rate, k=k)
-    write_atomic(index.path / SECOND / MARGIN_FILE, json.dumps(margin.as_json(), indent=1) + "\n")
-    return margin
+    model = fit_model(index, queries, rate, k=k)
+    write_atomic(index.path / SECOND / MODEL_FILE, json.dumps(model.as_json(), indent=1) + "\n")
+    return model
 
 
-def fit_margin(index: Index, queries: Iterable[AnyQuery], rate: float, *, k: int = 10) -> MarginTest:
+def fit_model(index: Index, queries: Iterable[AnyQuery], rate: float, *, k: int = 10) -> RoutingModel:
     """As `calibrate_tiers`, without writing."""
     pair = index._pair
     if pair is None:
@@ -223,4 +247,4 @@ def fit_margin(index: Index, queries: Iterable[AnyQuery], rate: float, *, k: int
         kept = Part(index.layouts[0], np.empty(0, np.uint32), first.scores, True, ())
         table.append(pair.features(terms, weights, kept, k))
         missed.append(missed_share(first.docnos, joint.docnos, k))
-    return MarginTest.fit(np.array(table).reshape(-1, len(SIGNS)), np.array(missed), rate, k)
+    return RoutingModel.fit(np.array(table).reshape(-1, len(FEATURES)), np.array(missed), rate, k)

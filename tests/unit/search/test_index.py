@@ -153,7 +153,7 @@ def test_every_form_of_a_query_is_accepted_everywhere(pruned):
 def test_a_batch_equals_its_queries_one_by_one_in_every_mode(pruned, tmp_path):
     queries = [Query(f"q{i}", f"{a} {b}") for i, (a, b) in enumerate(zip(WORDS, WORDS[7:], strict=False))]
     index = Index.open(pruned)
-    calibrated = Index(index.layouts, thresher.search.tiers.fit_margin(index, queries, 0.5))
+    calibrated = Index(index.layouts, thresher.search.tiers.fit_model(index, queries, 0.5))
     for one in (index, calibrated):
         for tiers in ("auto", "both", "first"):
             for k in (3, 30):
@@ -232,7 +232,7 @@ def test_calibration_is_written_into_the_index_and_read_again(tmp_path):
     margin = calibrate_tiers(Index.open(path), queries, 0.25, k=3)
     index = Index.open(path)
     assert index.calibrated
-    assert index._pair.margin.threshold == margin.threshold
+    assert index._pair.model.threshold == margin.threshold
     assert 0 < sum(index.search(q, 3).escalated for q in queries) < len(queries)
     (path / "tier-2" / "margin.json").write_text("{}")
     with pytest.raises(DamagedArtifactError, match="calibrate tiers"):

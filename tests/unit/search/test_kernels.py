@@ -357,6 +357,30 @@ def test_quantised_accumulators_find_the_same_hits_or_decline(built):
     assert hits.scores.tolist() == np.sort(scores)[::-1][:10].tolist()
 
 
+def test_an_explanation_counts_what_block_max_scored(built):
+    index, table = built
+    blocks = np.zeros((-(-len(table) // 16), 12), int)
+    np.maximum.at(blocks, np.arange(len(table)) // 16, table)
+    for terms, k in (([9, 10], 3000), ([0], 3000), ([3], 1)):
+        weights = np.ones(len(terms), np.float32)
+        found = index.search((np.array(terms), weights), k, plan="block-max", explain=True)
+        (told,) = found.explanations
+        bounds_of = blocks[:, terms].sum(axis=1)
+        least = 1 if k > 1 else np.sort(table[:, terms].sum(axis=1))[-1]
+        alive = bounds_of >= least
+        by_superblock = np.split(alive, [SUPERBLOCK // 16])
+        assert (told.plan, told.terms, told.blocks) == ("block-max", len(terms), len(blocks))
+        assert told.postings == (table[:, terms] > 0).sum()
+        assert told.visited == alive.sum()
+        assert told.superblocks == sum(part.any() for part in by_superblock)
+        assert told.whole_superblocks == (1 if by_superblock[0].all() else 0)
+        in_visited = np.repeat([part.any() for part in by_superblock], SUPERBLOCK)[: len(table)]
+        if k > 1:
+            assert told.scored == (table[in_visited][:, terms] > 0).sum() == told.postings
+        assert told.bound == table[:, terms].max(axis=0).sum()
+        assert 0 <= told.threshold <= (found.scores[-1] if len(found) >= k else 1e-300)
+
+
 def test_bounds_hold_the_score_of_every_document(built):
     index, table = built
     query = QueryTerms(np.array([1, 4, 9, 10], U32), np.array([0.5, 1.0, 2.0, 1e-3]))

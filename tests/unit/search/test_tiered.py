@@ -1,4 +1,4 @@
-"""Two tiers: the margin test, the joint ranking, and that everything is found where the second tier is asked."""
+"""Two tiers: the routing model, the joint ranking, and that everything is found where the second tier is asked."""
 
 from itertools import pairwise
 
@@ -11,8 +11,15 @@ from thresher.build.stream import build_index
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.records import Passage
 from thresher.search import Index, calibrate_tiers
-from thresher.search.routing import MARGINS, SIGNS, MarginTest, margins, missed_share, signs
-from thresher.search.tiers import Part, fit_margin
+from thresher.search.routing import (
+    FEATURES,
+    SCORE_FEATURES,
+    RoutingModel,
+    missed_share,
+    routing_features,
+    score_features,
+)
+from thresher.search.tiers import Part, fit_model
 
 WORDS = [f"w{i}" for i in range(30)]
 
@@ -22,12 +29,12 @@ def passages(n, seed):
     return [Passage(f"p{seed}-{i}", " ".join(rng.choice(WORDS, 12))) for i in range(n)]
 
 
-def pair_of(one, two, margin=None):
-    return Index([*Index.open(one).layouts, *Index.open(two).layouts], margin)
+def pair_of(one, two):
+    return Index([*Index.open(one).layouts, *Index.open(two).layouts])
 
 
-def with_margin(index, margin):
-    return Index(index.layouts, margin)
+def with_model(index, model):
+    return Index(index.layouts, model)
 
 
 def twice(index):
@@ -49,22 +56,22 @@ def tiers(tmp_path_factory):
 
 
 @given(st.lists(st.floats(0.01, 100), max_size=20), st.integers(1, 10))
-def test_margins_are_finite_and_do_not_mind_the_scale_but_for_the_best(values, k):
+def test_score_features_are_finite_and_only_the_best_depends_on_the_scale(values, k):
     scores = np.sort(np.array(values))[::-1]
-    found = margins(scores, k)
-    assert found.shape == (len(MARGINS),)
+    found = score_features(scores, k)
+    assert found.shape == (len(SCORE_FEATURES),)
     assert np.isfinite(found).all()
-    np.testing.assert_allclose(margins(scores * 7, k)[1:], found[1:], atol=1e-9)
+    np.testing.assert_allclose(score_features(scores * 7, k)[1:], found[1:], atol=1e-9)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 30))
-def test_prospects_bound_what_the_second_tier_holds(seed, terms, k):
+def test_list_features_bound_what_the_second_tier_holds(seed, terms, k):
     rng = np.random.default_rng(seed)
     weights = rng.random(terms) + 0.1
     tiers = [rng.random((40, terms)) * (rng.random((40, terms)) < 0.4) for _ in range(2)]
     answers = [np.sort((tier @ weights)[(tier @ weights) > 0])[::-1] for tier in tiers]
     lists = [np.stack([-np.sort(-tier, axis=0)[0], -np.sort(-tier, axis=0)[9], (tier > 0).sum(0)], 1) for tier in tiers]
-    found = dict(zip(SIGNS, signs(answers[0], weights, *lists, k), strict=True))
+    found = dict(zip(FEATURES, routing_features(answers[0], weights, *lists, k), strict=True))
     assert all(np.isfinite(value) for value in found.values())
     best = answers[1][0] if len(answers[1]) else 0.0
     if len(answers[0]) >= k:
@@ -76,29 +83,30 @@ def test_prospects_bound_what_the_second_tier_holds(seed, terms, k):
     assert 0 <= found["reach"] <= 1 + 1e-9
 
 
-def test_an_answer_the_second_tier_cannot_change_never_goes_on():
-    table = np.random.default_rng(0).normal(size=(50, len(SIGNS)))
-    test = MarginTest.fit(table, np.linspace(0, 1, 50), 1.0)
+def test_an_answer_the_second_tier_cannot_change_never_escalates():
+    table = np.random.default_rng(0).normal(size=(50, len(FEATURES)))
+    test = RoutingModel.fit(table, np.linspace(0, 1, 50), 1.0)
     weights, held = np.array([1.0]), np.array([[9.0, 8.0, 20.0]])
-    assert not test.unsure(signs([9.0] * 10, weights, held, np.array([[7.0, 6.0, 20.0]])))
-    assert test.unsure(signs([9.0] * 10, weights, held, np.array([[9.5, 6.0, 20.0]]))) == (
-        test.doubt(signs([9.0] * 10, weights, held, np.array([[9.5, 6.0, 20.0]]))[None])[0] > test.threshold
+    assert not test.escalates(routing_features([9.0] * 10, weights, held, np.array([[7.0, 6.0, 20.0]])))
+    assert test.escalates(routing_features([9.0] * 10, weights, held, np.array([[9.5, 6.0, 20.0]]))) == (
+        test.predict(routing_features([9.0] * 10, weights, held, np.array([[9.5, 6.0, 20.0]]))[None])[0]
+        > test.threshold
     )
 
 
 def test_tiers_of_one_encoder_compare_the_lists_of_both(tiers):
     same = twice(tiers)
     terms = same.terms("w1 w2")
-    found = dict(zip(SIGNS, features(same, terms), strict=True))
+    found = dict(zip(FEATURES, features(same, terms), strict=True))
     assert found["most"] >= 1  # the bound of the same list reaches its own scores
     assert found["share"] == pytest.approx(0.5)
     assert found["reach"] == pytest.approx(1)
-    other = dict(zip(SIGNS, features(tiers, terms), strict=True))
+    other = dict(zip(FEATURES, features(tiers, terms), strict=True))
     assert other["most"] == other["share"] == 1  # scores do not compare
 
 
 def test_terms_no_tier_knows_are_ignored(tiers):
-    same = with_margin(twice(tiers), fit_margin(tiers, ["w1 w2", "w3"], 0.5))
+    same = with_model(twice(tiers), fit_model(tiers, ["w1 w2", "w3"], 0.5))
     ids, weights = same.terms("w1 w2")
     strange = (np.array([*ids, 10**9, -5]), np.array([*weights, 1.0, 1.0], np.float32))
     assert same.search(strange) == same.search((ids, weights))
@@ -111,7 +119,7 @@ def test_a_tier_whose_rows_do_not_fit_its_counts_is_refused(tmp_path):
     kinds.write_bytes(b"\xff" * kinds.stat().st_size)
     pair = pair_of(tmp_path / "one", tmp_path / "two")
     with pytest.raises(DamagedArtifactError, match="two/kinds: "):
-        fit_margin(pair, ["w1 w2"], 0.5)
+        fit_model(pair, ["w1 w2"], 0.5)
     with pytest.raises(DamagedArtifactError, match="two/kinds: "):
         features(pair, pair.terms("w1 w2"))
 
@@ -124,25 +132,25 @@ def test_the_missed_share_weighs_by_rank():
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.25, 0.5, 1.0])
-def test_the_test_lets_the_calibrated_share_through_and_those_that_miss_most(rate):
+def test_the_calibrated_share_escalates_and_those_that_miss_most(rate):
     rng = np.random.default_rng(0)
-    table = rng.normal(size=(200, len(SIGNS)))
+    table = rng.normal(size=(200, len(FEATURES)))
     missed = np.clip(table[:, 2] * 0.3 + 0.4, 0, 1)
-    test = MarginTest.fit(table, missed, rate)
-    through = test.doubt(table) > test.threshold
+    test = RoutingModel.fit(table, missed, rate)
+    through = test.predict(table) > test.threshold
     assert through.sum() == rate * 200
     if 0 < rate < 1:
         assert missed[through].mean() > missed[~through].mean() + 0.2
-    again = MarginTest.from_json(test.as_json())
-    np.testing.assert_array_equal(again.doubt(table), test.doubt(table))
+    again = RoutingModel.from_json(test.as_json())
+    np.testing.assert_array_equal(again.predict(table), test.predict(table))
 
 
 def test_the_rate_can_be_set_again_on_other_queries():
     rng = np.random.default_rng(1)
-    table, other = rng.normal(size=(100, len(SIGNS))), rng.normal(1.0, 2.0, size=(60, len(SIGNS)))
-    test = MarginTest.fit(table, rng.random(100), 0.3)
+    table, other = rng.normal(size=(100, len(FEATURES))), rng.normal(1.0, 2.0, size=(60, len(FEATURES)))
+    test = RoutingModel.fit(table, rng.random(100), 0.3)
     again = test.at_rate(other, 0.1)
-    assert (again.doubt(other) > again.threshold).sum() == 6
+    assert (again.predict(other) > again.threshold).sum() == 6
     np.testing.assert_array_equal(again.weights, test.weights)
 
 
@@ -158,9 +166,9 @@ def test_with_both_tiers_every_passage_can_be_found(tiers):
     assert found == everything
 
 
-def test_the_margin_test_decides_and_both_ways_can_be_forced(tiers):
+def test_the_routing_model_decides_and_both_ways_can_be_forced(tiers):
     queries = [f"{a} {b}" for a, b in pairwise(WORDS)]
-    calibrated = with_margin(tiers, fit_margin(tiers, queries, 0.3))
+    calibrated = with_model(tiers, fit_model(tiers, queries, 0.3))
     assert calibrated.calibrated
     full = [q for q in queries if len(tiers.search(q, tiers="first")) == 10]
     escalated = sum(calibrated.search(q).escalated for q in full)
@@ -172,8 +180,8 @@ def test_the_margin_test_decides_and_both_ways_can_be_forced(tiers):
 
 
 def test_a_first_tier_with_fewer_than_k_hits_always_escalates(tiers):
-    never = MarginTest.fit(np.zeros((2, len(SIGNS))), np.zeros(2), 0.0)
-    calibrated = with_margin(tiers, never)
+    never = RoutingModel.fit(np.zeros((2, len(FEATURES))), np.zeros(2), 0.0)
+    calibrated = with_model(tiers, never)
     hits = len(tiers.search("w1", 80, tiers="first"))
     assert not calibrated.search("w1", hits).escalated
     assert calibrated.search("w1", hits + 1).escalated
@@ -197,10 +205,10 @@ def test_what_cannot_be_done_is_an_error(tiers, tmp_path):
         with pytest.raises(InputError, match="no second tier"):
             calibrate_tiers(one, ["w1"], 0.5)
         assert one.search("w1", tiers="both") == one.search("w1", tiers="first")
-    with pytest.raises(ConfigError, match=r"rate of 1\.5"):
-        MarginTest.fit(np.zeros((2, len(SIGNS))), np.zeros(2), 1.5)
+    with pytest.raises(ConfigError, match=r"got 1\.5"):
+        RoutingModel.fit(np.zeros((2, len(FEATURES))), np.zeros(2), 1.5)
     with pytest.raises(InputError, match="at least one"):
-        MarginTest.fit(np.zeros((0, len(SIGNS))), np.zeros(0), 0.5)
+        RoutingModel.fit(np.zeros((0, len(FEATURES))), np.zeros(0), 0.5)
 
 
 @pytest.mark.parametrize("k", [1, 5, 40, 200])

@@ -6,11 +6,13 @@ numpy at run time, so that the rest of the package can use its names without loa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from thresher.index.arrays import Array
 
 AUTO, TERM_AT_A_TIME, BLOCK_MAX = range(3)
 """Plans: bounds first, which may give up for term-at-a-time; or one of the two."""
@@ -63,11 +65,11 @@ class Postings(NamedTuple):
         passages, block, bits: int64.
     """
 
-    starts: NDArray[Any]
+    starts: Array
     rows: NDArray[np.int32]
-    kth: NDArray[Any]
-    dense: NDArray[Any]
-    impacts: NDArray[Any]
+    kth: Array
+    dense: Array
+    impacts: Array
     ids: NDArray[np.uint16]
     superblocks: NDArray[np.uint32]
     maxima: NDArray[np.uint8]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import thresher
-from thresher.build.recipe import Recipe, load_recipe, shipped
+from thresher.build.recipe import Recipe, VectorsStep, load_recipe, shipped
 from thresher.build.stream import build_index
 from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError, MissingExtraError
 from thresher.prune import PruneStep
@@ -257,3 +257,73 @@ def test_rankings_of_an_index_behave_as_rankings(pruned):
     assert index.docnos_at(found.numbers) == found.docnos
     assert found.fuse(found).docnos == found.docnos
     assert found.to_run("q")["q"] is found
+
+
+class WordCounts:
+    """A dense encoder: a vector counts words."""
+
+    fingerprint = "word-counts"
+
+    def encode_passages(self, texts):
+        rows = np.array([[text.split().count(word) for word in WORDS] for text in texts], np.float32) + 1e-3
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    encode_queries = encode_passages
+
+
+@pytest.mark.parametrize("second_tier", [True, False])
+def test_dense_retrieval_compares_the_vectors_of_every_tier_that_has_them(tmp_path, second_tier):
+    recipe = Recipe(
+        prune=PruneStep(estimator="length", keep=0.5, fold=False),
+        vectors=VectorsStep(storage="float16", sketch=0, second_tier=second_tier),
+    )
+    build_index(tmp_path / "x", corpus(80), recipe, dense=WordCounts())
+    index = Index.open(tmp_path / "x")
+    vector = WordCounts().encode_queries(["word1 word2"])[0]
+    n = 80 if second_tier else 40
+    found = index.search("word1 word2", 80, by="dense", vector=vector)
+    assert len(found) == n
+    assert found.exact == second_tier
+    assert found.scores.tolist() == sorted(index.vectors.scores(vector, np.arange(n)).tolist(), reverse=True)
+    assert (found.tiers == np.where(found.numbers < 40, 1, 2)).all()
+    assert found.source == "dense"
+    index.dense_encoder = WordCounts()
+    for query in ("word1 word2", Query("q", "word1 word2")):
+        assert index.search(query, 80, by="dense") == found
+    sparse = index.search("word1 word2", 20)
+    both = index.search("word1 word2", 20, by="both")
+    assert both == sparse.fuse(index.search("word1 word2", 20, by="dense"), depth=20)
+    assert both.tiers.tolist() == [1 if number < 40 else 2 for number in both.numbers.tolist()]
+    assert len(index.search("word1", 0, by="dense")) == 0
+    with pytest.raises(InputError, match="'sideways'"):
+        index.search("word1", by="sideways")
+    with pytest.raises(InputError, match="weighted terms"):
+        index.search({"word1": 1.0}, by="dense")
+
+
+def test_arguments_out_of_range_are_refused_by_every_search(pruned):
+    index = Index.open(pruned)
+    wrong = [{"k": -1}, {"k": 1.5}, {"approx": 0}, {"approx": 1.01}, {"max_terms": 0}, {"plan": "best"}]
+    for options in wrong:
+        with pytest.raises(InputError):
+            index.search("word1", **options)
+        with pytest.raises(InputError):
+            index.search_batch(["word1"], **options)
+    with pytest.raises(InputError, match="threads"):
+        index.search_batch(["word1"], threads=0)
+    assert index.search("word1", 3, approx=1.0, max_terms=1) == index.search("word1", 3)
+    assert not index.search("word1 word2", 3, max_terms=1).exact
+
+
+def test_a_query_may_be_given_in_any_numeric_arrays(pruned):
+    index = Index.open(pruned)
+    ids, weights = index.terms({"word1": 1.0, "word2": 0.5})
+    expected = index.search((ids, weights))
+    for kind in (np.int32, np.uint32, np.uint16, list):
+        given = ids.tolist() if kind is list else ids.astype(kind)
+        assert index.search((given, weights)) == expected
+        assert index.search((given, weights.astype(np.float64))) == expected
+    assert index.search(([], [])) == index.search({})
+    for wrong in ((ids, weights[:1]), (ids.astype(float), weights), (ids[None], weights[None]), (ids,)):
+        with pytest.raises(InputError):
+            index.search(wrong)

@@ -68,6 +68,17 @@ def test_repeated_weights_that_overflow_are_refused():
     assert normalised([1, 1], [3e38, 3e38]) is None
 
 
+def test_the_initial_threshold_is_the_best_stored_kth_impact():
+    query, rows = QueryTerms(np.array([0, 1, 2], U32), np.array([1.0, 3.0, 9.0])), np.array([1, 0, -1], np.int32)
+    kth = np.array([[9, 5, 0, 0], [40, 20, 10, 4]], U8)
+    expected = {0: 40, 1: 40, 2: 20, 10: 20, 11: 10, 100: 10, 101: 4, 1000: 4}
+    for k, least in expected.items():
+        assert processor.initial_threshold(query, k, rows, kth) == least * topk.SAFE
+    assert processor.initial_threshold(query, 1001, rows, kth) == topk.SMALLEST
+    heavier = QueryTerms(query.terms, np.array([1.0, 5.0, 9.0]))
+    assert processor.initial_threshold(heavier, 2, rows, kth) == 25 * topk.SAFE
+
+
 @pytest.mark.parametrize("dtype", [U8, U16])
 def test_adding_postings_gives_the_products_sum_for_sum(dtype):
     rng = np.random.default_rng(1)

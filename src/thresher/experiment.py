@@ -1,4 +1,4 @@
-"""An experiment carried out: a collection indexed by a recipe, its queries asked, the run measured.
+"""Run an experiment: index a collection by a recipe, search for its queries, evaluate the run.
 
 An experiment is a TOML file (`eval/*.toml`, or a shipped name): which collection, which recipe, how deep, which
 measures, and the published figures to print beside ours.
@@ -25,7 +25,7 @@ from thresher.search import Index
 
 
 class Experiment(BaseModel):
-    """What to measure."""
+    """What to measure, as an experiment file says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -48,7 +48,7 @@ class ExperimentReport:
         measured: means by measure; empty in a dry run.
         per_query: measure to qid to value; empty in a dry run.
         build: what the build made and took; None in a dry run.
-        queries: judged queries asked.
+        queries: judged queries searched for.
         query_ms: mean milliseconds a query.
     """
 
@@ -148,9 +148,9 @@ def run_experiment(
         target = Path(index or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "index")
         build = build_index(target, opened.corpus, recipe, overwrite=True, progress=progress)
         opened_index = stack.enter_context(Index.open(target))
-        asked = [query for query in opened.queries if query.qid in opened.qrels.judgments]
+        judged = [query for query in opened.queries if query.qid in opened.qrels.judgments]
         started = time.perf_counter()
-        rankings = {query.qid: opened_index.search(query, experiment.k) for query in asked}
+        rankings = {query.qid: opened_index.search(query, experiment.k) for query in judged}
         seconds = time.perf_counter() - started
     run = untied(Run(rankings, tag=experiment.recipe))
     if output is not None:
@@ -162,6 +162,6 @@ def run_experiment(
         dict(evaluation.mean),
         {measure: dict(values) for measure, values in evaluation.per_query.items()},
         build,
-        len(asked),
-        1000 * seconds / max(len(asked), 1),
+        len(judged),
+        1000 * seconds / max(len(judged), 1),
     )

@@ -1,4 +1,4 @@
-"""`thresher info`: what an artifact says of itself."""
+"""`thresher info`: the manifest of an index or another artifact."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def info(
     directory: Annotated[Path, typer.Argument(help="An index, or any other directory that thresher wrote.")],
     json: JsonOption = False,
 ) -> None:
-    """Show what an index holds: counts, encoder, recipe, what the build spent, and the size of each file.
+    """Show what an index holds: counts, encoder, recipe, the usage of the build, and the size of each file.
 
     \b
     Examples:

@@ -85,16 +85,16 @@ def _search_file(
     from thresher.evaluate.trec import read_queries, write_run
     from thresher.ranking import Run
 
-    asked = list(read_queries(queries))
+    given = list(read_queries(queries))
     started = time.perf_counter()
-    found = index.search_batch(asked, k, tiers=tiers, threads=threads)
+    found = index.search_batch(given, k, tiers=tiers, threads=threads)
     seconds = time.perf_counter() - started
     write_run(Run(found.rankings, tag), run)
     empty = sum(not ranking for ranking in found.values())
     if json:
-        emit_json({"run": str(run), "queries": len(asked), "without_results": empty, "seconds": seconds})
+        emit_json({"run": str(run), "queries": len(given), "without_results": empty, "seconds": seconds})
     else:
-        note(f"{run}: {len(asked):,} queries, {empty:,} without results, {seconds:.2f} s")
+        note(f"{run}: {len(given):,} queries, {empty:,} without results, {seconds:.2f} s")
 
 
 def _as_json(ranking: SearchRanking, tiered: bool, seconds: float) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Flat arrays in files: written in a stream, opened by memory mapping.
 
-An array file holds the elements alone, little-endian and row after row; type and shape are the layout's business, and
+An array file holds the elements alone, little-endian and row after row; type and shape are given by the layout, and
 the size of the file must be exactly theirs. Opening touches no element.
 """
 
@@ -41,7 +41,7 @@ def map_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Array:
         with file.open("rb") as stream:
             size = stream.seek(0, 2)
             if size != wanted:
-                problem = f"the file has {size} bytes where the layout asks for {wanted}; rebuild the index"
+                problem = f"the file has {size} bytes where the layout needs {wanted}; rebuild the index"
                 raise DamagedArtifactError(str(file), problem)
             if size == 0:
                 array: Array = np.empty(shape, dtype)

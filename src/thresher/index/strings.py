@@ -1,7 +1,7 @@
 """Many strings in files, each found by its number without reading the others.
 
 Two kinds of store, of two files each. Offsets are uint32 where the bytes end below 2^32, else int64; they and what
-they lead to are checked when a string is asked for, so that opening costs the same for a thousand strings as for a
+they point to are checked when a string is read, so that opening costs the same for a thousand strings as for a
 hundred million.
 
 * A **plain** store: `NAME.bytes`, the UTF-8 of all strings one after another, and `NAME.offsets`, [n + 1], where each
@@ -184,5 +184,5 @@ def _pack(strings: list[bytes]) -> bytes:
     width = 1 if longest < 2**8 else 2 if longest < 2**16 else 4
     equal = len(set(lengths)) == 1
     numbers = [shared, *(lengths[:1] if equal else lengths)]
-    head = np.array(numbers, f"<u{width}").tobytes() if width > 1 else bytes(numbers)
-    return b"".join([bytes([width | (_EQUAL if equal else 0)]), head, low[:shared], *rests])
+    header = np.array(numbers, f"<u{width}").tobytes() if width > 1 else bytes(numbers)
+    return b"".join([bytes([width | (_EQUAL if equal else 0)]), header, low[:shared], *rests])

@@ -61,7 +61,7 @@ class Part:
         docs: uint32[n], internal ids, best first.
         scores: float64[n].
         exact: whether it is the tier's exact top-k.
-        explanations: how it was found, if that was asked for.
+        explanations: how it was found, if `explain` was given.
     """
 
     layout: Layout
@@ -93,7 +93,7 @@ class TierPair:
         return max(k, self.model.k) if tiers == "auto" and self.model is not None else k
 
     def escalates(self, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int, tiers: str) -> bool:
-        """Whether a query with this answer of the first tier goes on to the second."""
+        """Whether a query with this answer of the first tier escalates to the second."""
         if tiers != "auto":
             return tiers == "both"
         if self.model is None or len(kept.docs) < k:

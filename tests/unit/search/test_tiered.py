@@ -1,4 +1,4 @@
-"""Two tiers: the routing model, the joint ranking, and that everything is found where the second tier is asked."""
+"""Two tiers: the routing model, the joint ranking, and that every passage is found when both are searched."""
 
 from itertools import pairwise
 

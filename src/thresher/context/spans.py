@@ -71,16 +71,14 @@ def cut(text: str, spans: Sequence[Span], ellipsis: str = "") -> str:
 
 
 def largest_prefix(n: int, fits: Callable[[int], bool]) -> int:
-    """The largest m <= n for which `fits(m)`, found by bisection, then checked downwards; 0 where none does.
+    """The largest m <= n for which `fits(m)`, found by bisection; 0 where none does.
 
-    `fits` should be true up to some point and false after; where it is not quite, the answer still fits.
+    `fits` should be true up to some point and false after; where it is not quite, the result still fits.
     """
     if fits(n):
         return n
-    low, high = 0, n  # fits(low) is believed, fits(high) is false
+    low, high = 0, n  # fits(low) is true where low > 0, fits(high) is false
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    while low and not fits(low):
-        low -= 1
     return low

@@ -17,7 +17,7 @@ from thresher.context.select import select_by_gain
 from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
 from thresher.context.spans import approximate_tokens
 from thresher.errors import InputError, ModelError
-from thresher.records import Hit, Passage, Span
+from thresher.records import Hit, Passage, Query, Span
 from thresher.text.sentences import split_sentences
 from training.context.collections import without_kin
 
@@ -76,6 +76,10 @@ def test_pruning_is_selecting_from_scores_and_selecting_runs_no_model():
     for settings in ({"threshold": 0.1}, {"threshold": "strong", "max_tokens": 9}, {"threshold": 0, "ellipsis": "…"}):
         expected = pruner().prune("who found radium", [Passage("a", TEXT, "Radium"), "Caves are blue."], **settings)
         assert pruner_.select(scores, **settings) == expected
+
+
+def test_a_query_with_an_identifier_is_its_text():
+    assert pruner().prune(Query("q1", "who found radium"), [TEXT]) == pruner().prune("who found radium", [TEXT])
 
 
 def test_many_queries_at_once_are_pruned_as_one_by_one():

@@ -104,6 +104,15 @@ def test_a_sentence_counts_less_in_a_less_relevant_passage():
     assert kept(by_gain(best, other, min_gain=share - 1e-6, temperature=2.0).pruned) == [[True], [False]]
 
 
+def test_the_most_relevant_passage_comes_first_and_one_that_gives_nothing_has_no_title():
+    one = passage("a", ("Apples ripen.", 0.9), relevance=1.0, title="A title")
+    other = passage("b", ("Bread bakes.", 0.9), relevance=3.0, title="Another")
+    third = passage("c", ("Cows graze.", 0.05), relevance=2.0, title="A third")
+    found = by_gain(one, other, third, min_gain=0.1)
+    assert [p.docno for p in found.passages] == ["b", "a"]
+    assert [p.contents for p in found.pruned] == ["A title\nApples ripen.", "Another\nBread bakes.", ""]
+
+
 def test_gain_for_cost_decides_who_comes_first_and_thrift_how_much_cost_counts():
     long = " ".join(f"word{i}" for i in range(40)) + "."
     one = passage("a", (long, 0.6), ("Bread bakes.", 0.5))

@@ -226,8 +226,10 @@ class Index:
             check_tiers(tiers)
         if pair is None:  # in place: a function call counts here
             docs, scores, row = first.top(terms, weights, k, alpha, most, plan)
-            exact = (alpha == 1 and not row[DROPPED]) or is_exact(row, alpha)
-            return SearchRanking(self, docs, None, scores, exact, None, False, (explain_row(row),) if explain else ())
+            made = SearchRanking(self, docs, None, scores, (alpha == 1 and not row[DROPPED]) or is_exact(row, alpha))
+            if explain:
+                made.explanations = (explain_row(row),)
+            return made
         kept = Part.of(first, first.top(terms, weights, pair.first_depth(k, tiers), alpha, most, plan), alpha, explain)
         if not pair.escalates(terms, weights, kept, k, tiers):
             return self._first_only(pair, terms, weights, kept, k)

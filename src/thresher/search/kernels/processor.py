@@ -105,7 +105,7 @@ def initial_threshold(query, k, rows, kth):
     return max(least * SAFE, SMALLEST)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def measure_lists(query, index):
     """(postings in the query's lists, the sum of their largest products: a bound of every sum)."""
     starts, rows, kth, impacts = index.starts, index.rows, index.kth, index.impacts
@@ -149,7 +149,7 @@ def search_one(query, request, index, hits):
     return search_term_at_a_time(query, total, least, k, index, hits)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def search_term_at_a_time(query, total, least, k, index, hits):
     """Number of hits, by quantised sums where they pay and suffice. `least`: a sum that k documents reach."""
     count = query.terms.shape[0]

@@ -51,7 +51,7 @@ BUSY = 64
 Q_THRESHOLD, Q_SIZE, Q_EDGE, Q_ABOVE = range(4)  # of `QuantisedTopK.counts`
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def open_cursors(terms, index):
     """`Cursors` at the beginning of the terms' lists."""
     count = terms.shape[0]
@@ -249,7 +249,7 @@ def append_lanes(origin, dense, missing, rest, low, top):
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def open_quantised(query, total, least, k, index, fixed):
     """An empty `QuantisedTopK` for a query; `fixed` uint32[n] out: the weights in fixed point.
 

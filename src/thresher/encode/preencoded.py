@@ -23,8 +23,7 @@ import numpy as np
 
 from thresher.artifact import MANIFEST
 from thresher.encode.encoded import EncodedPassages
-from thresher.encode.encoder import read_document, write_document
-from thresher.encode.rows import from_mappings, row_slice
+from thresher.encode.encoder import from_mappings, read_document, row_slice, write_document
 from thresher.errors import DataNotFoundError, InputError, require
 from thresher.files import COMPRESSED, read_text_lines
 from thresher.records import Passage, SparseBatch

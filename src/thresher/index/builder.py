@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from thresher.encode.impacts import fit_scale
 from thresher.errors import InputError
-from thresher.index.arrays import create_array, map_array, write_array
+from thresher.index.arrays import PackedWriter, StringWriter, create_array, map_array, write_array
 from thresher.index.layout import (
     BLOCKS,
     CHUNK,
@@ -39,7 +39,6 @@ from thresher.index.layout import (
     rows_of_kinds,
     write_counts,
 )
-from thresher.index.strings import PackedWriter, StringWriter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

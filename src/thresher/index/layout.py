@@ -57,8 +57,7 @@ import numpy as np
 
 from thresher.artifact import Manifest, read_manifest
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
-from thresher.index.arrays import map_array
-from thresher.index.strings import PackedStore, StringStore
+from thresher.index.arrays import PackedStore, StringStore, map_array
 from thresher.records import Passage
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.encode.rows import concatenate, from_mappings, row_slice, take_rows
+from thresher.encode.encoder import concatenate, from_mappings, row_slice, take_rows
 
 
 def as_lists(batch):
@@ -43,7 +43,7 @@ def test_nothing_joins_to_nothing():
 @given(st.integers(0, 1000), st.integers(1, 12))
 def test_of_tied_weights_the_lower_terms_stay(seed, limit):
     torch = pytest.importorskip("torch", reason="the models extra is not installed")
-    from thresher.encode.rows import rows_of
+    from thresher.encode.encoder import rows_of
 
     dense = np.random.default_rng(seed).integers(-1, 4, size=(5, 12)).astype(np.float32)
     found = as_lists(rows_of(torch.from_numpy(dense), limit))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.errors import DamagedArtifactError
-from thresher.index.strings import GROUP, PackedStore, PackedWriter, StringStore, StringWriter
+from thresher.index.arrays import GROUP, PackedStore, PackedWriter, StringStore, StringWriter
 
 KINDS = [(StringWriter, StringStore), (PackedWriter, PackedStore)]
 texts = st.one_of(

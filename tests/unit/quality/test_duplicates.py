@@ -1,6 +1,7 @@
 """Folding of duplicates: nothing is folded on an estimate, and every folded passage resembles what stands for it."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -74,3 +75,46 @@ def test_arguments_out_of_range_are_refused():
         fold_duplicates(["a"], similarity=1.2)
     with pytest.raises(InputError, match="shingle must be at least 1, got 0"):
         fold_duplicates(["a"], shingle=0)
+
+
+class OnDisk(Sequence):
+    """Texts that are read one at a time, and how often each is."""
+
+    def __init__(self, texts):
+        self.texts, self.read = texts, 0
+
+    def __len__(self):
+        return len(self.texts)
+
+    def __getitem__(self, number):
+        self.read += 1
+        return self.texts[number]
+
+    def __iter__(self):
+        return iter(self.texts)
+
+
+def test_texts_are_read_again_only_where_a_pair_is_checked():
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(3000)]
+    texts = [" ".join(rng.choice(words, 40)) for _ in range(50)]
+    texts += [f"{texts[7]} more"]
+    given_texts = OnDisk(texts)
+    folding = fold_duplicates(given_texts)
+    assert folding.canonical[50] == 7
+    assert folding.near == 1
+    assert given_texts.read == 2
+
+
+def test_many_copies_of_one_passage_are_each_compared_once():
+    rng = np.random.default_rng(0)
+    text = " ".join(rng.choice([f"w{i}" for i in range(3000)], 60))
+    copies = [f"{text} number{i}" for i in range(400)]
+    folding = fold_duplicates(copies)
+    assert folding.canonical.tolist() == [0] * 400
+    assert folding.compared == 399
+
+
+def test_temporary_files_are_removed(tmp_path):
+    fold_duplicates(["a b c d e f g", "a b c d e f g h"], work=tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -100,7 +100,7 @@ def test_bad_scores_are_not_written(tmp_path):
     for docnos, scores, message in [
         (["a", "b"], [1.0], "cannot go with"),
         (["a", "b"], [1.0, np.nan], "score of 'b' is nan"),
-        (["a", "a"], [1.0, 2.0], "'a' comes twice"),
+        (["a", "a"], [1.0, 2.0], "'a' occurs twice"),
     ]:
         with pytest.raises(InputError, match=message):
             write_scores(tmp_path / "s", docnos, np.array(scores, np.float32), estimator=length, corpus_fingerprint="f")

@@ -217,7 +217,7 @@ class _Build:
     def prune(self) -> None:
         """Decide which passages the first tier holds."""
         if self.recipe.prune is not None:
-            self.pruning = decide_tiers(self.spool, self.recipe.prune)
+            self.pruning = decide_tiers(self.spool, self.recipe.prune, progress=self.progress)
             self.numbers = np.flatnonzero(self.pruning.decision.tiers == TIER_ONE)
 
     def index(self) -> dict[str, Any]:

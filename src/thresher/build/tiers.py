@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 TIER_FOLDER = "tier-2"
 
 
-def decide_tiers(spool: Spool, step: PruneStep) -> Pruning:
+def decide_tiers(spool: Spool, step: PruneStep, *, progress: bool = False) -> Pruning:
     """The pruning of the spooled corpus: decided as `step` says, or read from the decision it names.
 
     Raises:
@@ -42,7 +42,7 @@ def decide_tiers(spool: Spool, step: PruneStep) -> Pruning:
         InputError: the decision was made for other docnos; names the first one.
     """
     if not step.decision:
-        return plan_pruning(spool, step)
+        return plan_pruning(spool, step, progress=progress)
     started = time.perf_counter()
     decision, docnos = read_decision(step.decision)
     order = match_docnos(spool.docnos, docnos, wanted_name=spool.name, given_name=step.decision)

@@ -88,7 +88,7 @@ def _decide(
         with tqdm(desc="reading", unit=" passages", disable=not progress_wanted(), delay=1) as bar:
             for chunk in spool.fill(source):
                 bar.update(len(chunk))
-        pruning = plan_pruning(spool, step)
+        pruning = plan_pruning(spool, step, progress=progress_wanted())
         shown = report(pruning.decision, spool.docnos, pruning.scores, spool.texts, examples=examples)
         if output:
             write_decision(
@@ -128,11 +128,11 @@ def _show(shown: PruneReport, estimator: str, full: bool) -> None:
     typer.echo(f"{1 - counts['words_kept'] / words:.1%} of the words are not encoded")
     if not full:
         return
-    largest = max(int((shown.kept + shown.gone).max()), 1)
+    largest = max(int((shown.kept + shown.pruned).max()), 1)
     typer.echo("")
-    for low, kept, gone in zip(shown.edges, shown.kept.tolist(), shown.gone.tolist(), strict=False):
-        bar = "█" * round(_BAR * kept / largest) + "░" * round(_BAR * gone / largest)
-        typer.echo(f"{low:10.3f}  {bar} {kept:,} kept, {gone:,} pruned")
+    for low, kept, pruned in zip(shown.edges, shown.kept.tolist(), shown.pruned.tolist(), strict=False):
+        bar = "█" * round(_BAR * kept / largest) + "░" * round(_BAR * pruned / largest)
+        typer.echo(f"{low:10.3f}  {bar} {kept:,} kept, {pruned:,} pruned")
     typer.echo("")
     table(
         ["docno", "score", "why", "text"],

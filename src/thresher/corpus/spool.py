@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, overload
 
 import msgspec
 import numpy as np
+from tqdm import tqdm
 
 from thresher.corpus.base import Fingerprint, checked
 from thresher.errors import InputError
@@ -159,14 +160,21 @@ class SpooledPassages:
 class SpooledTexts(Sequence[str]):
     """What encoders and estimators read of the passages of a spool: title and text, read from disk."""
 
-    def __init__(self, spool: Spool) -> None:
-        self._spool = spool
+    def __init__(self, spool: Spool, label: str = "") -> None:
+        self._spool, self._label = spool, label
+
+    def watched(self, label: str) -> SpooledTexts:
+        """The same texts, with a progress bar called `label` each time that all of them are read."""
+        return SpooledTexts(self._spool, label)
 
     def __len__(self) -> int:
         return len(self._spool)
 
     def __iter__(self) -> Iterator[str]:
-        return (passage.contents for passage in self._spool)
+        if not self._label:
+            return (passage.contents for passage in self._spool)
+        bar = tqdm(self._spool, self._label, len(self), unit=" passages", mininterval=0.5, delay=1)
+        return (passage.contents for passage in bar)
 
     @overload
     def __getitem__(self, number: int) -> str: ...

@@ -20,7 +20,7 @@ from thresher.prune.policy import Policy, costs_by_words, decide, parse_budget
 from thresher.quality.estimator import QualityEstimator
 from thresher.quality.junk import JunkRules
 from thresher.quality.lexical import words_of
-from thresher.quality.store import ScoreStore, score_corpus
+from thresher.quality.store import ScoreStore, score_texts
 from thresher.records import StageUsage
 
 if TYPE_CHECKING:
@@ -91,13 +91,16 @@ class Pruning:
     usage: StageUsage
 
 
-def plan_pruning(spool: Spool, step: PruneStep, *, estimator: QualityEstimator | None = None) -> Pruning:
+def plan_pruning(
+    spool: Spool, step: PruneStep, *, estimator: QualityEstimator | None = None, progress: bool = False
+) -> Pruning:
     """Decide which tier each passage of `spool` goes to.
 
     Args:
         spool: the corpus.
         step: what to prune.
         estimator: the quality estimator, in place of the one that `step` names.
+        progress: show a progress bar for each pass over the texts.
 
     Raises:
         ConfigError: the step asks for a floor without a field, a budget without a rate, or a passage has no text.
@@ -105,6 +108,7 @@ def plan_pruning(spool: Spool, step: PruneStep, *, estimator: QualityEstimator |
     """
     started = time.perf_counter()
     policy = _policy(step)
+    texts = spool.texts.watched("pruning") if progress else spool.texts
     _check_costs(step)
     if not spool.has_text and len(spool):
         raise ConfigError(f"{spool.name} has no texts, which pruning reads; give the corpus that they are in as well")
@@ -113,14 +117,14 @@ def plan_pruning(spool: Spool, step: PruneStep, *, estimator: QualityEstimator |
         scores = np.fromiter((score for _, score in store.stream(spool)), np.float32, len(spool))
         name, fingerprint = store.estimator, store.estimator_fingerprint
     else:
-        estimator = estimator or QualityEstimator.from_name(step.estimator, texts=spool.texts)
-        scores = score_corpus(spool, estimator).scores
+        estimator = estimator or QualityEstimator.from_name(step.estimator, texts=texts)
+        scores = score_texts(texts, estimator)
         name, fingerprint = estimator.name, estimator.fingerprint
     decision = decide(
         policy,
         spool.docnos,
         scores,
-        texts=spool.texts,
+        texts=texts,
         groups=_groups(step, spool),
         costs=_costs(step, spool),
         work=spool.directory,
@@ -209,21 +213,21 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class PruneReport:
-    """What a decision comes to.
+    """A decision in numbers.
 
     Attributes:
         counts: passages by tier and reason, words in all and words kept.
-        junk: passages that went as junk, by rule.
+        junk: junk passages, by rule.
         edges: float64[bins + 1], borders of the histogram's bins.
-        kept, gone: int64[bins], passages by score.
-        examples: the best of what goes (the border line), the worst, and some junk and duplicates.
+        kept, pruned: int64[bins], passages by score.
+        examples: pruned passages: the best and the worst by score, and some junk and duplicates.
     """
 
     counts: dict[str, int]
     junk: dict[str, int]
     edges: NDArray[np.float64]
     kept: NDArray[np.int64]
-    gone: NDArray[np.int64]
+    pruned: NDArray[np.int64]
     examples: tuple[Example, ...]
 
     def as_json(self) -> dict[str, object]:
@@ -234,7 +238,7 @@ class PruneReport:
             "histogram": {
                 "edges": [round(float(e), 6) for e in self.edges],
                 "kept": self.kept.tolist(),
-                "gone": self.gone.tolist(),
+                "pruned": self.pruned.tolist(),
             },
             "examples": [
                 {"docno": e.docno, "score": e.score, "reason": e.reason, "text": e.text, "canonical": e.canonical}

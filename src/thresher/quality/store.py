@@ -194,14 +194,14 @@ def write_scores(
     return ScoreStore.open(path)
 
 
-def _check(docnos: Sequence[str], scores: NDArray[np.float32]) -> None:
+def _check(docnos: Sequence[str] | range, scores: NDArray[np.float32]) -> None:
     if scores.shape != (len(docnos),):
         raise InputError(f"{len(docnos)} docnos cannot go with scores of shape {scores.shape}")
     bad = np.flatnonzero(~np.isfinite(scores))
     if bad.size:
         raise InputError(f"the score of {docnos[bad[0]]!r} is {scores[bad[0]]}, not a finite number")
     if len(set(docnos)) != len(docnos):
-        seen: set[str] = set()
+        seen: set[str | int] = set()
         twice = next(d for d in docnos if d in seen or seen.add(d))  # type: ignore[func-returns-value]
         raise InputError(f"docno {twice!r} occurs twice; scores are looked up by docno, so docnos must be unique")
 
@@ -225,7 +225,7 @@ def score_corpus(passages: Iterable[Passage], estimator: QualityEstimator, *, ba
     """Score every passage by its contents (title and text), batch after batch.
 
     Raises:
-        InputError: the estimator gave something else than one finite score a passage.
+        InputError: the estimator did not return one finite score a passage.
     """
     started = time.perf_counter()
     docnos: list[str] = []
@@ -240,6 +240,23 @@ def score_corpus(passages: Iterable[Passage], estimator: QualityEstimator, *, ba
     scores = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     usage = StageUsage("quality", time.perf_counter() - started, {"passages": len(docnos)})
     return Scored(docnos, scores, usage)
+
+
+def score_texts(texts: Iterable[str], estimator: QualityEstimator, *, batch_size: int = _BATCH) -> NDArray[np.float32]:
+    """Score texts, batch after batch: float32[n].
+
+    Raises:
+        InputError: the estimator did not return one finite score a text.
+    """
+    parts = [np.zeros(0, np.float32)]
+    remaining = iter(texts)
+    first = 1
+    while batch := list(islice(remaining, batch_size)):
+        scores = np.asarray(estimator.score(batch), np.float32)
+        _check(range(first, first + len(batch)), scores)
+        parts.append(scores)
+        first += len(batch)
+    return np.concatenate(parts)
 
 
 def extend_scores(path: str | Path, corpus: Corpus, estimator: QualityEstimator | None = None) -> ScoreStore:

@@ -172,7 +172,7 @@ def test_the_report_counts_everything_once_and_shows_what_goes():
     decision = decide(Policy(keep=0.5, junk=JunkRules()), names(4), scores, texts=texts)
     shown = report(decision, names(4), scores, texts)
     assert shown.kept.sum() == 2
-    assert shown.gone.sum() == 2
+    assert shown.pruned.sum() == 2
     assert shown.junk == {"empty": 1}
     assert {e.docno for e in shown.examples} == {"d1", "d2"}
     assert shown.counts["words"] == 12

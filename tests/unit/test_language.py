@@ -41,11 +41,9 @@ PATTERN = re.compile("|".join(rf"\b(?P<_{n}>{pattern})\b" for n, pattern in enum
 ALLOWED = {
     "cli/context.py": {"question": "a field of data sets"},
     "context/labelled.py": {"question": "a field of data sets"},
-    "quality/features.py": {"question": "a question mark", "questions": "the name of the feature that counts them"},
-    "quality/fit.py": {"questions": "the name of a count in artifacts that are shipped"},
+    "quality/lexical.py": {"question": "a question mark", "questions": "the name of the feature that counts them"},
     "llm/budget.py": {"ledger": "BudgetLedger"},
     "llm/client.py": {"ledger": "BudgetLedger"},
-    "search/kernels/processor.py": {"tidy": "the name of a kernel"},
 }
 """File to phrases that may be in it, with the reason."""
 

@@ -90,7 +90,7 @@ def windows(ranges: Sequence[tuple[int, int]], room: int, overlap: int) -> Itera
     Args:
         ranges: tokens of each sentence, as `sentence_tokens` gives them.
         room: longest window, in tokens; at least 1.
-        overlap: a window begins with the sentences that end the one before, up to so many tokens.
+        overlap: a window begins with the sentences that end the one before, up to this many tokens.
     """
     total = ranges[-1][1] if ranges else 0
     start = 0

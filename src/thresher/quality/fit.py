@@ -414,7 +414,7 @@ def grouped_folds(
     if not len(sizes) or 2 * sizes.max() > sizes.sum() or len(sizes) < folds:
         dealt = np.random.default_rng(seed).permutation(len(qids)) % folds
         return {q: int(f) for q, f in zip(qids, dealt, strict=True)}, passage_folds(canonical, folds, seed), False
-    fold_of = passage_folds(np.arange(component.max() + 1), folds, seed)  # of components that nobody judged
+    fold_of = passage_folds(np.arange(component.max() + 1), folds, seed)  # of components without judgments
     split = selection.GroupKFold(folds).split(groups, groups=groups)
     for number, (_, held_out) in enumerate(split):
         fold_of[groups[held_out]] = number

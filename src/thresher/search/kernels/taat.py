@@ -207,7 +207,7 @@ def append_lanes(origin, dense, missing, rest, low, top):
 
     The threshold stays `margin` below an edge that k documents reach.
 
-    missing   int64    of the query's dense rows, so many of the first are not in the accumulators
+    missing   int64    of the query's dense rows, this many of the first are not in the accumulators
     rest      int64    at least what these add to any sum
     low       uint16   the threshold less the rest
     """

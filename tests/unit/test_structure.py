@@ -1,7 +1,4 @@
-"""Limits on the size and the shape of the package. Each failure lists what is over its limit.
-
-A limit that is above its goal, which stands beside it, is the number that the tree has: it may only go down.
-"""
+"""Limits on the size and the shape of the package. Each failure lists what is over its limit."""
 
 from __future__ import annotations
 
@@ -13,9 +10,9 @@ from pathlib import Path
 
 import thresher
 
-MODULES = 161  # goal 160
+MODULES = 160
 FUNCTION_LINES = 60
-LONG_FUNCTIONS = 1  # goal 0
+LONG_FUNCTIONS = 0
 LINES_WITH_ANY = 200
 NAMES_AT_TOP_LEVEL = 20
 PUBLIC_NAMES = 150

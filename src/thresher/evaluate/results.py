@@ -93,14 +93,13 @@ def write_results(
     if not allow_dirty:
         _check_clean(path, made["commit"])
     image = path.with_suffix(".svg")
-    shown = image if plot is not None else None
     many = [_flat(row, number, path) for number, row in enumerate(details, 1)]
     files: dict[Path, str] = {}
     if many:
         files[details_file(path)] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in many)
         note = f"{note.strip()} The {len(many):,} rows behind the table are in `{details_file(path).name}`.".strip()
     files[path.with_suffix(".md")] = _page(
-        title or path.stem, markdown_table(flat, columns), made, image=shown, note=note
+        title or path.stem, markdown_table(flat, columns), made, image=image if plot is not None else None, note=note
     )
     if plot is not None:
         files[image] = to_svg(plot)

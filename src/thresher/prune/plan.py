@@ -66,11 +66,6 @@ class PruneStep(BaseModel):
     rest: Literal["tier-2", "drop"] = "tier-2"
     """Where passages below the cut go: to the second tier, or nowhere."""
 
-    @property
-    def active(self) -> bool:
-        """Whether anything is pruned beyond junk and duplicates."""
-        return self.keep is not None or self.threshold is not None or bool(self.budget)
-
 
 @dataclass(frozen=True, slots=True)
 class Pruning:

@@ -144,6 +144,8 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
         for number, line in enumerate(stream, 1):
             if number == 1 and line.startswith(BOM):
                 line = line[len(BOM) :]  # noqa: PLW2901
+                if not line:  # a file of a mark alone has no line
+                    return
             yield number, line.rstrip(b"\r\n")
 
 

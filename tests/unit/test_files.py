@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from thresher import files
@@ -43,6 +43,8 @@ def test_lines_are_the_same_however_the_file_is_compressed_and_named(tmp_path, p
 
 
 @given(st.binary(max_size=300), st.sampled_from(sorted(PACKERS)))
+@example(b"\xef\xbb\xbf", "plain")
+@example(b"\xef\xbb\xbf\n", "gzip")
 def test_any_content_comes_back(tmp_path_factory, data, packer):
     path = tmp_path_factory.mktemp("any") / "x"
     if data[:2] == b"\x1f\x8b" or data[:4] == b"\x28\xb5\x2f\xfd":

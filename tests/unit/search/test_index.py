@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 
 import thresher
+from thresher.artifact import writing
 from thresher.build.recipe import Recipe, VectorsStep, load_recipe, shipped
 from thresher.build.stream import build_index
-from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError, MissingExtraError
+from thresher.errors import (
+    ArtifactError,
+    ConfigError,
+    DamagedArtifactError,
+    DataNotFoundError,
+    InputError,
+    MissingExtraError,
+)
+from thresher.index import FORMAT, KIND, IndexBuilder
 from thresher.prune import PruneStep
 from thresher.ranking import Ranking, Run
 from thresher.records import Passage, Query, SparseBatch
@@ -327,3 +336,29 @@ def test_a_query_may_be_given_in_any_numeric_arrays(pruned):
     for wrong in ((ids, weights[:1]), (ids.astype(float), weights), (ids[None], weights[None]), (ids,)):
         with pytest.raises(InputError):
             index.search(wrong)
+
+
+def without_encoder(path, vocabulary):
+    with writing(path, kind=KIND, format=FORMAT) as draft:
+        builder = IndexBuilder(draft.path, vocabulary)
+        builder.add([Passage("a", "")], SparseBatch(np.array([0, 1]), np.zeros(1, np.uint32), np.ones(1, np.float32)))
+        draft.fields.update(builder.finish())
+    return Index.open(path)
+
+
+def test_an_index_without_an_encoder_says_how_to_search_it(tmp_path):
+    index = without_encoder(tmp_path / "x", ["grain"])
+    assert index.search({"grain": 1.0}).docnos == ["a"]
+    with pytest.raises(ArtifactError, match="no query encoder; search with weighted terms"):
+        index.search("grain")
+
+
+def test_a_damaged_order_of_terms_is_named_when_ids_are_translated(tmp_path):
+    without_encoder(tmp_path / "one", ["b", "a"])
+    build_index(tmp_path / "two", [Passage("c", "b")])
+    pair = Index([*Index.open(tmp_path / "one").layouts, *Index.open(tmp_path / "two").layouts])
+    assert pair.search(([0], [1.0])).docnos == ["a", "c"]
+    np.array([1, 2], np.uint32).tofile(tmp_path / "one" / "sorted_terms")
+    pair = Index([*Index.open(tmp_path / "one").layouts, *Index.open(tmp_path / "two").layouts])
+    with pytest.raises(DamagedArtifactError, match="sorted_terms"):
+        pair.search(([0], [1.0]))

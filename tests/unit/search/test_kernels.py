@@ -186,6 +186,17 @@ def test_a_threshold_that_k_sums_reach_loses_none_of_them():
     assert streamed(sums, ranks, 10, 60, least=kth)[1] == np.sort(sums)[::-1][:10].tolist()
 
 
+def test_the_threshold_follows_the_kth_best_sum_to_within_a_level():
+    sums = np.random.default_rng(4).random(2000)
+    top = topk.open_top(10, 1.0, np.arange(2000, dtype=U32), topk.SMALLEST, 1.0, 4000)
+    for origin in range(0, 2000, 50):
+        topk.collect(sums[origin : origin + 50], 0, 50, origin, top)
+        topk.raise_threshold(top)
+        if origin:
+            kth = np.sort(sums[: origin + 50])[-10]
+            assert kth - 1 / (topk.THRESHOLD_LEVELS - 1) <= top.limits[topk.LIMIT] <= kth
+
+
 def test_sums_that_the_scale_makes_equal_are_ordered_by_rank():
     sums = np.nextafter(1.0, 2.0) * np.ones(40)
     sums[::2] = 1.0
@@ -271,6 +282,34 @@ def test_lists_over_several_chunks_are_answered_like_brute_force(plan):
         assert postings.validate(term, index) == VALID
     for k in (1, 3, 20):
         assert answered(index, weights, k, plan) == best_of(index, lists, weights, k)
+
+
+def common_list(passages, own, block=64):
+    """`Postings` of one term with the directory row 0: a dict from document to impact."""
+    index, docs = scanned(passages, [{}], block=block), sorted(own)
+    impacts = np.array([own[doc] for doc in docs], U8)
+    begins = np.searchsorted(docs, np.arange(0, passages + SUPERBLOCK, SUPERBLOCK)).astype(U32)
+    maxima = np.zeros((1, -(-passages // block)), U8)
+    np.maximum.at(maxima[0], np.array(docs) // block, impacts)
+    kth = [sorted(own.values(), reverse=True)[k - 1] if k <= len(own) else 0 for k in (1, 10, 100, 1000)]
+    return index._replace(
+        starts=np.array([0, len(docs)], U32), rows=np.zeros(1, np.int32), kth=np.array([kth], U8), impacts=impacts,
+        ids=np.array([doc % CHUNK for doc in docs], U16), superblocks=begins[None], maxima=maxima,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_a_common_list_over_several_chunks_is_answered_like_brute_force(plan):
+    rng = np.random.default_rng(9)
+    own = {int(doc): int(rng.integers(1, 256)) for doc in rng.choice(100_000, 60, replace=False)}
+    index = common_list(100_000, own)
+    for k in (1, 10, 100):
+        assert answered(index, [0.5], k, plan) == best_of(index, [own], [0.5], k)
+    sums, docs = np.zeros(60), np.array(sorted(own), U32)
+    postings.rescore(QueryTerms(np.zeros(1, U32), np.ones(1)), index, docs, 60, sums)
+    assert sums.tolist() == [own[doc] for doc in docs.tolist()]
+    index.superblocks[0, 3] = 61
+    assert postings.validate(0, index) == SUPERBLOCKS_FAULT
 
 
 def test_damage_in_a_scanned_list_is_found():

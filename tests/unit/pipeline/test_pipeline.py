@@ -87,7 +87,7 @@ def test_a_stage_that_cannot_be_had_is_off_with_the_reason_unless_it_was_named(p
         Pipeline.open(place / "plain", rerank="no-such-model", settings=lacking)
     with pytest.raises(ArtifactError):
         Pipeline.open(place / "nowhere")
-    with pytest.raises(InputError, match="no index"):
+    with pytest.raises(InputError, match="is not an index"):
         Pipeline.open(object())
     with pytest.raises(ConfigError, match="neither the name of a model"):
         Pipeline.open(place / "plain", context=3)

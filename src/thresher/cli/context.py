@@ -86,6 +86,7 @@ def prune(
 
     In a terminal, kept sentences are bright and dropped ones dim. With --jsonl, one JSON line a query.
 
+    \b
     Examples:
       thresher context "who wrote it" page.txt
       thresher context "who wrote it" retrieved.jsonl --threshold strong --html kept.html

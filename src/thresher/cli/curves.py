@@ -20,7 +20,7 @@ def curves(
     effect: Annotated[str, typer.Option(help="Column of the effectiveness: higher is better.")] = "nDCG@10",
     name: Annotated[list[str] | None, typer.Option(help="Column that names a configuration; repeat to join.")] = None,
     where: Annotated[list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only rows with this value.")] = None,
-    at_least: Annotated[float | None, typer.Option(help="Also find the cheapest that is this effective.")] = None,
+    at_least: Annotated[float | None, typer.Option(help="Also name the cheapest that reaches this value.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the points to this SVG file (needs thresher[eval]).")] = None,
     json: JsonOption = False,
 ) -> None:

@@ -25,7 +25,7 @@ def prune(
     keep: Annotated[float | None, typer.Option(help="Fraction of the passages to keep, 0 to 1.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Minimum score; passages below it are pruned.")] = None,
     budget: Annotated[str, typer.Option(help="What the kept passages may cost: '2 GB', '3 hours'.")] = "",
-    rate: Annotated[float, typer.Option(help="Bytes of index a word, or words encoded a second.")] = 0.0,
+    rate: Annotated[float, typer.Option(help="Bytes of index per word, or words encoded per second.")] = 0.0,
     floor: Annotated[int, typer.Option(help="Minimum number of passages kept of every group.")] = 0,
     floor_field: Annotated[str, typer.Option(help="Metadata field that names the group.")] = "",
     pins: Annotated[Path | None, typer.Option(help="File of docnos that are always kept, one a line.")] = None,

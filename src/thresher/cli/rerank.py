@@ -41,7 +41,7 @@ class Planning:
         str,
         typer.Option(help="Plan, as NAME or NAME:KEY=VALUE,...; by default pointwise or sliding, as the model allows."),
     ] = ""
-    k: Annotated[int, typer.Option("-k", min=1, help="Number of first ranks that matter.")] = 10
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of top ranks to get right.")] = 10
     depth: Annotated[int | None, typer.Option(min=1, help="Passages reranked per query; default 100.")] = None
     seed: Annotated[int, typer.Option(help="Random seed, used only by plans that shuffle.")] = 0
 

@@ -235,7 +235,7 @@ class Selection:
         pruned: all of them in the order they were given; nothing is kept of those of which nothing was taken.
         tokens: what they cost together.
         taken: sentences taken.
-        repeated: sentences dropped that would have been taken, had their content not been taken already.
+        repeated: relevant sentences dropped because their content had been taken already.
         stopped: `gain` (the next sentence would add too little), `budget`, or `end` (everything was taken).
     """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -311,7 +312,8 @@ class Pipeline:
         if milliseconds is not None and not milliseconds >= 0:
             raise InputError(f"deadline_ms is {milliseconds}; give a time above 0, or 0 for no limit")
         asked = query if isinstance(query, Query) else Query("", query)
-        deadline = Deadline(milliseconds or None, started, self._clock)
+        limit = milliseconds if milliseconds and math.isfinite(milliseconds) else None
+        deadline = Deadline(limit, started, self._clock)
         return State(asked, k, tokens, deadline, self.costs, texts=self.texts)
 
     def _run(self, stage: Stage, later: Sequence[Stage], state: State) -> tuple[StageReport, float]:

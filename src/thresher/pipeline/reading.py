@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from thresher.records import Passage, Span
 
 PASSAGE_UNITS, CALL_UNITS = 12, 24
-"""What a passage, and a call of the model, cost in addition to their tokens; in tokens."""
+"""The overhead of a passage and of a model call, expressed in tokens."""
 model_lock = threading.Lock()
 
 
@@ -44,7 +44,7 @@ class PassageReader:
         return state.costs.predict(self.work, units(self.tokens(state.passages(state.ranking.cut(passages)))))
 
     def read(self, state: State, passages: Sequence[Passage]) -> int:
-        """Read passages from the front while the deadline allows; how many were read or had been."""
+        """Read passages from the front while the deadline allows; returns how many of them have been read by now."""
         unread = [passage for passage in passages if self.scores(state, passage.docno) is None]
         tokens = self.tokens(unread)
         waits = -1.0 if not state.deadline.limited else max(0.0, state.deadline.left() / 1000)

@@ -76,7 +76,7 @@ class Stage(Protocol):
         ...
 
     def predict(self, state: State) -> float:
-        """Milliseconds that the least the stage can do for this query takes; 0 where it is not known.
+        """Predicted milliseconds for the least the stage can do for this query; 0 if unknown.
 
         It is called only where there is a deadline.
         """
@@ -138,6 +138,8 @@ class State:
     def promote(self, places: ArrayLike, scores: ArrayLike, signal: str) -> None:
         """Move the passages at `places` of the ranking to its front, in that order; the others follow in theirs.
 
+        A selection that an earlier stage made is dropped, since it is of another ranking.
+
         Args:
             places: int[m], 0-based and distinct.
             scores: float[m], kept as `signal`.
@@ -149,6 +151,7 @@ class State:
         rest[head] = False
         order = np.concatenate([head, np.flatnonzero(rest)])
         self.ranking = ranking.take(order, np.arange(len(order), 0, -1))
+        self.selected = None  # what was selected belongs to the ranking before
 
     def note(self, signal: str, places: ArrayLike, scores: ArrayLike) -> None:
         """Keep `scores` (float[m]) of the passages at `places` of the ranking as `signal`, without moving them."""

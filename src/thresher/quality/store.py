@@ -2,7 +2,7 @@
 
     scores.f4     float32, little-endian, one a passage in corpus order, no header: read as a memory map
     docnos.txt    the docnos in the same order, one a line (a docno holds no white space)
-    estimator/    what scores passages that arrive later alike, where the estimator can be kept
+    estimator/    the estimator, if it can be saved, to score passages that are added later
 
 The manifest names the estimator, its fingerprint, and the fingerprint of the corpus (sha256 over docno, title and text
 of every passage in order). Scores of another corpus or of another estimator are refused, not reused.

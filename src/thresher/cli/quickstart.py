@@ -227,7 +227,7 @@ def _show(answers: Iterable[Answer], pipeline: Pipeline, output: Path, opening: 
     say(f"stages of the last query (loading models and compiling kernels took {opening:.1f} s before it):\n")
     show_stages(answer)
     show_missing(pipeline)
-    program = "thresher" if which("thresher") else sys.argv[0]
+    program = "thresher" if which("thresher") else f"{sys.executable} -m thresher"
     say(f'\nask your own query:            {program} ask {output} "your query"')
     say(f"index your own passages:       {program} build cascade --corpus passages.jsonl -o my-index")
     say('                               a line is {"docno": "...", "title": "...", "text": "..."}')

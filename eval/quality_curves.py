@@ -150,8 +150,8 @@ def auc_rows(
     rest = all(grade >= relevant for grades in judgments.values() for grade in grades.values())
     rows: list[Row] = []
     for estimator, scores in found.items():
-        whole, low, high = auc_by_queries(scores, judgments, relevant, rest=rest, samples=200)
-        gain, gain_low, gain_high = auc_difference(scores, found["kl"], judgments, relevant, rest=rest, samples=200)
+        whole, low, high = auc_by_queries(scores, judgments, relevant, rest=rest)
+        gain, gain_low, gain_high = auc_difference(scores, found["kl"], judgments, relevant, rest=rest)
         within = auc_within(scores, judgments, relevant, rest=rest)[0]
         rows.append(
             {

@@ -250,7 +250,7 @@ def _figures(scores: NDArray[np.float64], table: NDArray[np.float64], labels: _L
     report["auc_within"], report["queries_within"] = auc_within(scores, *given, rest=labels.rest)
     for name in ("kl", "length"):
         column = table[:, LEXICAL.index(name)]
-        report[f"auc_{name}"] = auc_by_queries(column, *given, rest=labels.rest, samples=0)[0]
+        report[f"auc_{name}"] = auc_by_queries(column, *given, rest=labels.rest, groups=0)[0]
         gain = auc_difference(scores, column, *given, rest=labels.rest)
         report[f"minus_{name}"], report[f"minus_{name}_lo"], report[f"minus_{name}_hi"] = gain
     return report

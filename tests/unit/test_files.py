@@ -1,8 +1,11 @@
 """Reading and writing files: what is decompressed, what is stripped, and what a failed write leaves."""
 
+import errno
 import gzip
 import os
+import stat
 import threading
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -137,3 +140,139 @@ def test_the_cache_folder_is_named_by_the_environment_or_is_in_the_home_director
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert files.cache_folder() == tmp_path / "home" / ".cache" / "thresher"
+
+
+PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+
+
+@PIPES
+@pytest.mark.parametrize("leads", ["itself", "through a link"])
+@pytest.mark.parametrize("content", [b"two rows\n", b""])
+def test_a_pipe_is_written_through_and_stays(tmp_path, leads, content):
+    pipe, path = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    path.symlink_to("pipe")
+    path = pipe if leads == "itself" else path
+    got = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    files.write_atomic(path, content)
+    reader.join()
+    assert got == [content]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+@pytest.mark.parametrize("name", ["/dev/fd/{}", "/proc/self/fd/{}", "link"])
+def test_a_descriptor_of_this_process_is_written_where_it_stands(tmp_path, name):
+    """As `--run /dev/stdout >> log` does: what the shell opened is appended to, not replaced."""
+    log = tmp_path / "log"
+    log.write_bytes(b"before\n")
+    with log.open("ab") as stream:
+        path = tmp_path / "link"
+        path.symlink_to(f"/proc/self/fd/{stream.fileno()}")
+        if not Path("/proc/self/fd").is_dir():
+            pytest.skip("needs /proc")
+        files.write_atomic(path if name == "link" else name.format(stream.fileno()), "between\n")
+        stream.write(b"after\n")
+    assert log.read_bytes() == b"before\nbetween\nafter\n"
+    assert path.is_symlink()
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("old", [b"old", None])
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path, depth, old):
+    (tmp_path / "real").mkdir()
+    if old is not None:
+        (tmp_path / "real" / "file").write_bytes(old)
+    (tmp_path / "l1").symlink_to("real/file")
+    (tmp_path / "l2").symlink_to("l1")
+    files.write_atomic(tmp_path / f"l{depth}", "new")
+    assert (tmp_path / "real" / "file").read_bytes() == b"new"
+    assert (tmp_path / "l1").is_symlink()
+    assert [p.name for p in (tmp_path / "real").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755])
+def test_permissions_and_owner_stay(tmp_path, mode):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    if os.geteuid() == 0:
+        os.chown(path, 54321, 54322)
+    path.chmod(mode)
+    files.write_atomic(path, "new")
+    found = path.stat()
+    assert stat.S_IMODE(found.st_mode) == mode
+    assert path.read_bytes() == b"new"
+    if os.geteuid() == 0:
+        assert (found.st_uid, found.st_gid) == (54321, 54322)
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EBUSY, errno.EXDEV])
+def test_a_file_that_cannot_be_renamed_over_is_overwritten(tmp_path, monkeypatch, code):
+    path = tmp_path / "x"
+    path.write_bytes(b"a longer old content")
+
+    def refuse(*names):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    files.write_atomic(path, "new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_a_disk_that_fails_while_flushing_leaves_the_old_file(tmp_path, monkeypatch, code):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+
+    def fail(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=f"{os.strerror(code)}.*x"):
+        files.write_atomic(path, "new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_cannot_flush_is_written_to(tmp_path, monkeypatch, code):
+    def refuse(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    files.write_atomic(tmp_path / "x", "new")
+    files.sync_path(tmp_path)
+    assert (tmp_path / "x").read_bytes() == b"new"
+
+
+def test_a_folder_that_cannot_be_opened_is_not_flushed(tmp_path, monkeypatch):
+    def refuse(path, flags):
+        raise PermissionError(errno.EACCES, "as on Windows", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    files.sync_path(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_without_locks_is_told_from_a_lock_that_is_held(tmp_path, monkeypatch, code):
+    with (tmp_path / "x").open("wb") as mine, (tmp_path / "x").open("wb") as other:
+        assert files.lock(mine.fileno())
+        with pytest.raises(BlockingIOError):
+            files.lock(other.fileno())
+
+        def refuse(descriptor, operation):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(files.fcntl, "flock", refuse)
+        assert not files.lock(other.fileno())
+
+
+def test_a_name_that_no_file_can_have_is_an_error(tmp_path):
+    for call in (files.read_content, lambda path: files.write_atomic(path, "x")):
+        with pytest.raises(InputError, match="cannot be the name of a file"):
+            call(f"{tmp_path}/a\0b")
+    with pytest.raises(IsADirectoryError):
+        files.write_atomic(tmp_path, "x")

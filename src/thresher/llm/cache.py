@@ -15,6 +15,7 @@ is an error, never an empty cache.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -22,21 +23,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.errors import ArtifactError, ConfigError, InputError
-from thresher.files import cache_folder
+from thresher.files import cache_folder, lock
 from thresher.llm.budget import Cost
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import ModuleType, TracebackType
+    from types import TracebackType
 
     from thresher.llm.model import Json
 
+_log = logging.getLogger(__name__)
 _SCHEMA = "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
 
 
@@ -200,13 +196,13 @@ class Journal:
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    """Lock out other runs where the system supports it; the lock ends with the process."""
-    if fcntl is None:
-        return
+    """Lock out other runs where the file system can; the lock ends with the process."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        locked = lock(descriptor)
+    except BlockingIOError:
         raise InputError("another run is writing this journal; wait for it, or name another file", str(path)) from None
+    if not locked:
+        _log.warning("%s: this file system has no locks; make sure that no other run writes this journal", path)
 
 
 def _plain(cost: Cost) -> list[float]:

@@ -1,6 +1,8 @@
 """The whole cascade with the models that ship: one recipe, one caller or many, little time or all of it."""
 
 import json
+import multiprocessing
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -103,3 +105,19 @@ def test_a_second_pipeline_takes_the_costs_that_the_first_one_kept(cascade):
     assert again.costs.predict("search") > 0
     assert (folder / "cache" / "costs.json").is_file()
     assert again.ask("what grinds grain?").ranking == pipeline.ask("what grinds grain?").ranking
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_pipeline_opened_before_a_fork_answers_in_the_child(cascade):
+    _, pipeline, _ = cascade
+    expected = pipeline.ask("who found radium").as_json()["passages"]  # the parent's threads are running by now
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=lambda: answers.put(pipeline.ask("who found radium").as_json()["passages"]))
+    child.start()
+    child.join(60)
+    try:
+        assert child.exitcode == 0
+        assert [one["docno"] for one in answers.get()] == [one["docno"] for one in expected]
+    finally:
+        child.kill()

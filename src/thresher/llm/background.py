@@ -60,7 +60,7 @@ class Batcher(Generic[In, Out]):
     def __init__(self, work: Callable[[Sequence[In]], Sequence[Out]], size: int) -> None:
         self._work = work
         self._size = size
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="thresher-model")
+        self._pools: dict[int, ThreadPoolExecutor] = {}  # by process, since threads do not survive a fork
         self._queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, deque[tuple[In, asyncio.Future[Out]]]] = (
             weakref.WeakKeyDictionary()
         )
@@ -91,7 +91,7 @@ class Batcher(Generic[In, Out]):
             if not batch:
                 return
             try:
-                results = await loop.run_in_executor(self._pool, self._work, [item for item, _ in batch])
+                results = await loop.run_in_executor(self._pool(), self._work, [item for item, _ in batch])
             except Exception as err:
                 for _, future in batch:
                     if not future.done():
@@ -104,4 +104,9 @@ class Batcher(Generic[In, Out]):
 
     def close(self) -> None:
         """End the worker thread."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool().shutdown(wait=False, cancel_futures=True)
+
+    def _pool(self) -> ThreadPoolExecutor:
+        if os.getpid() not in self._pools:
+            self._pools = {os.getpid(): ThreadPoolExecutor(1, thread_name_prefix="thresher-model")}
+        return self._pools[os.getpid()]

@@ -7,6 +7,7 @@ Torch and the two libraries are imported on first use.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -207,12 +208,18 @@ class SingleThreaded:
         self._worker = threading.local()
         self._reset()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._reset)  # threads do not survive a fork
+            os.register_at_fork(after_in_child=self._after_fork)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._size = 0
+
+    def _after_fork(self) -> None:
+        """Compute with one thread from now on: those of the pool, and torch's own, do not survive a fork."""
+        self._reset()
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
 
     def map(self, function: Callable[[T], R], items: Sequence[T], threads: int | None = None) -> list[R]:
         """`function` of each item, in order; items start in order.

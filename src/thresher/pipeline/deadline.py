@@ -2,8 +2,10 @@
 
 A cost is a rate (milliseconds a unit: a query, a token) with its mean deviation, both running means in which a new
 observation has a weight of one tenth. A prediction is the rate plus three mean deviations: an answer that is late is
-worse than one with a passage less. Since a stage that is skipped gives no observation, each time one is skipped its
-rate moves a tenth of the way to the fastest seen.
+worse than one with a passage less. Waiting for another query to be done with the model is no cost. Since a stage that
+is skipped gives no observation, each time one is skipped its rate moves two thirds of the way to the fastest seen, so
+that a burst of slow queries is forgotten after a query or two; it moves to 0 where the stage was seen only once, since
+models load and kernels compile then.
 
 Before a stage its predicted cost is compared with the time left (`Deadline.refuses`); a model that reads passages reads
 half of those that fit, then half of those that still fit (`batches_that_fit`), so that a wrong prediction late in the
@@ -14,8 +16,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from thresher.files import write_atomic
@@ -26,6 +30,22 @@ if TYPE_CHECKING:
 
 _WEIGHT = 0.1  # of a new observation, once there are ten
 _CAUTION = 3.0
+_KNOWN = 2  # observations that make a rate
+
+
+class _ModelTurns:
+    """The lock of the query that runs a model: on a CPU a model uses all cores, so queries take turns."""
+
+    def __init__(self) -> None:
+        self.renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)  # the thread that holds the lock does not survive a fork
+
+    def renew(self) -> None:
+        self.lock = threading.Lock()
+
+
+_turns = _ModelTurns()
 
 
 class Deadline:
@@ -38,13 +58,14 @@ class Deadline:
 
     Attributes:
         reserved: milliseconds kept for later stages.
+        waited: milliseconds spent waiting for other queries so far.
     """
 
     def __init__(
         self, milliseconds: float | None, started: float, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.milliseconds = milliseconds
-        self.reserved = 0.0
+        self.reserved = self.waited = 0.0
         self._started, self._clock = started, clock
 
     @property
@@ -59,6 +80,27 @@ class Deadline:
     def spent(self) -> float:
         """Milliseconds since the query came."""
         return (self._clock() - self._started) * 1000
+
+    def worked(self) -> float:
+        """Milliseconds since the query came, without those spent waiting for other queries."""
+        return self.spent() - self.waited
+
+    @contextmanager
+    def turn(self, *, patient: bool = False) -> Iterator[bool]:
+        """Wait until no other query runs a model; gives False where that takes longer than the time left.
+
+        Args:
+            patient: wait longer where it must be.
+        """
+        before, lock = self._clock(), _turns.lock
+        seconds = min(max(0.0, self.left() / 1000), threading.TIMEOUT_MAX)
+        held = lock.acquire(timeout=seconds if self.limited and not patient else -1.0)
+        self.waited += (self._clock() - before) * 1000
+        try:
+            yield held
+        finally:
+            if held:
+                lock.release()
 
     def left(self) -> float:
         """Milliseconds left, without those reserved; infinite without a limit, negative when the time is over."""
@@ -128,12 +170,12 @@ class Costs:
             self._rates[work] = (rate + weight * (seen - rate), deviation, count + 1, min(fastest, seen))
 
     def relax(self, work: str) -> None:
-        """Predict a little less next time: the work was skipped for its predicted cost."""
+        """Predict less next time: the work was skipped for its predicted cost."""
         with self._lock:
             if work in self._rates:
                 rate, deviation, count, fastest = self._rates[work]
-                kept = 1 - _WEIGHT
-                self._rates[work] = (fastest + kept * (rate - fastest), kept * deviation, count, fastest)
+                least = fastest if count >= _KNOWN else 0.0
+                self._rates[work] = (least + (rate - least) / 3, deviation / 3, count, fastest)
 
     def clear(self) -> None:
         """Forget every observation."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from thresher.pipeline.deadline import fitting
-from thresher.pipeline.reading import model_lock, units
+from thresher.pipeline.reading import units
 from thresher.pipeline.stage import StageReport
 
 if TYPE_CHECKING:
@@ -92,12 +92,15 @@ class InterpolateStage:
 
     def run(self, state: State) -> StageReport:
         """Interpolate the candidates."""
-        started, ranking = state.deadline.now(), state.ranking
+        started, ranking = state.deadline.worked(), state.ranking
+        vector = self._vector(state)
+        if vector is None:
+            return StageReport(self.name, "skipped", False, "the model was busy with other queries until the deadline")
         positions = self._positions(ranking)
         late, encoded, apart = self._late_vectors(state, positions)
         found = self.store.interpolate(
             ranking,
-            self._vector(state.query.text),
+            vector,
             alpha=self.alpha,
             k=max(state.k, self.depth),
             missing="mean",
@@ -108,15 +111,15 @@ class InterpolateStage:
         )
         state.note("dense", found.places, found.dense)
         state.promote(found.places, found.scores, "interpolate")
-        state.costs.observe(self.name, (state.deadline.now() - started) * 1000 - apart)
+        state.costs.observe(self.name, state.deadline.worked() - started - apart)
         reason = f"{found.missing} candidates have no vector and get the mean score" if found.missing else ""
         counts: Counts = {"candidates": found.candidates, "lookups": found.lookups, "forwards": 1 + encoded}
         return StageReport(self.name, exact=found.exact and not found.missing, reason=reason, counts=counts)
 
-    def _vector(self, query: str) -> NDArray[np.floating]:
-        with model_lock:
-            vector: NDArray[np.floating] = self.encoder.encode_queries([query])[0]
-        return vector
+    def _vector(self, state: State) -> NDArray[np.floating] | None:
+        """The query's vector; None where the encoder was not free before the deadline."""
+        with state.deadline.turn() as held:
+            return self.encoder.encode_queries([state.query.text])[0] if held else None
 
     def _positions(self, ranking: Ranking) -> NDArray[np.int64]:
         """Positions of the candidates in the store, int64[n], -1 for those without vectors."""
@@ -146,9 +149,12 @@ class InterpolateStage:
             passages = passages[:count]
         if not passages:
             return vectors, 0, 0.0
-        started = state.deadline.now()
-        vectors |= self._encode(encoder, passages)
-        milliseconds = (state.deadline.now() - started) * 1000
+        started = state.deadline.worked()
+        made = self._encode(state, encoder, passages)
+        if not made:
+            return vectors, 0, 0.0
+        vectors |= made
+        milliseconds = state.deadline.worked() - started
         state.costs.observe(self._encode_work, milliseconds, units(tokens[: len(passages)], calls=0))
         return vectors, len(passages), milliseconds
 
@@ -162,8 +168,13 @@ class InterpolateStage:
                 self._late.move_to_end(docno)
         return found
 
-    def _encode(self, encoder: PassageEncoder, passages: Sequence[Passage]) -> dict[str, NDArray[np.floating]]:
-        with model_lock:
+    def _encode(
+        self, state: State, encoder: PassageEncoder, passages: Sequence[Passage]
+    ) -> dict[str, NDArray[np.floating]]:
+        """Vectors of passages by docno; none where the encoder was not free before the deadline."""
+        with state.deadline.turn() as held:
+            if not held:
+                return {}
             vectors = encoder.encode_passages([passage.contents for passage in passages])
         made = dict(zip((passage.docno for passage in passages), vectors, strict=True))
         with self._lock:

@@ -1,13 +1,12 @@
 """Passages read by a model with the query: sentences found and scored, as many passages as the deadline allows.
 
 Scores are kept in the state, so that a passage is read once where reranking and sentence selection use the same
-scorer. On a CPU a model uses all cores for one query; queries take turns, so that each has the speed its prediction is
-based on.
+scorer. On a CPU a model uses all cores for one query; queries take turns (`Deadline.turn`), so that each has the speed
+its prediction is based on.
 """
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from thresher.context.scorers import SplitPassage
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 PASSAGE_UNITS, CALL_UNITS = 12, 24
 """The overhead of a passage and of a model call, expressed in tokens."""
-model_lock = threading.Lock()
 
 
 class PassageReader:
@@ -47,11 +45,12 @@ class PassageReader:
         """Read passages from the front while the deadline allows; returns how many of them have been read by now."""
         unread = [passage for passage in passages if self.scores(state, passage.docno) is None]
         tokens = self.tokens(unread)
-        waits = -1.0 if not state.deadline.limited else max(0.0, state.deadline.left() / 1000)
-        if not unread or not model_lock.acquire(timeout=waits):
-            return len(passages) - len(unread)
+        if not unread:
+            return len(passages)
         done = 0
-        try:
+        with state.deadline.turn() as held:
+            if not held:
+                return len(passages) - len(unread)
             for low, high in batches_that_fit(
                 len(unread), lambda i, j: state.costs.predict(self.work, units(tokens[i:j])), state.deadline
             ):
@@ -62,8 +61,6 @@ class PassageReader:
                 for passage, one in zip(unread[low:high], scores, strict=True):
                     state.read[id(self.scorer), passage.docno] = one
                 done = high
-        finally:
-            model_lock.release()
         return len(passages) - len(unread) + done
 
     def scores(self, state: State, docno: str) -> PassageScores | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from thresher.pipeline.reading import model_lock
 from thresher.pipeline.stage import StageReport
 from thresher.search.index import Index
 from thresher.search.results import SearchRanking
@@ -59,21 +58,22 @@ class SearchStage:
         if state.given is not None:
             state.start(state.given)
             return StageReport(self.name, counts={"candidates": len(state.given)})
-        started = state.deadline.now()
-        ranking = self._found(state.query, max(self.depth, state.k))
+        started = state.deadline.worked()
+        ranking = self._found(state, max(self.depth, state.k))
         state.start(ranking)
-        state.costs.observe(self.name, (state.deadline.now() - started) * 1000)
+        state.costs.observe(self.name, state.deadline.worked() - started)
         return StageReport(
             self.name, exact=ranking.exact, counts={"candidates": len(ranking), **_work(self.index, ranking)}
         )
 
-    def _found(self, query: Query, depth: int) -> Ranking:
+    def _found(self, state: State, depth: int) -> Ranking:
+        query = state.query
         if not isinstance(self.index, Index):
             return self.index.search(query, depth)
         vector = None
         if self.first != "sparse":
             encoder = self.query_encoder or self.index.dense_encoder
-            with model_lock:
+            with state.deadline.turn(patient=True):  # no stage after this one works without candidates
                 vector = encoder.encode_queries([query.text])[0]
         return self.index.search(query, depth, tiers=self.tiers, explain=True, by=self.first, vector=vector)
 

@@ -1,6 +1,8 @@
 """Costs are learnt, kept, and predicted with caution; a deadline only shrinks."""
 
 import json
+import threading
+import time
 
 import pytest
 
@@ -73,6 +75,49 @@ def test_a_stage_left_out_is_tried_again_after_a_slow_hour_but_not_where_it_was_
     for _ in range(60):
         costs.relax("rank")
     assert costs.predict("rank") >= 10
+
+
+def test_a_burst_of_slow_queries_does_not_lock_a_stage_out():
+    costs = Costs()
+    for _ in range(20):
+        costs.observe("interpolate", 11)
+    for _ in range(8):
+        costs.observe("interpolate", 1255)
+    costs.relax("interpolate")
+    costs.relax("interpolate")
+    assert costs.predict("interpolate") <= 250
+
+
+def test_a_first_call_that_loads_a_model_does_not_lock_a_stage_out():
+    costs = Costs()
+    costs.observe("rerank", 4000)
+    for _ in range(3):
+        costs.relax("rerank")
+    assert costs.predict("rerank") <= 250
+
+
+def test_waiting_for_a_turn_is_bounded_by_the_deadline_and_is_not_work():
+    ready, done = threading.Event(), threading.Event()
+
+    def hold():
+        with Deadline(None, time.perf_counter()).turn():
+            ready.set()
+            done.wait()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    ready.wait()
+    try:
+        deadline = Deadline(30, time.perf_counter())
+        with deadline.turn() as held:
+            assert not held
+        assert deadline.left() <= 0
+        assert deadline.worked() < deadline.waited
+    finally:
+        done.set()
+        other.join()
+    with deadline.turn(patient=True) as held:
+        assert held
 
 
 @pytest.mark.parametrize("milliseconds", [None, 0.5, 10, 35, 64, 1000])

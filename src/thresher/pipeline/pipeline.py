@@ -8,10 +8,11 @@ usual stages sentence selection is skipped first, then reranking, then interpola
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
-import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +46,12 @@ _log = logging.getLogger(__name__)
 _COSTS = "costs.json"
 _KEPT_FREE = ("select",)
 """Stages whose predicted cost earlier ones leave free: a selection that need not read takes a millisecond."""
+
+
+_MOST = 1_000_000
+"""Passages that one answer may hold."""
+_FOREVER = 1e9
+"""A deadline of so many milliseconds, 12 days, is none."""
 
 
 class Pipeline:
@@ -178,7 +185,7 @@ class Pipeline:
         Args:
             query: any text, or a `Query`, whose qid the answer keeps.
             k: passages to hand over.
-            max_context_tokens: tokens they may cost together, titles included; never exceeded.
+            max_context_tokens: tokens they may cost together, titles included; never exceeded. At least 1.
             deadline_ms: milliseconds the answer may take. A stage starts only if its predicted cost fits, the reranker
                 reads as many passages as fit, and `Answer.skipped` names what was left out. 0 for no limit.
             candidates: a ranking, or hits with texts, in place of a search.
@@ -224,7 +231,9 @@ class Pipeline:
 
         A model on a CPU uses all cores for one query, so threads help where a server reranks or an index is large.
         """
-        if threads < 1:
+        if isinstance(queries, str | Query):
+            raise InputError("ask_batch takes a list of queries; give one query to ask")
+        if not (_whole(threads) and threads >= 1):
             raise InputError(f"threads is {threads!r}; give at least 1")
 
         def one(query: str | Query) -> Answer:
@@ -305,14 +314,14 @@ class Pipeline:
         k = self.k if k is None else k
         tokens = self.max_context_tokens if tokens is None else tokens
         milliseconds = self.deadline_ms if deadline_ms is None else deadline_ms
-        if k < 1:
-            raise InputError(f"k is {k}; ask for at least one passage")
-        if tokens is not None and tokens < 0:
-            raise InputError(f"max_context_tokens is {tokens}; give 0 or more, or None for no limit")
-        if milliseconds is not None and not milliseconds >= 0:
-            raise InputError(f"deadline_ms is {milliseconds}; give a time above 0, or 0 for no limit")
+        if not (_whole(k) and 1 <= k <= _MOST):
+            raise InputError(f"k is {k!r}; ask for 1 to {_MOST} passages")
+        if tokens is not None and not (_whole(tokens) and tokens >= 1):
+            raise InputError(f"max_context_tokens is {tokens!r}; give a whole number of at least 1, or leave it out")
+        if milliseconds is not None and not _in_order(milliseconds):
+            raise InputError(f"deadline_ms is {milliseconds!r}; give a time above 0, or 0 for no limit")
         asked = query if isinstance(query, Query) else Query("", query)
-        limit = milliseconds if milliseconds and math.isfinite(milliseconds) else None
+        limit = float(milliseconds) if milliseconds and milliseconds < _FOREVER else None
         deadline = Deadline(limit, started, self._clock)
         return State(asked, k, tokens, deadline, self.costs, texts=self.texts)
 
@@ -325,16 +334,16 @@ class Pipeline:
             if reason:
                 self.costs.relax(getattr(stage, "work", stage.name))
                 return StageReport(stage.name, "skipped", False, reason), 0.0
-        started, before, signals = self._clock(), state.ranking, dict(state.signals)
-        found = state.found
+        started, found, before = self._clock(), state.found, copy.copy(state)
+        signals, confidences = dict(state.signals), dict(state.confidences)
         try:
             report = stage.run(state)
         except Exception as err:
             if not found or self.on_error == "raise":
                 raise
             _log.warning("stage %s failed; the ranking is that of the stage before: %s", stage.name, err)
-            state.ranking, state.signals, state.selected = before, signals, None
-            state.confidences.clear()
+            state.ranking, state.selected, state.withheld = before.ranking, before.selected, before.withheld
+            state.signals, state.confidences = signals, confidences
             message = str(err) if isinstance(err, ThresherError) else f"{type(err).__name__}: {err}"
             report = StageReport(stage.name, "failed", False, message, error=err)
         return report, self._clock() - started
@@ -368,6 +377,16 @@ class Pipeline:
             f"{stage.name} ({model})" if model else stage.name for stage, model in zip(self.stages, models, strict=True)
         ]
         return f"{', '.join(named)}; {os.cpu_count()} cores"
+
+
+def _whole(number: object) -> bool:
+    """Whether it is a whole number, of Python or numpy, and not a truth value."""
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
+def _in_order(milliseconds: object) -> bool:
+    """Whether it is a number of at least 0."""
+    return isinstance(milliseconds, int | float | np.integer | np.floating) and bool(milliseconds >= 0)
 
 
 def _probe(texts: PassageSource | None) -> str:

@@ -56,7 +56,7 @@ def slow(tmp_path_factory):
 @given(
     words=st.lists(st.sampled_from((*WORDS, "unknown")), max_size=4),
     k=st.integers(1, 12),
-    tokens=st.none() | st.integers(0, 60),
+    tokens=st.none() | st.integers(1, 60),
     deadline=st.none() | st.floats(0.1, 400),
     a_passage=st.sampled_from([0.1, 5.0, 40.0]),
 )

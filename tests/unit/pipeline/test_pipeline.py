@@ -109,7 +109,7 @@ def test_settings_come_from_the_index_a_recipe_or_the_caller(place, tmp_path):
 def test_tokens_handed_over_never_exceed_what_was_allowed(place, context):
     pipeline = Pipeline.open(place / "plain", context=context, rerank=None)
     whole = pipeline.ask(QUESTION, 5).tokens
-    for allowed in (0, 7, 20, whole - 1, whole):
+    for allowed in (1, 7, 20, whole - 1, whole):
         answer = pipeline.ask(QUESTION, 5, max_context_tokens=allowed)
         assert answer.tokens <= allowed
         assert pipeline.count_tokens(answer.context) <= allowed + len(answer.passages)
@@ -298,6 +298,27 @@ def test_a_failing_stage_degrades_to_the_stage_before_or_raises(place, stage):
     assert pipeline.ask(QUESTION).errors == {}
 
 
+def test_a_stage_that_fails_after_the_selection_leaves_the_selection(place):
+    class Last:
+        name = "last"
+
+        def predict(self, state):
+            return 0.0
+
+        def run(self, state):
+            state.promote([1], [1.0], "last")
+            raise RuntimeError("too late")
+
+    pipeline = Pipeline.open(place / "plain", settings=SETTINGS)
+    before = pipeline.ask(QUESTION)
+    pipeline.stages = (*pipeline.stages, Last())
+    answer = pipeline.ask(QUESTION)
+    assert answer.errors == {"last": "RuntimeError: too late"}
+    assert answer.ranking == before.ranking
+    assert [one.as_json() for one in answer.passages] == [one.as_json() for one in before.passages]
+    assert answer.confidence == before.confidence is not None
+
+
 def test_failing_interpolation_leaves_the_sparse_ranking(place):
     class Wrong(HashedWords):
         dimensions = 5
@@ -321,7 +342,13 @@ def test_a_failing_search_always_raises(place):
     ("arguments", "message"),
     [
         ({"k": 0}, "k is 0"),
+        ({"k": 10**20}, "k is 100000000000000000000; ask for 1 to 1000000 passages"),
+        ({"k": "3"}, "k is '3'"),
+        ({"k": True}, "k is True"),
         ({"max_context_tokens": -1}, "max_context_tokens is -1"),
+        ({"max_context_tokens": 0}, "max_context_tokens is 0; give a whole number of at least 1"),
+        ({"max_context_tokens": 7.5}, "max_context_tokens is 7.5"),
+        ({"deadline_ms": "250"}, "deadline_ms is '250'"),
         ({"deadline_ms": -5}, "deadline_ms is -5"),
         ({"deadline_ms": float("nan")}, "deadline_ms is nan"),
     ],
@@ -333,6 +360,16 @@ def test_arguments_out_of_range_are_refused(whole_cascade, arguments, message):
         whole_cascade.ask(3)
     with pytest.raises(InputError, match="threads is 0"):
         whole_cascade.ask_batch([QUESTION], threads=0)
+    with pytest.raises(InputError, match="takes a list of queries"):
+        whole_cascade.ask_batch(QUESTION)
+
+
+@pytest.mark.parametrize("never", [0, float("inf"), 1e30, 10**400])
+def test_a_deadline_that_never_comes_is_none(whole_cascade, never):
+    answer = whole_cascade.ask(QUESTION, deadline_ms=never)
+    assert answer.deadline_ms is None
+    assert answer.errors == {}
+    assert answer.ranking == whole_cascade.ask(QUESTION).ranking
 
 
 def slow_cascade(place, clock, a_passage=20.0):

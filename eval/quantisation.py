@@ -1,7 +1,7 @@
 """Effectiveness of BM25 weights stored in 8 and 16 bits, against float weights.
 
 Writes eval/results/quantisation.json. No default was chosen on these figures. Every passage is scored in float64, ties
-are broken as the index breaks them, and impacts are those that an index stores (`encode/impacts.py`: the largest weight
+are broken as the index breaks them, and impacts are those that an index stores (`encode/terms.py`: the largest weight
 of the collection is the largest impact).
 """
 
@@ -16,7 +16,7 @@ from scipy import sparse
 from eval.bench import Bench, Row, options
 from eval.collections import PUBLISHED, judged
 from thresher.encode.bm25 import Bm25Encoder
-from thresher.encode.impacts import fit_scale
+from thresher.encode.terms import fit_scale
 from thresher.evaluate import evaluate, untied
 from thresher.evaluate.collections import Collection, load
 from thresher.ranking import Ranking, Run

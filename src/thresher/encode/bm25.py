@@ -11,7 +11,7 @@ query is the number of its occurrences, so the inner product is the BM25 score.
 Lucene rounds |d| to one byte (four significant bits, exact up to 39) before it divides. Lengths are exact here
 unless `lengths="lucene"` asks for the same rounding.
 
-Term ids are ranks in the sorted vocabulary, so the query side needs no dictionary (`encode/vocabulary.py`).
+Term ids are ranks in the sorted vocabulary, so the query side needs no dictionary (`encode/terms.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from thresher.encode.encoder import DOCUMENT, SparseEncoder, read_document, write_document
-from thresher.encode.vocabulary import SortedVocabulary, write_vocabulary
+from thresher.encode.terms import SortedVocabulary, write_vocabulary
 from thresher.errors import ConfigError, DamagedArtifactError
 from thresher.records import SparseBatch
 from thresher.text.analyzer import analyzer as analyzer_named

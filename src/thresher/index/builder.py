@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from thresher.encode.impacts import fit_scale
+from thresher.encode.terms import fit_scale
 from thresher.errors import InputError
 from thresher.index.arrays import PackedWriter, StringWriter, create_array, map_array, write_array
 from thresher.index.layout import (

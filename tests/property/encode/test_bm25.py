@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from thresher.encode.bm25 import Bm25Encoder, lucene_length
-from thresher.encode.impacts import fit_scale
-from thresher.encode.vocabulary import SortedVocabulary, write_vocabulary
+from thresher.encode.terms import SortedVocabulary, fit_scale, write_vocabulary
 from thresher.text.analyzer import ANALYZERS, MAX_TOKEN, analyzer, words
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

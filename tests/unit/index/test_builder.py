@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from thresher import artifact
-from thresher.encode.impacts import fit_scale
+from thresher.encode.terms import fit_scale
 from thresher.index import FORMAT, IndexBuilder
 from thresher.records import Passage, SparseBatch
 from thresher.search import Index

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from thresher.encode.impacts import LinearScale, fit_scale
+from thresher.encode.terms import LinearScale, fit_scale
 from thresher.errors import ConfigError, InputError
 
 

@@ -3,7 +3,8 @@
 A file is written to a temporary sibling, flushed to disk and renamed, so it is complete or as it was; what is no
 regular file (a pipe, a device) is written through. A file is read once, front to back, so that it may be a pipe,
 decompressed, whatever its name, where it begins like gzip or Zstandard, and without a byte order mark; lines come
-without their ends.
+without their ends. Reading takes bounded memory, whatever a compressed file unpacks to: a line may have at most
+`line_limit` bytes, which the environment variable THRESHER_MAX_LINE sets in megabytes.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import sys
 import uuid
 import zlib
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError
+from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,9 +40,20 @@ STDIN = "-"
 """The path that means standard input."""
 BOM = b"\xef\xbb\xbf"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_OTHERS = {
+    b"\xfd7zXZ": "xz",
+    b"PK\x03\x04": "zip",
+    b"\x1f\x9d": "compress",
+    b"7z\xbc\xaf": "7z",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+"""How files begin that are compressed in ways that are not read here."""
 _CHUNK = 1 << 20
 _MAX_LINKS = 40
 """Symbolic links followed to where a name leads; the system follows as many."""
+_PIECE = 1 << 12
+"""Compressed bytes unpacked at a time: 128 megabytes at most, a Zstandard block being 3 bytes or more for 128 KiB."""
+_LINE_MEGABYTES = 64
 _WINDOW = 1 << 31
 """Longest window of a Zstandard file, in bytes: what `zstd --long=31` writes."""
 
@@ -300,18 +313,22 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
     except ValueError as err:  # a NUL in the name
         raise InputError(f"{str(path)!r} cannot be the name of a file: {err}") from err
     with raw:
-        start = raw.peek(4)[:4]
+        start = raw.peek(10)[:10]
+        other = next((name for magic, name in _OTHERS.items() if start.startswith(magic)), "")
+        other = "bzip2" if start.startswith(b"BZh") and start[4:] == b"1AY&SY" else other
+        if other:
+            raise InputError(f"compressed with {other}; unpack it, or compress it with gzip or zstd", str(path))
         try:
-            if start.startswith(_GZIP) or (start and path.suffix == ".gz"):
+            if start.startswith(_GZIP) or (start and path.suffix.lower() == ".gz"):
                 with gzip.GzipFile(fileobj=raw) as unpacked:
                     yield cast("BinaryIO", unpacked)
-            elif start == _ZSTD or (start and path.suffix == ".zst"):
+            elif start.startswith(_ZSTD) or (start and path.suffix.lower() == ".zst"):
                 yield io.BufferedReader(_Chunks(_zst_chunks(raw)), _CHUNK)
             else:
                 yield raw
         except (EOFError, zlib.error, gzip.BadGzipFile) as err:
-            problem = f"cannot be decompressed: {err}; the file is damaged or cut short"
-            raise InputError(problem, str(path)) from err
+            cause = "" if "window" in str(err) else "; the file is damaged or cut short"
+            raise InputError(f"cannot be decompressed: {err}{cause}", str(path)) from err
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
@@ -322,15 +339,35 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
 
     Raises:
         DataNotFoundError: there is no such file.
-        InputError: it is a directory, or cannot be decompressed to its end.
+        InputError: it is a directory, cannot be decompressed to its end, or has a line longer than `line_limit`.
     """
+    limit = line_limit()
     with opened(path) as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(iter(partial(stream.readline, limit + 1), b""), 1):
+            if len(line) > limit:
+                raise InputError(too_long("the line"), str(path), number)
             if number == 1 and line.startswith(BOM):
                 line = line[len(BOM) :]  # noqa: PLW2901
                 if not line:  # a file of a mark alone has no line
                     return
             yield number, line.rstrip(b"\r\n")
+
+
+def line_limit() -> int:
+    """The most bytes of a line: 64 megabytes, or as many as THRESHER_MAX_LINE says.
+
+    Raises:
+        ConfigError: the variable is not a whole number of 1 or more.
+    """
+    value = os.environ.get("THRESHER_MAX_LINE") or str(_LINE_MEGABYTES)
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) and len(value) < 9):
+        raise ConfigError(f"THRESHER_MAX_LINE is {value!r:.40}; it must be a whole number of megabytes, 1 or more")
+    return int(value) << 20
+
+
+def too_long(what: str) -> str:
+    """What to say of a line, or of a record over many lines, that is longer than `line_limit`."""
+    return f"{what} is longer than {line_limit() >> 20} megabytes; split it, or set THRESHER_MAX_LINE to allow more"
 
 
 def read_text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
@@ -393,7 +430,7 @@ def _zst_chunks(stream: BinaryIO) -> Iterator[bytes]:
     frame = decompressor.decompressobj()
     begun = False
     try:
-        while data := stream.read(_CHUNK):
+        while data := stream.read(_PIECE):
             while data:
                 begun = True
                 yield frame.decompress(data)
@@ -401,6 +438,10 @@ def _zst_chunks(stream: BinaryIO) -> Iterator[bytes]:
                 if frame.eof:
                     frame, begun = decompressor.decompressobj(), False
     except zstandard.ZstdError as err:
+        if "too much memory" in str(err):
+            raise EOFError(f"its window is longer than {_WINDOW >> 30} GiB") from err
         raise EOFError(str(err)) from err
+    except MemoryError as err:
+        raise EOFError("there is no memory for its window (it was made with a --long option)") from err
     if begun:
         raise EOFError("the compressed data ends before its end mark")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from array import array
 from bisect import bisect_left
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from thresher.errors import InputError
+from thresher.records import Passage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from thresher.records import Passage
+    from collections.abc import Iterable, Iterator
 
 REASONS = {
     "malformed": "the record is not what its format says",
@@ -76,9 +77,13 @@ def fingerprint_of(passages: Iterable[Passage]) -> str:
 
 def complaint(passage: Passage) -> tuple[str, str] | None:
     """Why a passage cannot be indexed, as (reason, message); None where it can."""
+    wrong = _wrong_type(passage)
+    if wrong:
+        return "wrong-type", wrong
     if not passage.text.strip() and not passage.title.strip():
         return "empty-text", f"passage {passage.docno!r} has neither title nor text; leave it out, or skip such records"
-    for value in (passage.docno, passage.title, passage.text):
+    strings = (value for value in passage.metadata.values() if isinstance(value, str))
+    for value in (passage.docno, passage.title, passage.text, *passage.metadata, *strings):
         try:
             value.encode()
         except UnicodeEncodeError as err:
@@ -88,6 +93,23 @@ def complaint(passage: Passage) -> tuple[str, str] | None:
                 f"passage {passage.docno!r} holds {found!r}, half of a surrogate pair, which is not text",
             )
     return None
+
+
+def _wrong_type(passage: object) -> str:
+    """What of a passage is not of the type that `Passage` says; empty where all is."""
+    if not isinstance(passage, Passage):
+        return f"{passage!r:.60} is a {type(passage).__name__}, not a thresher.Passage"
+    for name in ("docno", "text", "title"):
+        if not isinstance(value := getattr(passage, name), str):
+            return f"the {name} of passage {passage.docno!r:.60} is {value!r:.60}; it must be a string"
+    if not isinstance(passage.metadata, Mapping) or not all(isinstance(name, str) for name in passage.metadata):
+        return f"the metadata of passage {passage.docno!r:.60} is {passage.metadata!r:.60}; it must map names to values"
+    for name, value in passage.metadata.items():
+        try:
+            _ = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).encode()
+        except (TypeError, ValueError, RecursionError) as err:
+            return f"metadata {name!r:.60} of passage {passage.docno!r:.60} is {value!r:.60}, which is not JSON ({err})"
+    return ""
 
 
 def checked(passages: Iterable[Passage], name: str, *, texts: bool = True) -> Iterator[Passage]:

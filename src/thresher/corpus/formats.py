@@ -1,37 +1,28 @@
-"""Readers of corpus formats: JSON lines, TSV, CSV, TREC text, parquet and `ir_datasets`.
+"""Readers of corpus formats: JSON lines, TSV, CSV, parquet and `ir_datasets`; TREC text is in `corpus/sgml.py`.
 
-Each yields rows with their source and line, or problems with the reason; nothing is dropped silently. TREC text is
-`<DOC>` elements in SGML with a `<DOCNO>`, a title (the first of `<TITLE>`, `<HEADLINE>`, `<HEAD>`) and running text:
-what `<TEXT>` holds, or without one everything but docno and title. Tags are removed, character references resolved.
+Each yields rows with their source and line, or problems with the reason; nothing is dropped silently.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import re
-import sys
-from html import unescape
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from thresher.corpus.stream import ID_FIELDS, TEXT_FIELDS, Problem, Row
-from thresher.errors import DataNotFoundError, InputError, require
-from thresher.files import read_lines
+from thresher.errors import DataNotFoundError, InputError, ThresherError, require
+from thresher.files import line_limit, read_lines, too_long
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-_DOC = re.compile(rb"\s*<DOC(?:\s[^>]*)?>", re.IGNORECASE)
-_END = re.compile(rb"\s*</DOC>", re.IGNORECASE)
-_DOCNO = re.compile(r"<DOCNO>(.*?)</DOCNO>", re.IGNORECASE | re.DOTALL)
-_TEXT = re.compile(r"<TEXT(?:\s[^>]*)?>(.*?)</TEXT>", re.IGNORECASE | re.DOTALL)
-_TITLES = tuple(
-    re.compile(rf"<{tag}(?:\s[^>]*)?>(.*?)</{tag}>", re.IGNORECASE | re.DOTALL) for tag in ("TITLE", "HEADLINE", "HEAD")
-)
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
-_BATCH = 2048
+    import pyarrow as pa
+
+_BATCH = 512
 
 
 def read_jsonl(path: Path) -> Iterator[Row | Problem]:
@@ -42,22 +33,61 @@ def read_jsonl(path: Path) -> Iterator[Row | Problem]:
         if not line.strip():
             continue
         try:
-            yield Row(source, number, decoder.decode(line))
+            fields = decoder.decode(line)
         except UnicodeDecodeError as err:
             yield utf8_problem(source, number, err)
         except msgspec.DecodeError as err:
-            reason = "invalid-utf8" if "surrogate" in str(err) else "malformed"
-            yield Problem(source, number, reason, f"not a JSON object: {err}; the line begins {line[:60]!r}")
+            half = _holds_half_a_pair(line)
+            message = "holds half of a surrogate pair, which is not text" if half else f"not a JSON object: {err}"
+            reason = "invalid-utf8" if half else "malformed"
+            yield Problem(source, number, reason, f"{message}; the line begins {line[:60]!r}")
+        except RecursionError:
+            yield Problem(source, number, "malformed", f"nested too deep; the line begins {line[:60]!r}")
+        else:
+            twice = _repeated_key(line, fields)
+            if twice is None:
+                yield Row(source, number, fields)
+            else:
+                yield Problem(source, number, "malformed", f"the record has two fields {twice!r}; remove or rename one")
+
+
+def _holds_half_a_pair(line: bytes) -> bool:
+    """Whether a line is JSON but for an escape that is half of a surrogate pair."""
+    try:
+        json.dumps(json.loads(line), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        pass
+    return False
+
+
+def _repeated_key(line: bytes, fields: dict[str, object]) -> str | None:
+    """A key that a JSON object has twice, though the decoder keeps only the last one's value."""
+    if all(line.count(b'"%b"' % key.encode()) < 2 for key in fields):
+        return None
+
+    def hook(pairs: list[tuple[str, object]]) -> object:
+        names = [name for name, _ in pairs]
+        seen.append(next((name for name in names if names.count(name) > 1), None))
+        return None
+
+    seen: list[str | None] = []
+    json.loads(line, object_pairs_hook=hook)
+    return seen[-1]  # the outermost object ends last
 
 
 def read_tsv(path: Path, named: tuple[str, ...] = ()) -> Iterator[Row | Problem]:
-    """Tab-separated records without quoting.
+    """Tab-separated records.
 
     A first line that holds names (an id and a text field by their usual names, or those of `named`) is a header.
-    Without one, two columns are docno and text, three are docno, title and text.
+    Without one, two columns are docno and text, three are docno, title and text, four are docno, url, title and text,
+    and quotes are part of the text. With a header, a cell that is quoted as CSV quotes (`"Say ""hi"" twice"`) is
+    unquoted where it holds doubled quotes, or where the header itself is quoted.
     """
     source = str(path)
     columns: tuple[str, ...] = ()
+    quoted: re.Pattern[str] | None = None
     for number, line in read_lines(path):
         if not line.strip():
             continue
@@ -67,8 +97,10 @@ def read_tsv(path: Path, named: tuple[str, ...] = ()) -> Iterator[Row | Problem]
             yield utf8_problem(source, number, err)
             continue
         if not columns:
-            if _is_header(cells, named):
-                columns = tuple(cells)
+            names = [_unquoted(cell, _QUOTED) for cell in cells]
+            if _is_header(names, named):
+                columns = _distinct(names, source, number)
+                quoted = _QUOTED if names != cells else _DOUBLED
                 continue
             if named:
                 raise InputError(
@@ -76,29 +108,67 @@ def read_tsv(path: Path, named: tuple[str, ...] = ()) -> Iterator[Row | Problem]
                     source,
                     number,
                 )
-            columns = {2: ("docno", "text"), 3: ("docno", "title", "text")}.get(len(cells), ())
+            columns = _POSITIONAL.get(len(cells), ())
+        if quoted is not None and '"' in (text := line.decode()):
+            cells = _quoted_cells(text, len(columns)) if len(cells) > len(columns) else cells
+            cells = [_unquoted(cell, quoted) for cell in cells]
         if len(cells) != len(columns):
-            wanted = f"{len(columns)} columns" if columns else "two columns, three, or a header line"
+            wanted = f"{len(columns)} columns" if columns else "two to four columns, or a header line"
             yield Problem(source, number, "malformed", f"{len(cells)} tab-separated columns where {wanted} belong")
             continue
         yield Row(source, number, dict(zip(columns, cells, strict=True)))
 
 
+_POSITIONAL = {2: ("docno", "text"), 3: ("docno", "title", "text"), 4: ("docno", "url", "title", "text")}
+_QUOTED = re.compile(r'"(?:[^"]|"")*+"')
+_DOUBLED = re.compile(r'"(?=[^"]*+"")(?:[^"]|"")*+"')
+
+
+def _unquoted(cell: str, quoted: re.Pattern[str]) -> str:
+    return cell[1:-1].replace('""', '"') if quoted.fullmatch(cell) else cell
+
+
+def _quoted_cells(line: str, count: int) -> list[str]:
+    """The cells of a line, where quoted cells may hold tabs; as they are, quotes and all, if that does not fit."""
+    cells: list[str] = []
+    at = 0
+    while at <= len(line):
+        cell = _QUOTED.match(line, at)
+        end = cell.end() if cell and line[cell.end() : cell.end() + 1] in ("", "\t") else line.find("\t", at)
+        end = len(line) if end < 0 else end
+        cells.append(line[at:end])
+        at = end + 1
+    return cells if len(cells) == count else line.split("\t")
+
+
 def _is_header(cells: list[str], named: tuple[str, ...]) -> bool:
     if named:
         return all(name in cells for name in named)
-    return any(name in cells for name in ID_FIELDS) and any(name in cells for name in TEXT_FIELDS)
+    names = {cell.lower() for cell in cells}
+    return not names.isdisjoint(ID_FIELDS) and not names.isdisjoint(TEXT_FIELDS)
+
+
+def _distinct(names: Iterable[str], source: str, line: int = 0) -> tuple[str, ...]:
+    """The columns by name; one without a name is called after its place.
+
+    Raises:
+        InputError: two columns have one name, so that a value would be lost.
+    """
+    columns = tuple(name or f"column {place}" for place, name in enumerate(names, 1))
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise InputError(f"two columns are named {', '.join(map(repr, twice))}; rename or remove one", source, line)
+    return columns
 
 
 def read_csv(path: Path) -> Iterator[Row | Problem]:
     """Comma-separated records, quoted as spreadsheets do; the first line names the columns."""
     source = str(path)
-    if csv.field_size_limit() < sys.maxsize:
-        csv.field_size_limit(sys.maxsize)  # a long document is not an error
+    csv.field_size_limit(line_limit())  # the default, 128 KiB, is less than a long document
     # Bytes that are not UTF-8 become lone surrogates and are found after parsing, so that the whole record is at fault.
     lines = (line.decode(errors="surrogateescape") + "\n" for _, line in read_lines(path))
     reader = csv.reader(lines, strict=True)
-    columns: list[str] = []
+    columns: tuple[str, ...] = ()
     while True:
         first = reader.line_num + 1
         try:
@@ -109,6 +179,8 @@ def read_csv(path: Path) -> Iterator[Row | Problem]:
             if reader.line_num > first and "end of data" in str(err):  # skipping it would lose every line after it
                 message = f"a quote that opens here is not closed by the end of the file, line {reader.line_num}"
                 raise InputError(message, source, first) from err
+            if "field limit" in str(err):
+                raise InputError(too_long("a field"), source, first) from err
             yield Problem(source, first, "malformed", f"not CSV: {err}")
             continue
         if not cells:
@@ -119,7 +191,7 @@ def read_csv(path: Path) -> Iterator[Row | Problem]:
             yield Problem(source, first, "invalid-utf8", "the record holds bytes that are not UTF-8; convert the file")
             continue
         if not columns:
-            columns = cells
+            columns = _distinct(cells, source, first)
         elif len(cells) != len(columns):
             yield Problem(source, first, "malformed", f"{len(cells)} columns where {len(columns)} belong")
         else:
@@ -133,55 +205,6 @@ def utf8_problem(source: str, line: int, err: UnicodeDecodeError) -> Problem:
     return Problem(source, line, "invalid-utf8", message)
 
 
-def read_trec(path: Path) -> Iterator[Row | Problem]:
-    """The `<DOC>` elements of `path`; each begins on a line of its own and ends on one."""
-    source = str(path)
-    lines: list[bytes] = []
-    first = 0
-    for number, line in read_lines(path):
-        if _DOC.match(line):
-            if first:
-                yield Problem(source, first, "malformed", "a <DOC> that no </DOC> closes before the next one")
-            lines, first = [line], number
-        elif first:
-            lines.append(line)
-        elif line.strip():
-            yield Problem(source, number, "malformed", f"text outside <DOC>: {line[:60]!r}")
-        if first and _END.match(line[line.rfind(b"<") :] if b"</" in line else line):
-            yield _document(source, first, lines)
-            first = 0
-    if first:
-        yield Problem(source, first, "malformed", "a <DOC> that the file ends without closing")
-
-
-def _document(source: str, first: int, lines: list[bytes]) -> Row | Problem:
-    decoded = []
-    for number, line in enumerate(lines, first):
-        try:
-            decoded.append(line.decode())
-        except UnicodeDecodeError as err:
-            return utf8_problem(source, number, err)
-    document = "\n".join(decoded)
-    docno = _DOCNO.search(document)
-    if docno is None:
-        return Problem(source, first, "missing-field", "the document has no <DOCNO>")
-    title = next((found for tag in _TITLES if (found := tag.search(document))), None)
-    texts = _TEXT.findall(document)
-    if not texts:
-        rest = document.replace(docno[0], " ")
-        texts = [rest.replace(title[0], " ") if title else rest]
-    fields = {
-        "docno": docno[1].strip(),
-        "title": " ".join(_plain(title[1]).split()) if title else "",
-        "text": "\n".join(_plain(text) for text in texts).strip(),
-    }
-    return Row(source, first, fields)
-
-
-def _plain(markup: str) -> str:
-    return unescape(_TAG.sub(" ", markup))
-
-
 def read_parquet(path: Path) -> Iterator[Row | Problem]:
     """The rows of a parquet file, a batch in memory at a time; the line of a row is its number."""
     parquet = require("pyarrow.parquet", extra="parquet", purpose="reading parquet")
@@ -191,14 +214,43 @@ def read_parquet(path: Path) -> Iterator[Row | Problem]:
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
+            _distinct(file.schema_arrow.names, str(path))
             for batch in file.iter_batches(_BATCH):
-                for fields in batch.to_pylist():
+                for fields in _rows(batch):
                     number += 1
                     yield Row(str(path), number, fields)
     except UnicodeDecodeError as err:
         raise InputError(f"a string is not UTF-8 ({err.reason})", str(path), number + 1) from err
-    except (OSError, ValueError) as err:  # pyarrow's errors are of these kinds
-        raise InputError(f"cannot be read as parquet: {err}", str(path), number) from err
+    except (OSError, ValueError, NotImplementedError, KeyError, TypeError, MemoryError) as err:  # pyarrow's errors
+        if isinstance(err, ThresherError):
+            raise
+        raise InputError(f"cannot be read as parquet: {err or type(err).__name__}", str(path), number) from err
+
+
+def _rows(batch: pa.RecordBatch) -> list[dict[str, object]]:
+    """The rows of a batch; values that Python has no type for (nanoseconds) as Arrow writes them."""
+    try:
+        rows: list[dict[str, object]] = batch.to_pylist()
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, NotImplementedError, OverflowError):
+        columns = [[_value(scalar) for scalar in column] for column in batch.columns]
+        rows = [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return rows
+
+
+def _value(scalar: pa.Scalar) -> object:
+    """A value as Python has it."""
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, NotImplementedError, OverflowError):
+        if hasattr(scalar, "items"):
+            return {name: _value(one) for name, one in scalar.items()}
+        if hasattr(scalar, "values") and scalar.values is not None:
+            return [_value(one) for one in scalar.values]
+        return str(scalar.cast("string"))
 
 
 def read_ir_dataset(name: str) -> Iterator[Row | Problem]:

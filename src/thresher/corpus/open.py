@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thresher.corpus.formats import read_csv, read_ir_dataset, read_jsonl, read_parquet, read_trec, read_tsv
+from thresher.corpus.formats import read_csv, read_ir_dataset, read_jsonl, read_parquet, read_tsv
 from thresher.corpus.installed import InstalledDocumentation
+from thresher.corpus.sgml import read_trec
 from thresher.corpus.stream import RecordCorpus, Splitter
 from thresher.errors import ConfigError, DataNotFoundError, InputError
 from thresher.files import COMPRESSED, STDIN
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     Reader = Callable[[Path], Iterator[Row | Problem]]
     from thresher.corpus.stream import OnError
 
+_log = logging.getLogger(__name__)
+
 INSTALLED = "installed"
 _PREFIX = "ir_datasets:"
 
@@ -33,6 +38,10 @@ FORMATS = {
     "beir": (),
 }
 """Formats by name, with the file suffixes that mean them (each may be followed by .gz or .zst, but for parquet)."""
+
+_BEIR = tuple(f"corpus.jsonl{packed}" for packed in ("", *COMPRESSED))
+_NO_PASSAGES = re.compile(r"(?:queries|query|topics|qrels|qrel)(?:[._-]|$)", re.IGNORECASE)
+"""Names of files that hold the queries and judgments of a collection."""
 
 
 def open_corpus(
@@ -51,12 +60,12 @@ def open_corpus(
 
     Args:
         source: a file (JSON lines, TSV, CSV, TREC text, parquet; plain, `.gz` or `.zst`), a BEIR folder (`corpus.jsonl`
-            in it), a folder of such files (read in order of name), `-` for standard input, `ir_datasets:ID`, or
-            `installed` for the documentation installed with Python (`installed:numpy,numba` for that of the standard
-            library and these packages alone).
+            in it), a folder of such files (read in order of name; hidden files and those named queries, topics or
+            qrels are passed over), `-` for standard input, `ir_datasets:ID`, or `installed` for the documentation
+            installed with Python (`installed:numpy,numba` for that of the standard library and these packages alone).
         format: a key of `FORMATS`, where the suffix does not give it.
-        id_field: field that holds the docno; default: the first there is of docno, docid, doc_id, _id, id, pid.
-        text_field: field that holds the text; default: text, contents, body, passage, segment, content.
+        id_field: field that holds the docno; default: the first there is of `ID_FIELDS`, a passage's own first.
+        text_field: field that holds the text; default: the first there is of `TEXT_FIELDS`.
         title_field: field that holds the title; default: title. All other fields become metadata.
         on_error: `raise` at the first record that is not a passage, or `skip` such records and count them by reason in
             `Corpus.skipped`.
@@ -113,13 +122,28 @@ def _files(path: Path, format: str) -> list[Path]:
         )
     if not path.is_dir():
         return [path]
-    beir = [path / f"corpus.jsonl{packed}" for packed in ("", *COMPRESSED)]
-    found = [file for file in beir if file.is_file()][:1]
-    if not found and format != "beir":
-        found = sorted(file for file in path.iterdir() if file.is_file() and (format or _format_of(file)))
+    files = sorted(file for file in path.iterdir() if file.is_file() and not _is_hidden(file.name))
+    found = [file for file in files if file.name.lower() in _BEIR][:1]
+    if found or format == "beir":
+        others = []
+    else:
+        named = [file for file in files if format or _format_of(file)]
+        found = [file for file in named if not _NO_PASSAGES.match(file.name)]
+        others = [file.name for file in named if _NO_PASSAGES.match(file.name)]
+    aside = f"{', '.join(others)} by name no passages" if others else ""
     if not found:
-        raise InputError("the folder holds no corpus.jsonl and no file of a known format", str(path))
+        hint = f"; {aside}: give a file by its own name to read it all the same" if aside else ""
+        raise InputError(f"the folder holds no corpus.jsonl and no file of a known format{hint}", str(path))
+    if aside:
+        _log.warning("%s: passed over, being %s; give a file by its own name to read it", path, aside)
     return found
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether other programs left a file beside the user's: companions, swap files, marks of a finished job."""
+    return name.startswith((".", "_SUCCESS", "_metadata", "_common_metadata", "#", "~$")) or name.endswith(
+        ("~", ":Zone.Identifier")
+    )
 
 
 def _reader(file: Path, format: str, names: tuple[str, str, str]) -> Reader:

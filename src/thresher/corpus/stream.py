@@ -9,11 +9,15 @@ same on every machine. A sentence longer than the budget is cut between tokens.
 
 from __future__ import annotations
 
+import logging
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from datetime import date, time, timedelta
+from decimal import Decimal
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
+from uuid import UUID
 
 import msgspec
 
@@ -25,11 +29,14 @@ from thresher.text.sentences import split_sentences
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-
+_log = logging.getLogger(__name__)
 OnError = Literal["raise", "skip"]
-ID_FIELDS = ("docno", "docid", "doc_id", "_id", "id", "pid")
-TEXT_FIELDS = ("text", "contents", "body", "passage", "segment", "content")
+ID_FIELDS = ("docno", "docid", "doc_id", "document_id", "_id", "id", "pid", "passage_id", "cord_uid")
+_OF_DOCUMENTS, _OF_PASSAGES = ("docid", "doc_id", "document_id"), ("pid", "passage_id")
+TEXT_FIELDS = ("text", "contents", "body", "passage", "segment", "content", "passage_text")
 TITLE_FIELDS = ("title",)
+_VECTOR = 64
+"""A list of more numbers is a vector, not metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,7 @@ class FieldMap:
     title_field: str = ""
     titled: bool = False
     _found: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    _vectors: set[str] = field(default_factory=set)
 
     def passage(self, row: Row) -> Passage | Problem:
         """The passage a record holds, or what is wrong with it. Other fields become metadata."""
@@ -93,48 +101,99 @@ class FieldMap:
                     row, "docno" if not names[0] else "text", ID_FIELDS if not names[0] else TEXT_FIELDS
                 )
             self._found = {row.source: names}
-        id_field, text_field, title_field = names
-        fields = row.fields
-        docno, text, title = fields.get(id_field), fields.get(text_field), fields.get(title_field)
+        docno, text, title = (row.fields.get(name) for name in names)
+        if text is None and title is not None and names[1] in row.fields:
+            text = ""  # a title alone is enough
         if docno is None or text is None:
-            return self._missing(row, *(("docno", (id_field,)) if docno is None else ("text", (text_field,))))
+            return self._missing(row, *(("docno", (names[0],)) if docno is None else ("text", (names[1],))))
         if type(docno) is int:
             docno = str(docno)
-        title = title or ""
+        if title is None:
+            title = ""
         if not (isinstance(docno, str) and isinstance(text, str) and isinstance(title, str)):
-            strings = ((id_field, docno), (text_field, text), (title_field, title))
+            strings = zip(names, (docno, text, title), strict=True)
             name, value = next((name, value) for name, value in strings if not isinstance(value, str))
             message = f"field {name!r} holds {value!r:.60}, a {type(value).__name__}; it must be a string"
             return Problem(row.source, row.line, "wrong-type", message)
         if not docno or docno.split() != [docno]:
             message = (
-                f"docno {docno!r} is empty or holds white space, which TREC run files cannot carry; "
+                f"docno {docno!r:.200} is empty or holds white space, which TREC run files cannot carry; "
                 "choose another identifier field or replace the white space"
             )
             return Problem(row.source, row.line, "invalid-docno", message)
-        self.titled = self.titled or title_field in fields
+        self.titled = self.titled or names[2] in row.fields
         rest = {
-            name: value if isinstance(value, str) else msgspec.json.encode(value).decode()
-            for name, value in fields.items()
-            if name not in names and value not in (None, "", {}, [])
+            name: value if isinstance(value, str) else _as_text(value)
+            for name, value in row.fields.items()
+            if name not in names and value not in (None, "", {}, []) and not self._is_vector(name, value, row)
         }
         return Passage(docno, text, title, rest)
 
     def _names(self, fields: Mapping[str, object]) -> tuple[str, str, str]:
+        docno = self.id_field or _first(ID_FIELDS, fields)
+        if not self.id_field and docno.lower() in _OF_DOCUMENTS:
+            docno = _first(_OF_PASSAGES, fields) or docno
         return (
-            self.id_field or next((name for name in ID_FIELDS if name in fields), ""),
-            self.text_field or next((name for name in TEXT_FIELDS if name in fields), ""),
-            self.title_field or next((name for name in TITLE_FIELDS if name in fields), "title"),
+            docno,
+            self.text_field or _first(TEXT_FIELDS, fields),
+            self.title_field or _first(TITLE_FIELDS, fields) or "title",
         )
+
+    def _is_vector(self, name: str, value: object, row: Row) -> bool:
+        """Whether a value is an embedding, which no index keeps as text; said once a field."""
+        if not isinstance(value, list) or _numbers(value) <= _VECTOR:
+            return False
+        if name not in self._vectors:
+            self._vectors.add(name)
+            _log.warning(
+                "%s: field %r holds vectors (%d numbers in record %d), which are left out of the metadata",
+                row.source, name, _numbers(value), row.line,
+            )  # fmt: skip
+        return True
 
     @staticmethod
     def _missing(row: Row, what: str, wanted: tuple[str, ...]) -> Problem:
         option = "id_field" if what == "docno" else "text_field"
+        if len(wanted) == 1 and wanted[0] in row.fields:
+            message = f"field {wanted[0]!r} for the {what} is null; fill it, or leave the record out"
+            return Problem(row.source, row.line, "missing-field", message)
         message = (
             f"no field {' or '.join(map(repr, wanted))} for the {what}; the record has "
             f"{', '.join(map(repr, row.fields)) or 'no fields'} (name another with {option})"
         )
         return Problem(row.source, row.line, "missing-field", message)
+
+
+def _first(names: Iterable[str], fields: Mapping[str, object]) -> str:
+    """The first of `names` that is a field, as it is written, or if none is, without regard to case; empty if none."""
+    names = tuple(names)
+    lower = {name.lower(): name for name in reversed(list(fields))}
+    return next((name for name in names if name in fields), "") or next(
+        (lower[name] for name in names if name in lower), ""
+    )
+
+
+def _numbers(values: list[object]) -> int:
+    """How many numbers a list holds, or the lists in it; 0 where it holds anything else."""
+    count = 0
+    for value in values:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            count += 1
+        elif isinstance(value, list) and (inner := _numbers(value)):
+            count += inner
+        else:
+            return 0
+    return count
+
+
+def _as_text(value: object) -> str:
+    """JSON of a value; plain text of one that JSON has no form for."""
+    try:
+        if isinstance(value, Decimal | date | time | timedelta | UUID):
+            return str(value.isoformat() if isinstance(value, date | time) else value)
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return str(value)
 
 
 class RecordCorpus:
@@ -200,7 +259,9 @@ class RecordCorpus:
         for row, passage in self._passages(fields, skipped):
             wrong = complaint(passage)
             if wrong is None and not seen.add(passage.docno):
-                wrong = "duplicate-docno", f"docno {passage.docno!r} came before; docnos must be unique"
+                others = [name for name in ID_FIELDS if row.fields.get(name) not in (None, passage.docno)]
+                hint = f", or name another field with id_field ({', '.join(others)})" if others else ""
+                wrong = "duplicate-docno", f"docno {passage.docno!r:.200} came before; docnos must be unique{hint}"
             if wrong is not None:
                 self._refuse(Problem(row.source, row.line, *wrong), skipped)
                 continue

@@ -2,6 +2,7 @@
 
 import sys
 from collections import namedtuple
+from decimal import Decimal
 
 import pytest
 
@@ -29,12 +30,48 @@ def test_parquet_rows_become_passages(tmp_path):
 
 
 def test_a_bad_parquet_row_is_named_by_its_number(tmp_path):
-    path = write(tmp_path / "c.parquet", [*ROWS[:3], {**ROWS[3], "text": None}, ROWS[4]])
+    path = write(tmp_path / "c.parquet", [*ROWS[:3], {**ROWS[3], "text": None, "title": None}, ROWS[4]])
     with pytest.raises(InputError, match=r"c\.parquet:4: "):
         list(open_corpus(path))
     corpus = open_corpus(path, on_error="skip")
     assert len(list(corpus)) == 4
     assert corpus.skipped == {"missing-field": 1}
+
+
+def test_values_that_python_has_no_type_for_are_kept_as_text(tmp_path):
+    pa = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    from pyarrow import parquet
+
+    nanoseconds = pa.array([1_500_000_000_000_000_001], pa.timestamp("ns"))
+    columns = {
+        "docno": pa.array(["d"]),
+        "text": pa.array(["x"]),
+        "made": nanoseconds,
+        "nested": pa.StructArray.from_arrays([nanoseconds, pa.array([[1, 2]])], ["at", "list"]),
+        "day": pa.array([19_000], pa.date32()),
+        "price": pa.array([Decimal("12.50")]),
+        "raw": pa.array([b"\xff\x00"]),
+        "emb": pa.array([[0.5] * 768], pa.list_(pa.float32())),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "c.parquet")
+    (passage,) = open_corpus(tmp_path / "c.parquet")
+    assert passage.metadata == {
+        "made": "2017-07-14 02:40:00.000000001",
+        "nested": '{"at":"2017-07-14 02:40:00.000000001","list":[1,2]}',
+        "day": "2022-01-08",
+        "price": "12.50",
+        "raw": '"/wA="',
+    }
+
+
+def test_two_columns_of_one_name_are_an_error_in_parquet(tmp_path):
+    pa = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    from pyarrow import parquet
+
+    table = pa.table([pa.array(["d"]), pa.array(["x"]), pa.array(["y"])], names=["docno", "text", "text"])
+    parquet.write_table(table, tmp_path / "c.parquet")
+    with pytest.raises(InputError, match="two columns are named 'text'"):
+        list(open_corpus(tmp_path / "c.parquet"))
 
 
 def test_a_file_that_is_no_parquet_is_an_error(tmp_path):

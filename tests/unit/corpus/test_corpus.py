@@ -79,3 +79,21 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
     tracemalloc.stop()
     assert count == 8_000
     assert peak < 1_500_000  # the file has four million bytes
+
+
+@pytest.mark.parametrize(
+    ("passage", "problem"),
+    [
+        ({"docno": "a", "text": "x"}, "a dict, not a thresher.Passage"),
+        ("a", "a str, not a thresher.Passage"),
+        (Passage("a", None), "the text of passage 'a' is None"),
+        (Passage("a", "x", 0), "the title of passage 'a' is 0"),
+        (Passage("a", "x", "", {"made": object()}), "which is not JSON"),
+        (Passage("a", "x", "", {1: "x"}), "must map names to values"),
+        (Passage("a", "x", "", {"n": "\ud800"}), "surrogate"),
+        (Passage("a", "x", "", {"n": ["\ud800"]}), "surrogates not allowed"),
+    ],
+)
+def test_what_is_not_a_passage_is_named_with_its_number(passage, problem):
+    with pytest.raises(InputError, match=f"memory:2: .*{problem}"):
+        MemoryCorpus([Passage("z", "x"), passage])

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 
 import pytest
 import zstandard
@@ -88,6 +89,15 @@ BAD = [
     (b'{"id": "d3", "title": "only"}', "missing-field"),
     (b'{"text": "no id"}', "missing-field"),
     (b'{"id": "d3", "text": null}', "missing-field"),
+    (b'{"id": null, "text": "x"}', "missing-field"),
+    (b'{"id": "d3", "text": "x", "title": 0}', "wrong-type"),
+    (b'{"id": "d3", "text": "x", "title": false}', "wrong-type"),
+    (b'{"id": "d3", "text": "x", "title": []}', "wrong-type"),
+    (b'{"id": true, "text": "x"}', "wrong-type"),
+    (b'{"id": "d3", "text": "x", "text": "y"}', "malformed"),
+    (b'{"id": "d3", "text": "\\ud800 and more"}', "invalid-utf8"),
+    (b'{"id": "d3", "text": "x", "other": "\\udc00"}', "invalid-utf8"),
+    (b'{"id": "d3", "text": "x", "m": ' + b"[" * 5000 + b"]" * 5000 + b"}", "malformed"),
     (b'{"id": "d3", "text": 5}', "wrong-type"),
     (b'{"id": 1.5, "text": "x"}', "wrong-type"),
     (b'{"id": "d 3", "text": "x"}', "invalid-docno"),
@@ -123,6 +133,9 @@ def test_a_bad_record_is_an_error_with_file_and_line_or_is_counted(tmp_path, lin
         ("c.trec", b"<DOC>\n<DOCNO>d1</DOCNO>x\n</DOC>\n<DOC>\n<DOCNO>d2</DOCNO>\n\xe9\n</DOC>\n", 6, "invalid-utf8"),
         ("c.trec", b"<DOC>\n<DOCNO>d1</DOCNO>x\n</DOC>\n<DOC>\n<DOCNO>d2</DOCNO>\n", 4, "malformed"),
         ("c.trec", b"<DOC>\n<DOCNO>d1</DOCNO>x\n</DOC>\nstray\n", 4, "malformed"),
+        ("c.trec", b"<DOC><DOCNO>d1</DOCNO>x</DOC>\n</DOC>\n", 2, "malformed"),
+        ("c.trec", b"<DOC><DOCNO>d0</DOCNO>x<DOC><DOCNO>d1</DOCNO>y</DOC>\n", 1, "malformed"),
+        ("c.trec", b"<DOC><DOCNO>d1</DOCNO>x</DOC>\n<DOC>\n<DOCNO>a</DOCNO>x\n<DOCNO>b</DOCNO>y</DOC>", 2, "malformed"),
     ],
 )
 def test_every_format_says_the_line(tmp_path, name, data, line, reason):
@@ -134,6 +147,104 @@ def test_every_format_says_the_line(tmp_path, name, data, line, reason):
     corpus = open_corpus(path, on_error="skip")
     assert [p.docno for p in corpus] == ["d1"]
     assert corpus.skipped == {reason: 1}
+
+
+@pytest.mark.parametrize(("name", "data"), [("c.tsv", "id\ttext\ttext\n1\ta\tb\n"), ("c.csv", "id,text,text\n1,a,b\n")])
+def test_two_columns_of_one_name_are_an_error(tmp_path, name, data):
+    (tmp_path / name).write_text(data)
+    with pytest.raises(InputError, match=r":1: two columns are named 'text'"):
+        list(open_corpus(tmp_path / name, on_error="skip"))
+
+
+def test_tables_with_a_header_are_unquoted_and_others_are_not(tmp_path):
+    rows = [
+        ("id\ttext\ttitle", '1\t"He said ""hi"" there"\tT', 'He said "hi" there'),
+        ("id\ttext\ttitle", '1\t"all of it"\tT', '"all of it"'),
+        ("id\ttext\ttitle", '1\t"Begins" and ends "so"\tT', '"Begins" and ends "so"'),
+        ("id\ttext\ttitle", '1\t"a tab\t and ""quotes"""\tT', 'a tab\t and "quotes"'),
+        ('"id"\t"text"', '"1"\t"all of it"', "all of it"),
+        ("0\tx", '1\t"He said ""hi"" there"', '"He said ""hi"" there"'),
+    ]
+    for header, line, text in rows:
+        (tmp_path / "c.tsv").write_text(f"{header}\n{line}\n")
+        assert [p.text for p in open_corpus(tmp_path / "c.tsv")][-1] == text
+
+
+def test_a_null_text_with_a_title_is_an_empty_text(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"_id": "1", "title": "Only a title", "text": null}')
+    assert list(open_corpus(tmp_path / "c.jsonl")) == [Passage("1", "", "Only a title")]
+
+
+def test_vectors_are_left_out_of_the_metadata_and_said_once(tmp_path, caplog):
+    record = {"id": "1", "text": "x", "emb": [0.5] * 65, "many": [[1] * 40] * 2, "few": [1, 2], "words": ["a"] * 65}
+    (tmp_path / "c.jsonl").write_text(json.dumps(record) + "\n" + json.dumps({**record, "id": "2"}))
+    assert [set(p.metadata) for p in open_corpus(tmp_path / "c.jsonl")] == [{"few", "words"}] * 2
+    assert [message.split(" holds")[0].split(": ")[1] for message in caplog.messages] == ["field 'emb'", "field 'many'"]
+
+
+def test_a_folder_is_read_without_companions_queries_and_judgments(tmp_path, caplog):
+    for name in ("A.JSONL.GZ", "b.Jsonl"):
+        data = json.dumps({"id": name, "text": "x"}).encode()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("GZ") else data)
+    for name in ("._A.jsonl", ".b.jsonl.swp", ".b.jsonl", "b.jsonl:Zone.Identifier", "b.jsonl~", "#b.jsonl#"):
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07\x00\x02")
+    for name in ("queries.jsonl", "qrels.dev.tsv", "topics-test.jsonl.gz"):
+        (tmp_path / name).write_text('{"id": "q", "text": "a query"}\n')
+    assert [p.docno for p in open_corpus(tmp_path)] == ["A.JSONL.GZ", "b.Jsonl"]
+    assert "queries.jsonl" in caplog.text
+    assert [p.docno for p in open_corpus(tmp_path / "queries.jsonl")] == ["q"]
+    (tmp_path / "Corpus.JSONL.gz").write_bytes(gzip.compress(b'{"id": "beir", "text": "x"}'))
+    assert [p.docno for p in open_corpus(tmp_path)] == ["beir"]
+
+
+def test_a_folder_of_queries_alone_is_not_a_corpus(tmp_path):
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "y"}\n')
+    with pytest.raises(InputError, match=r"queries\.jsonl"):
+        open_corpus(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.tsv", "c.csv", "c.trec"])
+def test_a_huge_line_is_refused_with_its_place_and_the_limit(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("THRESHER_MAX_LINE", "1")
+    start = {"c.csv": b"id,text\nd1,x\nd2,", "c.trec": b"<DOC><DOCNO>d1</DOCNO>x</DOC>\n<DOC><DOCNO>d2</DOCNO>"}
+    (tmp_path / name).write_bytes(start.get(name, b"") + b"x" * (1 << 20) + b"y")
+    with pytest.raises(InputError, match=r"longer than 1 megabytes.*THRESHER_MAX_LINE") as caught:
+        list(open_corpus(tmp_path / name, on_error="skip"))
+    assert caught.value.line == {"c.csv": 3, "c.trec": 2}.get(name, 1)
+    many = {"c.csv": b'id,text\nd,"' + (b"x" * 999 + b"\n") * 1100, "c.trec": b"<DOC>\n" + (b"x" * 999 + b"\n") * 1100}
+    if name in many:
+        (tmp_path / name).write_bytes(many[name])
+        with pytest.raises(InputError, match="longer than 1 megabytes"):
+            list(open_corpus(tmp_path / name, on_error="skip"))
+    monkeypatch.setenv("THRESHER_MAX_LINE", "-3")
+    with pytest.raises(ConfigError, match="THRESHER_MAX_LINE"):
+        list(open_corpus(tmp_path / name))
+
+
+def test_a_bomb_is_read_in_bounded_memory(tmp_path):
+    path = tmp_path / "c.jsonl.zst"
+    packed = zstandard.compress((b" " * 1999 + b"\n") * 80_000 + b'{"id": "d", "text": "x"}')
+    assert len(packed) < 100_000
+    path.write_bytes(packed)
+    tracemalloc.start()
+    assert [p.docno for p in open_corpus(path)] == ["d"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150_000_000  # of 160 million bytes, and hardly ever at once
+
+
+def test_a_long_window_is_read(tmp_path):
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=28, enable_ldm=True)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    (tmp_path / "c.jsonl.zst").write_bytes(packer.compress(JSONL.encode()) + packer.flush())
+    assert len(list(open_corpus(tmp_path / "c.jsonl.zst"))) == 2
+
+
+@pytest.mark.parametrize("start", [b"BZh91AY&SY", b"\xfd7zXZ\x00", b"PK\x03\x04", b"\x1f\x9d\x90"])
+def test_another_compression_is_named(tmp_path, start):
+    (tmp_path / "c.jsonl").write_bytes(start + b"rest")
+    with pytest.raises(InputError, match=r"compressed with .* unpack it"):
+        list(open_corpus(tmp_path / "c.jsonl", on_error="skip"))
 
 
 @pytest.mark.parametrize("packed", [gzip.compress, zstandard.compress])

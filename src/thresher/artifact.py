@@ -164,7 +164,7 @@ def _load_manifest(path: Path) -> Manifest:
         return Manifest(
             str(document.pop("kind")), int(document.pop("format")), str(document.pop("version")), files, document
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as err:
         raise DamagedArtifactError(
             str(file), f"the manifest cannot be read ({type(err).__name__}: {err}); rebuild the artifact"
         ) from err

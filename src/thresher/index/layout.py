@@ -255,7 +255,7 @@ class Layout:
             metadata = rest[0] if rest else {}
             if not (isinstance(title, str) and isinstance(text, str) and isinstance(metadata, dict)):
                 raise TypeError("not a title, a text and metadata")
-        except (ValueError, TypeError) as err:
+        except (ValueError, TypeError, RecursionError) as err:
             problem = f"passage {number} cannot be read ({err}); rebuild the index"
             raise DamagedArtifactError(str(self.path / "passages.bytes"), problem) from err
         try:
@@ -361,7 +361,7 @@ def read_counts(file: Path) -> Counts:
     """
     try:
         counts = Counts(**json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError) as err:
+    except (OSError, ValueError, TypeError, RecursionError) as err:
         raise DamagedArtifactError(str(file), f"cannot be read ({err}); rebuild the index") from err
     counts.check(file)
     return counts

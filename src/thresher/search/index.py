@@ -102,7 +102,7 @@ class Index:
             if file.is_file():
                 try:
                     model = RoutingModel.from_json(json.loads(file.read_bytes()))
-                except (ValueError, KeyError, TypeError) as err:
+                except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as err:
                     problem = f"cannot be read ({err}); run `thresher calibrate tiers` again"
                     raise DamagedArtifactError(str(file), problem) from err
         return cls(layouts, model)

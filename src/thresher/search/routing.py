@@ -221,4 +221,9 @@ class RoutingModel:
         if not isinstance(document, Mapping) or document.get("signs") != list(FEATURES):
             raise ValueError(f"its features are not those of this release, {', '.join(FEATURES)}")
         mean, scale, weights = (np.array(document[key], np.float64) for key in ("mean", "scale", "weights"))
-        return cls(mean, scale, weights, float(document["threshold"]), float(document["rate"]), int(document["k"]))
+        threshold, rate, k = float(document["threshold"]), float(document["rate"]), document["k"]
+        if any(values.shape != (len(FEATURES),) or not np.isfinite(values).all() for values in (mean, scale, weights)):
+            raise ValueError(f"its mean, scale and weights are not {len(FEATURES)} finite numbers each")
+        if not (scale.all() and np.isfinite([threshold, rate]).all() and type(k) is int and 0 < k < 2**31):
+            raise ValueError("its scale, threshold, rate or k is none that a calibration gives")
+        return cls(mean, scale, weights, threshold, rate, k)

@@ -76,8 +76,9 @@ class TierSearcher:
         """Fingerprint of the encoder the tier was made with, empty where it holds none."""
         if not (self.layout.path / "encoder").is_dir():
             return ""
-        fields = self.layout.manifest.fields.get("encoder") or {}
-        return str(fields.get("fingerprint", "") or self.encoder.fingerprint)
+        fields = self.layout.manifest.fields.get("encoder")
+        known = fields.get("fingerprint", "") if isinstance(fields, dict) else ""
+        return str(known or self.encoder.fingerprint)
 
     @cached_property
     def encoder(self) -> QueryEncoder:

@@ -21,6 +21,7 @@ that cannot reach the top are known without reading their vectors.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 CHUNK = 65_536
 """Vectors held in memory at a time."""
 _CENTROIDS = 256
+UNREADABLE = (ValueError, EOFError, SyntaxError, TokenError, TypeError, OverflowError, RecursionError, MemoryError)
+"""What `numpy.load` raises for files that are not arrays: their header is Python source."""
 _TRAINED_ON = 256 * _CENTROIDS  # vectors; more do not move the centroids of k-means
 
 
@@ -143,6 +146,9 @@ def open_vectors(directory: Path, storage: str, n: int, dimensions: int) -> Stor
     """
     kind, parts = parse_storage(storage)
     if kind == "pq":
+        if dimensions % parts:
+            problem = f"{parts} parts do not divide {dimensions} dimensions; rebuild the vectors"
+            raise DamagedArtifactError(str(directory / "manifest.json"), problem)
         shape = (parts, _CENTROIDS, dimensions // parts)
         return Stored(
             load_array(directory / "codes.npy", np.uint8, (n, parts)),
@@ -180,7 +186,7 @@ def load_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[
     """
     try:
         array: NDArray[np.generic] = np.load(file, mmap_mode="r" if 0 not in shape else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as err:
+    except UNREADABLE as err:
         raise DamagedArtifactError(str(file), f"cannot be read ({err}); rebuild the vectors") from err
     if array.dtype != dtype or array.shape != shape:
         raise DamagedArtifactError(

@@ -205,8 +205,10 @@ class VectorStore:
             fields = manifest.fields
             documents, n, dimensions = (int(fields[name]) for name in ("documents", "vectors", "dimensions"))
             storage, width, key = str(fields["storage"]), int(fields["sketch"]), str(fields["key"])
-        except (KeyError, TypeError, ValueError) as err:
-            raise DamagedArtifactError(str(path / "manifest.json"), f"lacks {err}; rebuild the vectors") from err
+            parse_storage(storage)
+        except (KeyError, TypeError, ValueError, OverflowError) as err:
+            problem = f"does not describe vectors ({type(err).__name__}: {err}); rebuild the vectors"
+            raise DamagedArtifactError(str(path / "manifest.json"), problem) from err
         docnos = read_names(path / "docnos.txt") if key == "docno" else None
         firsts = None
         if documents != n:

@@ -232,9 +232,10 @@ def append_lanes(origin, dense, missing, rest, low, top):
                 for j in range(missing):
                     total += quantised_product(dense_weights[j], dense[dense_rows[j], origin + i])
                 if total >= threshold:
+                    total = min(np.int64(total), 65_535)  # more only where the file denies its largest impacts
                     values[size], docs[size] = total, origin + i
                     size += 1
-                    level = np.int64(total) >> LEVEL_BITS
+                    level = total >> LEVEL_BITS
                     histogram[level] += 1
                     above += level >= edge
             if above - histogram[edge] >= k:

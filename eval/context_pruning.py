@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from eval.bench import Row
-    from thresher.context.labelled import LabelledQuery
+    from thresher.context.calibrate import LabelledQuery
     from thresher.context.scorers import SentenceScorer, SplitPassage
 
     Pairs = Sequence[tuple[str, SplitPassage]]

@@ -1,7 +1,7 @@
 """Public collections of queries with known answer sentences, and a training part free of near-duplicates.
 
 Formats: QED (Lamm and others 2021), COVID-QA (the layout of SQuAD), and lists of candidate sentences (WikiQA, TrecQA),
-whose sentences are joined by a line break into one passage. `thresher.context.labelled` reads SQuAD 2.0 itself.
+whose sentences are joined by a line break into one passage. `thresher.context.calibrate` reads SQuAD 2.0 itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from thresher.context.labelled import LabelledQuery, overlapping, part_of
+from thresher.context.calibrate import LabelledQuery, overlapping, part_of
 from thresher.errors import InputError
 from thresher.files import read_content, read_lines
 from thresher.records import Span

@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.context.calibrate import lost_above, wilson
-from thresher.context.labelled import LabelledQuery, read_squad
+from thresher.context.calibrate import LabelledQuery, lost_above, read_squad, wilson
 from thresher.context.scorers import SplitPassage
 from thresher.files import read_lines, read_text_lines, replacing
 from thresher.records import Span

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from thresher.context.calibrate import Calibration
-    from thresher.context.labelled import LabelledQuery
+    from thresher.context.calibrate import Calibration, LabelledQuery
     from thresher.context.model import TwoHeadedScorer
 
 

@@ -66,8 +66,7 @@ def context(
     Example:
       thresher calibrate context held-out.jsonl --goal 0.98
     """
-    from thresher.context.calibrate import calibrate, calibrate_confidence
-    from thresher.context.labelled import read_labelled
+    from thresher.context.calibrate import calibrate, calibrate_confidence, read_labelled
     from thresher.context.scorers import SentenceScorer, SplitPassage
 
     rows = read_labelled(labelled)

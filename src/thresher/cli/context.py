@@ -123,12 +123,13 @@ def prune(
 def _show(pruned: Sequence[PrunedPassage]) -> None:
     """Kept sentences bright and dropped ones dim in a terminal, else what is kept."""
     from thresher.context.html import terminal_text
+    from thresher.context.select import join_passages
 
     if sys.stdout.isatty():
         for passage in pruned:
             console().print(terminal_text(passage))
     else:
-        typer.echo("\n\n".join(p.contents for p in pruned if p.spans))
+        typer.echo(join_passages(pruned))
 
 
 def _threshold(given: str) -> float | str:
@@ -253,7 +254,7 @@ def train(
 
     Example: thresher context train mine.jsonl -o my-pruner
     """
-    from thresher.context.labelled import read_labelled
+    from thresher.context.calibrate import read_labelled
     from thresher.errors import MissingExtraError
 
     try:  # how the shipped weights are made is in the repository and not in the wheel

@@ -1,5 +1,8 @@
 """Which sentences of scored passages are kept: by a threshold on their scores, or by what each adds for its cost.
 
+What belongs together (`thresher.context.structure`) is kept together: scores are raised to those of what they are tied
+to before anything is compared with a threshold.
+
 `select_by_score` keeps what reaches the threshold; under a budget, the highest scores first.
 
 `select_by_gain` lets the number of passages follow from the query, in the manner of the Dynamic Passage Selector (Meng
@@ -8,27 +11,41 @@ and others, arXiv 2508.09497), but by a greedy rule over calibrated scores rathe
     gain(s) = score(s) * p(passage of s) * (1 - repeated(s)),        value(s) = gain(s) / max(tokens(s), 8) ** `thrift`
 
 where p(passage) is the logistic of its relevance less the best relevance, and repeated(s) is the largest share of the
-sentence's distinct terms that one kept sentence already holds: repetition costs tokens and adds nothing. It
-stops when the best remaining gain is below `min_gain`, or when nothing that remains fits the budget. The greedy rule
-for a submodular gain under a budget is that of Lin and Bilmes (NAACL 2010).
+sentence's distinct terms that one kept sentence already holds: repetition costs tokens and adds nothing. Of two
+sentences that repeat each other, the one in the passage that ranks higher is taken. It stops when the best remaining
+gain is below `min_gain`, or when nothing that remains fits the budget. The greedy rule for a submodular gain under a
+budget is that of Lin and Bilmes (NAACL 2010).
+
+A budget holds for the text that is handed over, `join_passages`: titles, ellipses and the lines between passages.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from thresher.context.spans import cut, kept_spans, largest_prefix
+from thresher.context.structure import Ties, find_ties
 from thresher.errors import InputError
 from thresher.text.analyzer import analyzer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from thresher.context.scorers import PassageScores, SplitPassage
     from thresher.records import Span
+
+_TWINS = 0.8
+"""Two sentences repeat each other where each holds this share of the other's terms."""
+_RECOUNTS = 64
+"""How often `select_by_gain` counts all that it has taken, where sums of the sentences' tokens exceed the budget."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +58,8 @@ class PrunedPassage:
         original: the text that was given.
         spans: what is kept: half-open ranges of Unicode code points of `original`, ascending, disjoint, not touching.
         sentences: every sentence as a span of `original`.
-        scores: a score of 0 to 1 for each sentence.
-        keep: whether each sentence is kept.
+        scores: a score of 0 to 1 for each sentence, as the scorer gave it.
+        keep: whether each sentence is kept: by its score, or with what it belongs to.
         relevance: the passage's relevance to the query, from the same forward pass; the scale is the scorer's.
         threshold: the threshold that was applied.
         ellipsis: replaces what was dropped.
@@ -62,6 +79,7 @@ class PrunedPassage:
     ellipsis: str
     tokens: int
     original_tokens: int
+    ties: Ties = field(repr=False, compare=False)
 
     @cached_property
     def text(self) -> str:
@@ -144,6 +162,32 @@ class Scores:
         return float(wanted)
 
 
+def join_passages(passages: Iterable[PrunedPassage]) -> str:
+    """The text that is handed over: what is kept of each passage under its title, an empty line between passages."""
+    return "\n\n".join(one.contents for one in passages if one.spans)
+
+
+def counted(count_tokens: Callable[[str], int], text: str) -> int:
+    """Tokens of `text` by a caller's function; of an empty text 0.
+
+    Raises:
+        InputError: the function fails, or does not return a number of tokens.
+    """
+    if not text:
+        return 0
+    try:
+        found = count_tokens(text)
+        tokens = int(found)
+    except Exception as err:
+        raise InputError(
+            f"count_tokens failed on a text of {len(text):,} characters ({type(err).__name__}: {err}); it must take "
+            "any text: with tiktoken, encode(text, disallowed_special=())"
+        ) from err
+    if tokens != found or tokens < 0:
+        raise InputError(f"count_tokens returned {found!r}; it must return a whole number of tokens, 0 or more")
+    return tokens
+
+
 def select_by_score(
     scores: Scores,
     count_tokens: Callable[[str], int],
@@ -156,74 +200,88 @@ def select_by_score(
 ) -> list[PrunedPassage]:
     """The sentences that reach the threshold; arguments, result and errors as `ContextPruner.prune`."""
     limit = scores.threshold(threshold)
-    if max_tokens is not None and max_tokens < 0:
-        raise InputError(f"max_tokens={max_tokens}: give 0 or more, or None for no limit")
-    if min_keep < 0:
-        raise InputError(f"min_keep={min_keep}: give the least number of sentences to keep, 0 or more")
-    rows, look = scores.passages, _Look(count_tokens, keep_title, ellipsis)
-    wanted = _ranked(rows, limit, min_keep)
+    if max_tokens is not None and not _is_count(max_tokens):
+        raise InputError(f"max_tokens={max_tokens!r}: give a whole number, 0 or more, or None for no limit")
+    if not _is_count(min_keep):
+        raise InputError(f"min_keep={min_keep!r}: give the least number of sentences to keep, 0 or more")
+    look = _Look(scores.passages, count_tokens, keep_title, ellipsis, limit)
+    wanted = look.ranked(min_keep)
     if max_tokens is not None:
-        fits = lambda n: look.cost(rows, _flags(rows, wanted[:n])) <= max_tokens  # noqa: E731
-        wanted = wanted[: largest_prefix(len(wanted), fits)]
-    return [look.pruned(row, keep, limit) for row, keep in zip(rows, _flags(rows, wanted), strict=True)]
+        wanted = wanted[: largest_prefix(len(wanted), lambda n: look.cost(wanted[:n]) <= max_tokens)]
+    return look.pruned(wanted)
 
 
-@dataclass(frozen=True, slots=True)
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 class _Look:
-    """How what is kept is put together, and what it costs."""
+    """How what is kept of passages is put together, and what it costs."""
 
-    count_tokens: Callable[[str], int]
-    keep_title: bool
-    ellipsis: str
+    def __init__(
+        self,
+        rows: Sequence[ScoredPassage],
+        count_tokens: Callable[[str], int],
+        keep_title: bool,
+        ellipsis: str,
+        limit: float,
+    ) -> None:
+        self.rows, self.count_tokens, self.limit = rows, count_tokens, limit
+        self.keep_title, self.ellipsis = keep_title, ellipsis
+        self.ties = [find_ties(row.text, row.sentences) for row in rows]
+        self.tied = [ties.tied(row.scores) for ties, row in zip(self.ties, rows, strict=True)]
 
-    def cost(self, rows: Sequence[ScoredPassage], keep: Sequence[tuple[bool, ...]]) -> int:
-        """Tokens of all passages."""
-        return sum(self.cost_of(row, flags) for row, flags in zip(rows, keep, strict=True))
+    def ranked(self, min_keep: int) -> list[tuple[int, int]]:
+        """(passage, sentence) of all that pass, best first; ties in document order."""
+        chosen = []
+        for number, scores in enumerate(self.tied):
+            best = {i for _, i in sorted((-score, i) for i, score in enumerate(scores))[:min_keep]}
+            chosen += [(number, i) for i, score in enumerate(scores) if score >= self.limit or i in best]
+        return sorted(chosen, key=lambda at: (-self.tied[at[0]][at[1]], at))
 
-    def cost_of(self, row: ScoredPassage, keep: tuple[bool, ...]) -> int:
-        """Tokens of one passage."""
-        if not any(keep):
-            return 0
-        text = cut(row.text, _spans(row, keep), self.ellipsis)
-        text = f"{row.title}\n{text}" if self.keep_title and row.title else text
-        return self.count_tokens(text) if text else 0
+    def cost(self, wanted: Sequence[tuple[int, int]]) -> int:
+        """Tokens of all passages together, as they are handed over."""
+        shown = [self._shown(number, keep)[0] for number, keep in enumerate(self._flags(wanted)) if any(keep)]
+        return counted(self.count_tokens, "\n\n".join(shown))
 
-    def pruned(self, row: ScoredPassage, keep: tuple[bool, ...], limit: float) -> PrunedPassage:
-        """The passage with the sentences flagged in `keep`."""
-        whole = f"{row.title}\n{row.text}" if row.title else row.text
+    def pruned(self, wanted: Sequence[tuple[int, int]]) -> list[PrunedPassage]:
+        """The passages with the `wanted` sentences."""
+        return [self._pruned(number, keep) for number, keep in enumerate(self._flags(wanted))]
+
+    def _flags(self, wanted: Sequence[tuple[int, int]]) -> list[tuple[bool, ...]]:
+        chosen: list[set[int]] = [set() for _ in self.rows]
+        for number, place in wanted:
+            chosen[number].add(place)
+        held = [ties.without_lone_headings(mine) for ties, mine in zip(self.ties, chosen, strict=True)]
+        return [
+            tuple(place in mine for place in range(len(row.scores))) for row, mine in zip(self.rows, held, strict=True)
+        ]
+
+    def _shown(self, number: int, keep: tuple[bool, ...]) -> tuple[str, tuple[Span, ...]]:
+        """What is kept of a passage with its title, and its spans; a passage without a sentence has nothing to keep."""
+        row = self.rows[number]
+        spans = kept_spans(len(row.text), row.sentences, keep) if keep else ()
+        text = cut(row.text, spans, self.ellipsis) if any(keep) else ""
+        return (f"{row.title}\n{text}" if self.keep_title and row.title and any(keep) else text), spans
+
+    def _pruned(self, number: int, keep: tuple[bool, ...]) -> PrunedPassage:
+        row = self.rows[number]
+        shown, spans = self._shown(number, keep)
         return PrunedPassage(
             docno=row.docno,
             title=row.title if self.keep_title and any(keep) else "",
             original=row.text,
-            spans=_spans(row, keep),
+            spans=spans,
             sentences=row.sentences,
             scores=row.scores,
             keep=keep,
             relevance=row.relevance,
-            threshold=limit,
+            threshold=self.limit,
             ellipsis=self.ellipsis if any(keep) else "",
-            tokens=self.cost_of(row, keep),
-            original_tokens=self.count_tokens(whole) if whole else 0,
+            tokens=counted(self.count_tokens, shown),
+            original_tokens=counted(self.count_tokens, f"{row.title}\n{row.text}" if row.title else row.text),
+            ties=self.ties[number],
         )
-
-
-def _ranked(rows: Sequence[ScoredPassage], limit: float, min_keep: int) -> list[tuple[int, int]]:
-    """(passage, sentence) of all that pass, best first; ties in document order."""
-    chosen = []
-    for number, row in enumerate(rows):
-        best = {i for _, i in sorted((-score, i) for i, score in enumerate(row.scores))[:min_keep]}
-        chosen += [(number, i) for i, score in enumerate(row.scores) if score >= limit or i in best]
-    return sorted(chosen, key=lambda at: (-rows[at[0]].scores[at[1]], at))
-
-
-def _flags(rows: Sequence[ScoredPassage], wanted: Sequence[tuple[int, int]]) -> list[tuple[bool, ...]]:
-    chosen = set(wanted)
-    return [tuple((number, i) in chosen for i in range(len(row.scores))) for number, row in enumerate(rows)]
-
-
-def _spans(row: ScoredPassage, keep: tuple[bool, ...]) -> tuple[Span, ...]:
-    """What is kept of a passage; a passage without a sentence has nothing to keep."""
-    return kept_spans(len(row.text), row.sentences, keep) if keep else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +291,7 @@ class Selection:
     Attributes:
         passages: those of which something was taken, the most relevant first.
         pruned: all of them in the order they were given; nothing is kept of those of which nothing was taken.
-        tokens: what they cost together.
+        tokens: what `pruned` costs, as `join_passages` joins it.
         taken: sentences taken.
         repeated: relevant sentences dropped because their content had been taken already.
         stopped: `gain` (the next sentence would add too little), `budget`, or `end` (everything was taken).
@@ -247,21 +305,6 @@ class Selection:
     stopped: str
 
 
-@dataclass(slots=True)
-class _Candidate:
-    passage: int
-    sentence: int
-    worth: float
-    tokens: int
-    terms: frozenset[str]
-    needed: bool = False
-    repeated: float = 0.0
-
-    @property
-    def gain(self) -> float:
-        return self.worth * (1 - self.repeated)
-
-
 def select_by_gain(
     pruned: Sequence[PrunedPassage],
     count_tokens: Callable[[str], int],
@@ -273,13 +316,13 @@ def select_by_gain(
     min_keep: int = 0,
     whole: Collection[int] = (),
 ) -> Selection:
-    """Take sentences one at a time by gain for their cost (see the module).
+    """Take sentences one at a time by gain for their cost (see the module), each with those that it needs.
 
     Args:
-        pruned: passages of one query, as `select_by_score` gives them without a limit on tokens; only sentences they
-            keep compete.
+        pruned: passages of one query, the best first, as `select_by_score` gives them without a limit on tokens; only
+            sentences they keep compete.
         count_tokens: how many tokens a text costs.
-        max_tokens: budget for all that is handed over, titles included; never exceeded.
+        max_tokens: budget for all that is handed over, titles and the lines between passages included; never exceeded.
         min_gain: stop below this expected gain, 0 to 1.
         thrift: 0 ignores what a sentence costs, 1 counts gain per token.
         temperature: relevance is divided by this before the logistic: what difference in relevance matters.
@@ -290,75 +333,173 @@ def select_by_gain(
     Raises:
         InputError: an argument is out of range.
     """
-    if not 0 <= min_gain <= 1 or thrift < 0 or temperature <= 0 or min_keep < 0:
+    if not 0 <= min_gain <= 1 or not thrift >= 0 or not temperature > 0 or not _is_count(min_keep):
         raise InputError(
             f"min_gain={min_gain} (0 to 1), thrift={thrift} (0 or more), temperature={temperature} (above 0), "
             f"min_keep={min_keep} (0 or more)"
         )
-    candidates = _candidates(pruned, count_tokens, temperature)
-    _mark_needed(candidates, min_keep, whole)
-    kept: list[set[int]] = [set() for _ in pruned]
-    costs = [0] * len(pruned)
-    taken = 0
-    stopped = "end"
-    while candidates:
-        able = [c for c in candidates if c.needed or (c.gain >= min_gain and c.gain > 0)]
-        if not able:
-            stopped = "gain"
-            break
-        best = max(able, key=lambda c: (c.needed, c.gain / max(c.tokens, 8) ** thrift, -c.passage, -c.sentence))
-        candidates.remove(best)
-        cost = count_tokens(_with(pruned[best.passage], kept[best.passage] | {best.sentence}).contents)
-        if max_tokens is not None and sum(costs) - costs[best.passage] + cost > max_tokens:
-            stopped = "budget"
-            continue
-        kept[best.passage].add(best.sentence)
-        costs[best.passage] = cost
-        taken += 1
-        for other in candidates:
-            if other.terms:
-                other.repeated = max(other.repeated, len(other.terms & best.terms) / len(other.terms))
-    repeated = sum(c.worth >= min_gain > c.gain for c in candidates)
-    after = tuple(replace(_with(one, kept[n]), tokens=costs[n]) for n, one in enumerate(pruned))
-    order = sorted((n for n in range(len(pruned)) if kept[n]), key=lambda n: (-pruned[n].relevance, n))
-    return Selection(tuple(after[n] for n in order), after, sum(costs), taken, repeated, stopped)
-
-
-def _mark_needed(candidates: Sequence[_Candidate], min_keep: int, whole: Collection[int]) -> None:
-    """Mark the candidates that are taken whatever their gain: `min_keep` of each passage, all of those in `whole`."""
-    for number in {candidate.passage for candidate in candidates}:
-        own = [candidate for candidate in candidates if candidate.passage == number]
-        best = own if number in whole else sorted(own, key=lambda c: (-c.worth, c.sentence))[:min_keep]
-        for candidate in best:
-            candidate.needed = True
-
-
-def _candidates(
-    pruned: Sequence[PrunedPassage], count_tokens: Callable[[str], int], temperature: float
-) -> list[_Candidate]:
-    terms = analyzer("english")
-    top = max((p.relevance for p in pruned), default=0.0)
-    out = []
-    for number, passage in enumerate(pruned):
-        # 2 x logistic: the most relevant passage's sentences are worth their scores
-        weight = 2 / (1 + math.exp(min(50.0, (top - passage.relevance) / temperature)))
-        for place, (span, score) in enumerate(zip(passage.sentences, passage.scores, strict=True)):
-            if passage.keep[place]:
-                text = passage.original[span.start : span.end]
-                out.append(_Candidate(number, place, weight * score, count_tokens(text), frozenset(terms(text))))
-    return out
-
-
-def _with(passage: PrunedPassage, chosen: set[int]) -> PrunedPassage:
-    """The passage with those sentences kept."""
-    keep = tuple(place in chosen for place in range(len(passage.sentences)))
-    spans = kept_spans(len(passage.original), passage.sentences, keep)
-    text = cut(passage.original, spans, passage.ellipsis)
-    return replace(
-        passage,
-        keep=keep,
-        spans=spans,
-        title=passage.title if chosen else "",
-        ellipsis=passage.ellipsis if chosen else "",
-        tokens=len(text),
+    pool = _Pool(pruned, count_tokens, temperature, thrift, min_gain)
+    pool.mark_needed(min_keep, whole)
+    stopped = pool.take_all(max_tokens)
+    taken = pool.taken
+    if max_tokens is not None:
+        taken = taken[: largest_prefix(len(taken), lambda n: pool.tokens(pool.with_taken(taken[:n])) <= max_tokens)]
+    after = pool.with_taken(taken)
+    order = sorted((n for n, one in enumerate(after) if one.spans), key=lambda n: (-after[n].relevance, n))
+    return Selection(
+        tuple(after[n] for n in order), tuple(after), pool.tokens(after), len(taken), pool.repeats(), stopped
     )
+
+
+class _Pool:
+    """The sentences that compete, as arrays in the order of passages and sentences."""
+
+    def __init__(
+        self,
+        pruned: Sequence[PrunedPassage],
+        count_tokens: Callable[[str], int],
+        temperature: float,
+        thrift: float,
+        min_gain: float,
+    ) -> None:
+        self.pruned, self.count_tokens, self.min_gain = pruned, count_tokens, min_gain
+        self.at = [(n, i) for n, one in enumerate(pruned) for i, kept in enumerate(one.keep) if kept]
+        self.row_of = {at: row for row, at in enumerate(self.at)}
+        top = max((one.relevance for one in pruned), default=0.0)
+        # 2 x logistic: the most relevant passage's sentences are worth their scores
+        weights = [2 / (1 + math.exp(min(50.0, (top - one.relevance) / temperature))) for one in pruned]
+        tied = [one.ties.tied(one.scores) for one in pruned]
+        self.worth = np.array([weights[n] * tied[n][i] for n, i in self.at], np.float64)
+        self.cost = [counted(count_tokens, self._slice(n, i)) for n, i in self.at]
+        self.weigh = np.maximum(np.array(self.cost, np.float64), 8.0) ** thrift
+        terms = analyzer("english")
+        self.terms = [sorted(set(terms(self._slice(n, i)))) for n, i in self.at]
+        self.sizes = np.array([len(mine) for mine in self.terms], np.float64)
+        holders = defaultdict(list)
+        for row, mine in enumerate(self.terms):
+            for term in mine:
+                holders[term].append(row)
+        self.holders = {term: np.array(rows, np.int64) for term, rows in holders.items()}
+        self.repeated = np.zeros(len(self.at))
+        self.open = np.ones(len(self.at), bool)
+        self.needed = np.zeros(len(self.at), bool)
+        self.taken: list[tuple[int, int]] = []
+        self._number = np.array([n for n, _ in self.at], np.int64)
+        self._begun: set[int] = set()
+        self._is_taken = np.zeros(len(self.at), bool)
+        self._gap = counted(count_tokens, "\n\n")
+
+    def _slice(self, number: int, place: int) -> str:
+        """A sentence with the white space after it, as it costs."""
+        one = self.pruned[number]
+        last = place + 1 == len(one.sentences)
+        end = one.sentences[place].end if last else one.sentences[place + 1].start
+        return one.original[one.sentences[place].start : end]
+
+    def mark_needed(self, min_keep: int, whole: Collection[int]) -> None:
+        """Mark what is taken whatever its gain: `min_keep` of each passage, all of those in `whole`."""
+        rows: dict[int, list[int]] = defaultdict(list)
+        for row, (number, _) in enumerate(self.at):
+            rows[number].append(row)
+        for number, mine in rows.items():
+            best = mine if number in whole else sorted(mine, key=lambda row: (-self.worth[row], row))[:min_keep]
+            self.needed[best] = True
+
+    def take_all(self, max_tokens: int | None) -> str:
+        """Fill `taken` in the order of value; returns why it stopped."""
+        spent, recounts, stopped = 0, 0, "end"
+        while self.open.any():
+            gain = self.worth * (1 - self.repeated)
+            able = self.open & (self.needed | ((gain >= self.min_gain) & (gain > 0)))
+            if not able.any():
+                return "gain"
+            first = able & self.needed
+            value = np.where(first if first.any() else able, gain / self.weigh, -1.0)
+            row = self._better_twin(int(value.argmax()), able, gain)
+            bundle = self._bundle(row)
+            spent += self._cost(bundle)
+            if max_tokens is not None and spent > max_tokens:
+                fits = recounts < _RECOUNTS
+                if fits:
+                    recounts += 1
+                    exact = self.tokens(self.with_taken([*self.taken, *(self.at[r] for r in bundle)]))
+                    fits = exact <= max_tokens
+                if not fits:
+                    spent -= self._cost(bundle)
+                    self.open[row] = False
+                    stopped = "budget"
+                    continue
+                spent = exact
+            self.taken += [self.at[r] for r in bundle]
+            self._begun.add(self.at[row][0])
+            for r in bundle:
+                self.open[r], self._is_taken[r] = False, True
+                self.repeated = np.maximum(self.repeated, self._share_of(r))
+        return stopped
+
+    def _share_of(self, row: int) -> NDArray[np.float64]:
+        """The share of each sentence's terms that the sentence of `row` holds."""
+        shared = np.zeros(len(self.at))
+        for term in self.terms[row]:
+            shared[self.holders[term]] += 1
+        share: NDArray[np.float64] = shared / np.maximum(self.sizes, 1)
+        return share
+
+    def _better_twin(self, row: int, able: NDArray[np.bool_], gain: NDArray[np.float64]) -> int:
+        """The sentence of a better passage that this one would displace by repeating it; else this one."""
+        better = able & (self._number < self.at[row][0])
+        if self.needed[row] or not better.any():
+            return row
+        share = self._share_of(row)
+        alike = (share >= _TWINS) & (share * self.sizes >= _TWINS * self.sizes[row])
+        twins = np.flatnonzero(better & alike & (self.worth * (1 - share) < self.min_gain))
+        return int(twins[0]) if len(twins) else row
+
+    def _bundle(self, row: int) -> list[int]:
+        """The row and those that it needs and that are not taken yet, in document order."""
+        number, place = self.at[row]
+        needs, rows = self.pruned[number].ties.needs, [row]
+        while needs[place] >= 0:
+            place = needs[place]
+            other = self.row_of.get((number, place))
+            if other is not None and not self._is_taken[other]:
+                rows.append(other)
+        return rows[::-1]
+
+    def _cost(self, bundle: Sequence[int]) -> int:
+        number = self.at[bundle[0]][0]
+        tokens = sum(self.cost[row] for row in bundle)
+        if number not in self._begun:
+            title = self.pruned[number].title
+            tokens += (counted(self.count_tokens, f"{title}\n") if title else 0) + (self._gap if self.taken else 0)
+        return tokens
+
+    def with_taken(self, taken: Sequence[tuple[int, int]]) -> list[PrunedPassage]:
+        """The passages with those sentences kept."""
+        chosen: list[set[int]] = [set() for _ in self.pruned]
+        for number, place in taken:
+            chosen[number].add(place)
+        return [
+            self._with(one, one.ties.without_lone_headings(mine)) for one, mine in zip(self.pruned, chosen, strict=True)
+        ]
+
+    def _with(self, passage: PrunedPassage, chosen: set[int]) -> PrunedPassage:
+        keep = tuple(place in chosen for place in range(len(passage.sentences)))
+        spans = kept_spans(len(passage.original), passage.sentences, keep) if chosen else ()
+        after = replace(
+            passage,
+            keep=keep,
+            spans=spans,
+            title=passage.title if chosen else "",
+            ellipsis=passage.ellipsis if chosen else "",
+        )
+        return replace(after, tokens=counted(self.count_tokens, after.contents))
+
+    def tokens(self, passages: Sequence[PrunedPassage]) -> int:
+        """What passages cost as they are handed over."""
+        return counted(self.count_tokens, join_passages(passages))
+
+    def repeats(self) -> int:
+        """Sentences that would be worth taking, but for what has been taken."""
+        gain = self.worth * (1 - self.repeated)
+        return int((self.open & (self.worth >= self.min_gain) & (gain < self.min_gain)).sum())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from thresher.context.select import join_passages
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -96,6 +98,7 @@ class Answer:
         milliseconds: wall clock, from the call to the answer.
         deadline_ms: the deadline, None for no limit.
         withheld: passages were found, and none is handed over because of `min_confidence`.
+        tokens: tokens of `context`, as the pipeline counts them.
     """
 
     query: str
@@ -108,11 +111,12 @@ class Answer:
     milliseconds: float
     deadline_ms: float | None = None
     withheld: bool = False
+    tokens: int = 0
 
     @property
     def context(self) -> str:
         """The text to put in a prompt: what is kept of each passage under its title, an empty line between passages."""
-        return "\n\n".join(one.sentences.contents for one in self.passages if one.spans)
+        return join_passages(one.sentences for one in self.passages)
 
     @property
     def exact(self) -> bool:
@@ -128,11 +132,6 @@ class Answer:
     def errors(self) -> dict[str, str]:
         """What stages failed with, by stage."""
         return {stage.stage: stage.reason for stage in self.stages if stage.outcome == "failed"}
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of `passages`, titles included, as the pipeline counts them."""
-        return sum(one.sentences.tokens for one in self.passages)
 
     def as_json(self) -> dict[str, object]:
         """Plain JSON, without the ranking beyond the passages."""

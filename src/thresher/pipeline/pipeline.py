@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.context.select import counted, join_passages
 from thresher.context.spans import approximate_tokens
 from thresher.errors import ConfigError, InputError, ThresherError
 from thresher.pipeline.answer import Answer, AnswerPassage
@@ -216,6 +217,7 @@ class Pipeline:
             state.deadline.spent(),
             state.deadline.milliseconds,
             state.withheld,
+            counted(self.count_tokens, join_passages(one.sentences for one in passages)),
         )
 
     def ask_batch(

@@ -142,11 +142,26 @@ def _unit_end(lines: list[str], first: int, fences: _Fences) -> int:
     if _DOCTEST.match(line):
         return _run_end(lines, first + 1, str.strip)
     if first + 1 < len(lines):
-        if _is_row(line) and _is_row(lines[first + 1]):
-            return _run_end(lines, first + 2, _is_row)
+        if is_row(line) and is_row(lines[first + 1]):
+            return _run_end(lines, first + 2, is_row)
         if _UNDERLINE.fullmatch(lines[first + 1]) and not _ITEM.match(line) and _is_title(line, lines[first + 1]):
             return first + 2
     return 0
+
+
+def is_item(text: str) -> bool:
+    """Whether `text` begins with a bullet or a number."""
+    return _ITEM.match(text) is not None
+
+
+def is_underline(line: str) -> bool:
+    """Whether a line is what underlines a heading."""
+    return _UNDERLINE.fullmatch(line) is not None
+
+
+def is_code(text: str) -> bool:
+    """Whether `text` begins with a code fence or the prompt of an interpreter."""
+    return _FENCE.match(text) is not None or _DOCTEST.match(text) is not None
 
 
 def _is_title(line: str, underline: str) -> bool:
@@ -154,7 +169,8 @@ def _is_title(line: str, underline: str) -> bool:
     return len(line.strip()) <= len(underline.strip()) + 3
 
 
-def _is_row(line: str) -> bool:
+def is_row(line: str) -> bool:
+    """Whether a line is part of a table."""
     return bool(_PIPES.match(line) or _GRID.fullmatch(line) or _TABS.search(line))
 
 

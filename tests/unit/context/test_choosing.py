@@ -9,11 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.context import ContextPruner, PassageScores, SplitPassage
-from thresher.context.calibrate import calibrate, calibrate_confidence, lost_above, wilson
+from thresher.context.calibrate import (
+    LabelledQuery,
+    calibrate,
+    calibrate_confidence,
+    lost_above,
+    part_of,
+    read_own,
+    wilson,
+)
 from thresher.context.html import html_page, terminal_text
-from thresher.context.labelled import LabelledQuery, part_of, read_own
 from thresher.context.scorers import LexicalScorer, SentenceScorer
-from thresher.context.select import select_by_gain
+from thresher.context.select import join_passages, select_by_gain
 from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
 from thresher.context.spans import approximate_tokens
 from thresher.errors import InputError, ModelError
@@ -189,7 +196,7 @@ def test_what_repeats_is_not_bought_twice():
 def test_selection_never_exceeds_its_budget(budget, min_gain, thrift):
     bodies = [TEXT, "Radium is rare in Paris. It is costly.", "Who found what? Nobody knows.", ""]
     chosen = select_by_gain(scored(*bodies), approximate_tokens, max_tokens=budget, min_gain=min_gain, thrift=thrift)
-    assert sum(approximate_tokens(p.contents) for p in chosen.passages) == chosen.tokens <= budget
+    assert approximate_tokens(join_passages(chosen.pruned)) == chosen.tokens <= budget
     assert all(p.spans for p in chosen.passages)
     relevance = [p.relevance for p in chosen.passages]
     assert relevance == sorted(relevance, reverse=True)

@@ -1,0 +1,395 @@
+"""Which sentences of a text belong together: headings, lists, tables, code, definitions, questions, antecedents.
+
+A sentence may *need* an earlier one, without which it says little: what stands under a heading needs the heading, an
+item needs the sentence that announces the list, a row of a table its header, an indented block what it hangs on. And
+one may *bring* later ones, without which it says little itself: a heading its first sentence, a sentence that ends with
+a colon the list, code or table after it, a question its answer.
+
+`tied` turns this into scores: what a sentence brings scores at least as much (or a share of it, where the tie is
+weak), and then what a sentence needs scores at least as much as the sentence. A threshold on such scores keeps what
+belongs together. They are largest values of the scores given, so a higher threshold never keeps more, a threshold of 0
+keeps all, and in the order of falling scores, ties in document order, no sentence comes before one that it needs.
+
+Only the text and its layout are looked at: Markdown, reStructuredText, AsciiDoc, manual pages, docstrings, and what is
+left of a web page as text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+import regex
+
+from thresher.text.sentences import is_code, is_item, is_row, is_underline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thresher.records import Span
+
+WEAK = 0.3
+"""A weak tie passes on this share of a score: a table's header to its rows, a full sentence to the code after it."""
+ANTECEDENT = 0.5
+"""What a sentence that begins with a pronoun passes on to the one before it."""
+ROWS = 12
+"""A header brings the rows of a table of at most this many."""
+
+_ATX = regex.compile(r"(#{1,6})\s")
+_CLOSED = regex.compile(r"[.!?…:;,。！？।۔؟][\"'”’)\]*_`]*$")
+_QUESTION = regex.compile(r"[?？؟][\"'”’)\]*_`]*$")
+_ANNOUNCES = regex.compile(r"[:：][\"'”’)\]*_`]*$")
+_FOLLOWING = regex.compile(r"\b(?:following|as follows|below|like this|these are)\b", regex.IGNORECASE)
+_DIRECTIVE = regex.compile(r"\.\. [\w:.-]+::")
+_TERM = regex.compile(r"[^\n]*\S\n([^\S\n]+)\S")
+_SHORT_ANSWER = regex.compile(
+    r"(?:\W*A[:.)]\W+)?(?:yes|no|nope|maybe|it depends|not yet|neither|both)\b[^\n]{0,24}$", regex.I
+)
+_ASKED, _ANSWERED = regex.compile(r"[*_#\s]*Q(?:uestion)?\s*\d*[:.)]"), regex.compile(r"[*_#\s]*A(?:nswer)?\s*\d*[:.)]")
+_PRONOUN = regex.compile(
+    r"[\"'“‘(*_]*(?:this|that|it|its|these|those|such|he|she|they|his|her|their)\b", regex.IGNORECASE
+)
+_PROMPT = regex.compile(r"(?:[$%>#]|>>>|C:\\>)\s+\S")
+
+Kind = Literal["heading", "item", "code", "table", "term", "directive", "prose"]
+_UNITS = ("code", "table", "directive")
+
+
+@dataclass(slots=True)
+class _Block:
+    """Sentences without a border between them, `first` to `last`.
+
+    Attributes:
+        kind: what it is.
+        indent: of its least indented line, in columns.
+        level: of a heading, 1 is the highest.
+    """
+
+    kind: Kind
+    first: int
+    last: int
+    indent: int
+    level: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """What belongs together in a text.
+
+    Attributes:
+        needs: for each sentence the earlier one that it needs, -1 for none.
+        brought_by: for each sentence the earlier one that brings it, -1 for none.
+        share: for each sentence the share of that one's score which it gets.
+        pronoun: whether a sentence leans on the one before it.
+        headings: which sentences are headings, of which none is kept by itself.
+    """
+
+    needs: tuple[int, ...]
+    brought_by: tuple[int, ...]
+    share: tuple[float, ...]
+    pronoun: tuple[bool, ...]
+    headings: frozenset[int]
+
+    def tied(self, scores: Sequence[float]) -> tuple[float, ...]:
+        """The scores that sentences have together (see the module)."""
+        out = list(scores)
+        for number, bringer in enumerate(self.brought_by):
+            if bringer >= 0:
+                out[number] = max(out[number], self.share[number] * out[bringer])
+        for number in range(len(out) - 1, -1, -1):
+            if self.needs[number] >= 0:
+                out[self.needs[number]] = max(out[self.needs[number]], out[number])
+            if self.pronoun[number]:
+                out[number - 1] = max(out[number - 1], ANTECEDENT * out[number])
+        return tuple(out)
+
+    def without_lone_headings(self, chosen: set[int]) -> set[int]:
+        """`chosen` without the headings of which nothing that needs them is chosen."""
+        held = {self.needs[number] for number in chosen if number not in self.headings}
+        for number in sorted(self.headings & chosen, reverse=True):
+            if number in held:
+                held.add(self.needs[number])
+        return {number for number in chosen if number not in self.headings or number in held}
+
+
+def find_ties(text: str, sentences: Sequence[Span]) -> Ties:
+    """What belongs together in `text`, whose sentences are ascending and disjoint; in linear time."""
+    blocks = _blocks(text, sentences)
+    bodies = [text[s.start : s.end] for s in sentences]
+    maker = _Maker(bodies, blocks)
+    maker.find()
+    return maker.ties()
+
+
+class _Maker:
+    """Finds the ties between blocks, and those inside each."""
+
+    def __init__(self, bodies: list[str], blocks: list[_Block]) -> None:
+        n = len(bodies)
+        self.bodies, self.blocks = bodies, blocks
+        self.needs, self.brought_by, self.share = [-1] * n, [-1] * n, [1.0] * n
+        self.pronoun = [False] * n
+        self._siblings: dict[tuple[Kind, int], _Block] = {}
+
+    def ties(self) -> Ties:
+        """What was found; a heading with nothing under it is a sentence like any other."""
+        under = set(self.needs)
+        headings = {b.first for b in self.blocks if b.kind == "heading" and b.first in under}
+        return Ties(
+            tuple(self.needs), tuple(self.brought_by), tuple(self.share), tuple(self.pronoun), frozenset(headings)
+        )
+
+    def find(self) -> None:
+        """Find all of them."""
+        owners: list[_Block] = []  # headings by level, then blocks of growing indentation
+        for number, block in enumerate(self.blocks):
+            before = self.blocks[number - 1] if number else None
+            self._drop_closed(owners, block)
+            if owners:
+                self._need(block, owners[-1].last if owners[-1].kind == "prose" else owners[-1].first)
+            if before is not None:
+                self._after(before, block)
+            self._inside(block)
+            owners.append(block)
+            self._note(block)
+        for number in range(len(self.blocks)):
+            self._bring_from(number)
+
+    def _note(self, block: _Block) -> None:
+        """Remember the block for those of its list; whatever is as little indented ends deeper lists."""
+        keep = {} if block.kind == "heading" else {k: b for k, b in self._siblings.items() if k[1] < block.indent}
+        self._siblings = {**keep, (block.kind, block.indent): block}
+
+    def _drop_closed(self, owners: list[_Block], block: _Block) -> None:
+        """Remove the blocks that `block` does not stand under."""
+        while owners:
+            last = owners[-1]
+            if block.kind == "heading":
+                under = last.kind == "heading" and last.level < block.level
+            elif last.kind == "heading":
+                under = True
+            else:
+                under = last.kind not in ("code", "table") and last.indent < block.indent
+            if under:
+                return
+            owners.pop()
+
+    def _need(self, block: _Block, owner: int) -> None:
+        for number in range(block.first, block.last + 1):
+            if self.needs[number] < 0:
+                self.needs[number] = owner
+
+    def _after(self, before: _Block, block: _Block) -> None:
+        """What a block needs of the one before it: the sentence that announces it, or the question it answers."""
+        last = before.last
+        if before.kind == "heading" or block.kind == "heading":
+            return
+        same_list = block.kind == before.kind and block.kind in ("item", "term")
+        if same_list or (block.kind in ("item", "term") and block.indent < before.indent):
+            first = self._sibling_before(block)
+            if first is not None:
+                for number in range(block.first, block.last + 1):
+                    self.needs[number] = self.needs[first.first]
+            return
+        announced = self._announces(last) or (block.kind != "prose" and self._open(last))
+        introduced = block.kind in _UNITS and before.kind != "table"
+        answers = bool(_ANSWERED.match(self.bodies[block.first]) and _ASKED.match(self.bodies[before.first]))
+        if (announced and self._is_enclosed(block)) or introduced or answers:
+            for number in range(block.first, block.last + 1):
+                self.needs[number] = last
+
+    def _sibling_before(self, block: _Block) -> _Block | None:
+        """The last block of the same kind and indentation with only deeper ones between, None outside a list."""
+        return self._siblings.get((block.kind, block.indent))
+
+    def _announces(self, number: int) -> bool:
+        body = self.bodies[number]
+        return bool(_ANNOUNCES.search(body) or _FOLLOWING.search(body[-160:]))
+
+    def _open(self, number: int) -> bool:
+        """Whether a sentence ends without a stop, as in `To see the help, run`."""
+        return not _CLOSED.search(self.bodies[number]) and not is_code(self.bodies[number])
+
+    def _is_enclosed(self, block: _Block) -> bool:
+        return block.kind != "prose" or block.indent > 0
+
+    def _inside(self, block: _Block) -> None:
+        """Later sentences of an item or a definition need its first; a pronoun leans on the sentence before."""
+        whole = block.kind in ("item", "term", "code", "directive")
+        for number in range(block.first, block.last + 1):
+            if number > block.first and whole:
+                self.needs[number] = block.first
+            if number and block.kind in ("prose", "item", "term") and self.bodies[number - 1 : number]:
+                leans = _PRONOUN.match(self.bodies[number]) is not None
+                self.pronoun[number] = leans and self.needs[number] != number - 1
+        if block.kind == "code":
+            for number in range(block.first + 1, block.last + 1):
+                self._bring(number, block.first)
+        if block.kind == "table":
+            few = block.last - block.first <= ROWS
+            for number in range(block.first + 1, block.last + 1):
+                self.needs[number] = block.first
+                if few:
+                    self._bring(number, block.first, WEAK)
+
+    def _bring(self, number: int, bringer: int, share: float = 1.0) -> None:
+        if self.brought_by[number] < 0 or share > self.share[number]:
+            self.brought_by[number], self.share[number] = bringer, share
+
+    def _bring_from(self, number: int) -> None:
+        """What the sentences of a block bring with them."""
+        block = self.blocks[number]
+        for here, there in pairwise(range(block.first, block.last + 1)):
+            if _QUESTION.search(self.bodies[here]) and _SHORT_ANSWER.match(self.bodies[there]):
+                self._bring_answer(here, there, block)
+            elif self._announces(here) and _ANNOUNCES.search(self.bodies[here]):
+                self._bring(there, here)
+        if number + 1 == len(self.blocks):
+            return
+        last, following = block.last, self.blocks[number + 1]
+        if block.kind == "heading":
+            if following.kind != "heading" or following.level > block.level:
+                self._bring_start(last, following)
+        elif following.kind == "heading":
+            return
+        elif self._announces(last) or (following.kind != "prose" and self._open(last)):
+            self._bring_list(last, number + 1, block)
+        elif _QUESTION.search(self.bodies[last]) and (block.first == last or _ASKED.match(self.bodies[block.first])):
+            self._bring_answer(last, following.first, following)
+        elif following.kind in ("code", "directive") and block.kind in ("prose", "item", "term"):
+            self._bring_all(last, following, WEAK)
+        if block.kind in ("directive", "term") and following.indent > block.indent:
+            self._bring_start(block.first, following)
+
+    def _bring_answer(self, question: int, answer: int, block: _Block) -> None:
+        """The first sentence of an answer, and the second where the first only says yes or no."""
+        self._bring(answer, question)
+        if answer + 1 <= block.last and _SHORT_ANSWER.match(self.bodies[answer]):
+            self._bring(answer + 1, question)
+
+    def _bring_start(self, bringer: int, block: _Block) -> None:
+        """The first sentence of a block; code whole."""
+        if block.kind in _UNITS:
+            self._bring_all(bringer, block)
+        elif _QUESTION.search(self.bodies[bringer]):
+            self._bring_answer(bringer, block.first, block)
+        else:
+            self._bring(block.first, bringer)
+
+    def _bring_all(self, bringer: int, block: _Block, share: float = 1.0) -> None:
+        for number in range(block.first, block.last + 1):
+            self._bring(number, bringer, share)
+
+    def _bring_list(self, bringer: int, place: int, block: _Block) -> None:
+        """What a sentence announces: a unit, the items of a list, the terms of a list of definitions."""
+        first = self.blocks[place]
+        if first.kind in _UNITS:
+            self._bring_all(bringer, first)
+            return
+        if first.kind == "prose" and first.indent <= block.indent:
+            self._bring(first.first, bringer)
+            return
+        for number in range(place, len(self.blocks)):
+            other = self.blocks[number]
+            if other.kind == "heading" or other.indent < first.indent:
+                return
+            if other.indent == first.indent:
+                if other.kind != first.kind:
+                    return
+                self._bring_item(bringer, other)
+
+    def _bring_item(self, bringer: int, block: _Block) -> None:
+        """The first sentences of an item; all of a short one."""
+        length = 0
+        for number in range(block.first, block.last + 1):
+            length += len(self.bodies[number])
+            if number > block.first and length > 240:
+                return
+            self._bring(number, bringer)
+
+
+def _blocks(text: str, sentences: Sequence[Span]) -> list[_Block]:
+    """The blocks of a text, in order."""
+    out: list[_Block] = []
+    levels: dict[str, int] = {}
+    line = end = 0
+    least = 1 << 30  # the least indentation since the last heading
+    for number, span in enumerate(sentences):
+        gap = text[end : span.start]
+        breaks = gap.count("\n")
+        if breaks:
+            line = end + gap.rfind("\n") + 1
+        elif number:
+            inner = text.rfind("\n", sentences[number - 1].start, end)
+            line = inner + 1 if inner >= 0 else line
+        body = text[span.start : span.end]
+        at_line = number == 0 or breaks > 0
+        indent = len(text[line : span.start].expandtabs(8)) if at_line else 0
+        end = span.end
+        after = text[end : sentences[number + 1].start] if number + 1 < len(sentences) else "\n\n"
+        if at_line:
+            alone = (number == 0 or breaks > 1) and after.count("\n") > 1
+            kind, level = _kind(body, alone and indent <= least, levels)
+            least = 1 << 30 if kind == "heading" else min(least, indent)
+            if (
+                not (out and breaks == 1 and kind == "prose" == out[-1].kind and indent <= out[-1].indent + 1)
+                and not (
+                    out
+                    and breaks == 1
+                    and kind == "prose"
+                    and out[-1].kind in ("item", "term")
+                    and indent > out[-1].indent
+                )
+                and not (out and kind == out[-1].kind == "table" and breaks == 1)
+            ):
+                out.append(_Block(kind, number, number, min(indent, _inner_indent(body, indent)), level))
+                continue
+        out[-1].last = number
+    return out
+
+
+def _continues(before: _Block, block: _Block) -> bool:
+    """Whether a block on the line after another is more of it: rows, lines of a paragraph, lines of an item."""
+    if block.kind == "table":
+        return before.kind == "table"
+    if block.kind != "prose":
+        return False
+    if before.kind in ("item", "term"):
+        return block.indent > before.indent
+    return before.kind == "prose" and block.indent <= before.indent + 1
+
+
+def _inner_indent(body: str, indent: int) -> int:
+    """The least indentation of the lines after the first; large where there are none."""
+    lines = body.split("\n", 8)[1:8]
+    return min((len(x) - len(x.lstrip()) for x in (y.expandtabs(8) for y in lines) if x.strip()), default=indent)
+
+
+def _kind(body: str, alone: bool, levels: dict[str, int]) -> tuple[Kind, int]:
+    """What a block that begins with the sentence `body` is, and the level of a heading."""
+    first, _, rest = body.partition("\n")
+    if found := _ATX.match(body):
+        return "heading", len(found[1])
+    if rest and "\n" not in rest.rstrip() and is_underline(rest) and not is_item(body):
+        return "heading", levels.setdefault(rest.strip()[0], len(levels) + 1)
+    kinds: dict[Kind, bool] = {
+        "directive": _DIRECTIVE.match(body) is not None,
+        "code": is_code(body) or _PROMPT.match(body) is not None,
+        "table": is_row(first),
+        "item": is_item(body),
+        "term": _TERM.match(body) is not None and len(first) <= 80 and not _CLOSED.search(first),
+    }
+    kind = next((kind for kind, fits in kinds.items() if fits), None)
+    if kind is None and alone and not rest and _is_plain_heading(first):
+        return "heading", 9
+    return kind or "prose", 0
+
+
+def _is_plain_heading(line: str) -> bool:
+    """Whether a line that stands alone is a heading: short, without a stop, and not the rest of a sentence."""
+    words = len(line.split())
+    if len(line) > 80 or words > 12 or not any(map(str.isalpha, line)):
+        return False
+    unclosed = _CLOSED.search(line) is None or _QUESTION.search(line) is not None
+    return unclosed and (words <= 4 or not line[0].islower())

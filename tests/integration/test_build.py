@@ -13,7 +13,7 @@ import pytest
 
 import thresher
 from thresher import artifact
-from thresher.build.recipe import Recipe
+from thresher.build.recipe import IndexStep, Recipe
 from thresher.build.stream import build_index
 from thresher.corpus import fingerprint_of
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
@@ -55,6 +55,16 @@ def test_the_manifest_says_what_was_built(index):
     assert manifest.fields["corpus"]["skipped"] == {}
     assert len(manifest.fields["corpus"]["fingerprint"]) == 64
     assert [stage["stage"] for stage in manifest.fields["usage"]] == ["read", "encode", "store", "index"]
+
+
+def test_bm25_has_impacts_of_16_bits_and_learned_weights_of_8_unless_told_otherwise(index, tmp_path):
+    (tmp_path / "encoded.jsonl").write_text('{"id": "1", "contents": "grain", "vector": {"grain": 3.5}}\n')
+    build_index(tmp_path / "learned", encoded=tmp_path / "encoded.jsonl")
+    build_index(tmp_path / "told", PASSAGES, Recipe(index=IndexStep(bits=8)))
+    widths = [
+        thresher.Index.open(path).layouts[0].counts.bits for path in (index, tmp_path / "learned", tmp_path / "told")
+    ]
+    assert widths == [16, 8, 8]
 
 
 def test_the_same_corpus_gives_the_same_files(index, tmp_path):
@@ -137,7 +147,7 @@ KILLED = """
     stopping(stream._Build, "read", "reading")
     stopping(builder.IndexBuilder, "add", "adding")
     stopping(builder.IndexBuilder, "finish", "finishing")
-    stopping(artifact, "publish", "publishing")
+    stopping(artifact, "_publish", "publishing")
     import thresher
     passages = [thresher.Passage(str(i), f"grain number {i}") for i in range(50)]
     stream.build_index(sys.argv[1], passages, overwrite=True)

@@ -19,7 +19,6 @@ FLOORS = [
     ["ranking"],
     ["registry"],
     ["files"],
-    ["publish"],
     ["artifact"],
     ["text"],
     ["corpus"],

@@ -68,7 +68,9 @@ class EncodeStep(_Table):
 class IndexStep(_Table):
     """How postings are stored."""
 
-    bits: Literal[8, 16] = 8
+    bits: Literal["auto", 8, 16] = "auto"
+    """Width of an impact. `auto`: 16 for BM25, whose weights of neighbours often differ by less than an 8-bit step (6 %
+    more bytes, and searched as quickly); 8 for learned weights, which lose nothing by it."""
     order: Literal["source", "bp", "similarity"] = "source"
     """Document order inside the index: `source`, `bp` (recursive graph bisection) or `similarity`."""
 

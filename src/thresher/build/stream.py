@@ -28,6 +28,7 @@ from thresher.build.weights import (
     GivenTerms,
     LearnedTerms,
     count_terms,
+    impact_bits,
     in_order_of,
     open_encoding,
     open_learned,
@@ -38,7 +39,6 @@ from thresher.encode.bm25 import TermCounts
 from thresher.errors import ConfigError
 from thresher.index import FORMAT, IndexBuilder
 from thresher.prune.decision import TIER_ONE, TIER_TWO
-from thresher.publish import discard_shards, shards_of
 from thresher.records import Usage
 
 if TYPE_CHECKING:
@@ -118,8 +118,9 @@ def build_index(
             another corpus, with the docno.
         ArtifactError: there is something at `target` that may not be replaced.
     """
+    target = Path(target)
     recipe = _with_sources(recipe, encoded, decision, vectors)
-    shards = shards_of(target)
+    shards = _shards_beside(target)
     with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
         build = _Build(draft.path, recipe, shards, progress=progress, dense=dense)
         build.read(recipe.corpus.source or None if source is None else source)
@@ -130,12 +131,13 @@ def build_index(
         draft.fields.update(build.fields(), counts=counts)
         skipped = build.spool.skipped
         build.close()
-    discard_shards(target)
+    for left in shards.parent.glob(f"{shards.name}*"):
+        shutil.rmtree(left, ignore_errors=True)
     for stage in build.usage.stages:
         _log.info("%s: %s took %.2f s, %s", target, stage.stage, stage.seconds, dict(stage.counts))
     for reason, count in skipped.items():
         _log.info("%s: %d records of %s skipped: %s", target, count, build.spool.name, reason)
-    return BuildReport(Path(target), counts, skipped, build.usage)
+    return BuildReport(target, counts, skipped, build.usage)
 
 
 def corpus_of(source: Source, recipe: Recipe) -> Corpus | Iterable[Passage]:
@@ -223,7 +225,11 @@ class _Build:
         """Encode and index the first tier; returns the counts of the index."""
         step, encoder = self.recipe.index, self.terms.query_side
         builder = IndexBuilder(
-            self.directory, encoder.vocabulary, bits=step.bits, order=step.order, progress=self.progress
+            self.directory,
+            encoder.vocabulary,
+            bits=impact_bits(step, encoder),
+            order=step.order,
+            progress=self.progress,
         )
         encoding = storing = 0.0
         asked = time.perf_counter()
@@ -294,3 +300,8 @@ def _with_sources(
     elif not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     return recipe.using(encoded=encoded, decision=decision, vectors=vectors)
+
+
+def _shards_beside(target: Path) -> Path:
+    """Where a learned encoder's finished shards are kept until the index is complete."""
+    return target.absolute().parent / f".{target.name}.encoding"

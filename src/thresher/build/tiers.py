@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher import artifact
+from thresher.build.weights import impact_bits
 from thresher.corpus.spool import match_docnos
 from thresher.index import FORMAT, IndexBuilder
 from thresher.prune.decision import KIND as DECISION
@@ -98,7 +99,7 @@ def _second_tier(directory: Path, pruning: Pruning, spool: Spool, terms: Counted
     """Write a BM25 index of the second tier; returns the number of its postings."""
     encoder = terms.query_side
     with artifact.writing(directory, kind="index", format=FORMAT) as draft:
-        builder = IndexBuilder(draft.path, encoder.vocabulary, bits=recipe.index.bits)
+        builder = IndexBuilder(draft.path, encoder.vocabulary, bits=impact_bits(recipe.index, encoder))
         for passages, batch in terms.rows(spool, np.flatnonzero(pruning.decision.tiers == TIER_TWO)):
             builder.add(passages, batch)
         counts = builder.finish()

@@ -7,13 +7,13 @@ counts are weighed afterwards, so a passage is analysed once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from thresher.corpus.spool import CHUNK, Spool, match_docnos
 from thresher.encode import SparseEncoder
-from thresher.encode.bm25 import TermCounts
+from thresher.encode.bm25 import Bm25Encoder, TermCounts
 from thresher.encode.encoded import sparse_shards
 from thresher.encode.encoder import take_rows
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thresher.build.recipe import EncodeStep
+    from thresher.build.recipe import EncodeStep, IndexStep
     from thresher.encode.preencoded import Encoding, QuerySide
     from thresher.records import Passage, SparseBatch
 
@@ -118,6 +118,13 @@ def in_order_of(encoding: Encoding, spool: Spool) -> Spool:
     """
     order = match_docnos(encoding.docnos, spool.docnos, wanted_name=str(encoding.path), given_name=spool.name)
     return spool if order is None else spool.reordered(order, spool.directory.with_name("reordered"))
+
+
+def impact_bits(step: IndexStep, encoder: QuerySide) -> Literal[8, 16]:
+    """The width of an impact that the recipe asks for, for the weights of this encoder."""
+    if step.bits != "auto":
+        return step.bits
+    return 16 if isinstance(encoder, Bm25Encoder) else 8
 
 
 def count_terms(spool: Spool, directory: Path, analyzer: str) -> TermCounts:

@@ -8,11 +8,9 @@ from hypothesis import strategies as st
 
 from thresher.rerank.plans import PLANS, plan_from_name
 from thresher.rerank.plans.jointrank import JointRank, blocks
-from thresher.rerank.plans.listwise import SinglePass, SlidingWindow
-from thresher.rerank.plans.pairwise import AllPairs, PairwiseHeap, PairwiseSliding
+from thresher.rerank.plans.listwise import SetwiseHeap, SetwiseInsertion, SinglePass, SlidingWindow
+from thresher.rerank.plans.pairwise import AllPairs, PairwiseHeap, PairwiseSliding, Pointwise
 from thresher.rerank.plans.plan import Answer, Order, drive
-from thresher.rerank.plans.pointwise import Pointwise
-from thresher.rerank.plans.setwise import SetwiseHeap, SetwiseInsertion
 from training.rerank.simulated import Simulation, perfect
 
 EVERY_N = range(121)

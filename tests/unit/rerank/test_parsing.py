@@ -1,7 +1,9 @@
 """What a model said, and what is made of it."""
 
+import json
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thresher.errors import InputError
@@ -63,6 +65,7 @@ def test_an_order_is_read_and_repaired_by_the_stated_rule(text, tiers, repairs):
         "the best = 3",
         "<think>[1] > [2] and then",
         "1. The first passage says 2. things",
+        "[1] is about cats, [2] > 3 dogs",
         '{"error": "overloaded"}',
         "[99] > [98]",
     ],
@@ -132,3 +135,183 @@ def test_an_unknown_parser_is_an_error_that_names_the_known():
 def test_more_labels_than_letters_are_refused():
     with pytest.raises(InputError):
         label_letters(27)
+
+
+WRAPPINGS = [  # around a chain; whatever is said, the chain alone is the answer
+    "{}", "{}.", "Final ranking: {}.", "**Ranking:** {}", "Sure! {}", "{} (by relevance)", "`{}`", "```\n{}\n```",
+    "The ranking is {}.", "Rangfolge: {}", "\u6392\u5e8f\uff1a{}", "Top 3: {}", "I would rank them as follows: {}",
+    "In 2024, 3 of these matter: {}", "Result: {}", "Final rank {}", "Ranking in the requested format: {}",
+    "{}\n\nPassage 1 is last because it names 3 things.", "{}\nLet me know if passage 1 should be compared with 2.",
+    "{}\n\nExplanation:\n1. [1] is about cats\n2. [2] is about dogs\n3. [3] is about birds", "Answer:\n\n> {}",
+    "<answer>{}</answer>", "<answer>I think {}</answer> I hope so.", "\\boxed{{{}}}", "**Final Answer**\n{}",
+    "Draft: [1] > [2] > [3]\nFinal: {}", "[1] > [2] > [3]\n\nWait, no.\n\nFinal ranking: {}",
+    "The input order [1] > [2] > [3] is wrong; better is:\n{}", "{}<|im_end|>\n<|im_start|>user\n[1] > [2] > [3]",
+    "1. {}", "{} > [1] > [2", '{{"thought": "[1] is bad", "ranking": "{}"}}',
+]  # fmt: skip
+THOUGHTS = [
+    "<think>{}</think>", "<Thinking>\n{}\n</Thinking>\n", "[THINK]{}[/THINK]", "<seed:think>{}</seed:think>",
+    "<|begin_of_thought|>{}<|end_of_thought|>\n", "{}</think>", "<|START_THINKING|>{}<|END_THINKING|>",
+    "\u25c1think\u25b7{}\u25c1/think\u25b7", "<reasoning>{}</reasoning>", "```thinking\n{}\n```\n",
+    "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>",
+    "analysisWe see {}.assistantfinal",
+    "Reasoning: {}\n\nFinal answer: ", "### Analysis\n\n{}\n\n### Ranking\n", "<think>a</think><think>{}</think>",
+    "Here is my thought process: {}\n\nHere is my response: ", "<unused94>thought\n{}<unused95>", "",
+]  # fmt: skip
+ITEMS = [
+    "[{}]", "{}", "**[{}]**", "Passage {}", "Document [{}]", "[Passage {}]", "#{}", "({})", "doc{}", "\uff3b{}\uff3d",
+    "\u3010{}\u3011", "<b>[{}]</b>", "[{}] (partly relevant)", "`{}`",
+]  # fmt: skip
+SEPARATORS = [" > ", ">", " >\n", "\n> ", " \uff1e ", " -> ", " \u2192 ", " >> ", " &gt; ", " \u227b "]
+LISTS = [  # of all labels, best first
+    lambda ids: "\n".join(f"{place}. [{label}]" for place, label in enumerate(ids, 1)),
+    lambda ids: "\n".join(f"{place}. Passage {label}" for place, label in enumerate(ids, 1)),
+    lambda ids: "\n".join(f"{place}) {label}" for place, label in enumerate(ids, 1)),
+    lambda ids: "\n".join(f"Rank {place}: [{label}]" for place, label in enumerate(ids, 1)),
+    lambda ids: "\n".join(f"{place}. [{label}]" for place, label in reversed(list(enumerate(ids, 1)))),
+    lambda ids: "\n".join(f"{place}. **[{label}]** \u2013 better than [1]" for place, label in enumerate(ids, 1)),
+    lambda ids: "\n".join(f"{p}. **Passage {label}**\n   - Reason: 3 facts" for p, label in enumerate(ids, 1)),
+    lambda ids: "\n".join(f"{place}. The next best is [{label}]" for place, label in enumerate(ids, 1)),
+    lambda ids: "\n".join(f"- [{label}]" for label in ids),
+    "\n".join,
+    lambda ids: "| Rank | Passage |\n|---|---|\n" + "\n".join(f"| {p} | [{label}] |" for p, label in enumerate(ids, 1)),
+    lambda ids: ", ".join(f"[{label}]" for label in ids),
+    ", ".join,
+    lambda ids: ", then ".join(f"[{label}]" for label in ids),
+    lambda ids: " ".join(f"{place}. [{label}]" for place, label in enumerate(ids, 1)),
+    json.dumps,
+    lambda ids: json.dumps({"ranking": [int(label) for label in ids]}),
+    lambda ids: json.dumps({"ranking": [f"Passage {label}" for label in ids], "scores": [1] * len(ids)}),
+    lambda ids: json.dumps([{"id": label, "score": -place} for place, label in enumerate(ids)]),
+    lambda ids: json.dumps([{"passage": label, "rank": ids.index(label) + 1} for label in sorted(ids)]),
+    lambda ids: json.dumps({label: place for place, label in enumerate(ids, 1)}),
+    lambda ids: json.dumps({"name": "rank", "arguments": json.dumps({"ranking": ids})}),
+    lambda ids: f"<tool_call>\n{json.dumps({'name': 'rank', 'arguments': {'order': ids}})}\n</tool_call>",
+    lambda ids: f"Here it is:\n```json\n{json.dumps({'ranking': ids}, indent=2)}\n```\nAll {len(ids)} are ranked.",
+    str,
+]  # fmt: skip
+LIST_WRAPPINGS = ["{}", "Ranking:\n{}", "## Final ranking\n\n{}", "<answer>\n{}\n</answer>", "{}\n\nAll 3 are ranked."]
+MUSINGS = [
+    "",
+    "Hm, [1] > [2] > [3] at first sight.",
+    "[1] fits. [2] does not.",
+    "The user wants 1, 2, 3 ranked.",
+    "1. [1]\n2. [2]",
+]
+
+
+def permuted(text, ids):
+    """Whether the order read from the text is the true one; None where nothing is read."""
+    answer = read_order(text, tuple(range(1, len(ids) + 1)), get_parser("brackets-v1"))
+    return None if answer is None else answer.order == tuple(ids)
+
+
+@settings(max_examples=400)
+@given(
+    ids=st.integers(3, 8).flatmap(lambda n: st.permutations(range(1, n + 1))),
+    item=st.sampled_from(ITEMS), separator=st.sampled_from(SEPARATORS), wrapping=st.sampled_from(WRAPPINGS),
+    thought=st.sampled_from(THOUGHTS), musing=st.sampled_from(MUSINGS),
+)  # fmt: skip
+def test_a_chain_in_any_wrapping_is_read_as_it_is_or_not_at_all(ids, item, separator, wrapping, thought, musing):
+    chain = separator.join(item.format(label) for label in ids)
+    assert permuted(thought.format(musing) + wrapping.format(chain), ids) is not False
+
+
+@settings(max_examples=300)
+@given(
+    ids=st.integers(3, 8).flatmap(lambda n: st.permutations(range(1, n + 1))),
+    listing=st.sampled_from(LISTS), wrapping=st.sampled_from(LIST_WRAPPINGS),
+    thought=st.sampled_from(THOUGHTS), musing=st.sampled_from(MUSINGS),
+)  # fmt: skip
+def test_a_list_in_any_wrapping_is_read_as_it_is_or_not_at_all(ids, listing, wrapping, thought, musing):
+    said = thought.format(musing) + wrapping.format(listing([str(label) for label in ids]))
+    assert permuted(said, ids) is not False
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_every_wrapping_of_a_chain_is_understood(wrapping):
+    assert permuted(wrapping.format("[2] > [3] > [1]"), [2, 3, 1])
+
+
+@pytest.mark.parametrize("thought", THOUGHTS)
+def test_reasoning_in_any_wrapping_is_no_part_of_the_answer(thought):
+    assert permuted(thought.format("[1] > [2] > [3], or rather [3] first") + "[2] > [3] > [1]", [2, 3, 1])
+    label = read_choice(thought.format("A is better at first sight") + "B", ["A", "B"])
+    assert label == "B"
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_every_way_to_write_a_label_is_understood_in_a_chain(item):
+    assert permuted(" > ".join(item.format(label) for label in (2, 3, 1)), [2, 3, 1])
+
+
+@pytest.mark.parametrize("listing", LISTS)
+def test_every_form_of_a_list_is_understood(listing):
+    assert permuted(listing(["2", "3", "1"]), [2, 3, 1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The order [1] > [2] > [3] is wrong.", "I am sorry, I cannot rank [2] > [3] > [1].", "Example: [2] > [3] > [1]",
+        "Name each identifier once, in this form: [2] > [3] > [1]. Answer with the order alone.",
+        "[1] is about cats. [2] is about dogs. [3] is about birds.", "[1] - relevant\n[2] - irrelevant\n[3] - partly",
+        "1. relevant\n2. irrelevant\n3. relevant", "1: 3\n2: 1\n3: 2", "[1]: 3\n[2]: 1\n[3]: 2",
+        "Ranking:\n[3]: 2\n[1]: 1\n[2]: 3", '{"1": 0.9, "2": 0.1, "3": 0.5}', '{"scores": [3, 1, 2]}',
+        "ranks: [2, 3, 1]", "[0] > [2] > [1]", "[1, 0, 2]", "1 < 2 < 3", "From least to most relevant: [1] > [3] > [2]",
+        "Least relevant first: 1, 3, 2", "not [1], not [2], but [3]", "[2] > [1] > [3] or [3] > [2] > [1]",
+        "<think>[2] > [3] > [1]", "<think>[2] > [3] > [1]</thi", "<|channel|>analysis<|message|>[2] > [3] > [1]",
+        "<think><reasoning>x</reasoning> [1] > [2] > [3] but", "[1] > [2] > [3]\nHmm, better [3] > [2] > [1]",
+        "The passages [1], [2] and [3] are all relevant.", "Passages 1, 2, 3 were provided.",
+        "I read passages 1, 2 and 3.",
+        "3 passages", "2", "I rank 3 passages for 2 users in 1 list", "The wheat one > 3 > 1", "Final: second > 3 > 1",
+        "Passage 2 is not better than Passage 1 and 3 > 1 of them", "[2] > not [1] > [3]", "[1] = 3, [2] = 1, [3] = 2",
+        "Irrelevant: [1]\nRelevant: [2]\nSomewhat: [3]", '{"relevant": [2, 1], "irrelevant": [3]}',
+        "1. Not [2]\n2. [3]\n3. [1]",
+        "[2] > [1]. [3] is out of place.", "Draft: [1] > [3] > [2]\nFinal: [2] > [3", "1\u00b2 > 3",
+        "[1] The Government of the",
+        "[" * 2000, '{"a":' * 2000, "1" + " " * 40_000 + "x", "[2] > [3] > [1]" + " " * 1_000_001, "9" * 5000,
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_for_sure_is_no_information(text):
+    assert read_order(text, (1, 2, 3), get_parser("brackets-v1")) is None
+
+
+@pytest.mark.parametrize("text", ["[" * 2000, "9" * 5000, '{"a":' * 2000, "\ud83d"])
+def test_hostile_answers_end_in_no_information_under_every_parser(text):
+    for parser in PARSERS:
+        assert read_order(text, (1, 2), get_parser(parser)) is None
+    assert read_choice(text, ["A", "B"]) is None
+
+
+def test_half_a_surrogate_pair_does_not_hide_the_ranking():
+    assert permuted("\ud83d [2] > [1] > [3]", [2, 1, 3])
+
+
+@pytest.mark.parametrize(
+    ("text", "letters", "label"),
+    [
+        ("The answer is a bit unclear; both passages miss the point.", "AB", None),
+        ("The best option is a document about wheat.", "AB", None), ("The passage I would pick is C", "ABCDEFGHI", "C"),
+        ("Passage B is better than Passage A.", "AB", "B"), ("B is more relevant to the query than A", "AB", "B"),
+        ("Passage A is not relevant, so B.", "AB", None), ("A discusses wheat. B discusses rye.\nAnswer: B", "AB", "B"),
+        ("A", "AB", "A"), ("A.", "AB", "A"), ("**B**", "AB", "B"), ("I choose B because it fits", "AB", "B"),
+        ("I pick A because it fits", "AB", "A"), ("Neither A nor B", "AB", None), ("Both A and B", "AB", None),
+        ("Option I", "ABCDEFGHI", "I"), ("Passage I would not help, nor would any", "ABCDEFGHI", None),
+        ("It is a tie", "AB", None), ("Passage B is worse than A", "AB", None), ("The answer is not A but B",
+        "AB", None),
+        ("Sure! B", "AB", "B"), ("Explained above.\n\nB", "AB", "B"), ("Between A and B, B is better", "AB", None),
+        ("I would say A passage like this is fine", "AB", None), ("B\n\nA talks about wheat only.", "AB", "B"),
+        ("Passage A: wheat. Passage B: rye.", "AB", None), ("As an AI, I cannot decide.", "ABCDEFGHI", None),
+        ("A passage that names B", "AB", None), ("Tie between A and B", "AB", None), ("\\boxed{B}", "AB", "B"),
+        ("yes", ("yes", "no"), "yes"), ("No, it does not.", ("yes", "no"), "no"), ("**Yes**", ("yes", "no"), "yes"),
+        ("There is no answer in it", ("yes", "no"), None), ('{"relevant": true}', ("yes", "no"), "yes"),
+        ("Yes and no", ("yes", "no"), None), ("The answer is no.", ("yes", "no"), "no"),
+        ("<think>no</think>Yes.", ("yes", "no"), "yes"), ("Yes, there is no doubt", ("yes", "no"), None),
+        ("4", "12345", "4"), ("Score: 4/5", "12345", "4"), ("4 out of 5", "12345", "4"), ('{"score": 4}', "12345", "4"),
+        ("4.5", "12345", None), ("3-4", "12345", None), ("On a scale of 1 to 5: 4", "12345", None), ("45",
+        "12345", None),
+        ("The grade is 4.", "12345", "4"), ("Score: 4.5", "12345", None), ("3, maybe 4", "12345", None),
+    ],
+)  # fmt: skip
+def test_a_choice_is_read_by_the_stated_rule(text, letters, label):
+    assert read_choice(text, list(letters)) == label

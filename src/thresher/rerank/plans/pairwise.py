@@ -1,4 +1,4 @@
-"""Pairwise plans: all pairs, heap sort and sliding passes of Pairwise Ranking Prompting, and InstUPR's aggregation.
+"""Plans that show one passage or two at a time: pointwise ratings, and pairwise comparisons.
 
 Pairwise Ranking Prompting (PRP; Qin et al., arXiv 2306.17563) shows each pair in both orders: agreement is a win,
 anything else a tie, and a tie never moves a passage. InstUPR (arXiv 2403.16435) instead adds up the probabilities of
@@ -7,6 +7,11 @@ the two labels over every ordered pair of the first candidates; duoT5 does so ov
 Unlike the papers, independent comparisons are made together. In the heap, sifts of one level are one batch; in the
 sliding passes, pass p + 1 starts as soon as pass p is two places ahead, so n + k - 2 batches replace
 k(2n - k - 1)/2 sequential comparisons, each of which sees exactly the passages it would have seen.
+
+In the pointwise plan every candidate is rated by itself, all in one batch. What a rating is (P(yes), a graded soft
+score, query likelihood, a cross-encoder's logit) depends on the judge; see `thresher.rerank.model_judge`. Candidates
+without a rating (no answer, or the budget ran out) follow the rated ones in first-stage order. Counting them as zero,
+as some public code does, would place them by an accident of the scale.
 """
 
 from __future__ import annotations
@@ -16,11 +21,42 @@ from itertools import combinations, permutations
 from typing import TYPE_CHECKING, Literal
 
 from thresher.errors import InputError
-from thresher.rerank.plans.plan import Answer, Comparison, Heap, Placement, Prefer, Steps, Stop, sift_bound
+from thresher.rerank.plans.plan import Answer, Comparison, Heap, Placement, Prefer, Rate, Steps, Stop, sift_bound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
+
+
+@dataclass(frozen=True, slots=True)
+class Pointwise:
+    """Rate every candidate, sort by rating."""
+
+    @property
+    def name(self) -> str:
+        """`pointwise`."""
+        return "pointwise"
+
+    def max_calls(self, n: int, k: int) -> int:
+        """One rating a candidate."""
+        return n if n > 1 else 0
+
+    def exact_top(self, n: int, k: int) -> int:
+        """All ranks."""
+        return n
+
+    def run(self, n: int, k: int, rng: Random) -> Steps[Placement]:
+        """Rate all at once, first candidates first, so that a small budget is spent on them."""
+        if n < 2:
+            return Placement.of(range(n))
+        comparisons: list[Comparison] = [Rate((item,)) for item in range(n)]
+        answers: Sequence[Answer | None] = ()
+        try:
+            answers = yield comparisons
+        except Stop:
+            answers = [None] * n
+        scores = {item: a.score for item, a in enumerate(answers) if a is not None and a.score is not None}
+        return Placement.by_score(scores, (item for item in range(n) if item not in scores))
 
 
 @dataclass(frozen=True, slots=True)

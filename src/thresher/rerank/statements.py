@@ -1,0 +1,554 @@
+"""Rankings stated in free text: chains and lists of labels, and which of several is the answer.
+
+The text is read once, from left to right, into tokens: labels (`[2]`, `Passage 2`, `2`, an array of them), separators
+(`>`, `=`, `<`, commas, line ends), words, sentence ends and decoration. Numbers inside words, decimals, amounts and
+years beyond nine digits are words. Tokens make *statements*:
+
+`chain`  labels joined by `>` or `=` (a tie). Decoration, line ends, a list number before a label and a remark in
+         parentheses after it are passed over. Two bracketed labels without a separator are two places.
+`list`   labels joined by commas, "and", "then" or "followed by"; bracketed labels side by side; an array; or one label
+         a line, after a bullet or number. Numbers before the labels (`1.`, `1st`, `Rank 1:`) give the places.
+
+A statement is *plain* if its sentence holds nothing else, or an announcement ("Final ranking:"). It is *doubtful* if
+its sentence denies it, or offers it as an example, a draft or the order before ("not", "such as", "input order").
+The answer is the last plain chain that names every label, provided no later statement contradicts it. Without one, all
+complete chains must agree; then the same for lists, plain ones only. An incomplete statement is the answer only if it
+is plain and no label stands outside it. Everything else is unreadable: a wrong order is worse than none.
+
+A list whose lines carry remarks, in the order the passages were shown, is an account of them and no ranking. An answer
+that says it begins with the worst, or that joins labels by `<`, is unreadable; so is one that counts from zero.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+LabelTiers = tuple[tuple[str, ...], ...]
+"""Labels as written, best first, ties together; repeated and unknown ones included."""
+
+NOUN = r"(?:passage|document|doc|text|snippet|candidate|item|option|identifier|id|result|entry|paragraph|article)"
+_GT = r"(?:-{1,2}|=)?>{1,3}=?|[≻≥→»]|\\(?:succ|gt)\b"
+_LT = r"<{1,3}[=-]{0,2}|[≺≤←]|\\(?:prec|lt)\b"
+_ORDINALS = {
+    name: place
+    for place, name in enumerate(
+        "first second third fourth fifth sixth seventh eighth ninth tenth".split(), 1
+    )
+}  # fmt: skip
+_JOINING = frozenset("and then followed by finally lastly next after that afterwards & und et y".split())
+_ANNOUNCES = re.compile(
+    r"\b(?:final|answer|rank\w*|order\w*|result\w*|respon\w+|output|conclusion|therefore|thus|verdict|revised|"
+    r"corrected|updated|permutation|sequence|solution|sorted|most relevant (?:first|to))\b",
+    re.IGNORECASE,
+)
+_DENIES = re.compile(
+    r"\b(?:not|never|no longer|wrong|incorrect|invalid|cannot|unable|impossible|refuse\w*|example|instance|e\.g|"
+    r"such as|draft|guess|tentative\w*|at first|initially|instead of|rather than|unlike|contrast|compared|"
+    r"alternativ\w*|another|reverse\w*|opposite|(?:input|initial|original|given|default|current|existing|previous|"
+    r"earlier|old|presented|listed|shown|baseline|bm25|other) (?:order|rank|list|sequence)\w*)\b|n['’]t\b",
+    re.IGNORECASE,
+)
+_FORM = re.compile(r"\b(?:form|format|formatted|template|syntax|style)\b", re.IGNORECASE)
+_FORM_OF_RANKING = re.compile(r"\b(?:rank\w*|order|answer)\b[^\n]*:\W*\Z", re.IGNORECASE)
+_MEASURES = re.compile(
+    r"\b(?:scores?|ratings?|grades?|points|confidences?|probabilit\w+|relevances?|ranks|places|positions)\b",
+    re.IGNORECASE,
+)
+_WORST_FIRST = re.compile(
+    r"\b(?:least|worst|lowest|weakest)\b[^.\n]{0,30}?\b(?:first|to (?:the )?(?:most|best|highest|strongest))\b|"
+    r"\bascending\b|\bincreasing\b|\b(?:most|best|highest)\b(?:(?!first|least|worst|lowest)[^.\n]){0,25}\blast\b|"
+    r"\brevers\w+ order\b",
+    re.IGNORECASE,
+)
+_SETTLES = re.compile(r"\b(?:final\w*|answer|revised|corrected|updated)\b", re.IGNORECASE)
+
+
+class _Token(NamedTuple):
+    kind: str
+    label: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A label in a statement: how it was written, the number before it, and the index after it."""
+
+    label: str
+    style: str
+    place: int | None
+    after: int
+
+
+class _Line(NamedTuple):
+    """A line of a list: its first token, its item, and what follows the item."""
+
+    first: int
+    item: _Item
+    remark: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """Labels in order (none if the statement breaks off or turns round), and how the text presents them."""
+
+    tiers: LabelTiers
+    start: int
+    end: int
+    chain: bool
+    plain: bool
+    doubtful: bool
+    bare: bool
+    said: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(label for tier in self.tiers for label in tier)
+
+
+def stated_order(text: str, labels: Sequence[str]) -> LabelTiers:
+    """The ranking that the text states, empty if it states none.
+
+    Args:
+        text: an answer without reasoning and wrappers, in ASCII digits and signs.
+        labels: the labels shown, numbers or capital letters.
+    """
+    if _WORST_FIRST.search(text):
+        return ()
+    reader = _Reader(re.sub(r"[^\S\n]+", " ", text), letters=not labels[0].isdigit())
+    known = frozenset(labels)
+    chains = list(reader.chains())
+    lists = sorted([*reader.arrays(), *reader.inline_lists(), *reader.line_lists()], key=lambda one: one.end)
+    if reader.turned():
+        return ()
+    if any(known.issubset(one.labels) and not one.doubtful for one in chains):
+        chosen = _last_complete(chains, known, lists=False)
+    elif any(known.issubset(one.labels) and not one.doubtful for one in lists):
+        chosen = _last_complete(lists, known, lists=True)
+    else:
+        chosen = _only_partial([*chains, *lists], known, reader)
+    if chosen is None or ("0" in chosen.labels and "0" not in known):
+        return ()
+    order = _distinct(chosen, known)
+    for other in lists:
+        later = other.start >= chosen.end and not other.doubtful and _SETTLES.search(other.said)
+        if later and known.issubset(other.labels) and _distinct(other, known) != order:
+            return ()
+    return chosen.tiers
+
+
+def _last_complete(statements: Sequence[_Statement], known: frozenset[str], *, lists: bool) -> _Statement | None:
+    """The statement that counts among those that name every label; see the module."""
+    usable = [one for one in statements if not one.doubtful]
+    complete = [one for one in usable if known.issubset(one.labels)]
+    plain = [one for one in complete if one.plain]
+    if not plain:
+        if lists or len({_distinct(one, known) for one in complete}) != 1:
+            return None
+        plain = complete
+    chosen = plain[-1]
+    order = _distinct(chosen, known)
+    if lists and any(_distinct(one, known) != order for one in plain):
+        return None
+    place = {label: rank for rank, tier in enumerate(order) for label in tier}
+    for other in usable:
+        if other.start < chosen.end or (lists and not other.plain):
+            continue
+        ranks = [place[label] for tier in _distinct(other, known) for label in tier]
+        cut_off = other.plain and len(ranks) < len(known) and len(ranks) > 1
+        if ranks != sorted(ranks) or cut_off:
+            return None
+    return chosen
+
+
+def _only_partial(statements: Sequence[_Statement], known: frozenset[str], reader: _Reader) -> _Statement | None:
+    """The only statement of an answer that names some labels, if nothing is said about the others."""
+    usable = [one for one in statements if known.intersection(one.labels) or not one.tiers]
+    if len(usable) != 1 or usable[0].doubtful or not usable[0].plain or (usable[0].bare and not usable[0].chain):
+        return None
+    (one,) = usable
+    named = set(one.labels)
+    outside = {label for label, start in reader.mentions() if not one.start <= start < one.end}
+    return None if (outside & known) - named else one
+
+
+def _distinct(statement: _Statement, known: frozenset[str]) -> LabelTiers:
+    """The tiers of a statement, without repeated and unknown labels."""
+    seen: set[str] = set()
+    tiers = []
+    for tier in statement.tiers:
+        kept = sorted((known & set(tier)) - seen)
+        seen.update(kept)
+        if kept:
+            tiers.append(tuple(kept))
+    return tuple(tiers)
+
+
+class _Reader:
+    """The tokens of an answer, and the statements among them."""
+
+    def __init__(self, text: str, *, letters: bool) -> None:
+        self._text, self._letters = text, letters
+        self._tokens = [
+            _Token(str(found.lastgroup), _label(found), *found.span()) for found in _tokens(letters).finditer(text)
+        ]
+        self._closing = self._parentheses()
+
+    def mentions(self) -> Iterator[tuple[str, int]]:
+        """Every label written as one, in brackets or after "passage", and where."""
+        for token in self._tokens:
+            if token.kind in ("bracket", "noun"):
+                yield token.label, token.start
+
+    def chains(self) -> Iterator[_Statement]:
+        """All chains."""
+        index = 0
+        while index < len(self._tokens):
+            item = self._item(index)
+            if item is None or item.style == "array":
+                index += 1
+                continue
+            statement, index = self._chain(index, item)
+            if statement is not None:
+                yield statement
+
+    def _chain(self, first: int, item: _Item) -> tuple[_Statement | None, int]:
+        """The chain that begins with this item, None if there is none; and the index after it."""
+        tiers: list[list[str]] = [[item.label]]
+        items = [item]
+        sound = not self._dangling(first)
+        joined = False
+        after = end = item.after
+        while True:
+            at, crossed = self._skip(after)
+            kind = self._kind(at)
+            if kind in ("gt", "eq"):
+                at, _ = self._skip(at + 1, remarks=False)
+                while self._kind(at) in ("gt", "eq"):
+                    kind = "gt" if self._kind(at) == "gt" else kind
+                    at, _ = self._skip(at + 1, remarks=False)
+                following = self._item(at, len(items) + 1 if item.place is not None else 0)
+                if following is None or following.style == "array":
+                    break
+                if kind == "eq":
+                    sound = sound and following.style == items[-1].style
+                    tiers[-1].append(following.label)
+                else:
+                    tiers.append([following.label])
+                    joined = True
+            elif kind == "bracket" and not crossed and items[-1].style == "bracket":
+                following = _Item(self._tokens[at].label, "bracket", None, at + 1)
+                tiers.append([following.label])
+            else:
+                break
+            items.append(following)
+            joined = joined or kind == "eq"
+            after = end = following.after
+        if not joined:
+            return None, max(after, first + 1)
+        return self._statement(map(tuple, tiers if sound else ()), first, end, chain=True, bare=_bare(items)), end
+
+    def _dangling(self, first: int) -> bool:
+        """Whether a `>` before a chain joins it to something that is not a label."""
+        at = self._before(first)
+        return self._kind(at) in ("gt", "eq") and self._kind(self._before(at)) not in ("nl", "")
+
+    def turned(self) -> bool:
+        """Whether `<` joins two labels."""
+        items = ("bracket", "noun", "bare")
+        return any(
+            token.kind == "lt" and self._kind(self._before(at)) in items and self._kind(self._skip(at + 1)[0]) in items
+            for at, token in enumerate(self._tokens)
+        )
+
+    def arrays(self) -> Iterator[_Statement]:
+        """All arrays of labels."""
+        for index, token in enumerate(self._tokens):
+            if token.kind == "array":
+                found = re.findall(r"[A-Za-z]" if self._letters else r"\d+", self._text[token.start : token.end])
+                statement = self._statement(((_canonical(raw),) for raw in found), index, index + 1)
+                if not _MEASURES.search(self._sentence(token.start, token.end)[0]):
+                    yield statement
+
+    def inline_lists(self) -> Iterator[_Statement]:
+        """All lists within a line."""
+        index = 0
+        while index < len(self._tokens):
+            first = self._item(index)
+            if first is None or first.style == "array":
+                index += 1
+                continue
+            items = [first]
+            while (following := self._next_listed(items[-1])) is not None:
+                items.append(following)
+            tiers = _placed(items) if len(items) > 1 else None
+            if tiers is not None:
+                yield self._statement(tiers, index, items[-1].after, bare=_bare(items))
+            index = max(items[-1].after, index + 1)
+
+    def _next_listed(self, item: _Item) -> _Item | None:
+        """The item after this one in a list on its line."""
+        at, joined = item.after, False
+        while (kind := self._kind(at)) in ("other", "comma", "word"):
+            word = self._tokens[at].label.lower() if kind == "word" else ""
+            if word in _ORDINALS:
+                break
+            if word and word not in _JOINING:
+                return None
+            joined = joined or kind != "other"
+            at = (at if joined else self._closing.get(at, at)) + 1
+        following = self._item(at)
+        if following is None or following.style == "array":
+            return None
+        beside = item.style == following.style == "bracket"
+        return following if joined or beside or following.place is not None else None
+
+    def line_lists(self) -> Iterator[_Statement]:
+        """All lists of one label a line."""
+        group: list[_Line] = []
+        for start, end in self._lines():
+            found = self._line_item(start, end)
+            if found is None:
+                words = any(self._tokens[at].kind not in ("other", "nl") for at in range(start, end))
+                if words and not (group and group[-1].item.place is not None):
+                    yield from self._line_list(group)
+                    group = []
+                continue
+            item = found.item
+            if group:
+                last = group[-1].item.place
+                follows = (last is None) == (item.place is None) and (
+                    last is None or item.place is None or abs(item.place - last) == 1
+                )
+                if not follows:
+                    yield from self._line_list(group)
+                    group = []
+            group.append(found)
+        yield from self._line_list(group)
+
+    def _line_item(self, start: int, end: int) -> _Line | None:
+        """The item that a line consists of or begins with, its first token, and whether a remark follows it."""
+        at = start
+        while at < end and self._kind(at) in ("other", "gt"):
+            at += 1
+        item = self._item(at) if at < end else None
+        kinds = [self._kind(index) for index in range(at, end)]
+        if item is None or item.after > end or item.style == "array":
+            return self._only_mention(at, end)
+        if "gt" in kinds or "lt" in kinds or "eq" in kinds:
+            return None
+        rest = [index for index in range(item.after, end) if self._kind(index) not in ("other", "nl")]
+        if item.style == "bare" and rest and self._kind(rest[0]) != "stop" and item.after == rest[0]:
+            return None
+        remark = any(self._kind(index) not in ("stop", "comma") for index in rest)
+        said = self._text[self._tokens[item.after - 1].end : self._tokens[end - 1].end] if remark else ""
+        return _Line(at, item, said)
+
+    def _only_mention(self, start: int, end: int) -> _Line | None:
+        """The only label on a numbered line that begins with words: "1. The best is [2]"."""
+        place = self._place(start)
+        if place is None:
+            return None
+        found = [at for at in range(place[1], end) if self._kind(at) in ("bracket", "noun", "array", "gt", "lt")]
+        if len(found) != 1 or self._kind(found[0]) not in ("bracket", "noun"):
+            return None
+        line = self._text[self._tokens[start].start : self._tokens[end - 1].end]
+        if _DENIES.search(line):
+            return None
+        token = self._tokens[found[0]]
+        return _Line(start, _Item(token.label, token.kind, place[0], end), line)
+
+    def _line_list(self, group: list[_Line]) -> Iterator[_Statement]:
+        """The statement of a group of lines, unless they are an account of the passages as shown."""
+        items = [line.item for line in group]
+        tiers = _placed(items) if len(items) > 1 else None
+        if tiers is None:
+            return
+        heading = self._heading(group[0].first)
+        announced = _ANNOUNCES.search(heading) is not None
+        numbered, bare = items[0].place is not None, _bare(items)
+        labels = [label for tier in tiers for label in tier]
+        shown = labels == sorted(labels, key=_natural)
+        remarks = "\n".join(line.remark for line in group)
+        if remarks.strip():
+            if shown and not (announced and numbered):
+                return
+            if not numbered and (bare or not announced or re.search(r"\d", remarks)):
+                return
+        start, end = self._tokens[group[0].first].start, self._tokens[max(item.after for item in items) - 1].end
+        plain = not heading or announced or not shown
+        yield _Statement(tiers, start, end, False, plain, _doubts(heading, ""), bare, heading)
+
+    def _heading(self, first: int) -> str:
+        """The line with words before a list, if it introduces it."""
+        start = self._tokens[first].start
+        before = self._text[max(0, start - 400) : start].rstrip("\n -*\u2022>#_")
+        line = before[before.rfind("\n") + 1 :].strip()
+        return line if line.endswith(":") or line.startswith(("#", "*")) or len(line) <= 60 else ""
+
+    def _item(self, at: int, number: int | None = None) -> _Item | None:
+        """The label at a token, with the list number before it (any, or `number` alone)."""
+        place = self._place(at)
+        counted = None
+        if place is not None and number in (None, place[0]):
+            counted, at = place
+        kind = self._kind(at)
+        if kind == "ordinal" and not self._text[self._tokens[at].start].isdigit():  # "Final rank 2 > 3"
+            kind = "bare" if self._kind(self._skip(at + 1)[0]) in ("gt", "eq", "comma") else ""
+        if kind not in ("bracket", "noun", "bare", "array"):
+            return None
+        return _Item(self._tokens[at].label, kind, counted, at + 1)
+
+    def _place(self, at: int) -> tuple[int, int] | None:
+        """The list number at a token and the index after it, if a label or words follow it on the line."""
+        kind = self._kind(at)
+        word = self._tokens[at].label.lower() if kind == "word" else ""
+        if kind not in ("bare", "number", "ordinal") and word not in _ORDINALS:
+            return None
+        raw = self._tokens[at].label
+        number = _ORDINALS.get(word) or (int(raw) if raw.isdigit() else 0)
+        follow = at + 1
+        sign = ""
+        while self._kind(follow) in ("stop", "other", "comma") and follow < at + 8:
+            sign += self._text[self._tokens[follow].start]
+            follow += 1
+        if not number or self._kind(follow) in ("nl", ""):
+            return None
+        explicit = kind == "ordinal" or bool(word)
+        marked = explicit or sign[:1] in (".", ")") or (sign[:1] in (":", "-", "|") and self._kind(follow) != "bare")
+        return (number, follow) if marked and self._kind(follow) not in ("gt", "eq", "lt") else None
+
+    def _statement(
+        self, tiers: Iterable[tuple[str, ...]], first: int, after: int, *, chain: bool = False, bare: bool = False
+    ) -> _Statement:
+        start, end = self._tokens[first].start, self._tokens[after - 1].end
+        before, following = self._sentence(start, end)
+        says = re.search(r"[^\W\d_]{2}", before) is not None
+        plain = not re.search(r"[^\W\d_]{2}", following) and (not says or _ANNOUNCES.search(before) is not None)
+        return _Statement(tuple(tiers), start, end, chain, plain, _doubts(before, following), bare, before)
+
+    def _sentence(self, start: int, end: int) -> tuple[str, str]:
+        """What the sentence around a statement says before and after it, without remarks in parentheses."""
+        before = self._text[max(0, start - 400) : start]
+        before = re.split(r"\n|[.!?]\s+", before)[-1]
+        if not before.strip(" *_`\"'([{-#>") and start:  # the announcement may stand on the line above
+            above = self._text[max(0, start - 400) : start].rstrip(" *_`\"'([{\n-#>")
+            if above.endswith(":"):
+                before = re.split(r"\n|[.!?;]\s+", above)[-1]
+        following = re.split(r"\n|[.!?](?:\s|$)", self._text[end : end + 400])[0]
+        return tuple(re.sub(r"\([^()]{0,200}\)", " ", part) for part in (before, following))  # type: ignore[return-value]
+
+    def _skip(self, at: int, *, remarks: bool = True) -> tuple[int, bool]:
+        """The index of the next token that counts, after remarks too, and whether a line or sentence ended before."""
+        crossed = False
+        while (kind := self._kind(at)) in ("other", "nl", "stop"):
+            crossed = crossed or kind != "other"
+            at = (self._closing.get(at, at) if remarks else at) + 1
+        return at, crossed
+
+    def _before(self, at: int) -> int:
+        at -= 1
+        while at >= 0 and self._kind(at) == "other":
+            at -= 1
+        return at
+
+    def _kind(self, at: int) -> str:
+        return self._tokens[at].kind if 0 <= at < len(self._tokens) else ""
+
+    def _parentheses(self) -> dict[int, int]:
+        """The closing parenthesis of each remark, which ends on its line."""
+        pairs: dict[int, int] = {}
+        opened: list[int] = []
+        for index, token in enumerate(self._tokens):
+            if token.kind == "nl":
+                opened.clear()
+            elif token.kind == "other" and self._text[token.start] == "(":
+                opened.append(index)
+            elif token.kind == "other" and self._text[token.start] == ")" and opened:
+                first = opened.pop()
+                if index - first != 2 or self._kind(first + 1) == "word":  # "(2)" is a label, no remark
+                    pairs[first] = index
+        return pairs
+
+    def _lines(self) -> Iterator[tuple[int, int]]:
+        """First token and end of each line."""
+        start = 0
+        for index, token in enumerate(self._tokens):
+            if token.kind == "nl":
+                yield start, index
+                start = index + 1
+        yield start, len(self._tokens)
+
+
+def _doubts(before: str, following: str) -> bool:
+    """Whether a sentence denies the statement in it, or gives it as an example or as an order of something else."""
+    said = f"{before} {following}"
+    if _DENIES.search(said) or re.search(r"\bor\W*\Z", before) or re.match(r"\W*or\b", following):
+        return True
+    return bool(_FORM.search(said)) and not _FORM_OF_RANKING.search(before)
+
+
+def _placed(items: Sequence[_Item]) -> LabelTiers | None:
+    """The labels of a list in order of the numbers before them; None if the numbers make no sense."""
+    places = [item.place for item in items]
+    if None in places:
+        return tuple((item.label,) for item in items) if not any(places[1:]) else None
+    if sorted(places) != list(range(1, len(places) + 1)):  # type: ignore[type-var]
+        return None
+    return tuple((item.label,) for item in sorted(items, key=lambda item: item.place or 0))
+
+
+def _bare(items: Iterable[_Item]) -> bool:
+    return any(item.style == "bare" for item in items)
+
+
+def _canonical(raw: str) -> str:
+    return (raw.lstrip("0") or "0") if raw.isdigit() else raw.upper() if len(raw) == 1 else raw
+
+
+def _label(found: re.Match[str]) -> str:
+    """The label in a token, or its text."""
+    inner = (found[name] for name in ("l1", "l2", "l3", "l4", "l5") if found[name] is not None)
+    return _canonical(next(inner, found[0]))
+
+
+def _natural(label: str) -> tuple[int, str]:
+    return (int(label), "") if label.isdigit() else (0, label)
+
+
+@lru_cache(maxsize=2)
+def _tokens(letters: bool, /) -> re.Pattern[str]:
+    """The pattern of a token. Every part of it is of bounded length, so reading takes linear time."""
+    any_case = "[A-Za-z]" if letters else r"\d{1,18}"
+    after_noun = "[A-Z]" if letters else r"\d{1,18}"
+    quoted = rf"[\"'`]?{any_case}[\"'`]?"
+    bare = (
+        r"(?<![\w'’.$€£%/+-])[A-Za-z](?![\w'’/-])"
+        if letters
+        else r"(?<![\w.$€£%/+-])\d{1,18}(?![\w%/]|\.\d|,\d{3}(?!\d))"
+    )
+    noun = rf"(?<!\w)(?i:{NOUN})(?:[ _]?(?i:id|number|no)\b\.?)?[ _#:.*-]{{0,4}}[\[(]?#?"
+    ranked = r"(?i:rank|place|position)[ #]{0,2}"
+    parts = {
+        "array": rf"\[\s{{0,2}}{quoted}(?:\s{{0,2}},\s{{0,2}}{quoted})+,?\s{{0,2}}\]",
+        "bracket": rf"\[\s?(?:(?i:{NOUN})[ _#:.-]{{0,3}})?#?(?P<l1>{any_case})\s?\]|(?<![\w.,$-])(?P<l2>{any_case})\]",
+        "noun": rf"{noun}(?P<l3>{after_noun})[\])]?(?![\w%]|\.\d)",
+        "ordinal": rf"(?<![\w.])(?:{ranked}(?P<l4>\d{{1,3}})|(?P<l5>\d{{1,3}})(?:st|nd|rd|th))(?!\w)",
+        "bare": bare,
+        **({"number": r"(?<![\w.])\d{1,3}(?![\w%]|\.\d)"} if letters else {}),
+        "gt": _GT,
+        "lt": _LT,
+        "eq": r"={1,3}",
+        "nl": r"\n",
+        "comma": r"[,;、]",
+        "stop": r"[.:!?。]",
+        "word": r"\w+(?:['’-]\w+)*",
+        "other": r"\S",
+    }
+    return re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in parts.items()))

@@ -2,9 +2,13 @@
 
 Long documents become passages of whole sentences up to a budget of tokens, neighbours overlapping. A passage is a slice
 of its document's text, and its metadata gives its position: `document`, `start` and `end`, in Unicode code points. The
-first passage keeps the document's docno, the others are `docno#2`, `docno#3` and so on. A token here is a run of
-letters and digits, or any other character that is not white space: a little fewer than a model's word pieces, and the
-same on every machine. A sentence longer than the budget is cut between tokens.
+first passage keeps the document's docno, the others are `docno#2`, `docno#3` and so on.
+
+A token here is a run of letters, digits and the marks that combine with them, of at most 24 characters; or a single
+character of a script written without spaces between words (Chinese, Japanese, Korean, Thai, Lao, Khmer, Burmese and
+others) or of any other kind but white space. A character is what readers take for one: a grapheme cluster of Unicode
+Annex #29, such as a letter with its accents, or an emoji sequence; none is ever cut. That is a little fewer than a
+model's word pieces, and the same on every machine. A sentence longer than the budget is cut between tokens.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 import msgspec
+import regex
 
 from thresher.corpus.base import DocnoSet, Fingerprint, complaint
 from thresher.errors import ConfigError, InputError
@@ -303,7 +308,20 @@ class RecordCorpus:
         self._fingerprint = fingerprint
 
 
-_TOKEN = re.compile(r"\w+|[^\w\s]")
+_WORD = 24
+"""The most characters of a token."""
+_ASCII = re.compile(rf"\w{{1,{_WORD}}}|[^\w\s]", re.ASCII)
+_UNSPACED = (
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Hangul}\p{Yi}\p{LB=Complex_Context}\p{Tai_Tham}\p{Javanese}"
+    r"\p{Balinese}\p{Tibetan}ー々〆]"
+)
+_MARK = r"[\p{M}\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]"
+_TOKEN = regex.compile(
+    rf"(?V1)(?:(?={_UNSPACED})\X|(?:(?=[[\w\p{{N}}]--{_UNSPACED}])\X){{1,{_WORD}}}|(?=[^\s\x1c-\x1f])\X)"
+    rf"(?:\s*+{_MARK}++)*+"
+)
+_CLUSTER = regex.compile(rf"\X{_MARK}*+")
+_MARKS = regex.compile(rf"{_MARK}*+")
 
 
 class Splitter:
@@ -361,16 +379,35 @@ def _fits(before: list[int], first: int, stop: int, tokens: int) -> bool:
 
 
 def _units(text: str, tokens: int) -> list[tuple[Span, int]]:
-    """Sentences with their number of tokens; longer ones cut between tokens."""
+    """Sentences with their number of tokens; longer ones cut between tokens.
+
+    No unit begins within a character: what combines with the end of a unit belongs to it, white space or not between.
+    """
     units: list[tuple[Span, int]] = []
+    reached = 0
     for sentence in split_sentences(text):
-        places = [found.span() for found in _TOKEN.finditer(text, sentence.start, sentence.end)]
-        if len(places) <= tokens:
-            units.append((sentence, len(places)))
+        start, end = max(sentence.start, reached), sentence.end
+        if units and (marks := _MARKS.match(text, start)) and marks.end() > start:
+            start = marks.end()
+        if start > sentence.start:
+            units[-1] = Span(units[-1][0].start, start), units[-1][1]
+        if not text[start:end].strip():
             continue
+        start = end - len(text[start:end].lstrip())
+        simple = text[start:end].isascii() and text[end : end + 1].isascii()
+        places = [found.span() for found in (_ASCII if simple else _TOKEN).finditer(text, start, end)]
+        if not simple:
+            end = reached = _end_of_cluster(text, places[-1][0], end)
         for at in range(0, len(places), tokens):
             part = places[at : at + tokens]
-            start = part[0][0] if at else sentence.start
-            end = part[-1][1] if at + tokens < len(places) else sentence.end
-            units.append((Span(start, end), len(part)))
+            first = part[0][0] if at else start
+            last = part[-1][1] if at + tokens < len(places) else end
+            units.append((Span(first, last), len(part)))
     return units
+
+
+def _end_of_cluster(text: str, start: int, end: int) -> int:
+    """`end`, or where the character that begins before it and after `start` ends: sentences may end within one."""
+    while start < end and (cluster := _CLUSTER.match(text, start)):
+        start = cluster.end()
+    return max(start, end)

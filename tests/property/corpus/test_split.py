@@ -1,31 +1,89 @@
 """Windows over a document: nothing lost, nothing too long, always forward."""
 
 import re
+import unicodedata
 from itertools import pairwise
 
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.corpus.base import DocnoSet
 from thresher.corpus.stream import windows
 
-TEXTS = st.lists(
-    st.sampled_from(["One ", "two. ", "Three", "\n\n", "- ", "? ", "x.y ", "日本。", "(", ") ", "\t", "!"]), max_size=60
-)
+PIECES = ["One ", "two. ", "Three", "\n\n", "- ", "? ", "x.y ", "日本。", "(", ") ", "\t", "!", "x" * 30]
+UNICODE = [
+    *(
+        "我们",
+        "，",
+        "ไทย",
+        "ភាសា",
+        "မြန်မာ",
+        "ລາວ",
+        "한국",
+        "हिन्दी ",
+        "। ",
+        "e\u0301",
+        "\u0301",
+        "\ufe0f",
+        "\u200d",
+        "\u200c",
+    ),
+    *(
+        "👩\u200d💻",
+        "👍🏽",
+        "🇩🇪",
+        "🇫🇷",
+        "ガ",
+        "か\u3099",
+        "\r\n",
+        "\x1c",
+        "\u0600",
+        "²",
+        "\u1100",
+        "\u1161",
+        "ש\u05b8",
+        "\u0e33",
+    ),
+]
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=60)
+ANY = st.lists(st.sampled_from([*PIECES, *UNICODE]) | st.characters(exclude_categories=["Cs"]), max_size=60)
+UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+
+
+def borders(text):
+    """Where the characters that readers see begin."""
+    return {found.start() for found in regex.finditer(r"\X", text)} | {len(text)}
+
+
+@given(ANY.map("".join), st.integers(1, 12), st.data())
+def test_windows_tile_any_text_and_never_cut_a_character(text, tokens, data):
+    overlap = data.draw(st.integers(0, tokens - 1))
+    spans = windows(text, tokens, overlap)
+    covered = {at for span in spans for at in range(span.start, span.end)}
+    assert all(at in covered for at, char in enumerate(text) if not char.isspace())
+    edges = borders(text)
+    for span in spans:
+        assert span.end in edges
+        begin = text[span.start]
+        assert span.start in edges or text[span.start - 1].isspace()
+        assert span.start == 0 or not text[: span.start].strip() or unicodedata.category(begin) not in ("Mn", "Mc")
+        assert len(UNSPACED.findall(unicodedata.normalize("NFC", text[span.start : span.end]))) <= 8 * tokens
+    for before, after in pairwise(spans):
+        assert before.start < after.start
+        assert before.end < after.end
+        if not overlap:
+            assert after.start >= before.end
 
 
 @given(TEXTS.map("".join), st.integers(1, 12), st.data())
 def test_windows_cover_the_text_within_budget_and_overlap(text, tokens, data):
     overlap = data.draw(st.integers(0, tokens - 1))
     spans = windows(text, tokens, overlap)
-    covered = {at for span in spans for at in range(span.start, span.end)}
-    assert all(at in covered for at, char in enumerate(text) if not char.isspace())
-    count = lambda start, end: len(re.findall(r"\w+|[^\w\s]", text[start:end]))  # noqa: E731
+    count = lambda start, end: len(re.findall(r"[日本]|(?:(?![日本])\w){1,24}|[^\w\s]", text[start:end]))  # noqa: E731
     for span in spans:
         assert 1 <= count(span.start, span.end) <= tokens
     for before, after in pairwise(spans):
-        assert before.start < after.start
-        assert before.end < after.end
         assert after.start >= before.end or count(after.start, before.end) <= overlap
 
 

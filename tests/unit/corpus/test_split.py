@@ -5,7 +5,7 @@ import json
 import pytest
 
 from thresher.corpus import open_corpus
-from thresher.corpus.stream import Splitter
+from thresher.corpus.stream import Splitter, windows
 from thresher.errors import ConfigError
 from thresher.records import Passage
 
@@ -53,3 +53,44 @@ def test_splitting_is_part_of_opening_and_docnos_stay_unique(tmp_path):
 def test_budgets_out_of_range_are_refused(tokens, overlap):
     with pytest.raises(ConfigError):
         Splitter(tokens, overlap)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "longest"),
+    [
+        ("我们今天去了北京的故宫博物院看展览" * 60, 50, 50),
+        ("我们今天去了，北京的故宫博物院，看展览，" * 20, 50, 50),
+        ("これはペンです" * 60, 50, 50),
+        ("한국어문장입니다" * 40, 50, 50),
+        ("สวัสดีครับผมชื่อสมชาย" * 20, 50, 100),
+        ("ភាសាខ្មែរជាភាសាផ្លូវការ" * 20, 50, 200),
+        ("မြန်မာဘာသာစကား" * 20, 50, 200),
+        ("ພາສາລາວເປັນພາສາ" * 20, 50, 100),
+        ("x" * 5000, 10, 240),
+    ],
+)
+def test_passages_are_bounded_in_scripts_without_spaces_and_in_endless_words(text, tokens, longest):
+    spans = windows(text, tokens, 0)
+    assert max(span.end - span.start for span in spans) <= longest
+    assert "".join(text[span.start : span.end] for span in spans) == text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "हिन्दी विश्व की एक प्रमुख भाषा है",
+        "e\u0301te\u0301 na\u0131\u0308ve",
+        "வணக்கம் உலகம்",
+        "שָׁלוֹם עוֹלָם",
+        "می\u200cخواهم کتاب را",
+    ],
+)
+def test_a_word_with_combining_marks_is_one_token(words):
+    text = " ".join([words] * 3)
+    assert [text[span.start : span.end] for span in windows(text, 1, 0)] == text.split()
+
+
+def test_sequences_that_are_one_character_stay_whole():
+    family, flags, hand = "👨\u200d👩\u200d👧", "🇩🇪🇫🇷", "👍🏽"
+    text = family + flags + hand + "a\r\nb"
+    assert [text[span.start : span.end] for span in windows(text, 1, 0)] == [family, "🇩🇪", "🇫🇷", hand, "a", "b"]

@@ -1,37 +1,34 @@
 """Artifacts: directories that are written atomically, under a manifest with checksums.
 
 An artifact (an index, a score store, a vector store) is a directory of files with one `manifest.json`, which holds the
-artifact's kind and format version, the release that wrote it, and the size and sha256 of every file. It is written to a
-temporary sibling, every file is fsynced, the manifest is written last, and the sibling takes the final name in one
-rename. An existing artifact is exchanged with the new one in one system call (Linux `renameat2`), so that the final
-name always holds a complete artifact. Where that call does not exist, the old directory is moved aside first, to
-`.NAME.previous`, and `read_manifest` reports it if it finds only that.
+artifact's kind and format version, the release that wrote it, and the size and sha256 of every file. Its checksum of
+itself is the mark by which thresher knows its own: a directory without it is never replaced. An artifact is written to
+a temporary sibling, every file is fsynced, the manifest is written last, and `thresher.publish` gives it the final
+name, which always holds a complete artifact.
 
 Opening checks the kind, the format version, and the existence and size of every file. Hashes are checked by `verify`.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import hashlib
 import json
 import os
-import shutil
-import uuid
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher._version import __version__
 from thresher.errors import ArtifactError, ArtifactVersionError, DamagedArtifactError
+from thresher.files import sync_path
+from thresher.publish import MANIFEST, children, claimed, place_of, publish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-MANIFEST = "manifest.json"
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+ADDED = frozenset({"tier-2/margin.json"})
+"""Files that thresher writes into an artifact after it was made: the calibration of a second tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +71,14 @@ def writing(target: str | Path, *, kind: str, format: int, overwrite: bool = Fal
     Raises:
         ArtifactError: there is something at `target` that may not be replaced.
     """
-    target = Path(os.path.abspath(target))  # noqa: PTH100  (no symlink resolution: the name asked for is the name made)
+    target = place_of(target)
     _check_replaceable(target, kind, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target)
-    partial = target.parent / f".{target.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    partial.mkdir()
-    draft = Draft(partial)
-    try:
+    with claimed(target) as partial:
+        draft = Draft(partial)
         yield draft
         _seal(draft, kind, format)
         _check_replaceable(target, kind, overwrite)
-        _publish(partial, target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        publish(partial, target)
 
 
 def read_manifest(path: str | Path, *, kind: str | None = None, format: int | None = None) -> Manifest:
@@ -146,129 +136,121 @@ def verify(path: str | Path) -> Manifest:
 def _load_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     if not file.is_file():
-        previous = path.parent / f".{path.name}.previous"
-        if previous.is_dir() and not path.exists():
-            raise ArtifactError(
-                f"{path} does not exist: a write was killed while it replaced it. The last good one is {previous}; "
-                f"bring it back with: mv {previous} {path}"
-            )
-        raise ArtifactError(f"{path} is not a thresher artifact: there is no {MANIFEST} in it")
+        raise _missing(path)
     try:
         document = json.loads(file.read_bytes())
         own = document.pop("manifest_sha256")
         if own != _document_sha256(document):
             raise ValueError("its checksum does not match its content")
-        files = {_checked_name(name): dict(entry) for name, entry in document.pop("files").items()}
-        for entry in files.values():
-            int(entry["bytes"]), str(entry["sha256"])
-        return Manifest(
-            str(document.pop("kind")), int(document.pop("format")), str(document.pop("version")), files, document
-        )
+        files = {_checked_name(name): _checked_entry(name, entry) for name, entry in document.pop("files").items()}
+        kind, format, version = (document.pop(key) for key in ("kind", "format", "version"))
+        if not isinstance(kind, str) or type(format) is not int or not isinstance(version, str):
+            raise TypeError(f"kind {kind!r}, format {format!r} or version {version!r} is of a wrong type")
+        return Manifest(kind, format, version, files, document)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as err:
-        raise DamagedArtifactError(
-            str(file), f"the manifest cannot be read ({type(err).__name__}: {err}); rebuild the artifact"
-        ) from err
+        problem = f"{type(err).__name__}: {err}"
+        problem = problem if len(problem) <= _SHOWN else problem[: _SHOWN - 1] + "…"
+        raise DamagedArtifactError(str(file), f"the manifest cannot be read ({problem}); rebuild the artifact") from err
+
+
+def _missing(path: Path) -> ArtifactError:
+    """The error for a directory without a manifest; says where the last good one is, if a write was killed."""
+    for previous in (path.parent / f".{path.name}.previous", path / f".{path.name}.previous"):
+        if (previous / MANIFEST).is_file():
+            first = f"rm -r {path} && " if path.is_dir() and previous.parent != path else ""
+            back = f"mv {previous}/* {path}" if previous.parent == path else f"{first}mv {previous} {path}"
+            return ArtifactError(
+                f"{path} is not complete: a write was killed while it replaced it. The last good one is {previous}; "
+                f"bring it back with: {back}"
+            )
+    return ArtifactError(f"{path} is not a thresher artifact: there is no {MANIFEST} in it")
 
 
 def _checked_name(name: str) -> str:
-    """A file name of the manifest, refused where it would leave the directory."""
-    if name.startswith("/") or ".." in Path(name).parts:
+    """A file name of the manifest, refused where it would leave the directory or cannot be a file's."""
+    if not name or "\0" in name or name.startswith("/") or ".." in Path(name).parts:
         raise ValueError(f"file name {name!r} leaves the directory")
     return name
 
 
+def _checked_entry(name: str, entry: object) -> dict[str, int | str]:
+    if isinstance(entry, dict):
+        size, digest = entry.get("bytes"), entry.get("sha256")
+        if type(size) is int and isinstance(digest, str):
+            return {"bytes": size, "sha256": digest}
+    raise TypeError(f"the entry of file {name!r} is not its size and sha256")
+
+
 def _document_sha256(document: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(document, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    ).hexdigest()
 
 
 def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
-    if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
+    """Refuse to replace anything but a readable artifact of the same kind that holds nothing else."""
+    if not os.path.lexists(target) or (target.is_dir() and not children(target)):
         return
+    if not target.is_dir():
+        raise ArtifactError(f"{target} is not a directory that thresher wrote, and is not replaced")
     if not overwrite:
         raise ArtifactError(f"{target} exists already; remove it, choose another name, or overwrite it (--overwrite)")
-    if target.is_symlink() or not target.is_dir():
-        raise ArtifactError(f"{target} is not a directory that thresher wrote, and is not replaced")
     try:
-        found = _load_manifest(target).kind
-    except DamagedArtifactError:
-        return  # a damaged artifact may be rebuilt in place
+        manifest = _load_manifest(target)
+    except DamagedArtifactError as err:
+        raise ArtifactError(
+            f"{target} is not replaced: {MANIFEST} does not say that thresher wrote it, or is damaged ({err.args[1]}). "
+            f"If it is an artifact that you no longer need, remove it by hand: rm -r {target}"
+        ) from err
     except ArtifactError as err:
         raise ArtifactError(f"{target} is not an artifact that thresher wrote, and is not replaced") from err
-    if found != kind:
-        raise ArtifactError(f"{target} is a {found!r} artifact, and is not replaced by {kind!r}")
+    if manifest.kind != kind:
+        raise ArtifactError(f"{target} is a {manifest.kind!r} artifact, and is not replaced by {kind!r}")
+    others = _others(target, manifest)
+    if others:
+        more = f" (and {len(others) - 1:,} more)" if len(others) > 1 else ""
+        raise ArtifactError(
+            f"{target} is not replaced: it holds {others[0]!r}{more}, which thresher did not write. Move that elsewhere"
+        )
+
+
+def _others(path: Path, manifest: Manifest) -> list[str]:
+    """Files in the artifact `path` that neither its manifest nor that of an artifact inside it names, sorted."""
+    known = {MANIFEST, *manifest.files, *ADDED}
+    found: list[str] = []
+    for child in children(path):
+        if child.is_symlink() or not child.is_dir():
+            inner = [child]
+        elif (child / MANIFEST).is_file():
+            try:
+                inner = [child / name for name in _others(child, _load_manifest(child))]
+            except ArtifactError:
+                inner = [p for p in child.rglob("*") if not p.is_dir()]
+        else:
+            inner = [p for p in child.rglob("*") if p.is_symlink() or not p.is_dir()]
+        found += [name for p in inner if (name := p.relative_to(path).as_posix()) not in known]
+    return sorted(found)
 
 
 def _seal(draft: Draft, kind: str, format: int) -> None:
     """Fsync every file, then write the manifest that names them all."""
     files: dict[str, dict[str, object]] = {}
     for file in sorted(p for p in draft.path.rglob("*") if p.is_file()):
-        _fsync(file)
+        sync_path(file)
         files[file.relative_to(draft.path).as_posix()] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
     document = {"kind": kind, "format": format, "version": __version__, **draft.fields, "files": files}
     document = json.loads(json.dumps(document, ensure_ascii=False))  # as the reader will see it
     document["manifest_sha256"] = _document_sha256(document)
     manifest = draft.path / MANIFEST
-    manifest.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    _fsync(manifest)
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    manifest.write_bytes(text.encode("utf-8", "surrogatepass"))  # a corpus may have a name that is not UTF-8
+    sync_path(manifest)
     for directory in sorted((p for p in draft.path.rglob("*") if p.is_dir()), reverse=True):
-        _fsync(directory)
-    _fsync(draft.path)
+        sync_path(directory)
+    sync_path(draft.path)
 
 
-def _publish(partial: Path, target: Path) -> None:
-    """Give `partial` the name `target`; what was there is removed."""
-    if not os.path.lexists(target):
-        partial.rename(target)
-    elif _exchange(partial, target):
-        shutil.rmtree(partial)
-    else:
-        previous = target.parent / f".{target.name}.previous"
-        shutil.rmtree(previous, ignore_errors=True)
-        target.rename(previous)
-        partial.rename(target)
-        shutil.rmtree(previous)
-    _fsync(target.parent)
-
-
-def _exchange(a: Path, b: Path) -> bool:
-    """Swap two names in one step; False where the system cannot."""
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    if renameat2(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
-        return False
-    raise OSError(code, os.strerror(code), str(b))
-
-
-def _sweep(target: Path) -> None:
-    """Remove what killed writers of `target` left in its folder."""
-    for left in target.parent.glob(f".{target.name}.partial-*"):
-        pid = left.name.rsplit("-", 2)[-2]
-        if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some file systems refuse to sync a directory
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+_SHOWN = 200
 
 
 def _sha256(file: Path) -> str:

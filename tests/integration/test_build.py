@@ -147,7 +147,7 @@ KILLED = """
     stopping(stream._Build, "read", "reading")
     stopping(builder.IndexBuilder, "add", "adding")
     stopping(builder.IndexBuilder, "finish", "finishing")
-    stopping(artifact, "_publish", "publishing")
+    stopping(artifact, "publish", "publishing")
     import thresher
     passages = [thresher.Passage(str(i), f"grain number {i}") for i in range(50)]
     stream.build_index(sys.argv[1], passages, overwrite=True)

@@ -19,6 +19,7 @@ FLOORS = [
     ["ranking"],
     ["registry"],
     ["files"],
+    ["publish"],
     ["artifact"],
     ["text"],
     ["corpus"],

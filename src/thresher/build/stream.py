@@ -39,6 +39,7 @@ from thresher.encode.bm25 import TermCounts
 from thresher.errors import ConfigError
 from thresher.index import FORMAT, IndexBuilder
 from thresher.prune.decision import TIER_ONE, TIER_TWO
+from thresher.publish import discard_shards, shards_of
 from thresher.records import Usage
 
 if TYPE_CHECKING:
@@ -118,9 +119,8 @@ def build_index(
             another corpus, with the docno.
         ArtifactError: there is something at `target` that may not be replaced.
     """
-    target = Path(target)
     recipe = _with_sources(recipe, encoded, decision, vectors)
-    shards = _shards_beside(target)
+    shards = shards_of(target)
     with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
         build = _Build(draft.path, recipe, shards, progress=progress, dense=dense)
         build.read(recipe.corpus.source or None if source is None else source)
@@ -131,13 +131,12 @@ def build_index(
         draft.fields.update(build.fields(), counts=counts)
         skipped = build.spool.skipped
         build.close()
-    for left in shards.parent.glob(f"{shards.name}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    discard_shards(target)
     for stage in build.usage.stages:
         _log.info("%s: %s took %.2f s, %s", target, stage.stage, stage.seconds, dict(stage.counts))
     for reason, count in skipped.items():
         _log.info("%s: %d records of %s skipped: %s", target, count, build.spool.name, reason)
-    return BuildReport(target, counts, skipped, build.usage)
+    return BuildReport(Path(target), counts, skipped, build.usage)
 
 
 def corpus_of(source: Source, recipe: Recipe) -> Corpus | Iterable[Passage]:
@@ -300,8 +299,3 @@ def _with_sources(
     elif not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     return recipe.using(encoded=encoded, decision=decision, vectors=vectors)
-
-
-def _shards_beside(target: Path) -> Path:
-    """Where a learned encoder's finished shards are kept until the index is complete."""
-    return target.absolute().parent / f".{target.name}.encoding"

@@ -48,7 +48,7 @@ _COMMANDS = {
     "eval": ("thresher.cli.eval", "eval_"),
     "curves": ("thresher.cli.curves", "curves"),
     "info": ("thresher.cli.info", "info"),
-    "verify": ("thresher.cli.verify", "verify"),
+    "verify": ("thresher.cli.info", "verify"),
 }
 # groups: name -> (module, typer app)
 _GROUPS = {

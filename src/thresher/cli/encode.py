@@ -89,14 +89,14 @@ def _dense(
     overwrite: bool,
 ) -> dict[str, float]:
     """Write the vectors of the corpus, by way of resumable shards in a sibling directory."""
-    import shutil
     import time
 
     from thresher.encode.encoded import dense_shards
+    from thresher.publish import discard_shards, shards_of
     from thresher.vectors.store import VectorStore
 
     started = time.perf_counter()
-    work = output.absolute().parent / f".{output.name}.encoding"
+    work = shards_of(output)
     docnos: list[str] = []
 
     def batches() -> Iterator[NDArray[np.floating]]:
@@ -114,5 +114,5 @@ def _dense(
         encoder_name=name,
         overwrite=overwrite,
     )
-    shutil.rmtree(work, ignore_errors=True)
+    discard_shards(output)
     return {"passages": len(store), "seconds": time.perf_counter() - started, "bytes": store.bytes}

@@ -1,4 +1,4 @@
-"""`thresher info`: the manifest of an index or another artifact."""
+"""`thresher info` and `thresher verify`: the manifest of an artifact, and every byte against it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, table
+from thresher.cli.output import JsonOption, emit_json, say, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,6 +51,29 @@ def info(
         [(name, f"{entry['bytes']:,}") for name, entry in manifest.files.items()],
         numeric=["bytes"],
     )
+
+
+def verify(
+    directory: Annotated[Path, typer.Argument(help="An index, or any other directory that thresher wrote.")],
+    json: JsonOption = False,
+) -> None:
+    """Check every file of an index against the sizes and checksums in its manifest.
+
+    Exit code 0: nothing is damaged. Exit code 1: the message names the damaged file.
+
+    \b
+    Examples:
+      thresher verify my-index
+      thresher verify my-index --json
+    """
+    from thresher.artifact import verify as check
+
+    manifest = check(directory)
+    total = sum(int(entry["bytes"]) for entry in manifest.files.values())
+    if json:
+        emit_json({"path": str(directory), "kind": manifest.kind, "files": len(manifest.files), "bytes": total})
+    else:
+        say(f"{directory}: {manifest.kind}, {len(manifest.files)} files, {total:,} bytes, all as written")
 
 
 def _flat(fields: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -29,6 +29,7 @@ import numpy as np
 from thresher.artifact import Manifest, read_manifest, writing
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_atomic, write_names
+from thresher.publish import discard_shards, shards_of
 from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
@@ -240,8 +241,7 @@ def encode_corpus(
     Raises:
         ArtifactError: `target` exists, or there are shards of another encoder alongside it.
     """
-    target = Path(target)
-    work = target.absolute().parent / f".{target.name}.encoding"
+    work = shards_of(target)
     started = time.perf_counter()
     docnos: list[str] = []
     postings = 0
@@ -261,7 +261,7 @@ def encode_corpus(
             "shard_size": shard_size,
             "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
         }
-    shutil.rmtree(work, ignore_errors=True)
+    discard_shards(target)
     size = sum(int(entry["bytes"]) for entry in read_manifest(target).files.values())
     return {
         "passages": len(docnos),

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import numpy as np
 
-from thresher.artifact import MANIFEST
 from thresher.encode.encoded import EncodedPassages
 from thresher.encode.encoder import from_mappings, read_document, row_slice, write_document
 from thresher.errors import DataNotFoundError, InputError, require
 from thresher.files import COMPRESSED, read_text_lines
+from thresher.publish import MANIFEST
 from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import gzip
 import io
+import json
 import os
 import shutil
 import stat
@@ -21,7 +22,7 @@ import zlib
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError
 
@@ -383,6 +384,36 @@ def read_text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
         except UnicodeDecodeError as err:
             problem = f"not UTF-8 text ({err.reason} at byte {err.start} of the line); convert the file"
             raise InputError(problem, str(path), number) from None
+
+
+def read_text(path: str | Path) -> str:
+    """All of `path` as text, without a byte order mark; line ends stay as they are.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        InputError: it is a directory, cannot be decompressed to its end, or is not UTF-8, with the line.
+    """
+    content = read_content(path)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as err:
+        line = content.count(b"\n", 0, err.start) + 1
+        raise InputError(f"not UTF-8 text ({err.reason}); convert the file", str(path), line) from None
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file that belongs to an artifact or a model.
+
+    Raises:
+        DamagedArtifactError: the file is missing, is not JSON, or holds no object.
+    """
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError) as err:
+        raise DamagedArtifactError(str(path), f"cannot be read ({type(err).__name__}: {err}); make it again") from err
+    if not isinstance(document, dict):
+        raise DamagedArtifactError(str(path), f"holds {type(document).__name__}, not a JSON object; make it again")
+    return document
 
 
 def read_content(path: str | Path) -> bytes:

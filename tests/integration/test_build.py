@@ -73,11 +73,6 @@ def test_the_same_corpus_gives_the_same_files(index, tmp_path):
     assert first.files == second.files
 
 
-def test_an_empty_corpus_is_an_index_without_hits(tmp_path):
-    build_index(tmp_path / "empty", [])
-    assert list(thresher.Index.open(tmp_path / "empty").search("grain", k=10)) == []
-
-
 def test_skipped_records_are_counted_in_the_manifest(tmp_path):
     lines = [json.dumps({"docno": "a", "text": "grain"}), "{broken", json.dumps({"docno": "a", "text": "twice"})]
     corpus = tmp_path / "corpus.jsonl"

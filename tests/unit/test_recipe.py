@@ -1,5 +1,7 @@
 """A recipe or experiment says what it must and nothing else; mistakes name the key and the file."""
 
+import os
+
 import pytest
 
 from thresher.build.recipe import Recipe, load_recipe, shipped
@@ -92,3 +94,70 @@ def test_the_whole_corpus_is_planned_without_being_here(name, ndcg):
 def test_an_overlap_without_a_split_says_what_is_missing():
     with pytest.raises(ConfigError, match="set split_tokens as well"):
         open_corpus("anything.jsonl", split_overlap=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[ask]\nweights = [nan, 0.4, 0.4]", r"'ask\.weights\.0' is nan"),
+        ("[ask]\nweights = [0, 0, 0]", r"'ask\.weights'.*above 0"),
+        ("[ask]\nweights = [-1.0, 1, 1]", r"'ask\.weights'.*at least 0"),
+        ("[ask]\nweights = [1, 1]", r"'ask\.weights"),
+        ("[ask]\nthreshold = 3.0", r"'ask\.threshold"),
+        ("[ask]\nthreshold = nan", r"'ask\.threshold"),
+        ("[ask]\nthreshold = -1.0", r"'ask\.threshold"),
+        ("[ask]\ndeadline_ms = inf", r"'ask\.deadline_ms' is inf"),
+        ("[ask]\nk = 100000000000000000000", r"'ask\.k'"),
+        ("[encode]\nk1 = inf", r"'encode\.k1' is inf"),
+        ("[encode]\nb = nan", r"'encode\.b' is nan"),
+        ("[encode]\nencoder = 7", r"'encode\.encoder' is 7"),
+        ("[vectors]\nstorage = 'int4'", r"'vectors\.storage' is 'int4'.*float16"),
+        ("[vectors]\nstorage = 'pq0'", r"'vectors\.storage' is 'pq0'"),
+        ("[prune]\nkeep = 0", r"'prune\.keep' is 0"),
+        ("[prune]\nkeep = nan", r"'prune\.keep' is nan"),
+        ("[prune]\nthreshold = inf", r"'prune\.threshold' is inf"),
+        ("[prune]\nbudget = 'much'", r"'prune\.budget' is 'much'.*2 GB"),
+        ("[prune]\nkep = 0.5", r"unknown key 'prune\.kep'; known here are: .*keep"),
+        ("[corpus]\nid_field = \"a\\u0000b\"", r"'corpus\.id_field'.*NUL"),
+        ("[corpus]\nsplit_tokens = 1.5", r"'corpus\.split_tokens' is 1\.5"),
+        ("[prune]\nestimator = 2026-01-01", r"'prune\.estimator'"),
+        ("corpus = 'x'", r"'corpus' is 'x'"),
+        ("description = '" + "x" * 9000 + "'\nk = 1", "unknown key 'k'"),
+        ("[ask]\nfirst = '" + "x" * 9000 + "'", r"'ask\.first' is '.{,200}…"),
+        ("x = " + "[" * 4000, "not valid TOML"),
+        ("a." * 3000 + "b = 1", r"unknown key 'a"),
+        ("[[[", "not valid TOML"),
+        ("x = " + "1" * 9000, "not valid TOML"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_built_is_refused_on_loading_with_table_and_key(tmp_path, text, message):
+    path = written(tmp_path / "r.toml", text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(str(path))
+    assert len(str(caught.value)) < 1200
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf[encode]\r\nk1 = 0.5\r\n", b"[encode]\nk1 = 0.5"])
+def test_a_recipe_may_have_a_byte_order_mark_and_come_through_a_pipe(tmp_path, content):
+    (tmp_path / "r.toml").write_bytes(content)
+    assert load_recipe(tmp_path / "r.toml").encode.k1 == 0.5
+    reading, writing = os.pipe()
+    os.write(writing, content)
+    os.close(writing)
+    try:
+        assert load_recipe(f"/dev/fd/{reading}").encode.k1 == 0.5
+    finally:
+        os.close(reading)
+
+
+def test_a_recipe_that_is_not_utf_8_names_the_line(tmp_path):
+    (tmp_path / "r.toml").write_bytes(b'# a\ndescription = "caf\xe9"\n')
+    with pytest.raises(ConfigError, match=r"r\.toml:2: not UTF-8"):
+        load_recipe(tmp_path / "r.toml")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, ""])
+def test_a_name_that_no_recipe_can_have_is_an_error(name):
+    with pytest.raises(ConfigError):
+        load_recipe(name)

@@ -8,30 +8,30 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from thresher.errors import ConfigError
-from thresher.prune.plan import PruneStep
+from thresher.files import read_text
+from thresher.prune.plan import PruneStep, Table
 from thresher.text.analyzer import AnalyzerName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 Model = TypeVar("Model", bound=BaseModel)
+_SHOWN = 120
+"""Characters of a wrong value that an error shows."""
 
 _CALIBRATE = "a build does not calibrate: run `thresher calibrate tiers INDEX --queries FILE --rate RATE` afterwards"
 _REMOVED = {"prune.queries": _CALIBRATE, "prune.fall_through": _CALIBRATE}
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class CorpusSource(_Table):
+class CorpusSource(Table):
     """The corpus and the names of its fields. An empty name is detected from the first record."""
 
     source: str = ""
@@ -46,7 +46,7 @@ class CorpusSource(_Table):
     """Tokens shared by neighbouring passages of a document."""
 
 
-class EncodeStep(_Table):
+class EncodeStep(Table):
     """Which encoder turns passages into weighted terms, and its parameters."""
 
     encoder: str = "bm25"
@@ -65,7 +65,7 @@ class EncodeStep(_Table):
     batch_size: int = Field(default=32, ge=1)
 
 
-class IndexStep(_Table):
+class IndexStep(Table):
     """How postings are stored."""
 
     bits: Literal["auto", 8, 16] = "auto"
@@ -75,7 +75,7 @@ class IndexStep(_Table):
     """Document order inside the index: `source`, `bp` (recursive graph bisection) or `similarity`."""
 
 
-class VectorsStep(_Table):
+class VectorsStep(Table):
     """Dense vectors of passages, for interpolation and dense retrieval at query time."""
 
     source: str = ""
@@ -89,8 +89,16 @@ class VectorsStep(_Table):
     second_tier: bool = False
     """Encode pruned passages as well, which spends what pruning them saved."""
 
+    @field_validator("storage")
+    @classmethod
+    def _is_storage(cls, value: str) -> str:
+        from thresher.vectors.codecs import parse_storage
 
-class AskStep(_Table):
+        parse_storage(value)
+        return value
+
+
+class AskStep(Table):
     """Defaults of the stages of `thresher.Pipeline`; a call may override them."""
 
     k: int = Field(default=5, ge=1)
@@ -124,7 +132,7 @@ class AskStep(_Table):
     min_confidence: float = Field(default=0.0, ge=0, le=1)
     """Return no passages if no sentence scores at least this: the index does not hold the answer. 0 always returns what
     was found. `thresher calibrate context` finds a value."""
-    threshold: float | Literal["conservative", "balanced", "strong"] = "balanced"
+    threshold: Annotated[float, Field(ge=0, le=1)] | Literal["conservative", "balanced", "strong"] = "balanced"
     """Minimum score of a sentence that is kept."""
     repeats: Literal["drop", "keep"] = "drop"
     """Whether a sentence counts only by what it adds to those kept already (`drop`), or by itself (`keep`)."""
@@ -137,8 +145,15 @@ class AskStep(_Table):
     on_error: Literal["degrade", "raise"] = "degrade"
     """If a stage fails, use the ranking of the stage before it (`degrade`), or raise its error (`raise`)."""
 
+    @field_validator("weights")
+    @classmethod
+    def _are_weights(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) < 0 or not any(value):
+            raise ValueError("weights must be at least 0, and one of them above 0")
+        return value
 
-class Recipe(_Table):
+
+class Recipe(Table):
     """How an index is built, from corpus to layout, and how it is queried."""
 
     description: str = ""
@@ -174,6 +189,25 @@ class Recipe(_Table):
             changed["vectors"] = (self.vectors or VectorsStep()).model_copy(update={"source": str(vectors)})
         return self.model_copy(update=changed)
 
+    def check(self) -> None:
+        """Check what the tables say together, and that the artifacts they name are there; reads no corpus.
+
+        Raises:
+            ConfigError: settings that exclude each other, or one that lacks its companion.
+            ArtifactError: `prune.scores`, `prune.decision` or `vectors.source` is not the artifact that it must be.
+        """
+        if self.corpus.split_overlap and self.corpus.split_overlap >= self.corpus.split_tokens:
+            raise ConfigError(
+                f"corpus.split_overlap is {self.corpus.split_overlap}; it must be less than corpus.split_tokens, which "
+                f"is {self.corpus.split_tokens}"
+            )
+        if self.encode.query_encoder and not self.encode.source:
+            raise ConfigError("encode.query_encoder is for encoded passages; name them in encode.source")
+        if self.ask.first != "sparse" and self.vectors is None:
+            raise ConfigError(f"ask.first is {self.ask.first!r}, but there is no [vectors] table to search by")
+        if self.prune is not None:
+            self.prune.check()
+
 
 def load_recipe(source: str | Path) -> Recipe:
     """Read the recipe at a path, or the shipped one of that name.
@@ -192,13 +226,28 @@ def load_toml(source: str | Path, model: type[Model], *, folder: str) -> Model:
     """
     path = _find(source, folder)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-        raise ConfigError(f"{path}: not valid TOML: {err}") from err
+        document = tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as err:  # a number may be too long for Python
+        problem = str(err).removeprefix(f"{path}: ")
+        raise ConfigError(problem if problem.startswith(str(path)) else f"{path}: not valid TOML: {problem}") from err
+    return checked(model, document, str(path))
+
+
+def checked(model: type[Model], values: Mapping[str, object], source: str) -> Model:
+    """The table of these values.
+
+    Args:
+        model: what they must be.
+        values: by key.
+        source: where they come from, for messages.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range; names source, table and key.
+    """
     try:
-        return model.model_validate(document)
+        return model.model_validate(values)
     except ValidationError as err:
-        raise ConfigError("\n".join(f"{path}: {_explain(e, model)}" for e in err.errors())) from err
+        raise ConfigError("\n".join(f"{source}: {_explain(e, model)}" for e in err.errors())) from err
 
 
 def shipped(folder: str) -> dict[str, Path]:
@@ -212,8 +261,11 @@ def shipped(folder: str) -> dict[str, Path]:
 
 def _find(source: str | Path, folder: str) -> Path:
     path = Path(source)
-    if path.is_file():
-        return path
+    try:
+        if path.exists() and not path.is_dir():
+            return path
+    except (OSError, ValueError) as err:  # a name that no file can have
+        raise ConfigError(f"{str(source)!r} cannot be the name of a recipe: {err}") from None
     known = shipped(folder)
     if path.name == str(source) and path.stem in known and path.suffix in ("", ".toml"):
         return known[path.stem]
@@ -230,12 +282,21 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         siblings = _keys(model, error["loc"][:-1])
         return f"unknown key {key!r}; known here are: {', '.join(siblings)}"
-    return f"key {key!r} is {error['input']!r}: {error['msg']}"
+    given = repr(error["input"])
+    given = given if len(given) <= _SHOWN else f"{given[: _SHOWN - 1]}…"
+    return f"key {key!r} is {given}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _keys(model: type[BaseModel], path: Iterable[int | str]) -> list[str]:
     current: object = model
     for part in path:
-        fields = getattr(current, "model_fields", {})
-        current = fields[part].annotation if part in fields else current
-    return list(getattr(current, "model_fields", {}))
+        fields = _fields(current)
+        current = fields[str(part)].annotation if part in fields else current
+    return list(_fields(current))
+
+
+def _fields(kind: object) -> Mapping[str, FieldInfo]:
+    """The fields of a table, also where it may be left out."""
+    tables = (kind, *get_args(kind))
+    found: Mapping[str, FieldInfo] = next((t.model_fields for t in tables if hasattr(t, "model_fields")), {})
+    return found

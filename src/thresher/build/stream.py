@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from thresher import artifact
 from thresher.build.recipe import Recipe, load_recipe
 from thresher.build.tiers import decide_tiers, store_tiers
-from thresher.build.vectors import open_vectors, store_vectors
+from thresher.build.vectors import check_vectors, open_vectors, store_vectors
 from thresher.build.weights import (
     CountedTerms,
     GivenTerms,
@@ -34,9 +34,10 @@ from thresher.build.weights import (
     open_learned,
 )
 from thresher.corpus import open_corpus
-from thresher.corpus.spool import Spool
+from thresher.corpus.spool import Spool, refuse_empty
+from thresher.corpus.stream import RecordCorpus, Splitter
 from thresher.encode.bm25 import TermCounts
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, InputError
 from thresher.index import FORMAT, IndexBuilder
 from thresher.prune.decision import TIER_ONE, TIER_TWO
 from thresher.publish import discard_shards, shards_of
@@ -120,10 +121,12 @@ def build_index(
         ArtifactError: there is something at `target` that may not be replaced.
     """
     recipe = _with_sources(recipe, encoded, decision, vectors)
+    recipe.check()
     shards = shards_of(target)
     with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
-        build = _Build(draft.path, recipe, shards, progress=progress, dense=dense)
-        build.read(recipe.corpus.source or None if source is None else source)
+        source = recipe.corpus.source or None if source is None else source
+        build = _Build(draft.path, recipe, source, shards, progress=progress, dense=dense)
+        build.read()
         build.prune()
         counts = build.index()
         build.store_vectors()
@@ -140,11 +143,26 @@ def build_index(
 
 
 def corpus_of(source: Source, recipe: Recipe) -> Corpus | Iterable[Passage]:
-    """The corpus that `source` names, read as the recipe says; passages as they are."""
+    """The corpus that `source` names, read as the recipe says; passages given in memory are split as it says.
+
+    Raises:
+        ConfigError: the recipe says how to read a corpus that was opened already.
+    """
+    keys = recipe.corpus.model_dump(exclude={"source"}, exclude_defaults=True)
     if isinstance(source, str | Path):
-        keys = recipe.corpus.model_dump(exclude={"source"}, exclude_defaults=True)
         return open_corpus(source, **keys)
-    return source
+    if not keys:
+        return source
+    others = sorted(keys.keys() - {"split_tokens", "split_overlap"})
+    if others or (isinstance(source, RecordCorpus) and not source.is_split):
+        raise ConfigError(
+            f"the recipe sets corpus.{(others or ['split_tokens'])[0]}, which only counts where a file is opened; give "
+            "the corpus by its name, or pass the setting to open_corpus"
+        )
+    if isinstance(source, RecordCorpus):
+        return source
+    split = Splitter(recipe.corpus.split_tokens, recipe.corpus.split_overlap)
+    return (part for passage in source for part in split(passage))
 
 
 class _Build:
@@ -153,6 +171,7 @@ class _Build:
     Args:
         directory: the index being written.
         recipe: how to build.
+        source: the corpus, None where only encoded passages are given.
         shards: where a learned encoder's finished shards are kept until the index is complete.
         progress: show progress bars.
         dense: the encoder of dense vectors, where it was given.
@@ -164,7 +183,14 @@ class _Build:
     numbers: NDArray[np.int64]
 
     def __init__(
-        self, directory: Path, recipe: Recipe, shards: Path, *, progress: bool, dense: PassageEncoder | None
+        self,
+        directory: Path,
+        recipe: Recipe,
+        source: Source | None,
+        shards: Path,
+        *,
+        progress: bool,
+        dense: PassageEncoder | None,
     ) -> None:
         self.directory, self.recipe, self.progress = directory, recipe, progress
         self.work = directory / "work"
@@ -174,6 +200,9 @@ class _Build:
         self.encoding: Encoding | None = None
         self.learned: TermSource | None = None
         self.vectors: VectorSource | None = None
+        self.corpus = None if source is None else corpus_of(source, recipe)
+        if self.corpus is None and not recipe.encode.source:
+            raise ConfigError("there is no corpus to build from; give one, or encoded passages")
         if recipe.encode.source:
             self.encoding = open_encoding(recipe.encode)
         elif recipe.encode.encoder != "bm25":
@@ -181,28 +210,25 @@ class _Build:
         if recipe.vectors is not None:
             self.vectors, self.learned = open_vectors(recipe.vectors, self.learned, dense, shards, recipe.encode)
 
-    def read(self, source: Source | None) -> None:
+    def read(self) -> None:
         """Spool the corpus, count its terms where BM25 needs them, and bring it into the order of an encoding."""
         started = time.perf_counter()
         recipe, encoding = self.recipe, self.encoding
-        corpus: Iterable[Passage]
-        if source is not None:
-            corpus = corpus_of(source, recipe)
-            name = str(getattr(corpus, "name", "memory"))
-        elif encoding is not None:
+        corpus: Iterable[Passage] = self.corpus or ()
+        name = str(getattr(corpus, "name", "memory"))
+        if self.corpus is None and encoding is not None:
             corpus, name = (passage for passages, _ in encoding for passage in passages), str(encoding.path)
-        else:
-            raise ConfigError("there is no corpus to build from; give one, or encoded passages")
         self.spool = Spool(self.work / "corpus", name)
         counts = None
         if recipe.prune is not None or (encoding is None and self.learned is None):
             counts = TermCounts(self.work / "counts", recipe.encode.analyzer)
         with self._bar("reading") as bar:
-            for chunk in self.spool.fill(corpus, texts=source is not None):
+            for chunk in self.spool.fill(corpus, texts=self.corpus is not None):
                 if counts is not None:
                     counts.add([passage.contents for passage in chunk])
                 bar.update(len(chunk))
-        if encoding is not None and source is not None:
+        refuse_empty(self.spool)
+        if encoding is not None and self.corpus is not None:
             ordered = in_order_of(encoding, self.spool)
             if counts is not None and ordered is not self.spool:
                 counts = count_terms(ordered, self.work / "recounts", recipe.encode.analyzer)
@@ -219,10 +245,16 @@ class _Build:
         if self.recipe.prune is not None:
             self.pruning = decide_tiers(self.spool, self.recipe.prune, progress=self.progress)
             self.numbers = np.flatnonzero(self.pruning.decision.tiers == TIER_ONE)
+            if not len(self.numbers):
+                raise InputError(
+                    f"the pruning keeps none of {len(self.spool):,} passages; ask for more", self.spool.name
+                )
 
     def index(self) -> dict[str, Any]:
         """Encode and index the first tier; returns the counts of the index."""
         step, encoder = self.recipe.index, self.terms.query_side
+        if self.recipe.vectors is not None and self.vectors is not None:
+            check_vectors(self.recipe.vectors, self.vectors, len(self.numbers))
         builder = IndexBuilder(
             self.directory,
             encoder.vocabulary,
@@ -242,6 +274,11 @@ class _Build:
                 bar.update(len(passages))
         started = time.perf_counter()
         counts = builder.finish()
+        if not counts["postings"]:
+            problem = (
+                f"none of {counts['passages']:,} passages has a term that can be searched; is this the right field?"
+            )
+            raise InputError(problem, self.spool.name)
         encoder.save(self.directory / "encoder")
         passages_indexed = int(counts["passages"])
         self.usage = (

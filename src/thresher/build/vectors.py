@@ -15,9 +15,10 @@ import numpy as np
 
 from thresher.encode import DenseEncoder
 from thresher.encode.encoded import dense_shards, encode_shards, stored_arrays
-from thresher.errors import InputError
+from thresher.errors import ConfigError, InputError, require
 from thresher.models.files import is_embedded
 from thresher.records import SparseBatch, StageUsage
+from thresher.vectors.codecs import CENTROIDS, parse_storage
 from thresher.vectors.store import FOLDER, VectorStore
 
 if TYPE_CHECKING:
@@ -93,6 +94,10 @@ class VectorSource(Protocol):
         """The name that opens their encoder."""
 
     @property
+    def dimensions(self) -> int:
+        """Numbers in a vector; 0 where that is not known yet."""
+
+    @property
     def shared(self) -> bool:
         """Whether they came from the same forward pass as the weighted terms."""
 
@@ -115,6 +120,7 @@ class EncodedVectors:
     def __init__(self, step: VectorsStep, encoder: PassageEncoder, shards: Path, *, shared: bool) -> None:
         self.storage, self.fingerprint, self.name = step.storage, encoder.fingerprint, step.encoder
         self.shared = shared
+        self.dimensions = int(getattr(encoder, "dimensions", 0))
         self._encoder, self._shards = encoder, shards
 
     def batches(
@@ -147,7 +153,7 @@ class GivenVectors:
         ArtifactError: there are none.
     """
 
-    shared = False
+    shared, dimensions = False, 0
 
     def __init__(self, path: str | Path) -> None:
         self._store = store = VectorStore.open(path)
@@ -196,6 +202,27 @@ def open_vectors(
     if shares_states(sparse, step):
         return EncodedVectors(step, dense, shards, shared=True), SharedTerms(sparse, dense, shards)
     return EncodedVectors(step, dense, shards, shared=False), terms
+
+
+def check_vectors(step: VectorsStep, vectors: VectorSource, passages: int) -> None:
+    """Check that vectors can be stored as `step` says, before any passage is encoded.
+
+    Raises:
+        ConfigError: product quantisation does not fit the dimensions, or there are too few passages for it.
+        MissingExtraError: it needs an optional dependency that is not installed.
+    """
+    kind, parts = parse_storage(vectors.storage)
+    if kind != "pq" or step.source:
+        return
+    require("faiss", extra="faiss-cpu", purpose="product quantisation")
+    if vectors.dimensions % parts:
+        raise ConfigError(
+            f"vectors.storage is {step.storage!r}, but {parts} does not divide {vectors.dimensions} dimensions"
+        )
+    if passages < CENTROIDS:
+        raise ConfigError(
+            f"vectors.storage is {step.storage!r}, which needs at least {CENTROIDS} passages; there are {passages}"
+        )
 
 
 def store_vectors(

@@ -83,10 +83,12 @@ def build(
 
 def _with_options(recipe: Recipe, fields: dict[str, object], query_encoder: str) -> Recipe:
     """The recipe with what the command line says of the corpus and of queries."""
+    from thresher.build.recipe import checked
+
     settings = recipe.model_dump()
     settings["corpus"].update(fields)
     settings["encode"].update({"query_encoder": query_encoder} if query_encoder else {})
-    return type(recipe).model_validate(settings)
+    return checked(type(recipe), settings, "options")
 
 
 def show_build(report: BuildReport) -> None:

@@ -92,6 +92,7 @@ def _dense(
     import time
 
     from thresher.encode.encoded import dense_shards
+    from thresher.errors import InputError
     from thresher.publish import discard_shards, shards_of
     from thresher.vectors.store import VectorStore
 
@@ -103,6 +104,8 @@ def _dense(
         for shard, vectors in dense_shards(encoder, passages, work, shard_size=shard_size, progress=progress_wanted()):
             docnos.extend(passage.docno for passage in shard)
             yield vectors
+        if not docnos:
+            raise InputError("there are no passages to encode", passages.name)
 
     store = VectorStore.build(
         output,

@@ -54,14 +54,13 @@ def prune(
       thresher prune corpus.jsonl --budget '500 MB' --rate 4.2 -o decision
       thresher build corpus.jsonl --decision decision -o my-index
     """
+    from thresher.build.recipe import checked
     from thresher.prune.plan import PruneStep
 
-    step = PruneStep(
-        **{k: v for k, v in locals().items() if k in PruneStep.model_fields and k not in ("pins", "similarity")},
-        pins=tuple(_docnos(pins)) if pins else (),
-        similarity=similarity or None,
-        rest="drop" if drop else "tier-2",
-    )
+    values = {k: v for k, v in locals().items() if k in PruneStep.model_fields and k not in ("pins", "similarity")}
+    values |= {"pins": tuple(_docnos(pins)) if pins else (), "similarity": similarity or None}
+    step = checked(PruneStep, values | {"rest": "drop" if drop else "tier-2"}, "options")
+    step.check()
     document, shown = _decide(corpus, format, step, examples if report else 0, output, overwrite)
     if json:
         emit_json(document)
@@ -78,7 +77,7 @@ def _decide(
     from tqdm import tqdm
 
     from thresher.corpus import open_corpus
-    from thresher.corpus.spool import Spool
+    from thresher.corpus.spool import Spool, refuse_empty
     from thresher.prune.decision import write_decision
     from thresher.prune.plan import plan_pruning, report
 
@@ -88,6 +87,7 @@ def _decide(
         with tqdm(desc="reading", unit=" passages", disable=not progress_wanted(), delay=1) as bar:
             for chunk in spool.fill(source):
                 bar.update(len(chunk))
+        refuse_empty(spool)
         pruning = plan_pruning(spool, step, progress=progress_wanted())
         shown = report(pruning.decision, spool.docnos, pruning.scores, spool.texts, examples=examples)
         if output:

@@ -41,6 +41,7 @@ def score(
       thresher quality score corpus.jsonl -o scores --estimator qualt5:pyterrier-quality/qt5-tiny --download
     """
     from thresher.corpus import open_corpus
+    from thresher.errors import InputError
     from thresher.quality.estimator import Contents, QualityEstimator
     from thresher.quality.store import extend_scores, score_corpus, write_scores
 
@@ -51,6 +52,8 @@ def score(
     else:
         made = QualityEstimator.from_name(estimator, texts=Contents(opened), device=device, download=download)
         scored = score_corpus(opened, made)
+        if not scored.docnos:
+            raise InputError("there are no passages in it", opened.name)
         seconds = scored.usage.seconds
         store = write_scores(
             output,

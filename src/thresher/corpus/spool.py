@@ -137,6 +137,17 @@ class Spool:
         return found
 
 
+def refuse_empty(spool: Spool) -> None:
+    """Refuse a corpus without passages: nothing is made of it, and nothing replaced by it.
+
+    Raises:
+        InputError: `spool` is empty; says what was left out.
+    """
+    if not len(spool):
+        left = ", ".join(f"{count:,} {reason}" for reason, count in spool.skipped.items())
+        raise InputError("there are no passages in it" + (f"; left out were: {left}" if left else ""), spool.name)
+
+
 class SpooledPassages:
     """Some passages of a spool, in a given order; can be iterated again and again."""
 

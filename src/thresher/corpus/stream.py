@@ -283,6 +283,11 @@ class RecordCorpus:
                 pass
         return self._fingerprint
 
+    @property
+    def is_split(self) -> bool:
+        """Whether documents are split into passages."""
+        return self._split is not None
+
     def _passages(self, fields: FieldMap, skipped: dict[str, int]) -> Iterator[tuple[Row, Passage]]:
         for row in self._read():
             passage = row if isinstance(row, Problem) else fields.passage(row)
@@ -343,11 +348,10 @@ class Splitter:
         self.tokens, self.overlap = tokens, overlap
 
     def __call__(self, document: Passage) -> Iterator[Passage]:
-        """The passages of `document`, in order; the document itself where it fits."""
+        """The passages of `document`, in order; one with all of its text where it fits."""
         spans = windows(document.text, self.tokens, self.overlap)
         if len(spans) < 2:
-            yield document
-            return
+            spans = [Span(0, len(document.text))]
         for number, span in enumerate(spans, 1):
             place = {"document": document.docno, "start": str(span.start), "end": str(span.end)}
             docno = document.docno if number == 1 else f"{document.docno}#{number}"

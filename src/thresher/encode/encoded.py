@@ -249,6 +249,8 @@ def encode_corpus(
         for shard, batch in sparse_shards(encoder, corpus, work, shard_size=shard_size, total=total, progress=progress):
             docnos.extend(passage.docno for passage in shard)
             postings += len(batch.terms)
+        if not docnos:
+            raise InputError("there are no passages to encode", str(getattr(corpus, "name", "")))
         (draft.path / _SHARDS).mkdir()
         for file in sorted(work.glob("shard-*.npz")):
             _take(file, draft.path / _SHARDS / file.name)

@@ -21,7 +21,7 @@ import numpy as np
 
 from thresher.artifact import read_manifest, writing
 from thresher.errors import ArtifactError, DamagedArtifactError
-from thresher.files import read_names, write_atomic, write_names
+from thresher.files import read_json, read_names, write_atomic, write_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -127,7 +127,7 @@ def read_decision(path: str | Path, *, corpus: str = "") -> tuple[Decision, list
     """
     path = Path(path)
     manifest = read_manifest(path, kind=KIND, format=FORMAT)
-    found = str(manifest.fields["corpus_fingerprint"])
+    found = str(manifest.fields.get("corpus_fingerprint"))
     if corpus and corpus != found:
         raise ArtifactError(f"{path} was made for the corpus {found[:12]}, not {corpus[:12]}; run thresher prune again")
     tiers = np.fromfile(path / "tiers.u1", "u1")
@@ -140,5 +140,11 @@ def read_decision(path: str | Path, *, corpus: str = "") -> tuple[Decision, list
         raise DamagedArtifactError(str(path), "its files do not fit together; run thresher prune again")
     if n and (canonical.min() < 0 or canonical.max() >= n):
         raise DamagedArtifactError(str(path / "canonical.i8"), "points outside the corpus; run thresher prune again")
-    junk = {int(k): str(v) for k, v in json.loads((path / "junk.json").read_bytes()).items()}
+    file = path / "junk.json"
+    try:
+        junk = {int(row): str(rule) for row, rule in read_json(file).items()}
+    except ValueError as err:
+        raise DamagedArtifactError(str(file), f"names no passages ({err}); run thresher prune again") from err
+    if junk and not 0 <= min(junk) <= max(junk) < n:
+        raise DamagedArtifactError(str(file), "points outside the corpus; run thresher prune again")
     return Decision(tiers, reasons, canonical, junk), docnos

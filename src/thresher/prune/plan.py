@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from thresher.errors import ConfigError, InputError
-from thresher.prune.decision import REASONS, Decision
+from thresher.prune.decision import REASONS, Decision, read_decision
 from thresher.prune.policy import Policy, costs_by_words, decide, parse_budget
-from thresher.quality.estimator import QualityEstimator
+from thresher.quality.estimator import DOCUMENT, ESTIMATORS, QualityEstimator
 from thresher.quality.junk import JunkRules
 from thresher.quality.lexical import words_of
 from thresher.quality.store import ScoreStore, score_texts
@@ -32,10 +33,26 @@ if TYPE_CHECKING:
     from thresher.prune.decision import Decision
 
 
-class PruneStep(BaseModel):
-    """What to prune, as recipes and the command line spell it."""
+_LARGEST = 2**31 - 1
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+class Table(BaseModel):
+    """A table of a recipe: only known keys, of their types, and no number that nothing can be made of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _is_usable(cls, value: object) -> object:
+        if isinstance(value, int) and value > _LARGEST:
+            raise ValueError(f"a number above {_LARGEST:,} is not meant")
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("text cannot hold a NUL")
+        return value
+
+
+class PruneStep(Table):
+    """What to prune, as recipes and the command line spell it."""
 
     estimator: str = "embedded"
     """Name of a quality estimator, or the directory of a fitted one."""
@@ -43,7 +60,7 @@ class PruneStep(BaseModel):
     """A score store (`thresher quality score`) to read the scores from, instead of scoring."""
     decision: str = ""
     """A decision (`thresher prune -o`) to apply, instead of deciding; the other keys are then not used."""
-    keep: float | None = Field(default=None, ge=0, le=1)
+    keep: float | None = Field(default=None, gt=0, le=1)
     """Fraction of the passages to keep."""
     threshold: float | None = None
     """Minimum score; passages below it are pruned."""
@@ -65,6 +82,31 @@ class PruneStep(BaseModel):
     """Minimum Jaccard similarity of near-duplicates; null folds exact duplicates only."""
     rest: Literal["tier-2", "drop"] = "tier-2"
     """Where passages below the cut go: to the second tier, or nowhere."""
+
+    @field_validator("budget")
+    @classmethod
+    def _is_budget(cls, value: str) -> str:
+        if value:
+            parse_budget(value)
+        return value
+
+    def check(self) -> None:
+        """Check what the keys say together, and that what they name is there.
+
+        Raises:
+            ConfigError: keys that exclude each other, or one that lacks its companion.
+            ArtifactError: `scores` or `decision` is not the artifact that it must be.
+            DataNotFoundError: there is no such estimator.
+        """
+        _policy(self)
+        _check_costs(self)
+        if self.decision:
+            read_decision(self.decision)
+        elif self.scores:
+            ScoreStore.open(self.scores)
+        elif not (Path(self.estimator) / DOCUMENT).is_file():
+            for name in self.estimator.split("+"):
+                ESTIMATORS.factory(name.strip().partition(":")[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 CHUNK = 65_536
 """Vectors held in memory at a time."""
-_CENTROIDS = 256
+CENTROIDS = 256
 UNREADABLE = (ValueError, EOFError, SyntaxError, TokenError, TypeError, OverflowError, RecursionError, MemoryError)
 """What `numpy.load` raises for files that are not arrays: their header is Python source."""
-_TRAINED_ON = 256 * _CENTROIDS  # vectors; more do not move the centroids of k-means
+_TRAINED_ON = 256 * CENTROIDS  # vectors; more do not move the centroids of k-means
 
 
 class Rows(Protocol):
@@ -149,7 +149,7 @@ def open_vectors(directory: Path, storage: str, n: int, dimensions: int) -> Stor
         if dimensions % parts:
             problem = f"{parts} parts do not divide {dimensions} dimensions; rebuild the vectors"
             raise DamagedArtifactError(str(directory / "manifest.json"), problem)
-        shape = (parts, _CENTROIDS, dimensions // parts)
+        shape = (parts, CENTROIDS, dimensions // parts)
         return Stored(
             load_array(directory / "codes.npy", np.uint8, (n, parts)),
             codebook=np.asarray(load_array(directory / "codebook.npy", np.float32, shape)),
@@ -215,8 +215,8 @@ def _train_product_quantiser(vectors: Rows, parts: int, seed: int) -> NDArray[np
     n, dimensions = len(vectors), vectors.dimensions
     if dimensions % parts:
         raise InputError(f"pq{parts} needs dimensions divisible by {parts}, but vectors have {dimensions}")
-    if n < _CENTROIDS:
-        raise InputError(f"product quantisation trains {_CENTROIDS} centroids and needs as many vectors; there are {n}")
+    if n < CENTROIDS:
+        raise InputError(f"product quantisation trains {CENTROIDS} centroids and needs as many vectors; there are {n}")
     numbers = np.arange(n)
     if n > _TRAINED_ON:
         numbers = np.sort(np.random.default_rng(seed).choice(n, _TRAINED_ON, replace=False))
@@ -224,7 +224,7 @@ def _train_product_quantiser(vectors: Rows, parts: int, seed: int) -> NDArray[np
     quantiser.cp.seed = seed
     quantiser.cp.min_points_per_centroid = 1
     quantiser.train(np.ascontiguousarray(vectors.rows(numbers), dtype=np.float32))
-    centroids = faiss.vector_to_array(quantiser.centroids).reshape(parts, _CENTROIDS, dimensions // parts)
+    centroids = faiss.vector_to_array(quantiser.centroids).reshape(parts, CENTROIDS, dimensions // parts)
     codebook: NDArray[np.float32] = centroids.astype(np.float32)
     return codebook
 

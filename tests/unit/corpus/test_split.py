@@ -32,9 +32,10 @@ def test_neighbours_overlap_by_whole_sentences():
     ]
 
 
-def test_a_document_that_fits_stays_as_it_is():
-    document = Passage("d", TEXT, "T")
-    assert list(Splitter(16)(document)) == [document]
+def test_a_document_that_fits_is_one_passage_with_its_place():
+    [passage] = Splitter(16)(Passage("d", TEXT, "T", {"source": "book"}))
+    assert (passage.docno, passage.text, passage.title) == ("d", TEXT, "T")
+    assert passage.metadata == {"source": "book", "document": "d", "start": "0", "end": str(len(TEXT))}
 
 
 def test_a_sentence_longer_than_the_budget_is_cut_between_words():

@@ -12,17 +12,17 @@ weighted sum of normalised scores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 
-from thresher.errors import ConfigError, InputError
-from thresher.records import Hit, Passage
+from thresher.errors import InputError
+from thresher.records import Hit, Passage, is_a, one_of, real, shown, strings, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -57,6 +57,7 @@ class Interpolator(Protocol):
 
 
 R = TypeVar("R", bound="Ranking")
+T = TypeVar("T")
 
 
 class Ranking(Sequence[Hit]):
@@ -90,13 +91,13 @@ class Ranking(Sequence[Hit]):
         source: str = "",
         passages: PassageSource | None = None,
     ) -> None:
-        n = len(docnos)
+        self._docnos: list[str] | None = strings("the docnos of a ranking", docnos)
+        n = len(self._docnos)
         self.scores: NDArray[np.float64] = (
-            np.arange(n, 0, -1, dtype=np.float64) if scores is None else np.asarray(scores, np.float64)
+            np.arange(n, 0, -1, dtype=np.float64) if scores is None else _floats("scores", scores)
         )
-        if self.scores.shape != (n,):
-            raise InputError(f"a ranking of {n} docnos has scores of the shape {self.scores.shape}; give one a docno")
-        self._docnos: list[str] | None = list(docnos)
+        if len(self.scores) != n:
+            raise InputError(f"a ranking of {n} docnos has {len(self.scores)} scores; give one a docno")
         self._numbers: NDArray[np.int64] | None = None
         self._passages: PassageSource | None = passages
         self.exact = exact
@@ -121,13 +122,19 @@ class Ranking(Sequence[Hit]):
     @classmethod
     def from_pairs(cls, pairs: Iterable[tuple[str, float]], *, source: str = "") -> Ranking:
         """A ranking from (docno, score) pairs, best first."""
-        rows = list(pairs)
+        rows = list(pairs) if isinstance(pairs, Iterable) else [pairs]
+        for row in rows:
+            if not isinstance(row, tuple | list) or len(row) != 2:
+                raise InputError(f"a ranking is made of (docno, score) pairs; got {shown(row)}")
         return cls([docno for docno, _ in rows], [score for _, score in rows], source=source)
 
     @classmethod
     def from_hits(cls, hits: Iterable[Hit], *, source: str = "") -> Ranking:
         """A ranking from hits that carry their texts, best first."""
-        given = list(hits)
+        given = list(hits) if isinstance(hits, Iterable) else [hits]
+        for hit in given:
+            if not isinstance(hit, Hit):
+                raise InputError(f"a ranking is made of Hits; got {shown(hit)}")
         held = HeldPassages(Passage(hit.docno, hit.text, hit.title, hit.metadata) for hit in given)
         return cls([hit.docno for hit in given], [hit.score for hit in given], source=source, passages=held)
 
@@ -172,7 +179,13 @@ class Ranking(Sequence[Hit]):
         return list(self._passages.passages(self.docnos))
 
     def with_passages(self, passages: PassageSource) -> Ranking:
-        """The same ranking, with texts from `passages`: an `Index`, or anything with a method `passages(docnos)`."""
+        """The same ranking, with texts from `passages`: an `Index`, or anything with a method `passages(docnos)`.
+
+        Raises:
+            InputError: it has no such method.
+        """
+        if not callable(getattr(passages, "passages", None)):
+            raise InputError(f"texts come from an Index or something with passages(docnos); got {shown(passages)}")
         return Ranking(self.docnos, self.scores, exact=self.exact, source=self.source, passages=passages)
 
     def pairs(self) -> list[tuple[str, float]]:
@@ -218,18 +231,20 @@ class Ranking(Sequence[Hit]):
         """The first k passages.
 
         Raises:
-            InputError: k is below 0.
+            InputError: k is not a whole number of at least 0.
         """
-        if k < 0:
-            raise InputError(f"k is {k}; keep 0 or more passages")
+        k = whole("k", k)
         return self if k >= len(self) else self.take(np.arange(k))
 
     def take(
         self, places: ArrayLike, scores: ArrayLike | None = None, *, exact: bool | None = None, source: str = ""
     ) -> Ranking:
-        """The passages at `places` (int[m], 0-based) in that order, with `scores` in place of their own where given."""
-        at = np.asarray(places, np.int64)
-        kept = self.scores[at] if scores is None else np.asarray(scores, np.float64)
+        """The passages at `places` (int[m], 0-based) in that order, with `scores` in place of their own where given.
+
+        Raises:
+            InputError: a place is beyond the ranking, or there are not as many scores.
+        """
+        at, kept = self._taken(places, scores)
         exact, source = self.exact if exact is None else exact, source or self.source
         if self.numbered:
             made = Ranking.of_numbers(_numbered(self._passages), self.numbers[at], kept, exact=exact, stage=source)
@@ -238,6 +253,16 @@ class Ranking(Sequence[Hit]):
             return made
         docnos = self.docnos
         return Ranking([docnos[i] for i in at.tolist()], kept, exact=exact, source=source, passages=self._passages)
+
+    def _taken(self, at: ArrayLike, scores: ArrayLike | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Places and the scores that go with them, checked."""
+        taken = places(at)
+        if len(taken) and not (-len(self) <= int(taken.min()) and int(taken.max()) < len(self)):
+            raise InputError(f"a ranking of {len(self)} passages has no place {int(taken[np.abs(taken).argmax()])}")
+        kept = self.scores[taken] if scores is None else _floats("scores", scores)
+        if kept.shape != taken.shape:
+            raise InputError(f"{len(taken)} places have scores of the shape {kept.shape}; give one a place")
+        return taken, kept
 
     def as_type(self, kind: type[R]) -> R:
         """The same ranking as an instance of the subclass `kind`; its maker sets the attributes that `kind` adds."""
@@ -259,11 +284,23 @@ class Ranking(Sequence[Hit]):
         return fuse((self, *others), how=how, weights=weights, k=k, depth=depth)
 
     def interpolate(self, vectors: Interpolator, query: NDArray[np.float32], **settings: object) -> Ranking:
-        """This ranking with dense scores mixed in; see `thresher.vectors.VectorStore.interpolate` for the settings."""
+        """This ranking with dense scores mixed in; see `thresher.vectors.VectorStore.interpolate` for the settings.
+
+        Raises:
+            InputError: `vectors` holds none; or as there.
+        """
+        if not callable(getattr(vectors, "interpolate", None)) or is_a(vectors, Ranking):
+            raise InputError(f"dense scores come from a VectorStore; got {shown(vectors)}")
         return vectors.interpolate(self, query, **settings)
 
     def to_run(self, qid: str, tag: str = "thresher") -> Run:
-        """A run of this one query."""
+        """A run of this one query.
+
+        Raises:
+            InputError: the qid or the tag is not a string.
+        """
+        if not is_a(qid, str):
+            raise InputError(f"a qid is a string; got {shown(qid)}")
         return Run({qid: self}, tag)
 
 
@@ -274,10 +311,22 @@ class Run(Mapping[str, Ranking]):
     Attributes:
         rankings: qid to its ranking, in the order the queries came.
         tag: the system's name in TREC files.
+
+    Raises:
+        InputError: they are not rankings by qid, or the tag is not a string.
     """
 
     rankings: Mapping[str, Ranking]
     tag: str = "thresher"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rankings, Mapping) or not isinstance(self.tag, str):
+            raise InputError(
+                f"a run maps qids to rankings and has a tag; got {shown(self.rankings)}, {shown(self.tag)}"
+            )
+        for qid, ranking in self.rankings.items():
+            if not isinstance(qid, str) or not isinstance(ranking, Ranking):
+                raise InputError(f"a run maps qids to rankings; got {shown(qid)}: {shown(ranking)}")
 
     def __getitem__(self, qid: str) -> Ranking:
         return self.rankings[qid]
@@ -308,6 +357,8 @@ class HeldPassages:
             return [self._held[docno] for docno in docnos]
         except KeyError as err:
             raise InputError(f"docno {err.args[0]!r} is not among the {len(self._held)} passages given") from None
+        except TypeError as err:
+            raise InputError(f"docnos must be strings; got {shown(docnos)}") from err
 
 
 def normalise_scores(scores: NDArray[np.float64], how: str) -> NDArray[np.float64]:
@@ -319,8 +370,8 @@ def normalise_scores(scores: NDArray[np.float64], how: str) -> NDArray[np.float6
     Raises:
         ConfigError: `how` is none of these.
     """
-    if how not in ("none", "min-max", "z-score"):
-        raise ConfigError(f"unknown normalisation {how!r}; use min-max, z-score or none")
+    one_of("normalisation", how, ("min-max", "z-score", "none"))
+    scores = _floats("scores", scores)
     if how == "none" or not len(scores):
         return scores
     if how == "min-max":
@@ -349,13 +400,17 @@ def fuse(
         depth: passages kept.
 
     Raises:
-        InputError: there is not one finite weight for each ranking, or k is not above 0.
+        InputError: these are not rankings, there is not one finite weight for each, k is not above 0, or the depth is
+            not a whole number.
         ConfigError: `how` is unknown.
     """
-    weights = [1.0] * len(rankings) if weights is None else weights
-    if len(weights) != len(rankings) or not np.isfinite(weights).all():
-        raise InputError(f"{len(rankings)} rankings need as many finite weights, found {list(weights)}")
-    if how == "rrf" and k <= 0:
+    rankings = _all_of(Ranking, rankings)
+    made = np.ones(len(rankings)) if weights is None else _floats("weights", weights)
+    if made.shape != (len(rankings),) or not np.isfinite(made).all():
+        raise InputError(f"{len(rankings)} rankings need as many finite weights, found {shown(weights)}")
+    one_of("way to fuse", how, ("rrf", "min-max", "z-score", "none"))
+    weights, depth = made.tolist(), whole("depth", depth)
+    if how == "rrf" and real("k, the constant of reciprocal rank fusion,", k, 0) == 0:
         raise InputError(f"k is {k}; the constant of reciprocal rank fusion must be above 0")
     total = _sum_of_reciprocals(rankings, weights, k) if how == "rrf" else _sum_of_scores(rankings, weights, how)
     best = sorted(total.items(), key=lambda item: (-item[1], item[0].encode()))[:depth]
@@ -375,6 +430,7 @@ def fuse_runs(
     tag: str = "fused",
 ) -> Run:
     """Fuse runs query by query, arguments as `fuse`; a run that lacks a query counts as empty there."""
+    runs = _all_of(Run, runs)
     qids = dict.fromkeys(qid for run in runs for qid in run)
     nothing = Ranking([])
     return Run(
@@ -404,6 +460,48 @@ def _sum_of_scores(rankings: Sequence[Ranking], weights: Sequence[float], how: s
         )
         for docno in docnos
     }
+
+
+def _all_of(kind: type[T], values: Iterable[T]) -> list[T]:
+    """`values` as a list of `kind`."""
+    if not is_a(values, Iterable) or is_a(values, Ranking, Run):
+        raise InputError(f"expected a list of {kind.__name__} objects; got {shown(values)}")
+    made = list(values)
+    for value in made:
+        if not is_a(value, kind):
+            raise InputError(f"expected a list of {kind.__name__} objects; got {shown(value)}")
+    return made
+
+
+def places(values: ArrayLike) -> NDArray[np.int64]:
+    """Whole numbers as int64[n].
+
+    Raises:
+        InputError: they are something else.
+    """
+    try:
+        made = np.asarray(values)
+        if made.ndim == 1 and (made.dtype.kind in "iu" or not made.size):
+            return made.astype(np.int64, copy=False)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"expected a list of whole numbers; got {shown(values)}")
+
+
+def _floats(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Numbers as float64[n].
+
+    Raises:
+        InputError: they are something else; the message calls them `name`.
+    """
+    try:
+        made = np.asarray(values)
+        if made.dtype.kind not in "biufO" or made.ndim != 1:
+            raise TypeError(f"not {made.dtype}{list(made.shape)}")
+        made = made.astype(np.float64, copy=False)
+    except (TypeError, ValueError, OverflowError) as err:
+        raise InputError(f"{name} must be numbers ({err}); got {shown(values)}") from err
+    return made
 
 
 def _numbered(passages: PassageSource | None) -> NumberedSource:

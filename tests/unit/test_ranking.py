@@ -62,13 +62,13 @@ def test_cut_and_slice_and_take_give_rankings():
     assert A.cut(9) is A
     assert A[::-1].pairs() == [("c", 1.0), ("b", 2.0), ("a", 3.0)]
     assert A.take([2, 0], [9.0, 8.0], source="rerank").pairs() == [("c", 9.0), ("a", 8.0)]
-    with pytest.raises(InputError, match="k is -1"):
+    with pytest.raises(InputError, match="k must be a whole number, at least 0; got -1"):
         A.cut(-1)
 
 
 def test_scores_are_one_a_docno_and_fall_by_one_where_none_are_given():
     assert Ranking(["x", "y"]).scores.tolist() == [2.0, 1.0]
-    with pytest.raises(InputError, match=r"2 docnos .*\(3,\)"):
+    with pytest.raises(InputError, match="2 docnos has 3 scores"):
         Ranking(["x", "y"], [1.0, 2.0, 3.0])
 
 
@@ -120,7 +120,7 @@ def test_normalisations():
 def test_wrong_settings_of_fusion_are_refused():
     with pytest.raises(InputError, match="2 rankings"):
         fuse([A, B], weights=[1.0])
-    with pytest.raises(ConfigError, match="unknown normalisation"):
+    with pytest.raises(ConfigError, match="unknown way to fuse"):
         fuse([A, B], how="rank")
     with pytest.raises(InputError, match="above 0"):
         A.fuse(B, k=0)

@@ -39,6 +39,7 @@ from thresher.index.layout import (
     rows_of_kinds,
     write_counts,
 )
+from thresher.records import Passage, SparseBatch, is_a, path_of, shown, strings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.index.invert import Lists, Spool
-    from thresher.records import Passage, SparseBatch
 
 ORDERS = ("source", "bp", "similarity")
 SPOOL = "spool"
@@ -81,12 +81,15 @@ class IndexBuilder:
         order: str = "source",
         progress: bool | None = False,
     ) -> None:
-        if bits not in (8, 16):
-            raise InputError(f"bits is {bits!r}; impacts are 8 or 16 bits wide")
-        if block not in BLOCKS:
-            raise InputError(f"block is {block!r}; choose one of {', '.join(map(str, BLOCKS))}")
-        if order not in ORDERS:
-            raise InputError(f"order is {order!r}; choose one of {', '.join(ORDERS)}")
+        if not is_a(bits, int) or bits not in (8, 16):
+            raise InputError(f"bits is {shown(bits)}; impacts are 8 or 16 bits wide")
+        if not is_a(block, int) or block not in BLOCKS:
+            raise InputError(f"block is {shown(block)}; choose one of {', '.join(map(str, BLOCKS))}")
+        if not is_a(order, str) or order not in ORDERS:
+            raise InputError(f"order is {shown(order)}; choose one of {', '.join(ORDERS)}")
+        directory, vocabulary = path_of(directory), strings("the terms of a vocabulary", vocabulary)
+        if not directory.is_dir():
+            raise InputError(f"an index is built in a directory; there is none at {directory}")
         self._directory, self._bits, self._block, self._order = directory, bits, block, order
         self._progress = progress
         self._terms = len(vocabulary)
@@ -110,13 +113,16 @@ class IndexBuilder:
         """
         from thresher.index.invert import count_terms
 
+        if not is_a(batch, SparseBatch) or not all(is_a(passage, Passage) for passage in passages):
+            raise InputError(f"an index is built of Passages and a SparseBatch; got {shown(passages)}, {shown(batch)}")
         if len(passages) != len(batch):
             raise InputError(f"{len(passages)} passages came with {len(batch)} rows of terms")
         _check_rows(passages, batch, self._terms)
         if self._count + len(passages) >= 2**32 - 1:
             raise InputError("an index holds fewer than 2^32 - 1 passages; split the corpus")
-        self._docnos.extend([passage.docno.encode() for passage in passages])
-        self._passages.extend(map(pack_passage, passages))
+        docnos, packed = [_encoded("docno", passage.docno) for passage in passages], list(map(pack_passage, passages))
+        self._docnos.extend(docnos)
+        self._passages.extend(packed)
         (batch.indptr[1:] + self._postings).tofile(self._spool["indptr"])
         batch.terms.tofile(self._spool["terms"])
         batch.weights.tofile(self._spool["weights"])
@@ -241,13 +247,13 @@ class IndexBuilder:
 
     def _write_vocabulary(self, vocabulary: Sequence[str]) -> bool:
         """Write the strings in bytewise order; returns whether the term ids ascend with them."""
-        strings = [term.encode() for term in vocabulary]
-        order = sorted(range(len(strings)), key=strings.__getitem__)
+        encoded = [_encoded("term", term) for term in vocabulary]
+        order = sorted(range(len(encoded)), key=encoded.__getitem__)
         for a, b in pairwise(order):
-            if strings[a] == strings[b]:
+            if encoded[a] == encoded[b]:
                 raise InputError(f"duplicate vocabulary term {vocabulary[a]!r} (ids {a} and {b})")
         writer = PackedWriter(self._directory, "vocabulary")
-        writer.extend(map(strings.__getitem__, order))
+        writer.extend(map(encoded.__getitem__, order))
         writer.close()
         alphabetical = all(a < b for a, b in pairwise(order))
         if not alphabetical:
@@ -316,8 +322,23 @@ def pack_passage(passage: Passage) -> bytes:
     """Title, text and metadata of a passage as one JSON array: self-delimiting, readable, safe for any characters."""
     fields = f"{encode_basestring(passage.title)},{encode_basestring(passage.text)}"
     if passage.metadata:
-        fields += "," + json.dumps(dict(passage.metadata), ensure_ascii=False, separators=(",", ":"))
+        try:
+            fields += "," + json.dumps(dict(passage.metadata), ensure_ascii=False, separators=(",", ":"))
+        except (TypeError, ValueError, RecursionError) as err:
+            raise InputError(f"the metadata of passage {passage.docno!r} cannot be stored ({err})") from err
     return f"[{fields}]".encode("utf-8", "surrogatepass")
+
+
+def _encoded(what: str, name: str) -> bytes:
+    """A docno or term as UTF-8.
+
+    Raises:
+        InputError: it holds half of a surrogate pair, which is not text.
+    """
+    try:
+        return name.encode()
+    except UnicodeEncodeError as err:
+        raise InputError(f"{what} {name!r} holds half of a surrogate pair, which is not text") from err
 
 
 def _check_rows(passages: Sequence[Passage], batch: SparseBatch, terms: int) -> None:

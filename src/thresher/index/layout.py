@@ -50,7 +50,6 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,9 +57,11 @@ import numpy as np
 from thresher.artifact import Manifest, read_manifest
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
 from thresher.index.arrays import PackedStore, StringStore, map_array
-from thresher.records import Passage
+from thresher.records import Passage, path_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from thresher.index.arrays import Array
@@ -322,7 +323,7 @@ def open_layout(path: str | Path) -> Layout:
         ArtifactVersionError: its layout is older or newer than what this thresher reads.
         DamagedArtifactError: a file is missing, of the wrong size, or the counts make no sense.
     """
-    path = Path(path)
+    path = path_of(path)
     manifest = read_manifest(path, kind=KIND, format=FORMAT)
     if manifest.format < FORMAT:
         raise ArtifactVersionError(

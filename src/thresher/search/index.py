@@ -11,25 +11,25 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
 from thresher.index.layout import open_layout
-from thresher.ranking import Run
-from thresher.records import Query, SparseBatch
+from thresher.ranking import Run, places
+from thresher.records import Query, SparseBatch, path_of, shown, sound, strings
 from thresher.search.kernels.types import DROPPED
-from thresher.search.queries import check_arguments, check_tiers, qids_of, to_batch, to_row
+from thresher.search.queries import ALL_TERMS, check_arguments, check_tiers, listed, qids_of, to_batch, to_row
 from thresher.search.results import SearchRanking
 from thresher.search.routing import RoutingModel
-from thresher.search.searcher import ALL_TERMS, TierSearcher, is_exact
+from thresher.search.searcher import TierSearcher, is_exact
 from thresher.search.searcher import explain as explain_row
 from thresher.search.tiers import MODEL_FILE, SECOND, Part, TierPair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 By: TypeAlias = Literal["sparse", "dense", "both"]
 BY = frozenset(("sparse", "dense", "both"))
+AUTO, SPARSE = "auto", "sparse"
+"""The defaults of `Index.search`, compared as objects first: the values of others need not be strings."""
 
 
 class QueryVectors(Protocol):
@@ -53,6 +55,17 @@ class QueryVectors(Protocol):
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.floating]:
         """Vectors of queries, float[n, dimensions]."""
         ...
+
+
+def _by_vectors(by: object) -> bool:
+    """Whether a search compares vectors.
+
+    Raises:
+        InputError: `by` is none of the three.
+    """
+    if not isinstance(by, str) or by not in BY:
+        raise InputError(f"by must be 'sparse', 'dense' or 'both'; got {shown(by)}")
+    return by != SPARSE
 
 
 class Index:
@@ -94,7 +107,7 @@ class Index:
             ArtifactError: there is no index, or a newer thresher wrote it.
             DamagedArtifactError: a file is missing, has the wrong size or cannot be read.
         """
-        path = Path(path)
+        path = path_of(path)
         layouts, model = [open_layout(path)], None
         if (path / SECOND).is_dir():
             layouts.append(open_layout(path / SECOND))
@@ -210,20 +223,19 @@ class Index:
             InputError: an argument is out of range, a weight is negative or not finite, or the index has no vectors.
             DamagedArtifactError: the index's files are damaged where the query reads them.
         """
-        if type(k) is not int or k < 0 or approx is not None or max_terms is not None or plan != "auto":
-            check_arguments(k, approx, max_terms, plan)
-            k = int(k)
-        if by != "sparse":
-            dense = self._dense(query, k, vector, by)
+        alpha, most = 1.0, ALL_TERMS
+        if type(k) is not int or k < 0 or approx is not None or max_terms is not None or plan is not AUTO:
+            k, alpha, most, _ = check_arguments(k, approx, max_terms, plan)
+        if by is not SPARSE and _by_vectors(by):
+            dense = self._dense(query, k, vector)
             if by == "dense":
                 return dense
             sparse = self.search(query, k, tiers=tiers, approx=approx, max_terms=max_terms, plan=plan, explain=explain)
             return self._fused(sparse, dense, k)
+        if tiers is not AUTO:
+            check_tiers(tiers)
         first, pair = self._first, self._pair
         terms, weights = to_row(query, first.vocabulary, first.load_encoder)
-        alpha, most = 1.0 if approx is None else float(approx), ALL_TERMS if max_terms is None else max_terms
-        if tiers != "auto":
-            check_tiers(tiers)
         if pair is None:  # in place: a function call counts here
             docs, scores, row = first.top(terms, weights, k, alpha, most, plan)
             made = SearchRanking(self, docs, None, scores, (alpha == 1 and not row[DROPPED]) or is_exact(row, alpha))
@@ -257,12 +269,12 @@ class Index:
         Raises:
             InputError: as `search`; or two queries have the same qid.
         """
-        check_arguments(k, approx, max_terms, plan, threads)
+        k, alpha, most, threads = check_arguments(k, approx, max_terms, plan, threads)
         check_tiers(tiers)
-        k, first, pair = int(k), self._first, self._pair
-        qids = qids_of(queries)
-        rows = to_batch(queries, first.vocabulary, first.load_encoder)
-        alpha, most = 1.0 if approx is None else float(approx), ALL_TERMS if max_terms is None else max_terms
+        first, pair = self._first, self._pair
+        asked = listed(queries)
+        qids = qids_of(asked)
+        rows = to_batch(asked, first.vocabulary, first.load_encoder)
         wide = k if pair is None else pair.first_depth(k, tiers)
         found = first.top_batch(rows, wide, alpha, most, plan, threads)
         if pair is None:
@@ -273,7 +285,7 @@ class Index:
         each = [(terms[low:high], weights[low:high]) for low, high in bounds]
         parts = [Part.of(first, one, alpha, explain) for one in found]
         through = [i for i, part in enumerate(parts) if pair.escalates(*each[i], part, k, tiers)]
-        given = [None] * len(each) if isinstance(queries, SparseBatch) else list(queries)
+        given = [None] * len(each) if isinstance(asked, SparseBatch) else asked
         others = to_batch(
             [pair.second_query(given[i], *each[i]) for i in through], pair.second.vocabulary, pair.second.load_encoder
         )
@@ -296,7 +308,7 @@ class Index:
         Raises:
             InputError: the index has none.
         """
-        return self.passages((docno,))[0]
+        return self.passages([docno])[0]
 
     def passages(self, docnos: Sequence[str]) -> list[Passage]:
         """The passages with these docnos, in their order.
@@ -304,6 +316,7 @@ class Index:
         Raises:
             InputError: the index lacks one.
         """
+        docnos = strings("docnos", docnos)
         numbers = self.numbers(docnos)
         if len(numbers) and int(numbers.min()) < 0:
             missing = docnos[int(np.argmin(numbers))]
@@ -312,7 +325,8 @@ class Index:
 
     def numbers(self, docnos: Sequence[str]) -> NDArray[np.int64]:
         """int64[n]: the numbers of the passages with these docnos, -1 for those the index lacks."""
-        return np.fromiter(map(self._find, docnos), np.int64, len(docnos))
+        names = strings("docnos", docnos)
+        return np.fromiter(map(self._find, names), np.int64, len(names))
 
     def docnos_at(self, numbers: NDArray[np.int64]) -> list[str]:
         """The docnos of the passages with these numbers: the order they were indexed, the second tier after the first.
@@ -332,7 +346,7 @@ class Index:
 
     def _located(self, numbers: NDArray[np.int64]) -> list[tuple[Layout, int]]:
         """The tier's layout and the number within it, of each passage."""
-        at = np.asarray(numbers, np.int64)
+        at = places(numbers)
         if len(at) and not (0 <= int(at.min()) and int(at.max()) < len(self)):
             raise InputError(f"passage numbers run from 0 to {len(self) - 1}; got {int(at.min())} to {int(at.max())}")
         border, layouts = self._sizes[0], self.layouts
@@ -368,18 +382,17 @@ class Index:
             raise InputError(f"the index {self.path} has no vectors; build it with a [vectors] table in its recipe")
         return self.vectors
 
-    def _dense(self, query: AnyQuery, k: int, vector: NDArray[np.floating] | None, by: str) -> SearchRanking:
-        if by not in BY:
-            raise InputError(f"by must be 'sparse', 'dense' or 'both'; got {by!r}")
+    def _dense(self, query: AnyQuery, k: int, vector: NDArray[np.floating] | None) -> SearchRanking:
         if vector is None:
             if not isinstance(query, str | Query):
                 raise InputError("dense retrieval needs the query's text or its vector, not weighted terms")
             text = query.text if isinstance(query, Query) else query
-            vector = self.dense_encoder.encode_queries([text])[0]
+            vector = self.dense_encoder.encode_queries([sound(text)])[0]
         if not k or not len(self._vectors()):
             numbers, scores = np.zeros(0, np.int64), np.zeros(0)
         else:
-            (found,) = self._neighbours.search(np.asarray(vector)[None], k, passages=self)
+            asked = self._vectors().checked_query(vector)
+            (found,) = self._neighbours.search(asked[None], k, passages=self)
             numbers, scores = found.numbers, found.scores
         exact = len(self._vectors()) == len(self)
         made = SearchRanking(self, None, numbers, scores, exact, self._tiers_of(numbers), self._pair is not None)

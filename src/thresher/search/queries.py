@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 import numpy as np
 
 from thresher.errors import DamagedArtifactError, InputError
-from thresher.records import Query, SparseBatch
+from thresher.records import Query, SparseBatch, real, shown, sound, strings, whole
 from thresher.search.kernels.types import PLANS
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from thresher.index.layout import Layout
 
 _INT, _FLOAT = np.dtype(np.int64), np.dtype(np.float32)
+ALL_TERMS = 2**40
+"""A `max_terms` that drops none."""
 _WHOLE = frozenset((np.dtype(np.uint32), np.dtype(np.int32), _INT))
 _ADJACENT = (4,)
 
@@ -53,7 +56,9 @@ class Vocabulary:
         """
         known = self._known.get(term)
         if known is None:
-            known = self._known[term] = self._search(term.encode("utf-8", "surrogatepass"))
+            known = self._search(term.encode("utf-8", "surrogatepass"))
+            if known >= 0:  # a term that is not there would be held for ever
+                self._known[term] = known
         return known
 
     def term(self, number: int) -> str:
@@ -90,32 +95,44 @@ class Vocabulary:
         return number
 
 
-def check_arguments(k: object, approx: float | None, max_terms: int | None, plan: str, threads: int = 1) -> None:
-    """Check the arguments of a search.
+def check_arguments(
+    k: object, approx: object, max_terms: object, plan: object, threads: object = 1
+) -> tuple[int, float, int, int]:
+    """Check the arguments of a search; returns (k, approx, max_terms, threads), with 1 and `ALL_TERMS` for None.
 
     Raises:
         InputError: one is out of range.
     """
-    if not isinstance(k, int | np.integer) or k < 0:
-        raise InputError(f"k must be a whole number, at least 0; got {k!r}")
-    if approx is not None and not 0 < approx <= 1:
+    alpha = 1.0 if approx is None else real("approx, where it is not None for exact results,", approx, 0, 1)
+    if alpha == 0:
         raise InputError(f"approx must be None for exact results, or a number above 0 and at most 1; got {approx!r}")
-    if max_terms is not None and max_terms < 1:
-        raise InputError(f"max_terms must be at least 1; got {max_terms!r}")
-    if plan not in PLANS:
-        raise InputError(f"plan must be one of {', '.join(PLANS)}; got {plan!r}")
-    if threads < 1:
-        raise InputError(f"threads must be at least 1; got {threads!r}")
+    most = ALL_TERMS if max_terms is None else min(whole("max_terms", max_terms, 1), ALL_TERMS)
+    if not isinstance(plan, str) or plan not in PLANS:
+        raise InputError(f"plan must be one of {', '.join(PLANS)}; got {shown(plan)}")
+    return whole("k", k), alpha, most, whole("threads", threads, 1)
 
 
-def check_tiers(tiers: str) -> None:
+def check_tiers(tiers: object) -> None:
     """Check the argument `tiers`.
 
     Raises:
         InputError: it is none of the three.
     """
-    if tiers not in TIERS:
-        raise InputError(f"tiers must be 'auto', 'both' or 'first'; got {tiers!r}")
+    if not isinstance(tiers, str) or tiers not in TIERS:
+        raise InputError(f"tiers must be 'auto', 'both' or 'first'; got {shown(tiers)}")
+
+
+def listed(queries: Iterable[AnyQuery] | SparseBatch) -> list[AnyQuery] | SparseBatch:
+    """Queries as a list.
+
+    Raises:
+        InputError: it is one query.
+    """
+    if isinstance(queries, SparseBatch):
+        return queries
+    if isinstance(queries, str | bytes | Mapping | Query) or not isinstance(queries, Iterable):
+        raise InputError(f"search_batch takes a list of queries; got {shown(queries)}; one query is for search")
+    return list(queries)
 
 
 def qids_of(queries: Sequence[object] | SparseBatch) -> list[str]:
@@ -125,10 +142,10 @@ def qids_of(queries: Sequence[object] | SparseBatch) -> list[str]:
         InputError: two are the same.
     """
     if isinstance(queries, SparseBatch):
-        return [str(i) for i in range(len(queries))]
+        return list(map(str, range(len(queries))))
     qids = [query.qid if isinstance(query, Query) else str(i) for i, query in enumerate(queries)]
     if len(set(qids)) < len(qids):
-        twice = next(qid for i, qid in enumerate(qids) if qid in qids[:i])
+        twice = next(qid for qid, count in Counter(qids).items() if count > 1)
         raise InputError(f"two queries have the qid {twice!r}; a run holds one ranking a qid")
     return qids
 
@@ -145,7 +162,7 @@ def to_row(query: object, vocabulary: Vocabulary, encoder: Callable[[], QueryEnc
         query = query.text
     if not isinstance(query, str):
         return _row_of(query, vocabulary)
-    return _rows_of(encoder().encode_queries([query]))[0]
+    return _rows_of(encoder().encode_queries([sound(query)]))[0]
 
 
 def to_batch(
@@ -168,7 +185,7 @@ def to_batch(
         indptr, terms, weights = np.ascontiguousarray(queries.indptr), queries.terms, queries.weights
     else:
         queries = [query.text if isinstance(query, Query) else query for query in queries]
-        texts = [query for query in queries if isinstance(query, str)]
+        texts = [sound(query) for query in queries if isinstance(query, str)]
         encoded = iter(_rows_of(encoder().encode_queries(texts))) if texts else iter(())
 
         def row(query: object) -> tuple[Array, Array]:
@@ -208,13 +225,13 @@ def _row_of(query: object, vocabulary: Vocabulary) -> Terms:
         if _plain(ids, weights):
             return ids.astype(_INT), weights if weights.strides == _ADJACENT else weights.copy()
     if isinstance(query, Mapping):
-        terms = np.fromiter((vocabulary.find(term) for term in query), np.int64, len(query))
+        terms = np.fromiter(map(vocabulary.find, strings("the terms of a query", query)), np.int64, len(query))
         weights = _floats(list(query.values()))
         if weights.shape != terms.shape:
             raise InputError(f"each term of a query needs one number for its weight; got {next(iter(query.items()))!r}")
         return terms, weights
     if isinstance(query, tuple) and len(query) == 2:
-        ids, weights = np.asarray(query[0]), _floats(query[1])
+        ids, weights = _array(query[0]), _floats(query[1])
         if ids.shape == (0,) and weights.shape == (0,):
             return np.empty(0, np.int64), np.empty(0, np.float32)
         if ids.ndim == 1 and ids.dtype.kind in "iu" and ids.shape == weights.shape:
@@ -243,8 +260,18 @@ def _plain(ids: object, weights: object) -> bool:
 def _floats(values: object) -> NDArray[np.float32]:
     if isinstance(values, np.ndarray) and values.dtype == np.float32:
         return values if values.flags.c_contiguous else values.copy()
+    made = _array(values)
     try:
+        if made.dtype.kind not in "biufO":
+            raise TypeError(f"not {made.dtype}")
         with np.errstate(over="ignore"):
-            return np.asarray(values, np.float64).astype(np.float32)
-    except (TypeError, ValueError) as err:
-        raise InputError(f"query weights must be numbers ({err})") from err
+            return made.astype(np.float64).astype(np.float32)
+    except (TypeError, ValueError, OverflowError) as err:
+        raise InputError(f"query weights must be finite float32 numbers ({err}); got {shown(values)}") from err
+
+
+def _array(values: object) -> Array:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, OverflowError) as err:
+        raise InputError(f"a query of term ids and weights needs two lists of numbers; got {shown(values)}") from err

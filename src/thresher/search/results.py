@@ -109,12 +109,12 @@ class SearchRanking(Ranking):
         self, places: ArrayLike, scores: ArrayLike | None = None, *, exact: bool | None = None, source: str = ""
     ) -> SearchRanking:
         """As `Ranking.take`, keeping the tiers."""
-        at = np.asarray(places, np.int64)
+        at, kept = self._taken(places, scores)
         made = SearchRanking(
             self._passages,  # type: ignore[arg-type]  # made by an Index
             None,
             self.numbers[at],
-            self.scores[at] if scores is None else np.asarray(scores, np.float64),
+            kept,
             self.exact if exact is None else exact,
             None if self._tiers is None else self._tiers[at],
             self.escalated,

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.errors import ConfigError, InputError
+from thresher.records import is_a, shown
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -167,8 +169,8 @@ class RoutingModel:
             ConfigError: the rate is not in [0, 1].
             InputError: there are no queries.
         """
-        if not 0 <= rate <= 1:
-            raise ConfigError(f"the escalation rate must be from 0 to 1; got {rate}")
+        if not (is_a(rate, Real) and 0 <= rate <= 1):
+            raise ConfigError(f"the escalation rate must be from 0 to 1; got {shown(rate)}")
         if not len(table):
             raise InputError("there are no queries to calibrate the tiers on; give at least one")
         predicted = np.sort(self.predict(table))[::-1]

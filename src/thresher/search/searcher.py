@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 Found: TypeAlias = "tuple[NDArray[np.uint32], NDArray[np.float64], list[float]]"
 """Internal ids, scores, and the processor's statistics of a query."""
 
-ALL_TERMS = 2**40
-"""A `max_terms` that drops none."""
 _LARGE, _SCATTER, _PER_HIT = 1_000_000, 0.6, 100_000
 """Where bounds are tried: passages at least, scatter of the lists at most, passages for each hit wanted at least."""
 _IDS, _SCORES = np.dtype(np.uint32), np.dtype(np.float64)
@@ -123,7 +121,7 @@ class TierSearcher:
             statistics = spare.pop()  # one step of the interpreter, so threads may share the list
         except IndexError:
             statistics = np.empty(STATISTICS, np.float64)
-        request = (k, PLANS[plan] or self._plan(k), alpha, max_terms)
+        request = (width, PLANS[plan] or self._plan(width), alpha, max_terms)
         status = self._single(terms, weights, request, self._postings, (docs, scores, statistics))
         if status != DONE:
             self._refuse(status, np.array((0, len(terms)), np.int64), weights)
@@ -147,7 +145,7 @@ class TierSearcher:
         n, width = len(indptr) - 1, min(k, self.size)
         docs, scores = np.empty((n, width), np.uint32), np.empty((n, width), np.float64)
         statistics = np.empty((n, STATISTICS), np.float64)
-        kernel, request = self._several, (k, PLANS[plan] or self._plan(k), alpha, max_terms)
+        kernel, request = self._several, (width, PLANS[plan] or self._plan(width), alpha, max_terms)
         postings, out = self._postings, (docs, scores, statistics)
 
         def answer(counter: NDArray[np.int64]) -> int:  # the interpreter's lock is not held meanwhile

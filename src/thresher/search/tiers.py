@@ -23,7 +23,8 @@ import numpy as np
 
 from thresher.errors import InputError
 from thresher.files import write_atomic
-from thresher.records import Query
+from thresher.records import Query, SparseBatch, shown, whole
+from thresher.search.queries import listed
 from thresher.search.routing import (
     FEATURES,
     LIST_FEATURES,
@@ -234,13 +235,20 @@ def calibrate_tiers(index: Index, queries: Iterable[AnyQuery], rate: float = 0.3
 
 def fit_model(index: Index, queries: Iterable[AnyQuery], rate: float, *, k: int = 10) -> RoutingModel:
     """As `calibrate_tiers`, without writing."""
-    pair = index._pair
+    if not hasattr(index, "layouts"):
+        raise InputError(f"tiers are calibrated in an open Index; got {shown(index)}")
+    k, pair = whole("k", k, 1), index._pair
     if pair is None:
         raise InputError(
             f"the index {index.path} has no second tier to calibrate; build it with [prune] rest = 'tier-2'"
         )
+    if k > len(index):
+        raise InputError(f"k is {shown(k)}, but the index holds {len(index)} passages")
     table, missed = [], []
-    for query in queries:
+    asked = listed(queries)
+    if isinstance(asked, SparseBatch):
+        raise InputError("tiers are calibrated on a list of queries, not on a SparseBatch")
+    for query in asked:
         terms, weights = index.terms(query)
         first = index.search((terms, weights), k, tiers="first")
         joint = index.search(query, k, tiers="both")

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from thresher.errors import ConfigError, DamagedArtifactError, InputError, require
+from thresher.records import is_a, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,12 +94,15 @@ def parse_storage(storage: str) -> tuple[str, int]:
     Raises:
         ConfigError: the name is unknown.
     """
-    if storage in ("float16", "int8"):
-        return storage, 0
-    if storage.startswith("pq") and storage[2:].isdigit() and int(storage[2:]) > 0:
-        return "pq", int(storage[2:])
+    text = storage if is_a(storage, str) else ""
+    if text in ("float16", "int8"):
+        return text, 0
+    if text.startswith("pq") and text[2:].isdecimal() and len(text) < 8:
+        parts = int(text[2:])
+        if parts > 0:
+            return "pq", parts
     raise ConfigError(
-        f"unknown vector storage {storage!r}; use float16, int8, or pq and the bytes a vector, as in pq48"
+        f"unknown vector storage {shown(storage)}; use float16, int8, or pq and the bytes a vector, as in pq48"
     )
 
 

@@ -32,6 +32,7 @@ from numba import njit
 
 from thresher.errors import ConfigError, InputError
 from thresher.ranking import Ranking, normalise_scores
+from thresher.records import one_of, real, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,16 +85,13 @@ class Settings:
     feedback_weight: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise InputError(f"alpha is {self.alpha}; the weight of the sparse score lies between 0 and 1")
-        if self.k < 1:
-            raise InputError(f"k is {self.k}; ask for at least one passage")
-        if self.feedback < 0:
-            raise InputError(f"feedback is {self.feedback}; give a number of passages, or 0 for none")
-        if self.missing not in ("raise", "mean"):
-            raise ConfigError(f"unknown missing {self.missing!r}; use raise or mean")
-        if self.stopping not in _STOPPING:
-            raise ConfigError(f"unknown stopping {self.stopping!r}; use {', '.join(_STOPPING)}")
+        real("alpha, the weight of the sparse score,", self.alpha, 0, 1)
+        whole("k", self.k, 1)
+        whole("feedback, a number of passages,", self.feedback)
+        real("feedback_weight", self.feedback_weight, 0)
+        one_of("missing", self.missing, ("raise", "mean"))
+        one_of("stopping", self.stopping, _STOPPING)
+        one_of("normalisation", self.normalise, ("min-max", "z-score", "none"))
 
 
 def interpolate(
@@ -151,8 +149,7 @@ def rocchio(
     Raises:
         InputError: a negative weight, or a query of another shape.
     """
-    if not weight >= 0:
-        raise InputError(f"the weight of the feedback is {weight}; give 0 or more")
+    real("the weight of the feedback", weight, 0)
     vector = store.checked_query(query)
     if (not len(positions) and not len(vectors)) or weight == 0:
         return vector

@@ -16,15 +16,17 @@ import numpy as np
 
 from thresher.errors import ConfigError, InputError, MissingExtraError, require
 from thresher.ranking import Ranking
+from thresher.records import is_a, one_of, shown, whole
 from thresher.vectors.codecs import CHUNK
+from thresher.vectors.store import VectorStore
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
     from numpy.typing import NDArray
 
     from thresher.ranking import NumberedSource
-    from thresher.vectors.store import VectorStore
 
 _KINDS = ("flat", "ivf", "hnsw")
 _MORE = 16
@@ -84,10 +86,13 @@ class DenseIndex:
 
         Raises:
             ConfigError: the kind is unknown, or the device is not available.
+            InputError: a number is out of range.
             MissingExtraError: faiss is not installed, for anything but `flat` on a CPU.
         """
-        if kind not in _KINDS:
-            raise ConfigError(f"unknown kind of dense index {kind!r}; use {', '.join(_KINDS)}")
+        numbers = {"nprobe": nprobe, "links": links, "ef_construction": ef_construction, "ef_search": ef_search}
+        _check(store, kind, device, {**numbers, "seed": seed})
+        if cells is not None and whole("cells", cells, 1) > len(store.stored):
+            raise InputError(f"cells is {shown(cells)}, but there are {len(store.stored)} vectors")
         try:
             faiss = require("faiss", extra="faiss-cpu", purpose="dense retrieval")
         except MissingExtraError:
@@ -124,10 +129,10 @@ class DenseIndex:
         Raises:
             InputError: k is below 1, the queries have another shape, or `passages` is missing.
         """
-        if k < 1:
-            raise InputError(f"k is {k}; ask for at least one passage")
-        if queries.ndim != 2 or queries.shape[1] != self._store.dimensions:
-            raise InputError(f"query vectors have the shape {queries.shape}, expected (n, {self._store.dimensions})")
+        k = min(whole("k", k, 1), len(self._store))
+        if getattr(queries, "ndim", 0) != 2 or queries.shape[1] != self._store.dimensions:
+            given = getattr(queries, "shape", shown(queries))
+            raise InputError(f"query vectors have the shape {given}, expected (n, {self._store.dimensions})")
         return [self._search(self._store.checked_query(query), k, passages) for query in queries]
 
     def _search(self, query: NDArray[np.float32], k: int, passages: NumberedSource | None) -> Ranking:
@@ -175,6 +180,18 @@ class DenseIndex:
         n = len(self._store)
         parts = [self._store.scores(query, np.arange(low, min(low + CHUNK, n))) for low in range(0, n, CHUNK)]
         return np.arange(n), np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _check(store: VectorStore, kind: str, device: str, numbers: Mapping[str, int]) -> None:
+    """Check the arguments of `DenseIndex.over`."""
+    if not is_a(store, VectorStore):
+        raise InputError(f"dense retrieval is over the vectors of a VectorStore; got {shown(store)}")
+    one_of("kind of dense index", kind, _KINDS)
+    if not is_a(device, str):
+        raise InputError(f"device must be 'cpu', 'cuda' or 'auto'; got {shown(device)}")
+    for name, number in numbers.items():
+        if whole(name, number, name != "seed") >= 2**31:
+            raise InputError(f"{name} must be below 2^31; got {shown(number)}")
 
 
 def _on_device(faiss: ModuleType, index: _Neighbours, kind: str, device: str) -> _Neighbours:

@@ -15,8 +15,8 @@ document's rows start, where documents have several.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,8 @@ import numpy as np
 from thresher.artifact import Manifest, read_manifest, writing
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_names
+from thresher.ranking import Ranking, places
+from thresher.records import is_a, path_of, real, shown, sound, strings, whole
 from thresher.vectors.codecs import (
     CHUNK,
     load_array,
@@ -36,12 +38,12 @@ from thresher.vectors.codecs import (
 from thresher.vectors.writer import Spool, coalesce, group_by_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
     from thresher.encode import DenseEncoder
-    from thresher.ranking import Ranking
     from thresher.vectors.codecs import Sketch, Stored
     from thresher.vectors.interpolate import Interpolated
 
@@ -173,13 +175,18 @@ class VectorStore:
             ArtifactError: `target` exists and may not be replaced.
         """
         parse_storage(storage)
+        target, delta = path_of(target), real("delta", delta, 0, 2)
+        sketch, seed = whole("sketch", sketch), whole("seed", seed) % 2**31
+        for name in (encoder, encoder_name):
+            if not is_a(name, str) or sound(name) != name:
+                raise InputError(f"an encoder's fingerprint and name are strings; got {shown(name)}")
         with (
             writing(target, kind=_KIND, format=_FORMAT, overwrite=overwrite) as draft,
             Spool(draft.path / "spool") as spool,
             Spool(draft.path / "joined") as joined,
         ):
-            for batch in batches:
-                spool.append(np.asarray(batch))
+            for batch in _batches(batches):
+                spool.append(batch)
             vectors, firsts = spool, None
             if docnos is not None:
                 names, firsts = _sorted_names(docnos, document_of, spool)
@@ -199,7 +206,7 @@ class VectorStore:
             ArtifactError: there is none, or a newer release wrote it.
             DamagedArtifactError: a file is missing or inconsistent.
         """
-        path = Path(path)
+        path = path_of(path)
         manifest = read_manifest(path, kind=_KIND, format=_FORMAT)
         try:
             fields = manifest.fields
@@ -235,8 +242,8 @@ class VectorStore:
         """
         if self.docnos is None:
             raise InputError("the vectors of an index are found by passage number; use a ranking of that index")
-        places = self._places
-        return np.fromiter((places.get(docno, -1) for docno in docnos), np.int64, len(docnos))
+        places, names = self._places, strings("docnos", docnos)
+        return np.fromiter((places.get(docno, -1) for docno in names), np.int64, len(names))
 
     def find_ranking(self, ranking: Ranking) -> NDArray[np.int64]:
         """Positions of a ranking's passages in this store, int64[n], -1 for those without vectors.
@@ -244,6 +251,8 @@ class VectorStore:
         Raises:
             InputError: the store is keyed by passage number, and the ranking did not come from an index.
         """
+        if not is_a(ranking, Ranking):
+            raise InputError(f"vectors are found for a Ranking; got {shown(ranking)}")
         if self.docnos is not None:
             return self.find(ranking.docnos)
         numbers = ranking.numbers
@@ -262,7 +271,7 @@ class VectorStore:
             float64[n].
 
         Raises:
-            InputError: the query has another shape, or a value that is not finite.
+            InputError: the query has another shape, or a value that is not finite; or there is no such document.
         """
         from thresher.vectors.interpolate import best_dots
 
@@ -274,7 +283,11 @@ class VectorStore:
         """Rows of the documents at `positions` (int64[n]), and where those of each start (int64[n + 1]).
 
         Rows come one document after the other, int64[rows].
+
+        Raises:
+            InputError: there is no such document.
         """
+        positions = self.checked_positions(positions)
         if self.firsts is None:
             return positions, np.arange(len(positions) + 1)
         low, counts = self.firsts[positions], self.firsts[positions + 1] - self.firsts[positions]
@@ -282,13 +295,31 @@ class VectorStore:
         np.cumsum(counts, out=starts[1:])
         return np.repeat(low - starts[:-1], counts) + np.arange(starts[-1]), starts
 
+    def checked_positions(self, positions: ArrayLike, least: int = 0) -> NDArray[np.int64]:
+        """Positions of documents as int64[n].
+
+        Raises:
+            InputError: they are not whole numbers from `least` on, or beyond this store.
+        """
+        checked = places(positions)
+        if len(checked) and not (least <= int(checked.min()) and int(checked.max()) < len(self)):
+            raise InputError(
+                f"positions in these vectors run from {least} to {len(self) - 1}; got {int(checked.min())} to "
+                f"{int(checked.max())}"
+            )
+        return checked
+
     def checked_query(self, query: ArrayLike) -> NDArray[np.float32]:
         """The query's vector as float32[dimensions].
 
         Raises:
             InputError: it has another shape, or a value that is not finite.
         """
-        vector = np.ascontiguousarray(query, dtype=np.float32)
+        try:
+            with np.errstate(over="ignore"):
+                vector = np.ascontiguousarray(query, dtype=np.float32)
+        except (TypeError, ValueError, OverflowError) as err:
+            raise InputError(f"the query's vector is not {self.dimensions} numbers; got {shown(query)}") from err
         if vector.shape != (self.dimensions,):
             raise InputError(f"the query's vector has the shape {vector.shape}, not ({self.dimensions},)")
         if not np.isfinite(vector).all():
@@ -337,8 +368,29 @@ class VectorStore:
         from thresher.vectors.interpolate import Settings, interpolate
 
         settings = Settings(alpha, k, normalise, stopping, missing, feedback, feedback_weight)
-        positions = self.find_ranking(ranking) if positions is None and len(ranking) else positions
+        if not is_a(ranking, Ranking) or not is_a(vectors, Mapping, type(None)):
+            raise InputError(
+                f"interpolate takes a Ranking, and vectors by docno; got {shown(ranking)}, {shown(vectors)}"
+            )
+        if positions is None:
+            positions = self.find_ranking(ranking) if len(ranking) else None
+        elif len(positions := self.checked_positions(positions, -1)) != len(ranking):
+            raise InputError(f"{len(positions)} positions for {len(ranking)} passages; give one a passage")
         return interpolate(self, ranking, query, settings, vectors or {}, positions)
+
+
+def _batches(batches: Iterable[ArrayLike]) -> Iterator[NDArray[np.floating]]:
+    """Batches as arrays of numbers."""
+    if not isinstance(batches, Iterable):
+        raise InputError(f"vectors come in batches, float[n, dimensions] each; got {shown(batches)}")
+    for number, batch in enumerate(batches):
+        try:
+            array = np.asarray(batch)
+            if array.dtype.kind not in "biuf":
+                raise TypeError(f"it holds {array.dtype}")
+        except (TypeError, ValueError) as err:
+            raise InputError(f"batch {number} of vectors is not float[n, dimensions] ({err})") from err
+        yield array
 
 
 def _write(
@@ -369,7 +421,7 @@ def _sorted_names(
     Raises:
         InputError: docnos and vectors differ in number, or a docno comes twice.
     """
-    given = list(docnos)
+    given = strings("docnos", docnos)
     if len(given) != len(spool):
         raise InputError(f"{len(given)} docnos for {len(spool)} vectors; give one a vector")
     names, firsts, order = group_by_document(given, document_of)

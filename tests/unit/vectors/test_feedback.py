@@ -39,9 +39,9 @@ def test_feedback_that_cancels_the_query_leaves_it(index):
 
 
 def test_bad_input_is_named(index):
-    with pytest.raises(InputError, match="weight of the feedback must be .*; got -1"):
+    with pytest.raises(InputError, match=r"weight of the feedback must be .*; got -1"):
         rocchio(index, np.ones(3), index.find(["a"]), weight=-1)
-    with pytest.raises(InputError, match="weight of the feedback must be .*; got nan"):
+    with pytest.raises(InputError, match=r"weight of the feedback must be .*; got nan"):
         rocchio(index, np.ones(3), index.find(["a"]), weight=float("nan"))
 
 

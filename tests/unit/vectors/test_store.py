@@ -174,7 +174,7 @@ def test_unknown_settings_are_refused(tmp_path, vectors):
         index.interpolate(row, vectors[0], alpha=0.5, stopping="sketch")
     with pytest.raises(ConfigError, match="unknown missing"):
         index.interpolate(row, vectors[0], alpha=0.5, missing="zero")
-    with pytest.raises(InputError, match="feedback, .*; got -1"):
+    with pytest.raises(InputError, match=r"feedback, .*; got -1"):
         index.interpolate(row, vectors[0], alpha=0.5, feedback=-1)
     with pytest.raises(InputError, match=r"alpha, .*; got 1\.5"):
         index.interpolate(row, vectors[0], alpha=1.5)
@@ -248,7 +248,7 @@ def test_dense_retrieval_takes_the_best_passage_of_a_document(tmp_path):
     if sys.modules.get("faiss") is not None and not hasattr(sys.modules["faiss"], "StandardGpuResources"):
         with pytest.raises(ConfigError, match="faiss-gpu"):
             DenseIndex.over(store, device="cuda")
-    with pytest.raises(InputError, match="k must be .*; got 0"):
+    with pytest.raises(InputError, match=r"k must be .*; got 0"):
         DenseIndex.over(store).search(np.ones((1, 2), np.float32), 0)
     with pytest.raises(InputError, match="shape"):
         DenseIndex.over(store).search(np.ones((1, 3), np.float32))

@@ -6,7 +6,9 @@ but no prompts or passages.
 The journal is JSON lines, appended and flushed at once: `{"sent": key, "cost": [...]}` before a call, and after it
 `{"answered": key, "cost": [...], "reply": {...}}` or `{"failed": key, "cost": [...]}`. Opening an existing journal
 restores the answers, which are not requested again, and what was spent, so a budget holds across the interruption: a
-call that was sent and has no second line counts at its reservation. A last line that the kill cut short is dropped.
+call that was sent and has no second line counts at its reservation. A last line that the kill cut short is dropped; a
+file with any other line that is not of a journal is refused and left as it is. If the disk is full, the run goes on
+without its journal and says so.
 
 Both files are readable by their user only, and keys and headers are never written to them. A file that cannot be read
 is an error, never an empty cache.
@@ -14,6 +16,7 @@ is an error, never an empty cache.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from thresher.llm.model import Json
 
 _log = logging.getLogger(__name__)
+_EVENTS = (b'{"sent": "', b'{"answered": "', b'{"failed": "')
 _SCHEMA = "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
 
 
@@ -115,7 +119,7 @@ class Journal:
         path: the file; created if missing, read if it exists.
 
     Raises:
-        InputError: a line other than the last cannot be read, or another run is writing the file.
+        InputError: the file is not a journal, or another run is writing it.
 
     Attributes:
         replies: reply by key.
@@ -126,12 +130,17 @@ class Journal:
         self.path = Path(path)
         self.replies: dict[str, Json] = {}
         self.spent = Cost()
+        self._lost = False
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         self._file = os.fdopen(descriptor, "wb")
         try:
             _lock(descriptor, self.path)
-            self._file.truncate(self._load())
+            data = self.path.read_bytes()
+            whole = self._load(data)
+            self._file.truncate(whole)
             self._file.seek(0, os.SEEK_END)
+            if whole and not data[:whole].endswith(b"\n"):
+                self._file.write(b"\n")
         except BaseException:
             self._file.close()
             raise
@@ -151,7 +160,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # the disk is full, which has been reported
+            self._file.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -162,15 +172,24 @@ class Journal:
         self.close()
 
     def _write(self, event: Mapping[str, object]) -> None:
-        self._file.write(json.dumps(event, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()  # survives a kill of this process; a power cut may lose the last answers
+        if self._lost:
+            return
+        try:
+            self._file.write(json_line(event))
+            self._file.flush()  # survives a kill of this process; a power cut may lose the last answers
+        except OSError as err:
+            self._lost = True
+            _log.warning("%s: %s; the run goes on, but cannot be resumed from here", self.path, err.strerror or err)
 
-    def _load(self) -> int:
+    def _load(self, data: bytes) -> int:
         """Read the file; returns the length of its complete lines."""
-        data = self.path.read_bytes()
         whole = data.rfind(b"\n") + 1
-        if not data[whole:].startswith(b'{"'[: len(data) - whole]):
+        rest = data[whole:]
+        begun = whole or len(rest) > max(map(len, _EVENTS))  # a file that consists of "{" may be anybody's
+        if rest and not (begun and any(rest.startswith(event[: len(rest)]) for event in _EVENTS)):
             raise InputError("this is not a rerank journal; name another file", str(self.path))
+        if rest.endswith(b"}") and _is_json(rest):
+            whole = len(data)  # a line without its end
         open_calls: dict[str, list[Cost]] = {}
         for number, line in enumerate(data[:whole].splitlines(), 1):
             try:
@@ -184,7 +203,7 @@ class Journal:
                     self.replies[key] = event["reply"]
                 open_calls[key].pop()
                 self.spent = self.spent.plus(cost)
-            except (ValueError, KeyError, TypeError, IndexError) as err:
+            except (ValueError, KeyError, TypeError, IndexError, RecursionError) as err:
                 raise InputError(
                     f"this is not a line of a rerank journal ({type(err).__name__}); remove the file to start over",
                     str(self.path),
@@ -203,6 +222,22 @@ def _lock(descriptor: int, path: Path) -> None:
         raise InputError("another run is writing this journal; wait for it, or name another file", str(path)) from None
     if not locked:
         _log.warning("%s: this file system has no locks; make sure that no other run writes this journal", path)
+
+
+def json_line(document: Mapping[str, object]) -> bytes:
+    """A line of JSON in UTF-8; half a surrogate pair, which UTF-8 cannot hold, is escaped."""
+    try:
+        return json.dumps(document, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(document).encode() + b"\n"
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _plain(cost: Cost) -> list[float]:

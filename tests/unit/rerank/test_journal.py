@@ -1,5 +1,8 @@
 """The journal of a run: what it brings back, and what it refuses."""
 
+import subprocess
+import sys
+
 import pytest
 
 from thresher.errors import InputError
@@ -40,3 +43,81 @@ def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path):
     with pytest.raises(InputError, match="not a rerank journal"):
         Journal(path)
     assert path.read_text() == "one line without an end"
+
+
+@pytest.mark.parametrize(
+    "mine",
+    [
+        '{"results": [1, 2]}', '{"results": 1}\n', "{", '{"answer": 42}', '{"sent": 1}', "[1]", '"', "\n",
+        '{"answered": "x"}', '{"sent": "k", "cost": [1, 2, 3, 4]}\n{"results": 1}',
+    ],
+)  # fmt: skip
+def test_a_users_own_file_is_never_overwritten_by_a_journal(tmp_path, mine):
+    path = tmp_path / "results.json"
+    path.write_text(mine)
+    refused = False
+    try:
+        Journal(path).close()
+    except InputError as err:
+        refused = "results.json" in str(err)
+    assert path.read_text() == mine
+    assert refused
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_last_line_that_a_kill_cut_short_is_dropped_wherever_it_ends(tmp_path, cut):
+    path = tmp_path / "journal"
+    with Journal(path) as journal:
+        journal.sent("a", Cost(1, 2, 3, 0.0))
+        journal.answered("a", Cost(1, 2, 3, 0.0), {"text": "na\u00efve"})
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1][:cut])
+    with Journal(path) as journal:
+        assert journal.replies == {}
+        journal.answered("a", Cost(1, 2, 3, 0.0), {"text": "yes"})
+    with Journal(path) as journal:
+        assert journal.replies == {"a": {"text": "yes"}}
+
+
+def test_a_whole_last_line_without_its_end_is_kept(tmp_path):
+    path = tmp_path / "journal"
+    with Journal(path) as journal:
+        journal.sent("a", Cost(1, 2, 3, 0.0))
+        journal.answered("a", Cost(1, 2, 3, 0.0), {"text": "yes"})
+    path.write_bytes(path.read_bytes().rstrip())
+    for _ in range(2):
+        with Journal(path) as journal:
+            assert journal.replies == {"a": {"text": "yes"}}
+            journal.sent("b", Cost(1, 2, 3, 0.0))
+
+
+def test_half_a_surrogate_pair_in_an_answer_comes_back(tmp_path):
+    path = tmp_path / "journal"
+    with Journal(path) as journal:
+        journal.sent("a", Cost(1, 2, 3, 0.0))
+        journal.answered("a", Cost(1, 2, 3, 0.0), {"text": "\ud83d [1] > [2]"})
+    with Journal(path) as journal:
+        assert journal.replies == {"a": {"text": "\ud83d [1] > [2]"}}
+
+
+def test_a_full_disk_is_reported_and_the_run_goes_on(tmp_path):
+    """In a process of its own, whose files may not grow beyond 4,000 bytes."""
+    script = """
+import logging, resource, signal, sys
+logging.basicConfig()
+from thresher.llm.budget import Cost
+from thresher.llm.cache import Journal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+with Journal(sys.argv[1]) as journal:
+    for key in range(100):
+        journal.sent(str(key), Cost(1, 2, 3, 0.0))
+        journal.answered(str(key), Cost(1, 2, 3, 0.0), {"text": "x" * 50})
+    print(len(journal.replies))
+"""
+    path = tmp_path / "journal"
+    done = subprocess.run([sys.executable, "-c", script, path], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "100"
+    assert done.stderr.count("cannot be resumed from here") == 1
+    with Journal(path) as journal:
+        assert 0 < len(journal.replies) < 100

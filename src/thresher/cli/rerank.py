@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thresher.cli.output import JsonOption, emit_json, grouped, is_quiet, note, progress_wanted, table
+from thresher.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,8 +54,8 @@ class Model:
     model: Annotated[
         str,
         typer.Option(
-            help="openai:NAME, transformers:NAME, cross-encoder:NAME, cohere:NAME, jina:NAME, vllm:NAME, tei: or "
-            "recorded:FILE."
+            help="openai:NAME, transformers:NAME, cross-encoder:NAME, thresher-context, cohere:NAME, jina:NAME, "
+            "vllm:NAME, tei: or recorded:FILE."
         ),
     ] = ""
     replay: Annotated[Path | None, typer.Option(help="Recorded windows, instead of --model.")] = None
@@ -150,6 +151,13 @@ class Memory:
     cache: Annotated[bool, typer.Option(help="Keep answers for later runs.")] = True
     cache_file: Annotated[Path | None, typer.Option(help="File of the cache; by default in the cache folder.")] = None
     resume: Annotated[Path | None, typer.Option(help="Journal of this run; a killed run resumes from it.")] = None
+    record: Annotated[Path | None, typer.Option(help="Write requests and answers here, for --model recorded:FILE.")] = (
+        None
+    )
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Send nothing; show how many calls and tokens it would take, and the price."),
+    ] = False
     on_failure: Annotated[
         str, typer.Option(help="If calls fail: raise, skip (omit the query) or keep (its first-stage order).")
     ] = "raise"
@@ -184,10 +192,12 @@ def rerank(
           --model openai:qwen3-8b --base-url http://localhost:8000/v1 --plan jointrank --max-calls 860
       thresher rerank bm25.run --queries q.tsv --corpus corpus.jsonl -o out.run \\
           --model cross-encoder:cross-encoder/ms-marco-MiniLM-L6-v2
+      thresher rerank bm25.run --queries q.tsv --index my-index -o out.run --model thresher-context
       thresher rerank bm25.run --replay recorded.windows.jsonl.gz -o out.run
     """
     from thresher.evaluate.trec import read_run, write_run
     from thresher.ranking import Run
+    from thresher.rerank.reranker import UnfinishedRunError
 
     if (model.replay is None) == (not model.model):
         raise typer.BadParameter("give --model, or --replay with recorded windows")
@@ -196,18 +206,33 @@ def rerank(
     listed = read_run(run, as_listed=True)
     with ExitStack() as stack:
         judge, depth = _judge(model, prompting, planning.depth, limits.concurrency)
+        judge = _observed(judge, memory)
         reranker = stack.enter_context(_reranker(judge, depth, planning, model, limits, memory, stack))
         if model.replay is None:
             queries = _queries(candidates)
-            ready = _with_texts(listed, candidates, depth, stack)
+            given = _of_queries(listed, queries)
+            ready = _with_texts(given, candidates, depth, stack)
         else:
-            queries, ready = _no_texts(listed), listed
+            queries, given = _no_texts(listed), listed
+            ready = listed
         started = time.perf_counter()
-        results = reranker.rank_batch(ready, queries)
+        error: UnfinishedRunError | None = None
+        try:
+            results = reranker.rank_batch(ready, queries)
+        except UnfinishedRunError as err:
+            error = err
+            results = Run({ranking.qid: ranking for ranking in err.finished}, shown.tag)
         seconds = time.perf_counter() - started
+    if memory.dry_run:
+        _show_estimate(reranker, ready, results, shown)
+        return
     made = Run({qid: ranking for qid, ranking in results.items() if len(ranking)}, shown.tag)
-    write_run(made, output)
-    _report(listed, results, made, seconds, output, shown)
+    if error is None or made:
+        write_run(made, output)
+        _report(given, results, made, seconds, output, shown)
+    if error is not None:
+        kept = f"{output} has the {len(made)} of {len(given)} queries that were reranked" if made else "nothing written"
+        raise ModelError(f"{error} ({kept})")
 
 
 def _judge(model: Model, prompting: Prompting, depth: int | None, concurrency: int) -> tuple[Judge, int]:
@@ -221,6 +246,55 @@ def _judge(model: Model, prompting: Prompting, depth: int | None, concurrency: i
 
     options = {**model.options(), **prompting.options()}
     return judge_from_name(model.model, device=model.device, concurrency=concurrency, **options), depth or DEPTH
+
+
+def _observed(judge: Judge, memory: Memory) -> Judge:
+    """The judge, recording its model's answers or sending nothing if that is asked for."""
+    from thresher.llm.recorded import DryModel, Recorder
+    from thresher.rerank.model_judge import ModelJudge
+
+    if memory.record is None and not memory.dry_run:
+        return judge
+    if not isinstance(judge, ModelJudge):
+        if memory.record is not None:
+            raise typer.BadParameter("only language models can be recorded", param_hint="--record")
+        raise typer.BadParameter("only language models have a price to estimate", param_hint="--dry-run")
+    judge.model = DryModel(judge.model) if memory.dry_run else Recorder(judge.model, memory.record or "")
+    return judge
+
+
+def _of_queries(listed: Run, queries: Sequence[Query]) -> Run:
+    """The rankings of the run that have a query; the others are reported."""
+    from thresher.ranking import Run
+
+    known = {query.qid for query in queries}
+    given = Run({qid: ranking for qid, ranking in listed.items() if qid in known}, listed.tag)
+    if given and len(given) < len(listed):
+        note(f"{len(listed) - len(given)} of the run's {len(listed)} queries are not in --queries and are left out")
+    return given or listed
+
+
+def _show_estimate(reranker: Reranker, ready: Run, results: Run, shown: Output) -> None:
+    """What the run would take: as counted where the first-stage order is right, and at most."""
+    from thresher.rerank.driver import RerankUsage
+    from thresher.rerank.reranker import Reranked
+
+    usage = RerankUsage.total((one.usage for one in results.values() if isinstance(one, Reranked)), 0.0)
+    sizes = [min(len(ranking), reranker.depth or len(ranking)) for ranking in ready.values()]
+    document = {
+        "queries": len(results),
+        "calls": usage.calls,
+        "most_calls": sum(reranker.plan.max_calls(n, reranker.k) for n in sizes),
+        "prompt_tokens": usage.prompt_tokens,
+        "answer_tokens": usage.answer_tokens,
+        "cost": usage.cost,
+    }
+    if shown.json:
+        emit_json(document)
+        return
+    rows = [(name.replace("_", " "), value) for name, value in document.items() if value is not None]
+    table(["", "value"], rows, numeric=["value"])
+    note("nothing was sent; calls and tokens are those of a first-stage order that is right, without repeated requests")
 
 
 def _reranker(
@@ -237,7 +311,7 @@ def _reranker(
     from thresher.rerank.reranker import Reranker
 
     recorded = model.replay is not None
-    cached = memory.cache and not recorded
+    cached = memory.cache and not recorded and not memory.dry_run
     return Reranker(
         judge,
         planning.plan or None,
@@ -249,7 +323,7 @@ def _reranker(
         concurrency=limits.concurrency,
         price=limits.price(model.model),
         cache=stack.enter_context(ResponseCache(memory.cache_file)) if cached else None,
-        journal=memory.resume,
+        journal=None if memory.dry_run else memory.resume,
         on_failure="keep" if recorded else memory.on_failure,  # type: ignore[arg-type]  # checked by the command
         progress=progress_wanted(),
     )

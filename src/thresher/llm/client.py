@@ -57,6 +57,8 @@ class Call(Generic[R]):
         answer_tokens: an upper bound, reasoning included.
         send: sends the call once.
         decode: the reply from what `as_json` returned.
+        usable: whether a reply is worth keeping; another is neither cached nor resumed from, so that the next run asks
+            again. None keeps every reply.
     """
 
     payload: Mapping[str, object]
@@ -64,6 +66,7 @@ class Call(Generic[R]):
     answer_tokens: int
     send: Callable[[], Awaitable[R]]
     decode: Callable[[Json], R]
+    usable: Callable[[R], bool] | None = None
 
     @property
     def key(self) -> str:
@@ -112,6 +115,7 @@ class CallCounts:
         unconfirmed_calls: calls counted at their reservation.
         reasks: requests repeated by a judge because the answer could not be read.
         truncated: passages a judge cut to its token limit, counted each time one is shown.
+        unreadable_because: what was wrong with the last answer that a judge could not read, as far as it is known.
     """
 
     cost: Cost = field(default_factory=Cost)
@@ -123,6 +127,7 @@ class CallCounts:
     unconfirmed_calls: int = 0
     reasks: int = 0
     truncated: int = 0
+    unreadable_because: str = ""
 
 
 @dataclass(slots=True)
@@ -175,8 +180,8 @@ class Client:
         """
         key = call.key
         while True:
-            if (known := self._known(key)) is not None:
-                return call.decode(known)
+            if (known := self._known(key, call)) is not None:
+                return known
             if (shared := self._pool.in_flight.get(key)) is None:
                 break
             await asyncio.wait([shared])
@@ -200,12 +205,13 @@ class Client:
         finally:
             del self._pool.in_flight[key]
 
-    def _known(self, key: str) -> Json | None:
+    def _known(self, key: str, call: Call[R]) -> R | None:
+        """The usable reply in journal or cache."""
         journal, cache = self._pool.journal, self._pool.cache
-        if journal is not None and key in journal.replies:
+        if journal is not None and (reply := _usable(call, journal.replies.get(key))) is not None:
             self.counts.resumed += 1
-            return journal.replies[key]
-        if cache is not None and (reply := cache.get(key)) is not None:
+            return reply
+        if cache is not None and (reply := _usable(call, cache.get(key))) is not None:
             self.counts.cache_hits += 1
             return reply
         return None
@@ -256,9 +262,12 @@ class Client:
                 self.counts.unconfirmed_calls += 1
             if journal is not None and reply is None:
                 journal.failed(key, used)
-        if journal is not None:
+        keep = call.usable is None or call.usable(reply)
+        if journal is not None and keep:
             journal.answered(key, used, reply.as_json())
-        if self._pool.cache is not None:
+        elif journal is not None:
+            journal.failed(key, used)
+        if self._pool.cache is not None and keep:
             self._pool.cache.put(key, reply.as_json())
         return reply
 
@@ -276,3 +285,11 @@ class Client:
         loop = asyncio.get_running_loop()
         while (wait := self._pool.resume_at - loop.time()) > 0:
             await asyncio.sleep(wait)
+
+
+def _usable(call: Call[R], known: Json | None) -> R | None:
+    """The reply that was kept, None if there is none or it is of no use."""
+    if known is None:
+        return None
+    reply = call.decode(known)
+    return reply if call.usable is None or call.usable(reply) else None

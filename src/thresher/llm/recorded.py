@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.errors import DataNotFoundError, InputError, ModelError
-from thresher.llm.model import Completion, LanguageModel, tokens_of
+from thresher.llm.cache import json_line
+from thresher.llm.model import Completion, LanguageModel, TokenUsage, tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,14 +27,26 @@ class Recorder(LanguageModel):
 
     Args:
         model: the model.
-        path: the file; replaced if it exists.
+        path: the file; replaced if it is a recording.
+
+    Raises:
+        InputError: the file exists and is not a recording.
     """
 
     def __init__(self, model: LanguageModel, path: str | Path) -> None:
         self._model = model
+        path = Path(path)
+        if path.is_file() and path.stat().st_size and not path.read_bytes()[:10].startswith(b'{"model": '):
+            raise InputError("this file is not a recording and is not replaced; name another one", str(path))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        self._file = os.fdopen(descriptor, "w", encoding="utf-8")
-        self._write({"model": model.name, "parameters": dict(model.parameters), "context": model.context})
+        self._file = os.fdopen(descriptor, "wb")
+        head = {"model": model.name, "parameters": dict(model.parameters), "context": model.context}
+        self._write({**head, "structured": self.structured})
+
+    @property
+    def structured(self) -> str:
+        """As the model's: how it constrains answers."""
+        return str(getattr(self._model, "structured", "none"))
 
     @property
     def name(self) -> str:
@@ -67,11 +80,14 @@ class Recorder(LanguageModel):
         return completions
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and the model."""
         self._file.close()
+        close = getattr(self._model, "close", None)
+        if close is not None:
+            close()
 
     def _write(self, document: Mapping[str, object]) -> None:
-        self._file.write(json.dumps(document, ensure_ascii=False) + "\n")
+        self._file.write(json_line(document))
         self._file.flush()
 
 
@@ -100,9 +116,10 @@ class RecordedModel(LanguageModel):
                     document = json.loads(line)
                     if head is None:
                         head = {key: document[key] for key in ("model", "parameters", "context")}
+                        head["structured"] = str(document.get("structured", "none"))
                     else:
                         self._answers[_key(document["request"])] = Completion.from_json(document["completion"])
-                except (ValueError, KeyError, TypeError) as err:
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
                     message = f"this is not a line of a recording ({type(err).__name__}: {err})"
                     raise InputError(message, str(path), number) from None
         if head is None:
@@ -118,6 +135,11 @@ class RecordedModel(LanguageModel):
     def parameters(self) -> Mapping[str, object]:
         """As the recorded model's."""
         return dict(self._head["parameters"])
+
+    @property
+    def structured(self) -> str:
+        """As the recorded model's."""
+        return str(self._head["structured"])
 
     @property
     def tokens(self) -> Tokens:
@@ -147,6 +169,40 @@ class RecordedModel(LanguageModel):
                 "of the recording"
             )
         return [completion for completion in found if completion is not None]
+
+
+class DryModel:
+    """Sends nothing: counts what requests would cost, and answers as if the first-stage order were right.
+
+    Args:
+        model: the model whose name, tokens and context are used.
+    """
+
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
+        self.name, self.parameters = model.name, model.parameters
+        self.tokens, self.context = model.tokens, model.context
+        self.structured = getattr(model, "structured", "none")
+
+    def prompt_bound(self, request: Request) -> int:
+        """As the model's."""
+        return self._model.prompt_bound(request)
+
+    async def complete(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answers that keep the order shown, with the tokens that the prompt has by the model's own count."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Completion:
+        prompt = sum(self.tokens.count(message.content) for message in request.messages)
+        if request.continuation:
+            return Completion(continuation=0.0, usage=TokenUsage(prompt, 1))
+        if request.labels:
+            logs = {label: -float(place) for place, label in enumerate(request.labels)}
+            return Completion(labels=logs, usage=TokenUsage(prompt, 1))
+        options = (request.schema or {}).get("properties") or (request.schema or {}).get("enum") or ()
+        names = [str(name) for name in options]  # type: ignore[attr-defined]  # a JSON schema
+        text = " > ".join(f"[{name}]" for name in names) if "properties" in (request.schema or {}) else names[0]
+        return Completion(text, usage=TokenUsage(prompt, self.tokens.count(text)))
 
 
 def _key(payload: Mapping[str, object]) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from thresher.rerank.plans import plan_from_name
     from thresher.rerank.plans.plan import Answer, Best, Order, Placement, Plan, Prefer, Rate, drive
     from thresher.rerank.replay import RecordedWindows
-    from thresher.rerank.reranker import Reranked, Reranker
+    from thresher.rerank.reranker import Reranked, Reranker, UnfinishedRunError
     from thresher.rerank.servers import RerankServer
 
 _HOMES = {
@@ -41,6 +41,7 @@ _HOMES = {
     "RerankServer": "servers",
     "Reranked": "reranker",
     "Reranker": "reranker",
+    "UnfinishedRunError": "reranker",
     "RetryPolicy": "reranker",
     "drive": "plans.plan",
     "plan_from_name": "plans",
@@ -64,6 +65,7 @@ __all__ = [
     "Reranked",
     "Reranker",
     "RetryPolicy",
+    "UnfinishedRunError",
     "drive",
     "plan_from_name",
 ]

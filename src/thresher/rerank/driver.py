@@ -6,9 +6,9 @@ run out, calls in flight are cancelled, the plan gets the answers received so fa
 plan whose next call does not fit the budget.
 
 A comparison whose call failed is reported to the plan as no information. The caller chooses what failure does:
-`raise` (the first failed call ends the run), `skip` (a query without a single answer gets an error instead of a
-ranking), or `keep` (it gets the first-stage order, marked incomplete). The first-stage order is never returned without
-that mark.
+`raise` (the first failed call ends the run; a query whose answers could not be read does not, but the run ends with an
+error after the others), `skip` (a query without a single answer gets an error instead of a ranking), or `keep` (it gets
+the first-stage order, marked incomplete). The first-stage order is never returned without that mark.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ class Driver:
             deadline: loop time at which to stop, None for never.
 
         Raises:
-            ModelError: a call failed for good and `on_failure` is `raise`, or no answer could be read.
+            ModelError: a call failed for good and `on_failure` is `raise`.
         """
         counts = Counts()
         steps = self.plan.run(len(candidates), self.k, Random(query_seed(self.seed, query.qid)))  # noqa: S311
@@ -230,18 +230,18 @@ class Driver:
                 f"plan {self.plan.name!r} did not return a permutation of its {len(candidates)} candidates"
             )
         if counts.comparisons and not counts.informed and not stopped:
-            return self._uninformed(query, placement, counts, last_error)
+            return self._uninformed(query, placement, counts, last_error, client.counts.unreadable_because)
         return Outcome(placement, counts, stopped)
 
-    def _uninformed(self, query: Query, placement: Placement, counts: Counts, cause: ModelError | None) -> Outcome:
+    def _uninformed(
+        self, query: Query, placement: Placement, counts: Counts, cause: ModelError | None, unreadable: str
+    ) -> Outcome:
         """No answer carried information: an error, or the first-stage order if `keep` was chosen."""
         if self.on_failure == "keep":
             return Outcome(placement, counts, error=cause)
-        why = str(cause) if cause is not None else "none of the answers could be read"
-        error = ModelError(f"query {query.qid!r} was not reranked: {why}")
-        if self.on_failure == "raise":
-            raise error
-        return Outcome(None, counts, error=error)
+        last = f" (the last was {unreadable})" if unreadable else ""
+        why = str(cause) if cause is not None else f"none of the answers could be read{last}"
+        return Outcome(None, counts, error=ModelError(f"query {query.qid!r} was not reranked: {why}"))
 
 
 def query_seed(seed: int, qid: str) -> int:

@@ -4,6 +4,7 @@
     transformers:NAME      a language model in this process: a directory or hub identifier
     recorded:FILE          recorded answers of a language model (`thresher.llm.Recorder`)
     cross-encoder:NAME     a cross-encoder in this process
+    thresher-context       the rank head of the model that ships with thresher, in this process
     cohere:NAME jina:NAME vllm:NAME tei:    a rerank server in that dialect (`base_url`)
     windows:FILE           recorded windows of another system
 
@@ -93,6 +94,7 @@ JUDGES: Registry[Judge] = Registry(
         "transformers": "thresher.rerank.judges:transformers_judge",
         "recorded": "thresher.rerank.judges:recorded_judge",
         "cross-encoder": "thresher.rerank.cross_encoder:CrossEncoderJudge",
+        "thresher-context": "thresher.rerank.cross_encoder:context_judge",
         "cohere": "thresher.rerank.servers:cohere",
         "jina": "thresher.rerank.servers:jina",
         "vllm": "thresher.rerank.servers:vllm",
@@ -106,7 +108,7 @@ def judge_from_name(name: str, *, device: str = "auto", concurrency: int = 1, **
     """A judge from its name, `KIND:NAME`.
 
     Args:
-        name: see the module.
+        name: see the module; `thresher-context` stands alone.
         device: of a model in this process.
         concurrency: requests that will be sent at once; a server's client keeps at least as many connections.
         options: of the judge: `base_url`, `key`, `timeout` for servers, `order`, `rating`, `prompts` for language
@@ -118,7 +120,8 @@ def judge_from_name(name: str, *, device: str = "auto", concurrency: int = 1, **
     """
     kind, colon, argument = name.partition(":")
     factory = JUDGES.factory(kind)
-    if not colon:
+    first = next(iter(inspect.signature(factory).parameters.values()), None)
+    if not colon and (first is None or first.default is first.empty):
         raise ConfigError(f"{name!r} does not name a model; write {kind}:NAME")
     if device != "auto" or "device" in inspect.signature(factory).parameters:
         options["device"] = device

@@ -15,10 +15,12 @@ Log-odds order as P(yes)/(P(yes) + P(no)) does, without its ties at 1. A missing
 a rating of 0.
 
 If an answer cannot be read, the request is repeated, up to `reasks` times, with the answer and what was wrong with it.
+Such an answer is neither cached nor kept in the journal, so that the next run asks again. The first one is logged.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from thresher.records import Hit, Query
     from thresher.rerank.plans.plan import Comparison
     from thresher.rerank.prompting import Template
+
+logger = logging.getLogger(__name__)
 
 AnswerMode = Literal["generate", "logits"]
 Rating = Literal["yes-no", "graded", "likelihood", "monot5", "text"]
@@ -117,6 +121,7 @@ class ModelJudge:
         self._reasks, self._temperature, self._instruction, self._repeat = reasks, temperature, instruction, repeat
         self._cuts: dict[tuple[str, int], tuple[str, bool]] = {}
         self._frames: dict[tuple[object, ...], int] = {}
+        self._logged = False
 
     @property
     def name(self) -> str:
@@ -259,7 +264,7 @@ class ModelJudge:
                 score = _soft_grade(await self._labels(asking, prompt, GRADES))
             case "likelihood":
                 request = Request(prompt, max_tokens=1, continuation=f" {asking.query.text}", repeat=self._repeat)
-                score = (await self._send(asking, request)).continuation
+                score = (await self._send(asking, request, lambda reply: reply.continuation is not None)).continuation
             case "monot5":
                 score = _log_odds(await self._labels(asking, prompt, ("true", "false"), raw=True), "true", "false")
             case _:
@@ -280,7 +285,7 @@ class ModelJudge:
         If there are few labels and one was listed, an absent one gets the floor, its upper bound.
         """
         request = Request(prompt, max_tokens=1, labels=tuple(labels), opening=opening, raw=raw, repeat=self._repeat)
-        completion = await self._send(asking, request)
+        completion = await self._send(asking, request, lambda reply: bool(reply.labels))
         logs = dict(completion.labels)
         if logs and len(labels) <= len(GRADES) and completion.floor > -math.inf:
             logs = {label: logs.get(label, completion.floor) for label in labels}
@@ -291,10 +296,13 @@ class ModelJudge:
     ) -> Answer | None:
         """Send and parse; if that fails, repeat the request with the error."""
         for attempt in range(self._reasks + 1):
-            completion = await self._send(asking, request)
+            completion = await self._send(asking, request, lambda reply: read(reply.text) is not None)
             answer = read(completion.text)
-            if answer is not None or attempt == self._reasks:
+            if answer is not None:
                 return answer
+            self._note(asking, completion, request)
+            if attempt == self._reasks:
+                return None
             asking.client.counts.reasks += 1
             text = completion.text.strip()[:2000] or "(no answer)"
             short = " It was cut off; answer without explanation." if completion.finish == "length" else ""
@@ -304,8 +312,29 @@ class ModelJudge:
             )
         return None
 
-    async def _send(self, asking: _Asking, request: Request) -> Completion:
-        """One call through the client."""
+    def _note(self, asking: _Asking, completion: Completion, request: Request) -> None:
+        """Keep what was wrong with an answer for the error, and log the first one."""
+        if completion.finish == "length":
+            because = f"cut off at {request.max_tokens} tokens; allow more with reasoning_tokens (--reasoning-tokens)"
+        elif not completion.text.strip():
+            because = "empty"
+        else:
+            because = "not in the form that was asked for; -v shows one"
+        asking.client.counts.unreadable_because = because
+        if not self._logged:
+            self._logged = True
+            text = completion.text  # the model has removed its key
+            shown = text if len(text) <= 500 else f"{text[:300]} ... {text[-200:]}"
+            logger.info("query %r: this answer could not be read (%s): %r", asking.query.qid, because, shown)
+
+    async def _send(
+        self, asking: _Asking, request: Request, usable: Callable[[Completion], bool] | None = None
+    ) -> Completion:
+        """One call through the client.
+
+        Raises:
+            ModelError: it failed for good, or the answer is not a text.
+        """
         payload = {
             "model": self.model.name,
             "parameters": dict(self.model.parameters),
@@ -314,10 +343,13 @@ class ModelJudge:
 
         async def send() -> Completion:
             (completion,) = await self.model.complete([request])
+            if not isinstance(completion.text, str):
+                raise ModelError(f"{self.model.name} answered with {type(completion.text).__name__} instead of a text")
             return completion
 
         bound = self.model.prompt_bound(request)
-        return await asking.client.call(Call(payload, bound, max(request.max_tokens, 1), send, Completion.from_json))
+        tokens = max(request.max_tokens, 1)
+        return await asking.client.call(Call(payload, bound, tokens, send, Completion.from_json, usable))
 
     def _prompt(
         self,

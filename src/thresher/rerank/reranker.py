@@ -80,6 +80,26 @@ class Reranked(Ranking):
         self.usage = RerankUsage() if usage is None else usage
 
 
+class UnfinishedRunError(ModelError):
+    """Some queries of a batch were not reranked.
+
+    Args:
+        message: why.
+        finished: what was reranked, in the order of the batch, so that nothing paid for is lost.
+    """
+
+    def __init__(self, message: str, finished: Sequence[Reranked]) -> None:
+        super().__init__(message, tuple(finished))
+
+    @property
+    def finished(self) -> tuple[Reranked, ...]:
+        """The rankings of the queries that were reranked."""
+        return tuple(self.args[1])
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Reranker:
     """Reranks rankings with a plan and a judge.
 
@@ -176,7 +196,10 @@ class Reranker:
 
     async def arank(self, query: str | Query, ranking: Ranking | Sequence[Hit]) -> Reranked:
         """As `rank`, on the caller's event loop."""
-        (result,) = await self.arank_batch([(query, ranking)])
+        try:
+            (result,) = await self.arank_batch([(query, ranking)])
+        except UnfinishedRunError as err:
+            raise ModelError(str(err)) from None
         if result.error is not None and not result and len(ranking):
             raise ModelError(result.error)
         return result
@@ -196,14 +219,16 @@ class Reranker:
 
         Args:
             candidates: a run, or pairs of a query and its ranking.
-            queries: the queries of the run; those it does not rank are ignored. Pairs need none.
+            queries: the queries of the run that are reranked. Queries it does not rank are ignored, and rankings
+                without a query are left out. Pairs need none.
 
         Returns:
             a run whose rankings are `Reranked`, in the order of the run; or a list aligned with the pairs.
 
         Raises:
-            ModelError: a call failed and `on_failure` is `raise`.
-            InputError: a query of the run is not among the queries, a docno occurs twice, or a ranking has no texts.
+            UnfinishedRunError: `on_failure` is `raise`, and a call failed or none of a query's answers could be read;
+                it is a ModelError and holds what was finished.
+            InputError: no query of the run is among the queries, a docno occurs twice, or a ranking has no texts.
         """
         if isinstance(candidates, Mapping):
             return run_in_background(self.arank_batch(candidates, queries or ()))
@@ -280,11 +305,27 @@ class Reranker:
 
             tasks = [asyncio.create_task(one(query, ranking)) for query, ranking in pairs]
             try:
-                return list(await asyncio.gather(*tasks))
+                results = list(await asyncio.gather(*tasks))
+            except ModelError as err:
+                finished = [task.result() for task in tasks if task.done() and not _failed(task)]
+                raise UnfinishedRunError(str(err), [one for one in finished if one.error is None]) from None
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+        return self._checked(results)
+
+    def _checked(self, results: list[Reranked]) -> list[Reranked]:
+        """The results.
+
+        Raises:
+            UnfinishedRunError: one is an error and `on_failure` is `raise`.
+        """
+        errors = [one.error for one in results if one.error is not None]
+        if self.on_failure != "raise" or not errors:
+            return results
+        more = f"; {len(errors)} of {len(results)} queries were not reranked" if len(results) > 1 else ""
+        raise UnfinishedRunError(f"{errors[0]}{more}", [one for one in results if one.error is None])
 
     async def _one(self, query: Query, ranking: Ranking, pool: ConnectionPool, deadline: float | None) -> Reranked:
         loop = asyncio.get_running_loop()
@@ -304,12 +345,17 @@ class Reranker:
 
 
 def _of_run(run: Mapping[str, Ranking], queries: Iterable[Query]) -> list[tuple[Query, Ranking]]:
-    """Each query of the run with its ranking, in the order of the run."""
+    """Each given query of the run with its ranking, in the order of the run."""
     known = {query.qid: query for query in queries}
-    for qid in run:
-        if qid not in known:
-            raise InputError(f"the run ranks the query {qid!r}, which is not among the {len(known)} queries given")
-    return [(known[qid], ranking) for qid, ranking in run.items()]
+    if run and known.keys().isdisjoint(run):
+        raise InputError(
+            f"none of the {len(run)} queries of the run ({next(iter(run))!r}, ...) is among the {len(known)} given"
+        )
+    return [(known[qid], ranking) for qid, ranking in run.items() if qid in known]
+
+
+def _failed(task: asyncio.Task[Reranked]) -> bool:
+    return task.cancelled() or task.exception() is not None
 
 
 def _check_distinct(query: Query, ranking: Ranking) -> None:

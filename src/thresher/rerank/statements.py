@@ -174,6 +174,8 @@ def _only_partial(statements: Sequence[_Statement], known: frozenset[str], reade
         return None
     (one,) = usable
     named = set(one.labels)
+    if len(named & known) < 2:
+        return None
     outside = {label for label, start in reader.mentions() if not one.start <= start < one.end}
     return None if (outside & known) - named else one
 

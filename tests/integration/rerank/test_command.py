@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from thresher.cli import app
 from thresher.cli.rerank import rerank
+from thresher.errors import InputError
 from thresher.evaluate.trec import read_run
 from thresher.llm.recorded import Recorder
 from thresher.rerank.model_judge import ModelJudge
@@ -111,6 +112,71 @@ def test_recorded_answers_replay_without_a_server(server, model, command, files)
     assert done.exit_code == 0, done.output
     assert len(server.requests) == asked
     assert [row.docno for row in read_run(folder / "out.run", as_listed=True).rankings["q2"]][:10] == best[:10]
+
+
+def test_finished_queries_are_written_when_another_cannot_be_read(server, command, files, chat, order_by_grade):
+    folder, best = files
+    server.react = lambda number, path, body: chat("No." if "what is sky" in str(body) else order_by_grade(body))
+    done = command(*base(folder), "--model", "openai:tiny", "--base-url", server.url)
+    assert done.exit_code == 1
+    assert "'q2' was not reranked" in str(done.exception)
+    assert "1 of 2 queries" in str(done.exception)
+    made = read_run(folder / "out.run", as_listed=True).rankings
+    assert list(made) == ["q1"]
+    assert [row.docno for row in made["q1"]][:10] == best[:10]
+    server.react = lambda number, path, body: chat("No.")
+    (folder / "out.run").unlink()
+    none = command(*base(folder), "--model", "openai:tiny", "--base-url", server.url, "--no-cache")
+    assert none.exit_code == 1
+    assert "nothing written" in str(none.exception)
+    assert not (folder / "out.run").exists()
+
+
+def test_a_query_file_with_some_of_the_runs_queries_reranks_those(server, command, files):
+    folder, best = files
+    (folder / "queries.tsv").write_text("q2\twhat is sky\nq7\tof another run\n")
+    done = command(*base(folder), "--model", "openai:tiny", "--base-url", server.url)
+    assert done.exit_code == 0, done.output
+    assert "1 of the run's 2 queries are not in --queries" in done.stderr
+    made = read_run(folder / "out.run", as_listed=True).rankings
+    assert list(made) == ["q2"]
+    assert [row.docno for row in made["q2"]][:10] == best[:10]
+    (folder / "queries.tsv").write_text("q7\tof another run\n")
+    assert command(*base(folder), "--model", "openai:tiny", "--base-url", server.url).exit_code == 1
+
+
+def test_what_is_recorded_replays_and_nothing_else_is_overwritten(server, command, files):
+    folder, _ = files
+    said = folder / "said.jsonl"
+    online = [*base(folder), "--model", "openai:tiny", "--base-url", server.url, "--no-cache", "--record"]
+    for _ in range(2):
+        done = command(*online, said)
+        assert done.exit_code == 0, done.output
+    first, asked = (folder / "out.run").read_bytes(), len(server.requests)
+    assert command(*base(folder), "--model", f"recorded:{said}").exit_code == 0
+    assert (folder / "out.run").read_bytes() == first
+    assert len(server.requests) == asked
+    notes = folder / "notes.txt"
+    notes.write_text("mine")
+    assert isinstance(command(*online, notes).exception, InputError)
+    assert notes.read_text() == "mine"
+
+
+@pytest.mark.parametrize("plan", ["sliding", "jointrank", "pointwise", "setwise-heap", "pairwise-heap"])
+def test_a_dry_run_sends_nothing_and_tells_calls_tokens_and_price(server, command, files, plan):
+    folder, _ = files
+    done = command(
+        *base(folder), "--model", "openai:tiny", "--base-url", server.url, "--plan", plan,
+        "--prices", folder / "prices.toml", "--dry-run", "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert server.requests == []
+    assert not (folder / "out.run").exists()
+    assert not (folder / "cache.sqlite").exists()
+    assert 0 < document["calls"] <= document["most_calls"]
+    assert document["prompt_tokens"] > document["answer_tokens"] > 0
+    assert document["cost"] == pytest.approx((document["prompt_tokens"] + 2 * document["answer_tokens"]) / 1e6)
 
 
 @pytest.mark.parametrize(

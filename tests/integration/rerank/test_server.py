@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import pickle
 import random
 import socket
 import sqlite3
@@ -22,7 +23,7 @@ from thresher.llm.cache import ResponseCache
 from thresher.llm.client import RetryPolicy
 from thresher.llm.openai_server import OpenAIServer
 from thresher.rerank.model_judge import ModelJudge
-from thresher.rerank.reranker import Reranker
+from thresher.rerank.reranker import Reranker, UnfinishedRunError
 
 ATTEMPTS = 5  # a concurrency bound is about this code, not about what else the machine does: the best try counts
 QUICK = RetryPolicy(attempts=3, first=0.01, longest=0.02)
@@ -333,6 +334,43 @@ def test_the_cache_answers_what_was_asked_before_and_is_private(server, model, m
     assert first == second
     assert oct(path.stat().st_mode)[-3:] == "600"
     assert oct(path.parent.stat().st_mode)[-3:] == "700"
+
+
+@pytest.mark.parametrize("said", ["", None, "<think>[1] > [2]", "I would rather not.", "{}", "[1] = [1]"])
+def test_a_failed_answer_is_not_kept_so_that_the_next_run_asks_again(
+    server, model, make_hits, chat, order_by_grade, tmp_path, said
+):
+    hits = make_hits(grades(10))
+    server.react = lambda number, path, body: chat(said)
+    for memory in ("cache", "journal"):
+        with ResponseCache(tmp_path / "cache.sqlite") as cache:
+            options = {"cache": cache} if memory == "cache" else {"journal": tmp_path / "run.journal"}
+            server.react = lambda number, path, body: chat(said)
+            first = Reranker(ModelJudge(model), "single", on_failure="keep", **options).rank("q", hits)
+            assert (first.complete, first.usage.unreadable) == (False, 1)
+            server.react = lambda number, path, body: chat(order_by_grade(body))
+            second = Reranker(ModelJudge(model), "single", **options).rank("q", hits)
+            assert texts(second) == list(range(9, -1, -1))
+            assert Reranker(ModelJudge(model), "single", **options).rank("q", hits).usage.calls == 0
+
+
+def test_what_was_finished_survives_a_query_without_a_readable_answer(
+    server, model, make_hits, chat, order_by_grade, caplog
+):
+    caplog.set_level(logging.INFO)
+    server.react = lambda number, path, body: (
+        chat("Hm \x1b[31m" * 100, finish="length") if "question 3" in str(body) else chat(order_by_grade(body))
+    )
+    with pytest.raises(UnfinishedRunError, match=r"cut off at 96 tokens.*1 of 6 queries") as caught:
+        Reranker(ModelJudge(model), "single").rank_batch(shuffled_queries(6, 10, make_hits))
+    assert [one.qid for one in caught.value.finished] == ["0", "1", "2", "4", "5"]
+    assert all(texts(one) == list(range(9, -1, -1)) for one in caught.value.finished)
+    shown = [record.getMessage() for record in caplog.records if "could not be read" in record.getMessage()]
+    assert len(shown) == 1
+    assert "Hm \\x1b[31mHm" in shown[0]
+    assert len(shown[0]) < 900
+    copied = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
+    assert (str(copied), copied.finished) == (str(caught.value), caught.value.finished)
 
 
 SECRET = "sk-very-secret-0123456789"  # noqa: S105

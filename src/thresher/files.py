@@ -386,6 +386,26 @@ def read_text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             raise InputError(problem, str(path), number) from None
 
 
+def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(1-based number, JSON object) of each line of `path` that is not blank; all forms of `read_text_lines`.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        InputError: a line is not UTF-8 or not a JSON object, or the file cannot be read to its end.
+    """
+    for number, line in read_text_lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as err:
+            raise InputError(f"not a JSON object ({err}); one object a line is expected", str(path), number) from None
+        if not isinstance(row, dict):
+            problem = f"expected a JSON object, found {type(row).__name__}; one object a line is expected"
+            raise InputError(problem, str(path), number)
+        yield number, row
+
+
 def read_text(path: str | Path) -> str:
     """All of `path` as text, without a byte order mark; line ends stay as they are.
 

@@ -111,8 +111,9 @@ def prune(
     pruned = chosen(query, _passages(files or []))
     if html is not None:
         from thresher.context.html import html_page
+        from thresher.files import write_atomic
 
-        html.write_text(html_page(query, pruned), encoding="utf-8")
+        write_atomic(html, html_page(query, pruned))
         note(f"wrote {html}")
     if json:
         emit_json({"query": query, "passages": [_record(p) for p in pruned]})
@@ -182,20 +183,9 @@ def _record(passage: PrunedPassage) -> dict[str, object]:
 
 
 def _lines(path: Path) -> Generator[tuple[int, dict[str, object]], None, None]:
-    from thresher.errors import InputError
-    from thresher.files import read_text_lines
+    from thresher.files import read_json_lines
 
-    source = str(path)
-    for number, line in enumerate(sys.stdin, 1) if source == "-" else read_text_lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = json_.loads(line)
-        except ValueError as err:
-            raise InputError(f"not JSON: {err}", source, number) from None
-        if not isinstance(row, dict):
-            raise InputError(f"expected a JSON object, found {type(row).__name__}", source, number)
-        yield number, row
+    yield from read_json_lines(path)
 
 
 def _prune_lines(prune: Callable[..., list[PrunedPassage]], path: Path) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
-from thresher.files import read_content, read_lines
+from thresher.files import read_content, read_json_lines
 from thresher.records import Span
 from thresher.text.sentences import split_sentences
 
@@ -94,11 +94,8 @@ def read_own(path: Path) -> Iterator[LabelledQuery]:
         InputError: a line is not such a record; names file and line.
         DataNotFoundError: there is no such file.
     """
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
+    for number, row in read_json_lines(path):
         try:
-            row = json.loads(line)
             query, text = row["query"], row["passage"]
             answers = tuple(Span(int(a), int(b)) for a, b in row.get("answers", ()))
             if not isinstance(query, str) or not isinstance(text, str):

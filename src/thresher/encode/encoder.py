@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from thresher.errors import ArtifactVersionError, DamagedArtifactError
+from thresher.errors import ArtifactVersionError
+from thresher.files import read_json
 from thresher.models.files import is_embedded, resolve
 from thresher.records import SparseBatch
 from thresher.registry import Registry
@@ -253,14 +254,7 @@ def read_document(directory: Path) -> dict[str, Any]:
     Raises:
         DamagedArtifactError: the file is missing, or does not hold a JSON object.
     """
-    file = directory / DOCUMENT
-    try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError) as err:
-        raise DamagedArtifactError(str(file), f"cannot be read ({err}); rebuild the index") from err
-    if not isinstance(document, dict):
-        raise DamagedArtifactError(str(file), f"holds a {type(document).__name__}, not an object; rebuild the index")
-    return document
+    return read_json(directory / DOCUMENT)
 
 
 def write_document(directory: Path, document: Mapping[str, object]) -> None:

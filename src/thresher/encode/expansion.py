@@ -30,6 +30,7 @@ import numpy as np
 from thresher.encode.encoder import SparseEncoder, concatenate, rows_of
 from thresher.encode.lookup import FIRST_TERM, Counted, LookupQueryEncoder, WordPieceTerms
 from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError, require
+from thresher.files import read_json
 from thresher.models.files import resolve
 from thresher.models.hf import import_torch
 from thresher.models.minilm import WIDTH, MiniLM
@@ -233,7 +234,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
     if not file.is_file() or not (directory / TENSORS).is_file():
         raise DataNotFoundError(f"{directory} holds no trained head; expected {CONFIG} and {TENSORS}")
     try:
-        config: dict[str, Any] = json.loads(file.read_bytes())
+        config = read_json(file)
         if config["type"] != TYPE:
             raise ValueError(f"its type is {config['type']!r}, not {TYPE!r}")
         for name in ("k1", "b", "average", "max_tokens", "max_active_terms"):
@@ -246,8 +247,8 @@ def _read_config(directory: Path) -> dict[str, Any]:
 def is_expansion(directory: Path) -> bool:
     """Whether `directory` holds a trained head, by its configuration."""
     try:
-        return bool(json.loads((directory / CONFIG).read_bytes()).get("type") == TYPE)
-    except (OSError, ValueError, AttributeError):
+        return bool(read_json(directory / CONFIG).get("type") == TYPE)
+    except DamagedArtifactError:
         return False
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from thresher.encode.encoded import EncodedPassages
 from thresher.encode.encoder import from_mappings, read_document, row_slice, write_document
 from thresher.errors import DataNotFoundError, InputError, require
-from thresher.files import COMPRESSED, read_text_lines
+from thresher.files import COMPRESSED, read_json_lines, read_text_lines
 from thresher.publish import MANIFEST
 from thresher.records import Passage, SparseBatch
 
@@ -245,9 +245,8 @@ class JsonVectors(GivenVectors):
 
     def _records(self) -> Iterator[tuple[Passage, dict[str, float]]]:
         for file in self._files:
-            for number, line in read_text_lines(file):
-                if line.strip():
-                    yield _json_record(line, str(file), number)
+            for number, record in read_json_lines(file):
+                yield _json_record(record, str(file), number)
 
 
 class ParquetVectors(GivenVectors):
@@ -359,12 +358,8 @@ def read_encoded_queries(path: str | Path) -> dict[str, Mapping[str, float]]:
     return queries
 
 
-def _json_record(line: str, source: str, number: int) -> tuple[Passage, dict[str, float]]:
-    try:
-        record = json.loads(line)
-    except ValueError as err:
-        raise InputError(f"not a JSON object ({err}); one object a line is expected", source, number) from None
-    vector = record.get("vector") if isinstance(record, dict) else None
+def _json_record(record: Mapping[str, object], source: str, number: int) -> tuple[Passage, dict[str, float]]:
+    vector = record.get("vector")
     if not isinstance(vector, dict) or "id" not in record:
         raise InputError("expected {'id', 'contents', 'vector': {term: weight}}", source, number)
     for term, weight in vector.items():

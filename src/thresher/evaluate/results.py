@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from thresher._version import __version__
-from thresher.errors import DataNotFoundError, InputError, ThresherError, require
-from thresher.files import read_lines, write_atomic
+from thresher.errors import InputError, ThresherError, require
+from thresher.files import read_json_lines, read_text, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -128,13 +128,7 @@ def read_details(path: str | Path) -> list[Row]:
         DataNotFoundError: the result file has no details.
         InputError: a line is not a JSON object.
     """
-    rows: list[Row] = []
-    for number, line in read_lines(details_file(path)):
-        try:
-            rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as err:
-            raise InputError(f"the line is not a JSON object ({err})", str(details_file(path)), number) from err
-    return rows
+    return [row for _, row in read_json_lines(details_file(path))]
 
 
 def read_results(path: str | Path) -> tuple[Row, list[Row]]:
@@ -145,11 +139,11 @@ def read_results(path: str | Path) -> tuple[Row, list[Row]]:
         InputError: it is not a result file.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = json.loads(read_text(path))
         return dict(document["made"]), [dict(row) for row in document["rows"]]
-    except FileNotFoundError:
-        raise DataNotFoundError(f"{path} does not exist") from None
-    except (ValueError, KeyError, TypeError) as err:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as err:
         message = f"this is not a result file with `made` and `rows` ({type(err).__name__}: {err})"
         raise InputError(message, str(path)) from err
 

@@ -24,7 +24,7 @@ from thresher.ranking import Ranking, Run
 from thresher.records import Qrels, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -270,8 +270,15 @@ def _text(path: Path, number: int, field: bytes) -> str:
     try:
         return field.decode()
     except UnicodeDecodeError as err:
-        number = number or next(n for n, line in _lines(path) if field in line.split())
+        number = number or _first(path, lambda fields: field in fields)
         raise InputError(f"{_show(field)} is not UTF-8 ({err.reason}); convert the file", str(path), number) from None
+
+
+def _first(path: Path, matches: Callable[[list[bytes]], bool]) -> int:
+    """The number of the first line whose fields match; 0 where the file cannot be read again, as a pipe."""
+    if not path.is_file():
+        return 0
+    return next((number for number, line in _lines(path) if matches(line.split())), 0)
 
 
 def _show(field: bytes) -> str:
@@ -285,11 +292,10 @@ def _bad(path: Path, number: int, line: bytes, problem: str) -> InputError:
 
 def _twice(path: Path, number: int, qid: bytes, docno: bytes) -> InputError:
     """The error for a docno that comes a second time; the first line is looked up only now."""
-    first = next(
-        n for n, line in _lines(path) if (fields := line.split())[:1] == [qid] and docno in (fields[1:2] + fields[2:3])
-    )
+    first = _first(path, lambda fields: fields[:1] == [qid] and docno in fields[1:3])
+    places = f"on line {first} and here; remove one" if first else "the second time here; remove one"
     return InputError(
-        f"document {_show(docno)} comes twice for topic {_show(qid)}, on line {first} and here; remove one",
+        f"document {_show(docno)} comes twice for topic {_show(qid)}, {places}",
         str(path),
         number,
     )

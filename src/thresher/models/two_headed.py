@@ -17,11 +17,11 @@ The torch modules are in `thresher.models.bert`; nothing here imports torch befo
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thresher.errors import ModelError, require
+from thresher.errors import DamagedArtifactError, ModelError, require
+from thresher.files import read_json
 from thresher.models.hf import import_torch
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def adapted_names(config: JoinedBertConfig) -> list[str]:
 def is_saved(directory: Path) -> bool:
     """Whether `directory` holds such a model, by its configuration."""
     try:
-        return bool(json.loads((directory / "config.json").read_text(encoding="utf-8")).get("kind") == KIND)
-    except (OSError, ValueError, AttributeError):
+        return bool(read_json(directory / "config.json").get("kind") == KIND)
+    except DamagedArtifactError:
         return False
 
 
@@ -102,13 +102,13 @@ def read_config(directory: Path) -> tuple[JoinedBertConfig, dict[str, Any]]:
     """
     path = directory / "config.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         if document.get("kind") != KIND or document.get("format") != 1:
             raise ModelError(
                 f"{path}: kind {document.get('kind')!r} format {document.get('format')!r}, expected {KIND!r} format 1"
             )
         return JoinedBertConfig(**document.pop("shape")), document
-    except (OSError, ValueError, TypeError, KeyError) as err:
+    except (DamagedArtifactError, ValueError, TypeError, KeyError) as err:
         raise ModelError(
             f"{path}: not the configuration of a two-headed cross-encoder ({type(err).__name__}: {err})"
         ) from err

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from thresher.errors import ArtifactError, ConfigError, DamagedArtifactError, InputError
+from thresher.files import read_json
 from thresher.registry import Registry
 
 if TYPE_CHECKING:
@@ -89,8 +90,10 @@ class QualityEstimator(ABC):
         """
         directory = Path(directory)
         file = directory / DOCUMENT
+        if not file.is_file():
+            raise ArtifactError(f"{directory} holds no quality estimator: there is no {DOCUMENT} in it")
         try:
-            document = json.loads(file.read_bytes())
+            document = read_json(file)
             estimator = _SAVED.factory(str(document["type"]))(document, directory)
         except OSError as err:
             raise ArtifactError(f"{directory} holds no quality estimator: {err}") from err

@@ -19,7 +19,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thresher.errors import ConfigError, DataNotFoundError, require
+from thresher.errors import ConfigError, require
+from thresher.files import read_text
 from thresher.llm.model import Message
 
 if TYPE_CHECKING:
@@ -84,10 +85,7 @@ def load_template(name: str | Path) -> Template:
     if text_name in FAMILIES:
         text_name = f"{text_name}-{VERSION}"
     if isinstance(name, Path) or "/" in text_name or "." in text_name:
-        path = Path(name)
-        if not path.is_file():
-            raise DataNotFoundError(f"no prompt template at {path}")
-        return _parsed(str(path), path.read_text(encoding="utf-8"))
+        return _parsed(text_name, read_text(name).replace("\r\n", "\n"))
     shipped = files("thresher.rerank") / "prompts" / f"{text_name}.jinja"
     if not shipped.is_file():
         raise ConfigError(

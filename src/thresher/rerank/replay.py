@@ -8,13 +8,12 @@ plan, depth or candidates differ from the recorded run.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
-from thresher.files import read_lines
+from thresher.files import read_json_lines
 from thresher.llm.client import Call
 from thresher.llm.model import Completion, TokenUsage
 from thresher.rerank.parsing import get_parser, read_order
@@ -55,11 +54,8 @@ def read_recording(path: str | Path) -> Recording:
     path = Path(path)
     answers: dict[str, dict[tuple[str, ...], str]] = {}
     depth = windows = 0
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
+    for number, window in read_json_lines(path):
         try:
-            window = json.loads(line)
             qid, docids, response = window["qid"], tuple(window["docids"]), window["response"]
             start, end = int(window["start"]), int(window["end"])
             if not all(isinstance(value, str) for value in (qid, response, *docids)) or end - start != len(docids):

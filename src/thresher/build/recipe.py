@@ -40,8 +40,10 @@ class CorpusSource(Table):
     text_field: str = ""
     title_field: str = ""
     on_error: Literal["raise", "skip"] = "raise"
-    split_tokens: int = Field(default=0, ge=0)
-    """Maximum tokens of a passage that a document is split into; 0 indexes each document as one passage."""
+    split_tokens: int | None = Field(default=None, ge=0)
+    """Maximum tokens of a passage that a document is split into; 0 indexes each document as one passage. By default
+    documents are split where an encoder would not read long ones to their end, unless their docnos are known elsewhere:
+    in judgments, encodings, vectors, scores or a decision."""
     split_overlap: int = Field(default=0, ge=0)
     """Tokens shared by neighbouring passages of a document."""
 
@@ -189,6 +191,13 @@ class Recipe(Table):
             changed["vectors"] = (self.vectors or VectorsStep()).model_copy(update={"source": str(vectors)})
         return self.model_copy(update=changed)
 
+    @property
+    def names_docnos(self) -> bool:
+        """Whether it names encoded passages, vectors, scores or a decision, which know passages by their docnos."""
+        vectors, prune = self.vectors, self.prune
+        given = vectors is not None and vectors.source, prune is not None and (prune.scores or prune.decision)
+        return bool(self.encode.source or any(given))
+
     def check(self) -> None:
         """Check what the tables say together, and that the artifacts they name are there; reads no corpus.
 
@@ -196,10 +205,10 @@ class Recipe(Table):
             ConfigError: settings that exclude each other, or one that lacks its companion.
             ArtifactError: `prune.scores`, `prune.decision` or `vectors.source` is not the artifact that it must be.
         """
-        if self.corpus.split_overlap and self.corpus.split_overlap >= self.corpus.split_tokens:
+        tokens, overlap = self.corpus.split_tokens or 0, self.corpus.split_overlap
+        if overlap and overlap >= tokens:
             raise ConfigError(
-                f"corpus.split_overlap is {self.corpus.split_overlap}; it must be less than corpus.split_tokens, which "
-                f"is {self.corpus.split_tokens}"
+                f"corpus.split_overlap is {overlap}; it must be less than corpus.split_tokens, which is {tokens}"
             )
         if self.encode.query_encoder and not self.encode.source:
             raise ConfigError("encode.query_encoder is for encoded passages; name them in encode.source")

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from thresher import artifact
 from thresher.build.recipe import Recipe, load_recipe
 from thresher.build.tiers import decide_tiers, store_tiers
-from thresher.build.vectors import check_vectors, open_vectors, store_vectors
+from thresher.build.vectors import EncodedVectors, SharedTerms, check_vectors, open_vectors, store_vectors
 from thresher.build.weights import (
     CountedTerms,
     GivenTerms,
@@ -33,7 +33,7 @@ from thresher.build.weights import (
     open_encoding,
     open_learned,
 )
-from thresher.corpus import open_corpus
+from thresher.corpus.open import is_collection, open_corpus
 from thresher.corpus.spool import Spool, refuse_empty
 from thresher.corpus.stream import RecordCorpus, Splitter
 from thresher.encode.bm25 import TermCounts
@@ -133,25 +133,36 @@ def build_index(
         build.store_tiers()
         draft.fields.update(build.fields(), counts=counts)
         skipped = build.spool.skipped
+        unread = next((one.warning() for one in build.readers if one.cut), "")
         build.close()
     discard_shards(target)
     for stage in build.usage.stages:
         _log.info("%s: %s took %.2f s, %s", target, stage.stage, stage.seconds, dict(stage.counts))
+    if unread:
+        _log.warning("%s: %s", target, unread)
     for reason, count in skipped.items():
         _log.info("%s: %d records of %s skipped: %s", target, count, build.spool.name, reason)
     return BuildReport(Path(target), counts, skipped, build.usage)
 
 
-def corpus_of(source: Source, recipe: Recipe) -> Corpus | Iterable[Passage]:
+def corpus_of(source: Source, recipe: Recipe, split_tokens: int = 0) -> Corpus | Iterable[Passage]:
     """The corpus that `source` names, read as the recipe says; passages given in memory are split as it says.
+
+    Args:
+        source: a file or data set, or passages.
+        recipe: how to read it.
+        split_tokens: where the recipe does not say, split documents of a file into passages of at most this many
+            tokens, unless its docnos are known elsewhere.
 
     Raises:
         ConfigError: the recipe says how to read a corpus that was opened already.
     """
     keys = recipe.corpus.model_dump(exclude={"source"}, exclude_defaults=True)
     if isinstance(source, str | Path):
+        if "split_tokens" not in keys and not recipe.names_docnos and not is_collection(source, recipe.corpus.format):
+            keys["split_tokens"] = split_tokens
         return open_corpus(source, **keys)
-    if not keys:
+    if not keys or keys == {"split_tokens": 0}:
         return source
     others = sorted(keys.keys() - {"split_tokens", "split_overlap"})
     if others or (isinstance(source, RecordCorpus) and not source.is_split):
@@ -161,7 +172,7 @@ def corpus_of(source: Source, recipe: Recipe) -> Corpus | Iterable[Passage]:
         )
     if isinstance(source, RecordCorpus):
         return source
-    split = Splitter(recipe.corpus.split_tokens, recipe.corpus.split_overlap)
+    split = Splitter(recipe.corpus.split_tokens or 0, recipe.corpus.split_overlap)
     return (part for passage in source for part in split(passage))
 
 
@@ -209,6 +220,10 @@ class _Build:
             self.learned = LearnedTerms(open_learned(recipe.encode), shards)
         if recipe.vectors is not None:
             self.vectors, self.learned = open_vectors(recipe.vectors, self.learned, dense, shards, recipe.encode)
+        encoders = (self.learned, self.vectors)
+        self.readers = [one.unread for one in encoders if isinstance(one, LearnedTerms | SharedTerms | EncodedVectors)]
+        if source is not None and (limits := [one.advice for one in self.readers if one.limit]):
+            self.corpus = corpus_of(source, recipe, min(limits))
 
     def read(self) -> None:
         """Spool the corpus, count its terms where BM25 needs them, and bring it into the order of an encoding."""
@@ -238,7 +253,10 @@ class _Build:
         self.terms = GivenTerms(encoding) if encoding is not None else self.learned or self.lexical
         self.numbers = np.arange(len(self.spool))
         terms = len(self.terms.query_side.vocabulary)
-        self.usage = self.usage.with_stage("read", time.perf_counter() - started, passages=len(self.spool), terms=terms)
+        counted = {"passages": len(self.spool), "terms": terms}
+        if documents := int(getattr(corpus, "documents", 0)):
+            counted["documents"] = documents
+        self.usage = self.usage.with_stage("read", time.perf_counter() - started, **counted)
 
     def prune(self) -> None:
         """Decide which passages the first tier holds."""
@@ -281,8 +299,9 @@ class _Build:
             raise InputError(problem, self.spool.name)
         encoder.save(self.directory / "encoder")
         passages_indexed = int(counts["passages"])
+        unread = self.terms.unread.counts() if isinstance(self.terms, LearnedTerms | SharedTerms) else {}
         self.usage = (
-            self.usage.with_stage("encode", encoding + started - asked, passages=passages_indexed)
+            self.usage.with_stage("encode", encoding + started - asked, passages=passages_indexed, **unread)
             .with_stage("store", storing, passages=passages_indexed)
             .with_stage("index", time.perf_counter() - started, postings=counts["postings"])
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard
 import numpy as np
 
 from thresher.encode import DenseEncoder
-from thresher.encode.encoded import dense_shards, encode_shards, stored_arrays
+from thresher.encode.encoded import Unread, dense_shards, encode_shards, stored_arrays
 from thresher.errors import ConfigError, InputError, require
 from thresher.models.files import is_embedded
 from thresher.records import SparseBatch, StageUsage
@@ -58,12 +58,15 @@ class SharedTerms:
 
     def __init__(self, encoder: PooledEncoder, dense: PassageEncoder, shards: Path) -> None:
         self.query_side = encoder
+        self.unread = Unread(dense)
         self._dense, self._shards = dense, shards
 
     def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
         """The passages with these numbers, a shard at a time."""
         fingerprint = hashlib.sha256(f"{self.query_side.fingerprint}+{self._dense.fingerprint}".encode()).hexdigest()
-        for passages, arrays in encode_shards(spool.rows(numbers), self._encode, self._shards, fingerprint):
+        for passages, arrays in encode_shards(
+            spool.rows(numbers), self._encode, self._shards, fingerprint, unread=self.unread
+        ):
             yield passages, SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
 
     def _encode(self, batch: Sequence[Passage]) -> Arrays:
@@ -121,6 +124,7 @@ class EncodedVectors:
         self.storage, self.fingerprint, self.name = step.storage, encoder.fingerprint, step.encoder
         self.shared = shared
         self.dimensions = int(getattr(encoder, "dimensions", 0))
+        self.unread = Unread(encoder)
         self._encoder, self._shards = encoder, shards
 
     def batches(
@@ -139,7 +143,9 @@ class EncodedVectors:
         self, spool: Spool, numbers: NDArray[np.int64], suffix: str, progress: bool
     ) -> Iterator[NDArray[np.floating]]:
         folder = self._shards.with_name(f"{self._shards.name}-{suffix}")
-        for _, vectors in dense_shards(self._encoder, spool.rows(numbers), folder, progress=progress):
+        for _, vectors in dense_shards(
+            self._encoder, spool.rows(numbers), folder, progress=progress, unread=self.unread
+        ):
             yield vectors
 
 
@@ -255,5 +261,7 @@ def store_vectors(
         encoder=vectors.fingerprint,
         encoder_name=vectors.name,
     )
-    counts = {"vectors": len(store), "bytes": store.bytes, "with_encode": int(vectors.shared)}
+    counts: dict[str, float] = {"vectors": len(store), "bytes": store.bytes, "with_encode": int(vectors.shared)}
+    if isinstance(vectors, EncodedVectors):
+        counts |= vectors.unread.counts()
     return StageUsage("vectors", time.perf_counter() - started, counts)

@@ -14,7 +14,7 @@ import numpy as np
 from thresher.corpus.spool import CHUNK, Spool, match_docnos
 from thresher.encode import SparseEncoder
 from thresher.encode.bm25 import Bm25Encoder, TermCounts
-from thresher.encode.encoded import sparse_shards
+from thresher.encode.encoded import Unread, sparse_shards
 from thresher.encode.encoder import take_rows
 
 if TYPE_CHECKING:
@@ -58,11 +58,12 @@ class LearnedTerms:
 
     def __init__(self, encoder: SparseEncoder, shards: Path) -> None:
         self.query_side = encoder
+        self.unread = Unread(encoder)
         self._shards = shards
 
     def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
         """The passages with these numbers, a shard at a time."""
-        return sparse_shards(self.query_side, spool.rows(numbers), self._shards)
+        return sparse_shards(self.query_side, spool.rows(numbers), self._shards, unread=self.unread)
 
 
 class GivenTerms:

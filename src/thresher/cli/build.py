@@ -18,7 +18,11 @@ _SOURCE = (
     "A recipe (TOML file, or a shipped name), or a corpus: .jsonl[.gz|.zst], .tsv, .csv, .parquet, TREC text, a BEIR "
     "folder, - for standard input, ir_datasets:ID, or `installed` for the documentation installed with Python."
 )
-_CORPUS_FIELDS = ("format", "id_field", "text_field", "title_field", "split_tokens", "split_overlap", "on_error")
+_SPLIT = (
+    "Split documents into passages of at most N tokens; 0: never. By default they are split where an encoder would not "
+    "read long ones to their end."
+)
+CORPUS_FIELDS = ("format", "id_field", "text_field", "title_field", "split_tokens", "split_overlap", "on_error")
 
 
 def build(
@@ -40,7 +44,7 @@ def build(
     format: Annotated[
         str, typer.Option(help="jsonl, tsv, csv, trec, parquet or beir, if the suffix does not say.")
     ] = "",
-    split_tokens: Annotated[int, typer.Option(min=0, help="Split documents into passages of at most N tokens.")] = 0,
+    split_tokens: Annotated[int | None, typer.Option(min=0, help=_SPLIT)] = None,
     split_overlap: Annotated[int, typer.Option(min=0, help="Tokens that neighbouring passages may share.")] = 0,
     on_error: Annotated[
         Literal["raise", "skip"] | None,
@@ -63,7 +67,7 @@ def build(
     """
     from thresher.build.stream import build_index
 
-    fields = {key: value for key, value in locals().items() if key in _CORPUS_FIELDS and value}
+    fields = {key: value for key, value in locals().items() if key in CORPUS_FIELDS and value not in ("", None)}
     chosen, origin = _resolve(source, recipe, corpus, encoded)
     report = build_index(
         output,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from thresher.cli.build import CORPUS_FIELDS
 from thresher.cli.output import JsonOption, emit_json, progress_wanted, say
 
 if TYPE_CHECKING:
@@ -34,9 +36,13 @@ def encode(
     storage: Annotated[str, typer.Option(help="How dense vectors are stored: float16, int8, pq<bytes>.")] = "float16",
     sketch: Annotated[int, typer.Option(min=0, help="Coordinates kept for early stopping; 0 for none.")] = 48,
     shard_size: Annotated[int, typer.Option(min=1, help="Passages in a shard; a killed run resumes after one.")] = 1024,
-    format: Annotated[
-        str, typer.Option(help="jsonl, tsv, csv, trec, parquet or beir, if the suffix does not say.")
-    ] = "",
+    id_field: Annotated[str, typer.Option(help="Field that holds the docno.")] = "",
+    text_field: Annotated[str, typer.Option(help="Field that holds the text.")] = "",
+    title_field: Annotated[str, typer.Option(help="Field that holds the title.")] = "",
+    format: Annotated[str, typer.Option(help="jsonl, tsv, csv, trec, parquet, beir, if the suffix is none.")] = "",
+    split_tokens: Annotated[int, typer.Option(min=0, help="Split documents, as `thresher build` is then told to.")] = 0,
+    split_overlap: Annotated[int, typer.Option(min=0, help="Tokens that neighbouring passages may share.")] = 0,
+    on_error: Annotated[Literal["raise", "skip"], typer.Option(help="Of a bad record: raise or skip.")] = "raise",
     download: Annotated[bool, typer.Option("--download", help="Fetch a hub model that is not in the cache.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")] = False,
     json: JsonOption = False,
@@ -51,31 +57,27 @@ def encode(
       thresher build passages.jsonl.gz --vectors vectors -o my-index
     """
     from thresher.corpus import open_corpus
+    from thresher.encode import DenseEncoder, SparseEncoder, encode_corpus
 
-    passages = open_corpus(corpus, format=format)
+    passages = open_corpus(corpus, **{key: value for key, value in locals().items() if key in CORPUS_FIELDS and value})
     if dense:
-        from thresher.encode import DenseEncoder
-
         model = DenseEncoder.from_name(encoder or _DENSE, device=device, batch_size=batch_size, download=download)
         counts = _dense(passages, output, model, encoder or _DENSE, storage, sketch, shard_size, overwrite)
     else:
-        from thresher.encode import SparseEncoder, encode_corpus
-
+        limit = max_active_terms or None
         sparse = SparseEncoder.from_name(
-            encoder or _SPARSE,
-            device=device,
-            batch_size=batch_size,
-            max_active_terms=max_active_terms or None,
-            download=download,
+            encoder or _SPARSE, device=device, batch_size=batch_size, max_active_terms=limit, download=download
         )
         counts = encode_corpus(
             passages, sparse, output, shard_size=shard_size, progress=progress_wanted(), overwrite=overwrite
         )
     if json:
-        emit_json({"path": str(output), **counts})
+        emit_json({"path": str(output), **counts, "skipped": dict(passages.skipped)})
     else:
         rate = counts["passages"] / counts["seconds"] if counts["seconds"] else 0.0
         say(f"{output}: {counts['passages']:,} passages, {counts['bytes']:,} bytes, {rate:,.1f} passages/s")
+        for reason, count in passages.skipped.items():
+            say(f"skipped {count:,} {'record' if count == 1 else 'records'}: {reason}")
 
 
 def _dense(
@@ -91,17 +93,20 @@ def _dense(
     """Write the vectors of the corpus, by way of resumable shards in a sibling directory."""
     import time
 
-    from thresher.encode.encoded import dense_shards
+    from thresher.encode.encoded import Unread, dense_shards
     from thresher.errors import InputError
     from thresher.publish import discard_shards, shards_of
     from thresher.vectors.store import VectorStore
 
+    unread = Unread(encoder)
     started = time.perf_counter()
     work = shards_of(output)
     docnos: list[str] = []
 
     def batches() -> Iterator[NDArray[np.floating]]:
-        for shard, vectors in dense_shards(encoder, passages, work, shard_size=shard_size, progress=progress_wanted()):
+        for shard, vectors in dense_shards(
+            encoder, passages, work, shard_size=shard_size, progress=progress_wanted(), unread=unread
+        ):
             docnos.extend(passage.docno for passage in shard)
             yield vectors
         if not docnos:
@@ -118,4 +123,7 @@ def _dense(
         overwrite=overwrite,
     )
     discard_shards(output)
-    return {"passages": len(store), "seconds": time.perf_counter() - started, "bytes": store.bytes}
+    if unread.cut:
+        logging.getLogger(__name__).warning("%s: %s", output, unread.warning())
+    seconds = time.perf_counter() - started
+    return {"passages": len(store), "seconds": seconds, "bytes": store.bytes, **unread.counts()}

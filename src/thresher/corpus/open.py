@@ -106,6 +106,21 @@ def open_corpus(
     return records(partial(_read_all, readers), once=not all(map(Path.is_file, files)))
 
 
+def is_collection(source: str | Path, format: str = "") -> bool:
+    """Whether the passages of a source have docnos that judgments or others name, so that they should not be split.
+
+    That is a BEIR folder, a file beside queries or judgments, a data set of `ir_datasets`, and the installed
+    documentation, which comes as passages.
+    """
+    name, path = str(source), Path(source)
+    if format == "beir" or name.startswith(_PREFIX) or (name.partition(":")[0] == INSTALLED and not path.exists()):
+        return True
+    folder = path if path.is_dir() else path.parent
+    if name == STDIN or not folder.is_dir():
+        return False
+    return any(_NO_PASSAGES.match(entry.name) for entry in folder.iterdir())
+
+
 def _read_all(readers: list[tuple[Reader, Path]]) -> Iterator[Row | Problem]:
     for reader, file in readers:
         yield from reader(file)

@@ -238,6 +238,7 @@ class RecordCorpus:
             raise ConfigError(f"limit is {limit}; it must be 0 (all passages) or more")
         self.name = name
         self.skipped: Mapping[str, int] = {}
+        self.documents = 0
         self._read = read
         self._fields = (id_field, text_field, title_field)
         self._skip = on_error == "skip"
@@ -257,6 +258,7 @@ class RecordCorpus:
         if self._once and self._begun:
             raise InputError("a pipe can be read only once; save it to a file and give that", self.name)
         self._begun = True
+        self.documents = 0
         seen = DocnoSet()
         skipped: dict[str, int] = {}
         fingerprint = Fingerprint()
@@ -294,6 +296,7 @@ class RecordCorpus:
             if isinstance(passage, Problem):
                 self._refuse(passage, skipped)
             elif isinstance(row, Row):
+                self.documents += self._split is not None
                 for part in (passage,) if self._split is None else self._split(passage):
                     yield row, part
 
@@ -313,6 +316,7 @@ class RecordCorpus:
         self._fingerprint = fingerprint
 
 
+_PLACE = ("document", "start", "end")
 _WORD = 24
 """The most characters of a token."""
 _ASCII = re.compile(rf"\w{{1,{_WORD}}}|[^\w\s]", re.ASCII)
@@ -348,15 +352,19 @@ class Splitter:
         self.tokens, self.overlap = tokens, overlap
 
     def __call__(self, document: Passage) -> Iterator[Passage]:
-        """The passages of `document`, in order; one with all of its text where it fits."""
+        """The passages of `document`, in order; one with all of its text where it fits.
+
+        Fields of the document that are called like those that give the position become `original_start` and so on.
+        """
         spans = windows(document.text, self.tokens, self.overlap)
         if len(spans) < 2:
             spans = [Span(0, len(document.text))]
+        fields = {f"original_{k}" if k in _PLACE else k: v for k, v in document.metadata.items()}
         for number, span in enumerate(spans, 1):
-            place = {"document": document.docno, "start": str(span.start), "end": str(span.end)}
+            place = dict(zip(_PLACE, (document.docno, str(span.start), str(span.end)), strict=True))
             docno = document.docno if number == 1 else f"{document.docno}#{number}"
             text = document.text[span.start : span.end]
-            yield Passage(docno, text, document.title, {**document.metadata, **place})
+            yield Passage(docno, text, document.title, {**fields, **place})
 
 
 def windows(text: str, tokens: int, overlap: int) -> list[Span]:

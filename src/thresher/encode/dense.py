@@ -16,7 +16,14 @@ import numpy as np
 from thresher.encode.encoder import DenseEncoder
 from thresher.errors import ConfigError, InputError
 from thresher.models.files import EMBEDDED_NAME, directory_fingerprint, resolve
-from thresher.models.hf import batches, load_sentence_transformers, pick_device, pick_dtype
+from thresher.models.hf import (
+    batches,
+    count_pieces,
+    load_sentence_transformers,
+    pick_device,
+    pick_dtype,
+    piece_limit,
+)
 from thresher.models.minilm import MAX_TOKENS, WIDTH, MiniLM
 
 if TYPE_CHECKING:
@@ -47,6 +54,7 @@ class MiniLMEncoder(DenseEncoder):
 
     name = EMBEDDED_NAME
     dimensions = WIDTH
+    max_tokens = MAX_TOKENS
 
     def __init__(self, *, device: str = "auto", storage: str = "float32", threads: int | None = None) -> None:
         _check_storage(storage)
@@ -63,6 +71,10 @@ class MiniLMEncoder(DenseEncoder):
     def accepts(self, fingerprint: str) -> bool:
         """Whether vectors made under `fingerprint` are MiniLM's, whatever their storage ("": unknown)."""
         return fingerprint in ("", *map(_minilm_fingerprint, _STORAGES))
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """The number of word pieces of each text."""
+        return [len(pieces) for pieces in self.minilm.pieces(texts)]
 
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
         """Vectors of `texts`, [n, 384]."""
@@ -131,6 +143,11 @@ class TransformerEncoder(DenseEncoder):
         if dimensions is not None and not 1 <= dimensions <= full:
             raise InputError(f"dimensions is {dimensions}, but {self.name} has {full}; choose 1 to {full}")
         self.dimensions = dimensions or full
+        self.max_tokens = piece_limit(self._model)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """The number of word pieces of each text."""
+        return count_pieces(self._model, texts)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from thresher.encode import SparseEncoder
 
 
+_log = logging.getLogger(__name__)
 SHARD_SIZE = 1024
 Arrays = dict[str, "NDArray[Any]"]
 
@@ -55,6 +57,62 @@ class PassageEncoder(Protocol):
         """Vectors of texts, [n, dimensions]."""
 
 
+class Unread:
+    """How much of the passages an encoder does not read, being beyond its limit of word pieces.
+
+    Args:
+        encoder: a sparse or dense encoder; one without `max_tokens` reads all.
+
+    Attributes:
+        limit: the most word pieces that the encoder reads, special tokens included; 0 for no limit.
+        passages: passages seen.
+        cut: how many of them are longer.
+    """
+
+    def __init__(self, encoder: object) -> None:
+        self.limit = int(getattr(encoder, "max_tokens", 0))
+        self._name = str(getattr(encoder, "name", "the encoder"))
+        self._count: Callable[[Sequence[str]], Sequence[int]] | None = getattr(encoder, "count_tokens", None)
+        self.passages = self.cut = 0
+        self._characters = self._unread = 0.0
+
+    @property
+    def share(self) -> float:
+        """Share of the text that is not read, 0 to 1."""
+        return self._unread / self._characters if self._characters else 0.0
+
+    @property
+    def advice(self) -> int:
+        """How many tokens a passage should have at most: 70 % of the limit, because a word may be several pieces."""
+        return max(1, self.limit * 7 // 10)
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Count what is cut of these texts."""
+        self.passages += len(texts)
+        self._characters += sum(map(len, texts))
+        room = self.limit - 2  # special tokens
+        long = [text for text in texts if len(text) > room]  # a piece has a character at least
+        if self.limit and self._count is not None and long:
+            for text, pieces in zip(long, self._count(long), strict=True):
+                if pieces > room:
+                    self.cut += 1
+                    self._unread += len(text) * (pieces - room) / pieces
+
+    def counts(self) -> dict[str, float]:
+        """`passages_cut` and `unread_share`, for reports; nothing where all is read."""
+        return {"passages_cut": self.cut, "unread_share": round(self.share, 4)} if self.cut else {}
+
+    def warning(self) -> str:
+        """What to say of it; empty where all is read."""
+        if not self.cut:
+            return ""
+        return (
+            f"{self.cut:,} of {self.passages:,} passages are longer than the {self.limit} word pieces {self._name} "
+            f"reads: {self.share:.1%} of the text is not read; split documents with split_tokens = {self.advice} "
+            f"(--split-tokens {self.advice})"
+        )
+
+
 def sparse_shards(
     encoder: SparseEncoder,
     passages: Iterable[Passage],
@@ -63,6 +121,7 @@ def sparse_shards(
     shard_size: int = SHARD_SIZE,
     total: int | None = None,
     progress: bool | None = False,
+    unread: Unread | None = None,
 ) -> Iterator[tuple[list[Passage], SparseBatch]]:
     """Encode `passages` with a sparse encoder, shard by shard, keeping each shard in `directory`.
 
@@ -73,6 +132,7 @@ def sparse_shards(
         shard_size: passages a shard.
         total: how many passages there are, for the time left; None where that is not known.
         progress: a bar with rate and time left: True, False, or None for "where standard error is a terminal".
+        unread: counts what the encoder does not read.
 
     Yields:
         The passages of a shard and their weighted terms.
@@ -86,7 +146,14 @@ def sparse_shards(
         return {"indptr": rows.indptr, "terms": rows.terms, "weights": rows.weights}
 
     for shard, arrays in encode_shards(
-        passages, encode, directory, encoder.fingerprint, shard_size=shard_size, total=total, progress=progress
+        passages,
+        encode,
+        directory,
+        encoder.fingerprint,
+        shard_size=shard_size,
+        total=total,
+        progress=progress,
+        unread=unread,
     ):
         yield shard, SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
 
@@ -99,6 +166,7 @@ def dense_shards(
     shard_size: int = SHARD_SIZE,
     total: int | None = None,
     progress: bool | None = False,
+    unread: Unread | None = None,
 ) -> Iterator[tuple[list[Passage], NDArray[np.floating]]]:
     """As `sparse_shards`, for a `DenseEncoder`; yields the passages of a shard and their vectors [n, dimensions]."""
 
@@ -106,7 +174,14 @@ def dense_shards(
         return {"vectors": encoder.encode_passages([passage.contents for passage in batch])}
 
     for shard, arrays in encode_shards(
-        passages, encode, directory, encoder.fingerprint, shard_size=shard_size, total=total, progress=progress
+        passages,
+        encode,
+        directory,
+        encoder.fingerprint,
+        shard_size=shard_size,
+        total=total,
+        progress=progress,
+        unread=unread,
     ):
         yield shard, arrays["vectors"]
 
@@ -120,6 +195,7 @@ def encode_shards(
     shard_size: int = SHARD_SIZE,
     total: int | None = None,
     progress: bool | None = False,
+    unread: Unread | None = None,
 ) -> Iterator[tuple[list[Passage], Arrays]]:
     """Run `encode` over shards of `passages`; finished ones are read back from `directory`.
 
@@ -141,6 +217,8 @@ def encode_shards(
             if arrays is None:
                 arrays = encode(shard)
                 _write(file, {**arrays, "input_sha256": np.frombuffer(wanted, dtype=np.uint8)})
+            if unread is not None:
+                unread.add([passage.contents for passage in shard])
             bar.update(len(shard))
             yield shard, arrays
             number += 1
@@ -236,7 +314,8 @@ def encode_corpus(
         overwrite: replace existing encoded passages.
 
     Returns:
-        `passages`, `postings`, `seconds`, `bytes`.
+        `passages`, `postings`, `seconds`, `bytes`; and where the encoder did not read all, `passages_cut` and
+        `unread_share`.
 
     Raises:
         ArtifactError: `target` exists, or there are shards of another encoder alongside it.
@@ -245,8 +324,11 @@ def encode_corpus(
     started = time.perf_counter()
     docnos: list[str] = []
     postings = 0
+    unread = Unread(encoder)
     with writing(target, kind=KIND, format=_FORMAT, overwrite=overwrite) as draft:
-        for shard, batch in sparse_shards(encoder, corpus, work, shard_size=shard_size, total=total, progress=progress):
+        for shard, batch in sparse_shards(
+            encoder, corpus, work, shard_size=shard_size, total=total, progress=progress, unread=unread
+        ):
             docnos.extend(passage.docno for passage in shard)
             postings += len(batch.terms)
         if not docnos:
@@ -262,15 +344,13 @@ def encode_corpus(
             "postings": postings,
             "shard_size": shard_size,
             "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
-        }
+        } | unread.counts()
+    if unread.cut:
+        _log.warning("%s: %s", target, unread.warning())
     discard_shards(target)
     size = sum(int(entry["bytes"]) for entry in read_manifest(target).files.values())
-    return {
-        "passages": len(docnos),
-        "postings": postings,
-        "seconds": time.perf_counter() - started,
-        "bytes": size,
-    }
+    counts = {"passages": len(docnos), "postings": postings, "seconds": time.perf_counter() - started, "bytes": size}
+    return counts | unread.counts()
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,13 @@ class SparseEncoder(ABC):
     def vocabulary(self) -> Sequence[str]:
         """Term strings by term id."""
 
+    max_tokens: int = 0
+    """The most word pieces of a passage that the encoder reads; 0 where it reads all."""
+
+    def count_tokens(self, texts: Sequence[str]) -> Sequence[int]:
+        """The number of word pieces of each text, for encoders with a limit."""
+        raise NotImplementedError
+
     @abstractmethod
     def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
         """Weighted terms of passages (`Passage.contents`), row i for text i."""
@@ -136,6 +143,13 @@ class DenseEncoder(ABC):
     @abstractmethod
     def dimensions(self) -> int:
         """Length of a vector."""
+
+    max_tokens: int = 0
+    """The most word pieces of a passage that the encoder reads; 0 where it reads all."""
+
+    def count_tokens(self, texts: Sequence[str]) -> Sequence[int]:
+        """The number of word pieces of each text, for encoders with a limit."""
+        raise NotImplementedError
 
     @abstractmethod
     def encode_passages(self, texts: Sequence[str]) -> NDArray[np.floating]:

@@ -93,7 +93,7 @@ class ExpansionEncoder(SparseEncoder):
         self._torch = import_torch(f"the sparse encoder {self.name}")
         safetensors = require("safetensors.torch", extra="models", purpose=f"the sparse encoder {self.name}")
         self._base = MiniLM(device=device, dtype=dtype, max_tokens=int(self.config["max_tokens"]))
-        self.device, self.dtype = self._base.device, self._base.dtype
+        self.device, self.dtype, self.max_tokens = self._base.device, self._base.dtype, self._base.max_tokens
         try:
             tensors = safetensors.load_file(found.path / TENSORS)
             self._query = tensors["query"].float().numpy()
@@ -119,6 +119,10 @@ class ExpansionEncoder(SparseEncoder):
     def vocabulary(self) -> Sequence[str]:
         """MiniLM's 30,522 word pieces, and the buckets of rare words."""
         return self._terms.vocabulary
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """The number of word pieces of each text."""
+        return [len(pieces) for pieces in self._base.pieces(texts)]
 
     def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
         """Weighted terms of `texts`, row i for text i. Terms are counted over the whole text."""

@@ -21,7 +21,15 @@ from thresher.encode.encoder import DOCUMENT, SparseEncoder, concatenate, read_d
 from thresher.encode.lookup import LookupQueryEncoder
 from thresher.errors import DamagedArtifactError, InputError, ModelError
 from thresher.models.files import directory_fingerprint, resolve
-from thresher.models.hf import batches, import_torch, load_sentence_transformers, pick_device, pick_dtype
+from thresher.models.hf import (
+    batches,
+    count_pieces,
+    import_torch,
+    load_sentence_transformers,
+    pick_device,
+    pick_dtype,
+    piece_limit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,6 +95,11 @@ class LearnedSparseEncoder(SparseEncoder):
         self._model = load_sentence_transformers(
             "SparseEncoder", self._found.path, device=self.device, dtype=self.dtype, purpose="a sparse encoder"
         ).eval()
+        self.max_tokens = piece_limit(self._model)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """The number of word pieces of each text."""
+        return count_pieces(self._model, texts)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 _DTYPES = ("float32", "float16", "bfloat16")
+_ENDLESS = 1 << 30
+"""What tokenizers give as the limit of a model without one is larger."""
 _SIMILAR = 0.9
 """The shortest text of a batch of similar lengths, relative to the longest."""
 
@@ -154,6 +156,19 @@ def load_sentence_transformers(
             f"sentence-transformers' {library_class}.save_pretrained wrote"
         ) from err
     return model
+
+
+def piece_limit(model: SentenceTransformer | SparseEncoder) -> int:
+    """The most word pieces of a text that a model of sentence-transformers reads; 0 where it does not say."""
+    limit = getattr(model, "max_seq_length", None)
+    countable = callable(getattr(getattr(model, "tokenizer", None), "batch_encode_plus", None))
+    return int(limit) if isinstance(limit, int) and 2 < limit < _ENDLESS and countable else 0
+
+
+def count_pieces(model: SentenceTransformer | SparseEncoder, texts: Sequence[str]) -> list[int]:
+    """The number of word pieces of each text, without special tokens."""
+    encoded = model.tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)
+    return [len(ids) for ids in encoded["input_ids"]]
 
 
 @contextmanager

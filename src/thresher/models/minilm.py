@@ -7,6 +7,7 @@ sentence-transformers. What comes out is what sentence-transformers calls the mo
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,9 +69,13 @@ class MiniLM:
 
     def encodings(self, texts: Sequence[str]) -> list[Encoding]:
         """An encoding of each text, without special tokens and without truncation."""
+        return list(self._whole.encode_batch(list(texts), add_special_tokens=False))
+
+    @cached_property
+    def _whole(self) -> Tokenizer:
         whole = self.tokenizer.from_str(self.tokenizer.to_str())
         whole.no_truncation()
-        return list(whole.encode_batch(list(texts), add_special_tokens=False))
+        return whole
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """All word-piece ids of each text, without special tokens and without truncation."""

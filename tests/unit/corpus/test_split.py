@@ -38,6 +38,11 @@ def test_a_document_that_fits_is_one_passage_with_its_place():
     assert passage.metadata == {"source": "book", "document": "d", "start": "0", "end": str(len(TEXT))}
 
 
+def test_fields_that_are_called_like_the_position_are_kept():
+    (passage,) = Splitter(16)(Passage("d", "text", "", {"start": "noon", "url": "u"}))
+    assert passage.metadata == {"original_start": "noon", "url": "u", "document": "d", "start": "0", "end": "4"}
+
+
 def test_a_sentence_longer_than_the_budget_is_cut_between_words():
     parts = [p.text for p in Splitter(3)(Passage("d", "all but the last words of it fit. Short."))]
     assert parts == ["all but the", "last words of", "it fit.", "Short."]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from thresher._version import __version__
 from thresher.errors import ArtifactError, ArtifactVersionError, DamagedArtifactError
-from thresher.files import sync_path
+from thresher.files import ABSENT, sync_path
 from thresher.publish import MANIFEST, children, claimed, place_of, publish
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def read_manifest(path: str | Path, *, kind: str | None = None, format: int | No
         file = path / name
         try:
             size = file.stat().st_size
-        except OSError:
+        except ABSENT:
             raise DamagedArtifactError(str(file), "the file is missing; rebuild the artifact") from None
         if size != entry["bytes"]:
             raise DamagedArtifactError(
@@ -168,7 +168,8 @@ def _missing(path: Path) -> ArtifactError:
 
 def _checked_name(name: str) -> str:
     """A file name of the manifest, refused where it would leave the directory or cannot be a file's."""
-    if not name or "\0" in name or name.startswith("/") or ".." in Path(name).parts:
+    parts = Path(name).parts
+    if not name or "\0" in name or name.startswith("/") or ".." in parts or any(len(p) > _NAME_MAX for p in parts):
         raise ValueError(f"file name {name!r} leaves the directory")
     return name
 
@@ -251,6 +252,8 @@ def _seal(draft: Draft, kind: str, format: int) -> None:
 
 
 _SHOWN = 200
+_NAME_MAX = 255
+"""Characters of a name that file systems take."""
 
 
 def _sha256(file: Path) -> str:

@@ -37,6 +37,8 @@ except ImportError:  # Windows
     fcntl = None
 
 COMPRESSED = (".gz", ".zst")
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""What opening a missing file raises. Other errors (descriptors, permissions, disks) are no sign of damage."""
 STDIN = "-"
 """The path that means standard input."""
 BOM = b"\xef\xbb\xbf"
@@ -273,7 +275,7 @@ def read_names(path: str | Path) -> list[str]:
         if content and not content.endswith(b"\n"):
             raise ValueError("the last line has no end")
         return content.decode("utf-8", "surrogatepass").split("\n")[:-1]
-    except (OSError, ValueError) as err:
+    except (*ABSENT, ValueError) as err:
         raise DamagedArtifactError(str(path), f"cannot be read ({err}); build it again") from err
 
 
@@ -285,13 +287,14 @@ def cache_folder() -> Path | None:
     base = os.environ.get("THRESHER_CACHE")
     if base:
         return Path(base)
-    base = os.environ.get("XDG_CACHE_HOME")
-    if base:
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):  # noqa: PTH117  (what the standard says of relative ones: they are ignored)
         return Path(base) / "thresher"
     try:
-        return Path.home() / ".cache" / "thresher"
-    except RuntimeError:
+        home = Path.home()
+    except (RuntimeError, KeyError):  # no HOME, and the user has no entry
         return None
+    return home / ".cache" / "thresher" if home.is_absolute() else None
 
 
 @contextmanager
@@ -429,7 +432,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """
     try:
         document = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError, RecursionError) as err:
+    except (*ABSENT, ValueError, RecursionError) as err:
         raise DamagedArtifactError(str(path), f"cannot be read ({type(err).__name__}: {err}); make it again") from err
     if not isinstance(document, dict):
         raise DamagedArtifactError(str(path), f"holds {type(document).__name__}, not a JSON object; make it again")

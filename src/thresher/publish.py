@@ -323,6 +323,12 @@ def _explain(error: OSError, home: Path, target: Path) -> NoReturn:
     """Raise `error` again, in plain words where it is a full disk or a folder that may not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and _cut_short(error)):
         raise OSError(error.errno or errno.ENOSPC, f"no space left in {home}; nothing was changed") from error
+    if error.errno == errno.EMFILE:
+        raise OSError(
+            error.errno, f"too many open files while {target} was written; raise the limit: ulimit -n"
+        ) from error
+    if error.errno == errno.EFBIG:
+        raise OSError(error.errno, f"a file of {target} is larger than the limit; raise it: ulimit -f") from error
     if isinstance(error.filename, str | bytes | Path):
         file = Path(os.fsdecode(error.filename))
         if file.parent == home and file.name.startswith(f".{target.name}."):

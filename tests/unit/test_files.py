@@ -276,3 +276,44 @@ def test_a_name_that_no_file_can_have_is_an_error(tmp_path):
             call(f"{tmp_path}/a\0b")
     with pytest.raises(IsADirectoryError):
         files.write_atomic(tmp_path, "x")
+
+
+@pytest.mark.parametrize(
+    ("variables", "home", "folder"),
+    [
+        ({"THRESHER_CACHE": "there"}, "/h", "there"),
+        ({"XDG_CACHE_HOME": "/x"}, "/h", "/x/thresher"),
+        ({"XDG_CACHE_HOME": "relative"}, "/h", "/h/.cache/thresher"),
+        ({"XDG_CACHE_HOME": ""}, "/h", "/h/.cache/thresher"),
+        ({}, "/h", "/h/.cache/thresher"),
+        ({}, "", None),
+        ({}, RuntimeError, None),
+        ({}, KeyError, None),
+    ],
+)
+def test_the_cache_folder_is_one_of_the_users_or_none(monkeypatch, variables, home, folder):
+    for name in ("THRESHER_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    def find():
+        if isinstance(home, str):
+            return Path(home)
+        raise home("no home")
+
+    monkeypatch.setattr(Path, "home", find)
+    assert files.cache_folder() == (None if folder is None else Path(folder))
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_what_the_machine_refuses_is_not_called_damage(tmp_path, monkeypatch, code):
+    (tmp_path / "x").write_text("{}\n")
+
+    def refuse(*arguments, **options):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for call in (files.read_json, files.read_names):
+        with pytest.raises(OSError, match=os.strerror(code)):
+            call(tmp_path / "x")

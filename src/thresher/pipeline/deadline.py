@@ -187,7 +187,7 @@ class Costs:
         try:
             saved = json.loads(file.read_bytes())[name]
             rates = {s: (float(r), float(d), min(int(n), 10), float(f)) for s, (r, d, n, f) in saved.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return False
         if not all(math.isfinite(x) and x >= 0 for rate in rates.values() for x in rate):
             return False
@@ -200,7 +200,7 @@ class Costs:
         try:
             document = json.loads(file.read_bytes())
             document = document if isinstance(document, dict) else {}
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             document = {}
         with self._lock:
             document[name] = dict(self._rates)

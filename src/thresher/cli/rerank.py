@@ -88,7 +88,10 @@ class Prompting:
     rating: Annotated[
         str | None, typer.Option(help="How to rate a passage: yes-no, graded, likelihood, monot5 or text.")
     ] = None
-    prompt: Annotated[list[str] | None, typer.Option(help="Prompt template, as FAMILY=FILE; repeatable.")] = None
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="Prompt template, as FAMILY=FILE or FAMILY=NAME (rankgpt, prp, ...); repeatable."),
+    ] = None
     parsing: Annotated[
         str | None, typer.Option(help="Answer parser: brackets-v1 or digits-v1 (the default with --replay).")
     ] = None
@@ -107,13 +110,13 @@ class Prompting:
         }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}
 
-    def _prompts(self) -> dict[str, Path]:
+    def _prompts(self) -> dict[str, str]:
         prompts = {}
         for entry in self.prompt or ():
             family, separator, file = entry.partition("=")
             if not separator:
                 raise typer.BadParameter(f"write FAMILY=FILE, got {entry!r}", param_hint="--prompt")
-            prompts[family] = Path(file)
+            prompts[family] = str(Path(file).absolute()) if Path(file).is_file() else file
         return prompts
 
 

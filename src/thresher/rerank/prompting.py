@@ -1,12 +1,19 @@
 """From a query and passages to the messages a model reads: versioned templates, fences, and truncation.
 
 A template is a Jinja file of the package or of the user, with parts that begin with a line `--- system`, `--- user` or
-`--- assistant`. The parts are split before anything is filled in, so no passage can begin one. User templates run in
-Jinja's sandbox without access to attributes, files or the environment; an undefined name in a template is an error.
+`--- assistant`. Parts that begin with `--- user each passage` (or another role) are repeated for every passage, which
+they see as `passage`. The parts are split before anything is filled in, so no passage can begin one. User templates run
+in Jinja's sandbox without access to attributes, files or the environment; an undefined name in a template is an error.
+
+Besides one template a family, the package has published prompts in our own words: `rankgpt` (a conversation with a turn
+for each passage; Sun et al., arXiv 2304.09542) and `rankzephyr` (one turn; Pradeep et al., arXiv 2312.02724) for lists,
+`prp` (Qin et al., arXiv 2306.17563) for pairs and `setwise-plain` (Zhuang et al., arXiv 2310.09497) for sets. Like
+theirs, they show passages without tags around them.
 
 A passage is data. It is placed between `<passage>` tags and changed only where it could be taken for something else:
 fence tags and control tokens of chat formats lose their opening bracket (`<` becomes `‹`), and bracketed ids become
-parenthesised, so that a passage cannot close its fence, begin a turn, or be read as naming an id. Queries are treated
+parenthesised, so that a passage cannot close its fence, begin a turn, or be read as naming an id. What counts is the
+shape: full-width characters, blanks and invisible characters between the signs make no difference. Queries are treated
 the same, without the fence.
 """
 
@@ -16,15 +23,16 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from thresher.errors import ConfigError, require
 from thresher.files import read_text
 from thresher.llm.model import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import jinja2
     import jinja2.sandbox
@@ -32,14 +40,36 @@ if TYPE_CHECKING:
 FAMILIES = ("listwise", "setwise", "pairwise", "yes-no", "graded", "likelihood", "monot5")
 VERSION = "v1"
 
-_PART = re.compile(r"^--- (system|user|assistant)[ \t]*\n", re.MULTILINE)
+PUBLISHED = ("rankgpt", "rankzephyr", "prp", "setwise-plain")
+_UNFENCED = ("monot5", *PUBLISHED)
+
+_PART = re.compile(r"^--- (system|user|assistant)( each passage)?[ \t]*\n", re.MULTILINE)
+_NAMES = (  # of tags that chat formats, tool calls and our own prompts use
+    r"/?(?:passage|s|bos|eos|pad|unk|mask|sep|cls|sop|eop|think\w{0,3}|thought|reasoning|answer|tool\w{0,20}|function\w{0,20}|"
+    r"(?:start|end|begin)_?of_?\w{1,20}|im_(?:start|end)|unused\d{0,4}|extra_id_\d{1,4}|reserved_\w{1,40}|0x[0-9a-f]{2}|"
+    r"seed:\w{1,20}|channel|message|turn|system|user|assistant|human|bot|instructions?)"
+)
 _CONTROL = re.compile(
-    r"<(?=\|[^<>\n]{0,40}\|>)|<(?=/?s>|/?think\b|(?:start|end)_of_turn>|bos>|eos>|pad>|unk>|<SYS>>|</?SYS>>)"
-    r"|\[(?=/?INST\])|<(?=/?passage\b)",
+    rf"<(?=\s{{0,3}}/?\s{{0,3}}\|)|<(?=[\w/]{{1,40}}\|>)|<(?=<\s?/?\s?SYS)|<(?=\s{{0,3}}/?\s{{0,3}}{_NAMES}(?![\w-]))"
+    r"|\[(?=\s{0,3}/?\s{0,3}(?:INST|THINK|CLS|SEP|MASK|PAD|UNK|BOS|EOS|ARGS|IMG\w{0,9}|gMASK|sMASK|PREFIX|SUFFIX|MIDDLE|"
+    r"CALL_ID|TOOL_\w{1,20}|AVAILABLE_TOOLS|SYSTEM_PROMPT|MODEL_SETTINGS)\s{0,3}\])|\[(?=[e~!]{1,3}\[)|\](?=[~!]{1,2}b[\[\]])",
     re.IGNORECASE,
 )
-_BRACKETED = re.compile(r"\[\s*(\d{1,4}|[A-Z])\s*\]")
-_OPENERS = {"<": "\u2039", "[": "("}
+_ID = r"(?:(?i:passage|document|doc|text|id|identifier|item|candidate|option|result)[ _#:.-]{0,3})?#?\d{1,18}"
+_BRACKETED = re.compile(rf"\[\s{{0,9}}(?:{_ID}(?:\s{{0,3}}[,;]\s{{0,3}}{_ID}){{0,99}}|[A-Z])\s{{0,9}}\]")
+_SHAPE = (  # a character a character: what others look like, and what a model may take them for
+    {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+    | dict.fromkeys(map(ord, "\u3010\u3014\u3016\u300c\u300e\u27e6\u2772\ufe5d\ufe47"), "[")
+    | dict.fromkeys(map(ord, "\u3011\u3015\u3017\u300d\u300f\u27e7\u2773\ufe5e\ufe48"), "]")
+    | dict.fromkeys(map(ord, "\ufe64\u25c1\u3008\u2329\u27e8"), "<")
+    | dict.fromkeys(map(ord, "\ufe65\u25b7\u3009\u232a\u27e9"), ">")
+    | dict.fromkeys(map(ord, "\uffe8\u2223\u01c0\u2502\u00a6"), "|")
+    | dict.fromkeys(
+        map(ord, "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff"), " "
+    )
+    | {0x2581: "_", 0x2044: "/", 0x2215: "/"}
+)
+_OPENERS = {"<": "\u2039", "[": "(", "]": ")"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +79,13 @@ class Template:
     Attributes:
         name: `listwise-v1`, or the file it came from.
         text: its source.
-        parts: role and source of each part, in order.
-        fenced: whether passages are fenced; the format of monoT5 does not allow it.
+        parts: role and source of each part, in order, and whether it is repeated for each passage.
+        fenced: whether passages are fenced; published formats do not allow it.
     """
 
     name: str
     text: str
-    parts: tuple[tuple[str, str], ...]
+    parts: tuple[tuple[str, str, bool], ...]
     fenced: bool = True
 
     def render(self, values: Mapping[str, object]) -> tuple[Message, ...]:
@@ -64,32 +94,42 @@ class Template:
         Raises:
             ConfigError: it uses an undefined name, or fails otherwise.
         """
-        messages = []
-        for role, source in self.parts:
-            try:
-                content = _compiled(source).render(**values)
-            except Exception as err:
-                raise ConfigError(f"the prompt template {self.name} fails: {type(err).__name__}: {err}") from None
-            messages.append(Message(role, content.strip()))
-        return tuple(messages)
+        return tuple(self._messages(values))
+
+    def _messages(self, values: Mapping[str, object]) -> Iterator[Message]:
+        """The messages in order; neighbouring parts that are repeated are repeated together."""
+        for repeated, group in groupby(self.parts, key=lambda part: part[2]):
+            sources = [(role, source) for role, source, _ in group]
+            passages = values.get("passages", ()) if repeated else (None,)
+            for passage in cast("Sequence[object]", passages):
+                own = {"passage": passage} if repeated else {}
+                for role, source in sources:
+                    try:
+                        content = _compiled(source).render(**values, **own)
+                    except Exception as err:
+                        raise ConfigError(
+                            f"the prompt template {self.name} fails: {type(err).__name__}: {err}"
+                        ) from None
+                    yield Message(role, content.strip())
 
 
 def load_template(name: str | Path) -> Template:
-    """A template of the package by family (`listwise`) or name (`listwise-v1`), or a file (a path with a suffix).
+    """A template of the package by family (`listwise`) or name (`listwise-v1`, `rankgpt`), or a file (with a suffix).
 
     Raises:
         DataNotFoundError: no such file.
         ConfigError: no such family, no part in it, or a syntax error.
     """
     text_name = str(name)
-    if text_name in FAMILIES:
+    if text_name in (*FAMILIES, *PUBLISHED):
         text_name = f"{text_name}-{VERSION}"
     if isinstance(name, Path) or "/" in text_name or "." in text_name:
         return _parsed(text_name, read_text(name).replace("\r\n", "\n"))
     shipped = files("thresher.rerank") / "prompts" / f"{text_name}.jinja"
     if not shipped.is_file():
         raise ConfigError(
-            f"unknown prompt {text_name!r}; choose a family ({', '.join(FAMILIES)}), or name a file of your own"
+            f"unknown prompt {text_name!r}; choose a family ({', '.join(FAMILIES)}), a published prompt "
+            f"({', '.join(PUBLISHED)}), or name a file of your own"
         )
     return _parsed(text_name, shipped.read_text(encoding="utf-8"))
 
@@ -104,8 +144,13 @@ def neutralise(text: str, special: Iterable[str] = ()) -> str:
     for token in special:
         if token in text:
             text = text.replace(token, f"\u2039{token[1:]}" if len(token) > 1 else "\u2039")
-    text = _CONTROL.sub(lambda match: _OPENERS[match[0]], text)
-    return _BRACKETED.sub(r"(\1)", text)
+    shape = text.translate(_SHAPE)
+    changed = list(text)
+    for found in _CONTROL.finditer(shape):
+        changed[found.start()] = _OPENERS[found[0]]
+    for found in _BRACKETED.finditer(shape):
+        changed[found.start()], changed[found.end() - 1] = "(", ")"
+    return "".join(changed)
 
 
 def fence(text: str, special: Iterable[str] = ()) -> str:
@@ -115,15 +160,16 @@ def fence(text: str, special: Iterable[str] = ()) -> str:
 
 def _parsed(name: str, text: str) -> Template:
     pieces = _PART.split(text)
-    parts: Sequence[tuple[str, str]] = list(zip(pieces[1::2], pieces[2::2], strict=True))
+    found = zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True)
+    parts = [(role, source, bool(each)) for role, each, source in found]
     if not parts:
         raise ConfigError(f"the prompt template {name} has no part; begin one with a line `--- user`")
-    for _, source in parts:
+    for _, source, _ in parts:
         try:
             _compiled(source)
         except Exception as err:
             raise ConfigError(f"the prompt template {name} is not valid Jinja: {err}") from None
-    return Template(name, text, tuple(parts), fenced=not name.startswith("monot5"))
+    return Template(name, text, tuple(parts), fenced=not name.startswith(_UNFENCED))
 
 
 @lru_cache(maxsize=64)

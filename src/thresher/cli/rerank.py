@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thresher.llm.budget import Price
+    from thresher.llm.cache import ResponseCache
     from thresher.ranking import Run
     from thresher.records import Query
     from thresher.rerank.judges import Judge
@@ -59,8 +60,9 @@ class Model:
         ),
     ] = ""
     replay: Annotated[Path | None, typer.Option(help="Recorded windows, instead of --model.")] = None
-    base_url: Annotated[str | None, typer.Option(help="Address of the server.")] = None
+    base_url: Annotated[str | None, typer.Option(help="Address of the server, with or without /v1.")] = None
     key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the server's key.")] = None
+    key_file: Annotated[Path | None, typer.Option(help="File that holds the server's key.")] = None
     timeout: Annotated[float | None, typer.Option(help="Maximum seconds per request; default 120, or 60.")] = None
     device: Annotated[str, typer.Option(help="Device of a local model: auto, cpu, cuda, ...")] = "auto"
     download: Annotated[bool, typer.Option("--download", help="Download the model if it is not cached.")] = False
@@ -69,12 +71,26 @@ class Model:
     ] = None
     tokenizer: Annotated[str | None, typer.Option(help="The model's tokenizer.json, for exact token counts.")] = None
     context: Annotated[int | None, typer.Option(help="Context length of the model in tokens.")] = None
+    thinking: Annotated[
+        str | None, typer.Option(help="Whether a thinking model thinks: on, off or auto (as the server does).")
+    ] = None
+    limit_field: Annotated[
+        str | None, typer.Option(help="Field of the longest answer: max_tokens or max_completion_tokens.")
+    ] = None
+    extra_body: Annotated[
+        str | None, typer.Option(help="Further fields of every request, as a JSON object.", metavar="JSON")
+    ] = None
+    passages_per_call: Annotated[
+        int | None, typer.Option(min=1, help="Passages in one request to a rerank server; default 100, tei: 32.")
+    ] = None
 
     def options(self) -> dict[str, object]:
         """The options given, by the names that judges know them by."""
         given = {
-            "base_url": self.base_url, "key": self.key_env, "timeout": self.timeout, "download": self.download or None,
-            "structured": self.structured, "tokens": self.tokenizer, "context": self.context,
+            "base_url": self.base_url, "key": self.key_file or self.key_env, "timeout": self.timeout,
+            "download": self.download or None, "structured": self.structured, "tokens": self.tokenizer,
+            "context": self.context, "thinking": self.thinking, "limit_field": self.limit_field,
+            "extra": self.extra_body, "passages_per_call": self.passages_per_call,
         }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}
 
@@ -193,6 +209,17 @@ def rerank(
     Examples:
       thresher rerank bm25.run --queries q.tsv --index my-index -o out.run \\
           --model openai:qwen3-8b --base-url http://localhost:8000/v1 --plan jointrank --max-calls 860
+    \b
+    Servers, as options of the command above (keys: --key-env NAME or --key-file FILE):
+      vLLM, SGLang    --model openai:Qwen/Qwen3-8B --base-url http://localhost:8000 --thinking off
+      Ollama          --model openai:qwen3:8b --base-url http://localhost:11434 --thinking off
+      LM Studio       --model openai:qwen3-8b --base-url http://localhost:1234 --reasoning-tokens 4096
+      OpenAI          --model openai:gpt-5-mini --base-url https://api.openai.com --reasoning-tokens 4096
+      TEI             --model tei: --base-url http://localhost:8080
+      Cohere          --model cohere:rerank-v3.5 --base-url https://api.cohere.com
+      Jina            --model jina:jina-reranker-v2-base-multilingual --base-url https://api.jina.ai
+    \b
+    Other models:
       thresher rerank bm25.run --queries q.tsv --corpus corpus.jsonl -o out.run \\
           --model cross-encoder:cross-encoder/ms-marco-MiniLM-L6-v2
       thresher rerank bm25.run --queries q.tsv --index my-index -o out.run --model thresher-context
@@ -310,7 +337,6 @@ def _reranker(
     stack: ExitStack,
 ) -> Reranker:
     from thresher.llm.budget import Budget
-    from thresher.llm.cache import ResponseCache
     from thresher.rerank.reranker import Reranker
 
     recorded = model.replay is not None
@@ -325,11 +351,28 @@ def _reranker(
         budget_per_query=Budget(limits.max_calls_per_query),
         concurrency=limits.concurrency,
         price=limits.price(model.model),
-        cache=stack.enter_context(ResponseCache(memory.cache_file)) if cached else None,
+        cache=_cache(memory.cache_file, stack) if cached else None,
         journal=None if memory.dry_run else memory.resume,
         on_failure="keep" if recorded else memory.on_failure,  # type: ignore[arg-type]  # checked by the command
         progress=progress_wanted(),
     )
+
+
+def _cache(file: Path | None, stack: ExitStack) -> ResponseCache | None:
+    """The cache; without one the run goes on if nobody named a file and there is no place for one."""
+    from thresher.files import cache_folder
+    from thresher.llm.cache import ResponseCache
+
+    try:
+        if file is None and cache_folder() is None:
+            note("there is no home directory for the response cache: answers are not kept (set THRESHER_CACHE)")
+            return None
+        return stack.enter_context(ResponseCache(file))
+    except OSError as err:
+        if file is not None:
+            raise
+        note(f"answers are not kept: {err.filename}: {err.strerror}")
+        return None
 
 
 def _queries(candidates: Candidates) -> Sequence[Query]:

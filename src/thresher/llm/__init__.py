@@ -1,6 +1,6 @@
 """Language models behind one small protocol, recordings of their answers, and a cache.
 
-The backends import what they need when they are constructed: the openai SDK for `OpenAIServer`, torch and transformers
+The backends import what they need when they are constructed: httpx2 for `OpenAIServer`, torch and transformers
 for `TransformersModel`; `RecordedModel` needs neither.
 """
 

@@ -19,12 +19,13 @@ model and prices per million tokens in any one currency. Reasoning tokens are bi
 from __future__ import annotations
 
 import asyncio
-import math
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from thresher.errors import BudgetExhaustedError, ConfigError
+
+LARGEST_PRICE = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +50,37 @@ class Budget:
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(self)):
             value = getattr(self, name)
-            if value is not None and (math.isnan(value) or value < 0):
-                raise ConfigError(f"budget {name} must be at least 0, or None for no limit; got {value!r}")
+            if value is not None and not _is_amount(value):
+                raise ConfigError(f"budget {name} must be at least 0, or None for no limit; got {str(value)[:40]!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Prices per million tokens."""
+    """Prices per million tokens.
+
+    Raises:
+        ConfigError: a price is not a finite number of at least 0.
+    """
 
     input: float
     output: float
 
+    def __post_init__(self) -> None:
+        for value in (self.input, self.output):
+            if not _is_amount(value) or not value < LARGEST_PRICE:
+                raise ConfigError(
+                    f"a price per million tokens is a number of at least 0 and below {LARGEST_PRICE:g}; got "
+                    f"{str(value)[:40]!r}"
+                )
+
     def of(self, prompt_tokens: int, answer_tokens: int) -> float:
         """The cost of one call."""
         return (prompt_tokens * self.input + answer_tokens * self.output) / 1e6
+
+
+def _is_amount(value: object) -> bool:
+    """Whether a value is a number of at least 0; infinity is one, NaN is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 def load_prices(path: str | Path) -> dict[str, Price]:
@@ -72,16 +90,16 @@ def load_prices(path: str | Path) -> dict[str, Price]:
         ConfigError: the file cannot be read, or a model lacks a price of at least 0.
     """
     try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as err:
         raise ConfigError(f"{path}: cannot read the price table: {err}") from None
     prices = {}
     for model, entry in document.items():
         values = [entry.get(key) if isinstance(entry, dict) else None for key in ("input", "output")]
-        if not all(isinstance(v, int | float) and not isinstance(v, bool) and v >= 0 for v in values):
+        if not all(_is_amount(value) and value < LARGEST_PRICE for value in values):  # type: ignore[operator]
             raise ConfigError(
                 f"{path}: model {model!r} needs `input` and `output`, each a price per million tokens of at least 0; "
-                f"found {entry!r}"
+                f"found {str(entry)[:200]}"
             )
         prices[model] = Price(*map(float, values))  # type: ignore[arg-type]
     return prices

@@ -17,6 +17,7 @@ is an error, never an empty cache.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -37,6 +38,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _EVENTS = (b'{"sent": "', b'{"answered": "', b'{"failed": "')
+BUSY_SECONDS = 10.0
+"""Seconds to wait for another process that is writing a cache."""
+
+_OF_THE_MACHINE = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+}
 _SCHEMA = "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
 
 
@@ -59,35 +69,67 @@ class ResponseCache:
         path: the file, created (with its directory) if missing; by default `responses.sqlite` in the cache folder.
 
     Raises:
-        ArtifactError: the file is not a response cache.
+        ArtifactError: the file is not a response cache (it is left as it is), or another process has locked it.
+        OSError: it cannot be made or written.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path) if path is not None else default_cache_path()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_database(self.path)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         self.path.chmod(0o600)  # also if it existed with wider permissions
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None)
+        self._failed = False
+        self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
+            tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if tables and "replies" not in tables:
+                raise sqlite3.DatabaseError(f"a database with the tables {', '.join(sorted(tables))[:80]}")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(_SCHEMA)
-        except sqlite3.DatabaseError as err:
+            if not tables:
+                self._db.execute(_SCHEMA)
+            self._db.execute("SELECT key, reply FROM replies LIMIT 1")
+        except sqlite3.Error as err:
             self._db.close()
-            raise ArtifactError(
-                f"{self.path} is not a response cache ({err}); remove it or name another file"
-            ) from None
+            raise self._unusable(err) from None
+
+    def _unusable(self, err: sqlite3.Error) -> ArtifactError | OSError:
+        """Why the file cannot be used."""
+        if _code(err) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return ArtifactError(
+                f"{self.path} is in use by another process ({err}); wait for it, or name another file with --cache-file"
+            )
+        if _code(err) in _OF_THE_MACHINE:
+            return OSError(_OF_THE_MACHINE[_code(err)], f"the response cache cannot be written ({err})", str(self.path))
+        return ArtifactError(f"{self.path} is not a response cache ({err}); name another file with --cache-file")
 
     def get(self, key: str) -> Json | None:
-        """The reply to the call with this key, None if it is not cached."""
-        with self._lock:
-            row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        """The reply to the call with this key, None if it is not cached or cannot be read."""
+        try:
+            with self._lock:
+                row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+            reply = None if row is None else json.loads(row[0])
+        except (sqlite3.Error, ValueError, TypeError, RecursionError) as err:
+            self._note("read", err)
+            return None
+        return reply if isinstance(reply, dict) else None
 
     def put(self, key: str, reply: Mapping[str, object]) -> None:
-        """Store a reply."""
-        with self._lock:
-            self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, json.dumps(reply)))
+        """Store a reply. One that cannot be stored has been paid for and is used; the failure is logged once."""
+        try:
+            with self._lock:
+                self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, json.dumps(reply)))
+        except sqlite3.Error as err:
+            self._note("written", err)
+
+    def _note(self, done: str, err: Exception) -> None:
+        """Log that the cache fails, once, and do not wait for its lock again."""
+        if not self._failed:
+            self._failed = True
+            _log.warning("%s cannot be %s (%s): answers are not remembered from here on", self.path, done, err)
+            with self._lock:
+                self._db.execute("PRAGMA busy_timeout=0")
 
     def __len__(self) -> int:
         with self._lock:
@@ -194,7 +236,7 @@ class Journal:
         for number, line in enumerate(data[:whole].splitlines(), 1):
             try:
                 event = json.loads(line)
-                cost = Cost(*event["cost"])
+                cost = _cost(event["cost"])
                 if "sent" in event:
                     open_calls.setdefault(event["sent"], []).append(cost)
                     continue
@@ -242,3 +284,28 @@ def _is_json(line: bytes) -> bool:
 
 def _plain(cost: Cost) -> list[float]:
     return [cost.calls, cost.prompt_tokens, cost.answer_tokens, cost.money]
+
+
+def _cost(values: object) -> Cost:
+    """The cost in a line of a journal."""
+    numbers = values if isinstance(values, list) and len(values) == 4 else [None]
+    if any(not isinstance(one, int | float) or isinstance(one, bool) or not 0 <= one < 1e18 for one in numbers):
+        raise ValueError(f"{str(values)[:80]} is not a cost")
+    return Cost(*numbers)
+
+
+def _code(err: sqlite3.Error) -> int:
+    """The primary result code of an sqlite error; 0 if it has none."""
+    return getattr(err, "sqlite_errorcode", 0) & 0xFF
+
+
+def _check_database(path: Path) -> None:
+    """Raise if the file exists and is no sqlite database: nothing of it is changed."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise ArtifactError(f"{path} is not a file and so not a response cache; name another with --cache-file")
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start and start != b"SQLite format 3\0":
+        raise ArtifactError(f"{path} is not a response cache (no sqlite database); name another with --cache-file")

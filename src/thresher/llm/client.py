@@ -7,9 +7,9 @@ settles. Two equal calls in flight share one answer.
 A transient failure is retried with exponential backoff, or after the time the server named (Retry-After); that time
 holds back all other calls too, so that rate-limit errors do not cascade. Every attempt counts against the budget.
 
-The retry loop is ours, and the openai SDK's is turned off, because every attempt has to reserve its cost, be written
-to the journal, return its connection while it waits, and delay the other calls. Libraries such as tenacity and
-stamina repeat a function as a whole and give no place for that between the attempts.
+The retry loop is ours because every attempt has to reserve its cost, be written to the journal, return its connection
+while it waits, and delay the other calls. Libraries such as tenacity and stamina repeat a function as a whole and give
+no place for that between the attempts.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
-from thresher.errors import ModelError
+from thresher.errors import ConfigError, ModelError
 from thresher.llm.budget import Budget, BudgetLedger, Cost
-from thresher.llm.model import TokenUsage, TransientModelError
+from thresher.llm.model import AdaptedError, RefusedRequestError, TokenUsage, TransientModelError, retried_by_caller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -45,6 +45,8 @@ class Reply(Protocol):
 
 
 R = TypeVar("R", bound=Reply)
+
+LONGEST_WAIT = 1e7
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,9 @@ class RetryPolicy:
         first: seconds of the first backoff.
         longest: the longest backoff in seconds.
         patience: the longest Retry-After in seconds; a longer one is cut to this.
+
+    Raises:
+        ConfigError: a value is out of range.
     """
 
     attempts: int = 4
@@ -93,11 +98,19 @@ class RetryPolicy:
     longest: float = 20.0
     patience: float = 60.0
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.attempts, int) or self.attempts < 1:
+            raise ConfigError(f"attempts must be a whole number of at least 1, got {self.attempts!r}")
+        for name in ("first", "longest", "patience"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < LONGEST_WAIT:
+                raise ConfigError(f"{name} must be seconds from 0 to below {LONGEST_WAIT:g}, got {value!r}")
+
     def delay(self, attempt: int, retry_after: float | None) -> float:
         """Seconds to wait after the attempt of that number, counted from 1."""
         if retry_after is not None:
             return min(max(retry_after, 0.0), self.patience)
-        ceiling = min(self.first * 2.0 ** (attempt - 1), self.longest)
+        ceiling = min(self.first * 2.0 ** min(attempt - 1, 60), self.longest)
         return ceiling * (0.5 + 0.5 * random.random())  # noqa: S311
 
 
@@ -227,6 +240,9 @@ class Client:
                 await self._ledger.reserve(bound)
                 try:
                     return await self._once(key, bound, call)
+                except AdaptedError:
+                    self.counts.failed_calls += 1
+                    delay = 0.0  # what the server accepts is learnt step by step, and every step only once
                 except TransientModelError as err:
                     self.counts.failed_calls += 1
                     attempt += 1
@@ -249,13 +265,18 @@ class Client:
             journal.sent(key, bound)
         used = bound  # kept if the call fails in a way that leaves open whether it ran
         reply: R | None = None
+        token = retried_by_caller.set(True)
         try:
             reply = await call.send()
             used = self._used(bound, reply.usage)
         except TransientModelError as err:
             used = bound if err.may_have_run else Cost(calls=1)
             raise
+        except RefusedRequestError:
+            used = Cost(calls=1)
+            raise
         finally:
+            retried_by_caller.reset(token)
             self._ledger.settle(bound, used)
             self.counts.cost = self.counts.cost.plus(used)
             if used is bound:
@@ -273,6 +294,9 @@ class Client:
 
     def _used(self, bound: Cost, usage: TokenUsage) -> Cost:
         """The cost of a call by its own count, or its bound where it has none."""
+        counts = (usage.prompt_tokens, usage.answer_tokens, usage.reasoning_tokens or 0)
+        if not all(isinstance(count, int) and count >= 0 for count in counts):
+            return bound
         self.counts.reasoning_tokens += usage.reasoning_tokens or 0
         if usage.prompt_tokens is None or usage.answer_tokens is None:
             return bound
@@ -288,8 +312,11 @@ class Client:
 
 
 def _usable(call: Call[R], known: Json | None) -> R | None:
-    """The reply that was kept, None if there is none or it is of no use."""
+    """The reply that was kept, None if there is none, it is of no use, or another version or program wrote it."""
     if known is None:
         return None
-    reply = call.decode(known)
+    try:
+        reply = call.decode(known)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, ModelError):
+        return None
     return reply if call.usable is None or call.usable(reply) else None

@@ -1,35 +1,140 @@
-"""What every HTTP backend needs: keys, addresses, one client for each event loop, and Retry-After.
+"""What every model server needs: addresses, keys, one client for each event loop, and one way to post JSON.
 
-Keys are read from the environment or a callable at the moment of the call. A key is never an argument, an attribute, or
-part of a name, cache key, manifest, log or error; what servers answer is scrubbed of it before it becomes a message.
+An answer costs bounded memory and time: at most `ANSWER_BYTES` (and six bytes for each byte sent, for servers that
+repeat the passages) are read and unpacked, within the time limit. Redirects are not followed. An error that a server
+reports under status 200 is an error.
+
+Keys are handled in `Key`, which no message, log, traceback or pickle shows. What a server says is searched for the
+key, in every form of `Key.forms`, before it becomes a message or an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import html
+import json
+import logging
 import os
-import weakref
+import re
+import ssl
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Generic, TypeVar
-from urllib.parse import quote, urlsplit
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import quote, quote_plus, urlsplit
 
-from thresher.errors import ConfigError, require
+from thresher.errors import ConfigError, MissingExtraError, ModelError, require
+from thresher.llm.background import PerLoop
+from thresher.llm.model import (
+    RefusedRequestError,
+    TransientModelError,
+    code_of,
+    error_message,
+    printable,
+    reported_error,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     import httpx2
 
-HIDDEN = "***"
+    from thresher.llm.model import Json
+
 CONNECTIONS = 64
 """The most open connections of a client, by default."""
 
 KEEP_ALIVE = 300.0
 """Seconds an idle connection stays open."""
 
-C = TypeVar("C")
+ANSWER_BYTES = 4 << 20
+"""The most bytes of an answer, unpacked, besides six for each byte of the request."""
+
+ERROR_BYTES = 64 << 10
+"""The most bytes read of an error."""
+
+MESSAGE = 500
+"""The most characters of a server's own words in a message."""
+
+TRANSIENT = frozenset((408, 409, 424, 425, 429, *range(500, 600)))
+"""Statuses after which the same request may succeed."""
+
+NOT_RUN = frozenset((429, 503))
+"""Statuses of requests that certainly were not worked on, and cost nothing."""
+
+HIDDEN = "***"
+
+SHORT = 8
+"""Keys of fewer characters may be ordinary words (`EMPTY`): they are hidden only as whole words."""
+
+KEY_BYTES = 64 << 10
+_URL_SAFE = str.maketrans("+/", "-_")
+
+
+class Key:
+    """A key, which only the server is shown: not in a repr, a pickle, or the variables of a traceback.
+
+    Args:
+        value: the key; empty for none.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str = "") -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return f"Key({HIDDEN if self._value else ''})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key is not pickled")
+
+    def sign(self, request: httpx2.Request) -> httpx2.Request:
+        """Put the key into the header of a request."""
+        if self._value:
+            request.headers["Authorization"] = f"Bearer {self._value}"
+        return request
+
+    def forms(self) -> list[str]:
+        """The key as servers and libraries repeat it, longest first: plain, quoted, escaped and encoded."""
+        key = self._value
+        quoted = (repr(key)[1:-1], json.dumps(key)[1:-1], json.dumps(key)[1:-1].replace("/", "\\/"), html.escape(key))
+        urls = (quote(key, safe=""), quote(key), quote_plus(key))
+        found = {key, *quoted, *urls, *map(_lower_escapes, urls)}
+        if len(key) >= SHORT:
+            data = key.encode()
+            found |= {data.hex(), data.hex().upper()}
+            for before in range(3):  # the three ways in which the key's bytes can lie in a longer text's base64
+                whole = base64.b64encode(b"." * before + data).decode()
+                part = whole[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
+                found |= {part, part.translate(_URL_SAFE)}
+        return sorted(found, key=len, reverse=True)
+
+    def hide(self, text: str) -> str:
+        """`text` with asterisks in place of the key, in any of its forms; a short key is hidden as a whole word."""
+        if not self._value:
+            return text
+        for form in self.forms():
+            if len(self._value) >= SHORT:
+                text = text.replace(form, HIDDEN)
+            elif form in text:
+                text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", HIDDEN, text)
+        return text
+
+    def hidden(self, document: object) -> object:
+        """Decoded JSON without the key in any text. A key of under four characters is none."""
+        if len(self._value) < 4:
+            return document
+        if isinstance(document, str):
+            return self.hide(document)
+        if isinstance(document, list):
+            return [self.hidden(one) for one in document]
+        if isinstance(document, dict):
+            return {self.hide(name): self.hidden(value) for name, value in document.items()}
+        return document
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -37,61 +142,131 @@ class KeySource:
     """Where a key comes from.
 
     Attributes:
-        source: the name of an environment variable, or a function without arguments that returns the key.
+        source: the name of an environment variable, the path of a file, or a function without arguments that returns
+            the key. White space around a key is dropped.
         required: whether a missing variable is an error; local servers need no key.
 
     Raises:
-        ConfigError: the source is neither.
+        ConfigError: the source is none of these.
     """
 
-    source: str | Callable[[], str]
+    source: str | Path | Callable[[], object]
     required: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.source, str) and not self.source.isidentifier():
+        named = isinstance(self.source, str) and self.source.isidentifier()
+        if not named and not isinstance(self.source, Path) and not callable(self.source):
             raise ConfigError(
-                "a key is given as the name of an environment variable or as a function, never as the key itself"
+                "a key is given as the name of an environment variable, the path of a file or a function, never as the "
+                "key itself"
             )
 
-    def read(self) -> str:
+    def read(self) -> Key:
         """The key; empty if none is set and none is required.
 
         Raises:
-            ConfigError: the variable is required and not set.
+            ConfigError: the variable is required and not set, the file or function fails, or what they hold cannot be
+                sent as a key. The message names the source and shows nothing of the key.
         """
-        if not isinstance(self.source, str):
-            return self.source()
-        key = os.environ.get(self.source, "")
-        if not key and self.required:
-            raise ConfigError(f"the environment variable {self.source} is not set; it must hold the server's key")
+        key, problem = self._checked()  # this frame never holds the key as text: tracebacks can show variables
+        if problem:
+            raise ConfigError(f"{self._place} {problem}")
         return key
 
+    def _checked(self) -> tuple[Key, str]:
+        """The key, and why it cannot be sent; errors of a function may hold the key and are not passed on."""
+        value: object
+        try:
+            if isinstance(self.source, str):
+                value = os.environ.get(self.source, "")
+            elif isinstance(self.source, Path):
+                with self.source.open(encoding="utf-8") as file:
+                    value = file.read(KEY_BYTES)
+            else:
+                value = self.source()
+        except UnicodeDecodeError:
+            return Key(), "cannot be read: it is not text"
+        except OSError as err:
+            return Key(), f"cannot be read: {os.strerror(err.errno) if err.errno else type(err).__name__}"
+        except Exception as err:
+            return Key(), f"cannot be read: the function failed with {type(err).__name__}"
+        if not isinstance(value, str):
+            return Key(), f"is {type(value).__name__}, not text"
+        value = value.strip().strip("\ufeff").strip()
+        odd = next((char for char in value if not "!" <= char <= "~"), "")
+        if odd:
+            kind = {"\n": "a line break", "\r": "a line break", "\0": "a NUL", " ": "a space"}.get(odd, "a character")
+            return Key(), f"contains {kind} that no key has; it must be one word of ASCII characters"
+        return Key(value), "is not set; it must hold the server's key" if self.required and not value else ""
+
+    @property
+    def _place(self) -> str:
+        if isinstance(self.source, str):
+            return f"the key in the environment variable {self.source}"
+        return f"the key in {self.source}" if isinstance(self.source, Path) else "the key that the function returns"
+
     def __repr__(self) -> str:
-        return f"KeySource({self.source if isinstance(self.source, str) else 'a function'})"
+        return f"KeySource({'a function' if callable(self.source) else self.source})"
 
 
-def checked_url(url: str) -> str:
-    """A server's address without a trailing slash.
+def _lower_escapes(text: str) -> str:
+    return re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), text)
+
+
+def server_url(base: str, version: str, endpoints: Sequence[str]) -> str:
+    """The address to which an endpoint is appended: `base` as people write it, with its version.
+
+    Spaces around it, a trailing slash, an endpoint and a repeated version are dropped. A version in `base` stays; one
+    is added if there is none and `base` is a bare host, or if `version` begins with a slash.
+
+    Args:
+        base: with or without version and endpoint: `http://host:8000`, `https://host/api/v1/`, `http://host/v1/rerank`.
+        version: added where `base` has none, as `v1`; `/v1` if also after another path; empty for none.
+        endpoints: what `base` may end with, as `/rerank`.
 
     Raises:
-        ConfigError: it is not http(s), or contains a user, password or query, which would be secrets in a name.
+        ConfigError: it is not an http(s) address, or contains a user, password, query or fragment.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError("a server's address must start with http:// or https:// and name a host")
-    if parts.username is not None or parts.password is not None or parts.query:
-        raise ConfigError(
-            f"the address of {parts.hostname} contains a user, password or query; give keys through the environment"
-        )
-    return url.rstrip("/")
+    if not isinstance(base, str) or not base.strip():
+        raise ConfigError(f"a server's address must be text such as http://localhost:8000/v1; got {_shown(base)}")
+    base = base.strip()
+    parts = host = port = None
+    try:
+        parts = urlsplit(base)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        pass
+    if parts is None or (host and port is None and parts.netloc.rpartition("]")[2].rpartition("@")[2].count(":") > 1):
+        _bad_url(base, "it cannot be read; a port is 1 to 65535, and an IPv6 address stands in brackets")
+    if parts.scheme not in ("http", "https"):
+        _bad_url(base, "it must start with http:// or https://")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        _bad_url(base, "it contains a user, password, query or fragment; give keys through the environment")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if not host or port == 0 or not all(char.isprintable() and not char.isspace() for char in base):
+        _bad_url(base, "a host and a port of 1 to 65535 are expected, without spaces")
+    path = re.sub(r"/{2,}", "/", parts.path).rstrip("/")
+    for endpoint in endpoints:
+        path = path.removesuffix(endpoint)
+    path = re.sub(r"(/v\d+)\1+$", r"\1", path)
+    if version and not re.search(r"/v\d\w*(/|$)", path) and (not path or version.startswith("/")):
+        path += f"/{version.lstrip('/')}"
+    return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def scrub(text: str, *keys: str) -> str:
-    """`text` with every key, plain or URL-encoded, replaced by asterisks."""
-    for key in keys:
-        for form in {key, quote(key, safe="")} if key else ():
-            text = text.replace(form, HIDDEN)
-    return text
+def _bad_url(base: str, why: str) -> NoReturn:
+    raise ConfigError(f"{_shown(base)} is not the address of a server: {why}")
+
+
+def _shown(base: object) -> str:
+    """An address for a message, without what may be a secret."""
+    if not isinstance(base, str):
+        return type(base).__name__
+    cut = re.sub(r"[?#].*", "?***", re.sub(r"^.*@", "***@", base, flags=re.DOTALL), flags=re.DOTALL)
+    return repr(cut[:200]) if re.search(r"[/.:]", cut) else "this"  # a lone word may be a key in the wrong place
 
 
 def retry_after_seconds(value: str | None) -> float | None:
@@ -99,59 +274,206 @@ def retry_after_seconds(value: str | None) -> float | None:
     if not value:
         return None
     try:
-        return max(float(value), 0.0)
+        seconds = float(value)
+        return max(seconds, 0.0) if seconds == seconds else None  # noqa: PLR0124  (NaN)
     except ValueError:
         pass
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=UTC)
+        return max((when - datetime.now(UTC)).total_seconds(), 0.0)
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max((when - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def http_client(connections: int, timeout: float) -> httpx2.AsyncClient:
     """A client that keeps at most `connections` connections open and follows no redirects.
 
     Raises:
-        MissingExtraError: httpx2 is not installed.
+        MissingExtraError: httpx2 is not installed, or a proxy of the environment needs another package.
+        ConfigError: a proxy or certificate file of the environment cannot be used.
     """
     httpx = require("httpx2", extra="llm", purpose="calling a model server")
+    logging.getLogger("httpcore2.http11").addFilter(_no_headers)
     limits = httpx.Limits(
         max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_ALIVE
     )
-    client: httpx2.AsyncClient = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False)
-    return client
+    failure: Exception
+    try:
+        client: httpx2.AsyncClient = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False)
+    except Exception as err:  # the environment is read here, and can hold anything
+        failure = _environment_problem(err)
+    else:
+        return client
+    raise failure
 
 
-class PerLoop(Generic[C]):
-    """One client for each event loop, made on first use, since connections belong to a loop.
+def _no_headers(record: logging.LogRecord) -> bool:
+    """Whether a log record shows no headers of an answer, which may repeat the key."""
+    return "receive_response_headers" not in record.getMessage()
+
+
+def proxy_variables() -> dict[str, str]:
+    """The variables of the environment that name a proxy, and their values."""
+    names = [f"{scheme}_proxy" for scheme in ("all", "http", "https")]
+    return {name: os.environ[name] for low in names for name in (low.upper(), low) if os.environ.get(name)}
+
+
+def _environment_problem(err: Exception) -> Exception:
+    """What is wrong with the environment, by the variable's name and without its value (a proxy has passwords)."""
+    if isinstance(err, OSError | ssl.SSLError):
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+            if file := os.environ.get(name):
+                return ConfigError(f"{name} names {file!r}, which holds no certificates ({err}); correct or unset it")
+        return ConfigError(f"the system's certificates cannot be loaded: {err}")
+    proxies = proxy_variables()
+    socks = [name for name, value in proxies.items() if value.lower().startswith("socks")]
+    if isinstance(err, ImportError) and socks:
+        return MissingExtraError(
+            f"{socks[0]} names a SOCKS proxy, which needs the package socksio. Install it with: pip install "
+            "'httpx2[socks]', or unset the variable"
+        )
+    known = ("http://", "https://", "socks5://", "socks5h://")
+    for name, value in proxies.items():
+        if "://" in value and not value.lower().startswith(known):
+            return ConfigError(f"{name} is not the address of a proxy (http:// or socks5://); correct or unset it")
+    return ConfigError(
+        f"{' or '.join(proxies) or 'the environment'} is not the address of a proxy; correct or unset it"
+    )
+
+
+class JsonServer:
+    """A server that is posted JSON and answers JSON. One request is one attempt.
 
     Args:
-        make: makes a client.
-        close: closes it.
+        where: how messages name the server.
+        key: where its key comes from.
+        timeout: seconds after which a request without a whole answer has failed.
+        connections: the most open connections.
+
+    Raises:
+        ConfigError: a number is out of range.
+        MissingExtraError: httpx2 is not installed.
     """
 
-    def __init__(self, make: Callable[[], C], close: Callable[[C], Awaitable[None]]) -> None:
-        self._make, self._close = make, close
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, C] = weakref.WeakKeyDictionary()
+    def __init__(self, where: str, key: KeySource, timeout: float, connections: int) -> None:
+        number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if not number or not 0 < timeout <= 1e6:
+            raise ConfigError(f"timeout must be a number of seconds above 0 and up to 1e6, got {timeout!r}")
+        if not isinstance(connections, int) or connections < 1:
+            raise ConfigError(f"connections must be a whole number of at least 1, got {connections!r}")
+        require("httpx2", extra="llm", purpose="calling a model server")
+        self.where, self.key, self.timeout, self.connections = where, key, float(timeout), connections
+        self._clients = PerLoop(lambda: http_client(connections, timeout), lambda client: client.aclose())
 
-    def get(self) -> C:
-        """The running loop's client."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            self._clients[loop] = self._make()
-        return self._clients[loop]
+    def __reduce__(self) -> tuple[type[JsonServer], tuple[str, KeySource, float, int]]:
+        return JsonServer, (self.where, self.key, self.timeout, self.connections)
+
+    async def post(self, url: str, body: Json) -> object:
+        """The decoded answer to one request.
+
+        Raises:
+            TransientModelError: no connection, no answer in time, an answer that is not JSON, or status 408, 409, 424,
+                425, 429 or 5xx.
+            RefusedRequestError: any other status.
+            ModelError: an answer that is too large or nested too deep, or a certificate that is not accepted.
+            ConfigError: the key or the environment cannot be used.
+        """
+        key = self.key.read()
+        outcome = await self._exchange(url, body, key)
+        if isinstance(outcome, ModelError):
+            raise outcome  # outside of any except block, so that it carries no exception that holds the headers
+        return outcome
 
     async def aclose(self) -> None:
-        """Close the running loop's client."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await self._close(client)
+        """Close the connections of this event loop."""
+        await self._clients.aclose()
 
     def close(self) -> None:
-        """Close the client that synchronous callers used."""
-        from thresher.llm.background import run_in_background
+        """Close the connections that synchronous callers used."""
+        self._clients.close()
 
-        run_in_background(self.aclose())
+    async def _exchange(self, url: str, body: Json, key: Key) -> object:
+        """The answer, or what went wrong as an exception that is not raised."""
+        httpx = require("httpx2", extra="llm", purpose="calling a model server")
+        data = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        client = self._clients.get()
+        try:
+            async with (
+                asyncio.timeout(self.timeout),
+                client.stream("POST", url, content=data, headers=headers, auth=key.sign) as response,
+            ):
+                success = 200 <= response.status_code < 300
+                limit = ANSWER_BYTES + 6 * len(data) if success else ERROR_BYTES
+                answer = await _limited(response, limit)
+            if success and len(answer) > limit:
+                return ModelError(f"{self.where} sent an answer of more than {limit >> 20} MiB, which was not read")
+            return self._read(response.status_code, response.headers, answer[:limit], key)
+        except zlib.error as err:
+            return TransientModelError(f"{self.where} sent an answer that cannot be unpacked ({err})")
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as err:  # OSError: also a TimeoutError
+            return self._broken(err, key)
+
+    def _broken(self, err: Exception, key: Key) -> ModelError:
+        """An error of the connection as one of ours, without the key."""
+        httpx = require("httpx2", extra="llm", purpose="calling a model server")
+        if isinstance(err, TimeoutError | httpx.TimeoutException) and not isinstance(err, httpx.ConnectTimeout):
+            return TransientModelError(f"{self.where} did not answer within {self.timeout:g} s")
+        reason = key.hide(printable(str(err)))[:MESSAGE]
+        if isinstance(err, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+            if "CERTIFICATE" in reason.upper():
+                return ModelError(f"{self.where} has a certificate that is not accepted ({reason})")
+            proxies = " or ".join(proxy_variables())
+            through = f"; the environment sets a proxy in {proxies}" if proxies else ""
+            return TransientModelError(f"{self.where} cannot be reached ({reason}{through})", may_have_run=False)
+        if isinstance(err, httpx.UnsupportedProtocol | httpx.LocalProtocolError | httpx.InvalidURL):
+            return ModelError(f"{self.where} cannot be asked ({type(err).__name__})")
+        return TransientModelError(f"{self.where} broke the connection ({type(err).__name__}: {reason})")
+
+    def _read(self, status: int, headers: Mapping[str, str], answer: bytes, key: Key) -> object:
+        """A whole answer as JSON without the key, or the error it is."""
+        document: object = None
+        try:
+            document = key.hidden(json.loads(answer))
+        except RecursionError:
+            return ModelError(f"{self.where} sent an answer that is nested too deep")
+        except ValueError as err:
+            if 200 <= status < 300:
+                start = printable(key.hide(answer[:MESSAGE].decode("utf-8", "replace")))[:80]
+                problem = f"{type(err).__name__}; it begins with {start!r}"
+                return TransientModelError(f"{self.where} sent an answer that is not JSON ({problem})")
+        wait = retry_after_seconds(headers.get("retry-after"))
+        if not 200 <= status < 300:
+            said = error_message(document) or key.hide(answer.decode("utf-8", "replace"))
+            if 300 <= status < 400:
+                said = f"a redirect, which is not followed; give the final address. {said}"
+            return self._error(status, f"status {status}", said, document, wait)
+        if (error := reported_error(document)) is not None:
+            code = code_of(error)
+            return self._error(code, "an error", error_message(error) or "no message", error, wait)
+        return document
+
+    def _error(self, status: int | None, kind: str, said: str, document: object, wait: float | None) -> ModelError:
+        said = printable(said)[:MESSAGE]
+        message = f"{self.where} answered with {kind}: {said}"
+        if status is not None and status not in TRANSIENT:
+            return RefusedRequestError(message, status, said)
+        if "insufficient_quota" in json.dumps(document, default=str)[:ERROR_BYTES]:
+            return RefusedRequestError(message, 402, said)
+        return TransientModelError(message, wait, may_have_run=status not in NOT_RUN)
+
+
+async def _limited(response: httpx2.Response, limit: int) -> bytes:
+    """The body, unpacked; a byte more than `limit` of it if it is longer."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+        raise zlib.error(f"content encoding {encoding[:40]!r}, which was not asked for")
+    unpack = None if encoding in ("", "identity") else zlib.decompressobj(47)  # 47: gzip or zlib, by its header
+    data = bytearray()
+    async for chunk in response.aiter_raw():
+        data += chunk if unpack is None else unpack.decompress(chunk, limit + 1 - len(data))
+        if len(data) > limit:
+            break
+    return bytes(data[: limit + 1])

@@ -14,6 +14,8 @@ cut, and as one byte where a budget must hold: no byte-level vocabulary has toke
 from __future__ import annotations
 
 import math
+import re
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +30,13 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 """A decoded JSON object."""
 
+retried_by_caller: ContextVar[bool] = ContextVar("retried_by_caller", default=False)
+"""Whether the caller of a model counts and repeats its attempts, as `thresher.llm.client` does."""
+
+LARGEST_LOG = 1e30  # beyond it a log-probability is damaged, and differences would exceed a float32
+
 BYTES_A_TOKEN = 4
+BYTES_A_TOKEN_AT_MOST = 16
 
 
 class TransientModelError(ModelError):
@@ -56,6 +64,42 @@ class TransientModelError(ModelError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class RefusedRequestError(ModelError):
+    """A request that the server refused to work on, which cost nothing and is not repeated as it is.
+
+    Args:
+        message: what happened, without secrets.
+        status: the HTTP status, or the one that the error names.
+        said: the server's words, without secrets.
+    """
+
+    def __init__(self, message: str, status: int, said: str) -> None:
+        super().__init__(message, status, said)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status, or the one that the error names."""
+        return int(self.args[1])
+
+    @property
+    def said(self) -> str:
+        """The server's words."""
+        return str(self.args[2])
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class AdaptedError(TransientModelError):
+    """A refused request from which the model learnt what the server accepts: the next attempt is another request."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, None, False)
+
+    def __reduce__(self) -> tuple[type[AdaptedError], tuple[str]]:
+        return AdaptedError, (str(self),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +159,25 @@ class TokenUsage:
     answer_tokens: int | None = None
     reasoning_tokens: int | None = None
 
+    @classmethod
+    def reported(cls, document: object, sent: int = 0, received: int = 0) -> TokenUsage:
+        """The usage that a server reports: counts that cannot be true are raised to what was sent, or left out.
+
+        Args:
+            document: the `usage` of its answer, of any type.
+            sent: bytes of the prompt; no vocabulary packs more than `BYTES_A_TOKEN_AT_MOST` of them into a token.
+            received: bytes of the answer.
+        """
+        values = document if isinstance(document, dict) else {}
+        details = values.get("completion_tokens_details")
+        prompt = _count(values.get("prompt_tokens", values.get("total_tokens")))
+        answer = _count(values.get("completion_tokens"))
+        return cls(
+            None if prompt is None else max(prompt, sent // BYTES_A_TOKEN_AT_MOST),
+            None if answer is None else max(answer, received // BYTES_A_TOKEN_AT_MOST),
+            _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None,
+        )
+
     def as_json(self) -> Json:
         """Plain JSON."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -142,7 +205,7 @@ class Completion:
 
     def __post_init__(self) -> None:
         numbers = [*self.labels.values(), self.floor, *([] if self.continuation is None else [self.continuation])]
-        if any(math.isnan(number) or number == math.inf for number in numbers):
+        if any(math.isnan(number) or number > LARGEST_LOG or -math.inf < number < -LARGEST_LOG for number in numbers):
             raise ModelError(
                 f"the model returned a log-probability that is not a number (labels {dict(self.labels)}, continuation "
                 f"{self.continuation}); its float type may be too small: try bfloat16 or float32"
@@ -163,6 +226,8 @@ class Completion:
     def from_json(cls, document: Json) -> Completion:
         """The completion from its `as_json`."""
         continuation = document["continuation"]
+        if not isinstance(document["text"], str) or not isinstance(document["finish"], str):
+            raise TypeError("the text of a completion must be text")
         return cls(
             text=document["text"],
             labels={label: _number(value) for label, value in document["labels"].items()},
@@ -208,6 +273,13 @@ def spells(token: str, label: str) -> bool:
     """Whether a token spells a label; see the module on white space and case."""
     token = token.strip().lstrip("\u2581\u0120").strip()
     return token == label or (len(label) > 1 and token.lower() == label.lower())
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens, None for what is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**12 else None
 
 
 def _finite(value: float) -> float | None:
@@ -312,3 +384,72 @@ def tokens_of(given: Tokens | str | Path | None) -> Tokens:
     if isinstance(given, str | Path):
         return load_tokens(given)
     return ByteTokens() if given is None else given
+
+
+def printable(text: str) -> str:
+    """`text` on one line, without characters that control a terminal or the direction of writing."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def is_thought(text: str) -> bool:
+    """Whether an answer ends within the model's thinking, or before anything was said."""
+    if not text.strip():
+        return True
+    starts = [(found.start(), found[0]) for found in re.finditer(_OPENS, text, re.IGNORECASE)]
+    return bool(starts) and not re.search(_CLOSES, text[starts[-1][0] + len(starts[-1][1]) :], re.IGNORECASE)
+
+
+_THOUGHT = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis)"
+_OPENS = rf"<{_THOUGHT}>|\[{_THOUGHT}\]|\u25c1{_THOUGHT}\u25b7|<\|channel\|>{_THOUGHT}|<\|begin_of_thought\|>"
+_CLOSES = rf"</{_THOUGHT}>|\[/{_THOUGHT}\]|\u25c1/{_THOUGHT}\u25b7|<\|channel\|>final|<\|end_of_thought\|>"
+
+
+def error_message(document: object) -> str:
+    """The words of an error in the dialects of OpenAI, vLLM, TEI and FastAPI; empty if there are none."""
+    if isinstance(document, str):
+        return document
+    if isinstance(document, list):
+        return "; ".join(filter(None, map(error_message, document[:5])))
+    if not isinstance(document, dict):
+        return ""
+    for name in ("error", "message", "msg", "detail", "errors"):
+        if words := error_message(document.get(name)):
+            place = document.get("param") or document.get("loc")
+            place = ".".join(map(str, place)) if isinstance(place, list) else place
+            return f"{place}: {words}" if isinstance(place, str) and place and place not in words else words
+    return ""
+
+
+def reported_error(document: object) -> object:
+    """The error that an answer of status 200 reports, None if it reports none."""
+    if not isinstance(document, dict):
+        return None
+    if document.get("error"):
+        error = document["error"]
+        return error if isinstance(error, dict) else {**document, "error": error}
+    choices = document.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict) and choices[0].get("error"):
+        error = choices[0]["error"]
+        return error if isinstance(error, dict) else {"error": error}
+    if document.get("object") == "error" or not ({"choices", "results", "usage"} & set(document)):
+        return document if error_message(document) else None
+    return None
+
+
+def code_of(error: object) -> int | None:
+    """The status that an error names as a number, as text, or by a word; None if it names none."""
+    if not isinstance(error, dict):
+        return None
+    words = ""
+    for name in ("code", "status", "status_code", "statusCode", "type", "error_type"):
+        value = error.get(name)
+        if isinstance(value, str) and re.fullmatch(r"\s*[1-5]\d\d\s*", value):
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 100 <= value < 600:
+            return value
+        words += f" {value}".lower()
+    if re.search(r"rate.?limit|too.?many|overload", words):
+        return 429
+    if re.search(r"invalid|not.?found|auth|permission|denied|quota|unsupported|validation|bad.?request", words):
+        return 400
+    return None

@@ -1,40 +1,126 @@
-"""Language models behind an OpenAI-compatible server: vLLM, llama.cpp, Ollama, TGI, or a hosted one.
+"""Language models behind an OpenAI-compatible server: vLLM, llama.cpp, Ollama, LM Studio, TGI, or a hosted one.
 
-Requests go through the openai SDK with its own retries off: one request is one call, and `thresher.llm.client` decides
-about another. Connections are limited and kept open; there is one client per event loop.
+One request is one call, and `thresher.llm.client` decides about another. Connections are limited and kept open; there
+is one client per event loop. The openai SDK is not used: it reads organisation, project and headers for OpenAI from
+the environment and sends them to every address, and its answers have no limit of size.
+
+Servers and models differ in what they accept. What one refuses by name is learnt once, noted in the log and remembered
+by the object (`Accepted`): the other field for the longest answer, no temperature, the system message folded into the
+user's, no structured output, fewer alternatives, another way to turn thinking off, an address with or without `/v1`.
+While it is unknown what a server accepts, one request goes ahead of the others, for half a second at most.
 
 Log-probabilities of labels come from `top_logprobs` of the first answer token; the log-probability of a continuation
 from the completions endpoint with `echo`, if the server supports it. Structured output is requested in one of the
-dialects below; without one, answers are free text.
+dialects below; without one, answers are free text. Reasoning is never read as the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import math
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from thresher.errors import ConfigError, ModelError, require
-from thresher.llm.http import CONNECTIONS, KeySource, PerLoop, checked_url, http_client, retry_after_seconds, scrub
-from thresher.llm.model import Completion, LanguageModel, TokenUsage, TransientModelError, spells, tokens_of
+from thresher.errors import ConfigError, ModelError
+from thresher.llm.background import Leader, PerLoop, no_end
+from thresher.llm.http import CONNECTIONS, JsonServer, KeySource, server_url
+from thresher.llm.model import (
+    AdaptedError,
+    Completion,
+    LanguageModel,
+    RefusedRequestError,
+    TokenUsage,
+    TransientModelError,
+    printable,
+    retried_by_caller,
+    spells,
+    tokens_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    import openai
-
     from thresher.llm.model import Json, Request, Tokens
+
+_log = logging.getLogger(__name__)
 
 Structured = Literal["none", "json-schema", "vllm-regex", "tgi-regex"]
 
-REFUSED = (429,)
-TRANSIENT = (408, 409, 425, 429, *range(500, 600))
 TEMPLATE_TOKENS = 64  # upper bound on what a chat template adds around a conversation
 MESSAGE_TOKENS = 16  # and around each message
 _NOTHING: tuple[dict[str, float], float] = ({}, -math.inf)
+LimitField = Literal["max_tokens", "max_completion_tokens"]
+Thinking = Literal["auto", "on", "off"]
+
 TOP_LOGPROBS = 20  # the maximum of OpenAI, and of vLLM by default
+OLLAMA_PORT = 11434
+LIMIT_FIELDS: tuple[LimitField, LimitField] = ("max_tokens", "max_completion_tokens")
+STRUCTURE = ("response_format", "structured_outputs", "json_schema", "guided_regex")
+_OPENING = ("continue_final_message", "add_generation_prompt")
+_WANTED = {"model", "messages", "prompt", "echo", "input"}  # fields without which there is no request
+
+_REFUSAL = re.compile(
+    r"unsupported|not (be )?(support|permit|allow|accept|available|enabled|compatible)|does ?n.t (support|accept)|"
+    r"unknown|unrecogni[sz]ed|unexpected|extra (input|field|param)|deprecated|invalid|removed|only the default|"
+    r"instead|disabled|no longer|cannot be (used|set)|not valid|must be (omitted|unset|removed)",
+    re.IGNORECASE,
+)
+_TOO_MUCH = re.compile(
+    r"too (large|long|many|big|high)|context (length|window|size)|exceed|at (most|least)", re.IGNORECASE
+)
+_NO_SYSTEM = re.compile(
+    r"system[ _]?(role|message|prompt|instruction)|developer (role|message|instruction)|roles? must alternate|"
+    r"role.{0,80}system|system.{0,40}(not|un)[ -]?support",
+    re.IGNORECASE | re.DOTALL,
+)
+_THINKING: dict[str, tuple[Json, ...]] = {
+    "auto": ({},),
+    "off": (
+        {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}},
+        {"reasoning_effort": "none"},
+        {"reasoning_effort": "minimal"},
+        {"reasoning_effort": "low"},
+    ),
+    "on": ({"chat_template_kwargs": {"enable_thinking": True, "thinking": True}}, {"reasoning_effort": "medium"}),
+}
+"""Ways to turn thinking on or off: of vLLM, SGLang and llama.cpp; then of OpenAI and Ollama, by strength."""
+
+_BY_HOST = (
+    (r"(^|\.)openrouter\.ai$", {"off": {"reasoning": {"enabled": False}}, "on": {"reasoning": {"enabled": True}}}),
+    (r"(^|\.)aliyuncs\.com$", {"off": {"enable_thinking": False}, "on": {"enable_thinking": True}}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a server accepts, as far as it is known.
+
+    Attributes:
+        limit_field: the field of the longest answer.
+        other_limit: whether the other field may still be tried.
+        system: whether system messages are accepted.
+        opening: whether an answer can be begun.
+        logprobs: whether log-probabilities are given.
+        top: how many alternatives are.
+        thinking: the ways of turning thinking on or off that are left, the one in use first.
+        urls: the addresses that are left, the one in use first.
+        dropped: fields that are not sent.
+    """
+
+    limit_field: LimitField
+    thinking: tuple[Json, ...]
+    urls: tuple[str, ...]
+    top: int = TOP_LOGPROBS
+    other_limit: bool = True
+    system: bool = True
+    opening: bool = True
+    logprobs: bool = True
+    dropped: frozenset[str] = frozenset()
 
 
 class OpenAIServer(LanguageModel):
@@ -42,10 +128,10 @@ class OpenAIServer(LanguageModel):
 
     Args:
         model: the name the server knows it by.
-        base_url: the server's address, up to and including `/v1`.
-        key: the name of the environment variable that holds the key, or a function that returns it. Unless given,
-            OPENAI_API_KEY for openai.com and THRESHER_LLM_KEY for every other host, so that no key goes where it does
-            not belong. A local server needs none.
+        base_url: the server's address, with or without `/v1`.
+        key: the name of the environment variable that holds the key, the path of a file with it, or a function that
+            returns it. Unless given, OPENAI_API_KEY for openai.com and THRESHER_LLM_KEY for every other host, so that
+            no key goes where it does not belong. A local server needs none.
         timeout: seconds after which a call without an answer has failed.
         connections: the most open connections.
         tokens: the model's tokenizer, or the path of its tokenizer.json, for exact counts; estimates unless given.
@@ -53,8 +139,15 @@ class OpenAIServer(LanguageModel):
         structured: how a schema or pattern is sent to the server: `json-schema` (OpenAI, vLLM, llama.cpp),
             `vllm-regex`, `tgi-regex`, or `none`.
         top_logprobs: number of alternatives requested for the first answer token.
-        limit_field: the field that carries the longest answer; hosted reasoning models want `max_completion_tokens`.
-        extra: further fields of the request body (`{"chat_template_kwargs": {"enable_thinking": False}}`).
+        limit_field: the field that carries the longest answer; if the server refuses it, the other one is used.
+        thinking: `off` asks a thinking model to answer at once and `on` to think, in the way the server knows; `auto`
+            leaves it to the server.
+        extra: further fields of the request body (`{"chat_template_kwargs": {"enable_thinking": False}}`), or
+            their JSON.
+
+    Raises:
+        ConfigError: an argument is not one of the above.
+        MissingExtraError: httpx2 is not installed.
     """
 
     def __init__(
@@ -62,29 +155,34 @@ class OpenAIServer(LanguageModel):
         model: str,
         base_url: str,
         *,
-        key: str | Callable[[], str] = "",
+        key: str | Path | Callable[[], str] = "",
         timeout: float = 120.0,
         connections: int = CONNECTIONS,
         tokens: Tokens | str | Path | None = None,
         context: int | None = None,
         structured: Structured = "none",
         top_logprobs: int = TOP_LOGPROBS,
-        limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
-        extra: Mapping[str, object] | None = None,
+        limit_field: LimitField = "max_tokens",
+        thinking: Thinking = "auto",
+        extra: Mapping[str, object] | str | None = None,
     ) -> None:
-        if structured not in ("none", "json-schema", "vllm-regex", "tgi-regex"):
-            raise ConfigError(
-                f"structured must be one of 'none', 'json-schema', 'vllm-regex', 'tgi-regex'; got {structured!r}"
-            )
-        self._openai = require("openai", extra="llm", purpose="calling an OpenAI-compatible server")
-        self._httpx = require("httpx2", extra="llm", purpose="calling an OpenAI-compatible server")
-        self._model, self._url = model, checked_url(base_url)
-        self._key = KeySource(key or _default_key(self._url))
-        self._timeout, self._connections = timeout, connections
+        _check_choice("structured", structured, ("none", "json-schema", "vllm-regex", "tgi-regex"))
+        _check_choice("limit_field", limit_field, LIMIT_FIELDS)
+        _check_choice("thinking", thinking, ("auto", "on", "off"))
+        for name, value in (("context", context), ("top_logprobs", top_logprobs)):
+            if not (value is None and name == "context") and (not isinstance(value, int) or value < 1):
+                raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if not isinstance(model, str) or not model.strip():
+            raise ConfigError(f"a model on a server has a name; got {model!r}")
+        self._model, self._url = model, server_url(base_url, "v1", ("/chat/completions", "/completions"))
+        self._server = JsonServer(
+            f"{self._url} (model {model!r})", KeySource(key or _default_key(self._url)), timeout, connections
+        )
         self._tokens, self._context = tokens_of(tokens), context
-        self._structured, self._top_logprobs = structured, top_logprobs
-        self._limit_field, self._extra = limit_field, dict(extra or {})
-        self._clients = PerLoop(self._new_client, lambda client: client.close())
+        self._structured, self._extra = structured, _extra_body(extra)
+        self._accepted = Accepted(limit_field, ways_to_think(thinking, self._url), addresses(self._url), top_logprobs)
+        self._thinking = thinking
+        self._leaders = PerLoop(Leader, no_end)
 
     @property
     def name(self) -> str:
@@ -94,7 +192,8 @@ class OpenAIServer(LanguageModel):
     @property
     def parameters(self) -> Mapping[str, object]:
         """Address and what is sent with every request."""
-        return {"url": self._url, "structured": self._structured, "extra": self._extra}
+        thinking = {} if self._thinking == "auto" else {"thinking": self._thinking}
+        return {"url": self._url, "structured": self._structured, "extra": self._extra, **thinking}
 
     @property
     def tokens(self) -> Tokens:
@@ -108,8 +207,8 @@ class OpenAIServer(LanguageModel):
 
     @property
     def structured(self) -> Structured:
-        """The dialect for structured output."""
-        return self._structured
+        """The dialect for structured output; `none` once the server has refused it."""
+        return "none" if self._accepted.dropped & set(STRUCTURE) else self._structured
 
     def prompt_bound(self, request: Request) -> int:
         """The bounds of all texts and of the chat template."""
@@ -117,134 +216,166 @@ class OpenAIServer(LanguageModel):
         return sum(map(self._tokens.bound, texts)) + MESSAGE_TOKENS * len(request.messages) + TEMPLATE_TOKENS
 
     async def complete(self, requests: Sequence[Request]) -> list[Completion]:
-        """One call per request, concurrently.
+        """One call per request, concurrently. Called directly, it repeats what a server refuses in a form it accepts.
 
         Raises:
-            TransientModelError: no connection, a time-out, a broken or unreadable answer, status 408, 409, 425, 429
-                or 5xx.
-            ModelError: any other status, or log-probabilities that the server does not give.
+            AdaptedError: as it is called by `thresher.llm.client`, which counts every request: the next attempt is sent
+                in a form the server accepts.
+            TransientModelError: no connection, a time-out, a broken or unreadable answer, status 408, 409, 424, 425,
+                429 or 5xx, or an error of that kind under status 200.
+            RefusedRequestError: any other status.
+            ModelError: log-probabilities that the server does not give, an answer cut off while the model was thinking,
+                an answer that is not text, or a refusal to answer.
         """
         return list(await asyncio.gather(*map(self._one, requests)))
 
     async def aclose(self) -> None:
         """Close the connections of this event loop."""
-        await self._clients.aclose()
+        await self._server.aclose()
 
     def close(self) -> None:
         """Close the connections that synchronous callers used."""
-        self._clients.close()
+        self._server.close()
 
     async def _one(self, request: Request) -> Completion:
-        key = self._key.read()
+        """Attempts until nothing is left to learn from a refusal; one, if the caller counts and repeats them."""
+        while True:
+            async with self._leaders.get().turn() as turn:
+                completion, refusal = await self._attempt(request, self._accepted)
+                if completion is not None:
+                    return completion
+                turn.settled = False
+            if retried_by_caller.get():
+                raise AdaptedError(f"{self._server.where} refused the form of a request: {refusal}")
+
+    async def _attempt(self, request: Request, accepted: Accepted) -> tuple[Completion | None, str]:
+        """One request: its completion, or None and the words of a refusal from which something was learnt."""
+        self._check_possible(request, accepted)
+        path, body = self._body(request, accepted)
         try:
-            async with asyncio.timeout(self._timeout):
-                if request.continuation:
-                    return await self._continuation(self._client(key), request)
-                if request.raw:
-                    return await self._raw(self._client(key), request)
-                return await self._chat(self._client(key), request)
-        except TimeoutError:
-            raise TransientModelError(f"{self._where} did not answer within {self._timeout:g} s") from None
-        except self._openai.OpenAIError as err:
-            raise self._translated(err, key) from None
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as err:
-            message = scrub(
-                f"{self._where} sent a response that is not a completion ({type(err).__name__}: {err})", key
+            answer = await self._server.post(accepted.urls[0] + path, body)
+        except (RefusedRequestError, TransientModelError) as err:
+            learnt = learn(err, accepted, body)
+            if learnt is None:
+                raise
+            if self._accepted is accepted:
+                self._accepted, note = learnt
+                _log.warning("%s does not accept %s", self._server.where, note)
+            return None, str(err)
+        problem: Exception
+        try:
+            return self._completion(request, answer), ""
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as err:
+            problem = err
+        said = f"{type(problem).__name__}: {str(problem)[:200]}"
+        raise TransientModelError(f"{self._server.where} sent a response that is not a completion ({said})")
+
+    def _check_possible(self, request: Request, accepted: Accepted) -> None:
+        """Raise if the server is known not to do what the request needs."""
+        where = self._server.where
+        if request.labels and not accepted.logprobs:
+            raise self._no_logprobs()
+        if request.opening and not request.raw and not accepted.opening:
+            raise ModelError(
+                f"{where} does not let the request begin the answer (continue_final_message), which order='logits' "
+                "needs; use --order generate, or a server that does (vLLM)"
             )
-            raise TransientModelError(message) from None
+        if not accepted.thinking:
+            raise ModelError(
+                f"{where} accepts no known way to turn thinking {self._thinking}; leave --thinking at auto and give "
+                "--reasoning-tokens, or name the server's own field with --extra-body"
+            )
 
-    @property
-    def _where(self) -> str:
-        return f"{self._url} (model {self._model!r})"
+    def _body(self, request: Request, accepted: Accepted) -> tuple[str, Json]:
+        """Path and body of a request, in a form the server accepts as far as it is known."""
+        body: Json = {"model": self._model, "temperature": request.temperature}
+        if request.continuation or request.raw:
+            path = "/completions"
+            prompt = "\n\n".join(message.content for message in request.messages) + request.opening
+            body |= {"prompt": prompt + request.continuation, "max_tokens": max(request.max_tokens, 1)}
+            if request.continuation:
+                body |= {"max_tokens": 1, "echo": True, "logprobs": 1}
+            elif request.labels:
+                body["logprobs"] = accepted.top
+        else:
+            path = "/chat/completions"
+            messages = [{"role": m.role, "content": m.content} for m in request.messages]
+            body["messages"] = messages if accepted.system else folded(messages)
+            body[accepted.limit_field] = max(request.max_tokens, 1)
+            if request.opening:
+                body["messages"] = [*body["messages"], {"role": "assistant", "content": request.opening}]
+                body.update(continue_final_message=True, add_generation_prompt=False)
+            if request.labels:
+                body.update(logprobs=True, top_logprobs=accepted.top)
+            body |= accepted.thinking[0]
+        body |= {**self._constraint(request), **self._extra}
+        return path, {name: value for name, value in body.items() if name not in accepted.dropped}
 
-    def _new_client(self) -> openai.AsyncOpenAI:
-        made: openai.AsyncOpenAI = self._openai.AsyncOpenAI(
-            api_key="unset",
-            base_url=self._url,
-            max_retries=0,
-            timeout=self._timeout,
-            http_client=http_client(self._connections, self._timeout),
-        )
-        return made
+    def _completion(self, request: Request, answer: object) -> Completion:
+        """The completion in an answer.
 
-    def _client(self, key: str) -> openai.AsyncOpenAI:
-        client = self._clients.get()
-        client.api_key = key or "unset"
-        return client
-
-    async def _chat(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
-        messages = [{"role": m.role, "content": m.content} for m in request.messages]
-        body: Json = {"model": self._model, "messages": messages, "temperature": request.temperature}
-        body[self._limit_field] = max(request.max_tokens, 1)
-        if request.opening:
-            messages.append({"role": "assistant", "content": request.opening})
-            body.update(continue_final_message=True, add_generation_prompt=False)
-        if request.labels:
-            body.update(logprobs=True, top_logprobs=self._top_logprobs)
-        answer = await self._post(client, "/chat/completions", {**body, **self._constraint(request), **self._extra})
+        Raises:
+            ModelError: it has no log-probabilities, or its content is not text.
+            TypeError and kin: it is no completion.
+        """
+        if not isinstance(answer, dict):
+            raise TypeError(f"a JSON object was expected, not {str(answer)[:80]!r}")
         choice = answer["choices"][0]
+        sent = sum(len(message.content.encode("utf-8", "replace")) for message in request.messages)
         labels, floor = _NOTHING
+        logprobs = choice.get("logprobs") or {}
+        if request.continuation:
+            value = self._continuation(request, logprobs)
+            return Completion(continuation=value, usage=TokenUsage.reported(answer.get("usage"), sent))
+        if request.raw:
+            text = choice.get("text")
+            tops = (logprobs.get("top_logprobs") or [{}]) if request.labels else [{}]
+            listed = [(token, _log_of(log)) for token, log in (tops[0] or {}).items()]
+        else:
+            text = choice["message"].get("content")
+            first = (logprobs.get("content") or [{}])[0] if request.labels else {}
+            listed = [(entry["token"], _log_of(entry["logprob"])) for entry in first.get("top_logprobs") or ()]
         if request.labels:
-            first = ((choice.get("logprobs") or {}).get("content") or [{}])[0]
-            listed = [(entry["token"], float(entry["logprob"])) for entry in first.get("top_logprobs") or ()]
             labels, floor = self._pick(listed, request.labels)
-        return Completion(
-            text=choice["message"].get("content") or "",
-            labels=labels,
-            floor=floor,
-            usage=_usage(answer),
-            finish=choice.get("finish_reason") or "",
-        )
+        text = "" if request.labels and not isinstance(text, str) else self._text(text)
+        usage = TokenUsage.reported(answer.get("usage"), sent, len(text.encode("utf-8", "replace")))
+        return Completion(text, labels, floor, usage=usage, finish=str(choice.get("finish_reason") or ""))
 
-    async def _raw(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
-        body: Json = {
-            "model": self._model,
-            "prompt": request.messages[0].content + request.opening,
-            "temperature": request.temperature,
-            "max_tokens": max(request.max_tokens, 1),
-        }
-        if request.labels:
-            body["logprobs"] = self._top_logprobs
-        answer = await self._post(client, "/completions", {**body, **self._constraint(request), **self._extra})
-        choice = answer["choices"][0]
-        labels, floor = _NOTHING
-        if request.labels:
-            tops = (choice.get("logprobs") or {}).get("top_logprobs") or [{}]
-            labels, floor = self._pick([(token, float(log)) for token, log in tops[0].items()], request.labels)
-        return Completion(
-            choice.get("text") or "", labels, floor, usage=_usage(answer), finish=choice.get("finish_reason") or ""
-        )
+    def _text(self, content: object) -> str:
+        """The text of a message: its text parts, without its thinking; none for null."""
+        if content is None:
+            return ""
+        if isinstance(content, str):
+            return content
+        parts = content if isinstance(content, list) else [content]
+        texts = []
+        for part in parts:
+            kind = part.get("type", "text") if isinstance(part, dict) else None
+            text = part if isinstance(part, str) else part.get("text") if isinstance(part, dict) else None
+            if isinstance(kind, str) and re.search(r"think|reason", kind):
+                continue
+            if not isinstance(content, list) or not isinstance(text, str) or kind not in (None, "text", "output_text"):
+                raise ModelError(
+                    f"{self._server.where} answered with content that is not text "
+                    f"({printable(json.dumps(part))[:80]} where text or a list of text parts is expected)"
+                )
+            texts.append(text)
+        return "".join(texts)
 
-    async def _continuation(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
-        prompt = "\n\n".join(message.content for message in request.messages) + request.opening
-        body = {
-            "model": self._model,
-            "prompt": prompt + request.continuation,
-            "max_tokens": 1,
-            "echo": True,
-            "logprobs": 1,
-            "temperature": 0.0,
-        }
-        answer = await self._post(client, "/completions", {**body, **self._extra})
-        logprobs = answer["choices"][0].get("logprobs") or {}
-        end = len(prompt) + len(request.continuation)
+    def _continuation(self, request: Request, logprobs: Json) -> float:
+        """The log-probability of the continuation, from that of each token of the echoed prompt."""
+        start = sum(len(m.content) for m in request.messages) + 2 * (len(request.messages) - 1) + len(request.opening)
+        end = start + len(request.continuation)
         wanted = [
-            float(value)
+            _log_of(value)
             for offset, value in zip(
                 logprobs.get("text_offset") or (), logprobs.get("token_logprobs") or (), strict=False
             )
-            if len(prompt) <= offset < end and value is not None
+            if start <= offset < end and value is not None
         ]
         if not wanted:
             raise self._no_logprobs()
-        return Completion(continuation=math.fsum(wanted), usage=_usage(answer))
-
-    async def _post(self, client: openai.AsyncOpenAI, path: str, body: Json) -> Json:
-        """One request. The SDK's typed methods cost more than the call itself; its plain `post` does the same."""
-        answer = await client.post(path, body=body, cast_to=object)
-        if not isinstance(answer, dict):
-            raise TypeError(f"a JSON object was expected, not {str(answer)[:80]!r}")
-        return answer
+        return math.fsum(wanted)
 
     def _pick(self, listed: Sequence[tuple[str, float]], labels: Sequence[str]) -> tuple[dict[str, float], float]:
         """The log-probability of each label among the listed tokens, and the smallest listed."""
@@ -261,8 +392,9 @@ class OpenAIServer(LanguageModel):
 
     def _no_logprobs(self) -> ModelError:
         return ModelError(
-            f"{self._where} returns no log-probabilities, which this rating or choice needs; let the model answer in "
-            "text instead, or use a server that supports them (vLLM, llama.cpp)"
+            f"{self._server.where} returns no log-probabilities, which this rating or choice needs; let the model "
+            "answer in text instead (--rating text, --choice generate, --order generate), or use a server that "
+            "supports them (vLLM, llama.cpp)"
         )
 
     def _constraint(self, request: Request) -> Json:
@@ -276,34 +408,119 @@ class OpenAIServer(LanguageModel):
             return {"response_format": {"type": "regex", "value": request.pattern}}
         return {}
 
-    def _translated(self, err: Exception, key: str) -> ModelError:
-        """An SDK error as one of ours, without the key in its text or chain (requests carry headers)."""
-        openai = self._openai
-        if isinstance(err, openai.APITimeoutError):
-            return TransientModelError(f"{self._where} did not answer within {self._timeout:g} s")
-        if isinstance(err, openai.APIConnectionError):
-            cause = err.__cause__
-            reached = not isinstance(cause, self._httpx.ConnectError | self._httpx.ConnectTimeout)
-            detail = "broke the connection" if reached else "cannot be reached"
-            reason = scrub(f"{type(cause).__name__}: {cause}" if cause else str(err), key)
-            return TransientModelError(f"{self._where} {detail} ({reason})", may_have_run=reached)
-        if isinstance(err, openai.APIStatusError):
-            status = err.status_code
-            message = scrub(f"{self._where} answered with status {status}: {err.message[:500]}", key)
-            if status in TRANSIENT:
-                wait = retry_after_seconds(err.response.headers.get("retry-after"))
-                return TransientModelError(message, wait, may_have_run=status not in REFUSED)
-            return ModelError(message)
-        return TransientModelError(scrub(f"{self._where} sent a response that cannot be read ({err})", key))
+
+def learn(err: ModelError, accepted: Accepted, body: Json) -> tuple[Accepted, str] | None:
+    """What a server accepts after an error, and what it does not, in words; None if the error is about something else.
+
+    Args:
+        err: the error.
+        accepted: what the request took to be accepted.
+        body: the request.
+    """
+    said = err.said if isinstance(err, RefusedRequestError) else str(err)
+    status = err.status if isinstance(err, RefusedRequestError) else 500
+    if status in (404, 405):
+        if len(accepted.urls) > 1 and "model" not in said.lower():
+            return replace(accepted, urls=accepted.urls[1:]), f"requests at {accepted.urls[0]}"
+        return None
+    roles = [message["role"] for message in body.get("messages", ())]
+    if "system" in roles and status in (400, 422, 500, 501) and _NO_SYSTEM.search(said):
+        return replace(accepted, system=False), "system messages; they are sent as a part of the user's"
+    if status not in (400, 422, 501):
+        return None
+    places = {name: place for name in body if name not in _WANTED and (place := _place(said, name, body[name])) >= 0}
+    for name in sorted(places, key=places.__getitem__):
+        if (found := _without(name, said, accepted)) is not None:
+            return found
+    return None
+
+
+def _without(name: str, said: str, accepted: Accepted) -> tuple[Accepted, str] | None:
+    """What is accepted if the server refused a field with these words; None if the field is not what it refused."""
+    found: tuple[Accepted, str] | None = None
+    if name in LIMIT_FIELDS:
+        other = LIMIT_FIELDS[1 - LIMIT_FIELDS.index(name)]
+        if accepted.other_limit and not _TOO_MUCH.search(said) and (_REFUSAL.search(said) or other in said):
+            found = replace(accepted, limit_field=other, other_limit=False), f"{name!r}; {other!r} is sent"
+    elif name in ("logprobs", "top_logprobs"):
+        numbers = map(int, re.findall(r"(?<![\w.-])\d{1,2}(?![\w.-]*\w)", said))
+        top = max((number for number in numbers if 0 < number < accepted.top), default=0)
+        found = (
+            (replace(accepted, top=top), f"{accepted.top} alternatives; {top} are asked for")
+            if top
+            else (replace(accepted, logprobs=False), f"{name!r}")
+        )
+    elif name in _OPENING:
+        found = replace(accepted, opening=False), f"{name!r}"
+    elif accepted.thinking and name in accepted.thinking[0]:
+        found = replace(accepted, thinking=accepted.thinking[1:]), f"{accepted.thinking[0]}"
+    elif name == "temperature" or name in STRUCTURE or _REFUSAL.search(said):
+        found = replace(accepted, dropped=accepted.dropped | {name}), f"{name!r}; it is not sent"
+    return found
+
+
+def _place(said: str, name: str, value: object) -> int:
+    """Where a server's words name a field, or a field within it; -1 if they do not."""
+    found = re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", said)
+    if found and "_" not in name and name not in ("temperature", "logprobs"):  # may be an ordinary word: n, stop, seed
+        before = r"[\"'`.]|(argument|param\w*|field|input|key)\S*\s+"
+        found = re.search(rf"({before}){re.escape(name)}(?![\w-])|^{re.escape(name)}\b", said, re.IGNORECASE)
+    if found:
+        return found.start()
+    inner = [_place(said, key, None) for key in value if "_" in key] if isinstance(value, dict) else []
+    return max(inner, default=-1)
+
+
+def folded(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The messages with what the system says at the beginning of the user's first message."""
+    system = "\n\n".join(one["content"] for one in messages if one["role"] == "system")
+    others = [dict(one) for one in messages if one["role"] != "system"]
+    if not others or others[0]["role"] != "user":
+        return [{"role": "user", "content": system}, *others]
+    return [{"role": "user", "content": f"{system}\n\n{others[0]['content']}"}, *others[1:]]
+
+
+def ways_to_think(thinking: Thinking, url: str) -> tuple[Json, ...]:
+    """How thinking is turned on or off on this host, the likeliest way first."""
+    host, ways = urlsplit(url).hostname or "", _THINKING[thinking]
+    for pattern, own in _BY_HOST:
+        if thinking in own and re.search(pattern, host):
+            return (own[thinking], *ways)
+    efforts_first = re.search(r"(^|\.)openai\.com$", host) or urlsplit(url).port == OLLAMA_PORT
+    return ways[1:] if efforts_first and len(ways) > 1 else ways
+
+
+def addresses(url: str) -> tuple[str, ...]:
+    """The address, and the other one to try if it is not found: with `/v1`, or without."""
+    return (url, url.removesuffix("/v1")) if url.endswith("/v1") else (url, f"{url}/v1")
+
+
+def _log_of(value: object) -> float:
+    """A log-probability of an answer."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"a log-probability is {str(value)[:40]!r}")
+    return float(value)
+
+
+def _extra_body(extra: Mapping[str, object] | str | None) -> Json:
+    """Further fields of the body, as given or from their JSON."""
+    problem = ""
+    try:
+        found = json.loads(extra) if isinstance(extra, str) else dict(extra or {})
+        json.dumps(found, allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as err:
+        problem, found = f" ({err})", None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ConfigError(f"extra must be a JSON object with further fields of the request{problem}")
+    return found
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
 
 
 def _default_key(url: str) -> str:
     """The environment variable whose key is meant for this host."""
     host = urlsplit(url).hostname or ""
     return "OPENAI_API_KEY" if host == "openai.com" or host.endswith(".openai.com") else "THRESHER_LLM_KEY"
-
-
-def _usage(answer: Json) -> TokenUsage:
-    usage = answer.get("usage") or {}
-    details = usage.get("completion_tokens_details") or {}
-    return TokenUsage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("reasoning_tokens"))

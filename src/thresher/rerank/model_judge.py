@@ -49,6 +49,7 @@ Rating = Literal["yes-no", "graded", "likelihood", "monot5", "text"]
 
 GRADES = ("1", "2", "3", "4", "5")
 ID_TOKENS = 8  # upper bound for an id with brackets and separator
+MORE_TOKENS = 4096  # suggested where an answer was cut off
 CACHED_PROMPTS = 50_000  # cut passages and prompt lengths remembered
 _FAMILY = {"yes-no": "yes-no", "text": "yes-no", "graded": "graded", "likelihood": "likelihood", "monot5": "monot5"}
 
@@ -301,7 +302,8 @@ class ModelJudge:
             if answer is not None:
                 return answer
             self._note(asking, completion, request)
-            if attempt == self._reasks:
+            thinking = completion.finish == "length" and is_thought(completion.text)
+            if thinking or attempt == self._reasks:  # asked again, it would think as long
                 return None
             asking.client.counts.reasks += 1
             text = completion.text.strip()[:2000] or "(no answer)"
@@ -315,7 +317,11 @@ class ModelJudge:
     def _note(self, asking: _Asking, completion: Completion, request: Request) -> None:
         """Keep what was wrong with an answer for the error, and log the first one."""
         if completion.finish == "length":
-            because = f"cut off at {request.max_tokens} tokens; allow more with reasoning_tokens (--reasoning-tokens)"
+            thinking = " while thinking" if is_thought(completion.text) else ""
+            because = (
+                f"cut off at {request.max_tokens} tokens{thinking}; give --reasoning-tokens {MORE_TOKENS} (in Python "
+                f"reasoning_tokens={MORE_TOKENS}) or more{', or --thinking off' if thinking else ''}"
+            )
         elif not completion.text.strip():
             because = "empty"
         else:

@@ -7,21 +7,25 @@ only in names:
     jina     POST /v1/rerank   the same                                 -> the same, with {usage: {total_tokens}}
     vllm     POST /rerank      the same                                 -> as jina
     tei      POST /rerank      {query, texts, raw_scores, truncate}     -> [{index, score}]
+
+A server that refuses a request because it holds too many passages, or a passage that is too long, is sent fewer or
+shorter ones; the limits are learnt once and remembered by the object. Passages that are cut are counted.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
+import logging
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from thresher.errors import ConfigError, ModelError, require
+from thresher.errors import ConfigError, ModelError
+from thresher.llm.background import Leader, PerLoop, no_end
 from thresher.llm.client import Call
-from thresher.llm.http import CONNECTIONS, KeySource, PerLoop, checked_url, http_client, retry_after_seconds, scrub
-from thresher.llm.model import TokenUsage, TransientModelError, tokens_of
+from thresher.llm.http import CONNECTIONS, JsonServer, KeySource, server_url
+from thresher.llm.model import RefusedRequestError, TokenUsage, printable, tokens_of
 from thresher.rerank.cross_encoder import passage_text
 from thresher.rerank.judges import Scores, construct
 from thresher.rerank.plans.plan import Answer
@@ -35,8 +39,23 @@ if TYPE_CHECKING:
     from thresher.records import Hit, Query
     from thresher.rerank.plans.plan import Comparison
 
-REFUSED = (429, 503)
-TRANSIENT = (408, 409, 424, 425, 429, *range(500, 600))
+_log = logging.getLogger(__name__)
+
+LARGEST_SCORE = 1e38  # scores are ranked as float32
+SHORTEST = 8  # tokens below which a passage is not cut
+
+_ITEMS = r"(documents|texts|inputs|passages|items)"
+_MANY = re.compile(
+    rf"batch|too many {_ITEMS}|{_ITEMS}.{{0,60}}(more than|exceed|at most|max|limit)|"
+    rf"(more than|at most|max\w*( number)?( of)?|up to) \d+ {_ITEMS}|payload|entity too large|body (is )?too large",
+    re.IGNORECASE | re.DOTALL,
+)
+_LONG = re.compile(
+    r"token|context (length|window|size)|too long|max(imum)?[ _](\w+[ _])?length|sequence length|input length|"
+    r"longer than|characters",
+    re.IGNORECASE,
+)
+_LIMIT = re.compile(r"(max\w*|limit|at most|less than|up to|than|>)\D{0,60}?(\d[\d,_]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +66,20 @@ class Dialect:
         path: of the endpoint, relative to the server's address.
         documents: field of the passages in a request.
         score: field of a score in the response.
+        passages: in one request, unless more or fewer are asked for.
     """
 
     path: str
     documents: str = "documents"
     score: str = "relevance_score"
+    passages: int = 100
 
 
 DIALECTS = {
     "cohere": Dialect("/v2/rerank"),
     "jina": Dialect("/v1/rerank"),
     "vllm": Dialect("/rerank"),
-    "tei": Dialect("/rerank", "texts", "score"),
+    "tei": Dialect("/rerank", "texts", "score", 32),
 }
 
 
@@ -66,14 +87,22 @@ class RerankServer:
     """Rates passages with a rerank server. Answers `Rate` alone.
 
     Args:
-        base_url: the server's address, without the path of the dialect.
+        base_url: the server's address, with or without the path of the dialect; a version in it (`/v1`) is kept.
         dialect: `cohere`, `jina`, `vllm` or `tei`.
         model: the model's name; TEI serves one model and needs none.
-        key: the name of the environment variable that holds the key, or a function that returns it.
-        passages_per_call: passages in one request.
+        key: the name of the environment variable that holds the key, the path of a file with it, or a function that
+            returns it.
+        passages_per_call: passages in one request, 32 for `tei` and 100 for the others unless given; fewer are sent if
+            the server takes fewer.
+        passage_tokens: passages are cut to this many tokens; by default they are sent whole, and cut if the server
+            refuses their length.
         timeout: seconds after which a call without an answer has failed.
         connections: the most open connections.
         tokens: the model's tokenizer, or the path of its tokenizer.json, for exact counts; estimates unless given.
+
+    Raises:
+        ConfigError: an argument is not one of the above.
+        MissingExtraError: httpx2 is not installed.
     """
 
     rates_only = True
@@ -84,22 +113,26 @@ class RerankServer:
         dialect: str = "cohere",
         *,
         model: str = "",
-        key: str | Callable[[], str] = "RERANK_API_KEY",
-        passages_per_call: int = 100,
+        key: str | Path | Callable[[], str] = "RERANK_API_KEY",
+        passages_per_call: int | None = None,
+        passage_tokens: int | None = None,
         timeout: float = 60.0,
         connections: int = CONNECTIONS,
         tokens: Tokens | str | Path | None = None,
     ) -> None:
         if dialect not in DIALECTS:
             raise ConfigError(f"unknown rerank dialect {dialect!r}; choose one of {', '.join(DIALECTS)}")
-        if passages_per_call < 1:
-            raise ConfigError(f"passages_per_call must be at least 1, got {passages_per_call}")
-        self._httpx = require("httpx2", extra="llm", purpose="calling a rerank server")
-        self._url, self._dialect, self._kind, self._model = checked_url(base_url), DIALECTS[dialect], dialect, model
-        self._key = KeySource(key)
-        self.comparisons_per_call = passages_per_call
-        self._timeout, self._tokens = timeout, tokens_of(tokens)
-        self._clients = PerLoop(lambda: http_client(connections, timeout), lambda client: client.aclose())
+        for name, value in (("passages_per_call", passages_per_call), ("passage_tokens", passage_tokens)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
+        self._dialect, self._kind, self._model = DIALECTS[dialect], dialect, model
+        url = server_url(base_url, self._dialect.path.removesuffix("/rerank"), ("/rerank",))
+        self._url = re.sub(r"/v\d+$", "", url) if dialect == "tei" else url
+        self._server = JsonServer(self.name, KeySource(key), timeout, connections)
+        self.comparisons_per_call = passages_per_call or self._dialect.passages
+        self._longest = passage_tokens
+        self._tokens = tokens_of(tokens)
+        self._leaders = PerLoop(Leader, no_end)
 
     @property
     def name(self) -> str:
@@ -109,79 +142,105 @@ class RerankServer:
     async def answer(
         self, query: Query, candidates: Sequence[Hit], comparisons: Sequence[Comparison], client: Client
     ) -> list[Answer | None]:
-        """Rate the passages in one request.
+        """Rate the passages in one request, or in several if the server takes fewer at once.
 
         Raises:
-            ModelError: the request failed for good, or the response does not rate every passage with a number.
+            ModelError: the request failed for good, or the response does not rate every passage once with a number.
             InputError: a comparison is not a `Rate`.
         """
         texts = [passage_text(candidates, comparison, self.name) for comparison in comparisons]
-        body = self._body(query.text, texts)
-
-        async def send() -> Scores:
-            return await self._post(body, len(texts))
-
-        bound = sum(self._tokens.bound(text) + self._tokens.bound(query.text) + 8 for text in texts)
-        reply = await client.call(Call({"server": self.name, "body": body}, bound, 0, send, Scores.from_json))
-        return [Answer((one.items,), score=score) for one, score in zip(comparisons, reply.scores, strict=True)]
+        scores: list[float] = []
+        while len(scores) < len(texts):
+            part = texts[len(scores) : len(scores) + self.comparisons_per_call]
+            shown = part if self._longest is None else [self._tokens.cut(text, self._longest) for text in part]
+            async with self._leaders.get().turn() as turn:
+                try:
+                    reply = await client.call(self._call(query.text, shown))
+                except RefusedRequestError as err:
+                    if not self._adapt(err, query.text, shown):
+                        raise
+                    turn.settled = False
+                    continue
+            client.counts.truncated += sum(cut != text for cut, text in zip(shown, part, strict=True))
+            scores += reply.scores
+        return [Answer((one.items,), score=score) for one, score in zip(comparisons, scores, strict=True)]
 
     async def aclose(self) -> None:
         """Close the connections of this event loop."""
-        await self._clients.aclose()
+        await self._server.aclose()
 
     def close(self) -> None:
         """Close the connections that synchronous callers used."""
-        self._clients.close()
+        self._server.close()
 
-    def _body(self, query: str, texts: Sequence[str]) -> Json:
+    def _call(self, query: str, texts: Sequence[str]) -> Call[Scores]:
+        """The request that rates these texts."""
         body: Json = {"query": query, self._dialect.documents: list(texts)}
         if self._model:
             body["model"] = self._model
-        if self._kind == "tei":
-            return {**body, "raw_scores": True, "truncate": True}
-        return {**body, "top_n": len(texts)}
+        body |= {"raw_scores": True, "truncate": True} if self._kind == "tei" else {"top_n": len(texts)}
 
-    async def _post(self, body: Json, count: int) -> Scores:
-        key = self._key.read()
-        httpx = self._httpx
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        try:
-            async with asyncio.timeout(self._timeout):
-                response = await self._clients.get().post(self._url + self._dialect.path, json=body, headers=headers)
-        except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout):
-            raise TransientModelError(f"{self.name} did not answer within {self._timeout:g} s") from None
-        except (httpx.ConnectError, httpx.ConnectTimeout) as err:
-            reason = scrub(str(err), key)
-            raise TransientModelError(f"{self.name} cannot be reached ({reason})", may_have_run=False) from None
-        except httpx.HTTPError as err:
-            reason = scrub(f"{type(err).__name__}: {err}", key)
-            raise TransientModelError(f"{self.name} broke the connection ({reason})") from None
-        if response.status_code != 200:
-            message = scrub(f"{self.name} answered with status {response.status_code}: {response.text[:500]}", key)
-            if response.status_code in TRANSIENT:
-                wait = retry_after_seconds(response.headers.get("retry-after"))
-                raise TransientModelError(message, wait, may_have_run=response.status_code not in REFUSED)
-            raise ModelError(message)
-        try:
-            return self._read(json.loads(response.content), count)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as err:
-            message = (
-                f"{self.name} sent a response that is not a rating of {count} passages ({type(err).__name__}: {err})"
-            )
-            raise TransientModelError(scrub(message, key)) from None
+        async def send() -> Scores:
+            document = await self._server.post(f"{self._url}/rerank", body)
+            return self._read(document, len(texts), sum(len(text.encode("utf-8", "replace")) for text in texts))
 
-    def _read(self, document: Json, count: int) -> Scores:
-        results: Sequence[Json] = document if self._kind == "tei" else document["results"]  # type: ignore[assignment]
+        bound = sum(self._tokens.bound(text) + self._tokens.bound(query) + 8 for text in texts)
+        return Call({"server": self.name, "body": body}, bound, 0, send, Scores.from_json)
+
+    def _adapt(self, err: RefusedRequestError, query: str, texts: Sequence[str]) -> bool:
+        """Learn from a refusal how many passages the server takes, and how long; whether to try again."""
+        longest = max(map(self._tokens.count, texts))
+        if len(texts) > self.comparisons_per_call or longest > (self._longest or math.inf):
+            return True  # another request has learnt it
+        long = bool(_LONG.search(err.said))
+        if err.status not in (400, 413, 422) or not (long or err.status == 413 or _MANY.search(err.said)):
+            return False
+        limits = [int(re.sub(r"\D", "", found[2])) for found in _LIMIT.finditer(err.said[:500])]
+        fits = [limit - self._tokens.count(query) - SHORTEST for limit in limits if limit < 10**9]
+        in_all = long and bool(fits) and min(fits) >= longest  # no passage is too long: all of them together are
+        if len(texts) > 1 and (in_all or _MANY.search(err.said) or (err.status == 413 and not long)):
+            fewer = [limit for limit in limits if 0 < limit < len(texts)]
+            self.comparisons_per_call = max(fewer) if fewer and not in_all else len(texts) // 2
+            _log.warning("%s takes fewer passages; %d are sent at once", self.name, self.comparisons_per_call)
+            return True
+        shorter = [fit for fit in fits if SHORTEST <= fit < longest] if long else []
+        limit = max(shorter) if shorter else longest * 2 // 3
+        if limit < SHORTEST:
+            return False
+        self._longest = limit
+        _log.warning("%s takes shorter passages; they are cut to %d tokens", self.name, limit)
+        return True
+
+    def _read(self, document: object, count: int, sent: int) -> Scores:
+        """The scores in an answer.
+
+        Raises:
+            ModelError: it does not rate each of `count` passages once with a number.
+        """
+        results = document.get("results", document.get("data")) if isinstance(document, dict) else document
+        if not isinstance(results, list):
+            raise self._unusable(f"it is not a list of ratings but {printable(str(document))[:80]!r}")
         scores: dict[int, float] = {}
         for entry in results:
-            scores[int(entry["index"])] = float(entry[self._dialect.score])
-        if sorted(scores) != list(range(count)):
-            raise ValueError(f"it rates the passages {sorted(scores)[:5]} ..., not each once")
-        if not all(map(math.isfinite, scores.values())):
-            raise ModelError(f"{self.name} returned a score that is not a number")
-        usage = {} if self._kind == "tei" else (document.get("usage") or {})
-        tokens = usage.get("prompt_tokens", usage.get("total_tokens"))
-        return Scores(tuple(scores[index] for index in range(count)), TokenUsage(tokens, 0))
+            index = entry.get("index") if isinstance(entry, dict) else None
+            score = entry.get(self._dialect.score) if isinstance(entry, dict) else None
+            if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count:
+                raise self._unusable(f"it rates the passage {printable(repr(index))[:40]} of 0 to {count - 1}")
+            if index in scores:
+                raise self._unusable(f"it rates passage {index} twice")
+            number = isinstance(score, int | float) and not isinstance(score, bool)
+            if not number or not -LARGEST_SCORE <= score <= LARGEST_SCORE:  # type: ignore[operator]
+                shown = printable(repr(score))[:40] if not isinstance(score, int) else "a number that is too large"
+                raise self._unusable(f"its score of passage {index} is {shown}, not a number of 32 bits")
+            scores[index] = float(score)  # type: ignore[arg-type]
+        if len(scores) < count:
+            missing = [index for index in range(count) if index not in scores]
+            raise self._unusable(f"it does not rate {len(missing)} of them, the first is passage {missing[0]}")
+        usage = TokenUsage.reported(document.get("usage") if isinstance(document, dict) else None, sent)
+        return Scores(tuple(scores[index] for index in range(count)), replace(usage, answer_tokens=0))
+
+    def _unusable(self, why: str) -> ModelError:
+        return ModelError(f"{self.name} sent an answer that is not one rating of each passage: {why}")
 
 
 def _named(dialect: str, model: str, *, base_url: str = "", **options: object) -> RerankServer:

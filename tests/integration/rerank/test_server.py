@@ -388,7 +388,8 @@ def test_a_key_reaches_the_server_and_nothing_else(
         server.react = lambda number, path, body: chat(order_by_grade(body))
         with ResponseCache(cache_path) as cache:
             result = Reranker(judge, "single", cache=cache, journal=journal).rank("q", make_hits(grades(5)))
-        said = [repr(result), repr(model), repr(judge), judge.name, str(model.parameters), repr(vars(model)["_key"])]
+        said = [repr(result), repr(model), repr(judge), judge.name, str(model.parameters)]
+        said += [repr(vars(model)), repr(vars(vars(model)["_server"]))]
         for status in (401, 500):
             body = json.dumps({"error": {"message": f"Incorrect API key provided: {SECRET}"}}).encode()
             server.react = lambda number, path, request, status=status, body=body: reaction(status=status, body=body)

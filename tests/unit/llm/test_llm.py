@@ -1,12 +1,16 @@
 """Cache, prices, retries, tokens, secrets, recordings: the small parts around a language model."""
 
 import asyncio
+import base64
 import json
 import math
+import pickle
 import random
 import sqlite3
+import traceback
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -17,7 +21,7 @@ from thresher.llm.background import Batcher, run_in_background
 from thresher.llm.budget import Price, load_prices
 from thresher.llm.cache import ResponseCache, default_cache_path
 from thresher.llm.client import Call, RetryPolicy
-from thresher.llm.http import KeySource, checked_url, retry_after_seconds, scrub
+from thresher.llm.http import HIDDEN, Key, KeySource, retry_after_seconds, server_url
 from thresher.llm.local import Permutation
 from thresher.llm.model import ByteTokens, Completion, Message, Request, TokenUsage, load_tokens, spells
 from thresher.llm.recorded import RecordedModel, Recorder
@@ -155,23 +159,102 @@ def test_a_cut_inside_a_character_drops_the_character():
     assert [tokens.cut("a\u4f60b", limit) for limit in range(6)] == ["", "a", "a", "a", "a\u4f60", "a\u4f60b"]
 
 
-def test_keys_are_read_late_and_never_shown(monkeypatch):
+def test_keys_are_read_late_and_never_shown(monkeypatch, tmp_path):
     monkeypatch.delenv("A_KEY", raising=False)
     source = KeySource("A_KEY", required=True)
     with pytest.raises(ConfigError, match="A_KEY is not set"):
         source.read()
     monkeypatch.setenv("A_KEY", "s3cret/+key")
-    assert source.read() == "s3cret/+key"
-    assert "s3cret" not in repr(source)
-    assert KeySource(lambda: "s3cret").read() == "s3cret"
-    assert scrub("Bearer s3cret/+key and s3cret%2F%2Bkey", "s3cret/+key") == "Bearer *** and ***"
-    assert scrub("text", "") == "text"
+    assert "s3cret" not in repr(source) + repr(source.read())
+    assert source.read().hide("Bearer s3cret/+key and s3cret%2F%2Bkey") == "Bearer *** and ***"
+    assert Key().hide("text") == "text"
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(source.read())
+    file = tmp_path / "key"
+    file.write_text("\ufeff s3cret/+key\r\n")
+    for padded in (file, lambda: "s3cret/+key\n", lambda: "\ts3cret/+key "):
+        assert KeySource(padded).read().forms() == source.read().forms()
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "x:80", "https://", "http://u:p@h/", "http://h/?k=v"])
+SECRET = "sk-very/secret+0123456789"  # noqa: S105
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=60), st.binary(max_size=9))
+def test_a_key_is_hidden_in_every_form_in_which_it_is_repeated(value, before):
+    key = Key(value)
+    encoded = base64.b64encode(before + value.encode() + b" tail").decode()
+    inside = base64.b64encode(value.encode()).decode().rstrip("=")[:-2]
+    for text in (
+        value,
+        json.dumps(value),
+        repr(value),
+        quote(value, safe=""),
+        quote(value),
+        encoded,
+        value.encode().hex(),
+    ):
+        hidden = key.hide(f"before {text} after")
+        assert HIDDEN in hidden
+        assert value not in hidden
+        assert inside not in hidden
+
+
+def test_a_key_that_is_an_ordinary_word_hides_that_word_only():
+    assert Key("EMPTY").hide("EMPTYING is EMPTY") == "EMPTYING is ***"
+    assert Key("1").hidden({"content": "[2] > [1]"}) == {"content": "[2] > [1]"}
+
+
+@pytest.mark.parametrize(
+    "odd", ["{}\0", "{}\nHost: x", "{}\r\nx", "Bearer {}", "{}\u00e9", "{}\u2028x", b"{}", 5, None, "raise"]
+)
+def test_a_key_that_cannot_be_sent_is_refused_by_its_place_and_never_repeated(odd):
+    def function():
+        if odd == "raise":
+            raise OSError(SECRET)
+        return odd.format(SECRET) if isinstance(odd, str) else SECRET.encode() if isinstance(odd, bytes) else odd
+
+    with pytest.raises(ConfigError, match="the function returns") as caught:
+        KeySource(function).read()
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert SECRET not in str(caught.value)
+    assert odd == "raise" or SECRET not in shown.replace(repr(function), "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x", "x:80", "localhost:8000/v1", "https://", "http://h/?k=v", "http://h/#f", "http://h:99999", "http://h:0",
+        "http://h:port", "http://::1:8000/v1", "http://[::1", "http://h o/v1", "http://h/v1\nx", "", "   ", None, 5,
+        "//h", f"http://u:{SECRET}@h/", f"u:{SECRET}@h/v1", f"http://u:{SECRET}@h:99999/",
+    ],
+)  # fmt: skip
 def test_an_address_that_is_none_or_carries_a_secret_is_refused(url):
-    with pytest.raises(ConfigError):
-        checked_url(url)
+    with pytest.raises(ConfigError, match="address") as caught:
+        server_url(url, "v1", ())
+    assert SECRET not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("given", "chat", "cohere", "bare"),
+    [
+        ("http://h:1", "http://h:1/v1", "http://h:1/v2", "http://h:1"),
+        (" http://h:1/ ", "http://h:1/v1", "http://h:1/v2", "http://h:1"),
+        ("http://h/v1", "http://h/v1", "http://h/v1", "http://h/v1"),
+        ("http://h//v2/", "http://h/v2", "http://h/v2", "http://h/v2"),
+        ("HTTP://h/v1/v1", "http://h/v1", "http://h/v1", "http://h/v1"),
+        ("http://h/v2/rerank/", "http://h/v2", "http://h/v2", "http://h/v2"),
+        ("http://h/v1/chat/completions", "http://h/v1", "http://h/v1", "http://h/v1"),
+        ("http://[::1]:8000", "http://[::1]:8000/v1", "http://[::1]:8000/v2", "http://[::1]:8000"),
+        ("https://h/api", "https://h/api", "https://h/api/v2", "https://h/api"),
+        ("https://h/v1beta/openai", "https://h/v1beta/openai", "https://h/v1beta/openai", "https://h/v1beta/openai"),
+    ],
+)
+def test_an_address_may_be_written_with_or_without_version_and_endpoint(given, chat, cohere, bare):
+    ends = ("/chat/completions", "/rerank")
+    assert [server_url(given, version, ends) for version in ("v1", "/v2", "")] == [chat, cohere, bare]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_a_server_is_named_by_its_dialect_and_rates_only():
 
 
 def test_a_language_model_gets_its_options_and_the_judge_its_own():
-    pytest.importorskip("openai", reason="needs the llm extra")
+    pytest.importorskip("httpx2", reason="needs the llm extra")
     reranker = thresher.Reranker.from_name(
         "openai:tiny",
         base_url="http://localhost:1/v1",
@@ -50,7 +50,7 @@ def test_a_language_model_gets_its_options_and_the_judge_its_own():
     ],
 )
 def test_what_a_name_or_option_lacks_is_said(name, options, message):
-    pytest.importorskip("openai", reason="needs the llm extra")
+    pytest.importorskip("httpx2", reason="needs the llm extra")
     with pytest.raises(ConfigError, match=message):
         thresher.Reranker.from_name(name, **options)
 

@@ -359,7 +359,7 @@ def _reranker(
 
 
 def _cache(file: Path | None, stack: ExitStack) -> ResponseCache | None:
-    """The cache; without one the run goes on if nobody named a file and there is no place for one."""
+    """The cache; without one the run goes on if no file was named and there is no place for one."""
     from thresher.files import cache_folder
     from thresher.llm.cache import ResponseCache
 

@@ -300,7 +300,7 @@ def _code(err: sqlite3.Error) -> int:
 
 
 def _check_database(path: Path) -> None:
-    """Raise if the file exists and is no sqlite database: nothing of it is changed."""
+    """Raise if the file exists and is not an sqlite database; it is left as it is."""
     if not path.exists():
         return
     if not path.is_file():

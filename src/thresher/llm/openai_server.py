@@ -316,7 +316,7 @@ class OpenAIServer(LanguageModel):
 
         Raises:
             ModelError: it has no log-probabilities, or its content is not text.
-            TypeError and kin: it is no completion.
+            TypeError, KeyError, ...: it is not a completion.
         """
         if not isinstance(answer, dict):
             raise TypeError(f"a JSON object was expected, not {str(answer)[:80]!r}")

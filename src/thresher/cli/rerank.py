@@ -209,17 +209,6 @@ def rerank(
     Examples:
       thresher rerank bm25.run --queries q.tsv --index my-index -o out.run \\
           --model openai:qwen3-8b --base-url http://localhost:8000/v1 --plan jointrank --max-calls 860
-    \b
-    Servers, as options of the command above (keys: --key-env NAME or --key-file FILE):
-      vLLM, SGLang    --model openai:Qwen/Qwen3-8B --base-url http://localhost:8000 --thinking off
-      Ollama          --model openai:qwen3:8b --base-url http://localhost:11434 --thinking off
-      LM Studio       --model openai:qwen3-8b --base-url http://localhost:1234 --reasoning-tokens 4096
-      OpenAI          --model openai:gpt-5-mini --base-url https://api.openai.com --reasoning-tokens 4096
-      TEI             --model tei: --base-url http://localhost:8080
-      Cohere          --model cohere:rerank-v3.5 --base-url https://api.cohere.com
-      Jina            --model jina:jina-reranker-v2-base-multilingual --base-url https://api.jina.ai
-    \b
-    Other models:
       thresher rerank bm25.run --queries q.tsv --corpus corpus.jsonl -o out.run \\
           --model cross-encoder:cross-encoder/ms-marco-MiniLM-L6-v2
       thresher rerank bm25.run --queries q.tsv --index my-index -o out.run --model thresher-context
@@ -263,6 +252,20 @@ def rerank(
     if error is not None:
         kept = f"{output} has the {len(made)} of {len(given)} queries that were reranked" if made else "nothing written"
         raise ModelError(f"{error} ({kept})")
+
+
+_SERVERS = """
+    \b
+    Servers, as options of the command above (keys: --key-env NAME or --key-file FILE):
+      vLLM, SGLang    --model openai:Qwen/Qwen3-8B --base-url http://localhost:8000 --thinking off
+      Ollama          --model openai:qwen3:8b --base-url http://localhost:11434 --thinking off
+      LM Studio       --model openai:qwen3-8b --base-url http://localhost:1234 --reasoning-tokens 4096
+      OpenAI          --model openai:gpt-5-mini --base-url https://api.openai.com --reasoning-tokens 4096
+      TEI             --model tei: --base-url http://localhost:8080
+      Cohere          --model cohere:rerank-v3.5 --base-url https://api.cohere.com
+      Jina            --model jina:jina-reranker-v2-base-multilingual --base-url https://api.jina.ai
+"""
+rerank.__doc__ = f"{rerank.__doc__}{_SERVERS}"
 
 
 def _judge(model: Model, prompting: Prompting, depth: int | None, concurrency: int) -> tuple[Judge, int]:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Literal
 
 from thresher.errors import ConfigError, ModelError
 from thresher.llm.client import Call
-from thresher.llm.model import Completion, Message, Request
+from thresher.llm.model import Completion, Message, Request, is_thought
 from thresher.rerank.parsing import get_parser, label_letters, read_choice, read_order
 from thresher.rerank.plans.plan import Answer, Best, Order, Prefer, Rate
 from thresher.rerank.prompting import fence, load_template, neutralise

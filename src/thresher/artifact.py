@@ -7,17 +7,23 @@ a temporary sibling, every file is fsynced, the manifest is written last, and `t
 name, which always holds a complete artifact.
 
 Opening checks the kind, the format version, and the existence and size of every file. Hashes are checked by `verify`.
+A reader never mixes two builds: what is opened while the artifact is being replaced is opened again (`open_whole`), and
+what is loaded later is refused where it would come from another build than the one that was opened (`load_later`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
+import mmap
 import os
+import sys
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from thresher._version import __version__
 from thresher.errors import ArtifactError, ArtifactVersionError, DamagedArtifactError
@@ -25,7 +31,11 @@ from thresher.files import ABSENT, sync_path
 from thresher.publish import MANIFEST, children, claimed, place_of, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+T = TypeVar("T")
+_ATTEMPTS = 100
+"""Times that an artifact is opened again because it was replaced meanwhile."""
 
 ADDED = frozenset({"tier-2/margin.json"})
 """Files that thresher writes into an artifact after it was made: the calibration of a second tier."""
@@ -41,6 +51,7 @@ class Manifest:
         version: the thresher release that wrote it.
         files: file name (relative, `/`-separated) to `{"bytes": int, "sha256": str}`.
         fields: everything else: recipe, counts, fingerprints, usage; plain JSON.
+        sha256: its checksum, which names one build.
     """
 
     kind: str
@@ -48,6 +59,7 @@ class Manifest:
     version: str
     files: Mapping[str, Mapping[str, Any]]
     fields: Mapping[str, Any]
+    sha256: str = ""
 
 
 @dataclass(slots=True)
@@ -116,6 +128,99 @@ def read_manifest(path: str | Path, *, kind: str | None = None, format: int | No
     return manifest
 
 
+def open_whole(path: Path, open: Callable[[], T]) -> T:
+    """What `open` makes of the artifact `path`, all from one build: called again where it was replaced meanwhile.
+
+    Raises:
+        ArtifactError: it is replaced again and again.
+    """
+    for _ in range(_ATTEMPTS):
+        before = _build_of(path)
+        try:
+            made = open()
+        except (ArtifactError, FileNotFoundError):
+            if _build_of(path) == before:
+                raise
+            continue
+        if _build_of(path) == before:
+            return made
+    raise ArtifactError(f"{path} was replaced {_ATTEMPTS} times while it was opened; open it when nothing writes it")
+
+
+def load_later(path: Path, manifest: Manifest, load: Callable[[], T]) -> T:
+    """What `load` makes of further files of the artifact `path`, opened earlier with this manifest.
+
+    Raises:
+        ArtifactError: the artifact was replaced or removed since.
+    """
+    try:
+        made = load()
+    except (ArtifactError, FileNotFoundError) as err:
+        if _build_of(path) == manifest.sha256:
+            raise
+        raise _replaced(path) from err
+    if _build_of(path) != manifest.sha256:
+        raise _replaced(path)
+    return made
+
+
+def check_build(path: Path, manifest: Manifest, sha256: str) -> None:
+    """Refuse an artifact that is not the build with this checksum.
+
+    Raises:
+        ArtifactError: it is another one.
+    """
+    if manifest.sha256 != sha256:
+        raise _replaced(path)
+
+
+def map_file(file: Path) -> memoryview:
+    """The bytes of a file, mapped into memory for reading. No descriptor stays open.
+
+    Raises:
+        DamagedArtifactError: there is no such file.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except ABSENT as err:
+        raise DamagedArtifactError(str(file), f"the file cannot be opened ({err}); rebuild it") from err
+    try:
+        size = os.fstat(descriptor).st_size
+        return _mapped(descriptor, size, file) if size else memoryview(b"")
+    finally:
+        os.close(descriptor)
+
+
+def _mapped(descriptor: int, size: int, file: Path) -> memoryview:
+    if sys.version_info >= (3, 13):
+        return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ, trackfd=False))
+    if os.name != "posix":
+        return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
+    libc = ctypes.CDLL(None, use_errno=True)  # mmap.mmap would keep a copy of the descriptor open
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+    if address in (None, ctypes.c_void_p(-1).value):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(file))
+    held = (ctypes.c_ubyte * size).from_address(address)
+    release = weakref.finalize(held, libc.munmap, ctypes.c_void_p(address), ctypes.c_size_t(size))
+    release.atexit = False  # threads may still read then
+    return memoryview(held).toreadonly()
+
+
+def _build_of(path: Path) -> str:
+    """The checksum that names the build at `path`, empty where there is none that can be read."""
+    try:
+        return _load_manifest(path).sha256
+    except ArtifactError:
+        return ""
+
+
+def _replaced(path: Path) -> ArtifactError:
+    return ArtifactError(f"{path} was replaced since it was opened; open it again")
+
+
 def verify(path: str | Path) -> Manifest:
     """Check every byte of the artifact `path` against its manifest.
 
@@ -146,7 +251,7 @@ def _load_manifest(path: Path) -> Manifest:
         kind, format, version = (document.pop(key) for key in ("kind", "format", "version"))
         if not isinstance(kind, str) or type(format) is not int or not isinstance(version, str):
             raise TypeError(f"kind {kind!r}, format {format!r} or version {version!r} is of a wrong type")
-        return Manifest(kind, format, version, files, document)
+        return Manifest(kind, format, version, files, document, str(own))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as err:
         problem = f"{type(err).__name__}: {err}"
         problem = problem if len(problem) <= _SHOWN else problem[: _SHOWN - 1] + "…"

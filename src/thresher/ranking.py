@@ -264,6 +264,11 @@ class Ranking(Sequence[Hit]):
             raise InputError(f"{len(taken)} places have scores of the shape {kept.shape}; give one a place")
         return taken, kept
 
+    def __getstate__(self) -> tuple[None, dict[str, object]]:
+        """What is pickled: everything, and the docnos, so that they can be read where the index is not."""
+        slots = [name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ())]
+        return None, {name: getattr(self, name) for name in slots if hasattr(self, name)} | {"_docnos": self.docnos}
+
     def as_type(self, kind: type[R]) -> R:
         """The same ranking as an instance of the subclass `kind`; its maker sets the attributes that `kind` adds."""
         made = kind.__new__(kind)

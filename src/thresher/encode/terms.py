@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import numpy as np
 
+from thresher.artifact import map_file
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 
 if TYPE_CHECKING:
@@ -105,12 +106,10 @@ class SortedVocabulary(Sequence[str]):
 
 def _map(file: Path, dtype: np.dtype[Item]) -> NDArray[Item]:
     """A read-only array over `file`, which may be empty."""
-    try:
-        if file.stat().st_size == 0:
-            return np.empty(0, dtype)
-        return np.memmap(file, dtype=dtype, mode="r")
-    except (OSError, ValueError) as err:
-        raise DamagedArtifactError(str(file), f"cannot be opened ({err}); rebuild the index") from err
+    mapped = map_file(file)
+    if mapped.nbytes % dtype.itemsize:
+        raise DamagedArtifactError(str(file), f"has {mapped.nbytes} bytes, which are not whole numbers; rebuild it")
+    return np.frombuffer(mapped, dtype) if mapped.nbytes else np.empty(0, dtype)
 
 
 @dataclass(frozen=True, slots=True)

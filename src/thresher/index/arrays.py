@@ -18,12 +18,12 @@ read, so that opening costs the same for a thousand strings as for a hundred mil
 
 from __future__ import annotations
 
-import mmap
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from thresher.artifact import map_file
 from thresher.errors import ArtifactError, DamagedArtifactError
 
 if TYPE_CHECKING:
@@ -50,20 +50,15 @@ def map_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Array:
     wanted = int(np.dtype(dtype).itemsize)
     for extent in shape:
         wanted *= extent
-    try:
-        with file.open("rb") as stream:
-            size = stream.seek(0, 2)
-            if size != wanted:
-                problem = f"the file has {size} bytes where the layout needs {wanted}; rebuild the index"
-                raise DamagedArtifactError(str(file), problem)
-            if size == 0:
-                array: Array = np.empty(shape, dtype)
-                array.flags.writeable = False
-                return array
-            mapping = mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)
-    except OSError as err:
-        raise DamagedArtifactError(str(file), f"the file cannot be opened ({err}); rebuild the index") from err
-    return np.frombuffer(mapping, dtype).reshape(shape)
+    mapped = map_file(file)
+    if mapped.nbytes != wanted:
+        problem = f"the file has {mapped.nbytes} bytes where the layout needs {wanted}; rebuild the index"
+        raise DamagedArtifactError(str(file), problem)
+    if not wanted:
+        array: Array = np.empty(shape, dtype)
+        array.flags.writeable = False
+        return array
+    return np.frombuffer(mapped, dtype).reshape(shape)
 
 
 def create_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Array:
@@ -150,12 +145,9 @@ class StringStore:
         self._count = count
         self._file = directory / f"{name}.bytes"
         self._offsets_file = directory / f"{name}.offsets"
-        try:
-            size = self._file.stat().st_size
-        except OSError as err:
-            raise DamagedArtifactError(str(self._file), f"the file cannot be opened ({err})") from err
-        self.offsets: Array = map_array(self._offsets_file, _offset_type(size), (self._pieces() + 1,))
-        self._view = map_array(self._file, np.uint8, (size,)).data
+        self._view = map_file(self._file)
+        offsets = _offset_type(self._view.nbytes)
+        self.offsets: Array = map_array(self._offsets_file, offsets, (self._pieces() + 1,))
 
     def __len__(self) -> int:
         return self._count

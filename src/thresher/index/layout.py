@@ -56,6 +56,7 @@ import numpy as np
 
 from thresher.artifact import Manifest, read_manifest
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
+from thresher.files import ABSENT
 from thresher.index.arrays import PackedStore, StringStore, map_array
 from thresher.records import Passage, path_of
 
@@ -362,7 +363,7 @@ def read_counts(file: Path) -> Counts:
     """
     try:
         counts = Counts(**json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError) as err:
+    except (*ABSENT, ValueError, TypeError, RecursionError) as err:
         raise DamagedArtifactError(str(file), f"cannot be read ({err}); rebuild the index") from err
     counts.check(file)
     return counts

@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
+from thresher.artifact import load_later, open_whole
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
 from thresher.index.layout import open_layout
-from thresher.ranking import Run, places
-from thresher.records import Query, SparseBatch, path_of, shown, sound, strings
+from thresher.ranking import Run
+from thresher.records import Query, SparseBatch, path_of, shown, sound
 from thresher.search.kernels.types import DROPPED
 from thresher.search.queries import ALL_TERMS, check_arguments, check_tiers, listed, qids_of, to_batch, to_row
-from thresher.search.results import SearchRanking
+from thresher.search.results import SearchRanking, StoredPassages, reopened
 from thresher.search.routing import RoutingModel
 from thresher.search.searcher import TierSearcher, is_exact
 from thresher.search.searcher import explain as explain_row
 from thresher.search.tiers import MODEL_FILE, SECOND, Part, TierPair
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -55,6 +56,10 @@ class QueryVectors(Protocol):
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.floating]:
         """Vectors of queries, float[n, dimensions]."""
         ...
+
+
+_OPEN = ("layouts", "_stored", "_first", "_pair")
+"""Attributes that a closed index lacks."""
 
 
 def _by_vectors(by: object) -> bool:
@@ -85,13 +90,17 @@ class Index:
             tiers`.
     """
 
+    layouts: tuple[Layout, ...]
+    _stored: StoredPassages
     _first: TierSearcher
     _pair: TierPair | None
 
     def __init__(self, layouts: Sequence[Layout], model: RoutingModel | None = None) -> None:
         self.layouts = tuple(layouts)
         self.path = self.layouts[0].path
-        self._sizes = [layout.counts.passages for layout in self.layouts]
+        self._stored = StoredPassages.of(self.layouts)
+        self._sizes = self._stored.sizes
+        self._model = model
         self._first = TierSearcher(self.layouts[0])
         self._pair = None
         self.tiered = len(self.layouts) > 1 and self._sizes[1] > 0
@@ -108,6 +117,10 @@ class Index:
             DamagedArtifactError: a file is missing, has the wrong size or cannot be read.
         """
         path = path_of(path)
+        return open_whole(path, lambda: cls._open(path))
+
+    @classmethod
+    def _open(cls, path: Path) -> Index:
         layouts, model = [open_layout(path)], None
         if (path / SECOND).is_dir():
             layouts.append(open_layout(path / SECOND))
@@ -121,12 +134,17 @@ class Index:
         return cls(layouts, model)
 
     def close(self) -> None:
-        """Release the files. Searching afterwards is an InputError; rankings that were returned stay readable."""
-        self.__dict__.pop("_first", None)
-        self.__dict__.pop("_pair", None)
-        self.__dict__.pop("encoder", None)
-        for name in ("vectors", "dense_encoder", "_neighbours"):
+        """Release the files. Searching afterwards is an InputError; rankings that were returned stay readable.
+
+        What a ranking still reads is released with it.
+        """
+        for name in (*_OPEN, "encoder", "vectors", "dense_encoder", "_neighbours"):
             self.__dict__.pop(name, None)
+
+    def __reduce__(self) -> tuple[Callable[..., Index], tuple[object, ...]]:
+        """An index is pickled, and copied, by its path: it is opened again, and refused where it was replaced."""
+        _, (tiers,) = self._stored.__reduce__()
+        return _reopened, (tiers, self._model)
 
     def __enter__(self) -> Index:
         return self
@@ -137,7 +155,7 @@ class Index:
         self.close()
 
     def __getattr__(self, name: str) -> NoReturn:  # called for attributes that `close` removed
-        if name in ("_first", "_pair"):
+        if name in _OPEN:
             raise InputError(f"the index {self.path} is closed; open it again with Index.open")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -150,7 +168,7 @@ class Index:
         return f"<Index {str(self.path)!r}: {len(self):,} passages{tiers}>"
 
     def __contains__(self, docno: object) -> bool:
-        return isinstance(docno, str) and self._find(docno) >= 0
+        return isinstance(docno, str) and self._stored.find(docno) >= 0
 
     @cached_property
     def encoder(self) -> QueryEncoder:
@@ -187,7 +205,11 @@ class Index:
         from thresher.vectors.store import FOLDER, VectorStore
 
         directory = self.path / FOLDER
-        return VectorStore.open(directory) if directory.is_dir() else None
+        return load_later(
+            self.path,
+            self.layouts[0].manifest,
+            lambda: VectorStore.open(directory) if directory.is_dir() else None,
+        )
 
     def search(
         self,
@@ -238,7 +260,8 @@ class Index:
         terms, weights = to_row(query, first.vocabulary, first.load_encoder)
         if pair is None:  # in place: a function call counts here
             docs, scores, row = first.top(terms, weights, k, alpha, most, plan)
-            made = SearchRanking(self, docs, None, scores, (alpha == 1 and not row[DROPPED]) or is_exact(row, alpha))
+            exact = (alpha == 1 and not row[DROPPED]) or is_exact(row, alpha)
+            made = SearchRanking(self._stored, docs, None, scores, exact)
             if explain:
                 made.explanations = (explain_row(row),)
             return made
@@ -316,17 +339,11 @@ class Index:
         Raises:
             InputError: the index lacks one.
         """
-        docnos = strings("docnos", docnos)
-        numbers = self.numbers(docnos)
-        if len(numbers) and int(numbers.min()) < 0:
-            missing = docnos[int(np.argmin(numbers))]
-            raise InputError(f"docno {missing!r} is not in the index {self.path}; was the run made on another index?")
-        return self.passages_at(numbers)
+        return self._stored.passages(docnos)
 
     def numbers(self, docnos: Sequence[str]) -> NDArray[np.int64]:
         """int64[n]: the numbers of the passages with these docnos, -1 for those the index lacks."""
-        names = strings("docnos", docnos)
-        return np.fromiter(map(self._find, names), np.int64, len(names))
+        return self._stored.numbers(docnos)
 
     def docnos_at(self, numbers: NDArray[np.int64]) -> list[str]:
         """The docnos of the passages with these numbers: the order they were indexed, the second tier after the first.
@@ -334,7 +351,7 @@ class Index:
         Raises:
             InputError: a number is out of range.
         """
-        return [layout.docnos[number] for layout, number in self._located(numbers)]
+        return self._stored.docnos_at(numbers)
 
     def passages_at(self, numbers: NDArray[np.int64]) -> list[Passage]:
         """The passages with these numbers.
@@ -342,25 +359,7 @@ class Index:
         Raises:
             InputError: a number is out of range.
         """
-        return [layout.passage(number) for layout, number in self._located(numbers)]
-
-    def _located(self, numbers: NDArray[np.int64]) -> list[tuple[Layout, int]]:
-        """The tier's layout and the number within it, of each passage."""
-        at = places(numbers)
-        if len(at) and not (0 <= int(at.min()) and int(at.max()) < len(self)):
-            raise InputError(f"passage numbers run from 0 to {len(self) - 1}; got {int(at.min())} to {int(at.max())}")
-        border, layouts = self._sizes[0], self.layouts
-        return [(layouts[0], n) if n < border else (layouts[1], n - border) for n in at.tolist()]
-
-    def _find(self, docno: str) -> int:
-        """The passage's number, -1 where there is none."""
-        before = 0
-        for layout, size in zip(self.layouts, self._sizes, strict=True):
-            number = layout.find(docno)
-            if number >= 0:
-                return before + number
-            before += size
-        return -1
+        return self._stored.passages_at(numbers)
 
     @cached_property
     def dense_encoder(self) -> QueryVectors:
@@ -392,10 +391,12 @@ class Index:
             numbers, scores = np.zeros(0, np.int64), np.zeros(0)
         else:
             asked = self._vectors().checked_query(vector)
-            (found,) = self._neighbours.search(asked[None], k, passages=self)
+            (found,) = self._neighbours.search(asked[None], k, passages=self._stored)
             numbers, scores = found.numbers, found.scores
         exact = len(self._vectors()) == len(self)
-        made = SearchRanking(self, None, numbers, scores, exact, self._tiers_of(numbers), self._pair is not None)
+        made = SearchRanking(
+            self._stored, None, numbers, scores, exact, self._tiers_of(numbers), self._pair is not None
+        )
         made.source = "dense"
         return made
 
@@ -403,7 +404,9 @@ class Index:
         fused = sparse.fuse(dense, depth=k)
         numbers, exact = self.numbers(fused.docnos), fused.exact
         tiers = self._tiers_of(numbers)
-        made = SearchRanking(self, None, numbers, fused.scores, exact, tiers, sparse.escalated, sparse.explanations)
+        made = SearchRanking(
+            self._stored, None, numbers, fused.scores, exact, tiers, sparse.escalated, sparse.explanations
+        )
         made.source = "fuse"
         return made
 
@@ -412,15 +415,15 @@ class Index:
 
     def _untiered(self, found: Found, alpha: float, explain: bool) -> SearchRanking:
         docs, scores, row = found
-        exact = is_exact(row, alpha)
-        return SearchRanking(self, docs, None, scores, exact, None, False, (explain_row(row),) if explain else ())
+        told = (explain_row(row),) if explain else ()
+        return SearchRanking(self._stored, docs, None, scores, is_exact(row, alpha), None, False, told)
 
     def _first_only(
         self, pair: TierPair, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int
     ) -> SearchRanking:
         exact = kept.exact and pair.settled(terms, weights, kept, k)
         docs, scores = kept.docs[:k], kept.scores[:k]
-        return SearchRanking(self, docs, None, scores, exact, None, False, kept.explanations)
+        return SearchRanking(self._stored, docs, None, scores, exact, None, False, kept.explanations)
 
     def _merged(self, pair: TierPair, kept: Part, pruned: Part, k: int) -> SearchRanking:
         places, scores = pair.merge(kept, pruned, k)
@@ -432,4 +435,9 @@ class Index:
         one_scale = pair.comparable or not border or not len(pruned.docs)
         exact = kept.exact and pruned.exact and one_scale
         told = kept.explanations + pruned.explanations
-        return SearchRanking(self, None, numbers, scores, exact, tiers, True, told)
+        return SearchRanking(self._stored, None, numbers, scores, exact, tiers, True, told)
+
+
+def _reopened(tiers: Sequence[tuple[Path, str]], model: RoutingModel | None) -> Index:
+    """What a pickled index becomes."""
+    return Index([reopened(path, build) for path, build in tiers], model)

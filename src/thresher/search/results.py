@@ -3,18 +3,115 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.ranking import Ranking
+from thresher.artifact import check_build, open_whole
+from thresher.errors import InputError
+from thresher.index.layout import open_layout
+from thresher.ranking import Ranking, places
+from thresher.records import strings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
-    from thresher.search.index import Index
+    from thresher.index.layout import Layout
+    from thresher.records import Passage
+
+
+class StoredPassages:
+    """The passages of an index, by docno and by number: what an `Index` and its rankings share.
+
+    Rankings hold it, so that they stay readable when the index is closed. It is pickled by path, and opened again when
+    it is first used.
+
+    Args:
+        tiers: path and build of each tier.
+        layouts: the tiers, where they are open.
+    """
+
+    def __init__(self, tiers: Sequence[tuple[Path, str]], layouts: Sequence[Layout] | None = None) -> None:
+        self.tiers = tuple(tiers)
+        if layouts is not None:
+            self.layouts = tuple(layouts)
+
+    @classmethod
+    def of(cls, layouts: Sequence[Layout]) -> StoredPassages:
+        """The passages of open tiers."""
+        return cls([(layout.path, layout.manifest.sha256) for layout in layouts], layouts)
+
+    def __reduce__(self) -> tuple[type[StoredPassages], tuple[object, ...]]:
+        return type(self), ([(path.absolute(), build) for path, build in self.tiers],)
+
+    @cached_property
+    def layouts(self) -> tuple[Layout, ...]:
+        """What the tiers' files hold.
+
+        Raises:
+            ArtifactError: there is no such index any more, or it was replaced.
+        """
+        return tuple(reopened(path, build) for path, build in self.tiers)
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Passages of each tier."""
+        return [layout.counts.passages for layout in self.layouts]
+
+    def passages(self, docnos: Sequence[str]) -> list[Passage]:
+        """As `Index.passages`."""
+        names = strings("docnos", docnos)
+        numbers = self.numbers(names)
+        if len(numbers) and int(numbers.min()) < 0:
+            missing, path = names[int(np.argmin(numbers))], self.tiers[0][0]
+            raise InputError(f"docno {missing!r} is not in the index {path}; was the run made on another index?")
+        return self.passages_at(numbers)
+
+    def numbers(self, docnos: Sequence[str]) -> NDArray[np.int64]:
+        """As `Index.numbers`."""
+        names = strings("docnos", docnos)
+        return np.fromiter(map(self.find, names), np.int64, len(names))
+
+    def docnos_at(self, numbers: NDArray[np.int64]) -> list[str]:
+        """As `Index.docnos_at`."""
+        return [layout.docnos[number] for layout, number in self._located(numbers)]
+
+    def passages_at(self, numbers: NDArray[np.int64]) -> list[Passage]:
+        """As `Index.passages_at`."""
+        return [layout.passage(number) for layout, number in self._located(numbers)]
+
+    def find(self, docno: str) -> int:
+        """The passage's number, -1 where there is none."""
+        before = 0
+        for layout, size in zip(self.layouts, self.sizes, strict=True):
+            number = layout.find(docno)
+            if number >= 0:
+                return before + number
+            before += size
+        return -1
+
+    def _located(self, numbers: NDArray[np.int64]) -> list[tuple[Layout, int]]:
+        """The tier's layout and the number within it, of each passage."""
+        at, total = places(numbers), sum(self.sizes)
+        if len(at) and not (0 <= int(at.min()) and int(at.max()) < total):
+            raise InputError(f"passage numbers run from 0 to {total - 1}; got {int(at.min())} to {int(at.max())}")
+        border, layouts = self.sizes[0], self.layouts
+        return [(layouts[0], n) if n < border else (layouts[1], n - border) for n in at.tolist()]
+
+
+def reopened(path: Path, build: str) -> Layout:
+    """The tier at `path`, which was open before.
+
+    Raises:
+        ArtifactError: there is none any more, or it was replaced.
+    """
+    layout = open_whole(path, lambda: open_layout(path))
+    check_build(path, layout.manifest, build)
+    return layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +157,7 @@ class SearchRanking(Ranking):
 
     def __init__(  # sets the fields of a Ranking itself: this runs once a query
         self,
-        index: Index,
+        passages: StoredPassages,
         docs: NDArray[np.uint32] | None,
         numbers: NDArray[np.int64] | None,
         scores: NDArray[np.float64],
@@ -72,7 +169,7 @@ class SearchRanking(Ranking):
         """Internal ids of the first tier, or passage numbers over all tiers, with their scores."""
         self._docnos = None
         self._numbers = numbers
-        self._passages = index
+        self._passages = passages
         self.scores = scores
         self.exact = exact
         self.source = "search"
@@ -89,8 +186,8 @@ class SearchRanking(Ranking):
             DamagedArtifactError: the index maps an id to a passage it does not have.
         """
         if self._numbers is None:
-            index, docs = self._passages, self._docs
-            self._numbers = index.layouts[0].numbers_of(docs)  # type: ignore[union-attr]  # made by an Index
+            stored, docs = self._passages, self._docs
+            self._numbers = stored.layouts[0].numbers_of(docs)  # type: ignore[union-attr]  # made by an Index
         return self._numbers
 
     @property
@@ -104,6 +201,11 @@ class SearchRanking(Ranking):
         if self._tiers is None:
             self._tiers = np.ones(len(self), np.uint8)
         return self._tiers
+
+    def __reduce__(self) -> tuple[Callable[..., SearchRanking], tuple[object, ...]]:
+        """A ranking is pickled with its docnos; its texts are read from the index's path when they are looked at."""
+        made = (self._passages, None, self.numbers, self.scores, self.exact, self._tiers, self.escalated)
+        return _unpickled, ((*made, self.explanations), self.docnos, self.source)
 
     def take(
         self, places: ArrayLike, scores: ArrayLike | None = None, *, exact: bool | None = None, source: str = ""
@@ -125,3 +227,10 @@ class SearchRanking(Ranking):
             docnos: Sequence[str] = self._docnos
             made._docnos = [docnos[i] for i in at.tolist()]
         return made
+
+
+def _unpickled(made: tuple[Any, ...], docnos: list[str], source: str) -> SearchRanking:
+    """What a pickled ranking becomes."""
+    ranking = SearchRanking(*made)
+    ranking._docnos, ranking.source = docnos, source
+    return ranking

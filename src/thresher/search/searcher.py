@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import numpy as np
 
+from thresher.artifact import load_later
 from thresher.errors import ArtifactError, DamagedArtifactError
 from thresher.search.kernels.types import (
     AUTO,
@@ -72,7 +73,7 @@ class TierSearcher:
     @property
     def fingerprint(self) -> str:
         """Fingerprint of the encoder the tier was made with, empty where it holds none."""
-        if not (self.layout.path / "encoder").is_dir():
+        if not self._has_encoder:
             return ""
         fields = self.layout.manifest.fields.get("encoder")
         known = fields.get("fingerprint", "") if isinstance(fields, dict) else ""
@@ -83,17 +84,21 @@ class TierSearcher:
         """What turns query texts into weighted terms, loaded on first use.
 
         Raises:
-            ArtifactError: the index was built without one; search with weighted terms instead.
+            ArtifactError: the index was built without one; search with weighted terms instead. Or it was replaced.
         """
-        directory = self.layout.path / "encoder"
-        if not directory.is_dir():
+        layout = self.layout
+        if not self._has_encoder:
             raise ArtifactError(
-                f"{self.layout.path} holds no query encoder; search with weighted terms, e.g. {{'median': 1.0}}, "
+                f"{layout.path} holds no query encoder; search with weighted terms, e.g. {{'median': 1.0}}, "
                 "or rebuild it with an encoder"
             )
         from thresher.encode.encoder import load_query_encoder
 
-        return load_query_encoder(directory)
+        return load_later(layout.path, layout.manifest, lambda: load_query_encoder(layout.path / "encoder"))
+
+    @property
+    def _has_encoder(self) -> bool:
+        return any(name.startswith("encoder/") for name in self.layout.manifest.files)
 
     def load_encoder(self) -> QueryEncoder:
         """`encoder`, as a function."""

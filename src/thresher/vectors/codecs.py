@@ -20,12 +20,16 @@ that cannot reach the top are known without reading their vectors.
 
 from __future__ import annotations
 
+import io
+import math
 from dataclasses import dataclass
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 
+from thresher.artifact import map_file
 from thresher.errors import ConfigError, DamagedArtifactError, InputError, require
 from thresher.records import is_a, shown
 
@@ -38,8 +42,19 @@ if TYPE_CHECKING:
 CHUNK = 65_536
 """Vectors held in memory at a time."""
 CENTROIDS = 256
-UNREADABLE = (ValueError, EOFError, SyntaxError, TokenError, TypeError, OverflowError, RecursionError, MemoryError)
-"""What `numpy.load` raises for files that are not arrays: their header is Python source."""
+_HEADER = 65_536
+UNREADABLE = (
+    KeyError,
+    ValueError,
+    EOFError,
+    SyntaxError,
+    TokenError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
+"""What NumPy raises for files that are not arrays: their header is Python source."""
 _TRAINED_ON = 256 * CENTROIDS  # vectors; more do not move the centroids of k-means
 
 
@@ -188,15 +203,18 @@ def load_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[
     Raises:
         DamagedArtifactError: it cannot be read, or holds another type or shape.
     """
+    mapped, wanted = map_file(file), np.dtype(dtype)
+    start = io.BytesIO(mapped[:_HEADER])
     try:
-        array: NDArray[np.generic] = np.load(file, mmap_mode="r" if 0 not in shape else None, allow_pickle=False)
+        read = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}[read_magic(start)]
+        found, by_columns, kind = read(start)
     except UNREADABLE as err:
         raise DamagedArtifactError(str(file), f"cannot be read ({err}); rebuild the vectors") from err
-    if array.dtype != dtype or array.shape != shape:
-        raise DamagedArtifactError(
-            str(file), f"holds {array.dtype}{array.shape}, not {np.dtype(dtype)}{shape}; rebuild the vectors"
-        )
-    return array
+    count = math.prod(shape)
+    if kind != wanted or found != shape or by_columns or mapped.nbytes != start.tell() + count * wanted.itemsize:
+        problem = f"holds {kind}{found} in {mapped.nbytes} bytes, not {wanted}{shape}; rebuild the vectors"
+        raise DamagedArtifactError(str(file), problem)
+    return np.frombuffer(mapped, wanted, count, start.tell()).reshape(shape) if count else np.zeros(shape, wanted)
 
 
 def _as_float16(vectors: NDArray[np.floating]) -> NDArray[np.float16]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.artifact import Manifest, read_manifest, writing
+from thresher.artifact import Manifest, check_build, open_whole, read_manifest, writing
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_names
 from thresher.ranking import Ranking, places
@@ -76,6 +76,7 @@ class VectorStore:
         self.firsts = firsts
         self.stored = stored
         self.sketch = sketch
+        self._path: Path | None = None
 
     def __len__(self) -> int:
         return len(self.stored) if self.firsts is None else len(self.firsts) - 1
@@ -207,6 +208,10 @@ class VectorStore:
             DamagedArtifactError: a file is missing or inconsistent.
         """
         path = path_of(path)
+        return open_whole(path, lambda: cls._open(path))
+
+    @classmethod
+    def _open(cls, path: Path) -> VectorStore:
         manifest = read_manifest(path, kind=_KIND, format=_FORMAT)
         try:
             fields = manifest.fields
@@ -228,7 +233,15 @@ class VectorStore:
                 f"does not divide {n} vectors among {documents} documents; rebuild the vectors",
             )
         sketch = open_sketch(path, n, dimensions, width) if width else None
-        return cls(manifest, docnos, firsts, open_vectors(path, storage, n, dimensions), sketch)
+        made = cls(manifest, docnos, firsts, open_vectors(path, storage, n, dimensions), sketch)
+        made._path = path
+        return made
+
+    def __reduce__(self) -> tuple[Callable[..., VectorStore], tuple[object, ...]]:
+        """A store is pickled, and copied, by its path: it is opened again, and refused where it was replaced."""
+        if self._path is None:
+            return type(self), (self.manifest, self.docnos, self.firsts, self.stored, self.sketch)
+        return _reopened, (self._path.absolute(), self.manifest.sha256)
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -377,6 +390,13 @@ class VectorStore:
         elif len(positions := self.checked_positions(positions, -1)) != len(ranking):
             raise InputError(f"{len(positions)} positions for {len(ranking)} passages; give one a passage")
         return interpolate(self, ranking, query, settings, vectors or {}, positions)
+
+
+def _reopened(path: Path, build: str) -> VectorStore:
+    """What a pickled store becomes."""
+    store = VectorStore.open(path)
+    check_build(path, store.manifest, build)
+    return store
 
 
 def _batches(batches: Iterable[ArrayLike]) -> Iterator[NDArray[np.floating]]:

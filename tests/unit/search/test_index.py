@@ -65,12 +65,12 @@ def impacts_of(layout, term):
 
 
 @pytest.mark.parametrize("name", sorted(shipped("indexes")))
-@pytest.mark.parametrize("form", ["plain", "tiered", "empty"])
+@pytest.mark.parametrize("form", ["plain", "tiered"])
 def test_a_search_for_all_passages_returns_every_one_with_a_positive_score(tmp_path, name, form):
     recipe = load_recipe(name).model_copy(update={"vectors": None})
     step = PruneStep(estimator="length", keep=0.6, fold=False) if form == "tiered" else None
     recipe = recipe.model_copy(update={"prune": step})
-    passages = [] if form == "empty" else corpus(60, 1)
+    passages = corpus(60, 1)
     try:
         build_index(tmp_path / "x", passages, recipe)
     except (MissingExtraError, DataNotFoundError) as err:

@@ -6,6 +6,7 @@ Nothing here imports numpy at run time, so that `import thresher` stays light.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 Count = int | float
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def shown(value: object) -> str:
@@ -103,7 +105,7 @@ def strings(name: str, values: object) -> list[str]:
 
 def sound(text: str) -> str:
     """The text with U+FFFD for each half of a surrogate pair, which no encoder takes; most texts are as they are."""
-    if text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text):
+    if text.isascii() or not _HALF.search(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from thresher.errors import ConfigError, ThresherError
+from thresher.records import is_a, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,8 +49,8 @@ class Registry(Generic[T]):
         """The kinds as a user writes them, with a placeholder for the argument: `bm25`, `qualt5:MODEL`."""
         return tuple(f"{kind}:{self._arguments[kind]}" if kind in self._arguments else kind for kind in self.kinds())
 
-    def __contains__(self, kind: str) -> bool:
-        return kind in self._targets or kind in self.kinds()
+    def __contains__(self, kind: object) -> bool:
+        return isinstance(kind, str) and (kind in self._targets or kind in self.kinds())
 
     def factory(self, kind: str) -> Callable[..., T]:
         """The factory of `kind`, imported now.
@@ -63,7 +64,7 @@ class Registry(Generic[T]):
             for point in entry_points(group=self.group):
                 if point.name == kind:
                     return cast("Callable[..., T]", self._load(point))
-            raise ConfigError(f"unknown {self.what} {kind!r}; choose one of {', '.join(self.forms())}")
+            raise ConfigError(f"unknown {self.what} {shown(kind)}; choose one of {', '.join(self.forms())}")
         module, _, attribute = target.partition(":")
         return cast("Callable[..., T]", attrgetter(attribute)(import_module(module)))
 
@@ -80,6 +81,8 @@ class Registry(Generic[T]):
             ConfigError: the kind is unknown, or does not take one of `options`.
             MissingExtraError: it needs an optional dependency that is not installed.
         """
+        if not is_a(name, str):
+            raise ConfigError(f"the name of a {self.what} must be a string; got {shown(name)}")
         kind, _, argument = name.partition(":")
         factory = self.factory(kind)
         parameters = inspect.signature(factory).parameters

@@ -53,6 +53,9 @@ def shares_states(encoder: object, step: VectorsStep | None) -> TypeGuard[Pooled
     return step is not None and not step.source and is_embedded(step.encoder) and hasattr(encoder, "encode_pooled")
 
 
+_SHARED = ("indptr", "terms", "weights", "vectors")
+
+
 class SharedTerms:
     """Weighted terms from the same forward pass as the vectors, which stay in the shards for `EncodedVectors`."""
 
@@ -65,7 +68,7 @@ class SharedTerms:
         """The passages with these numbers, a shard at a time."""
         fingerprint = hashlib.sha256(f"{self.query_side.fingerprint}+{self._dense.fingerprint}".encode()).hexdigest()
         for passages, arrays in encode_shards(
-            spool.rows(numbers), self._encode, self._shards, fingerprint, unread=self.unread
+            spool.rows(numbers), self._encode, self._shards, fingerprint, unread=self.unread, names=_SHARED
         ):
             yield passages, SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
 

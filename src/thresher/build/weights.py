@@ -125,7 +125,7 @@ def impact_bits(step: IndexStep, encoder: QuerySide) -> Literal[8, 16]:
     """The width of an impact that the recipe asks for, for the weights of this encoder."""
     if step.bits != "auto":
         return step.bits
-    return 16 if isinstance(encoder, Bm25Encoder) else 8
+    return 16 if isinstance(encoder, Bm25Encoder) or encoder.name.startswith("bm25(") else 8
 
 
 def count_terms(spool: Spool, directory: Path, analyzer: str) -> TermCounts:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from thresher.context.scorers import PassageScores, SentenceScorer, SplitPassage, combine, sentence_tokens, windows
 from thresher.errors import ModelError, require
+from thresher.models.files import refuse_pickled
 from thresher.models.hf import pick_device
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class ProvenceScorer(SentenceScorer):
     ) -> None:
         self.torch = require("torch", extra="models", purpose=_PURPOSE)
         transformers = require("transformers", extra="models", purpose=_PURPOSE)
+        refuse_pickled(directory)
         config, state = _read(directory)
         self.device = pick_device(device)
         self.open = "pruning_head.classifier.weight" in state

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
+from collections.abc import Iterable
 from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,12 +29,12 @@ import numpy as np
 
 from thresher.encode.encoder import DOCUMENT, SparseEncoder, read_document, write_document
 from thresher.encode.terms import SortedVocabulary, write_vocabulary
-from thresher.errors import ConfigError, DamagedArtifactError
-from thresher.records import SparseBatch
+from thresher.errors import ConfigError, DamagedArtifactError, InputError
+from thresher.records import SparseBatch, is_a, shown, sound, strings
 from thresher.text.analyzer import analyzer as analyzer_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -125,7 +127,7 @@ class Bm25Encoder(SparseEncoder):
 
     def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
         """BM25 weights of passages, row i for text i. Terms that `fit` did not see only count as length."""
-        rows = [self._analyze(text) for text in texts]
+        rows = [self._analyze(text) for text in strings("texts", texts)]
         indptr, terms, counts = _count(rows, self._ids.get, len(self.vocabulary))
         return self.weigh(indptr, terms, counts, np.fromiter(map(len, rows), np.int64, len(rows)))
 
@@ -333,13 +335,16 @@ def fit_bm25(
         raise ConfigError(f"'bm25:{argument}': bm25 takes no argument; give k1=, b=, analyzer= and lengths=")
     if texts is None:
         raise ConfigError("bm25 takes its statistics from the passages; give texts=")
-    return Bm25Encoder.fit(texts, analyzer=analyzer, k1=k1, b=b, lengths=lengths)
+    if isinstance(texts, str | bytes) or not is_a(texts, Iterable):
+        raise InputError(f"texts must be a list of strings; got {shown(texts)}")
+    each = (sound(strings("texts", [text])[0]) for text in texts)  # read once, not held
+    return Bm25Encoder.fit(each, analyzer=analyzer, k1=k1, b=b, lengths=lengths)
 
 
 def _encode_queries(
     texts: Sequence[str], analyze: Callable[[str], list[str]], lookup: Callable[[str, int], int], terms: int
 ) -> SparseBatch:
-    indptr, ids, counts = _count([analyze(text) for text in texts], lookup, terms)
+    indptr, ids, counts = _count([analyze(text) for text in strings("texts", texts)], lookup, terms)
     return SparseBatch(indptr, ids, counts.astype(np.float32))
 
 
@@ -358,9 +363,9 @@ def _count(
 
 
 def _check(k1: float, b: float, lengths: str) -> None:
-    if not (np.isfinite(k1) and k1 >= 0):
-        raise ConfigError(f"k1 is {k1!r}; it must be a finite number of at least 0")
-    if not 0 <= b <= 1:
-        raise ConfigError(f"b is {b!r}; it must lie between 0 and 1")
+    for name, value, most in (("k1", k1, math.inf), ("b", b, 1)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most or value == math.inf:
+            wanted = "lie between 0 and 1" if most == 1 else "be a finite number of at least 0"
+            raise ConfigError(f"{name} is {shown(value)}; it must {wanted}")
     if lengths not in ("exact", "lucene"):
         raise ConfigError(f"lengths is {lengths!r}; known are: exact, lucene")

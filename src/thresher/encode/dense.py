@@ -25,6 +25,7 @@ from thresher.models.hf import (
     piece_limit,
 )
 from thresher.models.minilm import MAX_TOKENS, WIDTH, MiniLM
+from thresher.records import sound, strings, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +59,8 @@ class MiniLMEncoder(DenseEncoder):
 
     def __init__(self, *, device: str = "auto", storage: str = "float32", threads: int | None = None) -> None:
         _check_storage(storage)
+        if threads is not None:
+            whole("threads", threads, 1)
         self.minilm = MiniLM(device=device, dtype="float32")
         self.device = self.minilm.device
         self._storage = np.dtype(storage)
@@ -125,8 +128,7 @@ class TransformerEncoder(DenseEncoder):
         revision: str | None = None,
         download: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; it must be at least 1")
+        whole("batch_size", batch_size, 1)
         _check_storage(storage)
         self._found = resolve(model, revision=revision, download=download)
         self.name = str(model)
@@ -140,7 +142,7 @@ class TransformerEncoder(DenseEncoder):
             "SentenceTransformer", self._found.path, device=self.device, dtype=self.dtype, purpose="a dense encoder"
         )
         full = int(self._model.get_embedding_dimension())
-        if dimensions is not None and not 1 <= dimensions <= full:
+        if dimensions is not None and whole("dimensions", dimensions, 1) > full:
             raise InputError(f"dimensions is {dimensions}, but {self.name} has {full}; choose 1 to {full}")
         self.dimensions = dimensions or full
         self.max_tokens = piece_limit(self._model)
@@ -181,6 +183,7 @@ class TransformerEncoder(DenseEncoder):
         return self._encode(texts, "query")
 
     def _encode(self, texts: Sequence[str], task: str) -> Vectors:
+        texts = [sound(text) for text in strings("texts", texts)]
         out = np.zeros((len(texts), self.dimensions), dtype=self._storage)
         call = self._model.encode_query if task == "query" else self._model.encode_document
         for batch in batches([len(text) for text in texts], self.batch_size, similar=self.device == "cpu"):

@@ -17,8 +17,10 @@ import json
 import logging
 import os
 import shutil
+import struct
 import time
 import zipfile
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -43,6 +45,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 SHARD_SIZE = 1024
+UNREADABLE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, MemoryError, RuntimeError),
+    *(NotImplementedError, zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What numpy raises for an `.npz` file that is damaged."""
 Arrays = dict[str, "NDArray[Any]"]
 
 
@@ -154,6 +161,7 @@ def sparse_shards(
         total=total,
         progress=progress,
         unread=unread,
+        names=("indptr", "terms", "weights"),
     ):
         yield shard, SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
 
@@ -182,6 +190,7 @@ def dense_shards(
         total=total,
         progress=progress,
         unread=unread,
+        names=("vectors",),
     ):
         yield shard, arrays["vectors"]
 
@@ -196,11 +205,13 @@ def encode_shards(
     total: int | None = None,
     progress: bool | None = False,
     unread: Unread | None = None,
+    names: Sequence[str] = (),
 ) -> Iterator[tuple[list[Passage], Arrays]]:
     """Run `encode` over shards of `passages`; finished ones are read back from `directory`.
 
     The files of `directory` are a function of the passages, `fingerprint` and `shard_size` alone, however often the
-    run was killed. Raises and arguments: as `sparse_shards`.
+    run was killed. Raises and arguments: as `sparse_shards`; `names` are of the arrays that `encode` gives, without
+    which a finished shard is encoded again.
     """
     from tqdm import tqdm
 
@@ -214,7 +225,7 @@ def encode_shards(
             file = directory / f"shard-{number:06d}.npz"
             wanted = _input_hash(shard)
             arrays = _read(file, wanted)
-            if arrays is None:
+            if arrays is None or any(name not in arrays for name in names):
                 arrays = encode(shard)
                 _write(file, {**arrays, "input_sha256": np.frombuffer(wanted, dtype=np.uint8)})
             if unread is not None:
@@ -237,7 +248,7 @@ def stored_arrays(directory: Path) -> Iterator[Arrays]:
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
                 arrays = {name: data[name] for name in data.files if name != "input_sha256"}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as err:
+        except UNREADABLE as err:
             raise DamagedArtifactError(str(file), f"cannot be read ({err}); encode the corpus again") from err
         yield arrays
 
@@ -250,7 +261,7 @@ def _claim(directory: Path, settings: Mapping[str, object]) -> None:
         return
     try:
         found = json.loads(file.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if found != settings:
         raise ArtifactError(
@@ -276,7 +287,7 @@ def _read(file: Path, wanted: bytes) -> Arrays | None:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except UNREADABLE:
         return None
     found = arrays.pop("input_sha256", None)
     return arrays if found is not None and found.tobytes() == wanted else None
@@ -392,7 +403,11 @@ class EncodedPassages:
     @property
     def query_side(self) -> SavedQuerySide:
         """What an index keeps of the encoder."""
-        fields = self.manifest.fields["encoder"]
+        fields = self.manifest.fields.get("encoder")
+        if not isinstance(fields, dict) or not all(isinstance(fields.get(k), str) for k in ("name", "fingerprint")):
+            raise DamagedArtifactError(
+                str(self.path), f"its manifest names no encoder, but {fields!r:.60}; encode again"
+            )
         return SavedQuerySide(fields["name"], fields["fingerprint"], self.vocabulary, self.encoder)
 
     def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]:
@@ -402,7 +417,11 @@ class EncodedPassages:
                 batch = SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
             except (KeyError, InputError) as err:
                 raise DamagedArtifactError(str(self.path / _SHARDS), f"holds no weighted terms ({err})") from err
-            yield [Passage(docno, "") for docno in self.docnos[done : done + len(batch)]], batch
+            try:
+                passages = [Passage(docno, "") for docno in self.docnos[done : done + len(batch)]]
+            except InputError as err:
+                raise DamagedArtifactError(str(self.path / _DOCNOS), f"{err}; encode again") from err
+            yield passages, batch
             done += len(batch)
         if done != len(self.docnos):
             raise DamagedArtifactError(

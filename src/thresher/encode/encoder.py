@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from thresher.errors import ArtifactVersionError
+from thresher.errors import ArtifactVersionError, ConfigError
 from thresher.files import read_json
-from thresher.models.files import is_embedded, resolve
-from thresher.records import SparseBatch
+from thresher.models.files import is_directory, is_embedded, resolve
+from thresher.records import SparseBatch, shown
 from thresher.registry import Registry
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_LEAST = float(np.finfo(np.float32).smallest_subnormal) / 2
+"""Weights up to this are 0 as float32."""
 DOCUMENT = "encoder.json"
 """The file of a saved query side that names its type."""
 
@@ -227,8 +229,8 @@ _QUERY_ENCODERS: Registry[QueryEncoder] = Registry(
 
 def _sparse_name(name: str | Path, download: bool) -> str:
     """`name` as `kind:argument`; the kind of a bare directory or hub identifier is read from its files."""
-    text = str(name)
-    if not Path(name).is_dir() and (text.partition(":")[0] in SPARSE_ENCODERS or ":" in text):
+    text = _checked_name(name)
+    if not is_directory(name) and (text.partition(":")[0] in SPARSE_ENCODERS or ":" in text):
         return text
     from thresher.encode.expansion import is_expansion
 
@@ -236,11 +238,17 @@ def _sparse_name(name: str | Path, download: bool) -> str:
     return f"{'expansion' if is_expansion(found.path) else 'sentence-transformers'}:{text}"
 
 
+def _checked_name(name: str | Path) -> str:
+    if not isinstance(name, str | Path):
+        raise ConfigError(f"the name of an encoder must be a string or a path; got {shown(name)}")
+    return str(name)
+
+
 def _dense_name(name: str | Path) -> str:
-    text = str(name)
+    text = _checked_name(name)
     if is_embedded(name):
         return "minilm"
-    named = not Path(name).is_dir() and (text.partition(":")[0] in DENSE_ENCODERS or ":" in text)
+    named = not is_directory(name) and (text.partition(":")[0] in DENSE_ENCODERS or ":" in text)
     return text if named else f"sentence-transformers:{text}"
 
 
@@ -351,7 +359,7 @@ def from_mappings(rows: Sequence[Mapping[int, float]]) -> SparseBatch:
     terms: list[int] = []
     weights: list[float] = []
     for i, row in enumerate(rows):
-        kept = sorted((term, weight) for term, weight in row.items() if weight > 0)
+        kept = sorted((term, weight) for term, weight in row.items() if weight > _LEAST)
         terms.extend(term for term, _ in kept)
         weights.extend(weight for _, weight in kept)
         indptr[i + 1] = len(terms)

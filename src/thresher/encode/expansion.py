@@ -29,12 +29,12 @@ import numpy as np
 
 from thresher.encode.encoder import SparseEncoder, concatenate, rows_of
 from thresher.encode.lookup import FIRST_TERM, Counted, LookupQueryEncoder, WordPieceTerms
-from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError, require
+from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError, require
 from thresher.files import read_json
 from thresher.models.files import resolve
 from thresher.models.hf import import_torch
 from thresher.models.minilm import WIDTH, MiniLM
-from thresher.records import SparseBatch
+from thresher.records import SparseBatch, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,10 +79,9 @@ class ExpansionEncoder(SparseEncoder):
         batch_tokens: int = 4096,
         max_active_terms: int | None = None,
     ) -> None:
-        if batch_tokens < 1 or (max_active_terms is not None and max_active_terms < 1):
-            raise InputError(
-                f"batch_tokens is {batch_tokens} and max_active_terms {max_active_terms}; both must be at least 1"
-            )
+        whole("batch_tokens", batch_tokens, 1)
+        if max_active_terms is not None:
+            whole("max_active_terms", max_active_terms, 1)
         found = resolve(model)
         self.name = str(model)
         self._directory = found.path
@@ -274,10 +273,9 @@ def open_expansion(
         max_active_terms: as `ExpansionEncoder` takes it.
 
     Raises:
-        ConfigError: `batch_size` is below 1.
+        InputError: `batch_size` is below 1.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size is {batch_size}; it must be at least 1")
+    whole("batch_size", batch_size, 1)
     return ExpansionEncoder(
         model or "thresher-mini",
         device=device,

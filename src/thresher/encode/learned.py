@@ -19,7 +19,7 @@ import numpy as np
 
 from thresher.encode.encoder import DOCUMENT, SparseEncoder, concatenate, read_document, rows_of, write_document
 from thresher.encode.lookup import LookupQueryEncoder
-from thresher.errors import DamagedArtifactError, InputError, ModelError
+from thresher.errors import DamagedArtifactError, ModelError
 from thresher.models.files import directory_fingerprint, resolve
 from thresher.models.hf import (
     batches,
@@ -30,6 +30,7 @@ from thresher.models.hf import (
     pick_dtype,
     piece_limit,
 )
+from thresher.records import sound, strings, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,8 +83,8 @@ class LearnedSparseEncoder(SparseEncoder):
             ("max_active_terms", max_active_terms),
             ("max_query_terms", max_query_terms),
         ):
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; it must be at least 1")
+            if value is not None:
+                whole(name, value, 1)
         self._found = resolve(model, revision=revision, download=download)
         self.name = str(model)
         self.batch_size = batch_size
@@ -204,6 +205,7 @@ class LearnedSparseEncoder(SparseEncoder):
             return dense if self._special is None else dense.index_fill(1, self._special, 0.0)
 
     def _encode(self, texts: Sequence[str], task: str, limit: int | None) -> SparseBatch:
+        texts = [sound(text) for text in strings("texts", texts)]
         cut = batches([len(text) for text in texts], self.batch_size, similar=self.device == "cpu")
         parts = [
             rows_of(self._forward([texts[i] for i in batch], task), limit or self._model.max_active_dims)

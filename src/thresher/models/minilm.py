@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.errors import require
+from thresher.errors import DamagedArtifactError, require
 from thresher.models import two_headed
 from thresher.models.files import embedded_path
 from thresher.models.hf import batches, import_torch, pick_device, pick_dtype, single_threaded
+from thresher.records import sound, strings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ class MiniLM:
 
     def encodings(self, texts: Sequence[str]) -> list[Encoding]:
         """An encoding of each text, without special tokens and without truncation."""
-        return list(self._whole.encode_batch(list(texts), add_special_tokens=False))
+        return list(self._whole.encode_batch(_texts(texts), add_special_tokens=False))
 
     @cached_property
     def _whole(self) -> Tokenizer:
@@ -83,7 +84,7 @@ class MiniLM:
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Word-piece ids of each text, [CLS] and [SEP] included, at most `max_tokens`."""
-        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(_texts(texts))]
 
     def pooled(self, pieces: Sequence[Sequence[int]], batch_tokens: int = 4096) -> torch.Tensor:
         """Mean token states at unit length, in batches of texts of similar length, padded together.
@@ -143,16 +144,25 @@ class MiniLM:
         return out
 
 
+def _texts(texts: Sequence[str]) -> list[str]:
+    return [sound(text) for text in strings("texts", texts)]
+
+
 def load_tokenizer(directory: Path, *, max_tokens: int = MAX_TOKENS) -> Tokenizer:
     """The tokenizer of a model directory; truncates at `max_tokens`, does not pad. Does not load torch.
 
     Raises:
+        DamagedArtifactError: `tokenizer.json` is missing, or does not describe a tokenizer.
         MissingExtraError: tokenizers is not installed.
     """
-    require("tokenizers", extra="models", purpose="word-piece tokenisation")
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    library = require("tokenizers", extra="models", purpose="word-piece tokenisation")
+    file = directory / "tokenizer.json"
+    try:
+        tokenizer: Tokenizer = library.Tokenizer.from_str(file.read_text(encoding="utf-8"))
+    except Exception as err:  # the library has no exception of its own
+        raise DamagedArtifactError(
+            str(file), f"does not describe a tokenizer ({err}); make or install it again"
+        ) from err
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     return tokenizer

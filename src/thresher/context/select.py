@@ -11,7 +11,9 @@ and others, arXiv 2508.09497), but by a greedy rule over calibrated scores rathe
     gain(s) = score(s) * p(passage of s) * (1 - repeated(s)),        value(s) = gain(s) / max(tokens(s), 8) ** `thrift`
 
 where p(passage) is the logistic of its relevance less the best relevance, and repeated(s) is the largest share of the
-sentence's distinct terms that one kept sentence already holds: repetition costs tokens and adds nothing. Of two
+sentence's distinct terms that one kept sentence already holds, where that is at least `REPEATED`, else 0: repetition
+costs tokens and adds nothing. Code, a row or a list item that differs in one word says something else, so those repeat
+only what is the same. Of two
 sentences that repeat each other, the one in the passage that ranks higher is taken. It stops when the best remaining
 gain is below `min_gain`, or when nothing that remains fits the budget. The greedy rule for a submodular gain under a
 budget is that of Lin and Bilmes (NAACL 2010).
@@ -22,6 +24,7 @@ A budget holds for the text that is handed over, `join_passages`: titles, ellips
 from __future__ import annotations
 
 import math
+import operator
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from thresher.context.scorers import PassageScores, SplitPassage
     from thresher.records import Span
 
+REPEATED = 0.75
+"""A sentence of which a kept one holds a smaller share says something new."""
 _TWINS = 0.8
 """Two sentences repeat each other where each holds this share of the other's terms."""
 _RECOUNTS = 64
@@ -177,13 +182,13 @@ def counted(count_tokens: Callable[[str], int], text: str) -> int:
         return 0
     try:
         found = count_tokens(text)
-        tokens = int(found)
+        tokens = operator.index(found)
     except Exception as err:
         raise InputError(
             f"count_tokens failed on a text of {len(text):,} characters ({type(err).__name__}: {err}); it must take "
             "any text: with tiktoken, encode(text, disallowed_special=())"
         ) from err
-    if tokens != found or tokens < 0:
+    if tokens < 0:
         raise InputError(f"count_tokens returned {found!r}; it must return a whole number of tokens, 0 or more")
     return tokens
 
@@ -373,7 +378,11 @@ class _Pool:
         self.cost = [counted(count_tokens, self._slice(n, i)) for n, i in self.at]
         self.weigh = np.maximum(np.array(self.cost, np.float64), 8.0) ** thrift
         terms = analyzer("english")
-        self.terms = [sorted(set(terms(self._slice(n, i)))) for n, i in self.at]
+        exact = [set(one.ties.exact) for one in pruned]
+        self.terms = [
+            [" ".join(self._slice(n, i).split())] if i in exact[n] else sorted(set(terms(self._slice(n, i))))
+            for n, i in self.at
+        ]
         self.sizes = np.array([len(mine) for mine in self.terms], np.float64)
         holders = defaultdict(list)
         for row, mine in enumerate(self.terms):
@@ -442,8 +451,8 @@ class _Pool:
         shared = np.zeros(len(self.at))
         for term in self.terms[row]:
             shared[self.holders[term]] += 1
-        share: NDArray[np.float64] = shared / np.maximum(self.sizes, 1)
-        return share
+        share = shared / np.maximum(self.sizes, 1)
+        return np.where(share >= REPEATED, share, 0.0)
 
     def _better_twin(self, row: int, able: NDArray[np.bool_], gain: NDArray[np.float64]) -> int:
         """The sentence of a better passage that this one would displace by repeating it; else this one."""

@@ -15,7 +15,7 @@ from thresher.records import Span
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_PIECE = re.compile(r"[A-Za-z]+|\d{1,3}|\s*\n\s*|[^\sA-Za-z\d]")
+_PIECE = re.compile(r"[A-Za-z]+|\d{1,3}|\s+|[^\sA-Za-z\d]")
 
 
 def approximate_tokens(text: str) -> int:
@@ -24,7 +24,8 @@ def approximate_tokens(text: str) -> int:
     One for each word of Latin letters up to ten letters and one more for every further six, for each three digits, for
     each line break and each other character that is not white space. Errs on the high side for other scripts.
     """
-    return sum(1 + max(0, (len(piece) - 5) // 6) for piece in _PIECE.findall(text))
+    pieces = (piece for piece in _PIECE.findall(text) if not piece.isspace() or "\n" in piece)
+    return sum(1 + max(0, (len(piece) - 5) // 6) for piece in pieces)
 
 
 def kept_spans(length: int, sentences: Sequence[Span], keep: Sequence[bool]) -> tuple[Span, ...]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 import regex
 
-from thresher.text.sentences import is_code, is_item, is_row, is_underline
+from thresher.text.sentences import LONG_ITEM, is_code, is_item, is_row, is_underline, looks_like_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +31,12 @@ if TYPE_CHECKING:
 
 WEAK = 0.3
 """A weak tie passes on this share of a score: a table's header to its rows, a full sentence to the code after it."""
-ANTECEDENT = 0.5
+ANTECEDENT = 1.0
 """What a sentence that begins with a pronoun passes on to the one before it."""
+SAME = 0.2
+"""The share of its best sentence's score that each sentence of a short item or definition has."""
+SHORT = 600
+"""An item or definition of at most this many characters is short."""
 ROWS = 12
 """A header brings the rows of a table of at most this many."""
 
@@ -83,6 +87,8 @@ class Ties:
         share: for each sentence the share of that one's score which it gets.
         pronoun: whether a sentence leans on the one before it.
         headings: which sentences are headings, of which none is kept by itself.
+        exact: which sentences are code, rows of tables or items, whose words do not tell what they say.
+        together: first and last sentence of short items and definitions.
     """
 
     needs: tuple[int, ...]
@@ -90,10 +96,15 @@ class Ties:
     share: tuple[float, ...]
     pronoun: tuple[bool, ...]
     headings: frozenset[int]
+    exact: tuple[int, ...]
+    together: tuple[tuple[int, int], ...]
 
     def tied(self, scores: Sequence[float]) -> tuple[float, ...]:
         """The scores that sentences have together (see the module)."""
         out = list(scores)
+        for first, last in self.together:
+            best = SAME * max(out[first : last + 1])
+            out[first : last + 1] = [max(score, best) for score in out[first : last + 1]]
         for number, bringer in enumerate(self.brought_by):
             if bringer >= 0:
                 out[number] = max(out[number], self.share[number] * out[bringer])
@@ -136,9 +147,22 @@ class _Maker:
         """What was found; a heading with nothing under it is a sentence like any other."""
         under = set(self.needs)
         headings = {b.first for b in self.blocks if b.kind == "heading" and b.first in under}
+        together = tuple((b.first, b.last) for b in self.blocks if b.last > b.first and self._is_one(b))
+        units = (b for b in self.blocks if b.kind in ("code", "table", "item", "directive"))
+        exact = tuple(number for b in units for number in range(b.first, b.last + 1))
         return Ties(
-            tuple(self.needs), tuple(self.brought_by), tuple(self.share), tuple(self.pronoun), frozenset(headings)
+            tuple(self.needs),
+            tuple(self.brought_by),
+            tuple(self.share),
+            tuple(self.pronoun),
+            frozenset(headings),
+            exact,
+            together,
         )
+
+    def _is_one(self, block: _Block) -> bool:
+        """Whether the sentences of a block are about one thing: a short item or definition."""
+        return block.kind in ("item", "term") and sum(map(len, self.bodies[block.first : block.last + 1])) <= SHORT
 
     def find(self) -> None:
         """Find all of them."""
@@ -205,11 +229,11 @@ class _Maker:
 
     def _announces(self, number: int) -> bool:
         body = self.bodies[number]
-        return bool(_ANNOUNCES.search(body) or _FOLLOWING.search(body[-160:]))
+        return bool(_ANNOUNCES.search(body[-40:]) or _FOLLOWING.search(body[-160:]))
 
     def _open(self, number: int) -> bool:
         """Whether a sentence ends without a stop, as in `To see the help, run`."""
-        return not _CLOSED.search(self.bodies[number]) and not is_code(self.bodies[number])
+        return not _CLOSED.search(self.bodies[number][-40:]) and not is_code(self.bodies[number])
 
     def _is_enclosed(self, block: _Block) -> bool:
         return block.kind != "prose" or block.indent > 0
@@ -251,6 +275,8 @@ class _Maker:
         if block.kind == "heading":
             if following.kind != "heading" or following.level > block.level:
                 self._bring_start(last, following)
+            if following.kind == "item":
+                self._bring_list(last, number + 1, block, 1.0 if block.level > 6 else WEAK)
         elif following.kind == "heading":
             return
         elif self._announces(last) or (following.kind != "prose" and self._open(last)):
@@ -281,12 +307,14 @@ class _Maker:
         for number in range(block.first, block.last + 1):
             self._bring(number, bringer, share)
 
-    def _bring_list(self, bringer: int, place: int, block: _Block) -> None:
+    def _bring_list(self, bringer: int, place: int, block: _Block, share: float = 1.0) -> None:
         """What a sentence announces: a unit, the items of a list, the terms of a list of definitions."""
         first = self.blocks[place]
         if first.kind in _UNITS:
             self._bring_all(bringer, first)
             return
+        if first.indent <= block.indent and block.kind in ("item", "term"):
+            return  # the next item, not what this one announces
         if first.kind == "prose" and first.indent <= block.indent:
             self._bring(first.first, bringer)
             return
@@ -297,16 +325,16 @@ class _Maker:
             if other.indent == first.indent:
                 if other.kind != first.kind:
                     return
-                self._bring_item(bringer, other)
+                self._bring_item(bringer, other, share)
 
-    def _bring_item(self, bringer: int, block: _Block) -> None:
+    def _bring_item(self, bringer: int, block: _Block, share: float) -> None:
         """The first sentences of an item; all of a short one."""
         length = 0
         for number in range(block.first, block.last + 1):
             length += len(self.bodies[number])
-            if number > block.first and length > 240:
+            if number > block.first and length > LONG_ITEM:
                 return
-            self._bring(number, bringer)
+            self._bring(number, bringer, share)
 
 
 def _blocks(text: str, sentences: Sequence[Span]) -> list[_Block]:
@@ -380,6 +408,7 @@ def _kind(body: str, alone: bool, levels: dict[str, int]) -> tuple[Kind, int]:
         "item": is_item(body),
         "term": _TERM.match(body) is not None and len(first) <= 80 and not _CLOSED.search(first),
     }
+    kinds |= {} if any(kinds.values()) else {"code": looks_like_code(body)}
     kind = next((kind for kind, fits in kinds.items() if fits), None)
     if kind is None and alone and not rest and _is_plain_heading(first):
         return "heading", 9

@@ -35,7 +35,7 @@ from thresher.corpus.base import DocnoSet, Fingerprint
 from thresher.errors import InputError
 from thresher.records import Passage, Qrels, Query
 from thresher.text.analyzer import STOP_WORDS
-from thresher.text.sentences import split_sentences
+from thresher.text.sentences import introduces, split_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -116,14 +116,18 @@ class InstalledDocumentation:
 
 
 def paragraph_passages(docno: str, title: str, text: str) -> Iterator[Passage]:
-    """Cut a text at paragraphs into passages that end where TOKENS words are reached."""
+    """Cut a text at paragraphs into passages that end where TOKENS words are reached.
+
+    A paragraph that announces the next is not the last, up to twice as many words.
+    """
     parts: list[str] = []
     words = number = 0
     for paragraph in (*_PARAGRAPH.split(text.strip()), None):
         if paragraph is not None:
             parts.append(paragraph.rstrip())
             words += len(paragraph.split())
-        if parts and (paragraph is None or words >= TOKENS):
+        full = words >= 2 * TOKENS or (words >= TOKENS and not introduces(parts[-1]))
+        if parts and (paragraph is None or full):
             number += 1
             yield Passage(docno if number == 1 else f"{docno}#{number}", "\n\n".join(parts), title)
             parts, words = [], 0

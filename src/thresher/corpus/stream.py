@@ -29,7 +29,7 @@ import regex
 from thresher.corpus.base import DocnoSet, Fingerprint, complaint
 from thresher.errors import ConfigError, InputError
 from thresher.records import Passage, Span
-from thresher.text.sentences import split_sentences
+from thresher.text.sentences import introduces, split_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -368,13 +368,22 @@ class Splitter:
 
 
 def windows(text: str, tokens: int, overlap: int) -> list[Span]:
-    """Spans of `text` that together hold all of it but white space, none of more than `tokens` tokens."""
+    """Spans of `text` that together hold all of it but white space, none of more than `tokens` tokens.
+
+    None ends with a heading or with a sentence that announces what follows, where it can begin the next.
+    """
     units = _units(text, tokens)
     before = [0, *accumulate(size for _, size in units)]  # before[i]: tokens of units 0 to i - 1
     spans: list[Span] = []
     first = 0
     while first < len(units):
         stop = bisect_right(before, before[first] + tokens) - 1
+        last = stop
+        while (
+            last > first and stop < len(units) and introduces(text[units[last - 1][0].start : units[last - 1][0].end])
+        ):
+            last -= 1
+        stop = last if last > first else stop
         spans.append(Span(units[first][0].start, units[stop - 1][0].end))
         if stop == len(units):
             break

@@ -2,14 +2,18 @@
 
 The text is first cut at line ends into blocks, because running text and layout follow different rules:
 
-- a fenced code block, an interpreter session (`>>> `), a table (pipes, grid, tabs) and a heading are one unit each;
+- a fenced code block, a literal block (after `::`, or in a directive such as `.. code-block::`), an indented block that
+  looks like code, an interpreter session (`>>> `) and a heading are one unit each;
+- of a table (pipes, grid, tabs) the header is a unit, and each row;
 - a list item is one unit with its continuation lines, unless it has more than `LONG_ITEM` characters, which makes
   it prose with a bullet: then its sentences are found like those of a paragraph;
 - anything else is a paragraph, which ends at an empty line, and is cut into sentences by syntok, which knows
-  abbreviations, initials, numbers, dates, brackets and quotes in English, German and Spanish. Chinese and Japanese full
-  stops, after which no space stands, end a sentence as well.
+  abbreviations, initials, numbers, dates, brackets and quotes in English, German and Spanish. The full stops of other
+  scripts end a sentence with or without a space after them: Chinese, Japanese, Devanagari, Urdu, Arabic,
+  Burmese, Khmer, Armenian, Ethiopic. Thai and Lao have none; there a space ends what has `LONG_CLAUSE` characters.
 
-Only the starts of sentences are taken from syntok. A span ends at the next start, without the white space around it. So
+Only the starts of sentences are taken from syntok, and only after white space or a stop, not inside `code`.
+A span ends at the next start, without the white space around it. So
 every character that is not white space is in exactly one span, whatever the text; syntok's own tokens do not guarantee
 that (a hyphen or a zero-width space may be between them).
 """
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
 
 LONG_ITEM = 240
 """A list item of more characters is cut into sentences."""
+LONG_CLAUSE = 40
+"""Thai or Lao text of at least this many characters ends at a space."""
 
 _FENCE = regex.compile(r"[^\S\n]*(?P<mark>`{3,}|~{3,})(?P<info>.*)", regex.DOTALL)
 _HEADING = regex.compile(r"[^\S\n]{0,3}#{1,6}[^\S\n]")
@@ -39,9 +45,21 @@ _ITEM = regex.compile(r"[^\S\n]*(?:[-*+•‣◦▪●·–—]|\(?\d{1,3}[.)]|\
 _DOCTEST = regex.compile(r"[^\S\n]*>>>(?:\s|$)")
 _PIPES = regex.compile(r"[^\S\n]*\|.*\||[^|]*\|[^|]*\|")
 _GRID = regex.compile(r"[^\S\n]*\+[-=+]{2,}\s*|[^\S\n]*={2,}(?:[^\S\n]+={2,})+\s*|(?=.*---)(?=.*\|)[\s|:-]+")
+_SIMPLE_RULER = regex.compile(r"[^\S\n]*={2,}(?:[^\S\n]+={2,})+\s*")
 _TABS = regex.compile(r"\S\t+\S")
 _MAY_SPLIT = regex.compile(r"[.!?;‼‽⁇⁈⁉。﹒﹗！．？｡(\[{｟｛［（﹝﹛﹙﴾〚〘⦅⦃〈]")
-_FULL_STOP = regex.compile(r"[。！？｡]+[」』）】〉》”’\"']*")
+_FULL_STOP = regex.compile(r"[。！？｡।॥۔؟။។៕։።፧]+(?P<after>[」』）】〉》”’»\"']*)")
+_THAI = regex.compile(r"(?<=[\u0e00-\u0eff])[^\S\n]+(?=[\u0e00-\u0eff])")
+_STOPPED = regex.compile(r"[.!?;:…‼‽⁇⁈⁉。﹒﹗！．？｡][\"'”’»)\]]*$")
+_INTRODUCES = regex.compile(r"[:：][\"'”’)\]*_`]*\s*$")
+_LABEL = regex.compile(r"\([^\s()]+\)=|\.\. _[^\n]+:")
+_INLINE_CODE = regex.compile(r"(`+)[^`]+\1")
+_LITERAL = regex.compile(
+    r"[^\S\n]*\.\.\s+(?:code|code-block|sourcecode|parsed-literal|productionlist|math|prompt|testcode)::"
+)
+_CODE_MARKS = regex.compile(r"[{}()\[\]<>=;$|\\_#&^%+@~/]")
+_CODE_SHARE = 0.08
+"""An indented block with this share of such marks among its visible characters is code."""
 
 
 def split_sentences(text: str) -> list[Span]:
@@ -68,24 +86,55 @@ def split_sentences(text: str) -> list[Span]:
 
 def _sentence_starts(text: str, start: int, end: int) -> Iterator[int]:
     """Starts of the sentences after the first in the paragraph `text[start:end]`, ascending."""
+    codes = iter([found.span() for found in _INLINE_CODE.finditer(text, start, end)])
+    code = next(codes, None)
     for piece_start, piece_end in _full_stop_pieces(text, start, end):
         if piece_start > start:
             yield piece_start
         piece = text[piece_start:piece_end]
-        if _MAY_SPLIT.search(piece):
-            segment, tokenizer = _syntok()
-            for number, sentence in enumerate(segment(tokenizer.tokenize(piece))):
-                if number:
-                    yield piece_start + sentence[0].offset
+        if not _MAY_SPLIT.search(piece):
+            continue
+        segment, tokenizer = _syntok()
+        for number, sentence in enumerate(segment(tokenizer.tokenize(piece))):
+            at = piece_start + sentence[0].offset
+            while code is not None and code[1] <= at:
+                code = next(codes, None)
+            inside = code is not None and code[0] < at
+            if number and not inside and (text[at - 1].isspace() or _STOPPED.search(text, max(start, at - 8), at)):
+                yield at
 
 
 def _full_stop_pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The parts of a paragraph between ideographic full stops."""
-    here = start
-    for stop in _FULL_STOP.finditer(text, start, end):
-        yield here, stop.end()
-        here = stop.end()
+    """The parts of a paragraph between full stops after which no space need stand, and between Thai clauses."""
+    here, quotes, counted = start, 0, start
+    for at, after in _hard_stops(text, start, end):
+        quotes += text.count('"', counted, at)
+        counted = at
+        stop = after
+        if stop > at and quotes % 2 == 0 and '"' in text[at:after]:  # a quote opens here: it goes with what follows
+            stop = text.index('"', at)
+        if stop > here:
+            yield here, stop
+            here = stop
     yield here, end
+
+
+def _hard_stops(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """(end of the stops, end of the closing marks after them), ascending."""
+    thai = [found.start() for found in _THAI.finditer(text, start, end)]
+    here, place = start, 0
+    for stop in _FULL_STOP.finditer(text, start, end):
+        while place < len(thai) and thai[place] < stop.start():
+            if thai[place] - here >= LONG_CLAUSE:
+                here = thai[place]
+                yield here, here
+            place += 1
+        here = stop.end()
+        yield stop.start("after"), here
+    for at in thai[place:]:
+        if at - here >= LONG_CLAUSE:
+            here = at
+            yield at, at
 
 
 @cache
@@ -104,14 +153,104 @@ def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
     for line in lines:
         offsets.append(offsets[-1] + len(line))
     fences = _Fences(lines)
-    number = 0
+    number, before = 0, -1
     while number < len(lines):
         if not lines[number].strip():
             number += 1
             continue
-        stop, prose = _block_end(lines, number, fences)
-        yield offsets[number], offsets[stop], prose
-        number = stop
+        stop = _literal_end(lines, number, before)
+        if stop:
+            yield offsets[number], offsets[stop], False
+        elif end := _table_end(lines, number, fences):
+            for stop in _row_ends(lines, number, end):
+                yield offsets[number], offsets[stop], False
+                number = stop
+        else:
+            stop, prose = _block_end(lines, number, fences)
+            yield offsets[number], offsets[stop], prose
+        number, before = stop, _last_text(lines, stop)
+
+
+def _last_text(lines: list[str], stop: int) -> int:
+    """The last line before line `stop` that is not empty."""
+    while stop and not lines[stop - 1].strip():
+        stop -= 1
+    return stop - 1
+
+
+def _indent(line: str) -> int:
+    """Columns of white space that a line begins with."""
+    line = line.expandtabs(8)
+    return len(line) - len(line.lstrip())
+
+
+def _literal_end(lines: list[str], first: int, before: int) -> int:
+    """The line after the literal block that begins at line `first`; 0 if none begins there.
+
+    `before` is the line of text before it, -1 for none.
+    """
+    line = lines[first]
+    if _LITERAL.match(line):
+        return _deeper_end(lines, first + 1, _indent(line))
+    if before < 0 or before == first - 1 or _indent(line) <= _indent(lines[before]):
+        return 0
+    if lines[before].rstrip().endswith("::") and not lines[before].lstrip().startswith(".."):
+        return _deeper_end(lines, first, _indent(lines[before]))
+    if _indent(line) < 2 or _ITEM.match(line) or _ITEM.match(lines[before]) or is_row(line):
+        return 0
+    stop = first
+    while stop < len(lines) and lines[stop].strip() and _indent(lines[stop]) > _indent(lines[before]):
+        stop += 1
+    visible = sum(len("".join(one.split())) for one in lines[first:stop])
+    marks = sum(len(_CODE_MARKS.findall(one)) for one in lines[first:stop])
+    return stop if marks >= _CODE_SHARE * visible else 0
+
+
+def looks_like_code(text: str) -> bool:
+    """Whether `text` has several lines and as many marks of programs as code has."""
+    head = text[:2000]
+    visible = sum(map(len, head.split()))
+    return "\n" in head and len(_CODE_MARKS.findall(head)) >= 2 * _CODE_SHARE * max(visible, 1)
+
+
+def _deeper_end(lines: list[str], number: int, indent: int) -> int:
+    """The line after the last of the lines from `number` on that are empty or indented by more than `indent`."""
+    stop = number
+    while number < len(lines) and (not lines[number].strip() or _indent(lines[number]) > indent):
+        number += 1
+        if lines[number - 1].strip():
+            stop = number
+    return stop
+
+
+def _table_end(lines: list[str], first: int, fences: _Fences) -> int:
+    """The line after the table that begins at line `first`; 0 if none begins there."""
+    if fences.closing(first) or first + 1 >= len(lines):
+        return 0
+    if _SIMPLE_RULER.fullmatch(lines[first]):
+        end = _run_end(lines, first + 1, str.strip)
+        rulers = [number for number in range(first + 1, end) if _SIMPLE_RULER.fullmatch(lines[number])]
+        return rulers[-1] + 1 if rulers else 0
+    if is_row(lines[first]) and is_row(lines[first + 1]):
+        return _run_end(lines, first + 2, is_row)
+    return 0
+
+
+def _row_ends(lines: list[str], first: int, end: int) -> Iterator[int]:
+    """The lines after the header of the table of lines `first` to `end`, and after each row.
+
+    The header ends with the ruler after its first row. Rows are lines, or in a grid what stands between rulers.
+    """
+    rulers = {number for number in range(first, end) if _GRID.fullmatch(lines[number])}
+    head = next((number for number in range(first + 1, min(end, first + 7)) if number in rulers), first)
+    grid = lines[first].lstrip().startswith("+")
+    row = head + 1
+    for number in range(head + 1, end + 1):
+        # a ruler goes with the row before it; in a grid it ends a row, else each line does
+        ends = number == end or (number - 1 in rulers if grid else number not in rulers)
+        if number > row - (row == head + 1) and ends:
+            yield number
+            row = number
 
 
 def _block_end(lines: list[str], first: int, fences: _Fences) -> tuple[int, bool]:
@@ -137,16 +276,24 @@ def _unit_end(lines: list[str], first: int, fences: _Fences) -> int:
     line = lines[first]
     if closing := fences.closing(first):
         return closing + 1
-    if _HEADING.match(line):
-        return first + 1
-    if _DOCTEST.match(line):
-        return _run_end(lines, first + 1, str.strip)
+    if _LITERAL.match(line):
+        return _deeper_end(lines, first + 1, _indent(line))
+    if _HEADING.match(line) or _DOCTEST.match(line):
+        return first + 1 if _HEADING.match(line) else _run_end(lines, first + 1, str.strip)
+    if end := _table_end(lines, first, fences):
+        return end
     if first + 1 < len(lines):
-        if is_row(line) and is_row(lines[first + 1]):
-            return _run_end(lines, first + 2, is_row)
         if _UNDERLINE.fullmatch(lines[first + 1]) and not _ITEM.match(line) and _is_title(line, lines[first + 1]):
             return first + 2
     return 0
+
+
+def introduces(text: str) -> bool:
+    """Whether a sentence says little without what follows: a heading, a label, or one that ends with a colon."""
+    if _INTRODUCES.search(text[-40:]) or _LABEL.fullmatch(text[:80]) or _HEADING.match(text):
+        return True
+    underline = text.rpartition("\n")[2]
+    return "\n" in text and is_underline(underline) and not is_item(text)
 
 
 def is_item(text: str) -> bool:
@@ -160,8 +307,8 @@ def is_underline(line: str) -> bool:
 
 
 def is_code(text: str) -> bool:
-    """Whether `text` begins with a code fence or the prompt of an interpreter."""
-    return _FENCE.match(text) is not None or _DOCTEST.match(text) is not None
+    """Whether `text` is a fence, an interpreter session or a directive that holds code."""
+    return any(mark.match(text) for mark in (_FENCE, _DOCTEST, _LITERAL))
 
 
 def _is_title(line: str, underline: str) -> bool:

@@ -31,14 +31,65 @@ def test_a_wrapped_line_does_not_end_a_sentence_and_an_empty_line_does():
         "~~~\na. B\n~~~",
         "- an item. Two sentences",
         "1. First item\n   goes on. Here",
-        "| a. A | b |\n|---|---|\n| 1. | 2. B |",
-        "+---+---+\n| a | b |\n+---+---+",
-        "name\tvalue. X\na\t1. Y",
+        ".. code-block:: c\n\n  a. B\n\n  c",
         ">>> f(1). real\n1. A\n>>> g()",
     ],
 )
 def test_layout_is_one_unit(unit):
     assert sentences(f"Before it.\n\n{unit}\n\nAfter it. End.") == ["Before it.", unit, "After it.", "End."]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["| a. A | b |\n|---|---|", "| 1. | 2. B |", "| 3 | 4 |"],
+        ["+---+---+\n| a | b |\n+===+===+", "| 1. A | 2 |\n| x | y |\n+---+---+", "| 3 | 4 |\n+---+---+"],
+        ["=== ===\n a   b\n=== ===", "1   2. B", "3   4\n=== ==="],
+        ["name\tvalue. X", "a\t1. Y", "b\t2"],
+    ],
+)
+def test_a_table_is_its_header_and_its_rows(rows):
+    text = "Before it.\n\n" + "\n".join(rows) + "\n\nAfter it. End."
+    assert sentences(text) == ["Before it.", *rows, "After it.", "End."]
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        ["आज मैं घर गया।", "वहाँ कोई नहीं था।", "फिर मैं लौट आया।"],
+        ["یہ ایک جملہ ہے۔", "یہ دوسرا ہے۔"],
+        ["هل أنت هنا؟", "نعم أنا هنا."],
+        ["မြန်မာနိုင်ငံ။", "ရန်ကုန်မြို့။"],
+        ["កម្ពុជា។", "ភ្នំពេញ។"],
+        ["Սա մեկ է։", "Սա երկու է։"],
+        ["አንድ ነው።", "ሁለት ነው።"],
+        ["ประเทศไทยเป็นประเทศที่ตั้งอยู่ในเอเชียตะวันออกเฉียงใต้", "มีเมืองหลวงคือกรุงเทพมหานคร"],
+        ["ປະເທດລາວຕັ້ງຢູ່ໃນອາຊີຕາເວັນອອກສຽງໃຕ້ແລະບໍ່ມີທະເລ", "ນະຄອນຫຼວງແມ່ນວຽງຈັນ"],
+    ],
+)
+def test_sentences_end_in_scripts_with_stops_of_their_own(expected):
+    assert sentences(" ".join(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [["他走了。", '"你好。"', "她说。"], ["他走了。", "“你好。”", "她说。"], ["他走了。", "「你好。」", "她说。"]],
+)
+def test_an_opening_quote_goes_with_what_follows_and_a_closing_one_with_its_sentence(expected):
+    assert sentences("".join(expected)) == expected
+
+
+def test_a_literal_block_is_one_unit():
+    text = "Set it::\n\n    a. B\n\n    c\n\nAfter it."
+    assert sentences(text) == ["Set it::", "a. B\n\n    c", "After it."]
+
+
+def test_inline_code_and_labels_are_not_cut():
+    assert sentences("Declare them in the `typer.Option`: now. Then go.") == [
+        "Declare them in the `typer.Option`: now.",
+        "Then go.",
+    ]
+    assert sentences("(config-file)=") == ["(config-file)="]
 
 
 def test_list_items_are_apart_without_empty_lines():

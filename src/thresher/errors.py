@@ -34,7 +34,6 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "ThresherError",
-    "require",
 ]
 
 

@@ -20,11 +20,12 @@ from thresher.build.stream import BuildReport, build_index
 from thresher.errors import ConfigError
 from thresher.evaluate import collections, evaluate, untied, write_run
 from thresher.evaluate.measures import parse_measures
+from thresher.prune.plan import Settings
 from thresher.ranking import Run
 from thresher.search import Index
 
 
-class Experiment(BaseModel):
+class Experiment(BaseModel, metaclass=Settings):
     """What to measure, as an experiment file says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

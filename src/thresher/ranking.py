@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import InputError
 from thresher.records import Hit, Passage, is_a, one_of, real, shown, strings, whole
 
@@ -119,24 +120,24 @@ class Ranking(Sequence[Hit]):
         self.scores, self.exact, self.source = scores, exact, stage
         return self
 
-    @classmethod
-    def from_pairs(cls, pairs: Iterable[tuple[str, float]], *, source: str = "") -> Ranking:
+    @staticmethod
+    def from_pairs(pairs: Iterable[tuple[str, float]], *, source: str = "") -> Ranking:
         """A ranking from (docno, score) pairs, best first."""
         rows = list(pairs) if isinstance(pairs, Iterable) else [pairs]
         for row in rows:
             if not isinstance(row, tuple | list) or len(row) != 2:
                 raise InputError(f"a ranking is made of (docno, score) pairs; got {shown(row)}")
-        return cls([docno for docno, _ in rows], [score for _, score in rows], source=source)
+        return Ranking([docno for docno, _ in rows], [score for _, score in rows], source=source)
 
-    @classmethod
-    def from_hits(cls, hits: Iterable[Hit], *, source: str = "") -> Ranking:
+    @staticmethod
+    def from_hits(hits: Iterable[Hit], *, source: str = "") -> Ranking:
         """A ranking from hits that carry their texts, best first."""
         given = list(hits) if isinstance(hits, Iterable) else [hits]
         for hit in given:
             if not isinstance(hit, Hit):
                 raise InputError(f"a ranking is made of Hits; got {shown(hit)}")
         held = HeldPassages(Passage(hit.docno, hit.text, hit.title, hit.metadata) for hit in given)
-        return cls([hit.docno for hit in given], [hit.score for hit in given], source=source, passages=held)
+        return Ranking([hit.docno for hit in given], [hit.score for hit in given], source=source, passages=held)
 
     @property
     def docnos(self) -> list[str]:
@@ -269,8 +270,11 @@ class Ranking(Sequence[Hit]):
         slots = [name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ())]
         return None, {name: getattr(self, name) for name in slots if hasattr(self, name)} | {"_docnos": self.docnos}
 
+    @checked_call
     def as_type(self, kind: type[R]) -> R:
         """The same ranking as an instance of the subclass `kind`; its maker sets the attributes that `kind` adds."""
+        if not issubclass(kind, Ranking):
+            raise InputError(f"a ranking cannot become a {kind.__name__}, which is not a Ranking")
         made = kind.__new__(kind)
         for name in Ranking.__slots__:
             setattr(made, name, getattr(self, name))

@@ -35,11 +35,11 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def shown(value: object) -> str:
-    """A value as an error message shows it: its `repr`, shortened."""
+    """A value as an error message shows it: its `repr` on one line, shortened."""
     try:
-        text = repr(value)
-    except ValueError:  # a whole number of thousands of digits
-        return f"a {type(value).__name__} too long to show"
+        text = " ".join(repr(value).split())
+    except Exception:
+        return f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

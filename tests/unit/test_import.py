@@ -16,6 +16,7 @@ FLOORS = [
     ["_lazy"],
     ["errors"],
     ["records"],
+    ["arguments"],
     ["ranking"],
     ["registry"],
     ["files"],

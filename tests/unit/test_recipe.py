@@ -6,7 +6,7 @@ import pytest
 
 from thresher.build.recipe import Recipe, load_recipe, shipped
 from thresher.corpus import open_corpus
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, InputError
 from thresher.experiment import load_experiment, run_experiment
 
 
@@ -159,5 +159,5 @@ def test_a_recipe_that_is_not_utf_8_names_the_line(tmp_path):
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 5000, ""])
 def test_a_name_that_no_recipe_can_have_is_an_error(name):
-    with pytest.raises(ConfigError):
+    with pytest.raises((ConfigError, InputError)):
         load_recipe(name)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from thresher.arguments import checked_call
 from thresher.errors import ConfigError
 from thresher.files import read_text
 from thresher.prune.plan import PruneStep, Table
@@ -218,6 +219,7 @@ class Recipe(Table):
             self.prune.check()
 
 
+@checked_call
 def load_recipe(source: str | Path) -> Recipe:
     """Read the recipe at a path, or the shipped one of that name.
 

@@ -20,6 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from thresher import artifact
+from thresher.arguments import checked_call
 from thresher.build.recipe import Recipe, load_recipe
 from thresher.build.tiers import decide_tiers, store_tiers
 from thresher.build.vectors import EncodedVectors, SharedTerms, check_vectors, open_vectors, store_vectors
@@ -87,6 +88,7 @@ class BuildReport:
         }
 
 
+@checked_call
 def build_index(
     target: str | Path,
     source: Source | None = None,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.context.scorers import (
     LexicalScorer,
     PassageScores,
@@ -140,6 +141,7 @@ class TwoHeadedScorer(SentenceScorer):
         """Word pieces of `text`, without special tokens."""
         return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
+    @checked_call
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
         """Scores of every pair, in order."""
         readings = self.read(pairs)

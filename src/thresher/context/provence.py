@@ -22,6 +22,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from thresher.arguments import checked_call
 from thresher.context.scorers import PassageScores, SentenceScorer, SplitPassage, combine, sentence_tokens, windows
 from thresher.errors import ModelError, require
 from thresher.models.files import refuse_pickled
@@ -82,6 +83,7 @@ class ProvenceScorer(SentenceScorer):
         default = config.get("default_threadshold") or config.get("default_threshold") or 0.1  # their spelling
         self.presets: Mapping[str, float] = {"conservative": float(default), "strong": 0.5}
 
+    @checked_call
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
         """Scores of every pair, in order; each window in a forward pass of its own."""
         return [self._one(query, passage) for query, passage in pairs]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thresher.arguments import checked_call
 from thresher.context.scorers import SentenceScorer, SplitPassage
 from thresher.context.select import ScoredPassage, Scores, select_by_score
 from thresher.context.spans import approximate_tokens
@@ -51,6 +52,7 @@ class ContextPruner:
         self.splitter = splitter
         self.count_tokens = count_tokens
 
+    @checked_call
     def score(self, query: str | Query, passages: Sequence[str | Passage | Hit]) -> Scores:
         """Score the sentences of passages for one query, in one call of the scorer.
 
@@ -63,6 +65,7 @@ class ContextPruner:
         """
         return self.score_batch([(query, passages)])[0]
 
+    @checked_call
     def score_batch(self, asked: Sequence[tuple[str | Query, Sequence[str | Passage | Hit]]]) -> list[Scores]:
         """As `score` for many queries with their passages, in one call of the scorer."""
         sources = [[self._split(passage, place) for place, passage in enumerate(row)] for _, row in asked]
@@ -78,6 +81,7 @@ class ContextPruner:
             for row in sources
         ]
 
+    @checked_call
     def select(
         self,
         scores: Scores,
@@ -94,6 +98,7 @@ class ContextPruner:
             threshold=threshold, max_tokens=max_tokens, keep_title=keep_title, min_keep=min_keep, ellipsis=ellipsis,
         )  # fmt: skip
 
+    @checked_call
     def prune(
         self,
         query: str | Query,
@@ -129,6 +134,7 @@ class ContextPruner:
             threshold=threshold, max_tokens=max_tokens, keep_title=keep_title, min_keep=min_keep, ellipsis=ellipsis,
         )  # fmt: skip
 
+    @checked_call
     def prune_batch(
         self,
         asked: Sequence[tuple[str | Query, Sequence[str | Passage | Hit]]],

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thresher.arguments import checked_call
 from thresher.errors import ConfigError, DataNotFoundError
 from thresher.registry import Registry
 from thresher.text.analyzer import analyzer
@@ -152,9 +153,11 @@ class SentenceScorer(ABC):
     presets: Mapping[str, float]
 
     @abstractmethod
+    @checked_call
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
         """Scores of every (query, passage) pair, in order; one pair's scores do not depend on the others."""
 
+    @checked_call
     def count_tokens(self, text: str) -> int:
         """Tokens of `text`, as the scorer's cost grows with them; words by default."""
         return len(text.split())
@@ -241,6 +244,7 @@ class LexicalScorer(SentenceScorer):
         self.name = f"lexical-{language}"
         self.presets: Mapping[str, float] = {"conservative": 0.0, "balanced": 0.0001, "strong": 0.2}
 
+    @checked_call
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
         """Scores of every pair, in order."""
         return [self._one(query, passage) for query, passage in pairs]

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.context.spans import cut, kept_spans, largest_prefix
 from thresher.context.structure import Ties, find_ties
 from thresher.errors import InputError
@@ -148,6 +149,7 @@ class Scores:
     scorer: str = ""
     presets: Mapping[str, float] = field(default_factory=dict)
 
+    @checked_call
     def threshold(self, wanted: float | str) -> float:
         """The threshold as a number: itself, or the preset of that name.
 

@@ -7,16 +7,16 @@ import json
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import InputError
 from thresher.records import Passage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 REASONS = {
     "malformed": "the record is not what its format says",
@@ -67,6 +67,7 @@ class Fingerprint:
         return self._digest.hexdigest()
 
 
+@checked_call
 def fingerprint_of(passages: Iterable[Passage]) -> str:
     """The fingerprint of these passages in this order."""
     fingerprint = Fingerprint()
@@ -98,10 +99,7 @@ def _wrong_type(passage: object) -> str:
     """What of a passage is not of the type that `Passage` says; empty where all is."""
     if not isinstance(passage, Passage):
         return f"{passage!r:.60} is a {type(passage).__name__}, not a thresher.Passage"
-    for name in ("docno", "text", "title"):
-        if not isinstance(value := getattr(passage, name), str):
-            return f"the {name} of passage {passage.docno!r:.60} is {value!r:.60}; it must be a string"
-    if not isinstance(passage.metadata, Mapping) or not all(isinstance(name, str) for name in passage.metadata):
+    if not all(isinstance(name, str) for name in passage.metadata):
         return f"the metadata of passage {passage.docno!r:.60} is {passage.metadata!r:.60}; it must map names to values"
     for name, value in passage.metadata.items():
         try:
@@ -123,6 +121,8 @@ def checked(passages: Iterable[Passage], name: str, *, texts: bool = True) -> It
         InputError: a docno occurs twice, a string holds half of a surrogate pair, or a passage has no text; names the
             record.
     """
+    if not hasattr(passages, "__iter__"):
+        raise InputError(f"{passages!r:.60} is not a corpus; give passages, or open a file with open_corpus", name)
     seen = DocnoSet()
     for number, passage in enumerate(passages, 1):
         wrong = complaint(passage)

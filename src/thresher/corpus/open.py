@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thresher.arguments import checked_call
 from thresher.corpus.formats import read_csv, read_ir_dataset, read_jsonl, read_parquet, read_tsv
 from thresher.corpus.installed import InstalledDocumentation
 from thresher.corpus.sgml import read_trec
@@ -44,6 +45,7 @@ _NO_PASSAGES = re.compile(r"(?:queries|query|topics|qrels|qrel)(?:[._-]|$)", re.
 """Names of files that hold the queries and judgments of a collection."""
 
 
+@checked_call
 def open_corpus(
     source: str | Path,
     *,

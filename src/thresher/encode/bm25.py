@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.encode.encoder import DOCUMENT, SparseEncoder, read_document, write_document
 from thresher.encode.terms import SortedVocabulary, write_vocabulary
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
@@ -62,6 +63,7 @@ class Bm25Encoder(SparseEncoder):
     name: str = ""
     vocabulary: Sequence[str] = ()
 
+    @checked_call
     def __init__(
         self,
         document_frequencies: dict[str, int],
@@ -86,6 +88,7 @@ class Bm25Encoder(SparseEncoder):
         self._fingerprint = ""
 
     @classmethod
+    @checked_call
     def fit(
         cls,
         texts: Iterable[str],
@@ -125,12 +128,14 @@ class Bm25Encoder(SparseEncoder):
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
+    @checked_call
     def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
         """BM25 weights of passages, row i for text i. Terms that `fit` did not see only count as length."""
         rows = [self._analyze(text) for text in strings("texts", texts)]
         indptr, terms, counts = _count(rows, self._ids.get, len(self.vocabulary))
         return self.weigh(indptr, terms, counts, np.fromiter(map(len, rows), np.int64, len(rows)))
 
+    @checked_call
     def weigh(
         self,
         indptr: NDArray[np.int64],
@@ -154,10 +159,12 @@ class Bm25Encoder(SparseEncoder):
         weights = self._idf[terms] * (tf / (tf + np.repeat(norms, np.diff(indptr))))
         return SparseBatch(indptr, terms, weights.astype(np.float32))
 
+    @checked_call
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
         """Term counts of queries, row i for text i; terms that occur in no passage are dropped."""
         return _encode_queries(texts, self._analyze, self._ids.get, len(self.vocabulary))
 
+    @checked_call
     def save(self, directory: Path) -> None:
         """Write vocabulary, analyzer and parameters into `directory`, for `load_query_encoder`."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -296,6 +303,7 @@ class Bm25QueryEncoder:
             raise DamagedArtifactError(str(directory / DOCUMENT), problem)
         return encoder
 
+    @checked_call
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
         """Term counts of queries, row i for text i; terms that occur in no passage are dropped."""
         return _encode_queries(texts, self._analyze, self._lookup, len(self.vocabulary))

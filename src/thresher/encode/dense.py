@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.encode.encoder import DenseEncoder
 from thresher.errors import ConfigError, InputError
 from thresher.models.files import EMBEDDED_NAME, directory_fingerprint, resolve
@@ -79,10 +80,12 @@ class MiniLMEncoder(DenseEncoder):
         """The number of word pieces of each text."""
         return [len(pieces) for pieces in self.minilm.pieces(texts)]
 
+    @checked_call
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
         """Vectors of `texts`, [n, 384]."""
         return self.minilm.vectors(self.minilm.token_ids(texts), self._threads).astype(self._storage, copy=False)
 
+    @checked_call
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """Vectors of queries, [n, 384]; the model treats queries like passages."""
         return self.encode_passages(texts)
@@ -174,10 +177,12 @@ class TransformerEncoder(DenseEncoder):
         digest.update(self._files.encode())
         return digest.hexdigest()
 
+    @checked_call
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
         """Vectors of `texts`, [n, dimensions]."""
         return self._encode(texts, "document")
 
+    @checked_call
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """Vectors of queries, [n, dimensions]."""
         return self._encode(texts, "query")

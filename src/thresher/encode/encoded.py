@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.artifact import Manifest, read_manifest, writing
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_atomic, write_names
@@ -60,6 +61,7 @@ class PassageEncoder(Protocol):
     def fingerprint(self) -> str:
         """Sha256 of everything that determines the vectors."""
 
+    @checked_call
     def encode_passages(self, texts: Sequence[str]) -> NDArray[np.floating]:
         """Vectors of texts, [n, dimensions]."""
 

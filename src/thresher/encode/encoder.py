@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from thresher.errors import ArtifactVersionError, ConfigError
+from thresher.arguments import checked_call
+from thresher.errors import ArtifactVersionError, ConfigError, InputError
 from thresher.files import read_json
 from thresher.models.files import is_directory, is_embedded, resolve
 from thresher.records import SparseBatch, shown
@@ -51,6 +52,7 @@ class QueryEncoder(Protocol):
     def fingerprint(self) -> str:
         """The fingerprint of the encoder that encoded the passages, sha256 (hex)."""
 
+    @checked_call
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
         """Weighted terms of queries, row i for text i. Unknown terms are dropped, weights of repeated ones added."""
 
@@ -76,19 +78,27 @@ class SparseEncoder(ABC):
     max_tokens: int = 0
     """The most word pieces of a passage that the encoder reads; 0 where it reads all."""
 
+    @checked_call
     def count_tokens(self, texts: Sequence[str]) -> Sequence[int]:
-        """The number of word pieces of each text, for encoders with a limit."""
-        raise NotImplementedError
+        """The number of word pieces of each text, for encoders with a limit.
+
+        Raises:
+            InputError: the encoder reads all of a text, and has no word pieces.
+        """
+        raise InputError(f"{type(self).__name__} reads all of a text; it has no word pieces to count")
 
     @abstractmethod
+    @checked_call
     def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
         """Weighted terms of passages (`Passage.contents`), row i for text i."""
 
     @abstractmethod
+    @checked_call
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
         """Weighted terms of queries, row i for text i. Unknown terms are dropped, weights of repeated ones added."""
 
     @abstractmethod
+    @checked_call
     def save(self, directory: Path) -> None:
         """Write what the query side needs into `directory`, including `encoder.json`."""
 

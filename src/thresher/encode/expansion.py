@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.encode.encoder import SparseEncoder, concatenate, rows_of
 from thresher.encode.lookup import FIRST_TERM, Counted, LookupQueryEncoder, WordPieceTerms
 from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError, require
@@ -123,6 +124,7 @@ class ExpansionEncoder(SparseEncoder):
         """The number of word pieces of each text."""
         return [len(pieces) for pieces in self._base.pieces(texts)]
 
+    @checked_call
     def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
         """Weighted terms of `texts`, row i for text i. Terms are counted over the whole text."""
         encodings = self._base.encodings(texts)
@@ -170,6 +172,7 @@ class ExpansionEncoder(SparseEncoder):
             kept = rows_of(dense, self.max_active_terms)  # drops what is not positive; the logarithm keeps the order
             return SparseBatch(kept.indptr, kept.terms, np.log1p(kept.weights))
 
+    @checked_call
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
         """Looked-up weights of the word pieces of queries."""
         return self.query_lookup.encode_queries(texts)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.encode.encoder import DOCUMENT, SparseEncoder, concatenate, read_document, rows_of, write_document
 from thresher.encode.lookup import LookupQueryEncoder
 from thresher.errors import DamagedArtifactError, ModelError
@@ -122,10 +123,12 @@ class LearnedSparseEncoder(SparseEncoder):
             words[i] = word
         return tuple(words)
 
+    @checked_call
     def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
         """Weighted terms of `texts`, row i for text i. Within a row, term ids ascend."""
         return self._encode(texts, "document", self.max_active_terms)
 
+    @checked_call
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
         """Weighted terms of queries: from the table of an inference-free router, else through the model."""
         lookup = self.query_lookup

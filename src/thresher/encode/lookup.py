@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import Stemmer
 
+from thresher.arguments import checked_call
 from thresher.encode.encoder import from_mappings, read_document, write_document
 from thresher.errors import DamagedArtifactError, InputError, MissingExtraError, require
 from thresher.files import read_names, write_names
@@ -215,6 +216,7 @@ class LookupQueryEncoder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
 
+    @checked_call
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
         """Weighted terms of queries, row i for text i; terms of weight 0 are dropped."""
         table = self._table

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.encode.encoded import UNREADABLE, EncodedPassages
 from thresher.encode.encoder import from_mappings, read_document, row_slice, write_document
 from thresher.errors import DataNotFoundError, InputError, ThresherError, require
@@ -80,6 +81,7 @@ class Encoding(Protocol):
     def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]: ...
 
 
+@checked_call
 def open_encoded(
     path: str | Path, *, docnos: str | Path | None = None, vocabulary: str | Path | None = None
 ) -> Encoding:
@@ -154,6 +156,7 @@ class TermsOnly:
         self.name = name
         self.fingerprint = fingerprint or hashlib.sha256("\n".join((TYPE, name, *vocabulary)).encode()).hexdigest()
 
+    @checked_call
     def encode_queries(self, texts: Sequence[str]) -> NoReturn:
         """Refuse texts.
 

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import InputError
 from thresher.evaluate.trec import trec_order
 from thresher.records import Qrels
@@ -232,6 +233,7 @@ class _Topic:
         return int(np.count_nonzero(self.judged >= measure.rel))
 
 
+@checked_call
 def evaluate(
     run: Run | Mapping[str, Mapping[str, float]],
     qrels: Qrels | Mapping[str, Mapping[str, int]],

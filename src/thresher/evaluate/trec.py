@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import InputError
 from thresher.files import read_lines, replacing
 from thresher.ranking import Ranking, Run
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
 
 
+@checked_call
 def read_run(path: str | Path, *, as_listed: bool = False) -> Run:
     """Read a TREC run.
 
@@ -69,6 +71,7 @@ def read_run(path: str | Path, *, as_listed: bool = False) -> Run:
     return Run(rankings, tag or "thresher")
 
 
+@checked_call
 def write_run(run: Run, path: str | Path, *, keep_ties: bool = False) -> None:
     """Write a TREC run atomically; gzipped if the name ends in `.gz`.
 
@@ -98,6 +101,7 @@ def write_run(run: Run, path: str | Path, *, keep_ties: bool = False) -> None:
             stream.write("".join(lines).encode())
 
 
+@checked_call
 def untied(run: Run) -> Run:
     """The run with scores that decrease strictly in single precision, its order unchanged.
 
@@ -157,6 +161,7 @@ def read_qrels(path: str | Path) -> Qrels:
     return Qrels(judgments)
 
 
+@checked_call
 def write_qrels(qrels: Qrels, path: str | Path) -> None:
     """Write TREC qrels atomically; gzipped if the name ends in `.gz`.
 
@@ -169,6 +174,7 @@ def write_qrels(qrels: Qrels, path: str | Path) -> None:
                 stream.write(f"{_one_word('qid', qid)} 0 {_one_word('docno', docno)} {int(grade)}\n".encode())
 
 
+@checked_call
 def read_queries(path: str | Path) -> tuple[Query, ...]:
     """Read queries, one a line: qid, a tab, the text. White space around the text goes.
 

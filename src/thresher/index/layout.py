@@ -54,11 +54,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.artifact import Manifest, read_manifest
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
 from thresher.files import ABSENT
 from thresher.index.arrays import PackedStore, StringStore, map_array
-from thresher.records import Passage, path_of
+from thresher.records import Passage, is_a, path_of, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -232,12 +233,17 @@ class Layout:
         at_random = float((n.blocks * -np.expm1(lengths * np.log1p(-1 / max(n.blocks, 2)))).sum())
         return touched / at_random if at_random > 0 else 1.0
 
+    @checked_call
     def numbers_of(self, docs: Array) -> NDArray[np.int64]:
         """int64[n]: numbers, in the order passages came, of the passages with these internal ids.
 
         Raises:
             DamagedArtifactError: the index maps an id to a passage it does not have.
         """
+        if not is_a(docs, np.ndarray) or docs.ndim != 1 or docs.dtype.kind not in "iu":
+            raise InputError(f"docs must be whole numbers in an array of one dimension, got {shown(docs)}")
+        if len(docs) and not 0 <= int(docs.min()) <= int(docs.max()) < self.counts.passages:
+            raise InputError(f"docs must be below {self.counts.passages}, got {shown(docs)}")
         if self.sources is None:
             return docs.astype(np.int64)
         numbers: NDArray[np.int64] = self.sources[docs].astype(np.int64)
@@ -245,12 +251,15 @@ class Layout:
             raise DamagedArtifactError(str(self.path / "sources"), "names a passage that does not exist")
         return numbers
 
+    @checked_call
     def passage(self, number: int) -> Passage:
         """The passage with this number.
 
         Raises:
             DamagedArtifactError: what is stored is not what the builder wrote.
         """
+        if not 0 <= number < self.counts.passages:
+            raise InputError(f"there is no passage {number}; the index has {self.counts.passages}")
         docno = self.docnos[number]
         try:
             title, text, *rest = json.loads(self.passages.raw(number).decode("utf-8", "surrogatepass"))
@@ -265,6 +274,7 @@ class Layout:
         except InputError as err:
             raise DamagedArtifactError(str(self.path / "docnos.bytes"), f"{err}; rebuild the index") from err
 
+    @checked_call
     def find(self, docno: str) -> int:
         """The number of the passage with this docno, -1 where there is none: binary search over the sorted docnos.
 
@@ -296,8 +306,11 @@ class Layout:
             raise DamagedArtifactError(str(self.path / "ranks"), "is not a permutation; rebuild the index")
         return self.numbers_of(docs)
 
+    @checked_call
     def postings_of(self, terms: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64[n]: entries of the lists of `terms`, which is their postings, and skip entries where there are any."""
+        if len(terms) and not 0 <= int(terms.min()) <= int(terms.max()) < len(self.rows):
+            raise InputError(f"terms must be below {len(self.rows)}, got {shown(terms)}")
         found = self.starts[terms + 1].astype(np.int64) - self.starts[terms].astype(np.int64)
         rows = self.rows[terms]
         dense = (rows >= 0) & (rows < self.counts.dense)

@@ -23,11 +23,13 @@ import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from thresher.arguments import checked_call
 from thresher.errors import BudgetExhaustedError, ConfigError
 
 LARGEST_PRICE = 1e12
 
 
+@checked_call
 @dataclass(frozen=True, slots=True)
 class Budget:
     """Limits; None sets no limit.
@@ -54,6 +56,7 @@ class Budget:
                 raise ConfigError(f"budget {name} must be at least 0, or None for no limit; got {str(value)[:40]!r}")
 
 
+@checked_call
 @dataclass(frozen=True, slots=True)
 class Price:
     """Prices per million tokens.
@@ -73,6 +76,7 @@ class Price:
                     f"{str(value)[:40]!r}"
                 )
 
+    @checked_call
     def of(self, prompt_tokens: int, answer_tokens: int) -> float:
         """The cost of one call."""
         return (prompt_tokens * self.input + answer_tokens * self.output) / 1e6

@@ -26,6 +26,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thresher.arguments import checked_call
 from thresher.errors import ArtifactError, ConfigError, InputError
 from thresher.files import cache_folder, lock
 from thresher.llm.budget import Cost
@@ -73,6 +74,7 @@ class ResponseCache:
         OSError: it cannot be made or written.
     """
 
+    @checked_call
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path) if path is not None else default_cache_path()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -104,6 +106,7 @@ class ResponseCache:
             return OSError(_OF_THE_MACHINE[_code(err)], f"the response cache cannot be written ({err})", str(self.path))
         return ArtifactError(f"{self.path} is not a response cache ({err}); name another file with --cache-file")
 
+    @checked_call
     def get(self, key: str) -> Json | None:
         """The reply to the call with this key, None if it is not cached or cannot be read."""
         try:

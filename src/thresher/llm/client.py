@@ -21,6 +21,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
+from thresher.arguments import checked_call
 from thresher.errors import ConfigError, ModelError
 from thresher.llm.budget import Budget, BudgetLedger, Cost
 from thresher.llm.model import AdaptedError, RefusedRequestError, TokenUsage, TransientModelError, retried_by_caller
@@ -77,6 +78,7 @@ class Call(Generic[R]):
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+@checked_call
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often transient failures are retried, and how long to wait between attempts.
@@ -106,6 +108,7 @@ class RetryPolicy:
             if not isinstance(value, int | float) or not 0 <= value < LONGEST_WAIT:
                 raise ConfigError(f"{name} must be seconds from 0 to below {LONGEST_WAIT:g}, got {value!r}")
 
+    @checked_call
     def delay(self, attempt: int, retry_after: float | None) -> float:
         """Seconds to wait after the attempt of that number, counted from 1."""
         if retry_after is not None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from thresher.arguments import checked_call
 from thresher.errors import InputError, ModelError, require
 from thresher.llm.background import Batcher
 from thresher.llm.model import Completion, LanguageModel, TokenizerTokens, TokenUsage, spells
@@ -43,6 +44,7 @@ class TransformersModel(LanguageModel):
         download: fetch a hub model that is not in the cache.
     """
 
+    @checked_call
     def __init__(
         self,
         model: str | Path,

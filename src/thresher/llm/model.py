@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from thresher.errors import DataNotFoundError, ModelError, require
+from thresher.arguments import checked_call
+from thresher.errors import DataNotFoundError, InputError, ModelError, require
+from thresher.records import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,6 +112,7 @@ class Message:
     content: str
 
 
+@checked_call
 @dataclass(frozen=True, slots=True)
 class Request:
     """A prompt, and the kind of answer wanted.
@@ -204,6 +207,9 @@ class Completion:
     finish: str = "stop"
 
     def __post_init__(self) -> None:
+        given = (*self.labels.values(), self.floor) if isinstance(self.labels, dict) else (None,)
+        if not all(isinstance(number, float | int) for number in given):
+            raise ModelError(f"the model returned log-probabilities that are no numbers: {self.labels}, {self.floor}")
         numbers = [*self.labels.values(), self.floor, *([] if self.continuation is None else [self.continuation])]
         if any(math.isnan(number) or number > LARGEST_LOG or -math.inf < number < -LARGEST_LOG for number in numbers):
             raise ModelError(
@@ -224,18 +230,25 @@ class Completion:
 
     @classmethod
     def from_json(cls, document: Json) -> Completion:
-        """The completion from its `as_json`."""
-        continuation = document["continuation"]
-        if not isinstance(document["text"], str) or not isinstance(document["finish"], str):
-            raise TypeError("the text of a completion must be text")
-        return cls(
-            text=document["text"],
-            labels={label: _number(value) for label, value in document["labels"].items()},
-            floor=_number(document["floor"]),
-            continuation=None if continuation is None else _number(continuation[0]),
-            usage=TokenUsage(**document["usage"]),
-            finish=document["finish"],
-        )
+        """The completion from its `as_json`.
+
+        Raises:
+            InputError: the document is something else.
+        """
+        try:
+            continuation = document["continuation"]
+            if not isinstance(document["text"], str) or not isinstance(document["finish"], str):
+                raise TypeError("the text of a completion must be text")
+            return cls(
+                text=document["text"],
+                labels={label: _number(value) for label, value in document["labels"].items()},
+                floor=_number(document["floor"]),
+                continuation=None if continuation is None else _number(continuation[0]),
+                usage=TokenUsage(**document["usage"]),
+                finish=document["finish"],
+            )
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as err:
+            raise InputError(f"{shown(document)} is not a recorded completion ({type(err).__name__}: {err})") from err
 
 
 class LanguageModel(Protocol):
@@ -373,7 +386,10 @@ def load_tokens(path: str | Path) -> TokenizerTokens:
     if not file.is_file():
         raise DataNotFoundError(f"no tokenizer at {file}; give a tokenizer.json or a model's directory")
     library = require("tokenizers", extra="models", purpose="counting a model's tokens")
-    tokenizer = library.Tokenizer.from_file(str(file))
+    try:
+        tokenizer = library.Tokenizer.from_file(str(file))
+    except Exception as err:  # the library raises nothing narrower
+        raise InputError(f"not a tokenizer: {err}", str(file)) from err
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return TokenizerTokens(tokenizer)

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from thresher.arguments import checked_call
 from thresher.errors import ConfigError, ModelError
 from thresher.llm.background import Leader, PerLoop, no_end
 from thresher.llm.http import CONNECTIONS, JsonServer, KeySource, server_url
@@ -150,6 +151,7 @@ class OpenAIServer(LanguageModel):
         MissingExtraError: httpx2 is not installed.
     """
 
+    @checked_call
     def __init__(
         self,
         model: str,
@@ -210,11 +212,13 @@ class OpenAIServer(LanguageModel):
         """The dialect for structured output; `none` once the server has refused it."""
         return "none" if self._accepted.dropped & set(STRUCTURE) else self._structured
 
+    @checked_call
     def prompt_bound(self, request: Request) -> int:
         """The bounds of all texts and of the chat template."""
         texts = [message.content for message in request.messages] + [request.opening, request.continuation]
         return sum(map(self._tokens.bound, texts)) + MESSAGE_TOKENS * len(request.messages) + TEMPLATE_TOKENS
 
+    @checked_call
     async def complete(self, requests: Sequence[Request]) -> list[Completion]:
         """One call per request, concurrently. Called directly, it repeats what a server refuses in a form it accepts.
 

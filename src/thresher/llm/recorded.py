@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thresher.arguments import checked_call
 from thresher.errors import DataNotFoundError, InputError, ModelError
 from thresher.llm.cache import json_line
 from thresher.llm.model import Completion, LanguageModel, TokenUsage, tokens_of
@@ -33,6 +34,7 @@ class Recorder(LanguageModel):
         InputError: the file exists and is not a recording.
     """
 
+    @checked_call
     def __init__(self, model: LanguageModel, path: str | Path) -> None:
         self._model = model
         path = Path(path)
@@ -103,6 +105,7 @@ class RecordedModel(LanguageModel):
         InputError: a line that cannot be read.
     """
 
+    @checked_call
     def __init__(self, path: str | Path, tokens: Tokens | str | Path | None = None) -> None:
         self.path = Path(path)
         if not self.path.is_file():

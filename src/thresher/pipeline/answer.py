@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from thresher.arguments import checked_call
 from thresher.context.select import join_passages
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Answer:
         """What stages failed with, by stage."""
         return {stage.stage: stage.reason for stage in self.stages if stage.outcome == "failed"}
 
+    @checked_call
     def as_json(self) -> dict[str, object]:
         """Plain JSON, without the ranking beyond the passages."""
         return {

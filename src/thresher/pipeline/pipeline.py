@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.context.select import counted, join_passages
 from thresher.context.spans import approximate_tokens
 from thresher.errors import ConfigError, InputError, ThresherError
@@ -83,6 +84,7 @@ class Pipeline:
         ConfigError: two stages have the same name, or `on_error` is unknown.
     """
 
+    @checked_call
     def __init__(
         self,
         stages: Sequence[Stage],
@@ -172,6 +174,7 @@ class Pipeline:
     def __repr__(self) -> str:
         return f"<Pipeline: {' > '.join(stage.name for stage in self.stages)}>"
 
+    @checked_call
     def ask(
         self,
         query: str | Query,
@@ -220,6 +223,7 @@ class Pipeline:
             counted(self.count_tokens, join_passages(one.sentences for one in passages)),
         )
 
+    @checked_call
     def ask_batch(
         self,
         queries: Sequence[str | Query],
@@ -246,6 +250,7 @@ class Pipeline:
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(one, queries))
 
+    @checked_call
     async def aask(
         self,
         query: str | Query,
@@ -265,6 +270,7 @@ class Pipeline:
             candidates=candidates,
         )
 
+    @checked_call
     async def aask_batch(
         self,
         queries: Sequence[str | Query],
@@ -284,6 +290,7 @@ class Pipeline:
             threads=threads,
         )
 
+    @checked_call
     def warm_up(self, query: str | Query | None = None) -> None:
         """Answer a query without a deadline, so that models load, kernels compile, and the stages' costs are known.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.pipeline.reading import PassageReader
 from thresher.pipeline.stage import StageReport
 from thresher.ranking import normalise_scores
@@ -42,6 +43,7 @@ class RerankStage:
 
     name = "rerank"
 
+    @checked_call
     def __init__(
         self,
         scorer: SentenceScorer,

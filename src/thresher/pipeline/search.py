@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from thresher.arguments import checked_call
 from thresher.pipeline.stage import StageReport
 from thresher.search.index import Index
 from thresher.search.results import SearchRanking
@@ -49,10 +50,12 @@ class SearchStage:
         self.index, self.depth, self.tiers, self.first = index, depth, tiers, first
         self.query_encoder = query_encoder
 
+    @checked_call
     def predict(self, state: State) -> float:
         """Milliseconds a search takes."""
         return state.costs.predict(self.name)
 
+    @checked_call
     def run(self, state: State) -> StageReport:
         """Find the candidates."""
         if state.given is not None:

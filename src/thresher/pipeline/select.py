@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from thresher.arguments import checked_call
 from thresher.context.select import ScoredPassage, Scores, select_by_gain, select_by_score
 from thresher.context.spans import approximate_tokens
 from thresher.pipeline.reading import PassageReader
@@ -38,6 +39,7 @@ class SelectStage:
 
     name = "select"
 
+    @checked_call
     def __init__(
         self,
         scorer: SentenceScorer,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.ranking import Ranking
 
 if TYPE_CHECKING:
@@ -130,11 +131,13 @@ class State:
     withheld: bool = False
     _passages: dict[str, Passage] = field(default_factory=dict)
 
+    @checked_call
     def start(self, ranking: Ranking, signal: str = "search") -> None:
         """Take the candidates, with their scores as `signal`."""
         self.ranking = self.signals[signal] = ranking
         self.found = True
 
+    @checked_call
     def promote(self, places: ArrayLike, scores: ArrayLike, signal: str) -> None:
         """Move the passages at `places` of the ranking to its front, in that order; the others follow in theirs.
 
@@ -153,10 +156,12 @@ class State:
         self.ranking = ranking.take(order, np.arange(len(order), 0, -1))
         self.selected = None  # what was selected belongs to the ranking before
 
+    @checked_call
     def note(self, signal: str, places: ArrayLike, scores: ArrayLike) -> None:
         """Keep `scores` (float[m]) of the passages at `places` of the ranking as `signal`, without moving them."""
         self.signals[signal] = self.ranking.take(places, scores, source=signal)
 
+    @checked_call
     def signal(self, name: str, passages: Ranking) -> NDArray[np.float64]:
         """Scores of `passages` by that signal, float64[n]; nan for passages that it does not cover."""
         scores = np.full(len(passages), np.nan)
@@ -166,6 +171,7 @@ class State:
             scores[places >= 0] = known.scores[places[places >= 0]]
         return scores
 
+    @checked_call
     def passages(self, ranking: Ranking) -> list[Passage]:
         """The passages of `ranking` with their texts, each read once a query."""
         docnos = ranking.docnos

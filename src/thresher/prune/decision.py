@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.artifact import read_manifest, writing
-from thresher.errors import ArtifactError, DamagedArtifactError
+from thresher.errors import ArtifactError, DamagedArtifactError, InputError
 from thresher.files import read_json, read_names, write_atomic, write_names
 
 if TYPE_CHECKING:
@@ -70,14 +71,18 @@ class Decision:
             **{reason: int(count) for reason, count in zip(REASONS, by_reason, strict=True)},
         }
 
+    @checked_call
     def reordered(self, positions: NDArray[np.integer]) -> Decision:
         """The decision for the same passages in another order: passage i is the one now at `positions[i]`, int[n]."""
+        if not np.array_equal(np.sort(positions), np.arange(len(self))):
+            raise InputError(f"positions must name each of the {len(self)} passages once")
         inverse = np.empty(len(self), np.int64)
         inverse[positions] = np.arange(len(self))
         junk = {int(inverse[row]): rule for row, rule in self.junk.items()}
         return Decision(self.tiers[positions], self.reasons[positions], inverse[self.canonical[positions]], junk)
 
 
+@checked_call
 def write_decision(
     path: str | Path,
     decision: Decision,

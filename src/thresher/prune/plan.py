@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from thresher.errors import ConfigError, InputError
 from thresher.prune.decision import REASONS, Decision, read_decision
@@ -22,21 +22,35 @@ from thresher.quality.estimator import DOCUMENT, ESTIMATORS, QualityEstimator
 from thresher.quality.junk import JunkRules
 from thresher.quality.lexical import words_of
 from thresher.quality.store import ScoreStore, score_texts
-from thresher.records import StageUsage
+from thresher.records import StageUsage, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+    from pydantic._internal._model_construction import ModelMetaclass
 
     from thresher.corpus.spool import Spool
     from thresher.prune.decision import Decision
 
+else:
+    ModelMetaclass = type(BaseModel)
 
 _LARGEST = 2**31 - 1
 
 
-class Table(BaseModel):
+class Settings(ModelMetaclass):
+    """Models of settings that raise a `ConfigError` where one is made of wrong values; validating a file is not it."""
+
+    def __call__(cls, *args: object, **values: object) -> object:  # noqa: D102, N805  (a metaclass)
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as err:
+            wrong = [f"{'.'.join(map(str, e['loc']))} is {shown(e['input'])}: {e['msg']}" for e in err.errors()]
+            raise ConfigError(f"{cls.__name__}: {'; '.join(wrong)}") from None
+
+
+class Table(BaseModel, metaclass=Settings):
     """A table of a recipe: only known keys, of their types, and no number that nothing can be made of."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

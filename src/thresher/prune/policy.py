@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.corpus.spool import docno_keys
 from thresher.errors import ConfigError, InputError
 from thresher.prune.decision import REASONS, TIER_DROPPED, TIER_ONE, TIER_TWO, Decision
@@ -65,6 +66,7 @@ _BUDGET = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]+)\s*$")
 _KEPT, _PINNED, _FLOOR, _JUNK, _DUPLICATE, _SCORE = range(len(REASONS))
 
 
+@checked_call
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What to keep. At most one of `keep`, `threshold` and `budget`; with none of them, all but junk and duplicates.
@@ -111,6 +113,7 @@ def preference(scores: NDArray[np.floating], docnos: Sequence[str]) -> NDArray[n
     return np.lexsort((docno_keys(docnos), -np.asarray(scores, np.float64))).astype(np.int64)
 
 
+@checked_call
 def decide(
     policy: Policy,
     docnos: Sequence[str],

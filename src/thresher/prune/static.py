@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import ConfigError
 from thresher.records import SparseBatch
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@checked_call
 @dataclass(frozen=True, slots=True)
 class VectorPruning:
     """Rules for a passage's vector; those that are set all apply. Each passage keeps its heaviest posting.
@@ -57,6 +59,7 @@ class VectorPruning:
             )
 
 
+@checked_call
 def prune_vectors(batch: SparseBatch, rules: VectorPruning) -> SparseBatch:
     """`batch` with the postings that every rule keeps."""
     rows = np.repeat(np.arange(len(batch)), np.diff(batch.indptr))
@@ -73,6 +76,7 @@ def prune_vectors(batch: SparseBatch, rules: VectorPruning) -> SparseBatch:
     return _select(batch, keep | (rank == 0), rows)
 
 
+@checked_call
 def prune_lists(batch: SparseBatch, keep: float, *, by: str = "global", depth: int = 0) -> SparseBatch:
     """`batch` with about the fraction `keep` of its postings; see above for `by` (`document`, `term`, `global`).
 

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numba as nb
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import InputError, require
 from thresher.quality.lexical import words_of
 
@@ -83,6 +84,7 @@ class Folding:
         return result
 
 
+@checked_call
 def fold_duplicates(
     texts: Sequence[str],
     preference: NDArray[np.integer] | None = None,

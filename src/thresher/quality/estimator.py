@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import ArtifactError, ConfigError, DamagedArtifactError, InputError
 from thresher.files import read_json
 from thresher.registry import Registry
@@ -55,6 +56,7 @@ class QualityEstimator(ABC):
         """Sha256 (hex) of everything that determines the scores: code version, weights, collection statistics."""
 
     @abstractmethod
+    @checked_call
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Finite float32[n], higher is more worth indexing; a text's score does not depend on the other texts."""
 
@@ -71,6 +73,7 @@ class QualityEstimator(ABC):
         """
         raise ArtifactError(f"{self.name} cannot be saved in {directory}: its weights stay where they are")
 
+    @checked_call
     def save(self, directory: Path) -> None:
         """Write the estimator into the existing, empty `directory`, for `load`.
 
@@ -81,6 +84,7 @@ class QualityEstimator(ABC):
         (directory / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
+    @checked_call
     def load(directory: str | Path) -> QualityEstimator:
         """The estimator that `save` or `thresher quality fit` wrote.
 
@@ -104,6 +108,7 @@ class QualityEstimator(ABC):
         return estimator
 
     @staticmethod
+    @checked_call
     def from_name(
         name: str | Path,
         *,
@@ -277,6 +282,7 @@ class RandomEstimator(QualityEstimator):
         """Read what `save` wrote."""
         return cls(int(document["seed"]))
 
+    @checked_call
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Uniform in [0, 1), float32[n]; the same text always gets the same score."""
         salt = self.seed.to_bytes(8, "little", signed=True)
@@ -362,6 +368,7 @@ class Combined(QualityEstimator):
         weights, means, scales = (tuple(map(float, document[key])) for key in ("weights", "means", "scales"))
         return cls(parts, weights, means, scales)
 
+    @checked_call
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Sum over parts of weight * (score - mean) / scale, float32[n]."""
         total = np.zeros(len(texts), np.float64)

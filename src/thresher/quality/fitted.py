@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import ConfigError, InputError
 from thresher.models.files import shipped_weights
 from thresher.quality.estimator import QualityEstimator, chunks, digest, no_argument, rereadable
@@ -175,6 +176,7 @@ class FittedEstimator(QualityEstimator):
             "fitted", 1, list(self.columns), self.head.fingerprint, self.statistics.fingerprint, self.mean, self.scale
         )
 
+    @checked_call
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32[n], higher is more worth indexing."""
         table = select(feature_columns(texts, self.statistics), self.columns)

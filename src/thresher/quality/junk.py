@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.errors import InputError
+from thresher.arguments import checked_call
+from thresher.errors import ArtifactError, InputError
 from thresher.quality.estimator import QualityEstimator, digest, no_argument
 from thresher.quality.lexical import words_of
+from thresher.records import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -88,10 +90,15 @@ class JunkRules(QualityEstimator):
         return {"type": "junk", "scripts": list(self.scripts), "least_words": self.least_words}
 
     @classmethod
+    @checked_call
     def read(cls, document: Json, directory: Path) -> JunkRules:
         """Read what `save` wrote."""
-        return cls(tuple(document["scripts"]), int(document["least_words"]))
+        try:
+            return cls(tuple(document["scripts"]), int(document["least_words"]))
+        except (IndexError, KeyError, TypeError, ValueError) as err:
+            raise ArtifactError(f"{directory}: the settings of the junk rules are damaged: {shown(document)}") from err
 
+    @checked_call
     def reason(self, text: str) -> str:
         """The first rule that fires on `text` (one of `REASONS`), or the empty string."""
         visible = len(text) - sum(map(text.count, (" ", "\n", "\t")))
@@ -108,10 +115,12 @@ class JunkRules(QualityEstimator):
         }
         return next((reason for reason in REASONS if fires[reason]()), "")
 
+    @checked_call
     def reasons(self, texts: Iterable[str]) -> list[str]:
         """`reason` of each text."""
         return [self.reason(text) for text in texts]
 
+    @checked_call
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32[n]: 0 where a rule fires, else 1."""
         return np.array([not self.reason(text) for text in texts], np.float32)

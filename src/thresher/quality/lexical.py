@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import ConfigError, InputError
 from thresher.files import write_atomic
 from thresher.quality.estimator import QualityEstimator, digest, no_argument
@@ -159,6 +160,7 @@ class LexicalEstimator(QualityEstimator):
         words = directory / "words.tsv"
         return cls(document["measure"], CollectionStatistics.load(words) if words.is_file() else None)
 
+    @checked_call
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32[n], higher is more worth indexing."""
         column = lexical_columns(texts, self.statistics)[:, LEXICAL.index(self.measure)]

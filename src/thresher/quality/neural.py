@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import ModelError, require
 from thresher.models.files import directory_fingerprint, resolve
 from thresher.models.hf import import_torch, load_sentence_transformers, load_transformers, pick_device, pick_dtype
@@ -116,6 +117,7 @@ class QualT5(_ModelEstimator):
             raise ModelError(f"{self.model} is not an encoder-decoder with a decoder start token, as QualT5 needs")
         return _Loaded(torch, model, tokenizer)
 
+    @checked_call
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32[n], log-probabilities."""
         torch, model, tokenizer = self._loaded
@@ -185,6 +187,7 @@ class Perplexity(_ModelEstimator):
         model, tokenizer = load_transformers(self._found.path, device=device, dtype=dtype, purpose="perplexity")
         return _Loaded(torch, model, tokenizer)
 
+    @checked_call
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32[n], mean log-probability per token; -100 for a text without a predicted token."""
         torch, model, tokenizer = self._loaded
@@ -228,6 +231,7 @@ class EmptyQueryCrossEncoder(_ModelEstimator):
             raise ModelError(f"{self.model} has {loaded.config.num_labels} outputs; one relevance score is needed")
         return loaded
 
+    @checked_call
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32[n]."""
         if not texts:
@@ -264,6 +268,7 @@ class Magnitude(_ModelEstimator):
         library = require("sentence_transformers", extra="models", purpose="vector magnitude")
         return library.SentenceTransformer(modules=kept, device=device)
 
+    @checked_call
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32[n]."""
         encoded = self._loaded.encode(list(texts), batch_size=self.batch_size, show_progress_bar=False)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError, ModelError
 from thresher.quality.estimator import QualityEstimator, digest
 from thresher.quality.store import ScoreStore, write_scores
@@ -52,6 +53,7 @@ class _Recorded(QualityEstimator):
     def __init__(self, fingerprint: str) -> None:
         self.fingerprint = fingerprint
 
+    @checked_call
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         raise ModelError(f"{self.name} is a record of scores, not a model; it cannot score {len(texts)} more texts")
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.artifact import read_manifest, writing
 from thresher.corpus import fingerprint_of
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
@@ -51,6 +52,7 @@ class ScoreStore:
         corpus_fingerprint: sha256 of the passages scored; empty where it is not known (an imported cache).
     """
 
+    @checked_call
     def __init__(
         self, path: Path, scores: NDArray[np.float32], docnos: Sequence[str], fields: Mapping[str, object]
     ) -> None:
@@ -88,6 +90,7 @@ class ScoreStore:
         store.check(corpus=corpus, estimator=estimator)
         return store
 
+    @checked_call
     def check(self, *, corpus: str = "", estimator: QualityEstimator | str | None = None) -> None:
         """Refuse scores that are not the ones wanted.
 
@@ -113,6 +116,7 @@ class ScoreStore:
     def _positions(self) -> dict[str, int]:
         return {docno: row for row, docno in enumerate(self.docnos)}
 
+    @checked_call
     def score_of(self, docno: str) -> float:
         """The score of one passage.
 
@@ -121,6 +125,7 @@ class ScoreStore:
         """
         return float(self.scores[self._row(docno)])
 
+    @checked_call
     def scores_of(self, docnos: Iterable[str]) -> NDArray[np.float32]:
         """Scores of passages in the order asked for, float32[n].
 
@@ -136,6 +141,7 @@ class ScoreStore:
             raise InputError(f"docno {docno!r} has no score in {self.path}; score the corpus it belongs to")
         return row
 
+    @checked_call
     def stream(self, passages: Iterable[Passage]) -> Iterator[tuple[Passage, float]]:
         """Each passage with its score, in corpus order; every docno is checked on the way.
 
@@ -156,6 +162,7 @@ class ScoreStore:
         return quantiles(np.asarray(self.scores))
 
 
+@checked_call
 def write_scores(
     path: str | Path,
     docnos: Sequence[str],
@@ -221,6 +228,7 @@ class Scored:
     usage: StageUsage
 
 
+@checked_call
 def score_corpus(passages: Iterable[Passage], estimator: QualityEstimator, *, batch_size: int = _BATCH) -> Scored:
     """Score every passage by its contents (title and text), batch after batch.
 

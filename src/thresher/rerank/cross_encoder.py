@@ -13,6 +13,7 @@ import math
 import uuid
 from typing import TYPE_CHECKING, Protocol
 
+from thresher.arguments import checked_call
 from thresher.errors import InputError, ModelError, require
 from thresher.llm.background import Batcher
 from thresher.llm.client import Call
@@ -47,6 +48,7 @@ class CrossEncoderJudge:
 
     rates_only = True
 
+    @checked_call
     def __init__(
         self,
         model: str | Path | CrossEncoder,

@@ -25,6 +25,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from thresher.arguments import checked_call
 from thresher.errors import ConfigError, ModelError
 from thresher.llm.client import Call
 from thresher.llm.model import Completion, Message, Request, is_thought
@@ -84,6 +85,7 @@ class ModelJudge:
 
     comparisons_per_call = 1
 
+    @checked_call
     def __init__(
         self,
         model: LanguageModel,

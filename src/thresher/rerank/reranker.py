@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, overload
 import numpy as np
 from tqdm import tqdm
 
+from thresher.arguments import checked_call
 from thresher.errors import ConfigError, InputError, ModelError
 from thresher.llm.background import run_in_background
 from thresher.llm.budget import Budget, BudgetLedger, Price
@@ -61,6 +62,7 @@ class Reranked(Ranking):
 
     __slots__ = ("complete", "error", "errors", "qid", "stopped", "tied", "usage")
 
+    @checked_call
     def __init__(
         self,
         ranking: Ranking,
@@ -124,6 +126,7 @@ class Reranker:
         ConfigError: a value is out of range, the plan is unknown, or a limit on cost has no price.
     """
 
+    @checked_call
     def __init__(
         self,
         judge: Judge,
@@ -181,6 +184,7 @@ class Reranker:
         )
         return construct(cls, "Reranker", judge, plan, **settings)
 
+    @checked_call
     def rank(self, query: str | Query, ranking: Ranking | Sequence[Hit]) -> Reranked:
         """Rerank the ranking of one query.
 
@@ -194,6 +198,7 @@ class Reranker:
         """
         return run_in_background(self.arank(query, ranking))
 
+    @checked_call
     async def arank(self, query: str | Query, ranking: Ranking | Sequence[Hit]) -> Reranked:
         """As `rank`, on the caller's event loop."""
         try:
@@ -210,6 +215,7 @@ class Reranker:
     def rank_batch(
         self, candidates: Sequence[tuple[str | Query, Ranking | Sequence[Hit]]], queries: None = None
     ) -> list[Reranked]: ...
+    @checked_call
     def rank_batch(
         self,
         candidates: Mapping[str, Ranking] | Sequence[tuple[str | Query, Ranking | Sequence[Hit]]],
@@ -240,6 +246,7 @@ class Reranker:
     async def arank_batch(
         self, candidates: Sequence[tuple[str | Query, Ranking | Sequence[Hit]]], queries: None = None
     ) -> list[Reranked]: ...
+    @checked_call
     async def arank_batch(
         self,
         candidates: Mapping[str, Ranking] | Sequence[tuple[str | Query, Ranking | Sequence[Hit]]],

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from thresher.arguments import checked_call
 from thresher.errors import ConfigError, ModelError
 from thresher.llm.background import Leader, PerLoop, no_end
 from thresher.llm.client import Call
@@ -107,6 +108,7 @@ class RerankServer:
 
     rates_only = True
 
+    @checked_call
     def __init__(
         self,
         base_url: str,
@@ -139,6 +141,7 @@ class RerankServer:
         """Dialect, address and model."""
         return f"{self._kind}({self._url}, model={self._model or 'default'})"
 
+    @checked_call
     async def answer(
         self, query: Query, candidates: Sequence[Hit], comparisons: Sequence[Comparison], client: Client
     ) -> list[Answer | None]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.artifact import load_later, open_whole
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
 from thresher.index.layout import open_layout
@@ -95,7 +96,10 @@ class Index:
     _first: TierSearcher
     _pair: TierPair | None
 
+    @checked_call
     def __init__(self, layouts: Sequence[Layout], model: RoutingModel | None = None) -> None:
+        if not layouts:
+            raise InputError("an index has one layout or two, and none was given; open one with Index.open")
         self.layouts = tuple(layouts)
         self.path = self.layouts[0].path
         self._stored = StoredPassages.of(self.layouts)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import ConfigError, InputError, MissingExtraError, require
 from thresher.ranking import Ranking
 from thresher.records import is_a, one_of, shown, whole
@@ -50,6 +51,7 @@ class DenseIndex:
         kind: `flat`, `ivf` or `hnsw`.
     """
 
+    @checked_call
     def __init__(self, store: VectorStore, neighbours: _Neighbours | None, kind: str) -> None:
         self.kind = kind
         self._store, self._neighbours = store, neighbours

@@ -71,7 +71,7 @@ def test_arguments_out_of_range_are_refused_with_their_value(wrong):
 
 
 def test_a_passage_of_another_type_is_refused():
-    with pytest.raises(InputError, match="passage 1 is a int"):
+    with pytest.raises(InputError, match=r"passages\[1\] must be text or a Passage or a Hit, got 3"):
         pruner().prune("q", [TEXT, 3])
 
 

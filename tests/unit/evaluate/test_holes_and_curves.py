@@ -1,8 +1,7 @@
 import pytest
 
 from thresher.errors import InputError
-from thresher.evaluate.comparison import Hole, find_holes
-from thresher.evaluate.curves import Point, cheapest, front, plot
+from thresher.evaluate.comparison import Hole, Point, cheapest, find_holes, front, plot
 from thresher.ranking import Ranking, Run
 from thresher.records import Qrels
 

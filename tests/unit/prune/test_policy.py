@@ -119,13 +119,13 @@ def test_the_rest_goes_to_the_second_tier_or_nowhere():
         ({"keep": 1.5}, "keep is 1.5"),
         ({"keep": 0.5, "threshold": 1.0}, "one of keep"),
         ({"budget": -1.0}, "budget is -1.0"),
-        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"threshold": float("nan")}, "threshold must be a number, got nan"),
         ({"floor": -1}, "floor is -1"),
         ({"rest": "bin"}, "'bin'"),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(settings, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, InputError), match=message):
         Policy(**settings)
 
 

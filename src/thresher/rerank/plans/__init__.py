@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
+from thresher.arguments import checked_call
 from thresher.errors import ConfigError
 from thresher.registry import Registry
 
@@ -35,6 +36,7 @@ PLANS: Registry[Plan] = Registry(
 )
 
 
+@checked_call
 def plan_from_name(name: str) -> Plan:
     """A plan from its name and settings, as `sliding:window=20,stride=10`.
 

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from thresher.arguments import checked_call
 from thresher.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Rate:
 Comparison = Order | Best | Prefer | Rate
 
 
+@checked_call
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A judge's answer to one comparison.
@@ -99,6 +101,7 @@ class Answer:
         """All positions in a row, best first."""
         return flatten(self.tiers)
 
+    @checked_call
     def check(self, comparison: Comparison) -> None:
         """Check that the answer is about exactly the positions compared.
 
@@ -155,11 +158,13 @@ class Placement:
         return frozenset(tied)
 
     @classmethod
+    @checked_call
     def of(cls, order: Iterable[int]) -> Placement:
         """A placement without ties and scores."""
         return cls(tuple((item,) for item in order))
 
     @classmethod
+    @checked_call
     def by_score(cls, scores: Mapping[int, float], rest: Iterable[int] = ()) -> Placement:
         """Highest score first, equal scores tied in first-stage order, then `rest` (positions without a score)."""
         order = sorted(scores, key=lambda item: (-scores[item], item))
@@ -224,6 +229,7 @@ def parallel(parts: Sequence[Steps[T]]) -> Steps[list[T]]:
     return [results[index] for index in range(len(parts))]
 
 
+@checked_call
 def drive(
     plan: Plan,
     n: int,

@@ -29,7 +29,10 @@ def prune(
     floor: Annotated[int, typer.Option(help="Minimum number of passages kept of every group.")] = 0,
     floor_field: Annotated[str, typer.Option(help="Metadata field that names the group.")] = "",
     pins: Annotated[Path | None, typer.Option(help="File of docnos that are always kept, one a line.")] = None,
-    junk: Annotated[bool, typer.Option("--junk/--no-junk", help="Drop junk passages before scores count.")] = True,
+    junk: Annotated[bool, typer.Option("--junk/--no-junk", help="Prune junk passages, whatever their score.")] = True,
+    drop_junk: Annotated[
+        bool, typer.Option("--drop-junk", help="Drop junk; default: where pruned passages go.")
+    ] = False,
     fold: Annotated[bool, typer.Option("--fold/--no-fold", help="Fold duplicates into one passage.")] = True,
     similarity: Annotated[float, typer.Option(help="Minimum Jaccard similarity of near-duplicates.")] = 0.8,
     drop: Annotated[bool, typer.Option("--drop", help="Drop passages below the cut; default: second tier.")] = False,

@@ -89,7 +89,9 @@ class PruneStep(Table):
     pins: tuple[str, ...] = Field(default=(), strict=False)
     """Docnos that are always kept."""
     junk: bool = True
-    """Drop junk passages before scores count."""
+    """Prune junk passages, whatever their score: they go where passages below the cut go."""
+    drop_junk: bool = False
+    """Drop junk passages, also where other pruned passages go to the second tier."""
     fold: bool = True
     """Fold duplicates into one canonical passage."""
     similarity: float | None = Field(default=0.8, gt=0, le=1)
@@ -211,6 +213,7 @@ def _policy(step: PruneStep) -> Policy:
         floor=step.floor,
         pins=frozenset(step.pins),
         junk=JunkRules() if step.junk else None,
+        drop_junk=step.drop_junk,
         fold=step.fold,
         similarity=step.similarity,
         rest=step.rest,

@@ -3,7 +3,7 @@
 The decisions, in order, each recorded with its reason:
 
 1. pinned passages are kept unconditionally;
-2. junk (`quality.junk`) is dropped;
+2. junk (`quality.junk`) goes below the cut, whatever its score, or is dropped if that is asked for;
 3. duplicates are folded into one canonical passage, which keeps its position;
 4. the remaining passages are kept best first until the fraction, the threshold or the budget is reached; pinned
    passages and those kept by a floor count towards it;
@@ -77,7 +77,8 @@ class Policy:
         budget: what the kept passages may cost together, in the unit of the costs given to `decide` (bytes, seconds).
         floor: minimum number of passages kept of every group; 0 for none.
         pins: docnos that are always kept.
-        junk: rules that drop a passage before scores count; None for none.
+        junk: rules that put a passage below the cut before scores count; None for none.
+        drop_junk: drop it, instead of moving it where other passages below the cut go.
         fold: fold duplicates.
         similarity: minimum Jaccard similarity of near-duplicates; None folds exact duplicates only.
         rest: where passages below the cut go: `tier-2` (searchable at low cost) or `drop`.
@@ -89,6 +90,7 @@ class Policy:
     floor: int = 0
     pins: frozenset[str] = field(default_factory=frozenset)
     junk: JunkRules | None = None
+    drop_junk: bool = False
     fold: bool = False
     similarity: float | None = 0.8
     rest: str = "tier-2"
@@ -161,6 +163,8 @@ def decide(
     tiers[np.isin(reasons, (_KEPT, _PINNED, _FLOOR))] = TIER_ONE
     if policy.rest == "tier-2":
         tiers[reasons == _SCORE] = TIER_TWO
+        if not policy.drop_junk:
+            tiers[reasons == _JUNK] = TIER_TWO
     return Decision(tiers, reasons, folding.canonical, junk)
 
 

@@ -74,7 +74,16 @@ def test_junk_goes_before_anything_good_does():
     decision = decide(Policy(keep=0.75, junk=JunkRules()), names(4), np.array([0.0, 9, 1, 2]), texts=texts)
     assert decision.kept.tolist() == [True, False, True, True]
     assert decision.junk == {1: "empty"}
-    assert decision.tiers[1] == TIER_DROPPED
+    assert decision.tiers[1] == TIER_TWO
+
+
+@pytest.mark.parametrize(("rest", "drop_junk", "tier"), [
+    ("tier-2", False, TIER_TWO), ("tier-2", True, TIER_DROPPED), ("drop", False, TIER_DROPPED),
+])  # fmt: skip
+def test_junk_can_be_found_again_unless_it_is_to_be_dropped(rest, drop_junk, tier):
+    texts = ["A fine sentence about wheat.", "<<<>>> ---"]
+    policy = Policy(junk=JunkRules(), rest=rest, drop_junk=drop_junk)
+    assert decide(policy, names(2), np.array([0.0, 9]), texts=texts).tiers.tolist() == [TIER_ONE, tier]
 
 
 def test_duplicates_are_folded_to_the_best_scored_with_a_pointer():

@@ -1,7 +1,7 @@
 """What a recipe's `[prune]` table adds to a build: the decision, and the second tier inside the index.
 
-The first tier is the index itself. Passages pruned for their score or as junk go to `tier-2/` in it, a BM25 index
-with the statistics of the whole corpus; duplicates are discarded, and junk if that is asked for. The decision is kept in
+The first tier is the index itself. Passages pruned for their score or as junk go to `tier-2/` in it, a BM25 index with
+the statistics of the whole corpus; duplicates are discarded, and junk if that is asked for. The decision is kept in
 `pruning/`. Both are part of the index's artifact.
 """
 

@@ -90,7 +90,8 @@ class Answer:
     Attributes:
         query: the query.
         qid: its identifier, empty where it was given as a string.
-        passages: the first k of the ranking, best first, with what to read of each; none where the answer was withheld.
+        passages: the first k of the ranking of which something is kept, best first, with what to read of each; those of
+            which nothing is kept only where there are fewer. None where the answer was withheld.
         ranking: all candidates in the final order. Its scores fall by one a rank where several stages ranked, which
             score on different scales.
         confidence: the highest of the passages' confidences, None where none has one.

@@ -358,22 +358,24 @@ class Pipeline:
         return report, self._clock() - started
 
     def _passages(self, state: State) -> tuple[AnswerPassage, ...]:
-        """The first k passages with what is kept of them."""
-        head = state.ranking.cut(state.k)
-        kept = whole_passages(state, self.count_tokens) if state.selected is None else state.selected
+        """The passages to hand over, with what is kept of them."""
+        kept = state.selected
+        if kept is None:
+            kept = dict(enumerate(whole_passages(state, self.count_tokens)))
+        head = state.ranking.take(np.fromiter(kept, np.int64, len(kept)))
         texts, tiers = state.passages(head), _tiers(state, head)
         scores = {name: state.signal(name, head) for name in state.signals}
         return tuple(
             AnswerPassage(
                 one.docno,
-                rank,
-                {name: float(of[rank - 1]) for name, of in scores.items() if not np.isnan(of[rank - 1])},
+                place + 1,
+                {name: float(of[number]) for name, of in scores.items() if not np.isnan(of[number])},
                 state.confidences.get(one.docno),
-                tiers[rank - 1],
+                tiers[number],
                 one,
                 text.metadata,
             )
-            for rank, (one, text) in enumerate(zip(kept, texts, strict=True), 1)
+            for number, ((place, one), text) in enumerate(zip(kept.items(), texts, strict=True))
         )
 
     @property

@@ -1,7 +1,11 @@
-"""The sentences of the first k passages that are handed over, each fact once (`thresher.context.select`)."""
+"""The sentences of k passages that are handed over, each fact once (`thresher.context.select`).
+
+A passage of which nothing is kept gives its place to the next that was read.
+"""
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
 from thresher.arguments import checked_call
@@ -66,8 +70,7 @@ class SelectStage:
         passages = state.passages(state.ranking.cut(state.k))
         unread = [passage for passage in passages if self.reader.scores(state, passage.docno) is None]
         done = self.reader.read(state, unread) if unread else 0
-        pruned, repeated = self._select(state, passages)
-        state.selected = pruned
+        pruned, repeated, passages = self._fill(state, passages)
         if not unread:
             state.costs.observe(self.name, (state.deadline.now() - started) * 1000)
         counts: Counts = {"passages": len(passages), "forwards": self.reader.forwards(state, unread[:done])}
@@ -77,6 +80,28 @@ class SelectStage:
             reason = f"deadline reached: {len(unread) - done} passages were not pruned"
             return StageReport(self.name, "cut", False, reason, counts)
         return StageReport(self.name, reason=reason, counts=counts)
+
+    def _fill(self, state: State, passages: list[Passage]) -> tuple[list[PrunedPassage], int, list[Passage]]:
+        """Select from the first k passages, and from as many of the next that were read as there are empty ones.
+
+        Returns:
+            What is kept of k passages, how many sentences were dropped as repeats, and those passages. An empty one is
+            among them only where there are not k others.
+        """
+        n = len(passages)
+        near = state.ranking.cut(2 * state.k)
+        read = sum(1 for _ in takewhile(lambda docno: self.reader.scores(state, docno) is not None, near.docnos[n:]))
+        passages = state.passages(state.ranking.cut(n + read))
+        pruned, repeated = self._select(state, passages[:n])
+        while n < len(passages) and (empty := sum(not one.spans for one in pruned)):
+            n = min(n + empty, len(passages))
+            pruned, repeated = self._select(state, passages[:n])
+            if sum(bool(one.spans) for one in pruned) >= state.k:
+                break
+        order = sorted(range(n), key=lambda place: (not pruned[place].spans, place))
+        places = sorted(order[: state.k])
+        state.selected = {place: pruned[place] for place in places}
+        return list(state.selected.values()), repeated, [passages[place] for place in places]
 
     def _select(self, state: State, passages: Sequence[Passage]) -> tuple[list[PrunedPassage], int]:
         """What is kept of each passage, and how many sentences were dropped as repeats."""

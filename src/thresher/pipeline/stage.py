@@ -109,7 +109,7 @@ class State:
         texts: where texts are read, for rankings that do not know it themselves.
         read: scores of passages, by `id` of the scorer and docno.
         sentences: sentences of texts that were split already.
-        selected: what is kept of the first k passages, once a stage has selected it.
+        selected: what is kept of the passages to hand over, by place in the ranking, once a stage has selected it.
         confidences: the highest score of a sentence of a passage, by docno; set by the stage that selects sentences.
         withheld: nothing is to be handed over.
     """
@@ -126,7 +126,7 @@ class State:
     texts: PassageSource | None = None
     read: dict[tuple[int, str], PassageScores] = field(default_factory=dict)
     sentences: dict[str, tuple[Span, ...]] = field(default_factory=dict)
-    selected: list[PrunedPassage] | None = None
+    selected: dict[int, PrunedPassage] | None = None
     confidences: dict[str, float] = field(default_factory=dict)
     withheld: bool = False
     _passages: dict[str, Passage] = field(default_factory=dict)

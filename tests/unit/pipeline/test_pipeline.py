@@ -133,6 +133,22 @@ def test_what_repeats_is_handed_over_once_unless_repeats_are_wanted(place):
     assert all(one.spans for one in answer(min_keep=1).passages)
 
 
+def test_a_passage_of_which_nothing_is_kept_takes_no_place(place):
+    texts = [
+        "The mill makes flour of wheat.",
+        "The mill makes flour of wheat. Yes.",
+        "Wheat flour of another mill is sold in town.",
+    ]
+    hits = [Hit(f"p{n}", 5.0 - n, n + 1, text) for n, text in enumerate(texts)]
+    settings = SETTINGS.model_copy(update={"threshold": 0.1, "rerank": "lexical", "read": 3})
+    answer = Pipeline.open(place / "plain", vectors=None, settings=settings).ask(QUESTION, 2, candidates=hits)
+    assert len(answer.passages) == 2
+    ranked = list(answer.ranking.docnos)
+    assert [one.rank for one in answer.passages] == [ranked.index(one.docno) + 1 for one in answer.passages]
+    assert all(one.spans for one in answer.passages)
+    assert "Wheat flour of another mill is sold in town." in answer.context
+
+
 def test_an_index_with_two_tiers_is_searched_through_both_where_that_is_called_for(place):
     pipeline = Pipeline.open(place / "tiered", rerank=None, context=None)
     answer = pipeline.ask(QUESTION, 10)

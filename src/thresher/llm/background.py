@@ -68,6 +68,9 @@ class PerLoop(Generic[C]):
         self._make, self._close = make, close
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, C] = weakref.WeakKeyDictionary()
 
+    def __reduce__(self) -> tuple[type[PerLoop[C]], tuple[Callable[[], C], Callable[[C], Awaitable[None]]]]:
+        return PerLoop, (self._make, self._close)
+
     def get(self) -> C:
         """The running loop's client."""
         loop = asyncio.get_running_loop()

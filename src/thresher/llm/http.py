@@ -22,6 +22,7 @@ import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, quote_plus, urlsplit
@@ -301,12 +302,24 @@ def http_client(connections: int, timeout: float) -> httpx2.AsyncClient:
     )
     failure: Exception
     try:
-        client: httpx2.AsyncClient = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False)
+        client: httpx2.AsyncClient = httpx.AsyncClient(
+            verify=_certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
+            limits=limits,
+            timeout=timeout,
+            follow_redirects=False,
+        )
     except Exception as err:  # the environment is read here, and can hold anything
         failure = _environment_problem(err)
     else:
         return client
     raise failure
+
+
+@cache
+def _certificates(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    """The certificates that are trusted, loaded once for each value of the variables that name them."""
+    context: ssl.SSLContext = require("httpx2", extra="llm", purpose="calling a model server").create_ssl_context()
+    return context
 
 
 def _no_headers(record: logging.LogRecord) -> bool:

@@ -467,7 +467,7 @@ def _place(said: str, name: str, value: object) -> int:
     """Where a server's words name a field, or a field within it; -1 if they do not."""
     found = re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", said)
     if found and "_" not in name and name not in ("temperature", "logprobs"):  # may be an ordinary word: n, stop, seed
-        before = r"[\"'`.]|(argument|param\w*|field|input|key)\S*\s+"
+        before = r"[\"'`.]|:\s*|(argument|param\w*|field|input|key)\S*\s+"
         found = re.search(rf"({before}){re.escape(name)}(?![\w-])|^{re.escape(name)}\b", said, re.IGNORECASE)
     if found:
         return found.start()

@@ -22,6 +22,8 @@ class Reaction:
     delay: float = 0.0
     cut: bool = False  # send half of the body and hang up
     close: bool = False  # hang up without a word
+    endless: bytes = b""  # chunks of this, until the client hangs up
+    pause: float = 0.0  # between the chunks
 
 
 class LocalServer:
@@ -30,7 +32,7 @@ class LocalServer:
     def __init__(self):
         self.react = lambda number, path, body: chat(order_by_grade(body))
         self.requests: list[tuple[str, dict, dict]] = []
-        self.open_now = self.most_open = 0
+        self.open_now = self.most_open = self.sent = 0
         self.loop = asyncio.new_event_loop()
         ready = threading.Event()
         self.thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
@@ -89,6 +91,13 @@ class LocalServer:
         await asyncio.sleep(reaction.delay)
         if reaction.close:
             return False
+        if reaction.endless:
+            writer.write(f"HTTP/1.1 {reaction.status} X\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+            while True:  # until the client hangs up: an error here ends the connection
+                writer.write(b"%x\r\n%s\r\n" % (len(reaction.endless), reaction.endless))
+                await writer.drain()
+                self.sent += len(reaction.endless)
+                await asyncio.sleep(reaction.pause)
         head = [f"HTTP/1.1 {reaction.status} X", f"content-length: {len(reaction.body)}",
                 "content-type: application/json", *(f"{k}: {v}" for k, v in reaction.headers.items())]  # fmt: skip
         data = ("\r\n".join(head) + "\r\n\r\n").encode() + reaction.body

@@ -11,9 +11,9 @@ import typer
 from thresher.cli.output import JsonOption, console, emit_json, note, printable, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from thresher.records import Hit
+    from thresher.records import Hit, Query
     from thresher.search import Index, SearchRanking
 
 
@@ -21,7 +21,9 @@ def search(
     directory: Annotated[Path, typer.Argument(help="The index.")],
     query: Annotated[list[str] | None, typer.Argument(help="The query; several words need no quotes.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of passages.")] = 10,
-    queries: Annotated[Path | None, typer.Option(help="A TSV file of queries: qid, tab, text.")] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="TSV: qid, tab, text (or terms, for one without encoder).")
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="Write a TREC run to this file (with --queries).")] = None,
     tag: Annotated[str, typer.Option(help="The run's name, its last column.")] = "thresher",
     threads: Annotated[int, typer.Option(min=1, help="Queries searched at a time (with --queries).")] = 1,
@@ -82,14 +84,17 @@ def _search_file(
     tiers: Literal["auto", "both", "first"],
     json: bool,
 ) -> None:
+    from thresher.encode.preencoded import TermsOnly, read_encoded_queries
     from thresher.evaluate.trec import read_queries, write_run
     from thresher.ranking import Run
 
-    given = list(read_queries(queries))
+    bags = read_encoded_queries(queries) if isinstance(index.encoder, TermsOnly) else {}
+    given: list[Query | Mapping[str, float]] = [*bags.values()] or [*read_queries(queries)]
     started = time.perf_counter()
     found = index.search_batch(given, k, tiers=tiers, threads=threads)
     seconds = time.perf_counter() - started
-    write_run(Run(found.rankings, tag), run)
+    qids = dict(zip(map(str, range(len(bags))), bags, strict=True))  # a bag of terms is known by its place
+    write_run(Run({qids.get(qid, qid): ranking for qid, ranking in found.rankings.items()}, tag), run)
     empty = sum(not ranking for ranking in found.values())
     if json:
         emit_json({"run": str(run), "queries": len(given), "without_results": empty, "seconds": seconds})

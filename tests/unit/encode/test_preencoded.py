@@ -3,7 +3,11 @@ import json
 
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from thresher.cli.build import build
+from thresher.cli.search import search
 from thresher.encode.preencoded import CsrVectors, JsonVectors, ParquetVectors, open_encoded, read_encoded_queries
 from thresher.errors import DataNotFoundError, InputError
 
@@ -136,3 +140,20 @@ def test_an_unknown_ending_is_refused(tmp_path):
         open_encoded(tmp_path / "x.txt")
     with pytest.raises(DataNotFoundError):
         open_encoded(tmp_path / "x.jsonl")
+
+
+def test_encoded_queries_search_an_index_of_encoded_passages(tmp_path):
+    vectors = [{"id": "a", "contents": "x", "vector": {"##ing": 3, "fish": 2}}, {"id": "b", "vector": {"fish": 1}}]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, vectors)))
+    (tmp_path / "q.tsv").write_text("7\tfish fish ##ing\n8\tunknown\n9\tfish\n")
+    index = tmp_path / "index"
+    for command, arguments in (
+        (build, ["--encoded", tmp_path / "v.jsonl", "-o", index]),
+        (search, [index, "--queries", tmp_path / "q.tsv", "--run", tmp_path / "out.run"]),
+    ):
+        app = typer.Typer()
+        app.command()(command)
+        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert done.exit_code == 0, done.output
+    rows = [line.split() for line in (tmp_path / "out.run").read_text().splitlines()]
+    assert [(row[0], row[2]) for row in rows] == [("7", "a"), ("7", "b"), ("9", "a"), ("9", "b")]

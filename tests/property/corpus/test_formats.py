@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 import zstandard
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from thresher.corpus import fingerprint_of, open_corpus
+from thresher.errors import ThresherError
 from thresher.records import Passage
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -62,3 +64,52 @@ def test_any_bytes_are_passages_or_counted(data, name):
         corpus = open_corpus(path, on_error="skip")
         for passage in corpus:
             passage.contents.encode()
+
+
+ROWS = [{"id": f"d{n}", "title": "T", "text": f"text {n}", "made": [{"x": None}, {"x": n}]} for n in range(4)]
+JSON_LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+TREC = b"".join(b"<DOC><DOCNO>d%d</DOCNO><TEXT>a <b>c</b> x<y</TEXT></DOC>\n" % n for n in range(4))
+FILES = {
+    "c.jsonl": JSON_LINES,
+    "c.jsonl.gz": gzip.compress(JSON_LINES),
+    "c.jsonl.zst": zstandard.compress(JSON_LINES),
+    "c.tsv": b'id\ttext\ttitle\n1\t"a ""b"""\tT\n2\tc\tU\n',
+    "c.csv": b'id,text,title\n1,"a ""b""\nc",T\n2,c,U\n',
+    "c.trec": TREC,
+    "c.trec.zst": zstandard.compress(TREC),
+    "c.parquet": b"",
+}
+
+
+def parquet_bytes():
+    pa = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    from pyarrow import parquet
+
+    stream = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist(ROWS), stream)
+    return stream.getvalue()
+
+
+@given(st.data())
+def test_a_damaged_file_is_read_counted_or_refused_and_nothing_else(data):
+    name = data.draw(st.sampled_from(sorted(FILES)))
+    raw = bytearray(FILES[name] or parquet_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        raw[at : at + data.draw(st.integers(0, 3))] = data.draw(
+            st.sampled_from(
+                [b"\xff", b"\0", b'"', b"<", b">", b"{", b"[" * 5000, b"\\ud800", b"\n", b"\t", b"&#55296;"]
+            )
+        )
+    if data.draw(st.booleans()):
+        del raw[data.draw(st.integers(0, len(raw))) :]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(raw)
+        corpus = open_corpus(path, on_error=data.draw(st.sampled_from(["skip", "raise"])))
+        try:
+            for passage in corpus:
+                passage.contents.encode()
+                assert passage.docno.split() == [passage.docno]
+        except ThresherError as err:
+            assert name in str(err)

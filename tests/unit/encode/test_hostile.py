@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.encode import DenseEncoder, SparseEncoder
@@ -212,7 +212,6 @@ def test_a_weight_of_zero_means_without_in_every_format(tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=60)
 def test_a_damaged_collection_of_vectors_is_refused_or_read(data):
     with TemporaryDirectory() as folder:
         path = Path(folder, data.draw(st.sampled_from(["m.npz", "v.jsonl", "p.parquet"])))

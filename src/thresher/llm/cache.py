@@ -173,6 +173,12 @@ class Journal:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        try:
+            self.path.lstat()
+        except ValueError:  # a NUL, or a character that the file system's encoding lacks
+            raise InputError(f"{str(path)!r} is not a possible file name; give another one") from None
+        except OSError:
+            pass  # opening it says what is wrong
         self.replies: dict[str, Json] = {}
         self.spent = Cost()
         self._lost = False

@@ -246,7 +246,7 @@ class Driver:
 
 def query_seed(seed: int, qid: str) -> int:
     """The seed of one query's randomness: the same in every process and in any order of queries."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\0{qid}".encode()).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{qid}".encode("utf-8", "surrogatepass")).digest()[:8], "big")
 
 
 class _Batch:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from thresher.errors import ConfigError
 from thresher.llm.http import CONNECTIONS
 from thresher.llm.model import TokenUsage
+from thresher.records import is_a, shown
 from thresher.registry import Registry
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ def judge_from_name(name: str, *, device: str = "auto", concurrency: int = 1, **
         ConfigError: the kind or an option is unknown.
         MissingExtraError: the kind needs a package that is not installed.
     """
+    if not is_a(name, str):
+        raise ConfigError(f"a judge's name must be a text, got {shown(name)}")
     kind, colon, argument = name.partition(":")
     factory = JUDGES.factory(kind)
     first = next(iter(inspect.signature(factory).parameters.values()), None)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -29,16 +30,17 @@ from thresher.arguments import checked_call
 from thresher.errors import ConfigError, ModelError
 from thresher.llm.client import Call
 from thresher.llm.model import Completion, Message, Request, is_thought
+from thresher.records import is_a, real, shown, whole
 from thresher.rerank.parsing import get_parser, label_letters, read_choice, read_order
 from thresher.rerank.plans.plan import Answer, Best, Order, Prefer, Rate
 from thresher.rerank.prompting import fence, load_template, neutralise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from thresher.llm.client import Client
-    from thresher.llm.model import LanguageModel
+    from thresher.llm.model import LanguageModel, Tokens
     from thresher.records import Hit, Query
     from thresher.rerank.plans.plan import Comparison
     from thresher.rerank.prompting import Template
@@ -48,6 +50,7 @@ logger = logging.getLogger(__name__)
 AnswerMode = Literal["generate", "logits"]
 Rating = Literal["yes-no", "graded", "likelihood", "monot5", "text"]
 
+MODES = ("generate", "logits")
 GRADES = ("1", "2", "3", "4", "5")
 ID_TOKENS = 8  # upper bound for an id with brackets and separator
 MORE_TOKENS = 4096  # suggested where an answer was cut off
@@ -102,22 +105,24 @@ class ModelJudge:
         instruction: str = "",
         repeat: int = 0,
     ) -> None:
-        if rating not in _FAMILY or {order, choice} - {"generate", "logits"}:
+        for name, mode, modes in (("order", order, MODES), ("choice", choice, MODES), ("rating", rating, _FAMILY)):
+            if not is_a(mode, str) or mode not in modes:
+                raise ConfigError(f"{name} must be one of {', '.join(modes)}; got {shown(mode)}")
+        whole("passage_tokens", passage_tokens, 1)
+        for name, number in (("reasks", reasks), ("reasoning_tokens", reasoning_tokens), ("repeat", repeat)):
+            whole(name, number)
+        real("temperature", temperature, 0.0)
+        if not is_a(instruction, str) or not is_a(prompts or {}, Mapping):
             raise ConfigError(
-                f"order and choice must be 'generate' or 'logits', rating one of {', '.join(_FAMILY)}; got {order!r}, "
-                f"{choice!r} and {rating!r}"
-            )
-        if passage_tokens < 1 or reasks < 0 or reasoning_tokens < 0:
-            raise ConfigError(
-                f"passage_tokens must be at least 1, reasks and reasoning_tokens at least 0; got {passage_tokens}, "
-                f"{reasks} and {reasoning_tokens}"
+                f"instruction must be a text and prompts a mapping of families to files; got {shown(instruction)} and "
+                f"{shown(prompts)}"
             )
         self.model = model
         self._order, self._choice, self._rating = order, choice, rating
         own = dict(prompts or {})
         families = ("listwise", "setwise", "pairwise", _FAMILY[rating])
         if unknown := set(own) - set(families):
-            raise ConfigError(f"unknown prompt families {sorted(unknown)}; choose from {', '.join(families)}")
+            raise ConfigError(f"unknown prompt families {sorted(map(str, unknown))}; choose from {', '.join(families)}")
         self._templates = {family: load_template(own.get(family, family)) for family in families}
         self._parser = get_parser(parsing)
         self._passage_tokens, self._reasoning_tokens = passage_tokens, reasoning_tokens
@@ -378,11 +383,11 @@ class ModelJudge:
             "example": " > ".join(f"[{label}]" for label in [*labels[1:3], labels[0]][: len(labels)]),
             "structured": structured,
         }
-        limit = self._limit(template, values, labels, answer + self._reasoning_tokens)
+        room = self._room(template, values, labels, answer + self._reasoning_tokens)
         passages = []
         for item, label in zip(items, labels, strict=True):
             hit = asking.candidates[item]
-            text, cut = self._cut(f"{hit.title}. {hit.text}" if hit.title else hit.text, limit)
+            text, cut = self._cut(f"{hit.title}. {hit.text}" if hit.title else hit.text, room)
             asking.client.counts.truncated += cut
             passages.append({"label": label, "text": self._shown(template, text)})
         return template.render({**values, "passages": passages})
@@ -391,10 +396,10 @@ class ModelJudge:
         special = self.model.tokens.special
         return fence(text, special) if template.fenced else neutralise(text, special)
 
-    def _limit(self, template: Template, values: Mapping[str, object], labels: Sequence[str], answer: int) -> int:
-        """The tokens of each passage that fit the context."""
+    def _room(self, template: Template, values: Mapping[str, object], labels: Sequence[str], answer: int) -> int:
+        """The tokens of each passage that fit the context; 0 if its length is unknown."""
         if self.model.context is None:
-            return self._passage_tokens
+            return 0
         frame = self._frame(template, values, labels)
         room = (self.model.context - frame - answer - 16) // len(labels) - 2  # joining may cost a token on each side
         if room < 1:
@@ -402,7 +407,7 @@ class ModelJudge:
                 f"{len(labels)} passages do not fit the context of {self.model.name} ({self.model.context} tokens, "
                 f"{frame} of them for the prompt without passages); choose a smaller window"
             )
-        return min(self._passage_tokens, room)
+        return room
 
     def _frame(self, template: Template, values: Mapping[str, object], labels: Sequence[str]) -> int:
         """Tokens of the prompt with empty passages, computed once for a query and a number of passages."""
@@ -414,14 +419,32 @@ class ModelJudge:
             self._frames[key] = self.model.prompt_bound(Request(template.render({**values, "passages": empty})))
         return self._frames[key]
 
-    def _cut(self, text: str, limit: int) -> tuple[str, bool]:
-        key = (text, limit)
+    def _cut(self, text: str, room: int) -> tuple[str, bool]:
+        """The beginning of a passage: `passage_tokens` by count, and within the room of the context by the bound."""
+        key = (text, room)
         if key not in self._cuts:
             if len(self._cuts) > CACHED_PROMPTS:
                 self._cuts.clear()
-            cut = self.model.tokens.cut(text, limit)
+            tokens = self.model.tokens
+            text = neutralise(text, tokens.special)
+            cut = tokens.cut(text, min(self._passage_tokens, room or self._passage_tokens))
+            if room and tokens.bound(cut) > room:
+                cut = _within(cut, room, tokens)
             self._cuts[key] = (cut, len(cut) < len(text))
         return self._cuts[key]
+
+
+def _within(text: str, room: int, tokens: Tokens) -> str:
+    """The longest beginning of whole words (or the longest, if there are none) that has at most `room` tokens."""
+    fits, longest = 0, len(text)
+    while fits < longest:
+        middle = (fits + longest + 1) // 2
+        if tokens.bound(text[:middle]) <= room:
+            fits = middle
+        else:
+            longest = middle - 1
+    head = text[:fits]
+    return head[: head.rfind(" ")] if " " in head and fits < len(text) else head
 
 
 def _log_odds(logs: Mapping[str, float], yes: str, no: str) -> float | None:

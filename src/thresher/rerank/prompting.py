@@ -144,6 +144,7 @@ def neutralise(text: str, special: Iterable[str] = ()) -> str:
     for token in special:
         if token in text:
             text = text.replace(token, f"\u2039{token[1:]}" if len(token) > 1 else "\u2039")
+    text = re.sub("[\ud800-\udfff]", "\ufffd", text)  # half a surrogate pair, which no tokenizer takes
     shape = text.translate(_SHAPE)
     changed = list(text)
     for found in _CONTROL.finditer(shape):

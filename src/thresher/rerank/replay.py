@@ -16,6 +16,7 @@ from thresher.errors import InputError
 from thresher.files import read_json_lines
 from thresher.llm.client import Call
 from thresher.llm.model import Completion, TokenUsage
+from thresher.records import is_a, shown
 from thresher.rerank.parsing import get_parser, read_order
 from thresher.rerank.plans.plan import Order
 
@@ -51,6 +52,8 @@ def read_recording(path: str | Path) -> Recording:
         DataNotFoundError: there is no such file.
         InputError: a line is not a window.
     """
+    if not is_a(path, str, Path):
+        raise InputError(f"a recording must be a path, got {shown(path)}")
     path = Path(path)
     answers: dict[str, dict[tuple[str, ...], str]] = {}
     depth = windows = 0

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from os import PathLike
 from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
@@ -26,13 +27,13 @@ from thresher.llm.budget import Budget, BudgetLedger, Price
 from thresher.llm.cache import Journal
 from thresher.llm.client import Client, ConnectionPool, RetryPolicy
 from thresher.ranking import HeldPassages, Ranking, Run
-from thresher.records import Hit, Query
+from thresher.records import Hit, Query, is_a, shown, whole
 from thresher.rerank.driver import Driver, OnFailure, Outcome, RerankUsage
 from thresher.rerank.judges import construct, judge_from_name
 from thresher.rerank.plans import plan_from_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
     from thresher.records import Passage
     from thresher.rerank.judges import Judge
     from thresher.rerank.plans.plan import Plan
+
+
+LARGEST_SCORE = 1e30
+FOR_EVER = 1e9  # seconds; a limit beyond that is none
 
 
 class Reranked(Ranking):
@@ -123,7 +128,8 @@ class Reranker:
         progress: show a progress bar over queries; None shows it on a terminal.
 
     Raises:
-        ConfigError: a value is out of range, the plan is unknown, or a limit on cost has no price.
+        ConfigError: the plan is unknown, an argument is of another kind, or a limit on cost has no price.
+        InputError: a number is out of range.
     """
 
     @checked_call
@@ -145,6 +151,7 @@ class Reranker:
         seed: int = 0,
         progress: bool | None = False,
     ) -> None:
+        _check_kinds(judge, plan, budget, budget_per_query, price, retry, cache, journal)
         self.judge = judge
         plan = plan or ("pointwise" if getattr(judge, "rates_only", False) else "sliding")
         self.plan = plan_from_name(plan) if isinstance(plan, str) else plan
@@ -152,10 +159,12 @@ class Reranker:
         self.budget, self.budget_per_query = budget or Budget(), budget_per_query or Budget()
         self.concurrency, self.price, self.cache, self.journal = concurrency, price, cache, journal
         self.retry, self.on_failure, self.progress = retry or RetryPolicy(), on_failure, progress
-        if k < 1 or concurrency < 1 or (depth is not None and depth < 1):
-            raise ConfigError(f"k, concurrency and depth must be at least 1; got {k}, {concurrency} and {depth}")
-        if on_failure not in ("raise", "skip", "keep"):
-            raise ConfigError(f"on_failure must be 'raise', 'skip' or 'keep'; got {on_failure!r}")
+        whole("k", k, 1)
+        whole("concurrency", concurrency, 1)
+        if depth is not None:
+            whole("depth", depth, 1)
+        if not is_a(on_failure, str) or on_failure not in ("raise", "skip", "keep"):
+            raise ConfigError(f"on_failure must be 'raise', 'skip' or 'keep'; got {shown(on_failure)}")
         if price is None and (self.budget.cost, self.budget_per_query.cost) != (None, None):
             raise ConfigError("a limit on cost needs a price; give one, or limit calls or tokens")
 
@@ -256,6 +265,7 @@ class Reranker:
         if isinstance(candidates, Mapping):
             results = await self._rank_all(_of_run(candidates, queries or ()))
             return Run({result.qid: result for result in results}, "thresher-rerank")
+        candidates = list(_pairs(candidates))
         numbered = ((str(n) if isinstance(query, str) else query.qid, query) for n, (query, _) in enumerate(candidates))
         known = [Query(qid, query) if isinstance(query, str) else query for qid, query in numbered]
         rankings = [one if isinstance(one, Ranking) else Ranking.from_hits(one) for _, one in candidates]
@@ -299,7 +309,7 @@ class Reranker:
 
     async def _side_by_side(self, pairs: Sequence[tuple[Query, Ranking]], pool: ConnectionPool) -> list[Reranked]:
         loop = asyncio.get_running_loop()
-        deadline = None if self.budget.seconds is None else loop.time() + self.budget.seconds
+        deadline = None if self.budget.seconds is None else loop.time() + min(self.budget.seconds, FOR_EVER)
         admitted = asyncio.Semaphore(max(4 * self.concurrency, 64))
         hidden = None if self.progress is None else not self.progress
         with tqdm(total=len(pairs), desc="rerank", unit="query", disable=hidden) as bar:
@@ -338,7 +348,7 @@ class Reranker:
         loop = asyncio.get_running_loop()
         started = loop.time()
         if self.budget_per_query.seconds is not None:
-            own = started + self.budget_per_query.seconds
+            own = started + min(self.budget_per_query.seconds, FOR_EVER)
             deadline = own if deadline is None else min(deadline, own)
         head = ranking if self.depth is None else ranking.cut(self.depth)
         candidates = _hits(head, with_text=getattr(self.judge, "reads_text", True))
@@ -353,12 +363,58 @@ class Reranker:
 
 def _of_run(run: Mapping[str, Ranking], queries: Iterable[Query]) -> list[tuple[Query, Ranking]]:
     """Each given query of the run with its ranking, in the order of the run."""
+    if not is_a(queries, Iterable):
+        raise InputError(f"queries must be `Query` objects, got {shown(queries)}")
+    queries = list(queries)
+    if strange := [query for query in queries if not is_a(query, Query)]:
+        raise InputError(f"queries must be `Query` objects, got {shown(strange[0])}")
     known = {query.qid: query for query in queries}
     if run and known.keys().isdisjoint(run):
         raise InputError(
             f"none of the {len(run)} queries of the run ({next(iter(run))!r}, ...) is among the {len(known)} given"
         )
-    return [(known[qid], ranking) for qid, ranking in run.items() if qid in known]
+    chosen = [(known[qid], ranking) for qid, ranking in run.items() if qid in known]
+    if others := [ranking for _, ranking in chosen if not is_a(ranking, Ranking)]:
+        raise InputError(f"a run must hold `Ranking` objects, got {shown(others[0])}")
+    return chosen
+
+
+def _pairs(given: Iterable[object]) -> Iterator[tuple[str | Query, Ranking | Sequence[Hit]]]:
+    """The pairs of query and ranking.
+
+    Raises:
+        InputError: something else is among them.
+    """
+    for pair in given if is_a(given, Iterable) else [given]:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InputError(f"candidates must be a run, or pairs of a query and its ranking; got {shown(pair)}")
+        if not isinstance(pair[0], str | Query):
+            raise InputError(f"a query must be a text or a `Query`, got {shown(pair[0])}")
+        yield pair[0], pair[1]
+
+
+def _check_kinds(
+    judge: object, plan: object, budget: object, per_query: object, price: object, retry: object, *files: object
+) -> None:
+    """Check that the objects of a reranker are what they should be.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    cache, journal = files
+    wanted = (
+        ("judge", judge, callable(getattr(judge, "answer", None)), "a judge, such as a `ModelJudge`"),
+        ("plan", plan, plan is None or is_a(plan, str) or callable(getattr(plan, "run", None)), "a plan or its name"),
+        ("budget", budget, budget is None or is_a(budget, Budget), "a `Budget`"),
+        ("budget_per_query", per_query, per_query is None or is_a(per_query, Budget), "a `Budget`"),
+        ("price", price, price is None or is_a(price, Price), "a `Price`"),
+        ("retry", retry, retry is None or is_a(retry, RetryPolicy), "a `RetryPolicy`"),
+        ("cache", cache, cache is None or callable(getattr(cache, "put", None)), "a `ResponseCache`"),
+        ("journal", journal, journal is None or is_a(journal, str, PathLike), "a path"),
+    )
+    for name, value, right, what in wanted:
+        if not right:
+            raise ConfigError(f"{name} must be {what}, got {shown(value)}")
 
 
 def _failed(task: asyncio.Task[Reranked]) -> bool:
@@ -404,8 +460,11 @@ def _result(qid: str, ranking: Ranking, outcome: Outcome, usage: RerankUsage) ->
 
 
 def _scores(own: tuple[float, ...] | None, judged: int, total: int) -> NDArray[np.float64]:
-    """float64[total]: the plan's scores, made to strictly decrease in float32; or total, ..., 1 if it has none."""
-    if own is None:
+    """float64[total]: the plan's scores, made to strictly decrease in float32; or total, ..., 1 if it has none.
+
+    Scores so large that float32 has no room below them count as none.
+    """
+    if own is None or not all(abs(score) < LARGEST_SCORE for score in own):
         return np.arange(total, 0, -1, dtype=np.float64)
     scores: list[float] = []
     last = np.float32(np.inf)

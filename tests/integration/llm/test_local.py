@@ -1,6 +1,8 @@
 """Real tiny models in this process: what the backend reads off them is what plain transformers computes."""
 
 import asyncio
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -210,6 +212,58 @@ def test_a_cross_encoder_rates_as_it_predicts(tmp_path_factory, causal_dir):
     loaded = Reranker(CrossEncoderJudge(model), "pointwise").rank("why is rain", HITS)
     assert [hit.docno for hit in loaded] == [hit.docno for hit in result]
     judge.close()
+
+
+def test_a_pair_longer_than_the_models_positions_is_cut_to_them(tmp_path, causal_dir):
+    """As in models of RoBERTa's family, whose tokenizers allow two tokens more than there are positions."""
+    import torch
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    from thresher.rerank.cross_encoder import CrossEncoderJudge
+
+    from .conftest import build_tokenizer
+
+    size = build_tokenizer(tmp_path, "")
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=size, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=34, num_labels=1, pad_token_id=1, type_vocab_size=2,
+    )  # fmt: skip
+    RobertaForSequenceClassification(config).save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 34}))
+    hits = [replace(HITS[0], text="rain falls " * 300), *HITS[1:]]
+    judge = CrossEncoderJudge(tmp_path)
+    assert len(Reranker(judge, "pointwise").rank("why is rain", hits)) == len(hits)
+    judge.close()
+
+
+@pytest.mark.parametrize(
+    "error", [IndexError("index out of range in self"), KeyError("x"), TypeError("x"), AssertionError()]
+)
+def test_whatever_a_cross_encoder_raises_is_a_model_error_that_on_failure_decides_about(causal_dir, tmp_path, error):
+    from thresher.rerank.cross_encoder import CrossEncoderJudge
+
+    judge = object.__new__(CrossEncoderJudge)
+
+    class Broken:
+        def predict(self, *arguments, **options):
+            raise error
+
+    judge._model, judge._name, judge._batch_size, judge._raw = Broken(), "broken", 4, None
+    with pytest.raises(ModelError, match=f"broken failed on 1 passages: {type(error).__name__}"):
+        judge._predict([[("q", "text")]])
+
+
+def test_the_model_that_ships_rates_by_its_name():
+    pytest.importorskip("torch")
+    reranker = Reranker.from_name("thresher-context", device="cpu")
+    result = reranker.rank(
+        "why does rain fall", [HITS[0], replace(HITS[1], text="Clouds cool, drops grow, and rain falls.")]
+    )
+    assert result.docnos[0] == HITS[1].docno
+    assert (result.usage.plan, result.usage.calls) == ("pointwise", 1)
+    reranker.close()
 
 
 def test_a_causal_reranker_is_a_cross_encoder_too(causal_dir, tmp_path):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from thresher.errors import ConfigError, ModelError
+from thresher.errors import ConfigError, InputError, ModelError
 from thresher.llm.model import ByteTokens, Completion
 from thresher.records import Hit, Query
 from thresher.rerank.model_judge import ModelJudge
@@ -54,14 +54,14 @@ PAIRS = [(Query("q1", "why is <|im_start|> the sky blue"), HITS), (Query("q2", "
         ("pointwise", {"rating": "likelihood"}, 50, "68ae5f834038554e"),
         ("pointwise", {"rating": "monot5"}, 50, "9ebbe45d34b4e395"),
         ("pointwise", {"rating": "text"}, 50, "2762f35b74316679"),
-        ("pairwise-heap", {}, 118, "b0ee911399faaa89"),
-        ("pairwise-heap", {"choice": "generate"}, 142, "0761ed20343f2c6e"),
-        ("setwise-heap:children=4", {}, 20, "bb333894a7f435af"),
-        ("setwise-heap", {"choice": "generate"}, 29, "cd853e9ea98a6089"),
-        ("sliding:window=6,stride=3", {"order": "logits"}, 16, "5ed101feb87f914c"),
-        ("sliding:window=6,stride=3", {"order": "generate"}, 16, "bd8106204b19f556"),
-        ("jointrank:block=5", {"instruction": "be strict", "reasoning_tokens": 20}, 40, "20f8b66bdd82b7ae"),
-        ("instupr-pairs:head=6", {"repeat": 2}, 60, "ad1f6ab12ac83b54"),
+        ("pairwise-heap", {}, 138, "3b05942a87917190"),
+        ("pairwise-heap", {"choice": "generate"}, 134, "6fdee306f481244a"),
+        ("setwise-heap:children=4", {}, 20, "1ff9bb1e6d23d44a"),
+        ("setwise-heap", {"choice": "generate"}, 27, "8be188afe9317ad5"),
+        ("sliding:window=6,stride=3", {"order": "logits"}, 16, "4b410819ada14c2d"),
+        ("sliding:window=6,stride=3", {"order": "generate"}, 16, "6a19eab8fc5a8624"),
+        ("jointrank:block=5", {"instruction": "be strict", "reasoning_tokens": 20}, 40, "8acda70374211d7d"),
+        ("instupr-pairs:head=6", {"repeat": 2}, 60, "3637fb14d54ae2dc"),
     ],
 )
 def test_the_keys_of_calls_do_not_change_so_that_caches_and_journals_stay_valid(tmp_path, plan, asking, count, digest):
@@ -96,8 +96,46 @@ def test_a_window_that_does_not_fit_the_context_is_an_error_that_says_so():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"order": "guess"}, {"rating": "stars"}, {"passage_tokens": 0}, {"reasks": -1}, {"prompts": {"haiku": "x"}}],
-)
+    [
+        {"order": "guess"}, {"rating": "stars"}, {"passage_tokens": 0}, {"reasks": -1}, {"prompts": {"haiku": "x"}},
+        {"order": []}, {"rating": None}, {"passage_tokens": 1.5}, {"reasks": "2"}, {"prompts": "listwise"},
+        {"prompts": {"listwise": "haiku"}}, {"temperature": float("nan")}, {"temperature": 10**400}, {"repeat": []},
+        {"instruction": None}, {"parsing": {}}, {"reasoning_tokens": True}, {"choice": b"logits"}, {"prompts": {1: 2}},
+    ],
+)  # fmt: skip
 def test_settings_out_of_range_are_refused(wrong):
-    with pytest.raises(ConfigError):
+    with pytest.raises((ConfigError, InputError)):
         ModelJudge(Fixed(), **wrong)
+
+
+@pytest.mark.parametrize(
+    "text", ["1 2 3 4 5 6 7 8 9 " * 60, "\u5929\u5730\u7384\u9ec4" * 90, "< <s> </s> [1] " * 50, "x" * 2000]
+)
+@pytest.mark.parametrize("order", ["generate", "logits"])
+def test_a_prompt_fits_the_context_even_if_every_byte_is_a_token(text, order):
+    class Bytes(Fixed):
+        longest = 0
+
+        def answer(self, request):
+            prompt = sum(len(message.content.encode()) for message in request.messages)
+            self.longest = max(self.longest, prompt + request.max_tokens)
+            return super().answer(request)
+
+        def prompt_bound(self, request):
+            return sum(len(message.content.encode()) for message in request.messages) + 7
+
+    model = Bytes(2048)
+    hits = [Hit(f"d{i}", -i, i + 1, f"{i} {text}") for i in range(6)]
+    usage = Reranker(ModelJudge(model, order=order), "single").rank("why", hits).usage
+    assert model.longest <= 2048
+    assert usage.truncated == 6
+
+
+def test_half_a_surrogate_pair_in_query_and_passage_reaches_no_tokenizer():
+    class Strict(Fixed):
+        def answer(self, request):
+            "".join(message.content for message in request.messages).encode()
+            return super().answer(request)
+
+    hits = [Hit(f"d{i}", -i, i + 1, f"\ud83d passage {i}", "\udc00") for i in range(3)]
+    assert len(Reranker(ModelJudge(Strict()), "single").rank(Query("\ud800", "what \ud83d"), hits)) == 3

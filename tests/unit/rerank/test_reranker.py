@@ -1,18 +1,22 @@
 """The driver and `Reranker` with a simulated judge: order, scores, ties, limits of a query, determinism."""
 
 import asyncio
+import copy
+import inspect
+import pickle
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
-from thresher.errors import ConfigError, InputError, ModelError
+from thresher.errors import ConfigError, InputError, ModelError, ThresherError
 from thresher.llm.budget import Budget
 from thresher.ranking import Ranking, Run
 from thresher.records import Hit, Passage, Query
 from thresher.rerank.driver import RerankUsage
 from thresher.rerank.plans import PLANS, plan_from_name
-from thresher.rerank.plans.plan import Answer
-from thresher.rerank.reranker import Reranker
+from thresher.rerank.plans.plan import Answer, drive
+from thresher.rerank.reranker import Reranked, Reranker
 from training.rerank.simulated import SimulatedJudge, Simulation
 
 
@@ -153,8 +157,101 @@ def test_a_plan_is_read_back_from_its_own_name(name):
 def test_settings_out_of_range_are_refused():
     judge = SimulatedJudge(TRUTH)
     for wrong in ({"k": 0}, {"concurrency": 0}, {"depth": 0}, {"on_failure": "ignore"}, {"budget": Budget(cost=1.0)}):
-        with pytest.raises(ConfigError):
+        with pytest.raises((ConfigError, InputError)):
             Reranker(judge, **wrong)
+
+
+HOSTILE = [
+    None, True, 0, -1, 2.5, float("nan"), float("inf"), 2**64, 10**400, "", "a", "\ud800", "\x00", "1e999", b"x",
+    [], [1],
+    ["a"], {}, {"a": 1}, (), (1, 2), object(), set(), range(3), Query("q", "t"), "sliding:window=0",
+    "sliding:window=nan",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "k", "depth", "budget", "budget_per_query", "concurrency", "price", "cache", "retry", "on_failure",
+        "journal", "plan",
+        "judge",
+    ],
+)  # fmt: skip
+def test_whatever_is_given_to_a_reranker_only_thresher_errors_come_out(argument, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for value in HOSTILE:
+        options = {"judge": SimulatedJudge(TRUTH), "plan": "single", argument: value}
+        with suppress(ThresherError, OSError):
+            Reranker(**options).rank(QUERIES[0][0], hits(3))
+
+
+@pytest.mark.parametrize("call", ["query", "ranking", "batch", "pairs", "run", "queries", "name"])
+def test_whatever_is_to_be_ranked_only_thresher_errors_come_out(call):
+    ranking = Ranking(["a", "b"], [2.0, 1.0])
+    reranker = Reranker(SimulatedJudge(TRUTH), "single")
+    for value in HOSTILE:
+        with suppress(ThresherError):
+            match call:
+                case "query":
+                    reranker.rank(value, hits(3))
+                case "ranking":
+                    reranker.rank("q", value)
+                case "batch":
+                    reranker.rank_batch(value)
+                case "pairs":
+                    reranker.rank_batch([value])
+                case "run":
+                    reranker.rank_batch({"q": value}, [Query("q", "t")])
+                case "queries":
+                    reranker.rank_batch({"q": ranking}, value)
+                case "name":
+                    Reranker.from_name(value)
+
+
+@pytest.mark.parametrize("name", PLANS.kinds())
+def test_whatever_a_plan_is_set_to_only_thresher_errors_come_out(name):
+    for setting in inspect.signature(PLANS.factory(name)).parameters:
+        for value in (*HOSTILE, 10**6, 10**9):
+            with suppress(ThresherError):
+                plan_from_name(f"{name}:{setting}={value}")
+            with suppress(ThresherError):
+                plan = PLANS.factory(name)(**{setting: value})
+                drive(plan, 6, lambda comparison: Answer((comparison.items,), score=0.5), max_calls=50)
+    for k in HOSTILE:
+        with suppress(ThresherError):
+            drive(plan_from_name(name), 6, lambda comparison: None, k=k, max_calls=50)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf")])
+def test_a_judge_whose_rating_is_not_a_number_is_found_out(score):
+    class Rates(Silent):
+        async def answer(self, query, candidates, comparisons, client):
+            return [Answer((one.items,), score=score) for one in comparisons]
+
+    with pytest.raises(InputError, match="a judge rated"):
+        Reranker(Rates(), "pointwise").rank("q", hits(3))
+
+
+@pytest.mark.parametrize("scores", [[1e300, 1e200, -1e300], [3.4e38, -3.4e38, -3.4028234e38], [5e-324, 0.0, -5e-324]])
+def test_ratings_of_any_size_give_finite_scores_that_decrease(scores):
+    class Rates(Silent):
+        async def answer(self, query, candidates, comparisons, client):
+            return [Answer((one.items,), score=scores[one.items[0]]) for one in comparisons]
+
+    result = Reranker(Rates(), "pointwise").rank("q", hits(3))
+    written = np.array([hit.score for hit in result], np.float32)
+    assert result.docnos == [hit.docno for hit in hits(3)]
+    assert np.isfinite(written).all()
+    assert (np.diff(written) < 0).all()
+
+
+def test_a_result_is_pickled_with_everything_that_belongs_to_it():
+    results = Reranker(SimulatedJudge(TRUTH), "jointrank").rank_batch([(QUERIES[0][0], hits(30))])
+    for copied in (pickle.loads(pickle.dumps(results[0])), copy.deepcopy(results[0])):  # noqa: S301
+        assert copied == results[0]
+        for slot in Reranked.__slots__:
+            assert getattr(copied, slot) == getattr(results[0], slot)
+        assert [hit.text for hit in copied] == [hit.text for hit in results[0]]
 
 
 def test_a_ranking_comes_back_as_a_ranking_with_the_same_texts():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from thresher.arguments import checked_call
 from thresher.errors import ConfigError
+from thresher.records import is_a, shown
 from thresher.registry import Registry
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def plan_from_name(name: str) -> Plan:
         ConfigError: the plan or a setting is unknown, or a value has the wrong type.
         InputError: a value is out of range.
     """
+    if not is_a(name, str):
+        raise ConfigError(f"a plan's name must be a text, got {shown(name)}")
     kind, _, settings = name.partition(":")
     factory = PLANS.factory(kind)
     known = {key: _type_name(one.annotation) for key, one in inspect.signature(factory).parameters.items()}

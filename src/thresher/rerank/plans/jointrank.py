@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from thresher.errors import InputError
-from thresher.rerank.plans.plan import Order, Placement, Steps, Stop
+from thresher.records import real, whole
+from thresher.rerank.plans.plan import Order, Placement, Steps, Stop, setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,12 +68,11 @@ class JointRank:
     head: int = 20
 
     def __post_init__(self) -> None:
-        if self.block < 2 or self.replicas < 1 or self.windows < 0 or self.head < 2 or not self.penalty > 0:
-            raise InputError(
-                "block and head must be at least 2, replicas at least 1, windows at least 0 and penalty above 0; got "
-                f"block={self.block}, head={self.head}, replicas={self.replicas}, windows={self.windows} and "
-                f"penalty={self.penalty}"
-            )
+        whole("block", self.block, 2)
+        whole("head", self.head, 2)
+        setting("replicas", self.replicas, 1)
+        setting("windows", self.windows, 0)
+        real("penalty", self.penalty, 1e-9, 1e9)
         if self.aggregation not in ("bradley-terry", "win-rate"):
             raise InputError(f"aggregation={self.aggregation!r} is neither 'bradley-terry' nor 'win-rate'")
 

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
-from thresher.rerank.plans.plan import Best, Heap, Order, Placement, Steps, Stop, sift_bound
+from thresher.records import whole
+from thresher.rerank.plans.plan import Best, Heap, Order, Placement, Steps, Stop, setting, sift_bound
 
 if TYPE_CHECKING:
     from random import Random
@@ -51,11 +52,10 @@ class SlidingWindow:
     passes: int = 1
 
     def __post_init__(self) -> None:
-        if self.window < 2 or not 1 <= self.stride <= self.window or self.passes < 1:
-            raise InputError(
-                "window must be at least 2, stride 1 to the window and passes at least 1; got "
-                f"window={self.window}, stride={self.stride} and passes={self.passes}"
-            )
+        whole("window", self.window, 2)
+        setting("passes", self.passes, 1)
+        if whole("stride", self.stride, 1) > self.window:
+            raise InputError(f"stride must be at most the window, {self.window}; got {self.stride}")
 
     @property
     def name(self) -> str:
@@ -109,8 +109,8 @@ class SinglePass:
     window: int | None = 20
 
     def __post_init__(self) -> None:
-        if self.window is not None and self.window < 2:
-            raise InputError(f"window must be at least 2, or None for all candidates; got {self.window}")
+        if self.window is not None:
+            whole("window", self.window, 2)
 
     @property
     def name(self) -> str:
@@ -267,5 +267,5 @@ def _first(tier: tuple[int, ...], shown: tuple[int, ...]) -> int:
 
 
 def _check_group(children: int) -> None:
-    if not 2 <= children <= LARGEST_GROUP:
+    if not 2 <= whole("children", children, 2) <= LARGEST_GROUP:
         raise InputError(f"children must be 2 to {LARGEST_GROUP}, got {children}")

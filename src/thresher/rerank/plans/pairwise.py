@@ -21,7 +21,19 @@ from itertools import combinations, permutations
 from typing import TYPE_CHECKING, Literal
 
 from thresher.errors import InputError
-from thresher.rerank.plans.plan import Answer, Comparison, Heap, Placement, Prefer, Rate, Steps, Stop, sift_bound
+from thresher.records import whole
+from thresher.rerank.plans.plan import (
+    Answer,
+    Comparison,
+    Heap,
+    Placement,
+    Prefer,
+    Rate,
+    Steps,
+    Stop,
+    setting,
+    sift_bound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,8 +86,8 @@ class AllPairs:
     both_orders: bool = True
 
     def __post_init__(self) -> None:
-        if self.head is not None and self.head < 1:
-            raise InputError(f"head={self.head}: compare at least one candidate, or None for all")
+        if self.head is not None:
+            whole("head", self.head, 1)
         if self.aggregation not in ("wins", "probabilities"):
             raise InputError(f"aggregation={self.aggregation!r} is neither 'wins' nor 'probabilities'")
 
@@ -170,8 +182,8 @@ class PairwiseSliding:
     both_orders: bool = True
 
     def __post_init__(self) -> None:
-        if self.passes is not None and self.passes < 1:
-            raise InputError(f"passes={self.passes}: at least one pass is needed, or None for k")
+        if self.passes is not None:
+            setting("passes", self.passes, 1)
 
     @property
     def name(self) -> str:

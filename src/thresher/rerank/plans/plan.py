@@ -25,6 +25,7 @@ the second rank to one of the worst candidates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from thresher.arguments import checked_call
 from thresher.errors import InputError
+from thresher.records import is_a, shown, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -70,6 +72,20 @@ class Rate:
     items: tuple[int]
 
 
+MOST = 10_000
+"""The largest setting of a plan: more repetitions than that are a mistake."""
+
+
+def setting(name: str, value: object, least: int) -> None:
+    """Check a setting of a plan.
+
+    Raises:
+        InputError: it is not a whole number from `least` to 10,000.
+    """
+    if whole(name, value, least) > MOST:
+        raise InputError(f"{name} must be at most {MOST}; got {shown(value)}")
+
+
 Comparison = Order | Best | Prefer | Rate
 
 
@@ -93,6 +109,8 @@ class Answer:
     repairs: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        if not all(is_a(tier, tuple) for tier in (self.tiers if is_a(self.tiers, tuple) else [0])):
+            raise InputError(f"the tiers of an answer must be a tuple of tuples, got {shown(self.tiers)}")
         if self.named < 0:
             object.__setattr__(self, "named", sum(map(len, self.tiers)))
 
@@ -106,8 +124,10 @@ class Answer:
         """Check that the answer is about exactly the positions compared.
 
         Raises:
-            InputError: a position is missing, repeated or unknown, so the judge is broken.
+            InputError: a position is missing, repeated or unknown, or the score is not a number: the judge is broken.
         """
+        if self.score is not None and not math.isfinite(self.score):
+            raise InputError(f"a judge rated {type(comparison).__name__}{comparison.items} with {self.score}")
         if sorted(self.order) != sorted(comparison.items):
             raise InputError(
                 f"a judge answered {type(comparison).__name__}{comparison.items} with the positions {self.order}; "
@@ -253,8 +273,9 @@ def drive(
         the placement, the number of comparisons answered, and the number of batches (the sequential depth).
 
     Raises:
-        InputError: the plan yields another batch after `max_calls` stopped it.
+        InputError: the plan yields another batch after `max_calls` stopped it, or a number is out of range.
     """
+    n, k = whole("n", n), whole("k", k, 1)
     steps = plan.run(n, k, Random(seed))  # noqa: S311
     calls = depth = 0
     try:

@@ -14,6 +14,7 @@ what is loaded later is refused where it would come from another build than the 
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import mmap
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 T = TypeVar("T")
+_ZEROS = bytes(2**20)
 _ATTEMPTS = 100
 """Times that an artifact is opened again because it was replaced meanwhile."""
 
@@ -189,6 +191,36 @@ def map_file(file: Path) -> memoryview:
         return _mapped(descriptor, size, file) if size else memoryview(b"")
     finally:
         os.close(descriptor)
+
+
+def reserve(file: Path, size: int) -> None:
+    """Make `file` of `size` zero bytes, with room on the disk for all of them.
+
+    What is written through a mapping of a file that has none kills the process when the disk is full (SIGBUS).
+
+    Raises:
+        OSError: the disk is full.
+    """
+    try:
+        with file.open("wb") as stream:
+            if size and not _allocated(stream.fileno(), size):
+                for first in range(0, size, len(_ZEROS)):
+                    stream.write(_ZEROS[: size - first])
+    except OSError as err:
+        raise OSError(err.errno, err.strerror, str(file)) from None
+
+
+def _allocated(descriptor: int, size: int) -> bool:
+    """Whether the file system gave the room for a file; False where it cannot."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except AttributeError:
+        return False
+    except OSError as err:
+        if err.errno in (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
+            return False
+        raise
+    return True
 
 
 def _mapped(descriptor: int, size: int, file: Path) -> memoryview:

@@ -18,12 +18,13 @@ read, so that opening costs the same for a thousand strings as for a hundred mil
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from thresher.artifact import map_file
+from thresher.artifact import map_file, reserve
 from thresher.errors import ArtifactError, DamagedArtifactError
 
 if TYPE_CHECKING:
@@ -62,11 +63,15 @@ def map_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Array:
 
 
 def create_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Array:
-    """Make `file` and map it for writing, zeroed. Pages go to disk as the system sees fit, so memory stays bounded."""
+    """Make `file` and map it for writing, zeroed. Pages go to disk as the system sees fit, so memory stays bounded.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    reserve(file, math.prod(shape) * np.dtype(dtype).itemsize)
     if 0 in shape:
-        file.write_bytes(b"")
         return np.empty(shape, dtype)
-    return np.memmap(file, dtype=np.dtype(dtype), mode="w+", shape=shape).view(np.ndarray)
+    return np.memmap(file, dtype=np.dtype(dtype), mode="r+", shape=shape).view(np.ndarray)
 
 
 def write_array(file: Path, array: Array) -> None:

@@ -18,6 +18,7 @@ About 60 bytes a passage are held.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import tempfile
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ import numba as nb
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.artifact import reserve
 from thresher.errors import InputError, require
 from thresher.quality.lexical import words_of
 
@@ -264,6 +266,12 @@ def _band_keys(hashes: NDArray[np.uint64], offsets: NDArray[np.int64]) -> NDArra
     return keys
 
 
+def _mapped(file: Path, shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """A file of zeros, mapped for writing; the disk has room for it."""
+    reserve(file, math.prod(shape) * 4)
+    return np.memmap(file, np.int32, "r+", shape=shape)
+
+
 class _Buckets:
     """Passages that agree in a band, with the canonical ones found so far; in mapped files.
 
@@ -276,7 +284,7 @@ class _Buckets:
 
     def __init__(self, folder: Path, ranked: NDArray[np.int64]) -> None:
         m = len(ranked)
-        self._of = np.memmap(folder / "buckets", np.int32, "w+", shape=(max(m, 1), _BANDS))
+        self._of = _mapped(folder / "buckets", (max(m, 1), _BANDS))
         starts = [np.zeros(1, np.int64)]
         shared = np.zeros(m, bool)
         buckets = members = 0
@@ -297,7 +305,7 @@ class _Buckets:
             file.unlink(missing_ok=True)
         self._starts = np.concatenate(starts)
         self._filled = np.zeros(buckets, np.int16)
-        self._slots = np.memmap(folder / "slots", np.int32, "w+", shape=max(members, 1))
+        self._slots = _mapped(folder / "slots", (max(members, 1),))
         self.shared: list[int] = np.flatnonzero(shared).tolist()
 
     def candidates(self, number: int) -> set[int]:

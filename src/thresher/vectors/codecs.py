@@ -27,9 +27,15 @@ from tokenize import TokenError
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
+from numpy.lib.format import (
+    dtype_to_descr,
+    read_array_header_1_0,
+    read_array_header_2_0,
+    read_magic,
+    write_array_header_1_0,
+)
 
-from thresher.artifact import map_file
+from thresher.artifact import map_file, reserve
 from thresher.errors import ConfigError, DamagedArtifactError, InputError, require
 from thresher.records import is_a, shown
 
@@ -183,10 +189,19 @@ def create_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArra
     """A `.npy` file mapped for writing; an array in memory where it has no elements, since such files cannot be mapped.
 
     Pass it to `close_array` when it is filled.
+
+    Raises:
+        OSError: the disk has no room for it.
     """
+    kind = np.dtype(dtype)
     if 0 in shape:
-        return np.zeros(shape, dtype)
-    return np.lib.format.open_memmap(file, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        return np.zeros(shape, kind)
+    header = io.BytesIO()
+    write_array_header_1_0(header, {"descr": dtype_to_descr(kind), "fortran_order": False, "shape": shape})
+    reserve(file, header.tell() + math.prod(shape) * kind.itemsize)
+    with file.open("r+b") as stream:
+        stream.write(header.getvalue())
+    return np.memmap(file, kind, "r+", header.tell(), shape)
 
 
 def close_array(file: Path, array: NDArray[np.generic]) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from thresher._lazy import njit
 from thresher.index.layout import CHUNK, SUPERBLOCK
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from thresher._lazy import njit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

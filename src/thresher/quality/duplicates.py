@@ -27,9 +27,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-import numba as nb
 import numpy as np
 
+from thresher._lazy import njit
 from thresher.arguments import checked_call
 from thresher.artifact import reserve
 from thresher.errors import InputError, require
@@ -189,7 +189,7 @@ def shingle_sets(texts: Sequence[str], shingle: int) -> tuple[NDArray[np.uint64]
     return hashes[:used], offsets
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The finaliser of splitmix64: neighbouring numbers come out unrelated. For a uint64 or an array; wraps."""
     z = x + np.uint64(0x9E3779B97F4A7C15)
@@ -199,7 +199,7 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return result
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def _shingle(
     joined: NDArray[np.uint8],
     counts: NDArray[np.int64],

@@ -7,6 +7,7 @@ are the same in every plan and for any number of threads.
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
     from thresher.encode import QueryEncoder
     from thresher.index.layout import Layout
+
+_log = logging.getLogger(__name__)
 
 Found: TypeAlias = "tuple[NDArray[np.uint32], NDArray[np.float64], list[float]]"
 """Internal ids, scores, and the processor's statistics of a query."""
@@ -225,8 +228,18 @@ def _compiled(kernel: Callable[..., int], arguments: tuple[object, ...]) -> Call
 
     if config.DISABLE_JIT:
         return kernel
+    if _cold(kernel):
+        _log.warning("compiling the query processor for this machine: about half a minute, once after an installation")
     compiled: Callable[..., int] = kernel.compile(tuple(typeof(value) for value in arguments))  # type: ignore[attr-defined]
     return compiled
+
+
+def _cold(kernel: object) -> bool:
+    """Whether Numba's cache holds nothing of a kernel; False where it cannot be asked."""
+    try:
+        return not kernel._cache._cache_file._load_index()  # type: ignore[attr-defined]
+    except (AttributeError, OSError):
+        return type(getattr(kernel, "_cache", None)).__name__ == "NullCache"
 
 
 def is_exact(row: list[float], alpha: float) -> bool:

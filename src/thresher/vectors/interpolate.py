@@ -28,8 +28,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from thresher._lazy import njit
 from thresher.errors import ConfigError, InputError
 from thresher.ranking import Ranking, normalise_scores
 from thresher.records import one_of, real, whole

@@ -23,8 +23,8 @@ documents and visiting them best bound first; superblock pruning (arXiv 2504.170
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from thresher._lazy import njit
 from thresher.index.layout import CHUNK, SUPERBLOCK
 from thresher.search.kernels.intrinsics import prefetch
 from thresher.search.kernels.postings import SUPERBLOCK_BITS, add, add_row, find_in_superblock, open_chunk

@@ -14,8 +14,8 @@ waits to see whether a store before it goes to the same place.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from thresher._lazy import njit
 from thresher.index.layout import CHUNK, SUPERBLOCK
 from thresher.search.kernels.types import IDS_FAULT, SUPERBLOCKS_FAULT, VALID
 

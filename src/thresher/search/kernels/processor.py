@@ -12,8 +12,8 @@ stored k-th impacts and is inclusive.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from thresher._lazy import njit
 from thresher.index.layout import SUPERBLOCK
 from thresher.search.kernels.bounds import score_by_bounds
 from thresher.search.kernels.intrinsics import take

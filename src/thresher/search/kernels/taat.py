@@ -23,8 +23,8 @@ any n that fits. So a quantised sum c satisfies c - margin < s / u <= c for marg
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from thresher._lazy import njit
 from thresher.index.layout import CHUNK, SUPERBLOCK
 from thresher.search.kernels.intrinsics import prefetch
 from thresher.search.kernels.postings import (

@@ -19,8 +19,8 @@ the k best are the same however the documents came.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from thresher._lazy import njit
 from thresher.search.kernels.types import TopK
 
 THRESHOLD_LEVELS = 1024

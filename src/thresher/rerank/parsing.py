@@ -17,11 +17,13 @@ The grammar, from the outside in:
 2. *Wrappers* are taken off: `<answer>` and its like (the last one), `\boxed{}`, fences, tool calls, HTML and control
    tokens. Digits, brackets and signs of other scripts become ASCII.
 3. An answer that is JSON, or prose around one JSON object, is read as JSON: the only list of ids in it, or an object
-   that maps every label to its place. Lists under keys such as "scores" are not ids.
+   that maps every label to its place. Lists and objects under keys such as "scores" or "excluded" are not ids, and a
+   list of objects counts only where the numbers beside the ids, ranks or scores, agree with its order.
 4. Everything else is text: `thresher.rerank.statements` says what a ranking is in it, and which of several counts.
 
 A *choice* is the label that the answer consists of, begins or ends with, the one it announces ("the answer is B"), or
-the only one that it names, unless the sentence denies it. "A" and "I" in a sentence are words, not labels.
+the only one that it names with praise, unless the sentence denies it, another is named, or the answer refuses or takes
+it back. "A" and "I" in a sentence are words, not labels, and "Passage B is about wheat" chooses nothing.
 
 Repair is the same for all orders: repeated and unknown ids are dropped, and ids that were not named are appended in the
 order shown. An answer that cannot be read is not repaired: it is None, no information, since a wrong order is worse.
@@ -36,11 +38,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
 from thresher.rerank.plans.plan import Answer
-from thresher.rerank.statements import NOUN, LabelTiers, stated_order
+from thresher.rerank.statements import MOST, NOUN, WORST_FIRST, LabelTiers, stated_order
 from thresher.rerank.unwrapping import answer_of, plain_text, strip_reasoning
 
 if TYPE_CHECKING:
@@ -49,24 +52,61 @@ if TYPE_CHECKING:
 LONGEST = 1_000_000  # characters of an answer, reasoning included
 LONGEST_RANKING = 100_000  # characters of what is left without reasoning
 _CHAIN = re.compile(r"\[\d+\](?: > \[\d+\])*")
-_NOT_IDS = re.compile(r"score|rating|grade|relevance|probab|confiden|places|positions|\branks\b", re.IGNORECASE)
+_NOT_IDS = re.compile(
+    r"score|rating|grade|relevance(?!.*(?:rank|order))|probab|confiden|places|positions|\branks\b|_(?:each|every)_|\bper_|"
+    r"not_|irrelevan|exclud|reject|input|original|initial|query|error|example|fact",
+    re.IGNORECASE,
+)
+_IDS = re.compile(
+    r"\A\Z|rank|order|sort|answer|result|permut|passage|document|\bids?\b|_ids?\b|identifier|list|sequence|output|response|"
+    r"top|best|relevant|item|data",
+    re.IGNORECASE,
+)
+_PLACES = re.compile(r"rank|place|position|order|answer|result|output|response", re.IGNORECASE)
+_SCORED = re.compile(r"score|rating|grade|relevance(?!.*rank)|probab|confiden|points", re.IGNORECASE)
 _RANKED = re.compile(r"rank|order|sort|answer|result|permutation", re.IGNORECASE)
 _ID_KEYS = ("id", "identifier", "passage", "passage_id", "document", "document_id", "doc", "doc_id", "docid", "label")
-_RANK_KEYS = ("rank", "place", "position")
-_SCORE_KEYS = ("score", "relevance", "relevance_score", "rating", "confidence")
+_RANK_KEY = re.compile(r"rank|place|position|order", re.IGNORECASE)
+_SCORE_KEY = re.compile(r"score|relevan|rating|grade|confiden|probab|label_value", re.IGNORECASE)
 _QUOTES, _QUOTES_END = r"[\"'`*_(\[]{0,3}", r"[\"'`*_)\]]{0,3}"
 _ANNOUNCED = (
-    r"\b(?:answer|response|choice|pick|choose|chose|select(?:ion)?|winner|verdict|prefer|score|rating|grade)"
-    r"(?: is| would be| goes to)?|\b(?:best|pick|choice|choose|relevant|useful)(?: passage| option)? (?:is|would be)"
+    r"\b(?:answer|response|choice|pick|choose|chose|select(?:ion)?|winner|verdict|prefer%s)"
+    r"(?: is| would be| goes to)?|\b(?:best|pick|choice|choose|relevant|useful)(?: passage| option| one)?"
+    r"(?: (?:is|would be)|(?=\s?[*_]{0,3}:))"
 )
+_GRADES_ANNOUNCED = "|score|rating|grade"
 _BETTER = (
     r"(?:is |seems |looks )?(?:clearly |much |slightly |far )?"
     r"(?:better|more relevant|stronger|preferable|more useful|more helpful)"
 )
 _DENIED = re.compile(
-    r"\b(?:not|never|neither|nor|cannot|wrong|incorrect|irrelevant|worse|worst|less|least|unlike)\b|n['\u2019]t\b",
+    r"\b(?:not|never|neither|nor|none|nothing|cannot|wrong|incorrect|irrelevant|unrelated|off[- ]topic|worse|worst|"
+    r"less|least|weaker|loser|unlike|fail(?:s|ed)?|lack(?:s|ing)?|except|(?:any|every)thing but|eliminat\w+|reject\w*|"
+    r"discard\w*|exclud\w+|rule[sd]? out)\b|n['\u2019]t\b|\bwould be\b[^.\n]{0,80}\bif\b",
     re.IGNORECASE,
 )
+_AFFIRMED = re.compile(
+    r"\b(?:best|better|most|more|stronger|wins?|winner|choose|pick|select|prefer|only|directly|definitely|clearly|answers?|"
+    r"go with|relevant|useful|helpful|fits?)\b",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r"\b(?:because|since|whereas|unlike|as it)\b")
+_REFUSED = re.compile(
+    r"\bI(?:['\u2019]m| am) (?:unable|not able|sorry)\b|\bI (?:cannot|can['\u2019]t) (?!be\b)", re.IGNORECASE
+)
+_RETRACTED = re.compile(
+    r"(?:[.!?;,\u2026]\s|\n)\s?(?:(?:no|but|hmm|oh)[, ]{1,2})?"
+    r"(?:wait|actually|hmm|correction|on second thought|scratch that)\b",
+    re.IGNORECASE,
+)
+_IRRELEVANT = re.compile(
+    r"(?:\bnot|n['\u2019]t)\b[^.\n]{0,40}\b(?:relevant|answer|contain|mention|address)|\birrelevant\b|\bunrelated\b",
+    re.IGNORECASE,
+)
+_AGAINST = re.compile(
+    r"worst|reject|less|least|loser|not_|irrelevan|unrelated|eliminat|exclud|discard|wrong", re.IGNORECASE
+)
+_FOR = re.compile(r"relevan|answer|useful|helpful|match|verdict|judg|decision|label|result|output", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +172,58 @@ def read_choice(text: str, labels: Sequence[str]) -> str | None:
     letters = all(len(label) == 1 and label.isalpha() for label in labels)
     one = "|".join(re.escape(label) for label in labels)
     written = one if letters else f"(?i:{one})"  # in a sentence "a" is a word
-    scale = r"(?:\s?/\s?\d+|\s?out of \d+)?"
+    scale = rf"(?:\s?(?:/|out of)\s?{re.escape(labels[-1])}(?!\d))?" if labels[-1].isdigit() else ""
     label = rf"{_QUOTES}(?:(?i:{NOUN})\s?)?{_QUOTES}(?P<label>{written}){scale}{_QUOTES_END}"
     if (whole := re.fullmatch(rf"(?i:(?:the )?{label})\s?[.!]?", text)) is not None:
         return known[whole["label"].casefold()]
-    ends = r"(?=\s?(?:[.,;:!)\n]|\Z|[-\u2013\u2014]\s|because|since|as\b))(?![.,]\d)"
-    said = re.compile(rf"(?i:{_ANNOUNCED})\s?[:=]?\s?(?i:(?:the |would be |is ){{0,2}}){label}{ends}")
-    sayings = [*said.finditer(text), *re.finditer(rf"(?:[.!?]\s|\n)\s?{label}\s?[.!]?\Z", text)]
-    announced = {known[found["label"].casefold()] for found in sayings if not _denied(text, found)}
-    if announced:
-        return announced.pop() if len(announced) == 1 else None
-    if (first := re.match(rf"{label}(?=\s?[.,;:!)\n]|\s[-\u2013\u2014]\s)(?![.,]\d)", text)) is not None:
-        chosen = known[first["label"].casefold()]
-        named = {known[raw.casefold()] for raw in re.findall(rf"(?<!\w){written}(?!\w)", text[first.end() :])}
-        return chosen if not named - {chosen, "A", "I"} and not (letters and _denied(text, first)) else None
-    return _only_named(text, known) if letters else None
+    return _label_in_text(text, known, label, written)
+
+
+def _label_in_text(text: str, known: dict[str, str], label: str, written: str) -> str | None:
+    """The label that sentences announce, begin with, or praise.
+
+    Args:
+        text: an answer that is more than a label.
+        known: the labels by their spelling in lower case.
+        label: the pattern of a label with quotes and a noun around it.
+        written: the pattern of a label.
+    """
+    letters = not written.startswith("(")
+    another = rf"\s?[,;/&+]\s?(?i:(?:and|or|maybe|possibly)\s){{0,2}}{_QUOTES}(?:{written}){_QUOTES_END}(?!\w)"
+    ends = rf"(?=\s?(?:[.,;:!)\n]|\Z|[-\u2013\u2014]\s|because|since|as\b))(?![.,]\w|\.\s[a-z\d]|{another})"
+    announced = _ANNOUNCED % ("" if letters else _GRADES_ANNOUNCED)
+    said = re.compile(
+        rf"(?i:{announced})[*_]{{0,3}}\s?[:=]?[*_]{{0,3}}\s?(?i:(?:the |would be |is ){{0,2}}){label}{ends}"
+    )
+    last = re.finditer(rf"(?:(?<=\w\w\w)[\"')*\]]{{0,3}}[.!?]\s|\n)\s?{label}\s?[.!]?\Z", text)
+    sayings = [found for found in (*said.finditer(text), *last) if not _denied(text, found)]
+    chosen = {known[found["label"].casefold()] for found in sayings}
+    first = re.match(rf"{label}(?=\s?[.,;:!)\n]|\s[-\u2013\u2014]\s)(?![.,]\w|\.\s\d|{another})", text)
+    if not chosen and first is None:
+        return _only_named(text, known) if letters else None
+    if _REFUSED.search(text) or _RETRACTED.search(text):
+        return None
+    if chosen:
+        if first is not None and re.match(r"[,!\n]|\.\n", text[first.end() :].lstrip(" ")):
+            chosen.add(known[first["label"].casefold()])
+        return chosen.pop() if len(chosen) == 1 else None
+    return None if first is None else _first_named(text, first, known, written, letters=letters)
+
+
+def _first_named(text: str, first: re.Match[str], known: dict[str, str], written: str, *, letters: bool) -> str | None:
+    """The label that an answer begins with, unless what follows names another, or says the opposite."""
+    chosen, rest = known[first["label"].casefold()], text[first.end() :]
+    if re.match(r"\W*(?:because|since)\b", rest) and not letters:
+        return chosen
+    named = {known[raw.casefold()] for raw in re.findall(rf"(?<!\w){written}(?!\w)", rest)}
+    if named - {chosen, "A", "I"} and not re.match(r"\W*(?:because|since)\b", rest):
+        return None
+    if chosen.casefold() == "yes" and _IRRELEVANT.search(rest):
+        return None
+    described = first[0].strip("\"'`*_([")[:1] != first["label"] and rest.startswith(":")  # "Passage A: about wheat"
+    if letters and (_denied(text, first) or (described and not _AFFIRMED.search(rest.split("\n")[0]))):
+        return None
+    return chosen
 
 
 def label_letters(count: int) -> list[str]:
@@ -199,14 +276,22 @@ def _from_json(document: object, labels: Sequence[str]) -> LabelTiers:
     """The order in a JSON answer: the only list of ids in it, a place for every label, or one text."""
     lists: list[tuple[str, LabelTiers]] = []
     texts: list[tuple[str, str]] = []
+    measured = False
     for key, value in _walk(document):
+        if WORST_FIRST.search(key.replace("_", " ")) or (isinstance(value, str) and WORST_FIRST.search(value)):
+            return ()
         if isinstance(value, dict) and {_label(name, labels) for name in value} == set(labels):
-            lists.append((key, _from_places({_label(name, labels): place for name, place in value.items()}, labels)))
-        elif isinstance(value, list) and not _NOT_IDS.search(key) and (tiers := _from_list(value, labels)):
+            places = {_label(name, labels): place for name, place in value.items()}
+            if _SCORED.search(key) or (key and (not _PLACES.search(key) or _turns_round(value, places))):
+                return ()
+            lists.append((key, _from_places(places, labels)))
+        elif isinstance(value, list) and _NOT_IDS.search(key):
+            measured = True
+        elif isinstance(value, list) and _IDS.search(key) and (tiers := _from_list(value, labels)):
             lists.append((key, tiers))
         elif isinstance(value, str) and _RANKED.search(key):
             texts.append((key, value))
-    if len(lists) > 1:
+    if len(lists) > 1 or measured:  # "passages" beside "ranks" may be in the order shown
         lists = [one for one in lists if _RANKED.search(one[0])]
     if len(lists) == 1:
         tiers = lists[0][1]
@@ -249,19 +334,23 @@ def _from_objects(listed: list[dict[str, object]]) -> list[object]:
     """The ids of objects in the order of their ranks or as listed; empty if ranks or scores contradict that."""
     keys = {key.casefold(): key for key in listed[0]}
     name = next((keys[key] for key in _ID_KEYS if key in keys), None)
-    rank = next((keys[key] for key in _RANK_KEYS if key in keys), None)
-    score = next((keys[key] for key in _SCORE_KEYS if key in keys), None)
     if name is None or not all(name in item for item in listed):
         return []
-    if rank is not None:
-        ranks = [item.get(rank) for item in listed]
+    others = {key: [item.get(key) for item in listed] for key in listed[0] if key != name}
+    score = next(
+        (values for key, values in others.items() if _SCORE_KEY.search(key) and not _RANK_KEY.search(key)), None
+    )
+    ranks = next((values for key, values in others.items() if _RANK_KEY.search(key)), None)
+    if ranks is not None:
         if sorted(ranks, key=str) != sorted(range(1, len(ranks) + 1), key=str):
             return []
-        listed = sorted(listed, key=lambda item: item[rank])  # type: ignore[arg-type,return-value]  # integers
+        rank = dict(zip(map(id, listed), ranks, strict=True))
+        listed = sorted(listed, key=lambda item: rank[id(item)])  # type: ignore[arg-type,return-value]  # integers
     elif score is not None:
-        scores = [item.get(score) for item in listed]
-        if not all(type(one) in (int, float) for one in scores) or scores != sorted(scores, reverse=True):  # type: ignore[type-var]
+        if not all(type(one) in (int, float) for one in score) or score != sorted(score, reverse=True):  # type: ignore[type-var]
             return []
+    elif others and (shown := [str(item[name]) for item in listed]) == sorted(shown, key=lambda one: (len(one), one)):
+        return []  # an account of the passages as shown
     return [item[name] for item in listed]
 
 
@@ -274,6 +363,15 @@ def _label(item: object, labels: Sequence[str]) -> str:
     if found is None:
         return ""
     return (found[1].lstrip("0") or "0") if found[1].isdigit() else found[1].upper()
+
+
+def _turns_round(written: dict[str, object], places: dict[str, object]) -> bool:
+    """Whether an object under a key could as well map each place to a passage, and say another order then."""
+    return all(str(name).isdigit() for name in written) and any(
+        type(place) is int and places.get(str(place)) != int(label)
+        for label, place in places.items()
+        if label.isdigit()
+    )
 
 
 def _from_places(places: dict[str, object], labels: Sequence[str]) -> LabelTiers:
@@ -289,15 +387,12 @@ def _from_places(places: dict[str, object], labels: Sequence[str]) -> LabelTiers
 
 def _chosen_in_json(document: object, known: dict[str, str]) -> str | None:
     """The only value of a JSON answer that is a label; true and false are yes and no."""
-    values = (
-        list(document.values())
-        if isinstance(document, dict)
-        else document
-        if isinstance(document, list)
-        else [document]
-    )
-    spelt = {True: "yes", False: "no"}
-    said = {(spelt[one] if isinstance(one, bool) else str(one)).strip(" []").casefold() for one in values}
+    pairs = list(document.items()) if isinstance(document, dict) else [("answer", document)]
+    if isinstance(document, list):
+        pairs = [("answer", item) for item in document]
+    pairs = [(key, value) for key, value in pairs if not _AGAINST.search(str(key))]
+    said = {str(value).strip(" []").casefold() for key, value in pairs if not isinstance(value, bool)}
+    said.update("yes" if value else "no" for key, value in pairs if isinstance(value, bool) and _FOR.search(str(key)))
     found = {known[one] for one in said if one in known}
     return found.pop() if len(found) == 1 else None
 
@@ -309,13 +404,16 @@ def _only_named(text: str, known: dict[str, str]) -> str | None:
     mentions = re.compile(
         rf"\[\s?(?:(?i:{NOUN})\s)?([{one}{one.lower()}])\s?\]|(?<![\w'\u2019])(?i:{NOUN})\s{_QUOTES}([{one}])"
         rf"(?![\w'\u2019])|[\"'`*]{{1,3}}([{one}])[\"'`*]{{1,3}}|(?<![\w'\u2019])([{one}]){goes_on}"
-        rf"|(?<=\b(?:and|nor|han)\s)([{one}])(?![\w'\u2019])|(?<=\bor\s)([{one}])(?![\w'\u2019])"
+        rf"|(?:(?<=\band\s)|(?<=\bnor\s)|(?<=\bthan\s))([{one}])(?![\w'\u2019])|(?<=\bor\s)([{one}])(?![\w'\u2019])"
     )
-    found = [one for one in mentions.finditer(text) if not _pronoun(text, one)]
+    found = [one for one in islice(mentions.finditer(text), MOST) if not _pronoun(text, one)]
     named = {known[one[one.lastindex or 0].casefold()] for one in found}
     if len(named) == 2:
         return _better(text, "".join(sorted(known.values())))
-    return named.pop() if len(named) == 1 and not any(_denied(text, one) for one in found) else None
+    if len(named) != 1 or len(found) == MOST or _REFUSED.search(text) or any(_denied(text, one) for one in found):
+        return None
+    others = set(re.findall(rf"(?<![\w'\u2019])[{one}](?=[.,;:!?)]|\s\w+s\b|\s?\Z)", text)) - named
+    return named.pop() if not others and all(_AFFIRMED.search(_sentence(text, one)) for one in found) else None
 
 
 def _pronoun(text: str, found: re.Match[str]) -> bool:
@@ -336,7 +434,14 @@ def _denied(text: str, found: re.Match[str]) -> bool:
     """Whether the sentence around a label denies it."""
     before = re.split(r"[.!?\n]\s|\n", text[max(0, found.start() - 300) : found.start()])[-1]
     after = re.split(r"[.!?](?:\s|\Z)|\n", text[found.end() : found.end() + 300])[0]
-    return _DENIED.search(f"{before} {found[0]} {after}") is not None
+    return _DENIED.search(f"{before} {found[0]} {_REASON.split(after, maxsplit=1)[0]}") is not None
+
+
+def _sentence(text: str, found: re.Match[str]) -> str:
+    """The sentence around a label; empty if it ends in `?`."""
+    before = re.split(r"[.!?\n]\s|\n", text[max(0, found.start() - 300) : found.start()])[-1]
+    after = re.match(r"(?s)(.*?)([.!?](?=\s|\Z)|\n|\Z)", text[found.end() : found.end() + 300])
+    return "" if after is None or after[2] == "?" else f"{before} {after[1]}"
 
 
 def _read_digits(text: str, labels: Sequence[str]) -> LabelTiers:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 LabelTiers = tuple[tuple[str, ...], ...]
 """Labels as written, best first, ties together; repeated and unknown ones included."""
 
+MOST = 500  # statements of one kind in an answer
 NOUN = r"(?:passage|document|doc|text|snippet|candidate|item|option|identifier|id|result|entry|paragraph|article)"
 _GT = r"(?:-{1,2}|=)?>{1,3}=?|[≻≥→»]|\\(?:succ|gt)\b"
 _LT = r"<{1,3}[=-]{0,2}|[≺≤←]|\\(?:prec|lt)\b"
@@ -44,7 +46,9 @@ _ORDINALS = {
 _JOINING = frozenset("and then followed by finally lastly next after that afterwards & und et y".split())
 _ANNOUNCES = re.compile(
     r"\b(?:final|answer|rank\w*|order\w*|result\w*|respon\w+|output|conclusion|therefore|thus|verdict|revised|"
-    r"corrected|updated|permutation|sequence|solution|sorted|most relevant (?:first|to))\b",
+    r"corrected|updated|permutation|sequence|solution|sorted|most relevant (?:first|to)|rang\w*|reihenfolge|antwort|"
+    r"classement|ordre|réponse|clasificaci\w+|orden|respuesta|classifica\w*|ordine|risposta|ordem|resposta|"
+    r"ранжирован\w+|порядок|ответ)\b|排序|排名|顺序|順序|答案|順位|順に|ランキング|回答|순위|순서|الترتيب",
     re.IGNORECASE,
 )
 _DENIES = re.compile(
@@ -54,18 +58,41 @@ _DENIES = re.compile(
     r"earlier|old|presented|listed|shown|baseline|bm25|other) (?:order|rank|list|sequence)\w*)\b|n['’]t\b",
     re.IGNORECASE,
 )
+_QUOTES = re.compile(r"\b(?:says|said|states|reads|mentions|contains|claims|quotes|writes)\W*\Z", re.IGNORECASE)
+_ASPECT = re.compile(
+    r"\b(?:length|size|chronolog\w+|alphabet\w+|dates?|recency|random\w*|publication)(?: order)?\W*\Z|"
+    r"\A\W*(?:if|assuming|suppos\w+|had)\b",
+    re.IGNORECASE,
+)
+_REMARK = re.compile(
+    r"\((?:[a-z]{1,12}[ :=]{1,3}){0,2}(?:(?P<number>\d{1,3}(?:\.\d{1,6})?)\s?(?:%|/\s?\d+)?|"
+    r"(?P<low>irrelevant|not relevant|off[- ]topic|low|least relevant|worst)|"
+    r"(?P<middle>(?:partly|partially|somewhat|moderately) relevant|medium|moderate)|"
+    r"(?P<high>(?:highly |very |most )?relevant|high|best))\)",
+    re.IGNORECASE,
+)
 _FORM = re.compile(r"\b(?:form|format|formatted|template|syntax|style)\b", re.IGNORECASE)
 _FORM_OF_RANKING = re.compile(r"\b(?:rank\w*|order|answer)\b[^\n]*:\W*\Z", re.IGNORECASE)
 _MEASURES = re.compile(
     r"\b(?:scores?|ratings?|grades?|points|confidences?|probabilit\w+|relevances?|ranks|places|positions)\b",
     re.IGNORECASE,
 )
-_WORST_FIRST = re.compile(
-    r"\b(?:least|worst|lowest|weakest)\b[^.\n]{0,30}?\b(?:first|to (?:the )?(?:most|best|highest|strongest))\b|"
-    r"\bascending\b|\bincreasing\b|\b(?:most|best|highest)\b(?:(?!first|least|worst|lowest)[^.\n]){0,25}\blast\b|"
-    r"\brevers\w+ order\b",
+WORST_FIRST = re.compile(
+    r"\b(?:least|less|worst|lowest|weakest)\b[^.\n]{0,30}?\b(?:first|to (?:the )?(?:most|more|best|highest|strongest))"
+    r"\b|"
+    r"\b(?:start|begin)\w*\b[^.\n]{0,20}\b(?:least|worst|lowest|weakest)\b|\bascending\b|\bincreasing\b|"
+    r"\b(?:most|best|highest)\b(?:(?!first|least|worst|lowest)[^.\n]){0,25}\b(?:last|at the (?:end|bottom))\b|"
+    r"\b(?:last|final) (?:one|passage|item) (?:is|being) the (?:most|best)\b|\bbottom (?:to|up)\b|\blast to first\b|"
+    r"\brevers\w+ order\b|[从由]低[到至]高|升序|昇順|低い順|오름차순|낮은|\baufsteigend\w*\b|\b(?:un|am wenigsten )\w+ "
+    r"zu[mr]?\b|\bcroissant\w*\b|\b(?:moins|menos|meno)\b[^.\n]{0,25}\b(?:au|à la|a|al) (?:plus|más|mais|più)\b|"
+    r"\b(?:ascendente|creciente|crescente)\b|\bпо возрастанию\b|\bот наименее\b",
     re.IGNORECASE,
 )
+_COURTESY = re.compile(
+    r"\b(?:sure|certainly|of course|okay|here (?:it is|you go|(?:is|are) (?:the|my|your) (?:json|list|output)))\b",
+    re.IGNORECASE,
+)
+_ELLIPSIS = re.compile(r"\.\.|\u2026")
 _SETTLES = re.compile(r"\b(?:final\w*|answer|revised|corrected|updated)\b", re.IGNORECASE)
 
 
@@ -119,13 +146,14 @@ def stated_order(text: str, labels: Sequence[str]) -> LabelTiers:
         text: an answer without reasoning and wrappers, in ASCII digits and signs.
         labels: the labels shown, numbers or capital letters.
     """
-    if _WORST_FIRST.search(text):
+    if WORST_FIRST.search(text):
         return ()
     reader = _Reader(re.sub(r"[^\S\n]+", " ", text), letters=not labels[0].isdigit())
     known = frozenset(labels)
-    chains = list(reader.chains())
-    lists = sorted([*reader.arrays(), *reader.inline_lists(), *reader.line_lists()], key=lambda one: one.end)
-    if reader.turned():
+    found = (reader.arrays(), reader.inline_lists(), reader.line_lists())
+    chains = list(islice(reader.chains(), MOST))
+    lists = sorted(chain.from_iterable(islice(one, MOST) for one in found), key=lambda one: one.end)
+    if reader.turned() or len(chains) == MOST or len(lists) >= MOST:
         return ()
     if any(known.issubset(one.labels) and not one.doubtful for one in chains):
         chosen = _last_complete(chains, known, lists=False)
@@ -231,10 +259,11 @@ class _Reader:
             at, crossed = self._skip(after)
             kind = self._kind(at)
             if kind in ("gt", "eq"):
-                at, _ = self._skip(at + 1, remarks=False)
+                sign, (at, _) = at, self._skip(at + 1, remarks=False)
                 while self._kind(at) in ("gt", "eq"):
                     kind = "gt" if self._kind(at) == "gt" else kind
-                    at, _ = self._skip(at + 1, remarks=False)
+                    sound = sound and not _ELLIPSIS.search(self._text, self._tokens[sign].end, self._tokens[at].start)
+                    sign, (at, _) = at, self._skip(at + 1, remarks=False)
                 following = self._item(at, len(items) + 1 if item.place is not None else 0)
                 if following is None or following.style == "array":
                     break
@@ -377,6 +406,8 @@ class _Reader:
         numbered, bare = items[0].place is not None, _bare(items)
         labels = [label for tier in tiers for label in tier]
         shown = labels == sorted(labels, key=_natural)
+        if _MEASURES.search(heading) and bare and not announced:
+            return
         remarks = "\n".join(line.remark for line in group)
         if remarks.strip():
             if shown and not (announced and numbered):
@@ -385,6 +416,8 @@ class _Reader:
                 return
         start, end = self._tokens[group[0].first].start, self._tokens[max(item.after for item in items) - 1].end
         plain = not heading or announced or not shown
+        if any(line.remark for line in group) and _rises(remarks, len(group)):
+            tiers = ()
         yield _Statement(tiers, start, end, False, plain, _doubts(heading, ""), bare, heading)
 
     def _heading(self, first: int) -> str:
@@ -423,7 +456,9 @@ class _Reader:
         if not number or self._kind(follow) in ("nl", ""):
             return None
         explicit = kind == "ordinal" or bool(word)
-        marked = explicit or sign[:1] in (".", ")") or (sign[:1] in (":", "-", "|") and self._kind(follow) != "bare")
+        marked = (
+            explicit or sign[:1] in (".", ")", "、") or (sign[:1] in (":", "-", "|") and self._kind(follow) != "bare")
+        )
         return (number, follow) if marked and self._kind(follow) not in ("gt", "eq", "lt") else None
 
     def _statement(
@@ -431,9 +466,11 @@ class _Reader:
     ) -> _Statement:
         start, end = self._tokens[first].start, self._tokens[after - 1].end
         before, following = self._sentence(start, end)
-        says = re.search(r"[^\W\d_]{2}", before) is not None
+        says = re.search(r"[^\W\d_]{2}", _COURTESY.sub("", before)) is not None
         plain = not re.search(r"[^\W\d_]{2}", following) and (not says or _ANNOUNCES.search(before) is not None)
-        return _Statement(tuple(tiers), start, end, chain, plain, _doubts(before, following), bare, before)
+        asked = re.match(r"[\s*_)\"'`]{0,4}\?", self._text[end : end + 6]) is not None
+        placed = () if _rises(self._text[start : end + 40], len(tiers := tuple(tiers))) else tiers
+        return _Statement(placed, start, end, chain, plain, asked or _doubts(before, following), bare, before)
 
     def _sentence(self, start: int, end: int) -> tuple[str, str]:
         """What the sentence around a statement says before and after it, without remarks in parentheses."""
@@ -491,9 +528,25 @@ class _Reader:
 def _doubts(before: str, following: str) -> bool:
     """Whether a sentence denies the statement in it, or gives it as an example or as an order of something else."""
     said = f"{before} {following}"
-    if _DENIES.search(said) or re.search(r"\bor\W*\Z", before) or re.match(r"\W*or\b", following):
+    if (
+        _DENIES.search(said)
+        or _ASPECT.search(before)
+        or _QUOTES.search(before)
+        or re.search(r"\bor\W*\Z", before)
+        or re.match(r"\W*or\b", following)
+    ):
         return True
     return bool(_FORM.search(said)) and not _FORM_OF_RANKING.search(before)
+
+
+def _rises(text: str, count: int) -> bool:
+    """Whether each label is followed by a score or grade in parentheses, and a later one is better than an earlier."""
+    found = list(islice(_REMARK.finditer(text), count + 1))
+    if len(found) < max(count, 2):
+        return False
+    grades = ("low", "middle", "high")
+    values = [float(one["number"] or grades.index(str(one.lastgroup))) for one in found[:count]]
+    return values != sorted(values, reverse=True) and values != list(range(1, count + 1))
 
 
 def _placed(items: Sequence[_Item]) -> LabelTiers | None:

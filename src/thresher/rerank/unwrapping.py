@@ -27,13 +27,16 @@ _WRAPPER_END = re.compile(
 )
 _TURN_END = re.compile(
     r"<\|(?:im_end|im_start|eot_id|eom_id|end_of_turn|endoftext|return|end|call|start|user|assistant|"
-    r"end\u2581of\u2581sentence|END_OF_TURN_TOKEN)\|>|<end_of_turn>|<start_of_turn>|</s>|\[/?INST\]|\[e~\["
+    r"end\u2581of\u2581sentence|END_OF_TURN_TOKEN)\|>|<end_of_turn>|<start_of_turn>|</s>|\[/?INST\]|\[e~\[|"
+    r"\n(?:#{2,3} ?)?(?:User|Human):"
 )
 _CONTROL = re.compile(
     r"<\|[^|<>\n]{1,40}\|>|</?s>|\[TOOL_CALLS\]|</?(?:tool_call|function_call|function)(?:=\w{1,60})?>"
 )
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|ul|ol|code|pre|span|div|td|th|tr|table|h[1-6])(?:\s[^<>\n]{0,80})?>", re.I)
 _HTML_LINE = re.compile(r"<br\s?/?>|</?li>", re.IGNORECASE)
+_STRUCK = re.compile(r"~~(?=\S)[^~\n]{1,2000}~~|<(del|strike)>[^<]{0,2000}</\1>", re.IGNORECASE)
+_LINKED = re.compile(r"\]\((?:https?:|#|/|\./)[^()\s]{0,300}\)")
 _FENCED_THOUGHT = re.compile(rf"^\s*```+\s?{_THOUGHT_NAME}\s*$.*?(?:^\s*```+\s*$|\Z)", re.M | re.S | re.I)
 _FENCE = re.compile(r"^[ \t]*(?:```+|~~~+)[ \t]*[\w-]*[ \t]*$", re.MULTILINE)
 _HEADING = r"^[\s#>*_-]{0,12}(?:\d{1,2}[.)]\s)?(?:here(?:'s| is) )?(?:my |the )?"
@@ -98,7 +101,8 @@ def _final_channel(text: str) -> str:
     """The text of the last harmony channel that is not the analysis; "" if there is none."""
     for part in reversed(text.split("<|channel|>")[1:]):
         head, _, body = part.partition("<|message|>")
-        if head.split()[:1] not in (["analysis"], []):
+        called = head.split()[:1] == ["commentary"] and "to=" in head  # else it is a remark before a call
+        if called or head.split()[:1] not in (["analysis"], ["commentary"], []):
             return body.strip()
     return ""
 
@@ -109,9 +113,15 @@ def _ascii_signs(text: str) -> str:
     if not text.isascii():
         text = "".join(str(int(c)) if c.isdecimal() and not c.isascii() else c for c in text)
         text = re.sub("[\u2460-\u2473]", lambda found: f"[{ord(found[0]) - 0x245F}]", text)
+        text = re.sub(r"\u7b2c\s?(\d{1,2})\s?[\u540d\u4f4d]|(?<!\w)(\d{1,2})[\u4f4d\uc704]", _place_sign, text)
     text = text.replace("&gt;", ">").replace("&lt;", "<").replace("\r\n", "\n").replace("\r", "\n")
     text = re.sub(r"\$([^$\n]*\\(?:succ|gt)\b[^$\n]*)\$", r"\1", text)
     return re.sub(r"\\([\[\]>=*_])", r"\1", text)
+
+
+def _place_sign(found: re.Match[str]) -> str:
+    """A place in Chinese, Japanese or Korean as one of a list."""
+    return f"{found[1] or found[2]}. "
 
 
 def _boxed(text: str) -> str:
@@ -123,7 +133,7 @@ def _boxed(text: str) -> str:
     for index in range(start, len(text)):
         depth += {"{": 1, "}": -1}.get(text[index], 0)
         if depth == 0:
-            return re.sub(r"\\text(?:bf|rm)?\{([^{}]*)\}", r"\1", text[start + 1 : index])
+            return re.sub(r"\\(?:text|math)(?:bf|rm|it|tt|sf)?\{([^{}]*)\}", r"\1", text[start + 1 : index])
     return text[start + 1 :]
 
 
@@ -143,5 +153,6 @@ def _without_reasons(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """The text without fences and HTML."""
-    return _HTML.sub("", _HTML_LINE.sub("\n", _FENCE.sub("", text)))
+    """The text without fences, HTML and the targets of links, and without what is struck out."""
+    text = _STRUCK.sub(" ", text)
+    return _LINKED.sub("]", _HTML.sub("", _HTML_LINE.sub("\n", _FENCE.sub("", text))))

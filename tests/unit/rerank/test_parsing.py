@@ -315,3 +315,95 @@ def test_half_a_surrogate_pair_does_not_hide_the_ranking():
 )  # fmt: skip
 def test_a_choice_is_read_by_the_stated_rule(text, letters, label):
     assert read_choice(text, list(letters)) == label
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"scores": {"1": 2, "2": 3, "3": 1}}', '{"stars": {"1": 2, "2": 3, "3": 1}}', '{"weights": [3, 1, 2]}',
+        '{"passages": [1, 2, 3], "ranks": [3, 1, 2]}', '{"rank_of_each_passage": [3, 1, 2]}', '{"excluded": [2, 1, 3]}',
+        '{"ranking": {"1": 3, "2": 1, "3": 2}}', '{"worst_first": [2, 1, 3]}',
+        '{"order": "ascending", "ranking": [2, 1, 3]}',
+        '[{"id": 3, "relevanceScore": 2}, {"id": 1, "relevanceScore": 3}, {"id": 2, "relevanceScore": 1}]',
+        '[{"id": 1, "reason": "bad"}, {"id": 2, "reason": "worse"}, {"id": 3, "reason": "good"}]',
+        '[{"id": 1, "grade": "low"}, {"id": 2, "grade": "mid"}, {"id": 3, "grade": "high"}]',
+        "Scores:\n1. 2\n2. 3\n3. 1", "[3] (20%), [1] (90%), [2] (50%)", "[3] (irrelevant), [1] (relevant), [2] (low)",
+        "1. Passage 3 (score 2)\n2. Passage 1 (score 9)\n3. Passage 2 (score 5)",
+    ],
+)  # fmt: skip
+def test_scores_and_accounts_are_not_taken_for_an_order(text):
+    assert read_order(text, (1, 2, 3), get_parser("brackets-v1")) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Most relevant passage at the end: [3], [1], [2]", "From bottom to top: [3], [1], [2]",
+        "Starting with the least useful: [3], [1], [2]", "[3], [1], [2], where the last one is the most relevant.",
+        "\u6309\u76f8\u5173\u6027\u4ece\u4f4e\u5230\u9ad8\u6392\u5e8f\uff1a[3] > [1] > [2]",
+        "Vom unwichtigsten zum wichtigsten: [3] > [1] > [2]", "Du moins pertinent au plus pertinent : [3] > [1] > [2]",
+        "De menos relevante a m\u00e1s relevante: [3] > [1] > [2]",
+    ],
+)  # fmt: skip
+def test_an_order_that_begins_with_the_worst_is_unreadable_in_other_words_and_languages(text):
+    assert read_order(text, (1, 2, 3), get_parser("brackets-v1")) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Passage [2] says "3 > 2 > 1".', "Is it [1] > [2] > [3]?", "If dates mattered, [1] > [2] > [3].",
+        "Alphabetical order: [1], [2], [3]", "Length: [3] > [2] > [1]",
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary<|message|>1st: [1] > [2] > [3]",
+    ],
+)  # fmt: skip
+def test_an_order_that_is_quoted_asked_or_of_something_else_is_unreadable(text):
+    assert read_order(text, (1, 2, 3), get_parser("brackets-v1")) is None
+    assert read_order("[2] > [3] > ... > [4]", (1, 2, 3, 4), get_parser("brackets-v1")) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sure:\n```json\n[2, 3, 1]\n```", "1. [2](https://example.org/2?y=2017)\n2. [3](#3)\n3. [1](/p/1)",
+        "\u6700\u7ec8\u6392\u5e8f\uff1a[2]\u3001[3]\u3001[1]",
+        "1\u3001\u6bb5\u843d[2]\n2\u3001\u6bb5\u843d[3]\n3\u3001\u6bb5\u843d[1]",
+        "\u7b2c1\u540d\uff1a[2]\n\u7b2c2\u540d\uff1a[3]\n\u7b2c3\u540d\uff1a[1]",
+        "1\u4f4d\uff1a[2]\n2\u4f4d\uff1a[3]\n3\u4f4d\uff1a[1]",
+        "~~[1] > [2] > [3]~~ [2] > [3] > [1]", "[2] (90%), [3] (50%), [1] (20%)",
+        '{"ranking": [{"id": "2", "score": 0.9, "note": "x"}, {"id": "3", "score": 0.5}, {"id": "1", "score": 0.1}]}',
+    ],
+)  # fmt: skip
+def test_links_fences_strikes_and_lists_in_other_scripts_are_read(text):
+    assert permuted(text, [2, 3, 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "letters", "label"),
+    [
+        ("**Answer:** B", "AB", "B"), ("\\boxed{\\mathbf{B}}", "AB", "B"), ("Most relevant passage: D", "ABCD", "D"),
+        ("A, because B does not answer", "AB", "A"), ("The answer is B because A lacks details", "AB", "B"),
+        ('{"worst": "A"}', "AB", None), ('{"rejected": "A", "chosen": "B"}', "AB", "B"), ("A\n\nB", "AB", None),
+        ("Vitamin B is discussed", "AB", None), ("Although B is longer, A answers it.", "AB", None),
+        ("B is longer than A", "AB", None), ("Passage B is off-topic", "AB", None),
+        ("Passage A: off topic", "AB", None),
+        ("A is about wheat", "AB", None), ("Passage A: This passage discusses wheat", "AB", None),
+        ("A vs. B", "AB", None),
+        ("First, consider Passage A:", "AB", None), ("C or A", "AB", None), ("Answer: A, B", "AB", None),
+        ("The answer is A. Actually, B.", "AB", None), ("I am unable to answer. A", "AB", None),
+        ("Grade A", "AB", None),
+        ("The answer is E. coli", "ABCDE", None), ("Passage E.coli", "ABCDE", None), ("Eliminate A.", "AB", None),
+        ('{"irrelevant": true}', ("yes", "no"), None), ('{"contains_error": false}', ("yes", "no"), None),
+        ("Yes, I can help with that. The passage is not relevant.", ("yes", "no"), None),
+        ("Yes, I understand. No.", ("yes", "no"), None), ("Yes.\n\nNo.", ("yes", "no"), None),
+        ("No. 1 answer", ("yes", "no"), None), ("3/10", "12345", None), ("Score: 3 out of 10", "12345", None),
+        ("Grade: 3 / 4", "12345", None),
+    ],
+)  # fmt: skip
+def test_a_choice_that_is_described_denied_or_withdrawn_is_none(text, letters, label):
+    assert read_choice(text, list(letters)) == label
+
+
+@pytest.mark.parametrize("unit", ["[1, 2, 3] ", "[1] > [2]. ", "1, 2, 3\n"])
+def test_an_answer_of_a_thousand_orders_is_not_read(unit):
+    assert read_order(unit * 1_000, (1, 2, 3), get_parser("brackets-v1")) is None

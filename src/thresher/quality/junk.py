@@ -4,8 +4,8 @@ The rules look only at characters, and each can be checked by eye. They are stri
 passage someone needs is worse than junk that stays.
 
     empty        no letter and no digit
-    no-letters   fewer than a tenth of the visible characters are letters, of at least 20: tables of numbers, rulers
-    markup       at least a quarter of the characters are in tags, entities, braces or escapes
+    no-letters   fewer than a tenth of at least 20 visible characters are letters, and there is no word: numbers, rulers
+    markup       at least three quarters of the characters are in HTML tags and entities, and few words are between
     boilerplate  a short passage that is mostly menu, cookie, copyright or log-in phrases
     script       fewer than half of the letters are of the given scripts (only if scripts are given)
     repeated     one word makes up more than half of at least 20 words
@@ -39,7 +39,15 @@ if TYPE_CHECKING:
 
 REASONS = ("empty", "no-letters", "markup", "boilerplate", "script", "repeated", "truncated")
 
-_MARKUP = re.compile(r"<[^<>\n]{1,200}>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|[{}\\]+|\\u[0-9a-fA-F]{4}|https?://\S+")
+_MARKUP = re.compile(
+    r"</?(?:a|abbr|b|body|br|button|center|div|em|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|li|link|"
+    r"meta|nav|ol|option|p|path|script|section|select|small|span|strong|style|sub|sup|svg|table|tbody|td|th|thead|tr|u|ul)"
+    r"(?:\s[^<>\n]{0,400})?/?>|<\w[\w:-]*(?:\s+[\w:-]+=(?:\"[^\"<>]*\"|'[^'<>]*'))+\s*/?>|&(?:[a-zA-Z]{2,8}|#\d{1,6});",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[^\W\d_]{3}")
+_FEW = 8
+"""With at least this many words beside it, markup is about something."""
 _BOILERPLATE = re.compile(
     r"all rights reserved|copyright (?:©|\(c\)|\d{4})|terms of (?:use|service)|privacy policy|cookie(?:s| policy)|"
     r"(?:log|sign) ?(?:in|up|out)\b|subscribe|newsletter|click here|skip to (?:main )?content|"
@@ -78,7 +86,7 @@ class JunkRules(QualityEstimator):
     @property
     def fingerprint(self) -> str:
         """Sha256 (hex) of the rules and their settings."""
-        return digest("junk", 1, list(self.scripts), self.least_words)
+        return digest("junk", 2, list(self.scripts), self.least_words)
 
     @property
     def can_save(self) -> bool:
@@ -106,8 +114,8 @@ class JunkRules(QualityEstimator):
         words = words_of(text)
         fires: dict[str, Callable[[], object]] = {
             "empty": lambda: not letters and not any(c.isdigit() for c in text),
-            "no-letters": lambda: visible >= 20 and len(letters) < visible / 10,
-            "markup": lambda: sum(len(found) for found in _MARKUP.findall(text)) * 4 >= len(text),
+            "no-letters": lambda: visible >= 20 and len(letters) < visible / 10 and not _WORD.search(text),
+            "markup": lambda: _mostly_markup(text),
             "boilerplate": lambda: _mostly_boilerplate(text, words),
             "script": lambda: self.scripts and sum(_script(c) in self.scripts for c in letters) * 2 < len(letters),
             "repeated": lambda: len(words) >= 20 and Counter(words).most_common(1)[0][1] * 2 > len(words),
@@ -124,6 +132,12 @@ class JunkRules(QualityEstimator):
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32[n]: 0 where a rule fires, else 1."""
         return np.array([not self.reason(text) for text in texts], np.float32)
+
+
+def _mostly_markup(text: str) -> bool:
+    """Whether hardly anything but tags is there. Code, links and tables are not markup: somebody looks for them."""
+    inside = sum(len(found) for found in _MARKUP.findall(text))
+    return inside * 4 >= len(text) * 3 and len(words_of(_MARKUP.sub(" ", text))) < _FEW
 
 
 def _mostly_boilerplate(text: str, words: Sequence[str]) -> bool:

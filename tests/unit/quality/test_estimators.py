@@ -125,6 +125,17 @@ def test_quantiles_share_ties_and_average_one_half():
         ("Photosynthesis turns light into chemical energy.", ""),
         ("光合成は光エネルギーを化学エネルギーに変える。", ""),
         ("7 years", ""),
+        ("| Key | Action |\n|---|---|\n| `Ctrl+\\\\` | {split} |\n| `<leader>[` | previous |", ""),
+        ("split [<local-commit>] [<repository>] [<remote-ref>] [<prefix>]", ""),
+        ('```json\n{"a": {"b": [{}, {}]}}\n```', ""),
+        (
+            "- [1.2](https://example.org/v1.2) - [1.3](https://example.org/v1.3)\n- https://example.org/notes/changes",
+            "",
+        ),
+        ("<dependency><groupId>org.junit</groupId><artifactId>junit</artifactId></dependency>", ""),
+        ("\\\\begin{tabular}{ll} a & b \\\\\\\\ \\\\end{tabular}", ""),
+        ("year 1990 1991 1992 1993 1994 1995 1996 1997 1998 1999 2000 2001 2002", ""),
+        ("&nbsp;&nbsp;&nbsp;&nbsp;&gt;&nbsp;&nbsp;ok", "markup"),
     ],
 )
 def test_junk_rules_fire_where_they_say(text, reason):

@@ -7,8 +7,9 @@ import sys
 from contextlib import closing
 from functools import partial
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from thresher.context import PrunedPassage
     from thresher.records import Passage
 
+_BATCH = 16
+"""Queries of a batch that the model reads at once."""
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -97,18 +100,16 @@ def prune(
 
     if jsonl is None and query == "-":
         raise typer.BadParameter("give a query, or --jsonl FILE for many")
-    chosen = partial(
-        ContextPruner(SentenceScorer.from_name(model, device=device)).prune,
-        threshold=_threshold(threshold),
-        max_tokens=max_tokens,
-        min_keep=min_keep,
-        keep_title=keep_title,
-        ellipsis=ellipsis,
-    )
+    pruner = ContextPruner(SentenceScorer.from_name(model, device=device))
+    how: dict[str, Any] = {
+        "threshold": _threshold(threshold), "max_tokens": max_tokens, "min_keep": min_keep, "keep_title": keep_title,
+        "ellipsis": ellipsis,
+    }  # fmt: skip
     if jsonl is not None:
-        _prune_lines(chosen, jsonl)
+        _prune_lines(partial(pruner.prune_batch, **how), jsonl)
         return
-    pruned = chosen(query, _passages(files or []))
+    passages, marks = _passages(files or [])
+    pruned = pruner.prune(query, passages, **how)
     if html is not None:
         from thresher.context.html import html_page
         from thresher.files import write_atomic
@@ -116,7 +117,7 @@ def prune(
         write_atomic(html, html_page(query, pruned))
         note(f"wrote {html}")
     if json:
-        emit_json({"query": query, "passages": [_record(p) for p in pruned]})
+        emit_json({"query": query, "passages": [_record(p, mark) for p, mark in zip(pruned, marks, strict=True)]})
     else:
         _show(pruned)
 
@@ -140,38 +141,43 @@ def _threshold(given: str) -> float | str:
         return given
 
 
-def _passages(files: list[Path]) -> list[str | Passage]:
-    from thresher.errors import DataNotFoundError, InputError
+def _passages(files: list[Path]) -> tuple[list[str | Passage], list[int]]:
+    """The passages of files, and what to add to spans so that they are of the file: a byte order mark counts."""
+    from thresher.corpus import open_corpus
+    from thresher.errors import InputError
+    from thresher.files import STDIN, opened
     from thresher.records import Passage
 
     out: list[str | Passage] = []
-    if not files:
-        return [sys.stdin.read()]
-    for path in files:
-        if path.suffix in (".jsonl", ".gz") or path.name.endswith(".jsonl.gz"):
-            from thresher.corpus import open_corpus
+    marks: list[int] = []
+    for path in files or [Path(STDIN)]:
+        if any(path.name.lower().endswith(end) for end in (".jsonl", ".jsonl.gz", ".jsonl.zst", ".gz")):
+            out += open_corpus(path)
+        else:
+            if str(path) == STDIN:
+                content = sys.stdin.buffer.read()
+            else:
+                with opened(path) as stream:
+                    content = stream.read()
+            try:
+                text = content.decode()
+            except UnicodeDecodeError as err:
+                line = content.count(b"\n", 0, err.start) + 1
+                raise InputError(f"not UTF-8 text ({err.reason}); convert it first", str(path), line) from None
+            marks += [0] * (len(out) - len(marks)) + [int(text.startswith("\ufeff"))]
+            text = text.removeprefix("\ufeff")
+            out.append(Passage("_".join(path.name.split()) or "-", text) if files else text)
+    return out, marks + [0] * (len(out) - len(marks))
 
-            out += list(open_corpus(path))
-            continue
-        try:
-            out.append(Passage("_".join(path.name.split()) or "-", path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise DataNotFoundError(f"no file {path}") from None
-        except UnicodeDecodeError as err:
-            raise InputError(
-                f"not UTF-8 text ({err.reason} at byte {err.start}); convert it first", str(path)
-            ) from None
-    return out
 
-
-def _record(passage: PrunedPassage) -> dict[str, object]:
+def _record(passage: PrunedPassage, mark: int = 0) -> dict[str, object]:
     return {
         "docno": passage.docno,
         "title": passage.title,
         "text": passage.text,
-        "spans": [[span.start, span.end] for span in passage.spans],
+        "spans": [[span.start + mark, span.end + mark] for span in passage.spans],
         "sentences": [
-            {"start": s.start, "end": s.end, "score": round(x, 6), "kept": k}
+            {"start": s.start + mark, "end": s.end + mark, "score": round(x, 6), "kept": k}
             for s, x, k in zip(passage.sentences, passage.scores, passage.keep, strict=True)
         ],
         "relevance": round(passage.relevance, 6),
@@ -182,26 +188,26 @@ def _record(passage: PrunedPassage) -> dict[str, object]:
     }
 
 
-def _lines(path: Path) -> Generator[tuple[int, dict[str, object]], None, None]:
-    from thresher.files import read_json_lines
-
-    yield from read_json_lines(path)
-
-
-def _prune_lines(prune: Callable[..., list[PrunedPassage]], path: Path) -> None:
+def _prune_lines(prune: Callable[..., list[list[PrunedPassage]]], path: Path) -> None:
+    """Prune the queries of a file, `_BATCH` at a time, and print a line for each."""
     from tqdm import tqdm
 
     from thresher.errors import InputError
+    from thresher.files import read_json_lines
 
-    with closing(_lines(path)) as lines:
-        for number, row in tqdm(lines, disable=not progress_wanted(), unit="query"):
-            query, given = row.get("query", row.get("question")), row.get("passages")
-            if not isinstance(query, str) or not isinstance(given, list):
-                raise InputError('expected {"query": string, "passages": [string or record, ...]}', str(path), number)
-            passages = [_given(one, place, path, number) for place, one in enumerate(given)]
-            pruned = prune(query, passages)
-            out = {"query": query, "passages": [_record(p) for p in pruned]}
-            sys.stdout.write(json_.dumps(out, ensure_ascii=False) + "\n")
+    with closing(cast("Generator[tuple[int, dict[str, Any]], None, None]", read_json_lines(path))) as lines:
+        reading = tqdm(lines, disable=not progress_wanted(), unit="query")
+        while rows := list(islice(reading, _BATCH)):
+            asked = []
+            for number, row in rows:
+                query, given = row.get("query", row.get("question")), row.get("passages")
+                if not isinstance(query, str) or not isinstance(given, list):
+                    problem = 'expected {"query": string, "passages": [string or record, ...]}'
+                    raise InputError(problem, str(path), number)
+                asked.append((query, [_given(one, place, path, number) for place, one in enumerate(given)]))
+            for (query, _), pruned in zip(asked, prune(asked), strict=True):
+                out = {"query": query, "passages": [_record(p) for p in pruned]}
+                sys.stdout.write(json_.dumps(out, ensure_ascii=True) + "\n")
 
 
 def _given(one: object, place: int, path: Path, number: int) -> str | Passage:
@@ -209,11 +215,17 @@ def _given(one: object, place: int, path: Path, number: int) -> str | Passage:
     from thresher.errors import InputError
     from thresher.records import Passage
 
-    if isinstance(one, dict) and isinstance(one.get("text"), str):
-        return Passage(str(one.get("docno", one.get("id", place))), one["text"], str(one.get("title") or ""))
     if isinstance(one, str):
         return one
-    raise InputError(f"passage {place} is neither a string nor a record with `text`", str(path), number)
+    if not isinstance(one, dict) or not isinstance(one.get("text"), str):
+        raise InputError(f"passage {place} is neither a string nor a record with `text`", str(path), number)
+    docno, title = one.get("docno", one.get("id", place)), one.get("title")
+    if not isinstance(docno, str | int) or not (title is None or isinstance(title, str)):
+        raise InputError(f"passage {place}: `docno` and `title` must be strings", str(path), number)
+    try:
+        return Passage(str(docno), one["text"], title or "")
+    except InputError as err:
+        raise InputError(f"passage {place}: {err}", str(path), number) from None
 
 
 Labelled = Annotated[

@@ -11,6 +11,7 @@ into a span in `thresher.context.spans`.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from thresher.arguments import checked_call
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from thresher.context.select import PrunedPassage
     from thresher.records import Span
+
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class ContextPruner:
@@ -61,16 +65,16 @@ class ContextPruner:
             passages: texts, `Passage`s or `Hit`s; a `Ranking` with texts is a sequence of hits.
 
         Raises:
-            InputError: a passage is of another type.
+            InputError: the query or a passage is of another type.
         """
         return self.score_batch([(query, passages)])[0]
 
     @checked_call
     def score_batch(self, asked: Sequence[tuple[str | Query, Sequence[str | Passage | Hit]]]) -> list[Scores]:
         """As `score` for many queries with their passages, in one call of the scorer."""
-        sources = [[self._split(passage, place) for place, passage in enumerate(row)] for _, row in asked]
-        texts = [query.text if isinstance(query, Query) else query for query, _ in asked]
-        pairs = [(text, piece) for text, row in zip(texts, sources, strict=True) for _, piece in row]
+        sources = [[self._split(passage, place) for place, passage in enumerate(_several(row))] for _, row in asked]
+        texts = [_query_text(query) for query, _ in asked]
+        pairs = [(text, _readable(piece)) for text, row in zip(texts, sources, strict=True) for _, piece in row]
         scored = iter(self.scorer.score(pairs))
         return [
             Scores(
@@ -120,7 +124,8 @@ class ContextPruner:
             max_tokens: over all passages together, titles and ellipses included, by `count_tokens`. Never exceeded:
                 the sentences with the highest scores are kept, before any other wish.
             keep_title: a passage of which something is kept keeps its title.
-            min_keep: keep at least this many sentences of each passage (its best), whatever they score.
+            min_keep: keep at least this many sentences of each passage (its best), whatever they score. With
+                `max_tokens`, what a higher threshold drops may make room for these, so that others are kept.
             ellipsis: replaces what was dropped; by default nothing does.
 
         Returns:
@@ -160,3 +165,26 @@ class ContextPruner:
         if isinstance(passage, (Passage, Hit)):
             return passage.docno, SplitPassage(passage.text, tuple(self.splitter(passage.text)), passage.title)
         raise InputError(f"passage {place} is a {type(passage).__name__}; give a string, a Passage or a Hit")
+
+
+def _several(passages: object) -> Sequence[object]:
+    if isinstance(passages, (str, Passage, Hit)):
+        raise InputError(f"passages is one {type(passages).__name__}; give a list of them, [passage]")
+    try:
+        return list(passages)  # type: ignore[call-overload,no-any-return]
+    except TypeError:
+        raise InputError(f"passages is a {type(passages).__name__}; give a list of strings, Passages or Hits") from None
+
+
+def _query_text(query: object) -> str:
+    text = query.text if isinstance(query, Query) else query
+    if not isinstance(text, str):
+        raise InputError(f"the query is a {type(text).__name__}; give a string or a Query")
+    return _HALF.sub("\ufffd", text)
+
+
+def _readable(piece: SplitPassage) -> SplitPassage:
+    """What the scorer reads: as long as the passage, without halves of surrogate pairs, which no tokenizer takes."""
+    if piece.text.isascii():
+        return piece
+    return SplitPassage(_HALF.sub("\ufffd", piece.text), piece.sentences, _HALF.sub("\ufffd", piece.title))

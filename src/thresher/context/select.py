@@ -28,7 +28,7 @@ import operator
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsFloat
 
 import numpy as np
 
@@ -164,8 +164,8 @@ class Scores:
                     "calibrate one with `thresher calibrate context`"
                 )
             return self.presets[wanted]
-        if not 0 <= wanted <= 1:
-            raise InputError(f"threshold={wanted}: give a score of 0 to 1, or the name of a preset")
+        if isinstance(wanted, bool) or not isinstance(wanted, SupportsFloat) or not 0 <= float(wanted) <= 1:
+            raise InputError(f"threshold={wanted!r}: give a score of 0 to 1, or the name of a preset")
         return float(wanted)
 
 

@@ -290,3 +290,32 @@ def test_a_head_says_which_features_it_reads_and_one_for_others_is_refused():
     for wrong in (*damaged, {**deep, "inner": [[1.0, 2.0]]}, {**deep, "outer": []}, {**deep, "direct": 3}):
         with pytest.raises(ModelError, match=r"config\.json"):
             read_head(wrong, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("query", "passages", "how"),
+    [
+        (None, ["x."], {}),
+        (3, ["x."], {}),
+        ("q", None, {}),
+        ("q", "hello. world", {}),
+        ("q", Passage("d", "x."), {}),
+        ("q", [None], {}),
+        ("q", [b"x."], {}),
+        ("q", 7, {}),
+        *(("q", ["x."], {"threshold": t}) for t in (None, "5", "tight", float("nan"), -1, 3, True, [0.5])),
+        *(("q", ["x."], {"max_tokens": n}) for n in (-1, 2.5, "5", True)),
+        *(("q", ["x."], {"min_keep": n}) for n in (-1, 2.5, None)),
+    ],
+)
+def test_a_wrong_argument_is_a_plain_error(query, passages, how):
+    with pytest.raises(InputError):
+        ContextPruner("lexical").prune(query, passages, **how)
+
+
+@pytest.mark.parametrize("scorer", ["lexical", pytest.param("thresher-context", marks=pytest.mark.models)])
+def test_half_of_a_surrogate_pair_is_pruned_like_any_text(scorer):
+    text = "Radium \ud83d was found. It glows \udc00."
+    (one,) = ContextPruner(scorer).prune("radium", [Passage("d", text, "T \ud83d")], threshold=0)
+    assert one.original == text
+    assert one.text == text

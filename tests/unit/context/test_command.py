@@ -1,5 +1,6 @@
 """`thresher context` at the command line."""
 
+import gzip
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from thresher.cli.context import app
+from thresher.errors import InputError
 
 run = CliRunner().invoke
 TEXT = "Radium was found in 1898. Marie Curie found radium in Paris. It glows faintly blue."
@@ -61,10 +63,49 @@ def test_batches_are_lines_in_and_lines_out(tmp_path):
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"query": 1, "passages": []}', '{"query": "q", "passages": [{"x": 1}]}'])
 def test_a_bad_line_is_named(tmp_path, line):
-    from thresher.errors import InputError
-
     batch = tmp_path / "batch.jsonl"
     batch.write_text("\n" + line)
+    with pytest.raises(InputError, match=r"batch\.jsonl:2"):
+        invoke("--jsonl", batch, "-m", "lexical")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+def test_spans_are_slices_of_the_decoded_file(tmp_path, mark, end):
+    page = tmp_path / "page.txt"
+    page.write_bytes(mark + b"Line one is here." + end + b"Radium was found by Marie." + end)
+    (passage,) = json.loads(invoke("who found radium", page, "-m", "lexical", "--json").stdout)["passages"]
+    decoded = page.read_bytes().decode()
+    assert "".join(decoded[start:stop] for start, stop in passage["spans"]) == passage["text"]
+    assert passage["text"] == "Radium was found by Marie."
+    for sentence in passage["sentences"]:
+        assert "\ufeff" not in decoded[sentence["start"] : sentence["end"]]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
+def test_a_batch_may_begin_with_a_byte_order_mark_and_be_compressed(tmp_path, suffix):
+    batch = tmp_path / f"batch{suffix}"
+    content = b"\xef\xbb\xbf" + json.dumps({"query": "radium", "passages": [TEXT, "é"]}).encode()
+    batch.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+    (line,) = invoke("--jsonl", batch, "-m", "lexical").stdout.splitlines()
+    assert len(json.loads(line)["passages"]) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"query":"caf\xe9","passages":["x"]}',
+        b'{"query":"q","passages":[{"text":"x","docno":"a b"}]}',
+        b'{"query":"q","passages":[{"text":"x","docno":[1]}]}',
+        b'{"query":"q","passages":[{"text":"x","title":3}]}',
+        b'{"query":"q","passages":"x"}',
+        b'{"query":null,"passages":[]}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_record_that_is_wrong_is_named_with_its_line(tmp_path, line):
+    batch = tmp_path / "batch.jsonl"
+    batch.write_bytes(b"\n" + line)
     with pytest.raises(InputError, match=r"batch\.jsonl:2"):
         invoke("--jsonl", batch, "-m", "lexical")
 

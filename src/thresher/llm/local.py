@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from thresher.arguments import checked_call
 from thresher.errors import InputError, ModelError, require
 from thresher.llm.background import Batcher
-from thresher.llm.model import Completion, LanguageModel, TokenizerTokens, TokenUsage, spells
+from thresher.llm.model import Completion, LanguageModel, TokenizerTokens, TokenUsage, folded, printable, spells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +77,7 @@ class TransformersModel(LanguageModel):
             raise ModelError(f"the tokenizer of {found.path} has neither a padding nor an end token")
         self._tokens = TokenizerTokens(self._tokenizer.backend_tokenizer)
         self._context = context if context is not None else _context(self._model.config)
+        self._folds = False
         self._label_ids: dict[str, list[int]] = {}
         self._batcher: Batcher[Request, Completion] = Batcher(self._answer, batch_size)
 
@@ -130,9 +131,13 @@ class TransformersModel(LanguageModel):
         results: dict[int, Completion] = {}
         for kind, indices in wanted.items():
             part = [requests[index] for index in indices]
-            with self._torch.inference_mode():
-                work = {"labels": self._labels, "continuation": self._continuations}.get(kind, self._texts)
-                results.update(zip(indices, work(part), strict=True))
+            work = {"labels": self._labels, "continuation": self._continuations}.get(kind, self._texts)
+            try:
+                with self._torch.inference_mode():
+                    results.update(zip(indices, work(part), strict=True))
+            except (RuntimeError, ValueError, IndexError) as err:  # out of memory is a RuntimeError
+                said = printable(str(err))[:300]
+                raise ModelError(f"{self._name} failed on {len(part)} prompts ({type(err).__name__}: {said})") from err
         return [results[index] for index in range(len(requests))]
 
     def _labels(self, requests: Sequence[Request]) -> list[Completion]:
@@ -235,9 +240,22 @@ class TransformersModel(LanguageModel):
             ids: list[int] = self._tokenizer(text, truncation=False).input_ids
         else:
             messages = [{"role": m.role, "content": m.content} for m in request.messages]
-            text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            text = self._templated(messages)
             ids = self._tokenizer(text + request.opening, add_special_tokens=False, truncation=False).input_ids
         return ids
+
+    def _templated(self, messages: list[dict[str, str]]) -> str:
+        """The conversation in the model's template, with the system's words in the user's turn if it has no system."""
+        problem = ""
+        for attempt in (folded(messages),) if self._folds else (messages, folded(messages)):
+            try:
+                text: str = self._tokenizer.apply_chat_template(attempt, add_generation_prompt=True, tokenize=False)
+            except Exception as err:  # a template is a program of the model, and raises what it likes
+                problem = printable(f"{type(err).__name__}: {err}")[:200]
+            else:
+                self._folds = attempt is not messages
+                return text
+        raise ModelError(f"the chat template of {self._name} does not accept the conversation ({problem})")
 
     def _check_length(self, request: Request) -> None:
         """Raise if prompt and answer exceed the context; prompts are never cut silently."""

@@ -402,6 +402,15 @@ def tokens_of(given: Tokens | str | Path | None) -> Tokens:
     return ByteTokens() if given is None else given
 
 
+def folded(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The messages with what the system says at the beginning of the user's first message."""
+    system = "\n\n".join(one["content"] for one in messages if one["role"] == "system")
+    others = [dict(one) for one in messages if one["role"] != "system"]
+    if not others or others[0]["role"] != "user":
+        return [{"role": "user", "content": system}, *others]
+    return [{"role": "user", "content": f"{system}\n\n{others[0]['content']}"}, *others[1:]]
+
+
 def printable(text: str) -> str:
     """`text` on one line, without characters that control a terminal or the direction of writing."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())

@@ -36,6 +36,7 @@ from thresher.llm.model import (
     RefusedRequestError,
     TokenUsage,
     TransientModelError,
+    folded,
     printable,
     retried_by_caller,
     spells,
@@ -473,15 +474,6 @@ def _place(said: str, name: str, value: object) -> int:
         return found.start()
     inner = [_place(said, key, None) for key in value if "_" in key] if isinstance(value, dict) else []
     return max(inner, default=-1)
-
-
-def folded(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The messages with what the system says at the beginning of the user's first message."""
-    system = "\n\n".join(one["content"] for one in messages if one["role"] == "system")
-    others = [dict(one) for one in messages if one["role"] != "system"]
-    if not others or others[0]["role"] != "user":
-        return [{"role": "user", "content": system}, *others]
-    return [{"role": "user", "content": f"{system}\n\n{others[0]['content']}"}, *others[1:]]
 
 
 def ways_to_think(thinking: Thinking, url: str) -> tuple[Json, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -289,3 +290,20 @@ def test_a_causal_reranker_is_a_cross_encoder_too(causal_dir, tmp_path):
     raw = made.predict([("why is rain", hit.text) for hit in HITS], activation_fn=torch.nn.Identity())
     assert [hit.docno for hit in result] == [HITS[i].docno for i in np.argsort(-raw, kind="stable")]
     judge.close()
+
+
+@pytest.mark.parametrize("words", ["System role not supported", "Conversation roles must alternate"])
+def test_a_template_without_a_system_role_gets_its_words_in_the_users_turn(causal_dir, tmp_path, words):
+    directory = tmp_path / "model"
+    shutil.copytree(causal_dir, directory)
+    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('" + words + "') }}{% endif %}"
+    template += "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    (directory / "chat_template.jinja").write_text(template)
+    model = TransformersModel(directory)
+    request = Request((Message("system", "the cat"), Message("user", "sat")))
+    assert model.prompt_bound(request) == model.prompt_bound(Request((Message("user", "the cat\n\nsat"),)))
+    assert ask(model, request)[0].usage.prompt_tokens == 3
+    (directory / "chat_template.jinja").write_text("{{ raise_exception('never') }}")
+    with pytest.raises(ModelError, match="never"):
+        TransformersModel(directory).prompt_bound(request)
+    model.close()

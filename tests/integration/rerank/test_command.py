@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from thresher.cli import app
 from thresher.cli.rerank import rerank
-from thresher.errors import InputError
+from thresher.errors import ConfigError, InputError
 from thresher.evaluate.trec import read_run
 from thresher.llm.recorded import Recorder
 from thresher.rerank.model_judge import ModelJudge
@@ -95,6 +95,45 @@ def test_a_rerank_server_is_asked_pointwise_by_default(server, command, files, r
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["usage"]["plan"] == "pointwise"
     assert [row.docno for row in read_run(folder / "out.run", as_listed=True).rankings["q1"]] == best
+
+
+def test_the_options_of_servers_reach_them(server, command, files, reaction, chat, order_by_grade):
+    folder, _ = files
+    (folder / "key").write_text("a-secret-key\n")
+    options = ["--limit-field", "max_completion_tokens", "--thinking", "off", "--extra-body", '{"seed": 7}',
+               "--reasoning-tokens", "100", "--key-file", folder / "key"]  # fmt: skip
+    root = server.url.removesuffix("/v1")
+    done = command(*base(folder), "--model", "openai:tiny", "--base-url", root, "--no-cache", *options)
+    assert done.exit_code == 0, done.output
+    path, headers, body = server.requests[0]
+    assert (path, headers["authorization"]) == ("/v1/chat/completions", "Bearer a-secret-key")
+    assert body["max_completion_tokens"] > 100
+    assert (body["seed"], body["chat_template_kwargs"]["enable_thinking"]) == (7, False)
+    server.requests.clear()
+    server.react = lambda number, path, body: reaction(
+        body=json.dumps([{"index": i, "score": int(t.split()[1])} for i, t in enumerate(body["texts"])]).encode()
+    )
+    options = ["--passages-per-call", "7", "--passage-tokens", "3"]
+    done = command(*base(folder), "--model", "tei:", "--base-url", f"{server.url}/", "--json", *options)
+    assert done.exit_code == 0, done.output
+    assert max(len(body["texts"]) for _, _, body in server.requests) == 7
+    assert json.loads(done.stdout)["usage"]["truncated"] == 60
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--base-url", "http://h:99999"], ["--base-url", "h:80"], ["--base-url", "http://u:p@h"],
+        ["--base-url", "http://h", "--thinking", "perhaps"], ["--base-url", "http://h", "--extra-body", "{"],
+        ["--base-url", "http://h", "--limit-field", "x"], ["--base-url", "http://h", "--passages-per-call", "3"],
+    ],
+)  # fmt: skip
+def test_an_option_that_cannot_be_used_is_one_message(command, files, options):
+    folder, _ = files
+    done = command(*base(folder), "--model", "openai:tiny", *options)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, ConfigError)
+    assert not (folder / "out.run").exists()
 
 
 def test_recorded_answers_replay_without_a_server(server, model, command, files):

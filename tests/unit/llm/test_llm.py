@@ -7,9 +7,12 @@ import math
 import pickle
 import random
 import sqlite3
+import subprocess
+import sys
 import traceback
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from urllib.parse import quote
 
 import pytest
@@ -18,7 +21,7 @@ from hypothesis import strategies as st
 
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, InputError, ModelError
 from thresher.llm.background import Batcher, run_in_background
-from thresher.llm.budget import Price, load_prices
+from thresher.llm.budget import Budget, Price, load_prices
 from thresher.llm.cache import ResponseCache, default_cache_path
 from thresher.llm.client import Call, RetryPolicy
 from thresher.llm.http import HIDDEN, Key, KeySource, retry_after_seconds, server_url
@@ -50,6 +53,70 @@ def test_a_cache_with_wide_rights_is_narrowed_and_a_foreign_file_is_refused(tmp_
     other.write_bytes(b"not a database at all, just some text of more than sixteen bytes" * 20)
     with pytest.raises(ArtifactError, match="not a response cache"):
         ResponseCache(other)
+
+
+def test_a_file_that_is_not_a_response_cache_is_refused_and_left_as_it_is(tmp_path):
+    foreign = tmp_path / "places.sqlite"
+    with sqlite3.connect(foreign) as database:
+        database.execute("CREATE TABLE bookmarks (url TEXT)")
+    database.close()
+    text, folder, half = tmp_path / "notes.txt", tmp_path / "folder", tmp_path / "half.sqlite"
+    text.write_text("my notes")
+    folder.mkdir()
+    half.write_bytes(b"SQLite format 3\0" + b"?" * 500)
+    for path in (foreign, text, folder, half):
+        before = None if path is folder else path.read_bytes()
+        path.chmod(0o754)
+        with pytest.raises(ArtifactError, match=r"not a response cache.*--cache-file"):
+            ResponseCache(path)
+        assert path is folder or path.read_bytes() == before
+        assert path in (foreign, half) or oct(path.stat().st_mode)[-3:] == "754"
+
+
+def test_a_cache_that_another_process_locks_is_in_use_and_does_not_end_a_run(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("thresher.llm.cache.BUSY_SECONDS", 0.01)
+    path = tmp_path / "c.sqlite"
+    with ResponseCache(path) as cache:
+        cache.put("known", {"text": "a"})
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ArtifactError, match=r"in use by another process.*--cache-file"):
+            ResponseCache(path)
+        cache.put("k", {"text": "b"})
+        cache.put("k", {"text": "b"})
+        assert cache.get("known") is None
+        assert len(caplog.records) == 1
+        assert "not remembered" in caplog.text
+        other.execute("ROLLBACK")
+        other.close()
+        cache.put("k", {"text": "b"})
+        assert (cache.get("k"), cache.get("known")) == ({"text": "b"}, {"text": "a"})
+
+
+def test_a_full_disk_and_a_damaged_row_do_not_end_a_run(tmp_path, caplog):
+    with ResponseCache(tmp_path / "c.sqlite") as cache:
+        cache.put("known", {"text": "a"})
+        for key, damaged in enumerate(("{", "[]", "5", "null", "[" * 100_000, b"\xff")):
+            cache._db.execute("INSERT INTO replies VALUES (?, ?)", (str(key), damaged))
+            assert cache.get(str(key)) is None
+        cache._db.execute("PRAGMA max_page_count = 1")
+        cache.put("k", {"text": "b" * 1_000_000})
+        assert cache.get("k") is None
+        assert cache.get("known") == {"text": "a"}
+    assert len(caplog.records) == 1
+
+
+def test_several_processes_share_one_cache(tmp_path):
+    path = tmp_path / "c.sqlite"
+    script = (
+        "import sys; from thresher.llm.cache import ResponseCache\n"
+        "with ResponseCache(sys.argv[1]) as cache:\n"
+        "    for i in range(20): cache.put(f'{sys.argv[2]}-{i}', {'text': 'x'})"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", script, path, str(n)]) for n in range(3)]
+    assert [process.wait() for process in started] == [0, 0, 0]
+    with ResponseCache(path) as cache:
+        assert len(cache) == 60
 
 
 def test_the_cache_lives_where_the_environment_says(monkeypatch, tmp_path):
@@ -88,6 +155,45 @@ def test_a_price_table_that_is_none_is_refused(tmp_path, text):
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"prices\.toml"):
         load_prices(file)
+
+
+@pytest.mark.parametrize("text", ["\ufeff[m]\ninput = 1\noutput = 2", "[m]\r\ninput = 1\r\noutput = 2\r\n"])
+def test_a_price_table_may_begin_with_a_byte_order_mark(tmp_path, text):
+    (tmp_path / "p.toml").write_bytes(text.encode())
+    assert load_prices(tmp_path / "p.toml") == {"m": Price(1.0, 2.0)}
+
+
+ODD_PRICES = [
+    'input = "1"\noutput = 1', "input = -1\noutput = 1", "input = nan\noutput = 1", "input = inf\noutput = 1",
+    "input = 1", "input = true\noutput = 1", "input = 1e300\noutput = 1", "input = [1]\noutput = 1",
+]  # fmt: skip
+
+
+MALFORMED = ("m = 5", "m = " + "[" * 5000, "\0", "[m")
+
+
+@pytest.mark.parametrize("text", [*(f"[m]\n{body}" for body in ODD_PRICES), *MALFORMED])
+def test_an_odd_price_table_is_refused_with_its_name(tmp_path, text):
+    (tmp_path / "p.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"p\.toml"):
+        load_prices(tmp_path / "p.toml")
+    with pytest.raises(ConfigError, match="cannot read the price table"):
+        load_prices(tmp_path)
+
+
+ODD_NUMBERS = ("3", -1, math.nan, True, [1], {}, object(), 1j)
+
+
+@pytest.mark.parametrize("value", ODD_NUMBERS)
+def test_odd_limits_prices_and_waits_are_refused(value):
+    made = [
+        *(partial(Budget, **{name: value}) for name in ("calls", "tokens", "cost", "seconds")),
+        partial(Price, value, 1.0), partial(Price, 1.0, value), partial(RetryPolicy, attempts=value),
+        *(partial(RetryPolicy, **{name: value}) for name in ("first", "longest", "patience")),
+    ]  # fmt: skip
+    for make in made:
+        with pytest.raises((ConfigError, InputError)):
+            make()
 
 
 def test_backoff_grows_to_its_limit_and_obeys_the_server():

@@ -321,13 +321,16 @@ def _union(kinds: tuple[Any, ...]) -> Check | None:
 
 def _any_of(checks: tuple[Check, ...], value: object) -> object:
     wanted: list[str] = []
+    nearest: _Mismatch | None = None  # of the right kind as a whole, but not within
     for check in checks:
         try:
             return check(value)
         except _Mismatch as err:
             if err.at or err.found:
-                raise
+                nearest = nearest or err
             wanted.append(err.wanted)
+    if nearest is not None:
+        raise nearest
     raise _Mismatch(" or ".join(dict.fromkeys(wanted)))
 
 

@@ -94,3 +94,12 @@ def test_a_value_is_shown_short_and_on_one_line():
     assert shown(Silent()) == "a Silent that cannot be shown"
     assert len(shown("x" * 10_000)) <= 80
     assert shown("a\x1b\u202e") == r"'a\x1b\u202e'"
+
+
+def test_an_array_is_taken_where_a_list_of_texts_or_an_array_is_wanted():
+    from thresher.prune.policy import Policy, decide
+
+    decision = decide(Policy(keep=0.5, floor=1), ["a", "b"], np.array([1.0, 2.0]), groups=np.array([0, 1]))
+    assert len(decision.tiers) == 2
+    with pytest.raises(InputError, match="groups"):
+        decide(Policy(keep=0.5, floor=1), ["a", "b"], np.array([1.0, 2.0]), groups=[0, 1])

@@ -2,10 +2,10 @@
 
 A cost is a rate (milliseconds a unit: a query, a token) with its mean deviation, both running means in which a new
 observation has a weight of one tenth. A prediction is the rate plus three mean deviations: an answer that is late is
-worse than one with a passage less. Waiting for another query to be done with the model is no cost. Since a stage that
-is skipped gives no observation, each time one is skipped its rate moves two thirds of the way to the fastest seen, so
-that a burst of slow queries is forgotten after a query or two; it moves to 0 where the stage was seen only once, since
-models load and kernels compile then.
+worse than one with a passage less. The time that a query waits for another to be done with the model is left out. Since
+a stage that is skipped gives no observation, each time one is skipped its rate moves two thirds of the way to the
+fastest seen, so that a burst of slow queries is forgotten after a query or two; it moves to 0 where the stage was seen
+only once, since models load and kernels compile then.
 
 Before a stage its predicted cost is compared with the time left (`Deadline.refuses`); a model that reads passages reads
 half of those that fit, then half of those that still fit (`batches_that_fit`), so that a wrong prediction late in the

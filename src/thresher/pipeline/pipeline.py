@@ -53,7 +53,7 @@ _KEPT_FREE = ("select",)
 _MOST = 1_000_000
 """Passages that one answer may hold."""
 _FOREVER = 1e9
-"""A deadline of so many milliseconds, 12 days, is none."""
+"""A deadline of this many milliseconds, 12 days, is none."""
 
 
 class Pipeline:

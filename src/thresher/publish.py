@@ -322,7 +322,9 @@ def _age(left: Path) -> float:
 def _explain(error: OSError, home: Path, target: Path) -> NoReturn:
     """Raise `error` again, in plain words where it is a full disk or a folder that may not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and _cut_short(error)):
-        raise OSError(error.errno or errno.ENOSPC, f"no space left in {home}; nothing was changed") from error
+        code = error.errno or errno.ENOSPC
+        known = "" if error.errno is None or error.strerror == os.strerror(code) else f": {error.strerror}"
+        raise OSError(code, f"no space left in {home}{known}; nothing was changed") from error
     if error.errno == errno.EMFILE:
         raise OSError(
             error.errno, f"too many open files while {target} was written; raise the limit: ulimit -n"

@@ -9,9 +9,12 @@ alongside the index until then, so that a killed build resumes where it stopped.
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
+import sys
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +25,7 @@ from tqdm.auto import tqdm
 from thresher import artifact
 from thresher.arguments import checked_call
 from thresher.build.recipe import Recipe, load_recipe
-from thresher.build.tiers import decide_tiers, store_tiers
+from thresher.build.tiers import decide_tiers, measure, store_tiers
 from thresher.build.vectors import EncodedVectors, SharedTerms, check_vectors, open_vectors, store_vectors
 from thresher.build.weights import (
     CountedTerms,
@@ -38,6 +41,7 @@ from thresher.corpus.open import is_collection, open_corpus
 from thresher.corpus.spool import Spool, refuse_empty
 from thresher.corpus.stream import RecordCorpus, Splitter
 from thresher.encode.bm25 import TermCounts
+from thresher.encode.encoded import encoding_bar
 from thresher.errors import ConfigError, InputError
 from thresher.index import FORMAT, IndexBuilder
 from thresher.prune.decision import TIER_ONE, TIER_TWO
@@ -45,7 +49,7 @@ from thresher.publish import discard_shards, shards_of
 from thresher.records import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -54,12 +58,16 @@ if TYPE_CHECKING:
     from thresher.corpus import Corpus
     from thresher.encode.encoded import PassageEncoder
     from thresher.encode.preencoded import Encoding
-    from thresher.prune.plan import Pruning
+    from thresher.prune.plan import Measured, Pruning
     from thresher.records import Passage
 
     Source = str | Path | Corpus | Iterable[Passage]
 
 _log = logging.getLogger(__name__)
+_LONG = 5000
+"""Passages from which on a build with a learned encoder says what it will take."""
+_SAMPLE, _LEARNED_SAMPLE = 2000, 64
+"""Passages measured for a budget, and with a learned encoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,7 @@ def build_index(
     overwrite: bool = False,
     progress: bool = False,
     dense: PassageEncoder | None = None,
+    device: str = "auto",
 ) -> BuildReport:
     """Build an index at `target`.
 
@@ -115,6 +124,7 @@ def build_index(
         progress: show progress bars.
         dense: the encoder of dense vectors itself (`encode_passages`, `fingerprint`), in place of the one that the
             recipe names.
+        device: for the models that the recipe names: `auto` (an accelerator if there is one), or a torch device.
 
     Raises:
         ConfigError: the recipe is wrong, or there is no corpus.
@@ -127,8 +137,9 @@ def build_index(
     shards = shards_of(target)
     with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
         source = recipe.corpus.source or None if source is None else source
-        build = _Build(draft.path, recipe, source, shards, progress=progress, dense=dense)
+        build = _Build(draft.path, recipe, source, shards, progress=progress, dense=dense, device=device)
         build.read()
+        build.estimate()
         build.prune()
         counts = build.index()
         build.store_vectors()
@@ -188,6 +199,7 @@ class _Build:
         shards: where a learned encoder's finished shards are kept until the index is complete.
         progress: show progress bars.
         dense: the encoder of dense vectors, where it was given.
+        device: for the models of the recipe.
     """
 
     spool: Spool
@@ -204,12 +216,14 @@ class _Build:
         *,
         progress: bool,
         dense: PassageEncoder | None,
+        device: str,
     ) -> None:
         self.directory, self.recipe, self.progress = directory, recipe, progress
         self.work = directory / "work"
         self.work.mkdir()
         self.usage = Usage()
         self.pruning: Pruning | None = None
+        self.measured: Measured | None = None
         self.encoding: Encoding | None = None
         self.learned: TermSource | None = None
         self.vectors: VectorSource | None = None
@@ -219,9 +233,11 @@ class _Build:
         if recipe.encode.source:
             self.encoding = open_encoding(recipe.encode)
         elif recipe.encode.encoder != "bm25":
-            self.learned = LearnedTerms(open_learned(recipe.encode), shards)
+            self.learned = LearnedTerms(open_learned(recipe.encode, device), shards)
         if recipe.vectors is not None:
-            self.vectors, self.learned = open_vectors(recipe.vectors, self.learned, dense, shards, recipe.encode)
+            self.vectors, self.learned = open_vectors(
+                recipe.vectors, self.learned, dense, shards, recipe.encode, device
+            )
         encoders = (self.learned, self.vectors)
         self.readers = [one.unread for one in encoders if isinstance(one, LearnedTerms | SharedTerms | EncodedVectors)]
         if source is not None and (limits := [one.advice for one in self.readers if one.limit]):
@@ -260,10 +276,40 @@ class _Build:
             counted["documents"] = documents
         self.usage = self.usage.with_stage("read", time.perf_counter() - started, **counted)
 
+    def estimate(self) -> None:
+        """Say what a long build will take, and refuse one that the disk has no room for.
+
+        Raises:
+            OSError: there is not enough space.
+        """
+        n = len(self.spool)
+        least = (self.spool.directory / "passages").stat().st_size
+        if self.learned is not None and n >= _LONG:
+            self.measured = measured = self._measure(_LEARNED_SAMPLE)
+            seconds, size = (x * n / measured.passages for x in (measured.seconds, measured.first))
+            least = max(least, round(size))
+            said = f"{n:,} passages: encoding will take about {duration(seconds)}, the index about {size / 1e6:,.0f} MB"
+            _log.info("%s", said)
+            if self.progress:
+                tqdm.write(said, file=sys.stderr)
+        free = shutil.disk_usage(self.directory).free
+        if free < least:
+            problem = f"the index will take about {least:,} bytes, but only {free:,} are free"
+            raise OSError(errno.ENOSPC, problem, str(self.directory.parent))
+
+    def _measure(self, passages: int) -> Measured:
+        bits = impact_bits(self.recipe.index, self.terms.query_side)
+        vectors = self.vectors if isinstance(self.vectors, EncodedVectors) else None
+        lexical = self.lexical if self.recipe.prune is not None else None
+        return measure(self.spool, self.terms, lexical, bits, vectors, passages=passages)
+
     def prune(self) -> None:
         """Decide which passages the first tier holds."""
         if self.recipe.prune is not None:
-            self.pruning = decide_tiers(self.spool, self.recipe.prune, progress=self.progress)
+            step, measured = self.recipe.prune, None
+            if step.budget and not step.rate and not step.decision:
+                measured = self.measured or self._measure(_SAMPLE if self.learned is None else _LEARNED_SAMPLE)
+            self.pruning = decide_tiers(self.spool, step, measured=measured, progress=self.progress)
             self.numbers = np.flatnonzero(self.pruning.decision.tiers == TIER_ONE)
             if not len(self.numbers):
                 raise InputError(
@@ -284,14 +330,14 @@ class _Build:
         )
         encoding = storing = 0.0
         asked = time.perf_counter()
-        with self._bar("encoding", len(self.numbers)) as bar:
+        with self._encoding_bar() as done:
             for passages, batch in self.terms.rows(self.spool, self.numbers):
                 got = time.perf_counter()
                 builder.add(passages, batch)
                 encoding += got - asked
                 asked = time.perf_counter()
                 storing += asked - got
-                bar.update(len(passages))
+                done(len(passages))
         started = time.perf_counter()
         counts = builder.finish()
         if not counts["postings"]:
@@ -341,8 +387,25 @@ class _Build:
         """Remove the spool and everything else that the index does not keep."""
         shutil.rmtree(self.work)
 
+    @contextmanager
+    def _encoding_bar(self) -> Iterator[Callable[[int], object]]:
+        """A bar over the first tier; call what it yields with the number of passages that have their terms."""
+        if self.learned is None:
+            with self._bar("encoding", len(self.numbers)) as bar:
+                yield bar.update
+        else:
+            with encoding_bar(len(self.numbers), progress=self.progress) as done:
+                yield done
+
     def _bar(self, what: str, total: int | None = None) -> tqdm[None]:
         return tqdm(desc=what, total=total, unit=" passages", disable=not self.progress, mininterval=0.5, delay=1)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `40 seconds`, `7 minutes`, `2.5 hours`."""
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
 def _with_sources(

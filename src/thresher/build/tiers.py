@@ -8,34 +8,45 @@ the statistics of the whole corpus; duplicates are discarded, and junk if that i
 from __future__ import annotations
 
 import logging
+import shutil
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from thresher import artifact
 from thresher.build.weights import impact_bits
 from thresher.corpus.spool import match_docnos
+from thresher.encode.encoder import row_slice
 from thresher.index import FORMAT, IndexBuilder
 from thresher.prune.decision import KIND as DECISION
 from thresher.prune.decision import TIER_TWO, read_decision, write_decision
-from thresher.prune.plan import Pruning, plan_pruning, prune_usage
+from thresher.prune.plan import Measured, Pruning, plan_pruning, prune_usage
+from thresher.quality.lexical import words_of
 from thresher.records import StageUsage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from thresher.build.recipe import Recipe
-    from thresher.build.weights import CountedTerms
+    from thresher.build.weights import CountedTerms, TermSource
     from thresher.corpus.spool import Spool
     from thresher.prune.plan import PruneStep
-    from thresher.records import Usage
+    from thresher.records import Passage, SparseBatch, Usage
 
 _log = logging.getLogger(__name__)
 TIER_FOLDER = "tier-2"
 
 
-def decide_tiers(spool: Spool, step: PruneStep, *, progress: bool = False) -> Pruning:
+class Sampled(Protocol):
+    """Encodes a sample of texts."""
+
+    def sample(self, texts: Sequence[str]) -> int:
+        """Encode `texts`, and say how many bytes they take when they are stored."""
+
+
+def decide_tiers(spool: Spool, step: PruneStep, *, measured: Measured | None = None, progress: bool = False) -> Pruning:
     """The pruning of the spooled corpus: decided as `step` says, or read from the decision it names.
 
     Raises:
@@ -43,7 +54,7 @@ def decide_tiers(spool: Spool, step: PruneStep, *, progress: bool = False) -> Pr
         InputError: the decision was made for other docnos; names the first one.
     """
     if not step.decision:
-        return plan_pruning(spool, step, progress=progress)
+        return plan_pruning(spool, step, measured=measured, progress=progress)
     started = time.perf_counter()
     decision, docnos = read_decision(step.decision)
     order = match_docnos(spool.docnos, docnos, wanted_name=spool.name, given_name=step.decision)
@@ -91,8 +102,61 @@ def store_tiers(
     counts["postings_saved"] = round(taken["index"].counts["postings"] * share)
     second = _bytes(directory / TIER_FOLDER)
     first = _bytes(directory) - second - _bytes(directory / "pruning") - _bytes(directory / "work")
-    counts["bytes_saved"] = round(first * share) - second
+    saved = round(first * share) - second
+    counts |= {"bytes_saved": max(saved, 0)} if saved >= 0 else {"bytes_saved": 0, "bytes_added": -saved}
     return StageUsage("prune", pruning.usage.seconds + time.perf_counter() - started, counts)
+
+
+def measure(
+    spool: Spool,
+    terms: TermSource,
+    lexical: CountedTerms | None,
+    bits: Literal[8, 16],
+    vectors: Sampled | None,
+    *,
+    passages: int,
+) -> Measured:
+    """Encode and index a sample of the corpus, spread evenly over it, to see what the whole takes.
+
+    Args:
+        spool: the corpus.
+        terms: where terms come from.
+        lexical: BM25 weights of the second tier; None where there is none.
+        bits: width of an impact.
+        vectors: encodes vectors in a pass of its own; None where there are none, or one pass gives both.
+        passages: size of the sample.
+    """
+    numbers = np.unique(np.linspace(0, len(spool) - 1, passages).astype(np.int64))
+    sample = spool.read(numbers)
+    started = time.perf_counter()
+    rows = terms.sample(spool, numbers)
+    room = vectors.sample([passage.contents for passage in sample]) if vectors is not None else 0
+    seconds = time.perf_counter() - started
+    first = _sample_bytes(spool, terms.query_side.vocabulary, sample, rows, bits) + room
+    second = 0.0
+    if lexical is not None:
+        second = first
+        if lexical is not terms:
+            found = lexical.sample(spool, numbers)
+            second = _sample_bytes(spool, lexical.query_side.vocabulary, sample, found, 16)
+    words = sum(max(len(words_of(passage.contents)), 1) for passage in sample)
+    return Measured(len(sample), words, seconds, first, second)
+
+
+def _sample_bytes(
+    spool: Spool, vocabulary: Sequence[str], sample: Sequence[Passage], rows: SparseBatch, bits: Literal[8, 16]
+) -> float:
+    """Bytes that the passages of a sample add to an index; what an index takes without passages does not count."""
+    sizes = []
+    for count in (len(sample) // 2, len(sample)):
+        directory = spool.directory.with_name("sample")
+        directory.mkdir()
+        builder = IndexBuilder(directory, vocabulary, bits=bits)
+        builder.add(sample[:count], row_slice(rows, 0, count))
+        builder.finish()
+        sizes.append(_bytes(directory))
+        shutil.rmtree(directory)
+    return (sizes[1] - sizes[0]) * len(sample) / max(len(sample) - len(sample) // 2, 1)
 
 
 def _second_tier(directory: Path, pruning: Pruning, spool: Spool, terms: CountedTerms, recipe: Recipe) -> int:

@@ -72,6 +72,11 @@ class SharedTerms:
         ):
             yield passages, SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
 
+    def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
+        """The terms of these passages, encoded now together with their vectors."""
+        arrays = self._encode(spool.read(numbers))
+        return SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
+
     def _encode(self, batch: Sequence[Passage]) -> Arrays:
         texts = [passage.contents for passage in batch]
         vectors = self._dense.encode_passages(texts)
@@ -142,12 +147,26 @@ class EncodedVectors:
         if len(second):
             yield from self._encoded(spool, second, "pruned", progress)
 
+    def sample(self, texts: Sequence[str]) -> int:
+        """Encode `texts`, and say how many bytes their vectors take; what terms came with is not repeated."""
+        dimensions = self.dimensions
+        if not self.shared:
+            dimensions = self._encoder.encode_passages(texts).shape[1]
+        kind, parts = parse_storage(self.storage)
+        return len(texts) * {"float16": 2 * dimensions, "int8": dimensions + 4, "pq": parts}[kind]
+
     def _encoded(
         self, spool: Spool, numbers: NDArray[np.int64], suffix: str, progress: bool
     ) -> Iterator[NDArray[np.floating]]:
         folder = self._shards.with_name(f"{self._shards.name}-{suffix}")
         for _, vectors in dense_shards(
-            self._encoder, spool.rows(numbers), folder, progress=progress, unread=self.unread
+            self._encoder,
+            spool.rows(numbers),
+            folder,
+            total=len(numbers),
+            progress=progress,
+            unread=self.unread,
+            label="vectors",
         ):
             yield vectors
 
@@ -193,7 +212,12 @@ class GivenVectors:
 
 
 def open_vectors(
-    step: VectorsStep, terms: TermSource | None, dense: PassageEncoder | None, shards: Path, encode: EncodeStep
+    step: VectorsStep,
+    terms: TermSource | None,
+    dense: PassageEncoder | None,
+    shards: Path,
+    encode: EncodeStep,
+    device: str,
 ) -> tuple[VectorSource, TermSource | None]:
     """Where vectors come from, and the source of terms, which takes part in encoding them where states are shared.
 
@@ -203,10 +227,11 @@ def open_vectors(
         dense: the encoder of vectors, in place of the one that `step` names.
         shards: where finished shards are kept.
         encode: the recipe's table, for the batch size.
+        device: for the encoder.
     """
     if step.source:
         return GivenVectors(step.source), terms
-    dense = dense or DenseEncoder.from_name(step.encoder, batch_size=encode.batch_size)
+    dense = dense or DenseEncoder.from_name(step.encoder, device=device, batch_size=encode.batch_size)
     sparse = terms.query_side if terms is not None else None
     if shares_states(sparse, step):
         return EncodedVectors(step, dense, shards, shared=True), SharedTerms(sparse, dense, shards)

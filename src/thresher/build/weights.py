@@ -15,7 +15,7 @@ from thresher.corpus.spool import CHUNK, Spool, match_docnos
 from thresher.encode import SparseEncoder
 from thresher.encode.bm25 import Bm25Encoder, TermCounts
 from thresher.encode.encoded import Unread, sparse_shards
-from thresher.encode.encoder import take_rows
+from thresher.encode.encoder import concatenate, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,6 +38,9 @@ class TermSource(Protocol):
     def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
         """The passages with these numbers, int64[n], ascending, and their terms, some at a time."""
 
+    def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
+        """The terms of a few passages, for a measurement; nothing is kept."""
+
 
 class CountedTerms:
     """BM25 weights, from counts that were taken while the corpus was read."""
@@ -52,6 +55,10 @@ class CountedTerms:
             chunk = numbers[first : first + CHUNK]
             yield spool.read(chunk), self._counts.rows(self.query_side, chunk)
 
+    def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
+        """The terms of these passages."""
+        return self._counts.rows(self.query_side, numbers)
+
 
 class LearnedTerms:
     """What a learned encoder gives, in shards that a killed build resumes after."""
@@ -64,6 +71,10 @@ class LearnedTerms:
     def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
         """The passages with these numbers, a shard at a time."""
         return sparse_shards(self.query_side, spool.rows(numbers), self._shards, unread=self.unread)
+
+    def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
+        """The terms of these passages, encoded now."""
+        return self.query_side.encode_passages([passage.contents for passage in spool.read(numbers)])
 
 
 class GivenTerms:
@@ -84,15 +95,19 @@ class GivenTerms:
                 yield spool.read(rows + done), take_rows(batch, rows)
             done += len(passages)
 
+    def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
+        """The terms that were given for these passages."""
+        return concatenate([rows for _, rows in self.rows(spool, numbers)])
 
-def open_learned(step: EncodeStep) -> SparseEncoder:
-    """The learned encoder of a recipe.
+
+def open_learned(step: EncodeStep, device: str = "auto") -> SparseEncoder:
+    """The learned encoder of a recipe, on a device.
 
     Raises:
         DataNotFoundError: the model is not on this machine.
     """
     return SparseEncoder.from_name(
-        step.encoder, batch_size=step.batch_size, max_active_terms=step.max_active_terms or None
+        step.encoder, device=device, batch_size=step.batch_size, max_active_terms=step.max_active_terms or None
     )
 
 

@@ -50,6 +50,7 @@ def build(
         Literal["raise", "skip"] | None,
         typer.Option(help="raise (the default): stop at a bad record; skip: leave it out and count it."),
     ] = None,
+    device: Annotated[str, typer.Option(help="Device of the recipe's models: auto, cpu, cuda, ...")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing index.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -77,6 +78,7 @@ def build(
         decision=decision,
         vectors=vectors,
         overwrite=overwrite,
+        device=device,
         progress=progress_wanted() and not json,
     )
     if json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from thresher.prune.plan import PruneReport, PruneStep
 
 _BAR = 40
+_SAMPLE = 2000
+"""Passages indexed with BM25 to see what a budget in bytes allows."""
 
 
 def prune(
@@ -24,8 +27,10 @@ def prune(
     scores: Annotated[str, typer.Option(help="Read the scores from this score store instead of scoring.")] = "",
     keep: Annotated[float | None, typer.Option(help="Fraction of the passages to keep, 0 to 1.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Minimum score; passages below it are pruned.")] = None,
-    budget: Annotated[str, typer.Option(help="What the kept passages may cost: '2 GB', '3 hours'.")] = "",
-    rate: Annotated[float, typer.Option(help="Bytes of index per word, or words encoded per second.")] = 0.0,
+    budget: Annotated[str, typer.Option(help="What the index may take: '2 GB', '3 hours'.")] = "",
+    rate: Annotated[
+        float, typer.Option(help="Bytes of index per word, or words encoded per second; default: measured.")
+    ] = 0.0,
     floor: Annotated[int, typer.Option(help="Minimum number of passages kept of every group.")] = 0,
     floor_field: Annotated[str, typer.Option(help="Metadata field that names the group.")] = "",
     pins: Annotated[Path | None, typer.Option(help="File of docnos that are always kept, one a line.")] = None,
@@ -54,7 +59,7 @@ def prune(
     Examples:
       thresher prune corpus.jsonl --keep .9 --report
       thresher prune corpus.jsonl --estimator kl --keep .75 --report --json
-      thresher prune corpus.jsonl --budget '500 MB' --rate 4.2 -o decision
+      thresher prune corpus.jsonl --budget '500 MB' --drop -o decision
       thresher build corpus.jsonl --decision decision -o my-index
     """
     from thresher.build.recipe import checked
@@ -79,6 +84,9 @@ def _decide(
     """Read the corpus once, decide, and write the decision if asked to; returns the report, also as plain JSON."""
     from tqdm import tqdm
 
+    from thresher.build.recipe import EncodeStep
+    from thresher.build.tiers import measure
+    from thresher.build.weights import CountedTerms, count_terms
     from thresher.corpus import open_corpus
     from thresher.corpus.spool import Spool, refuse_empty
     from thresher.prune.decision import write_decision
@@ -91,7 +99,11 @@ def _decide(
             for chunk in spool.fill(source):
                 bar.update(len(chunk))
         refuse_empty(spool)
-        pruning = plan_pruning(spool, step, progress=progress_wanted())
+        measured = None
+        if step.budget and not step.rate:
+            counts = CountedTerms(count_terms(spool, Path(folder) / "counts", "english"), EncodeStep())
+            measured = replace(measure(spool, counts, counts, 16, None, passages=_SAMPLE), seconds=0.0)
+        pruning = plan_pruning(spool, step, measured=measured, progress=progress_wanted())
         shown = report(pruning.decision, spool.docnos, pruning.scores, spool.texts, examples=examples)
         if output:
             write_decision(

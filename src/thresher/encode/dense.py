@@ -24,6 +24,7 @@ from thresher.models.hf import (
     pick_device,
     pick_dtype,
     piece_limit,
+    watched,
 )
 from thresher.models.minilm import MAX_TOKENS, WIDTH, MiniLM
 from thresher.records import sound, strings, whole
@@ -191,7 +192,7 @@ class TransformerEncoder(DenseEncoder):
         texts = [sound(text) for text in strings("texts", texts)]
         out = np.zeros((len(texts), self.dimensions), dtype=self._storage)
         call = self._model.encode_query if task == "query" else self._model.encode_document
-        for batch in batches([len(text) for text in texts], self.batch_size, similar=self.device == "cpu"):
+        for batch in watched(batches([len(text) for text in texts], self.batch_size, similar=self.device == "cpu")):
             out[batch] = call(
                 [texts[i] for i in batch],
                 prompt=self._prompts[task],

@@ -21,6 +21,7 @@ import struct
 import time
 import zipfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -33,6 +34,7 @@ from thresher.arguments import checked_call
 from thresher.artifact import Manifest, read_manifest, writing
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_atomic, write_names
+from thresher.models.hf import watching
 from thresher.publish import discard_shards, shards_of
 from thresher.records import Passage, SparseBatch
 
@@ -177,6 +179,7 @@ def dense_shards(
     total: int | None = None,
     progress: bool | None = False,
     unread: Unread | None = None,
+    label: str = "encoding",
 ) -> Iterator[tuple[list[Passage], NDArray[np.floating]]]:
     """As `sparse_shards`, for a `DenseEncoder`; yields the passages of a shard and their vectors [n, dimensions]."""
 
@@ -193,6 +196,7 @@ def dense_shards(
         progress=progress,
         unread=unread,
         names=("vectors",),
+        label=label,
     ):
         yield shard, arrays["vectors"]
 
@@ -208,21 +212,20 @@ def encode_shards(
     progress: bool | None = False,
     unread: Unread | None = None,
     names: Sequence[str] = (),
+    label: str = "encoding",
 ) -> Iterator[tuple[list[Passage], Arrays]]:
     """Run `encode` over shards of `passages`; finished ones are read back from `directory`.
 
     The files of `directory` are a function of the passages, `fingerprint` and `shard_size` alone, however often the
     run was killed. Raises and arguments: as `sparse_shards`; `names` are of the arrays that `encode` gives, without
-    which a finished shard is encoded again.
+    which a finished shard is encoded again, and `label` is what the bar is called.
     """
-    from tqdm import tqdm
-
     if shard_size < 1:
         raise InputError(f"shard_size is {shard_size}; it must be at least 1")
     directory.mkdir(parents=True, exist_ok=True)
     _claim(directory, {"fingerprint": fingerprint, "shard_size": shard_size})
     source, number = iter(passages), 0
-    with tqdm(total=total, unit="passage", desc="encode", disable=None if progress is None else not progress) as bar:
+    with encoding_bar(total, progress=progress, label=label) as done:
         while shard := list(islice(source, shard_size)):
             file = directory / f"shard-{number:06d}.npz"
             wanted = _input_hash(shard)
@@ -232,12 +235,48 @@ def encode_shards(
                 _write(file, {**arrays, "input_sha256": np.frombuffer(wanted, dtype=np.uint8)})
             if unread is not None:
                 unread.add([passage.contents for passage in shard])
-            bar.update(len(shard))
+            done(len(shard))
             yield shard, arrays
             number += 1
     for stale in directory.glob("shard-*.npz"):  # of an earlier, longer corpus
         if int(stale.stem.split("-")[1]) >= number:
             stale.unlink()
+
+
+@contextmanager
+def encoding_bar(
+    total: int | None, *, progress: bool | None, label: str = "encoding"
+) -> Iterator[Callable[[int], None]]:
+    """A bar that moves with every batch of an encoder; call what it yields with the passages of a finished shard.
+
+    Shards that were finished by an earlier run move the bar, but do not count towards its rate and the time left.
+
+    Args:
+        total: how many passages there are; None where that is not known.
+        progress: True, False, or None for "where standard error is a terminal".
+        label: what the bar is called.
+    """
+    from tqdm import tqdm
+
+    hidden = None if progress is None else not progress
+    with tqdm(total=total, unit=" passages", desc=label, disable=hidden, mininterval=0.5, smoothing=0) as bar:
+        finished = encoded = 0
+
+        def batch(count: int) -> None:
+            nonlocal encoded
+            encoded += count
+            bar.update(count)
+
+        def done(count: int) -> None:
+            nonlocal finished, encoded
+            finished += count
+            if not encoded and not bar.disable:
+                bar.initial += count
+            bar.update(finished - bar.n)
+            encoded = 0
+
+        with watching(batch):
+            yield done
 
 
 def stored_arrays(directory: Path) -> Iterator[Arrays]:

@@ -30,6 +30,7 @@ from thresher.models.hf import (
     pick_device,
     pick_dtype,
     piece_limit,
+    watched,
 )
 from thresher.records import sound, strings, whole
 
@@ -212,7 +213,7 @@ class LearnedSparseEncoder(SparseEncoder):
         cut = batches([len(text) for text in texts], self.batch_size, similar=self.device == "cpu")
         parts = [
             rows_of(self._forward([texts[i] for i in batch], task), limit or self._model.max_active_dims)
-            for batch in cut
+            for batch in watched(cut)
         ]
         return concatenate(parts, np.array([i for batch in cut for i in batch], dtype=np.intp))
 

@@ -18,7 +18,7 @@ from thresher.models.files import refuse_pickled
 from thresher.records import is_a, shown, sound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
     from types import ModuleType
 
@@ -199,6 +199,27 @@ def quiet_loading() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+_watchers: list[Callable[[int], None]] = []
+
+
+@contextmanager
+def watching(done: Callable[[int], None]) -> Iterator[None]:
+    """Inside the block, every batch that an encoder has finished calls `done` with its number of texts."""
+    _watchers.append(done)
+    try:
+        yield
+    finally:
+        _watchers.remove(done)
+
+
+def watched(found: Iterable[list[int]]) -> Iterator[list[int]]:
+    """The batches, each reported to `watching` when the next one is asked for."""
+    for batch in found:
+        yield batch
+        for watcher in _watchers:
+            watcher(len(batch))
 
 
 def batches(

@@ -15,7 +15,7 @@ import numpy as np
 from thresher.errors import DamagedArtifactError, require
 from thresher.models import two_headed
 from thresher.models.files import embedded_path
-from thresher.models.hf import batches, import_torch, pick_device, pick_dtype, single_threaded
+from thresher.models.hf import batches, import_torch, pick_device, pick_dtype, single_threaded, watched
 from thresher.records import sound, strings
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class MiniLM:
         limit = self.max_tokens - 2
         lengths = [min(len(row), limit) + 2 for row in pieces]
         states = torch.zeros((len(pieces), WIDTH), device=self.device)
-        for batch in batches(lengths, tokens=batch_tokens, similar=self.device == "cpu"):
+        for batch in watched(batches(lengths, tokens=batch_tokens, similar=self.device == "cpu")):
             ids, sizes = two_headed.pad([[CLS, *pieces[i][:limit], SEP] for i in batch], self.device)
             with torch.inference_mode():
                 hidden = self.body.read(ids, sizes).float()

@@ -8,7 +8,7 @@ anything is encoded: counts, savings, a histogram, and examples of what is prune
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -79,9 +79,9 @@ class PruneStep(Table):
     threshold: float | None = None
     """Minimum score; passages below it are pruned."""
     budget: str = ""
-    """What the kept passages may cost: `2 GB`, `3 hours`; needs `rate`."""
+    """What the index may take: bytes of its directory (`2 GB`), or the time to encode it (`3 hours`)."""
     rate: float = Field(default=0.0, ge=0)
-    """Words encoded a second, or bytes of index a word, as measured; the budget's unit says which."""
+    """Words encoded a second, or bytes of index a word, for the budget; 0 measures a sample of the corpus."""
     floor: int = Field(default=0, ge=0)
     """Minimum number of passages kept of every group."""
     floor_field: str = ""
@@ -115,7 +115,6 @@ class PruneStep(Table):
             DataNotFoundError: there is no such estimator.
         """
         _policy(self)
-        _check_costs(self)
         if self.decision:
             read_decision(self.decision)
         elif self.scores:
@@ -123,6 +122,25 @@ class PruneStep(Table):
         elif not (Path(self.estimator) / DOCUMENT).is_file():
             for name in self.estimator.split("+"):
                 ESTIMATORS.factory(name.strip().partition(":")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a sample of a corpus takes.
+
+    Attributes:
+        passages: number of passages in the sample.
+        words: their words.
+        seconds: to encode them.
+        first: bytes that they take in the first tier: postings, texts and vectors.
+        second: bytes that they take in the second tier.
+    """
+
+    passages: int
+    words: int
+    seconds: float
+    first: float
+    second: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +163,12 @@ class Pruning:
 
 
 def plan_pruning(
-    spool: Spool, step: PruneStep, *, estimator: QualityEstimator | None = None, progress: bool = False
+    spool: Spool,
+    step: PruneStep,
+    *,
+    estimator: QualityEstimator | None = None,
+    measured: Measured | None = None,
+    progress: bool = False,
 ) -> Pruning:
     """Decide which tier each passage of `spool` goes to.
 
@@ -153,16 +176,20 @@ def plan_pruning(
         spool: the corpus.
         step: what to prune.
         estimator: the quality estimator, in place of the one that `step` names.
+        measured: what a sample takes, for a budget without a rate.
         progress: show a progress bar for each pass over the texts.
 
     Raises:
-        ConfigError: the step asks for a floor without a field, a budget without a rate, or a passage has no text.
+        ConfigError: the step asks for a floor without a field, for a budget that the second tier alone exceeds, or for
+            one without a rate or a measurement; or a passage has no text.
         ArtifactError: the score store was made for another corpus.
     """
     started = time.perf_counter()
-    policy = _policy(step)
+    policy, costs = _policy(step), None
     texts = spool.texts.watched("pruning") if progress else spool.texts
-    _check_costs(step)
+    if step.budget:
+        costs, limit = _costs(step, spool, measured)
+        policy = replace(policy, budget=limit)
     if not spool.has_text and len(spool):
         raise ConfigError(f"{spool.name} has no texts, which pruning reads; give the corpus that they are in as well")
     if step.scores:
@@ -179,7 +206,7 @@ def plan_pruning(
         scores,
         texts=texts,
         groups=_groups(step, spool),
-        costs=_costs(step, spool),
+        costs=costs,
         work=spool.directory,
     )
     return Pruning(decision, scores, name, fingerprint, prune_usage(spool, decision, time.perf_counter() - started))
@@ -238,16 +265,32 @@ def _groups(step: PruneStep, spool: Spool) -> NDArray[np.int64] | None:
     return groups
 
 
-def _check_costs(step: PruneStep) -> None:
-    if step.budget and not step.rate:
-        raise ConfigError(f"the budget {step.budget!r} needs a rate: words a second of encoding, bytes a word of index")
+def _costs(step: PruneStep, spool: Spool, measured: Measured | None) -> tuple[NDArray[np.float64], float]:
+    """What keeping each passage costs, float64[n], and what all together may cost, in the budget's unit.
 
-
-def _costs(step: PruneStep, spool: Spool) -> NDArray[np.float64] | None:
-    if not step.budget:
-        return None
-    unit = parse_budget(step.budget)[1]
-    return costs_by_words(spool.texts, step.rate if unit == "bytes" else 1 / step.rate, 1)
+    With a rate it is what the user says of the first tier. Measured bytes are those of the whole index: each passage
+    takes room in one tier or the other, and keeping it costs the difference.
+    """
+    budget, unit = parse_budget(step.budget)
+    if step.rate:
+        return costs_by_words(spool.texts, step.rate if unit == "bytes" else 1 / step.rate, 1), budget
+    if measured is None or (unit == "seconds" and not measured.seconds):
+        raise ConfigError(
+            f"the budget {step.budget!r} needs a rate: words a second of encoding, bytes a word of index; a build "
+            "measures it where none is given"
+        )
+    if unit == "seconds":
+        return costs_by_words(spool.texts, measured.seconds, measured.words), budget
+    first = costs_by_words(spool.texts, measured.first, measured.words)
+    if step.rest == "drop":
+        return first, budget
+    second = first * (measured.second / measured.first)
+    if second.sum() > budget:
+        raise ConfigError(
+            f"the budget {step.budget!r} is too small: all passages in the second tier would take about "
+            f"{second.sum():,.0f} bytes; allow more, or drop what is pruned (rest = 'drop', --drop)"
+        )
+    return np.maximum(first - second, 0), budget - float(second.sum())
 
 
 _BINS = 20

@@ -213,3 +213,13 @@ def test_no_command_makes_anything_of_an_empty_corpus(tmp_path, monkeypatch, com
         main()
     assert caught.value.code == 1
     assert [p.name for p in tmp_path.iterdir()] == ["c.jsonl.gz"]
+
+
+def test_encoded_passages_that_are_read_as_texts_are_said_to_be_so(tmp_path, caplog):
+    row = '{"id": "%d", "contents": "some wheat", "vector": {"wheat": 3}}\n'
+    (tmp_path / "c.jsonl").write_text("".join(row % n for n in range(5000)))
+    build_index(tmp_path / "i", tmp_path / "c.jsonl")
+    assert caplog.text.count("--encoded") == 1
+    caplog.clear()
+    build_index(tmp_path / "e", encoded=tmp_path / "c.jsonl")
+    assert "--encoded" not in caplog.text

@@ -564,3 +564,19 @@ def test_a_field_that_is_not_utf_8_is_read_back(tmp_path):
     with artifact.writing(tmp_path / "a", kind="index", format=1) as draft:
         draft.fields["corpus"] = "caf\udce9.jsonl"
     assert artifact.verify(tmp_path / "a").fields == {"corpus": "caf\udce9.jsonl"}
+
+
+def test_an_interrupted_writer_leaves_the_last_good_artifact_and_nothing_else(tmp_path):
+    target = tmp_path / "a"
+    write(target, b"good")
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(WRITER), str(target), "half written"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout.readline() == b"here\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait() != 0
+    process.stdout.close()
+    artifact.verify(target)
+    assert siblings(target) == []

@@ -7,6 +7,7 @@ counts are weighed afterwards, so a passage is analysed once.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from thresher.build.recipe import EncodeStep, IndexStep
     from thresher.encode.preencoded import Encoding, QuerySide
     from thresher.records import Passage, SparseBatch
+
+
+_log = logging.getLogger(__name__)
 
 
 class TermSource(Protocol):
@@ -98,6 +102,16 @@ class GivenTerms:
     def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
         """The terms that were given for these passages."""
         return concatenate([rows for _, rows in self.rows(spool, numbers)])
+
+
+def hint_at_weights(passage: Passage, source: str) -> None:
+    """Say how to index the term weights of a file of encoded passages, where it is read as texts."""
+    if str(passage.metadata.get("vector", "")).startswith("{"):
+        _log.warning(
+            "%s: passages have term weights in 'vector', which become metadata, and their texts are indexed; to index "
+            "the weights, give the file as encoded passages (--encoded, encode.source)",
+            source,
+        )
 
 
 def open_learned(step: EncodeStep, device: str = "auto") -> SparseEncoder:

@@ -65,7 +65,19 @@ _IDS = re.compile(
 _PLACES = re.compile(r"rank|place|position|order|answer|result|output|response", re.IGNORECASE)
 _SCORED = re.compile(r"score|rating|grade|relevance(?!.*rank)|probab|confiden|points", re.IGNORECASE)
 _RANKED = re.compile(r"rank|order|sort|answer|result|permutation", re.IGNORECASE)
-_ID_KEYS = ("id", "identifier", "passage", "passage_id", "document", "document_id", "doc", "doc_id", "docid", "label")
+_ID_KEYS = (
+    "id",
+    "identifier",
+    "passage",
+    "passage_id",
+    "document",
+    "document_id",
+    "doc",
+    "doc_id",
+    "docid",
+    "label",
+    "index",
+)
 _RANK_KEY = re.compile(r"rank|place|position|order", re.IGNORECASE)
 _SCORE_KEY = re.compile(r"score|relevan|rating|grade|confiden|probab|label_value", re.IGNORECASE)
 _QUOTES, _QUOTES_END = r"[\"'`*_(\[]{0,3}", r"[\"'`*_)\]]{0,3}"
@@ -278,6 +290,8 @@ def _from_json(document: object, labels: Sequence[str]) -> LabelTiers:
     texts: list[tuple[str, str]] = []
     measured = False
     for key, value in _walk(document):
+        if value is None and _RANKED.search(key):
+            return ()  # there should be a ranking, and is none
         if WORST_FIRST.search(key.replace("_", " ")) or (isinstance(value, str) and WORST_FIRST.search(value)):
             return ()
         if isinstance(value, dict) and {_label(name, labels) for name in value} == set(labels):
@@ -296,7 +310,9 @@ def _from_json(document: object, labels: Sequence[str]) -> LabelTiers:
     if len(lists) == 1:
         tiers = lists[0][1]
         zero = any("0" in tier for tier in tiers) and "0" not in labels
-        return () if zero or sum(map(len, tiers)) < 2 else tiers
+        flat = [label for tier in tiers for label in tier]
+        named = lists[0][0] and not _RANKED.search(lists[0][0]) and flat == [one for one in labels if one in flat]
+        return () if zero or named or len(flat) < 2 else tiers
     return stated_order(texts[0][1], labels) if not lists and len(texts) == 1 else ()
 
 

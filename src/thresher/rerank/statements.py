@@ -10,7 +10,7 @@ years beyond nine digits are words. Tokens make *statements*:
          a line, after a bullet or number. Numbers before the labels (`1.`, `1st`, `Rank 1:`) give the places.
 
 A statement is *plain* if its sentence holds nothing else, or an announcement ("Final ranking:"). It is *doubtful* if
-its sentence denies it, or offers it as an example, a draft or the order before ("not", "such as", "input order").
+its sentence denies or asks it, or offers it as an example, a draft or the order before ("not", "such as", "if").
 The answer is the last plain chain that names every label, provided no later statement contradicts it. Without one, all
 complete chains must agree; then the same for lists, plain ones only. An incomplete statement is the answer only if it
 is plain and no label stands outside it. Everything else is unreadable: a wrong order is worse than none.
@@ -46,16 +46,23 @@ _ORDINALS = {
 _JOINING = frozenset("and then followed by finally lastly next after that afterwards & und et y".split())
 _ANNOUNCES = re.compile(
     r"\b(?:final|answer|rank\w*|order\w*|result\w*|respon\w+|output|conclusion|therefore|thus|verdict|revised|"
-    r"corrected|updated|permutation|sequence|solution|sorted|most relevant (?:first|to)|rang\w*|reihenfolge|antwort|"
+    r"corrected|correction|actually|updated|permutation|sequence|solution|sorted|(?:most relevant|best) (?:first|to)|"
+    r"rang\w*|reihenfolge|antwort|"
     r"classement|ordre|réponse|clasificaci\w+|orden|respuesta|classifica\w*|ordine|risposta|ordem|resposta|"
     r"ранжирован\w+|порядок|ответ)\b|排序|排名|顺序|順序|答案|順位|順に|ランキング|回答|순위|순서|الترتيب",
     re.IGNORECASE,
 )
 _DENIES = re.compile(
-    r"\b(?:not|never|no longer|wrong|incorrect|invalid|cannot|unable|impossible|refuse\w*|example|instance|e\.g|"
-    r"such as|draft|guess|tentative\w*|at first|initially|instead of|rather than|unlike|contrast|compared|"
+    r"\b(?:not|never|no longer|wrong|incorrect|invalid|cannot|unable|impossible|refuse\w*|example|instance|such as|"
+    r"draft|guess|tentative\w*|at first|initially|instead of|rather than|unlike|contrast|compared|if|whether|please|"
     r"alternativ\w*|another|reverse\w*|opposite|(?:input|initial|original|given|default|current|existing|previous|"
-    r"earlier|old|presented|listed|shown|baseline|bm25|other) (?:order|rank|list|sequence)\w*)\b|n['’]t\b",
+    r"earlier|old|presented|listed|shown|baseline|bm25|other) (?:order|rank|list|sequence)\w*|"
+    r"(?:they|passages|documents) (?:were|are) (?:given|shown|presented|listed|provided))\b|n['\u2019]t\b",
+    re.IGNORECASE,
+)
+_LEADS_IN = re.compile(r"(?::|\b(?:is|are|be|as|with|order|follows|rank))\W*\Z", re.IGNORECASE)
+_WITHDRAWS = re.compile(
+    r"[\s*_`\"')]{0,4}(?:\?|\((?:an? |the )?(?:example|draft|format|input|initial|original|wrong|tentative)\b)",
     re.IGNORECASE,
 )
 _QUOTES = re.compile(r"\b(?:says|said|states|reads|mentions|contains|claims|quotes|writes)\W*\Z", re.IGNORECASE)
@@ -85,7 +92,8 @@ WORST_FIRST = re.compile(
     r"\b(?:last|final) (?:one|passage|item) (?:is|being) the (?:most|best)\b|\bbottom (?:to|up)\b|\blast to first\b|"
     r"\brevers\w+ order\b|[从由]低[到至]高|升序|昇順|低い順|오름차순|낮은|\baufsteigend\w*\b|\b(?:un|am wenigsten )\w+ "
     r"zu[mr]?\b|\bcroissant\w*\b|\b(?:moins|menos|meno)\b[^.\n]{0,25}\b(?:au|à la|a|al) (?:plus|más|mais|più)\b|"
-    r"\b(?:ascendente|creciente|crescente)\b|\bпо возрастанию\b|\bот наименее\b",
+    r"\b(?:ascendente|creciente|crescente)\b|\bпо возрастанию\b|\bот наименее\b|"
+    r"\((?:the )?(?:worst|least)\b[^()\n]{0,30}\)[^\n]{0,200}\((?:the )?(?:best|most)\b",
     re.IGNORECASE,
 )
 _COURTESY = re.compile(
@@ -148,6 +156,7 @@ def stated_order(text: str, labels: Sequence[str]) -> LabelTiers:
     """
     if WORST_FIRST.search(text):
         return ()
+    text = re.sub(r"\b(?:e\.g|i\.e)\.?", "for example", text, flags=re.IGNORECASE)
     reader = _Reader(re.sub(r"[^\S\n]+", " ", text), letters=not labels[0].isdigit())
     known = frozenset(labels)
     found = (reader.arrays(), reader.inline_lists(), reader.line_lists())
@@ -256,14 +265,14 @@ class _Reader:
         joined = False
         after = end = item.after
         while True:
-            at, crossed = self._skip(after)
+            at = self._skip(after)
             kind = self._kind(at)
             if kind in ("gt", "eq"):
-                sign, (at, _) = at, self._skip(at + 1, remarks=False)
+                sign, at = at, self._skip(at + 1, remarks=False)
                 while self._kind(at) in ("gt", "eq"):
                     kind = "gt" if self._kind(at) == "gt" else kind
                     sound = sound and not _ELLIPSIS.search(self._text, self._tokens[sign].end, self._tokens[at].start)
-                    sign, (at, _) = at, self._skip(at + 1, remarks=False)
+                    sign, at = at, self._skip(at + 1, remarks=False)
                 following = self._item(at, len(items) + 1 if item.place is not None else 0)
                 if following is None or following.style == "array":
                     break
@@ -273,7 +282,7 @@ class _Reader:
                 else:
                     tiers.append([following.label])
                     joined = True
-            elif kind == "bracket" and not crossed and items[-1].style == "bracket":
+            elif kind == "bracket" and at == after and items[-1].style == "bracket":
                 following = _Item(self._tokens[at].label, "bracket", None, at + 1)
                 tiers.append([following.label])
             else:
@@ -294,7 +303,7 @@ class _Reader:
         """Whether `<` joins two labels."""
         items = ("bracket", "noun", "bare")
         return any(
-            token.kind == "lt" and self._kind(self._before(at)) in items and self._kind(self._skip(at + 1)[0]) in items
+            token.kind == "lt" and self._kind(self._before(at)) in items and self._kind(self._skip(at + 1)) in items
             for at, token in enumerate(self._tokens)
         )
 
@@ -337,7 +346,7 @@ class _Reader:
         following = self._item(at)
         if following is None or following.style == "array":
             return None
-        beside = item.style == following.style == "bracket"
+        beside = item.style == following.style and (item.style == "bracket" or at == item.after)
         return following if joined or beside or following.place is not None else None
 
     def line_lists(self) -> Iterator[_Statement]:
@@ -390,7 +399,7 @@ class _Reader:
         if len(found) != 1 or self._kind(found[0]) not in ("bracket", "noun"):
             return None
         line = self._text[self._tokens[start].start : self._tokens[end - 1].end]
-        if _DENIES.search(line):
+        if _DENIES.search(line) or (place[0] == 1 and re.search(r"\b(?:least|worst)\b", line, re.IGNORECASE)):
             return None
         token = self._tokens[found[0]]
         return _Line(start, _Item(token.label, token.kind, place[0], end), line)
@@ -404,8 +413,7 @@ class _Reader:
         heading = self._heading(group[0].first)
         announced = _ANNOUNCES.search(heading) is not None
         numbered, bare = items[0].place is not None, _bare(items)
-        labels = [label for tier in tiers for label in tier]
-        shown = labels == sorted(labels, key=_natural)
+        shown = _as_shown(tiers)
         if _MEASURES.search(heading) and bare and not announced:
             return
         remarks = "\n".join(line.remark for line in group)
@@ -435,7 +443,7 @@ class _Reader:
             counted, at = place
         kind = self._kind(at)
         if kind == "ordinal" and not self._text[self._tokens[at].start].isdigit():  # "Final rank 2 > 3"
-            kind = "bare" if self._kind(self._skip(at + 1)[0]) in ("gt", "eq", "comma") else ""
+            kind = "bare" if self._kind(self._skip(at + 1)) in ("gt", "eq", "comma") else ""
         if kind not in ("bracket", "noun", "bare", "array"):
             return None
         return _Item(self._tokens[at].label, kind, counted, at + 1)
@@ -468,9 +476,14 @@ class _Reader:
         before, following = self._sentence(start, end)
         says = re.search(r"[^\W\d_]{2}", _COURTESY.sub("", before)) is not None
         plain = not re.search(r"[^\W\d_]{2}", following) and (not says or _ANNOUNCES.search(before) is not None)
-        asked = re.match(r"[\s*_)\"'`]{0,4}\?", self._text[end : end + 6]) is not None
-        placed = () if _rises(self._text[start : end + 40], len(tiers := tuple(tiers))) else tiers
-        return _Statement(placed, start, end, chain, plain, asked or _doubts(before, following), bare, before)
+        leads_in = not says or _LEADS_IN.search(before) is not None
+        tiers = tuple(tiers)
+        if not chain and not leads_in and _as_shown(tiers):
+            plain = False  # "rank [1], [2], [3]" names the passages
+        doubtful = _doubts(before, following) or (bare and chain and not (plain or leads_in))
+        doubtful = doubtful or _WITHDRAWS.match(self._text[end : end + 60]) is not None
+        placed = () if _rises(self._text[start : end + 40], len(tiers)) else tiers
+        return _Statement(placed, start, end, chain, plain, doubtful, bare, before)
 
     def _sentence(self, start: int, end: int) -> tuple[str, str]:
         """What the sentence around a statement says before and after it, without remarks in parentheses."""
@@ -483,13 +496,11 @@ class _Reader:
         following = re.split(r"\n|[.!?](?:\s|$)", self._text[end : end + 400])[0]
         return tuple(re.sub(r"\([^()]{0,200}\)", " ", part) for part in (before, following))  # type: ignore[return-value]
 
-    def _skip(self, at: int, *, remarks: bool = True) -> tuple[int, bool]:
-        """The index of the next token that counts, after remarks too, and whether a line or sentence ended before."""
-        crossed = False
-        while (kind := self._kind(at)) in ("other", "nl", "stop"):
-            crossed = crossed or kind != "other"
+    def _skip(self, at: int, *, remarks: bool = True) -> int:
+        """The index of the next token that counts, after remarks in parentheses too."""
+        while self._kind(at) in ("other", "nl", "stop"):
             at = (self._closing.get(at, at) if remarks else at) + 1
-        return at, crossed
+        return at
 
     def _before(self, at: int) -> int:
         at -= 1
@@ -557,6 +568,12 @@ def _placed(items: Sequence[_Item]) -> LabelTiers | None:
     if sorted(places) != list(range(1, len(places) + 1)):  # type: ignore[type-var]
         return None
     return tuple((item.label,) for item in sorted(items, key=lambda item: item.place or 0))
+
+
+def _as_shown(tiers: LabelTiers) -> bool:
+    """Whether the labels stand in the order in which passages are shown."""
+    labels = [label for tier in tiers for label in tier]
+    return labels == sorted(labels, key=_natural)
 
 
 def _bare(items: Iterable[_Item]) -> bool:

@@ -11,7 +11,7 @@ import re
 
 _THOUGHT_NAME = (
     r"(?:\w{1,20}[:_.-]){0,2}(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflections?|reflect|scratchpad|analysis|"
-    r"rationale|cot|chain_of_thought|monologue|deliberation)"
+    r"rationale|cot|chain_of_thought|thought_process|plan(?:ning)?|brainstorm(?:ing)?|drafts?|monologue|deliberation)"
 )
 _THOUGHT = re.compile(
     rf"[<\[\u25c1]\s?\|?\s?(?P<close>/?)\s?(?P<word>(?:begin|start|end)(?:_of)?_)?(?P<name>{_THOUGHT_NAME})"

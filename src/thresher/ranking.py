@@ -123,6 +123,8 @@ class Ranking(Sequence[Hit]):
     @staticmethod
     def from_pairs(pairs: Iterable[tuple[str, float]], *, source: str = "") -> Ranking:
         """A ranking from (docno, score) pairs, best first."""
+        if getattr(pairs, "shape", None) == ():
+            raise InputError(f"a ranking is made of (docno, score) pairs; got {shown(pairs)}")
         rows = list(pairs) if isinstance(pairs, Iterable) else [pairs]
         for row in rows:
             if not isinstance(row, tuple | list) or len(row) != 2:
@@ -132,6 +134,8 @@ class Ranking(Sequence[Hit]):
     @staticmethod
     def from_hits(hits: Iterable[Hit], *, source: str = "") -> Ranking:
         """A ranking from hits that carry their texts, best first."""
+        if getattr(hits, "shape", None) == ():
+            raise InputError(f"a ranking is made of Hits; got {shown(hits)}")
         given = list(hits) if isinstance(hits, Iterable) else [hits]
         for hit in given:
             if not isinstance(hit, Hit):

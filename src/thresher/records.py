@@ -43,6 +43,22 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+_CONTROLS = {
+    **dict.fromkeys((*range(32), *range(127, 160), *range(55296, 57344)), "�"),
+    **dict.fromkeys((8234, 8235, 8237, 8238, 8294, 8295, 8296), "�"),
+    **{code: chr(code) for code in b"\n\t"},
+}
+
+
+def printable(text: str) -> str:
+    """`text` without what could move the cursor, change the terminal or reorder what stands beside it.
+
+    Controls, halves of surrogate pairs, and embeddings, overrides and isolates of direction become U+FFFD. All else
+    stays, among it no-break spaces, joiners and soft hyphens, which belong to texts; a line end is one character.
+    """
+    return text.replace("\r\n", "\n").translate(_CONTROLS)
+
+
 def is_a(value: object, *kinds: type) -> bool:
     """Whether `value` is of one of `kinds`, for checks of arguments whose type says so already."""
     return isinstance(value, kinds)
@@ -94,7 +110,7 @@ def strings(name: str, values: object) -> list[str]:
     Raises:
         InputError: it is one string, or holds something else; the message calls it `name`.
     """
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable) or getattr(values, "shape", None) == ():
         raise InputError(f"{name} must be a list of strings; got {shown(values)}")
     made = list(values)
     for value in made:

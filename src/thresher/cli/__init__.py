@@ -6,20 +6,27 @@ failed check); 2 wrong usage; 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import logging
-import os
 import sys
+import traceback
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from thresher._version import __version__
-from thresher.cli.output import be_quiet
+from thresher.cli.output import be_quiet, complain, drop_output, prepare_streams
 from thresher.errors import ThresherError
+from thresher.records import printable, shown
 
 __all__ = ["app", "main"]
 
+ISSUES = "https://github.com/thresher-search/thresher/issues"
+INTERRUPTED = 130
+"""What typer makes of Control-C."""
 EPILOG = (
     "Start with `thresher quickstart`, or: `thresher build corpus.jsonl -o my-index`, then "
     '`thresher ask my-index "a query"`. Exit codes: 0 success, 1 error, 2 wrong usage, '
@@ -77,10 +84,22 @@ def _root(
     """Build and query thresher indexes."""
     be_quiet(quiet)
     level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
+class _Printable(logging.Formatter):
+    """Messages may quote data."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message, fit for a terminal."""
+        return printable(super().format(record))
+
+
+@cache
 def _register() -> None:
+    """Import the commands, once."""
     for name, (module, function) in _COMMANDS.items():
         app.command(name, context_settings={"help_option_names": ["-h", "--help"]})(
             getattr(import_module(module), function)
@@ -91,18 +110,49 @@ def _register() -> None:
 
 def main() -> None:
     """Entry point of the console script `thresher`."""
+    prepare_streams()
     _register()
+    sys.exit(_ended())
+
+
+def _ended() -> int:  # noqa: PLR0911  (one a kind of error)
+    """Run the command line; its exit code. Whatever goes wrong is one line on standard error."""
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
     except ThresherError as err:
-        sys.stderr.write(f"error: {err}\n")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no second error when Python flushes
-        sys.exit(1)
+        return _failed(str(err))
+    except BrokenPipeError:  # whoever read the output has enough
+        drop_output()
+        return 1
     except OSError as err:  # a full disk, a folder that may not be written
-        sys.stderr.write(f"error: {err}\n")
-        sys.exit(1)
+        drop_output()
+        return _failed(str(err))
+    except MemoryError:
+        return _failed("there is not enough memory for this")
+    except Exception as err:
+        if hasattr(err, "exit_code") and hasattr(err, "show"):  # wrong usage, as typer's parser says it
+            told = io.StringIO()
+            err.show(told)
+            complain(told.getvalue().rstrip("\n"))
+            return int(err.exit_code)
+        return _unexpected(err)
+    if code == INTERRUPTED:
+        complain("interrupted")
+    return code if isinstance(code, int) else 0
+
+
+def _failed(message: str) -> int:
+    complain("error: " + "; ".join(line.strip() for line in message.splitlines() if line.strip()))
+    return 1
+
+
+def _unexpected(err: Exception) -> int:
+    """Say where to report what is thresher's fault; with `-vv` also how it came about."""
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+        complain("".join(traceback.format_exception(err)))
+    frame = traceback.extract_tb(err.__traceback__)[-1]
+    return _failed(
+        f"unexpected {type(err).__name__}: {shown(str(err))} ({Path(frame.filename).name}:{frame.lineno}). This is a "
+        f"fault of thresher {__version__}: please report it, with the command and what `thresher -vv` adds, at {ISSUES}"
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, is_quiet, progress_wanted, table
+from thresher.cli.output import JsonOption, echo, emit_json, is_quiet, progress_wanted, table
 
 if TYPE_CHECKING:
     from thresher.build.recipe import Recipe
@@ -112,10 +112,10 @@ def show_build(report: BuildReport) -> None:
         numeric=["seconds"],
     )
     for reason, count in report.skipped.items():
-        typer.echo(f"skipped {count:,} {'record' if count == 1 else 'records'}: {reason}")
+        echo(f"skipped {count:,} {'record' if count == 1 else 'records'}: {reason}")
     total = sum(file.stat().st_size for file in report.path.rglob("*") if file.is_file())
     counts = report.counts
-    typer.echo(
+    echo(
         f"{report.path}: {counts['passages']:,} passages, {counts['postings']:,} postings, "
         f"{counts['terms']:,} terms, {total:,} bytes"
     )

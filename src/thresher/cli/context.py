@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_
 import sys
 from contextlib import closing
 from functools import partial
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from thresher.cli.output import JsonOption, console, emit_json, note, progress_wanted, table
+from thresher.cli.output import JsonOption, console, echo, emit_json, note, progress_wanted, table, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -131,7 +130,7 @@ def _show(pruned: Sequence[PrunedPassage]) -> None:
         for passage in pruned:
             console().print(terminal_text(passage))
     else:
-        typer.echo(join_passages(pruned))
+        echo(join_passages(pruned))
 
 
 def _threshold(given: str) -> float | str:
@@ -207,7 +206,7 @@ def _prune_lines(prune: Callable[..., list[list[PrunedPassage]]], path: Path) ->
                 asked.append((query, [_given(one, place, path, number) for place, one in enumerate(given)]))
             for (query, _), pruned in zip(asked, prune(asked), strict=True):
                 out = {"query": query, "passages": [_record(p) for p in pruned]}
-                sys.stdout.write(json_.dumps(out, ensure_ascii=True) + "\n")
+                sys.stdout.write(to_json(out) + "\n")
 
 
 def _given(one: object, place: int, path: Path, number: int) -> str | Passage:

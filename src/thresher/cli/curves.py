@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, say, table
+from thresher.cli.output import JsonOption, echo, emit_json, say, table
 
 if TYPE_CHECKING:
     from thresher.evaluate.comparison import Point
@@ -54,7 +54,7 @@ def curves(
     table(["configuration", cost, effect], [(p.name, p.cost, p.effect) for p in best], numeric=[cost, effect])
     say(f"{len(best)} of {len(points)} configurations are not beaten in both")
     if at_least is not None:
-        typer.echo(f"cheapest with {effect} >= {at_least:g}: {chosen.name if chosen else 'none'}")
+        echo(f"cheapest with {effect} >= {at_least:g}: {chosen.name if chosen else 'none'}")
 
 
 def _points(file: Path, cost: str, effect: str, names: list[str], where: list[str]) -> list[Point]:

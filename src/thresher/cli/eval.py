@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, note, progress_wanted, table
+from thresher.cli.output import JsonOption, echo, emit_json, note, progress_wanted, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +96,7 @@ def _experiment(source: str, *, dry_run: bool, output: Path | None, per_query: b
     elif published:
         table(["measure", "published"], list(published.items()), numeric=["published"])
     if origin:
-        typer.echo(f"published: {origin}")
+        echo(f"published: {origin}")
     if per_query and not dry_run:
         _show_queries(report.per_query)
 
@@ -182,7 +182,7 @@ def _show(
     if per_query:
         for name, evaluation in evaluations.items():
             if len(evaluations) > 1:
-                typer.echo(f"{name}:")
+                echo(f"{name}:")
             _show_queries(evaluation.per_query)
     if len(evaluations) == 1:
         (evaluation,) = evaluations.values()
@@ -190,11 +190,11 @@ def _show(
         bounds = {measure: (i.low, i.high) for measure, i in intervals.items()}
         rows = [(measure, mean, *bounds.get(measure, ("", ""))) for measure, mean in evaluation.mean.items()]
         table(["measure", "mean", "low", "high"], rows, numeric=["mean", "low", "high"])
-        typer.echo(f"{_queries(evaluations)} queries; low and high: 95 % t interval of the mean")
+        echo(f"{_queries(evaluations)} queries; low and high: 95 % t interval of the mean")
     else:
         names = list(next(iter(evaluations.values())).mean)
         table(["run", *names], [(name, *e.mean.values()) for name, e in evaluations.items()], numeric=names)
-        typer.echo(f"{_queries(evaluations)} queries")
+        echo(f"{_queries(evaluations)} queries")
     if compared:
         _show_comparisons(compared, several=len(evaluations) > 1)
     if holes:
@@ -208,13 +208,13 @@ def _show_queries(per_query: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def _show_holes(holes: Mapping[str, Holes]) -> None:
-    typer.echo()
+    echo()
     rows = [(name, hole.qid, hole.rank, hole.docno) for name, found in holes.items() for hole in found.found]
     if rows:
         table(["run", "qid", "rank", "unjudged"], rows, numeric=["rank"])
     for name, found in holes.items():
         count = f"{len(found.found)} of {found.retrieved} documents in the top {found.cutoff} are unjudged"
-        typer.echo(f"{name}: {count} ({found.rate:.1%})")
+        echo(f"{name}: {count} ({found.rate:.1%})")
 
 
 def _show_comparisons(compared: Sequence[Compared], *, several: bool) -> None:
@@ -228,27 +228,25 @@ def _show_comparisons(compared: Sequence[Compared], *, several: bool) -> None:
          c.p_randomisation)
         for name, other, c in compared
     ]  # fmt: skip
-    typer.echo()
+    echo()
     table([*head, *numeric], rows, numeric=numeric)
     level = compared[0][2].interval.level
-    typer.echo(
+    echo(
         f"diff: run minus baseline, with its {level:.0%} t interval; p: paired t, unadjusted and by Holm, and "
         "randomisation"
     )
     claims = [
         (*labels(name, other), c.measure, *_claims(c)) for name, other, c in compared if c.non_inferiority is not None
     ]
-    typer.echo()
+    echo()
     if claims:
         columns = [*head, "margin", "not worse", "p", "loss <", "same", "p ", "provable"]
         table(columns, claims, numeric=["margin", "p", "loss <", "p ", "provable"])
-        typer.echo("not worse: non-inferior at the margin; same: equivalent; p by Holm; provable: margin at power .80")
+        echo("not worse: non-inferior at the margin; same: equivalent; p by Holm; provable: margin at power .80")
     else:
         provable = [(*labels(name, other), c.measure, c.provable) for name, other, c in compared]
         table([*head, "provable"], provable, numeric=["provable"])
-        typer.echo(
-            "provable: the margin of non-inferiority that these queries prove at power .80; test one with --margin"
-        )
+        echo("provable: the margin of non-inferiority that these queries prove at power .80; test one with --margin")
 
 
 def _claims(comparison: Comparison) -> Cells:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, say, table
+from thresher.cli.output import JsonOption, echo, emit_json, say, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,7 +45,7 @@ def info(
         *_flat(manifest.fields),
     ]
     table(["", str(directory)], facts)
-    typer.echo("")
+    echo()
     table(
         ["file", "bytes"],
         [(name, f"{entry['bytes']:,}") for name, entry in manifest.files.items()],

@@ -7,13 +7,19 @@ which `grouped` shows to typer one by one.
 from __future__ import annotations
 
 import inspect
+import io
 import json
+import os
+import re
 import sys
+import unicodedata
 from dataclasses import is_dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+from thresher.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 
+_JOINER = "\u200d"
 _quiet = False
 """Whether `-q` was given: only results and errors are printed."""
 
@@ -39,10 +46,49 @@ def is_quiet() -> bool:
     return _quiet
 
 
+class _Nowhere(io.TextIOBase):
+    """Takes the place of a stream that is closed."""
+
+    def write(self, text: str, /) -> int:
+        """Forget `text`."""
+        return len(text)
+
+
+def prepare_streams() -> None:
+    """Let standard output and error take any text: what their encoding lacks is escaped, and closed ones swallow it."""
+    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:  # so that no file that is opened later gets their numbers
+        pass
+    os.close(free)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, _Nowhere())
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def drop_output() -> None:
+    """Send what is left of standard output nowhere: writing it failed, and Python would try again at the end."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # no file behind it
+        sys.stdout = _Nowhere()
+
+
+def echo(message: str = "") -> None:
+    """Print a line on standard output, whatever it is made of."""
+    sys.stdout.write(printable(message) + "\n")
+
+
+def complain(message: str) -> None:
+    """Print a line on standard error, whatever it is made of."""
+    sys.stderr.write(printable(message) + "\n")
+
+
 def say(message: str) -> None:
     """Print a summary on standard output, unless `-q` was given."""
     if not _quiet:
-        typer.echo(message)
+        echo(message)
 
 
 def console() -> Console:
@@ -54,13 +100,30 @@ def console() -> Console:
 
 def emit_json(document: Any) -> None:
     """Print `document` as JSON on standard output."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+    sys.stdout.write(to_json(document, indent=2) + "\n")
+
+
+_ESCAPED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def to_json(document: Any, *, indent: int | None = None) -> str:
+    """`document` as JSON that a terminal can show: controls and marks of direction are escaped.
+
+    So is all that is not ASCII where standard output cannot encode it.
+    """
+    text = json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False, default=str)
+    text = _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(document, indent=indent, allow_nan=False, default=str)
+    return text
 
 
 def note(message: str) -> None:
     """Print a message on standard error, unless `-q` was given."""
     if not _quiet:
-        sys.stderr.write(message + "\n")
+        complain(message)
 
 
 def progress_wanted() -> bool:
@@ -75,9 +138,10 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
+    title = None if title is None else printable(title)
     grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        grid.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
+        grid.add_column(Text(printable(column)), justify="right" if column in numeric else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else printable(str(cell))) for cell in row))
     console().print(grid)
@@ -88,9 +152,18 @@ def counted(n: int, one: str = "query", many: str = "queries") -> str:
     return f"{n:,} {one if n == 1 else many}"
 
 
-def printable(text: str) -> str:
-    """`text` with control characters replaced, so that data cannot control the terminal."""
-    return "".join(char if char in "\n\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters of `text` on one line, cut between words where it can be, and never in a letter."""
+    text = re.sub("[ \t\n\r\f\v]+", " ", text).strip()
+    if len(text) <= width:
+        return text
+    end = max(width - 2, 1)
+    space = text.rfind(" ", end // 2, end + 1)
+    if space > 0:
+        end = space
+    while end > 1 and (text[end - 1] == _JOINER or text[end] == _JOINER or unicodedata.category(text[end])[0] == "M"):
+        end -= 1
+    return text[:end].rstrip() + " …"
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, progress_wanted, say, table
+from thresher.cli.output import JsonOption, echo, emit_json, progress_wanted, say, table
 
 if TYPE_CHECKING:
     from thresher.prune.plan import PruneReport, PruneStep
@@ -137,18 +137,18 @@ def _show(shown: PruneReport, estimator: str, full: bool) -> None:
             ("dropped, all reasons", "dropped"),
         )
     ]
-    typer.echo(f"{counts['passages']:,} passages scored by {estimator}")
+    echo(f"{counts['passages']:,} passages scored by {estimator}")
     table(["", "passages", "share"], rows, numeric=["passages", "share"])
     words = max(counts["words"], 1)
-    typer.echo(f"{1 - counts['words_kept'] / words:.1%} of the words are not encoded")
+    echo(f"{1 - counts['words_kept'] / words:.1%} of the words are not encoded")
     if not full:
         return
     largest = max(int((shown.kept + shown.pruned).max()), 1)
-    typer.echo("")
+    echo()
     for low, kept, pruned in zip(shown.edges, shown.kept.tolist(), shown.pruned.tolist(), strict=False):
         bar = "█" * round(_BAR * kept / largest) + "░" * round(_BAR * pruned / largest)
-        typer.echo(f"{low:10.3f}  {bar} {kept:,} kept, {pruned:,} pruned")
-    typer.echo("")
+        echo(f"{low:10.3f}  {bar} {kept:,} kept, {pruned:,} pruned")
+    echo()
     table(
         ["docno", "score", "why", "text"],
         [(e.docno, e.score, e.reason + (f" of {e.canonical}" if e.canonical else ""), e.text) for e in shown.examples],

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, note, say, table
+from thresher.cli.output import JsonOption, echo, emit_json, note, say, table
 
 quality = typer.Typer(
     no_args_is_help=True,
@@ -82,7 +82,7 @@ def list_(json: JsonOption = False) -> None:
         emit_json(list(names))
     else:
         for name in names:
-            typer.echo(name)
+            echo(name)
 
 
 @quality.command("export")

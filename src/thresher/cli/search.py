@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from thresher.cli.output import JsonOption, console, emit_json, note, printable, say
+from thresher.cli.output import JsonOption, console, echo, emit_json, note, say, shortened
+from thresher.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,7 +72,7 @@ def search(
     where = "" if not index.tiered else ", both tiers searched" if ranking.escalated else ", first tier searched"
     say(f"{len(ranking)} passages, {'exact' if ranking.exact else 'approximate'}{where}; {seconds:.2f} s with loading")
     for explanation in ranking.explanations:
-        typer.echo(str(explanation))
+        echo(str(explanation))
 
 
 def _search_file(
@@ -129,7 +130,7 @@ def _as_json(ranking: SearchRanking, tiered: bool, seconds: float) -> dict[str, 
 def show_hits(hits: Iterable[Hit], *, width: int = 400) -> None:
     """Print hits: rank, docno, score, title, and at most `width` characters of the text."""
     from shutil import get_terminal_size
-    from textwrap import fill, shorten
+    from textwrap import fill
 
     from rich.text import Text
 
@@ -138,5 +139,5 @@ def show_hits(hits: Iterable[Hit], *, width: int = 400) -> None:
         title = f"  {hit.title}" if hit.title and hit.title != hit.docno else ""
         score = f"  {hit.score:.3f}"
         out.print(Text.assemble(f"{hit.rank:>2}  ", (printable(hit.docno), "bold"), printable(title), (score, "dim")))
-        text = shorten(printable(hit.text), width, placeholder=" …")
+        text = shortened(printable(hit.text), width)
         out.print(Text(fill(text, columns, initial_indent="    ", subsequent_indent="    ") + "\n"))

@@ -7,8 +7,9 @@ everything and holds no script.
 from __future__ import annotations
 
 import html
-import unicodedata
 from typing import TYPE_CHECKING
+
+from thresher.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,22 +47,14 @@ def terminal_text(passage: PrunedPassage) -> Text:
     head = (
         f"{passage.docno}  relevance {passage.relevance:.2f}  kept {sum(passage.keep)} of {len(passage.keep)} sentences"
     )
-    out.append(_printable(f"{head}, saved {passage.saved_characters:.0%}\n"), style="cyan")
+    out.append(printable(f"{head}, saved {passage.saved_characters:.0%}\n"), style="cyan")
     if passage.title:
-        out.append(_printable(passage.title) + "\n", style="bold")
+        out.append(printable(passage.title) + "\n", style="bold")
     kept = iter(passage.keep)
     for text, score in _pieces(passage):
         bright = score is not None and next(kept)
-        out.append(_printable(text), style="bold" if bright else "dim")
+        out.append(printable(text), style="bold" if bright else "dim")
     return out
-
-
-def _printable(text: str) -> str:
-    """`text` without what could move the cursor or change the terminal: controls, and overrides of direction."""
-    return "".join(
-        "\ufffd" if (unicodedata.category(c) == "Cc" and c not in "\n\t") or c in "\u202a\u202b\u202d\u202e" else c
-        for c in text
-    )
 
 
 def html_page(query: str, passages: Sequence[PrunedPassage]) -> str:

@@ -344,6 +344,7 @@ KIND, _FORMAT = "encoded-passages", 1
 _DOCNOS, _VOCABULARY, _SHARDS = "docnos.txt", "vocabulary.txt", "shards"
 
 
+@checked_call
 def encode_corpus(
     corpus: Iterable[Passage],
     encoder: SparseEncoder,

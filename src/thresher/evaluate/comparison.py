@@ -122,7 +122,7 @@ class Comparison:
         return row
 
 
-@checked_call
+@checked_call(rounds=1, seed=0)
 def compare(
     system: Evaluation,
     baseline: Evaluation,
@@ -171,6 +171,7 @@ def compare(
     )
 
 
+@checked_call
 def family(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with p values adjusted by Holm's method: of the differences, and of each kind of claim.
 
@@ -184,6 +185,7 @@ def family(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return adjusted
 
 
+@checked_call
 def differences(system: Evaluation, baseline: Evaluation, measure: str | Measure) -> NDArray[np.float64]:
     """float64[n]: system minus baseline by topic, in the order of the system's topics.
 
@@ -199,6 +201,7 @@ def differences(system: Evaluation, baseline: Evaluation, measure: str | Measure
     return ours - np.array([theirs[qid] for qid in topics], dtype=np.float64)
 
 
+@checked_call
 def averaged(evaluations: Sequence[Evaluation]) -> Evaluation:
     """Several runs of one system as one evaluation: each topic's values averaged, so that topics stay the sample.
 
@@ -297,6 +300,7 @@ class Point:
             raise InputError(f"point {self.name!r} has cost {self.cost} and effect {self.effect}; both must be finite")
 
 
+@checked_call
 def front(points: Iterable[Point]) -> tuple[Point, ...]:
     """The points that no other point dominates, cheapest first; of equal points the first given."""
     kept: list[Point] = []
@@ -306,12 +310,14 @@ def front(points: Iterable[Point]) -> tuple[Point, ...]:
     return tuple(kept)
 
 
+@checked_call
 def cheapest(points: Iterable[Point], *, at_least: float) -> Point | None:
     """The cheapest point whose effect is `at_least` or more, the better of two at one price; None where none is."""
     enough = [point for point in points if point.effect >= at_least]
     return min(enough, key=lambda point: (point.cost, -point.effect), default=None)
 
 
+@checked_call
 def plot(points: Sequence[Point], *, cost: str, effect: str, log_cost: bool = False, title: str = "") -> Chart:
     """An altair chart of the points, one colour a series, with the front as a line.
 

@@ -74,6 +74,7 @@ _ALIASES = {"NDCG": "nDCG", "MAP": "AP", "MRR": "RR", "Recall": "R", "Precision"
 _GRAMMAR = re.compile(r"(?P<name>[^\W\d]\w*)(?:\((?P<parameters>[^()]*)\))?(?:@(?P<cutoff>[^@]*))?")
 
 
+@checked_call
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One measure of a ranking against judgments.
@@ -115,6 +116,7 @@ class Measure:
         return self.name + (f"({','.join(said)})" if said else "") + ("" if self.cutoff is None else f"@{self.cutoff}")
 
 
+@checked_call
 def parse_measure(text: str) -> Measure:
     """The measure that `text` names.
 
@@ -142,6 +144,7 @@ def parse_measure(text: str) -> Measure:
     return Measure(name, cutoff, rel, judged_only)
 
 
+@checked_call
 def parse_measures(measures: str | Measure | Iterable[str | Measure]) -> tuple[Measure, ...]:
     """Measures from a string (separated by blanks or commas), a measure, or any mixture; each once, in order.
 

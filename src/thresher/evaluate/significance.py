@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class NonInferiority:
         return (self.p if self.p_adjusted is None else self.p_adjusted) < self.alpha
 
 
+@checked_call
 def paired_t(differences: ArrayLike) -> tuple[float, float]:
     """The statistic and two-sided p value of the paired t test.
 
@@ -114,6 +116,7 @@ def paired_t(differences: ArrayLike) -> tuple[float, float]:
     return statistic, min(1.0, 2.0 * _upper_tail(abs(statistic), d.size - 1))
 
 
+@checked_call(rounds=1, seed=0)
 def randomisation(
     differences: ArrayLike,
     *,
@@ -157,6 +160,7 @@ def randomisation(
     return extreme / total if exact else (extreme + 1) / (total + 1)
 
 
+@checked_call
 def equivalence(differences: ArrayLike, margin: float, *, alpha: float = 0.05) -> Equivalence:
     """Two one-sided t tests (TOST) that the mean difference lies inside (-margin, margin).
 
@@ -170,6 +174,7 @@ def equivalence(differences: ArrayLike, margin: float, *, alpha: float = 0.05) -
     return Equivalence(margin, alpha, p, mean_interval(d, level=1.0 - 2.0 * alpha))
 
 
+@checked_call
 def non_inferiority(differences: ArrayLike, margin: float, *, alpha: float = 0.05) -> NonInferiority:
     """One-sided t test that the mean difference (system minus baseline) is above -margin.
 
@@ -183,6 +188,7 @@ def non_inferiority(differences: ArrayLike, margin: float, *, alpha: float = 0.0
     return NonInferiority(margin, alpha, _tail(mean + margin, error, d.size), low)
 
 
+@checked_call
 def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     """The t interval of a mean: of one system's values, or of differences.
 
@@ -195,6 +201,7 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     return Interval(float(x.mean()) - half, float(x.mean()) + half, level)
 
 
+@checked_call(rounds=1, seed=0)
 def bootstrap_interval(values: ArrayLike, *, level: float = 0.95, rounds: int = 10_000, seed: int = 0) -> Interval:
     """The percentile bootstrap interval of a mean: topics drawn with replacement (Efron, 1979).
 
@@ -224,6 +231,7 @@ def bootstrap_interval(values: ArrayLike, *, level: float = 0.95, rounds: int = 
     return Interval(float(low), float(high), level)
 
 
+@checked_call
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p values, in the order given: reject where one is below alpha. Valid under any dependence.
 
@@ -240,6 +248,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+@checked_call
 def smallest_margin(
     sd: float, n: int, *, claim: Claim = "non-inferiority", power: float = 0.8, alpha: float = 0.05
 ) -> float:

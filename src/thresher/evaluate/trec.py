@@ -127,6 +127,7 @@ def untied(run: Run) -> Run:
     return Run(rankings, run.tag)
 
 
+@checked_call
 def read_qrels(path: str | Path) -> Qrels:
     """Read TREC qrels, or a BEIR `qrels/SPLIT.tsv` (recognised by its header). Topics keep the order of the file.
 

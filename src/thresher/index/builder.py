@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from tqdm import tqdm
 
+from thresher.arguments import checked_call
 from thresher.encode.terms import fit_scale
 from thresher.errors import InputError
 from thresher.index.arrays import PackedWriter, StringWriter, create_array, map_array, write_array
@@ -104,6 +105,7 @@ class IndexBuilder:
         self._count = 0
         self._postings = 0
 
+    @checked_call
     def add(self, passages: Sequence[Passage], batch: SparseBatch) -> None:
         """Append `passages`, whose weighted terms are the rows of `batch`.
 
@@ -131,6 +133,7 @@ class IndexBuilder:
         self._count += len(passages)
         self._postings += int(batch.terms.shape[0])
 
+    @checked_call
     def finish(self) -> dict[str, Any]:
         """Write the index. Returns its counts, for the manifest.
 

@@ -118,6 +118,7 @@ class ResponseCache:
             return None
         return reply if isinstance(reply, dict) else None
 
+    @checked_call
     def put(self, key: str, reply: Mapping[str, object]) -> None:
         """Store a reply. One that cannot be stored has been paid for and is used; the failure is logged once."""
         try:
@@ -138,12 +139,14 @@ class ResponseCache:
         with self._lock:
             return int(self._db.execute("SELECT count(*) FROM replies").fetchone()[0])
 
+    @checked_call
     def clear(self) -> None:
         """Delete all replies."""
         with self._lock:
             self._db.execute("DELETE FROM replies")
             self._db.execute("VACUUM")
 
+    @checked_call
     def close(self) -> None:
         """Close the file."""
         self._db.close()

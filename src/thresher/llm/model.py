@@ -208,6 +208,7 @@ class Completion:
 
     def __post_init__(self) -> None:
         given = (*self.labels.values(), self.floor) if isinstance(self.labels, dict) else (None,)
+        given = given if self.continuation is None else (*given, self.continuation)
         if not all(isinstance(number, float | int) for number in given):
             raise ModelError(f"the model returned log-probabilities that are no numbers: {self.labels}, {self.floor}")
         numbers = [*self.labels.values(), self.floor, *([] if self.continuation is None else [self.continuation])]

@@ -80,7 +80,7 @@ class Parts:
         """The opened stage; None, with the reason noted, where it is turned off or not available by default."""
         automatic = isinstance(wanted, str) and wanted == AUTO
         wanted = cast("T", default) if automatic else wanted
-        if wanted is None or wanted == "":
+        if wanted is None or (isinstance(wanted, str) and not wanted):
             self.off[stage] = NOT_ASKED
             return None
         try:

@@ -114,6 +114,7 @@ class Pipeline:
         self._clock = clock
 
     @classmethod
+    @checked_call
     def open(
         cls,
         index: str | Path | Index | Searches,

@@ -12,6 +12,7 @@ import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.ranking import Ranking
+from thresher.ranking import places as as_places
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -148,7 +149,7 @@ class State:
             scores: float[m], kept as `signal`.
             signal: a name for them.
         """
-        ranking, head = self.ranking, np.asarray(places, np.int64)
+        ranking, head = self.ranking, as_places(places)
         self.note(signal, head, scores)
         rest = np.ones(len(ranking), dtype=bool)
         rest[head] = False

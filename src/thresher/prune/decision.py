@@ -119,6 +119,7 @@ def write_decision(
         }
 
 
+@checked_call
 def read_decision(path: str | Path, *, corpus: str = "") -> tuple[Decision, list[str]]:
     """The decision at `path`, and the docnos it is for, in order.
 

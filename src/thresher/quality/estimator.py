@@ -240,6 +240,7 @@ def midranks(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     return result
 
 
+@checked_call
 def quantiles(scores: NDArray[np.floating]) -> NDArray[np.float32]:
     """For each score the share of lower ones, plus half of the ties, float32[n] in (0, 1).
 

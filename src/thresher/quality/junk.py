@@ -58,6 +58,7 @@ _BOILERPLATE = re.compile(
 _SENTENCE_END = re.compile(r"[.!?。！？…][\"')\]»”’]*\s*$")
 
 
+@checked_call
 @dataclass(frozen=True, slots=True)
 class JunkRules(QualityEstimator):
     """The rules, as a filter with reasons and as an estimator (0 for junk, 1 for the rest).

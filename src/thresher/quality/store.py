@@ -59,11 +59,15 @@ class ScoreStore:
         self.path = path
         self.scores = scores
         self.docnos = docnos
+        lacking = {"estimator", "estimator_fingerprint", "corpus_fingerprint"} - fields.keys()
+        if lacking:
+            raise InputError(f"a score store has the fields {', '.join(sorted(lacking))}, which were not given")
         self.estimator = str(fields["estimator"])
         self.estimator_fingerprint = str(fields["estimator_fingerprint"])
         self.corpus_fingerprint = str(fields["corpus_fingerprint"])
 
     @classmethod
+    @checked_call
     def open(cls, path: str | Path, *, corpus: str = "", estimator: QualityEstimator | str | None = None) -> ScoreStore:
         """Open the store at `path`.
 

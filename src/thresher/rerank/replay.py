@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thresher.arguments import checked_call
 from thresher.errors import InputError
 from thresher.files import read_json_lines
 from thresher.llm.client import Call
@@ -81,6 +82,7 @@ class RecordedWindows:
     comparisons_per_call = 1
     reads_text = False
 
+    @checked_call
     def __init__(self, recording: Recording | str | Path, parsing: str = "digits-v1") -> None:
         self.recording = recording if isinstance(recording, Recording) else read_recording(recording)
         self._parser = get_parser(parsing)

@@ -169,6 +169,7 @@ class Reranker:
             raise ConfigError("a limit on cost needs a price; give one, or limit calls or tokens")
 
     @classmethod
+    @checked_call
     def from_name(
         cls, name: str, *, plan: Plan | str | None = None, device: str = "auto", **options: object
     ) -> Reranker:

@@ -251,7 +251,7 @@ class Index:
         """
         alpha, most = 1.0, ALL_TERMS
         if type(k) is not int or k < 0 or approx is not None or max_terms is not None or plan is not AUTO:
-            k, alpha, most, _ = check_arguments(k, approx, max_terms, plan)
+            k, alpha, most, _ = check_arguments(k, approx, max_terms, plan, explain=explain)
         if by is not SPARSE and _by_vectors(by):
             dense = self._dense(query, k, vector)
             if by == "dense":
@@ -296,7 +296,7 @@ class Index:
         Raises:
             InputError: as `search`; or two queries have the same qid.
         """
-        k, alpha, most, threads = check_arguments(k, approx, max_terms, plan, threads)
+        k, alpha, most, threads = check_arguments(k, approx, max_terms, plan, threads, explain=explain)
         check_tiers(tiers)
         first, pair = self._first, self._pair
         asked = listed(queries)

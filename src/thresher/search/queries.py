@@ -96,7 +96,7 @@ class Vocabulary:
 
 
 def check_arguments(
-    k: object, approx: object, max_terms: object, plan: object, threads: object = 1
+    k: object, approx: object, max_terms: object, plan: object, threads: object = 1, *, explain: object = False
 ) -> tuple[int, float, int, int]:
     """Check the arguments of a search; returns (k, approx, max_terms, threads), with 1 and `ALL_TERMS` for None.
 
@@ -109,6 +109,8 @@ def check_arguments(
     most = ALL_TERMS if max_terms is None else min(whole("max_terms", max_terms, 1), ALL_TERMS)
     if not isinstance(plan, str) or plan not in PLANS:
         raise InputError(f"plan must be one of {', '.join(PLANS)}; got {shown(plan)}")
+    if not isinstance(explain, bool):
+        raise InputError(f"explain must be True or False; got {shown(explain)}")
     return whole("k", k), alpha, most, whole("threads", threads, 1)
 
 

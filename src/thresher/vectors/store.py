@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.arguments import checked_call
 from thresher.artifact import Manifest, check_build, open_whole, read_manifest, writing
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_names
@@ -308,6 +309,7 @@ class VectorStore:
         np.cumsum(counts, out=starts[1:])
         return np.repeat(low - starts[:-1], counts) + np.arange(starts[-1]), starts
 
+    @checked_call
     def checked_positions(self, positions: ArrayLike, least: int = 0) -> NDArray[np.int64]:
         """Positions of documents as int64[n].
 

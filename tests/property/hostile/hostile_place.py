@@ -55,8 +55,7 @@ def fill(folder: Path) -> Path:
 
 def damage(folder: Path) -> None:
     """Make `folder` with files that no reader should take."""
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "directory").mkdir(parents=True)
+    (folder / "directory").mkdir(parents=True, exist_ok=True)
     files = {
         "empty": b"",
         "noise": random.Random(0).randbytes(3000),
@@ -69,10 +68,14 @@ def damage(folder: Path) -> None:
         "columns.txt": b"q1 0 d1 9999999999999999999999999\nq1 Q0 d1 1 nan a\n",
     }
     for name, content in files.items():
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
         (folder / name).write_bytes(content)
-    (folder / "loop").symlink_to("loop")
+    if not (folder / "loop").is_symlink():
+        (folder / "loop").unlink(missing_ok=True)
+        (folder / "loop").symlink_to("loop")
     for kind in ("index", "scores", "vectors"):
-        (folder / f"half-{kind}").mkdir()
+        (folder / f"half-{kind}").mkdir(exist_ok=True)
         (folder / f"half-{kind}" / "manifest.json").write_text(f'{{"kind": "{kind}", "format": 1e999}}')
 
 

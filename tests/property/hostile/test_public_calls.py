@@ -11,13 +11,8 @@ import inspect
 import os
 import pkgutil
 import random
-import resource
 import shutil
-import signal
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
 from itertools import islice
 from pathlib import Path
 from traceback import extract_tb
@@ -25,6 +20,7 @@ from traceback import extract_tb
 import numpy as np
 import pytest
 from hostile_place import TEXTS, VALUES, damage, hostile, listing
+from limits import Hang, bounded
 
 import thresher
 from thresher.errors import ThresherError
@@ -32,7 +28,6 @@ from thresher.errors import ThresherError
 NIGHTLY = os.environ.get("THRESHER_PROFILE") == "nightly"
 CALLS = int(os.environ.get("THRESHER_HOSTILE_CALLS") or (200 if NIGHTLY else 3))
 SECONDS = 10
-MEMORY = 4 << 30
 MODELS = {
     "thresher.ContextPruner",
     "thresher.DenseEncoder.from_name",
@@ -49,10 +44,6 @@ ELSEWHERE = {
     "thresher.cli.app": "the command line has its own test",
     "thresher.cli.main": "the command line has its own test",
 }
-
-
-class Hang(BaseException):
-    """A call took longer than it may."""
 
 
 def exported() -> Iterator[tuple[str, object]]:
@@ -387,27 +378,6 @@ INSTANCES = {
     "thresher.search.SearchRanking": lambda p: p.once("ranking"),
     "thresher.vectors.DenseIndex": lambda p: of("vectors").DenseIndex.over(p.once("vectors")),
 }  # fmt: skip
-
-
-@contextmanager
-def bounded():
-    """Ten seconds, and some gigabytes more than now; what is printed goes nowhere."""
-
-    def ring(number, frame):
-        raise Hang
-
-    before, limits = signal.signal(signal.SIGALRM, ring), resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def find(label: str) -> tuple[object, object, str]:

@@ -146,6 +146,13 @@ class FieldMap:
 
     def _is_vector(self, name: str, value: object, row: Row) -> bool:
         """Whether a value is an embedding, which no index keeps as text; said once a field."""
+        if name == "vector" and isinstance(value, dict) and name not in self._vectors:
+            self._vectors.add(name)
+            _log.warning(
+                "%s: field 'vector' holds weighted terms, which become metadata and are not searched; to search them, "
+                "give the file as encoded passages (--encoded, encode.source)",
+                row.source,
+            )
         if not isinstance(value, list) or _numbers(value) <= _VECTOR:
             return False
         if name not in self._vectors:

@@ -182,6 +182,14 @@ def test_vectors_are_left_out_of_the_metadata_and_said_once(tmp_path, caplog):
     assert [message.split(" holds")[0].split(": ")[1] for message in caplog.messages] == ["field 'emb'", "field 'many'"]
 
 
+def test_weighted_terms_in_a_corpus_are_said_not_to_be_searched(tmp_path, caplog):
+    lines = [{"id": str(n), "contents": "x", "vector": {"a": 3}} for n in range(3)]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert [p.metadata for p in open_corpus(tmp_path / "c.jsonl")] == [{"vector": '{"a":3}'}] * 3
+    assert len(caplog.messages) == 1
+    assert "--encoded" in caplog.text
+
+
 def test_a_folder_is_read_without_companions_queries_and_judgments(tmp_path, caplog):
     for name in ("A.JSONL.GZ", "b.Jsonl"):
         data = json.dumps({"id": name, "text": "x"}).encode()

@@ -17,7 +17,7 @@ import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -125,16 +125,16 @@ class TwoHeadedScorer(SentenceScorer):
         self.max_tokens, self.overlap, self.query_tokens = max_tokens, overlap, query_tokens
         self.batch_size = batch_size
         self.lexical = LexicalScorer()
-        self.presets: dict[str, float] = dict(self.about.get("presets", {}))
+        config = str(directory / "config.json")
+        self.presets = _presets(self.about.get("presets", {}), config)
         head = self.about.get("sentence_head")
-        weights = self.about.get("rank_head")
-        if weights is not None and tuple(weights["features"]) != RANK_FEATURES:
-            raise ModelError(f"{directory / 'config.json'}: its rank head was made for other features; train it again")
-        self.rank_weights = None if weights is None else tuple(float(w) for w in weights["weights"])
-        self.head = read_head(head, str(directory / "config.json")) if head else None
+        self.rank_weights = _rank_weights(self.about.get("rank_head"), config)
+        self.head = read_head(head, config) if head else None
         extra = safetensors.load_file(str(directory / "model.safetensors"))
         rarity = extra.get(RARITY)
         self.rarity: list[float] = [1.0] * self.shape.vocabulary if rarity is None else rarity.double().tolist()
+        if len(self.rarity) != self.shape.vocabulary:
+            raise ModelError(f"{directory}: {RARITY} has {len(self.rarity)} numbers, not one for each word piece")
         self.name = f"{self.about.get('name', directory.name)}@{_fingerprint(directory)}"
 
     def count_tokens(self, text: str) -> int:
@@ -303,6 +303,29 @@ class TwoHeadedScorer(SentenceScorer):
         whole = math.fsum(self.rarity[piece] for piece in wanted)
         here = set(ids)
         return math.fsum(self.rarity[piece] for piece in wanted if piece in here) / whole if whole else 0.0
+
+
+def _presets(found: object, source: str) -> dict[str, float]:
+    """The thresholds in a configuration, by name."""
+    if not isinstance(found, dict) or not all(_is_number(x) and 0 <= x <= 1 for x in found.values()):
+        raise ModelError(f"{source}: its presets are not thresholds of 0 to 1 by name; train the model again")
+    return {str(name): float(threshold) for name, threshold in found.items()}
+
+
+def _rank_weights(found: object, source: str) -> tuple[float, ...] | None:
+    """The weights of what relevance is a sum of, None where a model has none."""
+    if found is None:
+        return None
+    weights = found.get("weights") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or tuple(found.get("features") or ()) != RANK_FEATURES:
+        raise ModelError(f"{source}: its rank head was made for other features; train it again")
+    if not isinstance(weights, list) or len(weights) != len(RANK_FEATURES) or not all(map(_is_number, weights)):
+        raise ModelError(f"{source}: its rank head does not have {len(RANK_FEATURES)} weights; train it again")
+    return tuple(map(float, weights))
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _own(outputs: list[NDArray[np.float64]], window: _Window, query: int) -> _Outputs:

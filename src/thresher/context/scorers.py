@@ -135,7 +135,8 @@ def combine(
         return (1.0,) * len(ranges)
     out = []
     for number, weight in enumerate(weights):
-        nearest = number if weight else min(known, key=lambda k: (abs(k - number), k))
+        at = bisect_left(known, number)
+        nearest = number if weight else min(known[max(0, at - 1) : at + 1], key=lambda k: (abs(k - number), k))
         out.append(sums[nearest] / weights[nearest])
     return tuple(out)
 

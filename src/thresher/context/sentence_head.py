@@ -211,7 +211,7 @@ def sentence_features(
     capitals = np.array([float(bool(_CAPITAL.search(text))) for text in texts])
     logit = raw[:, 0]
     around = np.concatenate([[logit.mean()], logit, [logit.mean()]])
-    above = (logit[None, :] > logit[:, None]).sum(1)
+    above = n - np.searchsorted(np.sort(logit), logit, side="right")
     share = logit - logit.max() - math.log(float(np.exp(logit - logit.max()).sum()))
     columns = [
         raw[:, 0], raw[:, 1], raw[:, 0] - raw[:, 0].max(), raw[:, 0] - raw[:, 0].mean(), np.full(n, relevance),
@@ -241,7 +241,10 @@ def read_head(document: Mapping[str, _Json], source: str) -> SentenceHead:
         if unknown or not names:
             raise ValueError(f"it was made for other features{f', as {unknown[0]!r}' if unknown else ''}")
         model: Logistic | Perceptron
-        bias, vectors = float(document["bias"]), {name: _numbers(document[name]) for name in ("means", "scales")}
+        (bias,) = _numbers([document["bias"]])
+        vectors = {name: _numbers(document[name]) for name in ("means", "scales")}
+        if not all(vectors["scales"]):
+            raise ValueError("a scale is 0")
         if "inner" in document:
             inner = tuple(_numbers(row) for row in document["inner"])
             by_unit = {name: _numbers(document[name]) for name in ("inner_bias", "outer")}
@@ -255,11 +258,14 @@ def read_head(document: Mapping[str, _Json], source: str) -> SentenceHead:
         if any(len(v) != len(names) for v in vectors.values()):
             raise ValueError(f"expected {len(names)} numbers a vector")
         return SentenceHead(names, model)
-    except (KeyError, TypeError, ValueError) as err:
+    except (KeyError, TypeError, ValueError, OverflowError) as err:
         raise ModelError(
             f"{source}: its sentence head does not fit this release ({err}); train the model again"
         ) from err
 
 
 def _numbers(values: _Json) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
+    numbers = tuple(float(value) for value in values)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("a number is not finite")
+    return numbers

@@ -276,7 +276,8 @@ def test_of_several_windows_the_best_speaks_for_the_passage():
 
 def test_a_head_says_which_features_it_reads_and_one_for_others_is_refused():
     vector = [0.0] * len(FEATURES)
-    good = {"features": list(FEATURES), "weights": vector, "means": vector, "scales": vector, "bias": 0.0}
+    ones = [1.0] * len(FEATURES)
+    good = {"features": list(FEATURES), "weights": vector, "means": vector, "scales": ones, "bias": 0.0}
     assert read_head(good, "config.json").model.bias == 0
     pair = {"features": ["bm25", "logit"], "weights": [0.0, 2.0], "means": [0.0] * 2, "scales": [1.0] * 2, "bias": 0.0}
     table = np.arange(len(FEATURES), dtype=float)[None] * 0 + np.eye(len(FEATURES))[:1]  # the logit is 1, the rest 0
@@ -319,3 +320,32 @@ def test_half_of_a_surrogate_pair_is_pruned_like_any_text(scorer):
     (one,) = ContextPruner(scorer).prune("radium", [Passage("d", text, "T \ud83d")], threshold=0)
     assert one.original == text
     assert one.text == text
+
+
+HEAD = {"features": ["logit", "near"], "bias": 0.0, "means": [0, 0], "scales": [1, 1], "weights": [1, 1]}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"features": None}, {"features": []}, {"features": [1]}, {"features": ["unknown"]}, {"bias": None},
+        {"bias": "x"}, {"bias": float("nan")}, {"bias": 10**400}, {"means": [0]}, {"means": [0, float("inf")]},
+        {"scales": [1, 0]}, {"scales": 3}, {"weights": [[1], 2]},
+        {"inner": [[1]], "inner_bias": [1], "outer": [1], "direct": [1]},
+    ],
+)  # fmt: skip
+def test_a_damaged_head_is_a_plain_error(damage):
+    read_head(HEAD, "config.json")
+    with pytest.raises(ModelError, match=r"config\.json"):
+        read_head({**HEAD, **damage}, "config.json")
+
+
+def test_features_of_thousands_of_sentences_take_little_memory():
+    n = 20_000
+    passage = SplitPassage("a " * n, tuple(Span(2 * i, 2 * i + 1) for i in range(n)))
+    evidence = [Evidence(float(i % 50), 0.0, 0.0, 0.0, 0.0) for i in range(n)]
+    whole = PassageEvidence(*([0.0] * 10), 1)
+    table = sentence_features("q", passage, evidence, 0.0, [0.0] * n, 0.0, whole)
+    place = table[:, FEATURES.index("logit_place")]
+    assert place[49] == 0
+    assert place[0] == pytest.approx(49 / 50)

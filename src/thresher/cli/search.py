@@ -12,10 +12,14 @@ from thresher.cli.output import JsonOption, console, echo, emit_json, note, say,
 from thresher.records import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from thresher.ranking import Run
     from thresher.records import Hit, Query
     from thresher.search import Index, SearchRanking
+
+_HITS = 2**20
+"""Hits of a run that are held at a time."""
 
 
 def search(
@@ -86,17 +90,26 @@ def _search_file(
     json: bool,
 ) -> None:
     from thresher.encode.preencoded import TermsOnly, read_encoded_queries
-    from thresher.evaluate.trec import read_queries, write_run
+    from thresher.evaluate.trec import read_queries, write_runs
     from thresher.ranking import Run
+    from thresher.records import Query
 
     bags = read_encoded_queries(queries) if isinstance(index.encoder, TermsOnly) else {}
     given: list[Query | Mapping[str, float]] = [*bags.values()] or [*read_queries(queries)]
-    started = time.perf_counter()
-    found = index.search_batch(given, k, tiers=tiers, threads=threads)
-    seconds = time.perf_counter() - started
-    qids = dict(zip(map(str, range(len(bags))), bags, strict=True))  # a bag of terms is known by its place
-    write_run(Run({qids.get(qid, qid): ranking for qid, ranking in found.rankings.items()}, tag), run)
-    empty = sum(not ranking for ranking in found.values())
+    qids = list(bags) or [query.qid for query in given if isinstance(query, Query)]
+    seconds, empty = 0.0, 0
+
+    def parts() -> Iterator[Run]:
+        nonlocal seconds, empty
+        step = max(_HITS // max(min(k, len(index)), 1), 1)
+        for first in range(0, len(given), step):
+            started = time.perf_counter()
+            found = index.search_batch(given[first : first + step], k, tiers=tiers, threads=threads)
+            seconds += time.perf_counter() - started
+            empty += sum(not ranking for ranking in found.values())
+            yield Run(dict(zip(qids[first : first + step], found.values(), strict=True)), tag)
+
+    write_runs(parts(), run)
     if json:
         emit_json({"run": str(run), "queries": len(given), "without_results": empty, "seconds": seconds})
     else:

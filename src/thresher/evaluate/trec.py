@@ -25,7 +25,7 @@ from thresher.ranking import Ranking, Run
 from thresher.records import Qrels, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -87,18 +87,28 @@ def write_run(run: Run, path: str | Path, *, keep_ties: bool = False) -> None:
         InputError: a ranking that is not best first, a score that is not finite, a docno twice in one ranking, or an
             identifier with white space.
     """
-    tag = _one_word("tag", run.tag)
+    write_runs([run], path, keep_ties=keep_ties)
+
+
+def write_runs(runs: Iterable[Run], path: str | Path, *, keep_ties: bool = False) -> None:
+    """As `write_run`, for a run that comes in parts, each of other queries: a part is written before the next is made.
+
+    Raises:
+        InputError: as `write_run`.
+    """
     with replacing(path) as stream:
-        for qid, ranking in (run if keep_ties else untied(run)).items():
-            if keep_ties:
-                _check_ranking(qid, ranking)
-            numbers = [repr(score) for score in ranking.scores.tolist()] if keep_ties else _single_texts(ranking)
-            start = f"{_one_word('qid', qid)} Q0 "
-            lines = [
-                f"{start}{_one_word('docno', docno)} {rank} {number} {tag}\n"
-                for rank, (docno, number) in enumerate(zip(ranking.docnos, numbers, strict=True), 1)
-            ]
-            stream.write("".join(lines).encode())
+        for run in runs:
+            tag = _one_word("tag", run.tag)
+            for qid, ranking in (run if keep_ties else untied(run)).items():
+                if keep_ties:
+                    _check_ranking(qid, ranking)
+                numbers = [repr(score) for score in ranking.scores.tolist()] if keep_ties else _single_texts(ranking)
+                start = f"{_one_word('qid', qid)} Q0 "
+                lines = [
+                    f"{start}{_one_word('docno', docno)} {rank} {number} {tag}\n"
+                    for rank, (docno, number) in enumerate(zip(ranking.docnos, numbers, strict=True), 1)
+                ]
+                stream.write("".join(lines).encode())
 
 
 @checked_call

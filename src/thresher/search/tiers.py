@@ -8,7 +8,7 @@ the second tier has.
 
 Tiers made by the same encoder have comparable scores (each tier quantises its impacts with its own scale) and are
 merged by score, then docno. Otherwise the passages of the second tier take the scores that the first tier has at the
-ranks where they would stand if both tiers were samples of one ranking.
+ranks where they would stand if both tiers were samples of one ranking; ties go by docno there too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import merge
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,10 +135,8 @@ class TierPair:
     def merge(self, kept: Part, pruned: Part, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The k best of both: places int64[n] in the first tier's answer followed by the second's, and scores."""
         if self.comparable:
-            return _by_score(kept, pruned, k)
-        scores = np.concatenate([kept.scores, self._interleaved(kept, pruned)])
-        order = np.argsort(-scores, kind="stable")[:k]
-        return order, scores[order]
+            return _by_score(kept, pruned, k, pruned.scores)
+        return _by_score(kept, pruned, k, self._interleaved(kept, pruned))
 
     def _interleaved(self, kept: Part, pruned: Part) -> NDArray[np.float64]:
         """Scores for the second tier's passages: the j-th, from 0, belongs at rank (j + 1/2) x |first| / |second|.
@@ -176,9 +175,11 @@ class TierPair:
         return terms[known].astype(np.int64), weights[known]
 
 
-def _by_score(kept: Part, pruned: Part, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """By score, then docno in bytewise order; docnos are read for ties only."""
-    scores = np.concatenate([kept.scores, pruned.scores])
+def _by_score(
+    kept: Part, pruned: Part, k: int, others: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """By score, `others` for those of `pruned`, then docno in bytewise order; docnos are read for ties only."""
+    scores = np.concatenate([kept.scores, others])
     order = np.argsort(-scores, kind="stable")
     if k < len(order):
         order = order[: int(np.searchsorted(-scores[order], -scores[order[k - 1]], side="right")) if k else 0]
@@ -193,7 +194,8 @@ def _by_score(kept: Part, pruned: Part, k: int) -> tuple[NDArray[np.int64], NDAr
             for part, places, before in parts
             for place, number in zip(places.tolist(), part.layout.numbers_of(part.docs[places]).tolist(), strict=True)
         }
-        order[at] = sorted(rows.tolist(), key=lambda place: (-scores[place], names[place]))
+        own, other = rows[rows < n].tolist(), rows[rows >= n].tolist()  # each tier's own order stays
+        order[at] = list(merge(own, other, key=lambda place: (-scores[place], names[place])))
     order = order[:k]
     return order, scores[order]
 

@@ -59,7 +59,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def _own_temporary_folder() -> str:
-    """A folder that nobody else can write to, whose content may be run; empty where there can be none."""
+    """A folder that no other user can write to, whose content may be run; empty where there can be none."""
     try:
         folder = os.path.join(tempfile.gettempdir(), f"thresher-{os.getuid()}")  # noqa: PTH118
         with suppress(FileExistsError):

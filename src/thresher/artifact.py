@@ -336,8 +336,9 @@ def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
     try:
         manifest = _load_manifest(target)
     except DamagedArtifactError as err:
+        problem = str(err.args[1]).removesuffix("; rebuild the artifact")
         raise ArtifactError(
-            f"{target} is not replaced: {MANIFEST} does not say that thresher wrote it, or is damaged ({err.args[1]}). "
+            f"{target} is not replaced: {MANIFEST} does not say that thresher wrote it, or is damaged ({problem}). "
             f"If it is an artifact that you no longer need, remove it by hand: rm -r {target}"
         ) from err
     except ArtifactError as err:

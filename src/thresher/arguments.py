@@ -112,6 +112,10 @@ def _checked(target: T, least: abc.Mapping[str, float]) -> T:
     return typing.cast("T", made)
 
 
+MAY_BE_SECRET = frozenset({"key", "base_url"})
+"""Arguments of which a message names the type alone."""
+
+
 def _pass(check: Check, name: str, value: object) -> object:
     try:
         value = check(value)
@@ -121,7 +125,8 @@ def _pass(check: Check, name: str, value: object) -> object:
     except _Mismatch as err:
         if err.wanted.startswith("one of "):
             raise ConfigError(f"unknown {name}{err.at} {err.found or shown(value)}; choose {err.wanted}") from None
-        raise InputError(f"{name}{err.at} must be {err.wanted}, got {err.found or shown(value)}") from None
+        found = type(value).__name__ if name in MAY_BE_SECRET else err.found or shown(value)
+        raise InputError(f"{name}{err.at} must be {err.wanted}, got {found}") from None
 
 
 def _checks_of(call: Callable[..., Any], least: abc.Mapping[str, float]) -> dict[str, Check]:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from thresher.errors import ConfigError, ModelError
+from thresher.errors import ConfigError, InputError, ModelError
 from thresher.llm.budget import Budget
 from thresher.llm.client import RetryPolicy
 from thresher.records import Hit
@@ -203,5 +203,5 @@ def test_an_address_is_found_with_and_without_its_version(server, rate, reaction
     ],
 )
 def test_odd_options_are_refused_when_the_server_is_named(option):
-    with pytest.raises(ConfigError):
+    with pytest.raises((ConfigError, InputError)):
         RerankServer("http://localhost", **option)

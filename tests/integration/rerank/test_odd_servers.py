@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
-from thresher.errors import ConfigError, MissingExtraError, ModelError
+from thresher.errors import ConfigError, InputError, MissingExtraError, ModelError
 from thresher.llm.budget import Budget
 from thresher.llm.cache import ResponseCache
 from thresher.llm.client import RetryPolicy
@@ -515,7 +515,7 @@ def test_a_servers_words_cannot_control_a_terminal(server, rank, reaction):
     ],
 )
 def test_odd_options_are_refused_when_the_model_is_made(value):
-    with pytest.raises(ConfigError):
+    with pytest.raises((ConfigError, InputError)):
         OpenAIServer("tiny", "http://localhost", **value)
     with pytest.raises(ConfigError):
         OpenAIServer("", "http://localhost")
@@ -533,3 +533,15 @@ def test_servers_are_pickled_without_connections_and_keys(server, make_hits, cha
         again = pickle.loads(data)  # noqa: S301
         assert again.name == (judge.model.name if isinstance(judge, ModelJudge) else judge.name)
         judge.close()
+
+
+@pytest.mark.parametrize("wrong", [SECRET.encode(), [SECRET], {SECRET: 1}])
+def test_a_key_of_a_wrong_type_is_not_shown(wrong):
+    for make in (
+        lambda: OpenAIServer("tiny", "http://h", key=wrong),
+        lambda: RerankServer("http://h", key=wrong),
+        lambda: OpenAIServer("tiny", wrong),
+    ):
+        with pytest.raises((ConfigError, InputError)) as caught:
+            make()
+        assert SECRET not in str(caught.value)

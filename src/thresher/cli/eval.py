@@ -10,7 +10,7 @@ import typer
 from thresher.cli.output import JsonOption, echo, emit_json, note, progress_wanted, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from thresher.evaluate import Evaluation
     from thresher.evaluate.comparison import Comparison, Holes
@@ -74,9 +74,10 @@ def eval_(
     compared = _compared(evaluations, baselines, margin=margin, alpha=alpha, seed=seed)
     found = {name: find_holes(one, judgments, holes) for name, one in runs.items()} if holes is not None else {}
     if json:
-        emit_json(_document(qrels, evaluations, compared, found, per_query=per_query))
+        emit_json(_document(qrels, evaluations, compared, found, baselines=baselines, per_query=per_query))
     else:
-        _show(evaluations, compared, found, per_query=per_query)
+        _show(evaluations, compared, found, baselines=baselines, per_query=per_query)
+        _warn_of_grades(judgments, next(iter(evaluations.values())).mean)
 
 
 def _experiment(source: str, *, dry_run: bool, output: Path | None, per_query: bool, json: bool) -> None:
@@ -148,6 +149,7 @@ def _document(
     compared: Sequence[Compared],
     holes: Mapping[str, Holes],
     *,
+    baselines: Mapping[str, Evaluation],
     per_query: bool,
 ) -> dict[str, object]:
     runs = []
@@ -167,6 +169,8 @@ def _document(
             }
         runs.append(row)
     document: dict[str, object] = {"qrels": str(qrels), "queries": _queries(evaluations), "runs": runs}
+    if per_query and baselines:
+        document["baselines"] = [{"run": name, "per_query": one.per_query} for name, one in baselines.items()]
     if compared:
         document["compared"] = [{"run": name, "with": other, **c.as_row()} for name, other, c in compared]
     return document
@@ -177,13 +181,18 @@ def _show(
     compared: Sequence[Compared],
     holes: Mapping[str, Holes],
     *,
+    baselines: Mapping[str, Evaluation],
     per_query: bool,
 ) -> None:
     if per_query:
-        for name, evaluation in evaluations.items():
-            if len(evaluations) > 1:
+        shown = {**evaluations, **baselines}
+        for name, evaluation in shown.items():
+            if len(shown) > 1:
                 echo(f"{name}:")
             _show_queries(evaluation.per_query)
+        for name, other in ((name, other) for name in evaluations for other in baselines):
+            echo(f"{name} minus {other}:")
+            _show_queries(_minus(evaluations[name], baselines[other]))
     if len(evaluations) == 1:
         (evaluation,) = evaluations.values()
         intervals = _intervals(evaluation)
@@ -199,6 +208,26 @@ def _show(
         _show_comparisons(compared, several=len(evaluations) > 1)
     if holes:
         _show_holes(holes)
+
+
+def _minus(system: Evaluation, baseline: Evaluation) -> dict[str, dict[str, float]]:
+    """Differences by measure and query."""
+    from thresher.evaluate.comparison import differences
+
+    return {
+        name: dict(zip(values, differences(system, baseline, name).tolist(), strict=True))
+        for name, values in system.per_query.items()
+    }
+
+
+def _warn_of_grades(qrels: Qrels, measures: Iterable[str]) -> None:
+    """Say that binary measures take grade 1 for relevant, where grades go beyond it."""
+    binary = [name for name in measures if name.split("@")[0] in ("AP", "RR", "R", "P", "Success", "Bpref")]
+    if binary and any(grade > 1 for topic in qrels.judgments.values() for grade in topic.values()):
+        note(
+            f"the judgments have grades above 1, and {', '.join(binary)} count every grade from 1 as relevant; TREC "
+            f"deep learning passages count from 2, as in {binary[0].split('@')[0]}(rel=2)"
+        )
 
 
 def _show_queries(per_query: Mapping[str, Mapping[str, float]]) -> None:

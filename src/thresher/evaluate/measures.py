@@ -2,7 +2,8 @@
 
 Measures are named in the grammar of ir_measures: NAME [ "(" PARAMETER "=" VALUE { "," ... } ")" ] [ "@" CUTOFF ], as in
 `nDCG@10`, `AP(rel=2)`, `R(rel=2)@1000`. A measure has one canonical spelling (`str(measure)`), under which its values
-are reported; `MAP`, `MRR`, `NDCG`, `Recall`, `Precision` and `BPref` are read as the names ir_measures gives them.
+are reported; `MAP`, `MRR`, `NDCG`, `Recall`, `Precision` and `BPref` are read as the names ir_measures gives them, and
+trec_eval's own names (`map`, `ndcg_cut_10`, `P_10`, `recip_rank`) as what they mean there without its option -l.
 
 Definitions are those of trec_eval 9, under the names of ir_measures:
 
@@ -71,6 +72,11 @@ KNOWN = {
     "Bpref": _Form(("rel",), "cannot", "Bpref(rel=2)"),
 }
 _ALIASES = {"NDCG": "nDCG", "MAP": "AP", "MRR": "RR", "Recall": "R", "Precision": "P", "BPref": "Bpref"}
+_TREC_EVAL = {
+    "map": "AP", "map_cut": "AP", "ndcg": "nDCG", "ndcg_cut": "nDCG", "recip_rank": "RR", "P": "P", "recall": "R",
+    "success": "Success", "bpref": "Bpref",
+}  # fmt: skip
+_TREC_EVAL_NAME = re.compile(r"(?P<name>[a-zA-Z_]+?)(?:[._](?P<cutoff>\d+))?")
 _GRAMMAR = re.compile(r"(?P<name>[^\W\d]\w*)(?:\((?P<parameters>[^()]*)\))?(?:@(?P<cutoff>[^@]*))?")
 
 
@@ -123,6 +129,10 @@ def parse_measure(text: str) -> Measure:
     Raises:
         InputError: `text` is not in the grammar, or names a measure or parameter that does not exist.
     """
+    trec_eval = _TREC_EVAL_NAME.fullmatch(text.strip())
+    if trec_eval is not None and trec_eval["name"] in _TREC_EVAL:
+        cut = trec_eval["cutoff"]
+        return Measure(_TREC_EVAL[trec_eval["name"]], None if cut is None else _whole(text, "cutoff", cut))
     match = _GRAMMAR.fullmatch(text.strip())
     if match is None:
         raise InputError(f"{text!r} is not a measure; write, for example: {_existing()}")
@@ -266,6 +276,9 @@ def evaluate(
             f"none of the run's {len(rankings)} topics is judged: the run has qid {next(iter(rankings))!r}, the qrels "
             f"have qid {next(iter(judgments))!r}; are they of the same collection?"
         )
+    for qid, grades in judgments.items():
+        if any(abs(grade) >= 2**31 for grade in grades.values()):
+            raise InputError(f"qid {qid!r}: a grade is beyond 32 bits")
     per_query: dict[str, dict[str, float]] = {str(measure): {} for measure in wanted}
     for qid, grades in judgments.items():
         docnos = ordered_docnos(qid, rankings.get(qid, ()))

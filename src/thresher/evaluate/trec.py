@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+_LARGEST_GRADE = 2**31 - 1
 _BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
 
 
@@ -131,8 +132,14 @@ def untied(run: Run) -> Run:
             rankings[qid] = ranking.take(np.arange(len(ranking)), scores)
             continue
         lowered = [scores[0]]
-        for score in scores[1:]:
-            lowered.append(min(score, _next_below(lowered[-1])))
+        with np.errstate(over="ignore"):  # below the lowest number, which is refused
+            for score in scores[1:]:
+                lowered.append(min(score, _next_below(lowered[-1])))
+        if not np.isfinite(lowered[-1]):
+            raise InputError(
+                f"qid {qid!r}: scores tie at {float(scores[-1])!r}, below which single precision has no "
+                "numbers to keep the order; rescale the scores of this run"
+            )
         rankings[qid] = ranking.take(np.arange(len(ranking)), lowered)
     return Run(rankings, run.tag)
 
@@ -169,6 +176,8 @@ def read_qrels(path: str | Path) -> Qrels:
             topic[name] = int(grade.replace(b"_", b"?"))
         except ValueError:
             raise _bad(path, number, line, f"has the grade {_show(grade)}, which is not a whole number") from None
+        if abs(topic[name]) > _LARGEST_GRADE:
+            raise _bad(path, number, line, f"has a grade beyond {_LARGEST_GRADE:,}")
     return Qrels(judgments)
 
 
@@ -265,6 +274,10 @@ def _check_ranking(qid: str, ranking: Ranking) -> None:
 def _one_word(what: str, value: str) -> str:
     if value.split() != [value]:
         raise InputError(f"{what} {value!r} is empty or holds white space, which TREC files cannot carry")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{what} {value!a} holds half of a surrogate pair, which no file can carry") from None
     return value
 
 

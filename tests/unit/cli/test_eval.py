@@ -146,3 +146,20 @@ def test_a_wrong_type_in_an_experiment_names_the_key(tmp_path):
     path.write_text('collection = "scifact"\nmeasures = ["nDCG@10"]\nk = "1000"\n')
     with pytest.raises(ConfigError, match=r"experiment\.toml: key 'k' is '1000'"):
         load_experiment(path)
+
+
+def test_baselines_and_differences_are_shown_by_query(files):
+    pytest.importorskip("scipy", reason="the eval extra is not installed")
+    told = invoke(
+        "--run", files / "poor.run", "--qrels", files / "qrels", "--measures", "P@1", "--per-query",
+        "--compare", files / "good.run",
+    ).output  # fmt: skip
+    assert told.index("poor:") < told.index("good:") < told.index("poor minus good:")
+    assert "q0   -1.0000" in told
+
+
+def test_a_binary_measure_of_graded_judgments_names_the_level_that_may_be_meant(files):
+    arguments = ("--run", files / "good.run", "--qrels", files / "qrels", "--measures")
+    assert "AP(rel=2)" in invoke(*arguments, "map nDCG@10").output
+    assert "rel=2" not in invoke(*arguments, "nDCG@10").output
+    assert "count every grade" not in invoke(*arguments, "AP(rel=2)").output

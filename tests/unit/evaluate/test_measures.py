@@ -126,3 +126,21 @@ def test_bad_runs_and_qrels_are_refused():
         evaluate(Run({"1": Ranking.from_pairs([("x", 2.0), ("x", 1.0)])}), QRELS, "AP")
     with pytest.raises(InputError, match="RR was not evaluated; evaluated were: AP"):
         evaluate(RANKED, QRELS, "AP").values("RR")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("map", "AP"),
+        ("ndcg_cut_10", "nDCG@10"),
+        ("ndcg_cut.10", "nDCG@10"),
+        ("P_5", "P@5"),
+        ("recall_1000", "R@1000"),
+        ("recip_rank", "RR"),
+        ("success_1", "Success@1"),
+        ("bpref", "Bpref"),
+        ("ndcg", "nDCG"),
+    ],
+)
+def test_the_names_of_trec_eval_are_understood(theirs, ours):
+    assert str(parse_measure(theirs)) == ours

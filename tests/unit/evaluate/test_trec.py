@@ -1,4 +1,6 @@
 import gzip
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,3 +161,32 @@ def test_qrels_written_are_qrels_read(tmp_path):
     qrels = Qrels({"q2": {"b": 2, "a": -1}, "q1": {"ü": 0}})
     write_qrels(qrels, tmp_path / "deep" / "q.gz")
     assert read_qrels(tmp_path / "deep" / "q.gz") == qrels
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (Run({"1": Ranking(["d\ud800"])}), "half of a surrogate pair"),
+        (run_of(("a", -3.4028234e38), ("b", -3.4028234e38)), "no numbers to keep the order"),
+    ],
+)
+def test_a_run_that_no_reader_could_take_is_not_written(tmp_path, run, message):
+    with pytest.raises(InputError, match=message):
+        write_run(run, tmp_path / "a.run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grade_beyond_every_scale_is_named_with_its_line(tmp_path):
+    (tmp_path / "qrels.txt").write_text("q 0 a 1\nq 0 b 1234567890123456789012345\n")
+    with pytest.raises(InputError, match=r"qrels.txt:2: .*a grade beyond"):
+        read_qrels(tmp_path / "qrels.txt")
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there is no /dev/fd")
+@pytest.mark.parametrize("content", [b"q Q0 a 1 2.0 t\n", gzip.compress(b"q Q0 a 1 2.0 t\n")])
+def test_a_run_is_read_from_a_pipe(content):
+    out, into = os.pipe()
+    os.write(into, content)
+    os.close(into)
+    assert read_run(f"/dev/fd/{out}")["q"].docnos == ["a"]
+    os.close(out)

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from thresher.encode import SparseEncoder
 from thresher.records import SparseBatch
 
 
-class Letters:
+class Letters(SparseEncoder):
     """A real, if trivial, encoder: term i is a letter, its weight how often it occurs."""
 
     fingerprint = "letters-1"

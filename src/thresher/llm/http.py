@@ -72,6 +72,10 @@ SHORT = 8
 """Keys of fewer characters may be ordinary words (`EMPTY`): they are hidden only as whole words."""
 
 KEY_BYTES = 64 << 10
+
+DEPTH = 64
+"""The most levels of an answer."""
+
 _URL_SAFE = str.maketrans("+/", "-_")
 
 
@@ -449,7 +453,10 @@ class JsonServer:
         """A whole answer as JSON without the key, or the error it is."""
         document: object = None
         try:
-            document = key.hidden(json.loads(answer))
+            document = json.loads(answer)
+            if _is_deep(document):
+                raise RecursionError
+            document = key.hidden(document)
         except RecursionError:
             return ModelError(f"{self.where} sent an answer that is nested too deep")
         except ValueError as err:
@@ -476,6 +483,17 @@ class JsonServer:
         if "insufficient_quota" in json.dumps(document, default=str)[:ERROR_BYTES]:
             return RefusedRequestError(message, 402, said)
         return TransientModelError(message, wait, may_have_run=status not in NOT_RUN)
+
+
+def _is_deep(document: object) -> bool:
+    """Whether decoded JSON is nested deeper than any answer, so that walking it would end in a RecursionError."""
+    level = [document]
+    for _ in range(DEPTH):
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [value for values in inner for value in values]
+        if not level:
+            return False
+    return True
 
 
 async def _limited(response: httpx2.Response, limit: int) -> bytes:

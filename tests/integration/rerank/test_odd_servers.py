@@ -305,11 +305,12 @@ BOMB = gzip.compress(b" " * (64 << 20), 1)
 
 
 @pytest.mark.parametrize("status", [200, 400])
-@pytest.mark.parametrize("kind", ["endless", "bomb", "brotli", "slow", "deep", "digits"])
+@pytest.mark.parametrize("kind", ["endless", "bomb", "brotli", "slow", "deep", "nested", "digits"])
 def test_an_answer_of_any_size_costs_bounded_memory_and_time(server, make_hits, reaction, kind, status):
     body = {
         "bomb": BOMB,
         "deep": b"[" * 200_000,
+        "nested": b'{"error":' * 900 + b"1" + b"}" * 900,
         "digits": b'{"choices": ' + b"9" * 100_000 + b"}",
         "brotli": b"x",
     }.get(kind, b"")

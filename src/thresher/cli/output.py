@@ -15,6 +15,7 @@ import sys
 import unicodedata
 from dataclasses import is_dataclass
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -44,6 +45,17 @@ def be_quiet(wanted: bool) -> None:
 def is_quiet() -> bool:
     """Whether `-q` was given."""
     return _quiet
+
+
+def refuse_input_as_output(output: Path, *inputs: Path | str | None) -> None:
+    """Refuse to write over a file that the command reads.
+
+    Raises:
+        BadParameter: `output` is one of `inputs`, by whatever name.
+    """
+    for one in inputs:
+        if one is not None and output.is_file() and Path(one).exists() and output.samefile(one):
+            raise typer.BadParameter(f"{output} is read by this command; give the output another name")
 
 
 class _Nowhere(io.TextIOBase):

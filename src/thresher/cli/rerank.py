@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thresher.cli.output import JsonOption, emit_json, grouped, is_quiet, note, progress_wanted, table
+from thresher.cli.output import (
+    JsonOption,
+    emit_json,
+    grouped,
+    is_quiet,
+    note,
+    progress_wanted,
+    refuse_input_as_output,
+    table,
+)
 from thresher.errors import ModelError
 
 if TYPE_CHECKING:
@@ -222,6 +231,7 @@ def rerank(
         raise typer.BadParameter("give --model, or --replay with recorded windows")
     if memory.on_failure not in ("raise", "skip", "keep"):
         raise typer.BadParameter("choose raise, skip or keep", param_hint="--on-failure")
+    refuse_input_as_output(output, run, candidates.queries, candidates.corpus, shown.qrels, model.replay)
     listed = read_run(run, as_listed=True)
     with ExitStack() as stack:
         judge, depth = _judge(model, prompting, planning.depth, limits.concurrency)

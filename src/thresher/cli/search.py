@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from thresher.cli.output import JsonOption, console, echo, emit_json, note, say, shortened
+from thresher.cli.output import JsonOption, console, echo, emit_json, note, refuse_input_as_output, say, shortened
 from thresher.records import printable
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def search(
         raise typer.BadParameter("--queries needs --run OUT, the file to write")
     if queries is not None and by != "sparse":
         raise typer.BadParameter("--by takes one query, not --queries")
+    if run is not None:
+        refuse_input_as_output(run, queries)
     with Index.open(directory) as index:
         if queries is not None and run is not None:
             _search_file(index, queries, run, tag, k, threads, tiers, json)

@@ -40,6 +40,7 @@ ID_FIELDS = ("docno", "docid", "doc_id", "document_id", "_id", "id", "pid", "pas
 _OF_DOCUMENTS, _OF_PASSAGES = ("docid", "doc_id", "document_id"), ("pid", "passage_id")
 TEXT_FIELDS = ("text", "contents", "body", "passage", "segment", "content", "passage_text")
 TITLE_FIELDS = ("title",)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _VECTOR = 64
 """A list of more numbers is a vector, not metadata."""
 
@@ -120,10 +121,10 @@ class FieldMap:
             name, value = next((name, value) for name, value in strings if not isinstance(value, str))
             message = f"field {name!r} holds {value!r:.60}, a {type(value).__name__}; it must be a string"
             return Problem(row.source, row.line, "wrong-type", message)
-        if not docno or docno.split() != [docno]:
+        if not docno or docno.split() != [docno] or _CONTROL.search(docno):
             message = (
-                f"docno {docno!r:.200} is empty or holds white space, which TREC run files cannot carry; "
-                "choose another identifier field or replace the white space"
+                f"docno {docno!r:.200} is empty or holds white space or control characters, which run files cannot "
+                "carry; choose another identifier field or replace them (NUL bytes: convert the file to UTF-8)"
             )
             return Problem(row.source, row.line, "invalid-docno", message)
         self.titled = self.titled or names[2] in row.fields

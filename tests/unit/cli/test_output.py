@@ -126,3 +126,23 @@ def test_standard_output_may_be_closed_full_or_cut_off(tmp_path, redirections, c
     ran = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == code, ran.stderr
     assert ran.stderr.count("\n") == code
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        ("search index --queries {} --run {}", "link"),
+        ("rerank {} -o {} --replay x", "file"),
+        ("rerank r -o {} --queries {} --replay x", "link"),
+    ],
+)
+def test_a_command_does_not_write_over_a_file_that_it_reads(tmp_path, command, out):
+    for name in ("index", "r", "x"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "file").write_text("1\tmine\n")
+    (tmp_path / "link").symlink_to("file")
+    told = subprocess.run(
+        [*COMMAND, *command.format("file", out).split()], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, (tmp_path / "file").read_text()) == (2, "1\tmine\n")
+    assert "is read by this" in told.stderr

@@ -76,6 +76,16 @@ def test_any_field_can_be_named(tmp_path):
     assert list(corpus) == [Passage("d", "x", "h", {"id": "e"})]
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("u.tsv", "1\tone\n".encode("utf-16-be")), ("c.jsonl", rb'{"id": "a\u001b[31m", "text": "x"}')],
+)
+def test_control_characters_are_not_part_of_a_docno(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match="control characters"):
+        list(open_corpus(tmp_path / name))
+
+
 def test_a_title_field_that_no_record_has_is_an_error(tmp_path):
     (tmp_path / "c.jsonl").write_text('{"id": "d", "text": "x"}')
     with pytest.raises(InputError, match="titel"):

@@ -42,6 +42,7 @@ ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 STDIN = "-"
 """The path that means standard input."""
 BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _OTHERS = {
     b"\xfd7zXZ": "xz",
@@ -350,6 +351,8 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
         for number, line in enumerate(iter(partial(stream.readline, limit + 1), b""), 1):
             if len(line) > limit:
                 raise InputError(too_long("the line"), str(path), number)
+            if number == 1 and line.startswith(_UTF16):
+                raise InputError("the text is UTF-16; convert it: iconv -f utf-16 -t utf-8", str(path), 1)
             if number == 1 and line.startswith(BOM):
                 line = line[len(BOM) :]  # noqa: PLW2901
                 if not line:  # a file of a mark alone has no line

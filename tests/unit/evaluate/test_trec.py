@@ -190,3 +190,10 @@ def test_a_run_is_read_from_a_pipe(content):
     os.close(into)
     assert read_run(f"/dev/fd/{out}")["q"].docnos == ["a"]
     os.close(out)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16_is_named_as_what_it_is(tmp_path, encoding):
+    (tmp_path / "a.run").write_bytes("\ufeffq Q0 a 1 2.0 t\n".encode(encoding))
+    with pytest.raises(InputError, match=r"a.run:1: the text is UTF-16; convert it"):
+        read_run(tmp_path / "a.run")

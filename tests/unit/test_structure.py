@@ -10,7 +10,7 @@ from pathlib import Path
 
 import thresher
 
-MODULES = 160
+MODULES = 175
 FUNCTION_LINES = 60
 LONG_FUNCTIONS = 0
 LINES_WITH_ANY = 200

@@ -28,7 +28,8 @@ from urllib.parse import urlsplit
 from thresher.arguments import checked_call
 from thresher.errors import ConfigError, ModelError
 from thresher.llm.background import Leader, PerLoop, no_end
-from thresher.llm.http import CONNECTIONS, JsonServer, KeySource, server_url
+from thresher.llm.http import CONNECTIONS, JsonServer, server_url
+from thresher.llm.keys import KeySource
 from thresher.llm.model import (
     AdaptedError,
     Completion,

@@ -25,7 +25,8 @@ from thresher.arguments import checked_call
 from thresher.errors import ConfigError, ModelError
 from thresher.llm.background import Leader, PerLoop, no_end
 from thresher.llm.client import Call
-from thresher.llm.http import CONNECTIONS, JsonServer, KeySource, server_url
+from thresher.llm.http import CONNECTIONS, JsonServer, server_url
+from thresher.llm.keys import KeySource
 from thresher.llm.model import RefusedRequestError, TokenUsage, printable, tokens_of
 from thresher.rerank.cross_encoder import passage_text
 from thresher.rerank.judges import Scores, construct

@@ -24,7 +24,8 @@ from thresher.llm.background import Batcher, run_in_background
 from thresher.llm.budget import Budget, Price, load_prices
 from thresher.llm.cache import ResponseCache, default_cache_path
 from thresher.llm.client import Call, RetryPolicy
-from thresher.llm.http import HIDDEN, Key, KeySource, retry_after_seconds, server_url
+from thresher.llm.http import retry_after_seconds, server_url
+from thresher.llm.keys import HIDDEN, Key, KeySource
 from thresher.llm.local import Permutation
 from thresher.llm.model import ByteTokens, Completion, Message, Request, TokenUsage, load_tokens, spells
 from thresher.llm.recorded import RecordedModel, Recorder

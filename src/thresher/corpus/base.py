@@ -145,6 +145,8 @@ class MemoryCorpus:
     """
 
     def __init__(self, passages: Iterable[Passage], name: str = "memory") -> None:
+        if not isinstance(name, str):
+            raise InputError(f"the name of a corpus must be text, got {name!r:.60}")
         self.name = name
         self.skipped: Mapping[str, int] = {}
         self._passages = tuple(checked(passages, name))

@@ -240,7 +240,7 @@ class RecordCorpus:
         limit: int = 0,
         once: bool = False,
     ) -> None:
-        if on_error not in ("raise", "skip"):
+        if not isinstance(on_error, str) or on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error is {on_error!r}; known are: raise, skip")
         if limit < 0:
             raise ConfigError(f"limit is {limit}; it must be 0 (all passages) or more")

@@ -95,7 +95,7 @@ class Parts:
         index = self.index if isinstance(self.index, Index) else None
         if isinstance(wanted, VectorStore):
             store = wanted
-        elif wanted != AUTO and wanted is not None:
+        elif wanted is not None and not (isinstance(wanted, str) and wanted == AUTO):
             store = VectorStore.open(wanted)
         elif index is not None and index.vectors is not None:
             store = index.vectors

@@ -36,6 +36,7 @@ MODELS = {
     "thresher.SparseEncoder.from_name",
     "thresher.VectorStore.open_encoder",
     "thresher.context.SentenceScorer.from_name",
+    "thresher.encode.Bm25Encoder.from_name",
     "thresher.llm.TransformersModel",
     "thresher.rerank.CrossEncoderJudge",
 }

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from thresher.build.recipe import load_recipe
-from thresher.cli.context import _lines as context_lines
 from thresher.cli.prune import _docnos as pins
 from thresher.context.calibrate import read_own
 from thresher.encode.preencoded import open_encoded, read_encoded_queries
@@ -21,7 +20,6 @@ from thresher.rerank.prompting import load_template
 from thresher.rerank.replay import read_recording
 
 JSON_LINES = {
-    "context lines": (lambda path: list(context_lines(path)), '{"query": "café", "passages": ["x"]}'),
     "labelled": (lambda path: list(read_own(path)), '{"query": "café", "passage": "x"}'),
     "recording": (
         read_recording,

@@ -183,7 +183,7 @@ def test_a_grade_beyond_every_scale_is_named_with_its_line(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there is no /dev/fd")
-@pytest.mark.parametrize("content", [b"q Q0 a 1 2.0 t\n", gzip.compress(b"q Q0 a 1 2.0 t\n")])
+@pytest.mark.parametrize("content", [b"q Q0 a 1 2.0 t\n", gzip.compress(b"q Q0 a 1 2.0 t\n")], ids=["plain", "gzip"])
 def test_a_run_is_read_from_a_pipe(content):
     out, into = os.pipe()
     os.write(into, content)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from thresher.arguments import checked_call
 from thresher.errors import InputError, ModelError, require
 from thresher.llm.background import Batcher
-from thresher.llm.model import Completion, LanguageModel, TokenizerTokens, TokenUsage, folded, printable, spells
+from thresher.llm.model import Completion, LanguageModel, TokenUsage, folded, printable, spells
+from thresher.llm.tokens import TokenizerTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     import torch
     import transformers
 
-    from thresher.llm.model import Request, Tokens
+    from thresher.llm.model import Request
+    from thresher.llm.tokens import Tokens
 
 PURPOSE = "running a language model in this process"
 

@@ -1,4 +1,4 @@
-"""The interface of a language model: requests in, completions out, one attempt each; and its tokens.
+"""The interface of a language model: requests in, completions out, one attempt each.
 
 A `Request` is a prompt and the kind of answer wanted: text, the log-probabilities of a few labels as its first token,
 or the log-probability of a given continuation. A model makes exactly one attempt at each request: retries, budget and
@@ -6,9 +6,6 @@ cache belong to `thresher.llm.client`, because each attempt may cost.
 
 The log-probability of a label is that of all first answer tokens that spell it, regardless of white space around it
 and, for labels longer than a letter, of case. A label the server did not list among the likeliest is absent.
-
-With the model's own tokenizer, token counts are exact. Without it, a token is taken as four UTF-8 bytes where text is
-cut, and as one byte where a budget must hold: no byte-level vocabulary has tokens shorter than a byte.
 """
 
 from __future__ import annotations
@@ -17,17 +14,16 @@ import math
 import re
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from thresher.arguments import checked_call
-from thresher.errors import DataNotFoundError, InputError, ModelError, require
+from thresher.errors import InputError, ModelError
 from thresher.records import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import tokenizers
+    from thresher.llm.tokens import Tokens
 
 Json = dict[str, Any]
 """A decoded JSON object."""
@@ -37,7 +33,6 @@ retried_by_caller: ContextVar[bool] = ContextVar("retried_by_caller", default=Fa
 
 LARGEST_LOG = 1e30  # beyond it a log-probability is damaged, and differences would exceed a float32
 
-BYTES_A_TOKEN = 4
 BYTES_A_TOKEN_AT_MOST = 16
 
 
@@ -302,105 +297,6 @@ def _finite(value: float) -> float | None:
 
 def _number(value: float | None) -> float:
     return -math.inf if value is None else float(value)
-
-
-class Tokens(Protocol):
-    """Counts and cuts text."""
-
-    @property
-    def special(self) -> tuple[str, ...]:
-        """Strings that encode as control tokens, which passages must not contain."""
-
-    def count(self, text: str) -> int:
-        """Tokens of a text, exact or estimated."""
-
-    def bound(self, text: str) -> int:
-        """An upper bound on the tokens of a text."""
-
-    def cut(self, text: str, limit: int) -> str:
-        """The longest beginning of the text that has at most `limit` tokens by `count`."""
-
-
-class ByteTokens:
-    """Estimates from the length in UTF-8, for models without a local tokenizer."""
-
-    special: tuple[str, ...] = ()
-
-    def count(self, text: str) -> int:
-        """A quarter of the bytes, rounded up."""
-        return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_A_TOKEN)
-
-    def bound(self, text: str) -> int:
-        """The bytes."""
-        return len(text.encode("utf-8", "surrogatepass"))
-
-    def cut(self, text: str, limit: int) -> str:
-        """The beginning that fits, cut back to the last white space where there is one."""
-        data = text.encode("utf-8", "surrogatepass")
-        if len(data) <= limit * BYTES_A_TOKEN:
-            return text
-        head = data[: limit * BYTES_A_TOKEN].decode("utf-8", "ignore")
-        return head[: head.rfind(" ")] if " " in head else head
-
-
-class TokenizerTokens:
-    """Exact counts by a `tokenizers.Tokenizer`.
-
-    Args:
-        tokenizer: the tokenizer; special tokens it would add around a text are not counted.
-    """
-
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        added = tokenizer.get_added_tokens_decoder().values()
-        self.special = tuple(token.content for token in added if token.special and token.content.strip())
-
-    def count(self, text: str) -> int:
-        """Tokens of the text."""
-        return len(self._encode(text).ids)
-
-    bound = count
-
-    def cut(self, text: str, limit: int) -> str:
-        """The beginning of the text up to the end of token number `limit`."""
-        encoding = self._encode(text)
-        if len(encoding.ids) <= limit:
-            return text
-        cut = text[: encoding.offsets[limit - 1][1]] if limit > 0 else ""
-        while cut and self.count(cut) > limit:  # cutting inside a merge can add tokens
-            cut = cut[:-1]
-        return cut
-
-    def _encode(self, text: str) -> tokenizers.Encoding:
-        return self._tokenizer.encode(text, add_special_tokens=False)
-
-
-def load_tokens(path: str | Path) -> TokenizerTokens:
-    """Load a `tokenizer.json`, or the one in a model's directory.
-
-    Raises:
-        DataNotFoundError: there is none.
-        MissingExtraError: the tokenizers package is not installed.
-    """
-    file = Path(path)
-    file = file / "tokenizer.json" if file.is_dir() else file
-    if not file.is_file():
-        raise DataNotFoundError(f"no tokenizer at {file}; give a tokenizer.json or a model's directory")
-    library = require("tokenizers", extra="models", purpose="counting a model's tokens")
-    try:
-        tokenizer = library.Tokenizer.from_file(str(file))
-    except Exception as err:  # the library raises nothing narrower
-        raise InputError(f"not a tokenizer: {err}", str(file)) from err
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return TokenizerTokens(tokenizer)
-
-
-def tokens_of(given: Tokens | str | Path | None) -> Tokens:
-    """`given`, the tokenizer at a path, or estimates if None."""
-    if isinstance(given, str | Path):
-        return load_tokens(given)
-    return ByteTokens() if given is None else given
 
 
 def folded(messages: list[dict[str, str]]) -> list[dict[str, str]]:

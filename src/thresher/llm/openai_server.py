@@ -50,14 +50,15 @@ from thresher.llm.model import (
     printable,
     retried_by_caller,
     spells,
-    tokens_of,
 )
+from thresher.llm.tokens import tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from thresher.llm.model import Json, Request, Tokens
+    from thresher.llm.model import Json, Request
+    from thresher.llm.tokens import Tokens
 
 _log = logging.getLogger(__name__)
 

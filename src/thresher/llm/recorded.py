@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 from thresher.arguments import checked_call
 from thresher.errors import DataNotFoundError, InputError, ModelError
 from thresher.llm.cache import json_line
-from thresher.llm.model import Completion, LanguageModel, TokenUsage, tokens_of
+from thresher.llm.model import Completion, LanguageModel, TokenUsage
+from thresher.llm.tokens import tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from thresher.llm.model import Json, Request, Tokens
+    from thresher.llm.model import Json, Request
+    from thresher.llm.tokens import Tokens
 
 
 class Recorder(LanguageModel):

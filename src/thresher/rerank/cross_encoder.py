@@ -17,7 +17,8 @@ from thresher.arguments import checked_call
 from thresher.errors import InputError, ModelError, require
 from thresher.llm.background import Batcher
 from thresher.llm.client import Call
-from thresher.llm.model import TokenizerTokens, TokenUsage
+from thresher.llm.model import TokenUsage
+from thresher.llm.tokens import TokenizerTokens
 from thresher.registry import Registry
 from thresher.rerank.judges import Scores
 from thresher.rerank.plans.plan import Answer, Rate

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thresher.llm.client import Client
-    from thresher.llm.model import LanguageModel, Tokens
+    from thresher.llm.model import LanguageModel
+    from thresher.llm.tokens import Tokens
     from thresher.records import Hit, Query
     from thresher.rerank.plans.plan import Comparison
     from thresher.rerank.prompting import Template

@@ -27,7 +27,8 @@ from thresher.llm.background import Leader, PerLoop, no_end
 from thresher.llm.client import Call
 from thresher.llm.http import CONNECTIONS, JsonServer, server_url
 from thresher.llm.keys import KeySource
-from thresher.llm.model import RefusedRequestError, TokenUsage, printable, tokens_of
+from thresher.llm.model import RefusedRequestError, TokenUsage, printable
+from thresher.llm.tokens import tokens_of
 from thresher.rerank.cross_encoder import passage_text
 from thresher.rerank.judges import Scores, construct
 from thresher.rerank.plans.plan import Answer
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thresher.llm.client import Client
-    from thresher.llm.model import Json, Tokens
+    from thresher.llm.model import Json
+    from thresher.llm.tokens import Tokens
     from thresher.records import Hit, Query
     from thresher.rerank.plans.plan import Comparison
 

@@ -13,8 +13,9 @@ import pytest
 from thresher.errors import ModelError
 from thresher.llm.budget import Budget
 from thresher.llm.local import TransformersModel
-from thresher.llm.model import Message, Request, load_tokens
+from thresher.llm.model import Message, Request
 from thresher.llm.openai_server import OpenAIServer
+from thresher.llm.tokens import load_tokens
 from thresher.records import Hit
 from thresher.rerank.model_judge import ModelJudge
 from thresher.rerank.reranker import Reranker

@@ -27,8 +27,9 @@ from thresher.llm.client import Call, RetryPolicy
 from thresher.llm.http import retry_after_seconds, server_url
 from thresher.llm.keys import HIDDEN, Key, KeySource
 from thresher.llm.local import Permutation
-from thresher.llm.model import ByteTokens, Completion, Message, Request, TokenUsage, load_tokens, spells
+from thresher.llm.model import Completion, Message, Request, TokenUsage, spells
 from thresher.llm.recorded import RecordedModel, Recorder
+from thresher.llm.tokens import ByteTokens, load_tokens
 
 
 def test_the_cache_gives_back_what_was_put_and_survives_closing(tmp_path):
@@ -231,7 +232,7 @@ def test_a_missing_tokenizer_is_an_error(tmp_path):
 @given(text=st.text(alphabet="ab cé\u4f60", max_size=40), limit=st.integers(0, 12))
 def test_exact_tokens_cut_at_a_token(text, limit):
     tokenizers = pytest.importorskip("tokenizers", reason="needs the models extra")
-    from thresher.llm.model import TokenizerTokens
+    from thresher.llm.tokens import TokenizerTokens
 
     model = tokenizers.Tokenizer(
         tokenizers.models.BPE({"a": 0, "b": 1, "ab": 2, "<u>": 3}, [("a", "b")], unk_token="<u>")  # noqa: S106
@@ -257,7 +258,7 @@ def test_exact_tokens_cut_at_a_token(text, limit):
 
 def test_a_cut_inside_a_character_drops_the_character():
     tokenizers = pytest.importorskip("tokenizers", reason="needs the models extra")
-    from thresher.llm.model import TokenizerTokens
+    from thresher.llm.tokens import TokenizerTokens
 
     letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     model = tokenizers.Tokenizer(tokenizers.models.BPE({letter: n for n, letter in enumerate(letters)}, []))

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from thresher.errors import ConfigError, InputError, ModelError
-from thresher.llm.model import ByteTokens, Completion
+from thresher.llm.model import Completion
+from thresher.llm.tokens import ByteTokens
 from thresher.records import Hit, Query
 from thresher.rerank.model_judge import ModelJudge
 from thresher.rerank.reranker import Reranker

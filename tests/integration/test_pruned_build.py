@@ -6,6 +6,7 @@ import pytest
 from thresher.artifact import read_manifest, verify
 from thresher.build.recipe import Recipe
 from thresher.build.stream import build_index
+from thresher.errors import ConfigError, InputError
 from thresher.prune import PruneStep, read_decision
 from thresher.records import Passage
 from thresher.search import Index
@@ -48,6 +49,35 @@ def test_a_query_that_escalates_is_answered_as_by_one_index(built):
         assert len(set(joint.docnos) & set(single[:10])) >= 9  # quantisation may swap neighbours at the edge
     calibrated = Index(tiers.layouts, fit_model(tiers, queries, 0.3))
     assert 12 <= sum(calibrated.search(q).escalated for q in queries) < 40
+
+
+TWINS = [
+    Passage("public", "How the threshing floor is swept before the harvest.", metadata={"tenant": "a"}),
+    Passage("private", "How the threshing floor is swept before the harvest!", metadata={"tenant": "b"}),
+    Passage("again", "how the threshing floor is swept before the harvest", metadata={"tenant": "b"}),
+    Passage("other", "Something else about winnowing in the wind.", metadata={"tenant": "b"}),
+]
+
+
+def test_duplicates_are_folded_within_the_field_that_the_recipe_names(tmp_path):
+    step = PruneStep(estimator="length", junk=False, fold_field="tenant")
+    build_index(tmp_path / "within", TWINS, Recipe(prune=step))
+    build_index(tmp_path / "across", TWINS, Recipe(prune=step.model_copy(update={"fold_field": ""})))
+    within, across = Index.open(tmp_path / "within"), Index.open(tmp_path / "across")
+    assert len(within) == 3
+    assert {hit.metadata["tenant"] for hit in within.search("threshing floor")} == {"a", "b"}
+    assert len(across) == 2
+
+
+def test_a_passage_without_the_field_to_fold_within_is_named(tmp_path):
+    passages = [*TWINS, Passage("lost", "No tenant here.", metadata={"source": "s"})]
+    step = PruneStep(estimator="length", junk=False, fold_field="tenant")
+    expected = "passage 'lost' has no metadata field 'tenant', within which duplicates are folded; it has: source"
+    with pytest.raises(InputError, match=expected):
+        build_index(tmp_path / "index", passages, Recipe(prune=step))
+    assert not (tmp_path / "index").exists()
+    with pytest.raises(ConfigError, match="fold_field is 'tenant', but fold is off"):
+        Recipe(prune=step.model_copy(update={"fold": False})).check()
 
 
 def test_the_ledger_says_what_was_saved(built):

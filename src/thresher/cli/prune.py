@@ -40,6 +40,7 @@ def prune(
     ] = False,
     fold: Annotated[bool, typer.Option("--fold/--no-fold", help="Fold duplicates into one passage.")] = True,
     similarity: Annotated[float, typer.Option(help="Minimum Jaccard similarity of near-duplicates.")] = 0.8,
+    fold_field: Annotated[str, typer.Option(help="Metadata field: fold only passages with the same value of it.")] = "",
     drop: Annotated[bool, typer.Option("--drop", help="Drop passages below the cut; default: second tier.")] = False,
     format: Annotated[
         str, typer.Option(help="jsonl, tsv, csv, trec, parquet or beir, if the suffix does not say.")

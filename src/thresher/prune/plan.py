@@ -96,6 +96,9 @@ class PruneStep(Table):
     """Fold duplicates into one canonical passage."""
     similarity: float | None = Field(default=0.8, gt=0, le=1)
     """Minimum Jaccard similarity of near-duplicates; null folds exact duplicates only."""
+    fold_field: str = ""
+    """The metadata field (source, tenant, permissions) within which duplicates are folded: a passage is folded only
+    into one with the same value. By default any passage may stand for any other."""
     rest: Literal["tier-2", "drop"] = "tier-2"
     """Where passages below the cut go: to the second tier, or nowhere."""
 
@@ -182,6 +185,7 @@ def plan_pruning(
     Raises:
         ConfigError: the step asks for a floor without a field, for a budget that the second tier alone exceeds, or for
             one without a rate or a measurement; or a passage has no text.
+        InputError: a passage lacks the metadata field that the floor groups by, or duplicates are folded within.
         ArtifactError: the score store was made for another corpus.
     """
     started = time.perf_counter()
@@ -200,12 +204,14 @@ def plan_pruning(
         estimator = estimator or QualityEstimator.from_name(step.estimator, texts=texts)
         scores = score_texts(texts, estimator)
         name, fingerprint = estimator.name, estimator.fingerprint
+    groups, fold_groups = _groups(step, spool)
     decision = decide(
         policy,
         spool.docnos,
         scores,
         texts=texts,
-        groups=_groups(step, spool),
+        groups=groups,
+        fold_groups=fold_groups,
         costs=costs,
         work=spool.directory,
     )
@@ -233,6 +239,8 @@ def prune_usage(spool: Spool, decision: Decision, seconds: float) -> StageUsage:
 def _policy(step: PruneStep) -> Policy:
     if step.floor and not step.floor_field:
         raise ConfigError("floor needs floor_field, the metadata field that names a passage's source or document")
+    if step.fold_field and not step.fold:
+        raise ConfigError(f"fold_field is {step.fold_field!r}, but fold is off, so no duplicates are folded")
     return Policy(
         keep=step.keep,
         threshold=step.threshold,
@@ -247,22 +255,24 @@ def _policy(step: PruneStep) -> Policy:
     )
 
 
-def _groups(step: PruneStep, spool: Spool) -> NDArray[np.int64] | None:
-    """The number of each passage's group, int64[n]; None where no floor asks for groups."""
-    if not step.floor:
-        return None
-    numbers: dict[str, int] = {}
-    groups = np.zeros(len(spool), np.int64)
-    for row, passage in enumerate(spool):
-        if step.floor_field not in passage.metadata:
-            raise InputError(
-                f"passage {passage.docno!r} has no metadata field {step.floor_field!r}, which the floor groups by; "
-                f"it has: {', '.join(passage.metadata) or 'none'}",
-                spool.name,
-                row + 1,
-            )
-        groups[row] = numbers.setdefault(str(passage.metadata[step.floor_field]), len(numbers))
-    return groups
+def _groups(step: PruneStep, spool: Spool) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """The number of each passage's group, int64[n], for the floor and for folding; None where no field is named."""
+    wanted = {"which the floor groups by": step.floor_field if step.floor else ""}
+    wanted["within which duplicates are folded"] = step.fold_field
+    numbers: dict[str, dict[str, int]] = {field: {} for field in wanted.values() if field}
+    groups = {field: np.zeros(len(spool), np.int64) for field in numbers}
+    for row, passage in enumerate(spool if numbers else ()):
+        for purpose, field in wanted.items():
+            if field and field not in passage.metadata:
+                raise InputError(
+                    f"passage {passage.docno!r} has no metadata field {field!r}, {purpose}; "
+                    f"it has: {', '.join(passage.metadata) or 'none'}",
+                    spool.name,
+                    row + 1,
+                )
+        for field, known in numbers.items():
+            groups[field][row] = known.setdefault(str(passage.metadata[field]), len(known))
+    return groups.get(step.floor_field) if step.floor else None, groups.get(step.fold_field)
 
 
 def _costs(step: PruneStep, spool: Spool, measured: Measured | None) -> tuple[NDArray[np.float64], float]:

@@ -4,7 +4,8 @@ The decisions, in order, each recorded with its reason:
 
 1. pinned passages are kept unconditionally;
 2. junk (`quality.junk`) goes below the cut, whatever its score, or is dropped if that is asked for;
-3. duplicates are folded into one canonical passage, which keeps its position;
+3. duplicates are folded into one canonical passage, which keeps its position; where a field is named, only into one
+   with the same value of it (a source, a tenant, permissions);
 4. the remaining passages are kept best first until the fraction, the threshold or the budget is reached; pinned
    passages and those kept by a floor count towards it;
 5. floors: of every group (a metadata field, or any other grouping) at least this many passages are kept, the best ones,
@@ -123,6 +124,7 @@ def decide(
     *,
     texts: Sequence[str] | None = None,
     groups: Sequence[str] | NDArray[np.int64] | None = None,
+    fold_groups: NDArray[np.integer] | None = None,
     costs: NDArray[np.floating] | None = None,
     work: Path | None = None,
 ) -> Decision:
@@ -134,6 +136,8 @@ def decide(
         scores: float[n], one a passage, higher is better.
         texts: title and text of the passages; needed for junk rules and folding; may be read from disk.
         groups: name or number of the source or document of each passage; needed for floors.
+        fold_groups: int[n], the number of each passage's group within which duplicates are folded; by default a
+            passage may be folded into any other.
         costs: float[n], what each passage costs, in the budget's unit; needed for a budget.
         work: an existing folder for temporary files; default: the system's.
 
@@ -149,7 +153,7 @@ def decide(
     pinned = _pinned(policy.pins, docnos)
     read = _needed_texts(policy, texts, n)
     junk = _junk(policy.junk, read, pinned)
-    folding = _fold(policy, read, order, pinned, junk, work)
+    folding = _fold(policy, read, order, pinned, junk, fold_groups, work)
     reasons[folding.folded] = _DUPLICATE
     reasons[list(junk)] = _JUNK
     reasons[pinned] = _PINNED
@@ -222,6 +226,7 @@ def _fold(
     order: NDArray[np.int64],
     pinned: NDArray[np.int64],
     junk: dict[int, str],
+    groups: NDArray[np.integer] | None,
     work: Path | None,
 ) -> Folding:
     """Fold, pins first and junk last among the candidates for canonical; a pinned passage is never folded."""
@@ -232,7 +237,7 @@ def _fold(
     rank[pinned] = 0
     rank[list(junk)] = 2
     preferred = order[np.argsort(rank[order], kind="stable")]
-    folding = fold_duplicates(texts, preferred, similarity=policy.similarity, work=work)
+    folding = fold_duplicates(texts, preferred, similarity=policy.similarity, groups=groups, work=work)
     canonical = folding.canonical.copy()
     canonical[pinned] = pinned
     return Folding(canonical, folding.exact, folding.near, folding.compared)

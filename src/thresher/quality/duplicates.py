@@ -8,7 +8,8 @@ words.
 
 Folding is greedy in order of preference (higher score first): a passage is folded into the most preferred canonical
 passage it is similar enough to, or becomes canonical itself. So every folded passage is similar to its canonical
-passage, which chains of pairs would not guarantee.
+passage, which chains of pairs would not guarantee. Where groups are given (a source, a tenant), each is folded by
+itself.
 
 Texts are read a chunk at a time, and again where a candidate is checked. Keys of bands are files; each band is sorted
 separately, and only passages that share a band with another one enter the table of buckets, which is mapped from disk.
@@ -93,6 +94,7 @@ def fold_duplicates(
     *,
     similarity: float | None = 0.8,
     shingle: int = 5,
+    groups: NDArray[np.integer] | None = None,
     work: Path | None = None,
 ) -> Folding:
     """Fold duplicates among `texts`.
@@ -102,6 +104,8 @@ def fold_duplicates(
         preference: int[n], positions from the most to the least preferred as canonical; corpus order by default.
         similarity: minimum Jaccard similarity of near-duplicates, in (0, 1]; None folds exact duplicates only.
         shingle: words a shingle.
+        groups: int[n], the number of each passage's group; a passage is folded only into one of its own group. By
+            default all are one group.
         work: an existing folder for temporary files; default: the system's.
 
     Raises:
@@ -116,18 +120,21 @@ def fold_duplicates(
         raise InputError(f"similarity must be in (0, 1], got {similarity}")
     if shingle < 1:
         raise InputError(f"shingle must be at least 1, got {shingle}")
+    group = np.zeros(n, np.int64) if groups is None else np.asarray(groups)
+    if group.shape != (n,):
+        raise InputError(f"groups must be {n} whole numbers, one a passage; got an array of shape {group.shape}")
     place = np.empty(n, np.int64)
     place[order] = np.arange(n)
     with tempfile.TemporaryDirectory(prefix="duplicates-", dir=work) as name:
         folder = Path(name)
         keys, sizes = _read(texts, folder, None if similarity is None else shingle)
-        canonical = _fold_exact(keys, place)
+        canonical = _fold_exact(keys, group, place)
         exact = int((canonical != np.arange(n)).sum())
         if similarity is None:
             return Folding(canonical, exact, 0, 0)
         alone = np.flatnonzero((canonical == np.arange(n)) & (sizes > 0))
         ranked = alone[np.argsort(place[alone])]
-        buckets = _Buckets(folder, ranked)
+        buckets = _Buckets(folder, ranked, group[ranked])
         near, compared = _fold_near(buckets, texts, ranked, sizes, shingle, similarity)
         buckets.close()
     canonical[list(near)] = list(near.values())
@@ -166,12 +173,12 @@ def _exact_key(text: str, row: int) -> tuple[int, int]:
     return int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
 
 
-def _fold_exact(keys: NDArray[np.uint64], place: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each passage the most preferred one with the same key, int64[n]."""
-    order = np.lexsort((place, keys[:, 1], keys[:, 0]))
-    ordered = keys[order]
+def _fold_exact(keys: NDArray[np.uint64], groups: NDArray[np.integer], place: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each passage the most preferred one of its group with the same key, int64[n]."""
+    order = np.lexsort((place, keys[:, 1], keys[:, 0], groups))
+    ordered, grouped = keys[order], groups[order]
     begins = np.ones(len(keys), bool)
-    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1) | (grouped[1:] != grouped[:-1])
     canonical = np.empty(len(keys), np.int64)
     canonical[order] = order[begins][np.cumsum(begins) - 1] if len(keys) else order
     return canonical
@@ -273,16 +280,17 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> NDArray[np.int32]:
 
 
 class _Buckets:
-    """Passages that agree in a band, with the canonical ones found so far; in mapped files.
+    """Passages of one group that agree in a band, with the canonical ones found so far; in mapped files.
 
     Passages are numbered by preference. Only buckets of two and more exist.
 
     Args:
         folder: holds the keys of the bands, and the files made here.
         ranked: int64[m], positions of the passages, most preferred first.
+        groups: int[m], their groups.
     """
 
-    def __init__(self, folder: Path, ranked: NDArray[np.int64]) -> None:
+    def __init__(self, folder: Path, ranked: NDArray[np.int64], groups: NDArray[np.integer]) -> None:
         m = len(ranked)
         self._of = _mapped(folder / "buckets", (max(m, 1), _BANDS))
         starts = [np.zeros(1, np.int64)]
@@ -291,9 +299,10 @@ class _Buckets:
         for band in range(_BANDS):
             file = folder / f"band-{band}"
             keys = np.fromfile(file, np.uint64)[ranked] if m else np.zeros(0, np.uint64)
-            order = np.argsort(keys, kind="stable")
-            keys = keys[order]
-            begins = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if m else np.zeros(0, np.int64)
+            order = np.lexsort((keys, groups))
+            keys, grouped = keys[order], groups[order]
+            differs = (keys[1:] != keys[:-1]) | (grouped[1:] != grouped[:-1])
+            begins = np.flatnonzero(np.append(True, differs)) if m else np.zeros(0, np.int64)
             sizes = np.diff(np.append(begins, m))
             several = sizes > 1
             numbers = np.where(several, np.cumsum(several) - 1 + buckets, -1)
@@ -309,7 +318,7 @@ class _Buckets:
         self.shared: list[int] = np.flatnonzero(shared).tolist()
 
     def candidates(self, number: int) -> set[int]:
-        """Numbers of canonical passages that agree with `number` in a band."""
+        """Numbers of canonical passages of its group that agree with `number` in a band."""
         found: set[int] = set()
         for bucket in self._of[number].tolist():
             if bucket >= 0 and (filled := int(self._filled[bucket])):

@@ -48,6 +48,44 @@ def test_every_folded_passage_is_similar_enough_to_the_one_that_stands_for_it(te
     assert folding.exact + folding.near == folding.folded.sum()
 
 
+def folded_one_by_one(texts, order, groups, similarity):
+    """Each passage's canonical one, by comparing it with every canonical one of its group."""
+    bare = [re.sub(r"[\W_]+", "", text.lower()) for text in texts]
+    canonical, first, kept = {}, {}, []
+    for row in order:
+        same = first.setdefault((bare[row] or row, groups[row]), row)
+        if same != row:
+            canonical[row] = canonical[same]
+            continue
+        alike = (
+            other
+            for other in kept
+            if similarity and groups[other] == groups[row] and exact_jaccard(texts[row], texts[other], 2) >= similarity
+        )
+        canonical[row] = next(alike, row)
+        if canonical[row] == row:
+            kept.append(row)
+    return [canonical[row] for row in range(len(texts))]
+
+
+@given(
+    st.lists(st.tuples(TEXT, st.integers(0, 2)), max_size=16),
+    st.sampled_from([None, 0.3, 0.8, 1.0]),
+    st.randoms(use_true_random=False),
+)
+def test_duplicates_are_folded_only_within_their_group_as_if_each_group_stood_alone(rows, similarity, random):
+    texts, groups = [text for text, _ in rows], np.array([group for _, group in rows], np.int64)
+    order = np.array(random.sample(range(len(rows)), len(rows)), np.int64)
+    folding = fold_duplicates(texts, order, similarity=similarity, shingle=2, groups=groups)
+    for group in range(3):
+        rows_here = np.flatnonzero(groups == group)
+        order_here = np.searchsorted(rows_here, order[groups[order] == group])
+        alone = fold_duplicates([texts[i] for i in rows_here], order_here, similarity=similarity, shingle=2)
+        assert folding.canonical[rows_here].tolist() == rows_here[alone.canonical].tolist()
+    if similarity in (None, 1.0):  # equal sets agree in every band, so none is missed
+        assert folding.canonical.tolist() == folded_one_by_one(texts, order.tolist(), groups.tolist(), similarity)
+
+
 def test_near_duplicates_of_long_passages_are_found():
     rng = np.random.default_rng(0)
     words = [f"w{i}" for i in range(3000)]
@@ -75,6 +113,9 @@ def test_arguments_out_of_range_are_refused():
         fold_duplicates(["a"], similarity=1.2)
     with pytest.raises(InputError, match="shingle must be at least 1, got 0"):
         fold_duplicates(["a"], shingle=0)
+    for groups in ([0], ["x", "y"], [0.5, 1.0]):
+        with pytest.raises(InputError, match="groups must be"):
+            fold_duplicates(["a", "b"], groups=np.array(groups))
 
 
 class OnDisk(Sequence):

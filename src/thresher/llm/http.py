@@ -1,8 +1,8 @@
 """What every model server needs: addresses, one client for each event loop, and one way to post JSON.
 
 An answer costs bounded memory and time: at most `ANSWER_BYTES` (and six bytes for each byte sent, for servers that
-repeat the passages) are read and unpacked, within the time limit. Redirects are not followed. An error that a server
-reports under status 200 is an error.
+repeat the passages) are read and unpacked, within the time limit. Redirects are not followed. An error is read in
+the dialects of several servers, and one that is reported under status 200 is an error.
 
 What a server says becomes a message or an answer only without the key, see `thresher.llm.keys`.
 """
@@ -24,14 +24,7 @@ from urllib.parse import urlsplit
 
 from thresher.errors import ConfigError, MissingExtraError, ModelError, require
 from thresher.llm.background import PerLoop
-from thresher.llm.model import (
-    RefusedRequestError,
-    TransientModelError,
-    code_of,
-    error_message,
-    printable,
-    reported_error,
-)
+from thresher.llm.model import RefusedRequestError, TransientModelError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,6 +131,57 @@ def retry_after_seconds(value: str | None) -> float | None:
         return max((when - datetime.now(UTC)).total_seconds(), 0.0)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
+
+
+def error_message(document: object) -> str:
+    """The words of an error in the dialects of OpenAI, vLLM, TEI and FastAPI; empty if there are none."""
+    if isinstance(document, str):
+        return document
+    if isinstance(document, list):
+        return "; ".join(filter(None, map(error_message, document[:5])))
+    if not isinstance(document, dict):
+        return ""
+    for name in ("error", "message", "msg", "detail", "errors"):
+        if words := error_message(document.get(name)):
+            place = document.get("param") or document.get("loc")
+            place = ".".join(map(str, place)) if isinstance(place, list) else place
+            return f"{place}: {words}" if isinstance(place, str) and place and place not in words else words
+    return ""
+
+
+def reported_error(document: object) -> object:
+    """The error that an answer of status 200 reports, None if it reports none."""
+    if not isinstance(document, dict):
+        return None
+    if document.get("error"):
+        error = document["error"]
+        return error if isinstance(error, dict) else {**document, "error": error}
+    choices = document.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict) and choices[0].get("error"):
+        error = choices[0]["error"]
+        return error if isinstance(error, dict) else {"error": error}
+    if document.get("object") == "error" or not ({"choices", "results", "usage"} & set(document)):
+        return document if error_message(document) else None
+    return None
+
+
+def code_of(error: object) -> int | None:
+    """The status that an error names as a number, as text, or by a word; None if it names none."""
+    if not isinstance(error, dict):
+        return None
+    words = ""
+    for name in ("code", "status", "status_code", "statusCode", "type", "error_type"):
+        value = error.get(name)
+        if isinstance(value, str) and re.fullmatch(r"\s*[1-5]\d\d\s*", value):
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 100 <= value < 600:
+            return value
+        words += f" {value}".lower()
+    if re.search(r"rate.?limit|too.?many|overload", words):
+        return 429
+    if re.search(r"invalid|not.?found|auth|permission|denied|quota|unsupported|validation|bad.?request", words):
+        return 400
+    return None
 
 
 def http_client(connections: int, timeout: float) -> httpx2.AsyncClient:

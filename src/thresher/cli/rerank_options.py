@@ -1,0 +1,179 @@
+"""The options of `thresher rerank`, in groups, and what they mean for judges and rerankers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thresher.cli.output import JsonOption
+
+if TYPE_CHECKING:
+    from thresher.llm.budget import Price
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Where the texts of the run come from."""
+
+    queries: Annotated[Path | None, typer.Option(help="TSV file of queries: qid, tab, text.")] = None
+    corpus: Annotated[str | None, typer.Option(help="Passages: a file, folder or ir_datasets:ID.")] = None
+    index: Annotated[Path | None, typer.Option(help="Index with the passages, instead of --corpus.")] = None
+
+
+@dataclass(frozen=True)
+class Planning:
+    """Which comparisons are made."""
+
+    plan: Annotated[
+        str,
+        typer.Option(help="Plan, as NAME or NAME:KEY=VALUE,...; by default pointwise or sliding, as the model allows."),
+    ] = ""
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of top ranks to get right.")] = 10
+    depth: Annotated[int | None, typer.Option(min=1, help="Passages reranked per query; default 100.")] = None
+    seed: Annotated[int, typer.Option(help="Random seed, used only by plans that shuffle.")] = 0
+
+
+@dataclass(frozen=True)
+class Model:
+    """What answers comparisons."""
+
+    model: Annotated[
+        str,
+        typer.Option(
+            help="openai:NAME, transformers:NAME, cross-encoder:NAME, thresher-context, cohere:NAME, jina:NAME, "
+            "vllm:NAME, tei: or recorded:FILE."
+        ),
+    ] = ""
+    replay: Annotated[Path | None, typer.Option(help="Recorded windows, instead of --model.")] = None
+    base_url: Annotated[str | None, typer.Option(help="Address of the server, with or without /v1.")] = None
+    key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the server's key.")] = None
+    key_file: Annotated[Path | None, typer.Option(help="File that holds the server's key.")] = None
+    timeout: Annotated[float | None, typer.Option(help="Maximum seconds per request; default 120, or 60.")] = None
+    device: Annotated[str, typer.Option(help="Device of a local model: auto, cpu, cuda, ...")] = "auto"
+    download: Annotated[bool, typer.Option("--download", help="Download the model if it is not cached.")] = False
+    structured: Annotated[
+        str | None, typer.Option(help="Constrained output: json-schema, vllm-regex or tgi-regex.")
+    ] = None
+    tokenizer: Annotated[str | None, typer.Option(help="The model's tokenizer.json, for exact token counts.")] = None
+    context: Annotated[int | None, typer.Option(help="Context length of the model in tokens.")] = None
+    thinking: Annotated[
+        str | None, typer.Option(help="Whether a thinking model thinks: on, off or auto (as the server does).")
+    ] = None
+    limit_field: Annotated[
+        str | None, typer.Option(help="Field of the longest answer: max_tokens or max_completion_tokens.")
+    ] = None
+    extra_body: Annotated[
+        str | None, typer.Option(help="Further fields of every request, as a JSON object.", metavar="JSON")
+    ] = None
+    passages_per_call: Annotated[
+        int | None, typer.Option(min=1, help="Passages in one request to a rerank server; default 100, tei: 32.")
+    ] = None
+
+    def options(self) -> dict[str, object]:
+        """The options given, by the names that judges know them by."""
+        given = {
+            "base_url": self.base_url, "key": self.key_file or self.key_env, "timeout": self.timeout,
+            "download": self.download or None, "structured": self.structured, "tokens": self.tokenizer,
+            "context": self.context, "thinking": self.thinking, "limit_field": self.limit_field,
+            "extra": self.extra_body, "passages_per_call": self.passages_per_call,
+        }  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """Prompts, and how answers are read."""
+
+    order: Annotated[str | None, typer.Option(help="How to order passages: generate or logits.")] = None
+    choice: Annotated[str | None, typer.Option(help="How to choose a passage: logits or generate.")] = None
+    rating: Annotated[
+        str | None, typer.Option(help="How to rate a passage: yes-no, graded, likelihood, monot5 or text.")
+    ] = None
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="Prompt template, as FAMILY=FILE or FAMILY=NAME (rankgpt, prp, ...); repeatable."),
+    ] = None
+    parsing: Annotated[
+        str | None, typer.Option(help="Answer parser: brackets-v1 or digits-v1 (the default with --replay).")
+    ] = None
+    instruction: Annotated[str | None, typer.Option(help="Sentence that says what counts as relevant.")] = None
+    passage_tokens: Annotated[int | None, typer.Option(min=1, help="Cut passages to this length; default 400.")] = None
+    reasoning_tokens: Annotated[
+        int | None, typer.Option(min=0, help="Extra completion tokens allowed for reasoning.")
+    ] = None
+
+    def options(self) -> dict[str, object]:
+        """The options given, by the names that `ModelJudge` knows them by."""
+        given = {
+            "order": self.order, "choice": self.choice, "rating": self.rating, "prompts": self._prompts() or None,
+            "parsing": self.parsing, "instruction": self.instruction, "passage_tokens": self.passage_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+        }  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _prompts(self) -> dict[str, str]:
+        prompts = {}
+        for entry in self.prompt or ():
+            family, separator, file = entry.partition("=")
+            if not separator:
+                raise typer.BadParameter(f"write FAMILY=FILE, got {entry!r}", param_hint="--prompt")
+            prompts[family] = str(Path(file).absolute()) if Path(file).is_file() else file
+        return prompts
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be spent."""
+
+    concurrency: Annotated[int, typer.Option(min=1, help="Maximum concurrent requests.")] = 16
+    max_calls: Annotated[int | None, typer.Option(min=0, help="Maximum total requests.")] = None
+    max_tokens: Annotated[int | None, typer.Option(min=0, help="Maximum total tokens.")] = None
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="Maximum total cost, in the price table's currency.")
+    ] = None
+    max_seconds: Annotated[float | None, typer.Option(min=0, help="Maximum total seconds.")] = None
+    max_calls_per_query: Annotated[int | None, typer.Option(min=0, help="Maximum requests per query.")] = None
+    prices: Annotated[Path | None, typer.Option(help="Price table (TOML): price per million tokens by model.")] = None
+
+    def price(self, model: str) -> Price | None:
+        """The price of the model, None without a table."""
+        if self.prices is None:
+            return None
+        from thresher.llm.budget import load_prices
+
+        name = model.partition(":")[2]
+        table = load_prices(self.prices)
+        if name not in table:
+            raise typer.BadParameter(f"{self.prices} has no price for {name!r}", param_hint="--prices")
+        return table[name]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is kept, and what failures do."""
+
+    cache: Annotated[bool, typer.Option(help="Keep answers for later runs.")] = True
+    cache_file: Annotated[Path | None, typer.Option(help="File of the cache; by default in the cache folder.")] = None
+    resume: Annotated[Path | None, typer.Option(help="Journal of this run; a killed run resumes from it.")] = None
+    record: Annotated[Path | None, typer.Option(help="Write requests and answers here, for --model recorded:FILE.")] = (
+        None
+    )
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Send nothing; show how many calls and tokens it would take, and the price."),
+    ] = False
+    on_failure: Annotated[
+        str, typer.Option(help="If calls fail: raise, skip (omit the query) or keep (its first-stage order).")
+    ] = "raise"
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written and printed."""
+
+    tag: Annotated[str, typer.Option(help="Name of the new run, its last column.")] = "thresher-rerank"
+    qrels: Annotated[Path | None, typer.Option(help="Judgments, to show nDCG@10 before and after.")] = None
+    json: JsonOption = False

@@ -12,7 +12,8 @@ from thresher.arguments import checked_call
 from thresher.corpus.formats import read_csv, read_ir_dataset, read_jsonl, read_parquet, read_tsv
 from thresher.corpus.installed import InstalledDocumentation
 from thresher.corpus.sgml import read_trec
-from thresher.corpus.stream import RecordCorpus, Splitter
+from thresher.corpus.split import Splitter
+from thresher.corpus.stream import RecordCorpus
 from thresher.errors import ConfigError, DataNotFoundError, InputError
 from thresher.files import COMPRESSED, STDIN
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.corpus.base import DocnoSet
-from thresher.corpus.stream import windows
+from thresher.corpus.split import windows
 
 PIECES = ["One ", "two. ", "Three", "\n\n", "- ", "? ", "x.y ", "日本。", "(", ") ", "\t", "!", "x" * 30]
 UNICODE = [

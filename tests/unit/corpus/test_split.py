@@ -5,7 +5,7 @@ import json
 import pytest
 
 from thresher.corpus import open_corpus
-from thresher.corpus.stream import Splitter, windows
+from thresher.corpus.split import Splitter, windows
 from thresher.errors import ConfigError
 from thresher.records import Passage
 

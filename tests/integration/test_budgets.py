@@ -13,7 +13,7 @@ from tqdm import tqdm
 import thresher
 from thresher import artifact
 from thresher.build import Recipe, build_index, stream
-from thresher.encode.encoded import encoding_bar
+from thresher.encode.shards import encoding_bar
 from thresher.errors import ConfigError
 from thresher.models.hf import watched
 from thresher.prune.plan import PruneStep

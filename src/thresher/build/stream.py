@@ -39,10 +39,11 @@ from thresher.build.weights import (
     open_learned,
 )
 from thresher.corpus.open import is_collection, open_corpus
+from thresher.corpus.split import Splitter
 from thresher.corpus.spool import Spool, refuse_empty
-from thresher.corpus.stream import RecordCorpus, Splitter
+from thresher.corpus.stream import RecordCorpus
 from thresher.encode.bm25 import TermCounts
-from thresher.encode.encoded import encoding_bar
+from thresher.encode.shards import encoding_bar
 from thresher.errors import ConfigError, InputError
 from thresher.index import FORMAT, IndexBuilder
 from thresher.prune.decision import TIER_ONE, TIER_TWO
@@ -57,8 +58,8 @@ if TYPE_CHECKING:
     from thresher.build.vectors import VectorSource
     from thresher.build.weights import TermSource
     from thresher.corpus import Corpus
-    from thresher.encode.encoded import PassageEncoder
     from thresher.encode.preencoded import Encoding
+    from thresher.encode.shards import PassageEncoder
     from thresher.prune.plan import Measured, Pruning
     from thresher.records import Passage
 

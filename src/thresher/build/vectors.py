@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard
 import numpy as np
 
 from thresher.encode import DenseEncoder
-from thresher.encode.encoded import Unread, dense_shards, encode_shards, stored_arrays
+from thresher.encode.shards import Unread, dense_shards, encode_shards, stored_arrays
 from thresher.errors import ConfigError, InputError, require
 from thresher.models.files import is_embedded
 from thresher.records import SparseBatch, StageUsage
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from thresher.build.recipe import EncodeStep, VectorsStep
     from thresher.build.weights import TermSource
     from thresher.corpus.spool import Spool
-    from thresher.encode.encoded import Arrays, PassageEncoder
+    from thresher.encode.shards import Arrays, PassageEncoder
     from thresher.records import Passage
 
 

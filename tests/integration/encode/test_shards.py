@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from thresher.encode.encoded import dense_shards, sparse_shards
+from thresher.encode.shards import dense_shards, sparse_shards
 from thresher.errors import ArtifactError
 from thresher.records import Passage
 
@@ -18,7 +18,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from letters import Letters
-from thresher.encode.encoded import sparse_shards
+from thresher.encode.shards import sparse_shards
 from thresher.records import Passage
 
 passages = [Passage(f"d{i}", "the dog sings in an old house"[: 3 + i % 25]) for i in range(230)]

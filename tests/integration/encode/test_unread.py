@@ -9,7 +9,8 @@ import thresher
 from thresher.build.recipe import Recipe
 from thresher.build.stream import build_index, corpus_of
 from thresher.encode import DenseEncoder
-from thresher.encode.encoded import Unread, encode_corpus
+from thresher.encode.encoded import encode_corpus
+from thresher.encode.shards import Unread
 from thresher.errors import ConfigError
 
 WORDS = [f"word{n}" for n in range(30)]

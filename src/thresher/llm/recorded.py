@@ -115,7 +115,7 @@ class RecordedModel(LanguageModel):
         self._tokens = tokens_of(tokens)
         self._answers: dict[str, Completion] = {}
         head: Json | None = None
-        with self.path.open(encoding="utf-8", errors="replace") as lines:  # what is not UTF-8 is no line of a recording
+        with self.path.open(encoding="utf-8", errors="replace") as lines:  # a line that is not UTF-8 is refused as one
             for number, line in enumerate(lines, 1):
                 try:
                     document = json.loads(line)

@@ -242,7 +242,7 @@ def _no_texts(listed: Run) -> Sequence[Query]:
 
 def _with_texts(listed: Run, candidates: Candidates, depth: int, stack: ExitStack) -> Run:
     """The run with texts from the index, which stays open as long as `stack`, or from the corpus."""
-    from thresher.rerank.reranker import texts_of_corpus, with_texts
+    from thresher.rerank.candidates import texts_of_corpus, with_texts
 
     if candidates.index is None:
         return with_texts(listed, texts_of_corpus(listed, candidates.corpus or "", depth), depth)

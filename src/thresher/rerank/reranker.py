@@ -5,8 +5,7 @@
 
 `rank` and `rank_batch` can be called from anywhere, also inside a running event loop: they work on a loop in a
 background thread. `arank` and `arank_batch` work on the caller's loop. Queries of a batch run side by side and share
-the connections and the budget. `with_texts` gives the rankings of a run their texts, from an index or from one pass
-over a corpus.
+the connections and the budget. `thresher.rerank.candidates` gives the rankings of a run their texts.
 """
 
 from __future__ import annotations
@@ -15,32 +14,32 @@ import asyncio
 import inspect
 from collections.abc import Iterable, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Protocol, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from tqdm import tqdm
 
 from thresher.arguments import checked_call
-from thresher.errors import ConfigError, InputError, ModelError
+from thresher.errors import ConfigError, ModelError
 from thresher.llm.background import run_in_background
 from thresher.llm.budget import Budget, BudgetLedger, Price
 from thresher.llm.cache import Journal
 from thresher.llm.client import Client, ConnectionPool, RetryPolicy
-from thresher.ranking import HeldPassages, Ranking, Run
+from thresher.ranking import Ranking, Run
 from thresher.records import Hit, Query, is_a, shown, whole
+from thresher.rerank.candidates import check_distinct, hits_of, of_run, pairs_of
 from thresher.rerank.driver import Driver, OnFailure, Outcome, RerankUsage
 from thresher.rerank.judges import construct, judge_from_name
 from thresher.rerank.plans import plan_from_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
 
     from thresher.llm.cache import ResponseCache
-    from thresher.records import Passage
     from thresher.rerank.judges import Judge
     from thresher.rerank.plans.plan import Plan
 
@@ -264,9 +263,9 @@ class Reranker:
     ) -> Run | list[Reranked]:
         """As `rank_batch`, on the caller's event loop."""
         if isinstance(candidates, Mapping):
-            results = await self._rank_all(_of_run(candidates, queries or ()))
+            results = await self._rank_all(of_run(candidates, queries or ()))
             return Run({result.qid: result for result in results}, "thresher-rerank")
-        candidates = list(_pairs(candidates))
+        candidates = list(pairs_of(candidates))
         numbered = ((str(n) if isinstance(query, str) else query.qid, query) for n, (query, _) in enumerate(candidates))
         known = [Query(qid, query) if isinstance(query, str) else query for qid, query in numbered]
         rankings = [one if isinstance(one, Ranking) else Ranking.from_hits(one) for _, one in candidates]
@@ -292,7 +291,7 @@ class Reranker:
     async def _rank_all(self, pairs: Sequence[tuple[Query, Ranking]]) -> list[Reranked]:
         """Rerank all pairs through one pool of connections, budget and journal."""
         for query, ranking in pairs:
-            _check_distinct(query, ranking)
+            check_distinct(query, ranking)
         journal = Journal(self.journal) if self.journal is not None else None
         try:
             pool = ConnectionPool(
@@ -352,7 +351,7 @@ class Reranker:
             own = started + min(self.budget_per_query.seconds, FOR_EVER)
             deadline = own if deadline is None else min(deadline, own)
         head = ranking if self.depth is None else ranking.cut(self.depth)
-        candidates = _hits(head, with_text=getattr(self.judge, "reads_text", True))
+        candidates = hits_of(head, with_text=getattr(self.judge, "reads_text", True))
         client = Client(pool, self.budget_per_query)
         driver = Driver(self.plan, self.judge, self.k, self.seed, self.concurrency, self.on_failure)
         outcome = await driver.run(query, candidates, client, deadline)
@@ -360,38 +359,6 @@ class Reranker:
             self.plan.name, self.judge.name, client.counts, loop.time() - started, priced=self.price is not None
         )
         return _result(query.qid, ranking, outcome, usage)
-
-
-def _of_run(run: Mapping[str, Ranking], queries: Iterable[Query]) -> list[tuple[Query, Ranking]]:
-    """Each given query of the run with its ranking, in the order of the run."""
-    if not is_a(queries, Iterable):
-        raise InputError(f"queries must be `Query` objects, got {shown(queries)}")
-    queries = list(queries)
-    if strange := [query for query in queries if not is_a(query, Query)]:
-        raise InputError(f"queries must be `Query` objects, got {shown(strange[0])}")
-    known = {query.qid: query for query in queries}
-    if run and known.keys().isdisjoint(run):
-        raise InputError(
-            f"none of the {len(run)} queries of the run ({next(iter(run))!r}, ...) is among the {len(known)} given"
-        )
-    chosen = [(known[qid], ranking) for qid, ranking in run.items() if qid in known]
-    if others := [ranking for _, ranking in chosen if not is_a(ranking, Ranking)]:
-        raise InputError(f"a run must hold `Ranking` objects, got {shown(others[0])}")
-    return chosen
-
-
-def _pairs(given: Iterable[object]) -> Iterator[tuple[str | Query, Ranking | Sequence[Hit]]]:
-    """The pairs of query and ranking.
-
-    Raises:
-        InputError: something else is among them.
-    """
-    for pair in given if is_a(given, Iterable) else [given]:
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise InputError(f"candidates must be a run, or pairs of a query and its ranking; got {shown(pair)}")
-        if not isinstance(pair[0], str | Query):
-            raise InputError(f"a query must be a text or a `Query`, got {shown(pair[0])}")
-        yield pair[0], pair[1]
 
 
 def _check_kinds(
@@ -420,24 +387,6 @@ def _check_kinds(
 
 def _failed(task: asyncio.Task[Reranked]) -> bool:
     return task.cancelled() or task.exception() is not None
-
-
-def _check_distinct(query: Query, ranking: Ranking) -> None:
-    seen: set[str] = set()
-    for docno in ranking.docnos:
-        if docno in seen:
-            raise InputError(f"docno {docno!r} occurs twice in the ranking of query {query.qid!r}; remove one")
-        seen.add(docno)
-
-
-def _hits(ranking: Ranking, *, with_text: bool) -> list[Hit]:
-    """The hits of a ranking, with all texts fetched at once, or without texts."""
-    if not with_text:
-        return [Hit(docno, score, rank) for rank, (docno, score) in enumerate(ranking.pairs(), 1)]
-    return [
-        Hit(one.docno, float(score), rank, one.text, one.title, one.metadata)
-        for rank, (one, score) in enumerate(zip(ranking.passages(), ranking.scores, strict=True), 1)
-    ]
 
 
 def _result(qid: str, ranking: Ranking, outcome: Outcome, usage: RerankUsage) -> Reranked:
@@ -474,50 +423,3 @@ def _scores(own: tuple[float, ...] | None, judged: int, total: int) -> NDArray[n
         last = min(wanted, np.nextafter(last, np.float32(-np.inf)))
         scores.append(float(last))
     return np.array(scores, np.float64)
-
-
-class PassageIndex(Protocol):
-    """An index that finds passages by docno."""
-
-    def __contains__(self, docno: object) -> bool:
-        """Whether it holds the passage."""
-
-    def passages(self, docnos: Sequence[str]) -> Sequence[Passage]:
-        """The passages with these docnos, in their order."""
-
-
-def texts_of_corpus(run: Run, source: str | Path, depth: int | None) -> dict[str, Passage]:
-    """The passages of the first `depth` of every ranking (None for all), by docno; reading stops when all are found."""
-    from thresher.corpus import open_corpus
-
-    missing = {docno for ranking in run.values() for docno in ranking.docnos[:depth]}
-    found: dict[str, Passage] = {}
-    for passage in open_corpus(source):
-        if passage.docno in missing:
-            missing.remove(passage.docno)
-            found[passage.docno] = passage
-            if not missing:
-                break
-    return found
-
-
-def with_texts(run: Run, passages: PassageIndex | Mapping[str, Passage], depth: int | None) -> Run:
-    """The run with rankings that find their texts in `passages`.
-
-    Args:
-        run: rankings of docnos, best first.
-        passages: an `Index` (which must stay open), or passages by docno.
-        depth: the first `depth` of every ranking must have a passage, None for all.
-
-    Raises:
-        InputError: one of them has none.
-    """
-    for qid, ranking in run.items():
-        for rank, docno in enumerate(ranking.docnos[:depth], 1):
-            if docno not in passages:
-                raise InputError(
-                    f"query {qid!r}: no passage for {docno!r} at rank {rank}; give the corpus or index that the run "
-                    "was made on"
-                )
-    source = HeldPassages(passages.values()) if isinstance(passages, Mapping) else passages
-    return Run({qid: ranking.with_passages(source) for qid, ranking in run.items()}, run.tag)

@@ -138,7 +138,7 @@ def test_an_option_that_cannot_be_used_is_one_message(command, files, options):
 
 def test_recorded_answers_replay_without_a_server(server, model, command, files):
     from thresher.evaluate.trec import read_queries
-    from thresher.rerank.reranker import texts_of_corpus, with_texts
+    from thresher.rerank.candidates import texts_of_corpus, with_texts
 
     folder, best = files
     run = read_run(folder / "first.run", as_listed=True)

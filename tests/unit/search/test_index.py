@@ -19,7 +19,7 @@ from thresher.index import FORMAT, KIND, IndexBuilder
 from thresher.prune import PruneStep
 from thresher.ranking import Ranking, Run
 from thresher.records import Passage, Query, SparseBatch
-from thresher.rerank.reranker import with_texts
+from thresher.rerank.candidates import with_texts
 from thresher.search import Index, calibrate_tiers
 
 WORDS = [f"word{i}" for i in range(40)]

@@ -19,7 +19,8 @@ The grammar, from the outside in:
 3. An answer that is JSON, or prose around one JSON object, is read as JSON: the only list of ids in it, or an object
    that maps every label to its place. Lists and objects under keys such as "scores" or "excluded" are not ids, and a
    list of objects counts only where the numbers beside the ids, ranks or scores, agree with its order.
-4. Everything else is text: `thresher.rerank.statements` says what a ranking is in it, and which of several counts.
+4. Everything else is text: `thresher.rerank.statements` says what a ranking is in it, and
+   `thresher.rerank.final_order` which of several counts.
 
 A *choice* is the label that the answer consists of, begins or ends with, the one it announces ("the answer is B"), or
 the only one that it names with praise, unless the sentence denies it, another is named, or the answer refuses or takes
@@ -42,9 +43,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
+from thresher.rerank.final_order import stated_order
 from thresher.rerank.plans.plan import Answer
-from thresher.rerank.statements import MOST, NOUN, WORST_FIRST, LabelTiers, stated_order
+from thresher.rerank.statements import MOST, NOUN, LabelTiers
 from thresher.rerank.unwrapping import answer_of, plain_text, strip_reasoning
+from thresher.rerank.wording import WORST_FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

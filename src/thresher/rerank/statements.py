@@ -1,4 +1,4 @@
-"""Rankings stated in free text: chains and lists of labels, and which of several is the answer.
+"""Rankings stated in free text: chains and lists of labels.
 
 The text is read once, from left to right, into tokens: labels (`[2]`, `Passage 2`, `2`, an array of them), separators
 (`>`, `=`, `<`, commas, line ends), words, sentence ends and decoration. Numbers inside words, decimals, amounts and
@@ -11,12 +11,10 @@ years beyond nine digits are words. Tokens make *statements*:
 
 A statement is *plain* if its sentence holds nothing else, or an announcement ("Final ranking:"). It is *doubtful* if
 its sentence denies or asks it, or offers it as an example, a draft or the order before ("not", "such as", "if").
-The answer is the last plain chain that names every label, provided no later statement contradicts it. Without one, all
-complete chains must agree; then the same for lists, plain ones only. An incomplete statement is the answer only if it
-is plain and no label stands outside it. Everything else is unreadable: a wrong order is worse than none.
 
-A list whose lines carry remarks, in the order the passages were shown, is an account of them and no ranking. An answer
-that says it begins with the worst, or that joins labels by `<`, is unreadable; so is one that counts from zero.
+A list whose lines carry remarks, in the order the passages were shown, is an account of them and no ranking.
+
+`thresher.rerank.wording` reads the words around labels, and `thresher.rerank.final_order` chooses among statements.
 """
 
 from __future__ import annotations
@@ -24,8 +22,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
+
+from thresher.rerank.wording import ANNOUNCES, COURTESY, DENIES, LEADS_IN, MEASURES, WITHDRAWS, doubts, rises
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,64 +43,7 @@ _ORDINALS = {
     )
 }  # fmt: skip
 _JOINING = frozenset("and then followed by finally lastly next after that afterwards & und et y".split())
-_ANNOUNCES = re.compile(
-    r"\b(?:final|answer|rank\w*|order\w*|result\w*|respon\w+|output|conclusion|therefore|thus|verdict|revised|"
-    r"corrected|correction|actually|updated|permutation|sequence|solution|sorted|(?:most relevant|best) (?:first|to)|"
-    r"rang\w*|reihenfolge|antwort|"
-    r"classement|ordre|réponse|clasificaci\w+|orden|respuesta|classifica\w*|ordine|risposta|ordem|resposta|"
-    r"ранжирован\w+|порядок|ответ)\b|排序|排名|顺序|順序|答案|順位|順に|ランキング|回答|순위|순서|الترتيب",
-    re.IGNORECASE,
-)
-_DENIES = re.compile(
-    r"\b(?:not|never|no longer|wrong|incorrect|invalid|cannot|unable|impossible|refuse\w*|example|instance|such as|"
-    r"draft|guess|tentative\w*|at first|initially|instead of|rather than|unlike|contrast|compared|if|whether|please|"
-    r"alternativ\w*|another|reverse\w*|opposite|(?:input|initial|original|given|default|current|existing|previous|"
-    r"earlier|old|presented|listed|shown|baseline|bm25|other) (?:order|rank|list|sequence)\w*|"
-    r"(?:they|passages|documents) (?:were|are) (?:given|shown|presented|listed|provided))\b|n['\u2019]t\b",
-    re.IGNORECASE,
-)
-_LEADS_IN = re.compile(r"(?::|\b(?:is|are|be|as|with|order|follows|rank))\W*\Z", re.IGNORECASE)
-_WITHDRAWS = re.compile(
-    r"[\s*_`\"')]{0,4}(?:\?|\((?:an? |the )?(?:example|draft|format|input|initial|original|wrong|tentative)\b)",
-    re.IGNORECASE,
-)
-_QUOTES = re.compile(r"\b(?:says|said|states|reads|mentions|contains|claims|quotes|writes)\W*\Z", re.IGNORECASE)
-_ASPECT = re.compile(
-    r"\b(?:length|size|chronolog\w+|alphabet\w+|dates?|recency|random\w*|publication)(?: order)?\W*\Z|"
-    r"\A\W*(?:if|assuming|suppos\w+|had)\b",
-    re.IGNORECASE,
-)
-_REMARK = re.compile(
-    r"\((?:[a-z]{1,12}[ :=]{1,3}){0,2}(?:(?P<number>\d{1,3}(?:\.\d{1,6})?)\s?(?:%|/\s?\d+)?|"
-    r"(?P<low>irrelevant|not relevant|off[- ]topic|low|least relevant|worst)|"
-    r"(?P<middle>(?:partly|partially|somewhat|moderately) relevant|medium|moderate)|"
-    r"(?P<high>(?:highly |very |most )?relevant|high|best))\)",
-    re.IGNORECASE,
-)
-_FORM = re.compile(r"\b(?:form|format|formatted|template|syntax|style)\b", re.IGNORECASE)
-_FORM_OF_RANKING = re.compile(r"\b(?:rank\w*|order|answer)\b[^\n]*:\W*\Z", re.IGNORECASE)
-_MEASURES = re.compile(
-    r"\b(?:scores?|ratings?|grades?|points|confidences?|probabilit\w+|relevances?|ranks|places|positions)\b",
-    re.IGNORECASE,
-)
-WORST_FIRST = re.compile(
-    r"\b(?:least|less|worst|lowest|weakest)\b[^.\n]{0,30}?\b(?:first|to (?:the )?(?:most|more|best|highest|strongest))"
-    r"\b|"
-    r"\b(?:start|begin)\w*\b[^.\n]{0,20}\b(?:least|worst|lowest|weakest)\b|\bascending\b|\bincreasing\b|"
-    r"\b(?:most|best|highest)\b(?:(?!first|least|worst|lowest)[^.\n]){0,25}\b(?:last|at the (?:end|bottom))\b|"
-    r"\b(?:last|final) (?:one|passage|item) (?:is|being) the (?:most|best)\b|\bbottom (?:to|up)\b|\blast to first\b|"
-    r"\brevers\w+ order\b|[从由]低[到至]高|升序|昇順|低い順|오름차순|낮은|\baufsteigend\w*\b|\b(?:un|am wenigsten )\w+ "
-    r"zu[mr]?\b|\bcroissant\w*\b|\b(?:moins|menos|meno)\b[^.\n]{0,25}\b(?:au|à la|a|al) (?:plus|más|mais|più)\b|"
-    r"\b(?:ascendente|creciente|crescente)\b|\bпо возрастанию\b|\bот наименее\b|"
-    r"\((?:the )?(?:worst|least)\b[^()\n]{0,30}\)[^\n]{0,200}\((?:the )?(?:best|most)\b",
-    re.IGNORECASE,
-)
-_COURTESY = re.compile(
-    r"\b(?:sure|certainly|of course|okay|here (?:it is|you go|(?:is|are) (?:the|my|your) (?:json|list|output)))\b",
-    re.IGNORECASE,
-)
 _ELLIPSIS = re.compile(r"\.\.|\u2026")
-_SETTLES = re.compile(r"\b(?:final\w*|answer|revised|corrected|updated)\b", re.IGNORECASE)
 
 
 class _Token(NamedTuple):
@@ -130,7 +72,7 @@ class _Line(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Statement:
+class Statement:
     """Labels in order (none if the statement breaks off or turns round), and how the text presents them."""
 
     tiers: LabelTiers
@@ -144,92 +86,11 @@ class _Statement:
 
     @property
     def labels(self) -> tuple[str, ...]:
+        """All labels, best first."""
         return tuple(label for tier in self.tiers for label in tier)
 
 
-def stated_order(text: str, labels: Sequence[str]) -> LabelTiers:
-    """The ranking that the text states, empty if it states none.
-
-    Args:
-        text: an answer without reasoning and wrappers, in ASCII digits and signs.
-        labels: the labels shown, numbers or capital letters.
-    """
-    if WORST_FIRST.search(text):
-        return ()
-    text = re.sub(r"\b(?:e\.g|i\.e)\.?", "for example", text, flags=re.IGNORECASE)
-    reader = _Reader(re.sub(r"[^\S\n]+", " ", text), letters=not labels[0].isdigit())
-    known = frozenset(labels)
-    found = (reader.arrays(), reader.inline_lists(), reader.line_lists())
-    chains = list(islice(reader.chains(), MOST))
-    lists = sorted(chain.from_iterable(islice(one, MOST) for one in found), key=lambda one: one.end)
-    if reader.turned() or len(chains) == MOST or len(lists) >= MOST:
-        return ()
-    if any(known.issubset(one.labels) and not one.doubtful for one in chains):
-        chosen = _last_complete(chains, known, lists=False)
-    elif any(known.issubset(one.labels) and not one.doubtful for one in lists):
-        chosen = _last_complete(lists, known, lists=True)
-    else:
-        chosen = _only_partial([*chains, *lists], known, reader)
-    if chosen is None or ("0" in chosen.labels and "0" not in known):
-        return ()
-    order = _distinct(chosen, known)
-    for other in lists:
-        later = other.start >= chosen.end and not other.doubtful and _SETTLES.search(other.said)
-        if later and known.issubset(other.labels) and _distinct(other, known) != order:
-            return ()
-    return chosen.tiers
-
-
-def _last_complete(statements: Sequence[_Statement], known: frozenset[str], *, lists: bool) -> _Statement | None:
-    """The statement that counts among those that name every label; see the module."""
-    usable = [one for one in statements if not one.doubtful]
-    complete = [one for one in usable if known.issubset(one.labels)]
-    plain = [one for one in complete if one.plain]
-    if not plain:
-        if lists or len({_distinct(one, known) for one in complete}) != 1:
-            return None
-        plain = complete
-    chosen = plain[-1]
-    order = _distinct(chosen, known)
-    if lists and any(_distinct(one, known) != order for one in plain):
-        return None
-    place = {label: rank for rank, tier in enumerate(order) for label in tier}
-    for other in usable:
-        if other.start < chosen.end or (lists and not other.plain):
-            continue
-        ranks = [place[label] for tier in _distinct(other, known) for label in tier]
-        cut_off = other.plain and len(ranks) < len(known) and len(ranks) > 1
-        if ranks != sorted(ranks) or cut_off:
-            return None
-    return chosen
-
-
-def _only_partial(statements: Sequence[_Statement], known: frozenset[str], reader: _Reader) -> _Statement | None:
-    """The only statement of an answer that names some labels, if nothing is said about the others."""
-    usable = [one for one in statements if known.intersection(one.labels) or not one.tiers]
-    if len(usable) != 1 or usable[0].doubtful or not usable[0].plain or (usable[0].bare and not usable[0].chain):
-        return None
-    (one,) = usable
-    named = set(one.labels)
-    if len(named & known) < 2:
-        return None
-    outside = {label for label, start in reader.mentions() if not one.start <= start < one.end}
-    return None if (outside & known) - named else one
-
-
-def _distinct(statement: _Statement, known: frozenset[str]) -> LabelTiers:
-    """The tiers of a statement, without repeated and unknown labels."""
-    seen: set[str] = set()
-    tiers = []
-    for tier in statement.tiers:
-        kept = sorted((known & set(tier)) - seen)
-        seen.update(kept)
-        if kept:
-            tiers.append(tuple(kept))
-    return tuple(tiers)
-
-
-class _Reader:
+class Reader:
     """The tokens of an answer, and the statements among them."""
 
     def __init__(self, text: str, *, letters: bool) -> None:
@@ -245,7 +106,7 @@ class _Reader:
             if token.kind in ("bracket", "noun"):
                 yield token.label, token.start
 
-    def chains(self) -> Iterator[_Statement]:
+    def chains(self) -> Iterator[Statement]:
         """All chains."""
         index = 0
         while index < len(self._tokens):
@@ -257,7 +118,7 @@ class _Reader:
             if statement is not None:
                 yield statement
 
-    def _chain(self, first: int, item: _Item) -> tuple[_Statement | None, int]:
+    def _chain(self, first: int, item: _Item) -> tuple[Statement | None, int]:
         """The chain that begins with this item, None if there is none; and the index after it."""
         tiers: list[list[str]] = [[item.label]]
         items = [item]
@@ -307,16 +168,16 @@ class _Reader:
             for at, token in enumerate(self._tokens)
         )
 
-    def arrays(self) -> Iterator[_Statement]:
+    def arrays(self) -> Iterator[Statement]:
         """All arrays of labels."""
         for index, token in enumerate(self._tokens):
             if token.kind == "array":
                 found = re.findall(r"[A-Za-z]" if self._letters else r"\d+", self._text[token.start : token.end])
                 statement = self._statement(((_canonical(raw),) for raw in found), index, index + 1)
-                if not _MEASURES.search(self._sentence(token.start, token.end)[0]):
+                if not MEASURES.search(self._sentence(token.start, token.end)[0]):
                     yield statement
 
-    def inline_lists(self) -> Iterator[_Statement]:
+    def inline_lists(self) -> Iterator[Statement]:
         """All lists within a line."""
         index = 0
         while index < len(self._tokens):
@@ -349,7 +210,7 @@ class _Reader:
         beside = item.style == following.style and (item.style == "bracket" or at == item.after)
         return following if joined or beside or following.place is not None else None
 
-    def line_lists(self) -> Iterator[_Statement]:
+    def line_lists(self) -> Iterator[Statement]:
         """All lists of one label a line."""
         group: list[_Line] = []
         for start, end in self._lines():
@@ -399,22 +260,22 @@ class _Reader:
         if len(found) != 1 or self._kind(found[0]) not in ("bracket", "noun"):
             return None
         line = self._text[self._tokens[start].start : self._tokens[end - 1].end]
-        if _DENIES.search(line) or (place[0] == 1 and re.search(r"\b(?:least|worst)\b", line, re.IGNORECASE)):
+        if DENIES.search(line) or (place[0] == 1 and re.search(r"\b(?:least|worst)\b", line, re.IGNORECASE)):
             return None
         token = self._tokens[found[0]]
         return _Line(start, _Item(token.label, token.kind, place[0], end), line)
 
-    def _line_list(self, group: list[_Line]) -> Iterator[_Statement]:
+    def _line_list(self, group: list[_Line]) -> Iterator[Statement]:
         """The statement of a group of lines, unless they are an account of the passages as shown."""
         items = [line.item for line in group]
         tiers = _placed(items) if len(items) > 1 else None
         if tiers is None:
             return
         heading = self._heading(group[0].first)
-        announced = _ANNOUNCES.search(heading) is not None
+        announced = ANNOUNCES.search(heading) is not None
         numbered, bare = items[0].place is not None, _bare(items)
         shown = _as_shown(tiers)
-        if _MEASURES.search(heading) and bare and not announced:
+        if MEASURES.search(heading) and bare and not announced:
             return
         remarks = "\n".join(line.remark for line in group)
         if remarks.strip():
@@ -424,9 +285,9 @@ class _Reader:
                 return
         start, end = self._tokens[group[0].first].start, self._tokens[max(item.after for item in items) - 1].end
         plain = not heading or announced or not shown
-        if any(line.remark for line in group) and _rises(remarks, len(group)):
+        if any(line.remark for line in group) and rises(remarks, len(group)):
             tiers = ()
-        yield _Statement(tiers, start, end, False, plain, _doubts(heading, ""), bare, heading)
+        yield Statement(tiers, start, end, False, plain, doubts(heading, ""), bare, heading)
 
     def _heading(self, first: int) -> str:
         """The line with words before a list, if it introduces it."""
@@ -471,19 +332,19 @@ class _Reader:
 
     def _statement(
         self, tiers: Iterable[tuple[str, ...]], first: int, after: int, *, chain: bool = False, bare: bool = False
-    ) -> _Statement:
+    ) -> Statement:
         start, end = self._tokens[first].start, self._tokens[after - 1].end
         before, following = self._sentence(start, end)
-        says = re.search(r"[^\W\d_]{2}", _COURTESY.sub("", before)) is not None
-        plain = not re.search(r"[^\W\d_]{2}", following) and (not says or _ANNOUNCES.search(before) is not None)
-        leads_in = not says or _LEADS_IN.search(before) is not None
+        says = re.search(r"[^\W\d_]{2}", COURTESY.sub("", before)) is not None
+        plain = not re.search(r"[^\W\d_]{2}", following) and (not says or ANNOUNCES.search(before) is not None)
+        leads_in = not says or LEADS_IN.search(before) is not None
         tiers = tuple(tiers)
         if not chain and not leads_in and _as_shown(tiers):
             plain = False  # "rank [1], [2], [3]" names the passages
-        doubtful = _doubts(before, following) or (bare and chain and not (plain or leads_in))
-        doubtful = doubtful or _WITHDRAWS.match(self._text[end : end + 60]) is not None
-        placed = () if _rises(self._text[start : end + 40], len(tiers)) else tiers
-        return _Statement(placed, start, end, chain, plain, doubtful, bare, before)
+        doubtful = doubts(before, following) or (bare and chain and not (plain or leads_in))
+        doubtful = doubtful or WITHDRAWS.match(self._text[end : end + 60]) is not None
+        placed = () if rises(self._text[start : end + 40], len(tiers)) else tiers
+        return Statement(placed, start, end, chain, plain, doubtful, bare, before)
 
     def _sentence(self, start: int, end: int) -> tuple[str, str]:
         """What the sentence around a statement says before and after it, without remarks in parentheses."""
@@ -534,30 +395,6 @@ class _Reader:
                 yield start, index
                 start = index + 1
         yield start, len(self._tokens)
-
-
-def _doubts(before: str, following: str) -> bool:
-    """Whether a sentence denies the statement in it, or gives it as an example or as an order of something else."""
-    said = f"{before} {following}"
-    if (
-        _DENIES.search(said)
-        or _ASPECT.search(before)
-        or _QUOTES.search(before)
-        or re.search(r"\bor\W*\Z", before)
-        or re.match(r"\W*or\b", following)
-    ):
-        return True
-    return bool(_FORM.search(said)) and not _FORM_OF_RANKING.search(before)
-
-
-def _rises(text: str, count: int) -> bool:
-    """Whether each label is followed by a score or grade in parentheses, and a later one is better than an earlier."""
-    found = list(islice(_REMARK.finditer(text), count + 1))
-    if len(found) < max(count, 2):
-        return False
-    grades = ("low", "middle", "high")
-    values = [float(one["number"] or grades.index(str(one.lastgroup))) for one in found[:count]]
-    return values != sorted(values, reverse=True) and values != list(range(1, count + 1))
 
 
 def _placed(items: Sequence[_Item]) -> LabelTiers | None:

@@ -65,7 +65,6 @@ def rerank(
     listed = read_run(run, as_listed=True)
     with ExitStack() as stack:
         judge, depth = _judge(model, prompting, planning.depth, limits.concurrency)
-        judge = _observed(judge, memory)
         reranker = stack.enter_context(_reranker(judge, depth, planning, model, limits, memory, stack))
         if model.replay is None:
             queries = _queries(candidates)
@@ -193,7 +192,7 @@ def _reranker(
     recorded = model.replay is not None
     cached = memory.cache and not recorded and not memory.dry_run
     return Reranker(
-        judge,
+        _observed(judge, memory),
         planning.plan or None,
         k=planning.k,
         depth=depth,

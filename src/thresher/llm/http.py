@@ -193,6 +193,7 @@ def http_client(connections: int, timeout: float) -> httpx2.AsyncClient:
     """
     httpx = require("httpx2", extra="llm", purpose="calling a model server")
     logging.getLogger("httpcore2.http11").addFilter(_no_headers)
+    logging.getLogger("httpx2").addFilter(_no_reason)
     limits = httpx.Limits(
         max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_ALIVE
     )
@@ -221,6 +222,13 @@ def _certificates(_file: str | None, _folder: str | None) -> ssl.SSLContext:
 def _no_headers(record: logging.LogRecord) -> bool:
     """Whether a log record shows no headers of an answer, which may repeat the key."""
     return "receive_response_headers" not in record.getMessage()
+
+
+def _no_reason(record: logging.LogRecord) -> bool:
+    """Empty the reason phrase of an answer in a log record: it is the server's text, and may repeat the key."""
+    if isinstance(record.args, tuple) and "HTTP Request" in str(record.msg):
+        record.args = (*record.args[:-1], "")
+    return True
 
 
 def proxy_variables() -> dict[str, str]:

@@ -17,6 +17,7 @@ class Reaction:
     """What the server does with one request."""
 
     status: int = 200
+    phrase: str = "X"  # after the status
     body: bytes = b""
     headers: dict = field(default_factory=dict)
     delay: float = 0.0
@@ -98,7 +99,7 @@ class LocalServer:
                 await writer.drain()
                 self.sent += len(reaction.endless)
                 await asyncio.sleep(reaction.pause)
-        head = [f"HTTP/1.1 {reaction.status} X", f"content-length: {len(reaction.body)}",
+        head = [f"HTTP/1.1 {reaction.status} {reaction.phrase}", f"content-length: {len(reaction.body)}",
                 "content-type: application/json", *(f"{k}: {v}" for k, v in reaction.headers.items())]  # fmt: skip
         data = ("\r\n".join(head) + "\r\n\r\n").encode() + reaction.body
         writer.write(data[: len(data) - len(reaction.body) // 2] if reaction.cut else data)

@@ -376,6 +376,7 @@ def test_a_server_that_repeats_the_key_does_not_get_it_into_any_file_or_message(
     with ResponseCache(tmp_path / "cache.sqlite") as cache:
         for place, answer in enumerate([*errors, chat(f"[1] > [3] > [2] {shown}")]):
             answer.headers["x-echo"] = quote(shown)
+            answer.phrase = shown
             server.react = lambda number, path, body, answer=answer: answer
             reranker = Reranker(judge, retry=QUICK, cache=cache, journal=tmp_path / "journal", depth=3)
             try:

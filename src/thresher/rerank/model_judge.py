@@ -33,7 +33,7 @@ from thresher.llm.model import Completion, Message, Request, is_thought
 from thresher.records import is_a, real, shown, whole
 from thresher.rerank.parsing import get_parser, label_letters, read_choice, read_order
 from thresher.rerank.plans.plan import Answer, Best, Order, Prefer, Rate
-from thresher.rerank.prompting import fence, load_template, neutralise
+from thresher.rerank.prompting import Prompts, load_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,10 +41,8 @@ if TYPE_CHECKING:
 
     from thresher.llm.client import Client
     from thresher.llm.model import LanguageModel
-    from thresher.llm.tokens import Tokens
     from thresher.records import Hit, Query
     from thresher.rerank.plans.plan import Comparison
-    from thresher.rerank.prompting import Template
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +53,6 @@ MODES = ("generate", "logits")
 GRADES = ("1", "2", "3", "4", "5")
 ID_TOKENS = 8  # upper bound for an id with brackets and separator
 MORE_TOKENS = 4096  # suggested where an answer was cut off
-CACHED_PROMPTS = 50_000  # cut passages and prompt lengths remembered
 _FAMILY = {"yes-no": "yes-no", "text": "yes-no", "graded": "graded", "likelihood": "likelihood", "monot5": "monot5"}
 
 
@@ -124,18 +121,18 @@ class ModelJudge:
         families = ("listwise", "setwise", "pairwise", _FAMILY[rating])
         if unknown := set(own) - set(families):
             raise ConfigError(f"unknown prompt families {sorted(map(str, unknown))}; choose from {', '.join(families)}")
-        self._templates = {family: load_template(own.get(family, family)) for family in families}
+        self._prompts = Prompts(
+            {family: load_template(own.get(family, family)) for family in families}, passage_tokens, instruction
+        )
         self._parser = get_parser(parsing)
         self._passage_tokens, self._reasoning_tokens = passage_tokens, reasoning_tokens
-        self._reasks, self._temperature, self._instruction, self._repeat = reasks, temperature, instruction, repeat
-        self._cuts: dict[tuple[str, int], tuple[str, bool]] = {}
-        self._frames: dict[tuple[object, ...], int] = {}
+        self._reasks, self._temperature, self._repeat = reasks, temperature, repeat
         self._logged = False
 
     @property
     def name(self) -> str:
         """The model and the settings."""
-        prompts = "+".join(template.name for template in self._templates.values())
+        prompts = "+".join(template.name for template in self._prompts.templates.values())
         return (
             f"{self.model.name}(order={self._order}, choice={self._choice}, rating={self._rating}, "
             f"parsing={self._parser.name}, prompts={prompts}, passage_tokens={self._passage_tokens})"
@@ -376,76 +373,13 @@ class ModelJudge:
         structured: bool = False,
     ) -> tuple[Message, ...]:
         """The messages for some passages, cut so that prompt and answer fit the model."""
-        template = self._templates[family]
-        values = {
-            "query": neutralise(asking.query.text, self.model.tokens.special),
-            "n": len(items),
-            "instruction": self._instruction,
-            "example": " > ".join(f"[{label}]" for label in [*labels[1:3], labels[0]][: len(labels)]),
-            "structured": structured,
-        }
-        room = self._room(template, values, labels, answer + self._reasoning_tokens)
-        passages = []
-        for item, label in zip(items, labels, strict=True):
-            hit = asking.candidates[item]
-            text, cut = self._cut(f"{hit.title}. {hit.text}" if hit.title else hit.text, room)
-            asking.client.counts.truncated += cut
-            passages.append({"label": label, "text": self._shown(template, text)})
-        return template.render({**values, "passages": passages})
-
-    def _shown(self, template: Template, text: str) -> str:
-        special = self.model.tokens.special
-        return fence(text, special) if template.fenced else neutralise(text, special)
-
-    def _room(self, template: Template, values: Mapping[str, object], labels: Sequence[str], answer: int) -> int:
-        """The tokens of each passage that fit the context; 0 if its length is unknown."""
-        if self.model.context is None:
-            return 0
-        frame = self._frame(template, values, labels)
-        room = (self.model.context - frame - answer - 16) // len(labels) - 2  # joining may cost a token on each side
-        if room < 1:
-            raise ModelError(
-                f"{len(labels)} passages do not fit the context of {self.model.name} ({self.model.context} tokens, "
-                f"{frame} of them for the prompt without passages); choose a smaller window"
-            )
-        return room
-
-    def _frame(self, template: Template, values: Mapping[str, object], labels: Sequence[str]) -> int:
-        """Tokens of the prompt with empty passages, computed once for a query and a number of passages."""
-        key = (template.name, *values.values(), *labels)
-        if key not in self._frames:
-            if len(self._frames) > CACHED_PROMPTS:
-                self._frames.clear()
-            empty = [{"label": label, "text": self._shown(template, "")} for label in labels]
-            self._frames[key] = self.model.prompt_bound(Request(template.render({**values, "passages": empty})))
-        return self._frames[key]
-
-    def _cut(self, text: str, room: int) -> tuple[str, bool]:
-        """The beginning of a passage: `passage_tokens` by count, and within the room of the context by the bound."""
-        key = (text, room)
-        if key not in self._cuts:
-            if len(self._cuts) > CACHED_PROMPTS:
-                self._cuts.clear()
-            tokens = self.model.tokens
-            text = neutralise(text, tokens.special)
-            cut = tokens.cut(text, min(self._passage_tokens, room or self._passage_tokens))
-            if room and tokens.bound(cut) > room:
-                cut = _within(cut, room, tokens)
-            self._cuts[key] = (cut, len(cut) < len(text))
-        return self._cuts[key]
-
-
-def _within(text: str, room: int, tokens: Tokens) -> str:
-    """The longest beginning of whole words (or the longest, if there are none) that has at most `room` tokens."""
-    fits, longest = 0, len(text)
-    while fits < longest:
-        middle = (fits + longest + 1) // 2
-        if tokens.bound(text[:middle]) <= room:
-            fits = middle
-        else:
-            longest = middle - 1
-    head = text[:fits]
-    return head[: head.rfind(" ")] if " " in head and fits < len(text) else head
+        hits = [asking.candidates[item] for item in items]
+        room = answer + self._reasoning_tokens
+        messages, cut = self._prompts.fill(
+            self.model, family, asking.query, hits, labels, answer=room, structured=structured
+        )
+        asking.client.counts.truncated += cut
+        return messages
 
 
 def _log_odds(logs: Mapping[str, float], yes: str, no: str) -> float | None:

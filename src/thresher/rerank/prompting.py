@@ -27,9 +27,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from thresher.errors import ConfigError, require
+from thresher.errors import ConfigError, ModelError, require
 from thresher.files import read_text
-from thresher.llm.model import Message
+from thresher.llm.model import Message, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     import jinja2
     import jinja2.sandbox
 
+    from thresher.llm.model import LanguageModel
+    from thresher.llm.tokens import Tokens
+    from thresher.records import Hit, Query
+
+CACHED_PROMPTS = 50_000  # cut passages and prompt lengths remembered
 FAMILIES = ("listwise", "setwise", "pairwise", "yes-no", "graded", "likelihood", "monot5")
 VERSION = "v1"
 
@@ -157,6 +162,122 @@ def neutralise(text: str, special: Iterable[str] = ()) -> str:
 def fence(text: str, special: Iterable[str] = ()) -> str:
     """A passage, neutralised, between its tags."""
     return f"<passage>\n{neutralise(text, special).strip()}\n</passage>"
+
+
+class Prompts:
+    """The prompts of a judge: templates filled in, with passages cut so that prompt and answer fit the model.
+
+    Args:
+        templates: by family.
+        passage_tokens: passages are cut to this many of the model's tokens, and further where they would not fit.
+        instruction: a sentence added to the prompt.
+    """
+
+    def __init__(self, templates: Mapping[str, Template], passage_tokens: int, instruction: str) -> None:
+        self.templates, self._passage_tokens, self._instruction = templates, passage_tokens, instruction
+        self._cuts: dict[tuple[str, int], tuple[str, bool]] = {}
+        self._frames: dict[tuple[object, ...], int] = {}
+
+    def fill(
+        self,
+        model: LanguageModel,
+        family: str,
+        query: Query,
+        hits: Sequence[Hit],
+        labels: Sequence[str],
+        *,
+        answer: int,
+        structured: bool = False,
+    ) -> tuple[tuple[Message, ...], int]:
+        """The messages for some passages, and how many of these were cut.
+
+        Args:
+            model: reads them.
+            family: of the template.
+            query: what was searched.
+            hits: the passages, in the order shown.
+            labels: of the passages.
+            answer: the most tokens of the answer, reasoning included.
+            structured: whether the answer is constrained to a schema.
+
+        Raises:
+            ModelError: the passages do not fit the model's context.
+        """
+        template = self.templates[family]
+        values = {
+            "query": neutralise(query.text, model.tokens.special),
+            "n": len(hits),
+            "instruction": self._instruction,
+            "example": " > ".join(f"[{label}]" for label in [*labels[1:3], labels[0]][: len(labels)]),
+            "structured": structured,
+        }
+        room = self._room(model, template, values, labels, answer)
+        passages = []
+        truncated = 0
+        for hit, label in zip(hits, labels, strict=True):
+            text, cut = self._cut(model, f"{hit.title}. {hit.text}" if hit.title else hit.text, room)
+            truncated += cut
+            passages.append({"label": label, "text": _shown(model, template, text)})
+        return template.render({**values, "passages": passages}), truncated
+
+    def _room(
+        self, model: LanguageModel, template: Template, values: Mapping[str, object], labels: Sequence[str], answer: int
+    ) -> int:
+        """The tokens of each passage that fit the context; 0 if its length is unknown."""
+        if model.context is None:
+            return 0
+        frame = self._frame(model, template, values, labels)
+        room = (model.context - frame - answer - 16) // len(labels) - 2  # joining may cost a token on each side
+        if room < 1:
+            raise ModelError(
+                f"{len(labels)} passages do not fit the context of {model.name} ({model.context} tokens, "
+                f"{frame} of them for the prompt without passages); choose a smaller window"
+            )
+        return room
+
+    def _frame(
+        self, model: LanguageModel, template: Template, values: Mapping[str, object], labels: Sequence[str]
+    ) -> int:
+        """Tokens of the prompt with empty passages, computed once for a query and a number of passages."""
+        key = (template.name, *values.values(), *labels)
+        if key not in self._frames:
+            if len(self._frames) > CACHED_PROMPTS:
+                self._frames.clear()
+            empty = [{"label": label, "text": _shown(model, template, "")} for label in labels]
+            self._frames[key] = model.prompt_bound(Request(template.render({**values, "passages": empty})))
+        return self._frames[key]
+
+    def _cut(self, model: LanguageModel, text: str, room: int) -> tuple[str, bool]:
+        """The beginning of a passage: `passage_tokens` by count, and within the room of the context by the bound."""
+        key = (text, room)
+        if key not in self._cuts:
+            if len(self._cuts) > CACHED_PROMPTS:
+                self._cuts.clear()
+            tokens = model.tokens
+            text = neutralise(text, tokens.special)
+            cut = tokens.cut(text, min(self._passage_tokens, room or self._passage_tokens))
+            if room and tokens.bound(cut) > room:
+                cut = _within(cut, room, tokens)
+            self._cuts[key] = (cut, len(cut) < len(text))
+        return self._cuts[key]
+
+
+def _shown(model: LanguageModel, template: Template, text: str) -> str:
+    special = model.tokens.special
+    return fence(text, special) if template.fenced else neutralise(text, special)
+
+
+def _within(text: str, room: int, tokens: Tokens) -> str:
+    """The longest beginning of whole words (or the longest, if there are none) that has at most `room` tokens."""
+    fits, longest = 0, len(text)
+    while fits < longest:
+        middle = (fits + longest + 1) // 2
+        if tokens.bound(text[:middle]) <= room:
+            fits = middle
+        else:
+            longest = middle - 1
+    head = text[:fits]
+    return head[: head.rfind(" ")] if " " in head and fits < len(text) else head
 
 
 def _parsed(name: str, text: str) -> Template:

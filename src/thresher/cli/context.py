@@ -124,7 +124,7 @@ def prune(
 def _show(pruned: Sequence[PrunedPassage]) -> None:
     """Kept sentences bright and dropped ones dim in a terminal, else what is kept."""
     from thresher.context.html import terminal_text
-    from thresher.context.select import join_passages
+    from thresher.context.pruned import join_passages
 
     if sys.stdout.isatty():
         for passage in pruned:

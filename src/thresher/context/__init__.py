@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from thresher._lazy import load
 
 if TYPE_CHECKING:
+    from thresher.context.pruned import PrunedPassage, Scores
     from thresher.context.pruner import ContextPruner
     from thresher.context.scorers import PassageScores, SentenceScorer, SplitPassage
-    from thresher.context.select import PrunedPassage, Scores
 
 __all__ = ["ContextPruner", "PassageScores", "PrunedPassage", "Scores", "SentenceScorer", "SplitPassage"]
 
 _HOMES = {
     "ContextPruner": "pruner",
     "PassageScores": "scorers",
-    "PrunedPassage": "select",
-    "Scores": "select",
+    "PrunedPassage": "pruned",
+    "Scores": "pruned",
     "SentenceScorer": "scorers",
     "SplitPassage": "scorers",
 }

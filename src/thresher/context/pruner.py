@@ -15,8 +15,9 @@ import re
 from typing import TYPE_CHECKING
 
 from thresher.arguments import checked_call
+from thresher.context.pruned import ScoredPassage, Scores
 from thresher.context.scorers import SentenceScorer, SplitPassage
-from thresher.context.select import ScoredPassage, Scores, select_by_score
+from thresher.context.select import select_by_score
 from thresher.context.spans import approximate_tokens
 from thresher.errors import InputError
 from thresher.records import Hit, Passage, Query
@@ -25,7 +26,7 @@ from thresher.text.sentences import split_sentences
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from thresher.context.select import PrunedPassage
+    from thresher.context.pruned import PrunedPassage
     from thresher.records import Span
 
 

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from thresher.arguments import checked_call
-from thresher.context.select import join_passages
+from thresher.context.pruned import join_passages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thresher.context.select import PrunedPassage
+    from thresher.context.pruned import PrunedPassage
     from thresher.pipeline.stage import StageReport
     from thresher.ranking import Ranking
     from thresher.records import Span, Usage

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.arguments import checked_call
-from thresher.context.select import counted, join_passages
+from thresher.context.pruned import counted, join_passages
 from thresher.context.spans import approximate_tokens
 from thresher.errors import ConfigError, InputError, ThresherError
 from thresher.pipeline.answer import Answer, AnswerPassage

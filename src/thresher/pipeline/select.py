@@ -9,7 +9,8 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
 from thresher.arguments import checked_call
-from thresher.context.select import ScoredPassage, Scores, select_by_gain, select_by_score
+from thresher.context.pruned import ScoredPassage, Scores
+from thresher.context.select import select_by_gain, select_by_score
 from thresher.context.spans import approximate_tokens
 from thresher.pipeline.reading import PassageReader
 from thresher.pipeline.stage import StageReport
@@ -19,8 +20,8 @@ from thresher.text.sentences import split_sentences
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from thresher.context.pruned import PrunedPassage
     from thresher.context.scorers import SentenceScorer
-    from thresher.context.select import PrunedPassage
     from thresher.pipeline.stage import Counts, State
     from thresher.records import Passage
 

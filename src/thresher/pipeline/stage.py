@@ -17,8 +17,8 @@ from thresher.ranking import places as as_places
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from thresher.context.pruned import PrunedPassage
     from thresher.context.scorers import PassageScores
-    from thresher.context.select import PrunedPassage
     from thresher.pipeline.deadline import Costs, Deadline
     from thresher.ranking import PassageSource
     from thresher.records import Passage, Query, Span

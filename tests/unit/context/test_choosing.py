@@ -19,8 +19,9 @@ from thresher.context.calibrate import (
     wilson,
 )
 from thresher.context.html import html_page, terminal_text
+from thresher.context.pruned import join_passages
 from thresher.context.scorers import LexicalScorer, SentenceScorer
-from thresher.context.select import join_passages, select_by_gain
+from thresher.context.select import select_by_gain
 from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
 from thresher.context.spans import approximate_tokens
 from thresher.errors import InputError, ModelError

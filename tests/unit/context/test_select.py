@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from thresher.context.select import ScoredPassage, Scores, select_by_gain, select_by_score
+from thresher.context.pruned import ScoredPassage, Scores
+from thresher.context.select import select_by_gain, select_by_score
 from thresher.errors import InputError
 from thresher.records import Span
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.context.select import ScoredPassage, Scores, join_passages, select_by_gain, select_by_score
+from thresher.context.pruned import ScoredPassage, Scores, join_passages
+from thresher.context.select import select_by_gain, select_by_score
 from thresher.context.structure import find_ties
 from thresher.text.sentences import split_sentences
 

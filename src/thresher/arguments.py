@@ -8,7 +8,8 @@ no file can hold raise an `InputError` that names the parameter and shows the va
 argument fits another) stays with the call. Numbers of numpy arrive as Python's; nothing else is changed.
 
 A type that can only be named while type checking is looked up among the loaded modules of thresher. One that cannot be
-found, or that is a type variable, is not checked.
+found, or that is a type variable, is not checked. Checks of one value are in `thresher.checks`, which says when to
+use which.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, overload
 
+from thresher.checks import shown
 from thresher.errors import ConfigError, InputError
-from thresher.records import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, overload
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.checks import floats, is_a, one_of, places, real, shown, strings, whole
 from thresher.errors import InputError
-from thresher.records import Hit, Passage, is_a, one_of, real, shown, strings, whole
+from thresher.records import Hit, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +96,7 @@ class Ranking(Sequence[Hit]):
         self._docnos: list[str] | None = strings("the docnos of a ranking", docnos)
         n = len(self._docnos)
         self.scores: NDArray[np.float64] = (
-            np.arange(n, 0, -1, dtype=np.float64) if scores is None else _floats("scores", scores)
+            np.arange(n, 0, -1, dtype=np.float64) if scores is None else floats("scores", scores)
         )
         if len(self.scores) != n:
             raise InputError(f"a ranking of {n} docnos has {len(self.scores)} scores; give one a docno")
@@ -264,7 +265,7 @@ class Ranking(Sequence[Hit]):
         taken = places(at)
         if len(taken) and not (-len(self) <= int(taken.min()) and int(taken.max()) < len(self)):
             raise InputError(f"a ranking of {len(self)} passages has no place {int(taken[np.abs(taken).argmax()])}")
-        kept = self.scores[taken] if scores is None else _floats("scores", scores)
+        kept = self.scores[taken] if scores is None else floats("scores", scores)
         if kept.shape != taken.shape:
             raise InputError(f"{len(taken)} places have scores of the shape {kept.shape}; give one a place")
         return taken, kept
@@ -384,7 +385,7 @@ def normalise_scores(scores: NDArray[np.float64], how: str) -> NDArray[np.float6
         ConfigError: `how` is none of these.
     """
     one_of("normalisation", how, ("min-max", "z-score", "none"))
-    scores = _floats("scores", scores)
+    scores = floats("scores", scores)
     if how == "none" or not len(scores):
         return scores
     if how == "min-max":
@@ -418,7 +419,7 @@ def fuse(
         ConfigError: `how` is unknown.
     """
     rankings = _all_of(Ranking, rankings)
-    made = np.ones(len(rankings)) if weights is None else _floats("weights", weights)
+    made = np.ones(len(rankings)) if weights is None else floats("weights", weights)
     if made.shape != (len(rankings),) or not np.isfinite(made).all():
         raise InputError(f"{len(rankings)} rankings need as many finite weights, found {shown(weights)}")
     one_of("way to fuse", how, ("rrf", "min-max", "z-score", "none"))
@@ -483,37 +484,6 @@ def _all_of(kind: type[T], values: Iterable[T]) -> list[T]:
     for value in made:
         if not is_a(value, kind):
             raise InputError(f"expected a list of {kind.__name__} objects; got {shown(value)}")
-    return made
-
-
-def places(values: ArrayLike) -> NDArray[np.int64]:
-    """Whole numbers as int64[n].
-
-    Raises:
-        InputError: they are something else.
-    """
-    try:
-        made = np.asarray(values)
-        if made.ndim == 1 and (made.dtype.kind in "iu" or not made.size):
-            return made.astype(np.int64, copy=False)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise InputError(f"expected a list of whole numbers; got {shown(values)}")
-
-
-def _floats(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """Numbers as float64[n].
-
-    Raises:
-        InputError: they are something else; the message calls them `name`.
-    """
-    try:
-        made = np.asarray(values)
-        if made.dtype.kind not in "biufO" or made.ndim != 1:
-            raise TypeError(f"not {made.dtype}{list(made.shape)}")
-        made = made.astype(np.float64, copy=False)
-    except (TypeError, ValueError, OverflowError) as err:
-        raise InputError(f"{name} must be numbers ({err}); got {shown(values)}") from err
     return made
 
 

@@ -13,8 +13,8 @@ from importlib.metadata import entry_points
 from operator import attrgetter
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
+from thresher.checks import is_a, shown
 from thresher.errors import ConfigError, ThresherError
-from thresher.records import is_a, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from thresher.arguments import checked_call
+from thresher.checks import shown
 from thresher.errors import ConfigError, InputError
-from thresher.records import shown
 
 
 @checked_call(k=1)

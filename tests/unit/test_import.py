@@ -15,6 +15,7 @@ FLOORS = [
     ["_version"],
     ["_lazy"],
     ["errors"],
+    ["checks"],
     ["records"],
     ["arguments"],
     ["ranking"],

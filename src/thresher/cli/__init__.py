@@ -18,9 +18,9 @@ from typing import Annotated
 import typer
 
 from thresher._version import __version__
+from thresher.checks import printable, shown
 from thresher.cli.output import be_quiet, complain, drop_output, prepare_streams
 from thresher.errors import ThresherError
-from thresher.records import printable, shown
 
 __all__ = ["app", "main"]
 

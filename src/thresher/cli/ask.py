@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thresher.checks import printable
 from thresher.cli.output import JsonOption, console, emit_json, note, say, table
-from thresher.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

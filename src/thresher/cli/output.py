@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from thresher.records import printable
+from thresher.checks import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from thresher.checks import printable
 from thresher.cli.output import JsonOption, console, echo, emit_json, note, refuse_input_as_output, say, shortened
-from thresher.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

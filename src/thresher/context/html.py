@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from thresher.records import printable
+from thresher.checks import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.checks import is_a, shown, sound, strings
 from thresher.encode.encoder import DOCUMENT, SparseEncoder, read_document, write_document
 from thresher.encode.terms import SortedVocabulary, write_vocabulary
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
-from thresher.records import SparseBatch, is_a, shown, sound, strings
+from thresher.records import SparseBatch
 from thresher.text.analyzer import analyzer as analyzer_named
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.checks import sound, strings, whole
 from thresher.encode.encoder import DenseEncoder
 from thresher.errors import ConfigError, InputError
 from thresher.models.files import EMBEDDED_NAME, directory_fingerprint, resolve
@@ -27,7 +28,6 @@ from thresher.models.hf import (
     watched,
 )
 from thresher.models.minilm import MAX_TOKENS, WIDTH, MiniLM
-from thresher.records import sound, strings, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

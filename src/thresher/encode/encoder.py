@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.checks import shown
 from thresher.errors import ArtifactVersionError, ConfigError, InputError
 from thresher.files import read_json
 from thresher.models.files import is_directory, is_embedded, resolve
-from thresher.records import SparseBatch, shown
+from thresher.records import SparseBatch
 from thresher.registry import Registry
 
 if TYPE_CHECKING:

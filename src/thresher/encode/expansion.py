@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.checks import whole
 from thresher.encode.encoder import SparseEncoder, concatenate, rows_of
 from thresher.encode.lookup import FIRST_TERM, Counted, LookupQueryEncoder, WordPieceTerms
 from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError, require
@@ -35,7 +36,7 @@ from thresher.files import read_json
 from thresher.models.files import resolve
 from thresher.models.hf import import_torch
 from thresher.models.minilm import WIDTH, MiniLM
-from thresher.records import SparseBatch, whole
+from thresher.records import SparseBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

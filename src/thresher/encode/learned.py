@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.checks import sound, strings, whole
 from thresher.encode.encoder import DOCUMENT, SparseEncoder, concatenate, read_document, rows_of, write_document
 from thresher.encode.lookup import LookupQueryEncoder
 from thresher.errors import DamagedArtifactError, ModelError
@@ -32,7 +33,6 @@ from thresher.models.hf import (
     piece_limit,
     watched,
 )
-from thresher.records import sound, strings, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

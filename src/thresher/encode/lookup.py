@@ -24,10 +24,10 @@ import numpy as np
 import Stemmer
 
 from thresher.arguments import checked_call
+from thresher.checks import sound, strings, whole
 from thresher.encode.encoder import from_mappings, read_document, write_document
 from thresher.errors import DamagedArtifactError, InputError, MissingExtraError, require
 from thresher.files import read_names, write_names
-from thresher.records import sound, strings, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.checks import shown
 from thresher.encode.encoded import EncodedPassages
 from thresher.encode.encoder import from_mappings, read_document, row_slice, write_document
 from thresher.encode.shards import UNREADABLE
 from thresher.errors import DataNotFoundError, InputError, ThresherError, require
 from thresher.files import COMPRESSED, read_json_lines, read_text_lines
 from thresher.publish import MANIFEST
-from thresher.records import Passage, SparseBatch, shown
+from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from thresher.arguments import checked_call
+from thresher.checks import is_a, path_of, shown, strings
 from thresher.encode.terms import fit_scale
 from thresher.errors import InputError
 from thresher.index.arrays import PackedWriter, StringWriter, create_array, map_array, write_array
@@ -40,7 +41,7 @@ from thresher.index.layout import (
     rows_of_kinds,
     write_counts,
 )
-from thresher.records import Passage, SparseBatch, is_a, path_of, shown, strings
+from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -56,10 +56,11 @@ import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.artifact import Manifest, read_manifest
+from thresher.checks import is_a, path_of, shown
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
 from thresher.files import ABSENT
 from thresher.index.arrays import PackedStore, StringStore, map_array
-from thresher.records import Passage, is_a, path_of, shown
+from thresher.records import Passage
 
 if TYPE_CHECKING:
     from pathlib import Path

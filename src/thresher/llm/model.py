@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from thresher.arguments import checked_call
+from thresher.checks import shown
 from thresher.errors import InputError, ModelError
-from thresher.records import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

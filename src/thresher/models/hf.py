@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
+from thresher.checks import is_a, shown, sound
 from thresher.errors import ConfigError, ModelError, require
 from thresher.models.files import refuse_pickled
-from thresher.records import is_a, shown, sound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.checks import sound, strings
 from thresher.errors import DamagedArtifactError, require
 from thresher.models import two_headed
 from thresher.models.files import embedded_path
 from thresher.models.hf import batches, import_torch, pick_device, pick_dtype, single_threaded, watched
-from thresher.records import sound, strings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

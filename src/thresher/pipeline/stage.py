@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.checks import places as as_places
 from thresher.ranking import Ranking
-from thresher.ranking import places as as_places
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from thresher.checks import shown
 from thresher.errors import ConfigError, InputError
 from thresher.prune.decision import REASONS, Decision, read_decision
 from thresher.prune.policy import Policy, costs_by_words, decide, parse_budget
@@ -22,7 +23,7 @@ from thresher.quality.estimator import DOCUMENT, ESTIMATORS, QualityEstimator
 from thresher.quality.junk import JunkRules
 from thresher.quality.lexical import words_of
 from thresher.quality.store import ScoreStore, score_texts
-from thresher.records import StageUsage, shown
+from thresher.records import StageUsage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

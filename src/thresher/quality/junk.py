@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.checks import shown
 from thresher.errors import ArtifactError, InputError
 from thresher.quality.estimator import QualityEstimator, digest, no_argument
 from thresher.quality.lexical import words_of
-from thresher.records import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from thresher.checks import is_a, shown
 from thresher.errors import InputError
 from thresher.ranking import HeldPassages, Ranking, Run
-from thresher.records import Hit, Query, is_a, shown
+from thresher.records import Hit, Query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

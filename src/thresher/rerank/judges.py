@@ -18,10 +18,10 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from thresher.checks import is_a, shown
 from thresher.errors import ConfigError
 from thresher.llm.http import CONNECTIONS
 from thresher.llm.model import TokenUsage
-from thresher.records import is_a, shown
 from thresher.registry import Registry
 
 if TYPE_CHECKING:

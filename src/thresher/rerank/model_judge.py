@@ -27,10 +27,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from thresher.arguments import checked_call
+from thresher.checks import is_a, real, shown, whole
 from thresher.errors import ConfigError, ModelError
 from thresher.llm.client import Call
 from thresher.llm.model import Completion, Message, Request, is_thought
-from thresher.records import is_a, real, shown, whole
 from thresher.rerank.parsing import get_parser, label_letters, read_choice, read_order
 from thresher.rerank.plans.plan import Answer, Best, Order, Prefer, Rate
 from thresher.rerank.prompting import Prompts, load_template

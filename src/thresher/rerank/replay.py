@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.arguments import checked_call
+from thresher.checks import is_a, shown
 from thresher.errors import InputError
 from thresher.files import read_json_lines
 from thresher.llm.client import Call
 from thresher.llm.model import Completion, TokenUsage
-from thresher.records import is_a, shown
 from thresher.rerank.parsing import get_parser, read_order
 from thresher.rerank.plans.plan import Order
 

@@ -20,13 +20,14 @@ import numpy as np
 from tqdm import tqdm
 
 from thresher.arguments import checked_call
+from thresher.checks import is_a, shown, whole
 from thresher.errors import ConfigError, ModelError
 from thresher.llm.background import run_in_background
 from thresher.llm.budget import Budget, BudgetLedger, Price
 from thresher.llm.cache import Journal
 from thresher.llm.client import Client, ConnectionPool, RetryPolicy
 from thresher.ranking import Ranking, Run
-from thresher.records import Hit, Query, is_a, shown, whole
+from thresher.records import Hit, Query
 from thresher.rerank.candidates import check_distinct, hits_of, of_run, pairs_of
 from thresher.rerank.driver import Driver, OnFailure, Outcome, RerankUsage
 from thresher.rerank.judges import construct, judge_from_name

@@ -17,10 +17,11 @@ import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.artifact import load_later, open_whole
+from thresher.checks import path_of, shown, sound
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
 from thresher.index.layout import open_layout
 from thresher.ranking import Run
-from thresher.records import Query, SparseBatch, path_of, shown, sound
+from thresher.records import Query, SparseBatch
 from thresher.search.kernels.types import DROPPED
 from thresher.search.queries import ALL_TERMS, check_arguments, check_tiers, listed, qids_of, to_batch, to_row
 from thresher.search.results import SearchRanking, StoredPassages, reopened

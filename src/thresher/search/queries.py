@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 import numpy as np
 
+from thresher.checks import real, shown, sound, strings, whole
 from thresher.errors import DamagedArtifactError, InputError
-from thresher.records import Query, SparseBatch, real, shown, sound, strings, whole
+from thresher.records import Query, SparseBatch
 from thresher.search.kernels.types import PLANS
 
 if TYPE_CHECKING:

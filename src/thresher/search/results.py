@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.artifact import check_build, open_whole
+from thresher.checks import places, strings
 from thresher.errors import InputError
 from thresher.index.layout import open_layout
-from thresher.ranking import Ranking, places
-from thresher.records import strings
+from thresher.ranking import Ranking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.checks import is_a, shown
 from thresher.errors import ConfigError, InputError
-from thresher.records import is_a, shown
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

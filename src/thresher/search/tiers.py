@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.checks import shown, whole
 from thresher.errors import InputError
 from thresher.files import write_atomic
-from thresher.records import Query, SparseBatch, shown, whole
+from thresher.records import Query, SparseBatch
 from thresher.search.queries import listed
 from thresher.search.routing import (
     FEATURES,

@@ -36,8 +36,8 @@ from numpy.lib.format import (
 )
 
 from thresher.artifact import map_file, reserve
+from thresher.checks import is_a, shown
 from thresher.errors import ConfigError, DamagedArtifactError, InputError, require
-from thresher.records import is_a, shown
 
 if TYPE_CHECKING:
     from pathlib import Path

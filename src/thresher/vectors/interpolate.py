@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher._lazy import njit
+from thresher.checks import one_of, real, whole
 from thresher.errors import ConfigError, InputError
 from thresher.ranking import Ranking, normalise_scores
-from thresher.records import one_of, real, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.checks import is_a, one_of, shown, whole
 from thresher.errors import ConfigError, InputError, MissingExtraError, require
 from thresher.ranking import Ranking
-from thresher.records import is_a, one_of, shown, whole
 from thresher.vectors.codecs import CHUNK
 from thresher.vectors.store import VectorStore
 

@@ -23,10 +23,10 @@ import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.artifact import Manifest, check_build, open_whole, read_manifest, writing
+from thresher.checks import is_a, path_of, places, real, shown, sound, strings, whole
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_names
-from thresher.ranking import Ranking, places
-from thresher.records import is_a, path_of, real, shown, sound, strings, whole
+from thresher.ranking import Ranking
 from thresher.vectors.codecs import (
     CHUNK,
     load_array,

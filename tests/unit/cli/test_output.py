@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from thresher import cli
+from thresher.checks import printable
 from thresher.cli import output
-from thresher.records import printable
 
 COMMAND = [sys.executable, "-c", "from thresher.cli import main; main()"]
 

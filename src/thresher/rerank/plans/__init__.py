@@ -11,8 +11,8 @@ import inspect
 from typing import TYPE_CHECKING
 
 from thresher.arguments import checked_call
+from thresher.checks import is_a, shown
 from thresher.errors import ConfigError
-from thresher.records import is_a, shown
 from thresher.registry import Registry
 
 if TYPE_CHECKING:

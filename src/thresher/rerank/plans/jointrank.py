@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from thresher.checks import real, whole
 from thresher.errors import InputError
-from thresher.records import real, whole
 from thresher.rerank.plans.plan import Order, Placement, Steps, Stop, setting
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thresher.checks import whole
 from thresher.errors import InputError
-from thresher.records import whole
 from thresher.rerank.plans.plan import Best, Heap, Order, Placement, Steps, Stop, setting, sift_bound
 
 if TYPE_CHECKING:

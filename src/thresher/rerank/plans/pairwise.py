@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import TYPE_CHECKING, Literal
 
+from thresher.checks import whole
 from thresher.errors import InputError
-from thresher.records import whole
 from thresher.rerank.plans.plan import (
     Answer,
     Comparison,

@@ -32,8 +32,8 @@ from random import Random
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from thresher.arguments import checked_call
+from thresher.checks import is_a, shown, whole
 from thresher.errors import InputError
-from thresher.records import is_a, shown, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.errors import ModelError
+from thresher.errors import ConfigError, InputError, ModelError
 from thresher.llm.budget import Budget, BudgetLedger, Cost, LimitReachedError, Price
 from thresher.llm.client import Call, RetryPolicy
 from thresher.llm.model import Completion, TokenUsage, TransientModelError
@@ -120,9 +120,7 @@ def test_a_ledger_never_reserves_beyond_its_limit_and_never_starves(seed, limit)
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("value", [-1, float("nan")])
-def test_a_limit_below_zero_is_refused(value):
-    from thresher.errors import ConfigError
-
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize(("value", "error"), [(-1, ConfigError), (float("nan"), InputError)])
+def test_a_limit_below_zero_is_refused(value, error):
+    with pytest.raises(error):
         Budget(seconds=value)

@@ -251,14 +251,7 @@ class Index:
             DamagedArtifactError: the index's files are damaged where the query reads them.
         """
         alpha, most = 1.0, ALL_TERMS
-        if (
-            type(k) is not int
-            or k < 0
-            or approx is not None
-            or max_terms is not None
-            or plan is not AUTO
-            or explain is not False
-        ):
+        if type(k) is not int or k < 0 or not (approx is max_terms is None and plan is AUTO and explain is False):
             k, alpha, most, _ = check_arguments(k, approx, max_terms, plan, explain=explain)
         if by is not SPARSE and _by_vectors(by):
             dense = self._dense(query, k, vector)

@@ -141,7 +141,10 @@ class Ranking(Sequence[Hit]):
         for hit in given:
             if not isinstance(hit, Hit):
                 raise InputError(f"a ranking is made of Hits; got {shown(hit)}")
-        held = HeldPassages(Passage(hit.docno, hit.text, hit.title, hit.metadata) for hit in given)
+        held = HeldPassages(
+            (Passage(hit.docno, hit.text, hit.title, hit.metadata) for hit in given),
+            {hit.docno: hit.aliases for hit in given if hit.aliases},
+        )
         return Ranking([hit.docno for hit in given], [hit.score for hit in given], source=source, passages=held)
 
     @property
@@ -184,6 +187,10 @@ class Ranking(Sequence[Hit]):
             return list(_numbered(self._passages).passages_at(self.numbers))
         return list(self._passages.passages(self.docnos))
 
+    def aliases(self) -> list[tuple[str, ...]]:
+        """Of each passage, the docnos of the duplicates that were folded into it; none where its source keeps none."""
+        return _aliases(self._passages, self.docnos)
+
     def with_passages(self, passages: PassageSource) -> Ranking:
         """The same ranking, with texts from `passages`: an `Index`, or anything with a method `passages(docnos)`.
 
@@ -216,7 +223,8 @@ class Ranking(Sequence[Hit]):
             (one,) = _numbered(self._passages).passages_at(self.numbers[at : at + 1])
         else:
             (one,) = self._passages.passages([self.docnos[at]])
-        return Hit(one.docno, score, at + 1, one.text, one.title, one.metadata)
+        (aliases,) = _aliases(self._passages, [one.docno])
+        return Hit(one.docno, score, at + 1, one.text, one.title, one.metadata, aliases)
 
     def __iter__(self) -> Iterator[Hit]:
         return (self[i] for i in range(len(self)))
@@ -356,10 +364,15 @@ class Run(Mapping[str, Ranking]):
 
 
 class HeldPassages:
-    """Passages in memory, by docno."""
+    """Passages in memory, by docno, and the docnos of the duplicates that some of them stand for."""
 
-    def __init__(self, passages: Iterable[Passage]) -> None:
+    def __init__(self, passages: Iterable[Passage], aliases: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self._held = {passage.docno: passage for passage in passages}
+        self._aliases = dict(aliases or {})
+
+    def aliases(self, docnos: Sequence[str]) -> list[tuple[str, ...]]:
+        """The duplicates that these passages stand for."""
+        return [self._aliases.get(docno, ()) for docno in docnos]
 
     def passages(self, docnos: Sequence[str]) -> list[Passage]:
         """The passages with these docnos.
@@ -491,3 +504,9 @@ def _numbered(passages: PassageSource | None) -> NumberedSource:
     if passages is None or not hasattr(passages, "docnos_at"):
         raise InputError("this ranking did not come from an index, so its passages have no numbers")
     return passages  # type: ignore[return-value]  # checked by its attribute
+
+
+def _aliases(source: PassageSource | None, docnos: Sequence[str]) -> list[tuple[str, ...]]:
+    """What `source` keeps of the duplicates that were folded into these passages."""
+    find = getattr(source, "aliases", None)
+    return list(find(docnos)) if callable(find) else [() for _ in docnos]

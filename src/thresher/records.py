@@ -95,6 +95,7 @@ class Hit:
         text: the passage's text, empty where the index stores none.
         title: its title, empty where there is none.
         metadata: the passage's other fields.
+        aliases: docnos of the duplicates that were folded into the passage when the index was built.
     """
 
     docno: str
@@ -103,6 +104,7 @@ class Hit:
     text: str = ""
     title: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,21 @@
 """A recipe with a [prune] table: a tier for what stays, a second for what its score condemned, none for the rest."""
 
+import copy
+
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from thresher.artifact import read_manifest, verify
 from thresher.build.recipe import Recipe
 from thresher.build.stream import build_index
+from thresher.cli.ask import ask
+from thresher.cli.search import search
 from thresher.errors import ConfigError, InputError
+from thresher.pipeline import Pipeline
 from thresher.prune import PruneStep, read_decision
+from thresher.ranking import Ranking
 from thresher.records import Passage
 from thresher.search import Index
 from thresher.search.tiers import fit_model
@@ -67,6 +75,61 @@ def test_duplicates_are_folded_within_the_field_that_the_recipe_names(tmp_path):
     assert len(within) == 3
     assert {hit.metadata["tenant"] for hit in within.search("threshing floor")} == {"a", "b"}
     assert len(across) == 2
+
+
+def test_results_name_the_duplicates_that_were_folded_into_them(tmp_path):
+    passages = [*TWINS, Passage("thé", TWINS[0].text), Passage("junk", "--- §§§ ---")]
+    step = PruneStep(estimator="length", drop_junk=True)
+    build_index(tmp_path / "index", passages, Recipe(prune=step))
+    index = Index.open(tmp_path / "index")
+    (hit,) = index.search("threshing floor")
+    names = {"public", "private", "again", "thé"}
+    assert {hit.docno, *hit.aliases} == names
+    assert index.aliases([hit.docno, "other"]) == [hit.aliases, ()]
+    for docno in names:
+        assert index.representative(docno) == hit.docno
+        assert (docno in index) == (docno == hit.docno)
+    folded = hit.aliases[0]
+    with pytest.raises(InputError, match=f"'{folded}' is not in .*; it was folded into its duplicate '{hit.docno}'"):
+        index.passage(folded)
+    with pytest.raises(InputError, match=r"'junk' is not in the index .*; it was pruned as junk"):
+        index.representative("junk")
+    with pytest.raises(InputError, match=r"'nowhere' is not in the index .*another index"):
+        index.representative("nowhere")
+    ranking = index.search("threshing floor", tiers="both")
+    assert copy.deepcopy(ranking)[0].aliases == hit.aliases
+    assert Ranking.from_hits([hit])[0].aliases == hit.aliases
+    (answered,) = Pipeline.open(index, rerank=None, context=None).ask("threshing floor").passages
+    assert answered.aliases == hit.aliases
+    assert answered.as_json()["aliases"] == list(hit.aliases)
+    app = typer.Typer()
+    app.command("search")(search)
+    app.command("ask")(ask)
+    shown = [
+        CliRunner().invoke(app, [command, str(tmp_path / "index"), "threshing floor", *options]).output
+        for command in ("search", "ask")
+        for options in ([], ["--json"])
+    ]
+    for text in shown:
+        assert all(name in text for name in hit.aliases), text
+    build_index(tmp_path / "index", passages[:3], overwrite=True)
+    assert ranking[0].aliases == hit.aliases, "a ranking stays readable where its index was replaced"
+
+
+def test_aliases_are_those_of_the_decision_in_both_tiers(built, tmp_path):
+    _, texts = built
+    passages = [Passage(f"{one.docno}-{n}", one.text) for n in range(3) for one in texts[: 150 - n * 50]]
+    build_index(tmp_path / "index", passages, Recipe(prune=PruneStep(estimator="length", keep=0.2)))
+    index = Index.open(tmp_path / "index")
+    decision, docnos = read_decision(tmp_path / "index" / "pruning")
+    stands_for = {docno: [] for docno in index.docnos_at(np.arange(len(index)))}
+    for row, target in enumerate(decision.canonical.tolist()):
+        if row != target:
+            stands_for[docnos[target]].append(docnos[row])
+    assert sum(map(len, stands_for.values())) >= 150
+    assert {
+        docno: list(found) for docno, found in zip(stands_for, index.aliases(list(stands_for)), strict=True)
+    } == stands_for
 
 
 def test_a_passage_without_the_field_to_fold_within_is_named(tmp_path):

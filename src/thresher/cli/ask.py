@@ -138,6 +138,8 @@ def show_answer(answer: Answer, *, passages: int | None = None) -> None:
 def _head(passage: AnswerPassage) -> Text:
     from rich.text import Text
 
+    from thresher.cli.search import duplicates
+
     name = "" if passage.title in ("", passage.docno) else f"  {passage.title}"
     sentences = passage.sentences
     facts = [f"{signal} {score:.2f}" for signal, score in passage.scores.items() if signal in ("search", "rerank")]
@@ -147,6 +149,8 @@ def _head(passage: AnswerPassage) -> Text:
     facts.append(f"{sum(sentences.keep)} of {count} sentence{'' if count == 1 else 's'}")
     if passage.tier == 2:
         facts.append("second tier")
+    if passage.aliases:
+        facts.append(duplicates(passage.aliases))
     head = Text.assemble(f"{passage.rank:>2}  ", (printable(passage.docno), "bold"), printable(name))
     return head.append(f"  {', '.join(facts)}", style="cyan")
 

@@ -12,7 +12,7 @@ from thresher.checks import printable
 from thresher.cli.output import JsonOption, console, echo, emit_json, note, refuse_input_as_output, say, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from thresher.ranking import Run
     from thresher.records import Hit, Query
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _HITS = 2**20
 """Hits of a run that are held at a time."""
+_NAMED = 3
+"""Duplicates of a hit that are named."""
 
 
 def search(
@@ -129,6 +131,7 @@ def _as_json(ranking: SearchRanking, tiered: bool, seconds: float) -> dict[str, 
             "title": hit.title,
             "text": hit.text,
             "metadata": dict(hit.metadata),
+            "aliases": list(hit.aliases),
         }
         for hit in ranking
     ]
@@ -155,4 +158,13 @@ def show_hits(hits: Iterable[Hit], *, width: int = 400) -> None:
         score = f"  {hit.score:.3f}"
         out.print(Text.assemble(f"{hit.rank:>2}  ", (printable(hit.docno), "bold"), printable(title), (score, "dim")))
         text = shortened(printable(hit.text), width)
-        out.print(Text(fill(text, columns, initial_indent="    ", subsequent_indent="    ") + "\n"))
+        out.print(Text(fill(text, columns, initial_indent="    ", subsequent_indent="    ")))
+        if hit.aliases:
+            out.print(Text(f"    {duplicates(hit.aliases)}", style="dim"))
+        out.print()
+
+
+def duplicates(aliases: Sequence[str]) -> str:
+    """The duplicates that a passage stands for, in a line."""
+    more = len(aliases) - _NAMED
+    return f"stands for {printable(', '.join(aliases[:_NAMED]))}" + (f" and {more:,} more" if more > 0 else "")

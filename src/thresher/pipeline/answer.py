@@ -31,6 +31,7 @@ class AnswerPassage:
         sentences: what is kept of it and what is not; where no stage scored its sentences it is whole, unless
             `max_context_tokens` cut it.
         metadata: the corpus's metadata of it.
+        aliases: docnos of the duplicates that were folded into it when the index was built.
     """
 
     docno: str
@@ -40,6 +41,7 @@ class AnswerPassage:
     tier: int
     sentences: PrunedPassage
     metadata: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -80,6 +82,7 @@ class AnswerPassage:
             "tier": self.tier,
             "tokens": one.tokens,
             "metadata": dict(self.metadata),
+            "aliases": list(self.aliases),
         }
 
 

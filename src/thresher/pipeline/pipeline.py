@@ -365,6 +365,7 @@ class Pipeline:
             kept = dict(enumerate(whole_passages(state, self.count_tokens)))
         head = state.ranking.take(np.fromiter(kept, np.int64, len(kept)))
         texts, tiers = state.passages(head), _tiers(state, head)
+        aliases = state.aliases(head)
         scores = {name: state.signal(name, head) for name in state.signals}
         return tuple(
             AnswerPassage(
@@ -375,6 +376,7 @@ class Pipeline:
                 tiers[number],
                 one,
                 text.metadata,
+                aliases[number],
             )
             for number, ((place, one), text) in enumerate(zip(kept.items(), texts, strict=True))
         )

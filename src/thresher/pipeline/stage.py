@@ -184,6 +184,13 @@ class State:
             self._passages |= zip((docnos[place] for place in unread), wanted.passages(), strict=True)
         return [self._passages[docno] for docno in docnos]
 
+    @checked_call
+    def aliases(self, ranking: Ranking) -> list[tuple[str, ...]]:
+        """Of each passage of `ranking`, the docnos of the duplicates that were folded into it."""
+        if not ranking.has_passages and self.texts is not None:
+            ranking = ranking.with_passages(self.texts)
+        return ranking.aliases()
+
 
 def places_of(ranking: Ranking, passages: Ranking) -> NDArray[np.int64]:
     """Where the passages of one ranking stand in another, int64[len(passages)]; -1 for those that it lacks."""

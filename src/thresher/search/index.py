@@ -173,6 +173,7 @@ class Index:
         return f"<Index {str(self.path)!r}: {len(self):,} passages{tiers}>"
 
     def __contains__(self, docno: object) -> bool:
+        """Whether the passage itself is there; one that was folded into another is not, see `representative`."""
         return isinstance(docno, str) and self._stored.find(docno) >= 0
 
     @cached_property
@@ -334,9 +335,25 @@ class Index:
         """The passage with this docno.
 
         Raises:
-            InputError: the index has none.
+            InputError: the index has none; says which passage it was folded into, or that it was pruned.
         """
         return self.passages([docno])[0]
+
+    def aliases(self, docnos: Sequence[str]) -> list[tuple[str, ...]]:
+        """Of each of these passages, the docnos of the duplicates that were folded into it; they are not in the index.
+
+        Raises:
+            InputError: the index lacks one.
+        """
+        return self._stored.aliases(docnos)
+
+    def representative(self, docno: str) -> str:
+        """The docno under which the index holds this passage: its own, or that of the one it was folded into.
+
+        Raises:
+            InputError: neither is in the index.
+        """
+        return self._stored.representative(docno)
 
     def passages(self, docnos: Sequence[str]) -> list[Passage]:
         """The passages with these docnos, in their order.

@@ -12,6 +12,7 @@ from thresher.artifact import check_build, open_whole
 from thresher.checks import places, strings
 from thresher.errors import InputError
 from thresher.index.layout import open_layout
+from thresher.prune.decision import FOLDER, StoredDecision
 from thresher.ranking import Ranking
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class StoredPassages:
         self.tiers = tuple(tiers)
         if layouts is not None:
             self.layouts = tuple(layouts)
+            _ = self.decision  # mapped now, since the index may be replaced before it is asked
 
     @classmethod
     def of(cls, layouts: Sequence[Layout]) -> StoredPassages:
@@ -62,14 +64,52 @@ class StoredPassages:
         """Passages of each tier."""
         return [layout.counts.passages for layout in self.layouts]
 
+    @cached_property
+    def decision(self) -> StoredDecision | None:
+        """What the pruning of the index decided, mapped and not read; None where nothing was pruned.
+
+        Raises:
+            ArtifactError: its files are missing or damaged.
+        """
+        layout = self.layouts[0]
+        if f"{FOLDER}/reasons.u1" not in layout.manifest.files:
+            return None
+        return StoredDecision(layout.path / FOLDER, self.sizes)
+
     def passages(self, docnos: Sequence[str]) -> list[Passage]:
         """As `Index.passages`."""
+        return self.passages_at(self._found(docnos))
+
+    def aliases(self, docnos: Sequence[str]) -> list[tuple[str, ...]]:
+        """As `Index.aliases`."""
+        decision = self.decision
+        if decision is None or not decision.folds:
+            return [() for _ in strings("docnos", docnos)]
+        return [decision.aliases(number) for number in self._found(docnos).tolist()]
+
+    def representative(self, docno: str) -> str:
+        """As `Index.representative`."""
+        if self.find(docno) < 0 and self.decision is not None:
+            number = self.decision.representative(docno)
+            if number >= 0:
+                return self.docnos_at(np.array([number]))[0]
+        self._found([docno])
+        return docno
+
+    def _found(self, docnos: Sequence[str]) -> NDArray[np.int64]:
+        """The numbers of these passages.
+
+        Raises:
+            InputError: the index lacks one; says what became of it, where the pruning has left it out.
+        """
         names = strings("docnos", docnos)
         numbers = self.numbers(names)
         if len(numbers) and int(numbers.min()) < 0:
             missing, path = names[int(np.argmin(numbers))], self.tiers[0][0]
-            raise InputError(f"docno {missing!r} is not in the index {path}; was the run made on another index?")
-        return self.passages_at(numbers)
+            outcome = "" if self.decision is None else self.decision.outcome(missing)
+            why = f"it {outcome}" if outcome else "was the run made on another index?"
+            raise InputError(f"docno {missing!r} is not in the index {path}; {why}")
+        return numbers
 
     def numbers(self, docnos: Sequence[str]) -> NDArray[np.int64]:
         """As `Index.numbers`."""

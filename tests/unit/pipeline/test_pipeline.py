@@ -15,7 +15,7 @@ from thresher.context.scorers import LexicalScorer
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, InputError
 from thresher.pipeline import Pipeline, SearchStage, SelectStage, StageReport
 from thresher.ranking import Ranking
-from thresher.records import Hit, Query
+from thresher.records import Hit, Passage, Query
 from thresher.rerank import Budget, Reranker
 from thresher.search import Index
 from thresher.vectors.store import VectorStore
@@ -147,6 +147,25 @@ def test_a_passage_of_which_nothing_is_kept_takes_no_place(place):
     assert [one.rank for one in answer.passages] == [ranked.index(one.docno) + 1 for one in answer.passages]
     assert all(one.spans for one in answer.passages)
     assert "Wheat flour of another mill is sold in town." in answer.context
+
+
+def test_two_forms_of_one_page_take_one_place_of_an_answer(tmp_path):
+    page = "The mill makes flour of wheat. It stands by the river. Flour is sold there in sacks."
+    passages = [
+        Passage("mill.html", page, "Mill"),
+        Passage("mill.md", page.replace(". ", ".\n\n"), "Mill"),
+        Passage("town", "Wheat flour of another mill is sold in town."),
+        Passage("rye", "Rye flour is dark. A mill grinds it."),
+    ]
+    build_index(tmp_path / "index", passages)
+    settings = SETTINGS.model_copy(update={"threshold": 0.1})
+    answer = Pipeline.open(tmp_path / "index", vectors=None, settings=settings).ask(QUESTION, 2)
+    handed = [one.docno for one in answer.passages]
+    assert {"mill.html", "mill.md"} <= set(answer.ranking.docnos[:4])
+    assert len(handed) == 2
+    assert len({"mill.html", "mill.md"} & set(handed)) == 1
+    assert all(one.spans for one in answer.passages)
+    assert answer.context.count("The mill makes flour of wheat.") == 1
 
 
 def test_an_index_with_two_tiers_is_searched_through_both_where_that_is_called_for(place):

@@ -12,7 +12,6 @@ import copy
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -224,7 +223,7 @@ class Pipeline:
             counted(self.count_tokens, join_passages(one.sentences for one in passages)),
         )
 
-    @checked_call
+    @checked_call(threads=1)
     def ask_batch(
         self,
         queries: Sequence[str | Query],
@@ -238,10 +237,6 @@ class Pipeline:
 
         A model on a CPU uses all cores for one query, so threads help where a server reranks or an index is large.
         """
-        if isinstance(queries, str | Query):
-            raise InputError("ask_batch takes a list of queries; give one query to ask")
-        if not (_whole(threads) and threads >= 1):
-            raise InputError(f"threads is {threads!r}; give at least 1")
 
         def one(query: str | Query) -> Answer:
             return self.ask(query, k, max_context_tokens=max_context_tokens, deadline_ms=deadline_ms)
@@ -319,16 +314,14 @@ class Pipeline:
     def _state(
         self, query: str | Query, k: int | None, tokens: int | None, deadline_ms: float | None, started: float
     ) -> State:
-        if not isinstance(query, str | Query):
-            raise InputError(f"a query is a text or a Query, not {type(query).__name__}")
         k = self.k if k is None else k
         tokens = self.max_context_tokens if tokens is None else tokens
         milliseconds = self.deadline_ms if deadline_ms is None else deadline_ms
-        if not (_whole(k) and 1 <= k <= _MOST):
+        if not 1 <= k <= _MOST:
             raise InputError(f"k is {k!r}; ask for 1 to {_MOST} passages")
-        if tokens is not None and not (_whole(tokens) and tokens >= 1):
+        if tokens is not None and tokens < 1:
             raise InputError(f"max_context_tokens is {tokens!r}; give a whole number of at least 1, or leave it out")
-        if milliseconds is not None and not _in_order(milliseconds):
+        if milliseconds is not None and milliseconds < 0:
             raise InputError(f"deadline_ms is {milliseconds!r}; give a time above 0, or 0 for no limit")
         asked = query if isinstance(query, Query) else Query("", query)
         limit = float(milliseconds) if milliseconds and milliseconds < _FOREVER else None
@@ -391,16 +384,6 @@ class Pipeline:
             f"{stage.name} ({model})" if model else stage.name for stage, model in zip(self.stages, models, strict=True)
         ]
         return f"{', '.join(named)}; {os.cpu_count()} cores"
-
-
-def _whole(number: object) -> bool:
-    """Whether it is a whole number, of Python or numpy, and not a truth value."""
-    return isinstance(number, Integral) and not isinstance(number, bool)
-
-
-def _in_order(milliseconds: object) -> bool:
-    """Whether it is a number of at least 0."""
-    return isinstance(milliseconds, int | float | np.integer | np.floating) and bool(milliseconds >= 0)
 
 
 def _probe(texts: PassageSource | None) -> str:

@@ -87,7 +87,7 @@ def test_a_stage_that_cannot_be_had_is_off_with_the_reason_unless_it_was_named(p
         Pipeline.open(place / "plain", rerank="no-such-model", settings=lacking)
     with pytest.raises(ArtifactError):
         Pipeline.open(place / "nowhere")
-    with pytest.raises(InputError, match="is not an index"):
+    with pytest.raises(InputError, match="index must be a path or an Index"):
         Pipeline.open(object())
     with pytest.raises(ConfigError, match="neither the name of a model"):
         Pipeline.open(place / "plain", context=3)
@@ -377,13 +377,14 @@ def test_a_failing_search_always_raises(place):
     ("arguments", "message"),
     [
         ({"k": 0}, "k is 0"),
-        ({"k": 10**20}, "k is 100000000000000000000; ask for 1 to 1000000 passages"),
-        ({"k": "3"}, "k is '3'"),
-        ({"k": True}, "k is True"),
+        ({"k": 10**20}, "k must be a number of at most 63 bits"),
+        ({"k": 10**9}, "k is 1000000000; ask for 1 to 1000000 passages"),
+        ({"k": "3"}, "k must be a whole number or None, got '3'"),
+        ({"k": True}, "k must be a whole number or None, got True"),
         ({"max_context_tokens": -1}, "max_context_tokens is -1"),
         ({"max_context_tokens": 0}, "max_context_tokens is 0; give a whole number of at least 1"),
-        ({"max_context_tokens": 7.5}, "max_context_tokens is 7.5"),
-        ({"deadline_ms": "250"}, "deadline_ms is '250'"),
+        ({"max_context_tokens": 7.5}, "max_context_tokens must be a whole number or None, got 7.5"),
+        ({"deadline_ms": "250"}, "deadline_ms must be a number or None, got '250'"),
         ({"deadline_ms": -5}, "deadline_ms is -5"),
         ({"deadline_ms": float("nan")}, "deadline_ms must be a number, got nan"),
     ],
@@ -393,13 +394,13 @@ def test_arguments_out_of_range_are_refused(whole_cascade, arguments, message):
         whole_cascade.ask(QUESTION, **arguments)
     with pytest.raises(InputError, match="query must be text or a Query, got 3"):
         whole_cascade.ask(3)
-    with pytest.raises(InputError, match="threads is 0"):
+    with pytest.raises(InputError, match="threads must be at least 1, got 0"):
         whole_cascade.ask_batch([QUESTION], threads=0)
-    with pytest.raises(InputError, match="takes a list of queries"):
+    with pytest.raises(InputError, match="queries must be a list"):
         whole_cascade.ask_batch(QUESTION)
 
 
-@pytest.mark.parametrize("never", [0, float("inf"), 1e30, 10**400])
+@pytest.mark.parametrize("never", [0, float("inf"), 1e30])
 def test_a_deadline_that_never_comes_is_none(whole_cascade, never):
     answer = whole_cascade.ask(QUESTION, deadline_ms=never)
     assert answer.deadline_ms is None
@@ -596,5 +597,5 @@ def test_candidates_can_be_found_by_vectors(place, tmp_path, first):
         index.search({"mill": 1.0}, by="dense")
     with pytest.raises(InputError, match="no vectors"):
         Index.open(place / "plain").search(QUESTION, by="dense")
-    with pytest.raises(ConfigError, match="unknown by 'sparsely'"):
+    with pytest.raises(InputError, match="by must be 'sparse', 'dense' or 'both'; got 'sparsely'"):
         index.search(QUESTION, by="sparsely")

@@ -14,6 +14,7 @@ use which.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import math
 import os
@@ -150,6 +151,22 @@ class _Names(dict[str, Any]):
     def __init__(self, scope: dict[str, Any]) -> None:
         super().__init__()
         self._scope = scope
+        self._for_checkers: dict[str, tuple[str, str]] | None = None
+
+    def _imported(self) -> dict[str, tuple[str, str]]:
+        """Module and name in it of what the module imports under `if TYPE_CHECKING`, by its name here."""
+        if self._for_checkers is None:
+            self._for_checkers = {}
+            module = sys.modules.get(self._scope.get("__name__", ""))
+            try:
+                tree = ast.parse(inspect.getsource(module)) if module is not None else ast.Module([], [])
+            except (OSError, TypeError):  # no source file is there: nothing is known
+                return self._for_checkers
+            for block in tree.body:
+                if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING":
+                    for line in block.body:
+                        self._for_checkers |= _imports(line)
+        return self._for_checkers
 
     def evaluate(self, annotation: str) -> object:
         try:
@@ -164,26 +181,16 @@ class _Names(dict[str, Any]):
             scope = module if isinstance(module, dict) else vars(module)
             if name in scope:
                 return scope[name]
-        if name == "Path":
-            return Path
-        found = {
-            value
-            for key, module in list(sys.modules.items())
-            if key.startswith("thresher.")
-            and isinstance(value := vars(module).get(name), type)
-            and value.__module__.startswith("thresher.")
-        }
-        if len(found) > 1:  # the one of this package
-            package = self._scope.get("__name__", "").rpartition(".")[0]
-            found = {one for one in found if one.__module__.rpartition(".")[0] == package}
-        if len(found) == 1:
-            return found.pop()
-        if "numpy" in sys.modules and name in ("np", "NDArray", "ArrayLike"):
-            import numpy as np
-            import numpy.typing as npt
-
-            return np if name == "np" else getattr(npt, name)
+        home, original = self._imported().get(name, ("", ""))
+        if home in sys.modules:
+            return getattr(sys.modules[home], original, _UNKNOWN)
         return _UNKNOWN
+
+
+def _imports(line: ast.stmt) -> dict[str, tuple[str, str]]:
+    if not isinstance(line, ast.ImportFrom) or line.module is None:
+        return {}
+    return {one.asname or one.name: (line.module, one.name) for one in line.names}
 
 
 def _check_of(kind: Any) -> Check | None:  # noqa: PLR0911, PLR0912  (one line a kind)

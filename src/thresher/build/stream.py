@@ -32,7 +32,6 @@ from thresher.build.weights import (
     GivenTerms,
     LearnedTerms,
     count_terms,
-    hint_at_weights,
     impact_bits,
     in_order_of,
     open_encoding,
@@ -257,14 +256,10 @@ class _Build:
         counts = None
         if recipe.prune is not None or (encoding is None and self.learned is None):
             counts = TermCounts(self.work / "counts", recipe.encode.analyzer)
-        hinted = False
         with self._bar("reading") as bar:
             for chunk in self.spool.fill(corpus, texts=self.corpus is not None):
                 if counts is not None:
                     counts.add([passage.contents for passage in chunk])
-                if encoding is None and not hinted:
-                    hinted = True
-                    hint_at_weights(chunk[0], name)
                 bar.update(len(chunk))
         refuse_empty(self.spool)
         if encoding is not None and self.corpus is not None:

@@ -104,16 +104,6 @@ class GivenTerms:
         return concatenate([rows for _, rows in self.rows(spool, numbers)])
 
 
-def hint_at_weights(passage: Passage, source: str) -> None:
-    """Say how to index the term weights of a file of encoded passages, where it is read as texts."""
-    if str(passage.metadata.get("vector", "")).startswith("{"):
-        _log.warning(
-            "%s: passages have term weights in 'vector', which become metadata, and their texts are indexed; to index "
-            "the weights, give the file as encoded passages (--encoded, encode.source)",
-            source,
-        )
-
-
 def open_learned(step: EncodeStep, device: str = "auto") -> SparseEncoder:
     """The learned encoder of a recipe, on a device.
 

@@ -251,6 +251,19 @@ def tiering() -> str:
     return markdown(["", *columns.values()], [[label, *cells] for label, cells in lines.items()])
 
 
+def answers() -> str:
+    """Blind verdicts on answers over documentation, by corpus."""
+    names = {"debian": "documentation of Debian packages", "installed": "documentation installed with Python"}
+    rows = []
+    for corpus, label in names.items():
+        found = matching("answers", {"corpus": corpus})
+        counts = [sum(row["verdict"] == verdict for row in found) for verdict in ("kept", "dropped", "not-found")]
+        shown = sum(row["kept_characters"] for row in found) / sum(row["returned_characters"] for row in found)
+        rows.append([label, str(len(found)), *map(str, counts), f"{shown:.2f}"])
+    heads = ["corpus", "queries", "answer kept", "in a passage, but pruned", "in no passage", "characters kept"]
+    return markdown(heads, rows)
+
+
 def equal_bytes() -> str:
     """Half of the postings gone: loss of nDCG@10 by what goes."""
     names = {"trec-dl-2019": "DL 2019", "scifact": "SciFact", "nfcorpus": "NFCorpus"}
@@ -399,6 +412,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "quality-loss": quality_loss,
     "log-coverage": log_coverage,
     "tiering": tiering,
+    "answers": answers,
     "equal-bytes": equal_bytes,
     "rerank-plans": rerank_plans,
     "search-goals": search_goals,

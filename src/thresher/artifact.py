@@ -19,6 +19,7 @@ import hashlib
 import json
 import mmap
 import os
+import stat
 import sys
 import weakref
 from contextlib import contextmanager
@@ -180,14 +181,17 @@ def map_file(file: Path) -> memoryview:
     """The bytes of a file, mapped into memory for reading. No descriptor stays open.
 
     Raises:
-        DamagedArtifactError: there is no such file.
+        DamagedArtifactError: there is no such file, or it is a pipe or a device.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY)
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for a writer
     except ABSENT as err:
         raise DamagedArtifactError(str(file), f"the file cannot be opened ({err}); rebuild it") from err
     try:
-        size = os.fstat(descriptor).st_size
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise DamagedArtifactError(str(file), "it is not a regular file; rebuild the artifact")
+        size = found.st_size
         return _mapped(descriptor, size, file) if size else memoryview(b"")
     finally:
         os.close(descriptor)

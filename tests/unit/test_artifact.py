@@ -580,3 +580,11 @@ def test_an_interrupted_writer_leaves_the_last_good_artifact_and_nothing_else(tm
     process.stdout.close()
     artifact.verify(target)
     assert siblings(target) == []
+
+
+def test_a_pipe_or_a_device_in_place_of_a_file_is_damage(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(DamagedArtifactError, match="it is not a regular file"):
+            artifact.map_file(tmp_path / name)

@@ -71,10 +71,10 @@ class SelectStage:
         passages = state.passages(state.ranking.cut(state.k))
         unread = [passage for passage in passages if self.reader.scores(state, passage.docno) is None]
         done = self.reader.read(state, unread) if unread else 0
-        pruned, repeated, passages = self._fill(state, passages)
-        if not unread:
+        pruned, repeated, passages, more = self._fill(state, passages)
+        if not unread and not more:
             state.costs.observe(self.name, (state.deadline.now() - started) * 1000)
-        counts: Counts = {"passages": len(passages), "forwards": self.reader.forwards(state, unread[:done])}
+        counts: Counts = {"passages": len(passages), "forwards": self.reader.forwards(state, [*unread[:done], *more])}
         counts |= ({"repeated": repeated} if self.repeats == "drop" else {}) | _kept(pruned)
         reason = self._withhold(state, passages)
         if done < len(unread):
@@ -82,27 +82,31 @@ class SelectStage:
             return StageReport(self.name, "cut", False, reason, counts)
         return StageReport(self.name, reason=reason, counts=counts)
 
-    def _fill(self, state: State, passages: list[Passage]) -> tuple[list[PrunedPassage], int, list[Passage]]:
-        """Select from the first k passages, and from as many of the next that were read as there are empty ones.
+    def _fill(
+        self, state: State, passages: list[Passage]
+    ) -> tuple[list[PrunedPassage], int, list[Passage], list[Passage]]:
+        """Select from the first k passages, and from as many of the next, up to 2 k, as there are empty ones.
 
         Returns:
-            What is kept of k passages, how many sentences were dropped as repeats, and those passages. An empty one is
-            among them only where there are not k others.
+            What is kept of k passages, how many sentences were dropped as repeats, those passages, and those that were
+            read for this. An empty one is among the k only where there are not k others that the deadline lets it read.
         """
-        n = len(passages)
-        near = state.ranking.cut(2 * state.k)
-        read = sum(1 for _ in takewhile(lambda docno: self.reader.scores(state, docno) is not None, near.docnos[n:]))
-        passages = state.passages(state.ranking.cut(n + read))
-        pruned, repeated = self._select(state, passages[:n])
-        while n < len(passages) and (empty := sum(not one.spans for one in pruned)):
-            n = min(n + empty, len(passages))
-            pruned, repeated = self._select(state, passages[:n])
-            if sum(bool(one.spans) for one in pruned) >= state.k:
+        newly: list[Passage] = []
+        pruned, repeated = self._select(state, passages)
+        while (missing := min(state.k - sum(bool(one.spans) for one in pruned), 2 * state.k - len(passages))) > 0:
+            following = state.passages(state.ranking.cut(len(passages) + missing))[len(passages) :]
+            unread = [passage for passage in following if self.reader.scores(state, passage.docno) is None]
+            if state.max_tokens is None:  # else they may be empty because the tokens are spent
+                newly += unread[: self.reader.read(state, unread)]
+            known = list(takewhile(lambda one: self.reader.scores(state, one.docno) is not None, following))
+            if not known:
                 break
-        order = sorted(range(n), key=lambda place: (not pruned[place].spans, place))
+            passages = [*passages, *known]
+            pruned, repeated = self._select(state, passages)
+        order = sorted(range(len(passages)), key=lambda place: (not pruned[place].spans, place))
         places = sorted(order[: state.k])
         state.selected = {place: pruned[place] for place in places}
-        return list(state.selected.values()), repeated, [passages[place] for place in places]
+        return list(state.selected.values()), repeated, [passages[place] for place in places], newly
 
     def _select(self, state: State, passages: Sequence[Passage]) -> tuple[list[PrunedPassage], int]:
         """What is kept of each passage, and how many sentences were dropped as repeats."""

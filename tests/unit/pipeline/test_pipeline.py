@@ -149,7 +149,8 @@ def test_a_passage_of_which_nothing_is_kept_takes_no_place(place):
     assert "Wheat flour of another mill is sold in town." in answer.context
 
 
-def test_two_forms_of_one_page_take_one_place_of_an_answer(tmp_path):
+@pytest.mark.parametrize("rerank", ["lexical", None])
+def test_two_forms_of_one_page_take_one_place_of_an_answer(tmp_path, rerank):
     page = "The mill makes flour of wheat. It stands by the river. Flour is sold there in sacks."
     passages = [
         Passage("mill.html", page, "Mill"),
@@ -159,7 +160,7 @@ def test_two_forms_of_one_page_take_one_place_of_an_answer(tmp_path):
     ]
     build_index(tmp_path / "index", passages)
     settings = SETTINGS.model_copy(update={"threshold": 0.1})
-    answer = Pipeline.open(tmp_path / "index", vectors=None, settings=settings).ask(QUESTION, 2)
+    answer = Pipeline.open(tmp_path / "index", vectors=None, rerank=rerank, settings=settings).ask(QUESTION, 2)
     handed = [one.docno for one in answer.passages]
     assert {"mill.html", "mill.md"} <= set(answer.ranking.docnos[:4])
     assert len(handed) == 2

@@ -33,6 +33,7 @@ class LocalServer:
     def __init__(self):
         self.react = lambda number, path, body: chat(order_by_grade(body))
         self.requests: list[tuple[str, dict, dict]] = []
+        self.writers = set()
         self.open_now = self.most_open = self.sent = 0
         self.loop = asyncio.new_event_loop()
         ready = threading.Event()
@@ -54,9 +55,13 @@ class LocalServer:
     def stop(self):
         async def end():
             self.server.close()
-            for task in asyncio.all_tasks():
-                if task is not asyncio.current_task():
-                    task.cancel()
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for writer in self.writers:
+                writer.transport.abort()  # what a client did not take keeps a closing connection open
+            await asyncio.sleep(0)  # a connection is closed in the turn after
             await asyncio.sleep(0)
 
         asyncio.run_coroutine_threadsafe(end(), self.loop).result()
@@ -65,6 +70,7 @@ class LocalServer:
         self.loop.close()
 
     async def _serve(self, reader, writer):
+        self.writers.add(writer)
         try:
             while line := await reader.readline():
                 _, path, _ = line.decode().split()

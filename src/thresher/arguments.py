@@ -181,6 +181,11 @@ class _Names(dict[str, Any]):
             scope = module if isinstance(module, dict) else vars(module)
             if name in scope:
                 return scope[name]
+        if "numpy" in sys.modules and name in ("np", "NDArray", "ArrayLike"):
+            import numpy as np
+            import numpy.typing as npt
+
+            return np if name == "np" else getattr(npt, name)
         home, original = self._imported().get(name, ("", ""))
         if home in sys.modules:
             return getattr(sys.modules[home], original, _UNKNOWN)

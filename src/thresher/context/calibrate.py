@@ -19,9 +19,9 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from thresher.errors import InputError
+from thresher.errors import InputError, ThresherError
 from thresher.files import read_content, read_json_lines
 from thresher.records import Span
 from thresher.text.sentences import split_sentences
@@ -125,8 +125,21 @@ def read_squad(
         collection: what to call it.
         parts: article title to part; by default articles are ranked by hash, the first quarter is for testing and the
             next eighth for calibration, because a hash range could leave a small set of articles without one.
+
+    Raises:
+        InputError: the file is not in this format.
+        DataNotFoundError: there is no such file.
     """
-    articles = json.loads(read_content(path))["data"]
+    content = read_content(path)
+    try:
+        yield from _squad(json.loads(content)["data"], collection, parts)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+        if isinstance(err, ThresherError):
+            raise
+        raise InputError(f"not in the format of SQuAD 2.0 ({type(err).__name__}: {err})", str(path)) from err
+
+
+def _squad(articles: list[dict[str, Any]], collection: str, parts: Mapping[str, str] | None) -> Iterator[LabelledQuery]:
     if parts is None:
         ranked = sorted((a["title"] for a in articles), key=lambda t: hashlib.sha256(t.encode()).hexdigest())
         n = len(ranked)

@@ -151,7 +151,14 @@ class Bm25Encoder(SparseEncoder):
             terms: uint32[nnz], term ids that ascend within a passage.
             counts: int[nnz], occurrences of each term.
             lengths: int64[n], terms of each passage with repetitions.
+
+        Raises:
+            InputError: the arrays do not fit each other, or an id is not one of the vocabulary's.
         """
+        fits = lengths.ndim == 1 and indptr.shape == (len(lengths) + 1,) and terms.ndim == 1
+        fits = fits and terms.shape == counts.shape == (int(indptr[-1]),) and bool((np.diff(indptr) >= 0).all())
+        if not fits or (terms >= len(self._idf)).any():
+            raise InputError("indptr, terms, counts and lengths do not describe passages of this vocabulary")
         if self.lengths == "lucene":
             lengths = lucene_length(lengths)
         average = self.tokens / self.passages if self.passages else 1.0

@@ -16,6 +16,7 @@ from thresher.context.calibrate import (
     lost_above,
     part_of,
     read_own,
+    read_squad,
     wilson,
 )
 from thresher.context.html import html_page, terminal_text
@@ -350,3 +351,10 @@ def test_features_of_thousands_of_sentences_take_little_memory():
     place = table[:, FEATURES.index("logit_place")]
     assert place[49] == 0
     assert place[0] == pytest.approx(49 / 50)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"data": [{"title": 1}]}', '{"data": [5]}', "[" * 5000, "{"])
+def test_a_file_that_is_not_in_the_format_of_squad_is_named(tmp_path, content):
+    (tmp_path / "s.json").write_text(content)
+    with pytest.raises(InputError, match=r"s\.json: not in the format of SQuAD 2\.0"):
+        list(read_squad(tmp_path / "s.json"))

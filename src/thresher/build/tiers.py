@@ -21,6 +21,7 @@ from thresher.encode.encoder import row_slice
 from thresher.index import FORMAT, IndexBuilder
 from thresher.prune.decision import KIND as DECISION
 from thresher.prune.decision import TIER_TWO, read_decision, write_decision
+from thresher.prune.dropped import Dropped
 from thresher.prune.plan import Measured, Pruning, plan_pruning, prune_usage
 from thresher.quality.lexical import words_of
 from thresher.records import StageUsage
@@ -94,6 +95,7 @@ def store_tiers(
         corpus_fingerprint=spool.fingerprint(),
         estimator=pruning.estimator_fingerprint,
         policy=recipe.prune.model_dump(mode="json") if recipe.prune is not None else {},
+        dropped=Dropped.of(spool, pruning.decision),
     )
     taken = {stage.stage: stage for stage in usage.stages}
     share = (counts["words"] - counts["words_kept"]) / max(counts["words_kept"], 1)

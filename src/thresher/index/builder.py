@@ -41,6 +41,7 @@ from thresher.index.layout import (
     rows_of_kinds,
     write_counts,
 )
+from thresher.index.records import RecordWriter
 from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class IndexBuilder:
         self._alphabetical = self._write_vocabulary(vocabulary)
         self._docnos: list[bytes] = []
         self._passages = StringWriter(directory, "passages")
+        self._records = RecordWriter(directory)
         self._spool = {name: (directory / f"{SPOOL}.{name}").open("wb") for name in ("indptr", "terms", "weights")}
         np.zeros(1, np.int64).tofile(self._spool["indptr"])
         self._lengths = np.zeros(self._terms, np.int64)
@@ -126,6 +128,7 @@ class IndexBuilder:
         docnos, packed = [_encoded("docno", passage.docno) for passage in passages], list(map(pack_passage, passages))
         self._docnos.extend(docnos)
         self._passages.extend(packed)
+        self._records.extend(passages)
         (batch.indptr[1:] + self._postings).tofile(self._spool["indptr"])
         batch.terms.tofile(self._spool["terms"])
         batch.weights.tofile(self._spool["weights"])
@@ -144,6 +147,7 @@ class IndexBuilder:
         off = None if self._progress is None else not self._progress
         with tqdm(total=3, desc="ordering", unit=" steps", disable=off, delay=BAR_DELAY) as bar:
             self._passages.close()
+            self._records.close()
             for stream in self._spool.values():
                 stream.close()
             spool = self._open_spool()

@@ -36,6 +36,8 @@ which all rows together take at most `DIRECTORY_BYTES` a posting; lists of more 
 | `sources` | uint32[passages] | number of the passage in the order it came (absent where that is the id) |
 | `passages` | plain string store | by number of the passage |
 | `docnos` | packed string store | by number of the passage |
+| `keys` | uint64[passages] | a hash of the docno, by number of the passage (`thresher.index.records`) |
+| `contents` | uint64[passages] | a hash of docno, title, text and metadata, likewise |
 | `vocabulary` | packed string store | the term strings in bytewise order |
 | `sorted_terms` | uint32[terms] | their term ids (absent where these ascend) |
 | `encoder/` | | what turns a query into weighted terms; belongs to `thresher.encode` |
@@ -50,7 +52,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -263,10 +265,7 @@ class Layout:
             raise InputError(f"there is no passage {number}; the index has {self.counts.passages}")
         docno = self.docnos[number]
         try:
-            title, text, *rest = json.loads(self.passages.raw(number).decode("utf-8", "surrogatepass"))
-            metadata = rest[0] if rest else {}
-            if not (isinstance(title, str) and isinstance(text, str) and isinstance(metadata, dict)):
-                raise TypeError("not a title, a text and metadata")
+            title, text, metadata = unpack_fields(self.passages.raw(number))
         except (ValueError, TypeError, RecursionError) as err:
             problem = f"passage {number} cannot be read ({err}); rebuild the index"
             raise DamagedArtifactError(str(self.path / "passages.bytes"), problem) from err
@@ -317,6 +316,19 @@ class Layout:
         dense = (rows >= 0) & (rows < self.counts.dense)
         found[dense] = self.superblocks[rows[dense], -1]
         return found
+
+
+def unpack_fields(packed: bytes) -> tuple[str, str, dict[str, Any]]:
+    """Title, text and metadata of a stored passage.
+
+    Raises:
+        ValueError, TypeError, RecursionError: it is not what the builder wrote.
+    """
+    title, text, *rest = json.loads(packed.decode("utf-8", "surrogatepass"))
+    metadata = rest[0] if rest else {}
+    if not (isinstance(title, str) and isinstance(text, str) and isinstance(metadata, dict)):
+        raise TypeError("not a title, a text and metadata")
+    return title, text, metadata
 
 
 def rows_of_kinds(kinds: Array) -> NDArray[np.int32]:

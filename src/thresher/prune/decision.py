@@ -8,28 +8,30 @@ reasons.u1      uint8, numbers of `REASONS`
 canonical.i8    int64 little-endian: position of the passage that represents each
 docnos.txt      one a line
 junk.json       position to rule name
+
+The decision of an index (`pruning/` of a segment) has more, so that passages can be added: `thresher.prune.dropped`.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.arguments import checked_call
-from thresher.artifact import map_file, read_manifest, writing
+from thresher.artifact import read_manifest, writing
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
 from thresher.files import read_json, read_names, write_atomic, write_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
+
+    from thresher.prune.dropped import Dropped
 
 KIND = "pruning"
 FORMAT = 1
@@ -96,6 +98,7 @@ def write_decision(
     estimator: str,
     policy: Mapping[str, object],
     overwrite: bool = False,
+    dropped: Dropped | None = None,
 ) -> None:
     """Write `decision` as an artifact.
 
@@ -107,6 +110,7 @@ def write_decision(
         estimator: fingerprint of the estimator whose scores decided.
         policy: the policy as plain JSON, kept in the manifest.
         overwrite: replace an existing decision.
+        dropped: what an index keeps of the passages that are in none of its tiers.
     """
     with writing(path, kind=KIND, format=FORMAT, overwrite=overwrite) as draft:
         decision.tiers.astype("u1").tofile(draft.path / "tiers.u1")
@@ -114,6 +118,8 @@ def write_decision(
         decision.canonical.astype("<i8").tofile(draft.path / "canonical.i8")
         write_names(draft.path / "docnos.txt", docnos)
         write_atomic(draft.path / "junk.json", json.dumps({str(k): v for k, v in decision.junk.items()}))
+        if dropped is not None:
+            dropped.write(draft.path)
         draft.fields |= {
             "corpus_fingerprint": corpus_fingerprint,
             "estimator_fingerprint": estimator,
@@ -158,107 +164,3 @@ def read_decision(path: str | Path, *, corpus: str = "") -> tuple[Decision, list
     if junk and not 0 <= min(junk) <= max(junk) < n:
         raise DamagedArtifactError(str(file), "points outside the corpus; run thresher prune again")
     return Decision(tiers, reasons, canonical, junk), docnos
-
-
-_OUTCOMES = {"junk": "was pruned as junk", "score": "was pruned for its score"}
-
-
-class StoredDecision:
-    """The decision of an index, mapped: what became of the passages that the index lacks.
-
-    It stays readable when the index is closed or replaced. Passages are numbered as in the index: the first tier's in
-    corpus order, then the second's. What is held is a few dozen bytes for each folded passage.
-
-    Args:
-        path: the decision.
-        sizes: passages of each tier.
-
-    Attributes:
-        folds: whether anything was folded.
-
-    Raises:
-        ArtifactError: there is no decision.
-        DamagedArtifactError: a file is missing or has the wrong size.
-    """
-
-    def __init__(self, path: Path, sizes: Sequence[int]) -> None:
-        counts = read_manifest(path, kind=KIND, format=FORMAT).fields.get("counts")
-        self.folds = not isinstance(counts, dict) or counts.get("duplicate") != 0
-        self._path, self._sizes = path, tuple(sizes)
-        self._docnos, self._tiers, self._reasons, self._canonical = (
-            map_file(path / name) for name in ("docnos.txt", "tiers.u1", "reasons.u1", "canonical.i8")
-        )
-
-    def aliases(self, number: int) -> tuple[str, ...]:
-        """The docnos of the duplicates that were folded into the passage with this number, in corpus order."""
-        numbers, _ = self._folded
-        low, high = np.searchsorted(numbers, [number, number + 1]).tolist()
-        return tuple(self._docno(place) for place in range(low, high))
-
-    def representative(self, docno: str) -> int:
-        """The number of the passage that `docno` was folded into, -1 where it was not folded or that one was pruned."""
-        return self._representatives.get(docno, -1)
-
-    def outcome(self, docno: str) -> str:
-        """What became of a passage that the index lacks, as a sentence says it; empty where nothing is known of it."""
-        wanted = docno.encode("utf-8", "surrogatepass") + b"\n"
-        starts = (found.start() for found in re.finditer(re.escape(wanted), self._docnos))
-        start = next((at for at in starts if bytes(self._docnos[at - 1 : at]) in (b"", b"\n")), None)
-        if start is None:
-            return ""
-        row = int(np.count_nonzero(np.frombuffer(self._docnos, np.uint8)[:start] == 10))
-        tiers, reasons, canonical = self._arrays
-        reason = REASONS[reasons[row]]
-        if tiers[row] != TIER_DROPPED or reason not in (*_OUTCOMES, "duplicate"):
-            return ""
-        if reason != "duplicate":
-            return _OUTCOMES[reason]
-        target = int(canonical[row])
-        name = bytes(self._docnos).split(b"\n", target + 1)[target].decode("utf-8", "replace")
-        pruned = ", which was pruned" if tiers[target] == TIER_DROPPED else ""
-        return f"was folded into its duplicate {name!r}{pruned}"
-
-    @cached_property
-    def _arrays(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]:
-        """Tiers, reasons and canonical positions, checked."""
-        n = len(self._tiers)
-        if len(self._reasons) != n or len(self._canonical) != 8 * n:
-            raise DamagedArtifactError(str(self._path), "its files do not fit together; rebuild the index")
-        tiers, reasons = np.frombuffer(self._tiers, np.uint8), np.frombuffer(self._reasons, np.uint8)
-        canonical = np.frombuffer(self._canonical, "<i8")
-        in_tiers = [int((tiers == tier).sum()) for tier in (TIER_ONE, TIER_TWO)]
-        if in_tiers != [*self._sizes, 0][:2] or (n and reasons.max() >= len(REASONS)):
-            raise DamagedArtifactError(str(self._path), "does not fit the index; rebuild it")
-        if n and not 0 <= int(canonical.min()) <= int(canonical.max()) < n:
-            raise DamagedArtifactError(str(self._path / "canonical.i8"), "points outside the corpus; rebuild the index")
-        return tiers, reasons, canonical
-
-    @cached_property
-    def _folded(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Numbers of the representatives, ascending, int64[m]; where the docno of each folded one stands, [m, 2]."""
-        tiers, reasons, canonical = self._arrays
-        rows = np.flatnonzero((reasons == REASONS.index("duplicate")) & (tiers == TIER_DROPPED))
-        rows = rows[tiers[canonical[rows]] != TIER_DROPPED]
-        first, second = (np.cumsum(tiers == tier) - 1 for tier in (TIER_ONE, TIER_TWO))
-        targets = canonical[rows]
-        numbers = np.where(tiers[targets] == TIER_ONE, first[targets], second[targets] + self._sizes[0])
-        order = np.argsort(numbers, kind="stable")
-        ends = np.flatnonzero(np.frombuffer(self._docnos, np.uint8) == 10)
-        if len(ends) != len(tiers):
-            raise DamagedArtifactError(str(self._path / "docnos.txt"), "has not one docno a line; rebuild the index")
-        rows = rows[order]
-        begins = np.where(rows > 0, ends[rows - 1] + 1, 0)
-        return numbers[order], np.stack([begins, ends[rows]], axis=1)
-
-    @cached_property
-    def _representatives(self) -> dict[str, int]:
-        numbers, _ = self._folded
-        return {self._docno(place): number for place, number in enumerate(numbers.tolist())}
-
-    def _docno(self, place: int) -> str:
-        start, end = self._folded[1][place].tolist()
-        try:
-            return bytes(self._docnos[start:end]).decode("utf-8", "surrogatepass")
-        except UnicodeDecodeError as err:
-            problem = f"is not UTF-8 ({err.reason}); rebuild the index"
-            raise DamagedArtifactError(str(self._path / "docnos.txt"), problem) from err

@@ -160,7 +160,7 @@ def decide(
     remaining = order[reasons[order] == _SCORE]
     if policy.floor:
         numbers = np.unique(np.asarray(groups), return_inverse=True)[1].tolist()
-        reasons[_floors(policy.floor, order, reasons, numbers)] = _FLOOR
+        reasons[floors(policy.floor, order, reasons, numbers, reasons == _PINNED)] = _FLOOR
     already = np.flatnonzero(np.isin(reasons, (_PINNED, _FLOOR)))
     reasons[_affordable(policy, remaining, values, already, costs, n)] = _KEPT
     tiers = np.full(n, TIER_DROPPED, np.uint8)
@@ -243,17 +243,31 @@ def _fold(
     return Folding(canonical, folding.exact, folding.near, folding.compared)
 
 
-def _floors(floor: int, order: NDArray[np.int64], reasons: NDArray[np.uint8], groups: Sequence[int]) -> list[int]:
-    """The best passages of each group, as many as the floor asks for beyond its pins; duplicates only where need be."""
-    held: dict[int, int] = {}
-    for position in np.flatnonzero(reasons == _PINNED).tolist():
-        held[groups[position]] = held.get(groups[position], 0) + 1
+def floors(
+    floor: int,
+    order: NDArray[np.int64],
+    reasons: NDArray[np.uint8],
+    groups: Sequence[int],
+    held: NDArray[np.bool_],
+) -> list[int]:
+    """The best passages of each group, as many as the floor asks for beyond those held; duplicates only where need be.
+
+    Args:
+        floor: how many of each group.
+        order: int64[n], positions, best first.
+        reasons: uint8[n], so far.
+        groups: number of each passage's group.
+        held: bool[n], passages that are kept already.
+    """
+    having: dict[int, int] = {}
+    for position in np.flatnonzero(held).tolist():
+        having[groups[position]] = having.get(groups[position], 0) + 1
     chosen = []
     for reason in (_SCORE, _DUPLICATE):
         for position in order[reasons[order] == reason].tolist():
             group = groups[position]
-            if held.get(group, 0) < floor:
-                held[group] = held.get(group, 0) + 1
+            if having.get(group, 0) < floor:
+                having[group] = having.get(group, 0) + 1
                 chosen.append(position)
     return chosen
 

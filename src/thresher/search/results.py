@@ -12,7 +12,8 @@ from thresher.artifact import check_build, open_whole
 from thresher.checks import places, strings
 from thresher.errors import InputError
 from thresher.index.layout import open_layout
-from thresher.prune.decision import FOLDER, StoredDecision
+from thresher.prune.decision import FOLDER
+from thresher.prune.dropped import StoredDecision, StoredDecisions
 from thresher.ranking import Ranking
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class StoredPassages:
         return [layout.counts.passages for layout in self.layouts]
 
     @cached_property
-    def decision(self) -> StoredDecision | None:
+    def decision(self) -> StoredDecisions | None:
         """What the pruning of the index decided, mapped and not read; None where nothing was pruned.
 
         Raises:
@@ -74,7 +75,7 @@ class StoredPassages:
         layout = self.layouts[0]
         if f"{FOLDER}/reasons.u1" not in layout.manifest.files:
             return None
-        return StoredDecision(layout.path / FOLDER, self.sizes)
+        return StoredDecisions([StoredDecision(layout.path / FOLDER, self.sizes)])
 
     def passages(self, docnos: Sequence[str]) -> list[Passage]:
         """As `Index.passages`."""
@@ -83,16 +84,18 @@ class StoredPassages:
     def aliases(self, docnos: Sequence[str]) -> list[tuple[str, ...]]:
         """As `Index.aliases`."""
         decision = self.decision
+        names = strings("docnos", docnos)
         if decision is None or not decision.folds:
-            return [() for _ in strings("docnos", docnos)]
-        return [decision.aliases(number) for number in self._found(docnos).tolist()]
+            return [() for _ in names]
+        self._found(names)
+        return [decision.aliases(docno) for docno in names]
 
     def representative(self, docno: str) -> str:
         """As `Index.representative`."""
         if self.find(docno) < 0 and self.decision is not None:
-            number = self.decision.representative(docno)
-            if number >= 0:
-                return self.docnos_at(np.array([number]))[0]
+            other = self.decision.representative(docno)
+            if other and self.find(other) >= 0:
+                return other
         self._found([docno])
         return docno
 

@@ -224,9 +224,8 @@ def _offset_type(end: int) -> type[np.uint32] | type[np.int64]:
 def _pack(strings: list[bytes]) -> bytes:
     """One group of a packed store."""
     low, high = min(strings), max(strings)
-    shared = min(len(low), len(high))
-    while low[:shared] != high[:shared]:
-        shared -= 1
+    least = min(len(low), len(high))
+    shared = next((at for at in range(least) if low[at] != high[at]), least)
     rests = [string[shared:] for string in strings]
     lengths = list(map(len, rests))
     longest = max(shared, *lengths)

@@ -75,6 +75,26 @@ class Rows(Protocol):
         """The vectors of these rows, float[len(numbers), dimensions]."""
 
 
+class Decoded(Protocol):
+    """Vectors that are decoded from what is stored of them."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def dimensions(self) -> int:
+        """Dimensions of a decoded vector."""
+
+    def decode(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors of `rows`, float32[len(rows), dimensions]."""
+
+
+class Bounds(Protocol):
+    """Upper bounds on dot products, from less than the vectors."""
+
+    def bounds(self, query: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Upper bounds on the dot products of `query` with the vectors at `rows`, float64[len(rows)]."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """Vectors as they lie on disk.
@@ -104,7 +124,7 @@ class Stored:
         codes = self.codes[rows]
         if self.codebook is not None:
             parts = np.arange(self.codebook.shape[0])
-            return np.ascontiguousarray(self.codebook[parts, codes].reshape(len(rows), -1))
+            return np.ascontiguousarray(self.codebook[parts, codes].reshape(len(rows), self.dimensions))
         vectors = codes.astype(np.float32)
         return vectors if self.scales is None else vectors * self.scales[rows, None]
 
@@ -127,7 +147,9 @@ def parse_storage(storage: str) -> tuple[str, int]:
     )
 
 
-def write_vectors(directory: Path, vectors: Rows, storage: str, *, seed: int = 0) -> None:
+def write_vectors(
+    directory: Path, vectors: Rows, storage: str, *, seed: int = 0, codebook: NDArray[np.float32] | None = None
+) -> None:
     """Encode `vectors` into `codes.npy` and, where the storage needs them, `scales.npy` and `codebook.npy`.
 
     Args:
@@ -135,6 +157,7 @@ def write_vectors(directory: Path, vectors: Rows, storage: str, *, seed: int = 0
         vectors: finite values.
         storage: `float16`, `int8` or `pq<m>`.
         seed: for the k-means of product quantisation.
+        codebook: float32[m, 256, dimensions / m] to use for product quantisation; None to train one on these vectors.
 
     Raises:
         InputError: a value does not fit, or there are too few vectors to train on.
@@ -143,9 +166,10 @@ def write_vectors(directory: Path, vectors: Rows, storage: str, *, seed: int = 0
     kind, parts = parse_storage(storage)
     n, dimensions = len(vectors), vectors.dimensions
     scales = np.empty(n if kind == "int8" else 0, np.float32)
-    codebook = np.zeros((0, 0, 0), np.float32)
-    if kind == "pq":
-        codebook = _train_product_quantiser(vectors, parts, seed)
+    if kind != "pq":
+        codebook = np.zeros((0, 0, 0), np.float32)
+    else:
+        codebook = _train_product_quantiser(vectors, parts, seed) if codebook is None else codebook
         np.save(directory / "codebook.npy", codebook, allow_pickle=False)
     dtype = {"float16": np.float16, "int8": np.int8, "pq": np.uint8}[kind]
     codes = create_array(directory / "codes.npy", dtype, (n, parts if kind == "pq" else dimensions))
@@ -299,22 +323,36 @@ class Sketch:
 
     def bounds(self, query: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Upper bounds on the dot products of `query` with the vectors at `rows`, float64[len(rows)]."""
+        return self.at(rows).all_bounds(query)
+
+    def at(self, rows: NDArray[np.int64]) -> Sketch:
+        """The sketch of these rows alone."""
+        return Sketch(self.rotation, self.codes[rows], self.scales[rows], self.lengths[rows])
+
+    def all_bounds(self, query: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Upper bounds on the dot products of `query` with every vector, float64[n]."""
         rotated = query.astype(np.float64) @ self.rotation.astype(np.float64)
-        width = self.codes.shape[1]
+        codes, width = self.codes.astype(np.float64), self.codes.shape[1]
         head, tail = rotated[:width], rotated[width:]
-        approximate = (self.codes[rows].astype(np.float64) @ head) * self.scales[rows]
-        lengths = self.lengths[rows].astype(np.float64)
+        approximate = (codes @ head) * self.scales
         norm = float(np.linalg.norm(rotated))
-        slack: NDArray[np.float64] = lengths @ np.array([np.linalg.norm(head), np.linalg.norm(tail)])
-        size = np.abs(approximate) + slack + norm * self._head_lengths(rows)
-        return approximate + slack + _MARGIN * (size + norm)
+        slack: NDArray[np.float64] = self.lengths.astype(np.float64) @ np.array(
+            [np.linalg.norm(head), np.linalg.norm(tail)]
+        )
+        size = np.abs(approximate) + slack + norm * (np.linalg.norm(codes, axis=1) * self.scales)
+        bounds: NDArray[np.float64] = approximate + slack + _MARGIN * (size + norm)
+        return bounds
 
-    def _head_lengths(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        head: NDArray[np.float64] = np.linalg.norm(self.codes[rows].astype(np.float64), axis=1) * self.scales[rows]
-        return head
 
-
-def write_sketch(directory: Path, vectors: Stored, width: int, *, sample: int = 20_000, seed: int = 0) -> None:
+def write_sketch(
+    directory: Path,
+    vectors: Decoded,
+    width: int,
+    *,
+    sample: int = 20_000,
+    seed: int = 0,
+    rotation: NDArray[np.float32] | None = None,
+) -> None:
     """Sketch `vectors`, as they decode from storage, into `sketch_*.npy`.
 
     Args:
@@ -323,14 +361,11 @@ def write_sketch(directory: Path, vectors: Stored, width: int, *, sample: int = 
         width: coordinates kept; at most the dimensions.
         sample: vectors from which the principal axes are computed.
         seed: for choosing that sample.
+        rotation: float32[dimensions, dimensions], the axes of another sketch, in place of those of these vectors.
     """
     n, width = len(vectors), min(width, vectors.dimensions)
-    chosen = np.arange(n)
-    if n > sample:
-        chosen = np.sort(np.random.default_rng(seed).choice(n, sample, replace=False))
-    wide = vectors.decode(chosen).astype(np.float64)
-    _, axes = np.linalg.eigh(wide.T @ wide)
-    rotation = np.ascontiguousarray(axes[:, ::-1]).astype(np.float32)
+    if rotation is None:
+        rotation = _principal_axes(vectors, sample, seed)
     codes = create_array(directory / "sketch_codes.npy", np.int8, (n, width))
     scales, lengths = np.ones(n, np.float32), np.zeros((n, 2), np.float32)
     for low in range(0, n, _CHUNK):
@@ -347,6 +382,17 @@ def write_sketch(directory: Path, vectors: Stored, width: int, *, sample: int = 
     close_array(directory / "sketch_codes.npy", codes)
     for name, array in (("rotation", rotation), ("scales", scales), ("lengths", lengths)):
         np.save(directory / f"sketch_{name}.npy", array, allow_pickle=False)
+
+
+def _principal_axes(vectors: Decoded, sample: int, seed: int) -> NDArray[np.float32]:
+    """Axes of a sample, float32[dimensions, dimensions], by columns, those of the largest variance first."""
+    n = len(vectors)
+    chosen = np.arange(n)
+    if n > sample:
+        chosen = np.sort(np.random.default_rng(seed).choice(n, sample, replace=False))
+    wide = vectors.decode(chosen).astype(np.float64)
+    _, axes = np.linalg.eigh(wide.T @ wide)
+    return np.ascontiguousarray(axes[:, ::-1]).astype(np.float32)
 
 
 def open_sketch(directory: Path, n: int, dimensions: int, width: int) -> Sketch:

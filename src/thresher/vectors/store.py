@@ -4,13 +4,14 @@ Fast-Forward indexes (Leonhardt et al., WWW 2022, arXiv 2110.06051): instead of 
 of the passages that a sparse ranking holds are looked up and scored. A document may have several vectors (one a
 passage); its dense score is the largest of their dot products with the query's (maxP).
 
-    store = VectorStore.open("my-index/vectors")
+    store = index.vectors
     store.interpolate(index.search(query, k=1000), encoder.encode_queries([query])[0], alpha=0.25)
 
-Inside an index a store is keyed by passage number: row i is passage i. A separate store (`thresher encode --dense`) is
-keyed by docno. On disk: the stored vectors (`thresher.vectors.codecs`); `sketch_*.npy` (`thresher.vectors.codecs`)
-where one was asked for; `docnos.txt`, ascending by bytes, where it is keyed by docno; `firsts.npy`, where each
-document's rows start, where documents have several.
+Inside an index each segment has a store that is keyed by passage number: row i is the segment's passage i. The index
+shows them as one (`thresher.vectors.segments`). A separate store (`thresher encode --dense`) is keyed by docno. On
+disk: the stored vectors (`thresher.vectors.codecs`); `sketch_*.npy` (`thresher.vectors.codecs`) where one was asked
+for; `docnos.txt`, ascending by bytes, where it is keyed by docno; `firsts.npy`, where each document's rows start,
+where documents have several.
 """
 
 from __future__ import annotations
@@ -27,30 +28,22 @@ from thresher.checks import is_a, path_of, places, real, shown, sound, strings, 
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_names
 from thresher.ranking import Ranking
-from thresher.vectors.codecs import (
-    CHUNK,
-    load_array,
-    open_sketch,
-    open_vectors,
-    parse_storage,
-    write_sketch,
-    write_vectors,
-)
-from thresher.vectors.writer import Spool, coalesce, group_by_document
+from thresher.vectors.codecs import CHUNK, load_array, open_sketch, open_vectors, parse_storage
+from thresher.vectors.writer import Spool, as_batches, coalesce, sorted_names, write_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
     from thresher.encode import DenseEncoder
-    from thresher.vectors.codecs import Sketch, Stored
+    from thresher.vectors.codecs import Bounds, Decoded
     from thresher.vectors.interpolate import Interpolated
 
 FOLDER = "vectors"
 """Where an index keeps its vectors."""
-_KIND, _FORMAT = "vectors", 1
+KIND, FORMAT = "vectors", 1
 
 
 class VectorStore:
@@ -69,8 +62,8 @@ class VectorStore:
         manifest: Manifest,
         docnos: Sequence[str] | None,
         firsts: NDArray[np.int64] | None,
-        stored: Stored,
-        sketch: Sketch | None,
+        stored: Decoded,
+        sketch: Bounds | None,
     ) -> None:
         self.manifest = manifest
         self.docnos = docnos
@@ -183,19 +176,19 @@ class VectorStore:
             if not is_a(name, str) or sound(name) != name:
                 raise InputError(f"an encoder's fingerprint and name are strings; got {shown(name)}")
         with (
-            writing(target, kind=_KIND, format=_FORMAT, overwrite=overwrite) as draft,
+            writing(target, kind=KIND, format=FORMAT, overwrite=overwrite) as draft,
             Spool(draft.path / "spool") as spool,
             Spool(draft.path / "joined") as joined,
         ):
-            for batch in _batches(batches):
+            for batch in as_batches(batches):
                 spool.append(batch)
             vectors, firsts = spool, None
             if docnos is not None:
-                names, firsts = _sorted_names(docnos, document_of, spool)
+                names, firsts = sorted_names(docnos, document_of, spool)
                 write_names(draft.path / "docnos.txt", names)
                 if delta:
                     firsts, vectors = coalesce(spool, firsts, delta, joined), joined
-            layout = _write(draft.path, vectors, firsts, storage, sketch, seed)
+            layout = write_store(draft.path, vectors, firsts, storage, sketch, seed=seed)
             key = {"passages": len(spool), "key": "number" if docnos is None else "docno", "delta": delta}
             draft.fields |= layout | key | {"encoder": encoder, "encoder_name": encoder_name}
         return cls.open(target)
@@ -213,7 +206,7 @@ class VectorStore:
 
     @classmethod
     def _open(cls, path: Path) -> VectorStore:
-        manifest = read_manifest(path, kind=_KIND, format=_FORMAT)
+        manifest = read_manifest(path, kind=KIND, format=FORMAT)
         try:
             fields = manifest.fields
             documents, n, dimensions = (int(fields[name]) for name in ("documents", "vectors", "dimensions"))
@@ -270,7 +263,59 @@ class VectorStore:
         if self.docnos is not None:
             return self.find(ranking.docnos)
         numbers = ranking.numbers
-        return np.where(numbers < len(self), numbers, -1)
+        if len(self._spans_of(ranking)) > 1:
+            raise InputError("these are the vectors of one segment, and the ranking is of several; use index.vectors")
+        return self.find_numbers(numbers)
+
+    @staticmethod
+    def _spans_of(ranking: Ranking) -> Sequence[object]:
+        """The segments of the index that a ranking came from; none where it does not say."""
+        found: Sequence[object] = getattr(ranking._passages, "spans", ())
+        return found
+
+    @checked_call
+    def find_numbers(self, numbers: ArrayLike) -> NDArray[np.int64]:
+        """Positions of the passages with these numbers (int64[n], -1 for none), -1 for those without vectors.
+
+        Raises:
+            InputError: the store is keyed by docno.
+        """
+        if self.docnos is not None:
+            raise InputError("these vectors are found by docno; passages have numbers in an index's own vectors")
+        wanted = places(numbers)
+        return np.where(wanted < len(self), wanted, -1)
+
+    def numbers_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The numbers of the passages at `positions`, int64[n]; what `find_numbers` takes back."""
+        return self.checked_positions(positions)
+
+    @checked_call
+    def positions_in(self, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which positions a mask over passages allows, bool[len(store)].
+
+        Args:
+            allowed: bool[passages], by passage number, or by position where the store is keyed by docno.
+
+        Raises:
+            InputError: it is not a mask of these passages.
+        """
+        return self._mask(allowed)[: len(self)]
+
+    def lacking(self, allowed: NDArray[np.bool_]) -> int:
+        """How many of the allowed passages have no vector; `allowed` as in `positions_in`."""
+        return int(np.count_nonzero(allowed)) - int(np.count_nonzero(self.positions_in(allowed)))
+
+    def _mask(self, allowed: object) -> NDArray[np.bool_]:
+        if not isinstance(allowed, np.ndarray) or allowed.dtype != np.bool_ or allowed.ndim != 1:
+            raise InputError(f"a mask of passages is bool[passages]; got {shown(allowed)}")
+        if len(allowed) < len(self):
+            raise InputError(f"a mask of {len(allowed)} passages, but there are {len(self)} with vectors")
+        return allowed
+
+    @property
+    def parts(self) -> tuple[tuple[int, VectorStore], ...]:
+        """The stores this one is made of, and the position of the first vector of each: usually itself."""
+        return ((0, self),)
 
     def scores(self, query: NDArray[np.floating], positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Dense scores of documents: the largest dot product over each one's vectors, summed in float64.
@@ -399,53 +444,3 @@ def _reopened(path: Path, build: str) -> VectorStore:
     store = VectorStore.open(path)
     check_build(path, store.manifest, build)
     return store
-
-
-def _batches(batches: Iterable[ArrayLike]) -> Iterator[NDArray[np.floating]]:
-    """Batches as arrays of numbers."""
-    if not isinstance(batches, Iterable):
-        raise InputError(f"vectors come in batches, float[n, dimensions] each; got {shown(batches)}")
-    for number, batch in enumerate(batches):
-        try:
-            array = np.asarray(batch)
-            if array.dtype.kind not in "biuf":
-                raise TypeError(f"it holds {array.dtype}")
-        except (TypeError, ValueError) as err:
-            raise InputError(f"batch {number} of vectors is not float[n, dimensions] ({err})") from err
-        yield array
-
-
-def _write(
-    directory: Path, vectors: Spool, firsts: NDArray[np.int64] | None, storage: str, sketch: int, seed: int
-) -> dict[str, object]:
-    """Write vectors, sketch, and where each document's vectors start if one has several; the manifest's fields."""
-    n, documents, width = len(vectors), len(vectors), min(sketch, vectors.dimensions)
-    if firsts is not None and len(firsts) != n + 1:
-        documents = len(firsts) - 1
-        np.save(directory / "firsts.npy", firsts, allow_pickle=False)
-    write_vectors(directory, vectors, storage, seed=seed)
-    if width:
-        write_sketch(directory, open_vectors(directory, storage, n, vectors.dimensions), width, seed=seed)
-    return {
-        "documents": documents,
-        "vectors": n,
-        "dimensions": vectors.dimensions,
-        "storage": storage,
-        "sketch": width,
-    }
-
-
-def _sorted_names(
-    docnos: Iterable[str], document_of: Callable[[str], str] | None, spool: Spool
-) -> tuple[list[str], NDArray[np.int64]]:
-    """Documents ascending by bytes and where their rows start; the spool takes that order.
-
-    Raises:
-        InputError: docnos and vectors differ in number, or a docno comes twice.
-    """
-    given = strings("docnos", docnos)
-    if len(given) != len(spool):
-        raise InputError(f"{len(given)} docnos for {len(spool)} vectors; give one a vector")
-    names, firsts, order = group_by_document(given, document_of)
-    spool.reorder(order)
-    return names, firsts

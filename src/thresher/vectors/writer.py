@@ -10,19 +10,23 @@ scaled back to unit length, so that dot products stay cosines; the paper leaves 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from thresher.artifact import map_file
+from thresher.checks import shown, strings
 from thresher.errors import InputError
+from thresher.vectors.codecs import open_vectors, write_sketch, write_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 
 class Spool:
@@ -78,11 +82,85 @@ class Spool:
 
     def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
         """The vectors of these rows, float[len(numbers), dimensions]."""
-        self._stream.flush()
         if not self._count or not len(numbers):
             return np.zeros((len(numbers), self.dimensions), self._dtype)
-        held = np.memmap(self._file, self._dtype, mode="r", shape=(self._count, self.dimensions))
-        return np.asarray(held[numbers if self._order is None else self._order[numbers]])
+        self._stream.flush()
+        held = np.frombuffer(map_file(self._file), self._dtype).reshape(self._count, self.dimensions)
+        return held[numbers if self._order is None else self._order[numbers]]
+
+
+def as_batches(batches: Iterable[ArrayLike]) -> Iterator[NDArray[np.floating]]:
+    """Batches as arrays of numbers.
+
+    Raises:
+        InputError: one is something else.
+    """
+    if not isinstance(batches, Iterable):
+        raise InputError(f"vectors come in batches, float[n, dimensions] each; got {shown(batches)}")
+    for number, batch in enumerate(batches):
+        try:
+            array = np.asarray(batch)
+            if array.dtype.kind not in "biuf":
+                raise TypeError(f"it holds {array.dtype}")
+        except (TypeError, ValueError) as err:
+            raise InputError(f"batch {number} of vectors is not float[n, dimensions] ({err})") from err
+        yield array
+
+
+def write_store(
+    directory: Path,
+    vectors: Spool,
+    firsts: NDArray[np.int64] | None,
+    storage: str,
+    sketch: int,
+    *,
+    seed: int = 0,
+    codebook: NDArray[np.float32] | None = None,
+    rotation: NDArray[np.float32] | None = None,
+) -> dict[str, object]:
+    """Write vectors, sketch, and where each document's vectors start if one has several; the manifest's fields.
+
+    Args:
+        directory: where the files go.
+        vectors: the vectors, in the order of the rows.
+        firsts: int64[documents + 1], where each document's vectors start; None where each has one.
+        storage: how they are stored.
+        sketch: coordinates that the sketch keeps; 0 for none.
+        seed: for product quantisation and the sketch's sample.
+        codebook: that of another store to use, in place of one trained on these vectors.
+        rotation: the axes of another store's sketch, in place of those of these vectors.
+    """
+    n, documents, width = len(vectors), len(vectors), min(sketch, vectors.dimensions)
+    if firsts is not None and len(firsts) != n + 1:
+        documents = len(firsts) - 1
+        np.save(directory / "firsts.npy", firsts, allow_pickle=False)
+    write_vectors(directory, vectors, storage, seed=seed, codebook=codebook)
+    if width:
+        stored = open_vectors(directory, storage, n, vectors.dimensions)
+        write_sketch(directory, stored, width, seed=seed, rotation=rotation)
+    return {
+        "documents": documents,
+        "vectors": n,
+        "dimensions": vectors.dimensions,
+        "storage": storage,
+        "sketch": width,
+    }
+
+
+def sorted_names(
+    docnos: Iterable[str], document_of: Callable[[str], str] | None, spool: Spool
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Documents ascending by bytes and where their rows start; the spool takes that order.
+
+    Raises:
+        InputError: docnos and vectors differ in number, or a docno comes twice.
+    """
+    given = strings("docnos", docnos)
+    if len(given) != len(spool):
+        raise InputError(f"{len(given)} docnos for {len(spool)} vectors; give one a vector")
+    names, firsts, order = group_by_document(given, document_of)
+    spool.reorder(order)
+    return names, firsts
 
 
 def group_by_document(

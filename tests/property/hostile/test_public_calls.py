@@ -283,6 +283,8 @@ ARGUMENTS = {
     "interpolate.query": lambda p: np.ones(8, np.float32),
     "scores.query": lambda p: np.ones(8, np.float32),
     "checked_query.query": lambda p: np.ones(8, np.float32),
+    "allowed": lambda p: np.ones(len(p.once("vectors")), bool),
+    "earlier": lambda p: None,
     "batches": lambda p: [np.eye(6, 8, dtype=np.float32)],
     "DenseIndex.search.queries": lambda p: np.ones((1, 8), np.float32),
     "batch": lambda p: p.once("batch"),

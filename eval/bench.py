@@ -164,6 +164,6 @@ def index_bytes(directory: Path, *, vectors: bool) -> int:
     total = 0
     for file in directory.rglob("*"):
         place = file.relative_to(directory)
-        if file.is_file() and not place.name.startswith("passages.") and (vectors or place.parts[0] != VECTORS):
+        if file.is_file() and not place.name.startswith("passages.") and (vectors or VECTORS not in place.parts):
             total += file.stat().st_size
     return total

@@ -23,6 +23,7 @@ from eval.bench import Bench, Row, options
 from thresher.artifact import read_manifest
 from thresher.errors import DataNotFoundError
 from thresher.evaluate.collections import data_dir
+from thresher.index.commit import read_commit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,7 +98,7 @@ def build(bench: Bench, root: Path, wanted: int) -> Row:
         raise RuntimeError(f"the build ended with {process.returncode}")
     seconds = time.perf_counter() - started
     fields: Any = read_manifest(target).fields
-    counts = read_manifest(target / "pruning").fields["counts"]
+    counts = read_manifest(target / read_commit(target).segments[0].folder / "pruning").fields["counts"]
     stages = {stage["stage"]: stage["seconds"] for stage in fields["usage"]}
     return {
         "passages": wanted,

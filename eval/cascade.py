@@ -15,7 +15,6 @@ answers queries as users send them. `cascade-choice` chose the settings.
 from __future__ import annotations
 
 import itertools
-import json
 import time
 import tomllib
 from functools import cached_property
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import numpy as np
 
-from eval.bench import VECTORS, Bench, by_hash, index_bytes, options
+from eval.bench import Bench, by_hash, index_bytes, options
 from eval.collections import dev_queries, given_hits, judged, only
 from eval.known import KnownVectors, RememberingScorer
 from thresher.build.recipe import AskStep, Recipe
@@ -33,12 +32,11 @@ from thresher.encode.dense import MiniLMEncoder
 from thresher.evaluate.collections import Collection, load
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.significance import bootstrap_interval
-from thresher.index.layout import open_layout
+from thresher.index.commit import read_commit
 from thresher.pipeline import Pipeline
 from thresher.ranking import Ranking, Run
 from thresher.search import Index
 from thresher.vectors.retrieve import DenseIndex
-from thresher.vectors.store import VectorStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -218,8 +216,9 @@ class Cascade:
 
     def encoded(self, collection: Collection, directory: Path) -> int:
         """Words of the passages that an index has vectors of."""
-        docnos = open_layout(directory).docnos  # vectors are keyed by passage number, the first tier's first
-        kept = {docnos[number] for number in range(min(len(VectorStore.open(directory / VECTORS)), len(docnos)))}
+        index = Index.open(directory)  # vectors are keyed by passage number, the first tier's first
+        docnos, vectors = index.layouts[0].docnos, index.vectors
+        kept = {docnos[number] for number in range(min(len(vectors or ()), len(docnos)))}
         return sum(len(p.contents.split()) for p in collection.corpus if p.docno in kept)
 
     @cached_property
@@ -332,7 +331,7 @@ def _dev_sample(count: int) -> list[str]:
 
 
 def _stage_seconds(directory: Path, stage: str) -> float:
-    usage = json.loads((directory / "manifest.json").read_text())["usage"]
+    usage = read_commit(directory).fields["usage"]
     return float(sum(one["seconds"] for one in usage if one["stage"] == stage))
 
 

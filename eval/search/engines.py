@@ -100,8 +100,8 @@ class Thresher(Engine):
     compiles, module = True, "thresher.search"
 
     def build(self, matrix: Matrix) -> None:
-        from thresher.artifact import writing
-        from thresher.index import FORMAT, KIND, IndexBuilder
+        from thresher.index import IndexBuilder
+        from thresher.index.commit import writing_index
         from thresher.records import Passage, SparseBatch
 
         rows = matrix.documents
@@ -111,8 +111,8 @@ class Thresher(Engine):
             "similarity order": {"order": "similarity"},
             "bp order": {"order": "bp"},
         }
-        with writing(self.folder, kind=KIND, format=FORMAT, overwrite=True) as draft:
-            builder = IndexBuilder(draft.path, [f"t{i}" for i in range(matrix.terms)], **options[self.kind])
+        with writing_index(self.folder, overwrite=True) as draft:
+            builder = IndexBuilder(draft.segment.path, [f"t{i}" for i in range(matrix.terms)], **options[self.kind])
             for first in range(0, len(rows), 10_000):
                 last = min(first + 10_000, len(rows))
                 p = rows.indptr[first : last + 1]
@@ -128,7 +128,13 @@ class Thresher(Engine):
 
     def bytes(self) -> int:
         """Everything but the passages' texts: postings, directory, maxima, order, docnos, vocabulary."""
-        return sum(f.stat().st_size for f in self.folder.iterdir() if not f.name.startswith("passages."))
+        return sum(f.stat().st_size for f in self.segment.iterdir() if not f.name.startswith("passages."))
+
+    @property
+    def segment(self) -> Path:
+        """Where the index's only segment is."""
+        path: Path = self.index.layouts[0].path
+        return path
 
     def settings(self, k: int) -> dict[str, dict[str, Any]]:
         if self.kind != "default":

@@ -21,7 +21,7 @@ COLLECTIONS = ("real-20k", "real-learned", "real-lexical", "synthetic-1m")
 def sizes(engine: Thresher, postings: int) -> dict[str, float]:
     """Bytes a posting by file."""
     found = {"all": engine.bytes() / postings}
-    for file in sorted(engine.folder.iterdir()):
+    for file in sorted(engine.segment.iterdir()):
         if file.is_file() and not file.name.startswith("passages."):
             name = file.name.split(".")[0] if file.suffix in (".bytes", ".offsets") else file.name
             name = "json" if file.suffix == ".json" else name

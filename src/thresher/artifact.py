@@ -4,7 +4,8 @@ An artifact (an index, a score store, a vector store) is a directory of files wi
 artifact's kind and format version, the release that wrote it, and the size and sha256 of every file. Its checksum of
 itself is the mark by which thresher knows its own: a directory without it is never replaced. An artifact is written to
 a temporary sibling, every file is fsynced, the manifest is written last, and `thresher.publish` gives it the final
-name, which always holds a complete artifact.
+name, which always holds a complete artifact. Of the artifacts inside it, an index names the manifests alone, so that a
+commit need not look at what did not change (`thresher.index.commit`).
 
 Opening checks the kind, the format version, and the existence and size of every file. Hashes are checked by `verify`.
 A reader never mixes two builds: what is opened while the artifact is being replaced is opened again (`open_whole`), and
@@ -19,10 +20,12 @@ import hashlib
 import json
 import mmap
 import os
+import re
+import shutil
 import stat
 import sys
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,15 +36,19 @@ from thresher.files import ABSENT, sync_path
 from thresher.publish import MANIFEST, children, claimed, place_of, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 
 T = TypeVar("T")
 _ZEROS = bytes(2**20)
 _ATTEMPTS = 100
 """Times that an artifact is opened again because it was replaced meanwhile."""
 
-ADDED = frozenset({"tier-2/margin.json"})
-"""Files that thresher writes into an artifact after it was made: the calibration of a second tier."""
+_BETWEEN = re.compile(
+    r"commits/(?:\d+|manifest)\.json|deletes/\d+-[0-9a-f]{8}-\d+\.(?:mask|counts)"
+    r"|(encoders/[0-9a-f]{12}/|segments/\d+-[0-9a-f]{8}/).*",
+    re.DOTALL,
+)
+"""Files of an index that no longer belong to its commit, or not yet: of earlier commits, and of a killed writer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +93,19 @@ def writing(target: str | Path, *, kind: str, format: int, overwrite: bool = Fal
     Raises:
         ArtifactError: there is something at `target` that may not be replaced.
     """
+    with making(target, kind=kind, overwrite=overwrite) as partial:
+        draft = Draft(partial)
+        yield draft
+        seal(partial, kind, format, draft.fields)
+
+
+@contextmanager
+def making(target: str | Path, *, kind: str, overwrite: bool = False) -> Iterator[Path]:
+    """As `writing`, where the block itself writes the manifest into the directory that is yielded."""
     target = place_of(target)
     _check_replaceable(target, kind, overwrite)
     with claimed(target) as partial:
-        draft = Draft(partial)
-        yield draft
-        _seal(draft, kind, format)
+        yield partial
         _check_replaceable(target, kind, overwrite)
         publish(partial, target)
 
@@ -110,7 +124,26 @@ def read_manifest(path: str | Path, *, kind: str | None = None, format: int | No
         DamagedArtifactError: the manifest cannot be read, or a file is missing, truncated or too long.
     """
     path = Path(path)
-    manifest = _load_manifest(path)
+    for _ in range(_ATTEMPTS):
+        manifest = load_manifest(path)
+        check_kind(path, manifest, kind, format)
+        try:
+            check_files(path, manifest.files)
+        except DamagedArtifactError:
+            if _build_of(path) == manifest.sha256:
+                raise
+            continue
+        return manifest
+    raise busy(path)
+
+
+def check_kind(path: Path, manifest: Manifest, kind: str | None, format: int | None) -> None:
+    """Refuse an artifact of another kind than `kind`, or of a newer format than `format`, where they are given.
+
+    Raises:
+        ArtifactError: it is of another kind.
+        ArtifactVersionError: its format is newer.
+    """
     if kind is not None and manifest.kind != kind:
         raise ArtifactError(f"{path} is a {manifest.kind!r} artifact, not {kind!r}")
     if format is not None and manifest.format > format:
@@ -118,7 +151,15 @@ def read_manifest(path: str | Path, *, kind: str | None = None, format: int | No
             f"{path} has format {manifest.format}, written by thresher {manifest.version}; this is thresher "
             f"{__version__}, which reads formats up to {format}. Upgrade with: pip install -U thresher"
         )
-    for name, entry in manifest.files.items():
+
+
+def check_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that these files of the artifact `path`, as its manifest names them, are there and have their sizes.
+
+    Raises:
+        DamagedArtifactError: one is missing, truncated or too long.
+    """
+    for name, entry in files.items():
         file = path / name
         try:
             size = file.stat().st_size
@@ -128,7 +169,6 @@ def read_manifest(path: str | Path, *, kind: str | None = None, format: int | No
             raise DamagedArtifactError(
                 str(file), f"the file has {size} bytes where {entry['bytes']} were written; rebuild the artifact"
             )
-    return manifest
 
 
 def open_whole(path: Path, open: Callable[[], T]) -> T:
@@ -147,7 +187,7 @@ def open_whole(path: Path, open: Callable[[], T]) -> T:
             continue
         if _build_of(path) == before:
             return made
-    raise ArtifactError(f"{path} was replaced {_ATTEMPTS} times while it was opened; open it when nothing writes it")
+    raise busy(path)
 
 
 def load_later(path: Path, manifest: Manifest, load: Callable[[], T]) -> T:
@@ -161,9 +201,9 @@ def load_later(path: Path, manifest: Manifest, load: Callable[[], T]) -> T:
     except (ArtifactError, FileNotFoundError) as err:
         if _build_of(path) == manifest.sha256:
             raise
-        raise _replaced(path) from err
+        raise replaced(path) from err
     if _build_of(path) != manifest.sha256:
-        raise _replaced(path)
+        raise replaced(path)
     return made
 
 
@@ -174,7 +214,7 @@ def check_build(path: Path, manifest: Manifest, sha256: str) -> None:
         ArtifactError: it is another one.
     """
     if manifest.sha256 != sha256:
-        raise _replaced(path)
+        raise replaced(path)
 
 
 def map_file(file: Path) -> memoryview:
@@ -248,17 +288,23 @@ def _mapped(descriptor: int, size: int, file: Path) -> memoryview:
 def _build_of(path: Path) -> str:
     """The checksum that names the build at `path`, empty where there is none that can be read."""
     try:
-        return _load_manifest(path).sha256
+        return load_manifest(path).sha256
     except ArtifactError:
         return ""
 
 
-def _replaced(path: Path) -> ArtifactError:
+def busy(path: Path) -> ArtifactError:
+    """The error for what is replaced faster than it can be opened."""
+    return ArtifactError(f"{path} was replaced {_ATTEMPTS} times while it was opened; open it when nothing writes it")
+
+
+def replaced(path: Path) -> ArtifactError:
+    """The error for what was opened once, and is another build now."""
     return ArtifactError(f"{path} was replaced since it was opened; open it again")
 
 
 def verify(path: str | Path) -> Manifest:
-    """Check every byte of the artifact `path` against its manifest.
+    """Check every byte of the artifact `path`, and of the artifacts inside it, against the manifests.
 
     Raises:
         ArtifactError: as `read_manifest`.
@@ -266,20 +312,57 @@ def verify(path: str | Path) -> Manifest:
     """
     path = Path(path)
     manifest = read_manifest(path)
-    for name, entry in manifest.files.items():
+    verify_files(path, manifest.files)
+    return manifest
+
+
+def verify_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> tuple[int, int]:
+    """Check every byte of these files of the artifact `path`, as its manifest names them.
+
+    Where the manifest of an artifact inside it is named alone, what that one names is checked too.
+
+    Returns:
+        how many files, of how many bytes.
+
+    Raises:
+        DamagedArtifactError: naming the first file whose content is not what was written.
+    """
+    check_files(path, files)
+    count, size = len(files), sum(int(entry["bytes"]) for entry in files.values())
+    known = {folder.as_posix() for name in files for folder in Path(name).parents if Path(name).name != MANIFEST}
+    for name, entry in files.items():
         if _sha256(path / name) != entry["sha256"]:
             raise DamagedArtifactError(
                 str(path / name), "the content does not match its sha256 in the manifest; rebuild the artifact"
             )
-    return manifest
+        folder = Path(name).parent
+        if Path(name).name == MANIFEST and folder.as_posix() not in known:
+            more, bytes = verify_files(path / folder, load_manifest(path / folder).files)
+            count, size = count + more, size + bytes
+    return count, size
 
 
-def _load_manifest(path: Path) -> Manifest:
+def load_manifest(path: Path) -> Manifest:
+    """The manifest of the artifact `path`; its files are not looked at.
+
+    Raises:
+        ArtifactError: there is no artifact there.
+        DamagedArtifactError: the manifest cannot be read.
+    """
     file = path / MANIFEST
     if not file.is_file():
-        raise _missing(path)
+        raise missing(path)
+    return parse_manifest(file.read_bytes(), file)
+
+
+def parse_manifest(content: bytes, file: Path) -> Manifest:
+    """The manifest whose text is `content`, which was read from `file`.
+
+    Raises:
+        DamagedArtifactError: it is not the text of a manifest.
+    """
     try:
-        document = json.loads(file.read_bytes())
+        document = json.loads(content)
         own = document.pop("manifest_sha256")
         if own != _document_sha256(document):
             raise ValueError("its checksum does not match its content")
@@ -294,7 +377,7 @@ def _load_manifest(path: Path) -> Manifest:
         raise DamagedArtifactError(str(file), f"the manifest cannot be read ({problem}); rebuild the artifact") from err
 
 
-def _missing(path: Path) -> ArtifactError:
+def missing(path: Path) -> ArtifactError:
     """The error for a directory without a manifest; says where the last good one is, if a write was killed."""
     for previous in (path.parent / f".{path.name}.previous", path / f".{path.name}.previous"):
         if (previous / MANIFEST).is_file():
@@ -338,7 +421,7 @@ def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
     if not overwrite:
         raise ArtifactError(f"{target} exists already; remove it, choose another name, or overwrite it (--overwrite)")
     try:
-        manifest = _load_manifest(target)
+        manifest = load_manifest(target)
     except DamagedArtifactError as err:
         problem = str(err.args[1]).removesuffix("; rebuild the artifact")
         raise ArtifactError(
@@ -357,40 +440,96 @@ def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
         )
 
 
-def _others(path: Path, manifest: Manifest) -> list[str]:
+def _others(path: Path, manifest: Manifest, folder: Path | None = None) -> list[str]:
     """Files in the artifact `path` that neither its manifest nor that of an artifact inside it names, sorted."""
-    known = {MANIFEST, *manifest.files, *ADDED}
     found: list[str] = []
-    for child in children(path):
+    for child in children(folder or path):
+        name = child.relative_to(path).as_posix()
         if child.is_symlink() or not child.is_dir():
-            inner = [child]
+            found += [name] if name != MANIFEST and not left_by_writer(name, manifest) else []
         elif (child / MANIFEST).is_file():
             try:
-                inner = [child / name for name in _others(child, _load_manifest(child))]
+                inner = [f"{name}/{other}" for other in _others(child, load_manifest(child))]
             except ArtifactError:
-                inner = [p for p in child.rglob("*") if not p.is_dir()]
+                inner = [p.relative_to(path).as_posix() for p in child.rglob("*") if not p.is_dir()]
+            found += inner
         else:
-            inner = [p for p in child.rglob("*") if p.is_symlink() or not p.is_dir()]
-        found += [name for p in inner if (name := p.relative_to(path).as_posix()) not in known]
-    return sorted(found)
+            found += _others(path, manifest, child)
+    return sorted(name for name in found if name not in manifest.files)
 
 
-def _seal(draft: Draft, kind: str, format: int) -> None:
-    """Fsync every file, then write the manifest that names them all."""
-    files: dict[str, dict[str, object]] = {}
-    for file in sorted(p for p in draft.path.rglob("*") if p.is_file()):
-        sync_path(file)
-        files[file.relative_to(draft.path).as_posix()] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-    document = {"kind": kind, "format": format, "version": __version__, **draft.fields, "files": files}
-    document = json.loads(json.dumps(document, ensure_ascii=False))  # as the reader will see it
-    document["manifest_sha256"] = _document_sha256(document)
-    manifest = draft.path / MANIFEST
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    manifest.write_bytes(text.encode("utf-8", "surrogatepass"))  # a corpus may have a name that is not UTF-8
+def left_by_writer(name: str, manifest: Manifest) -> bool:
+    """Whether a file of an index is of an earlier commit than `manifest`, or was left by a killed writer."""
+    found = _BETWEEN.fullmatch(name) if "segments" in manifest.fields else None
+    return found is not None and not (found[1] and any(known.startswith(found[1]) for known in manifest.files))
+
+
+def remove_left(path: Path, folders: Iterable[str], names: Set[str]) -> None:
+    """Remove what is in these folders of the index `path` and is not among `names`, where thresher wrote it."""
+    for folder in folders:
+        if not (path / folder).is_dir():
+            continue
+        for left in (path / folder).iterdir():
+            name = f"{folder}/{left.name}"
+            if name in names or left.is_symlink() or not _BETWEEN.fullmatch(name + "/" if left.is_dir() else name):
+                continue
+            if left.is_dir():
+                _remove(left)
+            else:
+                with suppress(OSError):
+                    left.unlink()
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory that no reader needs; what thresher did not write stays."""
+    try:
+        others = set(_others(directory, load_manifest(directory))) if (directory / MANIFEST).is_file() else set()
+    except ArtifactError:
+        others = set()
+    if not others:
+        shutil.rmtree(directory, ignore_errors=True)
+        return
+    for file in sorted(directory.rglob("*"), reverse=True):
+        with suppress(OSError):
+            if file.is_dir() and not file.is_symlink():
+                file.rmdir()
+            elif file.relative_to(directory).as_posix() not in others:
+                file.unlink()
+
+
+def seal(directory: Path, kind: str, format: int, fields: Mapping[str, Any]) -> Manifest:
+    """Fsync every file in `directory`, then write the manifest that names them all.
+
+    Raises:
+        OSError: the disk is full or failed.
+    """
+    files: dict[str, Mapping[str, Any]] = {}
+    (directory / MANIFEST).unlink(missing_ok=True)  # of an attempt that failed
+    for file in sorted(p for p in directory.rglob("*") if p.is_file()):
+        files[file.relative_to(directory).as_posix()] = sealed_entry(file)
+    content = manifest_text(kind, format, fields, files)
+    manifest = directory / MANIFEST
+    manifest.write_bytes(content)
     sync_path(manifest)
-    for directory in sorted((p for p in draft.path.rglob("*") if p.is_dir()), reverse=True):
-        sync_path(directory)
-    sync_path(draft.path)
+    for folder in sorted((p for p in directory.rglob("*") if p.is_dir()), reverse=True):
+        sync_path(folder)
+    sync_path(directory)
+    return parse_manifest(content, manifest)
+
+
+def sealed_entry(file: Path) -> dict[str, Any]:
+    """Size and sha256 of a file, as a manifest has them, once it is flushed to disk."""
+    sync_path(file)
+    return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+
+
+def manifest_text(kind: str, format: int, fields: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The text of a manifest, with its checksum."""
+    document = {"kind": kind, "format": format, "version": __version__, **fields, "files": files}
+    document = json.loads(json.dumps(document, ensure_ascii=False, default=dict))  # as the reader will see it
+    document["manifest_sha256"] = _document_sha256(document)
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "surrogatepass")  # a corpus may have a name that is not UTF-8
 
 
 _SHOWN = 200

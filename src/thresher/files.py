@@ -231,8 +231,12 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def lock(descriptor: int) -> bool:
+def lock(descriptor: int, *, shared: bool = False) -> bool:
     """Lock an open file or directory against other processes until it is closed, without waiting.
+
+    Args:
+        descriptor: the file or directory.
+        shared: others may lock it so too.
 
     Returns:
         False where the system or the file system has no locks: the caller goes on without.
@@ -243,7 +247,7 @@ def lock(descriptor: int) -> bool:
     if fcntl is None:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as err:
         if err.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
             raise BlockingIOError(err.errno, "locked by another process") from None

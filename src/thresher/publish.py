@@ -112,6 +112,23 @@ def claimed(target: Path) -> Iterator[Path]:
         _explain(err, home, target)
 
 
+@contextmanager
+def writing_in(target: Path) -> Iterator[None]:
+    """Hold the lock of the writers of `target`, to change what is in it.
+
+    Raises:
+        ArtifactError: another process is writing `target`; or may be, where the file system has no locks.
+        OSError: the folder cannot be written.
+    """
+    home = _home(target)
+    try:
+        with _locked(home / f".{target.name}.lock", target, alone=True) as locked:
+            _sweep(home, target.name, locked=locked)
+            yield
+    except OSError as err:
+        _explain(err, home, target)
+
+
 def publish(partial: Path, target: Path) -> None:
     """Give the complete directory `partial` the name `target`; what was there is removed afterwards.
 
@@ -206,8 +223,11 @@ def _swap_children(partial: Path, target: Path, previous: Path) -> None:
 
 
 @contextmanager
-def _locked(file: Path, target: Path) -> Iterator[bool]:
-    """Hold `file` as a lock, and remove it at the end; yields whether the file system has locks."""
+def _locked(file: Path, target: Path, *, alone: bool = False) -> Iterator[bool]:
+    """Hold `file` as a lock, and remove it at the end; yields whether the file system has locks.
+
+    Without locks, a writer that cannot be asked whether it still runs counts as running if this must be `alone`.
+    """
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -218,6 +238,11 @@ def _locked(file: Path, target: Path) -> Iterator[bool]:
                 _refuse(target, writer)
             if not locked and _lives(writer):
                 _refuse(target, writer)
+            if not locked and alone and writer and not _is_here(writer):
+                raise ArtifactError(
+                    f"{target} is on a file system without locks, and another machine may be writing it; if none is, "
+                    f"remove {file}"
+                )
             if not _is_file(descriptor, file):  # its last holder removed it meanwhile
                 continue
             os.ftruncate(descriptor, 0)
@@ -268,6 +293,13 @@ def _started(pid: int) -> str:
     with suppress(OSError, IndexError):
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
     return "0"
+
+
+def _is_here(identity: str) -> bool:
+    """Whether it is known of a writer if it runs still: it is of this machine, or was before that started again."""
+    boot, _, host = here = _machine()
+    parts = tuple(identity.split("-")[2:])
+    return parts == here or (len(parts) == 3 and parts[2] == host and parts[0] != boot)
 
 
 def _lives(identity: str) -> bool:

@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.indexes import segment_of
 from thresher import Index, Passage, build_index, open_corpus
 from thresher.build.recipe import Recipe, VectorsStep, load_recipe
 from thresher.cli.build import build
@@ -109,7 +110,7 @@ def test_a_written_decision_is_what_a_build_carries_out(corpus, tmp_path):
     index, same = Index.open(tmp_path / "index"), Index.open(tmp_path / "same")
     assert [layout.counts.passages for layout in index.layouts] == [75, 75]
     assert answers(index) == answers(same)
-    again, docnos = read_decision(tmp_path / "index" / "pruning")
+    again, docnos = read_decision(segment_of(tmp_path / "index") / "pruning")
     decision, _ = read_decision(tmp_path / "decision")
     assert (again.tiers == decision.tiers).all()
     assert docnos[0] == "d0"
@@ -141,7 +142,7 @@ def test_vectors_encoded_before_are_stored_by_passage_number(passages, corpus, t
     )  # fmt: skip
     done = run(build, corpus, "-o", tmp_path / "index", "--vectors", tmp_path / "vectors")
     assert done.exit_code == 0, done.output
-    store = VectorStore.open(tmp_path / "index" / "vectors")
+    store = VectorStore.open(segment_of(tmp_path / "index") / "vectors")
     assert (store.encoder_name, store.encoder_fingerprint) == ("some-model", "print")
     assert store.docnos is None
     given = VectorStore.open(tmp_path / "vectors")
@@ -160,7 +161,7 @@ def test_vectors_of_both_tiers_are_in_the_order_of_the_passage_numbers(passages,
     build_index(tmp_path / "index", passages, recipe)
     index = Index.open(tmp_path / "index")
     ordered = [passages[int(docno[1:])] for docno in index.docnos_at(np.arange(150))]
-    store = VectorStore.open(tmp_path / "index" / "vectors")
+    store = VectorStore.open(segment_of(tmp_path / "index") / "vectors")
     np.testing.assert_array_equal(store.stored.decode(np.arange(150)), vectors_of(ordered).astype(np.float16))
 
 
@@ -175,7 +176,7 @@ def test_recipe_keys_name_the_same_artifacts(corpus, encoded, plain, passages, t
     build_index(tmp_path / "index", None, recipe)
     index = Index.open(tmp_path / "index")
     assert len(index) == 150
-    assert len(VectorStore.open(tmp_path / "index" / "vectors")) == 75
+    assert len(VectorStore.open(segment_of(tmp_path / "index") / "vectors")) == 75
     assert {d for d, _ in answers(index)[0]} == {d for d, _ in answers(plain)[0]}
     assert load_recipe(recipe).encode.source == str(encoded)
 

@@ -7,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.indexes import segment_of
 from thresher.artifact import read_manifest, verify
 from thresher.build.recipe import Recipe
 from thresher.build.stream import build_index
@@ -37,8 +38,8 @@ def built(tmp_path_factory):
 def test_tiers_hold_what_the_decision_says_and_are_one_artifact(built):
     path, passages = built
     verify(path / "pruned")
-    verify(path / "pruned" / "tier-2")
-    decision, docnos = read_decision(path / "pruned" / "pruning")
+    verify(segment_of(path / "pruned") / "tier-2")
+    decision, docnos = read_decision(segment_of(path / "pruned") / "pruning")
     index = Index.open(path / "pruned")
     assert docnos == [p.docno for p in passages]
     assert index.layouts[0].counts.passages == (decision.tiers == 1).sum() == 101
@@ -121,7 +122,7 @@ def test_aliases_are_those_of_the_decision_in_both_tiers(built, tmp_path):
     passages = [Passage(f"{one.docno}-{n}", one.text) for n in range(3) for one in texts[: 150 - n * 50]]
     build_index(tmp_path / "index", passages, Recipe(prune=PruneStep(estimator="length", keep=0.2)))
     index = Index.open(tmp_path / "index")
-    decision, docnos = read_decision(tmp_path / "index" / "pruning")
+    decision, docnos = read_decision(segment_of(tmp_path / "index") / "pruning")
     stands_for = {docno: [] for docno in index.docnos_at(np.arange(len(index)))}
     for row, target in enumerate(decision.canonical.tolist()):
         if row != target:

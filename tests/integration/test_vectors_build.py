@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from tests.indexes import segment_of
 from thresher.artifact import read_manifest, verify
 from thresher.build.recipe import AskStep, Recipe, VectorsStep
 from thresher.build.stream import build_index
@@ -57,7 +58,7 @@ def test_a_killed_build_encodes_only_what_is_missing(tmp_path, passages):
     assert second.encoded == kept - 1024
     assert [path.name for path in tmp_path.iterdir()] == ["index"], "shards are gone when the index is whole"
     fresh = build_index(tmp_path / "fresh", passages, RECIPE, dense=Counting())
-    one, other = (read_manifest(r.path / "vectors").files["codes.npy"] for r in (report, fresh))
+    one, other = (read_manifest(segment_of(r.path) / "vectors").files["codes.npy"] for r in (report, fresh))
     assert one == other
 
 
@@ -65,7 +66,7 @@ def test_the_index_its_vectors_and_its_settings_are_one_artifact_that_a_pipeline
     monkeypatch.setenv("THRESHER_CACHE", str(tmp_path / "cache"))
     report = build_index(tmp_path / "index", passages, RECIPE, dense=Counting())
     verify(tmp_path / "index")
-    store = VectorStore.open(tmp_path / "index" / "vectors")
+    store = VectorStore.open(segment_of(tmp_path / "index") / "vectors")
     assert len(store) == report.counts["passages"] < len(passages)
     counts = {stage.stage: stage.counts for stage in report.usage.stages}
     assert counts["vectors"]["vectors"] == len(store)
@@ -82,7 +83,7 @@ def test_the_index_its_vectors_and_its_settings_are_one_artifact_that_a_pipeline
 def test_the_second_tier_can_have_vectors_too(tmp_path, passages):
     recipe = RECIPE.model_copy(update={"vectors": VectorsStep(storage="float16", sketch=0, second_tier=True)})
     build_index(tmp_path / "index", passages[:200], recipe, dense=Counting())
-    assert len(VectorStore.open(tmp_path / "index" / "vectors")) == 200
+    assert len(VectorStore.open(segment_of(tmp_path / "index") / "vectors")) == 200
 
 
 def test_a_calibrated_index_escalates_some_of_a_pipelines_queries(tmp_path, passages):

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from thresher import artifact
 from thresher.arguments import checked_call
 from thresher.build.recipe import Recipe, load_recipe
 from thresher.build.tiers import decide_tiers, measure, store_tiers
@@ -44,7 +43,8 @@ from thresher.corpus.stream import RecordCorpus
 from thresher.encode.bm25 import TermCounts
 from thresher.encode.shards import encoding_bar
 from thresher.errors import ConfigError, InputError
-from thresher.index import FORMAT, IndexBuilder
+from thresher.index import IndexBuilder
+from thresher.index.commit import writing_index
 from thresher.prune.decision import TIER_ONE, TIER_TWO
 from thresher.publish import discard_shards, shards_of
 from thresher.records import Usage
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from thresher.corpus import Corpus
     from thresher.encode.preencoded import Encoding
     from thresher.encode.shards import PassageEncoder
+    from thresher.index.commit import IndexDraft
     from thresher.prune.plan import Measured, Pruning
     from thresher.records import Passage
 
@@ -136,9 +137,9 @@ def build_index(
     recipe = _with_sources(recipe, encoded, decision, vectors)
     recipe.check()
     shards = shards_of(target)
-    with artifact.writing(target, kind="index", format=FORMAT, overwrite=overwrite) as draft:
+    with writing_index(target, overwrite=overwrite) as draft:
         source = recipe.corpus.source or None if source is None else source
-        build = _Build(draft.path, recipe, source, shards, progress=progress, dense=dense, device=device)
+        build = _Build(draft, recipe, source, shards, progress=progress, dense=dense, device=device)
         build.read()
         build.estimate()
         build.prune()
@@ -146,6 +147,7 @@ def build_index(
         build.store_vectors()
         build.store_tiers()
         draft.fields.update(build.fields(), counts=counts)
+        draft.segment.fields.update(build.segment_fields(), counts=counts)
         skipped = build.spool.skipped
         unread = next((one.warning() for one in build.readers if one.cut), "")
         build.close()
@@ -194,7 +196,7 @@ class _Build:
     """One build: its steps in order, and what one step leaves for the next.
 
     Args:
-        directory: the index being written.
+        draft: the index being written.
         recipe: how to build.
         source: the corpus, None where only encoded passages are given.
         shards: where a learned encoder's finished shards are kept until the index is complete.
@@ -210,7 +212,7 @@ class _Build:
 
     def __init__(
         self,
-        directory: Path,
+        draft: IndexDraft,
         recipe: Recipe,
         source: Source | None,
         shards: Path,
@@ -219,8 +221,9 @@ class _Build:
         dense: PassageEncoder | None,
         device: str,
     ) -> None:
-        self.directory, self.recipe, self.progress = directory, recipe, progress
-        self.work = directory / "work"
+        self.draft, self.recipe, self.progress = draft, recipe, progress
+        self.directory = draft.segment.path
+        self.work = draft.path / "work"
         self.work.mkdir()
         self.usage = Usage()
         self.pruning: Pruning | None = None
@@ -346,7 +349,7 @@ class _Build:
                 f"none of {counts['passages']:,} passages has a term that can be searched; is this the right field?"
             )
             raise InputError(problem, self.spool.name)
-        encoder.save(self.directory / "encoder")
+        self.draft.add_encoder(encoder)
         passages_indexed = int(counts["passages"])
         unread = self.terms.unread.counts() if isinstance(self.terms, LearnedTerms | SharedTerms) else {}
         self.usage = (
@@ -371,15 +374,20 @@ class _Build:
     def store_tiers(self) -> None:
         """Write the second tier and the decision."""
         if self.pruning is not None:
-            stage = store_tiers(self.directory, self.pruning, self.spool, self.lexical, self.recipe, self.usage)
+            stage = store_tiers(self.draft, self.pruning, self.spool, self.lexical, self.recipe, self.usage)
             self.usage = Usage((*self.usage.stages, stage))
 
+    def segment_fields(self) -> dict[str, object]:
+        """What the manifest of the segment records of the build."""
+        encoder = self.terms.query_side
+        return {"encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint}}
+
     def fields(self) -> dict[str, object]:
-        """What the manifest records of the build."""
-        encoder, spool = self.terms.query_side, self.spool
+        """What the commit records of the build."""
+        spool = self.spool
         return {
             "corpus": {"name": spool.name, "fingerprint": spool.fingerprint(), "skipped": spool.skipped},
-            "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
+            **self.segment_fields(),
             "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
             "usage": [asdict(stage) for stage in self.usage.stages],
         }

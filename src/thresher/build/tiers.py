@@ -1,8 +1,8 @@
 """What a recipe's `[prune]` table adds to a build: the decision, and the second tier inside the index.
 
-The first tier is the index itself. Passages pruned for their score or as junk go to `tier-2/` in it, a BM25 index with
-the statistics of the whole corpus; duplicates are discarded, and junk if that is asked for. The decision is kept in
-`pruning/`. Both are part of the index's artifact.
+The first tier is the segment itself. Passages pruned for their score or as junk go to `tier-2/` in it, a BM25 index
+with the statistics of the whole corpus; duplicates are discarded, and junk if that is asked for. The decision is kept
+in `pruning/`. Both are part of the segment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from thresher import artifact
 from thresher.build.weights import impact_bits
 from thresher.corpus.spool import match_docnos
 from thresher.encode.encoder import row_slice
-from thresher.index import FORMAT, IndexBuilder
+from thresher.index import FORMAT, KIND, IndexBuilder
+from thresher.index.commit import SECOND
 from thresher.prune.decision import KIND as DECISION
 from thresher.prune.decision import TIER_TWO, read_decision, write_decision
 from thresher.prune.dropped import Dropped
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from thresher.build.recipe import Recipe
     from thresher.build.weights import CountedTerms, TermSource
     from thresher.corpus.spool import Spool
+    from thresher.index.commit import IndexDraft
     from thresher.prune.plan import PruneStep
     from thresher.records import Passage, SparseBatch, Usage
 
 _log = logging.getLogger(__name__)
-TIER_FOLDER = "tier-2"
 
 
 class Sampled(Protocol):
@@ -69,15 +70,15 @@ def decide_tiers(spool: Spool, step: PruneStep, *, measured: Measured | None = N
 
 
 def store_tiers(
-    directory: Path, pruning: Pruning, spool: Spool, terms: CountedTerms, recipe: Recipe, usage: Usage
+    draft: IndexDraft, pruning: Pruning, spool: Spool, terms: CountedTerms, recipe: Recipe, usage: Usage
 ) -> StageUsage:
-    """Write `tier-2/` and `pruning/` into the index being built; returns the usage of the pruning.
+    """Write `tier-2/` and `pruning/` into the segment being built; returns the usage of the pruning.
 
     What was saved is estimated from what the first tier took: seconds, postings and bytes a word, times the words
     pruned, less the bytes of the second tier.
 
     Args:
-        directory: the index being built.
+        draft: the index being built.
         pruning: the decision.
         spool: the corpus.
         terms: BM25 weights with the statistics of the whole corpus.
@@ -85,9 +86,9 @@ def store_tiers(
         usage: that of the first tier's stages.
     """
     started = time.perf_counter()
-    counts = dict(pruning.usage.counts)
+    counts, directory = dict(pruning.usage.counts), draft.segment.path
     if counts["tier_2"]:
-        counts["tier_2_postings"] = _second_tier(directory / TIER_FOLDER, pruning, spool, terms, recipe)
+        counts["tier_2_postings"] = _second_tier(draft, pruning, spool, terms, recipe)
     write_decision(
         directory / "pruning",
         pruning.decision,
@@ -102,8 +103,8 @@ def store_tiers(
     vectors = taken["vectors"].seconds if "vectors" in taken and not _has_all_vectors(recipe) else 0.0
     counts["encode_seconds_saved"] = round((taken["encode"].seconds + vectors) * share, 3)
     counts["postings_saved"] = round(taken["index"].counts["postings"] * share)
-    second = _bytes(directory / TIER_FOLDER)
-    first = _bytes(directory) - second - _bytes(directory / "pruning") - _bytes(directory / "work")
+    second = _bytes(directory / SECOND)
+    first = _bytes(directory) - second - _bytes(directory / "pruning")
     saved = round(first * share) - second
     counts |= {"bytes_saved": max(saved, 0)} if saved >= 0 else {"bytes_saved": 0, "bytes_added": -saved}
     return StageUsage("prune", pruning.usage.seconds + time.perf_counter() - started, counts)
@@ -161,16 +162,16 @@ def _sample_bytes(
     return (sizes[1] - sizes[0]) * len(sample) / max(len(sample) - len(sample) // 2, 1)
 
 
-def _second_tier(directory: Path, pruning: Pruning, spool: Spool, terms: CountedTerms, recipe: Recipe) -> int:
+def _second_tier(draft: IndexDraft, pruning: Pruning, spool: Spool, terms: CountedTerms, recipe: Recipe) -> int:
     """Write a BM25 index of the second tier; returns the number of its postings."""
     encoder = terms.query_side
-    with artifact.writing(directory, kind="index", format=FORMAT) as draft:
-        builder = IndexBuilder(draft.path, encoder.vocabulary, bits=impact_bits(recipe.index, encoder))
+    draft.add_encoder(encoder)
+    with artifact.writing(draft.segment.path / SECOND, kind=KIND, format=FORMAT) as tier:
+        builder = IndexBuilder(tier.path, encoder.vocabulary, bits=impact_bits(recipe.index, encoder))
         for passages, batch in terms.rows(spool, np.flatnonzero(pruning.decision.tiers == TIER_TWO)):
             builder.add(passages, batch)
         counts = builder.finish()
-        encoder.save(draft.path / "encoder")
-        draft.fields.update(
+        tier.fields.update(
             counts=counts, encoder={"name": encoder.name, "fingerprint": encoder.fingerprint}, tier=TIER_TWO
         )
     return int(counts["postings"])

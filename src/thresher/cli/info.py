@@ -12,6 +12,8 @@ from thresher.cli.output import JsonOption, echo, emit_json, say, table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from thresher.index.commit import Commit
+
 
 def info(
     directory: Annotated[Path, typer.Argument(help="An index, or any other directory that thresher wrote.")],
@@ -24,9 +26,16 @@ def info(
       thresher info my-index
       thresher info my-index --json
     """
-    from thresher.artifact import read_manifest
+    from thresher.artifact import load_manifest, read_manifest
+    from thresher.index.commit import INDEX, Commit
 
     manifest = read_manifest(directory)
+    commit = Commit.of(manifest, directory) if manifest.kind == INDEX else None
+    files = dict(manifest.files)
+    for entry in commit.segments if commit is not None else ():
+        inner = load_manifest(directory / entry.folder).files
+        files |= {f"{entry.folder}/{name}": file for name, file in inner.items()}
+    totals = {} if commit is None else _totals(commit)
     if json:
         emit_json(
             {
@@ -35,22 +44,51 @@ def info(
                 "format": manifest.format,
                 "version": manifest.version,
                 **manifest.fields,
-                "files": {name: dict(entry) for name, entry in manifest.files.items()},
+                **totals,
+                "files": {name: dict(entry) for name, entry in files.items()},
             }
         )
         return
+    fields = {name: value for name, value in manifest.fields.items() if name != "segments"}
     facts = [
         ("kind", f"{manifest.kind}, format {manifest.format}"),
         ("written by", f"thresher {manifest.version}"),
-        *_flat(manifest.fields),
+        *_flat({**fields, **totals}),
     ]
     table(["", str(directory)], facts)
+    if commit is not None:
+        _show_segments(commit)
     echo()
     table(
         ["file", "bytes"],
-        [(name, f"{entry['bytes']:,}") for name, entry in manifest.files.items()],
+        [(name, f"{entry['bytes']:,}") for name, entry in files.items()],
         numeric=["bytes"],
     )
+
+
+def _totals(commit: Commit) -> dict[str, int]:
+    """Passages and bytes of all segments of an index."""
+    return {
+        "live": commit.live,
+        "deleted": commit.passages - commit.live,
+        "bytes": sum(entry.bytes for entry in commit.segments),
+    }
+
+
+def _show_segments(commit: Commit) -> None:
+    echo()
+    numeric = ["passages", "second tier", "deleted", "bytes"]
+    rows = [
+        (
+            entry.name,
+            f"{entry.passages[0]:,}",
+            f"{sum(entry.passages[1:]):,}",
+            f"{sum(entry.deleted):,}",
+            f"{entry.bytes:,}",
+        )
+        for entry in commit.segments
+    ]
+    table(["segment", *numeric], rows, numeric=numeric)
 
 
 def verify(
@@ -66,14 +104,13 @@ def verify(
       thresher verify my-index
       thresher verify my-index --json
     """
-    from thresher.artifact import verify as check
+    from thresher.index.collection import verify as check
 
-    manifest = check(directory)
-    total = sum(int(entry["bytes"]) for entry in manifest.files.values())
+    kind, files, total = check(directory)
     if json:
-        emit_json({"path": str(directory), "kind": manifest.kind, "files": len(manifest.files), "bytes": total})
+        emit_json({"path": str(directory), "kind": kind, "files": files, "bytes": total})
     else:
-        say(f"{directory}: {manifest.kind}, {len(manifest.files)} files, {total:,} bytes, all as written")
+        say(f"{directory}: {kind}, {files:,} files, {total:,} bytes, all as written")
 
 
 def _flat(fields: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -40,7 +40,6 @@ which all rows together take at most `DIRECTORY_BYTES` a posting; lists of more 
 | `contents` | uint64[passages] | a hash of docno, title, text and metadata, likewise |
 | `vocabulary` | packed string store | the term strings in bytewise order |
 | `sorted_terms` | uint32[terms] | their term ids (absent where these ascend) |
-| `encoder/` | | what turns a query into weighted terms; belongs to `thresher.encode` |
 
 Rows of `kth`, `maxima`, `tiles` and `dense` are numbered alike: the dense terms first, then the other common ones, then
 the other numbered ones, by term id within each.
@@ -50,8 +49,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,8 +72,8 @@ if TYPE_CHECKING:
 
     from thresher.index.arrays import Array
 
-KIND = "index"
-FORMAT = 3
+KIND = "segment"
+FORMAT = 4
 SUPERBLOCK = 2048
 CHUNK = 65_536
 BLOCKS = tuple(2**i for i in range(9))
@@ -184,6 +185,8 @@ class Layout:
     passages: StringStore
     vocabulary: PackedStore
     sorted_terms: NDArray[np.uint32] | None
+    encoder: Path | None
+    """Folder of the encoder that turns a query into the tier's terms; None where there is none."""
 
     @cached_property
     def starts(self) -> Array:
@@ -342,21 +345,21 @@ def rows_of_kinds(kinds: Array) -> NDArray[np.int32]:
     return rows
 
 
-def open_layout(path: str | Path) -> Layout:
-    """Open the index `path` by memory mapping: sizes are checked, nothing is read but the manifest and the counts.
+def open_layout(path: str | Path, encoders: Path | None = None) -> Layout:
+    """Open one tier of a segment by memory mapping: sizes are checked, only the manifest and the counts are read.
+
+    Args:
+        path: the segment, or its `tier-2`.
+        encoders: the folder of the index's query encoders.
 
     Raises:
-        ArtifactError: there is no index at `path`.
+        ArtifactError: there is no segment at `path`.
         ArtifactVersionError: its layout is older or newer than what this thresher reads.
         DamagedArtifactError: a file is missing, of the wrong size, or the counts make no sense.
     """
     path = path_of(path)
     manifest = read_manifest(path, kind=KIND, format=FORMAT)
-    if manifest.format < FORMAT:
-        raise ArtifactVersionError(
-            f"{path} has format {manifest.format}, written by thresher {manifest.version}; this release reads format "
-            f"{FORMAT} only. Build the index again"
-        )
+    check_format(path, manifest)
     n = read_counts(path / "layout.json")
     impact = np.uint8 if n.bits == 8 else np.uint16
     return Layout(
@@ -378,7 +381,36 @@ def open_layout(path: str | Path) -> Layout:
         passages=StringStore(path, "passages", n.passages),
         vocabulary=PackedStore(path, "vocabulary", n.terms),
         sorted_terms=None if n.alphabetical else map_array(path / "sorted_terms", np.uint32, (n.terms,)),
+        encoder=_encoder_of(manifest, encoders),
     )
+
+
+def check_format(path: Path, manifest: Manifest) -> None:
+    """Refuse an older format.
+
+    Raises:
+        ArtifactVersionError: it is one.
+    """
+    if manifest.format < FORMAT:
+        raise ArtifactVersionError(
+            f"{path} has format {manifest.format}, written by thresher {manifest.version}; this release reads format "
+            f"{FORMAT} only. Build the index again"
+        )
+
+
+def encoder_folder(fingerprint: str) -> str:
+    """The name of the folder in `encoders/` of the encoder with this fingerprint: its first 12 hexadecimal digits."""
+    known = fingerprint if re.match(r"[0-9a-f]{12}", fingerprint) else sha256(fingerprint.encode()).hexdigest()
+    return known[:12]
+
+
+def _encoder_of(manifest: Manifest, encoders: Path | None) -> Path | None:
+    said = manifest.fields.get("encoder")
+    fingerprint = said.get("fingerprint") if isinstance(said, dict) else None
+    if encoders is None or not isinstance(fingerprint, str):
+        return None
+    folder = encoders / encoder_folder(fingerprint)
+    return folder if folder.is_dir() else None
 
 
 def read_counts(file: Path) -> Counts:

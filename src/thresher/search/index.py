@@ -9,17 +9,17 @@ Query processing is in `thresher.search.kernels`, escalation to the second tier 
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
 from thresher.arguments import checked_call
-from thresher.artifact import load_later, open_whole
-from thresher.checks import path_of, shown, sound
+from thresher.artifact import load_later
+from thresher.checks import shown, sound
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
-from thresher.index.layout import open_layout
+from thresher.index.collection import Collection, open_collection
+from thresher.publish import MANIFEST
 from thresher.ranking import Run
 from thresher.records import Query, SparseBatch
 from thresher.search.kernels.types import DROPPED
@@ -28,7 +28,7 @@ from thresher.search.results import SearchRanking, StoredPassages, reopened
 from thresher.search.routing import RoutingModel
 from thresher.search.searcher import TierSearcher, is_exact
 from thresher.search.searcher import explain as explain_row
-from thresher.search.tiers import MODEL_FILE, SECOND, Part, TierPair
+from thresher.search.tiers import Part, TierPair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +60,7 @@ class QueryVectors(Protocol):
         ...
 
 
-_OPEN = ("layouts", "_stored", "_first", "_pair")
+_OPEN = ("layouts", "_stored", "_first", "_pair", "_collection")
 """Attributes that a closed index lacks."""
 
 
@@ -83,6 +83,7 @@ class Index:
     Args:
         layouts: the first tier, and the second where there is one.
         model: when `tiers="auto"` searches the second tier; without it, always.
+        collection: what the layouts belong to.
 
     Attributes:
         layouts: what the tiers' files hold.
@@ -98,12 +99,15 @@ class Index:
     _pair: TierPair | None
 
     @checked_call
-    def __init__(self, layouts: Sequence[Layout], model: RoutingModel | None = None) -> None:
+    def __init__(
+        self, layouts: Sequence[Layout], model: RoutingModel | None = None, collection: Collection | None = None
+    ) -> None:
         if not layouts:
             raise InputError("an index has one layout or two, and none was given; open one with Index.open")
         self.layouts = tuple(layouts)
-        self.path = self.layouts[0].path
-        self._stored = StoredPassages.of(self.layouts)
+        self._collection = collection
+        self.path = self.layouts[0].path if collection is None else collection.path
+        self._stored = StoredPassages.of(self.layouts, collection)
         self._sizes = self._stored.sizes
         self._model = model
         self._first = TierSearcher(self.layouts[0])
@@ -121,22 +125,19 @@ class Index:
             ArtifactError: there is no index, or a newer thresher wrote it.
             DamagedArtifactError: a file is missing, has the wrong size or cannot be read.
         """
-        path = path_of(path)
-        return open_whole(path, lambda: cls._open(path))
+        return cls._over(open_collection(path))
 
     @classmethod
-    def _open(cls, path: Path) -> Index:
-        layouts, model = [open_layout(path)], None
-        if (path / SECOND).is_dir():
-            layouts.append(open_layout(path / SECOND))
-            file = path / SECOND / MODEL_FILE
-            if file.is_file():
-                try:
-                    model = RoutingModel.from_json(json.loads(file.read_bytes()))
-                except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as err:
-                    problem = f"cannot be read ({err}); run `thresher calibrate tiers` again"
-                    raise DamagedArtifactError(str(file), problem) from err
-        return cls(layouts, model)
+    def _over(cls, collection: Collection) -> Index:
+        """The index that answers from an open collection."""
+        routing, model = collection.commit.routing, None
+        if routing is not None:
+            try:
+                model = RoutingModel.from_json(routing)
+            except (ValueError, KeyError, TypeError, OverflowError) as err:
+                problem = f"its routing cannot be read ({err}); run `thresher calibrate tiers` again"
+                raise DamagedArtifactError(str(collection.path / MANIFEST), problem) from err
+        return cls([part.layout for part in collection.parts], model, collection)
 
     def close(self) -> None:
         """Release the files. Searching afterwards is an InputError; rankings that were returned stay readable.
@@ -148,6 +149,8 @@ class Index:
 
     def __reduce__(self) -> tuple[Callable[..., Index], tuple[object, ...]]:
         """An index is pickled, and copied, by its path: it is opened again, and refused where it was replaced."""
+        if self._collection is not None:
+            return Index._over, (self._collection,)
         _, (tiers,) = self._stored.__reduce__()
         return _reopened, (tiers, self._model)
 
@@ -196,8 +199,9 @@ class Index:
 
         from thresher.build.recipe import Recipe
 
+        fields = {} if self._collection is None else self._collection.commit.fields
         try:
-            return Recipe.model_validate(self.layouts[0].manifest.fields.get("recipe") or {})
+            return Recipe.model_validate(fields.get("recipe") or {})
         except ValidationError as err:
             version = self.layouts[0].manifest.version
             raise ArtifactVersionError(
@@ -210,9 +214,9 @@ class Index:
         """The index's dense vectors, opened on first use; None where it was built without."""
         from thresher.vectors.store import FOLDER, VectorStore
 
-        directory = self.path / FOLDER
+        directory = self.layouts[0].path / FOLDER
         return load_later(
-            self.path,
+            self.layouts[0].path,
             self.layouts[0].manifest,
             lambda: VectorStore.open(directory) if directory.is_dir() else None,
         )

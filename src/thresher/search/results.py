@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.artifact import check_build, open_whole
+from thresher.artifact import check_build, open_whole, replaced
 from thresher.checks import places, strings
 from thresher.errors import InputError
 from thresher.index.layout import open_layout
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from thresher.index.collection import Collection
     from thresher.index.layout import Layout
     from thresher.records import Passage
 
@@ -35,18 +36,24 @@ class StoredPassages:
     Args:
         tiers: path and build of each tier.
         layouts: the tiers, where they are open.
+        collection: what they belong to; it keeps their files.
     """
 
-    def __init__(self, tiers: Sequence[tuple[Path, str]], layouts: Sequence[Layout] | None = None) -> None:
-        self.tiers = tuple(tiers)
+    def __init__(
+        self,
+        tiers: Sequence[tuple[Path, str]],
+        layouts: Sequence[Layout] | None = None,
+        collection: Collection | None = None,
+    ) -> None:
+        self.tiers, self._collection = tuple(tiers), collection
         if layouts is not None:
             self.layouts = tuple(layouts)
             _ = self.decision  # mapped now, since the index may be replaced before it is asked
 
     @classmethod
-    def of(cls, layouts: Sequence[Layout]) -> StoredPassages:
+    def of(cls, layouts: Sequence[Layout], collection: Collection | None = None) -> StoredPassages:
         """The passages of open tiers."""
-        return cls([(layout.path, layout.manifest.sha256) for layout in layouts], layouts)
+        return cls([(layout.path, layout.manifest.sha256) for layout in layouts], layouts, collection)
 
     def __reduce__(self) -> tuple[type[StoredPassages], tuple[object, ...]]:
         return type(self), ([(path.absolute(), build) for path, build in self.tiers],)
@@ -152,6 +159,8 @@ def reopened(path: Path, build: str) -> Layout:
     Raises:
         ArtifactError: there is none any more, or it was replaced.
     """
+    if not path.is_dir():
+        raise replaced(path)
     layout = open_whole(path, lambda: open_layout(path))
     check_build(path, layout.manifest, build)
     return layout

@@ -76,7 +76,7 @@ class TierSearcher:
     @property
     def fingerprint(self) -> str:
         """Fingerprint of the encoder the tier was made with, empty where it holds none."""
-        if not self._has_encoder:
+        if self.layout.encoder is None:
             return ""
         fields = self.layout.manifest.fields.get("encoder")
         known = fields.get("fingerprint", "") if isinstance(fields, dict) else ""
@@ -89,19 +89,15 @@ class TierSearcher:
         Raises:
             ArtifactError: the index was built without one; search with weighted terms instead. Or it was replaced.
         """
-        layout = self.layout
-        if not self._has_encoder:
+        layout, folder = self.layout, self.layout.encoder
+        if folder is None:
             raise ArtifactError(
                 f"{layout.path} holds no query encoder; search with weighted terms, e.g. {{'median': 1.0}}, "
                 "or rebuild it with an encoder"
             )
         from thresher.encode.encoder import load_query_encoder
 
-        return load_later(layout.path, layout.manifest, lambda: load_query_encoder(layout.path / "encoder"))
-
-    @property
-    def _has_encoder(self) -> bool:
-        return any(name.startswith("encoder/") for name in self.layout.manifest.files)
+        return load_later(layout.path, layout.manifest, lambda: load_query_encoder(folder))
 
     def load_encoder(self) -> QueryEncoder:
         """`encoder`, as a function."""

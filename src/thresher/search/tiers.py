@@ -13,7 +13,6 @@ ranks where they would stand if both tiers were samples of one ranking; ties go 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +23,7 @@ import numpy as np
 
 from thresher.checks import shown, whole
 from thresher.errors import InputError
-from thresher.files import write_atomic
+from thresher.index.transaction import Transaction
 from thresher.records import Query, SparseBatch
 from thresher.search.queries import listed
 from thresher.search.routing import (
@@ -48,9 +47,6 @@ if TYPE_CHECKING:
     from thresher.search.results import Explanation
     from thresher.search.searcher import Found, TierSearcher
 
-SECOND = "tier-2"
-"""Folder of the second tier inside an index."""
-MODEL_FILE = "margin.json"
 _ROUNDING = 1 + 1e-6
 """Upper bounds are compared with scores after this factor: query weights are float32."""
 
@@ -232,7 +228,8 @@ def calibrate_tiers(index: Index, queries: Iterable[AnyQuery], rate: float = 0.3
         ConfigError: the rate is out of range.
     """
     model = fit_model(index, queries, rate, k=k)
-    write_atomic(index.path / SECOND / MODEL_FILE, json.dumps(model.as_json(), indent=1) + "\n")
+    with Transaction(index.path) as transaction:
+        transaction.commit(routing=model.as_json())
     return model
 
 

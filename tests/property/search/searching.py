@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from thresher.artifact import writing
-from thresher.index import FORMAT, KIND, IndexBuilder
+from thresher.index import IndexBuilder
+from thresher.index.commit import writing_index
 from thresher.records import Passage, SparseBatch
 from thresher.search import Index
 
@@ -14,8 +14,8 @@ TRY_BOUNDS = 0
 
 def build(path, docnos, rows, terms, **options):
     """An index of `rows`, each a dict from term id to weight."""
-    with writing(path, kind=KIND, format=FORMAT) as draft:
-        builder = IndexBuilder(draft.path, [f"t{i}" for i in range(terms)], **options)
+    with writing_index(path) as draft:
+        builder = IndexBuilder(draft.segment.path, [f"t{i}" for i in range(terms)], **options)
         for first in range(0, len(rows), 7):
             part = rows[first : first + 7]
             passages = [Passage(docno, f"text of {docno}") for docno in docnos[first : first + 7]]

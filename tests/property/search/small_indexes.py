@@ -3,10 +3,11 @@
 import numpy as np
 from searching import batch_of
 
-from thresher.artifact import writing
+from tests.indexes import segment_of
 from thresher.build.recipe import Recipe
 from thresher.build.stream import build_index
-from thresher.index import FORMAT, KIND, IndexBuilder
+from thresher.index import IndexBuilder
+from thresher.index.commit import writing_index
 from thresher.prune import PruneStep
 from thresher.records import Passage
 from thresher.search import Index, calibrate_tiers
@@ -23,7 +24,7 @@ def text(path):
         calibrate_tiers(index, ["w1 w2", "w3 w9", "w5", "w20 w21"], 0.5)
         n = len(index.layouts[0].docnos)
     vectors = rng.normal(size=(n, 16)).astype(np.float32)
-    VectorStore.build(path / "vectors", [vectors], storage="int8", sketch=4)
+    VectorStore.build(segment_of(path) / "vectors", [vectors], storage="int8", sketch=4)
     docnos = [f"d{i // 2}.{i % 2}" for i in range(80)]
     VectorStore.build(path / "by-docno", [vectors[:80]], docnos=docnos, document_of=lambda one: one.partition(".")[0])
 
@@ -47,8 +48,8 @@ def wide(path):
 
 
 def write(path, rows, vocabulary, **options):
-    with writing(path, kind=KIND, format=FORMAT) as draft:
-        builder = IndexBuilder(draft.path, vocabulary, **options)
+    with writing_index(path) as draft:
+        builder = IndexBuilder(draft.segment.path, vocabulary, **options)
         for first in range(0, len(rows), 4096):
             part = rows[first : first + 4096]
             builder.add([Passage(f"d{first + i}", "text") for i in range(len(part))], batch_of(part))

@@ -12,9 +12,9 @@ from hypothesis import settings
 from searching import PLANS, Reference, build, clustered
 from small_indexes import make
 
+from tests.indexes import segment_of
 from thresher.artifact import writing
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError, ThresherError
-from thresher.index import KIND
 from thresher.records import SparseBatch
 from thresher.search import Index
 
@@ -50,11 +50,11 @@ def test_whatever_its_files_hold_an_index_answers_or_is_refused(tmp_path, name):
 def test_a_truncated_file_is_refused(index):
     path, *_ = index
     for name in ("impacts", "ids", "layout.json"):
-        whole = (path / name).read_bytes()
-        (path / name).write_bytes(whole[:-1])
+        whole = (segment_of(path) / name).read_bytes()
+        (segment_of(path) / name).write_bytes(whole[:-1])
         with pytest.raises(ThresherError, match=name):
             Index.open(path)
-        (path / name).write_bytes(whole)
+        (segment_of(path) / name).write_bytes(whole)
 
 
 @pytest.mark.parametrize("name", ["lengths", "long", "kinds", "ids", "tiles"])
@@ -63,7 +63,7 @@ def test_a_list_that_leads_astray_is_refused_by_the_name_of_its_file(index, name
     layout = Index.open(path).layouts[0]
     n = layout.counts
     term = int(np.flatnonzero((layout.rows >= n.dense) & (layout.rows < n.common))[0])
-    whole = (path / name).read_bytes()
+    whole = (segment_of(path) / name).read_bytes()
     hurt = np.frombuffer(whole, getattr(layout, "superblocks" if name == "tiles" else name).dtype).copy()
     begin, row = int(layout.starts[term]), int(layout.rows[term])
     at, value = {
@@ -74,18 +74,18 @@ def test_a_list_that_leads_astray_is_refused_by_the_name_of_its_file(index, name
         "tiles": (row * layout.superblocks.shape[1] + 1, 2**31),
     }[name]
     hurt[at] = value
-    (path / name).write_bytes(hurt.tobytes())
+    (segment_of(path) / name).write_bytes(hurt.tobytes())
     named = "lengths" if name == "long" else name
     try:
         with pytest.raises(DamagedArtifactError, match=f"{named}: "):
             Index.open(path).search(([term], [1.0]), 10)
     finally:
-        (path / name).write_bytes(whole)
+        (segment_of(path) / name).write_bytes(whole)
 
 
-@pytest.mark.parametrize("older", [1, 2])
+@pytest.mark.parametrize("older", [1, 2, 3])
 def test_an_index_of_an_older_format_is_refused(tmp_path, older):
-    with writing(tmp_path / "x", kind=KIND, format=older) as draft:
+    with writing(tmp_path / "x", kind="index", format=older) as draft:
         (draft.path / "impacts").write_bytes(b"")
     with pytest.raises(ArtifactVersionError, match=rf"has format {older}.*Build the index again"):
         Index.open(tmp_path / "x")
@@ -119,7 +119,7 @@ def test_lists_that_deny_their_largest_impacts_are_survived(tmp_path):
     """What `kth` holds is not checked: results may then be wrong, but must be well-formed."""
     rows = [{t: 1.0 for t in range(8) if (i + t) % 3} for i in range(300)]
     build(tmp_path / "x", [f"d{i}" for i in range(300)], rows, 8)
-    file = tmp_path / "x" / "kth"
+    file = segment_of(tmp_path / "x") / "kth"
     file.write_bytes(bytes(file.stat().st_size))
     searcher = Index.open(tmp_path / "x")
     for weight in (1e-38, 1.0, 1e38):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from searching import PLANS, TRY_BOUNDS, Reference, build
 
-from thresher.artifact import writing
-from thresher.index import FORMAT, KIND, IndexBuilder
+from thresher.index import IndexBuilder
+from thresher.index.commit import writing_index
 from thresher.records import Passage, SparseBatch
 from thresher.search import Index
 from thresher.search.kernels.bounds import bound_blocks
@@ -136,8 +136,8 @@ def test_more_ties_than_quantised_sums_can_hold_are_decided_by_docno(tmp_path):
 
 
 def large(path, docnos, indptr, terms, weights, vocabulary, **options):
-    with writing(path, kind=KIND, format=FORMAT) as draft:
-        builder = IndexBuilder(draft.path, [f"t{i}" for i in range(vocabulary)], **options)
+    with writing_index(path) as draft:
+        builder = IndexBuilder(draft.segment.path, [f"t{i}" for i in range(vocabulary)], **options)
         batch = SparseBatch(indptr.astype(np.int64), terms.astype(np.uint32), weights.astype(np.float32))
         builder.add([Passage(docno, "") for docno in docnos], batch)
         draft.fields.update(builder.finish())

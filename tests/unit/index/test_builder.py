@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from thresher import artifact
 from thresher.encode.terms import fit_scale
-from thresher.index import FORMAT, IndexBuilder
+from thresher.index import IndexBuilder
+from thresher.index.commit import writing_index
 from thresher.records import Passage, SparseBatch
 from thresher.search import Index
 
@@ -14,8 +14,8 @@ def built(path, weights, *, bits=8, progress=False):
     """An index of one passage a weight, all of one term."""
     n = len(weights)
     batch = SparseBatch(np.arange(n + 1, dtype=np.int64), np.zeros(n, np.uint32), np.asarray(weights, np.float32))
-    with artifact.writing(path, kind="index", format=FORMAT) as draft:
-        builder = IndexBuilder(draft.path, ["grain"], bits=bits, progress=progress)
+    with writing_index(path) as draft:
+        builder = IndexBuilder(draft.segment.path, ["grain"], bits=bits, progress=progress)
         builder.add([Passage(f"{number:04d}", "text") for number in range(n)], batch)
         draft.fields["counts"] = builder.finish()
     return Index.open(path)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.indexes import segment_of
 from thresher.build.stream import build_index
 from thresher.errors import InputError, ThresherError
 from thresher.index import IndexBuilder, open_layout
@@ -27,7 +28,7 @@ FEW = [None, "2", -1, 1.5, float("nan"), 10**400, [], np.zeros((2, 2)), "\ud800"
 def index(tmp_path_factory):
     path = tmp_path_factory.mktemp("arguments") / "x"
     build_index(path, [Passage(f"d{i}", f"w{i % 3} w{i % 5}") for i in range(30)])
-    VectorStore.build(path / "vectors", [np.random.default_rng(0).normal(size=(30, 4))], sketch=2)
+    VectorStore.build(segment_of(path) / "vectors", [np.random.default_rng(0).normal(size=(30, 4))], sketch=2)
     with Index.open(path) as opened:
         yield opened
 

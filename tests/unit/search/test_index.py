@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import thresher
-from thresher.artifact import writing
+from tests.indexes import segment_of
 from thresher.build.recipe import Recipe, VectorsStep, load_recipe, shipped
 from thresher.build.stream import build_index
 from thresher.errors import (
@@ -15,7 +15,9 @@ from thresher.errors import (
     InputError,
     MissingExtraError,
 )
-from thresher.index import FORMAT, KIND, IndexBuilder
+from thresher.index import IndexBuilder
+from thresher.index.commit import read_commit, writing_index
+from thresher.index.transaction import Transaction
 from thresher.prune import PruneStep
 from thresher.ranking import Ranking, Run
 from thresher.records import Passage, Query, SparseBatch
@@ -208,7 +210,7 @@ def test_passages_are_found_in_a_reordered_index(tmp_path):
 def test_ranks_that_are_no_permutation_are_damage(tmp_path):
     build_index(tmp_path / "x", corpus(10))
     for value in (0, 10):
-        file = tmp_path / "x" / "ranks"
+        file = segment_of(tmp_path / "x") / "ranks"
         ranks = np.fromfile(file, np.uint32)
         ranks[3] = value if ranks[3] != value else 1
         ranks.tofile(file)
@@ -243,7 +245,9 @@ def test_calibration_is_written_into_the_index_and_read_again(tmp_path):
     assert index.calibrated
     assert index._pair.model.threshold == margin.threshold
     assert 0 < sum(index.search(q, 3).escalated for q in queries) < len(queries)
-    (path / "tier-2" / "margin.json").write_text("{}")
+    assert len(read_commit(path).segments) == 1
+    with Transaction(path) as transaction:
+        transaction.commit(routing={})
     with pytest.raises(DamagedArtifactError, match="calibrate tiers"):
         Index.open(path)
 
@@ -339,8 +343,8 @@ def test_a_query_may_be_given_in_any_numeric_arrays(pruned):
 
 
 def without_encoder(path, vocabulary):
-    with writing(path, kind=KIND, format=FORMAT) as draft:
-        builder = IndexBuilder(draft.path, vocabulary)
+    with writing_index(path) as draft:
+        builder = IndexBuilder(draft.segment.path, vocabulary)
         builder.add([Passage("a", "")], SparseBatch(np.array([0, 1]), np.zeros(1, np.uint32), np.ones(1, np.float32)))
         draft.fields.update(builder.finish())
     return Index.open(path)
@@ -358,7 +362,7 @@ def test_a_damaged_order_of_terms_is_named_when_ids_are_translated(tmp_path):
     build_index(tmp_path / "two", [Passage("c", "b")])
     pair = Index([*Index.open(tmp_path / "one").layouts, *Index.open(tmp_path / "two").layouts])
     assert pair.search(([0], [1.0])).docnos == ["a", "c"]
-    np.array([1, 2], np.uint32).tofile(tmp_path / "one" / "sorted_terms")
+    np.array([1, 2], np.uint32).tofile(segment_of(tmp_path / "one") / "sorted_terms")
     pair = Index([*Index.open(tmp_path / "one").layouts, *Index.open(tmp_path / "two").layouts])
     with pytest.raises(DamagedArtifactError, match="sorted_terms"):
         pair.search(([0], [1.0]))

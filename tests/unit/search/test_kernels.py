@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from thresher.artifact import writing
-from thresher.index import FORMAT, KIND, IndexBuilder
+from thresher.index import IndexBuilder
+from thresher.index.commit import writing_index
 from thresher.index.layout import CHUNK, SUPERBLOCK
 from thresher.records import Passage, SparseBatch
 from thresher.search import Index
@@ -358,8 +358,8 @@ def built(tmp_path_factory):
         np.searchsorted(rows, np.arange(n + 1)), terms.astype(U32), table[rows, terms].astype(np.float32)
     )
     path = tmp_path_factory.mktemp("kernels") / "x"
-    with writing(path, kind=KIND, format=FORMAT) as draft:
-        builder = IndexBuilder(draft.path, [f"t{i:02d}" for i in range(vocabulary)], block=16)
+    with writing_index(path) as draft:
+        builder = IndexBuilder(draft.segment.path, [f"t{i:02d}" for i in range(vocabulary)], block=16)
         builder.add([Passage(f"{i:05d}", "") for i in range(n)], batch)
         draft.fields.update(builder.finish())
     return Index.open(path), table

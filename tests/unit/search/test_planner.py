@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from thresher.artifact import writing
-from thresher.index import FORMAT, KIND, IndexBuilder
+from thresher.index import IndexBuilder
+from thresher.index.commit import writing_index
 from thresher.records import Passage, SparseBatch
 from thresher.search import Index
 from thresher.search.kernels.types import PLANS
@@ -21,8 +21,8 @@ def built(path, topics):
     terms = np.sort((topics[:, None] + rng.permuted(np.tile(np.arange(20), (N, 1)), axis=1)[:, :PER]) % TERMS, axis=1)
     weights = rng.integers(1, 256, terms.size).astype(np.float32)
     batch = SparseBatch(np.arange(0, terms.size + 1, PER), terms.astype(np.uint32).ravel(), weights)
-    with writing(path, kind=KIND, format=FORMAT) as draft:
-        builder = IndexBuilder(draft.path, [f"t{i}" for i in range(TERMS)])
+    with writing_index(path) as draft:
+        builder = IndexBuilder(draft.segment.path, [f"t{i}" for i in range(TERMS)])
         builder.add([Passage(str(i), "") for i in range(N)], batch)
         draft.fields.update(builder.finish())
     return Index.open(path)
@@ -45,8 +45,8 @@ def test_scatter_tells_a_good_order_from_a_random_one(ordered, shuffled):
 
 
 def test_an_index_without_common_lists_counts_as_scattered(tmp_path):
-    with writing(tmp_path / "x", kind=KIND, format=FORMAT) as draft:
-        draft.fields.update(IndexBuilder(draft.path, ["a"]).finish())
+    with writing_index(tmp_path / "x") as draft:
+        draft.fields.update(IndexBuilder(draft.segment.path, ["a"]).finish())
     assert Index.open(tmp_path / "x").layouts[0].scatter == 1.0
 
 

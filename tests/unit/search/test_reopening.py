@@ -15,6 +15,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
+from tests.indexes import segment_of
 from thresher.build.stream import build_index
 from thresher.errors import ArtifactError, InputError
 from thresher.ranking import Run
@@ -36,7 +37,7 @@ while True:
 OPENER = """
 import os, resource, sys
 from thresher.search import Index
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+resource.setrlimit(resource.RLIMIT_NOFILE, (150, 150))
 held = [Index.open(sys.argv[1]) for _ in range(100)]
 assert all(len(index.search("w1", 3)) == 3 for index in held)
 held[0].vectors.scores([1, 0], [0])
@@ -60,7 +61,7 @@ def passages(n, text="w1 w2"):
 @pytest.fixture
 def index(tmp_path):
     build_index(tmp_path / "x", passages(30))
-    VectorStore.build(tmp_path / "x" / "vectors", [np.ones((30, 2))])
+    VectorStore.build(segment_of(tmp_path / "x") / "vectors", [np.ones((30, 2))])
     return Index.open(tmp_path / "x")
 
 
@@ -100,7 +101,7 @@ def test_a_reader_during_overwrites_never_mixes_two_builds(tmp_path):
     assert opened > 4
 
 
-def test_open_indexes_hold_no_descriptors_and_their_lack_is_called_by_its_name(index):
+def test_an_open_index_holds_one_descriptor_and_their_lack_is_called_by_its_name(index):
     run = subprocess.run([sys.executable, "-c", OPENER, str(index.path)], capture_output=True, text=True, check=True)
     assert run.stdout == "OSError Too many open files\n"
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 64

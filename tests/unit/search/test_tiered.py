@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.indexes import segment_of
 from thresher.build.stream import build_index
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.records import Passage
@@ -115,12 +116,12 @@ def test_terms_no_tier_knows_are_ignored(tiers):
 def test_a_tier_whose_rows_do_not_fit_its_counts_is_refused(tmp_path):
     build_index(tmp_path / "one", passages(40, 1))
     build_index(tmp_path / "two", passages(40, 1))
-    kinds = tmp_path / "two" / "kinds"
+    kinds = segment_of(tmp_path / "two") / "kinds"
     kinds.write_bytes(b"\xff" * kinds.stat().st_size)
     pair = pair_of(tmp_path / "one", tmp_path / "two")
-    with pytest.raises(DamagedArtifactError, match="two/kinds: "):
+    with pytest.raises(DamagedArtifactError, match=r"two/segments/.*/kinds: "):
         fit_model(pair, ["w1 w2"], 0.5)
-    with pytest.raises(DamagedArtifactError, match="two/kinds: "):
+    with pytest.raises(DamagedArtifactError, match=r"two/segments/.*/kinds: "):
         features(pair, pair.terms("w1 w2"))
 
 

@@ -1,0 +1,418 @@
+"""Commits: which segments an index consists of, under one small file that is replaced atomically.
+
+An index directory holds
+
+| path | content |
+|---|---|
+| `manifest.json` | the commit: a manifest of kind `index`, which names the segments and their shared parts |
+| `commits/N.json` | the same document for commit N, kept while a reader may need it |
+| `segments/NAME/` | an immutable artifact of kind `segment`, see `thresher.index.layout`; no name is used twice |
+| `encoders/FINGERPRINT/` | query encoders, which belong to the index and not to a segment |
+| `deletes/NAME-N.mask` | one bit a passage of a segment, tier 1's and then tier 2's: whether it is deleted |
+| `deletes/NAME-N.counts` | how many of the deleted passages had each term, by tier |
+
+A reader locks `commits/N.json` against removal (a shared `flock`, its **lease**), and opens what that commit names. A
+writer removes an old commit, and what only that one names, once it gets the exclusive lock. Where the file system has
+no locks, a commit is kept for an hour after it was replaced. Every file but `manifest.json` is written once, so what a
+reader opens is of one commit.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import weakref
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from thresher import artifact
+from thresher.checks import path_of
+from thresher.errors import DamagedArtifactError, InputError
+from thresher.files import ABSENT, lock, sync_path
+from thresher.index.layout import FORMAT, KIND, check_format, encoder_folder, read_counts
+from thresher.publish import MANIFEST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from thresher.artifact import Manifest
+
+INDEX = "index"
+COMMITS, SEGMENTS, ENCODERS, DELETES = "commits", "segments", "encoders", "deletes"
+SECOND = "tier-2"
+"""Folder of the second tier inside a segment."""
+NAME = re.compile(r"\d+-[0-9a-f]{8}")
+"""Names of segments."""
+ATTEMPTS = 1000
+"""Times that an index is opened again because a writer replaced the commit meanwhile."""
+_OWN = ("commit", "segments", "fields", "frozen", "routing")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """A segment, as a commit names it.
+
+    Attributes:
+        name: of its folder.
+        sha256: the checksum of its manifest.
+        passages: of each tier.
+        deleted: deleted passages of each tier.
+        bytes: size of all its files.
+        deletes: the commit that wrote its deletes, 0 where nothing is deleted.
+    """
+
+    name: str
+    sha256: str
+    passages: tuple[int, ...]
+    deleted: tuple[int, ...]
+    bytes: int
+    deletes: int = 0
+
+    @property
+    def live(self) -> int:
+        """Passages that are not deleted."""
+        return sum(self.passages) - sum(self.deleted)
+
+    @property
+    def folder(self) -> str:
+        """Its folder within the index."""
+        return f"{SEGMENTS}/{self.name}"
+
+    @property
+    def masks(self) -> tuple[str, str]:
+        """Its files in `deletes/`, within the index: the mask and the counts."""
+        return tuple(f"{DELETES}/{self.name}-{self.deletes}.{kind}" for kind in ("mask", "counts"))  # type: ignore[return-value]
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> SegmentEntry:
+        """The entry that a manifest holds.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+        """
+        made = cls(**{**entry, "passages": tuple(entry["passages"]), "deleted": tuple(entry["deleted"])})
+        counts = (*made.passages, *made.deleted, made.bytes, made.deletes)
+        if not (isinstance(made.name, str) and NAME.fullmatch(made.name) and isinstance(made.sha256, str)):
+            raise ValueError(f"{made.name!r} is not the name of a segment")
+        if any(type(n) is not int or n < 0 for n in counts) or len(made.passages) not in (1, 2):
+            raise ValueError(f"the counts of segment {made.name} make no sense")
+        if len(made.passages) != len(made.deleted) or any(map(int.__lt__, made.passages, made.deleted)):
+            raise ValueError(f"segment {made.name} has other numbers of deleted passages than of passages")
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What an index consists of at one time.
+
+    Attributes:
+        number: 1 for a fresh index, one more for every commit since.
+        sha256: its checksum; two indexes built at one place both begin with number 1.
+        segments: in the order of the passage numbers.
+        schema: type of each metadata field by its name.
+        frozen: statistics that were fixed when they were fitted.
+        routing: the calibration of the second tier, where there is one.
+        files: as in an artifact's manifest: the segments' manifests, deletes and encoders.
+        fields: everything else: corpus, encoder, recipe, usage, counts.
+        version: the release that wrote it.
+    """
+
+    number: int
+    sha256: str
+    segments: tuple[SegmentEntry, ...]
+    schema: Mapping[str, str]
+    frozen: Mapping[str, Any]
+    routing: Mapping[str, Any] | None
+    files: Mapping[str, Mapping[str, Any]]
+    fields: Mapping[str, Any]
+    version: str
+
+    @property
+    def passages(self) -> int:
+        """Passages of all segments, with those that are deleted."""
+        return sum(sum(entry.passages) for entry in self.segments)
+
+    @property
+    def live(self) -> int:
+        """Passages that are not deleted."""
+        return sum(entry.live for entry in self.segments)
+
+    def segment(self, name: str) -> SegmentEntry:
+        """The segment of this name.
+
+        Raises:
+            InputError: the commit has none.
+        """
+        for entry in self.segments:
+            if entry.name == name:
+                return entry
+        raise InputError(f"there is no segment {name!r} in commit {self.number}")
+
+    @classmethod
+    def of(cls, manifest: Manifest, path: Path) -> Commit:
+        """The commit that is the manifest of the index `path`.
+
+        Raises:
+            ArtifactError: it is not an index.
+            ArtifactVersionError: its format is older or newer than what this thresher reads.
+            DamagedArtifactError: it does not describe an index.
+        """
+        artifact.check_kind(path, manifest, INDEX, FORMAT)
+        check_format(path, manifest)
+        fields = dict(manifest.fields)
+        try:
+            number, segments, schema, frozen, routing = (fields.pop(name) for name in _OWN)
+            entries = tuple(map(SegmentEntry.of, segments))
+            if type(number) is not int or number < 1 or not isinstance(schema, dict) or not isinstance(frozen, dict):
+                raise TypeError("commit, fields or frozen is of a wrong type")
+            if not isinstance(routing, dict | None):
+                raise TypeError("routing is of a wrong type")
+            if len({entry.name for entry in entries}) < len(entries) or not entries:
+                raise ValueError("it names no segment, or one twice")
+        except (KeyError, TypeError, ValueError, AttributeError) as err:
+            problem = f"does not describe an index ({type(err).__name__}: {err}); build the index again"
+            raise DamagedArtifactError(str(path / MANIFEST), problem) from err
+        return cls(number, manifest.sha256, entries, schema, frozen, routing, manifest.files, fields, manifest.version)
+
+    def as_fields(self) -> dict[str, Any]:
+        """What a manifest holds of it."""
+        own = (self.number, [asdict(entry) for entry in self.segments], self.schema, self.frozen, self.routing)
+        return {**dict(zip(_OWN, own, strict=True)), **self.fields}
+
+
+class Lease:
+    """A commit that no writer removes while this is open, or until it is garbage collected.
+
+    Attributes:
+        path: the index.
+        commit: the commit.
+        stamp: inode, size and time of the `manifest.json` that held it; empty where it was opened by number.
+    """
+
+    def __init__(self, path: Path, commit: Commit, descriptor: int, stamp: tuple[int, ...], *, locked: bool) -> None:
+        self.path, self.commit, self.stamp = path, commit, stamp
+        found = os.fstat(descriptor)
+        self._file = (found.st_dev, found.st_ino)
+        self._closing = weakref.finalize(self, os.close, descriptor)
+        self._closing.atexit = False
+        if not locked:  # nothing to hold
+            self.close()
+
+    def close(self) -> None:
+        """Give the lease back."""
+        self._closing()
+
+    def in_place(self) -> bool:
+        """Whether the commit is still there."""
+        try:
+            found = (self.path / COMMITS / f"{self.commit.number}.json").stat()
+        except ABSENT:
+            return False
+        return (found.st_dev, found.st_ino) == self._file
+
+    def is_current(self) -> bool:
+        """Whether the index has had no commit since."""
+        try:
+            return self.stamp == stamp_of((self.path / MANIFEST).stat())
+        except ABSENT:
+            return False
+
+
+def stamp_of(found: os.stat_result) -> tuple[int, ...]:
+    """What tells one `manifest.json` from the next."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def read_commit(path: str | Path) -> Commit:
+    """The commit at `path`, as it is now.
+
+    Raises:
+        ArtifactError: there is no index at `path`, or of another format.
+        DamagedArtifactError: its manifest cannot be read.
+    """
+    path = path_of(path)
+    return Commit.of(artifact.load_manifest(path), path)
+
+
+def take_lease(path: Path, number: int | None = None, sha256: str = "") -> Lease:
+    """A lease on the commit of the index `path`: the last one, or the one with this number and checksum.
+
+    Raises:
+        ArtifactError: there is no index; or that commit is gone.
+        DamagedArtifactError: the commit cannot be read.
+    """
+    for _ in range(ATTEMPTS):
+        content, stamp = _read(path / MANIFEST)
+        if content is None:
+            raise artifact.missing(path)
+        if number is None:
+            commit = Commit.of(artifact.parse_manifest(content, path / MANIFEST), path)
+            lease = _lease(path, commit.number, content, stamp)
+        else:
+            lease = _lease(path, number, None, ())
+            if lease is None or (sha256 and lease.commit.sha256 != sha256):
+                raise artifact.replaced(path)
+        if lease is not None:
+            return lease
+        if _read(path / MANIFEST)[0] == content:
+            file = path / COMMITS / f"{commit.number}.json"
+            raise DamagedArtifactError(str(file), f"is not what {MANIFEST} holds, or missing; build the index again")
+    raise artifact.busy(path)
+
+
+def _read(file: Path) -> tuple[bytes | None, tuple[int, ...]]:
+    """The content of a file and its stamp; None where there is none."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(), stamp_of(os.fstat(stream.fileno()))
+    except ABSENT:
+        return None, ()
+
+
+def _lease(path: Path, number: int, wanted: bytes | None, stamp: tuple[int, ...]) -> Lease | None:
+    """A lease on commit `number`; None where it is gone, about to be removed, or not the text `wanted`."""
+    file = path / COMMITS / f"{number}.json"
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except ABSENT:
+        return None
+    try:
+        try:
+            locked = lock(descriptor, shared=True)
+            found = os.fstat(descriptor)
+            if not os.path.samestat(found, file.stat()):
+                return None
+        except (BlockingIOError, *ABSENT):  # being removed
+            return None
+        content = os.pread(descriptor, found.st_size, 0)
+        if wanted is not None and content != wanted:
+            return None
+        commit = Commit.of(artifact.parse_manifest(content, file), path)
+        kept, descriptor = descriptor, -1
+        return Lease(path, commit, kept, stamp, locked=locked)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+@contextmanager
+def leased(path: str | Path, number: int | None = None, sha256: str = "") -> Iterator[Lease]:
+    """Hold a commit of the index `path` while the block runs; as `take_lease`."""
+    lease = take_lease(path_of(path), number, sha256)
+    try:
+        yield lease
+    finally:
+        lease.close()
+
+
+class QuerySide(Protocol):
+    """An encoder whose query side can be kept."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder."""
+
+    def save(self, directory: Path) -> None:
+        """Write what queries need into `directory`."""
+
+
+@dataclass(slots=True)
+class SegmentDraft:
+    """A segment being written.
+
+    Attributes:
+        path: its folder, to be filled.
+        fields: what its manifest shall say: `counts`, and `encoder` with its `name` and `fingerprint`.
+    """
+
+    path: Path
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the segment."""
+        return self.path.name
+
+    @classmethod
+    def new(cls, index: Path, number: int) -> SegmentDraft:
+        """An empty segment of the index directory `index`, for commit `number`."""
+        folder = index / SEGMENTS / f"{number}-{secrets.token_hex(4)}"
+        folder.mkdir(parents=True)
+        return cls(folder)
+
+    def seal(self) -> SegmentEntry:
+        """Flush its files and write its manifest."""
+        manifest = artifact.seal(self.path, KIND, FORMAT, self.fields)
+        tiers = [self.path, *([self.path / SECOND] if (self.path / SECOND).is_dir() else [])]
+        passages = tuple(read_counts(tier / "layout.json").passages for tier in tiers)
+        size = sum(int(entry["bytes"]) for entry in manifest.files.values())
+        return SegmentEntry(self.name, manifest.sha256, passages, (0,) * len(tiers), size)
+
+
+@dataclass(slots=True)
+class IndexDraft:
+    """A fresh index being written, with one segment.
+
+    Attributes:
+        path: the index's folder, which gets its final name when it is complete.
+        segment: its segment.
+        fields: what the commit shall say: corpus, encoder, recipe, usage, counts; `fields`, `frozen` and `routing`.
+    """
+
+    path: Path
+    segment: SegmentDraft
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def add_encoder(self, encoder: QuerySide) -> None:
+        """Keep what turns queries into the terms of `encoder`."""
+        save_encoder(self.path, encoder)
+
+
+def save_encoder(index: Path, encoder: QuerySide) -> Path:
+    """Write the query side of an encoder into the index directory `index`, if it is not there; returns its folder."""
+    folder = index / ENCODERS / encoder_folder(encoder.fingerprint)
+    if not folder.is_dir():
+        folder.parent.mkdir(exist_ok=True)
+        encoder.save(folder)
+    return folder
+
+
+@contextmanager
+def writing_index(target: str | Path, *, overwrite: bool = False) -> Iterator[IndexDraft]:
+    """Write a fresh index at `target`: it appears when the block ends, and does not if it raises or the process dies.
+
+    Args:
+        target: the final directory.
+        overwrite: replace an existing index. Nothing else is ever replaced.
+
+    Raises:
+        ArtifactError: there is something at `target` that may not be replaced.
+    """
+    with artifact.making(target, kind=INDEX, overwrite=overwrite) as path:
+        draft = IndexDraft(path, SegmentDraft.new(path, 1))
+        yield draft
+        entry = draft.segment.seal()
+        own = {"fields": {}, "frozen": {}, "routing": None, **draft.fields}
+        named = [path / entry.folder / MANIFEST, *(path / ENCODERS).rglob("*")]
+        files = small_files(path, named)
+        content = artifact.manifest_text(INDEX, FORMAT, {"commit": 1, "segments": [asdict(entry)], **own}, files)
+        (path / COMMITS).mkdir()
+        for file in (path / COMMITS / "1.json", path / MANIFEST):
+            file.write_bytes(content)
+            sync_path(file)
+        sync_folders(path, [path / COMMITS / "1.json", *named])
+
+
+def small_files(path: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """What a commit says of these files of the index `path`, which are flushed; folders are left out."""
+    return {file.relative_to(path).as_posix(): artifact.sealed_entry(file) for file in sorted(files) if file.is_file()}
+
+
+def sync_folders(path: Path, files: Iterable[Path]) -> None:
+    """Flush the folders that these files of the index `path` are in, up to the index's own."""
+    folders = {folder for file in files for folder in file.parents if folder.is_relative_to(path)}
+    for folder in sorted(folders | {path}, reverse=True):
+        sync_path(folder)

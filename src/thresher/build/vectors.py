@@ -3,6 +3,9 @@
 Vectors are written in the order of the passage numbers: the first tier, then the second where the table asks for it.
 They are kept in shards alongside the index until it is complete, so that a killed build resumes where it stopped. Where
 the sparse encoder is a head on the embedded MiniLM and the vectors are MiniLM's, one forward pass gives both.
+
+The vectors of a segment that is added are made by the same encoder as those of the index, and stored with what was
+learned from the first ones; those of segments that are merged are copied.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ from thresher.errors import ConfigError, InputError, require
 from thresher.models.files import is_embedded
 from thresher.records import SparseBatch, StageUsage
 from thresher.vectors.codecs import CENTROIDS, parse_storage
+from thresher.vectors.segments import build_like, copy_rows, model_of
 from thresher.vectors.store import FOLDER, VectorStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -112,6 +116,9 @@ class VectorSource(Protocol):
     def shared(self) -> bool:
         """Whether they came from the same forward pass as the weighted terms."""
 
+    def accepts(self, fingerprint: str) -> bool:
+        """Whether they go with vectors made by the encoder with this fingerprint ("": unknown)."""
+
     def batches(
         self, spool: Spool, first: NDArray[np.int64], second: NDArray[np.int64], *, progress: bool
     ) -> Iterator[NDArray[np.floating]]:
@@ -134,6 +141,13 @@ class EncodedVectors:
         self.dimensions = int(getattr(encoder, "dimensions", 0))
         self.unread = Unread(encoder)
         self._encoder, self._shards = encoder, shards
+
+    def accepts(self, fingerprint: str) -> bool:
+        """As the encoder does, for one that knows which fingerprints mean the same vectors."""
+        if not fingerprint or fingerprint == self.fingerprint:
+            return True
+        same: Callable[[str], bool] | None = getattr(self._encoder, "accepts", None)
+        return same is not None and bool(same(fingerprint))
 
     def batches(
         self, spool: Spool, first: NDArray[np.int64], second: NDArray[np.int64], *, progress: bool
@@ -189,6 +203,10 @@ class GivenVectors:
         self.fingerprint, self.name = store.encoder_fingerprint, store.encoder_name
         self._path = str(path)
 
+    def accepts(self, fingerprint: str) -> bool:
+        """Whether it is that of the encoder that made them, or one of the two is not known."""
+        return fingerprint in ("", self.fingerprint) or not self.fingerprint
+
     def batches(
         self, spool: Spool, first: NDArray[np.int64], second: NDArray[np.int64], *, progress: bool
     ) -> Iterator[NDArray[np.floating]]:
@@ -203,7 +221,9 @@ class GivenVectors:
             if len(found) and found.min() < 0:
                 docno = docnos[int(np.argmin(found))]
                 raise InputError(
-                    f"docno {docno!r} has no vector; encode the corpus that the index is built from", self._path
+                    f"docno {docno!r} has no vector; encode the passages that are indexed "
+                    "(thresher encode --dense), or name the vectors of these passages",
+                    self._path,
                 )
             rows, starts = self._store.rows_of(found)
             if len(rows) != len(docnos):
@@ -238,17 +258,28 @@ def open_vectors(
     return EncodedVectors(step, dense, shards, shared=False), terms
 
 
-def check_vectors(step: VectorsStep, vectors: VectorSource, passages: int) -> None:
+def check_vectors(step: VectorsStep, vectors: VectorSource, passages: int, *, like: VectorStore | None = None) -> None:
     """Check that vectors can be stored as `step` says, before any passage is encoded.
 
+    Args:
+        step: the recipe's table.
+        vectors: where the vectors come from.
+        passages: how many passages get one.
+        like: the vectors of the index that the passages are added to; None for a new index.
+
     Raises:
-        ConfigError: product quantisation does not fit the dimensions, or there are too few passages for it.
+        ConfigError: the encoder is not the index's; product quantisation does not fit the dimensions, or there are too
+            few passages for it.
         MissingExtraError: it needs an optional dependency that is not installed.
     """
-    kind, parts = parse_storage(vectors.storage)
-    if kind != "pq" or step.source:
+    if like is not None:
+        _check_encoder(vectors, like)
+    learned = model_of(like)
+    kind, parts = parse_storage(vectors.storage if learned is None else str(learned.manifest.fields["storage"]))
+    if kind == "pq" and (learned is not None or not step.source):
+        require("faiss", extra="faiss-cpu", purpose="product quantisation")
+    if kind != "pq" or step.source or learned is not None:
         return
-    require("faiss", extra="faiss-cpu", purpose="product quantisation")
     if vectors.dimensions % parts:
         raise ConfigError(
             f"vectors.storage is {step.storage!r}, but {parts} does not divide {vectors.dimensions} dimensions"
@@ -256,6 +287,22 @@ def check_vectors(step: VectorsStep, vectors: VectorSource, passages: int) -> No
     if passages < CENTROIDS:
         raise ConfigError(
             f"vectors.storage is {step.storage!r}, which needs at least {CENTROIDS} passages; there are {passages}"
+        )
+
+
+def _check_encoder(vectors: VectorSource, like: VectorStore) -> None:
+    """Refuse vectors that do not compare with those of the index."""
+    made_by = like.encoder_name or "an encoder"
+    if not vectors.accepts(like.encoder_fingerprint):
+        raise ConfigError(
+            f"the index's vectors were made by {made_by} with the fingerprint {like.encoder_fingerprint[:12]}, but "
+            f"those of the added passages by {vectors.name or 'an encoder'} with {vectors.fingerprint[:12]}; use the "
+            "index's encoder, or build the index again"
+        )
+    if vectors.dimensions and like.dimensions and vectors.dimensions != like.dimensions:
+        raise ConfigError(
+            f"the index's vectors have {like.dimensions} dimensions, but those of the added passages "
+            f"{vectors.dimensions}; use the index's encoder ({made_by}), or build the index again"
         )
 
 
@@ -268,28 +315,51 @@ def store_vectors(
     second: NDArray[np.int64],
     *,
     progress: bool,
+    like: VectorStore | None = None,
 ) -> StageUsage:
-    """Write `vectors/` into the index being built; returns what it took.
+    """Write `vectors/` into the segment being built; returns what it took.
 
     Args:
-        directory: the index being built.
+        directory: the segment being built.
         step: the recipe's table.
         vectors: where the vectors come from.
         spool: the corpus.
         first: numbers of the first tier's passages.
         second: numbers of the second tier's passages that get vectors.
         progress: show a bar.
+        like: the vectors of the index that the segment is added to, which decide how these are stored; None for a new
+            index.
     """
-    started = time.perf_counter()
-    store = VectorStore.build(
-        directory / FOLDER,
-        vectors.batches(spool, first, second, progress=progress),
-        storage=vectors.storage,
-        sketch=step.sketch,
-        encoder=vectors.fingerprint,
-        encoder_name=vectors.name,
-    )
+    started, learned = time.perf_counter(), model_of(like)
+    batches = vectors.batches(spool, first, second, progress=progress)
+    if learned is not None:
+        store = build_like(directory / FOLDER, batches, learned)
+    else:
+        store = VectorStore.build(
+            directory / FOLDER,
+            batches,
+            storage=vectors.storage,
+            sketch=step.sketch,
+            encoder=vectors.fingerprint,
+            encoder_name=vectors.name,
+        )
     counts: dict[str, float] = {"vectors": len(store), "bytes": store.bytes, "with_encode": int(vectors.shared)}
     if isinstance(vectors, EncodedVectors):
         counts |= vectors.unread.counts()
     return StageUsage("vectors", time.perf_counter() - started, counts)
+
+
+def merge_vectors(directory: Path, chunks: Sequence[tuple[VectorStore, NDArray[np.int64]]]) -> StageUsage:
+    """Write `vectors/` into a segment that others are merged into; returns what it took.
+
+    Args:
+        directory: the segment being built.
+        chunks: the stores of segments and which of their rows come next, int64[n], in the order of the passage numbers
+            of the new segment.
+
+    Raises:
+        ConfigError: the stores were not made like one another.
+    """
+    started = time.perf_counter()
+    store = copy_rows(directory / FOLDER, chunks)
+    return StageUsage("vectors", time.perf_counter() - started, {"vectors": len(store), "bytes": store.bytes})

@@ -1,20 +1,27 @@
 """Candidates interpolated with dense scores (Fast-Forward, `thresher.vectors.interpolate`).
 
 Of the candidates without a vector, which pruned passages are, the first are encoded now and their vectors
-remembered; the others get the mean dense score of those that have one.
+remembered; the others get the mean dense score of those that have one. A vector is remembered by what the passage
+says, and so never stands for the new text of a passage that was replaced.
+
+An index may take up another commit at any time. A ranking is therefore scored by the vectors of the commit that it was
+found in. Feedback and mean scores come from the candidates alone: what a filter leaves out has no part in them.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from thresher.errors import ConfigError
 from thresher.pipeline.deadline import fitting
 from thresher.pipeline.reading import units
 from thresher.pipeline.stage import StageReport
+from thresher.vectors.segments import SegmentVectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +59,7 @@ class InterpolateStage:
     """Ranks candidates by `alpha * sparse + (1 - alpha) * dense`.
 
     Args:
-        store: vectors of passages.
+        store: vectors of passages. Those of an index stand for the vectors of whichever commit a ranking is of.
         encoder: makes the queries' vectors, and, where it has `encode_passages`, those of pruned passages.
         alpha: weight of the sparse score, 0 to 1.
         depth: passages ranked, at least; the others follow in their order.
@@ -83,7 +90,7 @@ class InterpolateStage:
         self.alpha, self.depth = alpha, depth
         self.feedback, self.feedback_weight, self.encode_missing = feedback, feedback_weight, encode_missing
         self.remembered = remembered
-        self._late: OrderedDict[str, NDArray[np.floating]] = OrderedDict()
+        self._late: OrderedDict[bytes, NDArray[np.floating]] = OrderedDict()
         self._lock = threading.Lock()
 
     def predict(self, state: State) -> float:
@@ -96,9 +103,9 @@ class InterpolateStage:
         vector = self._vector(state)
         if vector is None:
             return StageReport(self.name, "skipped", False, "the model was busy with other queries until the deadline")
-        positions = self._positions(ranking)
+        store, positions = self._located(ranking)
         late, encoded, apart = self._late_vectors(state, positions)
-        found = self.store.interpolate(
+        found = store.interpolate(
             ranking,
             vector,
             alpha=self.alpha,
@@ -121,12 +128,24 @@ class InterpolateStage:
         with state.deadline.turn() as held:
             return self.encoder.encode_queries([state.query.text])[0] if held else None
 
-    def _positions(self, ranking: Ranking) -> NDArray[np.int64]:
-        """Positions of the candidates in the store, int64[n], -1 for those without vectors."""
-        if self.store.docnos is not None or ranking.numbered or self.index is None:
-            return self.store.find_ranking(ranking)
-        numbers = self.index.numbers(ranking.docnos)
-        return np.where(numbers < len(self.store), numbers, -1)
+    def _located(self, ranking: Ranking) -> tuple[VectorStore, NDArray[np.int64]]:
+        """The vectors, and the positions of the candidates in them, int64[n], -1 for those without vectors.
+
+        Raises:
+            ConfigError: the index was built again with another encoder.
+        """
+        index = self.index
+        if self.store.docnos is not None or ranking.numbered or index is None:
+            store = self.store.of_commit(ranking)
+            positions = store.find_ranking(ranking)
+        else:
+            store, numbers = self.store, index.numbers(ranking.docnos)
+            while isinstance(store, SegmentVectors) and (now := index.vectors) is not store and now is not None:
+                store, numbers = now, index.numbers(ranking.docnos)  # of one commit, once the vectors stay the same
+            positions = store.find_numbers(numbers)
+        if store.encoder_fingerprint != self.store.encoder_fingerprint:
+            raise ConfigError("the index was built again with vectors of another encoder; open the pipeline again")
+        return store, positions
 
     def _late_vectors(
         self, state: State, positions: NDArray[np.int64]
@@ -136,10 +155,9 @@ class InterpolateStage:
         absent = np.flatnonzero(positions < 0)[: self.encode_missing]
         if not len(absent) or not isinstance(encoder, PassageEncoder):
             return {}, 0, 0.0
-        ranking = state.ranking.take(absent)
-        vectors = self._known(ranking.docnos)
-        wanted = [place for place, docno in enumerate(ranking.docnos) if docno not in vectors]
-        passages = state.passages(ranking.take(wanted))
+        candidates = state.passages(state.ranking.take(absent))
+        vectors = self._known(candidates)
+        passages = [passage for passage in candidates if passage.docno not in vectors]
         tokens = [len(passage.text.split()) for passage in passages]
         if state.deadline.limited:  # only a part of the time: what has a vector must still be ranked
             count = 1
@@ -161,11 +179,13 @@ class InterpolateStage:
     def _encoding(self, state: State, tokens: Sequence[int]) -> float:
         return state.costs.predict(self._encode_work, units(tokens, calls=0))
 
-    def _known(self, docnos: Sequence[str]) -> dict[str, NDArray[np.floating]]:
+    def _known(self, passages: Sequence[Passage]) -> dict[str, NDArray[np.floating]]:
+        """The remembered vectors of passages, by docno."""
+        keys = {passage.docno: _key(passage) for passage in passages}
         with self._lock:
-            found = {docno: self._late[docno] for docno in docnos if docno in self._late}
+            found = {docno: self._late[key] for docno, key in keys.items() if key in self._late}
             for docno in found:
-                self._late.move_to_end(docno)
+                self._late.move_to_end(keys[docno])
         return found
 
     def _encode(
@@ -178,7 +198,12 @@ class InterpolateStage:
             vectors = encoder.encode_passages([passage.contents for passage in passages])
         made = dict(zip((passage.docno for passage in passages), vectors, strict=True))
         with self._lock:
-            self._late.update(made)
+            self._late.update({_key(passage): made[passage.docno] for passage in passages})
             while len(self._late) > self.remembered:
                 self._late.popitem(last=False)
         return made
+
+
+def _key(passage: Passage) -> bytes:
+    """What a vector is remembered by: the text that is encoded."""
+    return blake2b(passage.contents.encode("utf-8", "surrogatepass"), digest_size=16).digest()

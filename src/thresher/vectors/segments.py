@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -199,6 +199,14 @@ class SegmentVectors(VectorStore):
         """As that of a store of all the vectors."""
         return max(store.largest_length for _, store in self._parts)
 
+    def of_commit(self, ranking: Ranking) -> VectorStore:
+        """As `VectorStore.of_commit`; the source of a ranking offers the vectors of its commit as `vectors`."""
+        spans = self._spans_of(ranking)
+        if not spans or spans is self.spans or spans == self.spans:
+            return self
+        found = getattr(ranking._passages, "vectors", None)
+        return found if isinstance(found, SegmentVectors) and found._folder == self._folder else self
+
     def find_ranking(self, ranking: Ranking) -> NDArray[np.int64]:
         """As `VectorStore.find_ranking`; passages of segments that this store lacks have no vector."""
         if not is_a(ranking, Ranking):
@@ -208,7 +216,7 @@ class SegmentVectors(VectorStore):
             return self.find_numbers(numbers)
         starts = {span.name: span.start for span in self.spans}
         translated = np.full(len(numbers), -1)
-        for name, start, passages in cast("Sequence[Span]", spans):
+        for name, start, passages in spans:
             if name in starts:
                 inside = (numbers >= start) & (numbers < start + passages)
                 translated[inside] = numbers[inside] - start + starts[name]

@@ -268,10 +268,14 @@ class VectorStore:
         return self.find_numbers(numbers)
 
     @staticmethod
-    def _spans_of(ranking: Ranking) -> Sequence[object]:
-        """The segments of the index that a ranking came from; none where it does not say."""
-        found: Sequence[object] = getattr(ranking._passages, "spans", ())
+    def _spans_of(ranking: Ranking) -> Sequence[tuple[str, int, int]]:
+        """Name, first number and passages of each segment of the index that a ranking came from; none if unknown."""
+        found: Sequence[tuple[str, int, int]] = getattr(ranking._passages, "spans", ())
         return found
+
+    def of_commit(self, ranking: Ranking) -> VectorStore:
+        """The vectors of the commit that a ranking was found in, where these are of the same index; else these."""
+        return self
 
     @checked_call
     def find_numbers(self, numbers: ArrayLike) -> NDArray[np.int64]:
@@ -432,11 +436,13 @@ class VectorStore:
             raise InputError(
                 f"interpolate takes a Ranking, and vectors by docno; got {shown(ranking)}, {shown(vectors)}"
             )
+        store = self
         if positions is None:
-            positions = self.find_ranking(ranking) if len(ranking) else None
+            store = self.of_commit(ranking)
+            positions = store.find_ranking(ranking) if len(ranking) else None
         elif len(positions := self.checked_positions(positions, -1)) != len(ranking):
             raise InputError(f"{len(positions)} positions for {len(ranking)} passages; give one a passage")
-        return interpolate(self, ranking, query, settings, vectors or {}, positions)
+        return interpolate(store, ranking, query, settings, vectors or {}, positions)
 
 
 def _reopened(path: Path, build: str) -> VectorStore:

@@ -3,6 +3,7 @@
 import pickle
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +165,7 @@ def test_a_number_finds_its_vector_and_no_other(collections, which, seed):
 @given(
     which=which,
     seed=st.integers(0, 10_000),
-    kind=st.sampled_from(["scan", "flat", "ivf", "hnsw"] if has_faiss() else ["scan"]),
+    kind=st.sampled_from(["scan", "flat", "ivf", "hnsw", "no selector"] if has_faiss() else ["scan"]),
     share=st.sampled_from([0.0, 0.02, 0.2, 0.8, 1.0]),
     k=st.integers(1, 30),
 )
@@ -173,7 +174,11 @@ def test_dense_retrieval_with_a_mask_gives_the_best_of_what_is_allowed(collectio
     with pytest.MonkeyPatch.context() as patch:
         if kind == "scan":
             patch.setitem(sys.modules, "faiss", None)
-        dense = DenseIndex.over(made.store, kind=kind.replace("scan", "flat"), nprobe=1, ef_search=4, links=4)
+        exact = kind in ("scan", "flat", "no selector")
+        dense = DenseIndex.over(made.store, kind="flat" if exact else kind, nprobe=1, ef_search=4, links=4)
+    if kind == "no selector":  # as on CUDA
+        for part in dense._parts:
+            part.finder = None if part.finder is None else replace(part.finder, selecting=None, most=100)
     allowed = None if share == 1.0 else rng.random(made.size) < share
     query = rng.normal(size=WIDTH).astype(np.float32)
     (found,) = dense.search(query[None], k, passages=made.source, allowed=allowed)
@@ -183,7 +188,7 @@ def test_dense_retrieval_with_a_mask_gives_the_best_of_what_is_allowed(collectio
     best = sorted(zip(names, scores.tolist(), strict=True), key=lambda row: (-row[1], row[0].encode()))[:k]
     assert len(found) == len(best), "never fewer than there are"
     assert set(found.docnos) <= set(names), "nothing outside the mask"
-    if kind in ("scan", "flat"):
+    if exact:
         assert found.exact
     if found.exact:
         assert found.pairs() == best
@@ -219,6 +224,10 @@ def test_a_ranking_of_another_commit_is_matched_by_its_segments(tmp_path):
     expected = made.store.find_ranking(ranking)
     assert store.scores(query, positions[known]).tolist() == made.store.scores(query, expected[known]).tolist()
     assert known.sum() == 11
+    made.source.vectors = made.store
+    settings = {"alpha": 0.3, "k": 20, "missing": "mean"}
+    assert store.interpolate(ranking, query, **settings) == made.store.interpolate(ranking, query, **settings)
+    assert store.interpolate(ranking, query, **settings).missing == 3, "scored by the vectors of its own commit"
     with pytest.raises(InputError, match=r"several; use index\.vectors"):
         made.store.store_of("0-abcd").find_ranking(ranking)
 

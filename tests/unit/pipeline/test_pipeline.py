@@ -14,7 +14,7 @@ from thresher.context import ContextPruner
 from thresher.context.scorers import LexicalScorer
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, InputError
 from thresher.pipeline import Pipeline, SearchStage, SelectStage, StageReport
-from thresher.ranking import Ranking
+from thresher.ranking import HeldPassages, Ranking
 from thresher.records import Hit, Passage, Query
 from thresher.rerank import Budget, Reranker
 from thresher.search import Index
@@ -600,3 +600,28 @@ def test_candidates_can_be_found_by_vectors(place, tmp_path, first):
         Index.open(place / "plain").search(QUESTION, by="dense")
     with pytest.raises(InputError, match="by must be 'sparse', 'dense' or 'both'; got 'sparsely'"):
         index.search(QUESTION, by="sparsely")
+
+
+def test_a_remembered_vector_does_not_stand_for_the_text_of_a_replaced_passage(tmp_path):
+    passages = made_passages(6)
+    vectors = HashedWords().encode_passages([p.contents for p in passages[:5]])
+    VectorStore.build(tmp_path / "five", [vectors], docnos=[p.docno for p in passages[:5]], storage="float16")
+
+    class Living:
+        held = passages
+
+        def search(self, query, k, **_):
+            return Ranking([p.docno for p in self.held]).with_passages(HeldPassages(self.held))
+
+    def opened():
+        parts = {"vectors": tmp_path / "five", "query_encoder": HashedWords(), "rerank": None, "context": None}
+        return Pipeline.open(Living(), settings=SETTINGS, **parts)
+
+    pipeline = opened()
+    before = pipeline.ask(QUESTION, 6)
+    Living.held = [*passages[:5], Passage(passages[5].docno, QUESTION)]
+    after = pipeline.ask(QUESTION, 6)
+    assert after.usage.stages[1].counts["forwards"] == 2, "the new text is encoded"
+    assert after.ranking.pairs() == opened().ask(QUESTION, 6).ranking.pairs()
+    assert after.ranking.pairs() != before.ranking.pairs()
+    assert pipeline.ask(QUESTION, 6).usage.stages[1].counts["forwards"] == 1

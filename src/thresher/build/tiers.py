@@ -89,6 +89,7 @@ def store_tiers(
     counts, directory = dict(pruning.usage.counts), draft.segment.path
     if counts["tier_2"]:
         counts["tier_2_postings"] = _second_tier(draft, pruning, spool, terms, recipe)
+    draft.segment.fields["dropped"] = counts["dropped"]
     write_decision(
         directory / "pruning",
         pruning.decision,

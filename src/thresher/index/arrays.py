@@ -175,6 +175,18 @@ class StringStore:
         """
         return self._piece(number)
 
+    def several(self, numbers: NDArray[np.int64]) -> list[bytes]:
+        """The UTF-8 of the strings with these numbers, int64[n], ascending.
+
+        Raises:
+            DamagedArtifactError: as `raw`.
+        """
+        starts, ends = self.offsets[numbers].astype(np.int64), self.offsets[numbers + 1].astype(np.int64)
+        if not bool(((starts <= ends) & (ends <= len(self._view))).all()):
+            return [self.raw(number) for number in numbers.tolist()]
+        view = self._view
+        return [bytes(view[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
     def __getitem__(self, number: int) -> str:
         try:
             return self.raw(number).decode()
@@ -188,6 +200,36 @@ class PackedStore(StringStore):
 
     def _pieces(self) -> int:
         return -(-self._count // GROUP)
+
+    def several(self, numbers: NDArray[np.int64]) -> list[bytes]:
+        """As in a plain store; a group is read once."""
+        found: list[bytes] = []
+        if not len(numbers):
+            return found
+        groups, firsts = np.unique(numbers // GROUP, return_index=True)
+        for group, own in zip(groups.tolist(), np.split(numbers % GROUP, firsts[1:]), strict=True):
+            strings = self._group(group)
+            found += strings if len(own) == len(strings) else [strings[at] for at in own.tolist()]
+        return found
+
+    def _group(self, group: int) -> list[bytes]:
+        """All strings of a group."""
+        piece = self._piece(group)
+        size = min(GROUP, self._count - group * GROUP)
+        kind = piece[0] if piece else 0
+        width, equal = kind & ~_EQUAL, kind & _EQUAL
+        begin = 1 + width * (2 if equal else size + 1)
+        if width not in _WIDTHS or begin > len(piece):
+            self._refuse(group)
+        numbers = piece[1:begin] if width == 1 else np.frombuffer(piece, f"<u{width}", begin // width, 1).tolist()
+        shared, lengths = numbers[0], list(numbers[1:]) * (size if equal else 1)
+        if begin + shared + sum(lengths) != len(piece):
+            self._refuse(group)
+        prefix, at, strings = piece[begin : begin + shared], begin + shared, []
+        for length in lengths:
+            strings.append(prefix + piece[at : at + length])
+            at += length
+        return strings
 
     def raw(self, number: int) -> bytes:
         """As in a plain store."""

@@ -116,25 +116,48 @@ class IndexBuilder:
             InputError: rows and passages differ in number; a term is unknown, repeated or out of order; a weight is not
                 positive and finite. Nothing of the batch has been added then.
         """
-        from thresher.index.invert import count_terms
-
         if not is_a(batch, SparseBatch) or not all(is_a(passage, Passage) for passage in passages):
             raise InputError(f"an index is built of Passages and a SparseBatch; got {shown(passages)}, {shown(batch)}")
         if len(passages) != len(batch):
             raise InputError(f"{len(passages)} passages came with {len(batch)} rows of terms")
         _check_rows(passages, batch, self._terms)
-        if self._count + len(passages) >= 2**32 - 1:
-            raise InputError("an index holds fewer than 2^32 - 1 passages; split the corpus")
         docnos, packed = [_encoded("docno", passage.docno) for passage in passages], list(map(pack_passage, passages))
+        self._append(docnos, packed, batch)
+        self._records.extend(passages)
+
+    def copy(
+        self,
+        docnos: Sequence[bytes],
+        passages: Sequence[bytes],
+        keys: NDArray[np.uint64],
+        contents: NDArray[np.uint64],
+        batch: SparseBatch,
+    ) -> None:
+        """Append passages of another index as they are stored there: docnos, packed passages and records.
+
+        Args:
+            docnos: as `Layout.docnos` holds them.
+            passages: as `Layout.passages` holds them.
+            keys: uint64[n], of their records.
+            contents: uint64[n], likewise.
+            batch: their weighted terms, valid rows.
+        """
+        self._append(docnos, passages, batch)
+        self._records.copy(keys, contents)
+
+    def _append(self, docnos: Sequence[bytes], packed: Sequence[bytes], batch: SparseBatch) -> None:
+        from thresher.index.invert import count_terms
+
+        if self._count + len(docnos) >= 2**32 - 1:
+            raise InputError("an index holds fewer than 2^32 - 1 passages; split the corpus")
         self._docnos.extend(docnos)
         self._passages.extend(packed)
-        self._records.extend(passages)
         (batch.indptr[1:] + self._postings).tofile(self._spool["indptr"])
         batch.terms.tofile(self._spool["terms"])
         batch.weights.tofile(self._spool["weights"])
         count_terms(batch.terms, batch.weights, self._lengths, self._largest)
         self._whole = self._whole and bool(np.all(batch.weights == np.rint(batch.weights)))
-        self._count += len(passages)
+        self._count += len(docnos)
         self._postings += int(batch.terms.shape[0])
 
     @checked_call

@@ -182,26 +182,27 @@ def _deletes(path: Path, entry: SegmentEntry) -> tuple[list[NDArray[np.bool_] | 
     if not entry.deletes:
         return [None, None], [None, None]
     mask, counts = (path / name for name in entry.masks)
-    return list(read_mask(mask, entry)), list(read_counts(counts))
+    return list(read_mask(mask, entry))[:-1], list(read_counts(counts))
 
 
 def read_mask(file: Path, entry: SegmentEntry) -> Iterator[NDArray[np.bool_] | None]:
-    """By tier, bool[passages]: which passages of a segment are deleted; None where none is.
+    """By tier, and of the dropped passages, bool[passages]: which are deleted; None where none is.
 
     Raises:
         DamagedArtifactError: the file does not hold that.
     """
     packed = np.frombuffer(file.read_bytes(), np.uint8)
-    n = sum(entry.passages)
+    n = sum(entry.passages) + entry.dropped
     if len(packed) != -(-n // 8):
         raise DamagedArtifactError(str(file), f"is not a mask of {n} passages; build the index again")
     whole, first = np.unpackbits(packed, count=n).view(np.bool_), 0
-    for passages, deleted in zip(entry.passages, entry.deleted, strict=True):
+    for passages, deleted in zip((*entry.passages, entry.dropped), (*entry.deleted, None), strict=True):
         mask, first = whole[first : first + passages], first + passages
-        if int(np.count_nonzero(mask)) != deleted:
+        found = int(np.count_nonzero(mask))
+        if deleted is not None and found != deleted:
             raise DamagedArtifactError(str(file), f"has not the {deleted} deletes of the commit; build the index again")
         mask.flags.writeable = False
-        yield mask if deleted else None
+        yield mask if found else None
 
 
 def read_counts(file: Path) -> Iterator[TermCounts]:

@@ -8,7 +8,7 @@ An index directory holds
 | `commits/N.json` | the same document for commit N, kept while a reader may need it |
 | `segments/NAME/` | an immutable artifact of kind `segment`, see `thresher.index.layout`; no name is used twice |
 | `encoders/FINGERPRINT/` | query encoders, which belong to the index and not to a segment |
-| `deletes/NAME-N.mask` | one bit a passage of a segment, tier 1's and then tier 2's: whether it is deleted |
+| `deletes/NAME-N.mask` | one bit a passage of a segment, tier 1's, tier 2's, then dropped ones: whether it is deleted |
 | `deletes/NAME-N.counts` | how many of the deleted passages had each term, by tier |
 
 A reader locks `commits/N.json` against removal (a shared `flock`, its **lease**), and opens what that commit names. A
@@ -62,6 +62,7 @@ class SegmentEntry:
         deleted: deleted passages of each tier.
         bytes: size of all its files.
         deletes: the commit that wrote its deletes, 0 where nothing is deleted.
+        dropped: passages that pruning left in none of its tiers, which are numbered after those of the tiers.
     """
 
     name: str
@@ -70,6 +71,7 @@ class SegmentEntry:
     deleted: tuple[int, ...]
     bytes: int
     deletes: int = 0
+    dropped: int = 0
 
     @property
     def live(self) -> int:
@@ -94,7 +96,7 @@ class SegmentEntry:
             KeyError, TypeError, ValueError: it is none.
         """
         made = cls(**{**entry, "passages": tuple(entry["passages"]), "deleted": tuple(entry["deleted"])})
-        counts = (*made.passages, *made.deleted, made.bytes, made.deletes)
+        counts = (*made.passages, *made.deleted, made.bytes, made.deletes, made.dropped)
         if not (isinstance(made.name, str) and NAME.fullmatch(made.name) and isinstance(made.sha256, str)):
             raise ValueError(f"{made.name!r} is not the name of a segment")
         if any(type(n) is not int or n < 0 for n in counts) or len(made.passages) not in (1, 2):
@@ -325,7 +327,8 @@ class SegmentDraft:
 
     Attributes:
         path: its folder, to be filled.
-        fields: what its manifest shall say: `counts`, and `encoder` with its `name` and `fingerprint`.
+        fields: what its manifest shall say: `counts`, `encoder` with its `name` and `fingerprint`, and how many were
+            `dropped`, where pruning left passages in none of the tiers.
     """
 
     path: Path
@@ -349,7 +352,8 @@ class SegmentDraft:
         tiers = [self.path, *([self.path / SECOND] if (self.path / SECOND).is_dir() else [])]
         passages = tuple(read_counts(tier / "layout.json").passages for tier in tiers)
         size = sum(int(entry["bytes"]) for entry in manifest.files.values())
-        return SegmentEntry(self.name, manifest.sha256, passages, (0,) * len(tiers), size)
+        dropped = int(self.fields.get("dropped", 0))
+        return SegmentEntry(self.name, manifest.sha256, passages, (0,) * len(tiers), size, dropped=dropped)
 
 
 @dataclass(slots=True)

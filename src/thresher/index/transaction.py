@@ -126,7 +126,9 @@ class Transaction:
         self._encoders.add(folder.name)
 
     def deleted(self, segment: str) -> NDArray[np.bool_]:
-        """bool[passages of a segment]: which are deleted, tier 1's first, with those of this transaction.
+        """bool[passages of a segment]: which are deleted, with those of this transaction.
+
+        Tier 1's come first, then tier 2's, then those that pruning dropped.
 
         Raises:
             InputError: there is no such segment.
@@ -138,7 +140,8 @@ class Transaction:
 
         Args:
             segment: a segment of `base`.
-            numbers: int64[n], within the segment, tier 1's passages first; none is deleted already, or comes twice.
+            numbers: int64[n], within the segment: tier 1's passages, tier 2's, then the dropped ones; none is deleted
+                already, or comes twice.
             counts: by tier, the ids of the terms of these passages, uint32[m], and how many of the passages have each,
                 uint32[m].
 
@@ -214,7 +217,8 @@ class Transaction:
         if segment not in self._masks:
             entry = self.base.segment(segment)
             none = np.zeros(0, np.uint32)
-            counts, masks = [(none, none), (none, none)], [np.zeros(n, np.bool_) for n in entry.passages]
+            counts, sizes = [(none, none), (none, none)], (*entry.passages, entry.dropped)
+            masks = [np.zeros(n, np.bool_) for n in sizes]
             if entry.deletes:
                 mask, file = (self.path / name for name in entry.masks)
                 found = zip(read_mask(mask, entry), masks, strict=True)

@@ -28,9 +28,10 @@ from thresher.errors import DamagedArtifactError, InputError
 from thresher.files import write_atomic
 from thresher.index.arrays import StringStore, StringWriter
 from thresher.index.builder import pack_passage
+from thresher.index.collection import read_mask
 from thresher.index.layout import unpack_fields
 from thresher.index.records import RecordWriter, content_keys, open_records
-from thresher.prune.decision import FORMAT, KIND, REASONS, TIER_DROPPED, TIER_ONE, TIER_TWO
+from thresher.prune.decision import FOLDER, FORMAT, KIND, REASONS, TIER_DROPPED, TIER_ONE, TIER_TWO
 from thresher.records import Passage
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.corpus.spool import Spool
+    from thresher.index.collection import Collection
     from thresher.prune.decision import Decision
 
 FOLDED = "folded"
@@ -143,6 +145,11 @@ class StoredDecision:
         return tiers, reasons, canonical
 
     @cached_property
+    def junk(self) -> dict[int, str]:
+        """Position of a junk passage to the name of the rule that matched it."""
+        return {int(row): str(rule) for row, rule in json.loads(bytes(map_file(self.path / "junk.json"))).items()}
+
+    @cached_property
     def elsewhere(self) -> dict[int, str]:
         """Position of a folded passage to the docno of its representative in another segment."""
         try:
@@ -172,11 +179,11 @@ class StoredDecision:
         canonical, elsewhere = self.arrays[2], self.elsewhere
         return [elsewhere[row] if row in elsewhere else self.docno(int(canonical[row])) for row in rows]
 
-    def passage(self, place: int) -> Passage:
-        """A folded passage, by its place among the dropped ones."""
+    def passage(self, place: int) -> Passage | None:
+        """A folded passage, by its place among the dropped ones; None where it was not folded, and no text is kept."""
         number = int(np.searchsorted(self._folded, place))
         if number >= len(self._folded) or self._folded[number] != place:
-            raise InputError(f"dropped passage {place} was not folded, and its text is not kept")
+            return None
         store = StringStore(self.path, FOLDED, len(self._folded))
         try:
             title, text, metadata = unpack_fields(store.raw(number))
@@ -225,6 +232,22 @@ class StoredDecision:
         if reason != "duplicate":
             return reason, ""
         return reason, self.elsewhere[row] if row in self.elsewhere else self.docno(int(canonical[row]))
+
+
+def decisions_of(collection: Collection) -> StoredDecisions | None:
+    """The decisions of an open index, mapped; None where nothing was pruned.
+
+    Raises:
+        ArtifactError: a decision is missing.
+        DamagedArtifactError: a file is missing, or has the wrong size.
+    """
+    found = []
+    for entry in collection.commit.segments:
+        folder = collection.path / entry.folder / FOLDER
+        if folder.is_dir():
+            forgotten = list(read_mask(collection.path / entry.masks[0], entry))[-1] if entry.deletes else None
+            found.append(StoredDecision(folder, entry.passages, forgotten))
+    return StoredDecisions(found) if found else None
 
 
 class StoredDecisions:

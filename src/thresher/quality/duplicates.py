@@ -154,7 +154,7 @@ def _read(texts: Sequence[str], folder: Path, shingle: int | None) -> tuple[NDAr
     first = 0
     while chunk := list(islice(remaining, _CHUNK)):
         after = first + len(chunk)
-        keys[first:after] = [_exact_key(text, row) for row, text in enumerate(chunk, first)]
+        keys[first:after] = [exact_key(text) or _halves(b"%d" % row, b"row") for row, text in enumerate(chunk, first)]
         if shingle is not None:
             hashes, offsets = shingle_sets(chunk, shingle)
             sizes[first:after] = np.diff(offsets)
@@ -165,10 +165,13 @@ def _read(texts: Sequence[str], folder: Path, shingle: int | None) -> tuple[NDAr
     return keys, sizes
 
 
-def _exact_key(text: str, row: int) -> tuple[int, int]:
-    """A 128-bit hash of the letters and digits of a text; of its row where it has none."""
+def exact_key(text: str) -> tuple[int, int] | None:
+    """A 128-bit hash of the letters and digits of a text; None where it has none."""
     bare = _LETTERS_AND_DIGITS.sub("", text.lower())
-    raw, person = (bare.encode("utf-8", "surrogatepass"), b"text") if bare else (b"%d" % row, b"row")
+    return _halves(bare.encode("utf-8", "surrogatepass"), b"text") if bare else None
+
+
+def _halves(raw: bytes, person: bytes) -> tuple[int, int]:
     key = hashlib.blake2b(raw, digest_size=16, person=person).digest()
     return int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
 

@@ -24,10 +24,12 @@ def written(folder, kind, strings, part=5):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@given(strings=st.lists(texts, max_size=3 * GROUP + 2), part=st.integers(1, 40))
-def test_strings_come_back(tmp_path_factory, kind, strings, part):
+@given(strings=st.lists(texts, max_size=3 * GROUP + 2), part=st.integers(1, 40), data=st.data())
+def test_strings_come_back(tmp_path_factory, kind, strings, part, data):
     store = written(tmp_path_factory.mktemp("s"), kind, strings, part)
     assert [store[i] for i in range(len(store))] == strings
+    some = sorted(data.draw(st.sets(st.sampled_from(range(len(strings))) if strings else st.nothing())))
+    assert store.several(np.array(some, np.int64)) == [strings[i].encode() for i in some]
 
 
 def test_numbered_docnos_take_less_than_half_of_plain_ones(tmp_path):
@@ -59,6 +61,10 @@ def test_damage_is_an_error_or_another_string(tmp_path, kind):
                 except DamagedArtifactError as err:
                     assert "s.bytes" in str(err) or "s.offsets" in str(err)
                     errors += 1
+            try:
+                assert all(isinstance(string, bytes) for string in store.several(np.arange(len(strings))))
+            except DamagedArtifactError as err:
+                assert "s.bytes" in str(err) or "s.offsets" in str(err)
         file.write_bytes(whole[:-1])
         with pytest.raises(DamagedArtifactError):
             [kind[1](tmp_path, "s", len(strings))[i] for i in range(len(strings))]

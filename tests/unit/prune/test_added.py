@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.corpus.spool import Spool
-from thresher.errors import InputError
 from thresher.index.records import content_keys
 from thresher.prune.decision import REASONS, TIER_DROPPED, TIER_ONE, TIER_TWO, Decision, write_decision
 from thresher.prune.dropped import Dropped, StoredDecision, StoredDecisions
@@ -85,8 +84,7 @@ def test_what_is_kept_of_folded_passages_is_all_of_them(stored):
     assert [decision.passage(place) for place in decision.folded] == [passages[1], passages[3]]
     assert decision.representatives() == ["d0", "old"]
     assert decision.contents.tolist() == content_keys([passages[1], passages[3], passages[4]]).tolist()
-    with pytest.raises(InputError, match="was not folded"):
-        decision.passage(2)
+    assert decision.passage(2) is None
 
 
 def test_folded_passages_are_found_over_segments_and_forgotten_ones_are_not(stored):

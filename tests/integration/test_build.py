@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 import thresher
+from tests.indexes import files_of
 from thresher import artifact
 from thresher.build.recipe import IndexStep, Recipe
 from thresher.build.stream import build_index
 from thresher.corpus import fingerprint_of
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
+from thresher.index.collection import verify
 
 PASSAGES = [
     thresher.Passage("wheat", "Threshing separates the grain of wheat from its chaff.", "Wheat", {"field": "north"}),
@@ -69,8 +71,7 @@ def test_bm25_has_impacts_of_16_bits_and_learned_weights_of_8_unless_told_otherw
 
 def test_the_same_corpus_gives_the_same_files(index, tmp_path):
     build_index(tmp_path / "again", iter(PASSAGES))
-    first, second = artifact.read_manifest(index), artifact.read_manifest(tmp_path / "again")
-    assert first.files == second.files
+    assert files_of(index) == files_of(tmp_path / "again")
 
 
 def test_skipped_records_are_counted_in_the_manifest(tmp_path):
@@ -95,9 +96,8 @@ def test_an_index_is_not_replaced_unasked(index, tmp_path):
 
 
 def test_any_flipped_byte_is_found_and_any_cut_file_refused(index, tmp_path):
-    for name, entry in artifact.read_manifest(index).files.items():
-        if not entry["bytes"]:
-            continue
+    names = [file.relative_to(index).as_posix() for file in index.rglob("*") if file.is_file() and file.stat().st_size]
+    for name in names:
         build = tmp_path / name.replace("/", "-")
         copy(index, build)
         file = build / name
@@ -105,7 +105,7 @@ def test_any_flipped_byte_is_found_and_any_cut_file_refused(index, tmp_path):
         content[-1] ^= 0x40
         file.write_bytes(content)
         with pytest.raises(DamagedArtifactError, match=file.name):
-            artifact.verify(build)
+            verify(build)
         file.write_bytes(content[:-1])
         with pytest.raises(DamagedArtifactError, match=file.name):
             thresher.Index.open(build)
@@ -231,11 +231,11 @@ def test_a_named_pipe_and_standard_input_give_the_index_of_the_file(tmp_path, pr
     subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "recipe.toml")], input=lines.encode(), check=True, timeout=120
     )
-    whole = artifact.read_manifest(tmp_path / "file").files
+    whole = files_of(tmp_path / "file")
     for name in ("piped", "stdin"):
-        files = artifact.read_manifest(tmp_path / name).files
+        files = files_of(tmp_path / name)
         same = [file for file in whole if not file.endswith("manifest.json") and not file.startswith("pruning/")]
-        assert {file: files[file]["sha256"] for file in same} == {file: whole[file]["sha256"] for file in same}
+        assert {file: files[file] for file in same} == {file: whole[file] for file in same}
 
 
 def test_a_pipe_is_not_read_a_second_time(tmp_path, monkeypatch):

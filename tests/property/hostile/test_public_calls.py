@@ -23,6 +23,7 @@ from hostile_place import TEXTS, VALUES, damage, hostile, listing
 from limits import Hang, bounded
 
 import thresher
+from tests.indexes import segment_of
 from thresher.errors import ThresherError
 
 NIGHTLY = os.environ.get("THRESHER_PROFILE") == "nightly"
@@ -361,7 +362,7 @@ INSTANCES = {
     "thresher.encode.Bm25Encoder": lambda p: p.once("encoder"),
     "thresher.evaluate.Evaluation": lambda p: p.once("evaluation"),
     "thresher.index.IndexBuilder": lambda p: of("index").IndexBuilder(p.made_folder("built"), ["a"]),
-    "thresher.index.Layout": lambda p: of("index").open_layout(p.folder / "index"),
+    "thresher.index.Layout": lambda p: of("index").open_layout(segment_of(p.folder / "index")),
     "thresher.llm.OpenAIServer": lambda p: of("llm").OpenAIServer("m", "http://127.0.0.1:9/v1", timeout=1.0),
     "thresher.llm.ResponseCache": lambda p: of("llm").ResponseCache(Path("cache.sqlite")),
     "thresher.llm.Request": lambda p: of("llm").Request((of("llm.model").Message("user", "x"),)),

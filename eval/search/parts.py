@@ -62,8 +62,8 @@ def profile(engine: Thresher, queries: Sequence[tuple[NDArray[np.uint32], NDArra
     """Median microseconds of a query and of its parts."""
     index = engine.index
     layout, n = index.layouts[0], index.layouts[0].counts
-    kernel, postings = index._first._single, index._first._postings
-    request, sums = (K, TERM_AT_A_TIME, 1.0, 2**40), np.empty(K)
+    kernel, postings, allowed = index._first._single, index._first._postings, index._first._all
+    request, sums = (K, TERM_AT_A_TIME, 1.0, 2**40, 0.0), np.empty(K)
     out = (np.empty(K, np.uint32), np.empty(K), np.empty(STATISTICS))
     asked = []
     for terms, weights in queries:
@@ -78,8 +78,8 @@ def profile(engine: Thresher, queries: Sequence[tuple[NDArray[np.uint32], NDArra
 
     ways: dict[str, Callable[[Any], object]] = {
         "search": lambda a: index.search(a[0], K),
-        "kernel": lambda a: kernel(*a[1], request, postings, out),
-        "call": lambda a: kernel(a[1][0][:0], a[1][1][:0], request, postings, out),
+        "kernel": lambda a: kernel(*a[1], request, postings, allowed, out),
+        "call": lambda a: kernel(a[1][0][:0], a[1][1][:0], request, postings, allowed, out),
         "bare": part(False, False, False),
         "zeroing": part(True, False, False),
         "adding": part(False, True, False),

@@ -89,6 +89,9 @@ SCATTERED = 32
 """Lists that are sampled for `Layout.scatter`."""
 DENSE, COMMON = 3, 2
 LONG = 255
+VALID, IDS_FAULT, SUPERBLOCKS_FAULT = range(3)
+"""What may be wrong with a posting list; `FAULT_FILES` names the file."""
+FAULT_FILES = ("", "ids", "tiles")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from thresher.artifact import load_later
 from thresher.errors import ArtifactError, DamagedArtifactError
+from thresher.index.layout import FAULT_FILES
 from thresher.search.kernels.types import (
     AUTO,
     BAD_WEIGHT,
@@ -23,7 +24,6 @@ from thresher.search.kernels.types import (
     BOUND,
     DONE,
     DROPPED,
-    FAULT_FILES,
     FAULTS,
     HITS,
     PLAN,
@@ -38,6 +38,7 @@ from thresher.search.kernels.types import (
     THRESHOLD,
     VISITED,
     WHOLE_SUPERBLOCKS,
+    Allowed,
     Postings,
 )
 from thresher.search.queries import Vocabulary, refuse_weight
@@ -58,6 +59,8 @@ Found: TypeAlias = "tuple[NDArray[np.uint32], NDArray[np.float64], list[float]]"
 
 _LARGE, _SCATTER, _PER_HIT = 1_000_000, 0.6, 100_000
 """Where bounds are tried: passages at least, scatter of the lists at most, passages for each hit wanted at least."""
+_FEW = 16
+"""A mask that allows at most one document in 16 is also kept as the list of these."""
 _IDS, _SCORES = np.dtype(np.uint32), np.dtype(np.float64)
 
 
@@ -69,6 +72,7 @@ class TierSearcher:
         self.vocabulary = Vocabulary(layout)
         self.size = layout.counts.passages
         self._spare: list[NDArray[np.float64]] = []
+        self._all = Allowed(np.empty(0, np.uint8), np.empty(0, np.uint32), self.size)
 
     def __len__(self) -> int:
         return self.size
@@ -103,6 +107,19 @@ class TierSearcher:
         """`encoder`, as a function."""
         return self.encoder
 
+    def allow(self, mask: NDArray[np.bool_]) -> Allowed:
+        """What `top` takes of a mask: bool[passages] by number, True where a passage may be returned.
+
+        It takes up to some milliseconds for a million passages; keep the result where the mask comes again.
+        """
+        count = int(np.count_nonzero(mask))
+        if count == self.size:
+            return self._all
+        sources = self.layout.sources
+        by_id = mask.astype(np.uint8) if sources is None else np.take(mask.view(np.uint8), sources, mode="clip")
+        docs = np.flatnonzero(by_id).astype(np.uint32) if count * _FEW <= self.size else self._all.docs
+        return Allowed(by_id, docs, count)
+
     def top(
         self,
         terms: NDArray[np.int64],
@@ -111,22 +128,28 @@ class TierSearcher:
         alpha: float,
         max_terms: int,
         plan: str,
+        allowed: Allowed | None = None,
+        least: float = 0.0,
     ) -> Found:
         """The k best passages: internal ids uint32[n], scores float64[n], and the processor's statistics.
+
+        With `allowed`, of `allow`, only these passages are returned; with `least`, a score, only those that reach it.
 
         Raises:
             InputError: a weight is negative or not finite.
             DamagedArtifactError: a posting list of the query is damaged.
         """
-        width = k if k < self.size else self.size
+        if allowed is None:
+            allowed = self._all
+        width = k if k < allowed.size else allowed.size
         docs, scores = np.empty(width, _IDS), np.empty(width, _SCORES)
         spare = self._spare
         try:
             statistics = spare.pop()  # one step of the interpreter, so threads may share the list
         except IndexError:
             statistics = np.empty(STATISTICS, np.float64)
-        request = (width, PLANS[plan] or self._plan(width), alpha, max_terms)
-        status = self._single(terms, weights, request, self._postings, (docs, scores, statistics))
+        request = (width, PLANS[plan] or self._plan(width), alpha, max_terms, least)
+        status = self._single(terms, weights, request, self._postings, allowed, (docs, scores, statistics))
         if status != DONE:
             self._refuse(status, np.array((0, len(terms)), np.int64), weights)
         row = statistics.tolist()
@@ -143,17 +166,21 @@ class TierSearcher:
         max_terms: int,
         plan: str,
         threads: int,
+        allowed: Allowed | None = None,
+        least: NDArray[np.float64] | None = None,
     ) -> list[Found]:
-        """As `top` for each row of (indptr, terms, weights), over `threads` threads."""
+        """As `top` for each row of (indptr, terms, weights), over `threads` threads; `least` float64[rows]."""
         indptr, terms, weights = rows
-        n, width = len(indptr) - 1, min(k, self.size)
+        allowed = self._all if allowed is None else allowed
+        n, width = len(indptr) - 1, min(k, allowed.size)
+        least = np.zeros(n) if least is None else least
         docs, scores = np.empty((n, width), np.uint32), np.empty((n, width), np.float64)
         statistics = np.empty((n, STATISTICS), np.float64)
-        kernel, request = self._several, (width, PLANS[plan] or self._plan(width), alpha, max_terms)
+        kernel, request = self._several, (width, PLANS[plan] or self._plan(width), alpha, max_terms, least)
         postings, out = self._postings, (docs, scores, statistics)
 
         def answer(counter: NDArray[np.int64]) -> int:  # the interpreter's lock is not held meanwhile
-            return kernel(counter, indptr, terms, weights, request, postings, out)
+            return kernel(counter, indptr, terms, weights, request, postings, allowed, out)
 
         counter, threads = np.zeros(1, np.int64), min(threads, n)
         if threads <= 1:
@@ -169,6 +196,27 @@ class TierSearcher:
             (own, sums, row) if row[HITS] == width else (own[: int(row[HITS])], sums[: int(row[HITS])], row)
             for own, sums, row in zip(docs, scores, statistics.tolist(), strict=True)
         ]
+
+    def matches(self, terms: NDArray[np.int64], allowed: Allowed | None = None) -> NDArray[np.uint8]:
+        """uint8[passages] by number: 1 where an allowed passage holds one of `terms`; unknown ones are ignored.
+
+        Raises:
+            DamagedArtifactError: a posting list of the query is damaged.
+        """
+        from thresher.search.kernels.matches import mark
+
+        known = terms[(terms >= 0) & (terms < self.layout.counts.terms)].astype(np.int64)
+        flags = np.zeros(self.size, np.uint8)
+        status = mark(known, self._postings, flags)
+        if status != DONE:
+            self._refuse(status, np.zeros(1, np.int64), np.empty(0, np.float32))
+        if allowed is not None and allowed.size < self.size:
+            flags &= allowed.mask
+        if self.layout.sources is None:
+            return flags
+        by_number = np.empty_like(flags)
+        by_number[self.layout.numbers_of(np.arange(self.size))] = flags
+        return by_number
 
     def _plan(self, k: int) -> int:
         """The plan for `auto`: bounds are tried in large collections whose order makes them tight.
@@ -198,7 +246,8 @@ class TierSearcher:
         from thresher.search.kernels.processor import search_row
 
         out = (np.empty(0, np.uint32), np.empty(0, np.float64), np.empty(0, np.float64))
-        arguments = (np.empty(0, np.int64), np.empty(0, np.float32), (0, 0, 1.0, 0), self._postings, out)
+        query = (np.empty(0, np.int64), np.empty(0, np.float32), (0, 0, 1.0, 0, 0.0))
+        arguments = (*query, self._postings, self._all, out)
         return _compiled(search_row, arguments)
 
     @cached_property
@@ -207,8 +256,10 @@ class TierSearcher:
         from thresher.search.kernels.processor import search_many
 
         numbers, floats = np.empty(1, np.int64), np.empty((0, 0), np.float64)
-        queries = (numbers, numbers, np.empty(0, np.int64), np.empty(0, np.float32), (0, 0, 1.0, 0))
-        return _compiled(search_many, (*queries, self._postings, (np.empty((0, 0), np.uint32), floats, floats)))
+        request = (0, 0, 1.0, 0, np.empty(0, np.float64))
+        queries = (numbers, numbers, np.empty(0, np.int64), np.empty(0, np.float32), request)
+        out = (np.empty((0, 0), np.uint32), floats, floats)
+        return _compiled(search_many, (*queries, self._postings, self._all, out))
 
     @cached_property
     def _postings(self) -> Postings:

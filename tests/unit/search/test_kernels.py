@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from thresher.index import IndexBuilder
+from thresher.index import lists as stored_lists
 from thresher.index.commit import writing_index
-from thresher.index.layout import CHUNK, SUPERBLOCK
+from thresher.index.layout import CHUNK, IDS_FAULT, SUPERBLOCK, SUPERBLOCKS_FAULT, VALID
 from thresher.records import Passage, SparseBatch
 from thresher.search import Index
 from thresher.search.kernels import bounds, postings, processor, taat, topk
@@ -14,11 +15,9 @@ from thresher.search.kernels.types import (
     DONE,
     FAULTS,
     HITS,
-    IDS_FAULT,
     PLANS,
     STATISTICS,
-    SUPERBLOCKS_FAULT,
-    VALID,
+    Allowed,
     Hits,
     Postings,
     QueryTerms,
@@ -27,6 +26,11 @@ from thresher.search.kernels.types import (
 
 pytestmark = pytest.mark.kernels
 U8, U16, U32, U64 = np.uint8, np.uint16, np.uint32, np.uint64
+
+
+def everything(index):
+    """An `Allowed` that leaves nothing out."""
+    return Allowed(np.empty(0, U8), np.empty(0, U32), index.passages)
 
 
 def normalised(terms, weights, known=100, max_terms=100):
@@ -127,9 +131,9 @@ def test_searches_in_lists_find_the_first_id_that_is_large_enough():
 
 def test_a_chunk_begins_with_a_skip_entry_or_a_posting():
     ids, impacts = np.array([2, 7, 9, 4], U16), np.array([0, 1, 1, 1], U8)
-    assert postings.open_chunk(0, 4, ids, impacts) == (1, 3)
-    assert postings.open_chunk(1, 4, ids, impacts) == (1, 4)
-    assert postings.open_chunk(4, 4, ids, impacts) == (4, 4)
+    assert stored_lists.open_chunk(0, 4, ids, impacts) == (1, 3)
+    assert stored_lists.open_chunk(1, 4, ids, impacts) == (1, 4)
+    assert stored_lists.open_chunk(4, 4, ids, impacts) == (4, 4)
 
 
 @pytest.mark.parametrize("k", [1, 3, 10, 64, 65, 100])
@@ -257,12 +261,13 @@ def best_of(index, lists, weights, k):
     return sorted(((doc, score) for doc, score in sums.items() if score > 0), key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
-def answered(index, weights, k, plan):
+def answered(index, weights, k, plan, allowed=None, least=0.0):
     width = min(k, index.passages)
     hits = (np.zeros(width, U32), np.zeros(width), np.zeros(STATISTICS))
     status = processor.search_row(
-        np.arange(len(weights), dtype=np.int64), np.array(weights, np.float32), (k, plan, 1.0, 100), index, hits
-    )
+        np.arange(len(weights), dtype=np.int64), np.array(weights, np.float32), (k, plan, 1.0, 100, least), index,
+        everything(index) if allowed is None else allowed, hits,
+    )  # fmt: skip
     assert status == DONE
     count = int(hits[2][HITS])
     return list(zip(hits[0][:count].tolist(), hits[1][:count].tolist(), strict=True))
@@ -279,7 +284,7 @@ def test_lists_over_several_chunks_are_answered_like_brute_force(plan):
     index = scanned(140_000, lists)
     weights = [1.0, 0.5, 2.25, 3.0]
     for term in range(4):
-        assert postings.validate(term, index) == VALID
+        assert stored_lists.validate(term, index) == VALID
     for k in (1, 3, 20):
         assert answered(index, weights, k, plan) == best_of(index, lists, weights, k)
 
@@ -309,21 +314,21 @@ def test_a_common_list_over_several_chunks_is_answered_like_brute_force(plan):
     postings.rescore(QueryTerms(np.zeros(1, U32), np.ones(1)), index, docs, 60, sums)
     assert sums.tolist() == [own[doc] for doc in docs.tolist()]
     index.superblocks[0, 3] = 61
-    assert postings.validate(0, index) == SUPERBLOCKS_FAULT
+    assert stored_lists.validate(0, index) == SUPERBLOCKS_FAULT
 
 
 def test_damage_in_a_scanned_list_is_found():
     lists = [{1: 5, 9: 5, 65_536: 5, 65_540: 5}]
     good = scanned(66_000, lists)
-    assert postings.validate(0, good) == VALID
+    assert stored_lists.validate(0, good) == VALID
     for place, value in ((0, 9), (1, 9), (2, 1), (4, 0), (4, 2_000)):
         index = scanned(66_000, lists)
         index.ids[place] = value
-        assert postings.validate(0, index) == IDS_FAULT
+        assert stored_lists.validate(0, index) == IDS_FAULT
     edge = scanned(66_000, [{65_999: 1}])
-    assert postings.validate(0, edge) == VALID
+    assert stored_lists.validate(0, edge) == VALID
     edge.ids[-1] += 1
-    assert postings.validate(0, edge) == IDS_FAULT
+    assert stored_lists.validate(0, edge) == IDS_FAULT
 
 
 @pytest.mark.parametrize(
@@ -342,7 +347,7 @@ def test_damage_in_a_scanned_list_is_found():
     ],
 )
 def test_damage_in_a_directory_row_is_found(begins, ids, expected):
-    found = postings.validate_common(0, 3, np.array(begins, U32), np.array(ids, U16), 3000)
+    found = stored_lists.validate_common(0, 3, np.array(begins, U32), np.array(ids, U16), 3000)
     assert found == expected
 
 
@@ -375,7 +380,7 @@ def test_the_builder_stores_every_impact(built):
         one = QueryTerms(query.terms[term : term + 1], query.weights[:1])
         postings.rescore(one, index._first._postings, docs, len(docs), sums)
         assert (sums == table[:, term]).all()
-        assert postings.validate(term, index._first._postings) == VALID
+        assert stored_lists.validate(term, index._first._postings) == VALID
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -402,7 +407,7 @@ def test_quantised_accumulators_find_the_same_hits_or_decline(built):
     assert least <= np.sort(scores)[-10]
     assert total >= scores.max()
     hits = Hits(np.zeros(10, U32), np.zeros(10), np.zeros(STATISTICS))
-    assert taat.score_quantised(query, total, least, 10, postings_, hits) == 10
+    assert taat.score_quantised(query, total, least, 10, postings_, everything(postings_), hits) == 10
     assert hits.docs.tolist() == np.lexsort((np.arange(len(table)), -scores))[:10].tolist()
     assert hits.scores.tolist() == np.sort(scores)[::-1][:10].tolist()
 
@@ -446,9 +451,10 @@ def test_search_one_answers_nothing_where_nothing_is_asked(built):
     index, _ = built
     hits = Hits(np.zeros(1, U32), np.zeros(1), np.zeros(STATISTICS))
     nothing = QueryTerms(np.zeros(0, U32), np.zeros(0))
-    assert processor.search_one(nothing, Request(1, 0, 1.0, 9), index._first._postings, hits) == 0
+    own = index._first._postings
+    assert processor.search_one(nothing, Request(1, 0, 1.0, 9, 0.0), own, everything(own), hits) == 0
     some = QueryTerms(np.array([1], U32), np.ones(1))
-    assert processor.search_one(some, Request(0, 0, 1.0, 9), index._first._postings, hits) == 0
+    assert processor.search_one(some, Request(0, 0, 1.0, 9, 0.0), own, everything(own), hits) == 0
 
 
 def test_a_batch_is_answered_to_its_end_or_to_the_first_fault():
@@ -456,16 +462,18 @@ def test_a_batch_is_answered_to_its_end_or_to_the_first_fault():
     terms, weights = np.array([0, 0, 1], np.int64), np.array([1, 1, 2], np.float32)
     indptr = np.array([0, 1, 3, 3], np.int64)
     hits = (np.zeros((3, 2), U32), np.zeros((3, 2)), np.zeros((3, STATISTICS)))
-    request, counter = (2, PLANS["term-at-a-time"], 1.0, 9), np.zeros(1, np.int64)
-    assert processor.search_many(counter, indptr, terms, weights, request, index, hits) == DONE
+    request, counter = (2, PLANS["term-at-a-time"], 1.0, 9, np.zeros(3)), np.zeros(1, np.int64)
+    allowed = everything(index)
+    assert processor.search_many(counter, indptr, terms, weights, request, index, allowed, hits) == DONE
     assert hits[0].tolist()[:2] == [[9, 1], [9, 1]]
     assert hits[1].tolist()[:2] == [[7, 5], [11, 5]]
     assert hits[2][:, HITS].tolist() == [2, 2, 0]
     weights[2] = -1
-    assert processor.search_many(np.zeros(1, np.int64), indptr, terms, weights, request, index, hits) == BAD_WEIGHT - 1
+    counter[0] = 0
+    assert processor.search_many(counter, indptr, terms, weights, request, index, allowed, hits) == BAD_WEIGHT - 1
     damaged = scanned(3000, [{1: 5, 9: 7}, {9: 2}])
     damaged.ids[-1] = 3000
     weights[2] = 2
-    found = processor.search_many(np.zeros(1, np.int64), indptr, terms, weights, request, damaged, hits)
+    found = processor.search_many(np.zeros(1, np.int64), indptr, terms, weights, request, damaged, allowed, hits)
     assert found == 1 * FAULTS + IDS_FAULT
     assert damaged.validated.tolist() == [1, 0]

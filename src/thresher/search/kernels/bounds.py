@@ -26,8 +26,10 @@ import numpy as np
 
 from thresher._lazy import njit
 from thresher.index.layout import CHUNK, SUPERBLOCK
+from thresher.index.lists import SUPERBLOCK_BITS, open_chunk
 from thresher.search.kernels.intrinsics import prefetch
-from thresher.search.kernels.postings import SUPERBLOCK_BITS, add, add_row, find_in_superblock, open_chunk
+from thresher.search.kernels.masks import mask_blocks, mask_sums
+from thresher.search.kernels.postings import add, add_row, find_in_superblock
 from thresher.search.kernels.topk import LIMIT, SAFE, SMALLEST, collect, finish, make_room, raise_threshold
 from thresher.search.kernels.types import SCORED, SUPERBLOCKS, VISITED, WHOLE_SUPERBLOCKS, Bounds
 
@@ -229,20 +231,24 @@ def add_runs(first, last, origin, runs, index, weight, sums):
 
 
 @njit(cache=True, nogil=True)
-def score_by_bounds(query, choose, approx, index, top, hits):
+def score_by_bounds(query, choose, approx, index, allowed, top, hits):
     """Answer a query by bounds; returns the number of hits, -1 where it gives up: `top` then holds a threshold.
 
     choose   bool      whether it may give up, and score a superblock whole for blocks that need not be
     approx   float64   what bounds are multiplied by, 1 for exact results
-    index, hits        `Postings`, `Hits` out: also counts what was scored and visited
+    index, allowed     `Postings`, `Allowed`
     top                `TopK` with room for 2 * k + 2 * SUPERBLOCK
+    hits               `Hits` out: also counts what was scored and visited
     """
     work, step = hits.statistics, SUPERBLOCK // index.block
     work[SCORED] = work[VISITED] = work[SUPERBLOCKS] = work[WHOLE_SUPERBLOCKS] = 0
     bounds = bound_blocks(query, index)
     order = np.empty(bounds.superblocks.shape[0], np.uint32)
     factor = max(query.weights.max() * (1.0 + (query.terms.shape[0] + 4) * 2.0**-23) * approx, SMALLEST)
-    total = visit_order(bounds.superblocks, max(top.limits[LIMIT] / factor * SAFE, LOWEST), order)
+    least, masked = max(top.limits[LIMIT] / factor * SAFE, LOWEST), allowed.mask.shape[0] > 0
+    if masked:
+        mask_blocks(least, index.block, allowed, bounds)
+    total = visit_order(bounds.superblocks, least, order)
     sums, all_runs = np.empty(SUPERBLOCK, np.float64), np.empty((step + 1, 2), np.int64)
     judged, entered = False, 0
     for o in range(total):
@@ -269,7 +275,9 @@ def score_by_bounds(query, choose, approx, index, top, hits):
         origin = superblock * SUPERBLOCK
         make_room(SUPERBLOCK, top)
         for r in range(count):
-            last = min(runs[r, 1] * index.block, SUPERBLOCK, index.passages - origin)
-            collect(sums, runs[r, 0] * index.block, last, origin, top)
+            first, last = runs[r, 0] * index.block, min(runs[r, 1] * index.block, SUPERBLOCK, index.passages - origin)
+            if masked:
+                mask_sums(sums, first, last, origin, allowed.mask)
+            collect(sums, first, last, origin, top)
         raise_threshold(top)
     return finish(top, hits.docs, hits.scores)

@@ -16,11 +16,9 @@ from __future__ import annotations
 import numpy as np
 
 from thresher._lazy import njit
-from thresher.index.layout import CHUNK, SUPERBLOCK
-from thresher.search.kernels.types import IDS_FAULT, SUPERBLOCKS_FAULT, VALID
+from thresher.index.layout import CHUNK
+from thresher.index.lists import CHUNK_BITS, SUPERBLOCK_BITS, open_chunk
 
-CHUNK_BITS = CHUNK.bit_length() - 1
-SUPERBLOCK_BITS = SUPERBLOCK.bit_length() - 1
 FOUR = np.uint64(4)
 
 
@@ -89,14 +87,6 @@ def add_row_quantised(own, weight, sums):
     """As `add_row`, in whole numbers as `add_quantised`: weight uint32, sums uint16[len(own)...]."""
     for i in range(own.shape[0]):
         sums[i] += quantised_product(weight, own[i])
-
-
-@njit(cache=True, nogil=True)
-def open_chunk(at, end, ids, impacts):
-    """First posting and end of the chunk that begins with entry `at` of a list without a directory row."""
-    if at < end and impacts[np.uint64(at)] == 0:
-        return at + 1, at + 1 + np.int64(ids[np.uint64(at)])
-    return at, end
 
 
 @njit(cache=True, nogil=True)
@@ -169,57 +159,3 @@ def rescore(query, index, docs, size, sums):
             at = find(low, at, stop, ids)
             if at < stop and np.int64(ids[at]) == low:
                 sums[c] += weight * np.float64(impacts[at])
-
-
-@njit(cache=True, nogil=True)
-def validate(term, index):
-    """Whether the term's list lies where the layout says: VALID, IDS_FAULT or SUPERBLOCKS_FAULT.
-
-    Kernels use ids and superblock offsets as places in memory, and a flipped byte must not send them outside the files;
-    checking whole arrays on opening would read the index. So a list is checked when a query first names its term, at
-    about the price of scoring it. Where lists begin and which rows are theirs was checked on opening. Impacts (but for
-    skip entries), dense rows and maxima may hold anything: they are not used as offsets.
-    """
-    start, end, row = np.int64(index.starts[term]), np.int64(index.starts[term + 1]), np.int64(index.rows[term])
-    if 0 <= row < index.dense.shape[0]:
-        return VALID
-    if 0 <= row < index.superblocks.shape[0]:
-        return validate_common(start, end, index.superblocks[row], index.ids, index.passages)
-    ids, impacts = index.ids, index.impacts
-    origin = 0
-    while start < end:
-        first, last = open_chunk(start, end, ids, impacts)
-        if last > end:
-            return IDS_FAULT
-        before = -1
-        for p in range(first, last):
-            if np.int64(ids[p]) <= before:
-                return IDS_FAULT
-            before = np.int64(ids[p])
-        if origin + before >= index.passages:
-            return IDS_FAULT
-        start = last
-        origin += CHUNK
-    return VALID
-
-
-@njit(cache=True, nogil=True)
-def validate_common(start, end, begins, ids, passages):
-    """As `validate`, for a list with a directory row `begins`, uint32[superblocks + 1]."""
-    count = begins.shape[0] - 1
-    if begins[0] != 0 or np.int64(begins[count]) != end - start:
-        return SUPERBLOCKS_FAULT
-    for superblock in range(count):
-        first, last = np.int64(begins[superblock]), np.int64(begins[superblock + 1])
-        if last < first or last > end - start:
-            return SUPERBLOCKS_FAULT
-        origin = superblock << SUPERBLOCK_BITS
-        low = origin & (CHUNK - 1)
-        before = low - 1
-        for p in range(start + first, start + last):
-            if np.int64(ids[p]) <= before:
-                return IDS_FAULT
-            before = np.int64(ids[p])
-        if last > first and before >= low + min(SUPERBLOCK, passages - origin):
-            return IDS_FAULT
-    return VALID

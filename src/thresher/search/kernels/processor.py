@@ -15,10 +15,18 @@ import numpy as np
 
 from thresher._lazy import njit
 from thresher.index.layout import SUPERBLOCK
+from thresher.index.lists import validate
 from thresher.search.kernels.bounds import score_by_bounds
 from thresher.search.kernels.intrinsics import take
-from thresher.search.kernels.postings import largest_impact, validate
-from thresher.search.kernels.taat import FLOAT_WINDOW, score_float, score_quantised
+from thresher.search.kernels.masks import count_windows
+from thresher.search.kernels.postings import largest_impact
+from thresher.search.kernels.taat import (
+    FLOAT_WINDOW,
+    QUANTISED_WINDOW,
+    score_allowed,
+    score_float,
+    score_quantised,
+)
 from thresher.search.kernels.topk import LIMIT, SAFE, SMALLEST, open_top
 from thresher.search.kernels.types import (
     AUTO,
@@ -39,6 +47,7 @@ from thresher.search.kernels.types import (
     THRESHOLD,
     VISITED,
     WHOLE_SUPERBLOCKS,
+    Allowed,
     Hits,
     QueryTerms,
     Request,
@@ -47,6 +56,8 @@ from thresher.search.kernels.types import (
 FEW, WORTH = 1000, 40
 """Quantised sums find up to `FEW` hits, where hits * terms * `WORTH` is at most the passages: scoring a hit again costs
 some 45 ns a term, float64 sums about 1 ns a passage more than quantised ones (measured at 123,000)."""
+LOOKUP, LOOKUPS_AT_ONCE = 40, 10_000
+"""Postings that are added in the time of looking up a term in a document; up to how many such nothing is compared."""
 MANY_TERMS = 4096
 BOUNDED_TERMS = 512
 """Terms of the longest query that bounds are tried for: they keep four bytes a superblock for each rare one."""
@@ -95,7 +106,10 @@ def normalise_query(terms, weights, known, max_terms, out_terms, out_weights):
 
 @njit(cache=True, nogil=True)
 def initial_threshold(query, k, rows, kth):
-    """A sum that k documents reach: k documents of a list reach weight * its k-th largest impact."""
+    """A sum that k documents reach: k documents of a list reach weight * its k-th largest impact.
+
+    Where some documents may not be returned, k counts them: of k + m documents, k are among the others.
+    """
     least = 0.0
     column = 0 if k <= 1 else (1 if k <= 10 else (2 if k <= 100 else 3))
     if k <= 1000:
@@ -123,55 +137,76 @@ def measure_lists(query, index):
 
 
 @njit(cache=True, nogil=True)
-def search_one(query, request, index, hits):
+def search_one(query, request, index, allowed, hits):
     """Answer a query whose terms have been validated; returns the number of hits.
 
-    query, request, index, hits   `QueryTerms`, `Request`, `Postings`, `Hits` out
+    query, request            `QueryTerms`, `Request`
+    index, allowed, hits      `Postings`, `Allowed`, `Hits` out
     """
     statistics, count = hits.statistics, query.terms.shape[0]
     entries, total = measure_lists(query, index)
     statistics[TERMS], statistics[POSTINGS], statistics[BLOCKS] = count, entries, index.maxima.shape[1]
-    k = min(request.k, index.passages)
+    k = min(request.k, allowed.size)
     statistics[PLAN] = TERM_AT_A_TIME
-    if k == 0 or entries == 0:
+    wanted = request.least / index.scale * SAFE
+    if k == 0 or entries == 0 or wanted > total * (1.0 + count * 2.0**-50):
         return 0
-    least = initial_threshold(query, k, index.rows, index.kth)
+    least = max(initial_threshold(query, k + index.passages - allowed.size, index.rows, index.kth), wanted)
     statistics[THRESHOLD], statistics[BOUND] = least * index.scale, total * index.scale
+    if request.plan != BLOCK_MAX and few_are_allowed(count, entries, index.passages, allowed):
+        statistics[SCORED] = allowed.size * count
+        return score_allowed(query, least, k, index, allowed.docs, hits)
     if request.plan == BLOCK_MAX or (request.plan == AUTO and count <= BOUNDED_TERMS):
         top = open_top(k, index.scale, index.ranks, least, total, 2 * k + 2 * SUPERBLOCK)
-        found = score_by_bounds(query, request.plan == AUTO, request.approx, index, top, hits)
+        found = score_by_bounds(query, request.plan == AUTO, request.approx, index, allowed, top, hits)
         if found >= 0:
             statistics[PLAN] = request.plan
             return found
         least = top.limits[LIMIT]
     statistics[SCORED], statistics[VISITED] = entries, index.maxima.shape[1]
     statistics[SUPERBLOCKS] = statistics[WHOLE_SUPERBLOCKS] = index.superblocks.shape[1] - 1
-    return search_term_at_a_time(query, total, least, k, index, hits)
+    return search_term_at_a_time(query, total, least, k, index, allowed, hits)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def search_term_at_a_time(query, total, least, k, index, hits):
+def search_term_at_a_time(query, total, least, k, index, allowed, hits):
     """Number of hits, by quantised sums where they pay and suffice. `least`: a sum that k documents reach."""
     count = query.terms.shape[0]
     few = k <= FEW and (k * count * WORTH <= index.passages or k <= 10)
     if few and count <= MANY_TERMS and total > least * 2.0**-8:
-        found = score_quantised(query, total, least, k, index, hits)
+        found = score_quantised(query, total, least, k, index, allowed, hits)
         if found >= 0:
             return found
     top = open_top(k, index.scale, index.ranks, least, total, 2 * k + 2 * FLOAT_WINDOW)
-    return score_float(query, index, top, hits)
+    return score_float(query, index, allowed, top, hits)
 
 
 @njit(cache=True, nogil=True)
-def search_row(terms, weights, request, index, hits):
+def few_are_allowed(terms, entries, passages, allowed):
+    """Whether looking up the query's terms in each allowed document costs less than adding up their lists.
+
+    terms, entries   int64   terms of the query, postings of their lists
+    """
+    count = allowed.docs.shape[0]
+    if count == 0:
+        return False
+    lookups = count * terms * LOOKUP
+    if lookups <= LOOKUPS_AT_ONCE:
+        return True
+    windows = (passages + QUANTISED_WINDOW - 1) // QUANTISED_WINDOW
+    return lookups < entries * count_windows(allowed.docs, QUANTISED_WINDOW) / windows
+
+
+@njit(cache=True, nogil=True)
+def search_row(terms, weights, request, index, allowed, hits):
     """Answer one query; returns a status, see `thresher.search.kernels.types`.
 
     terms, weights   int64[n], float32[n]   see `normalise_query`
-    request          (k, plan, approx, max_terms), the fields of `Request`
-    index            `Postings`
+    request          (k, plan, approx, max_terms, least), the fields of `Request`
+    index, allowed   `Postings`, `Allowed`
     hits             (docs, scores, statistics), the fields of `Hits`   out
     """
-    k, plan, approx, max_terms = request
+    k, plan, approx, max_terms, least = request
     docs, scores, statistics = hits
     statistics[:] = 0
     own_terms, own_weights = np.empty(terms.shape[0], np.uint32), np.empty(terms.shape[0], np.float64)
@@ -186,30 +221,37 @@ def search_row(terms, weights, request, index, hits):
             if fault > 0:
                 return np.int64(term) * FAULTS + fault
             index.validated[term] = 1
-    statistics[HITS] = search_one(
+    found = search_one(
         QueryTerms(own_terms[:kept], own_weights[:kept]),
-        Request(k, plan, approx, max_terms),
+        Request(k, plan, approx, max_terms, least),
         index,
+        Allowed(allowed.mask, allowed.docs, allowed.size),
         Hits(docs, scores, statistics),
     )
+    while found > 0 and scores[found - 1] < least:  # a threshold in sums is a little below the score
+        found -= 1
+    statistics[HITS] = found
     return np.int64(DONE)
 
 
 @njit(cache=True, nogil=True)
-def search_many(counter, indptr, terms, weights, request, index, hits):
+def search_many(counter, indptr, terms, weights, request, index, allowed, hits):
     """Answer queries until the counter is at the end; threads may share it. Returns a status, as `search_row`.
 
     counter     int64[1]   in and out: the next query
     indptr      int64[q + 1], terms int64[nnz], weights float32[nnz]
+    request     (k, plan, approx, max_terms, least), as in `search_row`, but least float64[q]
     hits        (docs uint32[q, k'], scores float64[q, k'], statistics float64[q, STATISTICS])   out
     """
     docs, scores, statistics = hits
+    k, plan, approx, max_terms, least = request
     while True:
         q = take(counter)
         if q >= indptr.shape[0] - 1:
             return np.int64(DONE)
         first, last = indptr[q], indptr[q + 1]
         out = (docs[q], scores[q], statistics[q])
-        status = search_row(terms[first:last], weights[first:last], request, index, out)
+        own = (k, plan, approx, max_terms, least[q])
+        status = search_row(terms[first:last], weights[first:last], own, index, allowed, out)
         if status != DONE:
             return status if status >= 0 else np.int64(BAD_WEIGHT - q)

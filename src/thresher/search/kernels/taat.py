@@ -26,17 +26,28 @@ import numpy as np
 
 from thresher._lazy import njit
 from thresher.index.layout import CHUNK, SUPERBLOCK
+from thresher.index.lists import open_chunk
 from thresher.search.kernels.intrinsics import prefetch
+from thresher.search.kernels.masks import any_allowed, first_from, mask_sums
 from thresher.search.kernels.postings import (
     add,
     add_quantised,
     add_row,
     add_row_quantised,
-    open_chunk,
     quantised_product,
     rescore,
 )
-from thresher.search.kernels.topk import SAFE, SIZE, collect, finish, keep_reaching, make_room, raise_threshold
+from thresher.search.kernels.topk import (
+    SAFE,
+    SIZE,
+    SMALLEST,
+    collect,
+    finish,
+    keep_best,
+    keep_reaching,
+    make_room,
+    raise_threshold,
+)
 from thresher.search.kernels.types import Cursors, QuantisedTopK, TopK
 
 QUANTISED_WINDOW = 16_384
@@ -66,7 +77,7 @@ def open_cursors(terms, index):
 def open_window(window, size, terms, index, cursors):
     """Set `cursors.runs` to the entries of each list in a window of `size` documents; empty for dense rows.
 
-    Windows come in ascending order; `terms` is uint32[n], `index` a `Postings`.
+    Windows come in ascending order, each opened or skipped (`skip_window`); `terms` is uint32[n], `index` a `Postings`.
     """
     starts, rows, superblocks = index.starts, index.rows, index.superblocks
     impacts, ids = index.impacts, index.ids
@@ -94,6 +105,20 @@ def open_window(window, size, terms, index, cursors):
         prefetch(ids, first)
         prefetch(ids, first + np.uint64(32))
         prefetch(impacts, first)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def skip_window(window, size, terms, index, cursors):
+    """Move `cursors` past a window that nothing is added of; as `open_window`."""
+    rows, common, at, ends = index.rows, index.superblocks.shape[0], cursors.at, cursors.ends
+    low = np.int64(window * size) & (CHUNK - 1)
+    for i in range(terms.shape[0]):
+        if 0 <= rows[terms[i]] < common:
+            continue
+        if low == 0:
+            begin = at[i] if window == 0 else ends[i]
+            at[i], ends[i] = open_chunk(begin, np.int64(index.starts[terms[i] + 1]), index.ids, index.impacts)
+        at[i] = skip(low + size - 1, at[i], ends[i], index.ids)
 
 
 @njit(cache=True, nogil=True)
@@ -151,6 +176,26 @@ def lane_maxima(values, tops):
 
 
 @njit(cache=True, nogil=True)
+def allowed_maxima(values, mask, tops):
+    """As `lane_maxima`, of the values whose documents may be returned.
+
+    mask   uint8[m], m at most 16 * n: 1 where the document may; later values count as 0
+    """
+    count = tops.shape[0]
+    if mask.shape[0] == values.shape[0]:
+        for i in range(count):
+            best = np.uint16(values[i] * np.uint16(mask[i]))
+            for j in range(1, 16):
+                best = max(best, np.uint16(values[i + j * count] * np.uint16(mask[i + j * count])))
+            tops[i] = best
+        return
+    for i in range(count):
+        tops[i] = 0
+        for p in range(i, mask.shape[0], count):
+            tops[i] = max(tops[i], np.uint16(values[p] * np.uint16(mask[p])))
+
+
+@njit(cache=True, nogil=True)
 def count_reaching(lanes, low):
     """How many of at most 65,535 lanes reach `low`; counted in 16 bits, which keeps the loop as wide as its values."""
     count = np.uint16(0)
@@ -184,15 +229,22 @@ def collect_quantised(origin, dense, top):
     top     `QuantisedTopK`, in and out
     """
     sums, lanes = top.sums, top.lanes
-    lane_maxima(sums, lanes)
+    own = top.mask[origin : origin + sums.shape[0]]
+    if top.mask.shape[0] > 0:
+        allowed_maxima(sums, own, lanes)
+    else:
+        lane_maxima(sums, lanes)
     missing, rest = top.dense_rows.shape[0], top.rest
     low = np.uint16(max(top.counts[Q_THRESHOLD] - rest, 0))
     reached = count_reaching(lanes, low)
     if missing > 0 and (low == 0 or reached > BUSY):
         for j in range(missing):
-            own = dense[top.dense_rows[j], origin : min(origin + sums.shape[0], dense.shape[1])]
-            add_row_quantised(own, top.dense_weights[j], sums)
-        lane_maxima(sums, lanes)
+            part = dense[top.dense_rows[j], origin : min(origin + sums.shape[0], dense.shape[1])]
+            add_row_quantised(part, top.dense_weights[j], sums)
+        if top.mask.shape[0] > 0:
+            allowed_maxima(sums, own, lanes)
+        else:
+            lane_maxima(sums, lanes)
         missing, rest, low = 0, 0, np.uint16(top.counts[Q_THRESHOLD])
         reached = count_reaching(lanes, low)
     if reached == 0:
@@ -212,6 +264,7 @@ def append_lanes(origin, dense, missing, rest, low, top):
     low       uint16   the threshold less the rest
     """
     sums, lanes, tops, histogram, values, docs = top.sums, top.lanes, top.tops, top.histogram, top.values, top.docs
+    mask, masked = top.mask, top.mask.shape[0] > 0
     dense_rows, dense_weights, k = top.dense_rows, top.dense_weights, top.k
     threshold, size = np.uint16(top.counts[Q_THRESHOLD]), top.counts[Q_SIZE]
     edge, above = top.counts[Q_EDGE], top.counts[Q_ABOVE]
@@ -226,7 +279,7 @@ def append_lanes(origin, dense, missing, rest, low, top):
                 if size + 16 > ROOM:
                     return False
             for i in range(lane, QUANTISED_WINDOW, LANES):
-                if sums[i] < low:
+                if sums[i] < low or (masked and (origin + i >= mask.shape[0] or mask[origin + i] == 0)):
                     continue
                 total = sums[i]
                 for j in range(missing):
@@ -251,7 +304,7 @@ def append_lanes(origin, dense, missing, rest, low, top):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def open_quantised(query, total, least, k, index, fixed):
+def open_quantised(query, total, least, k, index, allowed, fixed):
     """An empty `QuantisedTopK` for a query; `fixed` uint32[n] out: the weights in fixed point.
 
     total, least   float64   as in `score_quantised`
@@ -274,21 +327,27 @@ def open_quantised(query, total, least, k, index, fixed):
         k, margin, rest, dense_rows[:dense_count], dense_weights[:dense_count], counts,
         np.zeros(1 << (16 - LEVEL_BITS), np.int32), np.empty(ROOM, np.uint16), np.empty(ROOM, np.uint32),
         np.empty(QUANTISED_WINDOW, np.uint16), np.empty(LANES, np.uint16), np.empty(GROUPS, np.uint16),
+        allowed.mask, allowed.docs,
     )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def score_quantised(query, total, least, k, index, hits):
+def score_quantised(query, total, least, k, index, allowed, hits):
     """Answer a query by quantised sums; returns the number of hits, -1 where too many documents come too close.
 
     total  float64    sum of weights * largest impacts of the lists
     least  float64    a sum that k documents reach, if there are k
-    index, hits       `Postings`, `Hits` out
+    index, allowed, hits   `Postings`, `Allowed`, `Hits` out
     """
     fixed = np.empty(query.terms.shape[0], np.uint32)
-    found = open_quantised(query, total, least, k, index, fixed)
-    cursors, sums = open_cursors(query.terms, index), found.sums
+    found = open_quantised(query, total, least, k, index, allowed, fixed)
+    cursors, sums, at = open_cursors(query.terms, index), found.sums, 0
     for window in range((index.passages + QUANTISED_WINDOW - 1) // QUANTISED_WINDOW):
+        if allowed.mask.shape[0] > 0:
+            at, here = allowed_until((window + 1) * QUANTISED_WINDOW, QUANTISED_WINDOW, at, allowed)
+            if not here:
+                skip_window(window, QUANTISED_WINDOW, query.terms, index, cursors)
+                continue
         sums[:] = 0
         open_window(window, QUANTISED_WINDOW, query.terms, index, cursors)
         add_window_quantised(query.terms, fixed, index, cursors, sums)
@@ -300,28 +359,61 @@ def score_quantised(query, total, least, k, index, hits):
         size = keep_reaching(np.uint16(max(kth_of(k, values[:size]) - found.margin + 1, 0)), size, values, docs)
     if size > 4 * k + 64:
         return -1
-    exact, ascending = np.empty(size, np.float64), np.sort(docs[:size])
-    rescore(query, index, ascending, size, exact)
-    counts = np.zeros(3, np.int64)
-    counts[SIZE] = size
-    top = TopK(k, index.scale, index.ranks, np.zeros(2, np.float64), counts, np.empty(0, np.int32), exact, ascending)
+    return score_allowed(query, 0.0, k, index, np.sort(docs[:size]), hits)
+
+
+@njit(cache=True, nogil=True)
+def score_allowed(query, least, k, index, docs, hits):
+    """Answer a query from the sums of some documents alone; returns the number of hits.
+
+    least         float64             a sum that the k best of them reach, if there are k
+    index, hits   `Postings`, `Hits` out
+    docs          uint32[n]           ascending
+    """
+    size, sums, own = docs.shape[0], np.empty(docs.shape[0], np.float64), docs.copy()
+    rescore(query, index, docs, size, sums)
+    size = keep_reaching(max(least, SMALLEST), size, sums, own)
+    counts, limits = np.zeros(3, np.int64), np.zeros(2, np.float64)
+    top = TopK(k, index.scale, index.ranks, limits, counts, np.empty(0, np.int32), sums, own)
+    counts[SIZE] = keep_best(size, top) if size > 4 * k + 64 else size
     return finish(top, hits.docs, hits.scores)
 
 
 @njit(cache=True, nogil=True)
-def score_float(query, index, top, hits):
+def allowed_until(end, size, at, allowed):
+    """(Where `allowed.docs` go on from document `end`, whether one of the `size` documents before may be returned).
+
+    at   int64   where the documents of the window begin among `allowed.docs`
+    """
+    if allowed.docs.shape[0] > 0:
+        after = first_from(end, allowed.docs, at)
+        return after, after > at
+    return 0, any_allowed(allowed.mask, end - size, min(end, allowed.mask.shape[0]))
+
+
+@njit(cache=True, nogil=True)
+def score_float(query, index, allowed, top, hits):
     """Answer a query by float64 sums of all documents; returns the number of hits.
 
-    index, hits   `Postings`, `Hits` out
-    top           `TopK` with room for 2 * k + 2 * FLOAT_WINDOW
+    index, allowed, hits   `Postings`, `Allowed`, `Hits` out
+    top                    `TopK` with room for 2 * k + 2 * FLOAT_WINDOW
     """
-    cursors, sums = open_cursors(query.terms, index), np.empty(FLOAT_WINDOW, np.float64)
+    cursors, sums, at = open_cursors(query.terms, index), np.empty(FLOAT_WINDOW, np.float64), 0
+    masked = allowed.mask.shape[0] > 0
     for window in range((index.passages + FLOAT_WINDOW - 1) // FLOAT_WINDOW):
+        if masked:
+            at, here = allowed_until((window + 1) * FLOAT_WINDOW, FLOAT_WINDOW, at, allowed)
+            if not here:
+                skip_window(window, FLOAT_WINDOW, query.terms, index, cursors)
+                continue
         sums[:] = 0
         open_window(window, FLOAT_WINDOW, query.terms, index, cursors)
         add_window(window, query, index, cursors, sums)
         origin = window * FLOAT_WINDOW
         make_room(FLOAT_WINDOW, top)
-        collect(sums, 0, min(FLOAT_WINDOW, index.passages - origin), origin, top)
+        last = min(FLOAT_WINDOW, index.passages - origin)
+        if masked:
+            mask_sums(sums, 0, last, origin, allowed.mask)
+        collect(sums, 0, last, origin, top)
         raise_threshold(top)
     return finish(top, hits.docs, hits.scores)

@@ -23,11 +23,10 @@ PLAN_NAMES = {number: name for name, number in PLANS.items()}
 DONE, BAD_WEIGHT = -1, -2
 """Statuses: nothing is wrong; query q of a batch, `BAD_WEIGHT - q`, has a weight that is negative or not finite.
 
-Others are at least 0, `FAULTS` x term + fault: the posting list of a term is damaged, in the file `FAULT_FILES[fault]`.
+Others are at least 0, `FAULTS` x term + fault: the posting list of a term is damaged, in the file
+`thresher.index.layout.FAULT_FILES[fault]`.
 """
 FAULTS = 8
-VALID, IDS_FAULT, SUPERBLOCKS_FAULT = range(3)
-FAULT_FILES = ("", "ids", "tiles")
 
 (
     PLAN,
@@ -82,6 +81,20 @@ class Postings(NamedTuple):
     bits: int
 
 
+class Allowed(NamedTuple):
+    """Which documents may be returned: those that are neither deleted nor filtered out.
+
+    Attributes:
+        mask: uint8[passages] by internal id, 1 where a document may be returned; empty where all may.
+        docs: uint32[size], the internal ids of those that may, ascending, where they are few; else empty.
+        size: int64, how many may.
+    """
+
+    mask: NDArray[np.uint8]
+    docs: NDArray[np.uint32]
+    size: int
+
+
 class QueryTerms(NamedTuple):
     """A normalised query: terms uint32[n] ascending and known, weights float64[n] positive and finite."""
 
@@ -97,12 +110,14 @@ class Request(NamedTuple):
         plan: int64, one of `PLANS`.
         approx: float64, 1 for exact results; below 1, bounds are scaled by it.
         max_terms: int64, the heaviest terms that are kept.
+        least: float64, a score: documents below it are not wanted; 0 where all are.
     """
 
     k: int
     plan: int
     approx: float
     max_terms: int
+    least: float
 
 
 class Hits(NamedTuple):
@@ -166,6 +181,7 @@ class QuantisedTopK(NamedTuple):
         values, docs: uint16[room], uint32[room], the entries.
         sums: uint16[QUANTISED_WINDOW], accumulators of the current window.
         lanes, tops: uint16[LANES], uint16[GROUPS], scratch: maxima of the accumulators.
+        mask, allowed: as `Allowed.mask` and `Allowed.docs`.
     """
 
     k: int
@@ -180,6 +196,8 @@ class QuantisedTopK(NamedTuple):
     sums: NDArray[np.uint16]
     lanes: NDArray[np.uint16]
     tops: NDArray[np.uint16]
+    mask: NDArray[np.uint8]
+    allowed: NDArray[np.uint32]
 
 
 class Bounds(NamedTuple):

@@ -180,7 +180,7 @@ class Transaction:
 
         Raises:
             InputError: no segment would be left.
-            OSError: the disk is full or failed; nothing was changed.
+            OSError: the disk is full or failed; nothing was changed, or the commit was made and could not be flushed.
         """
         if not (self._drafts or self._dropped or self._changed or self._encoders or fields):
             return self.base
@@ -200,7 +200,8 @@ class Transaction:
     def discard(self) -> None:
         """Give up what was not committed."""
         self._reset()
-        with suppress(OSError):  # the next transaction removes what stays
+        with suppress(OSError, ArtifactError):  # the next transaction removes what stays
+            self.base = read_commit(self.path)  # a commit that failed in flushing its folder was made all the same
             self._sweep()
 
     def _reset(self) -> None:

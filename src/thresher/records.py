@@ -39,7 +39,7 @@ class Passage:
         docno: the identifier; not empty and without white space, which separates the columns of TREC files.
         text: the text.
         title: a title or heading, empty where there is none.
-        metadata: the source's other fields, as strings.
+        metadata: the source's other fields, as JSON has them: text, numbers, true and false, lists, objects.
 
     Raises:
         InputError: the docno is empty or has white space, or a field has another type.
@@ -48,7 +48,7 @@ class Passage:
     docno: str
     text: str
     title: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (is_a(self.docno, str) and is_a(self.text, str) and is_a(self.title, str)):
@@ -103,7 +103,7 @@ class Hit:
     rank: int
     text: str = ""
     title: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, object] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from thresher.arguments import checked_call
 from thresher.errors import ConfigError
 from thresher.files import read_text
+from thresher.index.fields import Declared
 from thresher.prune.plan import PruneStep, Table
 from thresher.text.analyzer import AnalyzerName
 
@@ -168,6 +169,9 @@ class Recipe(Table):
     vectors: VectorsStep | None = None
     """Vectors for interpolation; without the table there are none."""
     ask: AskStep = AskStep()
+    fields: dict[str, Declared] = Field(default_factory=dict)
+    """Types of metadata fields, by name; `none` keeps a field with its passage only. Others have the type of their
+    values."""
 
     def using(
         self,

@@ -44,7 +44,9 @@ from thresher.encode.bm25 import TermCounts
 from thresher.encode.shards import encoding_bar
 from thresher.errors import ConfigError, InputError
 from thresher.index import IndexBuilder
+from thresher.index.column_writer import ColumnWriter
 from thresher.index.commit import writing_index
+from thresher.index.fields import Inference
 from thresher.prune.decision import TIER_ONE, TIER_TWO
 from thresher.publish import discard_shards, shards_of
 from thresher.records import Usage
@@ -209,6 +211,7 @@ class _Build:
     terms: TermSource
     lexical: CountedTerms
     numbers: NDArray[np.int64]
+    schema: dict[str, str]
 
     def __init__(
         self,
@@ -259,12 +262,15 @@ class _Build:
         counts = None
         if recipe.prune is not None or (encoding is None and self.learned is None):
             counts = TermCounts(self.work / "counts", recipe.encode.analyzer)
+        found = Inference(recipe.fields)
         with self._bar("reading") as bar:
-            for chunk in self.spool.fill(corpus, texts=self.corpus is not None):
+            for chunk in self.spool.fill(corpus, texts=self.corpus is not None, complaint_of=found.complaint):
+                found.add(chunk)
                 if counts is not None:
                     counts.add([passage.contents for passage in chunk])
                 bar.update(len(chunk))
         refuse_empty(self.spool)
+        self.schema = found.schema
         if encoding is not None and self.corpus is not None:
             ordered = in_order_of(encoding, self.spool)
             if counts is not None and ordered is not self.spool:
@@ -332,18 +338,21 @@ class _Build:
             order=step.order,
             progress=self.progress,
         )
+        columns = ColumnWriter(self.directory / "fields", self.schema)
         encoding = storing = 0.0
         asked = time.perf_counter()
         with self._encoding_bar() as done:
             for passages, batch in self.terms.rows(self.spool, self.numbers):
                 got = time.perf_counter()
                 builder.add(passages, batch)
+                columns.add(passages)
                 encoding += got - asked
                 asked = time.perf_counter()
                 storing += asked - got
                 done(len(passages))
         started = time.perf_counter()
         counts = builder.finish()
+        counts["bytes"] |= columns.close()
         if not counts["postings"]:
             problem = (
                 f"none of {counts['passages']:,} passages has a term that can be searched; is this the right field?"
@@ -374,7 +383,9 @@ class _Build:
     def store_tiers(self) -> None:
         """Write the second tier and the decision."""
         if self.pruning is not None:
-            stage = store_tiers(self.draft, self.pruning, self.spool, self.lexical, self.recipe, self.usage)
+            stage = store_tiers(
+                self.draft, self.pruning, self.spool, self.lexical, self.recipe, self.usage, self.schema
+            )
             self.usage = Usage((*self.usage.stages, stage))
 
     def segment_fields(self) -> dict[str, object]:
@@ -388,6 +399,7 @@ class _Build:
         return {
             "corpus": {"name": spool.name, "fingerprint": spool.fingerprint(), "skipped": spool.skipped},
             **self.segment_fields(),
+            "fields": self.schema,
             "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
             "usage": [asdict(stage) for stage in self.usage.stages],
         }

@@ -19,6 +19,7 @@ from thresher.build.weights import impact_bits
 from thresher.corpus.spool import match_docnos
 from thresher.encode.encoder import row_slice
 from thresher.index import FORMAT, KIND, IndexBuilder
+from thresher.index.column_writer import ColumnWriter
 from thresher.index.commit import SECOND
 from thresher.prune.decision import KIND as DECISION
 from thresher.prune.decision import TIER_TWO, read_decision, write_decision
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from thresher.build.weights import CountedTerms, TermSource
     from thresher.corpus.spool import Spool
     from thresher.index.commit import IndexDraft
+    from thresher.index.fields import Schema
     from thresher.prune.plan import PruneStep
     from thresher.records import Passage, SparseBatch, Usage
 
@@ -70,7 +72,13 @@ def decide_tiers(spool: Spool, step: PruneStep, *, measured: Measured | None = N
 
 
 def store_tiers(
-    draft: IndexDraft, pruning: Pruning, spool: Spool, terms: CountedTerms, recipe: Recipe, usage: Usage
+    draft: IndexDraft,
+    pruning: Pruning,
+    spool: Spool,
+    terms: CountedTerms,
+    recipe: Recipe,
+    usage: Usage,
+    schema: Schema,
 ) -> StageUsage:
     """Write `tier-2/` and `pruning/` into the segment being built; returns the usage of the pruning.
 
@@ -84,11 +92,12 @@ def store_tiers(
         terms: BM25 weights with the statistics of the whole corpus.
         recipe: how the index is built.
         usage: that of the first tier's stages.
+        schema: the metadata fields and their types.
     """
     started = time.perf_counter()
     counts, directory = dict(pruning.usage.counts), draft.segment.path
     if counts["tier_2"]:
-        counts["tier_2_postings"] = _second_tier(draft, pruning, spool, terms, recipe)
+        counts["tier_2_postings"] = _second_tier(draft, pruning, spool, terms, recipe, schema)
     draft.segment.fields["dropped"] = counts["dropped"]
     write_decision(
         directory / "pruning",
@@ -163,15 +172,20 @@ def _sample_bytes(
     return (sizes[1] - sizes[0]) * len(sample) / max(len(sample) - len(sample) // 2, 1)
 
 
-def _second_tier(draft: IndexDraft, pruning: Pruning, spool: Spool, terms: CountedTerms, recipe: Recipe) -> int:
+def _second_tier(
+    draft: IndexDraft, pruning: Pruning, spool: Spool, terms: CountedTerms, recipe: Recipe, schema: Schema
+) -> int:
     """Write a BM25 index of the second tier; returns the number of its postings."""
     encoder = terms.query_side
     draft.add_encoder(encoder)
     with artifact.writing(draft.segment.path / SECOND, kind=KIND, format=FORMAT) as tier:
         builder = IndexBuilder(tier.path, encoder.vocabulary, bits=impact_bits(recipe.index, encoder))
+        columns = ColumnWriter(tier.path / "fields", schema)
         for passages, batch in terms.rows(spool, np.flatnonzero(pruning.decision.tiers == TIER_TWO)):
             builder.add(passages, batch)
+            columns.add(passages)
         counts = builder.finish()
+        counts["bytes"] |= columns.close()
         tier.fields.update(
             counts=counts, encoder={"name": encoder.name, "fingerprint": encoder.fingerprint}, tier=TIER_TWO
         )

@@ -18,11 +18,12 @@ import numpy as np
 from tqdm import tqdm
 
 from thresher.corpus.base import Fingerprint, checked
+from thresher.corpus.stream import RecordCorpus
 from thresher.errors import InputError
 from thresher.records import Passage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from io import FileIO
     from pathlib import Path
 
@@ -53,19 +54,31 @@ class Spool:
         self._fingerprint = ""
         self._offsets: NDArray[np.int64] = np.zeros(1, np.int64)
 
-    def fill(self, source: Iterable[Passage], *, texts: bool = True) -> Iterator[list[Passage]]:
+    def fill(
+        self,
+        source: Iterable[Passage],
+        *,
+        texts: bool = True,
+        complaint_of: Callable[[Passage], str] | None = None,
+    ) -> Iterator[list[Passage]]:
         """Write the passages of `source`, yielding each chunk of them after it has been written.
 
         Args:
             source: a corpus, or any iterable of passages; read once.
             texts: whether every passage must have a title or text.
+            complaint_of: says what else is wrong with a passage; empty where nothing is.
 
         Raises:
-            InputError: a plain iterable holds a passage that cannot be indexed, or a docno twice.
+            InputError: a plain iterable holds a passage that cannot be indexed, or a docno twice; or `complaint_of`
+                refuses a passage. Names the record, or the line of a file.
         """
         fingerprint = Fingerprint()
         end = 0
-        passages = iter(source) if hasattr(source, "fingerprint") else checked(source, self.name, texts=texts)
+        if isinstance(source, RecordCorpus):
+            passages = source.passages(complaint_of)
+        else:
+            passages = iter(source) if hasattr(source, "fingerprint") else checked(source, self.name, texts=texts)
+            passages = passages if complaint_of is None else _refusing(passages, complaint_of, self.name)
         with (
             (self.directory / "passages").open("wb") as stream,
             (self.directory / "docnos").open("wb") as docnos,
@@ -135,6 +148,14 @@ class Spool:
                 stream.seek(low)
                 found.append(_unpack(_exactly(stream, high - low)))
         return found
+
+
+def _refusing(passages: Iterable[Passage], complaint_of: Callable[[Passage], str], name: str) -> Iterator[Passage]:
+    for number, passage in enumerate(passages, 1):
+        wrong = complaint_of(passage)
+        if wrong:
+            raise InputError(wrong, name, number)
+        yield passage
 
 
 def refuse_empty(spool: Spool) -> None:

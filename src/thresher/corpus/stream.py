@@ -6,6 +6,7 @@ Long documents are split as they are read (`thresher.corpus.split`).
 from __future__ import annotations
 
 import logging
+import math
 import re
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
@@ -117,9 +118,9 @@ class FieldMap:
             return Problem(row.source, row.line, "invalid-docno", message)
         self.titled = self.titled or names[2] in row.fields
         rest = {
-            name: value if isinstance(value, str) else _as_text(value)
+            name: _as_json(value)
             for name, value in row.fields.items()
-            if name not in names and value not in (None, "", {}, []) and not self._is_vector(name, value, row)
+            if name not in names and not _is_missing(value) and not self._is_vector(name, value, row)
         }
         return Passage(docno, text, title, rest)
 
@@ -187,13 +188,24 @@ def _numbers(values: list[object]) -> int:
     return count
 
 
-def _as_text(value: object) -> str:
-    """JSON of a value; plain text of one that JSON has no form for."""
+def _is_missing(value: object) -> bool:
+    return value in (None, "", {}, []) or (isinstance(value, float) and math.isnan(value))
+
+
+def _as_json(value: object) -> object:
+    """A value as JSON has it: text, a number, true, false, a list or an object; text of what JSON has no form for."""
+    if isinstance(value, str | bool | int | float):
+        return value
     try:
-        if isinstance(value, Decimal | date | time | timedelta | UUID):
-            return str(value.isoformat() if isinstance(value, date | time) else value)
-        return msgspec.json.encode(value).decode()
-    except (TypeError, ValueError, OverflowError, RecursionError):
+        if isinstance(value, date | time):
+            return value.isoformat()
+        if isinstance(value, Decimal):
+            return float(value) if Decimal(repr(float(value))) == value else str(value)
+        if isinstance(value, timedelta | UUID):
+            return str(value)
+        made: object = msgspec.json.decode(msgspec.json.encode(value))
+        return made
+    except (TypeError, ValueError, OverflowError, RecursionError, ArithmeticError):
         return str(value)
 
 
@@ -251,6 +263,17 @@ class RecordCorpus:
             InputError: a record is not a passage (unless those are skipped), or the corpus has changed since the last
                 iteration.
         """
+        return self.passages()
+
+    def passages(self, complaint_of: Callable[[Passage], str] | None = None) -> Iterator[Passage]:
+        """The passages in order, as iterating gives them.
+
+        Args:
+            complaint_of: says what else is wrong with a passage; empty where nothing is.
+
+        Raises:
+            InputError: as for iterating; or of a passage that `complaint_of` refuses, with file and line.
+        """
         if self._once and self._begun:
             raise InputError("a pipe can be read only once; save it to a file and give that", self.name)
         self._begun = True
@@ -261,6 +284,8 @@ class RecordCorpus:
         fields = FieldMap(*self._fields)
         for row, passage in self._passages(fields, skipped):
             wrong = complaint(passage)
+            if wrong is None and complaint_of is not None and (refused := complaint_of(passage)):
+                wrong = "wrong-type", refused
             if wrong is None and not seen.add(passage.docno):
                 others = [name for name in ID_FIELDS if row.fields.get(name) not in (None, passage.docno)]
                 hint = f", or name another field with id_field ({', '.join(others)})" if others else ""

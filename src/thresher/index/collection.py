@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from thresher.artifact import busy, check_files, load_manifest, read_manifest, r
 from thresher.checks import path_of
 from thresher.errors import ArtifactError, DamagedArtifactError
 from thresher.files import ABSENT
+from thresher.index.columns import Columns
 from thresher.index.commit import ATTEMPTS, ENCODERS, INDEX, SECOND, Commit, Lease, SegmentEntry, take_lease
 from thresher.index.layout import open_layout
 from thresher.publish import MANIFEST
@@ -41,10 +42,10 @@ class Part:
         segment: the segment, as the commit names it.
         tier: 1 or 2.
         start: number of its first passage in the collection.
+        columns: its metadata fields.
         deleted: bool[passages] by number within the part, None where nothing is deleted.
         deleted_counts: terms uint32[n], ascending, and how many deleted passages had each, uint32[n]; None where
             nothing is deleted.
-        columns: its metadata fields.
     """
 
     layout: Layout
@@ -52,9 +53,9 @@ class Part:
     segment: SegmentEntry
     tier: int
     start: int
+    columns: Columns
     deleted: NDArray[np.bool_] | None = None
     deleted_counts: TermCounts | None = None
-    columns: Any = None
 
     @property
     def size(self) -> int:
@@ -173,7 +174,8 @@ def _parts(path: Path, commit: Commit) -> Iterator[Part]:
             raise DamagedArtifactError(str(folder / "layout.json"), problem)
         masks, counts = _deletes(path, entry)
         for tier, layout in enumerate(layouts, 1):
-            yield Part(layout, folder, entry, tier, start, masks[tier - 1], counts[tier - 1])
+            columns = Columns.open(layout.path / "fields", commit.schema, layout.counts.passages)
+            yield Part(layout, folder, entry, tier, start, columns, masks[tier - 1], counts[tier - 1])
             start += layout.counts.passages
 
 

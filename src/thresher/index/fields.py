@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     Schema: TypeAlias = Mapping[str, str]
     """Field name to type."""
 
-FieldType = Literal["string", "integer", "float", "date", "boolean", "strings"]
-FIELD_TYPES: tuple[FieldType, ...] = ("string", "integer", "float", "date", "boolean", "strings")
+Declared = Literal["string", "integer", "float", "date", "boolean", "strings", "none"]
+"""What a recipe may say of a field."""
+FIELD_TYPES = ("string", "integer", "float", "date", "boolean", "strings")
 NONE, MIXED, MANY = "none", "mixed", "many"
 MOST_VALUES = 65_536
 """Distinct strings of a field that gets a column without being declared."""
@@ -269,7 +270,7 @@ class Inference:
 
     def _take(self, name: str, value: object) -> None:
         kind = type_of(value)
-        if not kind:
+        if not kind or not 0 < len(name) <= MOST_CHARACTERS or not _is_text(name):
             return
         if (kind == "string" and len(str(value)) > MOST_CHARACTERS) or (
             kind == "strings" and isinstance(value, list | tuple) and max(map(len, value)) > MOST_CHARACTERS

@@ -40,7 +40,7 @@ class AnswerPassage:
     confidence: float | None
     tier: int
     sentences: PrunedPassage
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, object] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 
     @property

@@ -38,7 +38,7 @@ def test_a_bad_parquet_row_is_named_by_its_number(tmp_path):
     assert corpus.skipped == {"missing-field": 1}
 
 
-def test_values_that_python_has_no_type_for_are_kept_as_text(tmp_path):
+def test_values_keep_their_types_and_those_that_json_has_no_form_for_become_text(tmp_path):
     pa = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
     from pyarrow import parquet
 
@@ -50,17 +50,28 @@ def test_values_that_python_has_no_type_for_are_kept_as_text(tmp_path):
         "nested": pa.StructArray.from_arrays([nanoseconds, pa.array([[1, 2]])], ["at", "list"]),
         "day": pa.array([19_000], pa.date32()),
         "price": pa.array([Decimal("12.50")]),
+        "exact": pa.array([Decimal("0.12345678901234567890")]),
         "raw": pa.array([b"\xff\x00"]),
+        "n": pa.array([3]),
+        "f": pa.array([0.5]),
+        "b": pa.array([True]),
+        "nan": pa.array([float("nan")]),
+        "tags": pa.array([["a", "b"]]),
         "emb": pa.array([[0.5] * 768], pa.list_(pa.float32())),
     }
     parquet.write_table(pa.table(columns), tmp_path / "c.parquet")
     (passage,) = open_corpus(tmp_path / "c.parquet")
     assert passage.metadata == {
         "made": "2017-07-14 02:40:00.000000001",
-        "nested": '{"at":"2017-07-14 02:40:00.000000001","list":[1,2]}',
+        "nested": {"at": "2017-07-14 02:40:00.000000001", "list": [1, 2]},
         "day": "2022-01-08",
-        "price": "12.50",
-        "raw": '"/wA="',
+        "price": 12.5,
+        "exact": "0.12345678901234567890",
+        "raw": "/wA=",
+        "n": 3,
+        "f": 0.5,
+        "b": True,
+        "tags": ["a", "b"],
     }
 
 

@@ -65,9 +65,10 @@ def test_a_folder_of_files_is_read_in_order_of_name(tmp_path):
     assert [p.docno for p in open_corpus(tmp_path)] == ["a.jsonl", "b.jsonl"]
 
 
-def test_other_fields_become_metadata_and_numbers_may_be_docnos(tmp_path):
-    (tmp_path / "c.jsonl").write_text('{"id": 7, "text": "x", "url": "u", "n": 1.5, "tags": ["a"], "none": null}')
-    assert list(open_corpus(tmp_path / "c.jsonl")) == [Passage("7", "x", "", {"url": "u", "n": "1.5", "tags": '["a"]'})]
+def test_other_fields_become_metadata_with_their_types_and_numbers_may_be_docnos(tmp_path):
+    fields = {"url": "u", "n": 1.5, "year": 2020, "open": False, "zero": 0, "tags": ["a"], "inner": {"a": [1]}}
+    (tmp_path / "c.jsonl").write_text(json.dumps({"id": 7, "text": "x", **fields, "none": None, "empty": []}))
+    assert list(open_corpus(tmp_path / "c.jsonl")) == [Passage("7", "x", "", fields)]
 
 
 def test_any_field_can_be_named(tmp_path):
@@ -195,7 +196,7 @@ def test_vectors_are_left_out_of_the_metadata_and_said_once(tmp_path, caplog):
 def test_weighted_terms_in_a_corpus_are_said_not_to_be_searched(tmp_path, caplog):
     lines = [{"id": str(n), "contents": "x", "vector": {"a": 3}} for n in range(3)]
     (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert [p.metadata for p in open_corpus(tmp_path / "c.jsonl")] == [{"vector": '{"a":3}'}] * 3
+    assert [p.metadata for p in open_corpus(tmp_path / "c.jsonl")] == [{"vector": {"a": 3}}] * 3
     assert len(caplog.messages) == 1
     assert "--encoded" in caplog.text
 

@@ -29,7 +29,7 @@ LAYOUTS = {
     "MS MARCO v2.1 segments": (
         "segments.jsonl",
         {"docid": "d#0_0", "url": "u", "title": "T", "headings": "", "segment": "text", "start_char": 0, "end_char": 4},
-        Passage("d#0_0", "text", "T", {"url": "u", "start_char": "0", "end_char": "4"}),
+        Passage("d#0_0", "text", "T", {"url": "u", "start_char": 0, "end_char": 4}),
     ),
     "BEIR": (
         "corpus.jsonl",
@@ -47,7 +47,7 @@ LAYOUTS = {
     "Anserini JsonVectorCollection": (
         "docs.jsonl",
         {"id": "1", "contents": "text", "vector": {"a": 3}},
-        Passage("1", "text", "", {"vector": '{"a":3}'}),
+        Passage("1", "text", "", {"vector": {"a": 3}}),
     ),
     "Pyserini segments": ("docs.jsonl", {"id": "D1#0", "title": "T", "segment": "x"}, Passage("D1#0", "x", "T")),
     "Tevatron": ("corpus.jsonl", {"docid": "1", "title": "T", "text": "x"}, Passage("1", "x", "T")),

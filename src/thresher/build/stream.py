@@ -32,6 +32,7 @@ from thresher.build.weights import (
     LearnedTerms,
     count_terms,
     impact_bits,
+    impact_scale,
     in_order_of,
     open_encoding,
     open_learned,
@@ -331,11 +332,13 @@ class _Build:
         step, encoder = self.recipe.index, self.terms.query_side
         if self.recipe.vectors is not None and self.vectors is not None:
             check_vectors(self.recipe.vectors, self.vectors, len(self.numbers))
+        bits, tokens = impact_bits(step, encoder), self.terms.tokens(self.numbers)
         builder = IndexBuilder(
             self.directory,
             encoder.vocabulary,
-            bits=impact_bits(step, encoder),
+            bits=bits,
             order=step.order,
+            scale=impact_scale(bits, tokens),
             progress=self.progress,
         )
         columns = ColumnWriter(self.directory / "fields", self.schema)
@@ -351,7 +354,7 @@ class _Build:
                 storing += asked - got
                 done(len(passages))
         started = time.perf_counter()
-        counts = builder.finish()
+        counts = builder.finish(tokens)
         counts["bytes"] |= columns.close()
         if not counts["postings"]:
             problem = (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from thresher import artifact
-from thresher.build.weights import impact_bits
+from thresher.build.weights import impact_bits, impact_scale
 from thresher.corpus.spool import match_docnos
 from thresher.encode.encoder import row_slice
 from thresher.index import FORMAT, KIND, IndexBuilder
@@ -31,6 +31,8 @@ from thresher.records import StageUsage
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from thresher.build.recipe import Recipe
     from thresher.build.weights import CountedTerms, TermSource
@@ -145,28 +147,33 @@ def measure(
     rows = terms.sample(spool, numbers)
     room = vectors.sample([passage.contents for passage in sample]) if vectors is not None else 0
     seconds = time.perf_counter() - started
-    first = _sample_bytes(spool, terms.query_side.vocabulary, sample, rows, bits) + room
+    first = _sample_bytes(spool, terms, sample, numbers, rows, bits) + room
     second = 0.0
     if lexical is not None:
         second = first
         if lexical is not terms:
             found = lexical.sample(spool, numbers)
-            second = _sample_bytes(spool, lexical.query_side.vocabulary, sample, found, 16)
+            second = _sample_bytes(spool, lexical, sample, numbers, found, 16)
     words = sum(max(len(words_of(passage.contents)), 1) for passage in sample)
     return Measured(len(sample), words, seconds, first, second)
 
 
 def _sample_bytes(
-    spool: Spool, vocabulary: Sequence[str], sample: Sequence[Passage], rows: SparseBatch, bits: Literal[8, 16]
+    spool: Spool,
+    terms: TermSource,
+    sample: Sequence[Passage],
+    numbers: NDArray[np.int64],
+    rows: SparseBatch,
+    bits: Literal[8, 16],
 ) -> float:
     """Bytes that the passages of a sample add to an index; what an index takes without passages does not count."""
-    sizes = []
+    sizes, tokens = [], terms.tokens(numbers)
     for count in (len(sample) // 2, len(sample)):
         directory = spool.directory.with_name("sample")
         directory.mkdir()
-        builder = IndexBuilder(directory, vocabulary, bits=bits)
+        builder = IndexBuilder(directory, terms.query_side.vocabulary, bits=bits, scale=impact_scale(bits, tokens))
         builder.add(sample[:count], row_slice(rows, 0, count))
-        builder.finish()
+        builder.finish(None if tokens is None else tokens[:count])
         sizes.append(_bytes(directory))
         shutil.rmtree(directory)
     return (sizes[1] - sizes[0]) * len(sample) / max(len(sample) - len(sample) // 2, 1)
@@ -176,15 +183,16 @@ def _second_tier(
     draft: IndexDraft, pruning: Pruning, spool: Spool, terms: CountedTerms, recipe: Recipe, schema: Schema
 ) -> int:
     """Write a BM25 index of the second tier; returns the number of its postings."""
-    encoder = terms.query_side
+    encoder, numbers = terms.query_side, np.flatnonzero(pruning.decision.tiers == TIER_TWO)
+    bits, tokens = impact_bits(recipe.index, encoder), terms.tokens(numbers)
     draft.add_encoder(encoder)
     with artifact.writing(draft.segment.path / SECOND, kind=KIND, format=FORMAT) as tier:
-        builder = IndexBuilder(tier.path, encoder.vocabulary, bits=impact_bits(recipe.index, encoder))
+        builder = IndexBuilder(tier.path, encoder.vocabulary, bits=bits, scale=impact_scale(bits, tokens))
         columns = ColumnWriter(tier.path / "fields", schema)
-        for passages, batch in terms.rows(spool, np.flatnonzero(pruning.decision.tiers == TIER_TWO)):
+        for passages, batch in terms.rows(spool, numbers):
             builder.add(passages, batch)
             columns.add(passages)
-        counts = builder.finish()
+        counts = builder.finish(tokens)
         counts["bytes"] |= columns.close()
         tier.fields.update(
             counts=counts, encoder={"name": encoder.name, "fingerprint": encoder.fingerprint}, tier=TIER_TWO

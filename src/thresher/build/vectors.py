@@ -81,6 +81,9 @@ class SharedTerms:
         arrays = self._encode(spool.read(numbers))
         return SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
 
+    def tokens(self, numbers: NDArray[np.int64]) -> None:
+        """None: the weights are learned."""
+
     def _encode(self, batch: Sequence[Passage]) -> Arrays:
         texts = [passage.contents for passage in batch]
         vectors = self._dense.encode_passages(texts)

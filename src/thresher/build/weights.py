@@ -1,8 +1,9 @@
 """Where the weighted terms of passages come from: counts for BM25, a learned encoder, or an earlier encoding.
 
 Each source yields chunks of passages with their terms, in the order of the passage numbers asked for. BM25 needs the
-whole collection before it can weigh one passage: terms are counted while the corpus is read (`TermCounts`), and the
-counts are weighed afterwards, so a passage is analysed once.
+average length before it can weigh one passage: terms are counted while the corpus is read (`TermCounts`), and the
+counts are weighed afterwards, so a passage is analysed once. Passages that are added to an index are weighed with the
+average length that was frozen when it was built.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 
 from thresher.corpus.spool import CHUNK, Spool, match_docnos
 from thresher.encode import SparseEncoder
-from thresher.encode.bm25 import Bm25Encoder, TermCounts
+from thresher.encode.bm25 import Bm25Encoder, TermCounts, bm25_scale
+from thresher.encode.encoded import EncodedPassages
 from thresher.encode.encoder import concatenate, take_rows
 from thresher.encode.shards import Unread, sparse_shards
 
@@ -45,13 +47,22 @@ class TermSource(Protocol):
     def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
         """The terms of a few passages, for a measurement; nothing is kept."""
 
+    def tokens(self, numbers: NDArray[np.int64]) -> NDArray[np.uint32] | None:
+        """Terms of each passage with repetitions, uint32[n], where the weights are BM25's; None where they are not."""
+
 
 class CountedTerms:
-    """BM25 weights, from counts that were taken while the corpus was read."""
+    """BM25 weights, from counts that were taken while the corpus was read.
 
-    def __init__(self, counts: TermCounts, step: EncodeStep) -> None:
+    Args:
+        counts: the counts.
+        step: the parameters.
+        average_length: that of the index that the passages are added to; None for that of the passages counted.
+    """
+
+    def __init__(self, counts: TermCounts, step: EncodeStep, average_length: float | None = None) -> None:
         self._counts = counts
-        self.query_side = counts.encoder(k1=step.k1, b=step.b, lengths=step.lengths)
+        self.query_side = counts.encoder(k1=step.k1, b=step.b, lengths=step.lengths, average_length=average_length)
 
     def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
         """The passages with these numbers and their weights."""
@@ -62,6 +73,10 @@ class CountedTerms:
     def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
         """The terms of these passages."""
         return self._counts.rows(self.query_side, numbers)
+
+    def tokens(self, numbers: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Their lengths in terms."""
+        return self._counts.tokens(numbers)
 
 
 class LearnedTerms:
@@ -79,6 +94,9 @@ class LearnedTerms:
     def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
         """The terms of these passages, encoded now."""
         return self.query_side.encode_passages([passage.contents for passage in spool.read(numbers)])
+
+    def tokens(self, numbers: NDArray[np.int64]) -> None:
+        """None: the weights are learned."""
 
 
 class GivenTerms:
@@ -102,6 +120,11 @@ class GivenTerms:
     def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
         """The terms that were given for these passages."""
         return concatenate([rows for _, rows in self.rows(spool, numbers)])
+
+    def tokens(self, numbers: NDArray[np.int64]) -> NDArray[np.uint32] | None:
+        """Their lengths in terms, where the encoding is of BM25."""
+        tokens = self._encoding.tokens if isinstance(self._encoding, EncodedPassages) else None
+        return None if tokens is None else tokens[numbers]
 
 
 def open_learned(step: EncodeStep, device: str = "auto") -> SparseEncoder:
@@ -145,6 +168,11 @@ def impact_bits(step: IndexStep, encoder: QuerySide) -> Literal[8, 16]:
     if step.bits != "auto":
         return step.bits
     return 16 if isinstance(encoder, Bm25Encoder) or encoder.name.startswith("bm25(") else 8
+
+
+def impact_scale(bits: int, tokens: NDArray[np.uint32] | None) -> float | None:
+    """The scale of the impacts: BM25's constant one where the source gives tokens, None for learned weights."""
+    return None if tokens is None else bm25_scale(bits)
 
 
 def count_terms(spool: Spool, directory: Path, analyzer: str) -> TermCounts:

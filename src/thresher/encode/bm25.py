@@ -1,17 +1,21 @@
-"""BM25 as precomputed impacts: passages carry the whole weight, and a query counts its terms.
+"""BM25 as precomputed impacts: passages carry the part of term frequency and length, queries carry the IDF.
 
-The weight of term t in passage d is Lucene's form of BM25 (Robertson and Zaragoza 2009, with the idf that is never
-negative and without the constant factor k1 + 1; Kamphuis et al., ECIR 2020):
+The score is Lucene's form of BM25 (Robertson and Zaragoza 2009, with the idf that is never negative and without the
+constant factor k1 + 1; Kamphuis et al., ECIR 2020). It is the inner product of two weights of each term t, that in the
+passage d and that in the query:
 
-    ln(1 + (N - df + 1/2) / (df + 1/2)) * tf / (tf + k1 * (1 - b + b * |d| / avgdl))
+    tf / (tf + k1 * (1 - b + b * |d| / avgdl))      and      qtf * ln(1 + (N - df + 1/2) / (df + 1/2))
 
-where N is the number of passages with at least one term, and avgdl is their mean length. The weight of a term in a
-query is the number of its occurrences, so the inner product is the BM25 score.
+where N is the number of passages with at least one term. The passage's weight depends on the collection through its
+average length alone, which is frozen when the encoder is fitted. It lies between 0 and 1, so impacts have a constant
+scale (`bm25_scale`). N and df count the live passages of an index, which weighs queries itself
+(`thresher.search.statistics`); `Bm25Encoder` weighs them by the passages it was fitted on.
 
 Lucene rounds |d| to one byte (four significant bits, exact up to 39) before it divides. Lengths are exact here
 unless `lengths="lucene"` asks for the same rounding.
 
-Term ids are ranks in the sorted vocabulary, so the query side needs no dictionary (`encode/terms.py`).
+Term ids are ranks in the sorted vocabulary. The saved query side has no vocabulary: an index finds the ids of the terms
+among its own.
 """
 
 from __future__ import annotations
@@ -22,21 +26,20 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from itertools import chain, repeat
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.checks import is_a, shown, sound, strings
-from thresher.encode.encoder import DOCUMENT, SparseEncoder, read_document, write_document
-from thresher.encode.terms import SortedVocabulary, write_vocabulary
-from thresher.errors import ConfigError, DamagedArtifactError, InputError
+from thresher.encode.encoder import SparseEncoder, write_document
+from thresher.errors import ConfigError, InputError
 from thresher.records import SparseBatch
 from thresher.text.analyzer import analyzer as analyzer_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -56,6 +59,7 @@ class Bm25Encoder(SparseEncoder):
         k1: saturation of term frequency; 0 ignores repetitions.
         b: length normalisation, from 0 (none) to 1 (full).
         lengths: `exact`, or `lucene` for lengths rounded as Lucene stores them.
+        average_length: terms of an average passage; by default `tokens / passages`.
 
     Raises:
         ConfigError: a parameter is out of range, or no analyzer has that name.
@@ -75,18 +79,18 @@ class Bm25Encoder(SparseEncoder):
         k1: float = 0.9,
         b: float = 0.4,
         lengths: Lengths = "exact",
+        average_length: float | None = None,
     ) -> None:
         _check(k1, b, lengths)
         self.k1, self.b, self.lengths = float(k1), float(b), lengths
         self.passages, self.tokens = passages, tokens
+        self.average_length = _average(passages, tokens, average_length)
         self.name = f"bm25(k1={k1:g},b={b:g},{analyzer})"
         self.vocabulary = sorted(document_frequencies)
         self._analyze = analyzer_named(analyzer)
         self._ids = {term: number for number, term in enumerate(self.vocabulary)}
         df = np.fromiter((document_frequencies[term] for term in self.vocabulary), np.int64, len(self.vocabulary))
-        self._df: NDArray[np.int64] = df
-        self._idf: NDArray[np.float64] = np.log1p((passages - df + 0.5) / (df + 0.5))
-        self._fingerprint = ""
+        self.idf: NDArray[np.float64] = idf(passages, df)
 
     @classmethod
     @checked_call
@@ -120,21 +124,27 @@ class Bm25Encoder(SparseEncoder):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the analyzer, the parameters and the collection's statistics."""
-        if not self._fingerprint:
-            settings = [_TYPE, 1, self._analyze.fingerprint, self.k1, self.b, self.lengths, self.passages, self.tokens]
-            digest = hashlib.sha256(json.dumps(settings).encode())
-            digest.update("\n".join(self.vocabulary).encode())
-            digest.update(self._df.astype("<i8").tobytes())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+        """sha256 over what determines the weights of a passage: the analyzer, the parameters and the average length."""
+        settings = [_TYPE, 2, self._analyze.fingerprint, self.k1, self.b, self.lengths, self.average_length]
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+    @property
+    def rows_fingerprint(self) -> str:
+        """sha256 over what determines rows of term ids and weights: the fingerprint and the vocabulary."""
+        return hashlib.sha256("\n".join((self.fingerprint, *self.vocabulary)).encode()).hexdigest()
 
     @checked_call
     def encode_passages(self, texts: Sequence[str]) -> SparseBatch:
         """BM25 weights of passages, row i for text i. Terms that `fit` did not see only count as length."""
+        return self.encode_with_tokens(texts)[0]
+
+    @checked_call
+    def encode_with_tokens(self, texts: Sequence[str]) -> tuple[SparseBatch, NDArray[np.uint32]]:
+        """As `encode_passages`, and the number of terms of each text with repetitions, uint32[n]."""
         rows = [self._analyze(text) for text in strings("texts", texts)]
         indptr, terms, counts = _count(rows, self._ids.get, len(self.vocabulary))
-        return self.weigh(indptr, terms, counts, np.fromiter(map(len, rows), np.int64, len(rows)))
+        tokens = np.fromiter(map(len, rows), np.int64, len(rows))
+        return self.weigh(indptr, terms, counts, tokens), tokens.astype(np.uint32)
 
     @checked_call
     def weigh(
@@ -157,26 +167,30 @@ class Bm25Encoder(SparseEncoder):
         """
         fits = lengths.ndim == 1 and indptr.shape == (len(lengths) + 1,) and terms.ndim == 1
         fits = fits and terms.shape == counts.shape == (int(indptr[-1]),) and bool((np.diff(indptr) >= 0).all())
-        if not fits or (terms >= len(self._idf)).any():
+        if not fits or (terms >= len(self.vocabulary)).any():
             raise InputError("indptr, terms, counts and lengths do not describe passages of this vocabulary")
         if self.lengths == "lucene":
             lengths = lucene_length(lengths)
-        average = self.tokens / self.passages if self.passages else 1.0
-        norms = self.k1 * (1 - self.b + self.b * lengths / average)
+        norms = self.k1 * (1 - self.b + self.b * lengths / self.average_length)
         tf = counts.astype(np.float64)
-        weights = self._idf[terms] * (tf / (tf + np.repeat(norms, np.diff(indptr))))
+        weights = tf / (tf + np.repeat(norms, np.diff(indptr)))
         return SparseBatch(indptr, terms, weights.astype(np.float32))
 
     @checked_call
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
-        """Term counts of queries, row i for text i; terms that occur in no passage are dropped."""
-        return _encode_queries(texts, self._analyze, self._ids.get, len(self.vocabulary))
+        """Counts of query terms times their IDF, row i for text i; terms that `fit` did not see are dropped.
+
+        The inner product with a passage's weights is its score. An index takes texts or counts instead, and weighs
+        them by the passages that it holds.
+        """
+        rows = [self._analyze(text) for text in strings("texts", texts)]
+        indptr, terms, counts = _count(rows, self._ids.get, len(self.vocabulary))
+        return SparseBatch(indptr, terms, (counts * self.idf[terms]).astype(np.float32))
 
     @checked_call
     def save(self, directory: Path) -> None:
-        """Write vocabulary, analyzer and parameters into `directory`, for `load_query_encoder`."""
+        """Write analyzer, parameters and average length into `directory`, for `load_query_encoder`."""
         directory.mkdir(parents=True, exist_ok=True)
-        write_vocabulary(directory, self.vocabulary)
         document = {
             "type": _TYPE,
             "name": self.name,
@@ -186,9 +200,7 @@ class Bm25Encoder(SparseEncoder):
             "k1": self.k1,
             "b": self.b,
             "lengths": self.lengths,
-            "passages": self.passages,
-            "tokens": self.tokens,
-            "terms": len(self.vocabulary),
+            "average_length": self.average_length,
         }
         write_document(directory, document)
 
@@ -234,8 +246,12 @@ class TermCounts:
             with self._files[name].open("ab") as stream:
                 values.astype(np.uint32).tofile(stream)
 
-    def encoder(self, *, k1: float = 0.9, b: float = 0.4, lengths: Lengths = "exact") -> Bm25Encoder:
+    def encoder(
+        self, *, k1: float = 0.9, b: float = 0.4, lengths: Lengths = "exact", average_length: float | None = None
+    ) -> Bm25Encoder:
         """The encoder fitted on all passages added; none can be added after that.
+
+        `average_length` is that of the index that the passages are added to; by default it is theirs.
 
         Raises:
             ConfigError: a parameter is out of range.
@@ -251,7 +267,21 @@ class TermCounts:
         frequencies = dict(zip(words, self._df[: len(words)].tolist(), strict=True))
         self._numbers.clear()
         passages, total = int(np.count_nonzero(tokens)), int(tokens.sum(dtype=np.int64))
-        return Bm25Encoder(frequencies, passages, total, analyzer=self._analyzer, k1=k1, b=b, lengths=lengths)
+        return Bm25Encoder(
+            frequencies,
+            passages,
+            total,
+            analyzer=self._analyzer,
+            k1=k1,
+            b=b,
+            lengths=lengths,
+            average_length=average_length,
+        )
+
+    def tokens(self, numbers: NDArray[np.integer]) -> NDArray[np.uint32]:
+        """uint32[n]: terms, with repetitions, of the passages with these numbers."""
+        lengths: NDArray[np.uint32] = np.fromfile(self._files["lengths"], np.uint32)[numbers]
+        return lengths
 
     def rows(self, encoder: Bm25Encoder, numbers: NDArray[np.integer]) -> SparseBatch:
         """Weights of the passages with these numbers, int[n], ascending."""
@@ -279,46 +309,15 @@ class _Numbers(dict[str, int]):
         return number
 
 
-class Bm25QueryEncoder:
-    """The query side of a saved BM25 encoder: its analyzer, and its vocabulary in mapped files. `load` opens one."""
+def idf(passages: int, df: NDArray[np.int64]) -> NDArray[np.float64]:
+    """float64[n]: ln(1 + (N - df + 1/2) / (df + 1/2)) of terms that `df`, int64[n], of N passages contain."""
+    weights: NDArray[np.float64] = np.log1p((passages - df + 0.5) / (df + 0.5))
+    return weights
 
-    def __init__(self, vocabulary: SortedVocabulary, analyzer: str, fingerprint: str, name: str) -> None:
-        self.name = name
-        self.fingerprint = fingerprint
-        self.vocabulary: Sequence[str] = vocabulary
-        self._find = vocabulary.find
-        self._analyze = analyzer_named(analyzer)
 
-    @classmethod
-    def load(cls, directory: str | Path) -> Bm25QueryEncoder:
-        """Open what `Bm25Encoder.save` wrote.
-
-        Raises:
-            DamagedArtifactError: a file is missing or invalid.
-        """
-        directory = Path(directory)
-        document = read_document(directory)
-        name, fingerprint, analyzer, terms = (document.get(k) for k in ("name", "fingerprint", "analyzer", "terms"))
-        if not (isinstance(terms, int) and all(isinstance(value, str) for value in (name, fingerprint, analyzer))):
-            problem = "lacks name, fingerprint, analyzer or number of terms; rebuild the index"
-            raise DamagedArtifactError(str(directory / DOCUMENT), problem)
-        encoder = cls(SortedVocabulary(directory, terms), str(analyzer), str(fingerprint), str(name))
-        if encoder._analyze.fingerprint != document.get("analyzer_fingerprint"):
-            problem = (
-                f"was written with analyzer {document.get('analyzer_fingerprint')!r}, but this release has "
-                f"{encoder._analyze.fingerprint!r}, which would not match the terms of the passages; rebuild the index"
-            )
-            raise DamagedArtifactError(str(directory / DOCUMENT), problem)
-        return encoder
-
-    @checked_call
-    def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
-        """Term counts of queries, row i for text i; terms that occur in no passage are dropped."""
-        return _encode_queries(texts, self._analyze, self._lookup, len(self.vocabulary))
-
-    def _lookup(self, term: str, default: int) -> int:
-        number = self._find(term)
-        return number if number >= 0 else default
+def bm25_scale(bits: int) -> float:
+    """What a unit of impact is worth: weights of passages are below 1, and 1 is the largest impact of this width."""
+    return 1.0 / float(2**bits - 1)
 
 
 def lucene_length(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -357,13 +356,6 @@ def fit_bm25(
     return Bm25Encoder.fit(each, analyzer=analyzer, k1=k1, b=b, lengths=lengths)
 
 
-def _encode_queries(
-    texts: Sequence[str], analyze: Callable[[str], list[str]], lookup: Callable[[str, int], int], terms: int
-) -> SparseBatch:
-    indptr, ids, counts = _count([analyze(text) for text in strings("texts", texts)], lookup, terms)
-    return SparseBatch(indptr, ids, counts.astype(np.float32))
-
-
 def _count(
     rows: Sequence[Sequence[str]], lookup: Callable[[str, int], int], terms: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.int64]]:
@@ -376,6 +368,15 @@ def _count(
     indptr = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum(np.bincount(distinct // (terms + 1), minlength=len(rows)), out=indptr[1:])
     return indptr, (distinct % (terms + 1)).astype(np.uint32), counts
+
+
+def _average(passages: int, tokens: int, given: float | None) -> float:
+    """The average length: the one given, or that of the passages; 1 where there are none."""
+    if given is None:
+        return tokens / passages if passages else 1.0
+    if not 0 < given < math.inf:
+        raise ConfigError(f"average_length is {shown(given)}; it must be a finite number above 0")
+    return float(given)
 
 
 def _check(k1: float, b: float, lengths: str) -> None:

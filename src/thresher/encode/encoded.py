@@ -12,13 +12,16 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.artifact import Manifest, read_manifest, writing
 from thresher.encode.shards import SHARD_SIZE, Unread, sparse_shards, stored_arrays
-from thresher.errors import DamagedArtifactError, InputError
+from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_names
 from thresher.publish import discard_shards, shards_of
 from thresher.records import Passage, SparseBatch
@@ -26,10 +29,12 @@ from thresher.records import Passage, SparseBatch
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from thresher.encode import SparseEncoder
 
 _log = logging.getLogger(__name__)
-KIND, _FORMAT = "encoded-passages", 1
+KIND, _FORMAT = "encoded-passages", 2
 _DOCNOS, _VOCABULARY, _SHARDS = "docnos.txt", "vocabulary.txt", "shards"
 
 
@@ -120,6 +125,11 @@ class EncodedPassages:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.manifest: Manifest = read_manifest(self.path, kind=KIND, format=_FORMAT)
+        if self.manifest.format < _FORMAT:
+            raise ArtifactVersionError(
+                f"{self.path} has format {self.manifest.format}, written by thresher {self.manifest.version}; this "
+                f"release reads format {_FORMAT} only. Encode the passages again"
+            )
         self.docnos = read_names(self.path / _DOCNOS)
         self.vocabulary: tuple[str, ...] = tuple(read_names(self.path / _VOCABULARY))
 
@@ -140,6 +150,21 @@ class EncodedPassages:
                 str(self.path), f"its manifest names no encoder, but {fields!r:.60}; encode again"
             )
         return SavedQuerySide(fields["name"], fields["fingerprint"], self.vocabulary, self.encoder)
+
+    @cached_property
+    def tokens(self) -> NDArray[np.uint32] | None:
+        """uint32[passages]: terms of each passage with repetitions, for BM25; None for learned weights.
+
+        Raises:
+            DamagedArtifactError: some shards have them and others not, or they are not one a passage.
+        """
+        arrays = [shard.get("tokens") for shard in stored_arrays(self.path / _SHARDS, ("tokens",))]
+        known = [array for array in arrays if array is not None]
+        if not known:
+            return None
+        if len(known) < len(arrays) or sum(map(len, known)) != len(self):
+            raise DamagedArtifactError(str(self.path / _SHARDS), "holds no length for some passages; encode again")
+        return np.concatenate(known).astype(np.uint32)
 
     def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]:
         done = 0

@@ -230,7 +230,7 @@ _QUERY_ENCODERS: Registry[QueryEncoder] = Registry(
     "encoder type",
     "thresher.query_encoders",
     {
-        "bm25": "thresher.encode.bm25:Bm25QueryEncoder.load",
+        "bm25": "thresher.encode.bm25_queries:Bm25QueryEncoder.load",
         "inference-free": "thresher.encode.lookup:LookupQueryEncoder.load",
         "sentence-transformers": "thresher.encode.learned:LearnedSparseEncoder.load",
         "weighted-terms": "thresher.encode.preencoded:TermsOnly.load",

@@ -16,7 +16,7 @@ import zlib
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from thresher.models.hf import watching
 from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -53,6 +53,18 @@ class PassageEncoder(Protocol):
     @checked_call
     def encode_passages(self, texts: Sequence[str]) -> NDArray[np.floating]:
         """Vectors of texts, [n, dimensions]."""
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A sparse encoder whose weights depend on the length of a passage, which an index keeps: BM25."""
+
+    @property
+    def rows_fingerprint(self) -> str:
+        """Sha256 of everything that determines rows of term ids and weights, the vocabulary included."""
+
+    def encode_with_tokens(self, texts: Sequence[str]) -> tuple[SparseBatch, NDArray[np.uint32]]:
+        """Weighted terms of passages, and the number of terms of each, uint32[n]."""
 
 
 class Unread:
@@ -138,21 +150,24 @@ def sparse_shards(
     Raises:
         ArtifactError: `directory` holds shards of another encoder or another shard size.
     """
+    counted = encoder.encode_with_tokens if isinstance(encoder, CountsTokens) else None
 
     def encode(batch: Sequence[Passage]) -> Arrays:
-        rows = encoder.encode_passages([passage.contents for passage in batch])
-        return {"indptr": rows.indptr, "terms": rows.terms, "weights": rows.weights}
+        texts = [passage.contents for passage in batch]
+        rows, tokens = counted(texts) if counted is not None else (encoder.encode_passages(texts), None)
+        arrays: Arrays = {"indptr": rows.indptr, "terms": rows.terms, "weights": rows.weights}
+        return arrays if tokens is None else arrays | {"tokens": tokens}
 
     for shard, arrays in encode_shards(
         passages,
         encode,
         directory,
-        encoder.fingerprint,
+        encoder.rows_fingerprint if isinstance(encoder, CountsTokens) else encoder.fingerprint,
         shard_size=shard_size,
         total=total,
         progress=progress,
         unread=unread,
-        names=("indptr", "terms", "weights"),
+        names=("indptr", "terms", "weights", *(("tokens",) if counted is not None else ())),
     ):
         yield shard, SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
 
@@ -266,8 +281,10 @@ def encoding_bar(
             yield done
 
 
-def stored_arrays(directory: Path) -> Iterator[Arrays]:
+def stored_arrays(directory: Path, names: Collection[str] = ()) -> Iterator[Arrays]:
     """The arrays of every finished shard in `directory`, in order, after the run that made or checked them.
+
+    With `names`, only those of these names.
 
     Raises:
         DamagedArtifactError: a shard cannot be read.
@@ -275,7 +292,8 @@ def stored_arrays(directory: Path) -> Iterator[Arrays]:
     for file in sorted(directory.glob("shard-*.npz")):
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
-                arrays = {name: data[name] for name in data.files if name != "input_sha256"}
+                wanted = names or [name for name in data.files if name != "input_sha256"]
+                arrays = {name: data[name] for name in data.files if name in wanted}
         except UNREADABLE as err:
             raise DamagedArtifactError(str(file), f"cannot be read ({err}); encode the corpus again") from err
         yield arrays

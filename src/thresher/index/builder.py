@@ -6,7 +6,8 @@ largest weight, fixes the scale of the impacts, chooses an order of documents, a
 the memory-mapped spool, two threads sharing the terms between them.
 
 Impacts are linear: weight / scale, rounded to nearest, at least 1, where scale = largest weight / 255 (or 65,535).
-Weights that are whole numbers and fit already are kept as they are, with scale 1.
+Weights that are whole numbers and fit already are kept as they are, with scale 1. Where the scale is given, as for
+passages that are added to an index, larger weights get the largest impact.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from thresher.arguments import checked_call
-from thresher.checks import is_a, path_of, shown, strings
+from thresher.checks import is_a, path_of, real, shown, strings
 from thresher.encode.terms import fit_scale
 from thresher.errors import InputError
 from thresher.index.arrays import PackedWriter, StringWriter, create_array, map_array, write_array
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 ORDERS = ("source", "bp", "similarity")
 SPOOL = "spool"
+RENUMBERED = 2**20
+"""Postings whose terms get new numbers at a time."""
 BAR_DELAY = 2
 """Seconds of `finish` before a progress bar appears."""
 
@@ -68,6 +71,7 @@ class IndexBuilder:
         block: documents in a block, a power of two up to 256.
         order: order of the documents inside the index: `source`, as they come; `bp`, by recursive graph bisection;
             `similarity`, by a similarity hash. Docnos are unaffected.
+        scale: what a unit of impact is worth in the weights, above 0; by default the largest weight gives it.
         progress: show a progress bar: True, False, or None for "on a terminal".
 
     Raises:
@@ -82,6 +86,7 @@ class IndexBuilder:
         bits: Literal[8, 16] = 8,
         block: int = 64,
         order: str = "source",
+        scale: float | None = None,
         progress: bool | None = False,
     ) -> None:
         if not is_a(bits, int) or bits not in (8, 16):
@@ -90,13 +95,15 @@ class IndexBuilder:
             raise InputError(f"block is {shown(block)}; choose one of {', '.join(map(str, BLOCKS))}")
         if not is_a(order, str) or order not in ORDERS:
             raise InputError(f"order is {shown(order)}; choose one of {', '.join(ORDERS)}")
+        if scale is not None and real("scale", scale, 0) == 0:
+            raise InputError("scale is 0; it must be above 0")
         directory, vocabulary = path_of(directory), strings("the terms of a vocabulary", vocabulary)
         if not directory.is_dir():
             raise InputError(f"an index is built in a directory; there is none at {directory}")
         self._directory, self._bits, self._block, self._order = directory, bits, block, order
-        self._progress = progress
+        self._progress, self._scale = progress, scale
         self._terms = len(vocabulary)
-        self._alphabetical = self._write_vocabulary(vocabulary)
+        self._strings, self._by_string = _sorted_terms(vocabulary)
         self._docnos: list[bytes] = []
         self._passages = StringWriter(directory, "passages")
         self._records = RecordWriter(directory)
@@ -105,6 +112,7 @@ class IndexBuilder:
         self._lengths = np.zeros(self._terms, np.int64)
         self._largest = np.zeros(self._terms, np.float32)
         self._whole = True
+        self._clamped = 0
         self._count = 0
         self._postings = 0
 
@@ -156,29 +164,44 @@ class IndexBuilder:
         batch.terms.tofile(self._spool["terms"])
         batch.weights.tofile(self._spool["weights"])
         count_terms(batch.terms, batch.weights, self._lengths, self._largest)
-        self._whole = self._whole and bool(np.all(batch.weights == np.rint(batch.weights)))
+        if self._scale is None:
+            self._whole = self._whole and bool(np.all(batch.weights == np.rint(batch.weights)))
+        elif float(batch.weights.max(initial=0)) > self._scale * self._top:
+            impacts = np.rint(batch.weights.astype(np.float64) / self._scale)
+            self._clamped += int(np.count_nonzero(impacts > self._top))
         self._count += len(docnos)
         self._postings += int(batch.terms.shape[0])
 
     @checked_call
-    def finish(self) -> dict[str, Any]:
+    def finish(self, tokens: NDArray[np.uint32] | None = None) -> dict[str, Any]:
         """Write the index. Returns its counts, for the manifest.
 
+        Args:
+            tokens: for BM25, uint32[passages], the number of terms of each passage with repetitions. The index then
+                multiplies query weights by the IDF, and its vocabulary is the terms that occur.
+
         Raises:
-            InputError: two passages have the same docno.
+            InputError: two passages have the same docno, or `tokens` is not one number a passage.
         """
+        if tokens is not None:
+            if tokens.shape != (self._count,) or tokens.dtype.kind not in "iu":
+                raise InputError(f"tokens must be {self._count} whole numbers, one a passage; got {shown(tokens)}")
+            write_array(self._directory / "tokens", tokens.astype(np.uint32))
         off = None if self._progress is None else not self._progress
         with tqdm(total=3, desc="ordering", unit=" steps", disable=off, delay=BAR_DELAY) as bar:
             self._passages.close()
             self._records.close()
             for stream in self._spool.values():
                 stream.close()
+            if tokens is not None:
+                self._drop_unused_terms()
+            self._write_vocabulary()
             spool = self._open_spool()
             reordered = bool(np.any(spool.order[1:] < spool.order[:-1]))
             bar.update()
             bar.set_description("inverting")
             kinds = self._kinds()
-            lists, counts = self._open_lists(spool, kinds, reordered)
+            lists, counts = self._open_lists(spool, kinds, reordered, tokens is not None)
             self._invert(spool, lists)
             bar.update()
             bar.set_description("writing")
@@ -206,14 +229,15 @@ class IndexBuilder:
             write_array(directory / "sources", order)
         return Spool(indptr, terms, weights, order)
 
-    def _open_lists(self, spool: Spool, kinds: NDArray[np.uint8], reordered: bool) -> tuple[Lists, Counts]:
+    def _open_lists(self, spool: Spool, kinds: NDArray[np.uint8], reordered: bool, idf: bool) -> tuple[Lists, Counts]:
         """The files of the posting lists, zeroed, and the counts that give their shapes."""
         from thresher.index.invert import Lists, last_chunks
 
-        directory, top = self._directory, 2**self._bits - 1
-        largest = float(self._largest.max(initial=0))
-        # whole weights that fit are impacts already, and are stored as they are
-        scale = 1.0 if self._whole and largest <= top else fit_scale(largest, self._bits).scale
+        directory, top, scale = self._directory, self._top, self._scale
+        if scale is None:
+            largest = float(self._largest.max(initial=0))
+            # whole weights that fit are impacts already, and are stored as they are
+            scale = 1.0 if self._whole and largest <= top else fit_scale(largest, self._bits).scale
         rows = rows_of_kinds(kinds)
         common = int((kinds >= COMMON).sum())
         # the last chunk that each list without a directory row reaches: it has a skip entry for each chunk before
@@ -236,7 +260,8 @@ class IndexBuilder:
             bits=self._bits,
             scale=scale,
             reordered=reordered,
-            alphabetical=self._alphabetical,
+            alphabetical=bool(np.all(self._by_string[1:] > self._by_string[:-1])),
+            idf=idf,
         )
         impact = np.uint8 if n.bits == 8 else np.uint16
         lists = Lists(
@@ -276,20 +301,33 @@ class IndexBuilder:
         quads.ravel()[: self._terms] = kinds
         write_array(directory / "kinds", (quads << np.arange(0, 8, 2, dtype=np.uint8)).sum(axis=1, dtype=np.uint8))
 
-    def _write_vocabulary(self, vocabulary: Sequence[str]) -> bool:
-        """Write the strings in bytewise order; returns whether the term ids ascend with them."""
-        encoded = [_encoded("term", term) for term in vocabulary]
-        order = sorted(range(len(encoded)), key=encoded.__getitem__)
-        for a, b in pairwise(order):
-            if encoded[a] == encoded[b]:
-                raise InputError(f"duplicate vocabulary term {vocabulary[a]!r} (ids {a} and {b})")
+    @property
+    def _top(self) -> int:
+        """The largest impact."""
+        return int(2**self._bits - 1)
+
+    def _drop_unused_terms(self) -> None:
+        """Leave the terms out that no passage has, and number the others anew, in the same order."""
+        used = self._lengths > 0
+        if used.all():
+            return
+        numbers = (np.cumsum(used) - 1).astype(np.uint32)
+        if self._postings:
+            terms = np.memmap(self._directory / f"{SPOOL}.terms", np.uint32, "r+")
+            for first in range(0, len(terms), RENUMBERED):
+                terms[first : first + RENUMBERED] = numbers[terms[first : first + RENUMBERED]]
+            terms.flush()
+        self._by_string = numbers[self._by_string[used[self._by_string]]].astype(np.int64)
+        self._strings = [self._strings[term] for term in np.flatnonzero(used).tolist()]
+        self._lengths, self._largest, self._terms = self._lengths[used], self._largest[used], len(self._strings)
+
+    def _write_vocabulary(self) -> None:
+        """Write the strings in bytewise order."""
         writer = PackedWriter(self._directory, "vocabulary")
-        writer.extend(map(encoded.__getitem__, order))
+        writer.extend(map(self._strings.__getitem__, self._by_string.tolist()))
         writer.close()
-        alphabetical = all(a < b for a, b in pairwise(order))
-        if not alphabetical:
-            write_array(self._directory / "sorted_terms", np.array(order, np.uint32))
-        return alphabetical
+        if np.any(self._by_string[1:] < self._by_string[:-1]):
+            write_array(self._directory / "sorted_terms", self._by_string.astype(np.uint32))
 
     def _write_docnos(self) -> NDArray[np.uint32]:
         """Write the docnos; returns the numbers of the passages in bytewise order of their docnos."""
@@ -344,6 +382,7 @@ class IndexBuilder:
             "block": counts.block,
             "bits": counts.bits,
             "scale": counts.scale,
+            "clamped": self._clamped,
             "order": self._order,
             "bytes": sizes,
         }
@@ -358,6 +397,20 @@ def pack_passage(passage: Passage) -> bytes:
         except (TypeError, ValueError, RecursionError) as err:
             raise InputError(f"the metadata of passage {passage.docno!r} cannot be stored ({err})") from err
     return f"[{fields}]".encode("utf-8", "surrogatepass")
+
+
+def _sorted_terms(vocabulary: Sequence[str]) -> tuple[list[bytes], NDArray[np.int64]]:
+    """The terms as UTF-8, and their ids in bytewise order.
+
+    Raises:
+        InputError: one occurs twice.
+    """
+    encoded = [_encoded("term", term) for term in vocabulary]
+    order = sorted(range(len(encoded)), key=encoded.__getitem__)
+    for a, b in pairwise(order):
+        if encoded[a] == encoded[b]:
+            raise InputError(f"duplicate vocabulary term {vocabulary[a]!r} (ids {a} and {b})")
+    return encoded, np.array(order, np.int64)
 
 
 def _encoded(what: str, name: str) -> bytes:

@@ -40,6 +40,7 @@ which all rows together take at most `DIRECTORY_BYTES` a posting; lists of more 
 | `contents` | uint64[passages] | a hash of docno, title, text and metadata, likewise |
 | `vocabulary` | packed string store | the term strings in bytewise order |
 | `sorted_terms` | uint32[terms] | their term ids (absent where these ascend) |
+| `tokens` | uint32[passages] | terms of each passage with repetitions, by number of the passage (only where `idf`) |
 
 Rows of `kth`, `maxima`, `tiles` and `dense` are numbered alike: the dense terms first, then the other common ones, then
 the other numbered ones, by term id within each.
@@ -112,6 +113,8 @@ class Counts:
         scale: what one unit of impact is worth in the encoder's weights.
         reordered: internal ids are not in the order the passages came.
         alphabetical: term ids ascend with the terms' strings, bytewise.
+        idf: impacts are BM25's term-frequency parts: query weights are multiplied by the IDF, which `tokens` and the
+            lists give.
     """
 
     passages: int
@@ -127,6 +130,7 @@ class Counts:
     scale: float
     reordered: bool
     alphabetical: bool
+    idf: bool
 
     def check(self, file: Path) -> None:
         """Refuse counts that no builder writes.
@@ -142,7 +146,8 @@ class Counts:
         valid = valid and self.dense <= self.common <= self.numbered <= self.terms and self.long <= self.terms
         valid = valid and isinstance(self.block, int) and self.block in BLOCKS and self.bits in (8, 16)
         valid = valid and isinstance(self.scale, float) and math.isfinite(self.scale) and self.scale > 0
-        if not (valid and isinstance(self.reordered, bool) and isinstance(self.alphabetical, bool)):
+        flags = (self.reordered, self.alphabetical, self.idf)
+        if not (valid and all(isinstance(flag, bool) for flag in flags)):
             raise DamagedArtifactError(str(file), "holds counts that no index has; rebuild the index")
 
     @property
@@ -188,6 +193,7 @@ class Layout:
     passages: StringStore
     vocabulary: PackedStore
     sorted_terms: NDArray[np.uint32] | None
+    tokens: NDArray[np.uint32] | None
     encoder: Path | None
     """Folder of the encoder that turns a query into the tier's terms; None where there is none."""
 
@@ -241,6 +247,13 @@ class Layout:
         touched = sum(int(np.count_nonzero(self.maxima[row])) for row in rows)
         at_random = float((n.blocks * -np.expm1(lengths * np.log1p(-1 / max(n.blocks, 2)))).sum())
         return touched / at_random if at_random > 0 else 1.0
+
+    @cached_property
+    def token_counts(self) -> tuple[int, int]:
+        """Passages with at least one term, and terms of all passages; both 0 where `tokens` is not kept."""
+        if self.tokens is None:
+            return 0, 0
+        return int(np.count_nonzero(self.tokens)), int(self.tokens.sum(dtype=np.int64))
 
     @checked_call
     def numbers_of(self, docs: Array) -> NDArray[np.int64]:
@@ -384,6 +397,7 @@ def open_layout(path: str | Path, encoders: Path | None = None) -> Layout:
         passages=StringStore(path, "passages", n.passages),
         vocabulary=PackedStore(path, "vocabulary", n.terms),
         sorted_terms=None if n.alphabetical else map_array(path / "sorted_terms", np.uint32, (n.terms,)),
+        tokens=map_array(path / "tokens", np.uint32, (n.passages,)) if n.idf else None,
         encoder=_encoder_of(manifest, encoders),
     )
 

@@ -28,7 +28,8 @@ from thresher.search.results import SearchRanking, StoredPassages, reopened
 from thresher.search.routing import RoutingModel
 from thresher.search.searcher import TierSearcher, is_exact
 from thresher.search.searcher import explain as explain_row
-from thresher.search.tiers import Part, TierPair
+from thresher.search.statistics import Bm25Statistics
+from thresher.search.tiers import Part, TierPair, TierTerms, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from thresher.encode import QueryEncoder
     from thresher.index.layout import Layout
     from thresher.records import Passage
-    from thresher.search.queries import AnyQuery, Tiers
+    from thresher.search.queries import AnyQuery, TermIds, Tiers
     from thresher.search.searcher import Found
     from thresher.vectors.retrieve import DenseIndex
     from thresher.vectors.store import VectorStore
@@ -60,7 +61,7 @@ class QueryVectors(Protocol):
         ...
 
 
-_OPEN = ("layouts", "_stored", "_first", "_pair", "_collection")
+_OPEN = ("layouts", "_stored", "_first", "_pair", "_collection", "_statistics", "_vocabulary")
 """Attributes that a closed index lacks."""
 
 
@@ -97,6 +98,8 @@ class Index:
     _stored: StoredPassages
     _first: TierSearcher
     _pair: TierPair | None
+    _statistics: Bm25Statistics | None
+    _vocabulary: TermIds
 
     @checked_call
     def __init__(
@@ -113,9 +116,18 @@ class Index:
         self._first = TierSearcher(self.layouts[0])
         self._pair = None
         self.tiered = len(self.layouts) > 1 and self._sizes[1] > 0
+        self._vocabulary = self._first.vocabulary
+        self._statistics = None
         self.calibrated = self.tiered and model is not None
         if self.tiered:
             self._pair = TierPair(self._first, TierSearcher(self.layouts[1]), model)
+        joint = self._pair is not None and self._pair.comparable
+        if self._pair is not None and joint:
+            self._vocabulary = self._pair.vocabulary
+        if self.layouts[0].counts.idf:
+            numbers = self._pair.vocabulary if self._pair is not None and joint else TierTerms([self._first.vocabulary])
+            parts = [Whole(layout) for layout in (self.layouts if joint else self.layouts[:1])]
+            self._statistics = Bm25Statistics(parts, numbers)
 
     @classmethod
     def open(cls, path: str | Path) -> Index:
@@ -186,7 +198,20 @@ class Index:
         Raises:
             ArtifactError: the index was built without one; search with weighted terms instead.
         """
-        return self._first.encoder
+        loaded = self._first.encoder
+        bound = getattr(loaded, "with_vocabulary", None)
+        return loaded if bound is None else bound(self._vocabulary.find)
+
+    def _load_encoder(self) -> QueryEncoder:
+        return self.encoder
+
+    def weighed(self, terms: NDArray[np.int64], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The weights that passages are scored with: those of the query, for BM25 times the IDF of each term."""
+        return weights if self._statistics is None else self._statistics.weigh(terms, weights)
+
+    def _row(self, query: AnyQuery) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        terms, weights = to_row(query, self._vocabulary, self._load_encoder)
+        return terms, weights if self._statistics is None else self._statistics.weigh(terms, weights)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -267,7 +292,7 @@ class Index:
         if tiers is not AUTO:
             check_tiers(tiers)
         first, pair = self._first, self._pair
-        terms, weights = to_row(query, first.vocabulary, first.load_encoder)
+        terms, weights = self._row(query)
         if pair is None:  # in place: a function call counts here
             docs, scores, row = first.top(terms, weights, k, alpha, most, plan)
             exact = (alpha == 1 and not row[DROPPED]) or is_exact(row, alpha)
@@ -278,7 +303,7 @@ class Index:
         kept = Part.of(first, first.top(terms, weights, pair.first_depth(k, tiers), alpha, most, plan), alpha, explain)
         if not pair.escalates(terms, weights, kept, k, tiers):
             return self._first_only(pair, terms, weights, kept, k)
-        other = to_row(pair.second_query(query, terms, weights), pair.second.vocabulary, pair.second.load_encoder)
+        other = pair.second_row(query, terms, weights)
         pruned = Part.of(pair.second, pair.second.top(*other, k, alpha, most, plan), alpha, explain)
         return self._merged(pair, kept, pruned, k)
 
@@ -307,7 +332,9 @@ class Index:
         first, pair = self._first, self._pair
         asked = listed(queries)
         qids = qids_of(asked)
-        rows = to_batch(asked, first.vocabulary, first.load_encoder)
+        rows = to_batch(asked, self._vocabulary, self._load_encoder)
+        if self._statistics is not None:
+            rows = (*rows[:2], self._statistics.weigh(rows[1], rows[2], rows[0]))
         wide = k if pair is None else pair.first_depth(k, tiers)
         found = first.top_batch(rows, wide, alpha, most, plan, threads)
         if pair is None:
@@ -320,8 +347,9 @@ class Index:
         through = [i for i, part in enumerate(parts) if pair.escalates(*each[i], part, k, tiers)]
         given = [None] * len(each) if isinstance(asked, SparseBatch) else asked
         others = to_batch(
-            [pair.second_query(given[i], *each[i]) for i in through], pair.second.vocabulary, pair.second.load_encoder
+            [pair.second_query(given[i], *each[i]) for i in through], pair.second.vocabulary, pair.load_encoder
         )
+        others = (*others[:2], pair.weighed(others[1], others[2]))
         second = dict(zip(through, pair.second.top_batch(others, k, alpha, most, plan, threads), strict=True))
         made = {}
         for i, (qid, part) in enumerate(zip(qids, parts, strict=True)):
@@ -333,7 +361,7 @@ class Index:
 
     def terms(self, query: AnyQuery) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The query's term ids in the first tier (-1 for unknown ones) and their weights, which `search` also takes."""
-        return to_row(query, self._first.vocabulary, self._first.load_encoder)
+        return to_row(query, self._vocabulary, self._load_encoder)
 
     def passage(self, docno: str) -> Passage:
         """The passage with this docno.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
@@ -35,6 +35,13 @@ TIERS = frozenset(("auto", "both", "first"))
 
 Terms: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float32]]"
 """Term ids, -1 for unknown ones, and weights."""
+
+
+class TermIds(Protocol):
+    """What gives terms their ids."""
+
+    def find(self, term: str) -> int:
+        """The id of `term`, -1 where it has none."""
 
 
 class Vocabulary:
@@ -153,7 +160,7 @@ def qids_of(queries: Sequence[object] | SparseBatch) -> list[str]:
     return qids
 
 
-def to_row(query: object, vocabulary: Vocabulary, encoder: Callable[[], QueryEncoder]) -> Terms:
+def to_row(query: object, vocabulary: TermIds, encoder: Callable[[], QueryEncoder]) -> Terms:
     """One query as `to_batch` gives it: term ids int64[n] (-1 for unknown), weights float32[n].
 
     Raises:
@@ -169,7 +176,7 @@ def to_row(query: object, vocabulary: Vocabulary, encoder: Callable[[], QueryEnc
 
 
 def to_batch(
-    queries: Sequence[object] | SparseBatch, vocabulary: Vocabulary, encoder: Callable[[], QueryEncoder]
+    queries: Sequence[object] | SparseBatch, vocabulary: TermIds, encoder: Callable[[], QueryEncoder]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Rows of term ids and weights for the kernels, which sort them and drop what the index does not know.
 
@@ -221,7 +228,7 @@ def _rows_of(batch: SparseBatch) -> list[Terms]:
     return [(batch.terms[p[i] : p[i + 1]].astype(np.int64), weights[p[i] : p[i + 1]]) for i in range(len(batch))]
 
 
-def _row_of(query: object, vocabulary: Vocabulary) -> Terms:
+def _row_of(query: object, vocabulary: TermIds) -> Terms:
     """Term ids (int64, -1 for unknown) and weights of a query that is not a text."""
     if type(query) is tuple and len(query) == 2:
         ids, weights = query

@@ -25,7 +25,7 @@ from thresher.checks import shown, whole
 from thresher.errors import InputError
 from thresher.index.transaction import Transaction
 from thresher.records import Query, SparseBatch
-from thresher.search.queries import listed
+from thresher.search.queries import listed, to_row
 from thresher.search.routing import (
     FEATURES,
     LIST_FEATURES,
@@ -35,15 +35,17 @@ from thresher.search.routing import (
     score_features,
 )
 from thresher.search.searcher import explain, is_exact
+from thresher.search.statistics import Bm25Statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from thresher.encode import QueryEncoder
     from thresher.index.layout import Layout
     from thresher.search.index import Index
-    from thresher.search.queries import AnyQuery
+    from thresher.search.queries import AnyQuery, Vocabulary
     from thresher.search.results import Explanation
     from thresher.search.searcher import Found, TierSearcher
 
@@ -76,11 +78,71 @@ class Part:
         return cls(searcher.layout, docs, scores, is_exact(row, alpha), (explain(row),) if explained else ())
 
 
+class Whole:
+    """A tier as statistics count it: nothing of it is deleted."""
+
+    deleted = deleted_counts = None
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+
+class TierTerms:
+    """One numbering of the terms of tiers that one encoder made: the first tier's ids, then the second's.
+
+    Args:
+        tiers: the vocabularies.
+    """
+
+    def __init__(self, tiers: Sequence[Vocabulary]) -> None:
+        self._tiers = tuple(tiers)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._tiers))
+
+    def find(self, term: str) -> int:
+        """The id of `term`, -1 where no tier knows it."""
+        before = 0
+        for tier in self._tiers:
+            if (number := tier.find(term)) >= 0:
+                return before + number
+            before += len(tier)
+        return -1
+
+    def term(self, number: int) -> str:
+        """The string of the term with this id."""
+        first = len(self._tiers[0])
+        return self._tiers[0].term(number) if number < first else self._tiers[1].term(number - first)
+
+    def local(self, part: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The ids within a tier of terms with these ids, int64[n]; -1 for those it lacks."""
+        find, known = self._tiers[part].find, len(self)
+        return np.array([find(self.term(t)) if 0 <= t < known else -1 for t in ids.tolist()], np.int64)
+
+
 class TierPair:
     """A first and a second tier, and the model that decides when the second is searched; None always searches both."""
 
     def __init__(self, first: TierSearcher, second: TierSearcher, model: RoutingModel | None) -> None:
         self.first, self.second, self.model = first, second, model
+        self.vocabulary = TierTerms([first.vocabulary, second.vocabulary])
+
+    @cached_property
+    def _encoder(self) -> QueryEncoder:
+        loaded = self.second.encoder
+        bound = getattr(loaded, "with_vocabulary", None)
+        return loaded if bound is None else bound(self.second.vocabulary.find)
+
+    def load_encoder(self) -> QueryEncoder:
+        """What turns query texts into weighted terms of the second tier, where another encoder made it."""
+        return self._encoder
+
+    @cached_property
+    def statistics(self) -> Bm25Statistics | None:
+        """Of a second tier that another encoder made, where that is BM25."""
+        if self.comparable or not self.second.layout.counts.idf:
+            return None
+        return Bm25Statistics([Whole(self.second.layout)], TierTerms([self.second.vocabulary]))
 
     @cached_property
     def comparable(self) -> bool:
@@ -109,9 +171,11 @@ class TierPair:
         """
         if not self.comparable:
             return np.concatenate([score_features(kept.scores, k), np.ones(len(LIST_FEATURES))])
-        ids, own = self._known(terms, weights)
+        known = terms >= 0
+        ids, own = terms[known], weights[known]
+        first, second = (self.vocabulary.local(tier, ids) for tier in (0, 1))
         return routing_features(
-            kept.scores, own, list_statistics(self.first.layout, ids), list_statistics(self.second.layout, ids), k
+            kept.scores, own, list_statistics(self.first.layout, first), list_statistics(self.second.layout, second), k
         )
 
     def settled(self, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int) -> bool:
@@ -124,8 +188,9 @@ class TierPair:
             return True
         if not self.comparable:
             return False
-        ids, own = self._known(terms, weights)
-        largest = list_statistics(self.second.layout, ids)[:, 0]
+        known = terms >= 0
+        own = weights[known]
+        largest = list_statistics(self.second.layout, self.vocabulary.local(1, terms[known]))[:, 0]
         bound = float((own.astype(np.float64) * largest).sum()) * _ROUNDING
         return bound == 0 or (len(kept.docs) >= k and bound < float(kept.scores[k - 1]))
 
@@ -157,19 +222,22 @@ class TierPair:
 
     def second_query(self, query: AnyQuery | None, terms: NDArray[np.int64], weights: NDArray[np.float32]) -> AnyQuery:
         """The query as the second tier takes it; `terms` and `weights` are the first tier's."""
-        if self.comparable:  # term ids are the same in both: a text need not be encoded again
-            return terms, weights
+        if self.comparable:  # a text need not be encoded again
+            return self.vocabulary.local(1, terms), weights
         if isinstance(query, str | Query | Mapping):
             return query
         return self.translated(terms), weights
 
-    def _known(
-        self, terms: NDArray[np.int64], weights: NDArray[np.float32]
+    def second_row(
+        self, query: AnyQuery, terms: NDArray[np.int64], weights: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Terms that both tiers know; one encoder made both, so ids are the same."""
-        size = min(self.first.layout.counts.terms, self.second.layout.counts.terms)
-        known = (terms >= 0) & (terms < size)
-        return terms[known].astype(np.int64), weights[known]
+        """The query's terms in the second tier and the weights that it is searched with."""
+        ids, own = to_row(self.second_query(query, terms, weights), self.second.vocabulary, self.load_encoder)
+        return ids, self.weighed(ids, own)
+
+    def weighed(self, terms: NDArray[np.int64], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Query weights as the second tier is searched with; those of one encoder are weighed already."""
+        return weights if self.statistics is None else self.statistics.weigh(terms, weights)
 
 
 def _by_score(
@@ -200,9 +268,16 @@ def _by_score(
 def list_statistics(layout: Layout, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """Largest and tenth impact of each term's list, in units of scores, and its postings: float64[terms, 3].
 
+    All are 0 for ids that are no term's.
+
     Raises:
         DamagedArtifactError: its lists do not fit its counts.
     """
+    known = (ids >= 0) & (ids < layout.counts.terms)
+    if not known.all():
+        found = np.zeros((len(ids), 3))
+        found[known] = list_statistics(layout, ids[known])
+        return found
     starts, rows, postings = layout.starts, layout.rows[ids], layout.postings_of(ids)
     impacts = np.zeros((len(ids), 2))
     impacts[rows >= 0] = layout.kth[rows[rows >= 0], :2]
@@ -251,6 +326,7 @@ def fit_model(index: Index, queries: Iterable[AnyQuery], rate: float, *, k: int 
     for query in asked:
         terms, weights = index.terms(query)
         first = index.search((terms, weights), k, tiers="first")
+        weights = index.weighed(terms, weights)
         joint = index.search(query, k, tiers="both")
         kept = Part(index.layouts[0], np.empty(0, np.uint32), first.scores, True, ())
         table.append(pair.features(terms, weights, kept, k))

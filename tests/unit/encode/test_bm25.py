@@ -23,20 +23,15 @@ TEXTS = [
 
 
 def by_hand(texts, k1, b):
-    """The formula, term by term."""
+    """The formula, term by term: its part of the passage, and that of the query."""
     rows = [Counter(analyzer("english")(text)) for text in texts]
     n = sum(1 for row in rows if row)
     average = sum(sum(row.values()) for row in rows) / n
     df = Counter(term for row in rows for term in row)
-    return [
-        {
-            term: math.log(1 + (n - df[term] + 0.5) / (df[term] + 0.5))
-            * tf
-            / (tf + k1 * (1 - b + b * sum(row.values()) / average))
-            for term, tf in row.items()
-        }
-        for row in rows
+    weights = [
+        {term: tf / (tf + k1 * (1 - b + b * sum(row.values()) / average)) for term, tf in row.items()} for row in rows
     ]
+    return weights, {term: math.log(1 + (n - df[term] + 0.5) / (df[term] + 0.5)) for term in df}
 
 
 def as_mappings(batch, vocabulary):
@@ -50,7 +45,8 @@ def as_mappings(batch, vocabulary):
 def test_weights_follow_the_formula(k1, b):
     encoder = Bm25Encoder.fit(TEXTS, k1=k1, b=b)
     found = as_mappings(encoder.encode_passages(TEXTS), encoder.vocabulary)
-    wanted = by_hand(TEXTS, k1, b)
+    wanted, idf = by_hand(TEXTS, k1, b)
+    assert dict(zip(encoder.vocabulary, encoder.idf, strict=True)) == pytest.approx(idf)
     assert [set(row) for row in found] == [set(row) for row in wanted]
     for row, want in zip(found, wanted, strict=True):
         for term, weight in row.items():
@@ -68,31 +64,42 @@ def test_rows_are_sorted_and_do_not_depend_on_the_batch():
     assert list(encoder.vocabulary) == sorted(encoder.vocabulary)
 
 
-def test_queries_count_known_terms():
+def test_queries_count_known_terms_and_weigh_them_by_idf():
     encoder = Bm25Encoder.fit(TEXTS)
     rows = as_mappings(encoder.encode_queries(["cats cat zebra", "zebra", ""]), encoder.vocabulary)
-    assert rows == [{"cat": 2.0}, {}, {}]
+    assert rows == [{"cat": pytest.approx(2 * by_hand(TEXTS, 0.9, 0.4)[1]["cat"])}, {}, {}]
 
 
-def test_a_saved_query_side_is_the_same_and_opens_without_a_dictionary(tmp_path):
+def test_a_saved_query_side_counts_terms_of_the_vocabulary_that_it_is_given(tmp_path):
     encoder = Bm25Encoder.fit(TEXTS)
     encoder.save(tmp_path / "encoder")
     loaded = load_query_encoder(tmp_path / "encoder")
     assert (loaded.name, loaded.fingerprint) == (encoder.name, encoder.fingerprint)
-    assert list(loaded.vocabulary) == list(encoder.vocabulary)
-    queries = ["running cats in Paris", "zebra", "", "a", "~~~ zzzz 0"]
-    for query in queries:
-        a, b = encoder.encode_queries([query]), loaded.encode_queries([query])
-        np.testing.assert_array_equal(a.terms, b.terms)
-        np.testing.assert_array_equal(a.weights, b.weights)
+    assert loaded.average_length == encoder.average_length
+    with pytest.raises(InputError, match=r"no vocabulary of its own.*Index\.encoder"):
+        loaded.encode_queries(["cats"])
+    words = ["cat", "pari", "run"]
+    bound = loaded.with_vocabulary(lambda term: words.index(term) if term in words else -1)
+    found = bound.encode_queries(["running, run: cats in Paris", "zebra", "", "a", "~~~ zzzz 0"])
+    assert as_mappings(found, words) == [{"cat": 1.0, "pari": 1.0, "run": 2.0}, {}, {}, {}, {}]
+    assert found.terms.tolist() == [0, 1, 2]
 
 
-def test_an_empty_collection_has_no_terms(tmp_path):
+def test_an_empty_collection_has_no_terms():
     for texts in ([], ["", "the of"]):
         encoder = Bm25Encoder.fit(texts)
         assert len(encoder.encode_passages(["cat"]).terms) == 0
-        encoder.save(tmp_path / str(len(texts)))
-        assert len(load_query_encoder(tmp_path / str(len(texts))).encode_queries(["cat"]).terms) == 0
+        assert len(encoder.encode_queries(["cat"]).terms) == 0
+
+
+def test_a_given_average_length_takes_the_place_of_the_collections():
+    fitted = Bm25Encoder.fit(TEXTS)
+    df = dict.fromkeys(fitted.vocabulary, 1)
+    frozen = Bm25Encoder(df, 1, 3, average_length=fitted.average_length)
+    assert frozen.fingerprint == fitted.fingerprint
+    np.testing.assert_array_equal(frozen.encode_passages(TEXTS).weights, fitted.encode_passages(TEXTS).weights)
+    with pytest.raises(ConfigError, match="average_length is 0"):
+        Bm25Encoder(df, 1, 3, average_length=0.0)
 
 
 def test_the_fingerprint_changes_with_everything_that_changes_weights():
@@ -106,7 +113,13 @@ def test_the_fingerprint_changes_with_everything_that_changes_weights():
         Bm25Encoder.fit([*TEXTS, TEXTS[0]]),
     ]
     assert len({encoder.fingerprint for encoder in variants}) == len(variants)
-    assert Bm25Encoder.fit(TEXTS).fingerprint == variants[0].fingerprint
+    assert Bm25Encoder.fit([*TEXTS, *TEXTS]).fingerprint == variants[0].fingerprint  # as long on average
+
+
+def test_shards_are_told_apart_by_their_vocabulary_as_well():
+    one, other = Bm25Encoder.fit(["cat dog"]), Bm25Encoder.fit(["cat emu"])
+    assert one.fingerprint == other.fingerprint
+    assert one.rows_fingerprint != other.rows_fingerprint
 
 
 def test_lucene_lengths_are_exact_to_39_and_have_four_bits_beyond():
@@ -130,25 +143,7 @@ def test_damage_to_the_query_side_is_an_error(tmp_path):
         Bm25Encoder.fit(TEXTS).save(tmp_path / name)
         return tmp_path / name
 
-    folder = saved("truncated")
-    (folder / "vocabulary.bytes").write_bytes((folder / "vocabulary.bytes").read_bytes()[:-1])
-    with pytest.raises(DamagedArtifactError, match=r"vocabulary\.bytes"):
-        load_query_encoder(folder)
-
-    folder = saved("offsets")
-    offsets = np.fromfile(folder / "vocabulary.offsets", np.int64)
-    offsets[3] = 10**9
-    offsets.tofile(folder / "vocabulary.offsets")
-    loaded = load_query_encoder(folder)
-    with pytest.raises(DamagedArtifactError, match=r"vocabulary\.offsets"):
-        list(loaded.vocabulary)
-
-    folder = saved("missing")
-    (folder / "vocabulary.offsets").unlink()
-    with pytest.raises(DamagedArtifactError, match=r"vocabulary\.offsets"):
-        load_query_encoder(folder)
-
-    for document in ("{", "[]", '{"type": "bm25"}', '{"type": "bm25", "terms": "x"}'):
+    for document in ("{", "[]", '{"type": "bm25"}', '{"type": "bm25", "average_length": "x"}'):
         folder = saved("json")
         (folder / "encoder.json").write_text(document)
         with pytest.raises(DamagedArtifactError, match=r"encoder\.json"):

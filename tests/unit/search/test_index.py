@@ -42,9 +42,12 @@ def pruned(tmp_path_factory):
 def brute_force(index, query):
     """docno to score of every passage with a positive score, from the impacts stored in each tier."""
     found = {}
-    for layout in index.layouts:
-        tier = Index([layout])
+    for at, layout in enumerate(index.layouts):
+        together = index._pair is not None and index._pair.comparable
+        tier = index if together else Index([layout])
         ids, weights = tier.terms(query)
+        weights = tier.weighed(ids, weights)
+        ids = index._pair.vocabulary.local(at, ids) if together else ids
         sums = np.zeros(layout.counts.passages)
         for term, weight in sorted(zip(ids.tolist(), weights.tolist(), strict=True)):
             if 0 <= term < layout.counts.terms:

@@ -25,9 +25,9 @@ from thresher.search.tiers import Part, fit_model
 WORDS = [f"w{i}" for i in range(30)]
 
 
-def passages(n, seed):
+def passages(n, seed, words=12):
     rng = np.random.default_rng(seed)
-    return [Passage(f"p{seed}-{i}", " ".join(rng.choice(WORDS, 12))) for i in range(n)]
+    return [Passage(f"p{seed}-{i}", " ".join(rng.choice(WORDS, words))) for i in range(n)]
 
 
 def pair_of(one, two):
@@ -52,7 +52,7 @@ def features(index, terms, k=10):
 def tiers(tmp_path_factory):
     path = tmp_path_factory.mktemp("tiers")
     build_index(path / "one", passages(40, 1))
-    build_index(path / "two", passages(40, 2))
+    build_index(path / "two", passages(40, 2, words=11))  # another average length: another encoder
     return pair_of(path / "one", path / "two")
 
 

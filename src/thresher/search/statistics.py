@@ -1,0 +1,144 @@
+"""BM25's collection statistics over the live passages of an index, and the IDF that weighs queries by them.
+
+A BM25 passage keeps the part of its weight that comes from term frequency and length (`thresher.encode.bm25`); the IDF
+ln(1 + (N - df + 1/2) / (df + 1/2)) is a factor of the query's weight. N counts the live passages with at least one term
+and df those that contain the term, over all parts of the index that one encoder made, so that adding and deleting
+passages moves scores as building the index anew does. A factor is computed once for each term and kept.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from thresher.encode.bm25 import idf
+from thresher.index.uninvert import count_postings
+from thresher.search.queries import refuse_weight
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from thresher.index.layout import Layout
+
+
+class CountedPart(Protocol):
+    """A part of an index, and what was deleted of it."""
+
+    @property
+    def layout(self) -> Layout:
+        """Its files."""
+
+    @property
+    def deleted(self) -> NDArray[np.bool_] | None:
+        """bool[passages] by number of the passage; None where none is deleted."""
+
+    @property
+    def deleted_counts(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]] | None:
+        """Ascending term ids and how many deleted passages contain each, uint32[m] both; None where none is deleted."""
+
+
+class TermNumbers(Protocol):
+    """The term ids of a collection of parts."""
+
+    def __len__(self) -> int: ...
+
+    def local(self, part: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The ids in the `part`-th part of terms with these ids, int64[n]; -1 for terms it lacks."""
+
+
+class Bm25Statistics:
+    """Statistics of the live passages in parts that one BM25 encoder made. Safe to share between threads.
+
+    Args:
+        parts: the parts, in the order of the collection.
+        vocabulary: the collection's term ids. With one part they are the part's own.
+    """
+
+    def __init__(self, parts: Sequence[CountedPart], vocabulary: TermNumbers) -> None:
+        self._parts, self._vocabulary = tuple(parts), vocabulary
+        # by term id + 1, NaN until it is needed; the first and the last are of unknown terms, whose weights stay
+        self._factors = np.full(len(vocabulary) + 2, np.nan)
+        self._factors[0] = self._factors[-1] = 1.0
+
+    @property
+    def passages(self) -> int:
+        """Live passages with at least one term."""
+        return self._live[0]
+
+    @property
+    def average_length(self) -> float:
+        """Terms, with repetitions, of an average live passage that has any; 0 where none has."""
+        passages, tokens = self._live
+        return tokens / passages if passages else 0.0
+
+    @cached_property
+    def _live(self) -> tuple[int, int]:
+        """Live passages with at least one term, and their terms."""
+        passages = tokens = 0
+        for part in self._parts:
+            own, terms = part.layout.token_counts
+            if part.deleted is not None and part.layout.tokens is not None:
+                gone = part.layout.tokens[part.deleted]
+                own, terms = own - int(np.count_nonzero(gone)), terms - int(gone.sum(dtype=np.int64))
+            passages, tokens = passages + own, tokens + terms
+        return passages, tokens
+
+    def factors(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The IDF of terms, float64[n]; 0 for ids that are no term's, such as -1."""
+        self._compute(ids)
+        known = (ids >= 0) & (ids < len(self._factors) - 2)
+        return np.where(known, self._factors.take(ids + 1, mode="clip"), 0.0)
+
+    def weigh(
+        self, ids: NDArray[np.int64], weights: NDArray[np.float32], indptr: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """Query weights times the IDF of their terms, rounded to float32.
+
+        Args:
+            ids: int64[n], -1 for unknown terms, whose weights stay as they are.
+            weights: float32[n], their weights.
+            indptr: int64[q + 1], where each query begins; by default there is one.
+
+        Raises:
+            InputError: a weight is negative or not finite; says which query's.
+        """
+        with np.errstate(all="ignore"):
+            product = (self._factors.take(ids + 1, mode="clip") * weights).astype(np.float32)
+        if not product.min(initial=0) >= 0:  # a factor was not needed before, or a weight cannot be taken
+            bad = np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))
+            if len(bad):
+                bounds = np.array((0, len(ids)), np.int64) if indptr is None else indptr
+                query = int(np.searchsorted(bounds, bad[0], side="right")) - 1
+                refuse_weight(query, weights[bounds[query] : bounds[query + 1]])
+            self._compute(ids)
+            with np.errstate(over="ignore"):
+                product = (self._factors.take(ids + 1, mode="clip") * weights).astype(np.float32)
+        return product
+
+    def _compute(self, ids: NDArray[np.int64]) -> None:
+        """Keep the factors of these ids."""
+        terms = len(self._factors) - 2
+        wanted = np.unique(ids[(ids >= 0) & (ids < terms)])
+        wanted = wanted[np.isnan(self._factors[wanted + 1])]
+        df = np.zeros(len(wanted), np.int64)
+        for number, part in enumerate(self._parts):
+            local = self._vocabulary.local(number, wanted) if len(self._parts) > 1 else wanted
+            has = local >= 0
+            df[has] += live_postings(part, local[has])
+        found = idf(self.passages, df)
+        found[df == 0] = 0.0
+        self._factors[wanted + 1] = found
+
+
+def live_postings(part: CountedPart, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64[n]: how many live passages of a part contain each of these terms, which are its own."""
+    found = count_postings(part.layout, ids)
+    if part.deleted_counts is not None and len(part.deleted_counts[0]):
+        terms, counts = part.deleted_counts
+        at = np.minimum(np.searchsorted(terms, ids), len(terms) - 1)
+        found -= np.where(terms[at] == ids, counts[at], 0).astype(np.int64)
+    return found

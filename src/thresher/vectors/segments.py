@@ -22,16 +22,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from thresher.arguments import checked_call
-from thresher.artifact import check_build, writing
+from thresher.artifact import check_build, replaced, writing
 from thresher.checks import is_a, places, shown
-from thresher.errors import ConfigError, DamagedArtifactError, InputError
+from thresher.errors import ArtifactError, ConfigError, DamagedArtifactError, InputError
+from thresher.publish import MANIFEST
 from thresher.ranking import Ranking
 from thresher.vectors.codecs import CHUNK, Sketch, Stored, close_array, create_array
 from thresher.vectors.store import FOLDER, FORMAT, KIND, VectorStore
 from thresher.vectors.writer import Spool, as_batches, write_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
@@ -138,7 +139,11 @@ class SegmentVectors(VectorStore):
 
     @classmethod
     def open_segments(
-        cls, folder: Path, spans: Sequence[Span], earlier: SegmentVectors | None = None
+        cls,
+        folder: Path,
+        spans: Sequence[Span],
+        earlier: SegmentVectors | None = None,
+        having: Container[str] | None = None,
     ) -> SegmentVectors | None:
         """The vectors of these segments, None where they have none.
 
@@ -146,8 +151,10 @@ class SegmentVectors(VectorStore):
             folder: holds a directory for each segment.
             spans: the segments in the order of the collection.
             earlier: the vectors of another commit of the same index; what both have is not opened again.
+            having: the segments that have vectors, as their manifests say; None to look.
 
         Raises:
+            ArtifactError: a segment is no longer there.
             DamagedArtifactError: a file is missing or inconsistent, or the vectors do not fit together.
         """
         known = {} if earlier is None or earlier._folder != folder else earlier._stores
@@ -156,8 +163,8 @@ class SegmentVectors(VectorStore):
             directory = folder / span.name / FOLDER
             if span.name in known:
                 stores[span.name] = known[span.name]
-            elif directory.is_dir():
-                stores[span.name] = VectorStore.open(directory)
+            elif directory.is_dir() if having is None else span.name in having:
+                stores[span.name] = _opened(directory)
         return cls(folder, spans, stores) if stores else None
 
     def _check(self, filled: Sequence[tuple[Span, VectorStore]]) -> None:
@@ -260,12 +267,26 @@ def _joined(sketches: Sequence[object], firsts: NDArray[np.int64]) -> _JoinedSke
     return _JoinedSketch(parts, firsts) if same else None
 
 
+def _opened(directory: Path) -> VectorStore:
+    """The vectors of a segment.
+
+    Raises:
+        ArtifactError: the segment was removed, which happens when no commit names it any more.
+    """
+    try:
+        return VectorStore.open(directory)
+    except (ArtifactError, FileNotFoundError) as err:
+        if (directory.parent / MANIFEST).is_file():
+            raise
+        raise replaced(directory.parent.parent.parent) from err
+
+
 def _reopened(folder: Path, spans: Sequence[Span], builds: Mapping[str, str]) -> SegmentVectors:
     """What pickled vectors become."""
     stores = {}
     for name, build in builds.items():
         path = folder / name / FOLDER
-        stores[name] = VectorStore.open(path)
+        stores[name] = _opened(path)
         check_build(path, stores[name].manifest, build)
     return SegmentVectors(folder, spans, stores)
 

@@ -256,9 +256,11 @@ def test_vectors_of_an_index_are_pickled_by_path_and_refused_once_a_segment_is_g
     assert copy.scores(query, np.arange(9)).tolist() == made.store.scores(query, np.arange(9)).tolist()
     assert (copy.spans, copy.encoder_fingerprint, copy.bytes) == (made.spans, "e" * 64, made.store.bytes)
     shutil.rmtree(tmp_path / "segments" / "1-abcd")
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ArtifactError, match="was replaced since it was opened"):
         pickle.loads(data)  # noqa: S301
     assert len(made.store.scores(query, np.arange(9))) == 9, "what is open stays readable"
+    with pytest.raises(ArtifactError, match="was replaced since it was opened"):
+        SegmentVectors.open_segments(tmp_path / "segments", made.spans, having={span.name for span in made.spans})
 
 
 def test_an_index_without_vectors_has_none(tmp_path):

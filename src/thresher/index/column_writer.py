@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.index.arrays import Array
+    from thresher.index.columns import Columns
     from thresher.index.fields import ColumnValue, Schema
     from thresher.records import Passage
 
@@ -36,10 +37,26 @@ MISSING = 2**32 - 1
 """In place of a string's number."""
 _RUN, _RUN_CHARACTERS = 2**17, 2**26
 """Distinct strings of a run, and their characters."""
-_CHUNK = 2**18
+_CHUNK, _TAKEN = 2**18, 2**16
+"""Numbers read or written at a time, and values whose strings are looked up at a time."""
 _SIGNED = ("int8", "int16", "int32", "int64")
 _UNSIGNED = ("uint8", "uint16", "uint32")
-_LOWEST = -(2**63)
+LOWEST = -(2**63)
+"""In place of a whole number."""
+
+
+class Stored(NamedTuple):
+    """What a column holds of some passages.
+
+    Attributes:
+        values: int64 or float64, as `ColumnWriter` spools numbers; or uint32, numbers of strings.
+        strings: the strings by number.
+        rows: of lists, uint32: which passage each value belongs to, from 0; ascending for each string.
+    """
+
+    values: Array
+    strings: Sequence[str] = ()
+    rows: Array = np.zeros(0, np.uint32)
 
 
 class ColumnWriter:
@@ -71,6 +88,22 @@ class ColumnWriter:
                 if name in self._columns:
                     self._columns[name].extend(self._passages, values)
         self._passages += len(passages)
+
+    def add_columns(self, columns: Columns, numbers: NDArray[np.int64]) -> None:
+        """Append the fields of passages that have columns already, as a merge does; no metadata is read.
+
+        Args:
+            columns: of some passages.
+            numbers: int64[n], ascending: which of them, by number.
+        """
+        for name, kind in self._kinds.items():
+            column = columns.column(name)
+            if column is not None:
+                if name not in self._columns:
+                    self._columns[name] = self._new(kind)
+                for at, stored in column.stored(numbers, _TAKEN):
+                    self._columns[name].take(self._passages + at, stored)
+        self._passages += len(numbers)
 
     def close(self) -> dict[str, int]:
         """Write what remains; returns the bytes of each file, by name with the directory's."""
@@ -141,15 +174,22 @@ class _Numbers:
     def __init__(self, directory: Path, number: str, *, whole: bool) -> None:
         self._file = directory / f"{number}.values"
         self._whole = whole
-        self._missing = _LOWEST if whole else np.nan
+        self._missing = LOWEST if whole else np.nan
         self._spool = _Spool(directory / f"{number}.spool", np.int64 if whole else np.float64)
         self._low, self._high = 0, 0
 
     def extend(self, start: int, values: Values) -> None:
         self._spool.pad(start, self._missing)
-        array = np.array([self._missing if value is None else value for value in values], self._spool.dtype)
+        self._append(np.array([self._missing if value is None else value for value in values], self._spool.dtype))
+
+    def take(self, start: int, stored: Stored) -> None:
+        self._spool.pad(start, self._missing)
+        self._append(stored.values)
+
+    def _append(self, array: Array) -> None:
+        """Append int64 or float64 values."""
         if self._whole:
-            there = array[array != _LOWEST]
+            there = array[array != LOWEST]
             self._low = min(self._low, int(there.min(initial=0)))
             self._high = max(self._high, int(there.max(initial=0)))
         self._spool.extend(array)
@@ -164,7 +204,7 @@ class _Numbers:
             missing = np.iinfo(dtype).min
         made = create_array(self._file, dtype, (passages,))
         for at, part in self._spool.chunks():
-            made[at : at + len(part)] = np.where(part == _LOWEST, missing, part) if self._whole else part
+            made[at : at + len(part)] = np.where(part == LOWEST, missing, part) if self._whole else part
         self._spool.remove()
         return {"dtype": dtype}
 
@@ -256,6 +296,15 @@ class _Strings:
         if self._dictionary.is_full():
             self._end_run()
 
+    def take(self, start: int, stored: Stored) -> None:
+        self._spool.pad(start, MISSING)
+        codes = stored.values.copy()
+        there = codes != MISSING
+        codes[there] = _renumbered(codes[there], stored.strings, self._dictionary)
+        self._spool.extend(codes)
+        if self._dictionary.is_full():
+            self._end_run()
+
     def _end_run(self) -> None:
         self._dictionary.end_run()
         self._ends.append(self._spool.count)
@@ -296,6 +345,12 @@ class _Lists:
         if self._dictionary.is_full():
             self._end_run()
 
+    def take(self, start: int, stored: Stored) -> None:
+        self._strings.extend(_renumbered(stored.values, stored.strings, self._dictionary))
+        self._passages.extend(stored.rows + start)
+        if self._dictionary.is_full():
+            self._end_run()
+
     def _end_run(self) -> None:
         self._dictionary.end_run()
         self._ends.append(self._strings.count)
@@ -324,6 +379,13 @@ class _Lists:
             spool.remove()
         self._dictionary.remove()
         return {"strings": count, "entries": entries}
+
+
+def _renumbered(codes: Array, given: Sequence[str], dictionary: _Dictionary) -> NDArray[np.uint32]:
+    """The numbers that a dictionary gives the strings with these codes in another one."""
+    found, at = np.unique(codes, return_inverse=True)
+    numbers = np.array([dictionary.number(given[code]) for code in found.tolist()], np.uint32)
+    return np.asarray(numbers[at], np.uint32)
 
 
 def _translated(spool: _Spool, dictionary: _Dictionary, ends: list[int]) -> Iterator[tuple[int, NDArray[np.uint32]]]:

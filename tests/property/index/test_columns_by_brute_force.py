@@ -217,3 +217,26 @@ def test_whatever_inference_finds_can_be_written_and_does_not_depend_on_how_it_i
         for name, kind in whole.schema.items():
             if kind not in ("mixed", "many"):
                 assert columns.mask(Where.parse(f"exists {name}")).any()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.lists(metadata(), max_size=6), max_size=4), st.lists(filters, min_size=1, max_size=4), st.data())
+def test_merged_columns_are_those_of_the_passages_that_stay(parts, asked, data):
+    kept = [data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))) for rows in parts]
+    stay = [row for rows, flags in zip(parts, kept, strict=True) for row, flag in zip(rows, flags, strict=True) if flag]
+    before = column_writer._RUN, column_writer._TAKEN
+    column_writer._RUN, column_writer._TAKEN = 3, 2
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            writer = ColumnWriter(Path(place) / "merged", DECLARED)
+            for number, (rows, flags) in enumerate(zip(parts, kept, strict=True)):
+                columns = columns_of(rows, DECLARED, Path(place) / str(number))
+                writer.add_columns(columns, np.flatnonzero(flags))
+            writer.close()
+            merged = Columns.open(Path(place) / "merged", DECLARED, len(stay))
+            for where in asked:
+                assert merged.mask(Where.parse(where)).tolist() == [holds(where, row) for row in stay]
+            fresh = columns_of(stay, DECLARED, Path(place) / "fresh")
+            assert all(merged.counts(name) == fresh.counts(name) for name in DECLARED)
+    finally:
+        column_writer._RUN, column_writer._TAKEN = before

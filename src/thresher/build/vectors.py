@@ -358,11 +358,13 @@ def merge_vectors(directory: Path, chunks: Sequence[tuple[VectorStore, NDArray[n
     Args:
         directory: the segment being built.
         chunks: the stores of segments and which of their rows come next, int64[n], in the order of the passage numbers
-            of the new segment.
+            of the new segment; nothing is written where there are none.
 
     Raises:
         ConfigError: the stores were not made like one another.
     """
     started = time.perf_counter()
+    if not chunks:
+        return StageUsage("vectors", 0.0, {"vectors": 0, "bytes": 0})
     store = copy_rows(directory / FOLDER, chunks)
     return StageUsage("vectors", time.perf_counter() - started, {"vectors": len(store), "bytes": store.bytes})

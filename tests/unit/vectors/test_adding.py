@@ -80,6 +80,8 @@ def test_an_index_that_was_empty_learns_from_what_is_added_first(tmp_path):
     (tmp_path / "s3").mkdir()
     merge_vectors(tmp_path / "s3", [(index.store_of("s0"), NONE)])
     assert VectorStore.open(tmp_path / "s3" / "vectors").encoder_fingerprint == "letters"
+    assert merge_vectors(tmp_path / "s4", []).counts == {"vectors": 0, "bytes": 0}
+    assert not (tmp_path / "s4").exists()
 
 
 def test_product_quantisation_of_an_added_segment_needs_no_more_passages_than_there_are(tmp_path):

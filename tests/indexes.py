@@ -1,9 +1,14 @@
-"""Where the files of a small index are, for tests that look at them or damage them."""
+"""Small indexes, and where their files are, for tests that look at them or damage them."""
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from thresher.artifact import load_manifest
+from thresher.index import IndexBuilder
 from thresher.index.commit import read_commit
+from thresher.records import Passage, SparseBatch
 
 
 def segment_of(index: Path, number: int = 0) -> Path:
@@ -23,3 +28,25 @@ def files_of(index: Path) -> dict[str, str]:
     inner = load_manifest(segment_of(index)).files
     outer = {name: entry for name, entry in commit.files.items() if not name.startswith("segments/")}
     return {name: entry["sha256"] for name, entry in {**inner, **outer}.items()}
+
+
+def write_segment(folder: Path, docnos: list[str], terms: int = 3) -> dict[str, Any]:
+    """A tier of a segment in which passage i has the terms i and i + 1, modulo `terms`; returns its counts."""
+    builder = IndexBuilder(folder, [f"t{i}" for i in range(terms)])
+    rows = [sorted({i % terms, (i + 1) % terms}) for i in range(len(docnos))]
+    indptr = np.cumsum([0, *map(len, rows)]).astype(np.int64)
+    of_terms = np.array([term for row in rows for term in row], np.uint32)
+    passages = [Passage(docno, f"text of {docno}") for docno in docnos]
+    builder.add(passages, SparseBatch(indptr, of_terms, np.ones(len(of_terms), np.float32)))
+    return builder.finish()
+
+
+def left_over(index: Path) -> list[str]:
+    """Files in or beside an index that its commit does not name."""
+    commit = read_commit(index)
+    known = {"manifest.json", f"commits/{commit.number}.json", *commit.files}
+    for entry in commit.segments:
+        known |= {f"{entry.folder}/{name}" for name in load_manifest(index / entry.folder).files}
+    found = [file.relative_to(index).as_posix() for file in index.rglob("*") if file.is_file()]
+    beside = [file.name for file in index.parent.iterdir() if file.name.startswith(f".{index.name}.")]
+    return sorted({*found, *beside} - known)

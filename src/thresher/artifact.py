@@ -45,7 +45,7 @@ _ATTEMPTS = 100
 
 _BETWEEN = re.compile(
     r"commits/(?:\d+|manifest)\.json|deletes/\d+-[0-9a-f]{8}-\d+\.(?:mask|counts)"
-    r"|(encoders/[0-9a-f]{12}/|segments/\d+-[0-9a-f]{8}/).*",
+    r"|((?:encoders|quality)/[0-9a-f]{12}/|segments/\d+-[0-9a-f]{8}/).*",
     re.DOTALL,
 )
 """Files of an index that no longer belong to its commit, or not yet: of earlier commits, and of a killed writer."""
@@ -481,7 +481,7 @@ def remove_left(path: Path, folders: Iterable[str], names: Set[str]) -> None:
 
 
 def _remove(directory: Path) -> None:
-    """Remove a directory that no reader needs; what thresher did not write stays."""
+    """Remove a directory that no reader needs; what thresher did not write stays, under the manifest that tells it."""
     try:
         others = set(_others(directory, load_manifest(directory))) if (directory / MANIFEST).is_file() else set()
     except ArtifactError:
@@ -493,7 +493,7 @@ def _remove(directory: Path) -> None:
         with suppress(OSError):
             if file.is_dir() and not file.is_symlink():
                 file.rmdir()
-            elif file.relative_to(directory).as_posix() not in others:
+            elif file.relative_to(directory).as_posix() not in {MANIFEST, *others}:
                 file.unlink()
 
 

@@ -120,8 +120,16 @@ class Collection:
         self.close()
 
 
-def open_collection(path: str | Path, number: int | None = None, sha256: str = "") -> Collection:
+def open_collection(
+    path: str | Path, number: int | None = None, sha256: str = "", earlier: Collection | None = None
+) -> Collection:
     """Open the index `path` by memory mapping: at its last commit, or at the one with this number and checksum.
+
+    Args:
+        path: the index's directory.
+        number: of the commit.
+        sha256: checksum of the commit.
+        earlier: the index at another commit; what both have in common is taken from there.
 
     Raises:
         ArtifactError: there is no index, or it has another format; or that commit is gone.
@@ -131,7 +139,7 @@ def open_collection(path: str | Path, number: int | None = None, sha256: str = "
     for _ in range(ATTEMPTS):
         lease = take_lease(path, number, sha256)
         try:
-            return Collection(lease, tuple(_parts(path, lease.commit)))
+            return Collection(lease, tuple(_parts(path, lease.commit, earlier)))
         except (ArtifactError, *ABSENT) as err:
             if lease.in_place():
                 raise
@@ -158,25 +166,45 @@ def verify(path: str | Path) -> tuple[str, int, int]:
         return INDEX, *verify_files(path, collection.commit.files)
 
 
-def _parts(path: Path, commit: Commit) -> Iterator[Part]:
-    """The parts of a commit of the index `path`."""
-    check_files(path, commit.files)
+def _parts(path: Path, commit: Commit, earlier: Collection | None) -> Iterator[Part]:
+    """The parts of a commit of the index `path`; what `earlier` has too is not opened again."""
+    known = {} if earlier is None else earlier.commit.files
+    check_files(path, {name: entry for name, entry in commit.files.items() if known.get(name) != entry})
+    parts = {} if earlier is None else {(part.segment.name, part.tier): part for part in earlier.parts}
     start = 0
     for entry in commit.segments:
-        folder = path / entry.folder
-        layouts = [open_layout(folder, path / ENCODERS)]
-        if layouts[0].manifest.sha256 != entry.sha256:
-            raise DamagedArtifactError(str(folder / MANIFEST), "is not that of the commit; build the index again")
-        if len(entry.passages) > 1:
-            layouts.append(open_layout(folder / SECOND, path / ENCODERS))
-        if [layout.counts.passages for layout in layouts] != list(entry.passages):
-            problem = f"has other numbers of passages than commit {commit.number} says; build the index again"
-            raise DamagedArtifactError(str(folder / "layout.json"), problem)
-        masks, counts = _deletes(path, entry)
-        for tier, layout in enumerate(layouts, 1):
-            columns = Columns.open(layout.path / "fields", commit.schema, layout.counts.passages)
-            yield Part(layout, folder, entry, tier, start, columns, masks[tier - 1], counts[tier - 1])
+        old = [parts[entry.name, tier] for tier in (1, 2) if (entry.name, tier) in parts]
+        if not old or old[0].segment.sha256 != entry.sha256:
+            old = []
+        layouts = [part.layout for part in old] or _open_layouts(path, commit, entry)
+        if old and old[0].segment.deletes == entry.deletes:
+            masks, counts = [part.deleted for part in old], [part.deleted_counts for part in old]
+        else:
+            masks, counts = _deletes(path, entry)
+        for i, layout in enumerate(layouts):
+            columns = old[i].columns if old else None
+            if columns is None or columns.schema != commit.schema:
+                columns = Columns.open(layout.path / "fields", commit.schema, layout.counts.passages)
+            yield Part(layout, path / entry.folder, entry, i + 1, start, columns, masks[i], counts[i])
             start += layout.counts.passages
+
+
+def _open_layouts(path: Path, commit: Commit, entry: SegmentEntry) -> list[Layout]:
+    """The tiers of a segment.
+
+    Raises:
+        DamagedArtifactError: it is not what the commit says, or a file is damaged.
+    """
+    folder = path / entry.folder
+    layouts = [open_layout(folder, path / ENCODERS)]
+    if layouts[0].manifest.sha256 != entry.sha256:
+        raise DamagedArtifactError(str(folder / MANIFEST), "is not that of the commit; build the index again")
+    if len(entry.passages) > 1:
+        layouts.append(open_layout(folder / SECOND, path / ENCODERS))
+    if [layout.counts.passages for layout in layouts] != list(entry.passages):
+        problem = f"has other numbers of passages than commit {commit.number} says; build the index again"
+        raise DamagedArtifactError(str(folder / "layout.json"), problem)
+    return layouts
 
 
 def _deletes(path: Path, entry: SegmentEntry) -> tuple[list[NDArray[np.bool_] | None], list[TermCounts | None]]:
@@ -193,7 +221,7 @@ def read_mask(file: Path, entry: SegmentEntry) -> Iterator[NDArray[np.bool_] | N
     Raises:
         DamagedArtifactError: the file does not hold that.
     """
-    packed = np.frombuffer(file.read_bytes(), np.uint8)
+    packed = np.frombuffer(_content(file), np.uint8)
     n = sum(entry.passages) + entry.dropped
     if len(packed) != -(-n // 8):
         raise DamagedArtifactError(str(file), f"is not a mask of {n} passages; build the index again")
@@ -213,11 +241,19 @@ def read_counts(file: Path) -> Iterator[TermCounts]:
     Raises:
         DamagedArtifactError: the file does not hold that.
     """
-    numbers = np.frombuffer(file.read_bytes(), np.uint32) if file.stat().st_size % 4 == 0 else np.zeros(0, np.uint32)
-    if len(numbers) < 2 or len(numbers) != 2 + 2 * int(numbers[:2].sum()):
+    content = _content(file)
+    numbers = np.frombuffer(content, np.uint32, len(content) // 4)
+    if len(content) % 4 or len(numbers) < 2 or len(numbers) != 2 + 2 * int(numbers[:2].sum()):
         raise DamagedArtifactError(str(file), "does not hold counts of terms; build the index again")
     first = 2
     for n in numbers[:2].tolist():
         terms, counts = numbers[first : first + 2 * n].reshape(n, 2).T
         first += 2 * n
         yield np.ascontiguousarray(terms), np.ascontiguousarray(counts)
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except ABSENT as err:
+        raise DamagedArtifactError(str(file), f"cannot be read ({err}); build the index again") from err

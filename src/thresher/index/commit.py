@@ -8,6 +8,7 @@ An index directory holds
 | `commits/N.json` | the same document for commit N, kept while a reader may need it |
 | `segments/NAME/` | an immutable artifact of kind `segment`, see `thresher.index.layout`; no name is used twice |
 | `encoders/FINGERPRINT/` | query encoders, which belong to the index and not to a segment |
+| `quality/FINGERPRINT/` | the quality estimator that pruning was fitted with, likewise |
 | `deletes/NAME-N.mask` | one bit a passage of a segment, tier 1's, tier 2's, then dropped ones: whether it is deleted |
 | `deletes/NAME-N.counts` | how many of the deleted passages had each term, by tier |
 
@@ -35,13 +36,14 @@ from thresher.index.layout import FORMAT, KIND, check_format, encoder_folder, re
 from thresher.publish import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from thresher.artifact import Manifest
 
 INDEX = "index"
-COMMITS, SEGMENTS, ENCODERS, DELETES = "commits", "segments", "encoders", "deletes"
+COMMITS, SEGMENTS, DELETES = "commits", "segments", "deletes"
+ENCODERS, QUALITY = "encoders", "quality"
 SECOND = "tier-2"
 """Folder of the second tier inside a segment."""
 NAME = re.compile(r"\d+-[0-9a-f]{8}")
@@ -63,6 +65,7 @@ class SegmentEntry:
         bytes: size of all its files.
         deletes: the commit that wrote its deletes, 0 where nothing is deleted.
         dropped: passages that pruning left in none of its tiers, which are numbered after those of the tiers.
+        encoders: folders in `encoders/` of what its tiers were encoded with, without repetition.
     """
 
     name: str
@@ -72,6 +75,7 @@ class SegmentEntry:
     bytes: int
     deletes: int = 0
     dropped: int = 0
+    encoders: tuple[str, ...] = ()
 
     @property
     def live(self) -> int:
@@ -95,12 +99,14 @@ class SegmentEntry:
         Raises:
             KeyError, TypeError, ValueError: it is none.
         """
-        made = cls(**{**entry, "passages": tuple(entry["passages"]), "deleted": tuple(entry["deleted"])})
+        made = cls(**{**entry, **{name: tuple(entry[name]) for name in ("passages", "deleted", "encoders")}})
         counts = (*made.passages, *made.deleted, made.bytes, made.deletes, made.dropped)
         if not (isinstance(made.name, str) and NAME.fullmatch(made.name) and isinstance(made.sha256, str)):
             raise ValueError(f"{made.name!r} is not the name of a segment")
         if any(type(n) is not int or n < 0 for n in counts) or len(made.passages) not in (1, 2):
             raise ValueError(f"the counts of segment {made.name} make no sense")
+        if not all(isinstance(name, str) for name in made.encoders):
+            raise ValueError(f"the encoders of segment {made.name} are not names")
         if len(made.passages) != len(made.deleted) or any(map(int.__lt__, made.passages, made.deleted)):
             raise ValueError(f"segment {made.name} has other numbers of deleted passages than of passages")
         return made
@@ -191,20 +197,23 @@ class Lease:
     Attributes:
         path: the index.
         commit: the commit.
-        stamp: inode, size and time of the `manifest.json` that held it; empty where it was opened by number.
+        file: device and inode of its file.
+        stamp: device, inode, size and time of the `manifest.json` that held it; empty where it was opened by number.
     """
 
     def __init__(self, path: Path, commit: Commit, descriptor: int, stamp: tuple[int, ...], *, locked: bool) -> None:
         self.path, self.commit, self.stamp = path, commit, stamp
         found = os.fstat(descriptor)
-        self._file = (found.st_dev, found.st_ino)
+        self.file = (found.st_dev, found.st_ino)
         self._closing = weakref.finalize(self, os.close, descriptor)
         self._closing.atexit = False
         if not locked:  # nothing to hold
-            self.close()
+            self._closing()
+        _OPEN.add(self)
 
     def close(self) -> None:
         """Give the lease back."""
+        _OPEN.discard(self)
         self._closing()
 
     def in_place(self) -> bool:
@@ -213,7 +222,7 @@ class Lease:
             found = (self.path / COMMITS / f"{self.commit.number}.json").stat()
         except ABSENT:
             return False
-        return (found.st_dev, found.st_ino) == self._file
+        return (found.st_dev, found.st_ino) == self.file
 
     def is_current(self) -> bool:
         """Whether the index has had no commit since."""
@@ -221,6 +230,18 @@ class Lease:
             return self.stamp == stamp_of((self.path / MANIFEST).stat())
         except ABSENT:
             return False
+
+
+_OPEN: weakref.WeakSet[Lease] = weakref.WeakSet()
+
+
+def held_here(file: Path) -> bool:
+    """Whether this process itself holds the commit in `file`, which not every file system's locks tell."""
+    try:
+        found = file.stat()
+    except ABSENT:
+        return False
+    return any(lease.file == (found.st_dev, found.st_ino) for lease in tuple(_OPEN))
 
 
 def stamp_of(found: os.stat_result) -> tuple[int, ...]:
@@ -353,7 +374,15 @@ class SegmentDraft:
         passages = tuple(read_counts(tier / "layout.json").passages for tier in tiers)
         size = sum(int(entry["bytes"]) for entry in manifest.files.values())
         dropped = int(self.fields.get("dropped", 0))
-        return SegmentEntry(self.name, manifest.sha256, passages, (0,) * len(tiers), size, dropped=dropped)
+        encoders = tuple(dict.fromkeys(filter(None, map(_encoder_of, tiers))))
+        none = (0,) * len(tiers)
+        return SegmentEntry(self.name, manifest.sha256, passages, none, size, dropped=dropped, encoders=encoders)
+
+
+def _encoder_of(tier: Path) -> str:
+    """The folder in `encoders/` of what a tier was encoded with, empty where it is not known."""
+    said = artifact.load_manifest(tier).fields.get("encoder")
+    return encoder_folder(str(said["fingerprint"])) if isinstance(said, dict) and "fingerprint" in said else ""
 
 
 @dataclass(slots=True)
@@ -372,16 +401,24 @@ class IndexDraft:
 
     def add_encoder(self, encoder: QuerySide) -> None:
         """Keep what turns queries into the terms of `encoder`."""
-        save_encoder(self.path, encoder)
+        save_shared(self.path, ENCODERS, encoder.fingerprint, encoder.save)
+
+    def add_estimator(self, fingerprint: str, save: Callable[[Path], object]) -> None:
+        """Keep the quality estimator with this fingerprint: `save` writes it into the folder it is given."""
+        save_shared(self.path, QUALITY, fingerprint, save)
 
 
-def save_encoder(index: Path, encoder: QuerySide) -> Path:
-    """Write the query side of an encoder into the index directory `index`, if it is not there; returns its folder."""
-    folder = index / ENCODERS / encoder_folder(encoder.fingerprint)
-    if not folder.is_dir():
-        folder.parent.mkdir(exist_ok=True)
-        encoder.save(folder)
-    return folder
+def save_shared(index: Path, kind: str, fingerprint: str, save: Callable[[Path], object]) -> str:
+    """Write what segments share into the folder `kind` of the index directory `index`, if it is not there.
+
+    Returns:
+        its folder within the index.
+    """
+    name = f"{kind}/{encoder_folder(fingerprint)}"
+    if not (index / name).is_dir():
+        (index / kind).mkdir(exist_ok=True)
+        save(index / name)
+    return name
 
 
 @contextmanager
@@ -400,7 +437,8 @@ def writing_index(target: str | Path, *, overwrite: bool = False) -> Iterator[In
         yield draft
         entry = draft.segment.seal()
         own = {"fields": {}, "frozen": {}, "routing": None, **draft.fields}
-        named = [path / entry.folder / MANIFEST, *(path / ENCODERS).rglob("*")]
+        shared = [file for kind in (ENCODERS, QUALITY) for file in (path / kind).rglob("*")]
+        named = [path / entry.folder / MANIFEST, *shared]
         files = small_files(path, named)
         content = artifact.manifest_text(INDEX, FORMAT, {"commit": 1, "segments": [asdict(entry)], **own}, files)
         (path / COMMITS).mkdir()

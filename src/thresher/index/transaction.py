@@ -26,20 +26,22 @@ from thresher.index.commit import (
     DELETES,
     ENCODERS,
     INDEX,
+    QUALITY,
     SEGMENTS,
     Commit,
     SegmentDraft,
     SegmentEntry,
+    held_here,
     read_commit,
-    save_encoder,
+    save_shared,
     small_files,
     sync_folders,
 )
-from thresher.index.layout import FORMAT
+from thresher.index.layout import FORMAT, encoder_folder
 from thresher.publish import MANIFEST, place_of, writing_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -122,8 +124,14 @@ class Transaction:
 
     def add_encoder(self, encoder: QuerySide) -> None:
         """Keep what turns queries into the terms of `encoder`."""
-        folder = save_encoder(self.path, encoder)
-        self._encoders.add(folder.name)
+        self._share(ENCODERS, encoder.fingerprint, encoder.save)
+
+    def add_estimator(self, fingerprint: str, save: Callable[[Path], object]) -> None:
+        """Keep the quality estimator with this fingerprint: `save` writes it into the folder it is given."""
+        self._share(QUALITY, fingerprint, save)
+
+    def _share(self, kind: str, fingerprint: str, save: Callable[[Path], object]) -> None:
+        self._shared.add(save_shared(self.path, kind, fingerprint, save))
 
     def deleted(self, segment: str) -> NDArray[np.bool_]:
         """bool[passages of a segment]: which are deleted, with those of this transaction.
@@ -182,19 +190,20 @@ class Transaction:
             InputError: no segment would be left.
             OSError: the disk is full or failed; nothing was changed, or the commit was made and could not be flushed.
         """
-        if not (self._drafts or self._dropped or self._changed or self._encoders or fields):
+        if not (self._drafts or self._dropped or self._changed or fields):
             return self.base
         entries = self._entries()
         own = {name: fields.pop(key) for key, name in _FIELDS.items() if key in fields}
         made = replace(
             self.base, number=self.number, segments=tuple(entries), fields={**self.base.fields, **fields}, **own
         )
-        files = self._files(entries)
-        content = artifact.manifest_text(INDEX, FORMAT, made.as_fields(), files)
-        self._publish(content)
-        self.base = Commit.of(artifact.parse_manifest(content, self.path / MANIFEST), self.path)
-        self._reset()
-        self._sweep()
+        content = artifact.manifest_text(INDEX, FORMAT, made.as_fields(), self._files(made))
+        try:
+            self._publish(content)
+        finally:  # it may be the last one although an error came afterwards
+            self._follow()
+        with suppress(OSError):  # the next transaction removes what stays
+            self._sweep()
         return self.base
 
     def discard(self) -> None:
@@ -204,6 +213,13 @@ class Transaction:
             self.base = read_commit(self.path)  # a commit that failed in flushing its folder was made all the same
             self._sweep()
 
+    def _follow(self) -> None:
+        """Go on from the last commit, if it is the one that was made here."""
+        last = read_commit(self.path)
+        if last.number == self.number:
+            self.base = last
+            self._reset()
+
     def _reset(self) -> None:
         self._drafts = []
         self._sealed: dict[str, SegmentEntry] = {}
@@ -211,7 +227,7 @@ class Transaction:
         self._counts: dict[str, list[TermCounts]] = {}
         self._changed: set[str] = set()
         self._dropped: set[str] = set()
-        self._encoders: set[str] = set()
+        self._shared: set[str] = set()
 
     def _mask(self, segment: str) -> NDArray[np.bool_]:
         """The deletes of a segment, to be changed."""
@@ -255,21 +271,21 @@ class Transaction:
         counts.write_bytes(np.concatenate([sizes, *pairs]).tobytes())
         return made
 
-    def _files(self, entries: Sequence[SegmentEntry]) -> dict[str, Mapping[str, Any]]:
+    def _files(self, made: Commit) -> dict[str, Mapping[str, Any]]:
         """The files that the new commit names; what the last one names already is not looked at."""
-        known, wanted = self.base.files, {f"{entry.folder}/{MANIFEST}" for entry in entries}
-        wanted.update(name for entry in entries if entry.deletes for name in entry.masks)
-        encoders = [name for name in known if name.startswith(f"{ENCODERS}/")]
-        for folder in self._encoders:
-            encoders += [
-                file.relative_to(self.path).as_posix() for file in (self.path / ENCODERS / folder).rglob("*")
-                if file.is_file()
-            ]  # fmt: skip
-        wanted.update(encoders)
+        known, wanted = self.base.files, {f"{entry.folder}/{MANIFEST}" for entry in made.segments}
+        wanted.update(name for entry in made.segments if entry.deletes for name in entry.masks)
+        needed = {f"{ENCODERS}/{name}" for entry in made.segments for name in entry.encoders}
+        pruning = made.frozen.get("pruning")
+        if isinstance(pruning, dict) and "fingerprint" in pruning:
+            needed.add(f"{QUALITY}/{encoder_folder(str(pruning['fingerprint']))}")
+        wanted.update(name for name in known if _shared_folder(name) in needed)
+        for folder in self._shared & needed:
+            wanted.update(file.relative_to(self.path).as_posix() for file in _files_in(self.path / folder))
         new = [self.path / name for name in wanted if name not in known]
-        made = {name: entry for name, entry in known.items() if name in wanted} | small_files(self.path, new)
+        files = {name: entry for name, entry in known.items() if name in wanted} | small_files(self.path, new)
         sync_folders(self.path, new)
-        return dict(sorted(made.items()))
+        return dict(sorted(files.items()))
 
     def _publish(self, content: bytes) -> None:
         """Write the commit, and make it the last one."""
@@ -286,26 +302,36 @@ class Transaction:
 
     def _sweep(self) -> None:
         """Remove what neither the last commit nor one that a reader holds names."""
+        self.base = read_commit(self.path)
         commits = [self.base]
         for file in sorted((self.path / COMMITS).iterdir()):
             number = int(file.stem) if file.stem.isdecimal() and file.suffix == ".json" else 0
-            if number == self.base.number:
-                continue
             if file.name == MANIFEST or number > self.base.number:
                 file.unlink(missing_ok=True)
-            elif number and not _expired(file):
+            elif 0 < number < self.base.number and not _expired(file):
                 with suppress(ArtifactError, OSError):
                     commits.append(Commit.of(artifact.parse_manifest(file.read_bytes(), file), self.path))
         names = {entry.folder for commit in commits for entry in commit.segments}
         names.update(draft.path.relative_to(self.path).as_posix() for draft, _ in self._drafts)
         files = {name for commit in commits for name in commit.files}
-        names.update("/".join(name.split("/")[:2]) for name in files if name.startswith(f"{ENCODERS}/"))
-        names.update(name for name in files if name.startswith(f"{DELETES}/"))
-        artifact.remove_left(self.path, (SEGMENTS, ENCODERS, DELETES), names)
+        names |= {name for name in files if name.startswith(f"{DELETES}/")} | set(map(_shared_folder, files))
+        artifact.remove_left(self.path, (SEGMENTS, ENCODERS, QUALITY, DELETES), names)
+
+
+def _shared_folder(name: str) -> str:
+    """The folder of a file of an encoder or an estimator within the index, empty for other files."""
+    kind, _, rest = name.partition("/")
+    return f"{kind}/{rest.partition('/')[0]}" if kind in (ENCODERS, QUALITY) else ""
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file()]
 
 
 def _expired(file: Path) -> bool:
     """Whether an old commit was removed: no reader held it."""
+    if held_here(file):
+        return False
     try:
         descriptor = os.open(file, os.O_RDWR)
     except OSError:

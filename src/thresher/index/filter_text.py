@@ -197,23 +197,36 @@ class _Text:
         return f"{shown(before)} and then {shown(after)}" if after else f"it ends after {shown(before)}"
 
 
-def written(where: Where, *, canonical: bool = False) -> str:
-    """The filter as text; in a canonical form, sorted and without repetition, if that is asked for."""
-    if where.op in ("and", "or"):
-        texts = [written(part, canonical=canonical) for part in where.parts]
-        texts = [
-            f"({text})" if part.op in ("and", "or") else text for text, part in zip(texts, where.parts, strict=True)
-        ]
-        return f" {where.op} ".join(sorted(set(texts)) if canonical else texts)
+def canonical(where: Where) -> Where:
+    """The filter with what is joined or listed sorted and without repetition, so that equal ones are written alike."""
     if where.op == "not":
-        inner = written(where.parts[0], canonical=canonical)
+        inner = canonical(where.parts[0])
+        return inner.parts[0] if inner.op == "not" else Where("not", parts=(inner,))
+    if where.parts:
+        flat = joined(where.op, [canonical(part) for part in where.parts])
+        if flat.op != where.op:
+            return flat
+        parts = {written(part): part for part in flat.parts}
+        return joined(where.op, [parts[text] for text in sorted(parts)])
+    if where.op in LISTS:
+        values = {_literal(value): value for value in where.values}
+        return Where(where.op, where.field, tuple(values[text] for text in sorted(values)))
+    return where
+
+
+def written(where: Where) -> str:
+    """The filter as text."""
+    if where.op in ("and", "or"):
+        texts = [f"({written(part)})" if part.op in ("and", "or") else written(part) for part in where.parts]
+        return f" {where.op} ".join(texts)
+    if where.op == "not":
+        inner = written(where.parts[0])
         return f"not ({inner})" if where.parts[0].op in ("and", "or") else f"not {inner}"
     field = _quoted(where.field)
     if where.op == "exists":
         return f"exists {field}"
     if where.op in LISTS:
-        listed = [_literal(value) for value in where.values]
-        return f"{field} {where.op} ({', '.join(sorted(set(listed)) if canonical else listed)})"
+        return f"{field} {where.op} ({', '.join(map(_literal, where.values))})"
     return f"{field} {COMPARISONS.get(where.op, where.op)} {_literal(where.values[0])}"
 
 

@@ -91,9 +91,9 @@ class Where:
     @cached_property
     def key(self) -> str:
         """The filter as text in a canonical form: order and repetition of what is joined or listed do not count."""
-        from thresher.index.filter_text import written
+        from thresher.index.filter_text import canonical, written
 
-        return written(self, canonical=True)
+        return written(canonical(self))
 
     @cached_property
     def fields(self) -> frozenset[str]:

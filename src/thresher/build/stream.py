@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from thresher.arguments import checked_call
 from thresher.build.recipe import Recipe, load_recipe
-from thresher.build.tiers import decide_tiers, measure, store_tiers
+from thresher.build.tiers import TierWriter, decide_tiers, folds, measure, store_tiers
 from thresher.build.vectors import EncodedVectors, SharedTerms, check_vectors, open_vectors, store_vectors
 from thresher.build.weights import (
     CountedTerms,
@@ -32,7 +32,6 @@ from thresher.build.weights import (
     LearnedTerms,
     count_terms,
     impact_bits,
-    impact_scale,
     in_order_of,
     open_encoding,
     open_learned,
@@ -44,11 +43,10 @@ from thresher.corpus.stream import RecordCorpus
 from thresher.encode.bm25 import TermCounts
 from thresher.encode.shards import encoding_bar
 from thresher.errors import ConfigError, InputError
-from thresher.index import IndexBuilder
-from thresher.index.column_writer import ColumnWriter
 from thresher.index.commit import writing_index
 from thresher.index.fields import Inference
 from thresher.prune.decision import TIER_ONE, TIER_TWO
+from thresher.prune.frozen import threshold_of
 from thresher.publish import discard_shards, shards_of
 from thresher.records import Usage
 
@@ -235,6 +233,7 @@ class _Build:
         self.encoding: Encoding | None = None
         self.learned: TermSource | None = None
         self.vectors: VectorSource | None = None
+        self.split_tokens = 0
         self.corpus = None if source is None else corpus_of(source, recipe)
         if self.corpus is None and not recipe.encode.source:
             raise ConfigError("there is no corpus to build from; give one, or encoded passages")
@@ -249,7 +248,8 @@ class _Build:
         encoders = (self.learned, self.vectors)
         self.readers = [one.unread for one in encoders if isinstance(one, LearnedTerms | SharedTerms | EncodedVectors)]
         if source is not None and (limits := [one.advice for one in self.readers if one.limit]):
-            self.corpus = corpus_of(source, recipe, min(limits))
+            self.split_tokens = min(limits)
+            self.corpus = corpus_of(source, recipe, self.split_tokens)
 
     def read(self) -> None:
         """Spool the corpus, count its terms where BM25 needs them, and bring it into the order of an encoding."""
@@ -332,30 +332,22 @@ class _Build:
         step, encoder = self.recipe.index, self.terms.query_side
         if self.recipe.vectors is not None and self.vectors is not None:
             check_vectors(self.recipe.vectors, self.vectors, len(self.numbers))
-        bits, tokens = impact_bits(step, encoder), self.terms.tokens(self.numbers)
-        builder = IndexBuilder(
-            self.directory,
-            encoder.vocabulary,
-            bits=bits,
-            order=step.order,
-            scale=impact_scale(bits, tokens),
+        writer = TierWriter(
+            self.directory, self.terms, self.numbers, step, self.schema, order=step.order, exact=folds(self.recipe),
             progress=self.progress,
-        )
-        columns = ColumnWriter(self.directory / "fields", self.schema)
+        )  # fmt: skip
         encoding = storing = 0.0
         asked = time.perf_counter()
         with self._encoding_bar() as done:
             for passages, batch in self.terms.rows(self.spool, self.numbers):
                 got = time.perf_counter()
-                builder.add(passages, batch)
-                columns.add(passages)
+                writer.add(passages, batch)
                 encoding += got - asked
                 asked = time.perf_counter()
                 storing += asked - got
                 done(len(passages))
         started = time.perf_counter()
-        counts = builder.finish(tokens)
-        counts["bytes"] |= columns.close()
+        counts = writer.finish()
         if not counts["postings"]:
             problem = (
                 f"none of {counts['passages']:,} passages has a term that can be searched; is this the right field?"
@@ -391,6 +383,21 @@ class _Build:
             )
             self.usage = Usage((*self.usage.stages, stage))
 
+    def frozen(self) -> dict[str, object]:
+        """What was fitted, and stays for the passages that are added later."""
+        made: dict[str, object] = {"split_tokens": self.split_tokens}
+        if hasattr(self, "lexical"):
+            made["average_length"] = self.lexical.query_side.average_length
+        if self.pruning is not None and self.recipe.prune is not None:
+            made["pruning"] = {
+                "threshold": threshold_of(self.recipe.prune, self.pruning.decision, self.pruning.scores),
+                "estimator": self.pruning.estimator,
+                "fingerprint": self.pruning.estimator_fingerprint,
+            }
+            if self.pruning.fitted is not None and getattr(self.pruning.fitted, "can_save", False):
+                self.draft.add_estimator(self.pruning.estimator_fingerprint, self.pruning.fitted.save)
+        return made
+
     def segment_fields(self) -> dict[str, object]:
         """What the manifest of the segment records of the build."""
         encoder = self.terms.query_side
@@ -403,6 +410,7 @@ class _Build:
             "corpus": {"name": spool.name, "fingerprint": spool.fingerprint(), "skipped": spool.skipped},
             **self.segment_fields(),
             "fields": self.schema,
+            "frozen": self.frozen(),
             "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
             "usage": [asdict(stage) for stage in self.usage.stages],
         }

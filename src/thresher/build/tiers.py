@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from thresher import artifact
+from thresher.build.folding import ExactWriter
 from thresher.build.weights import impact_bits, impact_scale
 from thresher.corpus.spool import match_docnos
 from thresher.encode.encoder import row_slice
@@ -29,14 +30,15 @@ from thresher.quality.lexical import words_of
 from thresher.records import StageUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from thresher.build.recipe import Recipe
+    from thresher.build.recipe import IndexStep, Recipe
     from thresher.build.weights import CountedTerms, TermSource
     from thresher.corpus.spool import Spool
+    from thresher.encode.preencoded import QuerySide
     from thresher.index.commit import IndexDraft
     from thresher.index.fields import Schema
     from thresher.prune.plan import PruneStep
@@ -99,7 +101,9 @@ def store_tiers(
     started = time.perf_counter()
     counts, directory = dict(pruning.usage.counts), draft.segment.path
     if counts["tier_2"]:
-        counts["tier_2_postings"] = _second_tier(draft, pruning, spool, terms, recipe, schema)
+        draft.add_encoder(terms.query_side)
+        numbers = np.flatnonzero(pruning.decision.tiers == TIER_TWO)
+        counts["tier_2_postings"] = int(second_tier(directory, spool, terms, numbers, recipe, schema)["postings"])
     draft.segment.fields["dropped"] = counts["dropped"]
     write_decision(
         directory / "pruning",
@@ -179,25 +183,96 @@ def _sample_bytes(
     return (sizes[1] - sizes[0]) * len(sample) / max(len(sample) - len(sample) // 2, 1)
 
 
-def _second_tier(
-    draft: IndexDraft, pruning: Pruning, spool: Spool, terms: CountedTerms, recipe: Recipe, schema: Schema
-) -> int:
-    """Write a BM25 index of the second tier; returns the number of its postings."""
-    encoder, numbers = terms.query_side, np.flatnonzero(pruning.decision.tiers == TIER_TWO)
-    bits, tokens = impact_bits(recipe.index, encoder), terms.tokens(numbers)
-    draft.add_encoder(encoder)
-    with artifact.writing(draft.segment.path / SECOND, kind=KIND, format=FORMAT) as tier:
-        builder = IndexBuilder(tier.path, encoder.vocabulary, bits=bits, scale=impact_scale(bits, tokens))
-        columns = ColumnWriter(tier.path / "fields", schema)
-        for passages, batch in terms.rows(spool, numbers):
-            builder.add(passages, batch)
-            columns.add(passages)
-        counts = builder.finish(tokens)
-        counts["bytes"] |= columns.close()
-        tier.fields.update(
-            counts=counts, encoder={"name": encoder.name, "fingerprint": encoder.fingerprint}, tier=TIER_TWO
+class TierWriter:
+    """Writes one tier of a segment: postings and texts, metadata columns, and keys of exact duplicates.
+
+    Args:
+        directory: where the files go; it exists.
+        terms: where the weighted terms come from.
+        numbers: int64[n], the passages.
+        step: how postings are stored.
+        schema: the metadata fields and their types.
+        order: of the documents inside the index.
+        scale: that of the impacts of learned weights, where the index has one already.
+        exact: keep what finds exact duplicates of passages that are added later.
+        progress: show a progress bar.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        terms: TermSource,
+        numbers: NDArray[np.int64],
+        step: IndexStep,
+        schema: Schema,
+        *,
+        order: str = "source",
+        scale: float | None = None,
+        exact: bool = False,
+        progress: bool = False,
+    ) -> None:
+        bits, self._tokens = impact_bits(step, terms.query_side), terms.tokens(numbers)
+        scale = impact_scale(bits, self._tokens) or scale
+        self._builder = IndexBuilder(
+            directory, terms.query_side.vocabulary, bits=bits, order=order, scale=scale, progress=progress
         )
-    return int(counts["postings"])
+        self._columns = ColumnWriter(directory / "fields", schema)
+        self._exact = ExactWriter(directory) if exact else None
+
+    def add(self, passages: Sequence[Passage], batch: SparseBatch) -> None:
+        """Append passages, whose weighted terms are the rows of `batch`."""
+        self._builder.add(passages, batch)
+        self._columns.add(passages)
+        if self._exact is not None:
+            self._exact.extend(passages)
+
+    def finish(self) -> dict[str, Any]:
+        """Write what remains; returns the counts, for the manifest."""
+        if self._exact is not None:
+            self._exact.close()
+        counts = self._builder.finish(self._tokens)
+        counts["bytes"] |= self._columns.close()
+        return counts
+
+
+def second_tier(
+    directory: Path,
+    spool: Spool,
+    terms: CountedTerms,
+    numbers: NDArray[np.int64],
+    recipe: Recipe,
+    schema: Schema,
+    done: Callable[[int], object] = int,
+) -> dict[str, Any]:
+    """Write a BM25 index of the second tier; returns its counts.
+
+    Args:
+        directory: of the segment.
+        spool: the passages.
+        terms: their BM25 weights.
+        numbers: int64[n], those of the second tier.
+        recipe: how the index is built.
+        schema: the metadata fields and their types.
+        done: called with the number of passages written, for a progress bar.
+    """
+    with artifact.writing(directory / SECOND, kind=KIND, format=FORMAT) as tier:
+        writer = TierWriter(tier.path, terms, numbers, recipe.index, schema, exact=folds(recipe))
+        for passages, batch in terms.rows(spool, numbers):
+            writer.add(passages, batch)
+            done(len(passages))
+        counts = writer.finish()
+        tier.fields.update(counts=counts, encoder=named(terms.query_side), tier=TIER_TWO)
+    return counts
+
+
+def named(encoder: QuerySide) -> dict[str, str]:
+    """What a manifest says of an encoder."""
+    return {"name": encoder.name, "fingerprint": encoder.fingerprint}
+
+
+def folds(recipe: Recipe) -> bool:
+    """Whether duplicates are folded."""
+    return recipe.prune is not None and recipe.prune.fold
 
 
 def _has_all_vectors(recipe: Recipe) -> bool:

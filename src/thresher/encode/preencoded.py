@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from thresher.encode import SparseEncoder
 
 CHUNK = 1024
 TYPE = "weighted-terms"
@@ -189,9 +188,9 @@ class TermsOnly:
 class WithQueryEncoder:
     """Encoded passages whose terms are numbered as a query encoder numbers them. Made by `with_query_encoder`."""
 
-    def __init__(self, encoding: Encoding, encoder: SparseEncoder, ids: NDArray[np.int64]) -> None:
+    def __init__(self, encoding: Encoding, encoder: QuerySide, ids: NDArray[np.int64]) -> None:
         self.path = encoding.path
-        self.query_side: QuerySide = encoder
+        self.query_side = encoder
         self._encoding, self._ids = encoding, ids
 
     @property
@@ -215,7 +214,7 @@ class WithQueryEncoder:
             yield passages, SparseBatch(batch.indptr, terms[order].astype(np.uint32), batch.weights[order])
 
 
-def with_query_encoder(encoding: Encoding, encoder: SparseEncoder) -> WithQueryEncoder:
+def with_query_encoder(encoding: Encoding, encoder: QuerySide) -> WithQueryEncoder:
     """The same passages with terms numbered as `encoder` numbers them, so that it can encode queries to them.
 
     Terms are matched by their strings; terms that the data only numbers are taken as the encoder's own numbers.

@@ -416,7 +416,7 @@ def save_shared(index: Path, kind: str, fingerprint: str, save: Callable[[Path],
     """
     name = f"{kind}/{encoder_folder(fingerprint)}"
     if not (index / name).is_dir():
-        (index / kind).mkdir(exist_ok=True)
+        (index / name).mkdir(parents=True)
         save(index / name)
     return name
 

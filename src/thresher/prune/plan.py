@@ -156,6 +156,7 @@ class Pruning:
         scores: float32[n], in corpus order.
         estimator: name of the quality estimator.
         estimator_fingerprint: sha256 of what determined the scores.
+        fitted: the estimator itself; None where the scores were read, and it is not kept with them.
         usage: seconds and counts: passages, kept, tier_2, dropped, words, words_kept.
     """
 
@@ -164,6 +165,7 @@ class Pruning:
     estimator: str
     estimator_fingerprint: str
     usage: StageUsage
+    fitted: QualityEstimator | None = None
 
 
 def plan_pruning(
@@ -201,11 +203,13 @@ def plan_pruning(
         store = ScoreStore.open(step.scores, corpus=spool.fingerprint())
         scores = np.fromiter((score for _, score in store.stream(spool)), np.float32, len(spool))
         name, fingerprint = store.estimator, store.estimator_fingerprint
+        kept = Path(step.scores) / "estimator"
+        estimator = QualityEstimator.load(kept) if kept.is_dir() else None
     else:
         estimator = estimator or QualityEstimator.from_name(step.estimator, texts=texts)
         scores = score_texts(texts, estimator)
         name, fingerprint = estimator.name, estimator.fingerprint
-    groups, fold_groups = _groups(step, spool)
+    groups, fold_groups = groups_of(step, spool)
     decision = decide(
         policy,
         spool.docnos,
@@ -216,7 +220,8 @@ def plan_pruning(
         costs=costs,
         work=spool.directory,
     )
-    return Pruning(decision, scores, name, fingerprint, prune_usage(spool, decision, time.perf_counter() - started))
+    usage = prune_usage(spool, decision, time.perf_counter() - started)
+    return Pruning(decision, scores, name, fingerprint, usage, estimator)
 
 
 def prune_usage(spool: Spool, decision: Decision, seconds: float) -> StageUsage:
@@ -256,7 +261,7 @@ def _policy(step: PruneStep) -> Policy:
     )
 
 
-def _groups(step: PruneStep, spool: Spool) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+def groups_of(step: PruneStep, spool: Spool) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
     """The number of each passage's group, int64[n], for the floor and for folding; None where no field is named."""
     wanted = {"which the floor groups by": step.floor_field if step.floor else ""}
     wanted["within which duplicates are folded"] = step.fold_field

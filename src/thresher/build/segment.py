@@ -1,0 +1,288 @@
+"""A segment made of passages that are added to an index, by the index's own recipe and with what it froze.
+
+Nothing is fitted again: the quality estimator, its threshold, the average length of BM25 and the scale of the impacts
+are those of the index's first build, so a score means the same in every segment.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from thresher.build.folding import LiveDuplicates
+from thresher.build.pending import IndexSide, is_lexical
+from thresher.build.tiers import TierWriter, folds, named, second_tier
+from thresher.build.vectors import check_vectors, open_vectors, store_vectors
+from thresher.build.weights import CountedTerms, LearnedTerms, count_terms, open_learned
+from thresher.encode.encoder import concatenate
+from thresher.errors import ConfigError
+from thresher.index.commit import QUALITY, SEGMENTS
+from thresher.index.layout import encoder_folder
+from thresher.prune.decision import FOLDER, REASONS, TIER_ONE, TIER_TWO, Decision, write_decision
+from thresher.prune.dropped import Dropped
+from thresher.prune.frozen import decide_added, junk_of
+from thresher.prune.plan import groups_of
+from thresher.publish import shards_of
+from thresher.quality.estimator import QualityEstimator
+from thresher.quality.store import score_texts
+from thresher.vectors.segments import SegmentVectors, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from thresher.build.known import Known
+    from thresher.build.recipe import Recipe
+    from thresher.build.weights import TermSource
+    from thresher.corpus.spool import Spool
+    from thresher.encode.preencoded import QuerySide
+    from thresher.encode.shards import PassageEncoder
+    from thresher.index.collection import Collection
+    from thresher.index.commit import SegmentDraft
+    from thresher.prune.plan import PruneStep
+    from thresher.records import Passage, SparseBatch
+
+    Take = Callable[[NDArray[np.int64]], SparseBatch]
+
+BM25 = "bm25"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How models run.
+
+    Attributes:
+        device: of the models that the recipe names.
+        progress: show progress bars.
+        dense: the encoder of dense vectors itself, in place of the one that the recipe names.
+    """
+
+    device: str = "auto"
+    progress: bool = False
+    dense: PassageEncoder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of the passages of a new segment.
+
+    Attributes:
+        counts: of the segment's first tier, as in a manifest.
+        tiers: passages of each tier.
+        pruned: passages by reason: those that are not in the first tier.
+    """
+
+    counts: Mapping[str, Any]
+    tiers: tuple[int, int]
+    pruned: Mapping[str, int]
+
+
+class GivenAndEncoded:
+    """Terms of passages some of which came with them; the others are encoded."""
+
+    def __init__(
+        self, query_side: QuerySide, has: NDArray[np.bool_], take: Take, encoder: Callable[[], TermSource]
+    ) -> None:
+        self.query_side = query_side
+        self._has, self._take, self._encoder = has, take, encoder
+
+    def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
+        """The passages with these numbers and their terms."""
+        changes = np.flatnonzero(np.diff(self._has[numbers].astype(np.int8))) + 1
+        for run in np.split(numbers, changes) if len(numbers) else ():
+            if not self._has[run[0]]:
+                yield from self._encoder().rows(spool, run)
+                continue
+            for first in range(0, len(run), 4096):
+                yield spool.read(run[first : first + 4096]), self._take(run[first : first + 4096])
+
+    def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
+        """The terms of these passages."""
+        return concatenate([rows for _, rows in self.rows(spool, numbers)])
+
+    def tokens(self, numbers: NDArray[np.int64]) -> None:
+        """None: the weights are learned."""
+
+
+class Addition:
+    """A new segment of an open index, and how it is made.
+
+    Args:
+        collection: the index at its last commit.
+        known: what it knows.
+        recipe: how it was built.
+        draft: the segment.
+        work: a folder for temporary files.
+        options: how models run.
+
+    Raises:
+        ConfigError: the recipe's encoder is not the one that the index was built with.
+    """
+
+    def __init__(
+        self, collection: Collection, known: Known, recipe: Recipe, draft: SegmentDraft, work: Path, options: Options
+    ) -> None:
+        self._collection, self._known, self._recipe = collection, known, recipe
+        self._draft, self._work, self._options = draft, work, options
+
+    def make(self, spool: Spool, given: tuple[NDArray[np.bool_], Take] | None, schema: Mapping[str, str]) -> Made:
+        """Write the segment.
+
+        Args:
+            spool: the passages.
+            given: which of them came with weighted terms, and what gives these.
+            schema: types of the metadata fields.
+        """
+        step, options = self._recipe.prune, self._options
+        decision, elsewhere = (None, {}) if step is None else self._decide(spool, step)
+        numbers = np.arange(len(spool)) if decision is None else np.flatnonzero(decision.tiers == TIER_ONE)
+        second = np.zeros(0, np.int64) if decision is None else np.flatnonzero(decision.tiers == TIER_TWO)
+        terms = self._terms(spool, given)
+        writer = TierWriter(
+            self._draft.path, terms, numbers, self._recipe.index, schema, order=self._recipe.index.order,
+            scale=self._scale, exact=folds(self._recipe),
+        )  # fmt: skip
+        with tqdm(
+            desc="indexing", total=len(spool), unit=" passages", disable=not options.progress, mininterval=0.5, delay=1
+        ) as bar:
+            for passages, batch in terms.rows(spool, numbers):
+                writer.add(passages, batch)
+                bar.update(len(passages))
+            counts = writer.finish()
+            if len(second):
+                lexical = self._lexical(spool, "second")
+                second_tier(self._draft.path, spool, lexical, second, self._recipe, schema, bar.update)
+        self._draft.fields.update(counts=counts, encoder=named(terms.query_side))
+        self._store_vectors(spool, numbers, second)
+        if decision is not None and step is not None:
+            self._draft.fields["dropped"] = int(decision.counts()["dropped"])
+            write_decision(
+                self._draft.path / FOLDER, decision, spool.docnos,
+                corpus_fingerprint=spool.fingerprint(), estimator=str(self._pruning.get("fingerprint", "")),
+                policy=step.model_dump(mode="json"), dropped=Dropped.of(spool, decision, elsewhere),
+            )  # fmt: skip
+        return Made(counts, (len(numbers), len(second)), _pruned(decision))
+
+    @property
+    def _pruning(self) -> Mapping[str, Any]:
+        """What the index froze of its pruning."""
+        found: Mapping[str, Any] = self._collection.commit.frozen.get("pruning") or {}
+        return found
+
+    def _decide(self, spool: Spool, step: PruneStep) -> tuple[Decision, dict[int, str]]:
+        """What becomes of each passage, and the docnos of those in the index that stand for some."""
+        threshold, docnos, texts = self._pruning.get("threshold"), spool.docnos, spool.texts
+        scores = np.zeros(len(spool), np.float32)
+        if threshold is not None:
+            watched = texts.watched("scoring") if self._options.progress else texts
+            scores = score_texts(watched, self._estimator(step))
+        junk = junk_of(step, docnos, texts)
+        live = {}
+        if step.fold:
+            rows = np.setdiff1d(np.arange(len(spool)), np.fromiter(junk, np.int64, len(junk)))
+            live = LiveDuplicates(self._collection.path, self._known, step).find(spool, rows, self._options.progress)
+        groups, fold_groups = groups_of(step, spool)
+        decision = decide_added(
+            step, threshold, docnos, texts, scores, junk=junk, live=live, groups=groups, fold_groups=fold_groups,
+            work=self._work,
+        )  # fmt: skip
+        folded = np.flatnonzero(decision.reasons == REASONS.index("duplicate")).tolist()
+        return decision, {row: live[row] for row in folded if row in live}
+
+    def _estimator(self, step: PruneStep) -> QualityEstimator:
+        """The estimator that the index was pruned by, with the statistics of that time."""
+        wanted = str(self._pruning.get("fingerprint", ""))
+        folder = self._collection.path / QUALITY / encoder_folder(wanted)
+        if folder.is_dir():
+            return QualityEstimator.load(folder)
+        estimator = QualityEstimator.from_name(
+            str(self._pruning.get("estimator", step.estimator)), device=self._options.device
+        )
+        if estimator.fingerprint != wanted:
+            raise ConfigError(
+                f"the index was pruned by the estimator {self._pruning.get('estimator')!r} ({wanted[:12]}), but this "
+                f"machine has another one by that name ({estimator.fingerprint[:12]}); restore it, or build again"
+            )
+        return estimator
+
+    def _terms(self, spool: Spool, given: tuple[NDArray[np.bool_], Take] | None) -> TermSource:
+        """Where the weighted terms of the first tier come from."""
+        if is_lexical(self._collection):
+            return self._lexical(spool, "first")
+        if given is None:
+            return self._learned()
+        return GivenAndEncoded(IndexSide(self._collection), *given, self._learned)
+
+    def _learned(self) -> TermSource:
+        """The learned encoder of the recipe, if it is the one that the index was built with."""
+        encode, wanted = self._recipe.encode, self._collection.commit.fields["encoder"]
+        if encode.source and not encode.query_encoder:
+            raise ConfigError(
+                f"{self._collection.path} was built from passages that were encoded before ({encode.source}); give new "
+                "ones encoded as well (encoded=, --encoded)"
+            )
+        name = encode.query_encoder or encode.encoder
+        encoder = open_learned(encode.model_copy(update={"encoder": name}), self._options.device)
+        if encoder.fingerprint != wanted["fingerprint"]:
+            raise ConfigError(
+                f"the index was built with the encoder {wanted['name']} ({wanted['fingerprint'][:12]}), but {name!r} "
+                f"is another one here ({encoder.fingerprint[:12]}); restore that model, or build the index again"
+            )
+        return LearnedTerms(encoder, shards_of(self._collection.path))
+
+    def _lexical(self, spool: Spool, name: str) -> CountedTerms:
+        """BM25 weights with the average length that the index froze."""
+        step = self._recipe.encode
+        counts = count_terms(spool, self._work / f"counts-{name}", step.analyzer)
+        return CountedTerms(counts, step, average_length=self._collection.commit.frozen["average_length"])
+
+    @property
+    def _scale(self) -> float | None:
+        """The scale of the first tier's impacts, where its weights are learned."""
+        counts = self._collection.parts[0].layout.counts
+        return None if counts.idf else counts.scale
+
+    def _store_vectors(self, spool: Spool, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
+        """Write the vectors, encoded and stored as the index's are."""
+        step, options = self._recipe.vectors, self._options
+        if step is None:
+            return
+        shards = shards_of(self._collection.path)
+        source, _ = open_vectors(step, None, options.dense, shards, self._recipe.encode, options.device)
+        like = vectors_of(self._collection)
+        check_vectors(step, source, len(first), like=like)
+        store_vectors(
+            self._draft.path, step, source, spool, first, second if step.second_tier else second[:0],
+            progress=options.progress, like=like,
+        )  # fmt: skip
+
+
+def vectors_of(collection: Collection) -> SegmentVectors | None:
+    """The vectors of an open index; None where it has none."""
+    spans, start = [], 0
+    for entry in collection.commit.segments:
+        spans.append(Span(entry.name, start, sum(entry.passages)))
+        start += sum(entry.passages)
+    return SegmentVectors.open_segments(collection.path / SEGMENTS, spans)
+
+
+def remove_shards(path: Path) -> None:
+    """Remove the shards of a finished addition; the lock of `path` is held."""
+    shards = shards_of(path)
+    for left in shards.parent.glob(f"{shards.name}*"):
+        if left.name == shards.name or left.name.startswith(f"{shards.name}-"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _pruned(decision: Decision | None) -> dict[str, int]:
+    """Passages that are not in the first tier, by reason."""
+    if decision is None:
+        return {}
+    counts = decision.counts()
+    return {reason: counts[reason] for reason in ("junk", "duplicate", "score") if counts[reason]}

@@ -7,6 +7,7 @@ import pytest
 import thresher
 from thresher.build import build_index, load_recipe
 from thresher.build.recipe import Recipe
+from thresher.build.writer import IndexWriter
 from thresher.errors import ConfigError, InputError
 from thresher.index.collection import open_collection, verify
 from thresher.index.filters import Where
@@ -51,8 +52,8 @@ def test_types_are_declared_or_inferred_and_values_can_be_filtered_and_counted(t
     assert columns.counts("lang") == {"en": 2, "de": 1}
     with pytest.raises(InputError, match="the recipe declares it as none"):
         columns.mask(Where.parse("url = u1"))
-    (hit,) = thresher.Index.open(tmp_path / "index").search("threshing floor", 1)
-    assert hit.metadata == {"year": 2023, "lang": "en", "groups": ["x", "y"], "url": "u3"}
+    found = thresher.Index.open(tmp_path / "index").passage("c").metadata
+    assert found == {"year": 2023, "lang": "en", "groups": ["x", "y"], "url": "u3"}
 
 
 def test_both_tiers_have_columns_in_the_order_of_their_passages(tmp_path):
@@ -104,3 +105,45 @@ def test_a_declared_type_is_read_from_the_text_of_a_table(tmp_path, name):
     columns = columns_of(tmp_path / "index")
     assert columns.mask(Where.parse("year = 2019 and open = true")).tolist() == [True, False]
     assert columns.mask(Where.parse("not exists year")).tolist() == [False, True]
+
+
+def masks_of(path, where):
+    """The docnos of live passages that fit a filter."""
+    with open_collection(path) as collection:
+        wanted = Where.parse(where)
+        wanted.check(collection.schema)
+        return [
+            part.layout.docnos[number]
+            for part in collection.parts
+            for number, fits in enumerate(part.columns.mask(wanted).tolist())
+            if fits and (part.deleted is None or not part.deleted[number])
+        ]
+
+
+def test_later_segments_extend_the_schema_and_merges_keep_every_value(tmp_path):
+    path = tmp_path / "index"
+    build_index(path, corpus(tmp_path), recipe(published="date"))
+    added = tmp_path / "added.jsonl"
+    added.write_text('{"id": "d", "text": "a mill", "year": 2025, "stars": 4.5, "groups": "y", "odd": [1]}\n')
+    wrong = tmp_path / "wrong.jsonl"
+    wrong.write_text('{"id": "e", "text": "a mill"}\n{"id": "f", "text": "a mill", "lang": 3}\n')
+    with IndexWriter.open(path) as writer:
+        writer.add(added)
+        with pytest.raises(
+            InputError, match=r"wrong\.jsonl:2: field 'lang' of docno 'f' is 3 .*the index has it as str"
+        ):
+            writer.add(wrong)
+    with open_collection(path) as collection:
+        assert collection.schema["stars"] == "float"
+        assert collection.schema["odd"] == "mixed"
+    asked = ["stars > 4", "not stars > 4", "groups any (y)", "year >= 2021", "published < 2024-05-02", "not exists url"]
+    before = [masks_of(path, where) for where in asked]
+    assert before == [["d"], ["a", "b", "c"], ["c", "d"], ["b", "c", "d"], ["a"], ["b", "d"]]
+    with IndexWriter.open(path) as writer:
+        assert writer.delete(where="lang = de").deleted == ("b",)
+        writer.commit()
+        writer.merge(all=True)
+    assert [masks_of(path, where) for where in asked] == [[one for one in found if one != "b"] for found in before]
+    with open_collection(path) as collection:
+        assert len(collection.parts) == 1
+        assert collection.parts[0].columns.counts("groups") == {"y": 2, "x": 1}

@@ -144,7 +144,7 @@ def columns_of(rows, schema, directory, chunk=3):
     return Columns.open(directory, schema, len(rows))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(metadata(), max_size=12), st.lists(filters, min_size=1, max_size=6))
 def test_a_mask_is_what_the_definition_gives_for_each_passage(rows, asked):
     with tempfile.TemporaryDirectory() as place:
@@ -155,7 +155,7 @@ def test_a_mask_is_what_the_definition_gives_for_each_passage(rows, asked):
             assert columns.mask(Where.parse(str(Where.parse(where)))).tolist() == wanted
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(metadata(), max_size=12), st.data())
 def test_counts_are_those_of_a_loop_over_the_passages(rows, data):
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))), bool)

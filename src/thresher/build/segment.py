@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.build.known import Known
-    from thresher.build.recipe import Recipe
+    from thresher.build.recipe import EncodeStep, Recipe
     from thresher.build.weights import TermSource
     from thresher.corpus.spool import Spool
     from thresher.encode.preencoded import QuerySide
@@ -222,11 +222,6 @@ class Addition:
     def _learned(self) -> TermSource:
         """The learned encoder of the recipe, if it is the one that the index was built with."""
         encode, wanted = self._recipe.encode, self._collection.commit.fields["encoder"]
-        if encode.source and not encode.query_encoder:
-            raise ConfigError(
-                f"{self._collection.path} was built from passages that were encoded before ({encode.source}); give new "
-                "ones encoded as well (encoded=, --encoded)"
-            )
         name = encode.query_encoder or encode.encoder
         encoder = open_learned(encode.model_copy(update={"encoder": name}), self._options.device)
         if encoder.fingerprint != wanted["fingerprint"]:
@@ -261,6 +256,19 @@ class Addition:
             self._draft.path, step, source, spool, first, second if step.second_tier else second[:0],
             progress=options.progress, like=like,
         )  # fmt: skip
+
+
+def check_encodes(collection: Collection, step: EncodeStep) -> None:
+    """Refuse passages without weighted terms where the recipe has no encoder for them.
+
+    Raises:
+        ConfigError: the index was built from encoded passages, and the recipe names no encoder.
+    """
+    if step.source and not step.query_encoder and not is_lexical(collection):
+        raise ConfigError(
+            f"{collection.path} was built from passages that were encoded before ({step.source}); give new ones "
+            "encoded as well (encoded=, --encoded)"
+        )
 
 
 def vectors_of(collection: Collection) -> SegmentVectors | None:

@@ -28,7 +28,7 @@ from thresher.build.changes import Change, CommitReport
 from thresher.build.known import Known
 from thresher.build.pending import Pending, given_rows
 from thresher.build.recipe import Recipe
-from thresher.build.segment import Addition, Options, remove_shards
+from thresher.build.segment import Addition, Options, check_encodes, remove_shards
 from thresher.build.stream import corpus_of
 from thresher.checks import path_of, strings
 from thresher.corpus.spool import Spool, docno_keys
@@ -208,6 +208,7 @@ class IndexWriter:
         same = known.contents(records[rows]) == batch.contents[rows]
         has_text = batch.rows is None or batch.spool.has_text
         batch.alive[rows[same]] = not has_text
+        self._check_encoded(batch)
         seen = np.zeros(len(known), bool)
         seen[records[rows]] = True
         changed = records[rows[~same]] if has_text else records[rows]
@@ -338,6 +339,7 @@ class IndexWriter:
         has_text = batch.rows is None or batch.spool.has_text
         same = (known.contents(records[rows]) == batch.contents[rows]) & ~dropped & has_text
         batch.alive[rows[same]] = False
+        self._check_encoded(batch)
         unchanged = int(np.count_nonzero(same))
         replaced = len(rows) - unchanged - int(np.count_nonzero(dropped))
         for place, (other, number) in waiting.items():
@@ -346,6 +348,11 @@ class IndexWriter:
         deleted = self._give_up(records[rows[~same]], batch, rows[~same], given=records[rows])
         self._pending.take(batch)
         return Change(len(batch.keys) - len(rows) - len(waiting), replaced + len(waiting), unchanged, deleted)
+
+    def _check_encoded(self, batch: Batch) -> None:
+        """Refuse new passages without weighted terms where the recipe has no encoder for them."""
+        if batch.rows is None and batch.alive.any():
+            check_encodes(self._collection, self.recipe.encode)
 
     def _refuse_existing(
         self, batch: Batch, rows: NDArray[np.int64], waiting: Mapping[int, object], *, replace: bool

@@ -156,7 +156,8 @@ def merge(
             return
         for group in groups:
             live = sum(entry.live for entry in group)
-            echo(f"would merge {len(group)} segments with {live:,} passages: {', '.join(e.name for e in group)}")
+            names = ", ".join(entry.name for entry in group)
+            echo(f"{index}: would merge {_segments(len(group))} with {live:,} passages: {names}")
         if not groups:
             echo(f"{index}: nothing to merge")
         return
@@ -165,8 +166,8 @@ def merge(
     if json:
         emit_json({"path": str(index), **report.as_json()})
     elif not is_quiet():
-        said = f"merged {report.merged} segments into {report.made}" if report.merged else "nothing to merge"
-        echo(f"{index}: {said}; {report.segments} segments, commit {report.commit}, {report.seconds:.2f} s")
+        said = f"merged {_segments(report.merged)} into {report.made}" if report.merged else "nothing to merge"
+        echo(f"{index}: {said}; {_segments(report.segments)}, commit {report.commit}, {report.seconds:.2f} s")
 
 
 def _writer(index: Path, device: str, *, json: bool) -> IndexWriter:
@@ -214,8 +215,13 @@ def _show(index: Path, change: Change, report: CommitReport | None) -> None:
         extra = [f"{count:,} {'folded' if reason == 'duplicate' else f'pruned ({reason})'}"
                  for reason, count in report.pruned.items()]  # fmt: skip
         extra += [f"{report.returned:,} returned"] if report.returned else []
-        extra += [f"{report.merged} segments merged"] if report.merged else []
+        extra += [f"{_segments(report.merged)} merged"] if report.merged else []
         echo(f"{index}: {'; '.join([said, *extra])}; commit {report.commit}, {report.seconds:.2f} s")
     if change.absent:
         named = ", ".join(change.absent[:_NAMED]) + (", ..." if len(change.absent) > _NAMED else "")
         echo(f"not in the index: {len(change.absent):,} ({named})")
+
+
+def _segments(count: int) -> str:
+    """`1 segment`, `2 segments`."""
+    return f"{count} segment{'' if count == 1 else 's'}"

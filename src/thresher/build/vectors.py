@@ -224,8 +224,8 @@ class GivenVectors:
             if len(found) and found.min() < 0:
                 docno = docnos[int(np.argmin(found))]
                 raise InputError(
-                    f"docno {docno!r} has no vector; encode the passages that are indexed "
-                    "(thresher encode --dense), or name the vectors of these passages",
+                    f"docno {docno!r} has no vector; encode a corpus that holds all passages that are indexed "
+                    "(thresher encode --dense)",
                     self._path,
                 )
             rows, starts = self._store.rows_of(found)

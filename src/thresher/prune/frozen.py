@@ -96,7 +96,7 @@ def decide_added(
     reasons = np.full(n, _SCORE, np.uint8)
     canonical = np.arange(n, dtype=np.int64)
     others = np.setdiff1d(np.arange(n), np.fromiter((*junk, *live), np.int64, len(junk) + len(live)))
-    if step.fold and len(others):
+    if step.fold:
         within = None if fold_groups is None else fold_groups[others]
         folding = fold_duplicates(Chosen(texts, others), similarity=step.similarity, groups=within, work=work)
         canonical[others] = others[folding.canonical]

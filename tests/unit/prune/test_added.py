@@ -54,6 +54,14 @@ def test_the_first_of_several_duplicates_stays_whatever_its_score():
     assert decision.tiers.tolist() == [TIER_ONE, TIER_DROPPED, TIER_DROPPED, TIER_TWO, TIER_DROPPED]
 
 
+def test_a_passage_alone_is_folded_into_one_of_the_index():
+    step = PruneStep()
+    decision = decide_added(step, None, names(1), TEXTS[:1], np.zeros(1), junk={}, live={0: "old"})
+    assert [REASONS[r] for r in decision.reasons] == ["duplicate"]
+    nothing = decide_added(step, None, [], [], np.zeros(0), junk={}, live={})
+    assert len(nothing) == 0
+
+
 def test_pins_and_floors_hold_for_added_passages():
     step = PruneStep(threshold=5.0, pins=("d1", "absent"), floor=1, floor_field="source", rest="drop")
     scores, groups = np.array([1.0, 1.0, 2.0, 3.0]), np.array([0, 0, 1, 1])

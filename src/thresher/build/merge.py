@@ -67,8 +67,9 @@ def merge_index(
     """
     started, merged, made, passages = time.perf_counter(), 0, 0, 0
     for group in planned_merges(transaction.base.segments, all=all, small=small, refit=refit):
-        with open_collection(transaction.path) as collection:
-            _merge(transaction, collection, group, options, refit=refit)
+        collection = open_collection(transaction.path)
+        collection.close()  # the merge's own commit removes what it merged; until then nobody does
+        _merge(transaction, collection, group, options, refit=refit)
         merged += len(group)
         made += 1
         passages += sum(entry.live for entry in group)

@@ -107,6 +107,7 @@ class IndexWriter:
     def _begin(self) -> None:
         """Start from the last commit."""
         self._collection: Collection = open_collection(self.path)
+        self._collection.close()  # none but this writer removes its files, and it removes them with the next commit
         self._schema: Mapping[str, str] = self._collection.schema
         self._folder = None
         self._pending = Pending(self._work)

@@ -200,3 +200,15 @@ def test_small_segments_are_merged_after_commits(path):
             writer.add([passage(f"n{i}")])
     assert len(read_commit(path).segments) < PER_LEVEL
     assert len(stored(path)) == 20
+
+
+def test_a_merge_removes_the_segments_that_it_merged_at_once(path):
+    for i in range(3):
+        with IndexWriter.open(path, merge=False) as writer:
+            writer.add([passage(f"n{i}")])
+            writer.commit()
+            assert [file.stem for file in (path / "commits").iterdir()] == [str(read_commit(path).number)]
+    with IndexWriter.open(path) as writer:
+        writer.merge(all=True)
+        assert [folder.name for folder in (path / "segments").iterdir()] == [read_commit(path).segments[0].name]
+    assert len(stored(path)) == 11

@@ -19,6 +19,7 @@ class Change:
         unchanged: passages that the index has already, with the same title, text and metadata; nothing is done.
         deleted: docnos of the passages that are deleted, in the order they were found.
         absent: docnos that were to be deleted, and that the index does not have.
+        skipped: records of the corpus that were left out, by reason; empty unless its reading skips bad ones.
     """
 
     added: int = 0
@@ -26,6 +27,7 @@ class Change:
     unchanged: int = 0
     deleted: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """Plain JSON."""

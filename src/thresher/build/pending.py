@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from thresher.build.weights import in_order_of
 from thresher.checks import shown
@@ -100,11 +101,12 @@ class Pending:
 
     Args:
         folder: gives a folder for temporary files, made when it is first needed.
+        progress: show a progress bar where many passages are read.
     """
 
-    def __init__(self, folder: Callable[[], Path]) -> None:
+    def __init__(self, folder: Callable[[], Path], *, progress: bool = False) -> None:
         self.batches: list[Batch] = []
-        self._folder = folder
+        self._folder, self._progress = folder, progress
         self._made = 0
 
     def read(self, source: Iterable[Passage], name: str, given: Given | None, fields: Inference) -> Batch:
@@ -123,10 +125,12 @@ class Pending:
         try:
             spool = Spool(directory / "corpus", name)
             keys, contents = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
-            for chunk in spool.fill(source, texts=given is None, complaint_of=fields.complaint):
-                fields.add(chunk)
-                keys.append(docno_keys(passage.docno for passage in chunk))
-                contents.append(content_keys(chunk))
+            with tqdm(desc="reading", unit=" passages", disable=not self._progress, mininterval=0.5, delay=1) as bar:
+                for chunk in spool.fill(source, texts=given is None, complaint_of=fields.complaint):
+                    fields.add(chunk)
+                    keys.append(docno_keys(passage.docno for passage in chunk))
+                    contents.append(content_keys(chunk))
+                    bar.update(len(chunk))
             joined, rows = (np.concatenate(keys), np.concatenate(contents)), None
             if given is not None:
                 ordered, batches = given(spool)

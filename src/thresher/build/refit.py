@@ -50,9 +50,10 @@ def refit_tiers(transaction: Transaction, merge: Merge) -> dict[str, Any]:
                 draft.path, terms, numbers, recipe.index, collection.schema, order=recipe.index.order,
                 exact=folds(recipe), progress=merge.progress,
             )  # fmt: skip
-            for passages, batch in terms.rows(spool, numbers):
-                writer.add(passages, batch)
-            draft.fields.update(counts=writer.finish(), encoder=named(terms.query_side))
+            with writer:
+                for passages, batch in terms.rows(spool, numbers):
+                    writer.add(passages, batch)
+                draft.fields.update(counts=writer.finish(), encoder=named(terms.query_side))
         else:
             merge.tier(1)
         if len(spool) > border:

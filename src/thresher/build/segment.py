@@ -25,7 +25,7 @@ from thresher.index.layout import encoder_folder
 from thresher.prune.decision import FOLDER, REASONS, TIER_ONE, TIER_TWO, Decision, write_decision
 from thresher.prune.dropped import Dropped
 from thresher.prune.frozen import decide_added, junk_of
-from thresher.prune.plan import groups_of
+from thresher.prune.plan import PruneStep, groups_of
 from thresher.publish import shards_of
 from thresher.quality.estimator import QualityEstimator
 from thresher.quality.store import score_texts
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from thresher.encode.shards import PassageEncoder
     from thresher.index.collection import Collection
     from thresher.index.commit import SegmentDraft
-    from thresher.prune.plan import PruneStep
     from thresher.records import Passage, SparseBatch
 
     Take = Callable[[NDArray[np.int64]], SparseBatch]
@@ -139,7 +138,7 @@ class Addition:
             given: which of them came with weighted terms, and what gives these.
             schema: types of the metadata fields.
         """
-        step, options = self._recipe.prune, self._options
+        step, options = self._step, self._options
         decision, elsewhere = (None, {}) if step is None else self._decide(spool, step)
         numbers = np.arange(len(spool)) if decision is None else np.flatnonzero(decision.tiers == TIER_ONE)
         second = np.zeros(0, np.int64) if decision is None else np.flatnonzero(decision.tiers == TIER_TWO)
@@ -148,9 +147,10 @@ class Addition:
             self._draft.path, terms, numbers, self._recipe.index, schema, order=self._recipe.index.order,
             scale=self._scale, exact=folds(self._recipe),
         )  # fmt: skip
-        with tqdm(
+        bar: tqdm[None] = tqdm(
             desc="indexing", total=len(spool), unit=" passages", disable=not options.progress, mininterval=0.5, delay=1
-        ) as bar:
+        )
+        with writer, bar:
             for passages, batch in terms.rows(spool, numbers):
                 writer.add(passages, batch)
                 bar.update(len(passages))
@@ -168,6 +168,12 @@ class Addition:
                 policy=step.model_dump(mode="json"), dropped=Dropped.of(spool, decision, elsewhere),
             )  # fmt: skip
         return Made(counts, (len(numbers), len(second)), _pruned(decision))
+
+    @property
+    def _step(self) -> PruneStep | None:
+        """What is pruned: as the recipe says, or the decision that it named."""
+        policy = self._pruning.get("policy")
+        return self._recipe.prune if policy is None else PruneStep.model_validate(policy)
 
     @property
     def _pruning(self) -> Mapping[str, Any]:

@@ -338,7 +338,7 @@ class _Build:
         )  # fmt: skip
         encoding = storing = 0.0
         asked = time.perf_counter()
-        with self._encoding_bar() as done:
+        with writer, self._encoding_bar() as done:
             for passages, batch in self.terms.rows(self.spool, self.numbers):
                 got = time.perf_counter()
                 writer.add(passages, batch)
@@ -388,14 +388,19 @@ class _Build:
         made: dict[str, object] = {"split_tokens": self.split_tokens}
         if hasattr(self, "lexical"):
             made["average_length"] = self.lexical.query_side.average_length
-        if self.pruning is not None and self.recipe.prune is not None:
+        pruning = self.pruning
+        if pruning is not None and pruning.policy is not None:
+            threshold = pruning.threshold
+            if len(pruning.scores):
+                threshold = threshold_of(pruning.policy, pruning.decision, pruning.scores)
             made["pruning"] = {
-                "threshold": threshold_of(self.recipe.prune, self.pruning.decision, self.pruning.scores),
-                "estimator": self.pruning.estimator,
-                "fingerprint": self.pruning.estimator_fingerprint,
+                "threshold": threshold,
+                "estimator": pruning.estimator,
+                "fingerprint": pruning.estimator_fingerprint,
+                "policy": pruning.policy.model_dump(mode="json"),
             }
-            if self.pruning.fitted is not None and getattr(self.pruning.fitted, "can_save", False):
-                self.draft.add_estimator(self.pruning.estimator_fingerprint, self.pruning.fitted.save)
+            if pruning.fitted is not None and getattr(pruning.fitted, "can_save", False):
+                self.draft.add_estimator(pruning.estimator_fingerprint, pruning.fitted.save)
         return made
 
     def segment_fields(self) -> dict[str, object]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -22,16 +23,17 @@ from thresher.encode.encoder import row_slice
 from thresher.index import FORMAT, KIND, IndexBuilder
 from thresher.index.column_writer import ColumnWriter
 from thresher.index.commit import SECOND
+from thresher.prune.decision import ESTIMATOR, TIER_TWO, read_decision, write_decision
 from thresher.prune.decision import KIND as DECISION
-from thresher.prune.decision import TIER_TWO, read_decision, write_decision
 from thresher.prune.dropped import Dropped
-from thresher.prune.plan import Measured, Pruning, plan_pruning, prune_usage
+from thresher.prune.plan import Measured, PruneStep, Pruning, plan_pruning, prune_usage
+from thresher.quality.estimator import QualityEstimator
 from thresher.quality.lexical import words_of
 from thresher.records import StageUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from thresher.encode.preencoded import QuerySide
     from thresher.index.commit import IndexDraft
     from thresher.index.fields import Schema
-    from thresher.prune.plan import PruneStep
     from thresher.records import Passage, SparseBatch, Usage
 
 _log = logging.getLogger(__name__)
@@ -72,7 +73,12 @@ def decide_tiers(spool: Spool, step: PruneStep, *, measured: Measured | None = N
     if fields["corpus_fingerprint"] != spool.fingerprint():
         _log.warning("%s was made for other texts or another order of the passages of %s", step.decision, spool.name)
     usage = prune_usage(spool, decision, time.perf_counter() - started)
-    return Pruning(decision, np.zeros(0, np.float32), "", str(fields["estimator_fingerprint"]), usage)
+    kept = Path(step.decision) / ESTIMATOR
+    fitted = QualityEstimator.load(kept) if kept.is_dir() else None
+    policy = PruneStep.model_validate({**(fields.get("policy") or step.model_dump(mode="json")), "decision": ""})
+    name = policy.estimator if fitted is None else fitted.name
+    fingerprint, scores = str(fields["estimator_fingerprint"]), np.zeros(0, np.float32)
+    return Pruning(decision, scores, name, fingerprint, usage, fitted, policy, fields.get("threshold"))
 
 
 def store_tiers(
@@ -111,7 +117,7 @@ def store_tiers(
         spool.docnos,
         corpus_fingerprint=spool.fingerprint(),
         estimator=pruning.estimator_fingerprint,
-        policy=recipe.prune.model_dump(mode="json") if recipe.prune is not None else {},
+        policy=pruning.policy.model_dump(mode="json") if pruning.policy is not None else {},
         dropped=Dropped.of(spool, pruning.decision),
     )
     taken = {stage.stage: stage for stage in usage.stages}
@@ -226,6 +232,17 @@ class TierWriter:
         if self._exact is not None:
             self._exact.extend(passages)
 
+    def __enter__(self) -> TierWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._builder.abandon()
+            if self._exact is not None:
+                self._exact.close()
+
     def finish(self) -> dict[str, Any]:
         """Write what remains; returns the counts, for the manifest."""
         if self._exact is not None:
@@ -256,11 +273,11 @@ def second_tier(
         done: called with the number of passages written, for a progress bar.
     """
     with artifact.writing(directory / SECOND, kind=KIND, format=FORMAT) as tier:
-        writer = TierWriter(tier.path, terms, numbers, recipe.index, schema, exact=folds(recipe))
-        for passages, batch in terms.rows(spool, numbers):
-            writer.add(passages, batch)
-            done(len(passages))
-        counts = writer.finish()
+        with TierWriter(tier.path, terms, numbers, recipe.index, schema, exact=folds(recipe)) as writer:
+            for passages, batch in terms.rows(spool, numbers):
+                writer.add(passages, batch)
+                done(len(passages))
+            counts = writer.finish()
         tier.fields.update(counts=counts, encoder=named(terms.query_side), tier=TIER_TWO)
     return counts
 

@@ -27,11 +27,12 @@ from thresher.arguments import checked_call
 from thresher.build.changes import Change, CommitReport
 from thresher.build.known import Known
 from thresher.build.pending import Pending, given_rows
-from thresher.build.recipe import Recipe
+from thresher.build.recipe import CorpusSource, Recipe
 from thresher.build.segment import Addition, Options, check_encodes, remove_shards
 from thresher.build.stream import corpus_of
 from thresher.checks import path_of, strings
 from thresher.corpus.spool import Spool, docno_keys
+from thresher.corpus.stream import RecordCorpus
 from thresher.errors import InputError
 from thresher.index.collection import Collection, open_collection
 from thresher.index.column_writer import ColumnWriter
@@ -110,7 +111,7 @@ class IndexWriter:
         self._collection.close()  # none but this writer removes its files, and it removes them with the next commit
         self._schema: Mapping[str, str] = self._collection.schema
         self._folder = None
-        self._pending = Pending(self._work)
+        self._pending = Pending(self._work, progress=self._options.progress)
         self._total = CommitReport(self._collection.commit.number)
         self.__dict__.pop("_known", None)
 
@@ -222,7 +223,8 @@ class IndexWriter:
         self._schema = schema
         added = len(batch.keys) - len(rows) + dropped
         unchanged = int(np.count_nonzero(same)) if has_text else 0
-        return self._counted(Change(added, len(changed) - dropped, unchanged, tuple(deleted)))
+        skipped = batch.spool.skipped
+        return self._counted(Change(added, len(changed) - dropped, unchanged, tuple(deleted), skipped=skipped))
 
     def commit(self) -> CommitReport:
         """Make everything since the last commit visible, at once. Without a change no commit is made.
@@ -322,12 +324,20 @@ class IndexWriter:
         passages, rows = (None, None) if encoded is None else given_rows(self._collection, encoded)
         if source is not None:
             split = 0 if encoded is not None else int(self._collection.commit.frozen.get("split_tokens") or 0)
-            passages = corpus_of(source, self.recipe, split)
+            passages = corpus_of(source, self._reading(source), split)
         if passages is None:
             raise InputError("there is nothing to add; give passages, or encoded ones")
         inference = Inference(known=self._schema)
         name = str(getattr(passages, "name", "memory"))
         return self._pending.read(passages, name, rows, inference), inference.schema
+
+    def _reading(self, source: Source) -> Recipe:
+        """The recipe as far as it says how to read `source`: of passages in memory, only how they are split."""
+        corpus = self.recipe.corpus
+        if not isinstance(source, str | Path):
+            kept = {"split_tokens": 0 if isinstance(source, RecordCorpus) else corpus.split_tokens}
+            corpus = CorpusSource(**kept, split_overlap=corpus.split_overlap if kept["split_tokens"] else 0)
+        return self.recipe.model_copy(update={"corpus": corpus})
 
     def _take(self, batch: Batch, *, replace: bool) -> Change:
         """Let the passages of a call count, in place of those that they replace."""
@@ -348,7 +358,8 @@ class IndexWriter:
             batch.rank[place] = other.rank[number]
         deleted = self._give_up(records[rows[~same]], batch, rows[~same], given=records[rows])
         self._pending.take(batch)
-        return Change(len(batch.keys) - len(rows) - len(waiting), replaced + len(waiting), unchanged, deleted)
+        added = len(batch.keys) - len(rows) - len(waiting) + int(np.count_nonzero(dropped))
+        return Change(added, replaced + len(waiting), unchanged, deleted, skipped=batch.spool.skipped)
 
     def _check_encoded(self, batch: Batch) -> None:
         """Refuse new passages without weighted terms where the recipe has no encoder for them."""

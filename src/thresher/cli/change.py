@@ -217,6 +217,8 @@ def _show(index: Path, change: Change, report: CommitReport | None) -> None:
         extra += [f"{report.returned:,} returned"] if report.returned else []
         extra += [f"{_segments(report.merged)} merged"] if report.merged else []
         echo(f"{index}: {'; '.join([said, *extra])}; commit {report.commit}, {report.seconds:.2f} s")
+    for reason, count in change.skipped.items():
+        echo(f"skipped {count:,} {'record' if count == 1 else 'records'}: {reason}")
     if change.absent:
         named = ", ".join(change.absent[:_NAMED]) + (", ..." if len(change.absent) > _NAMED else "")
         echo(f"not in the index: {len(change.absent):,} ({named})")

@@ -91,6 +91,7 @@ def _decide(
     from thresher.corpus import open_corpus
     from thresher.corpus.spool import Spool, refuse_empty
     from thresher.prune.decision import write_decision
+    from thresher.prune.frozen import threshold_of
     from thresher.prune.plan import plan_pruning, report
 
     source = open_corpus(corpus, format=format)
@@ -115,6 +116,8 @@ def _decide(
                 estimator=pruning.estimator_fingerprint,
                 policy=step.model_dump(mode="json"),
                 overwrite=overwrite,
+                threshold=threshold_of(step, pruning.decision, pruning.scores),
+                fitted=pruning.fitted,
             )
     return {"estimator": pruning.estimator, "seconds": pruning.usage.seconds, **shown.as_json()}, shown
 

@@ -106,6 +106,11 @@ class StringWriter:
             self._bytes.write(b"".join(parts))
             ends.tofile(self._wide)
 
+    def abandon(self) -> None:
+        """Close the files as they are; the store is not whole."""
+        self._bytes.close()
+        self._wide.close()
+
     def close(self) -> None:
         """Write both files."""
         self._bytes.close()

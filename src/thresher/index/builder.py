@@ -172,6 +172,13 @@ class IndexBuilder:
         self._count += len(docnos)
         self._postings += int(batch.terms.shape[0])
 
+    def abandon(self) -> None:
+        """Close the files of an index that will not be finished; they stay as they are."""
+        self._passages.abandon()
+        self._records.close()
+        for stream in self._spool.values():
+            stream.close()
+
     @checked_call
     def finish(self, tokens: NDArray[np.uint32] | None = None) -> dict[str, Any]:
         """Write the index. Returns its counts, for the manifest.

@@ -8,6 +8,7 @@ reasons.u1      uint8, numbers of `REASONS`
 canonical.i8    int64 little-endian: position of the passage that represents each
 docnos.txt      one a line
 junk.json       position to rule name
+estimator/      the quality estimator, where it can be saved; only of decisions that `thresher prune` wrote
 
 The decision of an index (`pruning/` of a segment) has more, so that passages can be added: `thresher.prune.dropped`.
 """
@@ -32,12 +33,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.prune.dropped import Dropped
+    from thresher.quality.estimator import QualityEstimator
 
 KIND = "pruning"
 FORMAT = 1
 TIER_DROPPED, TIER_ONE, TIER_TWO = 0, 1, 2
 FOLDER = "pruning"
 """Where an index keeps its decision."""
+ESTIMATOR = "estimator"
+"""Where a decision keeps the quality estimator."""
 REASONS = ("kept", "pinned", "floor", "junk", "duplicate", "score")
 
 
@@ -99,6 +103,8 @@ def write_decision(
     policy: Mapping[str, object],
     overwrite: bool = False,
     dropped: Dropped | None = None,
+    threshold: float | None = None,
+    fitted: QualityEstimator | None = None,
 ) -> None:
     """Write `decision` as an artifact.
 
@@ -111,6 +117,8 @@ def write_decision(
         policy: the policy as plain JSON, kept in the manifest.
         overwrite: replace an existing decision.
         dropped: what an index keeps of the passages that are in none of its tiers.
+        threshold: the least score of a passage that was kept; None where nothing was cut off.
+        fitted: the estimator, kept for passages that are added to an index later, where it can be saved.
     """
     with writing(path, kind=KIND, format=FORMAT, overwrite=overwrite) as draft:
         decision.tiers.astype("u1").tofile(draft.path / "tiers.u1")
@@ -120,9 +128,13 @@ def write_decision(
         write_atomic(draft.path / "junk.json", json.dumps({str(k): v for k, v in decision.junk.items()}))
         if dropped is not None:
             dropped.write(draft.path)
+        if getattr(fitted, "can_save", False):
+            (draft.path / ESTIMATOR).mkdir()
+            fitted.save(draft.path / ESTIMATOR)  # type: ignore[union-attr]
         draft.fields |= {
             "corpus_fingerprint": corpus_fingerprint,
             "estimator_fingerprint": estimator,
+            "threshold": threshold,
             "policy": dict(policy),
             "reasons": list(REASONS),
             "counts": decision.counts(),

@@ -32,7 +32,7 @@ _KEPT, _PINNED, _FLOOR, _JUNK, _DUPLICATE, _SCORE = range(len(REASONS))
 
 
 def threshold_of(step: PruneStep, decision: Decision, scores: NDArray[np.floating]) -> float | None:
-    """The least score that the decision of a build kept for its score; None where it cut nothing off.
+    """The least score that a decision kept for its score; None where it cut nothing off.
 
     Args:
         step: what was pruned.

@@ -157,6 +157,8 @@ class Pruning:
         estimator: name of the quality estimator.
         estimator_fingerprint: sha256 of what determined the scores.
         fitted: the estimator itself; None where the scores were read, and it is not kept with them.
+        policy: what was pruned, as `step` says, or the decision that it names.
+        threshold: the least score of a passage that was kept, where a decision was read that says so.
         usage: seconds and counts: passages, kept, tier_2, dropped, words, words_kept.
     """
 
@@ -166,6 +168,8 @@ class Pruning:
     estimator_fingerprint: str
     usage: StageUsage
     fitted: QualityEstimator | None = None
+    policy: PruneStep | None = None
+    threshold: float | None = None
 
 
 def plan_pruning(
@@ -221,7 +225,7 @@ def plan_pruning(
         work=spool.directory,
     )
     usage = prune_usage(spool, decision, time.perf_counter() - started)
-    return Pruning(decision, scores, name, fingerprint, usage, estimator)
+    return Pruning(decision, scores, name, fingerprint, usage, estimator, step)
 
 
 def prune_usage(spool: Spool, decision: Decision, seconds: float) -> StageUsage:

@@ -1,5 +1,6 @@
 """Small indexes, and where their files are, for tests that look at them or damage them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,10 @@ import numpy as np
 
 from thresher.artifact import load_manifest
 from thresher.index import IndexBuilder
+from thresher.index.collection import Collection
 from thresher.index.commit import read_commit
 from thresher.records import Passage, SparseBatch
+from thresher.search import Index
 
 
 def segment_of(index: Path, number: int = 0) -> Path:
@@ -50,3 +53,14 @@ def left_over(index: Path) -> list[str]:
     found = [file.relative_to(index).as_posix() for file in index.rglob("*") if file.is_file()]
     beside = [file.name for file in index.parent.iterdir() if file.name.startswith(f".{index.name}.")]
     return sorted({*found, *beside} - known)
+
+
+def as_tiers(first: Index, second: Index) -> Index:
+    """An index whose tiers are the first parts of two indexes."""
+    parts, start = [], 0
+    for tier, index in enumerate((first, second), 1):
+        part = index._now.collection.parts[0]
+        entry = replace(part.segment, passages=(part.size, part.size), deleted=(0, 0))
+        parts.append(replace(part, segment=entry, tier=tier, start=start))
+        start += part.size
+    return Index(Collection(first._now.collection._lease, tuple(parts)))

@@ -62,7 +62,11 @@ def profile(engine: Thresher, queries: Sequence[tuple[NDArray[np.uint32], NDArra
     """Median microseconds of a query and of its parts."""
     index = engine.index
     layout, n = index.layouts[0], index.layouts[0].counts
-    kernel, postings, allowed = index._first._single, index._first._postings, index._first._all
+    kernel, postings, allowed = (
+        index._now.parts[0].searcher._single,
+        index._now.parts[0].searcher._postings,
+        index._now.parts[0].searcher._all,
+    )
     request, sums = (K, TERM_AT_A_TIME, 1.0, 2**40, 0.0), np.empty(K)
     out = (np.empty(K, np.uint32), np.empty(K), np.empty(STATISTICS))
     asked = []

@@ -56,7 +56,7 @@ def test_a_query_that_escalates_is_answered_as_by_one_index(built):
         assert joint.exact
         single = [d for d in whole.search(query, 12).docnos if d not in ("copy", "junk")]
         assert len(set(joint.docnos) & set(single[:10])) >= 9  # quantisation may swap neighbours at the edge
-    calibrated = Index(tiers.layouts, fit_model(tiers, queries, 0.3))
+    calibrated = tiers.with_routing(fit_model(tiers, queries, 0.3))
     assert 12 <= sum(calibrated.search(q).escalated for q in queries) < 40
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thresher.checks import printable
-from thresher.cli.output import JsonOption, console, emit_json, note, say, table
+from thresher.cli.output import JsonOption, WhereOption, console, emit_json, note, say, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,7 @@ Deadline = Annotated[
     float | None,
     typer.Option(min=0, help="Maximum milliseconds of the answer; stages that do not fit are skipped."),
 ]
+Tokens = Annotated[int | None, typer.Option(min=0, help="Maximum tokens of all passages together, titles included.")]
 Threshold = Annotated[
     str, typer.Option("-t", "--threshold", help="Sentence threshold: conservative, balanced, strong, or 0 to 1.")
 ]
@@ -37,9 +38,7 @@ def ask(
     directory: Annotated[Path, typer.Argument(help="The index.")],
     query: Annotated[list[str], typer.Argument(help="The query; several words need no quotes.")],
     k: Annotated[int | None, typer.Option("-k", min=1, help="Number of passages.")] = None,
-    max_context_tokens: Annotated[
-        int | None, typer.Option(min=0, help="Maximum tokens of all passages together, titles included.")
-    ] = None,
+    max_context_tokens: Tokens = None,
     deadline_ms: Deadline = None,
     read: Annotated[int | None, typer.Option(min=1, help="Maximum passages that the reranker reads.")] = None,
     threshold: Threshold = "",
@@ -48,6 +47,7 @@ def ask(
     rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Rerank the first passages.")] = True,
     context: Annotated[bool, typer.Option("--context/--no-context", help="Select sentences.")] = True,
     recipe: Annotated[str, typer.Option(help="Recipe whose [ask] table is used instead of the index's own.")] = "",
+    where: WhereOption = None,
     on_error: Annotated[str, typer.Option(help="If a stage fails: degrade (skip it) or raise.")] = "",
     json: JsonOption = False,
 ) -> None:
@@ -84,7 +84,7 @@ def ask(
     if pipeline.deadline_ms:
         pipeline.warm_up()
     opening = time.perf_counter() - started
-    answer = pipeline.ask(" ".join(query), k, max_context_tokens=max_context_tokens)
+    answer = pipeline.ask(" ".join(query), k, max_context_tokens=max_context_tokens, where=where)
     if json:
         emit_json({**answer.as_json(), "open_seconds": round(opening, 3)})
         return

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+WhereOption = Annotated[
+    str | None, typer.Option("--where", help="Only passages whose metadata match: 'lang = en and year >= 2020'.")
+]
 
 
 _JOINER = "\u200d"

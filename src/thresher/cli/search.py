@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from thresher.checks import printable
-from thresher.cli.output import JsonOption, console, echo, emit_json, note, refuse_input_as_output, say, shortened
+from thresher.cli.output import (
+    JsonOption,
+    WhereOption,
+    console,
+    echo,
+    emit_json,
+    note,
+    refuse_input_as_output,
+    say,
+    shortened,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from thresher.ranking import Run
     from thresher.records import Hit, Query
@@ -22,6 +33,13 @@ _HITS = 2**20
 """Hits of a run that are held at a time."""
 _NAMED = 3
 """Duplicates of a hit that are named."""
+TiersOption = Annotated[
+    Literal["auto", "both", "first"],
+    typer.Option(
+        help="For an index with a second tier: search both tiers, only the first, or decide per query if the index is "
+        "calibrated (auto)."
+    ),
+]
 
 
 def search(
@@ -35,17 +53,13 @@ def search(
     tag: Annotated[str, typer.Option(help="The run's name, its last column.")] = "thresher",
     threads: Annotated[int, typer.Option(min=1, help="Queries searched at a time (with --queries).")] = 1,
     explain: Annotated[bool, typer.Option("--explain", help="Show how the index was searched.")] = False,
-    tiers: Annotated[
-        Literal["auto", "both", "first"],
-        typer.Option(
-            help="For an index with a second tier: search both tiers, only the first, or decide per query if the "
-            "index is calibrated (auto)."
-        ),
-    ] = "auto",
+    tiers: TiersOption = "auto",
     by: Annotated[
         Literal["sparse", "dense", "both"],
         typer.Option(help="Search by weighted terms, by the index's vectors, or by both, fused."),
     ] = "sparse",
+    where: WhereOption = None,
+    allow: Annotated[Path | None, typer.Option(help="File of the only docnos to return, one a line.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Find the k best passages for a query, or write a run for a file of queries.
@@ -55,6 +69,7 @@ def search(
       thresher search my-index how do I ignore NaN when taking a median
       thresher search my-index "what is wifi" -k 3 --json
       thresher search my-index --queries queries.tsv --run bm25.run -k 1000
+      thresher search my-index "what is wifi" --where "lang = en and year >= 2020"
     """
     from thresher.search import Index
 
@@ -66,19 +81,21 @@ def search(
         raise typer.BadParameter("--by takes one query, not --queries")
     if run is not None:
         refuse_input_as_output(run, queries)
+    docnos = None if allow is None else _docnos(allow)
     with Index.open(directory) as index:
         if queries is not None and run is not None:
-            _search_file(index, queries, run, tag, k, threads, tiers, json)
+            how = partial(index.search_batch, k=k, tiers=tiers, threads=threads, where=where, allow=docnos)
+            _search_file(index, queries, run, tag, how, min(k, len(index)), json)
             return
         started = time.perf_counter()
-        ranking = index.search(" ".join(query or []), k, tiers=tiers, explain=explain, by=by)
-        seconds = time.perf_counter() - started
+        ranking = index.search(" ".join(query or []), k, tiers=tiers, explain=explain, by=by, where=where, allow=docnos)
+        seconds, tiered = time.perf_counter() - started, index.tiered
     if json:
-        emit_json(_as_json(ranking, index.tiered, seconds))
+        emit_json(_as_json(ranking, tiered, seconds))
         return
     show_hits(ranking)
-    where = "" if not index.tiered else ", both tiers searched" if ranking.escalated else ", first tier searched"
-    say(f"{len(ranking)} passages, {'exact' if ranking.exact else 'approximate'}{where}; {seconds:.2f} s with loading")
+    of = "" if not tiered else ", both tiers searched" if ranking.escalated else ", first tier searched"
+    say(f"{len(ranking)} passages, {'exact' if ranking.exact else 'approximate'}{of}; {seconds:.2f} s with loading")
     for explanation in ranking.explanations:
         echo(str(explanation))
 
@@ -88,11 +105,11 @@ def _search_file(
     queries: Path,
     run: Path,
     tag: str,
+    answer: Callable[..., Run],
     k: int,
-    threads: int,
-    tiers: Literal["auto", "both", "first"],
     json: bool,
 ) -> None:
+    """Write a run of a file of queries; `answer` gives that of some of them."""
     from thresher.encode.preencoded import TermsOnly, read_encoded_queries
     from thresher.evaluate.trec import read_queries, write_runs
     from thresher.ranking import Run
@@ -105,10 +122,10 @@ def _search_file(
 
     def parts() -> Iterator[Run]:
         nonlocal seconds, empty
-        step = max(_HITS // max(min(k, len(index)), 1), 1)
+        step = max(_HITS // max(k, 1), 1)
         for first in range(0, len(given), step):
             started = time.perf_counter()
-            found = index.search_batch(given[first : first + step], k, tiers=tiers, threads=threads)
+            found = answer(given[first : first + step])
             seconds += time.perf_counter() - started
             empty += sum(not ranking for ranking in found.values())
             yield Run(dict(zip(qids[first : first + step], found.values(), strict=True)), tag)
@@ -118,6 +135,13 @@ def _search_file(
         emit_json({"run": str(run), "queries": len(given), "without_results": empty, "seconds": seconds})
     else:
         note(f"{run}: {len(given):,} queries, {empty:,} without results, {seconds:.2f} s")
+
+
+def _docnos(file: Path) -> list[str]:
+    """The docnos in a file, one a line."""
+    from thresher.files import read_text_lines
+
+    return [line for _, line in read_text_lines(file) if line]
 
 
 def _as_json(ranking: SearchRanking, tiered: bool, seconds: float) -> dict[str, object]:

@@ -20,7 +20,7 @@ import os
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thresher.files import write_atomic
 
@@ -148,6 +148,13 @@ class Costs:
     def __init__(self) -> None:
         self._rates: dict[str, tuple[float, float, int, float]] = {}  # rate, deviation, observations, fastest
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, object]:
+        with self._lock:
+            return {"_rates": dict(self._rates)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._rates, self._lock = state["_rates"], threading.Lock()
 
     def known(self, work: str) -> bool:
         """Whether the cost of this work was ever observed."""

@@ -93,6 +93,14 @@ class InterpolateStage:
         self._late: OrderedDict[bytes, NDArray[np.floating]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, object]:
+        """What is pickled: everything but the vectors that are remembered."""
+        return {**self.__dict__, "_late": OrderedDict(), "_lock": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     def predict(self, state: State) -> float:
         """Milliseconds an interpolation takes, without encoding passages."""
         return state.costs.predict(self.name) if len(state.ranking) else 0.0

@@ -12,7 +12,7 @@ import copy
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thresher.build.recipe import AskStep, Recipe
+    from thresher.index.filters import Filter
     from thresher.pipeline.interpolate import QueryEncoder
     from thresher.pipeline.open import Scorer, Vectors
     from thresher.pipeline.search import Searches
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from thresher.ranking import PassageSource
     from thresher.records import Hit
     from thresher.rerank.reranker import Reranker
+    from thresher.search.index import Allow
 
 _log = logging.getLogger(__name__)
 _COSTS = "costs.json"
@@ -111,6 +113,7 @@ class Pipeline:
         self.cache = cache
         self.off = dict(off or {})
         self._clock = clock
+        self._opened: dict[str, Any] | None = None
 
     @classmethod
     @checked_call
@@ -157,7 +160,7 @@ class Pipeline:
         wanted = settings_of(settings, opened)
         parts = Parts(opened, wanted, device, count_tokens)
         stages = parts.stages(vectors, rerank, context, query_encoder)
-        return cls(
+        made = cls(
             stages,
             k=wanted.k,
             max_context_tokens=wanted.max_context_tokens or None,
@@ -169,6 +172,18 @@ class Pipeline:
             cache=cache,
             off=parts.off,
             clock=clock,
+        )
+        given = {"vectors": vectors, "rerank": rerank, "context": context, "query_encoder": query_encoder}
+        made._opened = {"index": opened, "settings": wanted, "count_tokens": count_tokens, "device": device, **given}
+        return made
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A pipeline that was opened is pickled by what it was opened with, others by their stages."""
+        if self._opened is None:
+            return _remade, (type(self), self.__dict__)
+        return _reopened, (
+            type(self),
+            {**self._opened, "costs": self.costs, "cache": self.cache, "clock": self._clock},
         )
 
     def __repr__(self) -> str:
@@ -183,6 +198,8 @@ class Pipeline:
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
         candidates: Ranking | Sequence[Hit] | None = None,
+        where: Filter | None = None,
+        allow: Allow | None = None,
     ) -> Answer:
         """Answer a query. Arguments left out are taken from the pipeline's settings.
 
@@ -193,6 +210,8 @@ class Pipeline:
             deadline_ms: milliseconds the answer may take. A stage starts only if its predicted cost fits, the reranker
                 reads as many passages as fit, and `Answer.skipped` names what was left out. 0 for no limit.
             candidates: a ranking, or hits with texts, in place of a search.
+            where: search only passages whose metadata match this filter, as `Index.search`.
+            allow: search only these passages, as `Index.search`.
 
         Raises:
             InputError: an argument is out of range.
@@ -200,7 +219,10 @@ class Pipeline:
         """
         started = self._clock()
         state = self._state(query, k, max_context_tokens, deadline_ms, started)
+        state.where, state.allow = where, allow
         if candidates is not None:
+            if where is not None or allow is not None:
+                raise InputError("where and allow filter a search, and candidates are given in place of one")
             state.given = candidates if isinstance(candidates, Ranking) else Ranking.from_hits(candidates)
         usage, reports = Usage(), []
         for number, stage in enumerate(self.stages):
@@ -232,6 +254,8 @@ class Pipeline:
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
         threads: int = 1,
+        where: Filter | None = None,
+        allow: Allow | None = None,
     ) -> list[Answer]:
         """Answer many queries, in their order, `threads` at a time; arguments as `ask`, for each query.
 
@@ -239,7 +263,14 @@ class Pipeline:
         """
 
         def one(query: str | Query) -> Answer:
-            return self.ask(query, k, max_context_tokens=max_context_tokens, deadline_ms=deadline_ms)
+            return self.ask(
+                query,
+                k,
+                max_context_tokens=max_context_tokens,
+                deadline_ms=deadline_ms,
+                where=where,
+                allow=allow,
+            )
 
         if threads == 1:
             return [one(query) for query in queries]
@@ -255,6 +286,8 @@ class Pipeline:
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
         candidates: Ranking | Sequence[Hit] | None = None,
+        where: Filter | None = None,
+        allow: Allow | None = None,
     ) -> Answer:
         """As `ask`, without blocking the event loop: the work is done in a thread."""
         return await asyncio.to_thread(
@@ -264,6 +297,8 @@ class Pipeline:
             max_context_tokens=max_context_tokens,
             deadline_ms=deadline_ms,
             candidates=candidates,
+            where=where,
+            allow=allow,
         )
 
     @checked_call
@@ -275,6 +310,8 @@ class Pipeline:
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
         threads: int = 1,
+        where: Filter | None = None,
+        allow: Allow | None = None,
     ) -> list[Answer]:
         """As `ask_batch`, without blocking the event loop."""
         return await asyncio.to_thread(
@@ -284,6 +321,8 @@ class Pipeline:
             max_context_tokens=max_context_tokens,
             deadline_ms=deadline_ms,
             threads=threads,
+            where=where,
+            allow=allow,
         )
 
     @checked_call
@@ -386,12 +425,22 @@ class Pipeline:
         return f"{', '.join(named)}; {os.cpu_count()} cores"
 
 
+def _reopened(kind: type[Pipeline], opened: dict[str, Any]) -> Pipeline:
+    """What a pickled pipeline becomes that was opened."""
+    return kind.open(**opened)
+
+
+def _remade(kind: type[Pipeline], state: dict[str, Any]) -> Pipeline:
+    """What a pickled pipeline of stages becomes."""
+    made = kind.__new__(kind)
+    made.__dict__.update(state)
+    return made
+
+
 def _probe(texts: PassageSource | None) -> str:
     """Some words of a passage, as a query that finds something; empty where there is no passage."""
-    if not isinstance(texts, Index) or not len(texts):
-        return ""
-    (passage,) = texts.passages_at(np.zeros(1, np.int64))
-    return " ".join(passage.contents.split()[:8])
+    passage = texts.any_passage() if isinstance(texts, Index) else None
+    return "" if passage is None else " ".join(passage.contents.split()[:8])
 
 
 def _tiers(state: State, head: Ranking) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from thresher.arguments import checked_call
+from thresher.errors import InputError
 from thresher.pipeline.stage import StageReport
 from thresher.search.index import Index
 from thresher.search.results import SearchRanking
@@ -72,13 +73,24 @@ class SearchStage:
     def _found(self, state: State, depth: int) -> Ranking:
         query = state.query
         if not isinstance(self.index, Index):
+            if state.where is not None or state.allow is not None:
+                raise InputError(f"where and allow filter the passages of an Index; {self.index!r} is none")
             return self.index.search(query, depth)
         vector = None
         if self.first != "sparse":
             encoder = self.query_encoder or self.index.dense_encoder
             with state.deadline.turn(patient=True):  # no stage after this one works without candidates
                 vector = encoder.encode_queries([query.text])[0]
-        return self.index.search(query, depth, tiers=self.tiers, explain=True, by=self.first, vector=vector)
+        return self.index.search(
+            query,
+            depth,
+            tiers=self.tiers,
+            explain=True,
+            by=self.first,
+            vector=vector,
+            where=state.where,
+            allow=state.allow,
+        )
 
 
 def _work(index: Index | Searches, ranking: Ranking) -> Counts:

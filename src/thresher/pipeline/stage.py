@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from thresher.context.pruned import PrunedPassage
     from thresher.context.scorers import PassageScores
+    from thresher.index.filters import Filter
     from thresher.pipeline.deadline import Costs, Deadline
     from thresher.ranking import PassageSource
     from thresher.records import Passage, Query, Span
+    from thresher.search.index import Allow
 
 
 Outcome = Literal["done", "cut", "skipped", "failed"]
@@ -103,6 +105,7 @@ class State:
         deadline: the time left.
         costs: what stages cost here.
         given: the caller's candidates, in place of a search.
+        where, allow: which passages a search may return, as `Index.search`.
         ranking: the candidates, best first; empty before the first stage. Its scores are those of the stage that ranked
             them, or fall by one a rank where stages with different scales ranked different parts.
         found: whether a stage has found candidates.
@@ -121,6 +124,8 @@ class State:
     deadline: Deadline
     costs: Costs
     given: Ranking | None = None
+    where: Filter | None = None
+    allow: Allow | None = None
     ranking: Ranking = field(default_factory=lambda: Ranking([]))
     found: bool = False
     signals: dict[str, Ranking] = field(default_factory=dict)

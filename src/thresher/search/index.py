@@ -1,56 +1,63 @@
-"""`Index`: one object over everything an index directory holds, however many tiers it has.
+"""`Index`: one object over everything an index directory holds, however many segments and tiers it has.
 
     with thresher.Index.open("my-index") as index:
         for hit in index.search("what separates grain from chaff?", k=10):
             print(hit.rank, hit.docno, hit.score, hit.text)
 
-Query processing is in `thresher.search.kernels`, escalation to the second tier and merging in `thresher.search.tiers`.
+An index answers from one commit (`thresher.search.snapshot`) until `refresh` takes up a later one. Query processing is
+in `thresher.search.kernels`, escalation to the second tier in `thresher.search.tiers`.
 """
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
 
-import numpy as np
-
 from thresher.arguments import checked_call
-from thresher.artifact import load_later
-from thresher.checks import shown, sound
-from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
+from thresher.checks import is_a, path_of, shown, sound
+from thresher.errors import ArtifactVersionError, InputError
 from thresher.index.collection import Collection, open_collection
-from thresher.publish import MANIFEST
-from thresher.ranking import Run
-from thresher.records import Query, SparseBatch
+from thresher.index.filters import Where
+from thresher.records import Query
 from thresher.search.kernels.types import DROPPED
-from thresher.search.queries import ALL_TERMS, check_arguments, check_tiers, listed, qids_of, to_batch, to_row
-from thresher.search.results import SearchRanking, StoredPassages, reopened
+from thresher.search.queries import ALL_TERMS, check_arguments, check_tiers, to_row
+from thresher.search.results import SearchRanking
 from thresher.search.routing import RoutingModel
-from thresher.search.searcher import TierSearcher, is_exact
 from thresher.search.searcher import explain as explain_row
-from thresher.search.statistics import Bm25Statistics
-from thresher.search.tiers import Part, TierPair, TierTerms, Whole
+from thresher.search.searcher import is_exact
+from thresher.search.snapshot import Snapshot
+from thresher.search.tiers import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from numpy.typing import NDArray
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
     from thresher.build.recipe import Recipe
+    from thresher.build.writer import IndexWriter
     from thresher.encode import QueryEncoder
+    from thresher.encode.shards import PassageEncoder
+    from thresher.index.fields import Value
+    from thresher.index.filters import Filter
     from thresher.index.layout import Layout
-    from thresher.records import Passage
-    from thresher.search.queries import AnyQuery, TermIds, Tiers
-    from thresher.search.searcher import Found
-    from thresher.vectors.retrieve import DenseIndex
+    from thresher.ranking import Run
+    from thresher.records import Passage, SparseBatch
+    from thresher.search.parts import Masks
+    from thresher.search.queries import AnyQuery, Tiers
+    from thresher.search.results import StoredPassages
     from thresher.vectors.store import VectorStore
 
 By: TypeAlias = Literal["sparse", "dense", "both"]
 BY = frozenset(("sparse", "dense", "both"))
 AUTO, SPARSE = "auto", "sparse"
 """The defaults of `Index.search`, compared as objects first: the values of others need not be strings."""
+
+Allow: TypeAlias = "Sequence[str] | NDArray[np.bool_]"
+"""Docnos, or a mask by passage number."""
 
 
 class QueryVectors(Protocol):
@@ -59,10 +66,6 @@ class QueryVectors(Protocol):
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.floating]:
         """Vectors of queries, float[n, dimensions]."""
         ...
-
-
-_OPEN = ("layouts", "_stored", "_first", "_pair", "_collection", "_statistics", "_vocabulary")
-"""Attributes that a closed index lacks."""
 
 
 def _by_vectors(by: object) -> bool:
@@ -79,92 +82,125 @@ def _by_vectors(by: object) -> bool:
 class Index:
     """An open index that answers queries. Safe to share between threads.
 
-    Open one with `Index.open`: files are mapped into memory, and next to nothing is read.
+    Open one with `Index.open`: files are mapped into memory, and next to nothing is read. It answers from one commit,
+    whatever writers do meanwhile, until `refresh` takes up the last one; rankings stay those of the commit they came
+    from. `restricted` gives a view of some passages only.
 
     Args:
-        layouts: the first tier, and the second where there is one.
-        model: when `tiers="auto"` searches the second tier; without it, always.
-        collection: what the layouts belong to.
+        collection: an open commit.
+        follow: take up new commits before each search.
+        model: decides when `tiers="auto"` searches the second tier, in place of what `calibrate tiers` stored.
 
     Attributes:
-        layouts: what the tiers' files hold.
         path: the index's directory.
-        tiered: whether it has a second tier with passages.
-        calibrated: whether `tiers="auto"` decides per query if the second tier is searched; see `thresher calibrate
-            tiers`.
+        scope: what the passages of a restricted view match; None for all passages.
     """
 
-    layouts: tuple[Layout, ...]
-    _stored: StoredPassages
-    _first: TierSearcher
-    _pair: TierPair | None
-    _statistics: Bm25Statistics | None
-    _vocabulary: TermIds
+    _now: Snapshot
 
-    @checked_call
-    def __init__(
-        self, layouts: Sequence[Layout], model: RoutingModel | None = None, collection: Collection | None = None
-    ) -> None:
-        if not layouts:
-            raise InputError("an index has one layout or two, and none was given; open one with Index.open")
-        self.layouts = tuple(layouts)
-        self._collection = collection
-        self.path = self.layouts[0].path if collection is None else collection.path
-        self._stored = StoredPassages.of(self.layouts, collection)
-        self._sizes = self._stored.sizes
-        self._model = model
-        self._first = TierSearcher(self.layouts[0])
-        self._pair = None
-        self.tiered = len(self.layouts) > 1 and self._sizes[1] > 0
-        self._vocabulary = self._first.vocabulary
-        self._statistics = None
-        self.calibrated = self.tiered and model is not None
-        if self.tiered:
-            self._pair = TierPair(self._first, TierSearcher(self.layouts[1]), model)
-        joint = self._pair is not None and self._pair.comparable
-        if self._pair is not None and joint:
-            self._vocabulary = self._pair.vocabulary
-        if self.layouts[0].counts.idf:
-            numbers = self._pair.vocabulary if self._pair is not None and joint else TierTerms([self._first.vocabulary])
-            parts = [Whole(layout) for layout in (self.layouts if joint else self.layouts[:1])]
-            self._statistics = Bm25Statistics(parts, numbers)
+    def __init__(self, collection: Collection, *, follow: bool = False, model: RoutingModel | None = None) -> None:
+        if not is_a(collection, Collection):
+            raise InputError(f"an Index is made of an open commit; got {shown(collection)}; open one with Index.open")
+        if not is_a(follow, bool) or not (model is None or is_a(model, RoutingModel)):
+            raise InputError(f"follow must be True or False, and model a RoutingModel; got {follow!r}, {shown(model)}")
+        self._take(Snapshot(collection, model=model), follow)
+
+    def _take(self, snapshot: Snapshot, follow: bool) -> None:
+        self.path, self.scope, self.follow = snapshot.collection.path, snapshot.scope, follow
+        self._lock = threading.Lock()
+        self._now = snapshot
 
     @classmethod
-    def open(cls, path: str | Path) -> Index:
-        """Open the index in directory `path`, with its second tier if it has one.
+    def _of(cls, snapshot: Snapshot, follow: bool) -> Index:
+        made = cls.__new__(cls)
+        made._take(snapshot, follow)
+        return made
+
+    @classmethod
+    @checked_call
+    def open(cls, path: str | Path, follow: bool = False) -> Index:
+        """Open the index in directory `path` at its last commit.
+
+        Args:
+            path: the index.
+            follow: take up new commits before each search, which costs a look at one file.
 
         Raises:
             ArtifactError: there is no index, or a newer thresher wrote it.
             DamagedArtifactError: a file is missing, has the wrong size or cannot be read.
         """
-        return cls._over(open_collection(path))
+        return cls._of(Snapshot(open_collection(path_of(path))), follow)
 
-    @classmethod
-    def _over(cls, collection: Collection) -> Index:
-        """The index that answers from an open collection."""
-        routing, model = collection.commit.routing, None
-        if routing is not None:
-            try:
-                model = RoutingModel.from_json(routing)
-            except (ValueError, KeyError, TypeError, OverflowError) as err:
-                problem = f"its routing cannot be read ({err}); run `thresher calibrate tiers` again"
-                raise DamagedArtifactError(str(collection.path / MANIFEST), problem) from err
-        return cls([part.layout for part in collection.parts], model, collection)
+    def refresh(self) -> bool:
+        """Take up the last commit. Returns whether it is another than before; what is open of both is kept.
+
+        Raises:
+            ArtifactError: the index is gone.
+            DamagedArtifactError: a file is missing, has the wrong size or cannot be read.
+        """
+        with self._lock:
+            now = self._now
+            if now.collection.is_current():
+                return False
+            collection = open_collection(self.path, earlier=now.collection)
+            changed = collection.commit.sha256 != now.collection.commit.sha256
+            scope = None if now.scope is None else Where.parse(now.scope)
+            self._now = Snapshot(collection, scope=scope, model=now.given_model, earlier=now)
+            return changed
+
+    def _current(self) -> Snapshot:
+        """What a public call answers from."""
+        if self.follow and not self._now.collection.is_current():
+            self.refresh()
+        return self._now
+
+    def restricted(self, where: Filter) -> Index:
+        """A view of the passages that match `where`, now and after `refresh`; no argument of a later call widens it.
+
+        Deleted passages and those that do not match are not found, counted or named, by docno, number, search or
+        vectors. Scores are those of the whole index. Duplicates that were folded are not named in a view.
+
+        Args:
+            where: a filter, as in `search`; a view of a view must match both.
+
+        Raises:
+            InputError: a field does not exist or has another type.
+        """
+        now = self._current()
+        return self._of(
+            Snapshot(now.collection, scope=now.narrowed(where), model=now.given_model, earlier=now), self.follow
+        )
+
+    @checked_call
+    def with_routing(self, model: RoutingModel | None) -> Index:
+        """The same index with another decision on when the second tier is searched; None for the one stored."""
+        now = self._current()
+        return self._of(Snapshot(now.collection, scope=now.scope, model=model, earlier=now), self.follow)
+
+    def writer(
+        self, *, device: str = "auto", progress: bool = False, dense: PassageEncoder | None = None, merge: bool = True
+    ) -> IndexWriter:
+        """A writer that changes the index; what it commits is seen after `refresh`. Arguments as `IndexWriter.open`.
+
+        Raises:
+            InputError: this is a restricted view.
+            ArtifactError: another writer is at work.
+        """
+        if self.scope is not None:
+            raise InputError("a restricted view is not written to; open the index with Index.open")
+        from thresher.build.writer import IndexWriter
+
+        return IndexWriter.open(self.path, device=device, progress=progress, dense=dense, merge=merge)
 
     def close(self) -> None:
-        """Release the files. Searching afterwards is an InputError; rankings that were returned stay readable.
-
-        What a ranking still reads is released with it.
-        """
-        for name in (*_OPEN, "encoder", "vectors", "dense_encoder", "_neighbours"):
+        """Release the files. Searching afterwards is an InputError; rankings that were returned stay readable."""
+        for name in ("_now", "dense_encoder", "recipe"):
             self.__dict__.pop(name, None)
 
     def __reduce__(self) -> tuple[Callable[..., Index], tuple[object, ...]]:
-        """An index is pickled, and copied, by its path: it is opened again, and refused where it was replaced."""
-        if self._collection is not None:
-            return Index._over, (self._collection,)
-        _, (tiers,) = self._stored.__reduce__()
-        return _reopened, (tiers, self._model)
+        """An index is pickled, and copied, by path and commit: that is opened again, and refused where it is gone."""
+        now, where = self._now, None if self.scope is None else str(self.scope)
+        return _reopened, (now.stored.without_scope(), where, now.given_model, self.follow)
 
     def __enter__(self) -> Index:
         return self
@@ -175,43 +211,60 @@ class Index:
         self.close()
 
     def __getattr__(self, name: str) -> NoReturn:  # called for attributes that `close` removed
-        if name in _OPEN:
+        if name == "_now" and "path" in self.__dict__:
             raise InputError(f"the index {self.path} is closed; open it again with Index.open")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __len__(self) -> int:
-        """Passages in all tiers."""
-        return sum(self._sizes)
+        """Passages in all tiers, without those that are deleted."""
+        return sum(self._current().stored.live)
 
     def __repr__(self) -> str:
-        tiers = f", {self._sizes[0]:,} of them in the first tier" if len(self._sizes) > 1 else ""
-        return f"<Index {str(self.path)!r}: {len(self):,} passages{tiers}>"
+        now = self._current()
+        first = sum(live for live, part in zip(now.stored.live, now.parts, strict=True) if part.tier == 1)
+        tiers = f", {first:,} of them in the first tier" if any(part.tier == 2 for part in now.parts) else ""
+        view = "" if self.scope is None else f" where {self.scope}"
+        return f"<Index {str(self.path)!r}: {sum(now.stored.live):,} passages{tiers}{view}>"
 
     def __contains__(self, docno: object) -> bool:
         """Whether the passage itself is there; one that was folded into another is not, see `representative`."""
-        return isinstance(docno, str) and self._stored.find(docno) >= 0
+        return isinstance(docno, str) and self._current().stored.find(docno) >= 0
 
-    @cached_property
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """What the files of each tier of each segment hold.
+
+        Raises:
+            InputError: this is a restricted view.
+        """
+        if self.scope is not None:
+            raise InputError("a restricted view does not give the files of the index; open it with Index.open")
+        return tuple(part.layout for part in self._current().parts)
+
+    @property
+    def commit(self) -> int:
+        """The number of the commit it answers from."""
+        return self._current().collection.commit.number
+
+    @property
+    def tiered(self) -> bool:
+        """Whether it has a second tier with passages."""
+        return self._current().pair is not None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether `tiers="auto"` decides per query if the second tier is searched; see `thresher calibrate tiers`."""
+        pair = self._current().pair
+        return pair is not None and pair.model is not None
+
+    @property
     def encoder(self) -> QueryEncoder:
         """What turns query texts into weighted terms of the first tier, loaded on first use.
 
         Raises:
             ArtifactError: the index was built without one; search with weighted terms instead.
         """
-        loaded = self._first.encoder
-        bound = getattr(loaded, "with_vocabulary", None)
-        return loaded if bound is None else bound(self._vocabulary.find)
-
-    def _load_encoder(self) -> QueryEncoder:
-        return self.encoder
-
-    def weighed(self, terms: NDArray[np.int64], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The weights that passages are scored with: those of the query, for BM25 times the IDF of each term."""
-        return weights if self._statistics is None else self._statistics.weigh(terms, weights)
-
-    def _row(self, query: AnyQuery) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        terms, weights = to_row(query, self._vocabulary, self._load_encoder)
-        return terms, weights if self._statistics is None else self._statistics.weigh(terms, weights)
+        return self._current().first.space.encoder
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -224,27 +277,19 @@ class Index:
 
         from thresher.build.recipe import Recipe
 
-        fields = {} if self._collection is None else self._collection.commit.fields
+        commit = self._current().collection.commit
         try:
-            return Recipe.model_validate(fields.get("recipe") or {})
+            return Recipe.model_validate(commit.fields.get("recipe") or {})
         except ValidationError as err:
-            version = self.layouts[0].manifest.version
             raise ArtifactVersionError(
-                f"{self.path} was built by thresher {version} with a recipe that this release does not read "
+                f"{self.path} was built by thresher {commit.version} with a recipe that this release does not read "
                 f"({err.errors()[0]['loc']}); build the index again, or pass a recipe"
             ) from err
 
-    @cached_property
+    @property
     def vectors(self) -> VectorStore | None:
         """The index's dense vectors, opened on first use; None where it was built without."""
-        from thresher.vectors.store import FOLDER, VectorStore
-
-        directory = self.layouts[0].path / FOLDER
-        return load_later(
-            self.layouts[0].path,
-            self.layouts[0].manifest,
-            lambda: VectorStore.open(directory) if directory.is_dir() else None,
-        )
+        return self._current().stored.vectors
 
     def search(
         self,
@@ -258,6 +303,8 @@ class Index:
         explain: bool = False,
         by: By = "sparse",
         vector: NDArray[np.floating] | None = None,
+        where: Filter | None = None,
+        allow: Allow | None = None,
     ) -> SearchRanking:
         """The k best passages for `query`; fewer only where fewer share a term with it.
 
@@ -275,37 +322,34 @@ class Index:
             by: `sparse`, by weighted terms; `dense`, by vectors, all of them compared; `both`, the two fused by
                 reciprocal ranks.
             vector: float[dimensions], the query's, for `dense` and `both`; by default encoded from its text.
+            where: return only passages whose metadata match this filter: a mapping, or a text.
+            allow: return only these passages: docnos (those the index lacks are ignored), or bool[n] by passage number.
 
         Raises:
-            InputError: an argument is out of range, a weight is negative or not finite, or the index has no vectors.
+            InputError: an argument is out of range, a weight is negative or not finite, the index has no vectors, or a
+                field of the filter does not exist or has another type.
             DamagedArtifactError: the index's files are damaged where the query reads them.
         """
         alpha, most = 1.0, ALL_TERMS
         if type(k) is not int or k < 0 or not (approx is max_terms is None and plan is AUTO and explain is False):
             k, alpha, most, _ = check_arguments(k, approx, max_terms, plan, explain=explain)
-        if by is not SPARSE and _by_vectors(by):
-            dense = self._dense(query, k, vector)
-            if by == "dense":
-                return dense
-            sparse = self.search(query, k, tiers=tiers, approx=approx, max_terms=max_terms, plan=plan, explain=explain)
-            return self._fused(sparse, dense, k)
+        now = self._current() if self.follow else self._now
         if tiers is not AUTO:
             check_tiers(tiers)
-        first, pair = self._first, self._pair
-        terms, weights = self._row(query)
-        if pair is None:  # in place: a function call counts here
-            docs, scores, row = first.top(terms, weights, k, alpha, most, plan)
-            exact = (alpha == 1 and not row[DROPPED]) or is_exact(row, alpha)
-            made = SearchRanking(self._stored, docs, None, scores, exact)
-            if explain:
-                made.explanations = (explain_row(row),)
-            return made
-        kept = Part.of(first, first.top(terms, weights, pair.first_depth(k, tiers), alpha, most, plan), alpha, explain)
-        if not pair.escalates(terms, weights, kept, k, tiers):
-            return self._first_only(pair, terms, weights, kept, k)
-        other = pair.second_row(query, terms, weights)
-        pruned = Part.of(pair.second, pair.second.top(*other, k, alpha, most, plan), alpha, explain)
-        return self._merged(pair, kept, pruned, k)
+        only, space = now.only, now.first.space
+        if only is None or by is not SPARSE or where is not None or allow is not None:
+            wanted, masks = Wanted(k, alpha, most, plan, explain), now.masked(where, allow)
+            if by is not SPARSE and _by_vectors(by):
+                return self._compared(now, query, wanted, tiers, masks, vector, by)
+            return now.answer(query, wanted, tiers, masks)
+        terms, weights = to_row(query, space.vocabulary, space.load_encoder)  # in place: a function call counts here
+        if space.statistics is not None:
+            weights = space.statistics.weigh(terms, weights)
+        docs, scores, row = only.top(terms, weights, k, alpha, most, plan)
+        made = SearchRanking(now.stored, docs, None, scores, (alpha == 1 and not row[DROPPED]) or is_exact(row, alpha))
+        if explain:
+            made.explanations = (explain_row(row),)
+        return made
 
     def search_batch(
         self,
@@ -318,6 +362,8 @@ class Index:
         plan: str = "auto",
         explain: bool = False,
         threads: int = 1,
+        where: Filter | None = None,
+        allow: Allow | None = None,
     ) -> Run:
         """The k best passages for each of `queries`, over `threads` threads; other arguments as `search`.
 
@@ -329,39 +375,36 @@ class Index:
         """
         k, alpha, most, threads = check_arguments(k, approx, max_terms, plan, threads, explain=explain)
         check_tiers(tiers)
-        first, pair = self._first, self._pair
-        asked = listed(queries)
-        qids = qids_of(asked)
-        rows = to_batch(asked, self._vocabulary, self._load_encoder)
-        if self._statistics is not None:
-            rows = (*rows[:2], self._statistics.weigh(rows[1], rows[2], rows[0]))
-        wide = k if pair is None else pair.first_depth(k, tiers)
-        found = first.top_batch(rows, wide, alpha, most, plan, threads)
-        if pair is None:
-            rankings = [self._untiered(one, alpha, explain) for one in found]
-            return Run(dict(zip(qids, rankings, strict=True)))
-        indptr, terms, weights = rows
-        bounds = list(zip(indptr[:-1].tolist(), indptr[1:].tolist(), strict=True))
-        each = [(terms[low:high], weights[low:high]) for low, high in bounds]
-        parts = [Part.of(first, one, alpha, explain) for one in found]
-        through = [i for i, part in enumerate(parts) if pair.escalates(*each[i], part, k, tiers)]
-        given = [None] * len(each) if isinstance(asked, SparseBatch) else asked
-        others = to_batch(
-            [pair.second_query(given[i], *each[i]) for i in through], pair.second.vocabulary, pair.load_encoder
-        )
-        others = (*others[:2], pair.weighed(others[1], others[2]))
-        second = dict(zip(through, pair.second.top_batch(others, k, alpha, most, plan, threads), strict=True))
-        made = {}
-        for i, (qid, part) in enumerate(zip(qids, parts, strict=True)):
-            if i in second:
-                made[qid] = self._merged(pair, part, Part.of(pair.second, second[i], alpha, explain), k)
-            else:
-                made[qid] = self._first_only(pair, *each[i], part, k)
-        return Run(made)
+        now = self._current()
+        wanted, masks = Wanted(k, alpha, most, plan, explain), now.masked(where, allow)
+        return now.answer_batch(queries, wanted, tiers, masks, threads)
+
+    def facets(
+        self, field: str, query: AnyQuery | None = None, *, where: Filter | None = None, allow: Allow | None = None
+    ) -> dict[Value, int]:
+        """How many passages have each value of a metadata field, most first, then by value.
+
+        Args:
+            field: a field of the schema. Of a list of strings each is counted; dates are counted by day.
+            query: count the passages that share a term with it, however many they are; by default all passages.
+            where: as in `search`.
+            allow: as in `search`.
+
+        Raises:
+            InputError: there is no such field; names those there are. Or as `search`.
+        """
+        now = self._current()
+        if not isinstance(field, str):
+            raise InputError(f"a field is named by a string; got {shown(field)}")
+        counts = now.facets(field, query, now.masked(where, allow))
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def terms(self, query: AnyQuery) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The query's term ids in the first tier (-1 for unknown ones) and their weights, which `search` also takes."""
-        return to_row(query, self._vocabulary, self._load_encoder)
+        """The query's term ids in the first tier (-1 for unknown ones) and their weights, which `search` also takes.
+
+        Ids are those of this commit: after `refresh` they may be others.
+        """
+        return self._current().first.space.row(query)
 
     def passage(self, docno: str) -> Passage:
         """The passage with this docno.
@@ -377,7 +420,7 @@ class Index:
         Raises:
             InputError: the index lacks one.
         """
-        return self._stored.aliases(docnos)
+        return self._current().stored.aliases(docnos)
 
     def representative(self, docno: str) -> str:
         """The docno under which the index holds this passage: its own, or that of the one it was folded into.
@@ -385,7 +428,7 @@ class Index:
         Raises:
             InputError: neither is in the index.
         """
-        return self._stored.representative(docno)
+        return self._current().stored.representative(docno)
 
     def passages(self, docnos: Sequence[str]) -> list[Passage]:
         """The passages with these docnos, in their order.
@@ -393,27 +436,36 @@ class Index:
         Raises:
             InputError: the index lacks one.
         """
-        return self._stored.passages(docnos)
+        return self._current().stored.passages(docnos)
 
     def numbers(self, docnos: Sequence[str]) -> NDArray[np.int64]:
         """int64[n]: the numbers of the passages with these docnos, -1 for those the index lacks."""
-        return self._stored.numbers(docnos)
+        return self._current().stored.numbers(docnos)
 
-    def docnos_at(self, numbers: NDArray[np.int64]) -> list[str]:
-        """The docnos of the passages with these numbers: the order they were indexed, the second tier after the first.
+    def docnos_at(self, numbers: ArrayLike) -> list[str]:
+        """The docnos of the passages with these numbers.
+
+        Passages are numbered segment by segment, the first tier of a segment before its second, in the order they were
+        indexed. Deleted ones keep their numbers until segments are merged.
 
         Raises:
-            InputError: a number is out of range.
+            InputError: no passage has the number.
         """
-        return self._stored.docnos_at(numbers)
+        return self._current().stored.docnos_at(numbers)
 
-    def passages_at(self, numbers: NDArray[np.int64]) -> list[Passage]:
+    def passages_at(self, numbers: ArrayLike) -> list[Passage]:
         """The passages with these numbers.
 
         Raises:
-            InputError: a number is out of range.
+            InputError: no passage has the number.
         """
-        return self._stored.passages_at(numbers)
+        return self._current().stored.passages_at(numbers)
+
+    def any_passage(self) -> Passage | None:
+        """The first passage; None where there is none."""
+        stored = self._current().stored
+        number = stored.first()
+        return None if number < 0 else stored.passages_at([number])[0]
 
     @cached_property
     def dense_encoder(self) -> QueryVectors:
@@ -422,76 +474,29 @@ class Index:
         Raises:
             InputError: the index has no vectors.
         """
-        return self._vectors().open_encoder()
+        return self._current().checked_vectors().open_encoder()
 
-    @cached_property
-    def _neighbours(self) -> DenseIndex:
-        from thresher.vectors.retrieve import DenseIndex
-
-        return DenseIndex.over(self._vectors())
-
-    def _vectors(self) -> VectorStore:
-        if self.vectors is None:
-            raise InputError(f"the index {self.path} has no vectors; build it with a [vectors] table in its recipe")
-        return self.vectors
-
-    def _dense(self, query: AnyQuery, k: int, vector: NDArray[np.floating] | None) -> SearchRanking:
+    def _compared(
+        self,
+        now: Snapshot,
+        query: AnyQuery,
+        wanted: Wanted,
+        tiers: Tiers,
+        masks: Masks,
+        vector: NDArray[np.floating] | None,
+        by: By,
+    ) -> SearchRanking:
+        """The best passages by vectors, or by both."""
         if vector is None:
             if not isinstance(query, str | Query):
                 raise InputError("dense retrieval needs the query's text or its vector, not weighted terms")
             text = query.text if isinstance(query, Query) else query
             vector = self.dense_encoder.encode_queries([sound(text)])[0]
-        if not k or not len(self._vectors()):
-            numbers, scores = np.zeros(0, np.int64), np.zeros(0)
-        else:
-            asked = self._vectors().checked_query(vector)
-            (found,) = self._neighbours.search(asked[None], k, passages=self._stored)
-            numbers, scores = found.numbers, found.scores
-        exact = len(self._vectors()) == len(self)
-        made = SearchRanking(
-            self._stored, None, numbers, scores, exact, self._tiers_of(numbers), self._pair is not None
-        )
-        made.source = "dense"
-        return made
-
-    def _fused(self, sparse: SearchRanking, dense: SearchRanking, k: int) -> SearchRanking:
-        fused = sparse.fuse(dense, depth=k)
-        numbers, exact = self.numbers(fused.docnos), fused.exact
-        tiers = self._tiers_of(numbers)
-        made = SearchRanking(
-            self._stored, None, numbers, fused.scores, exact, tiers, sparse.escalated, sparse.explanations
-        )
-        made.source = "fuse"
-        return made
-
-    def _tiers_of(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return np.where(numbers < self._sizes[0], 1, 2).astype(np.uint8)
-
-    def _untiered(self, found: Found, alpha: float, explain: bool) -> SearchRanking:
-        docs, scores, row = found
-        told = (explain_row(row),) if explain else ()
-        return SearchRanking(self._stored, docs, None, scores, is_exact(row, alpha), None, False, told)
-
-    def _first_only(
-        self, pair: TierPair, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int
-    ) -> SearchRanking:
-        exact = kept.exact and pair.settled(terms, weights, kept, k)
-        docs, scores = kept.docs[:k], kept.scores[:k]
-        return SearchRanking(self._stored, docs, None, scores, exact, None, False, kept.explanations)
-
-    def _merged(self, pair: TierPair, kept: Part, pruned: Part, k: int) -> SearchRanking:
-        places, scores = pair.merge(kept, pruned, k)
-        border = len(kept.docs)
-        tiers = np.where(places < border, 1, 2).astype(np.uint8)
-        numbers = np.concatenate(
-            [self.layouts[0].numbers_of(kept.docs), self.layouts[1].numbers_of(pruned.docs) + self._sizes[0]]
-        )[places]
-        one_scale = pair.comparable or not border or not len(pruned.docs)
-        exact = kept.exact and pruned.exact and one_scale
-        told = kept.explanations + pruned.explanations
-        return SearchRanking(self._stored, None, numbers, scores, exact, tiers, True, told)
+        dense = now.dense(vector, wanted.k, masks)
+        return dense if by == "dense" else now.answer(query, wanted, tiers, masks).fused(dense, wanted.k)
 
 
-def _reopened(tiers: Sequence[tuple[Path, str]], model: RoutingModel | None) -> Index:
+def _reopened(stored: StoredPassages, where: str | None, model: RoutingModel | None, follow: bool) -> Index:
     """What a pickled index becomes."""
-    return Index([reopened(path, build) for path, build in tiers], model)
+    made = Index(stored.collection, follow=follow, model=model)
+    return made if where is None else made.restricted(where)

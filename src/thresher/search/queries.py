@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
 from thresher.checks import real, shown, sound, strings, whole
-from thresher.errors import DamagedArtifactError, InputError
+from thresher.errors import InputError
 from thresher.records import Query, SparseBatch
 from thresher.search.kernels.types import PLANS
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from thresher.encode import QueryEncoder
     from thresher.index.arrays import Array
-    from thresher.index.layout import Layout
 
 _INT, _FLOAT = np.dtype(np.int64), np.dtype(np.float32)
 ALL_TERMS = 2**40
@@ -36,71 +34,15 @@ TIERS = frozenset(("auto", "both", "first"))
 Terms: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float32]]"
 """Term ids, -1 for unknown ones, and weights."""
 
-
-class TermIds(Protocol):
-    """What gives terms their ids."""
-
-    def find(self, term: str) -> int:
-        """The id of `term`, -1 where it has none."""
+Rows: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]"
+"""Queries one after another: where each begins and ends, int64[q + 1], and their term ids and weights."""
 
 
-class Vocabulary:
-    """Term ids by string: binary search over the mapped strings, so that opening builds no dictionary."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._strings = layout.vocabulary
-        self._ids = layout.sorted_terms
-        self._file = layout.path / "sorted_terms"
-        self._known: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._strings)
+class TermFinder(Protocol):
+    """Finds term ids by string."""
 
     def find(self, term: str) -> int:
-        """The id of `term`, -1 where the index does not know it.
-
-        Raises:
-            DamagedArtifactError: the sorted order names a term that is not there.
-        """
-        known = self._known.get(term)
-        if known is None:
-            known = self._search(term.encode("utf-8", "surrogatepass"))
-            if known >= 0:  # a term that is not there would be held for ever
-                self._known[term] = known
-        return known
-
-    def term(self, number: int) -> str:
-        """The string of term `number`, 0 ... len - 1."""
-        return self._strings[number if self._ids is None else int(self._places[number])]
-
-    @cached_property
-    def _places(self) -> NDArray[np.int64]:
-        """int64[terms]: where each term stands in bytewise order; the inverse of the stored order."""
-        places = np.zeros(len(self._strings), np.int64)
-        if self._ids is not None:
-            if len(self._ids) and int(self._ids.max()) >= len(places):
-                raise DamagedArtifactError(str(self._file), f"names a term beyond the {len(places)} of the index")
-            places[self._ids] = np.arange(len(places))
-        return places
-
-    def _search(self, wanted: bytes) -> int:
-        low, high = 0, len(self._strings)
-        while low < high:
-            middle = (low + high) // 2
-            here = self._strings.raw(middle)
-            if here == wanted:
-                return self._id(middle)
-            if here < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        return -1
-
-    def _id(self, place: int) -> int:
-        number = place if self._ids is None else int(self._ids[place])
-        if number >= len(self._strings):
-            raise DamagedArtifactError(str(self._file), f"names term {number} of {len(self._strings)}")
-        return number
+        """The id of `term`, -1 where it is not known."""
 
 
 def check_arguments(
@@ -160,7 +102,7 @@ def qids_of(queries: Sequence[object] | SparseBatch) -> list[str]:
     return qids
 
 
-def to_row(query: object, vocabulary: TermIds, encoder: Callable[[], QueryEncoder]) -> Terms:
+def to_row(query: object, vocabulary: TermFinder, encoder: Callable[[], QueryEncoder]) -> Terms:
     """One query as `to_batch` gives it: term ids int64[n] (-1 for unknown), weights float32[n].
 
     Raises:
@@ -176,8 +118,8 @@ def to_row(query: object, vocabulary: TermIds, encoder: Callable[[], QueryEncode
 
 
 def to_batch(
-    queries: Sequence[object] | SparseBatch, vocabulary: TermIds, encoder: Callable[[], QueryEncoder]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    queries: Sequence[object] | SparseBatch, vocabulary: TermFinder, encoder: Callable[[], QueryEncoder]
+) -> Rows:
     """Rows of term ids and weights for the kernels, which sort them and drop what the index does not know.
 
     Args:
@@ -228,7 +170,7 @@ def _rows_of(batch: SparseBatch) -> list[Terms]:
     return [(batch.terms[p[i] : p[i + 1]].astype(np.int64), weights[p[i] : p[i + 1]]) for i in range(len(batch))]
 
 
-def _row_of(query: object, vocabulary: TermIds) -> Terms:
+def _row_of(query: object, vocabulary: TermFinder) -> Terms:
     """Term ids (int64, -1 for unknown) and weights of a query that is not a text."""
     if type(query) is tuple and len(query) == 2:
         ids, weights = query

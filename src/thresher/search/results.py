@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from thresher.artifact import check_build, open_whole, replaced
+from thresher.artifact import load_later
 from thresher.checks import places, strings
 from thresher.errors import InputError
-from thresher.index.layout import open_layout
-from thresher.prune.decision import FOLDER
-from thresher.prune.dropped import StoredDecision, StoredDecisions
+from thresher.index.collection import open_collection
+from thresher.index.commit import SEGMENTS
+from thresher.prune.dropped import decisions_of
 from thresher.ranking import Ranking
 
 if TYPE_CHECKING:
@@ -22,85 +22,142 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from thresher.index.collection import Collection
-    from thresher.index.layout import Layout
+    from thresher.index.collection import Collection, Part
+    from thresher.index.filters import Where
+    from thresher.prune.dropped import StoredDecisions
     from thresher.records import Passage
+    from thresher.vectors.segments import SegmentVectors, Span
+
+T = TypeVar("T")
 
 
 class StoredPassages:
-    """The passages of an index, by docno and by number: what an `Index` and its rankings share.
+    """The passages of one commit, by docno and by number: what an `Index` and its rankings share.
 
-    Rankings hold it, so that they stay readable when the index is closed. It is pickled by path, and opened again when
-    it is first used.
+    Rankings hold it, so that they stay readable when the index is closed or takes up another commit. It is pickled by
+    path and commit, and opened again when it is first used. Deleted passages, and those outside a view's scope, are not
+    there.
 
     Args:
-        tiers: path and build of each tier.
-        layouts: the tiers, where they are open.
-        collection: what they belong to; it keeps their files.
+        path: the index's directory.
+        number: the commit's.
+        sha256: the commit's checksum.
+        scope: what passages must match to be there; None for all.
     """
 
-    def __init__(
-        self,
-        tiers: Sequence[tuple[Path, str]],
-        layouts: Sequence[Layout] | None = None,
-        collection: Collection | None = None,
-    ) -> None:
-        self.tiers, self._collection = tuple(tiers), collection
-        if layouts is not None:
-            self.layouts = tuple(layouts)
-            _ = self.decision  # mapped now, since the index may be replaced before it is asked
+    _vectors_before: SegmentVectors | None = None
+
+    def __init__(self, path: Path, number: int, sha256: str, scope: Where | None = None) -> None:
+        self.path, self.number, self.sha256, self.scope = path, number, sha256, scope
 
     @classmethod
-    def of(cls, layouts: Sequence[Layout], collection: Collection | None = None) -> StoredPassages:
-        """The passages of open tiers."""
-        return cls([(layout.path, layout.manifest.sha256) for layout in layouts], layouts, collection)
+    def of(
+        cls, collection: Collection, scope: Where | None = None, earlier: StoredPassages | None = None
+    ) -> StoredPassages:
+        """The passages of an open commit, which takes over the open vectors of an `earlier` one."""
+        commit = collection.commit
+        made = cls(collection.path, commit.number, commit.sha256, scope)
+        made.collection = collection
+        if earlier is not None:
+            made._vectors_before = earlier.__dict__.get("vectors") or earlier._vectors_before
+        return made
 
     def __reduce__(self) -> tuple[type[StoredPassages], tuple[object, ...]]:
-        return type(self), ([(path.absolute(), build) for path, build in self.tiers],)
+        return type(self), (self.path.absolute(), self.number, self.sha256, self.scope)
 
     @cached_property
-    def layouts(self) -> tuple[Layout, ...]:
-        """What the tiers' files hold.
+    def collection(self) -> Collection:
+        """The commit.
 
         Raises:
             ArtifactError: there is no such index any more, or it was replaced.
         """
-        return tuple(reopened(path, build) for path, build in self.tiers)
+        return open_collection(self.path, self.number, self.sha256)
+
+    def without_scope(self) -> StoredPassages:
+        """All passages of the commit."""
+        return StoredPassages(self.path, self.number, self.sha256)
 
     @cached_property
-    def sizes(self) -> list[int]:
-        """Passages of each tier."""
-        return [layout.counts.passages for layout in self.layouts]
+    def parts(self) -> tuple[Part, ...]:
+        """The tiers of its segments, in the order of the passages' numbers."""
+        return self.collection.parts
 
     @cached_property
-    def decision(self) -> StoredDecisions | None:
-        """What the pruning of the index decided, mapped and not read; None where nothing was pruned.
+    def starts(self) -> NDArray[np.int64]:
+        """int64[parts + 1]: the number of the first passage of each part, and what follows the last one's."""
+        return np.array([0, *np.cumsum([part.size for part in self.parts])], np.int64)
+
+    @cached_property
+    def visible(self) -> tuple[NDArray[np.bool_] | None, ...]:
+        """Of each part, the passages that are there, bool[passages of the part]; None where all are."""
+        return tuple(_visible(part, self.scope) for part in self.parts)
+
+    @cached_property
+    def live(self) -> list[int]:
+        """The passages of each part that are there."""
+        return [
+            part.size if mask is None else int(np.count_nonzero(mask))
+            for part, mask in zip(self.parts, self.visible, strict=True)
+        ]
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """The segments as passage numbers see them."""
+        from thresher.vectors.segments import Span
+
+        sizes: dict[str, tuple[int, int]] = {}
+        for part in self.parts:
+            start, size = sizes.get(part.segment.name, (part.start, 0))
+            sizes[part.segment.name] = (start, size + part.size)
+        return tuple(Span(name, start, size) for name, (start, size) in sizes.items())
+
+    @cached_property
+    def vectors(self) -> SegmentVectors | None:
+        """The dense vectors, opened on first use; None where the index was built without."""
+        from thresher.vectors.segments import SegmentVectors
+
+        folder, before = self.path / SEGMENTS, self._vectors_before
+        return self._later(lambda: SegmentVectors.open_segments(folder, self.spans, before))
+
+    @cached_property
+    def decisions(self) -> StoredDecisions | None:
+        """What pruning decided on passages that the index lacks; None where nothing was pruned.
 
         Raises:
             ArtifactError: its files are missing or damaged.
         """
-        layout = self.layouts[0]
-        if f"{FOLDER}/reasons.u1" not in layout.manifest.files:
-            return None
-        return StoredDecisions([StoredDecision(layout.path / FOLDER, self.sizes)])
+        return self._later(lambda: decisions_of(self.collection))
+
+    def _later(self, load: Callable[[], T]) -> T:
+        """What `load` makes of further files of the segments.
+
+        Raises:
+            ArtifactError: the index was replaced since it was opened.
+        """
+        first = self.parts[0]
+        return load_later(first.folder, first.layout.manifest, load)
 
     def passages(self, docnos: Sequence[str]) -> list[Passage]:
         """As `Index.passages`."""
         return self.passages_at(self._found(docnos))
 
     def aliases(self, docnos: Sequence[str]) -> list[tuple[str, ...]]:
-        """As `Index.aliases`."""
-        decision = self.decision
+        """As `Index.aliases`; none in a view, which cannot tell whether they are in its scope."""
         names = strings("docnos", docnos)
-        if decision is None or not decision.folds:
+        if self.scope is not None:
+            self._found(names)
+            return [() for _ in names]
+        decisions = self.decisions
+        if decisions is None or not decisions.folds:
             return [() for _ in names]
         self._found(names)
-        return [decision.aliases(docno) for docno in names]
+        return [decisions.aliases(name) for name in names]
 
     def representative(self, docno: str) -> str:
         """As `Index.representative`."""
-        if self.find(docno) < 0 and self.decision is not None:
-            other = self.decision.representative(docno)
+        if self.scope is None and self.find(docno) < 0 and self.decisions is not None:
+            other = self.decisions.representative(docno)
             if other and self.find(other) >= 0:
                 return other
         self._found([docno])
@@ -115,10 +172,12 @@ class StoredPassages:
         names = strings("docnos", docnos)
         numbers = self.numbers(names)
         if len(numbers) and int(numbers.min()) < 0:
-            missing, path = names[int(np.argmin(numbers))], self.tiers[0][0]
-            outcome = "" if self.decision is None else self.decision.outcome(missing)
-            why = f"it {outcome}" if outcome else "was the run made on another index?"
-            raise InputError(f"docno {missing!r} is not in the index {path}; {why}")
+            missing = names[int(np.argmin(numbers))]
+            if self.scope is not None:
+                raise InputError(f"docno {missing!r} is not in this view of the index {self.path}")
+            outcome = "" if self.decisions is None else self.decisions.outcome(missing)
+            why = f"it {outcome}" if outcome else "was it deleted, or was the run made on another index?"
+            raise InputError(f"docno {missing!r} is not in the index {self.path}; {why}")
         return numbers
 
     def numbers(self, docnos: Sequence[str]) -> NDArray[np.int64]:
@@ -126,44 +185,70 @@ class StoredPassages:
         names = strings("docnos", docnos)
         return np.fromiter(map(self.find, names), np.int64, len(names))
 
-    def docnos_at(self, numbers: NDArray[np.int64]) -> list[str]:
+    def docnos_at(self, numbers: ArrayLike) -> list[str]:
         """As `Index.docnos_at`."""
-        return [layout.docnos[number] for layout, number in self._located(numbers)]
+        return [part.layout.docnos[number] for part, number in self._located(numbers)]
 
-    def passages_at(self, numbers: NDArray[np.int64]) -> list[Passage]:
+    def passages_at(self, numbers: ArrayLike) -> list[Passage]:
         """As `Index.passages_at`."""
-        return [layout.passage(number) for layout, number in self._located(numbers)]
+        return [part.layout.passage(number) for part, number in self._located(numbers)]
 
     def find(self, docno: str) -> int:
         """The passage's number, -1 where there is none."""
-        before = 0
-        for layout, size in zip(self.layouts, self.sizes, strict=True):
-            number = layout.find(docno)
-            if number >= 0:
-                return before + number
-            before += size
+        for part, visible in zip(self.parts, self.visible, strict=True):
+            number = part.layout.find(docno)
+            if number >= 0 and (visible is None or visible[number]):
+                return part.start + number
         return -1
 
-    def _located(self, numbers: NDArray[np.int64]) -> list[tuple[Layout, int]]:
-        """The tier's layout and the number within it, of each passage."""
-        at, total = places(numbers), sum(self.sizes)
+    def docno(self, number: int) -> bytes:
+        """The UTF-8 of the docno of a passage that is there."""
+        part = self.parts[self._part_of(number)]
+        return part.layout.docnos.raw(number - part.start)
+
+    def tiers_of(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """uint8[n]: the tier of each passage, 1 or 2."""
+        tiers = np.array([part.tier for part in self.parts], np.uint8)
+        return tiers[np.searchsorted(self.starts, numbers, side="right") - 1]
+
+    def first(self) -> int:
+        """The number of the first passage that is there, -1 where there is none."""
+        for part, visible, live in zip(self.parts, self.visible, self.live, strict=True):
+            if live:
+                return part.start + (0 if visible is None else int(np.argmax(visible)))
+        return -1
+
+    def _part_of(self, number: int) -> int:
+        return int(np.searchsorted(self.starts, number, side="right")) - 1
+
+    def _located(self, numbers: ArrayLike) -> list[tuple[Part, int]]:
+        """The part and the number within it, of each passage."""
+        at, total = places(numbers), int(self.starts[-1])
         if len(at) and not (0 <= int(at.min()) and int(at.max()) < total):
+            if self.scope is not None:
+                raise _absent(int(at.min() if at.min() < 0 else at.max()))
             raise InputError(f"passage numbers run from 0 to {total - 1}; got {int(at.min())} to {int(at.max())}")
-        border, layouts = self.sizes[0], self.layouts
-        return [(layouts[0], n) if n < border else (layouts[1], n - border) for n in at.tolist()]
+        found = []
+        for number in at.tolist():
+            place = self._part_of(number) if len(self.parts) > 1 else 0
+            part, visible = self.parts[place], self.visible[place]
+            if visible is not None and not visible[number - part.start]:
+                raise _absent(number)
+            found.append((part, number - part.start))
+        return found
 
 
-def reopened(path: Path, build: str) -> Layout:
-    """The tier at `path`, which was open before.
+def _absent(number: int) -> InputError:
+    return InputError(f"no passage has the number {number}; numbers of deleted passages are not used again")
 
-    Raises:
-        ArtifactError: there is none any more, or it was replaced.
-    """
-    if not path.is_dir():
-        raise replaced(path)
-    layout = open_whole(path, lambda: open_layout(path))
-    check_build(path, layout.manifest, build)
-    return layout
+
+def _visible(part: Part, scope: Where | None) -> NDArray[np.bool_] | None:
+    """The passages of a part that are live and match the scope, bool[passages]; None where all are."""
+    live = None if part.deleted is None else ~part.deleted
+    if scope is None:
+        return live
+    found = part.columns.mask(scope)
+    return found if live is None else found & live
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +257,7 @@ class Explanation:
 
     Attributes:
         plan: `term-at-a-time` if everything was scored, `block-max` if only blocks that could matter were, `auto` if
-            these or their whole superblocks were.
+            these or their whole superblocks were; several, with commas, where segments were searched by different ones.
         terms: query terms known to the index.
         postings: postings in their lists.
         scored: postings that were scored; of dense terms, all in the superblocks that were visited.
@@ -218,7 +303,7 @@ class SearchRanking(Ranking):
         escalated: bool = False,
         explanations: tuple[Explanation, ...] = (),
     ) -> None:
-        """Internal ids of the first tier, or passage numbers over all tiers, with their scores."""
+        """Internal ids of the only part, or passage numbers in the collection, with their scores."""
         self._docnos = None
         self._numbers = numbers
         self._passages = passages
@@ -231,15 +316,18 @@ class SearchRanking(Ranking):
         self.explanations = explanations
 
     @property
+    def _stored(self) -> StoredPassages:
+        return self._passages  # type: ignore[return-value]  # made by an Index
+
+    @property
     def numbers(self) -> NDArray[np.int64]:
-        """int64[n]: numbers of the passages in the order they were indexed; the second tier's follow the first's.
+        """int64[n]: the passages' numbers in the commit that was searched.
 
         Raises:
             DamagedArtifactError: the index maps an id to a passage it does not have.
         """
         if self._numbers is None:
-            stored, docs = self._passages, self._docs
-            self._numbers = stored.layouts[0].numbers_of(docs)  # type: ignore[union-attr]  # made by an Index
+            self._numbers = self._stored.parts[0].layout.numbers_of(self._docs)  # type: ignore[arg-type]
         return self._numbers
 
     @property
@@ -251,12 +339,12 @@ class SearchRanking(Ranking):
     def tiers(self) -> NDArray[np.uint8]:
         """uint8[n]: the tier of each passage, 1 or 2."""
         if self._tiers is None:
-            self._tiers = np.ones(len(self), np.uint8)
+            self._tiers = self._stored.tiers_of(self.numbers)
         return self._tiers
 
     def __reduce__(self) -> tuple[Callable[..., SearchRanking], tuple[object, ...]]:
         """A ranking is pickled with its docnos; its texts are read from the index's path when they are looked at."""
-        made = (self._passages, None, self.numbers, self.scores, self.exact, self._tiers, self.escalated)
+        made = (self._stored, None, self.numbers, self.scores, self.exact, self.tiers, self.escalated)
         return _unpickled, ((*made, self.explanations), self.docnos, self.source)
 
     def take(
@@ -265,7 +353,7 @@ class SearchRanking(Ranking):
         """As `Ranking.take`, keeping the tiers."""
         at, kept = self._taken(places, scores)
         made = SearchRanking(
-            self._passages,  # type: ignore[arg-type]  # made by an Index
+            self._stored,
             None,
             self.numbers[at],
             kept,
@@ -278,6 +366,23 @@ class SearchRanking(Ranking):
         if self._docnos is not None:
             docnos: Sequence[str] = self._docnos
             made._docnos = [docnos[i] for i in at.tolist()]
+        return made
+
+    def fused(self, other: SearchRanking, k: int) -> SearchRanking:
+        """The k best of this ranking and another of the same snapshot, by reciprocal ranks."""
+        found = self.fuse(other, depth=k)
+        stored = self._stored
+        made = SearchRanking(
+            stored,
+            None,
+            stored.numbers(found.docnos),
+            found.scores,
+            found.exact,
+            None,
+            self.escalated,
+            self.explanations,
+        )
+        made.source = "fuse"
         return made
 
 

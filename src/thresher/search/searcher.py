@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import numpy as np
 
-from thresher.artifact import load_later
-from thresher.errors import ArtifactError, DamagedArtifactError
+from thresher.errors import DamagedArtifactError
 from thresher.index.layout import FAULT_FILES
 from thresher.search.kernels.types import (
     AUTO,
@@ -41,15 +40,15 @@ from thresher.search.kernels.types import (
     Allowed,
     Postings,
 )
-from thresher.search.queries import Vocabulary, refuse_weight
+from thresher.search.queries import refuse_weight
 from thresher.search.results import Explanation
+from thresher.search.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from thresher.encode import QueryEncoder
     from thresher.index.layout import Layout
 
 _log = logging.getLogger(__name__)
@@ -76,36 +75,6 @@ class TierSearcher:
 
     def __len__(self) -> int:
         return self.size
-
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of the encoder the tier was made with, empty where it holds none."""
-        if self.layout.encoder is None:
-            return ""
-        fields = self.layout.manifest.fields.get("encoder")
-        known = fields.get("fingerprint", "") if isinstance(fields, dict) else ""
-        return str(known or self.encoder.fingerprint)
-
-    @cached_property
-    def encoder(self) -> QueryEncoder:
-        """What turns query texts into weighted terms, loaded on first use.
-
-        Raises:
-            ArtifactError: the index was built without one; search with weighted terms instead. Or it was replaced.
-        """
-        layout, folder = self.layout, self.layout.encoder
-        if folder is None:
-            raise ArtifactError(
-                f"{layout.path} holds no query encoder; search with weighted terms, e.g. {{'median': 1.0}}, "
-                "or rebuild it with an encoder"
-            )
-        from thresher.encode.encoder import load_query_encoder
-
-        return load_later(layout.path, layout.manifest, lambda: load_query_encoder(folder))
-
-    def load_encoder(self) -> QueryEncoder:
-        """`encoder`, as a function."""
-        return self.encoder
 
     def allow(self, mask: NDArray[np.bool_]) -> Allowed:
         """What `top` takes of a mask: bool[passages] by number, True where a passage may be returned.

@@ -9,15 +9,20 @@ the second tier has.
 Tiers made by the same encoder have comparable scores (each tier quantises its impacts with its own scale) and are
 merged by score, then docno. Otherwise the passages of the second tier take the scores that the first tier has at the
 ranks where they would stand if both tiers were samples of one ranking; ties go by docno there too.
+
+A tier is one part of each segment. The largest part is searched first, and the k-th score found so far is what passages
+of the other parts must reach. Answers are merged by score, then docno in bytewise order; docnos are read only where
+passages of different parts tie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import reduce
 from heapq import merge
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -25,7 +30,9 @@ from thresher.checks import shown, whole
 from thresher.errors import InputError
 from thresher.index.transaction import Transaction
 from thresher.records import Query, SparseBatch
-from thresher.search.queries import listed, to_row
+from thresher.search.parts import ALL
+from thresher.search.queries import listed
+from thresher.search.results import Explanation
 from thresher.search.routing import (
     FEATURES,
     LIST_FEATURES,
@@ -35,150 +42,266 @@ from thresher.search.routing import (
     score_features,
 )
 from thresher.search.searcher import explain, is_exact
-from thresher.search.statistics import Bm25Statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from thresher.encode import QueryEncoder
     from thresher.index.layout import Layout
     from thresher.search.index import Index
-    from thresher.search.queries import AnyQuery, Vocabulary
-    from thresher.search.results import Explanation
-    from thresher.search.searcher import Found, TierSearcher
+    from thresher.search.parts import Masks, SearchedPart
+    from thresher.search.queries import AnyQuery
+    from thresher.search.searcher import Found
+    from thresher.search.vocabulary import TermSpace
 
 _ROUNDING = 1 + 1e-6
 """Upper bounds are compared with scores after this factor: query weights are float32."""
 
+Scored: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float64]]"
+"""Passage numbers and their scores, best first."""
+
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One tier's answer.
+class Wanted:
+    """What is wanted of a tier; see `Index.search`."""
+
+    k: int
+    alpha: float
+    most: int
+    plan: str
+    explain: bool
+
+    def best(self, k: int) -> Wanted:
+        """The same for another k."""
+        return Wanted(k, self.alpha, self.most, self.plan, self.explain)
+
+
+@dataclass(frozen=True, slots=True)
+class TierAnswer:
+    """What one tier found.
 
     Attributes:
-        layout: the tier.
-        docs: uint32[n], internal ids, best first.
+        numbers: int64[n], passage numbers in the collection, best first.
         scores: float64[n].
         exact: whether it is the tier's exact top-k.
-        explanations: how it was found, if `explain` was given.
+        explanations: how it was found, if `explain` was given; one at most.
     """
 
-    layout: Layout
-    docs: NDArray[np.uint32]
+    numbers: NDArray[np.int64]
     scores: NDArray[np.float64]
     exact: bool
     explanations: tuple[Explanation, ...]
 
-    @classmethod
-    def of(cls, searcher: TierSearcher, found: Found, alpha: float, explained: bool) -> Part:
-        """What `searcher` found with bounds scaled by `alpha`."""
-        docs, scores, row = found
-        return cls(searcher.layout, docs, scores, is_exact(row, alpha), (explain(row),) if explained else ())
 
-
-class Whole:
-    """A tier as statistics count it: nothing of it is deleted."""
-
-    deleted = deleted_counts = None
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-
-
-class TierTerms:
-    """One numbering of the terms of tiers that one encoder made: the first tier's ids, then the second's.
+class Tier:
+    """The parts of one tier. Safe to share between threads.
 
     Args:
-        tiers: the vocabularies.
+        parts: in the order of the collection; at least one.
+        space: the terms of the parts that their encoder made, these among them.
+        docno: the UTF-8 of the docno of a passage by its number in the collection.
     """
 
-    def __init__(self, tiers: Sequence[Vocabulary]) -> None:
-        self._tiers = tuple(tiers)
+    def __init__(self, parts: Sequence[SearchedPart], space: TermSpace, docno: Callable[[int], bytes]) -> None:
+        self.parts, self.space, self.docno = tuple(parts), space, docno
+        self.size = sum(part.size for part in self.parts)
+        self.live = sum(part.part.live for part in self.parts)
+        self.places = [space.parts.index(part) for part in self.parts]
+        self._order = sorted(range(len(self.parts)), key=lambda i: -self.parts[i].size)
 
-    def __len__(self) -> int:
-        return sum(map(len, self._tiers))
+    def top(self, terms: NDArray[np.int64], weights: NDArray[np.float32], wanted: Wanted, masks: Masks) -> TierAnswer:
+        """The k best passages for terms by their ids in the collection."""
+        x, most, dropped = wanted, wanted.most, 0
+        if most < len(terms) and not self.space.vocabulary.same:
+            terms, weights, dropped = self.space.heaviest(terms, weights, most)
+        own = self.space.vocabulary.locals(terms)
+        answers, rows, least = [], [], 0.0
+        for i in self._order:
+            part = self.parts[i]
+            mask = ALL if masks is None else masks[part.number]
+            if mask.empty:
+                continue
+            query = own[self.places[i]], weights
+            found = part.searcher.top(*query, x.k, x.alpha, most, x.plan, mask.allowed, least)
+            rows.append(found[2])
+            answers.append(_numbered(part, found))
+            least = _least(answers, x.k, least)
+        told = _explained(rows, terms, self._known(own)) if x.explain else ()
+        exact = not dropped and all(is_exact(row, x.alpha) for row in rows)
+        numbers, scores = self.merged(answers, x.k)
+        return TierAnswer(numbers, scores, exact, told)
 
-    def find(self, term: str) -> int:
-        """The id of `term`, -1 where no tier knows it."""
-        before = 0
-        for tier in self._tiers:
-            if (number := tier.find(term)) >= 0:
-                return before + number
-            before += len(tier)
-        return -1
+    def top_batch(
+        self,
+        rows: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+        wanted: Wanted,
+        masks: Masks,
+        threads: int,
+    ) -> list[TierAnswer]:
+        """As `top` for each row of (indptr, terms, weights), over `threads` threads."""
+        x, (indptr, terms, weights) = wanted, rows
+        n = len(indptr) - 1
+        dropped = np.zeros(n, np.int64)
+        if x.most < len(terms) and not self.space.vocabulary.same:
+            (indptr, terms, weights), dropped = self.space.heaviest_rows(rows, x.most)
+        own = self.space.vocabulary.locals(terms)
+        answers: list[list[Scored]] = [[] for _ in range(n)]
+        told: list[list[list[float]]] = [[] for _ in range(n)]
+        least = np.zeros(n)
+        for i in self._order:
+            part = self.parts[i]
+            mask = ALL if masks is None else masks[part.number]
+            if mask.empty:
+                continue
+            asked = (indptr, own[self.places[i]], weights)
+            reached = least if least.any() else None
+            found = part.searcher.top_batch(asked, x.k, x.alpha, x.most, x.plan, threads, mask.allowed, reached)
+            for q, one in enumerate(found):
+                told[q].append(one[2])
+                answers[q].append(_numbered(part, one))
+                least[q] = _least(answers[q], x.k, least[q])
+        made = []
+        for q in range(n):
+            numbers, scores = self.merged(answers[q], x.k)
+            exact = not dropped[q] and all(is_exact(row, x.alpha) for row in told[q])
+            low, high = int(indptr[q]), int(indptr[q + 1])
+            known = self._known([one[low:high] for one in own]) if x.explain else 0
+            made.append(
+                TierAnswer(numbers, scores, exact, _explained(told[q], terms[low:high], known) if x.explain else ())
+            )
+        return made
 
-    def term(self, number: int) -> str:
-        """The string of the term with this id."""
-        first = len(self._tiers[0])
-        return self._tiers[0].term(number) if number < first else self._tiers[1].term(number - first)
+    def merged(self, answers: Sequence[Scored], k: int) -> Scored:
+        """The k best of several answers: numbers and scores."""
+        return merged(answers, k, self.docno)
 
-    def local(self, part: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The ids within a tier of terms with these ids, int64[n]; -1 for those it lacks."""
-        find, known = self._tiers[part].find, len(self)
-        return np.array([find(self.term(t)) if 0 <= t < known else -1 for t in ids.tolist()], np.int64)
+    def _known(self, own: Sequence[NDArray[np.int64]]) -> int:
+        """How many of a query's terms a part of the tier knows."""
+        known = reduce(np.maximum, [own[place] for place in self.places])
+        return int((known >= 0).sum())
+
+
+def merged(answers: Sequence[Scored], k: int, docno: Callable[[int], bytes]) -> Scored:
+    """The k best of several answers, each ordered by score, then docno, and so is the result.
+
+    Args:
+        answers: passage numbers int64[n] and scores float64[n] of each; no number is in two.
+        k: how many.
+        docno: the UTF-8 of a passage's docno, by its number.
+    """
+    if len(answers) == 1:
+        numbers, scores = answers[0]
+        return numbers[:k], scores[:k]
+    if not answers or not k:
+        return np.empty(0, np.int64), np.empty(0)
+    numbers, scores = (np.concatenate(each) for each in zip(*answers, strict=True))
+    owners = np.repeat(np.arange(len(answers)), [len(own) for own, _ in answers])
+    order = np.argsort(-scores, kind="stable")
+    if k < len(order):
+        order = order[: int(np.searchsorted(-scores[order], -scores[order[k - 1]], side="right"))]
+    ordered, owner = scores[order], owners[order]
+    mixed = np.flatnonzero((ordered[1:] == ordered[:-1]) & (owner[1:] != owner[:-1]))
+    after = 0
+    for place in mixed.tolist():
+        if place < after:
+            continue
+        before = int(np.searchsorted(-ordered, -ordered[place], side="left"))
+        after = int(np.searchsorted(-ordered, -ordered[place], side="right"))
+        tied = order[before:after]
+        runs = [tied[owners[tied] == one].tolist() for one in np.unique(owners[tied]).tolist()]
+        best = merge(*runs, key=lambda at: docno(int(numbers[at])))
+        room = min(after, k) - before
+        order[before : before + room] = list(islice(best, room))
+    order = order[:k]
+    return numbers[order], scores[order]
+
+
+def _numbered(part: SearchedPart, found: Found) -> Scored:
+    docs, scores, _ = found
+    return part.layout.numbers_of(docs) + part.start, scores
+
+
+def _least(answers: Sequence[Scored], k: int, least: float) -> float:
+    """The k-th best score so far, which further passages must reach; `least` where there are not as many."""
+    if not k or sum(len(scores) for _, scores in answers) < k:
+        return least
+    scores = np.concatenate([scores for _, scores in answers]) if len(answers) > 1 else answers[0][1]
+    return float(np.partition(scores, len(scores) - k)[len(scores) - k])
+
+
+def _explained(rows: Sequence[list[float]], terms: NDArray[np.int64], known: int) -> tuple[Explanation, ...]:
+    """How the parts of a tier answered, added up; the parts that no passage may be returned of were not asked."""
+    told = [explain(row) for row in rows]
+    if len(told) == 1:
+        return (told[0],)
+    plans = dict.fromkeys(one.plan for one in told)
+    return (
+        Explanation(
+            plan=", ".join(plans),
+            terms=min(known, len(terms)),
+            postings=sum(one.postings for one in told),
+            scored=sum(one.scored for one in told),
+            blocks=sum(one.blocks for one in told),
+            visited=sum(one.visited for one in told),
+            superblocks=sum(one.superblocks for one in told),
+            whole_superblocks=sum(one.whole_superblocks for one in told),
+            threshold=max((one.threshold for one in told), default=0.0),
+            bound=max((one.bound for one in told), default=0.0),
+        ),
+    )
 
 
 class TierPair:
     """A first and a second tier, and the model that decides when the second is searched; None always searches both."""
 
-    def __init__(self, first: TierSearcher, second: TierSearcher, model: RoutingModel | None) -> None:
+    def __init__(self, first: Tier, second: Tier, model: RoutingModel | None) -> None:
         self.first, self.second, self.model = first, second, model
-        self.vocabulary = TierTerms([first.vocabulary, second.vocabulary])
-
-    @cached_property
-    def _encoder(self) -> QueryEncoder:
-        loaded = self.second.encoder
-        bound = getattr(loaded, "with_vocabulary", None)
-        return loaded if bound is None else bound(self.second.vocabulary.find)
-
-    def load_encoder(self) -> QueryEncoder:
-        """What turns query texts into weighted terms of the second tier, where another encoder made it."""
-        return self._encoder
-
-    @cached_property
-    def statistics(self) -> Bm25Statistics | None:
-        """Of a second tier that another encoder made, where that is BM25."""
-        if self.comparable or not self.second.layout.counts.idf:
-            return None
-        return Bm25Statistics([Whole(self.second.layout)], TierTerms([self.second.vocabulary]))
-
-    @cached_property
-    def comparable(self) -> bool:
+        self.comparable = first.space is second.space
         """Whether the scores of the tiers compare: the same encoder made both."""
-        return self.first.fingerprint == self.second.fingerprint != ""
 
     def first_depth(self, k: int, tiers: str) -> int:
         """Passages wanted of the first tier; a calibrated model needs as many as it was calibrated on."""
         return max(k, self.model.k) if tiers == "auto" and self.model is not None else k
 
-    def escalates(self, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int, tiers: str) -> bool:
-        """Whether a query with this answer of the first tier escalates to the second."""
+    def escalates(
+        self, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: TierAnswer, k: int, tiers: str
+    ) -> bool:
+        """Whether a query with this answer of the first tier escalates to the second.
+
+        Args:
+            terms: ids in the collection, int64[n].
+            weights: float32[n], as passages are scored.
+            kept: the first tier's answer.
+            k: passages wanted.
+            tiers: as `Index.search`.
+        """
         if tiers != "auto":
             return tiers == "both"
-        if self.model is None or len(kept.docs) < k:
+        if self.model is None or len(kept.scores) < k:
             return True
-        return self.model.escalates(self.features(terms, weights, kept, self.model.k))
+        return self.model.escalates(self.features(terms, weights, kept.scores, self.model.k))
 
     def features(
-        self, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int
+        self, terms: NDArray[np.int64], weights: NDArray[np.float32], scores: NDArray[np.float64], k: int
     ) -> NDArray[np.float64]:
         """Routing features, float64[len(FEATURES)]; those about the second tier are all 1 if scores do not compare.
+
+        Args:
+            terms: ids in the collection, int64[n].
+            weights: float32[n], as passages are scored.
+            scores: float64[m], of the first tier's answer.
+            k: length of the answer.
 
         Raises:
             DamagedArtifactError: the lists of a tier do not fit its counts.
         """
         if not self.comparable:
-            return np.concatenate([score_features(kept.scores, k), np.ones(len(LIST_FEATURES))])
-        known = terms >= 0
-        ids, own = terms[known], weights[known]
-        first, second = (self.vocabulary.local(tier, ids) for tier in (0, 1))
-        return routing_features(
-            kept.scores, own, list_statistics(self.first.layout, first), list_statistics(self.second.layout, second), k
-        )
+            return np.concatenate([score_features(scores, k), np.ones(len(LIST_FEATURES))])
+        ids, own = self._known(terms, weights)
+        return routing_features(scores, own, list_statistics(self.first, ids), list_statistics(self.second, ids), k)
 
-    def settled(self, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: Part, k: int) -> bool:
+    def settled(self, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: TierAnswer, k: int) -> bool:
         """Whether the second tier provably cannot change the first's k best passages.
 
         The sum of weight x largest impact bounds every score of the second tier (MaxScore: Turtle and Flood,
@@ -188,19 +311,20 @@ class TierPair:
             return True
         if not self.comparable:
             return False
-        known = terms >= 0
-        own = weights[known]
-        largest = list_statistics(self.second.layout, self.vocabulary.local(1, terms[known]))[:, 0]
+        ids, own = self._known(terms, weights)
+        largest = list_statistics(self.second, ids)[:, 0]
         bound = float((own.astype(np.float64) * largest).sum()) * _ROUNDING
-        return bound == 0 or (len(kept.docs) >= k and bound < float(kept.scores[k - 1]))
+        return bound == 0 or (len(kept.scores) >= k and bound < float(kept.scores[k - 1]))
 
-    def merge(self, kept: Part, pruned: Part, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The k best of both: places int64[n] in the first tier's answer followed by the second's, and scores."""
-        if self.comparable:
-            return _by_score(kept, pruned, k, pruned.scores)
-        return _by_score(kept, pruned, k, self._interleaved(kept, pruned))
+    def merge(self, kept: TierAnswer, pruned: TierAnswer, k: int) -> TierAnswer:
+        """The k best of both. Exact only where scores compare, or one tier found nothing."""
+        scores = pruned.scores if self.comparable else self._interleaved(kept, pruned)
+        numbers, best = merged([(kept.numbers, kept.scores), (pruned.numbers, scores)], k, self.first.docno)
+        one_scale = self.comparable or not len(kept.scores) or not len(pruned.scores)
+        exact = kept.exact and pruned.exact and one_scale
+        return TierAnswer(numbers, best, exact, kept.explanations + pruned.explanations)
 
-    def _interleaved(self, kept: Part, pruned: Part) -> NDArray[np.float64]:
+    def _interleaved(self, kept: TierAnswer, pruned: TierAnswer) -> NDArray[np.float64]:
         """Scores for the second tier's passages: the j-th, from 0, belongs at rank (j + 1/2) x |first| / |second|.
 
         There it takes the first tier's score, linearly interpolated; beyond the first tier's last passage, that score
@@ -209,75 +333,56 @@ class TierPair:
         if not len(kept.scores):
             return pruned.scores
         n = len(kept.scores)
-        ranks = (np.arange(len(pruned.scores)) + 0.5) * len(self.first) / len(self.second)
+        ranks = (np.arange(len(pruned.scores)) + 0.5) * self.first.live / max(self.second.live, 1)
         beyond = kept.scores[-1] * n / np.maximum(ranks + 1, n)
         return np.where(ranks <= n - 1, np.interp(ranks, np.arange(n), kept.scores), beyond)
 
     def translated(self, terms: NDArray[np.int64]) -> NDArray[np.int64]:
         """Term ids of the first tier as those of the second, by the terms' strings; -1 for unknown ones."""
-        known, find = len(self.first.vocabulary), self.second.vocabulary.find
-        return np.array(
-            [find(self.first.vocabulary.term(t)) if 0 <= t < known else -1 for t in terms.tolist()], np.int64
-        )
+        own, find = self.first.space.vocabulary, self.second.space.vocabulary.find
+        known = len(own)
+        return np.array([find(own.term(t)) if 0 <= t < known else -1 for t in terms.tolist()], np.int64)
 
     def second_query(self, query: AnyQuery | None, terms: NDArray[np.int64], weights: NDArray[np.float32]) -> AnyQuery:
-        """The query as the second tier takes it; `terms` and `weights` are the first tier's."""
-        if self.comparable:  # a text need not be encoded again
-            return self.vocabulary.local(1, terms), weights
+        """The query as the second tier takes it; `terms` and `weights` are the first tier's, as they were given."""
+        if self.comparable:  # term ids are the same in both: a text need not be encoded again
+            return terms, weights
         if isinstance(query, str | Query | Mapping):
             return query
         return self.translated(terms), weights
 
-    def second_row(
-        self, query: AnyQuery, terms: NDArray[np.int64], weights: NDArray[np.float32]
+    def _known(
+        self, terms: NDArray[np.int64], weights: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The query's terms in the second tier and the weights that it is searched with."""
-        ids, own = to_row(self.second_query(query, terms, weights), self.second.vocabulary, self.load_encoder)
-        return ids, self.weighed(ids, own)
-
-    def weighed(self, terms: NDArray[np.int64], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Query weights as the second tier is searched with; those of one encoder are weighed already."""
-        return weights if self.statistics is None else self.statistics.weigh(terms, weights)
+        """The terms that the collection has."""
+        known = (terms >= 0) & (terms < len(self.first.space.vocabulary))
+        return terms[known].astype(np.int64), weights[known]
 
 
-def _by_score(
-    kept: Part, pruned: Part, k: int, others: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """By score, `others` for those of `pruned`, then docno in bytewise order; docnos are read for ties only."""
-    scores = np.concatenate([kept.scores, others])
-    order = np.argsort(-scores, kind="stable")
-    if k < len(order):
-        order = order[: int(np.searchsorted(-scores[order], -scores[order[k - 1]], side="right")) if k else 0]
-    ordered = scores[order]
-    tied = np.flatnonzero(ordered[1:] == ordered[:-1])
-    if len(tied):
-        at = np.union1d(tied, tied + 1)
-        n, rows = len(kept.docs), order[at]
-        parts = [(kept, rows[rows < n], 0), (pruned, rows[rows >= n] - n, n)]
-        names = {
-            place + before: part.layout.docnos.raw(number)
-            for part, places, before in parts
-            for place, number in zip(places.tolist(), part.layout.numbers_of(part.docs[places]).tolist(), strict=True)
-        }
-        own, other = rows[rows < n].tolist(), rows[rows >= n].tolist()  # each tier's own order stays
-        order[at] = list(merge(own, other, key=lambda place: (-scores[place], names[place])))
-    order = order[:k]
-    return order, scores[order]
-
-
-def list_statistics(layout: Layout, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+def list_statistics(tier: Tier, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """Largest and tenth impact of each term's list, in units of scores, and its postings: float64[terms, 3].
 
-    All are 0 for ids that are no term's.
+    Over several parts: the largest, the largest tenth, and the postings of all; deleted passages count.
+
+    Args:
+        tier: whose lists.
+        ids: int64[terms], in the collection.
 
     Raises:
         DamagedArtifactError: its lists do not fit its counts.
     """
-    known = (ids >= 0) & (ids < layout.counts.terms)
-    if not known.all():
+    total = np.zeros((len(ids), 3))
+    own = tier.space.vocabulary.locals(ids)
+    for part, place in zip(tier.parts, tier.places, strict=True):
+        known = own[place] >= 0
         found = np.zeros((len(ids), 3))
-        found[known] = list_statistics(layout, ids[known])
-        return found
+        found[known] = _statistics_of(part.layout, own[place][known])
+        total = np.concatenate([np.maximum(total[:, :2], found[:, :2]), total[:, 2:] + found[:, 2:]], axis=1)
+    return total
+
+
+def _statistics_of(layout: Layout, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`list_statistics` of one part, by its own ids."""
     starts, rows, postings = layout.starts, layout.rows[ids], layout.postings_of(ids)
     impacts = np.zeros((len(ids), 2))
     impacts[rows >= 0] = layout.kth[rows[rows >= 0], :2]
@@ -293,7 +398,7 @@ def calibrate_tiers(index: Index, queries: Iterable[AnyQuery], rate: float = 0.3
     that decided what was pruned miss less than others will; calibrate on queries that did not.
 
     Args:
-        index: an index with a second tier. Open it again to use the calibration.
+        index: an index with a second tier. `index.refresh()` takes up the calibration.
         queries: the logged queries; both tiers are searched for each.
         rate: share of them that should escalate, in [0, 1].
         k: passages of an answer.
@@ -310,10 +415,10 @@ def calibrate_tiers(index: Index, queries: Iterable[AnyQuery], rate: float = 0.3
 
 def fit_model(index: Index, queries: Iterable[AnyQuery], rate: float, *, k: int = 10) -> RoutingModel:
     """As `calibrate_tiers`, without writing."""
-    if not hasattr(index, "layouts"):
+    if not hasattr(index, "with_routing"):
         raise InputError(f"tiers are calibrated in an open Index; got {shown(index)}")
-    k, pair = whole("k", k, 1), index._pair
-    if pair is None:
+    k, now = whole("k", k, 1), index._now
+    if now.pair is None:
         raise InputError(
             f"the index {index.path} has no second tier to calibrate; build it with [prune] rest = 'tier-2'"
         )
@@ -326,9 +431,7 @@ def fit_model(index: Index, queries: Iterable[AnyQuery], rate: float, *, k: int 
     for query in asked:
         terms, weights = index.terms(query)
         first = index.search((terms, weights), k, tiers="first")
-        weights = index.weighed(terms, weights)
         joint = index.search(query, k, tiers="both")
-        kept = Part(index.layouts[0], np.empty(0, np.uint32), first.scores, True, ())
-        table.append(pair.features(terms, weights, kept, k))
+        table.append(now.pair.features(terms, now.first.space.weigh(terms, weights), first.scores, k))
         missed.append(missed_share(first.docnos, joint.docnos, k))
     return RoutingModel.fit(np.array(table).reshape(-1, len(FEATURES)), np.array(missed), rate, k)

@@ -169,7 +169,7 @@ def search(path, rng, errors):
     """Ask everything of the index at `path`."""
     index = attempt(errors, Index.open, path)
     if index is not None:
-        terms = max(len(index._first.vocabulary), 1)
+        terms = max(len(index._now.parts[0].searcher.vocabulary), 1)
         for plan in ("auto", "term-at-a-time", "block-max"):
             for k in (1, int(rng.integers(2, 60)), 300, 5000):
                 some = np.unique(rng.integers(0, min(terms, 2000), rng.integers(1, 24)))

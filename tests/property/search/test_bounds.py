@@ -21,7 +21,7 @@ def test_no_bound_lies_below_a_score(tmp_path, block, bits):
     for _ in range(8):
         asked = np.sort(rng.choice(terms, 15, replace=False)).astype(np.uint32)
         weights = rng.choice([1e-33, 0.1, 1 / 3, 1.0, 7.0, 1e30], 15).astype(np.float32).astype(np.float64)
-        found = bound_blocks(QueryTerms(asked, weights), searcher._first._postings)
+        found = bound_blocks(QueryTerms(asked, weights), searcher._now.parts[0].searcher._postings)
         blocks, superblocks = found.blocks, found.superblocks
         factor = weights.max() * (1 + 19 * 2.0**-23)
         scores = np.zeros(counts.superblocks * SUPERBLOCK)

@@ -54,10 +54,10 @@ def test_every_plan_equals_brute_force(collection, data):
                 result = searcher.search(pair, k, plan=plan)
                 assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, (plan, k)
                 assert result.exact
-            searcher._first._plan = lambda k: TRY_BOUNDS
+            searcher._now.parts[0].searcher._plan = lambda k: TRY_BOUNDS
             result = searcher.search(pair, k)
             assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, k
-            del searcher._first._plan
+            del searcher._now.parts[0].searcher._plan
 
 
 @pytest.mark.parametrize("bits", [8, 16])

@@ -47,7 +47,9 @@ def test_every_plan_equals_brute_force_over_the_allowed_passages(collection, dat
         mask = np.roll(np.arange(n) < share * n, rng.integers(n + 1))
     with tempfile.TemporaryDirectory() as folder:
         order = data.draw(st.sampled_from(["source", "similarity"]))
-        searcher = build(Path(folder) / "x", docnos, rows, terms, block=block, bits=bits, order=order)._first
+        searcher = (
+            build(Path(folder) / "x", docnos, rows, terms, block=block, bits=bits, order=order)._now.parts[0].searcher
+        )
         kept = {docnos[i] for i in np.flatnonzero(mask)}
         every = [hit for hit in Reference(docnos, rows, bits).best(query, n) if hit[0] in kept]
         for k in {1, n + 5, data.draw(st.integers(1, n + 5))}:
@@ -62,7 +64,7 @@ def test_windows_and_blocks_without_allowed_passages_are_left_out(tmp_path, bits
     n, terms = 20_000, 500
     rows, rng = clustered(n, terms, 7), np.random.default_rng(1)
     docnos = [f"p{i:05d}" for i in range(n)]
-    searcher = build(tmp_path / "x", docnos, rows, terms, block=8, bits=bits)._first
+    searcher = build(tmp_path / "x", docnos, rows, terms, block=8, bits=bits)._now.parts[0].searcher
     reference = Reference(docnos, rows, bits)
     near = (np.arange(n) > 17_000) & (np.arange(n) < 17_900)
     masks = [near, near & (rng.random(n) < 0.1), rng.random(n) < 0.01, rng.random(n) < 0.5, np.arange(n) == 19_999]
@@ -78,7 +80,7 @@ def test_windows_and_blocks_without_allowed_passages_are_left_out(tmp_path, bits
 
 def test_a_least_score_that_nothing_reaches_leaves_nothing_to_do(tmp_path):
     rows = clustered(500, 60, 3)
-    searcher = build(tmp_path / "x", [f"d{i}" for i in range(500)], rows, 60)._first
+    searcher = build(tmp_path / "x", [f"d{i}" for i in range(500)], rows, 60)._now.parts[0].searcher
     terms, weights = np.arange(60), np.ones(60, np.float32)
     _, (best, *_), row = searcher.top(terms, weights, 10, 1.0, ALL_TERMS, "auto")
     docs, _, above = searcher.top(terms, weights, 10, 1.0, ALL_TERMS, "auto", None, np.nextafter(best, np.inf))

@@ -41,7 +41,7 @@ weight = st.one_of(
 def forced(searcher, query, k, quantised):
     """Hits by one kind of accumulators, None where quantised ones come too close."""
     x, n = searcher.layouts[0], searcher.layouts[0].counts
-    index = searcher._first._postings
+    index = searcher._now.parts[0].searcher._postings
     terms = np.array(sorted(query), np.uint32)
     weights = np.array([np.float32(query[t]) for t in sorted(query)], np.float64)
     given = QueryTerms(terms, weights)
@@ -146,8 +146,8 @@ def large(path, docnos, indptr, terms, weights, vocabulary, **options):
 
 def bounds_tried(searcher):
     """The same index, where `auto` tries bounds first as it does in a large, well-ordered collection."""
-    tries = Index(searcher.layouts)
-    tries._first._plan = lambda k: TRY_BOUNDS
+    tries = Index.open(searcher.path)
+    tries._now.parts[0].searcher._plan = lambda k: TRY_BOUNDS
     return tries
 
 
@@ -217,7 +217,7 @@ def test_scanned_lists_bound_blocks_and_give_where_superblocks_begin(chunked):
         owners = np.argsort(x.sources)[owners]  # internal ids
     asked = np.arange(40, dtype=np.uint32)
     for weights in (np.where(x.rows < n.common, 1.0, 0.25), np.where((x.rows >= 0) & (x.rows < n.common), 1e-9, 1.0)):
-        bounds = bound_blocks(QueryTerms(asked, weights.astype(np.float64)), searcher._first._postings)
+        bounds = bound_blocks(QueryTerms(asked, weights.astype(np.float64)), searcher._now.parts[0].searcher._postings)
         assert len(bounds.begins) > 10
         largest = np.zeros((40, n.superblocks * n.step))
         np.maximum.at(largest, (terms, owners // n.block), impacts)

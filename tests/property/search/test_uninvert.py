@@ -54,7 +54,10 @@ def check(path, n, vocabulary, rng, shares, **options):
         held = np.zeros(n, np.uint8)
         asked = rng.integers(-2, vocabulary + 2, 3)
         held[owners[np.isin(terms, asked) & live[owners]]] = 1
-        assert index._first.matches(asked, index._first.allow(live)).tolist() == held.tolist()
+        assert (
+            index._now.parts[0].searcher.matches(asked, index._now.parts[0].searcher.allow(live)).tolist()
+            == held.tolist()
+        )
         first, after = np.sort(rng.integers(0, n + 1, 2)).tolist()
         for threads in (1, 2):
             found = uninvert(layout, live, first, after, threads)

@@ -172,7 +172,7 @@ def test_half_of_a_surrogate_pair_in_a_query_is_passed_over(index):
 
 def test_unknown_terms_take_no_memory(index):
     index.search("w1")
-    before = list(index._first.vocabulary._known)
+    before = list(index._now.parts[0].searcher.vocabulary._known)
     for i in range(100):
         index.search({f"unknown{i}": 1.0, "w1": 1.0})
-    assert list(index._first.vocabulary._known) == before != []
+    assert list(index._now.parts[0].searcher.vocabulary._known) == before != []

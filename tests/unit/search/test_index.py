@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import thresher
-from tests.indexes import segment_of
+from tests.indexes import as_tiers, segment_of
 from thresher.build.recipe import Recipe, VectorsStep, load_recipe, shipped
 from thresher.build.stream import build_index
 from thresher.errors import (
@@ -42,12 +42,11 @@ def pruned(tmp_path_factory):
 def brute_force(index, query):
     """docno to score of every passage with a positive score, from the impacts stored in each tier."""
     found = {}
-    for at, layout in enumerate(index.layouts):
-        together = index._pair is not None and index._pair.comparable
-        tier = index if together else Index([layout])
-        ids, weights = tier.terms(query)
-        weights = tier.weighed(ids, weights)
-        ids = index._pair.vocabulary.local(at, ids) if together else ids
+    now = index._now
+    for part in now.parts:
+        layout, space = part.layout, (now.first if part.tier == 1 else now.second).space
+        ids, given = space.row(query)
+        weights, ids = space.weigh(ids, given), space.vocabulary.local(space.parts.index(part), ids)
         sums = np.zeros(layout.counts.passages)
         for term, weight in sorted(zip(ids.tolist(), weights.tolist(), strict=True)):
             if 0 <= term < layout.counts.terms:
@@ -167,7 +166,7 @@ def test_every_form_of_a_query_is_accepted_everywhere(pruned):
 def test_a_batch_equals_its_queries_one_by_one_in_every_mode(pruned, tmp_path):
     queries = [Query(f"q{i}", f"{a} {b}") for i, (a, b) in enumerate(zip(WORDS, WORDS[7:], strict=False))]
     index = Index.open(pruned)
-    calibrated = Index(index.layouts, thresher.search.tiers.fit_model(index, queries, 0.5))
+    calibrated = index.with_routing(thresher.search.tiers.fit_model(index, queries, 0.5))
     for one in (index, calibrated):
         for tiers in ("auto", "both", "first"):
             for k in (3, 30):
@@ -246,7 +245,7 @@ def test_calibration_is_written_into_the_index_and_read_again(tmp_path):
     margin = calibrate_tiers(Index.open(path), queries, 0.25, k=3)
     index = Index.open(path)
     assert index.calibrated
-    assert index._pair.model.threshold == margin.threshold
+    assert index._now.pair.model.threshold == margin.threshold
     assert 0 < sum(index.search(q, 3).escalated for q in queries) < len(queries)
     assert len(read_commit(path).segments) == 1
     with Transaction(path) as transaction:
@@ -363,9 +362,9 @@ def test_an_index_without_an_encoder_says_how_to_search_it(tmp_path):
 def test_a_damaged_order_of_terms_is_named_when_ids_are_translated(tmp_path):
     without_encoder(tmp_path / "one", ["b", "a"])
     build_index(tmp_path / "two", [Passage("c", "b")])
-    pair = Index([*Index.open(tmp_path / "one").layouts, *Index.open(tmp_path / "two").layouts])
+    pair = as_tiers(Index.open(tmp_path / "one"), Index.open(tmp_path / "two"))
     assert pair.search(([0], [1.0])).docnos == ["a", "c"]
     np.array([1, 2], np.uint32).tofile(segment_of(tmp_path / "one") / "sorted_terms")
-    pair = Index([*Index.open(tmp_path / "one").layouts, *Index.open(tmp_path / "two").layouts])
+    pair = as_tiers(Index.open(tmp_path / "one"), Index.open(tmp_path / "two"))
     with pytest.raises(DamagedArtifactError, match="sorted_terms"):
         pair.search(([0], [1.0]))

@@ -378,9 +378,9 @@ def test_the_builder_stores_every_impact(built):
     for term in range(12):
         sums, docs = np.zeros(len(table)), np.arange(len(table), dtype=U32)
         one = QueryTerms(query.terms[term : term + 1], query.weights[:1])
-        postings.rescore(one, index._first._postings, docs, len(docs), sums)
+        postings.rescore(one, index._now.parts[0].searcher._postings, docs, len(docs), sums)
         assert (sums == table[:, term]).all()
-        assert stored_lists.validate(term, index._first._postings) == VALID
+        assert stored_lists.validate(term, index._now.parts[0].searcher._postings) == VALID
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -393,12 +393,12 @@ def test_every_plan_and_k_equals_brute_force(built, plan, k):
         scores += float(weights[term]) * table[:, term]
     order = np.lexsort((np.arange(len(table)), -scores))
     expected = [(i, scores[i]) for i in order.tolist() if scores[i] > 0][:k]
-    assert answered(index._first._postings, weights, k, plan) == expected
+    assert answered(index._now.parts[0].searcher._postings, weights, k, plan) == expected
 
 
 def test_quantised_accumulators_find_the_same_hits_or_decline(built):
     index, table = built
-    postings_, weights = index._first._postings, np.array([0.5, 1.25, 0.0625])
+    postings_, weights = index._now.parts[0].searcher._postings, np.array([0.5, 1.25, 0.0625])
     terms = np.array([0, 3, 7], U32)
     query = QueryTerms(terms, weights)
     _, total = processor.measure_lists(query, postings_)
@@ -439,7 +439,7 @@ def test_an_explanation_counts_what_block_max_scored(built):
 def test_bounds_hold_the_score_of_every_document(built):
     index, table = built
     query = QueryTerms(np.array([1, 4, 9, 10], U32), np.array([0.5, 1.0, 2.0, 1e-3]))
-    found = bounds.bound_blocks(query, index._first._postings)
+    found = bounds.bound_blocks(query, index._now.parts[0].searcher._postings)
     scores = table[:, query.terms] @ query.weights
     padded = np.zeros(found.blocks.shape[0] * 16)
     padded[: len(scores)] = scores
@@ -451,7 +451,7 @@ def test_search_one_answers_nothing_where_nothing_is_asked(built):
     index, _ = built
     hits = Hits(np.zeros(1, U32), np.zeros(1), np.zeros(STATISTICS))
     nothing = QueryTerms(np.zeros(0, U32), np.zeros(0))
-    own = index._first._postings
+    own = index._now.parts[0].searcher._postings
     assert processor.search_one(nothing, Request(1, 0, 1.0, 9, 0.0), own, everything(own), hits) == 0
     some = QueryTerms(np.array([1], U32), np.ones(1))
     assert processor.search_one(some, Request(0, 0, 1.0, 9, 0.0), own, everything(own), hits) == 0

@@ -69,8 +69,8 @@ def test_bounds_give_up_where_they_rule_out_little(ordered, shuffled):
     rng = np.random.default_rng(2)
     told = {}
     for name, searcher in (("ordered", ordered), ("shuffled", shuffled)):
-        tries = Index(searcher.layouts)
-        tries._first._plan = lambda k: PLANS["auto"]
+        tries = Index.open(searcher.path)
+        tries._now.parts[0].searcher._plan = lambda k: PLANS["auto"]
         told[name] = []
         for _ in range(10):
             query = (rng.integers(0, 20) + np.arange(6), rng.random(6).astype(np.float32) + 0.1)

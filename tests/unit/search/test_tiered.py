@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.indexes import segment_of
+from tests.indexes import as_tiers, segment_of
 from thresher.build.stream import build_index
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.records import Passage
-from thresher.search import Index, calibrate_tiers
+from thresher.search import Index, SearchRanking, calibrate_tiers
+from thresher.search.queries import ALL_TERMS
 from thresher.search.routing import (
     FEATURES,
     SCORE_FEATURES,
@@ -20,7 +21,7 @@ from thresher.search.routing import (
     routing_features,
     score_features,
 )
-from thresher.search.tiers import Part, fit_model
+from thresher.search.tiers import Wanted, fit_model
 
 WORDS = [f"w{i}" for i in range(30)]
 
@@ -31,21 +32,28 @@ def passages(n, seed, words=12):
 
 
 def pair_of(one, two):
-    return Index([*Index.open(one).layouts, *Index.open(two).layouts])
+    return as_tiers(Index.open(one), Index.open(two))
 
 
 def with_model(index, model):
-    return Index(index.layouts, model)
+    return index.with_routing(model)
+
+
+def weighed(tier, query):
+    """A query as a tier scores it."""
+    ids, given = tier.space.row(query)
+    return ids, tier.space.weigh(ids, given)
 
 
 def twice(index):
     """An index whose tiers are the same passages, so that scores compare."""
-    return Index([index.layouts[0], index.layouts[0]])
+    return as_tiers(index, index)
 
 
 def features(index, terms, k=10):
     found = index.search(terms, k, tiers="first")
-    return index._pair.features(*terms, Part(index.layouts[0], found.numbers, found.scores, True, ()), k)
+    pair = index._now.pair
+    return pair.features(terms[0], pair.first.space.weigh(*terms), found.scores, k)
 
 
 @pytest.fixture(scope="module")
@@ -214,8 +222,12 @@ def test_what_cannot_be_done_is_an_error(tiers, tmp_path):
 
 @pytest.mark.parametrize("k", [1, 5, 40, 200])
 def test_tiers_whose_scores_do_not_compare_are_interleaved_by_their_sizes(tiers, k):
-    first, second = (Index([layout]) for layout in tiers.layouts)
-    kept, pruned = first.search("w1", k), second.search("w1", k)
+    now = tiers._now
+    kept, pruned = (
+        SearchRanking(now.stored, None, found.numbers, found.scores, True)
+        for tier in (now.first, now.second)
+        for found in [tier.top(*weighed(tier, "w1"), Wanted(k, 1.0, ALL_TERMS, "auto", False), None)]
+    )
     found = tiers.search("w1", k, explain=True)
     assert not found.exact
     assert len(found) == min(k, len(kept) + len(pruned))
@@ -225,7 +237,7 @@ def test_tiers_whose_scores_do_not_compare_are_interleaved_by_their_sizes(tiers,
             : counted.count(tier)
         ]
     assert (np.diff(found.scores) <= 0).all()
-    ratio = len(first) / len(second)
+    ratio = now.first.size / now.second.size
     for place, tier in enumerate(counted):  # behind as many of the first tier as in one ranking of both
         if tier == 2:
             before = counted[:place]

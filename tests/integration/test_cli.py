@@ -79,6 +79,13 @@ def test_info_and_verify_describe_the_index(place):
     facts = json.loads(thresher("info", "index", "--json", cwd=place).stdout)
     assert facts["kind"] == "index"
     assert facts["counts"]["passages"] == 2
+    assert (facts["commit"], facts["live"], facts["deleted"]) == (1, 2, 0)
+    assert [entry["passages"] for entry in facts["segments"]] == [[2]]
+    assert facts["bytes"] == sum(
+        e["bytes"]
+        for name, e in facts["files"].items()
+        if name.count("/") > 1 and name.startswith("segments/") and not name.endswith("manifest.json")
+    )
     assert "bm25" in thresher("info", "index", cwd=place).stdout
     assert "all as written" in thresher("verify", "index", cwd=place).stdout
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from thresher.cli.output import JsonOption, echo, emit_json, say, table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from thresher.artifact import Manifest
     from thresher.index.commit import Commit
 
 
@@ -27,14 +28,13 @@ def info(
       thresher info my-index --json
     """
     from thresher.artifact import load_manifest, read_manifest
-    from thresher.index.commit import INDEX, Commit
+    from thresher.index.commit import INDEX
 
-    manifest = read_manifest(directory)
-    commit = Commit.of(manifest, directory) if manifest.kind == INDEX else None
-    files = dict(manifest.files)
-    for entry in commit.segments if commit is not None else ():
-        inner = load_manifest(directory / entry.folder).files
-        files |= {f"{entry.folder}/{name}": file for name, file in inner.items()}
+    manifest, commit = load_manifest(directory), None
+    if manifest.kind == INDEX and "segments" in manifest.fields:
+        manifest, commit, files = _opened(directory)
+    else:
+        files = dict(read_manifest(directory).files)
     totals = {} if commit is None else _totals(commit)
     if json:
         emit_json(
@@ -61,9 +61,33 @@ def info(
     echo()
     table(
         ["file", "bytes"],
-        [(name, f"{entry['bytes']:,}") for name, entry in files.items()],
+        [(name, f"{size:,}") for name, size in _sizes(files).items()],
         numeric=["bytes"],
     )
+
+
+def _opened(directory: Path) -> tuple[Manifest, Commit, dict[str, Mapping[str, Any]]]:
+    """The manifest of an index, the commit that it is, and the files of the commit and its segments."""
+    from thresher.artifact import check_files, read_manifest
+    from thresher.index.commit import leased
+
+    with leased(directory) as lease:
+        commit = lease.commit
+        check_files(directory, commit.files)
+        files = dict(commit.files)
+        for entry in commit.segments:
+            inner = read_manifest(directory / entry.folder).files
+            files |= {f"{entry.folder}/{name}": file for name, file in inner.items()}
+    return lease.manifest, commit, files
+
+
+def _sizes(files: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Bytes by name: within a segment, of all segments together."""
+    sizes: dict[str, int] = {}
+    for path, entry in files.items():
+        name = path.split("/", 2)[2] if path.startswith("segments/") else path
+        sizes[name] = sizes.get(name, 0) + int(entry["bytes"])
+    return sizes
 
 
 def _totals(commit: Commit) -> dict[str, int]:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from thresher.artifact import Manifest
 
+    Document = tuple[Manifest, "Commit"]
+
 INDEX = "index"
 COMMITS, SEGMENTS, DELETES = "commits", "segments", "deletes"
 ENCODERS, QUALITY = "encoders", "quality"
@@ -196,13 +198,17 @@ class Lease:
 
     Attributes:
         path: the index.
-        commit: the commit.
+        manifest: its document.
+        commit: the same, read.
         file: device and inode of its file.
         stamp: device, inode, size and time of the `manifest.json` that held it; empty where it was opened by number.
     """
 
-    def __init__(self, path: Path, commit: Commit, descriptor: int, stamp: tuple[int, ...], *, locked: bool) -> None:
-        self.path, self.commit, self.stamp = path, commit, stamp
+    def __init__(
+        self, path: Path, document: Document, descriptor: int, stamp: tuple[int, ...], *, locked: bool
+    ) -> None:
+        self.path, self.stamp = path, stamp
+        self.manifest, self.commit = document
         found = os.fstat(descriptor)
         self.file = (found.st_dev, found.st_ino)
         self._closing = weakref.finalize(self, os.close, descriptor)
@@ -271,19 +277,24 @@ def take_lease(path: Path, number: int | None = None, sha256: str = "") -> Lease
         content, stamp = _read(path / MANIFEST)
         if content is None:
             raise artifact.missing(path)
-        if number is None:
-            commit = Commit.of(artifact.parse_manifest(content, path / MANIFEST), path)
-            lease = _lease(path, commit.number, content, stamp)
-        else:
-            lease = _lease(path, number, None, ())
+        if number is not None:
+            lease = _lease(path, number)
             if lease is None or (sha256 and lease.commit.sha256 != sha256):
                 raise artifact.replaced(path)
+            return lease
+        document = _parsed(content, path / MANIFEST, path)
+        lease = _lease(path, document[1].number, (content, document), stamp)
         if lease is not None:
             return lease
         if _read(path / MANIFEST)[0] == content:
-            file = path / COMMITS / f"{commit.number}.json"
+            file = path / COMMITS / f"{document[1].number}.json"
             raise DamagedArtifactError(str(file), f"is not what {MANIFEST} holds, or missing; build the index again")
     raise artifact.busy(path)
+
+
+def _parsed(content: bytes, file: Path, path: Path) -> Document:
+    manifest = artifact.parse_manifest(content, file)
+    return manifest, Commit.of(manifest, path)
 
 
 def _read(file: Path) -> tuple[bytes | None, tuple[int, ...]]:
@@ -295,8 +306,10 @@ def _read(file: Path) -> tuple[bytes | None, tuple[int, ...]]:
         return None, ()
 
 
-def _lease(path: Path, number: int, wanted: bytes | None, stamp: tuple[int, ...]) -> Lease | None:
-    """A lease on commit `number`; None where it is gone, about to be removed, or not the text `wanted`."""
+def _lease(
+    path: Path, number: int, wanted: tuple[bytes, Document] | None = None, stamp: tuple[int, ...] = ()
+) -> Lease | None:
+    """A lease on commit `number`; None where it is gone, about to be removed, or not the text that is wanted."""
     file = path / COMMITS / f"{number}.json"
     try:
         descriptor = os.open(file, os.O_RDONLY)
@@ -311,11 +324,11 @@ def _lease(path: Path, number: int, wanted: bytes | None, stamp: tuple[int, ...]
         except (BlockingIOError, *ABSENT):  # being removed
             return None
         content = os.pread(descriptor, found.st_size, 0)
-        if wanted is not None and content != wanted:
+        if wanted is not None and content != wanted[0]:
             return None
-        commit = Commit.of(artifact.parse_manifest(content, file), path)
+        document = _parsed(content, file, path) if wanted is None else wanted[1]
         kept, descriptor = descriptor, -1
-        return Lease(path, commit, kept, stamp, locked=locked)
+        return Lease(path, document, kept, stamp, locked=locked)
     finally:
         if descriptor >= 0:
             os.close(descriptor)

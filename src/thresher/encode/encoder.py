@@ -2,7 +2,7 @@
 
 A sparse encoder turns texts into weighted terms, a dense encoder turns them into vectors. Each has two sides. The
 passage side runs once, when an index is built; the query side runs for every query. `SparseEncoder.save` writes what
-the query side needs into the index (`encoder/`), and `load_query_encoder` opens it by the type in `encoder.json`.
+the query side needs into the index (`encoders/`), and `load_query_encoder` opens it by the type in `encoder.json`.
 
 Other packages add encoders through the entry-point groups `thresher.encoders` and `thresher.dense_encoders`, and what
 opens a saved query side through `thresher.query_encoders`. A class of theirs needs only the methods below; it does not

@@ -1,7 +1,7 @@
 """The on-disk index: its layout, the builder, document reordering.
 
-An index is an artifact of kind `index`: postings, block directories and maxima as flat arrays that are opened by memory
-mapping, the passages themselves beside them, and the query encoder's files under `encoder/`.
+An index is a commit that names segments (`thresher.index.commit`). A segment is an artifact: postings, directories of
+blocks and maxima as flat arrays that are opened by memory mapping, and the passages themselves beside them.
 """
 
 from __future__ import annotations

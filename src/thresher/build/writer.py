@@ -316,8 +316,10 @@ class IndexWriter:
         try:
             if kind is None:
                 self.commit()
-        finally:
-            self.close()
+        except BaseException as err:
+            self._held.__exit__(type(err), err, err.__traceback__)  # says where a disk is full
+            raise
+        self._held.__exit__(kind, error, trace)
 
     def _read(self, source: Source | None, encoded: Encoded | None) -> tuple[Batch, Mapping[str, str]]:
         """The passages of a call, spooled, and the schema with their fields."""

@@ -547,3 +547,10 @@ def test_an_index_is_opened_without_writing(index):
     written = [name for name, mode, flags in opened if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)]
     assert opened
     assert not written
+
+
+def test_a_full_disk_is_an_error_that_says_where(index):
+    with pytest.raises(OSError, match=r"no space left in .*; nothing was changed"), Transaction(index) as changes:
+        changes.segment()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert left_over(index) == []

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import sys
 
 import pytest
@@ -106,6 +107,34 @@ def test_an_index_is_read_by_every_command_and_call(kind, built, place, invoke):
     assert answer["passages"]
     asked = thresher.Pipeline.open(index).ask(thresher.Query("1", "grain word1"))
     assert [one.docno for one in asked.passages] == [one["docno"] for one in answer["passages"]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_index_that_was_changed_is_read_by_every_command_and_call(kind, built, place, invoke, tmp_path):
+    index = tmp_path / "index"
+    shutil.copytree(built(kind, invoke), index)
+    rows = [json.loads(line) for line in (place / "corpus.jsonl").read_text().splitlines()]
+    new = {"docno": "new", "title": "Passage new", "text": "grain word1 unheard of"}
+    (tmp_path / "new.jsonl").write_text(json.dumps(new) + "\n")
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows[5:], new]))
+    added = json.loads(invoke("add", index, tmp_path / "new.jsonl", "--json"))
+    assert added["report"]["added"] == 1
+    invoke("delete", index, "--docno", "d7")
+    synced = json.loads(invoke("sync", index, tmp_path / "all.jsonl", "--json"))
+    assert set(synced["deleted"]) >= {"d0", "d1", "d2", "d3", "d4"}
+    invoke("verify", index)
+    before = json.loads(invoke("search", index, "grain word1", "-k", 100, "--json"))["hits"]
+    assert "new" in [hit["docno"] for hit in before]
+    invoke("merge", index, "--all")
+    described = json.loads(invoke("info", index, "--json"))
+    assert described["path"] == str(index)
+    invoke("verify", index)
+    opened = thresher.Index.open(index)
+    assert "unheard" in opened.passage("new").text
+    after = json.loads(invoke("search", index, "grain word1", "-k", 100, "--json"))["hits"]
+    assert [(hit["docno"], hit["score"]) for hit in after] == [(hit["docno"], hit["score"]) for hit in before]
+    answer = json.loads(invoke("ask", index, "grain word1", "--json"))
+    assert answer["passages"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,15 +9,17 @@ than `CANDIDATES` passages share the heaviest terms of the new one, as forms fil
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from thresher.index.arrays import map_array
 from thresher.quality.duplicates import exact_key, jaccard, shingle_sets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -27,12 +29,15 @@ if TYPE_CHECKING:
     from thresher.prune.plan import PruneStep
     from thresher.records import Passage
 
+    Search = Callable[[Sequence[str]], Iterator[list[Passage]]]
+
 EXACT = "exact"
 """File of the keys in the folder of a tier: uint64[passages]."""
 CANDIDATES = 32
 """Passages of the index that are compared with each new one."""
 TERMS = 16
 """Terms of a new passage that the index is searched for."""
+_CHUNK = 1024
 SHINGLE = 5
 """Words of a shingle, as `fold_duplicates` takes them by default."""
 
@@ -92,21 +97,41 @@ class LiveDuplicates:
             rows: int64[n], numbers of those to look at.
             progress: show a progress bar.
         """
-        from tqdm import tqdm
-
         found: dict[int, str] = {}
         bar = tqdm(desc="folding", total=len(rows), unit=" passages", disable=not progress, mininterval=0.5, delay=1)
-        for first in range(0, len(rows), 1024):
-            numbers = rows[first : first + 1024]
-            passages = spool.read(numbers)
-            exact = self._exact(passages)
-            others = [place for place in range(len(passages)) if place not in exact]
-            near = self._near([passages[place] for place in others]) if self._step.similarity is not None else {}
-            exact.update({others[place]: docno for place, docno in near.items()})
-            found.update({int(numbers[place]): docno for place, docno in exact.items()})
-            bar.update(len(numbers))
-        bar.close()
+        with self._searching() as candidates, bar:
+            for first in range(0, len(rows), _CHUNK):
+                numbers = rows[first : first + _CHUNK]
+                passages = spool.read(numbers)
+                exact = self._exact(passages)
+                if candidates is not None:
+                    others = [place for place in range(len(passages)) if place not in exact]
+                    near = self._near([passages[place] for place in others], candidates)
+                    exact.update({others[place]: docno for place, docno in near.items()})
+                found.update({int(numbers[place]): docno for place, docno in exact.items()})
+                bar.update(len(numbers))
         return found
+
+    @contextmanager
+    def _searching(self) -> Iterator[Search | None]:
+        """What finds the passages that share the heaviest terms of each of some; None where near ones do not count."""
+        if self._step.similarity is None:
+            yield None
+            return
+        from thresher import Index  # the package's own door: building comes before searching
+
+        with Index.open(self._path) as index:
+
+            def search(texts: Sequence[str]) -> Iterator[list[Passage]]:
+                run = index.search_batch(texts, CANDIDATES, tiers="both", max_terms=TERMS)
+                for number in range(len(texts)):
+                    ranking = run[str(number)]
+                    pairs = sorted(zip(ranking.numbers.tolist(), ranking.docnos, strict=True))
+                    docnos = [docno for _, docno in pairs]
+                    known = zip(docnos, self._known.find(docnos).tolist(), strict=True)
+                    yield index.passages([docno for docno, record in known if record >= 0])
+
+            yield search
 
     def _exact(self, passages: Sequence[Passage]) -> dict[int, str]:
         """Places of passages with an exact duplicate, and its docno."""
@@ -133,10 +158,12 @@ class LiveDuplicates:
         field = self._step.fold_field
         return not field or str(passage.metadata.get(field)) == str(other.metadata.get(field))
 
-    def _near(self, passages: Sequence[Passage]) -> dict[int, str]:
-        """Places of passages with a near-duplicate, and its docno."""
+    def _near(self, passages: Sequence[Passage], search: Search) -> dict[int, str]:
+        """Places of passages with a near-duplicate, and its docno: the oldest one's."""
         found: dict[int, str] = {}
-        for place, others in enumerate(self._candidates(passages)):
+        if not passages:
+            return found
+        for place, others in enumerate(search([passage.contents for passage in passages])):
             for other in others:
                 if self._in_one_group(passages[place], other) and self._is_near(passages[place], other):
                     found[place] = other.docno
@@ -148,22 +175,3 @@ class LiveDuplicates:
         one, two = hashes[: offsets[1]], hashes[offsets[1] : offsets[2]]
         similarity = self._step.similarity
         return similarity is not None and jaccard(one, two) >= similarity
-
-    def _candidates(self, passages: Sequence[Passage]) -> Iterator[list[Passage]]:
-        """For each passage those of the index that share its heaviest terms, the oldest first."""
-        index = self._index
-        queries = [passage.contents for passage in passages]
-        run = index.search_batch(queries, CANDIDATES, tiers="both", max_terms=TERMS)
-        for number in range(len(passages)):
-            ranking = run[str(number)]
-            docnos = [docno for _, docno in sorted(zip(ranking.numbers.tolist(), ranking.docnos, strict=True))]
-            known = self._known.find(docnos)
-            yield index.passages([docno for docno, record in zip(docnos, known.tolist(), strict=True) if record >= 0])
-
-    @property
-    def _index(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
-        from thresher import Index
-
-        if not hasattr(self, "_opened"):
-            self._opened = Index.open(self._path)
-        return self._opened

@@ -68,7 +68,7 @@ def merge_index(
     started, merged, made, passages = time.perf_counter(), 0, 0, 0
     for group in planned_merges(transaction.base.segments, all=all, small=small, refit=refit):
         collection = open_collection(transaction.path)
-        collection.close()  # the merge's own commit removes what it merged; until then nobody does
+        collection.close()  # the merge's own commit removes what it merged; no other writer can
         _merge(transaction, collection, group, options, refit=refit)
         merged += len(group)
         made += 1

@@ -6,10 +6,9 @@ is a range, and of strings a range of codes, since the dictionary is sorted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property, reduce
 from math import ceil, floor, inf, nextafter
-from typing import TYPE_CHECKING, Protocol, overload
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -205,7 +204,7 @@ def _floats_around(number: float) -> tuple[float, float]:
     return (near if near >= number else nextafter(near, inf)), (near if near <= number else nextafter(near, -inf))
 
 
-class _Dictionary(Sequence[str]):
+class _Dictionary:
     """Distinct strings in bytewise order, which is the order of Python's strings as well."""
 
     def __init__(self, strings: PackedStore) -> None:
@@ -214,14 +213,17 @@ class _Dictionary(Sequence[str]):
     def __len__(self) -> int:
         return len(self._strings)
 
-    @overload
-    def __getitem__(self, code: int) -> str: ...
-    @overload
-    def __getitem__(self, code: slice) -> list[str]: ...
-    def __getitem__(self, code: int | slice) -> str | list[str]:
-        if isinstance(code, slice):
-            return [self._strings[at] for at in range(*code.indices(len(self)))]
-        return self._strings[code]
+    def several(self, codes: NDArray[np.int64]) -> list[str]:
+        """The strings with these codes, int64[n], ascending."""
+        try:
+            return [string.decode() for string in self._strings.several(codes)]
+        except UnicodeDecodeError:
+            return [self._strings[code] for code in codes.tolist()]  # which names the file
+
+    def counted(self, counts: NDArray[np.int64]) -> dict[Value, int]:
+        """The strings with a count, and their counts; `counts` is int64[strings]."""
+        found = np.flatnonzero(counts)
+        return dict(zip(self.several(found), counts[found].tolist(), strict=True))
 
     def first(self, fits: Callable[[bytes], bool]) -> int:
         """The first code whose string fits, where all after it do, too; their number where none does."""
@@ -307,12 +309,12 @@ class _StringColumn:
     def counts(self, mask: NDArray[np.bool_] | None) -> dict[Value, int]:
         codes = self._values if mask is None else self._values[mask]
         counts = np.bincount(codes[codes != self._missing], minlength=len(self._dictionary))
-        return {self._dictionary[code]: int(counts[code]) for code in np.flatnonzero(counts).tolist()}
+        return self._dictionary.counted(counts)
 
     def stored(self, numbers: NDArray[np.int64], most: int) -> Iterator[tuple[int, Stored]]:
         for first in range(0, len(numbers), most):
             codes = self._values[numbers[first : first + most]].astype(np.uint32)
-            yield first, Stored(np.where(codes == self._missing, np.uint32(MISSING), codes), self._dictionary)
+            yield first, Stored(np.where(codes == self._missing, np.uint32(MISSING), codes), self._dictionary.several)
 
 
 class _ListColumn:
@@ -367,7 +369,7 @@ class _ListColumn:
             sums = np.zeros(len(self._rows) + 1, np.int64)
             np.cumsum(mask[self._rows], out=sums[1:])
             counts = sums[bounds[1:]] - sums[bounds[:-1]]
-        return {self._dictionary[code]: int(counts[code]) for code in np.flatnonzero(counts).tolist()}
+        return self._dictionary.counted(counts)
 
     def stored(self, numbers: NDArray[np.int64], most: int) -> Iterator[tuple[int, Stored]]:
         bounds = self._bounds
@@ -377,4 +379,4 @@ class _ListColumn:
             kept = rows[self._rows[first : first + most]]
             codes = np.searchsorted(bounds, np.arange(first, first + len(kept)), side="right") - 1
             there = kept >= 0
-            yield 0, Stored(codes[there].astype(np.uint32), self._dictionary, kept[there].astype(np.uint32))
+            yield 0, Stored(codes[there].astype(np.uint32), self._dictionary.several, kept[there].astype(np.uint32))

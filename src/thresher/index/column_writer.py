@@ -18,7 +18,7 @@ from thresher.index.arrays import PackedWriter, StringStore, StringWriter, creat
 from thresher.index.fields import column_value, typed, wrong_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -39,6 +39,8 @@ _RUN, _RUN_CHARACTERS = 2**17, 2**26
 """Distinct strings of a run, and their characters."""
 _CHUNK, _TAKEN = 2**18, 2**16
 """Numbers read or written at a time, and values whose strings are looked up at a time."""
+_GATHERED = 2048
+"""Strings that gather before they are written."""
 _SIGNED = ("int8", "int16", "int32", "int64")
 _UNSIGNED = ("uint8", "uint16", "uint32")
 LOWEST = -(2**63)
@@ -50,12 +52,12 @@ class Stored(NamedTuple):
 
     Attributes:
         values: int64 or float64, as `ColumnWriter` spools numbers; or uint32, numbers of strings.
-        strings: the strings by number.
+        strings: gives the strings with these numbers, int64[n], ascending.
         rows: of lists, uint32: which passage each value belongs to, from 0; ascending for each string.
     """
 
     values: Array
-    strings: Sequence[str] = ()
+    strings: Callable[[NDArray[np.int64]], list[str]] = lambda _: []
     rows: Array = np.zeros(0, np.uint32)
 
 
@@ -252,11 +254,16 @@ class _Dictionary:
         ]
         writer = PackedWriter(self._directory, self._name)
         count, last = 0, None
+        waiting: list[bytes] = []
         for string, run, at in heapq.merge(*(self._sorted(run) for run in range(len(self._runs)))):
             if string != last:
-                writer.extend((string,))
+                waiting.append(string)
                 count, last = count + 1, string
+                if not count % _GATHERED:
+                    writer.extend(waiting)
+                    waiting.clear()
             places[run][at] = count - 1
+        writer.extend(waiting)
         writer.close()
         return count
 
@@ -381,10 +388,12 @@ class _Lists:
         return {"strings": count, "entries": entries}
 
 
-def _renumbered(codes: Array, given: Sequence[str], dictionary: _Dictionary) -> NDArray[np.uint32]:
+def _renumbered(
+    codes: Array, strings: Callable[[NDArray[np.int64]], list[str]], dictionary: _Dictionary
+) -> NDArray[np.uint32]:
     """The numbers that a dictionary gives the strings with these codes in another one."""
     found, at = np.unique(codes, return_inverse=True)
-    numbers = np.array([dictionary.number(given[code]) for code in found.tolist()], np.uint32)
+    numbers = np.array(list(map(dictionary.number, strings(found.astype(np.int64)))), np.uint32)
     return np.asarray(numbers[at], np.uint32)
 
 

@@ -65,12 +65,13 @@ def test_segments_give_what_one_index_of_the_survivors_gives(world, query, k, pl
     terms = None if own else data.draw(st.permutations(TERMS))
     apart = tiers == 2 and data.draw(st.booleans())
     names = ("a" * 64, "b" * 64) if apart else ("a" * 64, "a" * 64)
+    scale = data.draw(st.sampled_from([None, 0.37]))  # what is above 255 of these is cut alike everywhere
     with tempfile.TemporaryDirectory() as folder:
         path, fresh = Path(folder) / "x", Path(folder) / "fresh"
-        write_segments(path, segments, terms, encoders=names, tiers=tiers, block=8)
+        write_segments(path, segments, terms, encoders=names, tiers=tiers, block=8, scale=scale)
         if gone:
             delete(path, segments, gone)
-        write_segments(fresh, [live], terms, encoders=names, tiers=tiers, block=8)
+        write_segments(fresh, [live], terms, encoders=names, tiers=tiers, block=8, scale=scale)
         with Index.open(path) as index, Index.open(fresh) as one:
             assert len(index) == len(live)
             for options in ({}, {"where": "lang = en"}, {"allow": [doc.docno for doc in live[::3]]}):
@@ -84,7 +85,7 @@ def test_segments_give_what_one_index_of_the_survivors_gives(world, query, k, pl
                 assert told(most) == told(one.search(query, k, max_terms=2, **options))
                 if not apart:
                     assert found.exact
-            if not apart:
+            if not apart and scale is None:
                 order = TERMS if terms is None else terms
                 known = {term: query[term] for term in order if term in query}
                 if own:

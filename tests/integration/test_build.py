@@ -216,7 +216,7 @@ def test_a_named_pipe_and_standard_input_give_the_index_of_the_file(tmp_path, pr
     lines = "".join(json.dumps({"docno": p.docno, "text": p.text}) + "\n" for p in varied(40))
     (tmp_path / "corpus.jsonl").write_text(lines)
     keys = {"corpus": {"format": "jsonl"}} | (
-        {"prune": {"estimator": "kl", "keep": 0.5, "similarity": None}} if pruned else {}
+        {"prune": {"estimator": "kl", "keep": 0.5, "fold": False}} if pruned else {}
     )
     recipe = Recipe.model_validate(keys)
     build_index(tmp_path / "file", tmp_path / "corpus.jsonl", recipe)

@@ -211,15 +211,15 @@ class Lease:
         self.manifest, self.commit = document
         found = os.fstat(descriptor)
         self.file = (found.st_dev, found.st_ino)
-        self._closing = weakref.finalize(self, os.close, descriptor)
+        token = object()
+        _HELD[token] = self.file
+        self._closing = weakref.finalize(self, _give_back, token, descriptor if locked else None)
         self._closing.atexit = False
         if not locked:  # nothing to hold
-            self._closing()
-        _OPEN.add(self)
+            os.close(descriptor)
 
     def close(self) -> None:
         """Give the lease back."""
-        _OPEN.discard(self)
         self._closing()
 
     def in_place(self) -> bool:
@@ -238,7 +238,14 @@ class Lease:
             return False
 
 
-_OPEN: weakref.WeakSet[Lease] = weakref.WeakSet()
+_HELD: dict[object, tuple[int, int]] = {}
+"""The files of this process's leases."""
+
+
+def _give_back(token: object, descriptor: int | None) -> None:
+    _HELD.pop(token, None)
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def held_here(file: Path) -> bool:
@@ -247,7 +254,7 @@ def held_here(file: Path) -> bool:
         found = file.stat()
     except ABSENT:
         return False
-    return any(lease.file == (found.st_dev, found.st_ino) for lease in tuple(_OPEN))
+    return (found.st_dev, found.st_ino) in list(_HELD.values())
 
 
 def stamp_of(found: os.stat_result) -> tuple[int, ...]:

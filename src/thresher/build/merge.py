@@ -101,13 +101,12 @@ def _merge(
             merge.tiers()
         merge.vectors()
         merge.pruning()
-        transaction.seal(draft)
+        for name in names:
+            transaction.drop(name)
+        transaction.commit(**fields)
     except BaseException:
-        transaction.remove(draft)
+        transaction.discard()
         raise
-    for name in names:
-        transaction.drop(name)
-    transaction.commit(**fields)
 
 
 class Merge:

@@ -12,6 +12,7 @@ segments are merged (`thresher.build.merge`).
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import time
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 
     Encoded = SparseBatch | Encoding | str | Path
 
+_log = logging.getLogger(__name__)
 _REPLACE = "replace=True, --replace"
 
 
@@ -72,9 +74,10 @@ class IndexWriter:
         recipe: how the index was built; new passages are read, pruned, encoded and stored as it says.
     """
 
-    def __init__(self, transaction: Transaction, held: ExitStack, options: Options, *, merge: bool) -> None:
+    def __init__(self, transaction: Transaction, options: Options, *, merge: bool) -> None:
         self.path = transaction.path
-        self._transaction, self._held, self._options, self._merges = transaction, held, options, merge
+        self._transaction, self._options, self._merges = transaction, options, merge
+        self._held = ExitStack()
         self._folder: Path | None = None
         self._begin()
 
@@ -103,7 +106,9 @@ class IndexWriter:
         """
         with ExitStack() as held:
             transaction = held.enter_context(Transaction(path_of(path)))
-            return cls(transaction, held.pop_all(), Options(device, progress, dense), merge=merge)
+            writer = cls(transaction, Options(device, progress, dense), merge=merge)
+            writer._held = held.pop_all()
+        return writer
 
     def _begin(self) -> None:
         """Start from the last commit."""
@@ -231,26 +236,25 @@ class IndexWriter:
 
         Raises:
             ConfigError: the recipe's encoder or estimator is not on this machine as the index was built with it.
-            OSError: the disk is full or failed; nothing was changed, and it can be tried again.
+            OSError: the disk is full or failed; nothing was changed, and it can be tried again. Only where the disk
+                failed at the very end the commit is there, and nothing is left to commit.
         """
         started = time.perf_counter()
         total = self._total
         if not len(self._pending) and not self._known.changed:
             self.discard()
             return replace(total, seconds=time.perf_counter() - started)
-        returned, name, made = self._returned(), "", None
-        if len(self._pending):
-            draft = self._transaction.segment()
-            name = draft.name
-            try:
-                made = self._make(draft)
-                self._transaction.seal(draft)
-            except BaseException:
-                self._transaction.remove(draft)
-                raise
-        self._delete_gone(made=made is not None)
-        fields = {} if self._schema == self._collection.schema else {"fields": dict(self._schema)}
-        commit = self._transaction.commit(**fields)
+        returned, number = self._returned(), self._transaction.base.number
+        try:
+            name, made = self._add_segment() if len(self._pending) else ("", None)
+            self._delete_gone(made=made is not None)
+            fields = {} if self._schema == self._collection.schema else {"fields": dict(self._schema)}
+            commit = self._transaction.commit(**fields)
+        except BaseException:
+            self._transaction.reset()
+            if self._transaction.base.number > number:  # it is visible, though not flushed to the end
+                self._begin()
+            raise
         remove_shards(self.path)
         self._begin()
         merged = self._merge_small() if self._merges else 0
@@ -260,14 +264,16 @@ class IndexWriter:
             seconds=time.perf_counter() - started,
         )  # fmt: skip
 
-    def _make(self, draft: SegmentDraft) -> Made:
-        """Fill a segment with the pending passages."""
+    def _add_segment(self) -> tuple[str, Made]:
+        """Write the pending passages as a segment; its name, and what became of them."""
+        draft = self._transaction.segment()
         folder = Path(tempfile.mkdtemp(prefix="commit-", dir=self._work()))
         spool = Spool(folder / "corpus", str(self._collection.commit.fields["corpus"]["name"]))
         for _ in spool.fill(self._pending.passages(), texts=False):
             pass
         addition = Addition(self._collection, self._known, self.recipe, draft, folder, self._options)
-        return addition.make(spool, self._pending.rows(), self._schema)
+        made = addition.make(spool, self._pending.rows(), self._schema)
+        return draft.name, made
 
     def discard(self) -> None:
         """Forget everything since the last commit."""
@@ -508,10 +514,13 @@ class IndexWriter:
         """Merge small segments where the policy says so; how many."""
         from thresher.build.merge import merge_index
 
-        report = merge_index(self._transaction, small=True, options=self._options)
-        if report.merged:
+        try:
+            return merge_index(self._transaction, small=True, options=self._options).merged
+        except OSError as err:  # what was committed stays so
+            _log.warning("%s: small segments were not merged: %s", self.path, err)
+            return 0
+        finally:
             self._begin()
-        return report.merged
 
     def _counted(self, change: Change) -> Change:
         total = self._total

@@ -206,6 +206,10 @@ class Transaction:
             self._sweep()
         return self.base
 
+    def reset(self) -> None:
+        """Give up what was not committed. Its files are removed with the next commit, or at the end."""
+        self._reset()
+
     def discard(self) -> None:
         """Give up what was not committed."""
         self._reset()

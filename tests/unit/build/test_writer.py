@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.indexes import left_over
 from thresher.build.merging import PER_LEVEL
 from thresher.build.recipe import CorpusSource, Recipe
 from thresher.build.stream import build_index
@@ -10,6 +11,7 @@ from thresher.build.writer import IndexWriter
 from thresher.errors import ArtifactError, InputError
 from thresher.index.collection import open_collection
 from thresher.index.commit import read_commit
+from thresher.index.transaction import Transaction
 from thresher.records import Passage
 
 SPLIT = Recipe(corpus=CorpusSource(split_tokens=5))
@@ -212,3 +214,36 @@ def test_a_merge_removes_the_segments_that_it_merged_at_once(path):
         writer.merge(all=True)
         assert [folder.name for folder in (path / "segments").iterdir()] == [read_commit(path).segments[0].name]
     assert len(stored(path)) == 11
+
+
+def test_a_commit_that_failed_leaves_nothing_behind_and_can_be_tried_again_or_given_up(path, monkeypatch):
+    before = stored(path)
+
+    def failing(self, **fields):
+        raise OSError(28, "No space left on device")
+
+    with IndexWriter.open(path, merge=False) as writer:
+        writer.replace([passage("d1", "other words"), passage("new")])
+        writer.delete(docnos=["d2"])
+        with monkeypatch.context() as broken:
+            broken.setattr(Transaction, "commit", failing)
+            for _ in range(2):
+                with pytest.raises(OSError, match="No space left"):
+                    writer.commit()
+        writer.discard()
+        writer.add([passage("later")])
+        assert writer.commit().added == 1
+        assert stored(path) == before | {"later": passage("later")}
+        writer.delete(docnos=["d2"])
+        with monkeypatch.context() as broken:
+            broken.setattr(Transaction, "commit", failing)
+            with pytest.raises(OSError, match="No space left"):
+                writer.commit()
+        assert writer.commit().commit == 3
+        with monkeypatch.context() as broken:
+            broken.setattr(Transaction, "commit", failing)
+            with pytest.raises(OSError, match="No space left"):
+                writer.merge(all=True)
+        writer.delete(docnos=["d3"])
+    assert stored(path).keys() == before.keys() - {"d2", "d3"} | {"later"}
+    assert left_over(path) == []

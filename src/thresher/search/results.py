@@ -115,10 +115,11 @@ class StoredPassages:
     @cached_property
     def vectors(self) -> SegmentVectors | None:
         """The dense vectors, opened on first use; None where the index was built without."""
-        from thresher.vectors.segments import SegmentVectors
+        from thresher.vectors.segments import MARK, SegmentVectors
 
+        having = {part.segment.name for part in self.parts if MARK in part.layout.manifest.files}
         folder, before = self.path / SEGMENTS, self._vectors_before
-        return self._later(lambda: SegmentVectors.open_segments(folder, self.spans, before))
+        return self._later(lambda: SegmentVectors.open_segments(folder, self.spans, before, having))
 
     @cached_property
     def decisions(self) -> StoredDecisions | None:

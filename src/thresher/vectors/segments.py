@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from thresher.vectors.codecs import Decoded
 
 
+MARK = f"{FOLDER}/{MANIFEST}"
+"""What the manifest of a segment lists if it has vectors."""
+
+
 class Span(NamedTuple):
     """The numbers of a segment's passages.
 
@@ -143,7 +147,7 @@ class SegmentVectors(VectorStore):
         folder: Path,
         spans: Sequence[Span],
         earlier: SegmentVectors | None = None,
-        having: Container[str] | None = None,
+        having: Container[str] = (),
     ) -> SegmentVectors | None:
         """The vectors of these segments, None where they have none.
 
@@ -151,7 +155,7 @@ class SegmentVectors(VectorStore):
             folder: holds a directory for each segment.
             spans: the segments in the order of the collection.
             earlier: the vectors of another commit of the same index; what both have is not opened again.
-            having: the segments that have vectors, as their manifests say; None to look.
+            having: segments that must have vectors, as their manifests say.
 
         Raises:
             ArtifactError: a segment is no longer there.
@@ -163,7 +167,7 @@ class SegmentVectors(VectorStore):
             directory = folder / span.name / FOLDER
             if span.name in known:
                 stores[span.name] = known[span.name]
-            elif directory.is_dir() if having is None else span.name in having:
+            elif span.name in having or directory.is_dir():
                 stores[span.name] = _opened(directory)
         return cls(folder, spans, stores) if stores else None
 

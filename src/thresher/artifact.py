@@ -27,6 +27,7 @@ import sys
 import weakref
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -272,9 +273,7 @@ def _mapped(descriptor: int, size: int, file: Path) -> memoryview:
         return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ, trackfd=False))
     if os.name != "posix":
         return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
-    libc = ctypes.CDLL(None, use_errno=True)  # mmap.mmap would keep a copy of the descriptor open
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    libc = _libc()  # mmap.mmap would keep a copy of the descriptor open
     address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
     if address in (None, ctypes.c_void_p(-1).value):
         code = ctypes.get_errno()
@@ -283,6 +282,14 @@ def _mapped(descriptor: int, size: int, file: Path) -> memoryview:
     release = weakref.finalize(held, libc.munmap, ctypes.c_void_p(address), ctypes.c_size_t(size))
     release.atexit = False  # threads may still read then
     return memoryview(held).toreadonly()
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    return libc
 
 
 def _build_of(path: Path) -> str:
@@ -392,7 +399,7 @@ def missing(path: Path) -> ArtifactError:
 
 def _checked_name(name: str) -> str:
     """A file name of the manifest, refused where it would leave the directory or cannot be a file's."""
-    parts = Path(name).parts
+    parts = name.replace("\\", "/").split("/")
     if not name or "\0" in name or name.startswith("/") or ".." in parts or any(len(p) > _NAME_MAX for p in parts):
         raise ValueError(f"file name {name!r} leaves the directory")
     return name

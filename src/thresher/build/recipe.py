@@ -63,8 +63,8 @@ class EncodeStep(Table):
     analyzer: AnalyzerName = "english"
     k1: float = Field(default=0.9, ge=0)
     b: float = Field(default=0.4, ge=0, le=1)
-    lengths: Literal["exact", "lucene"] = "exact"
-    """Passage lengths in BM25: exact, or rounded to one byte as Lucene stores them."""
+    lengths: Literal["lucene", "exact"] = "lucene"
+    """Passage lengths in BM25: rounded to one byte as Lucene, and so Anserini, stores them; or exact."""
     max_active_terms: int = Field(default=0, ge=0)
     batch_size: int = Field(default=32, ge=1)
 

@@ -11,8 +11,8 @@ average length alone, which is frozen when the encoder is fitted. It lies betwee
 scale (`bm25_scale`). N and df count the live passages of an index, which weighs queries itself
 (`thresher.search.statistics`); `Bm25Encoder` weighs them by the passages it was fitted on.
 
-Lucene rounds |d| to one byte (four significant bits, exact up to 39) before it divides. Lengths are exact here
-unless `lengths="lucene"` asks for the same rounding.
+Lucene rounds |d| to one byte (four significant bits, exact up to 39) before it divides, and so do we, which gives
+Anserini's figures; `lengths="exact"` does not round.
 
 Term ids are ranks in the sorted vocabulary. The saved query side has no vocabulary: an index finds the ids of the terms
 among its own.
@@ -58,7 +58,7 @@ class Bm25Encoder(SparseEncoder):
         analyzer: name of the analyzer (`thresher.text.analyzer`).
         k1: saturation of term frequency; 0 ignores repetitions.
         b: length normalisation, from 0 (none) to 1 (full).
-        lengths: `exact`, or `lucene` for lengths rounded as Lucene stores them.
+        lengths: `lucene` for lengths rounded as Lucene stores them, or `exact`.
         average_length: terms of an average passage; by default `tokens / passages`.
 
     Raises:
@@ -78,7 +78,7 @@ class Bm25Encoder(SparseEncoder):
         analyzer: str = "english",
         k1: float = 0.9,
         b: float = 0.4,
-        lengths: Lengths = "exact",
+        lengths: Lengths = "lucene",
         average_length: float | None = None,
     ) -> None:
         _check(k1, b, lengths)
@@ -101,7 +101,7 @@ class Bm25Encoder(SparseEncoder):
         analyzer: str = "english",
         k1: float = 0.9,
         b: float = 0.4,
-        lengths: Lengths = "exact",
+        lengths: Lengths = "lucene",
     ) -> Bm25Encoder:
         """Take the collection's statistics from `texts`, in one pass.
 
@@ -247,7 +247,7 @@ class TermCounts:
                 values.astype(np.uint32).tofile(stream)
 
     def encoder(
-        self, *, k1: float = 0.9, b: float = 0.4, lengths: Lengths = "exact", average_length: float | None = None
+        self, *, k1: float = 0.9, b: float = 0.4, lengths: Lengths = "lucene", average_length: float | None = None
     ) -> Bm25Encoder:
         """The encoder fitted on all passages added; none can be added after that.
 
@@ -339,7 +339,7 @@ def fit_bm25(
     analyzer: str = "english",
     k1: float = 0.9,
     b: float = 0.4,
-    lengths: Lengths = "exact",
+    lengths: Lengths = "lucene",
 ) -> Bm25Encoder:
     """What `SparseEncoder.from_name("bm25", texts=...)` calls.
 

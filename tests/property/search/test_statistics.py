@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thresher import artifact
@@ -49,6 +49,7 @@ def scores(texts, query, bits, k1, b, lengths):
     return found
 
 
+@settings(max_examples=30)
 @given(
     TEXTS,
     st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join),
@@ -59,10 +60,10 @@ def scores(texts, query, bits, k1, b, lengths):
 )
 def test_a_score_is_that_of_the_formula_with_quantised_passages(texts, query, bits, k1, b, lengths):
     texts = [*(text or "the" for text in texts), "grain"]  # without text, and an index without a term, are refused
-    settings = {"encode": {"k1": k1, "b": b, "lengths": lengths}, "index": {"bits": bits}}
+    recipe = {"encode": {"k1": k1, "b": b, "lengths": lengths}, "index": {"bits": bits}}
     with tempfile.TemporaryDirectory() as folder:
         passages = [Passage(f"d{i:02}", text) for i, text in enumerate(texts)]
-        build_index(Path(folder, "x"), passages, Recipe.model_validate(settings))
+        build_index(Path(folder, "x"), passages, Recipe.model_validate(recipe))
         with Index.open(Path(folder, "x")) as index:
             found = dict(index.search(query, k=len(texts)).pairs())
     wanted = {f"d{i:02}": score for i, score in enumerate(scores(texts, query, bits, k1, b, lengths)) if score > 0}
@@ -112,6 +113,7 @@ def part_of(path, texts, average, dead):
     return SimpleNamespace(layout=layout, deleted=deleted if dead else None, deleted_counts=pairs)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(TEXTS, st.sets(st.integers(0, 24), max_size=12)), min_size=1, max_size=3))
 def test_statistics_of_many_parts_after_deletes_are_those_of_the_survivors_in_one(given_parts):
     survivors = [text for texts, dead in given_parts for i, text in enumerate(texts) if i not in dead]

@@ -318,9 +318,16 @@ def verify(path: str | Path) -> Manifest:
         DamagedArtifactError: naming the first file whose content is not what was written.
     """
     path = Path(path)
-    manifest = read_manifest(path)
-    verify_files(path, manifest.files)
-    return manifest
+    for _ in range(_ATTEMPTS):
+        manifest = read_manifest(path)
+        try:
+            verify_files(path, manifest.files)
+        except (ArtifactError, FileNotFoundError):
+            if _build_of(path) == manifest.sha256:
+                raise
+            continue
+        return manifest
+    raise busy(path)
 
 
 def verify_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> tuple[int, int]:

@@ -515,6 +515,7 @@ def test_a_reader_during_commits_sees_one_of_them_and_no_damage(index, template)
                     seen.add(opened.commit.number)
                     (part, *_) = opened.parts
                     assert part.size - part.live == (opened.commit.number - 1) % 3
+                artifact.verify(index)
             except (ThresherError, AssertionError, OSError) as err:
                 problems.append(err)
                 return

@@ -17,6 +17,7 @@ import numpy as np
 
 from thresher.corpus.spool import docno_keys
 from thresher.index.records import open_records
+from thresher.index.uninvert import count_deleted
 from thresher.prune.decision import FOLDER
 from thresher.prune.dropped import StoredDecision, StoredDecisions
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from thresher.index.collection import Collection, Part
     from thresher.index.commit import SegmentEntry
+    from thresher.index.filters import Where
     from thresher.records import Passage
 
 _SCANS = 2
@@ -207,6 +209,20 @@ class Known:
             pending, first = [name for name, row in live if row], first + _PARTS
         return np.unique(np.concatenate(taken))
 
+    def matching(self, where: Where) -> NDArray[np.int64]:
+        """Records of the index's passages that fit a filter, int64[n]."""
+        found = [np.zeros(0, np.int64)]
+        for segment in self.segments:
+            for part, bound in zip(segment.parts, segment.bounds, strict=False):
+                start = segment.start + bound
+                fits = part.columns.mask(where) & ~self.gone[start : start + part.size]
+                found.append(np.flatnonzero(fits) + start)
+        return np.concatenate(found)
+
+    def is_empty(self, segment: KnownSegment) -> bool:
+        """Whether all of a segment is gone."""
+        return bool(self.gone[segment.start : segment.start + segment.bounds[-1]].all())
+
     def members(self, docnos: Iterable[str]) -> list[int]:
         """Records of the passages that are folded into passages with these docnos, and are not gone."""
         decided = [segment for segment in self.segments if segment.decision is not None]
@@ -244,6 +260,22 @@ def document_of(passage: Passage) -> str:
     name = str(passage.metadata["document"])
     own = passage.docno == name or re.fullmatch(r"#\d+", passage.docno.removeprefix(name)) is not None
     return name if own else ""
+
+
+def term_counts(
+    segment: KnownSegment, numbers: NDArray[np.int64]
+) -> dict[int, tuple[NDArray[np.uint32], NDArray[np.uint32]]]:
+    """By tier with BM25 weights: terms of the passages with these numbers, and how many of them have each."""
+    found = {}
+    for part, bound in zip(segment.parts, segment.bounds, strict=False):
+        own = numbers[(numbers >= bound) & (numbers < bound + part.size)] - bound
+        if len(own) and part.layout.counts.idf:
+            mask = np.zeros(part.size, bool)
+            mask[own] = True
+            counts = count_deleted(part.layout, mask)
+            terms = np.flatnonzero(counts)
+            found[part.tier] = terms.astype(np.uint32), counts[terms].astype(np.uint32)
+    return found
 
 
 def _decided(segment: KnownSegment) -> StoredDecision:

@@ -8,6 +8,7 @@ last commit, and the next writer removes what it had written.
 
 from __future__ import annotations
 
+import logging
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from thresher.build.recipe import Recipe
 from thresher.build.segment import vectors_of
 from thresher.build.vectors import merge_vectors
 from thresher.corpus.spool import docno_keys
+from thresher.errors import ThresherError
 from thresher.index.builder import IndexBuilder
 from thresher.index.collection import open_collection
 from thresher.index.column_writer import ColumnWriter
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
     from thresher.index.commit import SegmentDraft, SegmentEntry
     from thresher.index.transaction import Transaction
 
+_log = logging.getLogger(__name__)
+MERGING = "thresher-merge"
+"""Name of the thread that merges in the background."""
 POSTINGS = 2**26
 """Postings of a part that are turned into rows at a time, about 600 MB."""
 _CHUNK = 4096
@@ -107,6 +112,17 @@ def _merge(
     except BaseException:
         transaction.discard()
         raise
+
+
+def merge_later(path: Path, all: bool, refit: bool) -> None:
+    """Merge the segments of an index in a thread of its own; what goes wrong is logged."""
+    from thresher.build.writer import IndexWriter
+
+    try:
+        with IndexWriter.open(path) as writer:
+            writer.merge(all=all, refit=refit)
+    except (ThresherError, OSError) as err:
+        _log.warning("%s was not merged: %s", path, err)
 
 
 class Merge:

@@ -8,6 +8,7 @@ leaves few. Weighted terms that come with passages are brought into the vocabula
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,17 +23,20 @@ from thresher.encode.encoder import concatenate, take_rows
 from thresher.encode.preencoded import open_encoded, with_query_encoder
 from thresher.errors import InputError
 from thresher.index.arrays import map_array
+from thresher.index.column_writer import ColumnWriter
+from thresher.index.columns import Columns
 from thresher.index.records import content_keys
 from thresher.records import SparseBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from thresher.encode.preencoded import Encoding
     from thresher.index.collection import Collection
     from thresher.index.fields import Inference
+    from thresher.index.filters import Where
     from thresher.records import Passage
 
     Given = Callable[[Spool], tuple[Spool, Iterable[SparseBatch]]]
@@ -159,6 +163,19 @@ class Pending:
             places = np.minimum(np.searchsorted(wanted, batch.keys), len(wanted) - 1)
             for number in np.flatnonzero((wanted[places] == batch.keys) & batch.alive).tolist():
                 found[int(order[places[number]])] = batch, number
+        return found
+
+    def matching(self, where: Where, schema: Mapping[str, str]) -> list[tuple[Batch, int]]:
+        """Pending passages that fit a filter."""
+        found: list[tuple[Batch, int]] = []
+        for number, batch in enumerate(self.batches):
+            folder = Path(tempfile.mkdtemp(prefix="fields-", dir=self._folder())) / str(number)
+            columns = ColumnWriter(folder, schema)
+            for chunk in batch.spool.rows().chunks():
+                columns.add(chunk)
+            columns.close()
+            fits = Columns.open(folder, schema, len(batch.spool)).mask(where) & batch.alive
+            found += [(batch, row) for row in np.flatnonzero(fits).tolist()]
         return found
 
     def take(self, batch: Batch) -> None:

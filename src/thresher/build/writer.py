@@ -20,13 +20,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.arguments import checked_call
-from thresher.build.changes import Change, CommitReport
-from thresher.build.known import Known
+from thresher.build.changes import Change, CommitReport, MergeReport
+from thresher.build.known import Known, term_counts
 from thresher.build.pending import Pending, given_rows
 from thresher.build.recipe import CorpusSource, Recipe
 from thresher.build.segment import Addition, Options, check_encodes, remove_shards
@@ -36,13 +37,10 @@ from thresher.corpus.spool import Spool, docno_keys
 from thresher.corpus.stream import RecordCorpus
 from thresher.errors import InputError
 from thresher.index.collection import Collection, open_collection
-from thresher.index.column_writer import ColumnWriter
-from thresher.index.columns import Columns
 from thresher.index.commit import SegmentDraft
 from thresher.index.fields import Inference
 from thresher.index.filters import Where
 from thresher.index.transaction import Transaction
-from thresher.index.uninvert import count_deleted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,8 +48,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thresher.build.changes import MergeReport
-    from thresher.build.known import KnownSegment
     from thresher.build.pending import Batch
     from thresher.build.segment import Made
     from thresher.build.stream import Source
@@ -78,6 +74,7 @@ class IndexWriter:
         self.path = transaction.path
         self._transaction, self._options, self._merges = transaction, options, merge
         self._held = ExitStack()
+        self._later: Thread | None = None
         self._folder: Path | None = None
         self._begin()
 
@@ -184,7 +181,9 @@ class IndexWriter:
             return self._counted(self._deleted(records[records >= 0], list(waiting.values()), absent))
         wanted = Where.parse(where or "")
         wanted.check(self._schema)
-        return self._counted(self._deleted(self._matching(wanted), self._waiting(wanted), []))
+        return self._counted(
+            self._deleted(self._known.matching(wanted), self._pending.matching(wanted, self._schema), [])
+        )
 
     @checked_call
     def sync(self, corpus: Source, *, encoded: Encoded | None = None, allow_empty: bool = False) -> Change:
@@ -296,22 +295,31 @@ class IndexWriter:
         Args:
             all: merge all segments into one, also where the merge policy asks for nothing.
             refit: fit the average length of BM25 again, from the stored texts, and weigh all passages anew.
-            background: let another process merge, and return at once. This writer must then be closed.
+            background: merge in a thread of its own once this writer is closed, and return at once. Readers are not
+                disturbed; other writers are refused until it ends. It may be killed: then nothing was changed.
 
         Raises:
             InputError: there are changes that are not committed.
         """
-        from thresher.build.merge import merge_index
+        from thresher.build.merge import MERGING, merge_index, merge_later
 
         if len(self._pending) or self._known.changed:
             raise InputError("there are changes that are not committed; commit or discard them before a merge")
-        report = merge_index(self._transaction, all=all, refit=refit, options=self._options)
-        self._begin()
-        return report
+        if background:
+            self._later = Thread(target=merge_later, args=(self.path, all, refit), name=MERGING, daemon=True)
+            commit = self._collection.commit
+            return MergeReport(commit.number, 0, 0, len(commit.segments), 0, 0.0)
+        try:
+            return merge_index(self._transaction, all=all, refit=refit, options=self._options)
+        finally:
+            self._begin()
 
     def close(self) -> None:
         """Forget what was not committed, and let other writers at the index."""
         self._held.close()
+        if self._later is not None:
+            self._later.start()
+            self._later = None
 
     def __enter__(self) -> IndexWriter:
         return self
@@ -326,6 +334,7 @@ class IndexWriter:
             self._held.__exit__(type(err), err, err.__traceback__)  # says where a disk is full
             raise
         self._held.__exit__(kind, error, trace)
+        self.close()
 
     def _read(self, source: Source | None, encoded: Encoded | None) -> tuple[Batch, Mapping[str, str]]:
         """The passages of a call, spooled, and the schema with their fields."""
@@ -431,29 +440,6 @@ class IndexWriter:
     def _is_dropped(self, record: int) -> bool:
         return bool(self._known.is_dropped(np.array([record]))[0])
 
-    def _matching(self, where: Where) -> NDArray[np.int64]:
-        """Records of the index's passages that fit a filter, int64[n]."""
-        known, found = self._known, [np.zeros(0, np.int64)]
-        for segment in known.segments:
-            for part, bound in zip(segment.parts, segment.bounds, strict=False):
-                start = segment.start + bound
-                fits = part.columns.mask(where) & ~known.gone[start : start + part.size]
-                found.append(np.flatnonzero(fits) + start)
-        return np.concatenate(found)
-
-    def _waiting(self, where: Where) -> list[tuple[Batch, int]]:
-        """Pending passages that fit a filter."""
-        found: list[tuple[Batch, int]] = []
-        for number, batch in enumerate(self._pending.batches):
-            folder = Path(tempfile.mkdtemp(prefix="fields-", dir=self._work())) / str(number)
-            columns = ColumnWriter(folder, self._schema)
-            for chunk in batch.spool.rows().chunks():
-                columns.add(chunk)
-            columns.close()
-            fits = Columns.open(folder, self._schema, len(batch.spool)).mask(where) & batch.alive
-            found += [(batch, row) for row in np.flatnonzero(fits).tolist()]
-        return found
-
     def _returned(self) -> int:
         """Let what was folded into passages that are gone take part in this commit; returns how many."""
         known = self._known
@@ -476,39 +462,19 @@ class IndexWriter:
 
     def _delete_gone(self, *, made: bool) -> None:
         """Mark what is gone in the transaction; a segment of which nothing is left goes as a whole."""
-        left = int(made) + sum(not self._is_empty(segment) for segment in self._known.segments)
+        left = int(made) + sum(not self._known.is_empty(segment) for segment in self._known.segments)
         for segment in self._known.segments:
             numbers = self._known.newly_gone(segment)
             if not len(numbers):
                 continue
-            if self._is_empty(segment) and left:
+            if self._known.is_empty(segment) and left:
                 self._transaction.drop(segment.entry.name)
                 continue
-            left += self._is_empty(segment)
+            left += self._known.is_empty(segment)
             numbers = numbers[
                 ~self._transaction.deleted(segment.entry.name)[numbers]
             ]  # a commit that failed marked them
-            self._transaction.delete(segment.entry.name, numbers, self._term_counts(segment, numbers))
-
-    def _is_empty(self, segment: KnownSegment) -> bool:
-        """Whether all of a segment is gone."""
-        return bool(self._known.gone[segment.start : segment.start + segment.bounds[-1]].all())
-
-    @staticmethod
-    def _term_counts(
-        segment: KnownSegment, numbers: NDArray[np.int64]
-    ) -> dict[int, tuple[NDArray[np.uint32], NDArray[np.uint32]]]:
-        """By tier with BM25 weights: terms of the passages with these numbers, and how many of them have each."""
-        found = {}
-        for part, bound in zip(segment.parts, segment.bounds, strict=False):
-            own = numbers[(numbers >= bound) & (numbers < bound + part.size)] - bound
-            if len(own) and part.layout.counts.idf:
-                mask = np.zeros(part.size, bool)
-                mask[own] = True
-                counts = count_deleted(part.layout, mask)
-                terms = np.flatnonzero(counts)
-                found[part.tier] = terms.astype(np.uint32), counts[terms].astype(np.uint32)
-        return found
+            self._transaction.delete(segment.entry.name, numbers, term_counts(segment, numbers))
 
     def _merge_small(self) -> int:
         """Merge small segments where the policy says so; how many."""

@@ -2,12 +2,14 @@
 
 import random
 import shutil
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.indexes import segment_of
+from thresher.build.merge import MERGING
 from thresher.build.merging import DELETED, LARGEST, MOST, PER_LEVEL, SMALL, choose_merges, live_bytes
 from thresher.build.stream import build_index
 from thresher.build.writer import IndexWriter
@@ -106,3 +108,18 @@ def test_a_refit_weighs_all_passages_as_a_fresh_build_does(tmp_path):
     commits = [read_commit(one) for one in (path, tmp_path / "fresh")]
     assert commits[0].frozen["average_length"] == commits[1].frozen["average_length"]
     assert commits[0].fields["encoder"] == commits[1].fields["encoder"]
+
+
+def test_a_merge_in_the_background_begins_when_the_writer_is_closed(tmp_path):
+    path = tmp_path / "index"
+    build_index(path, some(20, 1))
+    with IndexWriter.open(path, merge=False) as writer:
+        writer.add(some(20, 2))
+        writer.commit()
+        assert writer.merge(all=True, background=True).merged == 0
+        assert len(read_commit(path).segments) == 2
+    for thread in threading.enumerate():
+        if thread.name == MERGING:
+            thread.join(60)
+    commit = read_commit(path)
+    assert (len(commit.segments), commit.live) == (1, 40)

@@ -127,7 +127,8 @@ class Known:
             for row in np.flatnonzero(high - low > 1).tolist():  # replaced before: all but one are gone
                 several = records[low[row] : high[row]]
                 found[row] = next(iter(several[~self.gone[several]].tolist()), -1)
-            found[(found >= 0) & self.gone[found]] = -1
+            held = np.flatnonzero(found >= 0)
+            found[held[self.gone[found[held]]]] = -1
             return found
         order = np.argsort(keys, kind="stable")
         wanted = keys[order]

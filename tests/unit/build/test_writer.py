@@ -247,3 +247,14 @@ def test_a_commit_that_failed_leaves_nothing_behind_and_can_be_tried_again_or_gi
         writer.delete(docnos=["d3"])
     assert stored(path).keys() == before.keys() - {"d2", "d3"} | {"later"}
     assert left_over(path) == []
+
+
+def test_an_emptied_index_answers_any_number_of_calls_and_takes_passages_again(path):
+    with IndexWriter.open(path) as writer:
+        writer.delete(docnos=[f"d{i}" for i in range(8)])
+        writer.commit()
+        writer.merge(all=True)
+        for _ in range(4):
+            assert writer.delete(docnos=["d1", "d2"]).absent == ("d1", "d2")
+        writer.add([passage("d1")])
+    assert list(stored(path)) == ["d1"]

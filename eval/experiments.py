@@ -62,6 +62,9 @@ EXPERIMENTS = {
     "search-calibration": Entry(
         "search.calibrate", "statistics of the synthetic and the real collection", ("search-calibration",)
     ),
+    "living": Entry("living", "segments, deletes, filters, commits and merges; other engines", ("living",)),
+    "living-kills": Entry("living_kills", "writes that are killed at random moments", ("living-kills",)),
+    "living-readers": Entry("living_readers", "readers at full speed while a writer commits", ("living-readers",)),
     "tables": Entry("tables", "write figures of the result files into README and docs"),
 }
 

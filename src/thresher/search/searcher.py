@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 import numpy as np
 
 from thresher.errors import DamagedArtifactError
-from thresher.index.layout import FAULT_FILES
+from thresher.index.layout import FAULT_FILES, SUPERBLOCK
 from thresher.search.kernels.types import (
     AUTO,
     BAD_WEIGHT,
@@ -58,8 +58,8 @@ Found: TypeAlias = "tuple[NDArray[np.uint32], NDArray[np.float64], list[float]]"
 
 _LARGE, _SCATTER, _PER_HIT = 1_000_000, 0.6, 100_000
 """Where bounds are tried: passages at least, scatter of the lists at most, passages for each hit wanted at least."""
-_FEW = 16
-"""A mask that allows at most one document in 16 is also kept as the list of these."""
+_FEW = 40
+"""A mask that allows at most one document in 40 is also kept as the list of these."""
 _IDS, _SCORES = np.dtype(np.uint32), np.dtype(np.float64)
 
 
@@ -71,7 +71,8 @@ class TierSearcher:
         self.vocabulary = Vocabulary(layout)
         self.size = layout.counts.passages
         self._spare: list[NDArray[np.float64]] = []
-        self._all = Allowed(np.empty(0, np.uint8), np.empty(0, np.uint32), self.size)
+        nothing = np.empty(0, np.uint8)
+        self._all = Allowed(nothing, np.empty(0, np.uint32), nothing, self.size)
 
     def __len__(self) -> int:
         return self.size
@@ -87,7 +88,8 @@ class TierSearcher:
         sources = self.layout.sources
         by_id = mask.astype(np.uint8) if sources is None else np.take(mask.view(np.uint8), sources, mode="clip")
         docs = np.flatnonzero(by_id).astype(np.uint32) if count * _FEW <= self.size else self._all.docs
-        return Allowed(by_id, docs, count)
+        superblocks = np.maximum.reduceat(by_id, np.arange(0, self.size, SUPERBLOCK))
+        return Allowed(by_id, docs, superblocks, count)
 
     def top(
         self,

@@ -27,7 +27,7 @@ from thresher.search.kernels.taat import (
     score_quantised,
 )
 from thresher.search.kernels.topk import open_top
-from thresher.search.kernels.types import STATISTICS, Allowed, Hits, Postings, QueryTerms
+from thresher.search.kernels.types import STATISTICS, Hits, Postings, QueryTerms
 
 weight = st.one_of(
     st.integers(1, 32).map(float),
@@ -49,7 +49,7 @@ def forced(searcher, query, k, quantised):
     for term, own in zip(terms, weights, strict=True):
         total += own * largest_impact(term, x.starts, x.rows, x.kth, x.impacts)
     least = initial_threshold(given, k, x.rows, x.kth)
-    width, allowed = min(k, n.passages), Allowed(np.empty(0, np.uint8), np.empty(0, np.uint32), n.passages)
+    width, allowed = min(k, n.passages), searcher._first._all
     hits = Hits(np.empty(width, np.uint32), np.empty(width, np.float64), np.empty(STATISTICS))
     if quantised:
         count = score_quantised(given, total, least, width, index, allowed, hits)

@@ -30,7 +30,7 @@ U8, U16, U32, U64 = np.uint8, np.uint16, np.uint32, np.uint64
 
 def everything(index):
     """An `Allowed` that leaves nothing out."""
-    return Allowed(np.empty(0, U8), np.empty(0, U32), index.passages)
+    return Allowed(np.empty(0, U8), np.empty(0, U32), np.empty(0, U8), index.passages)
 
 
 def normalised(terms, weights, known=100, max_terms=100):

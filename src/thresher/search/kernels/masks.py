@@ -1,7 +1,6 @@
 """The documents that may be returned: windows and blocks that hold none are skipped, other documents left out.
 
-A mask is looked at by ranges of documents, the list of allowed documents (where they are few) by binary search. Sums of
-documents that may not be returned are left out before anything looks for the best, so every threshold is one that
+Sums of documents that may not be returned never get where the best are looked for, so every threshold is one that
 allowed documents reach.
 
 `allowed` is a `thresher.search.kernels.types.Allowed` throughout.
@@ -19,13 +18,10 @@ from thresher._lazy import njit
 
 
 @njit(cache=True, nogil=True)
-def any_allowed(mask, first, last):
-    """Whether one of documents first ... last - 1 may be returned, by the mask; stops at the first 64 with one."""
-    for group in range(first, last, 64):
-        found = np.uint8(0)
-        for doc in range(group, min(group + 64, last)):
-            found |= mask[doc]
-        if found != 0:
+def any_set(flags, first, last):
+    """Whether one of flags first ... last - 1 (uint8) is set; the last may be beyond the end."""
+    for place in range(first, min(last, flags.shape[0])):
+        if flags[place] != 0:
             return True
     return False
 
@@ -88,9 +84,10 @@ def mask_blocks(least, block, allowed, bounds):
         for b in range(blocks.shape[0]):
             blocks[b] = blocks[b] if held[b] != 0 else np.float32(0.0)
     else:
-        passages = allowed.mask.shape[0]
         for b in range(blocks.shape[0]):
-            if blocks[b] >= least and not any_allowed(allowed.mask, b * block, min((b + 1) * block, passages)):
+            if blocks[b] < least:
+                continue
+            if allowed.superblocks[b // step] == 0 or not any_set(allowed.mask, b * block, (b + 1) * block):
                 blocks[b] = 0.0
     for superblock in range(best_of.shape[0]):
         best = np.float32(0.0)

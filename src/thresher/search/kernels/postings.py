@@ -46,6 +46,18 @@ def add(first, last, mask, ids, impacts, weight, sums):
 
 
 @njit(cache=True, nogil=True)
+def add_allowed(first, last, ids, impacts, weight, sums, allowed):
+    """As `add`, of the documents of a chunk that may be returned; impacts of others are not read.
+
+    allowed  uint8[documents of the chunk], 1 where the document may be returned;  sums  float64[CHUNK]
+    """
+    for p in range(first, last):
+        doc = np.uint64(ids[np.uint64(p)])
+        if allowed[doc]:
+            sums[doc] += weight * np.float64(impacts[np.uint64(p)])
+
+
+@njit(cache=True, nogil=True)
 def quantised_product(weight, impact):
     """Weight * impact / 65,536, rounded up; uint16. weight uint32, the product at most 2^32 - 65,536."""
     product = np.uint32(weight * np.uint32(impact) + np.uint32(65535))  # narrow, hence quicker

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from thresher._lazy import njit
-from thresher.index.layout import SUPERBLOCK
+from thresher.index.layout import CHUNK, SUPERBLOCK
 from thresher.index.lists import validate
 from thresher.search.kernels.bounds import score_by_bounds
 from thresher.search.kernels.intrinsics import take
@@ -26,6 +26,7 @@ from thresher.search.kernels.taat import (
     score_allowed,
     score_float,
     score_quantised,
+    score_sparse,
 )
 from thresher.search.kernels.topk import LIMIT, SAFE, SMALLEST, open_top
 from thresher.search.kernels.types import (
@@ -172,6 +173,10 @@ def search_one(query, request, index, allowed, hits):
 def search_term_at_a_time(query, total, least, k, index, allowed, hits):
     """Number of hits, by quantised sums where they pay and suffice. `least`: a sum that k documents reach."""
     count = query.terms.shape[0]
+    if allowed.docs.shape[0] > 0:
+        room = 2 * k + 2 * min(CHUNK, allowed.docs.shape[0])
+        top = open_top(k, index.scale, index.ranks, least, total, room)
+        return score_sparse(query, index, allowed, top, hits)
     few = k <= FEW and (k * count * WORTH <= index.passages or k <= 10)
     if few and count <= MANY_TERMS and total > least * 2.0**-8:
         found = score_quantised(query, total, least, k, index, allowed, hits)
@@ -225,7 +230,7 @@ def search_row(terms, weights, request, index, allowed, hits):
         QueryTerms(own_terms[:kept], own_weights[:kept]),
         Request(k, plan, approx, max_terms, least),
         index,
-        Allowed(allowed.mask, allowed.docs, allowed.size),
+        Allowed(allowed.mask, allowed.docs, allowed.superblocks, allowed.size),
         Hits(docs, scores, statistics),
     )
     while found > 0 and scores[found - 1] < least:  # a threshold in sums is a little below the score

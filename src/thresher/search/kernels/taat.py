@@ -28,9 +28,10 @@ from thresher._lazy import njit
 from thresher.index.layout import CHUNK, SUPERBLOCK
 from thresher.index.lists import open_chunk
 from thresher.search.kernels.intrinsics import prefetch
-from thresher.search.kernels.masks import any_allowed, first_from, mask_sums
+from thresher.search.kernels.masks import any_set, first_from, mask_sums
 from thresher.search.kernels.postings import (
     add,
+    add_allowed,
     add_quantised,
     add_row,
     add_row_quantised,
@@ -42,6 +43,7 @@ from thresher.search.kernels.topk import (
     SIZE,
     SMALLEST,
     collect,
+    collect_some,
     finish,
     keep_best,
     keep_reaching,
@@ -59,6 +61,8 @@ LEVEL_BITS = 6
 GROUPS = LANES // 16
 BUSY = 64
 """Lanes; a window of which more may reach the threshold has its dense rows added whole."""
+FEW_ALLOWED = 40
+"""Where at most one of 40 documents may be returned, passing over postings of others is quicker than adding them."""
 Q_THRESHOLD, Q_SIZE, Q_EDGE, Q_ABOVE = range(4)  # of `QuantisedTopK.counts`
 
 
@@ -205,6 +209,21 @@ def count_reaching(lanes, low):
 
 
 @njit(cache=True, nogil=True)
+def lanes_reaching(low, sums, mask, lanes):
+    """Set `lanes` to the maxima of the sums; returns how many reach `low`.
+
+    Most documents that reach it may be returned as a rule, so the mask is asked where many lanes do.
+    mask   uint8[m], of the window's documents; empty where all may be returned
+    """
+    lane_maxima(sums, lanes)
+    reached = count_reaching(lanes, low)
+    if mask.shape[0] > 0 and reached > BUSY:
+        allowed_maxima(sums, mask, lanes)
+        reached = count_reaching(lanes, low)
+    return reached
+
+
+@njit(cache=True, nogil=True)
 def kth_of(k, values):
     """The k-th largest of at least k values, int64: by a sorted list of the k largest while they are few."""
     if k > 64:
@@ -230,23 +249,15 @@ def collect_quantised(origin, dense, top):
     """
     sums, lanes = top.sums, top.lanes
     own = top.mask[origin : origin + sums.shape[0]]
-    if top.mask.shape[0] > 0:
-        allowed_maxima(sums, own, lanes)
-    else:
-        lane_maxima(sums, lanes)
     missing, rest = top.dense_rows.shape[0], top.rest
     low = np.uint16(max(top.counts[Q_THRESHOLD] - rest, 0))
-    reached = count_reaching(lanes, low)
+    reached = lanes_reaching(low, sums, own, lanes)
     if missing > 0 and (low == 0 or reached > BUSY):
         for j in range(missing):
             part = dense[top.dense_rows[j], origin : min(origin + sums.shape[0], dense.shape[1])]
             add_row_quantised(part, top.dense_weights[j], sums)
-        if top.mask.shape[0] > 0:
-            allowed_maxima(sums, own, lanes)
-        else:
-            lane_maxima(sums, lanes)
         missing, rest, low = 0, 0, np.uint16(top.counts[Q_THRESHOLD])
-        reached = count_reaching(lanes, low)
+        reached = lanes_reaching(low, sums, own, lanes)
     if reached == 0:
         return True
     lane_maxima(lanes, top.tops)
@@ -279,7 +290,7 @@ def append_lanes(origin, dense, missing, rest, low, top):
                 if size + 16 > ROOM:
                     return False
             for i in range(lane, QUANTISED_WINDOW, LANES):
-                if sums[i] < low or (masked and (origin + i >= mask.shape[0] or mask[origin + i] == 0)):
+                if sums[i] < low or (masked and mask[origin + i] == 0):
                     continue
                 total = sums[i]
                 for j in range(missing):
@@ -327,7 +338,7 @@ def open_quantised(query, total, least, k, index, allowed, fixed):
         k, margin, rest, dense_rows[:dense_count], dense_weights[:dense_count], counts,
         np.zeros(1 << (16 - LEVEL_BITS), np.int32), np.empty(ROOM, np.uint16), np.empty(ROOM, np.uint32),
         np.empty(QUANTISED_WINDOW, np.uint16), np.empty(LANES, np.uint16), np.empty(GROUPS, np.uint16),
-        allowed.mask, allowed.docs,
+        allowed.mask,
     )  # fmt: skip
 
 
@@ -341,13 +352,11 @@ def score_quantised(query, total, least, k, index, allowed, hits):
     """
     fixed = np.empty(query.terms.shape[0], np.uint32)
     found = open_quantised(query, total, least, k, index, allowed, fixed)
-    cursors, sums, at = open_cursors(query.terms, index), found.sums, 0
+    cursors, sums, masked = open_cursors(query.terms, index), found.sums, allowed.mask.shape[0] > 0
     for window in range((index.passages + QUANTISED_WINDOW - 1) // QUANTISED_WINDOW):
-        if allowed.mask.shape[0] > 0:
-            at, here = allowed_until((window + 1) * QUANTISED_WINDOW, QUANTISED_WINDOW, at, allowed)
-            if not here:
-                skip_window(window, QUANTISED_WINDOW, query.terms, index, cursors)
-                continue
+        if masked and not any_in_window(window, QUANTISED_WINDOW, allowed):
+            skip_window(window, QUANTISED_WINDOW, query.terms, index, cursors)
+            continue
         sums[:] = 0
         open_window(window, QUANTISED_WINDOW, query.terms, index, cursors)
         add_window_quantised(query.terms, fixed, index, cursors, sums)
@@ -380,15 +389,76 @@ def score_allowed(query, least, k, index, docs, hits):
 
 
 @njit(cache=True, nogil=True)
-def allowed_until(end, size, at, allowed):
-    """(Where `allowed.docs` go on from document `end`, whether one of the `size` documents before may be returned).
+def any_in_window(window, size, allowed):
+    """Whether one of a window's documents, `size` of them, may be returned."""
+    per_window = size // SUPERBLOCK
+    return any_set(allowed.superblocks, window * per_window, (window + 1) * per_window)
 
-    at   int64   where the documents of the window begin among `allowed.docs`
+
+@njit(cache=True, nogil=True, inline="always")
+def open_stretch(chunk, first, after, terms, index, cursors):
+    """Set `cursors.runs` to the entries of each list in superblocks first ... after - 1 of a chunk; as `open_window`.
+
+    Of lists without a directory, `cursors.ends` is the end of the chunk's postings; chunks come one after the other.
     """
-    if allowed.docs.shape[0] > 0:
-        after = first_from(end, allowed.docs, at)
-        return after, after > at
-    return 0, any_allowed(allowed.mask, end - size, min(end, allowed.mask.shape[0]))
+    starts, rows, superblocks, dense = index.starts, index.rows, index.superblocks, index.dense.shape[0]
+    low, final = (first * SUPERBLOCK) & (CHUNK - 1), (after * SUPERBLOCK - 1) & (CHUNK - 1)
+    for i in range(terms.shape[0]):
+        term = terms[i]
+        row = np.int64(rows[term])
+        if 0 <= row < dense:
+            cursors.runs[i, 0] = cursors.runs[i, 1] = np.uint64(0)
+            continue
+        if 0 <= row < superblocks.shape[0]:
+            begin = np.int64(starts[term]) + np.int64(superblocks[row, first])
+            end = np.int64(starts[term]) + np.int64(superblocks[row, after])
+        else:
+            begin, cursors.ends[i] = open_chunk(cursors.ends[i], np.int64(starts[term + 1]), index.ids, index.impacts)
+            begin = skip(low - 1, begin, cursors.ends[i], index.ids)
+            end = skip(final, begin, cursors.ends[i], index.ids)
+        cursors.runs[i, 0], cursors.runs[i, 1] = np.uint64(begin), np.uint64(end)
+        prefetch(index.ids, np.uint64(begin))
+        prefetch(index.ids, np.uint64(begin + 32))
+
+
+@njit(cache=True, nogil=True)
+def score_sparse(query, index, allowed, top, hits):
+    """Answer a query by float64 sums of the few documents that may be returned; returns the number of hits.
+
+    A chunk at a time, from the first to the last superblock with such a document; of dense rows their impacts alone.
+    index, allowed, hits   `Postings`, `Allowed` with its list, `Hits` out
+    top                    `TopK` with room for 2 * k + 2 * min(CHUNK, documents in the list)
+    """
+    terms, weights, dense, at = query.terms, query.weights, index.dense, 0
+    cursors, sums, full = open_cursors(terms, index), np.empty(CHUNK, np.float64), np.uint16(CHUNK - 1)
+    for chunk in range((index.passages + CHUNK - 1) // CHUNK):
+        origin, begin = chunk * CHUNK, at
+        at = first_from(origin + CHUNK, allowed.docs, begin)
+        if at == begin:
+            skip_window(chunk, CHUNK, terms, index, cursors)
+            continue
+        some, own = allowed.docs[begin:at], allowed.mask[origin : origin + CHUNK]
+        first, after = np.int64(some[0]) // SUPERBLOCK, np.int64(some[-1]) // SUPERBLOCK + 1
+        open_stretch(chunk, first, after, terms, index, cursors)
+        few = some.shape[0] * FEW_ALLOWED <= (after - first) * SUPERBLOCK
+        if few:
+            for doc in some:
+                sums[doc - origin] = 0.0
+        else:
+            sums[first * SUPERBLOCK - origin : after * SUPERBLOCK - origin] = 0.0
+        for i in range(terms.shape[0]):
+            row, low, high = np.int64(index.rows[terms[i]]), cursors.runs[i, 0], cursors.runs[i, 1]
+            if 0 <= row < dense.shape[0]:
+                for doc in some:
+                    sums[doc - origin] += weights[i] * np.float64(dense[row, doc])
+            elif few:
+                add_allowed(low, high, index.ids, index.impacts, weights[i], sums, own)
+            else:
+                add(low, high, full, index.ids, index.impacts, weights[i], sums)
+        make_room(some.shape[0], top)
+        collect_some(sums, some, origin, top)
+        raise_threshold(top)
+    return finish(top, hits.docs, hits.scores)
 
 
 @njit(cache=True, nogil=True)
@@ -398,14 +468,12 @@ def score_float(query, index, allowed, top, hits):
     index, allowed, hits   `Postings`, `Allowed`, `Hits` out
     top                    `TopK` with room for 2 * k + 2 * FLOAT_WINDOW
     """
-    cursors, sums, at = open_cursors(query.terms, index), np.empty(FLOAT_WINDOW, np.float64), 0
+    cursors, sums = open_cursors(query.terms, index), np.empty(FLOAT_WINDOW, np.float64)
     masked = allowed.mask.shape[0] > 0
     for window in range((index.passages + FLOAT_WINDOW - 1) // FLOAT_WINDOW):
-        if masked:
-            at, here = allowed_until((window + 1) * FLOAT_WINDOW, FLOAT_WINDOW, at, allowed)
-            if not here:
-                skip_window(window, FLOAT_WINDOW, query.terms, index, cursors)
-                continue
+        if masked and not any_in_window(window, FLOAT_WINDOW, allowed):
+            skip_window(window, FLOAT_WINDOW, query.terms, index, cursors)
+            continue
         sums[:] = 0
         open_window(window, FLOAT_WINDOW, query.terms, index, cursors)
         add_window(window, query, index, cursors, sums)

@@ -79,6 +79,24 @@ def collect(sums, first, last, origin, top):
 
 
 @njit(cache=True, nogil=True)
+def collect_some(sums, some, origin, top):
+    """As `collect`, of some documents of a window, uint32[n] ascending."""
+    histogram, buffer, docs = top.histogram, top.sums, top.docs
+    least, per_unit = top.limits[LIMIT], top.limits[PER_UNIT]
+    size, edge, above = top.counts[SIZE], top.counts[EDGE], top.counts[ABOVE]
+    for doc in some:
+        value = sums[doc - origin]
+        if value >= least:
+            buffer[size] = value
+            docs[size] = doc
+            size += 1
+            level = level_of(value, per_unit)
+            histogram[level] += 1
+            above += level >= edge
+    top.counts[SIZE], top.counts[ABOVE] = size, above
+
+
+@njit(cache=True, nogil=True)
 def raise_threshold(top):
     """Move the threshold to the highest edge that k documents reach."""
     k, histogram = top.k, top.histogram

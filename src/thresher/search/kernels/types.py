@@ -87,11 +87,13 @@ class Allowed(NamedTuple):
     Attributes:
         mask: uint8[passages] by internal id, 1 where a document may be returned; empty where all may.
         docs: uint32[size], the internal ids of those that may, ascending, where they are few; else empty.
+        superblocks: uint8[superblocks], 1 where one of the superblock's documents may; empty where all may.
         size: int64, how many may.
     """
 
     mask: NDArray[np.uint8]
     docs: NDArray[np.uint32]
+    superblocks: NDArray[np.uint8]
     size: int
 
 
@@ -181,7 +183,7 @@ class QuantisedTopK(NamedTuple):
         values, docs: uint16[room], uint32[room], the entries.
         sums: uint16[QUANTISED_WINDOW], accumulators of the current window.
         lanes, tops: uint16[LANES], uint16[GROUPS], scratch: maxima of the accumulators.
-        mask, allowed: as `Allowed.mask` and `Allowed.docs`.
+        mask: uint8[passages], as `Allowed.mask`.
     """
 
     k: int
@@ -197,7 +199,6 @@ class QuantisedTopK(NamedTuple):
     lanes: NDArray[np.uint16]
     tops: NDArray[np.uint16]
     mask: NDArray[np.uint8]
-    allowed: NDArray[np.uint32]
 
 
 class Bounds(NamedTuple):

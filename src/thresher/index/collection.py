@@ -72,7 +72,7 @@ class Collection:
     """The parts of an index at one commit, and the lease that keeps them.
 
     Attributes:
-        path: the index.
+        path: the index, absolute.
         commit: the commit.
         parts: in the order of the passage numbers.
     """
@@ -111,7 +111,7 @@ class Collection:
 
     def __reduce__(self) -> tuple[Callable[..., Collection], tuple[object, ...]]:
         """A collection is pickled by path and commit: that commit is opened again, and refused where it is gone."""
-        return open_collection, (self.path.absolute(), self.commit.number, self.commit.sha256)
+        return open_collection, (self.path, self.commit.number, self.commit.sha256)
 
     def __enter__(self) -> Collection:
         return self
@@ -139,7 +139,7 @@ def open_collection(
     for _ in range(ATTEMPTS):
         lease = take_lease(path, number, sha256)
         try:
-            return Collection(lease, tuple(_parts(path, lease.commit, earlier)))
+            return Collection(lease, tuple(_parts(lease.path, lease.commit, earlier)))
         except (ArtifactError, *ABSENT) as err:
             if lease.in_place():
                 raise

@@ -197,7 +197,7 @@ class Lease:
     """A commit that no writer removes while this is open, or until it is garbage collected.
 
     Attributes:
-        path: the index.
+        path: the index, absolute: the working directory may change.
         manifest: its document.
         commit: the same, read.
         file: device and inode of its file.
@@ -207,7 +207,7 @@ class Lease:
     def __init__(
         self, path: Path, document: Document, descriptor: int, stamp: tuple[int, ...], *, locked: bool
     ) -> None:
-        self.path, self.stamp = path, stamp
+        self.path, self.stamp = path.absolute(), stamp
         self.manifest, self.commit = document
         found = os.fstat(descriptor)
         self.file = (found.st_dev, found.st_ino)

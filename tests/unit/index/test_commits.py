@@ -258,6 +258,15 @@ def test_a_pickle_is_of_its_very_build(index, template):
         pickle.loads(kept)  # noqa: S301
 
 
+def test_an_open_index_does_not_depend_on_the_working_directory(index, monkeypatch):
+    monkeypatch.chdir(index.parent)
+    opened = open_collection(index.name)
+    monkeypatch.chdir("/")
+    assert opened.is_current()
+    assert open_collection(opened.path, earlier=opened).commit == opened.commit
+    assert pickle.loads(pickle.dumps(opened)).commit == opened.commit  # noqa: S301
+
+
 def test_what_two_commits_share_is_not_opened_again(index, template):
     with Transaction(index) as changes:
         fill(changes.segment(), template)

@@ -93,7 +93,7 @@ class Known:
             start += bounds[-1]
         self._committed = np.concatenate(masks)
         self.gone = self._committed.copy()
-        self._lookups = 0
+        self._lookups, self._schema = 0, collection.schema
 
     def __len__(self) -> int:
         """Records, with those that are gone."""
@@ -198,6 +198,8 @@ class Known:
 
     def whole_documents(self, records: NDArray[np.int64]) -> NDArray[np.int64]:
         """These records, and those of all other passages of the documents that they were split from, int64[m]."""
+        if "document" not in self._schema:  # which every passage of a split document has
+            return np.unique(records)
         documents = {name for record in records.tolist() if (name := self._document(record))}
         taken = [records]
         pending, first = sorted(documents), 1

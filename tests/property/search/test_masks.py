@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from searching import PLANS, TRY_BOUNDS, Reference, build, clustered
 from test_exact import collections
@@ -36,6 +36,7 @@ def answers(searcher, query, k, mask, least=0.0):
         assert len(nothing[0]) == 0
 
 
+@settings(max_examples=max(settings.default.max_examples // 3, 10))
 @given(collections(), st.data())
 def test_every_plan_equals_brute_force_over_the_allowed_passages(collection, data):
     docnos, rows, terms, block, bits, query = collection

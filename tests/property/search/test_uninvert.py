@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sums import large
 
@@ -68,6 +68,7 @@ def check(path, n, vocabulary, rng, shares, **options):
     return layout
 
 
+@settings(max_examples=max(settings.default.max_examples // 4, 10))
 @given(st.integers(0, 400), st.sampled_from([1, 12, 40]), st.sampled_from([8, 16]), st.integers(0, 2**32 - 1))
 def test_rows_come_back_as_they_went_in(n, vocabulary, bits, seed):
     rng = np.random.default_rng(seed)

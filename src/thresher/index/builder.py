@@ -133,6 +133,7 @@ class IndexBuilder:
         self._append(docnos, packed, batch)
         self._records.extend(passages)
 
+    @checked_call
     def copy(
         self,
         docnos: Sequence[bytes],
@@ -148,8 +149,19 @@ class IndexBuilder:
             passages: as `Layout.passages` holds them.
             keys: uint64[n], of their records.
             contents: uint64[n], likewise.
-            batch: their weighted terms, valid rows.
+            batch: their weighted terms.
+
+        Raises:
+            InputError: they differ in number, or in type from these; or as `add`. Nothing has been added then.
         """
+        stored = all(is_a(one, bytes) for strings in (docnos, passages) for one in strings)
+        hashes = all(is_a(one, np.ndarray) and one.dtype == np.uint64 for one in (keys, contents))
+        if not (stored and hashes and is_a(batch, SparseBatch)):
+            raise InputError("passages are copied as a Layout holds them: bytes, uint64 arrays, and a SparseBatch")
+        counts = [len(one) for one in (docnos, passages, keys, contents, batch)]
+        if len(set(counts)) > 1:
+            raise InputError(f"docnos, passages, keys, contents and rows differ in number: {counts}")
+        _check_rows(docnos, batch, self._terms)
         self._append(docnos, passages, batch)
         self._records.copy(keys, contents)
 
@@ -432,7 +444,7 @@ def _encoded(what: str, name: str) -> bytes:
         raise InputError(f"{what} {name!r} holds half of a surrogate pair, which is not text") from err
 
 
-def _check_rows(passages: Sequence[Passage], batch: SparseBatch, terms: int) -> None:
+def _check_rows(passages: Sequence[Passage] | Sequence[bytes], batch: SparseBatch, terms: int) -> None:
     """Refuse rows that kernels could not use as places in memory."""
     if batch.terms.shape[0] == 0:
         return
@@ -445,8 +457,9 @@ def _check_rows(passages: Sequence[Passage], batch: SparseBatch, terms: int) -> 
     wrong |= steps
     if bool(wrong.any()):
         at = int(np.argmax(wrong))
-        row = int(np.searchsorted(batch.indptr, at, side="right")) - 1
+        one = passages[int(np.searchsorted(batch.indptr, at, side="right")) - 1]
+        docno = one.decode(errors="replace") if isinstance(one, bytes) else one.docno
         raise InputError(
-            f"passage {passages[row].docno!r} gives term {int(batch.terms[at])} weight {float(batch.weights[at])!r}; "
+            f"passage {docno!r} gives term {int(batch.terms[at])} weight {float(batch.weights[at])!r}; "
             f"terms must ascend without repetition and stay below {terms}, weights must be positive and finite"
         )

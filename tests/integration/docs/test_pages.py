@@ -61,10 +61,10 @@ def test_the_page_on_the_format_lists_every_file_of_the_layout():
     from thresher.index import FORMAT, layout
 
     wanted = re.findall(r"^\| `([\w./`, ]+)` \|", layout.__doc__, re.MULTILINE)
-    listed = first_column("index-format.md", "An index")
+    listed = first_column("index-format.md", "A segment")
     missing = [name for row in wanted for name in row.replace("`", "").split(", ") if name not in listed]
     assert not missing
-    assert f"| `index` | {FORMAT} |" in (DOCS / "index-format.md").read_text(encoding="utf-8")
+    assert f"| `index`, `segment` | {FORMAT} |" in (DOCS / "index-format.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -182,6 +182,8 @@ def search(path, rng, errors):
         found = attempt(errors, index.search, " ".join((one, *more)), 10, explain=True)
         attempt(errors, index.search, {one: 1.0, "unknown": 2.0}, 10, tiers="first")
         attempt(errors, index.search_batch, [one, {one: 2.0}], 10, threads=2)
+        attempt(errors, index.search, "w1 w2", 10, where={"source": "x"})
+        attempt(errors, index.facets, "source", "w1", where="source prefix x")
         attempt(errors, index.numbers, ["d1", "d7", "nothing"])
         attempt(errors, index.passages, ["d3"])
         attempt(errors, lambda: index.recipe)

@@ -35,7 +35,7 @@ def info(
         manifest, commit, files = _opened(directory)
     else:
         files = dict(read_manifest(directory).files)
-    totals = {} if commit is None else _totals(commit)
+    totals = {} if commit is None else _totals(commit) | _drift(directory)
     if json:
         emit_json(
             {
@@ -97,6 +97,20 @@ def _totals(commit: Commit) -> dict[str, int]:
         "deleted": commit.passages - commit.live,
         "bytes": sum(entry.bytes for entry in commit.segments),
     }
+
+
+def _drift(directory: Path) -> dict[str, object]:
+    """BM25's average length over the live passages of each tier; what was frozen is among the commit's fields."""
+    from thresher.index.collection import open_collection
+    from thresher.search.statistics import live_lengths
+
+    collection = open_collection(directory)
+    try:
+        lexical = [part for part in collection.parts if part.layout.counts.idf]
+        passages, tokens = live_lengths(lexical)
+        return {"average_length_now": round(tokens / passages, 2)} if passages else {}
+    finally:
+        collection.close()
 
 
 def _show_segments(commit: Commit) -> None:

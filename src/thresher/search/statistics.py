@@ -78,14 +78,7 @@ class Bm25Statistics:
     @cached_property
     def _live(self) -> tuple[int, int]:
         """Live passages with at least one term, and their terms."""
-        passages = tokens = 0
-        for part in self._parts:
-            own, terms = part.layout.token_counts
-            if part.deleted is not None and part.layout.tokens is not None:
-                gone = part.layout.tokens[part.deleted]
-                own, terms = own - int(np.count_nonzero(gone)), terms - int(gone.sum(dtype=np.int64))
-            passages, tokens = passages + own, tokens + terms
-        return passages, tokens
+        return live_lengths(self._parts)
 
     def factors(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """The IDF of terms, float64[n]; 0 for ids that are no term's, such as -1."""
@@ -132,6 +125,18 @@ class Bm25Statistics:
         found = idf(self.passages, df)
         found[df == 0] = 0.0
         self._factors[wanted + 1] = found
+
+
+def live_lengths(parts: Sequence[CountedPart]) -> tuple[int, int]:
+    """Live passages of BM25 parts with at least one term, and the number of their terms with repetitions."""
+    passages = tokens = 0
+    for part in parts:
+        own, terms = part.layout.token_counts
+        if part.deleted is not None and part.layout.tokens is not None:
+            gone = part.layout.tokens[part.deleted]
+            own, terms = own - int(np.count_nonzero(gone)), terms - int(gone.sum(dtype=np.int64))
+        passages, tokens = passages + own, tokens + terms
+    return passages, tokens
 
 
 def live_postings(part: CountedPart, ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -166,18 +166,21 @@ def search_one(query, request, index, allowed, hits):
         least = top.limits[LIMIT]
     statistics[SCORED], statistics[VISITED] = entries, index.maxima.shape[1]
     statistics[SUPERBLOCKS] = statistics[WHOLE_SUPERBLOCKS] = index.superblocks.shape[1] - 1
-    return search_term_at_a_time(query, total, least, k, index, allowed, hits)
+    return search_term_at_a_time(query, total, least, k, index, allowed, hits, wanted > 0)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def search_term_at_a_time(query, total, least, k, index, allowed, hits):
-    """Number of hits, by quantised sums where they pay and suffice. `least`: a sum that k documents reach."""
+def search_term_at_a_time(query, total, least, k, index, allowed, hits, carried):
+    """Number of hits, by quantised sums where they pay and suffice. `least`: a sum that k documents reach.
+
+    Where a score is carried from other parts of the index, fewer than k hits are expected of this one.
+    """
     count = query.terms.shape[0]
     if allowed.docs.shape[0] > 0:
         room = 2 * k + 2 * min(CHUNK, allowed.docs.shape[0])
         top = open_top(k, index.scale, index.ranks, least, total, room)
         return score_sparse(query, index, allowed, top, hits)
-    few = k <= FEW and (k * count * WORTH <= index.passages or k <= 10)
+    few = k <= FEW and (carried or k * count * WORTH <= index.passages or k <= 10)
     if few and count <= MANY_TERMS and total > least * 2.0**-8:
         found = score_quantised(query, total, least, k, index, allowed, hits)
         if found >= 0:

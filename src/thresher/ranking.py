@@ -258,7 +258,7 @@ class Ranking(Sequence[Hit]):
         Raises:
             InputError: a place is beyond the ranking, or there are not as many scores.
         """
-        at, kept = self._taken(places, scores)
+        at, kept = self._taken(places, scores, source)
         exact, source = self.exact if exact is None else exact, source or self.source
         if self.numbered:
             made = Ranking.of_numbers(_numbered(self._passages), self.numbers[at], kept, exact=exact, stage=source)
@@ -268,8 +268,12 @@ class Ranking(Sequence[Hit]):
         docnos = self.docnos
         return Ranking([docnos[i] for i in at.tolist()], kept, exact=exact, source=source, passages=self._passages)
 
-    def _taken(self, at: ArrayLike, scores: ArrayLike | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Places and the scores that go with them, checked."""
+    def _taken(
+        self, at: ArrayLike, scores: ArrayLike | None, source: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Places and the scores that go with them, checked, as is the name of what took them."""
+        if not is_a(source, str):
+            raise InputError(f"source names a stage; got {shown(source)}")
         taken = places(at)
         if len(taken) and not (-len(self) <= int(taken.min()) and int(taken.max()) < len(self)):
             raise InputError(f"a ranking of {len(self)} passages has no place {int(taken[np.abs(taken).argmax()])}")

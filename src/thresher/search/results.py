@@ -352,7 +352,7 @@ class SearchRanking(Ranking):
         self, places: ArrayLike, scores: ArrayLike | None = None, *, exact: bool | None = None, source: str = ""
     ) -> SearchRanking:
         """As `Ranking.take`, keeping the tiers."""
-        at, kept = self._taken(places, scores)
+        at, kept = self._taken(places, scores, source)
         made = SearchRanking(
             self._stored,
             None,

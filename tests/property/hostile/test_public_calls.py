@@ -25,6 +25,7 @@ from limits import Hang, bounded
 import thresher
 from tests.indexes import segment_of
 from thresher.errors import ThresherError
+from thresher.index.collection import open_collection
 
 NIGHTLY = os.environ.get("THRESHER_PROFILE") == "nightly"
 CALLS = int(os.environ.get("THRESHER_HOSTILE_CALLS") or (200 if NIGHTLY else 3))
@@ -305,6 +306,13 @@ ARGUMENTS = {
     "open.context": _text("lexical"),
     "open.vectors": _text(None),
     "SearchStage.index": lambda p: p.once("index"),
+    "Index.collection": lambda p: open_collection(p.folder / "index"),
+    "Index.model": lambda p: None,
+    "with_routing.model": lambda p: None,
+    "writer.dense": lambda p: None,
+    "field": _text("lang"),
+    "where": _text("lang = en"),
+    "allow": lambda p: None,
     "RerankerStage.reranker": lambda p: p.once("reranker"),
     "document_frequencies": lambda p: {"grain": 3},
     "Bm25Encoder.passages": _text(6),

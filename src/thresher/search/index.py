@@ -345,7 +345,7 @@ class Index:
         terms, weights = to_row(query, space.vocabulary, space.load_encoder)  # in place: a function call counts here
         if space.statistics is not None:
             weights = space.statistics.weigh(terms, weights)
-        docs, scores, row = only.top(terms, weights, k, alpha, most, plan)
+        docs, scores, row = only.top(terms, weights, k, alpha, most, plan, now.allowed)
         made = SearchRanking(now.stored, docs, None, scores, (alpha == 1 and not row[DROPPED]) or is_exact(row, alpha))
         if explain:
             made.explanations = (explain_row(row),)

@@ -70,6 +70,19 @@ class SearchedPart:
             return ""
         return str(encoder.get("fingerprint", ""))
 
+    def numbers_of(self, docs: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """int64[n]: the numbers in the collection of passages by their internal ids.
+
+        Raises:
+            DamagedArtifactError: the part maps an id to a passage that it does not have.
+        """
+        sources = self.layout.sources
+        numbers: NDArray[np.int64] = (docs if sources is None else sources[docs]).astype(np.int64)
+        if sources is not None and len(numbers) and int(numbers.max()) >= self.size:
+            return self.layout.numbers_of(docs)  # which raises
+        numbers += self.start
+        return numbers
+
     def mask(self, where: Where | None) -> Mask:
         """The live passages that pass `where`, which fits the schema."""
         if where is None and self.part.deleted is None:

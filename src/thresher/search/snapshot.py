@@ -54,7 +54,8 @@ class Snapshot:
         second: the second, None where it has no passages.
         pair: both, None where there is one.
         masks: which passages a search without filters may return; None where all.
-        only: the searcher of the only part, None where there are several or some passages may not be returned.
+        only: the searcher of the only part, None where there are several.
+        allowed: which of its passages may be returned; None for all.
     """
 
     def __init__(
@@ -77,8 +78,8 @@ class Snapshot:
         self.first, self.second = self._tiers()
         self.model = routing_of(collection) if model is None else model
         self.pair = None if self.second is None else TierPair(self.first, self.second, self.model)
-        alone = self.masks is None and self.second is None and len(self.first.parts) == 1
-        self.only: TierSearcher | None = self.first.parts[0].searcher if alone and len(self.parts) == 1 else None
+        self.only: TierSearcher | None = self.parts[0].searcher if len(self.parts) == 1 else None
+        self.allowed = None if self.only is None or self.masks is None else self.masks[0].allowed
         self._neighbours_before: DenseIndex | None = None if earlier is None else earlier.known_neighbours()
 
     def _tiers(self) -> tuple[Tier, Tier | None]:

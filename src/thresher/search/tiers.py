@@ -18,11 +18,10 @@ passages of different parts tie.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import reduce
 from heapq import merge
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
     from thresher.search.index import Index
     from thresher.search.parts import Masks, SearchedPart
     from thresher.search.queries import AnyQuery
-    from thresher.search.searcher import Found
     from thresher.search.vocabulary import TermSpace
 
 _ROUNDING = 1 + 1e-6
@@ -62,8 +60,7 @@ Scored: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float64]]"
 """Passage numbers and their scores, best first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What is wanted of a tier; see `Index.search`."""
 
     k: int
@@ -77,8 +74,7 @@ class Wanted:
         return Wanted(k, self.alpha, self.most, self.plan, self.explain)
 
 
-@dataclass(frozen=True, slots=True)
-class TierAnswer:
+class TierAnswer(NamedTuple):
     """What one tier found.
 
     Attributes:
@@ -116,20 +112,19 @@ class Tier:
         if most < len(terms) and not self.space.vocabulary.same:
             terms, weights, dropped = self.space.heaviest(terms, weights, most)
         own = self.space.vocabulary.locals(terms)
-        answers, rows, least = [], [], 0.0
+        best, rows = Best(x.k), []
         for i in self._order:
             part = self.parts[i]
             mask = ALL if masks is None else masks[part.number]
             if mask.empty:
                 continue
             query = own[self.places[i]], weights
-            found = part.searcher.top(*query, x.k, x.alpha, most, x.plan, mask.allowed, least)
-            rows.append(found[2])
-            answers.append(_numbered(part, found))
-            least = _least(answers, x.k, least)
+            docs, scores, row = part.searcher.top(*query, x.k, x.alpha, most, x.plan, mask.allowed, best.least)
+            rows.append(row)
+            best.add(part, docs, scores)
         told = _explained(rows, terms, self._known(own)) if x.explain else ()
         exact = not dropped and all(is_exact(row, x.alpha) for row in rows)
-        numbers, scores = self.merged(answers, x.k)
+        numbers, scores = best.merged(self.docno)
         return TierAnswer(numbers, scores, exact, told)
 
     def top_batch(
@@ -146,24 +141,22 @@ class Tier:
         if x.most < len(terms) and not self.space.vocabulary.same:
             (indptr, terms, weights), dropped = self.space.heaviest_rows(rows, x.most)
         own = self.space.vocabulary.locals(terms)
-        answers: list[list[Scored]] = [[] for _ in range(n)]
+        best = [Best(x.k) for _ in range(n)]
         told: list[list[list[float]]] = [[] for _ in range(n)]
-        least = np.zeros(n)
         for i in self._order:
             part = self.parts[i]
             mask = ALL if masks is None else masks[part.number]
             if mask.empty:
                 continue
             asked = (indptr, own[self.places[i]], weights)
-            reached = least if least.any() else None
-            found = part.searcher.top_batch(asked, x.k, x.alpha, x.most, x.plan, threads, mask.allowed, reached)
-            for q, one in enumerate(found):
-                told[q].append(one[2])
-                answers[q].append(_numbered(part, one))
-                least[q] = _least(answers[q], x.k, least[q])
+            least = np.array([one.least for one in best])
+            found = part.searcher.top_batch(asked, x.k, x.alpha, x.most, x.plan, threads, mask.allowed, least)
+            for q, (docs, scores, row) in enumerate(found):
+                told[q].append(row)
+                best[q].add(part, docs, scores)
         made = []
         for q in range(n):
-            numbers, scores = self.merged(answers[q], x.k)
+            numbers, scores = best[q].merged(self.docno)
             exact = not dropped[q] and all(is_exact(row, x.alpha) for row in told[q])
             low, high = int(indptr[q]), int(indptr[q + 1])
             known = self._known([one[low:high] for one in own]) if x.explain else 0
@@ -172,14 +165,54 @@ class Tier:
             )
         return made
 
-    def merged(self, answers: Sequence[Scored], k: int) -> Scored:
-        """The k best of several answers: numbers and scores."""
-        return merged(answers, k, self.docno)
-
     def _known(self, own: Sequence[NDArray[np.int64]]) -> int:
         """How many of a query's terms a part of the tier knows."""
         known = reduce(np.maximum, [own[place] for place in self.places])
         return int((known >= 0).sum())
+
+
+class Best:
+    """The best passages of the parts that were searched so far.
+
+    Attributes:
+        k: how many are wanted.
+        least: the k-th best score, which passages of further parts must reach; 0 where there are not as many.
+    """
+
+    __slots__ = ("_found", "_scores", "k", "least")
+
+    def __init__(self, k: int) -> None:
+        self.k, self.least = k, 0.0
+        self._found: list[tuple[SearchedPart, NDArray[np.uint32], NDArray[np.float64]]] = []
+        self._scores: list[float] = []
+
+    def add(self, part: SearchedPart, docs: NDArray[np.uint32], scores: NDArray[np.float64]) -> None:
+        """Add a part's answer: internal ids uint32[n] and scores float64[n], best first."""
+        if not len(docs):
+            return
+        self._found.append((part, docs, scores))
+        self._scores = sorted(self._scores + scores.tolist())[-self.k :]  # two runs: merged in linear time
+        if len(self._scores) == self.k:
+            self.least = self._scores[0]
+
+    def merged(self, docno: Callable[[int], bytes]) -> Scored:
+        """The k best of all parts; `docno` as in `merged`."""
+        found = self._found
+        if len(found) == 1:
+            ((part, docs, scores),) = found
+            return part.numbers_of(docs), scores
+        if not found:
+            return np.empty(0, np.int64), np.empty(0)
+        owners = np.repeat(np.arange(len(found)), [len(docs) for _, docs, _ in found])
+        sums = np.concatenate([scores for _, _, scores in found])
+        own = np.concatenate(
+            [docs if part.layout.sources is None else part.layout.sources[docs] for part, docs, _ in found]
+        )
+        starts, sizes = np.array([(part.start, part.size) for part, _, _ in found]).T
+        if (own >= sizes[owners]).any():
+            for part, docs, _ in found:
+                part.numbers_of(docs)  # raises for the damaged one
+        return _merge(own + starts[owners], sums, owners, self.k, docno)
 
 
 def merged(answers: Sequence[Scored], k: int, docno: Callable[[int], bytes]) -> Scored:
@@ -197,12 +230,25 @@ def merged(answers: Sequence[Scored], k: int, docno: Callable[[int], bytes]) -> 
         return np.empty(0, np.int64), np.empty(0)
     numbers, scores = (np.concatenate(each) for each in zip(*answers, strict=True))
     owners = np.repeat(np.arange(len(answers)), [len(own) for own, _ in answers])
+    return _merge(numbers, scores, owners, k, docno)
+
+
+def _merge(
+    numbers: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    owners: NDArray[np.int64],
+    k: int,
+    docno: Callable[[int], bytes],
+) -> Scored:
+    """As `merged`, of answers one after another; `owners` int64[n] says which answer each passage is of."""
     order = np.argsort(-scores, kind="stable")
-    if k < len(order):
-        order = order[: int(np.searchsorted(-scores[order], -scores[order[k - 1]], side="right"))]
-    ordered, owner = scores[order], owners[order]
-    mixed = np.flatnonzero((ordered[1:] == ordered[:-1]) & (owner[1:] != owner[:-1]))
-    after = 0
+    ordered = scores[order]
+    same = ordered[1:] == ordered[:-1]
+    if not same.any():
+        return numbers[order[:k]], ordered[:k]
+    owner = owners[order]
+    mixed = np.flatnonzero(same & (owner[1:] != owner[:-1]))
+    mixed, after = mixed[ordered[mixed] >= ordered[min(k, len(ordered)) - 1]], 0
     for place in mixed.tolist():
         if place < after:
             continue
@@ -215,19 +261,6 @@ def merged(answers: Sequence[Scored], k: int, docno: Callable[[int], bytes]) -> 
         order[before : before + room] = list(islice(best, room))
     order = order[:k]
     return numbers[order], scores[order]
-
-
-def _numbered(part: SearchedPart, found: Found) -> Scored:
-    docs, scores, _ = found
-    return part.layout.numbers_of(docs) + part.start, scores
-
-
-def _least(answers: Sequence[Scored], k: int, least: float) -> float:
-    """The k-th best score so far, which further passages must reach; `least` where there are not as many."""
-    if not k or sum(len(scores) for _, scores in answers) < k:
-        return least
-    scores = np.concatenate([scores for _, scores in answers]) if len(answers) > 1 else answers[0][1]
-    return float(np.partition(scores, len(scores) - k)[len(scores) - k])
 
 
 def _explained(rows: Sequence[list[float]], terms: NDArray[np.int64], known: int) -> tuple[Explanation, ...]:

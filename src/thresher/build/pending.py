@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
+from thresher.build.known import document_of
 from thresher.build.weights import in_order_of
 from thresher.checks import shown
 from thresher.corpus.spool import Spool, docno_keys, match_docnos
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 _SMALL = 65_536
 """Spools are merged up to this many passages."""
+_PARTS = 64
+"""Numbers of a document's passages that are looked up at a time."""
 
 
 @dataclass(slots=True)
@@ -64,6 +67,10 @@ class Batch:
     alive: NDArray[np.bool_]
     rank: NDArray[np.uint8]
     rows: GivenRows | None = None
+
+    def document(self, number: int) -> str:
+        """The docno of the document that a passage was split from; empty if from none."""
+        return document_of(self.spool.read(np.array([number]))[0])
 
     @property
     def is_small(self) -> bool:
@@ -164,6 +171,20 @@ class Pending:
             for number in np.flatnonzero((wanted[places] == batch.keys) & batch.alive).tolist():
                 found[int(order[places[number]])] = batch, number
         return found
+
+    def whole_documents(self, found: Iterable[tuple[Batch, int]]) -> list[tuple[Batch, int]]:
+        """These pending passages, and all other pending ones of the documents that they were split from."""
+        taken = {(id(batch), number): (batch, number) for batch, number in found}
+        for name in sorted({name for batch, number in taken.values() if (name := batch.document(number))}):
+            first = 1
+            while True:
+                names = [name if n == 1 else f"{name}#{n}" for n in range(first, first + _PARTS)]
+                others = self.locate(docno_keys(names)).values()
+                taken |= {(id(b), n): (b, n) for b, n in others if b.document(n) == name}
+                if not others:
+                    break
+                first += _PARTS
+        return list(taken.values())
 
     def matching(self, where: Where, schema: Mapping[str, str]) -> list[tuple[Batch, int]]:
         """Pending passages that fit a filter."""

@@ -371,8 +371,9 @@ class IndexWriter:
         unchanged = int(np.count_nonzero(same))
         replaced = len(rows) - unchanged - int(np.count_nonzero(dropped))
         for place, (other, number) in waiting.items():
-            other.alive[number] = False
             batch.rank[place] = other.rank[number]
+        for other, number in self._pending.whole_documents(waiting.values()):
+            other.alive[number] = False
         deleted = self._give_up(records[rows[~same]], batch, rows[~same], given=records[rows])
         self._pending.take(batch)
         added = len(batch.keys) - len(rows) - len(waiting) + int(np.count_nonzero(dropped))
@@ -432,7 +433,7 @@ class IndexWriter:
         records = known.whole_documents(records)
         names = [known.docno(record) for record in records[~known.is_dropped(records)].tolist()]
         known.gone[records] = True
-        for batch, number in waiting:
+        for batch, number in self._pending.whole_documents(waiting):
             batch.alive[number] = False
             names.append(batch.spool.docnos[number])
         return Change(deleted=tuple(dict.fromkeys(names)), absent=tuple(absent))

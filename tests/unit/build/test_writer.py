@@ -258,3 +258,12 @@ def test_an_emptied_index_answers_any_number_of_calls_and_takes_passages_again(p
             assert writer.delete(docnos=["d1", "d2"]).absent == ("d1", "d2")
         writer.add([passage("d1")])
     assert list(stored(path)) == ["d1"]
+
+
+def test_a_document_that_is_pending_is_replaced_and_deleted_whole(tmp_path):
+    build_index(tmp_path / "index", [passage("d0")], SPLIT)
+    with IndexWriter.open(tmp_path / "index") as writer:
+        writer.add([Passage("long", LONG), Passage("gone", LONG)])
+        writer.replace([Passage("long", "Two words.")])
+        writer.delete(docnos=["gone#2"])
+    assert [docno for docno in stored(tmp_path / "index") if not docno.startswith("d0")] == ["long"]

@@ -235,14 +235,19 @@ class Pending:
     def commit(self):
         """The state after the commit, with new passages in the order in which a segment holds them.
 
-        That order is replaced representatives, duplicates that return because their representative went, the rest.
+        That order is replaced representatives of others, duplicates that return because theirs went, the rest.
         """
         first = {}
         for one in self.before.values():
             first.setdefault(one.contents, one.docno)
         written = [name for name in self.touched if name in self.now]
         stays = [name for name in self.before if name in self.now and name not in written]
-        heads = [name for name in written if name in self.before and first[self.before[name].contents] == name]
+        folded = {one.contents for name, one in self.before.items() if first[one.contents] != name}
+        heads = [
+            name for name in written
+            if name in self.before and first[self.before[name].contents] == name
+            and self.before[name].contents in folded
+        ]  # fmt: skip
         kept = set(stays)
         back = [name for name in stays if first[self.before[name].contents] not in kept]
         order = [name for name in stays if name not in back] + heads + back

@@ -237,6 +237,18 @@ quality_loss = Pivot(
     [(f"{100 * (1 - kept):.0f} %", {**MEAN6, "kept": kept}) for kept in (0.9, 0.8, 0.7)],
     "pruned",
 )
+drift = Listing(
+    "drift",
+    (
+        ("collection", "{collection}"),
+        ("indexed first", "{indexed_first}"),
+        ("average length", "{average_first:.1f} of {average_all:.1f}"),
+        ("fresh", "{fresh:.4f}"),
+        ("added", "{added:.4f}"),
+        ("refit", "{refit:.4f}"),
+    ),
+    left=2,
+)
 log_coverage = Pivot(
     "coverage",
     [
@@ -439,6 +451,7 @@ def search_size() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "bm25": bm25,
+    "drift": drift,
     "first-stages": first_stages,
     "cascade": cascade,
     "context-pruning": context_pruning,

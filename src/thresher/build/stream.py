@@ -41,6 +41,8 @@ from thresher.corpus.split import Splitter
 from thresher.corpus.spool import Spool, refuse_empty
 from thresher.corpus.stream import RecordCorpus
 from thresher.encode.bm25 import TermCounts
+from thresher.encode.encoded import EncodedPassages
+from thresher.encode.encoder import load_query_encoder
 from thresher.encode.shards import encoding_bar
 from thresher.errors import ConfigError, InputError
 from thresher.index.commit import writing_index
@@ -388,6 +390,8 @@ class _Build:
         made: dict[str, object] = {"split_tokens": self.split_tokens}
         if hasattr(self, "lexical"):
             made["average_length"] = self.lexical.query_side.average_length
+        elif isinstance(self.encoding, EncodedPassages) and self.encoding.tokens is not None:
+            made["average_length"] = getattr(load_query_encoder(self.encoding.encoder), "average_length", None)
         pruning = self.pruning
         if pruning is not None and pruning.policy is not None:
             threshold = pruning.threshold

@@ -436,7 +436,9 @@ def save_shared(index: Path, kind: str, fingerprint: str, save: Callable[[Path],
     """
     name = f"{kind}/{encoder_folder(fingerprint)}"
     if not (index / name).is_dir():
-        (index / name).mkdir(parents=True)
+        (index / kind).mkdir(exist_ok=True)
+        if kind == QUALITY:  # an estimator is saved into a folder, an encoder makes its own
+            (index / name).mkdir()
         save(index / name)
     return name
 

@@ -24,7 +24,7 @@ def write(path, rows):
 def test_parquet_rows_become_passages(tmp_path):
     corpus = open_corpus(write(tmp_path / "c.parquet", ROWS))
     passages = list(corpus)
-    assert passages[4999] == Passage("d4999", "text 4999", "T4999", {"year": "6899"})
+    assert passages[4999] == Passage("d4999", "text 4999", "T4999", {"year": 6899})
     assert len(passages) == 5000
     assert corpus.skipped == {}
 

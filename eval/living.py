@@ -285,6 +285,7 @@ def main(arguments: Sequence[str]) -> None:
         "filter": "", "k": "", "p50_ms": ".3f", "p99_ms": ".3f", "ratio": ".2f",
         "thresher_p50_ms": ".3f", "exact": "",
     }  # fmt: skip
+    columns = {name: columns[name] for name in columns if any(name in row for row in rows)}
     bench.write("living", rows, seed=SEED, columns=columns, note=NOTE)
 
 

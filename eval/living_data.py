@@ -67,12 +67,13 @@ class Data:
         return [asked.row(i) for i in range(len(asked))]
 
     def stored(self, first: int, after: int) -> Iterator[Passage]:
-        """Passages number first to after - 1, without a text, with their fields."""
+        """Passages number first to after - 1, with a short text and their fields."""
         from thresher.records import Passage
 
         three = set(self.three.tolist())
         for number, bucket in enumerate(self.bucket[first:after].tolist(), first):
-            yield Passage(str(number), "", metadata={"bucket": bucket, "tag": TAG if number in three else "other"})
+            fields = {"bucket": bucket, "tag": TAG if number in three else "other"}
+            yield Passage(str(number), f"passage {number}", metadata=fields)
 
     def batch(self, first: int, after: int) -> SparseBatch:
         """Their weighted terms."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from thresher._lazy import njit
 from thresher.encode.bm25 import idf
 from thresher.index.uninvert import count_postings
 from thresher.search.queries import refuse_weight
@@ -99,17 +100,15 @@ class Bm25Statistics:
         Raises:
             InputError: a weight is negative or not finite; says which query's.
         """
-        with np.errstate(all="ignore"):
-            product = (self._factors.take(ids + 1, mode="clip") * weights).astype(np.float32)
-        if not product.min(initial=0) >= 0:  # a factor was not needed before, or a weight cannot be taken
+        product = np.empty(len(ids), np.float32)
+        if not multiply(self._factors, ids, weights, product):  # a factor was not needed before, or a weight is refused
             bad = np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))
             if len(bad):
                 bounds = np.array((0, len(ids)), np.int64) if indptr is None else indptr
                 query = int(np.searchsorted(bounds, bad[0], side="right")) - 1
                 refuse_weight(query, weights[bounds[query] : bounds[query + 1]])
             self._compute(ids)
-            with np.errstate(over="ignore"):
-                product = (self._factors.take(ids + 1, mode="clip") * weights).astype(np.float32)
+            multiply(self._factors, ids, weights, product)
         return product
 
     def _compute(self, ids: NDArray[np.int64]) -> None:
@@ -125,6 +124,26 @@ class Bm25Statistics:
         found = idf(self.passages, df)
         found[df == 0] = 0.0
         self._factors[wanted + 1] = found
+
+
+@njit(cache=True, nogil=True)
+def multiply(
+    factors: NDArray[np.float64], ids: NDArray[np.int64], weights: NDArray[np.float32], product: NDArray[np.float32]
+) -> bool:
+    """Whether all factors and weights are finite and not negative; compiled, since numpy takes longer for a few terms.
+
+    Args:
+        factors: float64[terms + 2], by term id + 1; ids below and above take the first and the last.
+        ids: int64[n].
+        weights: float32[n].
+        product: float32[n], filled with factor x weight, multiplied in float64.
+    """
+    fine = True
+    for i in range(ids.shape[0]):
+        factor = factors[min(max(ids[i] + 1, 0), factors.shape[0] - 1)]
+        fine = fine and 0 <= factor < np.inf and 0 <= weights[i] < np.inf
+        product[i] = np.float32(factor * np.float64(weights[i]))
+    return fine
 
 
 def live_lengths(parts: Sequence[CountedPart]) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import random
 import shutil
 import time
 from collections import Counter
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from eval.bench import Bench, Row, options
@@ -29,6 +30,8 @@ SEED = 61
 WORDS = [f"word{i}" for i in range(300)]
 PASSAGES, SEGMENTS, WRITTEN = 6_000, 4, 1_500
 OPERATIONS = ("add", "merge", "sync")
+LATEST = 1.5
+"""Kills come until this many times what the write took, since it takes longer at times."""
 Contents = dict[str, str]
 """Text by docno."""
 
@@ -45,9 +48,16 @@ def passages(first: int, after: int, version: int = 0) -> Iterator[Passage]:
         )
 
 
-def synced() -> list[Passage]:
+@cache
+def added() -> tuple[Passage, ...]:
+    """The passages that `add` adds."""
+    return tuple(passages(PASSAGES, PASSAGES + WRITTEN))
+
+
+@cache
+def synced() -> tuple[Passage, ...]:
     """The corpus that `sync` brings the index to: some gone, some changed, some new."""
-    return [*passages(500, 4_000), *passages(4_000, 5_000, 1), *passages(5_000, PASSAGES + 500)]
+    return (*passages(500, 4_000), *passages(4_000, 5_000, 1), *passages(5_000, PASSAGES + 500))
 
 
 def make(path: Path) -> None:
@@ -84,6 +94,8 @@ def warm_up() -> None:
         path = Path(folder) / "index"
         make_small(path)
         operate(path, "merge")
+    for make_ready in (added, synced):  # before children are forked
+        make_ready()
 
 
 def make_small(path: Path) -> None:
@@ -105,7 +117,7 @@ def operate(path: Path, operation: str) -> float:
     clock = time.perf_counter()
     with IndexWriter.open(path, merge=False) as writer:
         if operation == "add":
-            writer.add(list(passages(PASSAGES, PASSAGES + WRITTEN)), replace=True)
+            writer.add(added(), replace=True)
         elif operation == "sync":
             writer.sync(synced())
         else:
@@ -220,7 +232,7 @@ def main(arguments: Sequence[str]) -> None:
         print({name: f"{seconds:.2f} s" for name, seconds in rounds.took.items()}, flush=True)
         while sum(row["killed"] for row in details) < given.kills:
             operation = OPERATIONS[len(details) % len(OPERATIONS)]
-            details.append(rounds.one(operation, rng.random()))
+            details.append(rounds.one(operation, rng.random() * LATEST))
             if details[-1]["failed"]:
                 print(details[-1], flush=True)
     rows = [counted(operation, details, rounds.took[operation]) for operation in OPERATIONS]

@@ -9,20 +9,24 @@ of many keys reads all records once; from the third lookup on the keys are kept 
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.corpus.spool import docno_keys
+from thresher.index.column_writer import ColumnWriter
+from thresher.index.columns import Columns
 from thresher.index.records import open_records
 from thresher.index.uninvert import count_deleted
 from thresher.prune.decision import FOLDER
 from thresher.prune.dropped import StoredDecision, StoredDecisions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -213,13 +217,20 @@ class Known:
         return np.unique(np.concatenate(taken))
 
     def matching(self, where: Where) -> NDArray[np.int64]:
-        """Records of the index's passages that fit a filter, int64[n]."""
+        """Records of the passages that fit a filter, also of those that are folded into others, int64[n]."""
         found = [np.zeros(0, np.int64)]
         for segment in self.segments:
             for part, bound in zip(segment.parts, segment.bounds, strict=False):
                 start = segment.start + bound
                 fits = part.columns.mask(where) & ~self.gone[start : start + part.size]
                 found.append(np.flatnonzero(fits) + start)
+            if segment.decision is not None:
+                start = segment.start + segment.bounds[-2]
+                places = segment.decision.folded
+                places = places[~self.gone[places + start]]
+                folded = [segment.decision.passage(place) for place in places.tolist()]
+                kept = [passage for passage in folded if passage is not None]
+                found.append(places[fitting([kept], len(kept), where, self._schema)] + start)
         return np.concatenate(found)
 
     def is_empty(self, segment: KnownSegment) -> bool:
@@ -254,6 +265,27 @@ class Known:
         """The document that a passage was split from, empty if from none; None where that is not kept."""
         passage = self.passage(record)
         return None if passage is None else document_of(passage)
+
+
+def fitting(
+    chunks: Iterable[Sequence[Passage]], count: int, where: Where, schema: Mapping[str, str], folder: Path | None = None
+) -> NDArray[np.bool_]:
+    """Which of `count` passages fit a filter, bool[count].
+
+    Args:
+        chunks: the passages, some at a time.
+        count: how many they are.
+        where: the filter, which fits the schema.
+        schema: type of each metadata field by its name.
+        folder: for temporary files; default: the system's.
+    """
+    with tempfile.TemporaryDirectory(prefix="fields-", dir=folder) as name:
+        directory = Path(name) / "columns"
+        columns = ColumnWriter(directory, schema)
+        for chunk in chunks:
+            columns.add(chunk)
+        columns.close()
+        return Columns.open(directory, schema, count).mask(where)
 
 
 def document_of(passage: Passage) -> str:

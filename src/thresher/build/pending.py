@@ -8,7 +8,6 @@ leaves few. Weighted terms that come with passages are brought into the vocabula
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from thresher.build.known import document_of
+from thresher.build.known import document_of, fitting
 from thresher.build.weights import in_order_of
 from thresher.checks import shown
 from thresher.corpus.spool import Spool, docno_keys, match_docnos
@@ -24,8 +23,6 @@ from thresher.encode.encoder import concatenate, take_rows
 from thresher.encode.preencoded import open_encoded, with_query_encoder
 from thresher.errors import InputError
 from thresher.index.arrays import map_array
-from thresher.index.column_writer import ColumnWriter
-from thresher.index.columns import Columns
 from thresher.index.records import content_keys
 from thresher.records import SparseBatch
 
@@ -189,13 +186,8 @@ class Pending:
     def matching(self, where: Where, schema: Mapping[str, str]) -> list[tuple[Batch, int]]:
         """Pending passages that fit a filter."""
         found: list[tuple[Batch, int]] = []
-        for number, batch in enumerate(self.batches):
-            folder = Path(tempfile.mkdtemp(prefix="fields-", dir=self._folder())) / str(number)
-            columns = ColumnWriter(folder, schema)
-            for chunk in batch.spool.rows().chunks():
-                columns.add(chunk)
-            columns.close()
-            fits = Columns.open(folder, schema, len(batch.spool)).mask(where) & batch.alive
+        for batch in self.batches:
+            fits = fitting(batch.spool.rows().chunks(), len(batch.spool), where, schema, self._folder()) & batch.alive
             found += [(batch, row) for row in np.flatnonzero(fits).tolist()]
         return found
 

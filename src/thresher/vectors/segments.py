@@ -350,7 +350,9 @@ def copy_rows(target: Path, chunks: Sequence[tuple[VectorStore, NDArray[np.int64
         ConfigError: the stores were not made like one another.
         ArtifactError: `target` exists.
     """
-    filled = [(store, store.checked_positions(rows)) for store, rows in chunks if model_of(store) is not None]
+    given = [(store, store.checked_positions(rows)) for store, rows in chunks]
+    filled = [one for one in given if model_of(one[0]) is not None]
+    filled = filled or [one for one in given if one[0].dimensions][:1]  # all were deleted: their width is kept
     if not filled:
         empty = chunks[0][0]
         return VectorStore.build(

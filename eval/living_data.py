@@ -84,8 +84,8 @@ class Data:
         part = slice(p[0], p[-1])
         return SparseBatch(p - p[0], rows.terms[part], rows.weights[part].astype(np.float32))
 
-    def build(self, path: Path, after: int) -> float:
-        """An index of one segment of the first passages; seconds of its index step."""
+    def build(self, path: Path, after: int) -> tuple[float, float]:
+        """An index of one segment of the first passages; seconds of its index step, and of storing passages."""
         from thresher.build.recipe import EncodeStep, Recipe
         from thresher.build.stream import build_index
 
@@ -97,7 +97,8 @@ class Data:
         recipe = Recipe(encode=EncodeStep(source=str(given)), fields={"bucket": "integer", "tag": "string"})
         report = build_index(path, self.stored(0, after), recipe, overwrite=True)
         given.unlink()
-        return next(stage.seconds for stage in report.usage.stages if stage.stage == "index")
+        seconds = {stage.stage: stage.seconds for stage in report.usage.stages}
+        return seconds["index"], seconds["store"]
 
     def peers(self) -> Path:
         """The collection in one file, as `living_peers` reads it."""

@@ -49,11 +49,11 @@ def info(
             }
         )
         return
-    fields = {name: value for name, value in manifest.fields.items() if name != "segments"}
+    fields = manifest.fields if commit is None else {**totals, **_by_build(manifest.fields)}
     facts = [
         ("kind", f"{manifest.kind}, format {manifest.format}"),
         ("written by", f"thresher {manifest.version}"),
-        *_flat({**fields, **totals}),
+        *_flat(fields),
     ]
     table(["", str(directory)], facts)
     if commit is not None:
@@ -64,6 +64,18 @@ def info(
         [(name, f"{size:,}") for name, size in _sizes(files).items()],
         numeric=["bytes"],
     )
+
+
+def _by_build(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a commit, those that the first build wrote and no commit changes under a name that says so.
+
+    Segments have a table of their own, and so have the sizes of files.
+    """
+    built = {name: fields[name] for name in ("corpus", "usage", "counts") if name in fields}
+    if isinstance(built.get("counts"), dict):
+        built["counts"] = {name: value for name, value in built["counts"].items() if name != "bytes"}
+    others = {name: value for name, value in fields.items() if name not in built and name != "segments"}
+    return {**others, "first build": built}
 
 
 def _opened(directory: Path) -> tuple[Manifest, Commit, dict[str, Mapping[str, Any]]]:

@@ -423,7 +423,7 @@ class IndexWriter:
         known.gone[others] = True
         if known.folds:
             for record, row in zip(records.tolist(), rows.tolist(), strict=True):
-                if known.members([known.docno(record)]):
+                if known.members([known.docno(record)], committed=True):  # whatever the order of the calls
                     batch.rank[row] = 0
         return tuple(known.docno(record) for record in others[~known.is_dropped(others)].tolist())
 

@@ -146,13 +146,10 @@ class StoredPassages:
     def aliases(self, docnos: Sequence[str]) -> list[tuple[str, ...]]:
         """As `Index.aliases`; none in a view, which cannot tell whether they are in its scope."""
         names = strings("docnos", docnos)
-        if self.scope is not None:
-            self._found(names)
-            return [() for _ in names]
-        decisions = self.decisions
+        self._found(names)
+        decisions = None if self.scope is not None else self.decisions
         if decisions is None or not decisions.folds:
             return [() for _ in names]
-        self._found(names)
         return [decisions.aliases(name) for name in names]
 
     def representative(self, docno: str) -> str:

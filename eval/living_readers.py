@@ -144,6 +144,8 @@ class Reader:
 
     def run(self, stop: Path) -> Row:
         """Until the file `stop` is there."""
+        self.ask()
+        print("ready", flush=True)
         clock = time.perf_counter()
         while not stop.exists():
             try:
@@ -216,10 +218,13 @@ def main(arguments: Sequence[str]) -> None:
     path.parent.mkdir(parents=True)
     build(path)
     bytes_at_first = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    Reader(path, "fixed").ask()  # compiles the kernels, where they are not yet
     kinds = [KINDS[i % len(KINDS)] for i in range(given.readers)]
     command = [sys.executable, "-m", "eval", "living-readers", "--reader"]
     readers = [subprocess.Popen([*command, kind, path, stop], stdout=subprocess.PIPE, text=True) for kind in kinds]
-    time.sleep(5)  # imports and kernels
+    for reader in readers:
+        assert reader.stdout is not None
+        reader.stdout.readline()  # it has answered a query
     try:
         rows = [{**write(path, given.commits), "first_bytes": bytes_at_first}]
     finally:

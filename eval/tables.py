@@ -448,6 +448,74 @@ def search_size() -> str:
     return markdown(["collection", *groups], lines)
 
 
+def living_search() -> str:
+    """Searches of a living index beside those of one segment without deletes, by k."""
+    lines = {
+        "one segment": {"segments": 1, "deleted_share": 0.0, "filter": ""},
+        "eight segments": {"segments": 8, "filter": ""},
+        "10 % deleted": {"deleted_share": 0.1, "filter": ""},
+    }
+    for share, label in ((0.5, "50 %"), (0.1, "10 %"), (0.01, "1 %")):
+        lines[f"a filter of {label}"] = {"filter_share": share, "filter": "known"}
+        lines[f"a filter of {label}, asked for the first time"] = {"filter_share": share, "filter": "new"}
+    lines["a filter of three passages"] = {"filter_share": 3e-6, "filter": "known"}
+    ks = (10, 100, 1000)
+    body = []
+    for label, where in lines.items():
+        same = {"engine": "thresher", "what": "search", "passages": 1_000_000, **where}
+        found = {row["k"]: row for row in matching("living", same)}
+        times = [f"{found[k]['p50_ms']:.2f} / {found[k]['p99_ms']:.2f}" for k in ks]
+        body.append([label, *times, *(f"{found[k]['ratio']:.2f}" for k in ks)])
+    heads = [f"k = {k}" for k in ks]
+    return markdown(["a million passages; ms, p50 / p99", *heads, *(f"ratio, {head}" for head in heads)], body)
+
+
+def living_peers() -> str:
+    """Filtered searches of other engines, k = 10: their median over thresher's, known and new filters; and theirs."""
+    rows = [row for row in matching("living", {"what": "search", "k": 10}) if row["engine"] != "thresher"]
+    body = []
+    for engine, passages in dict.fromkeys((row["engine"], row["passages"]) for row in rows):
+        cells = []
+        for share in (1.0, 0.5, 0.1, 0.01, 3 / passages):
+            found = matching("living", {"engine": engine, "passages": passages, "filter_share": share})
+            cells.append(" / ".join(f"{row['ratio']:.1f}" for row in found) + f" ({found[0]['p50_ms']:.2f} ms)")
+        (version,) = {row["version"] for row in rows if row["engine"] == engine}
+        body.append([f"{engine} {version}", f"{passages:,}", *cells])
+    heads = ["no filter", "50 %", "10 %", "1 %", "three passages"]
+    return markdown(["times thresher's median", "passages", *heads], body)
+
+
+living_kills = Listing(
+    "living-kills",
+    (
+        ("write", "{operation}"),
+        ("killed", "{kills}"),
+        ("last commit", "{last_commit}"),
+        ("new commit", "{new_commit}"),
+        ("left files, until the next write", "{with_leftovers}"),
+        ("failures", "{failures}"),
+    ),
+)
+
+
+def living_readers() -> str:
+    """Readers of each kind, together, while a writer commits."""
+    kinds = {
+        "follow": "opened with `follow=True`",
+        "refresh": "`refresh()` before each query",
+        "open": "opened for each query",
+        "fixed": "opened once",
+    }
+    body = []
+    for kind, label in kinds.items():
+        rows = matching("living-readers", {"kind": kind})
+        sums = [sum(row[key] for row in rows) for key in ("answers", "errors", "mixtures")]
+        most = [max(row[key] for row in rows) for key in ("commits", "descriptors")]
+        body.append([label, str(len(rows)), f"{sums[0]:,}", str(most[0]), str(sums[1]), str(sums[2]), str(most[1])])
+    heads = ["reader", "processes", "answers checked", "commits seen", "errors", "mixtures", "descriptors"]
+    return markdown(heads, body)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "bm25": bm25,
@@ -469,6 +537,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "search-parts": search_parts,
     "search-maxima": search_maxima,
     "search-size": search_size,
+    "living-search": living_search,
+    "living-peers": living_peers,
+    "living-kills": living_kills,
+    "living-readers": living_readers,
 }
 
 

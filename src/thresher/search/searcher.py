@@ -87,7 +87,8 @@ class TierSearcher:
             return self._all
         sources = self.layout.sources
         by_id = mask.astype(np.uint8) if sources is None else np.take(mask.view(np.uint8), sources, mode="clip")
-        docs = np.flatnonzero(by_id).astype(np.uint32) if count * _FEW <= self.size else self._all.docs
+        few = count * _FEW <= self.size  # numpy lists the places of a bool array in an eighth of the time
+        docs = np.flatnonzero(by_id.view(np.bool_)).astype(np.uint32) if few else self._all.docs
         superblocks = np.maximum.reduceat(by_id, np.arange(0, self.size, SUPERBLOCK))
         return Allowed(by_id, docs, superblocks, count)
 

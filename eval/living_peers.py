@@ -2,7 +2,8 @@
 
     PYTHON -m eval.living_peers ENGINE FOLDER PASSAGES.npz
 
-`living` starts it with the Python that has the engines (`eval/living-requirements.txt`); it needs numpy and the engine
+`living` starts it with the Python that has the engines (`eval/search/living-requirements.txt`); it needs numpy and
+the engine
 alone. It loads the rows of PASSAGES.npz with two fields: `bucket`, a whole number from 0 to 999, and `tag`, a text.
 Then it reads a JSON object a line, {"query": NUMBER, "filter": FILTER, "k": K}, and answers {"ms": ..., "ids": [...],
 "scores": [...]}. FILTER is null, "three" (the tag that three passages have), or [LOW, HIGH] for LOW <= bucket < HIGH.

@@ -49,7 +49,7 @@ def forced(searcher, query, k, quantised):
     for term, own in zip(terms, weights, strict=True):
         total += own * largest_impact(term, x.starts, x.rows, x.kth, x.impacts)
     least = initial_threshold(given, k, x.rows, x.kth)
-    width, allowed = min(k, n.passages), searcher._first._all
+    width, allowed = min(k, n.passages), searcher._now.parts[0].searcher._all
     hits = Hits(np.empty(width, np.uint32), np.empty(width, np.float64), np.empty(STATISTICS))
     if quantised:
         count = score_quantised(given, total, least, width, index, allowed, hits)

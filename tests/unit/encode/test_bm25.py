@@ -108,7 +108,7 @@ def test_the_fingerprint_changes_with_everything_that_changes_weights():
         Bm25Encoder.fit(TEXTS, k1=1.2),
         Bm25Encoder.fit(TEXTS, b=0.75),
         Bm25Encoder.fit(TEXTS, analyzer="unicode"),
-        Bm25Encoder.fit(TEXTS, lengths="lucene"),
+        Bm25Encoder.fit(TEXTS, lengths="exact"),
         Bm25Encoder.fit(TEXTS[:2]),
         Bm25Encoder.fit([*TEXTS, TEXTS[0]]),
     ]

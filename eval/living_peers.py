@@ -3,11 +3,11 @@
     PYTHON -m eval.living_peers ENGINE FOLDER PASSAGES.npz
 
 `living` starts it with the Python that has the engines (`eval/search/living-requirements.txt`); it needs numpy and
-the engine
-alone. It loads the rows of PASSAGES.npz with two fields: `bucket`, a whole number from 0 to 999, and `tag`, a text.
-Then it reads a JSON object a line, {"query": NUMBER, "filter": FILTER, "k": K}, and answers {"ms": ..., "ids": [...],
-"scores": [...]}. FILTER is null, "three" (the tag that three passages have), or [LOW, HIGH] for LOW <= bucket < HIGH.
-Only the call of the engine is timed; query and filter are made ready before it, the ids are read after it.
+the engine alone. It loads the rows of PASSAGES.npz with two fields: `bucket`, a whole number from 0 to 999, and `tag`,
+a text. Then it reads a JSON object a line, {"query": NUMBER, "filter": FILTER, "k": K}, and answers {"ms": ...,
+"ids": [...], "scores": [...]}. FILTER is null, "three" (the tag that three passages have), or [LOW, HIGH] for
+LOW <= bucket < HIGH. Only the call of the engine is timed; query and filter are made ready before it, the ids are read
+after it.
 """
 
 from __future__ import annotations

@@ -237,19 +237,15 @@ class Known:
         """Whether all of a segment is gone."""
         return bool(self.gone[segment.start : segment.start + segment.bounds[-1]].all())
 
-    def members(self, docnos: Iterable[str], *, committed: bool = False) -> list[int]:
-        """Records of the passages that are folded into passages with these docnos, and are not gone.
-
-        With `committed`, those that the commit has, also if they are gone since.
-        """
+    def members(self, docnos: Iterable[str]) -> list[int]:
+        """Records of the passages that are folded into passages with these docnos, and are not gone."""
         decided = [segment for segment in self.segments if segment.decision is not None]
         found: set[int] = set()
         for docno in docnos:
             for number, place in self._decisions.members(docno):
                 segment = decided[number]
                 found.add(segment.start + segment.bounds[-2] + place)
-        gone = self._committed if committed else self.gone
-        return sorted(record for record in found if not gone[record])
+        return sorted(record for record in found if not self.gone[record])
 
     @property
     def folds(self) -> bool:

@@ -277,25 +277,12 @@ def _joint_vocabulary(parts: Sequence[Part]) -> tuple[list[str], list[NDArray[np
 
     BM25 parts have what occurs in their passages, in bytewise order; learned ones all have the encoder's vocabulary.
     """
-    words = [_terms_of(part) for part in parts]
+    words = [part.layout.words for part in parts]
     if not parts[0].layout.counts.idf or len(parts) == 1:
         return words[0], [None for _ in parts]
     joint = sorted(set().union(*words), key=lambda word: word.encode("utf-8", "surrogatepass"))
     numbers = {word: number for number, word in enumerate(joint)}
     return joint, [np.fromiter(map(numbers.__getitem__, own), np.uint32, len(own)) for own in words]
-
-
-def _terms_of(part: Part) -> list[str]:
-    """The term strings of a part, by term id."""
-    layout = part.layout
-    raw = layout.vocabulary.several(np.arange(layout.counts.terms))
-    words = [word.decode() for word in raw]
-    if layout.sorted_terms is None:
-        return words
-    out = [""] * len(words)
-    for term, word in zip(layout.sorted_terms.tolist(), words, strict=True):
-        out[term] = word
-    return out
 
 
 def merged_decision(known: Known, segments: Sequence[KnownSegment]) -> tuple[Decision, Dropped, list[str]]:

@@ -277,7 +277,9 @@ class IndexSide:
     def __init__(self, collection: Collection) -> None:
         encoder = collection.commit.fields["encoder"]
         self.name, self.fingerprint = str(encoder["name"]), str(encoder["fingerprint"])
-        self.vocabulary: Sequence[str] = vocabulary_of(collection)
+        self.vocabulary: Sequence[str] = collection.parts[
+            0
+        ].layout.words  # a learned encoder's, in every part of its tier
 
     def save(self, directory: Path) -> None:
         """Nothing: the index has it already."""
@@ -326,15 +328,3 @@ def _rows(encoding: Encoding) -> Iterator[SparseBatch]:
 def is_lexical(collection: Collection) -> bool:
     """Whether the first tier's weights are BM25's."""
     return any(part.layout.counts.idf for part in collection.parts if part.tier == 1)
-
-
-def vocabulary_of(collection: Collection) -> list[str]:
-    """The term strings of a learned encoder by term id; every part of its tier has them all."""
-    layout = collection.parts[0].layout
-    words = [layout.vocabulary[number] for number in range(layout.counts.terms)]
-    if layout.sorted_terms is None:
-        return words
-    out = [""] * len(words)
-    for term, word in zip(layout.sorted_terms.tolist(), words, strict=True):
-        out[term] = word
-    return out

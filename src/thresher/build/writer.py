@@ -222,7 +222,7 @@ class IndexWriter:
         gone = np.flatnonzero(~seen & ~known.gone)
         deleted = [known.docno(record) for record in gone[~known.is_dropped(gone)].tolist()]
         known.gone[gone] = True
-        self._give_up(changed, batch, rows if not has_text else rows[~same])
+        self._give_up(changed)
         self._pending.take(batch)
         self._schema = schema
         added = len(batch.keys) - len(rows) + dropped
@@ -370,11 +370,9 @@ class IndexWriter:
         self._check_encoded(batch)
         unchanged = int(np.count_nonzero(same))
         replaced = len(rows) - unchanged - int(np.count_nonzero(dropped))
-        for place, (other, number) in waiting.items():
-            batch.rank[place] = other.rank[number]
         for other, number in self._pending.whole_documents(waiting.values()):
             other.alive[number] = False
-        deleted = self._give_up(records[rows[~same]], batch, rows[~same], given=records[rows])
+        deleted = self._give_up(records[rows[~same]], given=records[rows])
         self._pending.take(batch)
         added = len(batch.keys) - len(rows) - len(waiting) + int(np.count_nonzero(dropped))
         return Change(added, replaced + len(waiting), unchanged, deleted, skipped=batch.spool.skipped)
@@ -398,22 +396,11 @@ class IndexWriter:
             f"docno {docno!r}{more} {where}; replace it ({_REPLACE}), or leave it out", name, places[0] + 1
         )
 
-    def _give_up(
-        self,
-        records: NDArray[np.int64],
-        batch: Batch,
-        rows: NDArray[np.int64],
-        given: NDArray[np.int64] | None = None,
-    ) -> tuple[str, ...]:
+    def _give_up(self, records: NDArray[np.int64], given: NDArray[np.int64] | None = None) -> tuple[str, ...]:
         """Give up the old passages of docnos that are replaced; returns the docnos of others that go with them.
-
-        Passages that take the place of a representative are committed first, so that what was folded into it can be
-        folded into its successor.
 
         Args:
             records: int64[n], of the old passages.
-            batch: the new ones.
-            rows: int64[n], which new passage takes the place of each.
             given: records of all docnos in the batch; None where no other passages of documents go.
         """
         known, others = self._known, np.zeros(0, np.int64)
@@ -421,10 +408,6 @@ class IndexWriter:
             others = np.setdiff1d(known.whole_documents(records), np.union1d(records, given))
         known.gone[records] = True
         known.gone[others] = True
-        if known.folds:
-            for record, row in zip(records.tolist(), rows.tolist(), strict=True):
-                if known.members([known.docno(record)], committed=True):  # whatever the order of the calls
-                    batch.rank[row] = 0
         return tuple(known.docno(record) for record in others[~known.is_dropped(others)].tolist())
 
     def _deleted(self, records: NDArray[np.int64], waiting: Sequence[tuple[Batch, int]], absent: list[str]) -> Change:
@@ -442,18 +425,25 @@ class IndexWriter:
         return bool(self._known.is_dropped(np.array([record]))[0])
 
     def _returned(self) -> int:
-        """Let what was folded into passages that are gone take part in this commit; returns how many."""
+        """Let what was folded into passages that are gone take part in this commit; returns how many.
+
+        Passages that take the place of such a representative come first, so that what was folded into it can be folded
+        into its successor.
+        """
         known = self._known
         if not known.folds:
             return 0
-        names = (
+        names = [
             known.docno(segment.start + number)
             for segment in known.segments
             for number in known.newly_gone(segment).tolist()
-        )
-        records = known.members(names)
-        if not records:
+        ]
+        stood_for = [name for name in names if known.members([name])]
+        if not stood_for:
             return 0
+        for batch, number in self._pending.locate(docno_keys(stood_for)).values():
+            batch.rank[number] = 0
+        records = known.members(stood_for)
         known.gone[records] = True
         passages = [passage for record in records if (passage := known.passage(record)) is not None]
         batch = self._pending.read(passages, "pruning", None, Inference(known=self._schema))

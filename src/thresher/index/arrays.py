@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from thresher.artifact import map_file, reserve
 from thresher.errors import ArtifactError, DamagedArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import DTypeLike, NDArray
@@ -217,9 +217,11 @@ class PackedStore(StringStore):
             found += strings if len(own) == len(strings) else [strings[at] for at in own.tolist()]
         return found
 
-    def _group(self, group: int) -> list[bytes]:
-        """All strings of a group."""
-        piece = self._piece(group)
+    def _head(self, group: int, piece: bytes) -> tuple[int, int, Sequence[int], int]:
+        """What stands before the strings of a group: where they begin, the prefix's length, the lengths, and how many.
+
+        There is one length where all strings are equally long; otherwise one each.
+        """
         size = min(GROUP, self._count - group * GROUP)
         kind = piece[0] if piece else 0
         width, equal = kind & ~_EQUAL, kind & _EQUAL
@@ -227,11 +229,17 @@ class PackedStore(StringStore):
         if width not in _WIDTHS or begin > len(piece):
             self._refuse(group)
         numbers = piece[1:begin] if width == 1 else np.frombuffer(piece, f"<u{width}", begin // width, 1).tolist()
-        shared, lengths = numbers[0], list(numbers[1:]) * (size if equal else 1)
-        if begin + shared + sum(lengths) != len(piece):
+        shared, lengths = numbers[0], numbers[1:]
+        if begin + shared + (lengths[0] * size if equal else sum(lengths)) != len(piece):
             self._refuse(group)
+        return begin, shared, lengths, size
+
+    def _group(self, group: int) -> list[bytes]:
+        """All strings of a group."""
+        piece = self._piece(group)
+        begin, shared, lengths, size = self._head(group, piece)
         prefix, at, strings = piece[begin : begin + shared], begin + shared, []
-        for length in lengths:
+        for length in lengths if len(lengths) == size else [lengths[0]] * size:
             strings.append(prefix + piece[at : at + length])
             at += length
         return strings
@@ -240,27 +248,12 @@ class PackedStore(StringStore):
         """As in a plain store."""
         group, at = divmod(number, GROUP)
         piece = self._piece(group)
-        size = min(GROUP, self._count - group * GROUP)
-        kind = piece[0] if piece else 0
-        width, equal = kind & ~_EQUAL, kind & _EQUAL
-        begin = 1 + width * (2 if equal else size + 1)
-        if width not in _WIDTHS or begin > len(piece):
-            self._refuse(group)
-        if width == 1:
-            shared, lengths = piece[1], piece[2:begin]
-        else:
-            numbers = np.frombuffer(piece, f"<u{width}", begin // width, 1).tolist()
-            shared, lengths = numbers[0], numbers[1:]
-        if equal:
-            own, before, rest = lengths[0], lengths[0] * at, lengths[0] * size
-        else:
-            own, before, rest = lengths[at], sum(lengths[:at]), sum(lengths)
-        if begin + shared + rest != len(piece):
-            self._refuse(group)
+        begin, shared, lengths, size = self._head(group, piece)
+        own, before = (lengths[at], sum(lengths[:at])) if len(lengths) == size else (lengths[0], lengths[0] * at)
         first = begin + shared + before
         return piece[begin : begin + shared] + piece[first : first + own]
 
-    def _refuse(self, group: int) -> None:
+    def _refuse(self, group: int) -> NoReturn:
         raise DamagedArtifactError(str(self._file), f"group {group} is not what was written; rebuild the index")
 
 

@@ -273,6 +273,24 @@ class Layout:
             raise DamagedArtifactError(str(self.path / "sources"), "names a passage that does not exist")
         return numbers
 
+    @property
+    def words(self) -> list[str]:
+        """The term strings by term id, read from the file at every call.
+
+        Raises:
+            DamagedArtifactError: what is stored is not what the builder wrote.
+        """
+        try:
+            words = [word.decode() for word in self.vocabulary.several(np.arange(self.counts.terms))]
+            if self.sorted_terms is None:
+                return words
+            out = [""] * len(words)
+            for term, word in zip(self.sorted_terms.tolist(), words, strict=True):
+                out[term] = word
+        except (UnicodeDecodeError, IndexError) as err:
+            raise DamagedArtifactError(str(self.path / "vocabulary.bytes"), f"{err}; rebuild the index") from err
+        return out
+
     @checked_call
     def passage(self, number: int) -> Passage:
         """The passage with this number.

@@ -242,7 +242,7 @@ class Pending:
             first.setdefault(one.contents, one.docno)
         written = [name for name in self.touched if name in self.now]
         stays = [name for name in self.before if name in self.now and name not in written]
-        folded = {one.contents for name, one in self.before.items() if first[one.contents] != name}
+        folded = {self.before[name].contents for name in stays if first[self.before[name].contents] != name}
         heads = [
             name for name in written
             if name in self.before and first[self.before[name].contents] == name

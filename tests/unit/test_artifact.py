@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from thresher import artifact, publish
+from thresher import artifact, mapping, publish
 from thresher.errors import ArtifactError, ArtifactVersionError, DamagedArtifactError, InputError
 
 
@@ -135,7 +135,7 @@ def test_a_manifest_cannot_point_outside(tmp_path):
 WRITER = """
     import sys, time
     from pathlib import Path
-    from thresher import artifact
+    from thresher import artifact, mapping
 
     def stop(point):
         if point == sys.argv[2]:
@@ -586,4 +586,4 @@ def test_a_pipe_or_a_device_in_place_of_a_file_is_damage(tmp_path):
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name in ("pipe", "zero"):
         with pytest.raises(DamagedArtifactError, match="it is not a regular file"):
-            artifact.map_file(tmp_path / name)
+            mapping.map_file(tmp_path / name)

@@ -22,6 +22,7 @@ FLOORS = [
     ["registry"],
     ["files"],
     ["publish"],
+    ["mapping"],
     ["artifact"],
     ["text"],
     ["corpus"],

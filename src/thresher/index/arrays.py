@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
-from thresher.artifact import map_file, reserve
 from thresher.errors import ArtifactError, DamagedArtifactError
+from thresher.mapping import map_file, reserve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

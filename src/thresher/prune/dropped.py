@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.artifact import map_file, read_manifest
+from thresher.artifact import read_manifest
 from thresher.corpus.spool import docno_keys
 from thresher.errors import DamagedArtifactError, InputError
 from thresher.files import write_atomic
@@ -31,6 +31,7 @@ from thresher.index.builder import pack_passage
 from thresher.index.collection import read_mask
 from thresher.index.layout import unpack_fields
 from thresher.index.records import RecordWriter, content_keys, open_records
+from thresher.mapping import map_file
 from thresher.prune.decision import FOLDER, FORMAT, KIND, REASONS, TIER_DROPPED, TIER_ONE, TIER_TWO
 from thresher.records import Passage
 

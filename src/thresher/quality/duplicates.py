@@ -32,8 +32,8 @@ import numpy as np
 
 from thresher._lazy import njit
 from thresher.arguments import checked_call
-from thresher.artifact import reserve
 from thresher.errors import InputError, require
+from thresher.mapping import reserve
 from thresher.quality.lexical import words_of
 
 if TYPE_CHECKING:

@@ -35,9 +35,9 @@ from numpy.lib.format import (
     write_array_header_1_0,
 )
 
-from thresher.artifact import map_file, reserve
 from thresher.checks import is_a, shown
 from thresher.errors import ConfigError, DamagedArtifactError, InputError, require
+from thresher.mapping import map_file, reserve
 
 if TYPE_CHECKING:
     from pathlib import Path

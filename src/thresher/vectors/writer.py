@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from thresher.artifact import map_file
 from thresher.checks import shown, strings
 from thresher.errors import InputError
+from thresher.mapping import map_file
 from thresher.vectors.codecs import open_vectors, write_sketch, write_vectors
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ SCRIPT = """
 import errno, os, subprocess, sys
 from pathlib import Path
 import numpy as np
-from thresher.artifact import reserve
+from thresher.mapping import reserve
 from thresher.build.recipe import Recipe
 from thresher.build.stream import build_index
 from thresher.index import arrays

@@ -81,7 +81,7 @@ def _by_build(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _opened(directory: Path) -> tuple[Manifest, Commit, dict[str, Mapping[str, Any]]]:
     """The manifest of an index, the commit that it is, and the files of the commit and its segments."""
     from thresher.artifact import check_files, read_manifest
-    from thresher.index.commit import leased
+    from thresher.index.lease import leased
 
     with leased(directory) as lease:
         commit = lease.commit

@@ -17,8 +17,9 @@ from thresher.checks import path_of
 from thresher.errors import ArtifactError, DamagedArtifactError
 from thresher.files import ABSENT
 from thresher.index.columns import Columns
-from thresher.index.commit import ATTEMPTS, ENCODERS, INDEX, SECOND, Commit, Lease, SegmentEntry, take_lease
+from thresher.index.commit import ENCODERS, INDEX, SECOND, Commit, SegmentEntry
 from thresher.index.layout import open_layout
+from thresher.index.lease import ATTEMPTS, Lease, take_lease
 from thresher.publish import MANIFEST
 
 if TYPE_CHECKING:

@@ -20,10 +20,8 @@ reader opens is of one commit.
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-import weakref
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from thresher import artifact
 from thresher.checks import path_of
 from thresher.errors import DamagedArtifactError, InputError
-from thresher.files import ABSENT, lock, sync_path
+from thresher.files import sync_path
 from thresher.index.layout import FORMAT, KIND, check_format, encoder_folder, read_counts
 from thresher.publish import MANIFEST
 
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
 
     from thresher.artifact import Manifest
 
-    Document = tuple[Manifest, "Commit"]
 
 INDEX = "index"
 COMMITS, SEGMENTS, DELETES = "commits", "segments", "deletes"
@@ -50,8 +47,6 @@ SECOND = "tier-2"
 """Folder of the second tier inside a segment."""
 NAME = re.compile(r"\d+-[0-9a-f]{8}")
 """Names of segments."""
-ATTEMPTS = 1000
-"""Times that an index is opened again because a writer replaced the commit meanwhile."""
 _OWN = ("commit", "segments", "fields", "frozen", "routing")
 
 
@@ -193,75 +188,6 @@ class Commit:
         return {**dict(zip(_OWN, own, strict=True)), **self.fields}
 
 
-class Lease:
-    """A commit that no writer removes while this is open, or until it is garbage collected.
-
-    Attributes:
-        path: the index, absolute: the working directory may change.
-        manifest: its document.
-        commit: the same, read.
-        file: device and inode of its file.
-        stamp: device, inode, size and time of the `manifest.json` that held it; empty where it was opened by number.
-    """
-
-    def __init__(
-        self, path: Path, document: Document, descriptor: int, stamp: tuple[int, ...], *, locked: bool
-    ) -> None:
-        self.path, self.stamp = path.absolute(), stamp
-        self.manifest, self.commit = document
-        found = os.fstat(descriptor)
-        self.file = (found.st_dev, found.st_ino)
-        token = object()
-        _HELD[token] = self.file
-        self._closing = weakref.finalize(self, _give_back, token, descriptor if locked else None)
-        self._closing.atexit = False
-        if not locked:  # nothing to hold
-            os.close(descriptor)
-
-    def close(self) -> None:
-        """Give the lease back."""
-        self._closing()
-
-    def in_place(self) -> bool:
-        """Whether the commit is still there."""
-        try:
-            found = (self.path / COMMITS / f"{self.commit.number}.json").stat()
-        except ABSENT:
-            return False
-        return (found.st_dev, found.st_ino) == self.file
-
-    def is_current(self) -> bool:
-        """Whether the index has had no commit since."""
-        try:
-            return self.stamp == stamp_of((self.path / MANIFEST).stat())
-        except ABSENT:
-            return False
-
-
-_HELD: dict[object, tuple[int, int]] = {}
-"""The files of this process's leases."""
-
-
-def _give_back(token: object, descriptor: int | None) -> None:
-    _HELD.pop(token, None)
-    if descriptor is not None:
-        os.close(descriptor)
-
-
-def held_here(file: Path) -> bool:
-    """Whether this process itself holds the commit in `file`, which not every file system's locks tell."""
-    try:
-        found = file.stat()
-    except ABSENT:
-        return False
-    return (found.st_dev, found.st_ino) in list(_HELD.values())
-
-
-def stamp_of(found: os.stat_result) -> tuple[int, ...]:
-    """What tells one `manifest.json` from the next."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
 def read_commit(path: str | Path) -> Commit:
     """The commit at `path`, as it is now.
 
@@ -271,84 +197,6 @@ def read_commit(path: str | Path) -> Commit:
     """
     path = path_of(path)
     return Commit.of(artifact.load_manifest(path), path)
-
-
-def take_lease(path: Path, number: int | None = None, sha256: str = "") -> Lease:
-    """A lease on the commit of the index `path`: the last one, or the one with this number and checksum.
-
-    Raises:
-        ArtifactError: there is no index; or that commit is gone.
-        DamagedArtifactError: the commit cannot be read.
-    """
-    for _ in range(ATTEMPTS):
-        content, stamp = _read(path / MANIFEST)
-        if content is None:
-            raise artifact.missing(path)
-        if number is not None:
-            lease = _lease(path, number)
-            if lease is None or (sha256 and lease.commit.sha256 != sha256):
-                raise artifact.replaced(path)
-            return lease
-        document = _parsed(content, path / MANIFEST, path)
-        lease = _lease(path, document[1].number, (content, document), stamp)
-        if lease is not None:
-            return lease
-        if _read(path / MANIFEST)[0] == content:
-            file = path / COMMITS / f"{document[1].number}.json"
-            raise DamagedArtifactError(str(file), f"is not what {MANIFEST} holds, or missing; build the index again")
-    raise artifact.busy(path)
-
-
-def _parsed(content: bytes, file: Path, path: Path) -> Document:
-    manifest = artifact.parse_manifest(content, file)
-    return manifest, Commit.of(manifest, path)
-
-
-def _read(file: Path) -> tuple[bytes | None, tuple[int, ...]]:
-    """The content of a file and its stamp; None where there is none."""
-    try:
-        with file.open("rb") as stream:
-            return stream.read(), stamp_of(os.fstat(stream.fileno()))
-    except ABSENT:
-        return None, ()
-
-
-def _lease(
-    path: Path, number: int, wanted: tuple[bytes, Document] | None = None, stamp: tuple[int, ...] = ()
-) -> Lease | None:
-    """A lease on commit `number`; None where it is gone, about to be removed, or not the text that is wanted."""
-    file = path / COMMITS / f"{number}.json"
-    try:
-        descriptor = os.open(file, os.O_RDONLY)
-    except ABSENT:
-        return None
-    try:
-        try:
-            locked = lock(descriptor, shared=True)
-            found = os.fstat(descriptor)
-            if not os.path.samestat(found, file.stat()):
-                return None
-        except (BlockingIOError, *ABSENT):  # being removed
-            return None
-        content = os.pread(descriptor, found.st_size, 0)
-        if wanted is not None and content != wanted[0]:
-            return None
-        document = _parsed(content, file, path) if wanted is None else wanted[1]
-        kept, descriptor = descriptor, -1
-        return Lease(path, document, kept, stamp, locked=locked)
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
-
-
-@contextmanager
-def leased(path: str | Path, number: int | None = None, sha256: str = "") -> Iterator[Lease]:
-    """Hold a commit of the index `path` while the block runs; as `take_lease`."""
-    lease = take_lease(path_of(path), number, sha256)
-    try:
-        yield lease
-    finally:
-        lease.close()
 
 
 class QuerySide(Protocol):

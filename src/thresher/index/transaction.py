@@ -31,13 +31,13 @@ from thresher.index.commit import (
     Commit,
     SegmentDraft,
     SegmentEntry,
-    held_here,
     read_commit,
     save_shared,
     small_files,
     sync_folders,
 )
 from thresher.index.layout import FORMAT, encoder_folder
+from thresher.index.lease import held_here
 from thresher.publish import MANIFEST, place_of, writing_in
 
 if TYPE_CHECKING:

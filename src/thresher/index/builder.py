@@ -154,9 +154,8 @@ class IndexBuilder:
         Raises:
             InputError: they differ in number, or in type from these; or as `add`. Nothing has been added then.
         """
-        stored = all(is_a(one, bytes) for strings in (docnos, passages) for one in strings)
         hashes = all(is_a(one, np.ndarray) and one.dtype == np.uint64 for one in (keys, contents))
-        if not (stored and hashes and is_a(batch, SparseBatch)):
+        if not (hashes and is_a(batch, SparseBatch)):
             raise InputError("passages are copied as a Layout holds them: bytes, uint64 arrays, and a SparseBatch")
         counts = [len(one) for one in (docnos, passages, keys, contents, batch)]
         if len(set(counts)) > 1:

@@ -39,5 +39,5 @@ def collection() -> Collection:
 @pytest.fixture(scope="session")
 def index_path(collection, tmp_path_factory):
     target = tmp_path_factory.mktemp("benchmarks") / "index"
-    build_index(target, collection.passages)
+    build_index(target, collection.passages, "bm25")
     return target

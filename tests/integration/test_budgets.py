@@ -36,7 +36,7 @@ def step(**settings) -> Recipe:
 
 
 def test_a_budget_in_bytes_needs_no_rate_and_is_kept_by_the_whole_index(tmp_path, passages):
-    build_index(tmp_path / "whole", passages)
+    build_index(tmp_path / "whole", passages, "bm25")
     budget = bytes_of(tmp_path / "whole") * 6 // 10
     report = build_index(tmp_path / "index", passages, step(budget=f"{budget} B", rest="drop"))
     assert 0.6 * budget < bytes_of(tmp_path / "index") < 1.15 * budget
@@ -65,7 +65,7 @@ def test_a_disk_without_room_for_the_corpus_is_refused_before_the_work(tmp_path,
     with pytest.raises(
         OSError, match=r"no space left in .* will take about [\d,]+ bytes, but only 1,000 are free"
     ) as caught:
-        build_index(tmp_path / "index", passages)
+        build_index(tmp_path / "index", passages, "bm25")
     assert caught.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
 

@@ -31,7 +31,7 @@ PASSAGES = [
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     path = tmp_path_factory.mktemp("build") / "index"
-    build_index(path, PASSAGES)
+    build_index(path, PASSAGES, "bm25")
     return path
 
 
@@ -70,7 +70,7 @@ def test_bm25_has_impacts_of_16_bits_and_learned_weights_of_8_unless_told_otherw
 
 
 def test_the_same_corpus_gives_the_same_files(index, tmp_path):
-    build_index(tmp_path / "again", iter(PASSAGES))
+    build_index(tmp_path / "again", iter(PASSAGES), "bm25")
     assert files_of(index) == files_of(tmp_path / "again")
 
 
@@ -79,7 +79,7 @@ def test_skipped_records_are_counted_in_the_manifest(tmp_path):
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("\n".join(lines) + "\n")
     with pytest.raises(InputError, match=r"corpus\.jsonl:2"):
-        build_index(tmp_path / "index", corpus)
+        build_index(tmp_path / "index", corpus, "bm25")
     assert not (tmp_path / "index").exists()
     report = build_index(tmp_path / "index", corpus, Recipe.model_validate({"corpus": {"on_error": "skip"}}))
     assert report.counts["passages"] == 1
@@ -88,10 +88,10 @@ def test_skipped_records_are_counted_in_the_manifest(tmp_path):
 
 
 def test_an_index_is_not_replaced_unasked(index, tmp_path):
-    build_index(tmp_path / "index", PASSAGES)
+    build_index(tmp_path / "index", PASSAGES, "bm25")
     with pytest.raises(ArtifactError, match="exists already"):
-        build_index(tmp_path / "index", PASSAGES)
-    build_index(tmp_path / "index", PASSAGES[:2], overwrite=True)
+        build_index(tmp_path / "index", PASSAGES, "bm25")
+    build_index(tmp_path / "index", PASSAGES[:2], "bm25", overwrite=True)
     assert len(thresher.Index.open(tmp_path / "index")) == 2
 
 
@@ -145,7 +145,7 @@ KILLED = """
     stopping(artifact, "publish", "publishing")
     import thresher
     passages = [thresher.Passage(str(i), f"grain number {i}") for i in range(50)]
-    stream.build_index(sys.argv[1], passages, overwrite=True)
+    stream.build_index(sys.argv[1], passages, "bm25", overwrite=True)
 """
 
 
@@ -198,14 +198,14 @@ def test_the_corpus_is_read_once_and_its_fingerprint_is_that_of_the_passages(tmp
 
 def test_passages_of_an_iterator_are_checked(tmp_path):
     with pytest.raises(InputError, match="memory:2: docno 'a' occurs twice"):
-        build_index(tmp_path / "index", iter([thresher.Passage("a", "x"), thresher.Passage("a", "y")]))
+        build_index(tmp_path / "index", iter([thresher.Passage("a", "x"), thresher.Passage("a", "y")]), "bm25")
     with pytest.raises(InputError, match="neither title nor text"):
-        build_index(tmp_path / "index", iter([thresher.Passage("a", " ")]))
+        build_index(tmp_path / "index", iter([thresher.Passage("a", " ")]), "bm25")
 
 
 def test_metadata_of_any_json_type_and_any_string_comes_back(tmp_path):
     metadata = {"n": 3, "half": "\ud800", "list": [1, "x"]}
-    build_index(tmp_path / "index", [thresher.Passage("a", "grain", metadata=metadata)])
+    build_index(tmp_path / "index", [thresher.Passage("a", "grain", metadata=metadata)], "bm25")
     [hit] = thresher.Index.open(tmp_path / "index").search("grain", k=1)
     assert hit.metadata == metadata
 

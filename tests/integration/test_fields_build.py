@@ -74,7 +74,7 @@ def test_both_tiers_have_columns_in_the_order_of_their_passages(tmp_path):
 
 
 def test_a_corpus_without_metadata_has_no_columns(tmp_path):
-    report = build_index(tmp_path / "index", [thresher.Passage("a", "grain")])
+    report = build_index(tmp_path / "index", [thresher.Passage("a", "grain")], "bm25")
     assert not [name for name in report.counts["bytes"] if "/" in name]
 
 

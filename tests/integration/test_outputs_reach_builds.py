@@ -44,7 +44,7 @@ def encoded(passages, tmp_path_factory):
 @pytest.fixture(scope="module")
 def plain(corpus, tmp_path_factory):
     path = tmp_path_factory.mktemp("plain") / "index"
-    build_index(path, corpus)
+    build_index(path, corpus, "bm25")
     return Index.open(path)
 
 
@@ -118,14 +118,14 @@ def test_a_written_decision_is_what_a_build_carries_out(corpus, tmp_path):
 
 def test_a_decision_follows_docnos_and_refuses_others(passages, corpus, tmp_path):
     run(prune, corpus, "--estimator", "length", "--keep", ".5", "--similarity", "0", "-o", tmp_path / "decision")
-    build_index(tmp_path / "a", corpus, decision=tmp_path / "decision")
-    build_index(tmp_path / "b", shuffled(passages), decision=tmp_path / "decision")
+    build_index(tmp_path / "a", corpus, "bm25", decision=tmp_path / "decision")
+    build_index(tmp_path / "b", shuffled(passages), "bm25", decision=tmp_path / "decision")
     first = [set(Index.open(tmp_path / name).search("word1", k=99, tiers="first").docnos) for name in "ab"]
     assert first[0] == first[1]
     with pytest.raises(InputError, match="docno 'd149' is not in"):
-        build_index(tmp_path / "c", passages[:-1], decision=tmp_path / "decision")
+        build_index(tmp_path / "c", passages[:-1], "bm25", decision=tmp_path / "decision")
     with pytest.raises(ArtifactError):
-        build_index(tmp_path / "c", corpus, decision=tmp_path / "nothing")
+        build_index(tmp_path / "c", corpus, "bm25", decision=tmp_path / "nothing")
 
 
 def vectors_of(passages):
@@ -151,7 +151,7 @@ def test_vectors_encoded_before_are_stored_by_passage_number(passages, corpus, t
         store.stored.decode(np.arange(150)), given.stored.decode(rows), atol=0 if storage == "float16" else 1e-6
     )
     with pytest.raises(InputError, match="docno 'new' has no vector"):
-        build_index(tmp_path / "other", [*passages, Passage("new", "word1")], vectors=tmp_path / "vectors")
+        build_index(tmp_path / "other", [*passages, Passage("new", "word1")], "bm25", vectors=tmp_path / "vectors")
 
 
 def test_vectors_of_both_tiers_are_in_the_order_of_the_passage_numbers(passages, tmp_path):
@@ -165,6 +165,17 @@ def test_vectors_of_both_tiers_are_in_the_order_of_the_passage_numbers(passages,
     np.testing.assert_array_equal(store.stored.decode(np.arange(150)), vectors_of(ordered).astype(np.float16))
 
 
+def test_given_vectors_of_the_first_tier_alone_are_enough(passages, tmp_path):
+    step = PruneStep(estimator="length", keep=0.5, similarity=None)
+    build_index(tmp_path / "plain", passages, Recipe(prune=step))
+    plain = Index.open(tmp_path / "plain")
+    kept = [passages[int(docno[1:])] for docno in plain.docnos_at(np.arange(75))]
+    VectorStore.build(tmp_path / "vectors", [vectors_of(kept)], docnos=[p.docno for p in kept])
+    build_index(tmp_path / "index", passages, Recipe(prune=step), vectors=tmp_path / "vectors")
+    assert len(Index.open(tmp_path / "index").vectors) == 75
+    assert len(Index.open(tmp_path / "index")) == 150
+
+
 def test_recipe_keys_name_the_same_artifacts(corpus, encoded, plain, passages, tmp_path):
     VectorStore.build(tmp_path / "vectors", [vectors_of(passages)], docnos=[p.docno for p in passages])
     run(prune, corpus, "--estimator", "length", "--keep", ".5", "--similarity", "0", "-o", tmp_path / "decision")
@@ -176,7 +187,7 @@ def test_recipe_keys_name_the_same_artifacts(corpus, encoded, plain, passages, t
     build_index(tmp_path / "index", None, recipe)
     index = Index.open(tmp_path / "index")
     assert len(index) == 150
-    assert len(VectorStore.open(segment_of(tmp_path / "index") / "vectors")) == 75
+    assert len(VectorStore.open(segment_of(tmp_path / "index") / "vectors")) == 150
     assert {d for d, _ in answers(index)[0]} == {d for d, _ in answers(plain)[0]}
     assert load_recipe(recipe).encode.source == str(encoded)
 

@@ -31,7 +31,7 @@ def built(tmp_path_factory):
     path = tmp_path_factory.mktemp("pruned")
     recipe = Recipe(prune=PruneStep(estimator="length", keep=0.5))
     build_index(path / "pruned", passages, recipe)
-    build_index(path / "whole", passages)
+    build_index(path / "whole", passages, "bm25")
     return path, passages
 
 
@@ -113,7 +113,7 @@ def test_results_name_the_duplicates_that_were_folded_into_them(tmp_path):
     ]
     for text in shown:
         assert all(name in text for name in hit.aliases), text
-    build_index(tmp_path / "index", passages[:3], overwrite=True)
+    build_index(tmp_path / "index", passages[:3], "bm25", overwrite=True)
     assert ranking[0].aliases == hit.aliases, "a ranking stays readable where its index was replaced"
 
 

@@ -141,7 +141,7 @@ def test_a_decision_of_its_own_command_prunes_added_passages_alike(tmp_path):
     )
     step = PruneStep(estimator="length", keep=0.5, rest="drop")
     _decide(str(tmp_path / "corpus.jsonl"), "", step, 0, tmp_path / "decision", False)
-    build_index(tmp_path / "index", tmp_path / "corpus.jsonl", decision=tmp_path / "decision")
+    build_index(tmp_path / "index", tmp_path / "corpus.jsonl", "bm25", decision=tmp_path / "decision")
     direct = built(tmp_path / "direct", keep=0.5, rest="drop")
     for path in (tmp_path / "index", direct):
         report, _ = changed(path, add=[passage(200, 300), Passage("short", "word1 word2")])

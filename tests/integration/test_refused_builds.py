@@ -24,7 +24,7 @@ PASSAGES = [thresher.Passage(str(n), f"grain number {n} of wheat") for n in rang
 def good(tmp_path_factory):
     place = tmp_path_factory.mktemp("good")
     (place / "corpus.jsonl").write_text("".join(f'{{"id": "{p.docno}", "text": "{p.text}"}}\n' for p in PASSAGES))
-    build_index(place / "index", place / "corpus.jsonl")
+    build_index(place / "index", place / "corpus.jsonl", "bm25")
     return place
 
 
@@ -218,7 +218,7 @@ def test_no_command_makes_anything_of_an_empty_corpus(tmp_path, monkeypatch, com
 def test_encoded_passages_that_are_read_as_texts_are_said_to_be_so(tmp_path, caplog):
     row = '{"id": "%d", "contents": "some wheat", "vector": {"wheat": 3}}\n'
     (tmp_path / "c.jsonl").write_text("".join(row % n for n in range(5000)))
-    build_index(tmp_path / "i", tmp_path / "c.jsonl")
+    build_index(tmp_path / "i", tmp_path / "c.jsonl", "bm25")
     assert caplog.text.count("--encoded") == 1
     caplog.clear()
     build_index(tmp_path / "e", encoded=tmp_path / "c.jsonl")

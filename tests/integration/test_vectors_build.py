@@ -54,8 +54,7 @@ def test_a_killed_build_encodes_only_what_is_missing(tmp_path, passages):
     assert not (tmp_path / "index").exists()
     second = Counting()
     report = build_index(tmp_path / "index", passages, RECIPE, dense=second)
-    kept = report.counts["passages"]
-    assert second.encoded == kept - 1024
+    assert second.encoded == len(passages) - 1024
     assert [path.name for path in tmp_path.iterdir()] == ["index"], "shards are gone when the index is whole"
     fresh = build_index(tmp_path / "fresh", passages, RECIPE, dense=Counting())
     one, other = (read_manifest(segment_of(r.path) / "vectors").files["codes.npy"] for r in (report, fresh))
@@ -67,7 +66,7 @@ def test_the_index_its_vectors_and_its_settings_are_one_artifact_that_a_pipeline
     report = build_index(tmp_path / "index", passages, RECIPE, dense=Counting())
     verify(tmp_path / "index")
     store = VectorStore.open(segment_of(tmp_path / "index") / "vectors")
-    assert len(store) == report.counts["passages"] < len(passages)
+    assert len(store) == len(passages) > report.counts["passages"]
     counts = {stage.stage: stage.counts for stage in report.usage.stages}
     assert counts["vectors"]["vectors"] == len(store)
     for name in ("encode_seconds_saved", "postings_saved"):
@@ -77,13 +76,22 @@ def test_the_index_its_vectors_and_its_settings_are_one_artifact_that_a_pipeline
     assert [stage.name for stage in pipeline.stages] == ["search", "interpolate", "select"]
     answer = pipeline.ask("word1 word2", 20)
     assert answer.errors == {}
-    assert {1, 2} == {one.tier for one in answer.passages} or "no vector" in answer.stages[1].reason
+    assert {1, 2} == {one.tier for one in answer.passages}
+    assert answer.stages[1].counts["forwards"] == 1, "the query alone is encoded"
+    assert not answer.stages[1].reason
 
 
-def test_the_second_tier_can_have_vectors_too(tmp_path, passages):
-    recipe = RECIPE.model_copy(update={"vectors": VectorsStep(storage="float16", sketch=0, second_tier=True)})
+@pytest.mark.parametrize("told", [True, False])
+def test_a_recipe_says_whether_the_second_tier_has_vectors(tmp_path, passages, told):
+    recipe = RECIPE.model_copy(update={"vectors": VectorsStep(storage="float16", sketch=0, second_tier=told)})
     build_index(tmp_path / "index", passages[:200], recipe, dense=Counting())
-    assert len(VectorStore.open(segment_of(tmp_path / "index") / "vectors")) == 200
+    assert len(VectorStore.open(segment_of(tmp_path / "index") / "vectors")) == (200 if told else 160)
+
+
+def test_a_budget_of_time_leaves_the_second_tier_without_vectors():
+    timed, sized = (Recipe(prune=PruneStep(budget=limit), vectors=VectorsStep()) for limit in ("1 hour", "1 GB"))
+    assert not timed.encodes_second_tier
+    assert sized.encodes_second_tier
 
 
 def test_a_calibrated_index_escalates_some_of_a_pipelines_queries(tmp_path, passages):

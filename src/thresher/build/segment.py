@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from thresher.build.folding import LiveDuplicates
 from thresher.build.pending import IndexSide, is_lexical
 from thresher.build.tiers import TierWriter, folds, named, second_tier
-from thresher.build.vectors import check_vectors, open_vectors, store_vectors
+from thresher.build.vectors import check_vectors, open_vectors, second_with_vectors, store_vectors
 from thresher.build.weights import CountedTerms, LearnedTerms, count_terms, open_learned
 from thresher.encode.encoder import concatenate
 from thresher.errors import ConfigError
@@ -258,9 +258,9 @@ class Addition:
         source, _ = open_vectors(step, None, options.dense, shards, self._recipe.encode, options.device)
         like = vectors_of(self._collection)
         check_vectors(step, source, len(first), like=like)
+        second = second_with_vectors(self._recipe, source, spool, second)
         store_vectors(
-            self._draft.path, step, source, spool, first, second if step.second_tier else second[:0],
-            progress=options.progress, like=like,
+            self._draft.path, step, source, spool, first, second, progress=options.progress, like=like,
         )  # fmt: skip
 
 

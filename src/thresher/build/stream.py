@@ -23,9 +23,16 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from thresher.arguments import checked_call
-from thresher.build.recipe import Recipe, load_recipe
+from thresher.build.recipe import LEXICAL, Recipe, best_recipe, load_recipe
 from thresher.build.tiers import TierWriter, decide_tiers, folds, measure, store_tiers
-from thresher.build.vectors import EncodedVectors, SharedTerms, check_vectors, open_vectors, store_vectors
+from thresher.build.vectors import (
+    EncodedVectors,
+    SharedTerms,
+    check_vectors,
+    open_vectors,
+    second_with_vectors,
+    store_vectors,
+)
 from thresher.build.weights import (
     CountedTerms,
     GivenTerms,
@@ -70,7 +77,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _LONG = 5000
-"""Passages from which on a build with a learned encoder says what it will take."""
+"""Passages from which on a build with models says what it will take."""
 _SAMPLE, _LEARNED_SAMPLE = 2000, 64
 """Passages measured for a budget, and with a learned encoder."""
 
@@ -121,7 +128,7 @@ def build_index(
         target: the directory to write; it appears when it is complete.
         source: a corpus, a file or dataset name that `thresher.corpus.open_corpus` knows, or passages; read once.
             Default: the recipe's. With encoded passages it may be left out; the index then has the texts they bring.
-        recipe: how to build; a `Recipe`, a TOML file, or a shipped name. Default: BM25.
+        recipe: how to build; a `Recipe`, a TOML file, or a shipped name. Default: `best_recipe`, but for `encoded`.
         encoded: encoded passages to index, in place of the recipe's `[encode] source`.
         decision: a pruning decision to apply, in place of the recipe's `[prune] decision`.
         vectors: dense vectors to store, in place of the recipe's `[vectors] source`.
@@ -239,6 +246,7 @@ class _Build:
         self.corpus = None if source is None else corpus_of(source, recipe)
         if self.corpus is None and not recipe.encode.source:
             raise ConfigError("there is no corpus to build from; give one, or encoded passages")
+        self._say_models(given=dense is not None)
         if recipe.encode.source:
             self.encoding = open_encoding(recipe.encode)
         elif recipe.encode.encoder != "bm25":
@@ -252,6 +260,19 @@ class _Build:
         if source is not None and (limits := [one.advice for one in self.readers if one.limit]):
             self.split_tokens = min(limits)
             self.corpus = corpus_of(source, recipe, self.split_tokens)
+
+    def _say_models(self, *, given: bool) -> None:
+        """Say which models are loaded, which takes seconds before anything else is seen to happen."""
+        encode, vectors = self.recipe.encode, self.recipe.vectors
+        names = [] if encode.source or encode.encoder == LEXICAL else [encode.encoder]
+        names += [] if vectors is None or vectors.source or given else [vectors.encoder]
+        if names:
+            self._say(f"loading {' and '.join(names)} with torch (the recipe `{LEXICAL}` needs no model)")
+
+    def _say(self, line: str) -> None:
+        _log.info("%s", line)
+        if self.progress:
+            tqdm.write(line, file=sys.stderr)
 
     def read(self) -> None:
         """Spool the corpus, count its terms where BM25 needs them, and bring it into the order of an encoding."""
@@ -297,14 +318,14 @@ class _Build:
         """
         n = len(self.spool)
         least = (self.spool.directory / "passages").stat().st_size
-        if self.learned is not None and n >= _LONG:
+        encodes = self.learned is not None or isinstance(self.vectors, EncodedVectors)
+        if encodes and n >= _LONG:
             self.measured = measured = self._measure(_LEARNED_SAMPLE)
             seconds, size = (x * n / measured.passages for x in (measured.seconds, measured.first))
             least = max(least, round(size))
-            said = f"{n:,} passages: encoding will take about {duration(seconds)}, the index about {size / 1e6:,.0f} MB"
-            _log.info("%s", said)
-            if self.progress:
-                tqdm.write(said, file=sys.stderr)
+            self._say(
+                f"{n:,} passages: encoding will take about {duration(seconds)}, the index about {size / 1e6:,.0f} MB"
+            )
         free = shutil.disk_usage(self.directory).free
         if free < least:
             problem = f"the index will take about {least:,} bytes, but only {free:,} are free"
@@ -314,7 +335,8 @@ class _Build:
         bits = impact_bits(self.recipe.index, self.terms.query_side)
         vectors = self.vectors if isinstance(self.vectors, EncodedVectors) else None
         lexical = self.lexical if self.recipe.prune is not None else None
-        return measure(self.spool, self.terms, lexical, bits, vectors, passages=passages)
+        both = self.recipe.encodes_second_tier
+        return measure(self.spool, self.terms, lexical, bits, vectors, passages=passages, both=both)
 
     def prune(self) -> None:
         """Decide which passages the first tier holds."""
@@ -369,9 +391,8 @@ class _Build:
         """Write the vectors, in the order of the passage numbers."""
         step = self.recipe.vectors
         if step is not None and self.vectors is not None:
-            second = np.zeros(0, np.int64)
-            if step.second_tier and self.pruning is not None:
-                second = np.flatnonzero(self.pruning.decision.tiers == TIER_TWO)
+            tiers = np.zeros(0) if self.pruning is None else self.pruning.decision.tiers
+            second = second_with_vectors(self.recipe, self.vectors, self.spool, np.flatnonzero(tiers == TIER_TWO))
             stage = store_vectors(
                 self.directory, step, self.vectors, self.spool, self.numbers, second, progress=self.progress
             )
@@ -457,7 +478,7 @@ def _with_sources(
 ) -> Recipe:
     """The recipe, with the artifacts that it is to use in place of those it names."""
     if recipe is None:
-        recipe = Recipe()
+        recipe = Recipe() if encoded is not None else best_recipe()
     elif not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     return recipe.using(encoded=encoded, decision=decision, vectors=vectors)

@@ -122,7 +122,7 @@ def store_tiers(
     )
     taken = {stage.stage: stage for stage in usage.stages}
     share = (counts["words"] - counts["words_kept"]) / max(counts["words_kept"], 1)
-    vectors = taken["vectors"].seconds if "vectors" in taken and not _has_all_vectors(recipe) else 0.0
+    vectors = taken["vectors"].seconds if "vectors" in taken and not recipe.encodes_second_tier else 0.0
     counts["encode_seconds_saved"] = round((taken["encode"].seconds + vectors) * share, 3)
     counts["postings_saved"] = round(taken["index"].counts["postings"] * share)
     second = _bytes(directory / SECOND)
@@ -140,6 +140,7 @@ def measure(
     vectors: Sampled | None,
     *,
     passages: int,
+    both: bool,
 ) -> Measured:
     """Encode and index a sample of the corpus, spread evenly over it, to see what the whole takes.
 
@@ -150,6 +151,7 @@ def measure(
         bits: width of an impact.
         vectors: encodes vectors in a pass of its own; None where there are none, or one pass gives both.
         passages: size of the sample.
+        both: passages of the second tier have vectors as well.
     """
     numbers = np.unique(np.linspace(0, len(spool) - 1, passages).astype(np.int64))
     sample = spool.read(numbers)
@@ -160,10 +162,10 @@ def measure(
     first = _sample_bytes(spool, terms, sample, numbers, rows, bits) + room
     second = 0.0
     if lexical is not None:
-        second = first
+        second = first - room
         if lexical is not terms:
-            found = lexical.sample(spool, numbers)
-            second = _sample_bytes(spool, lexical, sample, numbers, found, 16)
+            second = _sample_bytes(spool, lexical, sample, numbers, lexical.sample(spool, numbers), 16)
+        second += room if both else 0
     words = sum(max(len(words_of(passage.contents)), 1) for passage in sample)
     return Measured(len(sample), words, seconds, first, second)
 
@@ -290,10 +292,6 @@ def named(encoder: QuerySide) -> dict[str, str]:
 def folds(recipe: Recipe) -> bool:
     """Whether duplicates are folded."""
     return recipe.prune is not None and recipe.prune.fold
-
-
-def _has_all_vectors(recipe: Recipe) -> bool:
-    return recipe.vectors is not None and recipe.vectors.second_tier
 
 
 def _bytes(directory: Path) -> int:

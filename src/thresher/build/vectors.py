@@ -1,6 +1,6 @@
 """What a recipe's `[vectors]` table adds to a build: a dense vector of each passage, in `vectors/` inside the index.
 
-Vectors are written in the order of the passage numbers: the first tier, then the second where the table asks for it.
+Vectors are written in the order of the passage numbers: the first tier, then the second unless the table says not to.
 They are kept in shards alongside the index until it is complete, so that a killed build resumes where it stopped. Where
 the sparse encoder is a head on the embedded MiniLM and the vectors are MiniLM's, one forward pass gives both.
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thresher.build.recipe import EncodeStep, VectorsStep
+    from thresher.build.recipe import EncodeStep, Recipe, VectorsStep
     from thresher.build.weights import TermSource
     from thresher.corpus.spool import Spool
     from thresher.encode.shards import Arrays, PassageEncoder
@@ -122,6 +122,9 @@ class VectorSource(Protocol):
     def accepts(self, fingerprint: str) -> bool:
         """Whether they go with vectors made by the encoder with this fingerprint ("": unknown)."""
 
+    def has(self, docnos: Sequence[str]) -> bool:
+        """Whether there is a vector of each of these passages."""
+
     def batches(
         self, spool: Spool, first: NDArray[np.int64], second: NDArray[np.int64], *, progress: bool
     ) -> Iterator[NDArray[np.floating]]:
@@ -151,6 +154,10 @@ class EncodedVectors:
             return True
         same: Callable[[str], bool] | None = getattr(self._encoder, "accepts", None)
         return same is not None and bool(same(fingerprint))
+
+    def has(self, docnos: Sequence[str]) -> bool:
+        """Every passage can be encoded."""
+        return True
 
     def batches(
         self, spool: Spool, first: NDArray[np.int64], second: NDArray[np.int64], *, progress: bool
@@ -209,6 +216,10 @@ class GivenVectors:
     def accepts(self, fingerprint: str) -> bool:
         """Whether it is that of the encoder that made them, or one of the two is not known."""
         return fingerprint in ("", self.fingerprint) or not self.fingerprint
+
+    def has(self, docnos: Sequence[str]) -> bool:
+        """Whether all of them were encoded."""
+        return bool((self._store.find(docnos) >= 0).all())
 
     def batches(
         self, spool: Spool, first: NDArray[np.int64], second: NDArray[np.int64], *, progress: bool
@@ -350,6 +361,23 @@ def store_vectors(
     if isinstance(vectors, EncodedVectors):
         counts |= vectors.unread.counts()
     return StageUsage("vectors", time.perf_counter() - started, counts)
+
+
+def second_with_vectors(
+    recipe: Recipe, vectors: VectorSource, spool: Spool, second: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The passages of the second tier that get vectors: all, or none where the recipe asks for none.
+
+    Vectors that were encoded before may be of the first tier alone (`thresher encode --decision`).
+
+    Args:
+        recipe: how the index is built.
+        vectors: where the vectors come from.
+        spool: the corpus.
+        second: numbers of the second tier's passages.
+    """
+    wanted = recipe.encodes_second_tier and vectors.has([spool.docnos[number] for number in second.tolist()])
+    return second if wanted else second[:0]
 
 
 def merge_vectors(directory: Path, chunks: Sequence[tuple[VectorStore, NDArray[np.int64]]]) -> StageUsage:

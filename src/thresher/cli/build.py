@@ -18,6 +18,10 @@ _SOURCE = (
     "A recipe (TOML file, or a shipped name), or a corpus: .jsonl[.gz|.zst], .tsv, .csv, .parquet, TREC text, a BEIR "
     "folder, - for standard input, ir_datasets:ID, or `installed` for the documentation installed with Python."
 )
+_RECIPE = (
+    "Recipe for the corpus given as SOURCE. By default `default`, the best shipped one, where the extra `embedded` is "
+    "installed; `bm25` indexes words alone, and needs no model."
+)
 _SPLIT = (
     "Split documents into passages of at most N tokens; 0: never. By default they are split where an encoder would not "
     "read long ones to their end."
@@ -29,7 +33,7 @@ def build(
     source: Annotated[str, typer.Argument(help=_SOURCE)] = "",
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
-    recipe: Annotated[str, typer.Option("--recipe", help="Recipe for the corpus given as SOURCE.")] = "",
+    recipe: Annotated[str, typer.Option("--recipe", help=_RECIPE)] = "",
     corpus: Annotated[str, typer.Option("--corpus", help="Corpus for the recipe given as SOURCE.")] = "",
     encoded: Annotated[
         Path | None,
@@ -54,14 +58,14 @@ def build(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing index.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Build an index: read the corpus once, weight its terms, write postings and texts.
+    """Build an index: read the corpus once, weight its terms, write postings, texts and vectors.
 
     The directory appears when it is complete; an interrupted build leaves the previous index intact.
-
     \b
     Examples:
       thresher build corpus.jsonl -o my-index
-      zcat corpus.jsonl.gz | thresher build - --format jsonl -o my-index
+      thresher build corpus.jsonl --recipe bm25 -o my-index
+      zcat corpus.gz | thresher build - --format jsonl -o my-index
       thresher build books.jsonl -o my-index --split-tokens 200 --split-overlap 40 --on-error skip
       thresher build bm25 --corpus corpus.tsv -o my-index
       thresher build corpus.jsonl --encoded encoded --vectors vectors --decision decision -o my-index
@@ -123,7 +127,7 @@ def show_build(report: BuildReport) -> None:
 
 def _resolve(source: str, recipe: str, corpus: str, encoded: Path | None) -> tuple[Recipe, str | None]:
     """The recipe and the corpus that SOURCE and the options name; without a corpus None."""
-    from thresher.build.recipe import Recipe, load_recipe, shipped
+    from thresher.build.recipe import Recipe, best_recipe, load_recipe, shipped
     from thresher.errors import ConfigError
 
     if source.endswith(".toml") or (source in shipped("indexes") and not Path(source).exists()):
@@ -139,4 +143,6 @@ def _resolve(source: str, recipe: str, corpus: str, encoded: Path | None) -> tup
     origin = source or corpus
     if not origin and not encoded:
         raise ConfigError("there is nothing to build from; give a corpus, a recipe, or --encoded")
-    return (load_recipe(recipe) if recipe else Recipe()), origin or None
+    if recipe:
+        return load_recipe(recipe), origin or None
+    return (Recipe() if encoded else best_recipe()), origin or None

@@ -104,7 +104,7 @@ def _decide(
         measured = None
         if step.budget and not step.rate:
             counts = CountedTerms(count_terms(spool, Path(folder) / "counts", "english"), EncodeStep())
-            measured = replace(measure(spool, counts, counts, 16, None, passages=_SAMPLE), seconds=0.0)
+            measured = replace(measure(spool, counts, counts, 16, None, passages=_SAMPLE, both=False), seconds=0.0)
         pruning = plan_pruning(spool, step, measured=measured, progress=progress_wanted())
         shown = report(pruning.decision, spool.docnos, pruning.scores, spool.texts, examples=examples)
         if output:

@@ -62,7 +62,7 @@ def _corpora(folder):
 def _runs(folder):
     from thresher import Passage, build_index
 
-    build_index(folder / "my-index", [Passage(d, x, t) for d, t, x in PASSAGES])
+    build_index(folder / "my-index", [Passage(d, x, t) for d, t, x in PASSAGES], "bm25")
     for name, order in (("bm25.run", 1), ("full.run", 1), ("new.run", -1), ("pruned.run", -1)):
         judged = {q: [d for q2, d, _ in QRELS if q2 == q][::order] for q, _ in QUERIES}
         rows = [f"{q} Q0 {d} {n} {10.0 - n} {name}\n" for q, ds in judged.items() for n, d in enumerate(ds, 1)]

@@ -43,7 +43,7 @@ def slow(tmp_path_factory):
         for i in range(40)
     ]
     folder = tmp_path_factory.mktemp("answers")
-    build_index(folder / "index", passages)
+    build_index(folder / "index", passages, "bm25")
     clock = Clock()
     scorer = SlowScorer(clock)
     pipeline = Pipeline.open(

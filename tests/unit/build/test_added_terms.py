@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_taken(path, tmp_path):
         assert writer.sync(same).deleted == ("d29",), "what is left alone needs no terms"
         writer.discard()
         assert writer.commit().commit == 1
-    build_index(tmp_path / "bm25", [Passage("a", "one")])
+    build_index(tmp_path / "bm25", [Passage("a", "one")], "bm25")
     with IndexWriter.open(tmp_path / "bm25") as writer:
         with pytest.raises(InputError, match="weighs terms by BM25"):
             writer.add([Passage("b", "two")], encoded=given({0: 1.0}))

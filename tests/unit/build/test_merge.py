@@ -64,7 +64,7 @@ def test_like_sizes_are_merged_and_a_large_segment_is_left_alone():
 
 def test_a_merge_is_a_fresh_segment_of_the_survivors_byte_for_byte(tmp_path):
     path, fresh = tmp_path / "index", tmp_path / "fresh"
-    build_index(path, some(40, 1))
+    build_index(path, some(40, 1), "bm25")
     shutil.copytree(path, fresh)
     with IndexWriter.open(path, merge=False) as writer:
         writer.add(some(30, 2))
@@ -94,7 +94,7 @@ def test_a_merge_is_a_fresh_segment_of_the_survivors_byte_for_byte(tmp_path):
 
 def test_a_refit_weighs_all_passages_as_a_fresh_build_does(tmp_path):
     path = tmp_path / "index"
-    build_index(path, some(20, 1))
+    build_index(path, some(20, 1), "bm25")
     with IndexWriter.open(path) as writer:
         writer.add([Passage(f"long{i}", " ".join(WORDS)) for i in range(20)])
         writer.delete(docnos=["1-0"])
@@ -102,7 +102,9 @@ def test_a_refit_weighs_all_passages_as_a_fresh_build_does(tmp_path):
             writer.merge()
         writer.commit()
         writer.merge(refit=True)
-    build_index(tmp_path / "fresh", [*some(20, 1)[1:], *(Passage(f"long{i}", " ".join(WORDS)) for i in range(20))])
+    build_index(
+        tmp_path / "fresh", [*some(20, 1)[1:], *(Passage(f"long{i}", " ".join(WORDS)) for i in range(20))], "bm25"
+    )
     for name in ("impacts", "ids", "keys", "contents", "tokens", "ranks"):
         assert (segment_of(path) / name).read_bytes() == (segment_of(tmp_path / "fresh") / name).read_bytes(), name
     commits = [read_commit(one) for one in (path, tmp_path / "fresh")]
@@ -112,7 +114,7 @@ def test_a_refit_weighs_all_passages_as_a_fresh_build_does(tmp_path):
 
 def test_a_merge_in_the_background_begins_when_the_writer_is_closed(tmp_path):
     path = tmp_path / "index"
-    build_index(path, some(20, 1))
+    build_index(path, some(20, 1), "bm25")
     with IndexWriter.open(path, merge=False) as writer:
         writer.add(some(20, 2))
         writer.commit()

@@ -24,7 +24,9 @@ def passage(docno, text="", **metadata):
 
 @pytest.fixture
 def path(tmp_path):
-    build_index(tmp_path / "index", [passage(f"d{i}", year=2000 + i, lang="en" if i % 2 else "de") for i in range(8)])
+    build_index(
+        tmp_path / "index", [passage(f"d{i}", year=2000 + i, lang="en" if i % 2 else "de") for i in range(8)], "bm25"
+    )
     return tmp_path / "index"
 
 

@@ -19,7 +19,9 @@ for command in (add, delete, sync, merge):
 @pytest.fixture
 def place(tmp_path):
     """A folder with an index, and a corpus that differs from it."""
-    build_index(tmp_path / "index", [Passage(f"d{i}", f"grain number {i}", metadata={"n": i}) for i in range(6)])
+    build_index(
+        tmp_path / "index", [Passage(f"d{i}", f"grain number {i}", metadata={"n": i}) for i in range(6)], "bm25"
+    )
     rows = [
         {"docno": f"d{i}", "text": f"grain number {i}" + (" changed" if i == 4 else ""), "n": i} for i in range(3, 9)
     ]

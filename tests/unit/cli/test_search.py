@@ -17,7 +17,7 @@ def search(*arguments):
 
 
 def test_the_memory_of_a_run_does_not_grow_with_its_queries(tmp_path):
-    build_index(tmp_path / "x", [Passage(f"d{i}", f"word{i} other{i % 7}") for i in range(3000)])
+    build_index(tmp_path / "x", [Passage(f"d{i}", f"word{i} other{i % 7}") for i in range(3000)], "bm25")
     (tmp_path / "q.tsv").write_text("".join(f"q{i}\tword{i}\n" for i in range(3000)))
     (tmp_path / "one.tsv").write_text("q\tword1\n")
     search(tmp_path / "x", "--queries", tmp_path / "one.tsv", "--run", tmp_path / "one.run")  # compiles

@@ -14,7 +14,7 @@ from thresher.records import Passage
 
 
 def test_a_commit_whose_flushes_fail_leaves_a_whole_index(tmp_path, monkeypatch):
-    build_index(tmp_path / "built", [Passage(f"d{i}", "grain") for i in range(20)])
+    build_index(tmp_path / "built", [Passage(f"d{i}", "grain") for i in range(20)], "bm25")
     seen = set()
     for failing in range(1, 100):
         path = tmp_path / f"{failing}"

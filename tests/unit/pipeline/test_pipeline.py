@@ -158,7 +158,7 @@ def test_two_forms_of_one_page_take_one_place_of_an_answer(tmp_path, rerank):
         Passage("town", "Wheat flour of another mill is sold in town."),
         Passage("rye", "Rye flour is dark. A mill grinds it."),
     ]
-    build_index(tmp_path / "index", passages)
+    build_index(tmp_path / "index", passages, "bm25")
     settings = SETTINGS.model_copy(update={"threshold": 0.1})
     answer = Pipeline.open(tmp_path / "index", vectors=None, rerank=rerank, settings=settings).ask(QUESTION, 2)
     handed = [one.docno for one in answer.passages]

@@ -27,7 +27,7 @@ FEW = [None, "2", -1, 1.5, float("nan"), 10**400, [], np.zeros((2, 2)), "\ud800"
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     path = tmp_path_factory.mktemp("arguments") / "x"
-    build_index(path, [Passage(f"d{i}", f"w{i % 3} w{i % 5}") for i in range(30)])
+    build_index(path, [Passage(f"d{i}", f"w{i % 3} w{i % 5}") for i in range(30)], "bm25")
     VectorStore.build(segment_of(path) / "vectors", [np.random.default_rng(0).normal(size=(30, 4))], sketch=2)
     with Index.open(path) as opened:
         yield opened

@@ -210,7 +210,7 @@ def test_passages_are_found_in_a_reordered_index(tmp_path):
 
 
 def test_ranks_that_are_no_permutation_are_damage(tmp_path):
-    build_index(tmp_path / "x", corpus(10))
+    build_index(tmp_path / "x", corpus(10), "bm25")
     for value in (0, 10):
         file = segment_of(tmp_path / "x") / "ranks"
         ranks = np.fromfile(file, np.uint32)
@@ -361,7 +361,7 @@ def test_an_index_without_an_encoder_says_how_to_search_it(tmp_path):
 
 def test_a_damaged_order_of_terms_is_named_when_ids_are_translated(tmp_path):
     without_encoder(tmp_path / "one", ["b", "a"])
-    build_index(tmp_path / "two", [Passage("c", "b")])
+    build_index(tmp_path / "two", [Passage("c", "b")], "bm25")
     pair = as_tiers(Index.open(tmp_path / "one"), Index.open(tmp_path / "two"))
     assert pair.search(([0], [1.0])).docnos == ["a", "c"]
     np.array([1, 2], np.uint32).tofile(segment_of(tmp_path / "one") / "sorted_terms")

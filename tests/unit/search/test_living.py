@@ -76,7 +76,7 @@ QUERIES = ["word1 word2", "word7", {"word3": 2.0, "word4": 0.5}, "nothing known"
 
 
 def test_an_index_answers_from_one_commit_until_it_is_refreshed(tmp_path):
-    build_index(tmp_path / "x", passages(0, 20))
+    build_index(tmp_path / "x", passages(0, 20), "bm25")
     index, following = Index.open(tmp_path / "x"), Index.open(tmp_path / "x", follow=True)
     before, texts = index.search("word1", 50), {one.docno: one.text for one in passages(0, 20)}
     with index.writer() as writer:
@@ -231,7 +231,7 @@ def test_facets_count_all_matches(made):
 
 
 def test_copies_answer_from_the_same_commit(tmp_path):
-    build_index(tmp_path / "x", passages(0, 20))
+    build_index(tmp_path / "x", passages(0, 20), "bm25")
     index = Index.open(tmp_path / "x")
     kept, found = pickle.dumps(index), pickle.dumps(index.search("word1", 20))
     with index.writer() as writer:
@@ -250,7 +250,7 @@ def test_copies_answer_from_the_same_commit(tmp_path):
 
 
 def test_threads_that_follow_see_whole_commits(tmp_path):
-    build_index(tmp_path / "x", [Passage(f"d{i}", f"common text of commit0 number{i}") for i in range(30)])
+    build_index(tmp_path / "x", [Passage(f"d{i}", f"common text of commit0 number{i}") for i in range(30)], "bm25")
     index, problems, stop = Index.open(tmp_path / "x", follow=True), [], threading.Event()
 
     def read():
@@ -311,10 +311,10 @@ def test_a_merge_changes_no_result(made, tmp_path):
 
 
 def test_an_index_whose_segments_are_gone_refuses_what_it_has_not_opened(tmp_path):
-    build_index(tmp_path / "x", passages(0, 20))
+    build_index(tmp_path / "x", passages(0, 20), "bm25")
     index = Index.open(tmp_path / "x")
     assert segment_of(tmp_path / "x").is_dir()
-    build_index(tmp_path / "x", passages(0, 20), overwrite=True)
+    build_index(tmp_path / "x", passages(0, 20), "bm25", overwrite=True)
     with pytest.raises(ArtifactError, match="was replaced since it was opened"):
         index.search("word1")
     assert index.refresh()

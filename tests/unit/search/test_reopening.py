@@ -32,7 +32,7 @@ while True:
     n += 1
     words = [f"only{n}x{i}" for i in range(n % 7)]
     passages = [Passage(f"b{n}-{i}", f"build{n} common {' '.join(words[:i])}") for i in range(20 + n % 5)]
-    build_index(sys.argv[1], passages, overwrite=True)
+    build_index(sys.argv[1], passages, "bm25", overwrite=True)
 """
 OPENER = """
 import os, resource, sys
@@ -60,7 +60,7 @@ def passages(n, text="w1 w2"):
 
 @pytest.fixture
 def index(tmp_path):
-    build_index(tmp_path / "x", passages(30))
+    build_index(tmp_path / "x", passages(30), "bm25")
     VectorStore.build(segment_of(tmp_path / "x") / "vectors", [np.ones((30, 2))])
     return Index.open(tmp_path / "x")
 
@@ -69,7 +69,7 @@ def index(tmp_path):
 def test_what_is_loaded_later_is_of_the_build_that_was_opened_or_refused(index, ask):
     terms = ([0, 1, 2], [1.0, 1.0, 1.0])
     before = index.search(terms).pairs()
-    build_index(index.path, passages(30, "w1 w7 w8"), overwrite=True)
+    build_index(index.path, passages(30, "w1 w7 w8"), "bm25", overwrite=True)
     with pytest.raises(ArtifactError, match="was replaced since it was opened; open it again"):
         ask(index)
     assert index.search(terms).pairs() == before
@@ -77,7 +77,7 @@ def test_what_is_loaded_later_is_of_the_build_that_was_opened_or_refused(index, 
 
 
 def test_a_reader_during_overwrites_never_mixes_two_builds(tmp_path):
-    build_index(tmp_path / "x", [Passage("b0-0", "build0 common")])
+    build_index(tmp_path / "x", [Passage("b0-0", "build0 common")], "bm25")
     opened = 0
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "x")])
     try:
@@ -147,7 +147,7 @@ def test_an_index_its_rankings_and_its_vectors_are_copied(index, copied):
 def test_a_pickled_index_is_refused_where_another_was_built_since(index):
     kept = pickle.dumps((index, index.vectors))
     ranking = pickle.dumps(index.search("w1", 3))
-    build_index(index.path, passages(30, "w1 w7 w8"), overwrite=True)
+    build_index(index.path, passages(30, "w1 w7 w8"), "bm25", overwrite=True)
     with pytest.raises(ArtifactError, match="was replaced"):
         pickle.loads(kept)
     assert len(pickle.loads(ranking).docnos) == 3

@@ -59,8 +59,8 @@ def features(index, terms, k=10):
 @pytest.fixture(scope="module")
 def tiers(tmp_path_factory):
     path = tmp_path_factory.mktemp("tiers")
-    build_index(path / "one", passages(40, 1))
-    build_index(path / "two", passages(40, 2, words=11))  # another average length: another encoder
+    build_index(path / "one", passages(40, 1), "bm25")
+    build_index(path / "two", passages(40, 2, words=11), "bm25")  # another average length: another encoder
     return pair_of(path / "one", path / "two")
 
 
@@ -122,8 +122,8 @@ def test_terms_no_tier_knows_are_ignored(tiers):
 
 
 def test_a_tier_whose_rows_do_not_fit_its_counts_is_refused(tmp_path):
-    build_index(tmp_path / "one", passages(40, 1))
-    build_index(tmp_path / "two", passages(40, 1))
+    build_index(tmp_path / "one", passages(40, 1), "bm25")
+    build_index(tmp_path / "two", passages(40, 1), "bm25")
     kinds = segment_of(tmp_path / "two") / "kinds"
     kinds.write_bytes(b"\xff" * kinds.stat().st_size)
     pair = pair_of(tmp_path / "one", tmp_path / "two")
@@ -207,7 +207,7 @@ def test_an_uncalibrated_index_searches_both_tiers(tiers):
 def test_what_cannot_be_done_is_an_error(tiers, tmp_path):
     with pytest.raises(InputError, match="'sometimes'"):
         tiers.search("w1", tiers="sometimes")
-    build_index(tmp_path / "one", passages(4, 1))
+    build_index(tmp_path / "one", passages(4, 1), "bm25")
     with Index.open(tmp_path / "one") as one:
         with pytest.raises(InputError, match="'sometimes'"):
             one.search("w1", tiers="sometimes")
@@ -258,8 +258,10 @@ def test_hits_are_read_from_their_tier_and_the_search_can_be_explained(tiers):
 
 
 def test_term_ids_are_looked_up_in_the_second_tier_by_their_strings(tmp_path):
-    build_index(tmp_path / "one", [Passage("a", "grain wheat"), Passage("b", "wheat")])
-    build_index(tmp_path / "two", [Passage("c", "zebra"), Passage("d", "wheat chaff apple"), Passage("e", "grain")])
+    build_index(tmp_path / "one", [Passage("a", "grain wheat"), Passage("b", "wheat")], "bm25")
+    build_index(
+        tmp_path / "two", [Passage("c", "zebra"), Passage("d", "wheat chaff apple"), Passage("e", "grain")], "bm25"
+    )
     index = pair_of(tmp_path / "one", tmp_path / "two")
     terms = index.terms({"wheat": 1.0})
     assert set(index.search(terms).docnos) == {"a", "b", "d"}

@@ -26,7 +26,7 @@ def place(tmp_path_factory):
     (folder / "corpus.jsonl").write_text("".join(json.dumps(record) + "\n" for record in CORPUS))
     (folder / "queries.tsv").write_text("1\tgrain and chaff\n2\tflour\n3\tnothing known\n")
     (folder / "qrels.txt").write_text("1 0 wheat 2\n2 0 mill 1\n3 0 mill 1\n")
-    built = thresher("build", "corpus.jsonl", "-o", "index", "--text-field", "body", cwd=folder)
+    built = thresher("build", "corpus.jsonl", "--recipe", "bm25", "-o", "index", "--text-field", "body", cwd=folder)
     assert built.returncode == 0, built.stderr
     assert "2 passages" in built.stdout
     return folder
@@ -164,7 +164,9 @@ def test_ask_answers_for_people_and_programs_and_says_which_stage_is_missing(pla
 
 
 def test_quiet_prints_results_and_no_summaries(place):
-    quiet = thresher("-q", "build", "corpus.jsonl", "-o", "quiet", "--text-field", "body", cwd=place)
+    quiet = thresher(
+        "-q", "build", "corpus.jsonl", "--recipe", "bm25", "-o", "quiet", "--text-field", "body", cwd=place
+    )
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
     found = thresher("-q", "search", "quiet", "chaff", cwd=place)
     assert "wheat" in found.stdout

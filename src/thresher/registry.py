@@ -47,7 +47,13 @@ class Registry(Generic[T]):
 
     def forms(self) -> tuple[str, ...]:
         """The kinds as a user writes them, with a placeholder for the argument: `bm25`, `qualt5:MODEL`."""
-        return tuple(f"{kind}:{self._arguments[kind]}" if kind in self._arguments else kind for kind in self.kinds())
+        return tuple(self._form(kind) for kind in self.kinds())
+
+    def _form(self, kind: str) -> str:
+        """One kind as a user writes it."""
+        if kind not in self._arguments:
+            return kind
+        return f"{kind}{'' if kind.endswith('+') else ':'}{self._arguments[kind]}"
 
     def __contains__(self, kind: object) -> bool:
         return isinstance(kind, str) and (kind in self._targets or kind in self.kinds())

@@ -230,7 +230,7 @@ def merge_tier(
     tokens = []
     with tqdm(desc="merging", total=total, unit=" passages", disable=not progress, mininterval=0.5, delay=1) as bar:
         for (part, live), terms in zip(parts, renumbered, strict=True):
-            for numbers, batch in _rows(part, live):
+            for numbers, batch in live_rows(part, live):
                 mapped = batch if terms is None else SparseBatch(batch.indptr, terms[batch.terms], batch.weights)
                 _copy(builder, part, numbers, mapped)
                 columns.add_columns(part.columns, numbers)
@@ -246,7 +246,7 @@ def merge_tier(
     return made
 
 
-def _rows(part: Part, live: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], SparseBatch]]:
+def live_rows(part: Part, live: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], SparseBatch]]:
     """Numbers of the live passages of a part, and their rows, some at a time."""
     n = part.layout.counts
     ranges = max(-(-n.postings // POSTINGS), 1)
@@ -277,7 +277,7 @@ def _copy(builder: IndexBuilder, part: Part, numbers: NDArray[np.int64], batch: 
 def _joint_vocabulary(parts: Sequence[Part]) -> tuple[list[str], list[NDArray[np.uint32] | None]]:
     """The terms of all parts, and for each part its term ids' new ones; None where they stay.
 
-    BM25 parts have what occurs in their passages, in bytewise order; learned ones all have the encoder's vocabulary.
+    BM25 parts have what occurs in their passages, in bytewise order; purely learned ones all have the encoder's terms.
     """
     words = [part.layout.words for part in parts]
     if not parts[0].layout.counts.idf or len(parts) == 1:

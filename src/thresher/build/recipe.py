@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from thresher.arguments import checked_call
+from thresher.encode.hybrid import is_hybrid, learned_part
 from thresher.errors import ConfigError
 from thresher.files import read_text
 from thresher.index.fields import Declared
@@ -64,10 +65,13 @@ class EncodeStep(Table):
     """Which encoder turns passages into weighted terms, and its parameters."""
 
     encoder: str = "bm25"
-    """`bm25`, `thresher-mini`, a directory, or a hub identifier."""
+    """`bm25`, `thresher-mini`, a directory, or a hub identifier; or `bm25+` and one of the latter, for both in one
+    index: the score is BM25's plus `learned_weight` times the other's."""
+    learned_weight: float = Field(default=1.0, ge=0)
+    """Factor of the learned part of a score, for `bm25+NAME`."""
     source: str = ""
     """Passages that are encoded already: what `thresher encode` wrote, or Anserini JSON, parquet or npz of another
-    system. The encoder is then not used."""
+    system. The encoder is then not used; with `bm25+NAME` they are the learned part."""
     query_encoder: str = ""
     """For `source` of another system: the encoder that weighs query terms; without one queries are weighted terms."""
     analyzer: AnalyzerName = "english"
@@ -78,13 +82,34 @@ class EncodeStep(Table):
     max_active_terms: int = Field(default=0, ge=0)
     batch_size: int = Field(default=32, ge=1)
 
+    def check(self) -> None:
+        """Check what the keys say together.
+
+        Raises:
+            ConfigError: settings that exclude each other, or one that lacks its companion.
+        """
+        if self.query_encoder and not self.source:
+            raise ConfigError("encode.query_encoder is for encoded passages; name them in encode.source")
+        if is_hybrid(self.query_encoder):
+            raise ConfigError(
+                f"encode.query_encoder is {self.query_encoder!r}; BM25 is part of an index whose encode.encoder is "
+                f"{self.query_encoder!r}"
+            )
+        learned_part(self.encoder)
+        if self.learned_weight != EncodeStep().learned_weight and not is_hybrid(self.encoder):
+            raise ConfigError(
+                f"encode.learned_weight is {self.learned_weight:g}, but encode.encoder is {self.encoder!r}; it is for "
+                "bm25+NAME"
+            )
+
 
 class IndexStep(Table):
     """How postings are stored."""
 
     bits: Literal["auto", 8, 16] = "auto"
-    """Width of an impact. `auto`: 16 for BM25, whose weights of neighbours often differ by less than an 8-bit step (6 %
-    more bytes, and searched as quickly); 8 for learned weights, which lose nothing by it."""
+    """Width of an impact. `auto`: 16 for BM25, also with a learned encoder, because weights of neighbours often differ
+    by less than an 8-bit step (6 % more bytes, and searched as quickly); 8 for learned weights, which lose nothing by
+    it."""
     order: Literal["source", "bp", "similarity"] = "source"
     """Document order inside the index: `source`, `bp` (recursive graph bisection) or `similarity`."""
 
@@ -246,8 +271,7 @@ class Recipe(Table):
             raise ConfigError(
                 f"corpus.split_overlap is {overlap}; it must be less than corpus.split_tokens, which is {tokens}"
             )
-        if self.encode.query_encoder and not self.encode.source:
-            raise ConfigError("encode.query_encoder is for encoded passages; name them in encode.source")
+        self.encode.check()
         if self.ask.first != "sparse" and self.vectors is None:
             raise ConfigError(f"ask.first is {self.ask.first!r}, but there is no [vectors] table to search by")
         if self.prune is not None:

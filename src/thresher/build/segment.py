@@ -17,8 +17,9 @@ from thresher.build.folding import LiveDuplicates
 from thresher.build.pending import IndexSide, is_lexical
 from thresher.build.tiers import TierWriter, folds, named, second_tier
 from thresher.build.vectors import check_vectors, open_vectors, second_with_vectors, store_vectors
-from thresher.build.weights import CountedTerms, LearnedTerms, count_terms, open_learned
+from thresher.build.weights import CountedTerms, JoinedTerms, LearnedTerms, count_terms, open_learned
 from thresher.encode.encoder import concatenate
+from thresher.encode.hybrid import is_hybrid
 from thresher.errors import ConfigError
 from thresher.index.commit import QUALITY, SEGMENTS
 from thresher.index.layout import encoder_folder
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
     from thresher.records import Passage, SparseBatch
 
     Take = Callable[[NDArray[np.int64]], SparseBatch]
-
-BM25 = "bm25"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,8 @@ class Made:
 
 class GivenAndEncoded:
     """Terms of passages some of which came with them; the others are encoded."""
+
+    lexical = False
 
     def __init__(
         self, query_side: QuerySide, has: NDArray[np.bool_], take: Take, encoder: Callable[[], TermSource]
@@ -218,24 +219,37 @@ class Addition:
         return estimator
 
     def _terms(self, spool: Spool, given: tuple[NDArray[np.bool_], Take] | None) -> TermSource:
-        """Where the weighted terms of the first tier come from."""
-        if is_lexical(self._collection):
-            return self._lexical(spool, "first")
-        if given is None:
-            return self._learned()
-        return GivenAndEncoded(IndexSide(self._collection), *given, self._learned)
+        """Where the weighted terms of the first tier come from.
 
-    def _learned(self) -> TermSource:
-        """The learned encoder of the recipe, if it is the one that the index was built with."""
-        encode, wanted = self._recipe.encode, self._collection.commit.fields["encoder"]
-        name = encode.query_encoder or encode.encoder
-        encoder = open_learned(encode.model_copy(update={"encoder": name}), self._options.device)
-        if encoder.fingerprint != wanted["fingerprint"]:
+        Raises:
+            ConfigError: the encoder of the recipe is not the one that the index was built with.
+        """
+        step = self._recipe.encode
+        if is_lexical(self._collection):
+            counted = self._lexical(spool, "first")
+            if not is_hybrid(step.encoder):
+                return self._checked(counted)
+            return self._checked(JoinedTerms(counted, self._learned(), step.learned_weight))
+        if given is None:
+            return self._checked(self._learned())
+        return GivenAndEncoded(IndexSide(self._collection), *given, lambda: self._checked(self._learned()))
+
+    def _learned(self) -> LearnedTerms:
+        """What the learned encoder of the recipe gives."""
+        step = self._recipe.encode
+        named_so = step.model_copy(update={"encoder": step.query_encoder or step.encoder})
+        return LearnedTerms(open_learned(named_so, self._options.device), shards_of(self._collection.path))
+
+    def _checked(self, terms: TermSource) -> TermSource:
+        """These terms, if they are of the encoder that the index was built with."""
+        step, wanted, found = self._recipe.encode, self._collection.commit.fields["encoder"], terms.query_side
+        if found.fingerprint != wanted["fingerprint"]:
+            name = step.query_encoder or step.encoder
             raise ConfigError(
                 f"the index was built with the encoder {wanted['name']} ({wanted['fingerprint'][:12]}), but {name!r} "
-                f"is another one here ({encoder.fingerprint[:12]}); restore that model, or build the index again"
+                f"is another one here ({found.fingerprint[:12]}); restore that model, or build the index again"
             )
-        return LearnedTerms(encoder, shards_of(self._collection.path))
+        return terms
 
     def _lexical(self, spool: Spool, name: str) -> CountedTerms:
         """BM25 weights with the average length that the index froze."""

@@ -36,8 +36,10 @@ from thresher.build.vectors import (
 from thresher.build.weights import (
     CountedTerms,
     GivenTerms,
+    JoinedTerms,
     LearnedTerms,
     count_terms,
+    has_lengths,
     impact_bits,
     in_order_of,
     open_encoding,
@@ -50,6 +52,7 @@ from thresher.corpus.stream import RecordCorpus
 from thresher.encode.bm25 import TermCounts
 from thresher.encode.encoded import EncodedPassages
 from thresher.encode.encoder import load_query_encoder
+from thresher.encode.hybrid import is_hybrid, learned_part
 from thresher.encode.shards import encoding_bar
 from thresher.errors import ConfigError, InputError
 from thresher.index.commit import writing_index
@@ -243,13 +246,19 @@ class _Build:
         self.learned: TermSource | None = None
         self.vectors: VectorSource | None = None
         self.split_tokens = 0
+        self.joins = is_hybrid(recipe.encode.encoder)
         self.corpus = None if source is None else corpus_of(source, recipe)
         if self.corpus is None and not recipe.encode.source:
             raise ConfigError("there is no corpus to build from; give one, or encoded passages")
         self._say_models(given=dense is not None)
         if recipe.encode.source:
             self.encoding = open_encoding(recipe.encode)
-        elif recipe.encode.encoder != "bm25":
+            self.joins = self.joins and not has_lengths(self.encoding)
+            if self.joins and self.corpus is None:
+                raise ConfigError(
+                    f"{recipe.encode.encoder} counts terms in texts; give the corpus of the encoded passages"
+                )
+        elif learned_part(recipe.encode.encoder):
             self.learned = LearnedTerms(open_learned(recipe.encode, device), shards)
         if recipe.vectors is not None:
             self.vectors, self.learned = open_vectors(
@@ -284,7 +293,7 @@ class _Build:
             corpus, name = (passage for passages, _ in encoding for passage in passages), str(encoding.path)
         self.spool = Spool(self.work / "corpus", name)
         counts = None
-        if recipe.prune is not None or (encoding is None and self.learned is None):
+        if recipe.prune is not None or self.joins or (encoding is None and self.learned is None):
             counts = TermCounts(self.work / "counts", recipe.encode.analyzer)
         found = Inference(recipe.fields)
         with self._bar("reading") as bar:
@@ -303,6 +312,8 @@ class _Build:
         if counts is not None:
             self.lexical = CountedTerms(counts, recipe.encode)
         self.terms = GivenTerms(encoding) if encoding is not None else self.learned or self.lexical
+        if self.joins:
+            self.terms = JoinedTerms(self.lexical, self.terms, recipe.encode.learned_weight)
         self.numbers = np.arange(len(self.spool))
         terms = len(self.terms.query_side.vocabulary)
         counted = {"passages": len(self.spool), "terms": terms}
@@ -332,7 +343,7 @@ class _Build:
             raise OSError(errno.ENOSPC, problem, str(self.directory.parent))
 
     def _measure(self, passages: int) -> Measured:
-        bits = impact_bits(self.recipe.index, self.terms.query_side)
+        bits = impact_bits(self.recipe.index, self.terms)
         vectors = self.vectors if isinstance(self.vectors, EncodedVectors) else None
         lexical = self.lexical if self.recipe.prune is not None else None
         both = self.recipe.encodes_second_tier
@@ -379,7 +390,7 @@ class _Build:
             raise InputError(problem, self.spool.name)
         self.draft.add_encoder(encoder)
         passages_indexed = int(counts["passages"])
-        unread = self.terms.unread.counts() if isinstance(self.terms, LearnedTerms | SharedTerms) else {}
+        unread = self.learned.unread.counts() if isinstance(self.learned, LearnedTerms | SharedTerms) else {}
         self.usage = (
             self.usage.with_stage("encode", encoding + started - asked, passages=passages_indexed, **unread)
             .with_stage("store", storing, passages=passages_indexed)

@@ -219,7 +219,7 @@ class TierWriter:
         exact: bool = False,
         progress: bool = False,
     ) -> None:
-        bits, self._tokens = impact_bits(step, terms.query_side), terms.tokens(numbers)
+        bits, self._tokens = impact_bits(step, terms), terms.tokens(numbers)
         scale = impact_scale(bits, self._tokens) or scale
         self._builder = IndexBuilder(
             directory, terms.query_side.vocabulary, bits=bits, order=order, scale=scale, progress=progress

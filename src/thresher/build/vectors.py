@@ -63,6 +63,8 @@ _SHARED = ("indptr", "terms", "weights", "vectors")
 class SharedTerms:
     """Weighted terms from the same forward pass as the vectors, which stay in the shards for `EncodedVectors`."""
 
+    lexical = False
+
     def __init__(self, encoder: PooledEncoder, dense: PassageEncoder, shards: Path) -> None:
         self.query_side = encoder
         self.unread = Unread(dense)

@@ -1,4 +1,4 @@
-"""Where the weighted terms of passages come from: counts for BM25, a learned encoder, or an earlier encoding.
+"""Where the weighted terms of passages come from: counts for BM25, a learned encoder, both, or an earlier encoding.
 
 Each source yields chunks of passages with their terms, in the order of the passage numbers asked for. BM25 needs the
 average length before it can weigh one passage: terms are counted while the corpus is read (`TermCounts`), and the
@@ -15,9 +15,10 @@ import numpy as np
 
 from thresher.corpus.spool import CHUNK, Spool, match_docnos
 from thresher.encode import SparseEncoder
-from thresher.encode.bm25 import Bm25Encoder, TermCounts, bm25_scale
+from thresher.encode.bm25 import TermCounts, bm25_scale
 from thresher.encode.encoded import EncodedPassages
 from thresher.encode.encoder import concatenate, take_rows
+from thresher.encode.hybrid import HybridTerms, learned_part
 from thresher.encode.shards import Unread, sparse_shards
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class TermSource(Protocol):
     """Weighted terms of the passages of a spool."""
 
     @property
+    def lexical(self) -> bool:
+        """Whether terms are BM25's, all or some: the index then keeps lengths and multiplies queries by the IDF."""
+
+    @property
     def query_side(self) -> QuerySide:
         """What the index keeps, so that queries get terms of the same vocabulary."""
 
@@ -48,7 +53,7 @@ class TermSource(Protocol):
         """The terms of a few passages, for a measurement; nothing is kept."""
 
     def tokens(self, numbers: NDArray[np.int64]) -> NDArray[np.uint32] | None:
-        """Terms of each passage with repetitions, uint32[n], where the weights are BM25's; None where they are not."""
+        """BM25's terms of each passage with repetitions, uint32[n]; None where no weights are BM25's."""
 
 
 class CountedTerms:
@@ -59,6 +64,8 @@ class CountedTerms:
         step: the parameters.
         average_length: that of the index that the passages are added to; None for that of the passages counted.
     """
+
+    lexical = True
 
     def __init__(self, counts: TermCounts, step: EncodeStep, average_length: float | None = None) -> None:
         self._counts = counts
@@ -82,6 +89,8 @@ class CountedTerms:
 class LearnedTerms:
     """What a learned encoder gives, in shards that a killed build resumes after."""
 
+    lexical = False
+
     def __init__(self, encoder: SparseEncoder, shards: Path) -> None:
         self.query_side = encoder
         self.unread = Unread(encoder)
@@ -99,12 +108,45 @@ class LearnedTerms:
         """None: the weights are learned."""
 
 
+class JoinedTerms:
+    """BM25's terms and those of another source, in one vocabulary.
+
+    Args:
+        counted: the former.
+        learned: the latter.
+        weight: factor of the learned part of a score.
+    """
+
+    lexical = True
+
+    def __init__(self, counted: CountedTerms, learned: TermSource, weight: float) -> None:
+        self.query_side = HybridTerms(counted.query_side, learned.query_side, weight=weight)
+        self._counted, self._learned = counted, learned
+
+    def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
+        """The passages with these numbers and the weights of both."""
+        done = 0
+        for passages, learned in self._learned.rows(spool, numbers):
+            counted = self._counted.sample(spool, numbers[done : done + len(passages)])
+            yield passages, self.query_side.join(counted, learned)
+            done += len(passages)
+
+    def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
+        """The terms of these passages."""
+        return self.query_side.join(self._counted.sample(spool, numbers), self._learned.sample(spool, numbers))
+
+    def tokens(self, numbers: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Their lengths in BM25's terms."""
+        return self._counted.tokens(numbers)
+
+
 class GivenTerms:
     """Passages that were encoded before; the encoding holds the passages of the spool in its order."""
 
     def __init__(self, encoding: Encoding) -> None:
         self._encoding = encoding
         self.query_side = encoding.query_side
+        self.lexical = has_lengths(encoding)
 
     def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
         """The passages with these numbers and the terms that were given for them."""
@@ -127,14 +169,22 @@ class GivenTerms:
         return None if tokens is None else tokens[numbers]
 
 
+def has_lengths(encoding: Encoding) -> bool:
+    """Whether encoded passages have BM25's terms, all or some."""
+    return isinstance(encoding, EncodedPassages) and encoding.tokens is not None
+
+
 def open_learned(step: EncodeStep, device: str = "auto") -> SparseEncoder:
-    """The learned encoder of a recipe, on a device.
+    """The learned encoder of a recipe, of `bm25+NAME` the latter, on a device.
 
     Raises:
         DataNotFoundError: the model is not on this machine.
     """
     return SparseEncoder.from_name(
-        step.encoder, device=device, batch_size=step.batch_size, max_active_terms=step.max_active_terms or None
+        learned_part(step.encoder),
+        device=device,
+        batch_size=step.batch_size,
+        max_active_terms=step.max_active_terms or None,
     )
 
 
@@ -163,11 +213,11 @@ def in_order_of(encoding: Encoding, spool: Spool) -> Spool:
     return spool if order is None else spool.reordered(order, spool.directory.with_name("reordered"))
 
 
-def impact_bits(step: IndexStep, encoder: QuerySide) -> Literal[8, 16]:
-    """The width of an impact that the recipe asks for, for the weights of this encoder."""
+def impact_bits(step: IndexStep, terms: TermSource) -> Literal[8, 16]:
+    """The width of an impact that the recipe asks for, for the weights of this source."""
     if step.bits != "auto":
         return step.bits
-    return 16 if isinstance(encoder, Bm25Encoder) or encoder.name.startswith("bm25(") else 8
+    return 16 if terms.lexical else 8
 
 
 def impact_scale(bits: int, tokens: NDArray[np.uint32] | None) -> float | None:

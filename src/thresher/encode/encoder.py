@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _LEAST = float(np.finfo(np.float32).smallest_subnormal) / 2
 """Weights up to this are 0 as float32."""
+_HYBRID = "bm25+"
+"""What the name of an encoder begins with that is BM25 and another one together."""
 DOCUMENT = "encoder.json"
 """The file of a saved query side that names its type."""
 
@@ -119,10 +121,10 @@ class SparseEncoder(ABC):
         Args:
             name: `bm25`, `thresher-mini`, `expansion:DIRECTORY` (a head trained here), `sentence-transformers:MODEL`
                 (SPLADE and others), a kind of another package, or a directory or hub identifier alone, whose
-                files say what it is.
+                files say what it is; or `bm25+` and one of the others: the scores of both, added.
             device: `auto` (an accelerator if there is one), or a torch device.
             download: fetch a hub model that is not in the cache.
-            texts: the passages (`Passage.contents`) that `bm25` takes its statistics from; read once.
+            texts: the passages (`Passage.contents`) that BM25 takes its statistics from; read once.
             batch_size: passages per forward pass, for models.
             max_active_terms: keep at most this many of a passage's heaviest terms; None keeps the model's own limit.
             settings: parameters of that encoder, such as `dtype`, `k1`, `b`.
@@ -211,11 +213,12 @@ SPARSE_ENCODERS: Registry[SparseEncoder] = Registry(
     "thresher.encoders",
     {
         "bm25": "thresher.encode.bm25:fit_bm25",
+        "bm25+": "thresher.encode.hybrid:fit_hybrid",
         "thresher-mini": "thresher.encode.expansion:open_expansion",
         "expansion": "thresher.encode.expansion:open_expansion",
         "sentence-transformers": "thresher.encode.learned:LearnedSparseEncoder",
     },
-    {"expansion": "DIRECTORY", "sentence-transformers": "MODEL"},
+    {"bm25+": "NAME", "expansion": "DIRECTORY", "sentence-transformers": "MODEL"},
 )
 DENSE_ENCODERS: Registry[DenseEncoder] = Registry(
     "dense encoder",
@@ -231,6 +234,7 @@ _QUERY_ENCODERS: Registry[QueryEncoder] = Registry(
     "thresher.query_encoders",
     {
         "bm25": "thresher.encode.bm25_queries:Bm25QueryEncoder.load",
+        "bm25+learned": "thresher.encode.hybrid_queries:HybridQueryEncoder.load",
         "inference-free": "thresher.encode.lookup:LookupQueryEncoder.load",
         "sentence-transformers": "thresher.encode.learned:LearnedSparseEncoder.load",
         "weighted-terms": "thresher.encode.preencoded:TermsOnly.load",
@@ -241,6 +245,8 @@ _QUERY_ENCODERS: Registry[QueryEncoder] = Registry(
 def _sparse_name(name: str | Path, download: bool) -> str:
     """`name` as `kind:argument`; the kind of a bare directory or hub identifier is read from its files."""
     text = _checked_name(name)
+    if text.startswith(_HYBRID) and not is_directory(name):
+        return f"{_HYBRID}:{text.removeprefix(_HYBRID)}"
     if not is_directory(name) and (text.partition(":")[0] in SPARSE_ENCODERS or ":" in text):
         return text
     from thresher.encode.expansion import is_expansion

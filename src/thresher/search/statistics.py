@@ -3,7 +3,8 @@
 A BM25 passage keeps the part of its weight that comes from term frequency and length (`thresher.encode.bm25`); the IDF
 ln(1 + (N - df + 1/2) / (df + 1/2)) is a factor of the query's weight. N counts the live passages with at least one term
 and df those that contain the term, over all parts of the index that one encoder made, so that adding and deleting
-passages moves scores as building the index anew does. A factor is computed once for each term and kept.
+passages moves scores as building the index anew does. A factor is computed once for each term and kept. Terms of a
+learned encoder that are in the same index (`thresher.encode.hybrid`) hold their whole weight: their factor is 1.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from thresher._lazy import njit
 from thresher.encode.bm25 import idf
+from thresher.encode.hybrid import LEARNED
 from thresher.index.uninvert import count_postings
 from thresher.search.queries import refuse_weight
 
@@ -46,6 +48,9 @@ class TermNumbers(Protocol):
     """The term ids of a collection of parts."""
 
     def __len__(self) -> int: ...
+
+    def term(self, number: int) -> str:
+        """The string of the term with this id."""
 
     def local(self, part: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The ids in the `part`-th part of terms with these ids, int64[n]; -1 for terms it lacks."""
@@ -82,7 +87,7 @@ class Bm25Statistics:
         return live_lengths(self._parts)
 
     def factors(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The IDF of terms, float64[n]; 0 for ids that are no term's, such as -1."""
+        """The IDF of terms, float64[n]: 1 for those of a learned encoder, 0 for ids that are no term's, such as -1."""
         self._compute(ids)
         known = (ids >= 0) & (ids < len(self._factors) - 2)
         return np.where(known, self._factors.take(ids + 1, mode="clip"), 0.0)
@@ -116,6 +121,10 @@ class Bm25Statistics:
         terms = len(self._factors) - 2
         wanted = np.unique(ids[(ids >= 0) & (ids < terms)])
         wanted = wanted[np.isnan(self._factors[wanted + 1])]
+        learned = [number for number in wanted.tolist() if self._vocabulary.term(number).startswith(LEARNED)]
+        if learned:
+            self._factors[np.array(learned) + 1] = 1.0
+            wanted = wanted[np.isnan(self._factors[wanted + 1])]
         df = np.zeros(len(wanted), np.int64)
         for number, part in enumerate(self._parts):
             local = self._vocabulary.local(number, wanted) if len(self._parts) > 1 else wanted

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.word_pairs import NAME, registered
 from thresher.artifact import verify
-from thresher.build.recipe import Recipe
+from thresher.build.recipe import EncodeStep, Recipe
 from thresher.build.stream import build_index
 from thresher.build.writer import IndexWriter
 from thresher.index.collection import open_collection
@@ -16,6 +17,7 @@ from thresher.prune import PruneStep
 from thresher.prune.dropped import decisions_of
 from thresher.records import Passage
 
+BOTH = Recipe(encode=EncodeStep(encoder=f"bm25+{NAME}"))
 FOLDING = Recipe(prune=PruneStep(estimator="length", junk=False, similarity=None))
 TEXTS = ["grain and chaff", "Grain, and chaff!", "a mill grinds", "A MILL grinds", "bread", "yeast raises bread"]
 FIRST = [("d0", 0), ("d1", 2), ("d2", 5), ("d3", 4)]
@@ -89,11 +91,13 @@ def check(path, model):
         assert sorted(decisions.aliases(docno) if decisions else ()) == aliases
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["folding", "plain"])
+@pytest.fixture(scope="module", params=[FOLDING, Recipe(), BOTH], ids=["folding", "plain", "both signals"])
 def built(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("living") / "index"
-    build_index(path, [passage(*one) for one in FIRST], FOLDING if request.param else Recipe())
-    return path, request.param
+    with pytest.MonkeyPatch.context() as patch:
+        registered(patch)
+        build_index(path, [passage(*one) for one in FIRST], request.param)
+        yield path, request.param is FOLDING
 
 
 @settings(max_examples=12)

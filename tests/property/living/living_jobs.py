@@ -12,8 +12,10 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from living_model import VARIANTS, write
 
+from tests.word_pairs import registered
 from thresher.build.writer import IndexWriter
 from thresher.records import Passage
 
@@ -100,7 +102,8 @@ def merge(path, variant, every, refit, how="counted", moment=0):
 
 
 def warm_up():
-    """Load modules and kernels before children are forked."""
+    """Load modules and kernels, and install the encoder of a variant, before children are forked."""
+    registered(pytest.MonkeyPatch())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
         VARIANTS["bm25"].build(path)

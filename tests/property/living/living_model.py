@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tests.word_pairs import NAME
 from thresher.build.recipe import CorpusSource, EncodeStep, IndexStep, Recipe, VectorsStep
 from thresher.build.stream import build_index
 from thresher.build.writer import IndexWriter
@@ -119,6 +120,7 @@ VARIANTS = {
     "bm25": Variant(Recipe()),
     "bm25, 8 bits": Variant(Recipe(index=IndexStep(bits=8, order="similarity"), encode=EncodeStep(lengths="lucene"))),
     "encoded": Variant(Recipe(), encoded=True),
+    "both signals": Variant(Recipe(encode=EncodeStep(encoder=f"bm25+{NAME}", learned_weight=0.7))),
     "vectors": Variant(Recipe(vectors=VectorsStep(storage="int8", sketch=4)), dense=True),
     "pruned": Variant(
         Recipe(prune=PruneStep(estimator="length", keep=0.7, junk=False, similarity=None)), few=True, whole=False

@@ -90,6 +90,9 @@ class Numbers:
                 return base + words.index(term)
         return -1
 
+    def term(self, number):
+        return [word for words in self.words for word in words][number]
+
     def local(self, part, ids):
         flat = [word for words in self.words for word in words]
         words = self.words[part]

@@ -41,6 +41,7 @@ FLOORS = [
     ["certify"],
     ["pipeline"],
     ["experiment"],
+    ["compress"],
     ["distributed"],
     ["serve"],
     ["integrations"],

@@ -56,6 +56,7 @@ _COMMANDS = {
     "search": ("thresher.cli.search", "search"),
     "ask": ("thresher.cli.ask", "ask"),
     "rerank": ("thresher.cli.rerank", "rerank"),
+    "compress": ("thresher.cli.compress", "compress"),
     "eval": ("thresher.cli.eval", "eval_"),
     "curves": ("thresher.cli.curves", "curves"),
     "info": ("thresher.cli.info", "info"),

@@ -190,10 +190,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(command, include_extras=True)
     plain: list[inspect.Parameter] = []
     groups: dict[str, tuple[Callable[..., object], list[str]]] = {}
-    for name in inspect.signature(command).parameters:
+    for name, parameter in inspect.signature(command).parameters.items():
         kind = hints[name]
         if not (isinstance(kind, type) and is_dataclass(kind)):
-            plain.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind))
+            default = parameter.default
+            plain.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind))
             continue
         own = get_type_hints(kind, include_extras=True)
         fields = inspect.signature(kind).parameters

@@ -1,0 +1,447 @@
+"""Compression on tiny models with random weights: what is removed is gone, figures are the formulas', results load."""
+
+# ruff: noqa: S106  (special tokens are no passwords)
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thresher.errors import ArtifactError, ConfigError, InputError
+
+pytestmark = pytest.mark.models
+torch = pytest.importorskip("torch", reason="the models extra is not installed")
+transformers = pytest.importorskip("transformers", reason="the models extra is not installed")
+library = pytest.importorskip("sentence_transformers", reason="the models extra is not installed")
+
+from thresher.compress.compressor import Wanted, compress  # noqa: E402
+from thresher.compress.curve import Kept, Level, quick_enough, smallest_equivalent  # noqa: E402
+from thresher.compress.data import Candidates, Task, groups_of, read_task, split  # noqa: E402
+from thresher.compress.depth import by_importance, influence, layer_cut, only_layers, walked  # noqa: E402
+from thresher.compress.methods import METHODS, Cut, method_from_name  # noqa: E402
+from thresher.compress.ranker import Ranker  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+WORDS = ["grain", "chaff", "wind", "the", "of", "is", "blown", "away", "mill", "stone", "flour", "bread", "yes", "no"]
+LAYERS = 4
+DEPTH = ("block-influence", "angular", "loss", "taylor-layers", "early-exit", "greedy", "last", "random-layers")
+
+
+def tokenizer(path):
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    raw = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    raw.normalizer, raw.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    raw.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]", model_max_length=32,
+    )  # fmt: skip
+    fast.save_pretrained(path)
+    return len(words)
+
+
+def shape(size, layers=LAYERS):
+    return transformers.BertConfig(
+        vocab_size=size, hidden_size=16, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=24,
+        max_position_embeddings=32, initializer_range=0.5,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    plain, folder = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("dense")
+    torch.manual_seed(0)
+    transformers.BertModel(shape(tokenizer(plain))).eval().save_pretrained(plain)
+    inner = Transformer(str(plain))
+    modules = [inner, Pooling(inner.get_embedding_dimension())]
+    library.SentenceTransformer(modules=modules, device="cpu", prompts={"query": "the "}).save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sparse")
+    torch.manual_seed(1)
+    transformers.BertForMaskedLM(shape(tokenizer(folder))).eval().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cross(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cross")
+    torch.manual_seed(2)
+    config = shape(tokenizer(folder))
+    config.num_labels = 1
+    transformers.BertForSequenceClassification(config).eval().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("causal")
+    torch.manual_seed(3)
+    config = transformers.LlamaConfig(
+        vocab_size=tokenizer(folder), hidden_size=16, num_hidden_layers=LAYERS, num_attention_heads=4,
+        num_key_value_heads=2, intermediate_size=24, max_position_embeddings=32, initializer_range=0.5,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).eval().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=["dense", "sparse", "cross", "causal"])
+def model(request):
+    return request.getfixturevalue(request.param)
+
+
+def lists(count=6, seed=0):
+    draw = np.random.default_rng(seed)
+    made = []
+    for number in range(count):
+        texts = tuple(" ".join(draw.choice(WORDS, size=draw.integers(2, 9))) for _ in range(5))
+        docnos = tuple(f"d{number}-{place}" for place in range(5))
+        query = " ".join(draw.choice(WORDS, size=3))
+        made.append(Candidates(f"q{number}", query, docnos, texts, {docnos[int(draw.integers(5))]: 1}))
+    return tuple(made)
+
+
+LISTS = lists()
+TASK = Task(LISTS[:3], LISTS[3:], "three and three lists")
+
+
+def flat(ranker, some=LISTS):
+    return np.concatenate(ranker.scores(some))
+
+
+@settings(max_examples=10, deadline=None)
+@given(kept=st.sets(st.integers(0, LAYERS - 1), min_size=1).map(sorted))
+def test_a_model_without_layers_scores_as_one_built_of_the_others(dense, kept):
+    cut = Ranker.load(dense, device="cpu")
+    whole = transformers.BertModel.from_pretrained(dense).eval()
+    cut.keep_layers(kept)
+    built = transformers.BertModel(shape(whole.config.vocab_size, len(kept))).eval()
+    state = {}
+    for name, value in whole.state_dict().items():
+        if name.startswith("encoder.layer."):
+            number, _, rest = name.removeprefix("encoder.layer.").partition(".")
+            if int(number) in kept:
+                state[f"encoder.layer.{kept.index(int(number))}.{rest}"] = value
+        else:
+            state[name] = value
+    built.load_state_dict(state)
+    assert cut.network.config.num_hidden_layers == len(kept)
+    features = cut.library.tokenizer(["grain of the mill"], return_tensors="pt")
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            cut.network(**features).last_hidden_state, built(**features).last_hidden_state, rtol=0, atol=0
+        )
+
+
+def test_scores_are_the_library_s(dense, sparse, cross, causal):
+    one = LISTS[0]
+    encoder = library.SentenceTransformer(str(dense), device="cpu")
+    asked, found = encoder.encode_query([one.query]), encoder.encode_document(list(one.texts))
+    expected = encoder.similarity(asked, found)[0].numpy()
+    np.testing.assert_allclose(Ranker.load(dense, device="cpu").scores([one])[0], expected, atol=1e-5)
+    encoder = library.SparseEncoder(str(sparse), device="cpu")
+    asked, found = (encoder.encode(texts).to_dense().numpy() for texts in ([one.query], list(one.texts)))
+    found[:, :5] = 0.0  # special tokens have no weight here
+    np.testing.assert_allclose(Ranker.load(sparse, device="cpu").scores([one])[0], (asked @ found.T)[0], rtol=1e-4)
+    for folder in (cross, causal):
+        ranker = library.CrossEncoder(str(folder), device="cpu")
+        pairs = [(one.query, text) for text in one.texts]
+        expected = ranker.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+        np.testing.assert_allclose(Ranker.load(folder, device="cpu").scores([one])[0], expected, atol=1e-4)
+
+
+def test_scores_do_not_depend_on_the_other_lists(model):
+    ranker = Ranker.load(model, device="cpu")
+    together = ranker.scores(LISTS)
+    for one, scores in zip(LISTS, together, strict=True):
+        np.testing.assert_allclose(ranker.scores([one])[0], scores, atol=1e-4)
+        with torch.inference_mode():
+            np.testing.assert_allclose(ranker.score(one.query, one.texts).float().numpy(), scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", DEPTH)
+def test_a_depth_method_plans_growing_cuts_and_leaves_the_model_as_it_was(name, model):
+    ranker = Ranker.load(model, device="cpu")
+    before, config = flat(ranker), ranker.network.config.to_dict()
+    cuts = method_from_name(name).plan(ranker, LISTS[:2])
+    np.testing.assert_array_equal(flat(ranker), before)
+    assert ranker.network.config.to_dict() == config
+    sizes = [len(cut.spec["kept"]) for cut in cuts]
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert sizes == [3, 2, 1] or name == "early-exit"
+    for cut in cuts:
+        assert cut.removed == 1 - len(cut.spec["kept"]) / LAYERS
+        assert cut.spec["kept"] == sorted(set(cut.spec["kept"]))
+        assert Cut(**json.loads(json.dumps({slot: getattr(cut, slot) for slot in Cut.__slots__}))) == cut
+
+
+def test_every_method_is_in_the_registry():
+    assert set(DEPTH) <= set(METHODS.kinds())
+    with pytest.raises(ConfigError, match="unknown compression method 'nothing'; choose one of block-influence"):
+        method_from_name("nothing")
+    with pytest.raises(ConfigError, match="takes no argument"):
+        method_from_name("last:2")
+    with pytest.raises(ConfigError, match="must be a whole number; got 'x'"):
+        method_from_name("random-layers:x")
+
+
+def test_block_influence_is_one_less_the_mean_cosine_over_real_tokens(dense):
+    ranker, one = Ranker.load(dense, device="cpu"), LISTS[0]
+    texts = ["the " + one.query, *one.texts]  # with the prompt of a query
+    totals, count = np.zeros(LAYERS), 0
+    for text in texts:
+        features = ranker.library.tokenizer([text], return_tensors="pt")
+        with torch.inference_mode():
+            states = ranker.network(**features, output_hidden_states=True).hidden_states
+        for number in range(LAYERS):
+            a, b = states[number][0].double().numpy(), states[number + 1][0].double().numpy()
+            norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+            totals[number] += ((a * b).sum(1) / norms).sum()
+        count += states[0].shape[1]
+    np.testing.assert_allclose(influence(ranker, [one]), 1 - totals / count, atol=1e-5)
+
+
+def test_states_of_a_causal_model_are_those_of_last_tokens(causal):
+    ranker, one = Ranker.load(causal, device="cpu"), LISTS[0]
+    assert [states.shape[:2] for states in walked(ranker, [one])] == [(LAYERS + 1, len(one.texts))]
+
+
+def test_angular_distance_removes_the_block_whose_end_is_nearest_to_its_start(dense):
+    ranker = Ranker.load(dense, device="cpu")
+    states = torch.cat(list(walked(ranker, LISTS[:2])), dim=1).double()
+    cosine = torch.nn.functional.cosine_similarity
+    for cut in method_from_name("angular").plan(ranker, LISTS[:2]):
+        length = LAYERS - len(cut.spec["kept"])
+        distances = [
+            float(cosine(states[at], states[at + length], dim=1).clip(-1, 1).arccos().mean()) / math.pi
+            for at in range(LAYERS - length + 1)
+        ]
+        start = int(np.argmin(distances))
+        assert cut.spec["kept"] == [*range(start), *range(start + length, LAYERS)]
+
+
+def test_the_greedy_choice_is_the_best_single_removal(cross):
+    from thresher.compress.data import ndcg
+
+    ranker = Ranker.load(cross, device="cpu")
+    first = method_from_name("greedy").plan(ranker, LISTS)[0]
+    worth = []
+    for number in range(LAYERS):
+        with only_layers(ranker, [other for other in range(LAYERS) if other != number]):
+            worth.append(ndcg(LISTS, ranker.scores(LISTS)))
+    with only_layers(ranker, first.spec["kept"]):
+        assert ndcg(LISTS, ranker.scores(LISTS)) == max(worth)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_the_least_important_layers_go_first(importance):
+    for cut in by_importance(importance):
+        gone = set(range(len(importance))) - set(cut.spec["kept"])
+        assert max(importance[number] for number in gone) <= min(importance[number] for number in cut.spec["kept"])
+
+
+def test_what_is_written_loads_and_scores_alike(model, tmp_path):
+    ranker = Ranker.load(model, device="cpu")
+    found = compress(ranker, tmp_path / "small", task=TASK, wanted=Wanted(keep_layers=(0, 2)), baselines=1)
+    again = Ranker.load(tmp_path / "small", device="cpu")
+    assert again.kind == ranker.kind
+    assert len(again.layers) == 2
+    expected = Ranker.load(model, device="cpu")
+    expected.keep_layers([0, 2])
+    np.testing.assert_array_equal(flat(again), flat(expected))
+    assert found.chosen.bytes < found.whole.bytes
+    assert found.chosen.bytes == again.bytes()
+    record = json.loads((tmp_path / "small" / "compression.json").read_text())
+    assert record["chosen"]["spec"] == {"kept": [0, 2]}
+    assert {row["level"] for row in record["rows"]} == {"whole", "2 of 4 layers"}
+    assert {row["method"] for row in record["rows"]} == {"none", "given layers", "random-layers:0"}
+    assert "three and three lists" in (tmp_path / "small" / "README.md").read_text()
+
+
+def test_transformers_and_sentence_transformers_load_the_result(dense, tmp_path):
+    compress(Ranker.load(dense, device="cpu"), tmp_path / "small", wanted=Wanted(keep_layers=(1, 3)))
+    inner = transformers.AutoModel.from_pretrained(tmp_path / "small")
+    assert inner.config.num_hidden_layers == 2
+    encoder = library.SentenceTransformer(str(tmp_path / "small"), device="cpu")
+    assert encoder.prompts["query"] == "the "
+    expected = Ranker.load(dense, device="cpu")
+    expected.keep_layers([1, 3])
+    vectors = expected.library.encode_document(list(LISTS[0].texts))
+    np.testing.assert_array_equal(encoder.encode_document(list(LISTS[0].texts)), vectors)
+
+
+def test_nothing_but_an_earlier_result_is_replaced(dense, tmp_path):
+    ranker = Ranker.load(dense, device="cpu")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("kept")
+    wanted = Wanted(keep_layers=(0,))
+    with pytest.raises(ArtifactError, match="was not written by `thresher compress`"):
+        compress(ranker, tmp_path / "other", wanted=wanted, overwrite=True)
+    compress(ranker, tmp_path / "small", wanted=wanted)
+    with pytest.raises(ArtifactError, match="replace it with --overwrite"):
+        compress(ranker, tmp_path / "small", wanted=wanted)
+    compress(ranker, tmp_path / "small", wanted=Wanted(keep_layers=(0, 1)), overwrite=True)
+    assert len(Ranker.load(tmp_path / "small", device="cpu").layers) == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["other", "small"]
+
+
+def test_levels_finished_before_an_interruption_are_not_measured_again(dense, tmp_path, monkeypatch):
+    ranker, told = Ranker.load(dense, device="cpu"), []
+    compress(ranker, tmp_path / "small", task=TASK, curve_only=True, baselines=0, tell=told.append)
+    assert len(told) == LAYERS
+    again = []
+    found = compress(ranker, tmp_path / "small", task=TASK, curve_only=True, baselines=0, tell=again.append)
+    assert again == []
+    assert [level.label for level in found.levels] == ["3 of 4 layers", "2 of 4 layers", "1 of 4 layers"]
+    other = Task(LISTS[:2], LISTS[2:], "other lists")
+    compress(ranker, tmp_path / "small", task=other, curve_only=True, baselines=0, tell=again.append)
+    assert len(again) == LAYERS
+
+
+def level(removed, values, speedup=1.0):
+    cut = Cut("layers", removed, f"{removed}", {})
+    return Level("m", cut, 1, 1.0, speedup, {"nDCG@10": values, "R@10": values})
+
+
+def test_the_smallest_equivalent_level_stops_at_the_first_that_is_not():
+    whole = level(0.0, {f"q{n}": 0.5 for n in range(9)})
+    near = {f"q{n}": 0.5 + 0.001 * (n % 3 - 1) for n in range(9)}
+    far = {f"q{n}": 0.3 for n in range(9)}
+    levels = [level(0.75, near), level(0.25, near), level(0.5, far)]
+    assert smallest_equivalent(levels, whole, 0.02).removed == 0.25
+    assert smallest_equivalent([levels[0], levels[1]], whole, 0.02).removed == 0.75
+    assert smallest_equivalent([levels[2]], whole, 0.02) is None
+    quick = [level(0.5, far, 2.0), level(0.75, near, 3.0)]
+    assert quick_enough(quick, 1.5).removed == 0.75
+    with pytest.raises(InputError, match=r"no level is 9 times as fast .* 3\.00 times"):
+        quick_enough(quick, 9)
+
+
+def test_queries_are_grouped_by_length_rare_words_and_negation():
+    filler = [" ".join(["wheat"] * 3) + f" {number}" for number in range(300)]
+    made = [
+        Candidates("a", "wheat", ("d1", "d2"), tuple(filler[:150])),
+        Candidates("b", "wheat without the chaff of a very old mill", ("d1", "d2"), tuple(filler[150:])),
+    ]
+    found = groups_of(made)
+    assert found == {"all": ["a", "b"], "short": ["a"], "long": ["b"], "rare terms": ["b"], "negation": ["b"]}
+
+
+@given(st.integers(4, 30))
+def test_every_list_calibrates_or_measures(count):
+    made = [Candidates(f"q{n}", "grain", ("d",), ("grain",)) for n in range(count)]
+    calibration, measured = split(made)
+    assert sorted(one.qid for one in (*calibration, *measured)) == sorted(one.qid for one in made)
+    assert min(len(calibration), len(measured)) >= 2
+
+
+def files(folder):
+    passages = [{"id": docno, "text": text} for one in LISTS for docno, text in zip(one.docnos, one.texts, strict=True)]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in passages))
+    (folder / "q.tsv").write_text("".join(f"{one.qid}\t{one.query}\n" for one in LISTS))
+    rows = [f"{one.qid} Q0 {docno} {at} {9 - at} r\n" for one in LISTS for at, docno in enumerate(one.docnos, 1)]
+    (folder / "bm25.run").write_text("".join(rows))
+    judged = [f"{one.qid} 0 {docno} {grade}\n" for one in LISTS for docno, grade in one.grades.items()]
+    (folder / "qrels.txt").write_text("".join(judged))
+    return [folder / name for name in ("q.tsv", "bm25.run", "corpus.jsonl", "qrels.txt")]
+
+
+def test_a_task_is_read_from_files(tmp_path):
+    queries, run, corpus, qrels = files(tmp_path)
+    task = read_task(queries, run, corpus, qrels, depth=4)
+    assert len(task.calibration) == len(task.measured) == 3
+    by_qid = {one.qid: one for one in LISTS}
+    for one in (*task.calibration, *task.measured):
+        assert (one.query, one.texts) == (by_qid[one.qid].query, by_qid[one.qid].texts[:4])
+    assert read_task(queries, run, corpus).measured == ()
+    with pytest.raises(InputError, match="queries need a run"):
+        read_task(queries, None, corpus)
+    with pytest.raises(InputError, match="need a corpus"):
+        read_task(queries, run, None)
+    with pytest.raises(InputError, match="has 0 passages of at least 24 words"):
+        read_task(None, None, corpus)
+
+
+def test_the_command_writes_a_model_and_tells_json(dense, tmp_path):
+    from typer.testing import CliRunner
+
+    from thresher.cli import _register, app
+
+    _register()
+    queries, run, corpus, qrels = map(str, files(tmp_path))
+    data = ["--queries", queries, "--run", run, "--corpus", corpus, "--qrels", qrels]
+    out = tmp_path / "small"
+    asked = ["compress", str(dense), "-o", str(out), "--drop-layers", "1", "--device", "cpu", "--random", "1", "--json"]
+    result = CliRunner().invoke(app, [*asked, *data])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["chosen"]["label"] == "3 of 4 layers"
+    assert len(Ranker.load(out, device="cpu").layers) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "looks at data"),
+        ({"wanted": Wanted(drop_layers=4), "method": "last"}, "no level for dropping 4 layers; it has: 1, 2, 3"),
+        ({"wanted": Wanted(keep_layers=(0, 4))}, "must ascend from 0 to 3"),
+        ({"wanted": Wanted(keep_layers=(2, 1))}, "must ascend from 0 to 3"),
+        ({"method": "last"}, "nothing is judged"),
+        ({"method": "last", "wanted": Wanted(keep_layers=(0,)), "heal": 1}, "looks at data"),
+        ({"method": "last", "margin": 0.0}, "margin must be above 0"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_go_together_are_refused(dense, tmp_path, options, message):
+    with pytest.raises((InputError, ConfigError), match=message):
+        compress(Ranker.load(dense, device="cpu"), tmp_path / "small", **options)
+    assert not (tmp_path / "small").exists()
+    with pytest.raises(ConfigError, match="give one of"):
+        Wanted(keep_layers=(0,), speedup=2.0)
+
+
+def test_healing_brings_scores_nearer_to_the_whole_model_s(dense):
+    pytest.importorskip("peft", reason="the train extra is not installed")
+    from thresher.compress.heal import heal
+    from thresher.compress.loss import disagreement
+
+    whole = Ranker.load(dense, device="cpu")
+    cut = whole.copy()
+    cut.keep_layers([0, 1, 2])
+    target = whole.scores(LISTS)
+    before, names = disagreement(cut, LISTS, target), set(cut.network.state_dict())
+    heal(cut, whole, LISTS, steps=25, rate=5e-3)
+    assert disagreement(cut, LISTS, target) < before
+    assert set(cut.network.state_dict()) == names
+    np.testing.assert_array_equal(np.concatenate(whole.scores(LISTS)), np.concatenate(target))
+
+
+def test_the_levels_kept_under_another_key_do_not_count(tmp_path):
+    kept = Kept(tmp_path / "levels.json", "one")
+    assert kept.get("a", lambda: 1) == 1
+    assert Kept(tmp_path / "levels.json", "one").get("a", lambda: 2) == 1
+    assert Kept(tmp_path / "levels.json", "two").get("a", lambda: 2) == 2
+
+
+def test_a_layer_cut_says_what_is_kept():
+    cut = layer_cut([0, 3], 4)
+    assert (cut.label, cut.removed, cut.spec) == ("2 of 4 layers", 0.5, {"kept": [0, 3]})

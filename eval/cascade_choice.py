@@ -1,7 +1,7 @@
 """What `eval/cascade.toml` and the defaults of `[ask]` should say, by figures on TREC DL 2021 and train splits only.
 
-Prints, best first: first stage, alpha and feedback of the interpolation; what encoding pruned passages at query time
-brings; the ranker's mixture; and the share of characters that each preset drops.
+Prints, best first: first stage, alpha and feedback of the interpolation; the ranker's mixture; and the share of
+characters that each preset drops.
 """
 
 from __future__ import annotations
@@ -63,8 +63,6 @@ def choose(cascade: Cascade) -> None:
     cascade.ask = cascade.ask.model_copy(
         update=dict(zip(("alpha", "feedback", "feedback_weight"), best[1:], strict=True))
     )
-    _choose_late(cascade, best[0])
-    cascade.ask = cascade.ask.model_copy(update={"encode_missing": 10})
     _choose_mixture(cascade, best[0])
     _choose_threshold(cascade, best[0])
 
@@ -91,22 +89,6 @@ def _choose_mixture(cascade: Cascade, first: str) -> None:
         print("weights", weights, figures.round(4).tolist(), round(float(figures.mean()), 4))
     best = np.mean([weights for _, weights in found[: len(found) // 20]], axis=0)
     print("mean of the best twentieth", best.round(3).tolist())
-
-
-def _choose_late(cascade: Cascade, first: str) -> None:
-    """Effectiveness against pruned passages encoded at query time; the first figure is without pruning."""
-    for name in CHOOSING:
-        collection, given = choosing_part(name)
-        queries, qrels = collection.queries, collection.qrels
-        figures = []
-        for stages, count in ((), 0), *((("quality",), count) for count in (0, 5, 10, 20, 50)):
-            cascade.ask = cascade.ask.model_copy(update={"encode_missing": count})
-            pipeline = cascade.pipeline(collection, (*stages, first, "interpolate"), 50)
-            asked = {
-                q.qid: pipeline.ask(q, candidates=None if given is None else given[q.qid]).ranking for q in queries
-            }
-            figures.append(round(evaluate(Run(asked), qrels, "nDCG@10").mean["nDCG@10"], 4))
-        print(f"{name}: unpruned, and with 0, 5, 10, 20, 50 pruned passages encoded", figures, flush=True)
 
 
 def _choose_threshold(cascade: Cascade, first: str) -> None:

@@ -44,7 +44,7 @@ tempfile.tempdir = sys.argv[1]
 import numba
 import numpy as np
 from thresher.search.kernels.processor import search_row
-from thresher.vectors.interpolate import best_dots
+from thresher.vectors.kernels import best_dots
 best = best_dots(np.ones((2, 2), np.float32), np.ones(2, np.float32), np.array([0, 2]))
 print(best[0], numba.config.CACHE_DIR)
 """

@@ -149,15 +149,15 @@ class AskStep(Table):
     """Number of candidates from the first stage."""
     tiers: Literal["auto", "both", "first"] = "auto"
     """Tiers to search: `both`, only the `first`, or `auto`: both, unless calibration lets a query stop at the first."""
+    neighbours: int = Field(default=100, ge=0)
+    """Passages nearest by vector that join the candidates found by weighted terms before the interpolation; 0 for none.
+    All vectors are compared, so none join in an index of more than 500,000, or of vectors that are not int8."""
     alpha: float = Field(default=0.25, ge=0, le=1)
     """Weight of the sparse score in the interpolation; 1 - alpha is the dense score's."""
     feedback: int = Field(default=2, ge=0)
     """Top passages of a first interpolation used for pseudo-relevance feedback on the query's vector; 0 for none."""
     feedback_weight: float = Field(default=1.0, ge=0)
     """Weight of their mean vector relative to the query's vector."""
-    encode_missing: int = Field(default=10, ge=0)
-    """Maximum number of candidates without a vector that are encoded at query time, best sparse score first, within the
-    deadline; the remaining ones get the mean dense score of those that have a vector."""
     rerank: str = "thresher-context"
     """The reranker: a sentence scorer (a two-headed model, `lexical`) or `cross-encoder:NAME`; empty for none."""
     read: int = Field(default=10, ge=1)

@@ -1,8 +1,11 @@
 """Candidates interpolated with dense scores (Fast-Forward, `thresher.vectors.interpolate`).
 
-Of the candidates without a vector, which pruned passages are, the first are encoded now and their vectors
-remembered; the others get the mean dense score of those that have one. A vector is remembered by what the passage
-says, and so never stands for the new text of a passage that was replaced.
+Before that, the passages whose vectors are nearest to the query's join the candidates, with their sparse scores. All
+candidates are ranked, so that what a ranker leaves below the passages it reads is in the order of the interpolation.
+Looking all vectors up takes less time than telling which could be left out: about a millisecond for 1,000.
+
+Candidates without a vector, such as pruned passages of an index whose second tier was not encoded, get the mean dense
+score of those that have one.
 
 An index may take up another commit at any time. A ranking is therefore scored by the vectors of the commit that it was
 found in. Feedback and mean scores come from the candidates alone: what a filter leaves out has no part in them.
@@ -10,32 +13,27 @@ found in. Feedback and mean scores come from the candidates alone: what a filter
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from thresher.errors import ConfigError
-from thresher.pipeline.deadline import fitting
-from thresher.pipeline.reading import units
 from thresher.pipeline.stage import StageReport
+from thresher.vectors.retrieve import scanned
 from thresher.vectors.segments import SegmentVectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from thresher.pipeline.stage import Counts, State
     from thresher.ranking import Ranking
-    from thresher.records import Passage
     from thresher.search.index import Index
+    from thresher.search.queries import Tiers
     from thresher.vectors.store import VectorStore
 
-_LATE_SHARE = 0.2
-"""Share of the time left that encoding pruned passages may take."""
+MOST_COMPARED = 500_000
+"""Vectors that are all compared with the query's, at most: that takes some 20 ms of one core."""
 
 
 class QueryEncoder(Protocol):
@@ -46,95 +44,86 @@ class QueryEncoder(Protocol):
         ...
 
 
-@runtime_checkable
-class PassageEncoder(Protocol):
-    """The passage side of a dense encoder."""
-
-    def encode_passages(self, texts: Sequence[str]) -> NDArray[np.floating]:
-        """Vectors of passages, float[n, dimensions]."""
-        ...
-
-
 class InterpolateStage:
-    """Ranks candidates by `alpha * sparse + (1 - alpha) * dense`.
+    """Ranks all candidates by `alpha * sparse + (1 - alpha) * dense`.
 
     Args:
         store: vectors of passages. Those of an index stand for the vectors of whichever commit a ranking is of.
-        encoder: makes the queries' vectors, and, where it has `encode_passages`, those of pruned passages.
+        encoder: makes the queries' vectors.
         alpha: weight of the sparse score, 0 to 1.
-        depth: passages ranked, at least; the others follow in their order.
         feedback: first passages of an interpolation that move the query's vector before a second one; 0 for none.
         feedback_weight: weight of their mean vector relative to the query's.
-        encode_missing: candidates without a vector that are encoded for a query, best first.
         index: the index whose passage numbers the store is keyed by, for candidates that came from elsewhere.
-        remembered: vectors made for pruned passages that are kept in memory, those used last.
+        neighbours: passages nearest to the query by vector that join the candidates which a search of `index` found by
+            sparse scores; 0 for none. None join where the index has more than `MOST_COMPARED` vectors, or vectors that
+            are not stored as int8.
+        tiers: as in the search.
     """
 
     name = "interpolate"
-    _encode_work = "encode"
 
     def __init__(
         self,
         store: VectorStore,
         encoder: QueryEncoder,
         *,
-        alpha: float = 0.25,
-        depth: int = 10,
+        alpha: float = 0.35,
         feedback: int = 2,
-        feedback_weight: float = 1.0,
-        encode_missing: int = 10,
+        feedback_weight: float = 2.0,
         index: Index | None = None,
-        remembered: int = 20_000,
+        neighbours: int = 0,
+        tiers: Tiers = "auto",
     ) -> None:
         self.store, self.encoder, self.index = store, encoder, index
-        self.alpha, self.depth = alpha, depth
-        self.feedback, self.feedback_weight, self.encode_missing = feedback, feedback_weight, encode_missing
-        self.remembered = remembered
-        self._late: OrderedDict[bytes, NDArray[np.floating]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, object]:
-        """What is pickled: everything but the vectors that are remembered."""
-        return {**self.__dict__, "_late": OrderedDict(), "_lock": None}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self.alpha, self.feedback, self.feedback_weight = alpha, feedback, feedback_weight
+        self.neighbours, self.tiers = neighbours, tiers
 
     def predict(self, state: State) -> float:
-        """Milliseconds an interpolation takes, without encoding passages."""
-        return state.costs.predict(self.name) if len(state.ranking) else 0.0
+        """Milliseconds an interpolation takes."""
+        return state.costs.predict(self.name) if len(state.ranking) or self.neighbours else 0.0
 
     def run(self, state: State) -> StageReport:
         """Interpolate the candidates."""
-        started, ranking = state.deadline.worked(), state.ranking
+        started = state.deadline.worked()
         vector = self._vector(state)
         if vector is None:
             return StageReport(self.name, "skipped", False, "the model was busy with other queries until the deadline")
-        store, positions = self._located(ranking)
-        late, encoded, apart = self._late_vectors(state, positions)
+        joined = self._join(state, vector)
+        store, positions = self._located(state.ranking)
         found = store.interpolate(
-            ranking,
+            state.ranking,
             vector,
             alpha=self.alpha,
-            k=max(state.k, self.depth),
+            k=max(1, len(state.ranking)),
+            stopping="none",
             missing="mean",
-            vectors=late,
             positions=positions,
             feedback=self.feedback,
             feedback_weight=self.feedback_weight,
         )
         state.note("dense", found.places, found.dense)
         state.promote(found.places, found.scores, "interpolate")
-        state.costs.observe(self.name, state.deadline.worked() - started - apart)
+        state.costs.observe(self.name, state.deadline.worked() - started)
         reason = f"{found.missing} candidates have no vector and get the mean score" if found.missing else ""
-        counts: Counts = {"candidates": found.candidates, "lookups": found.lookups, "forwards": 1 + encoded}
+        counts: Counts = {"candidates": found.candidates, "joined": joined, "lookups": found.lookups, "forwards": 1}
         return StageReport(self.name, exact=found.exact and not found.missing, reason=reason, counts=counts)
 
     def _vector(self, state: State) -> NDArray[np.floating] | None:
         """The query's vector; None where the encoder was not free before the deadline."""
         with state.deadline.turn() as held:
             return self.encoder.encode_queries([state.query.text])[0] if held else None
+
+    def _join(self, state: State, vector: NDArray[np.floating]) -> int:
+        """Add the nearest passages by vector to the candidates; how many were not among them."""
+        if self.index is None or not self.neighbours or state.given is not None or not _quick_to_compare(self.store):
+            return 0
+        before = state.ranking
+        found = self.index.with_neighbours(
+            before, state.query, vector, self.neighbours, tiers=self.tiers, where=state.where, allow=state.allow
+        )
+        if found is not before:
+            state.start(found)
+        return len(found) - len(before)
 
     def _located(self, ranking: Ranking) -> tuple[VectorStore, NDArray[np.int64]]:
         """The vectors, and the positions of the candidates in them, int64[n], -1 for those without vectors.
@@ -155,63 +144,7 @@ class InterpolateStage:
             raise ConfigError("the index was built again with vectors of another encoder; open the pipeline again")
         return store, positions
 
-    def _late_vectors(
-        self, state: State, positions: NDArray[np.int64]
-    ) -> tuple[dict[str, NDArray[np.floating]], int, float]:
-        """Vectors of the first candidates that the store lacks, how many were made now, and the milliseconds."""
-        encoder = self.encoder
-        absent = np.flatnonzero(positions < 0)[: self.encode_missing]
-        if not len(absent) or not isinstance(encoder, PassageEncoder):
-            return {}, 0, 0.0
-        candidates = state.passages(state.ranking.take(absent))
-        vectors = self._known(candidates)
-        passages = [passage for passage in candidates if passage.docno not in vectors]
-        tokens = [len(passage.text.split()) for passage in passages]
-        if state.deadline.limited:  # only a part of the time: what has a vector must still be ranked
-            count = 1
-            if state.costs.known(self._encode_work):
-                left = state.deadline.left() * _LATE_SHARE
-                count = fitting(len(tokens), lambda n: self._encoding(state, tokens[:n]), left)
-            passages = passages[:count]
-        if not passages:
-            return vectors, 0, 0.0
-        started = state.deadline.worked()
-        made = self._encode(state, encoder, passages)
-        if not made:
-            return vectors, 0, 0.0
-        vectors |= made
-        milliseconds = state.deadline.worked() - started
-        state.costs.observe(self._encode_work, milliseconds, units(tokens[: len(passages)], calls=0))
-        return vectors, len(passages), milliseconds
 
-    def _encoding(self, state: State, tokens: Sequence[int]) -> float:
-        return state.costs.predict(self._encode_work, units(tokens, calls=0))
-
-    def _known(self, passages: Sequence[Passage]) -> dict[str, NDArray[np.floating]]:
-        """The remembered vectors of passages, by docno."""
-        keys = {passage.docno: _key(passage) for passage in passages}
-        with self._lock:
-            found = {docno: self._late[key] for docno, key in keys.items() if key in self._late}
-            for docno in found:
-                self._late.move_to_end(keys[docno])
-        return found
-
-    def _encode(
-        self, state: State, encoder: PassageEncoder, passages: Sequence[Passage]
-    ) -> dict[str, NDArray[np.floating]]:
-        """Vectors of passages by docno; none where the encoder was not free before the deadline."""
-        with state.deadline.turn() as held:
-            if not held:
-                return {}
-            vectors = encoder.encode_passages([passage.contents for passage in passages])
-        made = dict(zip((passage.docno for passage in passages), vectors, strict=True))
-        with self._lock:
-            self._late.update({_key(passage): made[passage.docno] for passage in passages})
-            while len(self._late) > self.remembered:
-                self._late.popitem(last=False)
-        return made
-
-
-def _key(passage: Passage) -> bytes:
-    """What a vector is remembered by: the text that is encoded."""
-    return blake2b(passage.contents.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _quick_to_compare(store: VectorStore) -> bool:
+    """Whether comparing all vectors takes a small part of a query's time."""
+    return len(store) <= MOST_COMPARED and scanned(store)

@@ -93,12 +93,13 @@ class Parts:
 
     def _interpolate(self, wanted: Vectors, encoder: QueryEncoder | None) -> Stage | None:
         index = self.index if isinstance(self.index, Index) else None
+        own = False
         if isinstance(wanted, VectorStore):
             store = wanted
         elif wanted is not None and not (isinstance(wanted, str) and wanted == AUTO):
             store = VectorStore.open(wanted)
         elif index is not None and index.vectors is not None:
-            store = index.vectors
+            store, own = index.vectors, True
         else:
             self.off["interpolate"] = "the index has no vectors; build it with a [vectors] table in its recipe"
             return None
@@ -107,11 +108,11 @@ class Parts:
             store,
             encoder or store.open_encoder(self.device),
             alpha=settings.alpha,
-            depth=settings.read,
             feedback=settings.feedback,
             feedback_weight=settings.feedback_weight,
-            encode_missing=settings.encode_missing,
             index=index,
+            neighbours=settings.neighbours if own and settings.first == "sparse" else 0,
+            tiers=settings.tiers,
         )
 
     def _rerank(self, wanted: Scorer | Reranker) -> Stage:

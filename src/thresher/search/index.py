@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
 
 from thresher.arguments import checked_call
-from thresher.checks import is_a, path_of, shown, sound
+from thresher.checks import is_a, path_of, shown, sound, whole
 from thresher.errors import ArtifactVersionError, InputError
 from thresher.index.collection import Collection, open_collection
 from thresher.index.filters import Where
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from thresher.index.fields import Value
     from thresher.index.filters import Filter
     from thresher.index.layout import Layout
-    from thresher.ranking import Run
+    from thresher.ranking import Ranking, Run
     from thresher.records import Passage, SparseBatch
     from thresher.search.parts import Masks
     from thresher.search.queries import AnyQuery, Tiers
@@ -398,6 +398,40 @@ class Index:
             raise InputError(f"a field is named by a string; got {shown(field)}")
         counts = now.facets(field, query, now.masked(where, allow))
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    def with_neighbours(
+        self,
+        ranking: Ranking,
+        query: AnyQuery,
+        vector: NDArray[np.floating],
+        count: int,
+        *,
+        tiers: Tiers = "auto",
+        where: Filter | None = None,
+        allow: Allow | None = None,
+    ) -> Ranking:
+        """A sparse ranking, with the passages nearest by vector that it lacks in the places of their sparse scores.
+
+        Args:
+            ranking: what `search` found. One of another commit is returned as it is.
+            query: as it was searched.
+            vector: float[dimensions], the query's.
+            count: passages that are nearest; those in the ranking are among them.
+            tiers: as in the search.
+            where: as in the search.
+            allow: as in the search.
+
+        Returns:
+            all passages of both, by sparse score, then docno; 0 where a passage shares no term with the query.
+
+        Raises:
+            InputError: the index has no vectors, or an argument is out of range.
+        """
+        now, count = self._now, whole("count", count, 1)
+        if not isinstance(ranking, SearchRanking) or not now.found(ranking):
+            return ranking
+        check_tiers(tiers)
+        return now.with_neighbours(ranking, query, vector, count, tiers, now.masked(where, allow))
 
     def terms(self, query: AnyQuery) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The query's term ids in the first tier (-1 for unknown ones) and their weights, which `search` also takes.

@@ -314,7 +314,8 @@ class SearchRanking(Ranking):
         self.explanations = explanations
 
     @property
-    def _stored(self) -> StoredPassages:
+    def stored(self) -> StoredPassages:
+        """The passages of the commit that was searched."""
         return self._passages  # type: ignore[return-value]  # made by an Index
 
     @property
@@ -325,7 +326,7 @@ class SearchRanking(Ranking):
             DamagedArtifactError: the index maps an id to a passage it does not have.
         """
         if self._numbers is None:
-            self._numbers = self._stored.parts[0].layout.numbers_of(self._docs)  # type: ignore[arg-type]
+            self._numbers = self.stored.parts[0].layout.numbers_of(self._docs)  # type: ignore[arg-type]
         return self._numbers
 
     @property
@@ -337,12 +338,12 @@ class SearchRanking(Ranking):
     def tiers(self) -> NDArray[np.uint8]:
         """uint8[n]: the tier of each passage, 1 or 2."""
         if self._tiers is None:
-            self._tiers = self._stored.tiers_of(self.numbers)
+            self._tiers = self.stored.tiers_of(self.numbers)
         return self._tiers
 
     def __reduce__(self) -> tuple[Callable[..., SearchRanking], tuple[object, ...]]:
         """A ranking is pickled with its docnos; its texts are read from the index's path when they are looked at."""
-        made = (self._stored, None, self.numbers, self.scores, self.exact, self.tiers, self.escalated)
+        made = (self.stored, None, self.numbers, self.scores, self.exact, self.tiers, self.escalated)
         return _unpickled, ((*made, self.explanations), self.docnos, self.source)
 
     def take(
@@ -351,7 +352,7 @@ class SearchRanking(Ranking):
         """As `Ranking.take`, keeping the tiers."""
         at, kept = self._taken(places, scores, source)
         made = SearchRanking(
-            self._stored,
+            self.stored,
             None,
             self.numbers[at],
             kept,
@@ -366,10 +367,16 @@ class SearchRanking(Ranking):
             made._docnos = [docnos[i] for i in at.tolist()]
         return made
 
+    def joined(self, numbers: NDArray[np.int64], scores: NDArray[np.float64], *, exact: bool) -> SearchRanking:
+        """A ranking of these passages of the same snapshot, found as this one was."""
+        made = SearchRanking(self.stored, None, numbers, scores, exact, None, self.escalated, self.explanations)
+        made.source = self.source
+        return made
+
     def fused(self, other: SearchRanking, k: int) -> SearchRanking:
         """The k best of this ranking and another of the same snapshot, by reciprocal ranks."""
         found = self.fuse(other, depth=k)
-        stored = self._stored
+        stored = self.stored
         made = SearchRanking(
             stored,
             None,

@@ -17,10 +17,10 @@ from thresher.publish import MANIFEST
 from thresher.ranking import Run
 from thresher.records import SparseBatch
 from thresher.search.parts import ALL, SearchedPart, compact, joined
-from thresher.search.queries import listed, qids_of, refuse_weight
+from thresher.search.queries import ALL_TERMS, listed, qids_of, refuse_weight
 from thresher.search.results import SearchRanking, StoredPassages
 from thresher.search.routing import RoutingModel
-from thresher.search.tiers import Tier, TierAnswer, TierPair, Wanted
+from thresher.search.tiers import Tier, TierAnswer, TierPair, Wanted, merged
 from thresher.search.vocabulary import Encoders, TermSpace
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from thresher.index.fields import Value
     from thresher.index.filters import Filter
     from thresher.search.parts import Mask, Masks
-    from thresher.search.queries import AnyQuery
+    from thresher.search.queries import AnyQuery, Tiers
     from thresher.search.searcher import TierSearcher
     from thresher.vectors.retrieve import DenseIndex
     from thresher.vectors.store import VectorStore
@@ -269,6 +269,44 @@ class Snapshot:
         )
         made.source = "dense"
         return made
+
+    def found(self, ranking: SearchRanking) -> bool:
+        """Whether a ranking came from this commit, seen in this scope."""
+        return ranking.stored is self.stored
+
+    def with_neighbours(
+        self,
+        ranking: SearchRanking,
+        query: AnyQuery,
+        vector: NDArray[np.floating],
+        count: int,
+        tiers: Tiers,
+        masks: Masks,
+    ) -> SearchRanking:
+        """As `Index.with_neighbours`, for a ranking of this commit."""
+        if tiers == "first" and self.pair is not None:
+            kept = masks or (ALL,) * len(self.parts)
+            masks = tuple(
+                part.made(np.zeros(part.size, bool)) if part.tier == 2 else mask
+                for part, mask in zip(self.parts, kept, strict=True)
+            )
+        near = self.dense(vector, count, masks).numbers
+        more = near[~np.isin(near, ranking.numbers)]
+        if not len(more):
+            return ranking
+        allowed = np.zeros(int(self.stored.starts[-1]), bool)
+        allowed[more] = True
+        wanted = Wanted(len(more), 1.0, ALL_TERMS, "auto", False)
+        found = self.answer(query, wanted, "first" if tiers == "first" else "both", self.masked(None, allowed))
+        # what was not among the best scores no more than the last of them; scores of two tiers may not compare
+        most = float(ranking.scores[-1]) if len(ranking) else np.inf
+        apart = more[~np.isin(more, found.numbers)]
+        numbers = np.concatenate([found.numbers, apart])
+        scores = np.concatenate([np.minimum(found.scores, most), np.zeros(len(apart))])
+        docno = self.stored.docno
+        order = sorted(range(len(numbers)), key=lambda i: (-scores[i], docno(int(numbers[i]))))
+        both = [(ranking.numbers, ranking.scores), (numbers[order], scores[order])]
+        return ranking.joined(*merged(both, len(ranking) + len(more), docno), exact=ranking.exact and found.exact)
 
 
 def routing_of(collection: Collection) -> RoutingModel | None:

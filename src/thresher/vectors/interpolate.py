@@ -13,7 +13,7 @@ The first two return what `none`, which looks every passage up, returns: the sam
 for bit, ties included. A bound equal to the k-th score does not stop, so that a tie can still be won by docno.
 
 Passages without vectors, such as those of a second tier, are an error, or get the mean dense score of the others
-(`missing="mean"`), which takes looking them all up. Vectors made for some of them at query time can be passed in.
+(`missing="mean"`), which takes looking them all up.
 
 Pseudo-relevance feedback (`feedback=`) moves the query's vector towards the best passages of a first interpolation and
 interpolates the same ranking again. It is Rocchio's rule on dense vectors (Li et al., "Pseudo relevance feedback with
@@ -29,14 +29,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher._lazy import njit
 from thresher.checks import one_of, real, whole
 from thresher.errors import ConfigError, InputError
 from thresher.ranking import Ranking, normalise_scores
+from thresher.vectors.kernels import best_dots
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from numpy.typing import NDArray
 
     from thresher.vectors.store import VectorStore
@@ -55,7 +53,7 @@ class Interpolated(Ranking):
         places: int64[n], where its passages stood in the sparse ranking.
         candidates: passages in the sparse ranking.
         lookups: passages whose vectors were looked up, counted again where feedback looks them up again.
-        missing: candidates without vectors, neither in the store nor passed in.
+        missing: candidates without vectors.
         exact: the sparse ranking was exact, and looking every passage up would have given the same.
     """
 
@@ -99,29 +97,28 @@ def interpolate(
     ranking: Ranking,
     query: NDArray[np.floating],
     settings: Settings,
-    vectors: Mapping[str, NDArray[np.floating]],
     positions: NDArray[np.int64] | None,
 ) -> Interpolated:
     """The top k of `ranking`; arguments and errors as `VectorStore.interpolate`."""
     stopping = _bound_to_stop_by(store, settings.stopping)
     if not len(ranking) or positions is None:
         return _result(ranking, np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
-    late = _late_vectors(store, ranking, positions, vectors)
     if settings.missing == "raise":
-        _refuse_missing(ranking, positions, late)
+        _refuse_missing(ranking, positions)
     sparse = settings.alpha * normalise_scores(ranking.scores, settings.normalise)
+    block = _Block(store, positions) if stopping == "none" or (positions < 0).any() else None
     vector, lookups = store.checked_query(query), 0
     if settings.feedback and settings.feedback_weight:
-        first = _Scan(store, vector, ranking, positions, late, sparse, 1 - settings.alpha, settings.feedback)
+        first = _Scan(store, vector, ranking, positions, sparse, 1 - settings.alpha, settings.feedback, block)
         top = first.best(stopping).tolist()
         near = positions[[place for place in top if positions[place] >= 0]]
-        made = [late[place] for place in top if place in late]
-        vector, lookups = rocchio(store, vector, near, weight=settings.feedback_weight, vectors=made), first.lookups
-    scan = _Scan(store, vector, ranking, positions, late, sparse, 1 - settings.alpha, settings.k)
+        vector = rocchio(store, vector, near, weight=settings.feedback_weight)
+        lookups = first.lookups if block is None else 0
+    scan = _Scan(store, vector, ranking, positions, sparse, 1 - settings.alpha, settings.k, block)
     best = scan.best(stopping)
     found = _result(ranking, best, scan.totals[best], scan.dense[best], exact=stopping != "seen")
     found.lookups = lookups + scan.lookups
-    found.missing = int((positions < 0).sum()) - len(late)
+    found.missing = int((positions < 0).sum())
     return found
 
 
@@ -131,7 +128,6 @@ def rocchio(
     positions: NDArray[np.int64],
     *,
     weight: float = 1.0,
-    vectors: Sequence[NDArray[np.floating]] = (),
 ) -> NDArray[np.float32]:
     """The query's vector after feedback: itself plus `weight` times the mean feedback vector, at its old length.
 
@@ -141,7 +137,6 @@ def rocchio(
         positions: int64[n], of the feedback passages in the store, usually the first two or three; a document with
             several vectors counts by the one nearest to the query. Without any the query stays as it is.
         weight: of the mean feedback vector relative to the query's.
-        vectors: of feedback passages that the store does not hold, float[dimensions] each.
 
     Returns:
         float32[dimensions].
@@ -151,14 +146,13 @@ def rocchio(
     """
     real("the weight of the feedback", weight, 0)
     vector = store.checked_query(query)
-    if (not len(positions) and not len(vectors)) or weight == 0:
+    if not len(positions) or weight == 0:
         return vector
     rows, starts = store.rows_of(positions)
     decoded = store.stored.decode(rows).astype(np.float64)
     dots = decoded @ vector.astype(np.float64)
     nearest = [low + int(np.argmax(dots[low:high])) for low, high in pairwise(starts.tolist())]
-    read = [*decoded[nearest], *(np.asarray(one, np.float64) for one in vectors)]
-    moved = vector.astype(np.float64) + weight * np.mean(read, axis=0)
+    moved = vector.astype(np.float64) + weight * decoded[nearest].mean(axis=0)
     length, before = np.linalg.norm(moved), np.linalg.norm(vector.astype(np.float64))
     if length == 0:
         return vector
@@ -174,24 +168,13 @@ def _bound_to_stop_by(store: VectorStore, stopping: str) -> str:
     return stopping
 
 
-def _late_vectors(
-    store: VectorStore, ranking: Ranking, positions: NDArray[np.int64], vectors: Mapping[str, NDArray[np.floating]]
-) -> dict[int, NDArray[np.float32]]:
-    """The vectors passed in for passages that the store lacks, by place in the ranking."""
+def _refuse_missing(ranking: Ranking, positions: NDArray[np.int64]) -> None:
     absent = np.flatnonzero(positions < 0)
-    if not vectors or not len(absent):
-        return {}
-    named = zip(absent.tolist(), ranking.take(absent).docnos, strict=True)
-    return {place: store.checked_query(vectors[docno]) for place, docno in named if docno in vectors}
-
-
-def _refuse_missing(ranking: Ranking, positions: NDArray[np.int64], late: Mapping[int, NDArray[np.float32]]) -> None:
-    for place in np.flatnonzero(positions < 0).tolist():
-        if place not in late:
-            docno = ranking.take([place]).docnos[0]
-            raise InputError(
-                f"docno {docno!r} has no vector; encode the corpus that the ranking is of, or use missing='mean'"
-            )
+    if len(absent):
+        (docno,) = ranking.take(absent[:1]).docnos
+        raise InputError(
+            f"docno {docno!r} has no vector; encode the corpus that the ranking is of, or use missing='mean'"
+        )
 
 
 def _result(
@@ -220,12 +203,31 @@ def _dense_bounds(
     return np.maximum.reduceat(bounds, starts[:-1])
 
 
+class _Block:
+    """The vectors of all passages of a ranking that have some, decoded once for as many queries as come.
+
+    Args:
+        store: the vectors.
+        positions: int64[n], of the ranking's passages in it, -1 for those without vectors.
+    """
+
+    def __init__(self, store: VectorStore, positions: NDArray[np.int64]) -> None:
+        self.known = np.flatnonzero(positions >= 0)
+        rows, self._starts = store.rows_of(positions[self.known])
+        self._vectors = store.stored.decode(rows)
+
+    def scores(self, query: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Dense scores of the passages at the places `known`, as `VectorStore.scores`."""
+        best: NDArray[np.float64] = best_dots(self._vectors, query, self._starts)
+        return best
+
+
 class _Scan:
     """Passages visited in some order until the top k is settled; all arrays are by place in the ranking.
 
     positions  int64[n]     in the store, -1 for a passage without vectors there
-    late       place to the vector passed in for such a passage
     sparse     float64[n]   sparse scores times their weight
+    block      the vectors of all of them, where all are looked up anyway; else None
     """
 
     def __init__(
@@ -234,13 +236,13 @@ class _Scan:
         query: NDArray[np.float32],
         ranking: Ranking,
         positions: NDArray[np.int64],
-        late: Mapping[int, NDArray[np.float32]],
         sparse: NDArray[np.float64],
         dense_weight: float,
         k: int,
+        block: _Block | None = None,
     ) -> None:
+        self.block = block
         self.store, self.query, self.ranking, self.positions, self.sparse = store, query, ranking, positions, sparse
-        self.late = late
         self.dense_weight, self.k = dense_weight, k
         self.dense = np.zeros(len(positions))
         self.totals = np.full(len(positions), -np.inf)
@@ -254,11 +256,8 @@ class _Scan:
 
     def best(self, stopping: str) -> NDArray[np.int64]:
         """Places of the top k, best first."""
-        absent = self.positions < 0
-        if absent.any():
-            self.look_up_all(absent)
-        elif stopping == "none":
-            self.look_up(np.arange(len(self.positions)))
+        if self.block is not None:
+            self.look_up_all(self.block)
         elif stopping == "seen":
             self.by_largest_seen()
         else:
@@ -278,22 +277,21 @@ class _Scan:
         return order[: self.k]
 
     def look_up(self, places: NDArray[np.int64]) -> None:
-        dense = self.store.scores(self.query, self.positions[places])
+        self.looked(places, self.store.scores(self.query, self.positions[places]))
+
+    def looked(self, places: NDArray[np.int64], dense: NDArray[np.float64]) -> None:
+        """Take the dense scores of passages."""
         self.dense[places] = dense
         self.totals[places] = self.sparse[places] + self.dense_weight * dense
         self.looked_up[places] = True
         self.largest_seen = max(self.largest_seen, float(dense.max()))
 
-    def look_up_all(self, absent: NDArray[np.bool_]) -> None:
+    def look_up_all(self, block: _Block) -> None:
         """Everything looked up; passages without a vector get the mean dense score, 0 where none has one."""
-        if not absent.all():
-            self.look_up(np.flatnonzero(~absent))
-        for place, vector in self.late.items():
-            self.dense[place] = float(vector.astype(np.float64) @ self.query.astype(np.float64))
-        known = ~absent
-        known[list(self.late)] = True
-        if known.any():
-            self.dense[~known] = self.dense[known].mean()
+        absent = self.positions < 0
+        if len(block.known):
+            self.looked(block.known, block.scores(self.query))
+            self.dense[absent] = self.dense[block.known].mean()
         self.totals[absent] = self.sparse[absent] + self.dense_weight * self.dense[absent]
         self.looked_up[absent] = True
 
@@ -326,28 +324,3 @@ class _Scan:
                 return
             self.look_up(order[place : place + _STEP])
             place += _STEP
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def best_dots(
-    vectors: NDArray[np.float32], query: NDArray[np.float32], starts: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """The largest dot product of each group.
-
-    vectors  float32[n, d]      groups one after the other
-    query    float32[d]
-    starts   int64[groups + 1]  group i has the rows starts[i] to starts[i + 1], at least one
-
-    Sums are float64 in ascending order of dimension, so that a score does not depend on the shape of a batch, as that
-    of a matrix product may. O(n * d).
-    """
-    best = np.empty(len(starts) - 1, dtype=np.float64)
-    for group in range(len(starts) - 1):
-        largest = -np.inf
-        for row in range(starts[group], starts[group + 1]):
-            total = 0.0
-            for i in range(query.shape[0]):
-                total += np.float64(vectors[row, i]) * np.float64(query[i])
-            largest = max(largest, total)
-        best[group] = largest
-    return best

@@ -16,7 +16,6 @@ where documents have several.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ from thresher.vectors.codecs import CHUNK, load_array, open_sketch, open_vectors
 from thresher.vectors.writer import Spool, as_batches, coalesce, sorted_names, write_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
@@ -336,7 +335,7 @@ class VectorStore:
         Raises:
             InputError: the query has another shape, or a value that is not finite; or there is no such document.
         """
-        from thresher.vectors.interpolate import best_dots
+        from thresher.vectors.kernels import best_dots
 
         rows, starts = self.rows_of(positions)
         best: NDArray[np.float64] = best_dots(self.stored.decode(rows), self.checked_query(query), starts)
@@ -400,7 +399,6 @@ class VectorStore:
         normalise: str = "min-max",
         stopping: str = "exact",
         missing: str = "raise",
-        vectors: Mapping[str, NDArray[np.floating]] | None = None,
         positions: NDArray[np.int64] | None = None,
         feedback: int = 0,
         feedback_weight: float = 1.0,
@@ -417,7 +415,6 @@ class VectorStore:
             stopping: when to stop looking vectors up: `exact` (by sketch where the store has one, else by length),
                 `sketch`, `length`, `seen` or `none`; see `thresher.vectors.interpolate`.
             missing: passages without vectors are an error (`raise`), or get the mean dense score (`mean`).
-            vectors: by docno, of passages that the store lacks; float[dimensions] each, made by the store's encoder.
             positions: int64[n], where the ranking's passages are in this store, -1 for those without vectors; for
                 rankings that did not come from the index that the store belongs to.
             feedback: first passages of an interpolation that move the query's vector; 0 for none. Those
@@ -432,17 +429,15 @@ class VectorStore:
         from thresher.vectors.interpolate import Settings, interpolate
 
         settings = Settings(alpha, k, normalise, stopping, missing, feedback, feedback_weight)
-        if not is_a(ranking, Ranking) or not is_a(vectors, Mapping, type(None)):
-            raise InputError(
-                f"interpolate takes a Ranking, and vectors by docno; got {shown(ranking)}, {shown(vectors)}"
-            )
+        if not is_a(ranking, Ranking):
+            raise InputError(f"interpolate takes a Ranking; got {shown(ranking)}")
         store = self
         if positions is None:
             store = self.of_commit(ranking)
             positions = store.find_ranking(ranking) if len(ranking) else None
         elif len(positions := self.checked_positions(positions, -1)) != len(ranking):
             raise InputError(f"{len(positions)} positions for {len(ranking)} passages; give one a passage")
-        return interpolate(store, ranking, query, settings, vectors or {}, positions)
+        return interpolate(store, ranking, query, settings, positions)
 
 
 def _reopened(path: Path, build: str) -> VectorStore:

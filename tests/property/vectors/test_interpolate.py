@@ -121,38 +121,6 @@ def test_gaps_count_with_the_mean_and_feedback_moves_the_query(
     assert found.lookups <= n * (2 if feedback and weight else 1)
 
 
-@given(
-    seed=st.integers(0, 10_000),
-    n=st.integers(1, 20),
-    given_=st.integers(0, 6),
-    strangers=st.integers(0, 6),
-    feedback=st.integers(0, 4),
-    stopping=st.sampled_from(["sketch", "none"]),
-)
-def test_vectors_given_beside_the_index_count_as_if_they_were_in_it(
-    tmp_path, seed, n, given_, strangers, feedback, stopping
-):
-    rng = np.random.default_rng(seed)
-    vectors = rng.normal(size=(n + given_, 8)).astype(np.float16)
-    names = [f"d{i:02}" for i in range(n + given_)]
-    late = dict(zip(names[n:], vectors[n:].astype(np.float32), strict=True))
-    whole = VectorStore.build(tmp_path / f"whole{seed}", [vectors], docnos=names, storage="float16", overwrite=True)
-    part = VectorStore.build(
-        tmp_path / f"part{seed}", [vectors[:n]], docnos=names[:n], storage="float16", overwrite=True
-    )
-    docnos = [*names, *(f"x{i}" for i in range(strangers))]
-    ranking = Ranking.from_pairs([(d, float(s)) for d, s in zip(docnos, rng.normal(size=len(docnos)), strict=True)])
-    query = rng.normal(size=8).astype(np.float32)
-    how = {"alpha": 0.4, "k": len(docnos), "missing": "mean", "feedback": feedback}
-    expected = whole.interpolate(ranking, query, **how)
-    found = part.interpolate(ranking, query, vectors=late, stopping="none" if stopping == "none" else "exact", **how)
-    assert [row.docno for row in found] == [row.docno for row in expected]
-    assert np.allclose([row.score for row in found], [row.score for row in expected], atol=1e-6)
-    assert found.missing == expected.missing == strangers
-    if not strangers:
-        assert part.interpolate(ranking, query, alpha=0.4, vectors=late, feedback=feedback).missing == 0
-
-
 def test_without_any_vector_the_sparse_order_stays(tmp_path):
     index = build(tmp_path / "f", np.random.default_rng(2), 3, 6)
     ranking = Ranking.from_pairs([("x", 1.0), ("y", 2.0), ("z", 1.5)])

@@ -14,7 +14,7 @@ from thresher.context import ContextPruner
 from thresher.context.scorers import LexicalScorer
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, InputError
 from thresher.pipeline import Pipeline, SearchStage, SelectStage, StageReport
-from thresher.ranking import HeldPassages, Ranking
+from thresher.ranking import Ranking
 from thresher.records import Hit, Passage, Query
 from thresher.rerank import Budget, Reranker
 from thresher.search import Index
@@ -190,7 +190,7 @@ def test_a_pruned_passage_without_a_vector_still_takes_part(place, tmp_path):
         query_encoder=HashedWords(),
         rerank=None,
         context=None,
-        settings=SETTINGS.model_copy(update={"encode_missing": 0}),
+        settings=SETTINGS,
     )
     answer = pipeline.ask(QUESTION, 10)
     assert answer.errors == {}
@@ -199,65 +199,37 @@ def test_a_pruned_passage_without_a_vector_still_takes_part(place, tmp_path):
     assert not answer.exact
 
 
-class SlowWords(HashedWords):
-    """Hashed words, taking ten milliseconds a passage by a clock, and counting them."""
-
-    def __init__(self, clock):
-        self.clock, self.encoded = clock, []
-
-    def encode_passages(self, texts):
-        self.encoded.extend(texts)
-        self.clock.pass_(10 * len(texts))
-        return super().encode_passages(texts)
+def test_below_what_the_ranker_reads_the_order_is_that_of_the_interpolation(whole_cascade, place):
+    parts = {"vectors": place / "vectors", "query_encoder": HashedWords(), "rerank": None, "context": None}
+    mixed = Pipeline.open(place / "plain", settings=SETTINGS, **parts).ask(QUESTION).ranking.docnos
+    ranked = whole_cascade.ask(QUESTION).ranking.docnos
+    assert set(ranked[: SETTINGS.read]) == set(mixed[: SETTINGS.read])
+    assert ranked[SETTINGS.read :] == mixed[SETTINGS.read :]
+    assert mixed != Index.open(place / "plain").search(QUESTION, 1000).docnos
 
 
-def half_encoded(place, tmp_path, clock, encode_missing):
-    """A pipeline whose vector store lacks every second passage, and its encoder."""
-    half = made_passages()[::2]
-    vectors = HashedWords().encode_passages([p.contents for p in half])
-    VectorStore.build(tmp_path / "half", [vectors], docnos=[p.docno for p in half], storage="float16", overwrite=True)
-    encoder = SlowWords(clock)
-    settings = SETTINGS.model_copy(update={"encode_missing": encode_missing})
-    parts = {"vectors": tmp_path / "half", "query_encoder": encoder, "rerank": None, "context": None}
-    return Pipeline.open(place / "plain", settings=settings, clock=clock, **parts), encoder
+def test_the_nearest_passages_by_vector_join_the_candidates(tmp_path):
+    passages, encoder = made_passages(), HashedWords()
+    recipe = Recipe(vectors=VectorsStep(sketch=0), ask=SETTINGS)
+    build_index(tmp_path / "index", passages, recipe, dense=encoder)
 
+    def asked(count, **settings):
+        chosen = SETTINGS.model_copy(update={"neighbours": count, "depth": 5, **settings})
+        parts = {"query_encoder": encoder, "rerank": None, "context": None, "settings": chosen}
+        return Pipeline.open(tmp_path / "index", **parts).ask(QUESTION, where=None)
 
-def test_pruned_passages_are_encoded_when_a_query_brings_them_up_and_once(place, tmp_path):
-    whole = Pipeline.open(
-        place / "plain", vectors=place / "vectors", query_encoder=HashedWords(), rerank=None, context=None
-    )
-    pipeline, encoder = half_encoded(place, tmp_path, Clock(), 60)
-    answer = pipeline.ask(QUESTION, 10)
-    assert answer.ranking.docnos[:10] == whole.ask(QUESTION, 10).ranking.docnos[:10]
-    assert answer.usage.stages[1].counts["forwards"] == 1 + len(encoder.encoded) > 1
-    assert answer.exact == whole.ask(QUESTION, 10).exact
-    again = pipeline.ask(QUESTION, 10)
-    assert again.ranking == answer.ranking
-    assert again.usage.stages[1].counts["forwards"] == 1
-    few, encoder = half_encoded(place, tmp_path, Clock(), 3)
-    assert few.ask(QUESTION, 10).usage.stages[1].counts["forwards"] == 4
-    first = [docno for docno in whole.ask(QUESTION, 10).ranking.docnos if int(docno[1:]) % 2]
-    assert len(encoder.encoded) == 3 < len(first)
-
-
-def test_what_is_remembered_is_bounded(place, tmp_path):
-    pipeline, encoder = half_encoded(place, tmp_path, Clock(), 4)
-    pipeline.stages[1].remembered = 2
-    first = pipeline.ask(QUESTION, 10)
-    assert pipeline.ask(QUESTION, 10).ranking == first.ranking
-    assert len(encoder.encoded) == 4 + 2
-
-
-def test_encoding_pruned_passages_takes_a_part_of_the_time_there_is(place, tmp_path):
-    clock = Clock()
-    pipeline, encoder = half_encoded(place, tmp_path, clock, 20)
-    first = pipeline.ask(QUESTION, 10, deadline_ms=500)
-    assert first.usage.stages[1].counts["forwards"] == 2  # one passage tells what one costs
-    encoder.encoded.clear()
-    answer = pipeline.ask(QUESTION, 10, deadline_ms=500)
-    assert 5 <= len(encoder.encoded) <= 10
-    assert answer.milliseconds <= 100
-    assert "have no vector" in answer.stages[1].reason
+    index = Index.open(tmp_path / "index")
+    sparse = index.search(QUESTION, 5).docnos
+    vector = encoder.encode_queries([QUESTION])[0]
+    near = index.search(QUESTION, 20, by="dense", vector=vector).docnos
+    answer = asked(20, alpha=0.0, feedback=0)
+    assert set(answer.ranking.docnos) == {*sparse, *near}
+    assert answer.ranking.docnos[:20] == near
+    counts = {account.stage: account.counts for account in answer.usage.stages}["interpolate"]
+    assert counts["joined"] == len({*near} - {*sparse}) > 0
+    assert answer.exact
+    assert asked(20, alpha=1.0).ranking.docnos[:5] == sparse
+    assert set(asked(0).ranking.docnos) == set(sparse)
 
 
 def test_candidates_can_be_brought(whole_cascade):
@@ -600,28 +572,3 @@ def test_candidates_can_be_found_by_vectors(place, tmp_path, first):
         Index.open(place / "plain").search(QUESTION, by="dense")
     with pytest.raises(InputError, match="by must be 'sparse', 'dense' or 'both'; got 'sparsely'"):
         index.search(QUESTION, by="sparsely")
-
-
-def test_a_remembered_vector_does_not_stand_for_the_text_of_a_replaced_passage(tmp_path):
-    passages = made_passages(6)
-    vectors = HashedWords().encode_passages([p.contents for p in passages[:5]])
-    VectorStore.build(tmp_path / "five", [vectors], docnos=[p.docno for p in passages[:5]], storage="float16")
-
-    class Living:
-        held = passages
-
-        def search(self, query, k, **_):
-            return Ranking([p.docno for p in self.held]).with_passages(HeldPassages(self.held))
-
-    def opened():
-        parts = {"vectors": tmp_path / "five", "query_encoder": HashedWords(), "rerank": None, "context": None}
-        return Pipeline.open(Living(), settings=SETTINGS, **parts)
-
-    pipeline = opened()
-    before = pipeline.ask(QUESTION, 6)
-    Living.held = [*passages[:5], Passage(passages[5].docno, QUESTION)]
-    after = pipeline.ask(QUESTION, 6)
-    assert after.usage.stages[1].counts["forwards"] == 2, "the new text is encoded"
-    assert after.ranking.pairs() == opened().ask(QUESTION, 6).ranking.pairs()
-    assert after.ranking.pairs() != before.ranking.pairs()
-    assert pipeline.ask(QUESTION, 6).usage.stages[1].counts["forwards"] == 1

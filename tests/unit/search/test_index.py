@@ -316,6 +316,37 @@ def test_dense_retrieval_compares_the_vectors_of_every_tier_that_has_them(tmp_pa
         index.search({"word1": 1.0}, by="dense")
 
 
+@pytest.mark.parametrize("keep", [1.0, 0.5])
+def test_neighbours_stand_where_their_sparse_scores_put_them(tmp_path, keep):
+    prune = None if keep == 1 else PruneStep(estimator="length", keep=keep, fold=False)
+    recipe = Recipe(prune=prune, vectors=VectorsStep(sketch=0, second_tier=True))
+    build_index(tmp_path / "x", corpus(80), recipe, dense=WordCounts())
+    index = Index.open(tmp_path / "x")
+    for query, k, count, where in (
+        ("word1 word2", 10, 30, None),
+        ("word3", 4, 60, range(0, 80, 2)),
+        ("none", 5, 7, None),
+    ):
+        allow = None if where is None else [f"d{i}" for i in where]
+        vector = WordCounts().encode_queries([query])[0]
+        ranking = index.search(query, k, allow=allow)
+        near = index.search(query, count, by="dense", vector=vector, allow=allow)
+        found = index.with_neighbours(ranking, query, vector, count, allow=allow)
+        scores = brute_force(index, query)
+        expected = {docno: scores.get(docno, 0.0) for docno in {*ranking.docnos, *near.docnos}}
+        assert found.docnos == sorted(expected, key=lambda docno: (-expected[docno], docno.encode()))
+        assert found.scores.tolist() == [expected[docno] for docno in found.docnos]
+        assert found.docnos[: len(ranking)] == ranking.docnos
+        assert found.exact
+    if keep < 1:
+        first = index.search("word1", 3, tiers="first")
+        assert set(index.with_neighbours(first, "word1", vector, 80, tiers="first").tiers.tolist()) == {1}
+    other = Ranking(["d1"])
+    assert index.with_neighbours(other, "word1", vector, 5) is other
+    with pytest.raises(InputError, match="count"):
+        index.with_neighbours(ranking, "word1", vector, 0)
+
+
 def test_arguments_out_of_range_are_refused_by_every_search(pruned):
     index = Index.open(pruned)
     wrong = [{"k": -1}, {"k": 1.5}, {"approx": 0}, {"approx": 1.01}, {"max_terms": 0}, {"plan": "best"}]

@@ -150,7 +150,6 @@ def test_passages_behind_the_last_vector_are_missing(tmp_path, vectors):
     store = VectorStore.build(tmp_path / "n", [vectors[:2]])
     ranking = Ranking.of_numbers(Numbered(["a", "b", "c"]), np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0]))
     assert store.interpolate(ranking, vectors[0], missing="mean").missing == 1
-    assert store.interpolate(ranking, vectors[0], missing="mean", vectors={"c": vectors[2]}).missing == 0
     with pytest.raises(InputError, match="'c' has no vector"):
         store.interpolate(ranking, vectors[0])
 
@@ -199,35 +198,42 @@ def without_faiss(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:builtin type")
-@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "scan"])
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "scan", "codes"])
 def test_dense_retrieval_finds_what_comparing_everything_finds(tmp_path, vectors, kind, monkeypatch):
-    if kind == "scan":
+    if kind in ("scan", "codes"):
         without_faiss(monkeypatch)
     else:
         pytest.importorskip("faiss", reason="the faiss-cpu extra is not installed")
-    names = [f"p{i:03d}" for i in range(300)]
-    by_docno = VectorStore.build(tmp_path / "d", [vectors], docnos=names)
-    by_number = VectorStore.build(tmp_path / "n", [vectors])
+    names, storage = [f"p{i:03d}" for i in range(300)], "int8" if kind == "codes" else "float16"
+    by_docno = VectorStore.build(tmp_path / "d", [vectors], docnos=names, storage=storage)
+    by_number = VectorStore.build(tmp_path / "n", [vectors], storage=storage)
+    named = kind if kind in ("ivf", "hnsw") else "flat"
     for store in (by_docno, by_number):
-        dense = DenseIndex.over(store, kind=kind.replace("scan", "flat"), cells=4, nprobe=4, ef_search=300)
+        dense = DenseIndex.over(store, kind=named, cells=4, nprobe=4, ef_search=300)
         found = dense.search(vectors[:5], 10, passages=Numbered(names))
         for query, ranking in zip(vectors[:5], found, strict=True):
             scores = store.scores(query, np.arange(300))
             assert ranking.docnos == [names[i] for i in np.argsort(-scores, kind="stable")[:10]]
             assert ranking.scores.tolist() == np.sort(scores)[::-1][:10].tolist()
-            assert ranking.exact == (kind in ("flat", "scan"))
+            assert ranking.exact == (named == "flat")
+    allowed = np.arange(300) % 7 == 3
+    (found,) = dense.search(vectors[:1], 30, passages=Numbered(names), allowed=allowed)
+    if named == "flat":
+        best = np.argsort(-np.where(allowed, store.scores(vectors[0], np.arange(300)), -np.inf), kind="stable")
+        assert found.numbers.tolist() == best[:30].tolist()
 
 
-@pytest.mark.parametrize("kind", ["flat", "scan"])
+@pytest.mark.parametrize("kind", ["flat", "scan", "codes"])
 def test_flat_retrieval_is_exact_where_many_scores_tie_within_float32(tmp_path, kind, monkeypatch):
-    if kind == "scan":
+    if kind in ("scan", "codes"):
         without_faiss(monkeypatch)
     else:
         pytest.importorskip("faiss", reason="the faiss-cpu extra is not installed")
     rng = np.random.default_rng(5)
     vectors = np.repeat(rng.normal(size=(1, 48)), 400, axis=0) + rng.normal(size=(400, 48)) * 1e-4
     names = [f"p{i}" for i in range(400)]
-    store = VectorStore.build(tmp_path / "d", [vectors], docnos=names)
+    storage = "int8" if kind == "codes" else "float16"
+    store = VectorStore.build(tmp_path / "d", [vectors], docnos=names, storage=storage)
     (found,) = DenseIndex.over(store).search(vectors[:1].astype(np.float32), 5)
     scores = store.scores(vectors[0].astype(np.float32), np.arange(400))
     rows = sorted(zip(-scores, [n.encode() for n in store.docnos], strict=True))

@@ -20,6 +20,7 @@ from thresher.build.weights import in_order_of
 from thresher.checks import shown
 from thresher.corpus.spool import Spool, docno_keys, match_docnos
 from thresher.encode.encoder import concatenate, take_rows
+from thresher.encode.hybrid import is_saved_hybrid, saved_learned
 from thresher.encode.preencoded import open_encoded, with_query_encoder
 from thresher.errors import InputError
 from thresher.index.arrays import map_array
@@ -267,19 +268,31 @@ def named(source: Iterable[Passage]) -> str:
 
 
 class IndexSide:
-    """The encoder of an index as far as its passages need it: its terms.
+    """The learned encoder of an index as far as its passages need it: its terms.
 
     Attributes:
         name, fingerprint: of the encoder.
         vocabulary: the term strings by term id.
+
+    Raises:
+        InputError: the index has none, but weighs terms by BM25.
     """
 
     def __init__(self, collection: Collection) -> None:
-        encoder = collection.commit.fields["encoder"]
-        self.name, self.fingerprint = str(encoder["name"]), str(encoder["fingerprint"])
-        self.vocabulary: Sequence[str] = collection.parts[
-            0
-        ].layout.words  # a learned encoder's, in every part of its tier
+        layout = collection.parts[0].layout
+        self.vocabulary: Sequence[str]
+        if not is_lexical(collection):
+            encoder = collection.commit.fields["encoder"]
+            self.name, self.fingerprint = str(encoder["name"]), str(encoder["fingerprint"])
+            self.vocabulary = layout.words  # a learned encoder's, in every part of its tier
+            return
+        if layout.encoder is None or not is_saved_hybrid(layout.encoder):
+            raise InputError(
+                f"{collection.path} weighs terms by BM25, which it counts in the texts; add the passages without "
+                "encoded="
+            )
+        learned, self.vocabulary, _ = saved_learned(layout.encoder)
+        self.name, self.fingerprint = learned["name"], learned["fingerprint"]
 
     def save(self, directory: Path) -> None:
         """Nothing: the index has it already."""
@@ -295,18 +308,15 @@ def given_rows(
         encoded: rows in the order of the passages, or an encoding.
 
     Returns:
-        the passages, None where `encoded` has rows alone; and a function that takes the spooled passages and returns
-        them in the order of the rows, and the rows.
+        the passages, None where `encoded` has rows alone, or where BM25 counts terms in texts; and a function that
+        takes the spooled passages and returns them in the order of the rows, and the rows.
 
     Raises:
-        InputError: the index weighs terms by BM25, or a term is none of the index's.
+        InputError: the index weighs terms by BM25 alone, or a term is none of its encoder's.
     """
-    if is_lexical(collection):
-        raise InputError(
-            f"{collection.path} weighs terms by BM25, which it counts in the texts; add the passages without encoded="
-        )
+    side = IndexSide(collection)
     if isinstance(encoded, SparseBatch):
-        terms = collection.parts[0].layout.counts.terms
+        terms = len(side.vocabulary)
         if len(encoded.terms) and int(encoded.terms.max()) >= terms:
             raise InputError(f"encoded has term {int(encoded.terms.max())}; the index has {terms} terms")
         if not (np.isfinite(encoded.weights) & (encoded.weights > 0)).all():
@@ -315,9 +325,9 @@ def given_rows(
     opened = open_encoded(encoded) if isinstance(encoded, str | Path) else encoded
     if not all(hasattr(opened, name) for name in ("docnos", "query_side", "path")):
         raise InputError(f"encoded must be a SparseBatch, or what open_encoded opens; got {shown(encoded)}")
-    side = IndexSide(collection)
     encoding = opened if opened.query_side.fingerprint == side.fingerprint else with_query_encoder(opened, side)
-    passages = (passage for chunk, _ in opened for passage in chunk)
+    bring = not is_lexical(collection)  # else texts are needed, which encoded passages may lack
+    passages = (passage for chunk, _ in opened for passage in chunk) if bring else None
     return passages, lambda spool: (in_order_of(encoding, spool), _rows(encoding))
 
 
@@ -326,5 +336,5 @@ def _rows(encoding: Encoding) -> Iterator[SparseBatch]:
 
 
 def is_lexical(collection: Collection) -> bool:
-    """Whether the first tier's weights are BM25's."""
+    """Whether weights of the first tier are BM25's, all or some."""
     return any(part.layout.counts.idf for part in collection.parts if part.tier == 1)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from thresher.arguments import checked_call
-from thresher.encode.hybrid import is_hybrid, learned_part
+from thresher.encode.hybrid import WEIGHT, is_hybrid, learned_part
 from thresher.errors import ConfigError
 from thresher.files import read_text
 from thresher.index.fields import Declared
@@ -67,7 +67,7 @@ class EncodeStep(Table):
     encoder: str = "bm25"
     """`bm25`, `thresher-mini`, a directory, or a hub identifier; or `bm25+` and one of the latter, for both in one
     index: the score is BM25's plus `learned_weight` times the other's."""
-    learned_weight: float = Field(default=1.0, ge=0)
+    learned_weight: float = Field(default=WEIGHT, ge=0)
     """Factor of the learned part of a score, for `bm25+NAME`."""
     source: str = ""
     """Passages that are encoded already: what `thresher encode` wrote, or Anserini JSON, parquet or npz of another

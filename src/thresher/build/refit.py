@@ -17,8 +17,8 @@ from thresher.build.tiers import TierWriter, folds, named, second_tier
 from thresher.build.weights import CountedTerms, JoinedTerms, count_terms
 from thresher.corpus.spool import Spool
 from thresher.encode.encoded import SavedQuerySide
-from thresher.encode.encoder import concatenate, read_document
-from thresher.encode.hybrid import CEILING, LEARNED, LEARNED_FOLDER, TYPE, saved_learned
+from thresher.encode.encoder import concatenate
+from thresher.encode.hybrid import CEILING, LEARNED, LEARNED_FOLDER, is_saved_hybrid, saved_learned
 from thresher.errors import InputError
 from thresher.records import SparseBatch
 
@@ -78,7 +78,7 @@ def refit_tiers(transaction: Transaction, merge: Merge) -> dict[str, Any]:
 def _joined(counted: CountedTerms, parts: Sequence[tuple[Part, NDArray[np.bool_]]]) -> TermSource:
     """The terms of the first tier: BM25's, and those of a learned encoder that are stored with them."""
     encoder = parts[0][0].layout.encoder
-    if encoder is None or read_document(encoder).get("type") != TYPE:
+    if encoder is None or not is_saved_hybrid(encoder):
         return counted
     learned, words, weight = saved_learned(encoder)
     side = SavedQuerySide(learned["name"], learned["fingerprint"], words, encoder / LEARNED_FOLDER)

@@ -224,15 +224,17 @@ class Addition:
         Raises:
             ConfigError: the encoder of the recipe is not the one that the index was built with.
         """
-        step = self._recipe.encode
+        step, counted = self._recipe.encode, None
         if is_lexical(self._collection):
             counted = self._lexical(spool, "first")
             if not is_hybrid(step.encoder):
                 return self._checked(counted)
-            return self._checked(JoinedTerms(counted, self._learned(), step.learned_weight))
         if given is None:
-            return self._checked(self._learned())
-        return GivenAndEncoded(IndexSide(self._collection), *given, lambda: self._checked(self._learned()))
+            learned: TermSource = self._learned()
+            return self._checked(learned if counted is None else JoinedTerms(counted, learned, step.learned_weight))
+        side = IndexSide(self._collection)
+        some = GivenAndEncoded(side, *given, lambda: self._checked(self._learned(), side))
+        return some if counted is None else self._checked(JoinedTerms(counted, some, step.learned_weight))
 
     def _learned(self) -> LearnedTerms:
         """What the learned encoder of the recipe gives."""
@@ -240,14 +242,15 @@ class Addition:
         named_so = step.model_copy(update={"encoder": step.query_encoder or step.encoder})
         return LearnedTerms(open_learned(named_so, self._options.device), shards_of(self._collection.path))
 
-    def _checked(self, terms: TermSource) -> TermSource:
-        """These terms, if they are of the encoder that the index was built with."""
-        step, wanted, found = self._recipe.encode, self._collection.commit.fields["encoder"], terms.query_side
-        if found.fingerprint != wanted["fingerprint"]:
+    def _checked(self, terms: TermSource, side: IndexSide | None = None) -> TermSource:
+        """These terms, if they are of the encoder that the index was built with; of `side`, if that is given."""
+        step, built, found = self._recipe.encode, self._collection.commit.fields["encoder"], terms.query_side
+        wanted, fingerprint = (built["name"], built["fingerprint"]) if side is None else (side.name, side.fingerprint)
+        if found.fingerprint != fingerprint:
             name = step.query_encoder or step.encoder
             raise ConfigError(
-                f"the index was built with the encoder {wanted['name']} ({wanted['fingerprint'][:12]}), but {name!r} "
-                f"is another one here ({found.fingerprint[:12]}); restore that model, or build the index again"
+                f"the index was built with the encoder {wanted} ({fingerprint[:12]}), but {name!r} is another one here "
+                f"({found.fingerprint[:12]}); restore that model, or build the index again"
             )
         return terms
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from copy import copy
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,6 @@ from thresher.records import SparseBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
 
     from thresher.encode.encoder import QueryEncoder
 
@@ -105,10 +104,6 @@ class HybridQueryEncoder:
         other.weight = real("weight", weight, 0)
         return other
 
-    def factor(self, weights: NDArray[np.float32]) -> float:
-        """What the learned weights of a query, float32[n], are multiplied by: the weight, and what passages lack."""
-        return self.weight * self._ceiling
-
     @checked_call
     def encode_queries(self, texts: Sequence[str]) -> SparseBatch:
         """Weighted terms of queries, row i for text i; unknown terms are dropped. The index adds BM25's IDF.
@@ -117,23 +112,27 @@ class HybridQueryEncoder:
             InputError: no vocabulary gives the terms ids; an open index's `encoder` has one.
         """
         lexical, learned = self.lexical.encode_queries(texts), self.learned.encode_queries(texts)
-        indptr, terms, weights = [0], [lexical.terms[:0]], [lexical.weights[:0]]
-        for row in range(len(lexical)):
-            own, other = (slice(int(one.indptr[row]), int(one.indptr[row + 1])) for one in (lexical, learned))
-            ids, given = self._known(learned.terms[other].tolist()), learned.weights[other]
-            known = ids >= 0
-            joined = np.concatenate([lexical.terms[own], ids[known].astype(np.uint32)])
-            order = np.argsort(joined)
-            terms.append(joined[order])
-            weights.append(np.concatenate([lexical.weights[own], given[known] * np.float32(self.factor(given))])[order])
-            indptr.append(indptr[-1] + len(joined))
-        return SparseBatch(np.array(indptr, np.int64), np.concatenate(terms), np.concatenate(weights))
+        factor = np.float32(self.weight * self._ceiling)  # passages hold learned weights divided by the ceiling
+        ids, given = self._ids_of(learned.terms.tolist()), (learned.weights * factor).tolist()
+        own, counts = lexical.terms.tolist(), lexical.weights.tolist()
+        indptr, terms, weights = [0], list[int](), list[float]()
+        starts = zip(lexical.indptr.tolist(), learned.indptr.tolist(), strict=True)  # lists: rows have a few terms
+        for (low, first), (high, after) in pairwise(starts):
+            row = [*zip(own[low:high], counts[low:high], strict=True)]
+            row += [pair for pair in zip(ids[first:after], given[first:after], strict=True) if pair[0] >= 0]
+            row.sort()
+            terms += [term for term, _ in row]
+            weights += [weight for _, weight in row]
+            indptr.append(len(terms))
+        return SparseBatch(np.array(indptr, np.int64), np.array(terms, np.uint32), np.array(weights, np.float32))
 
-    def _known(self, learned: list[int]) -> NDArray[np.int64]:
-        """The ids in the index of the learned encoder's terms, int64[n]; -1 for those it lacks."""
+    def _ids_of(self, learned: list[int]) -> list[int]:
+        """The ids in the index of the learned encoder's terms; -1 for those it lacks."""
         find, ids = self._find, self._ids
-        if find is not None:
+        try:
+            return [ids[term] for term in learned]
+        except KeyError:
             for term in learned:
-                if term not in ids:
+                if term not in ids and find is not None:
                     ids[term] = find(LEARNED + self._terms[term]) if term < len(self._terms) else -1
-        return np.array([ids.get(term, -1) for term in learned], np.int64)
+        return [ids.get(term, -1) for term in learned]

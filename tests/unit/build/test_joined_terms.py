@@ -101,10 +101,13 @@ def test_what_was_encoded_before_gives_the_same_index(tmp_path):
         assert read_commit(path).fields["encoder"] == read_commit(built).fields["encoder"]
     with IndexWriter.open(tmp_path / "joined") as writer:
         writer.add(some(25, 30))
-    with IndexWriter.open(built) as writer:
-        writer.add(some(25, 30))
-        with pytest.raises(InputError, match="weighs terms by BM25"):
-            writer.add(encoded=tmp_path / "learned")
+    encode_corpus(some(25, 29), WordPairs(), tmp_path / "more")
+    with IndexWriter.open(built, merge=False) as writer:
+        with pytest.raises(InputError, match="give passages"):
+            writer.add(encoded=tmp_path / "more")
+        writer.add(some(25, 27), encoded=WordPairs().encode_passages([one.contents for one in some(25, 27)]))
+        writer.replace(some(25, 29), encoded=tmp_path / "more")
+        writer.add(some(29, 30))
     assert seen(tmp_path / "joined") == seen(built)
     with IndexWriter.open(tmp_path / "given") as writer:
         writer.add(some(25, 30))

@@ -4,10 +4,9 @@ One forward pass over query and passage gives the passage's relevance and its to
 is the logistic of their mean, or, where the model has one, the output of its sentence head. Long passages are read
 through windows; a passage's relevance is its best window's.
 
-On a CPU each window is computed by itself, without padding, by one thread, as many side by side as torch has threads,
-the longest first, and the query's own states once. That is as fast there as padded batches, and it is what makes a
-score independent of the batch it came in and of the number of threads. On an
-accelerator windows of like length are padded together, and scores are rounded to four digits.
+On a CPU windows are packed without padding and the query's own states are computed once (`thresher.models.joined`); a
+score depends neither on the batch it came in nor on the number of threads. On an accelerator windows of like length are
+padded together, and scores are rounded to three digits.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import hashlib
 import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
@@ -34,8 +34,9 @@ from thresher.context.scorers import (
 from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
 from thresher.errors import ModelError, require
 from thresher.models import two_headed
+from thresher.models.backend import pick_backend
 from thresher.models.files import embedded_path
-from thresher.models.hf import pick_device, single_threaded
+from thresher.models.hf import pick_device
 from thresher.models.minilm import load_tokenizer
 from thresher.records import Span
 
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from thresher.models.joined import JoinedReader
 
 _Outputs: TypeAlias = "tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]"
 """Of a window's own tokens: rank score, keep logits, cosines with the query, cosines with each of its tokens."""
@@ -95,8 +98,13 @@ class TwoHeadedScorer(SentenceScorer):
         overlap: word pieces of whole sentences that a window shares with the one before.
         query_tokens: queries are truncated to this many word pieces.
         batch_size: windows in one forward pass on an accelerator.
+        backend: the engine on a CPU: `auto`, or as `thresher.models.backend` lists them.
+
+    Attributes:
+        backend: the engine, and why.
 
     Raises:
+        ConfigError: the engine is unknown, or does not run on the device.
         ModelError: the directory holds no such model.
         MissingExtraError: torch, safetensors, tokenizers or the embedded model is not installed.
     """
@@ -110,12 +118,14 @@ class TwoHeadedScorer(SentenceScorer):
         overlap: int = 64,
         query_tokens: int = 64,
         batch_size: int = 32,
+        backend: str = "auto",
     ) -> None:
         directory = Path(directory)
         self.torch = require("torch", extra="models", purpose=_PURPOSE)
         safetensors = require("safetensors.torch", extra="models", purpose=_PURPOSE)
         body = embedded_path()
         self.device = pick_device(device)
+        self.backend = pick_backend(backend, device=self.device)
         self.shape, self.about = two_headed.read_config(directory)
         if not 16 <= max_tokens <= self.shape.positions:
             raise ModelError(f"max_tokens={max_tokens}: the model reads windows of 16 to {self.shape.positions} tokens")
@@ -253,25 +263,16 @@ class TwoHeadedScorer(SentenceScorer):
 
     def _forward(self, work: list[_Window], asked: dict[str, list[int]]) -> list[_Outputs]:
         """Rank score, keep logits, cosines with the query and with its tokens, of each window's own tokens."""
-        torch = self.torch
-        order = sorted(range(len(work)), key=lambda i: (-len(work[i].ids), i))  # long ones first
         if self.device != "cpu":
-            return self._batches(work, asked, order)
-        with torch.inference_mode():
-            states = {query: self.model.read_apart(torch.tensor([ids]), None) for query, ids in asked.items()}
+            return self._batches(work, asked, sorted(range(len(work)), key=lambda i: (-len(work[i].ids), i)))
+        found = self._reader.judge([(asked[window.query], window.ids) for window in work])
+        return [_own(one, window, len(asked[window.query])) for one, window in zip(found, work, strict=True)]
 
-        def one(number: int) -> _Outputs:
-            window = work[number]
-            with torch.inference_mode():
-                passage = self.model.read_apart(torch.tensor([window.ids]), None)
-                both = self.model.read_together(states[window.query], passage, None, None)
-                outputs = self.model.judge_in_full(*both, None, None)
-            return _own([tensor.double().numpy()[0] for tensor in outputs], window, len(asked[window.query]))
+    @cached_property
+    def _reader(self) -> JoinedReader:
+        from thresher.models.joined import JoinedReader
 
-        out: list[_Outputs] = [_NOTHING] * len(work)
-        for number, result in zip(order, single_threaded.map(one, order), strict=True):
-            out[number] = result
-        return out
+        return JoinedReader(self.model, self.backend)
 
     def _batches(self, work: list[_Window], asked: dict[str, list[int]], order: list[int]) -> list[_Outputs]:
         """As `_forward`, in padded batches of like length."""

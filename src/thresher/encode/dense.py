@@ -17,6 +17,7 @@ from thresher.arguments import checked_call
 from thresher.checks import sound, strings, whole
 from thresher.encode.encoder import DenseEncoder
 from thresher.errors import ConfigError, InputError
+from thresher.models.backend import BACKENDS
 from thresher.models.files import EMBEDDED_NAME, directory_fingerprint, resolve
 from thresher.models.hf import (
     batches,
@@ -43,39 +44,46 @@ _STORAGES = ("float16", "float32")
 class MiniLMEncoder(DenseEncoder):
     """Dense vectors of the embedded MiniLM, of at most 256 word pieces; see `thresher.models.minilm.MiniLM.vectors`.
 
-    A vector depends on its text alone, not on the batch or the number of threads.
+    A vector depends on its text alone, not on the batch or the number of threads. Vectors of all engines can be
+    compared (`thresher.models.backend` says how near they are), so that an index made on one machine can be searched
+    and extended on another.
 
     Args:
         device: `auto`, or a torch device.
         storage: `float32` or `float16`, the type of the vectors returned.
-        threads: texts encoded side by side on a CPU; None for torch's number of threads.
+        threads: passes side by side on a CPU; None for torch's number of threads.
+        backend: the engine on a CPU: `auto`, or as `thresher.models.backend` lists them.
 
     Raises:
         MissingExtraError: the package, torch, safetensors or tokenizers is not installed.
-        ConfigError: unknown storage.
+        ConfigError: unknown storage, or the engine is unknown or does not run on the device.
     """
 
     name = EMBEDDED_NAME
     dimensions = WIDTH
     max_tokens = MAX_TOKENS
 
-    def __init__(self, *, device: str = "auto", storage: str = "float32", threads: int | None = None) -> None:
+    def __init__(
+        self, *, device: str = "auto", storage: str = "float32", threads: int | None = None, backend: str = "auto"
+    ) -> None:
         _check_storage(storage)
         if threads is not None:
             whole("threads", threads, 1)
-        self.minilm = MiniLM(device=device, dtype="float32")
-        self.device = self.minilm.device
+        self.device = pick_device(device)
+        dtype = "auto" if self.device == "cpu" else "float32"
+        self.minilm = MiniLM(device=self.device, dtype=dtype, backend=backend)
+        self.backend = self.minilm.backend
         self._storage = np.dtype(storage)
         self._threads = threads
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 (hex) of the model, how much it reads of a text, and the storage."""
-        return _minilm_fingerprint(str(self._storage))
+        """Sha256 (hex) of the model, how much it reads of a text, the engine and the storage."""
+        return _minilm_fingerprint(self.backend.name, str(self._storage))
 
     def accepts(self, fingerprint: str) -> bool:
-        """Whether vectors made under `fingerprint` are MiniLM's, whatever their storage ("": unknown)."""
-        return fingerprint in ("", *map(_minilm_fingerprint, _STORAGES))
+        """Whether vectors made under `fingerprint` are MiniLM's, whatever the engine and storage ("": unknown)."""
+        return not fingerprint or fingerprint in (_minilm_fingerprint(*one) for one in product(BACKENDS, _STORAGES))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """The number of word pieces of each text."""
@@ -206,7 +214,12 @@ class TransformerEncoder(DenseEncoder):
 
 
 def open_minilm(
-    argument: str = "", *, device: str = "auto", storage: str = "float32", threads: int | None = None
+    argument: str = "",
+    *,
+    device: str = "auto",
+    storage: str = "float32",
+    threads: int | None = None,
+    backend: str = "auto",
 ) -> MiniLMEncoder:
     """What `DenseEncoder.from_name` calls for MiniLM's names.
 
@@ -215,7 +228,7 @@ def open_minilm(
     """
     if argument:
         raise ConfigError(f"minilm:{argument}: minilm takes no argument; other models are sentence-transformers:MODEL")
-    return MiniLMEncoder(device=device, storage=storage, threads=threads)
+    return MiniLMEncoder(device=device, storage=storage, threads=threads, backend=backend)
 
 
 def _check_storage(storage: str) -> None:
@@ -223,5 +236,6 @@ def _check_storage(storage: str) -> None:
         raise ConfigError(f"unknown storage {storage!r}; an encoder returns float16 or float32")
 
 
-def _minilm_fingerprint(storage: str) -> str:
-    return hashlib.sha256(f"minilm/1/{EMBEDDED_NAME}/{MAX_TOKENS}/{storage}".encode()).hexdigest()
+def _minilm_fingerprint(backend: str, storage: str) -> str:
+    engine = "" if backend == "torch" else f"/{backend}"
+    return hashlib.sha256(f"minilm/1/{EMBEDDED_NAME}/{MAX_TOKENS}/{storage}{engine}".encode()).hexdigest()

@@ -63,6 +63,8 @@ class ExpansionEncoder(SparseEncoder):
         dtype: of MiniLM: `auto`, `float32`, `float16`, `bfloat16`.
         batch_tokens: most word pieces in a forward pass, padding included.
         max_active_terms: keep at most this many of a passage's heaviest terms; None keeps the model's own limit.
+        backend: MiniLM's engine on a CPU: `auto`, or as `thresher.models.backend` lists them. The fingerprint does not
+            hold it: weights of different engines can stand in one index.
 
     Raises:
         DataNotFoundError: there is no such model.
@@ -80,6 +82,7 @@ class ExpansionEncoder(SparseEncoder):
         dtype: str = "auto",
         batch_tokens: int = 4096,
         max_active_terms: int | None = None,
+        backend: str = "auto",
     ) -> None:
         whole("batch_tokens", batch_tokens, 1)
         if max_active_terms is not None:
@@ -93,7 +96,8 @@ class ExpansionEncoder(SparseEncoder):
         self.batch_tokens = batch_tokens
         self._torch = import_torch(f"the sparse encoder {self.name}")
         safetensors = require("safetensors.torch", extra="models", purpose=f"the sparse encoder {self.name}")
-        self._base = MiniLM(device=device, dtype=dtype, max_tokens=int(self.config["max_tokens"]))
+        self._base = MiniLM(device=device, dtype=dtype, max_tokens=int(self.config["max_tokens"]), backend=backend)
+        self.backend = self._base.backend
         self.device, self.dtype, self.max_tokens = self._base.device, self._base.dtype, self._base.max_tokens
         try:
             tensors = safetensors.load_file(found.path / TENSORS)
@@ -266,6 +270,7 @@ def open_expansion(
     dtype: str = "auto",
     batch_size: int = 32,
     max_active_terms: int | None = None,
+    backend: str = "auto",
 ) -> ExpansionEncoder:
     """What `SparseEncoder.from_name` calls for `thresher-mini` and `expansion:DIRECTORY`.
 
@@ -275,6 +280,7 @@ def open_expansion(
         dtype: of MiniLM.
         batch_size: passages of 128 word pieces per forward pass.
         max_active_terms: as `ExpansionEncoder` takes it.
+        backend: MiniLM's engine on a CPU.
 
     Raises:
         InputError: `batch_size` is below 1.
@@ -286,4 +292,5 @@ def open_expansion(
         dtype=dtype,
         batch_tokens=128 * batch_size,
         max_active_terms=max_active_terms,
+        backend=backend,
     )

@@ -77,7 +77,9 @@ class BertLayer(nn.Module):
         return out
 
 
-class _Embeddings(nn.Module):
+class Embeddings(nn.Module):
+    """What enters the first layer."""
+
     def __init__(self, config: JoinedBertConfig) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(config.vocabulary, config.hidden)
@@ -86,6 +88,7 @@ class _Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=config.epsilon)
 
     def forward(self, ids: Tensor, types_first: bool) -> Tensor:
+        """States [n, length, hidden] from word-piece ids [n, length]; the order of the sum decides its last bit."""
         words = self.word_embeddings(ids)
         positions = self.position_embeddings(torch.arange(ids.shape[1], device=ids.device))
         kind = self.token_type_embeddings.weight[0]
@@ -105,7 +108,7 @@ class Bert(nn.Module):
     def __init__(self, config: JoinedBertConfig) -> None:
         super().__init__()
         self.config = config
-        self.embeddings = _Embeddings(config)
+        self.embeddings = Embeddings(config)
         self.encoder = _Encoder(config)
 
     def read(
@@ -180,13 +183,24 @@ class JoinedBert(Bert):
             here = torch.arange(nq + np_, device=x.device)
             valid = torch.where(here < nq, here < q_lengths[:, None], here - nq < p_lengths[:, None])
             padding = torch.zeros(valid.shape, device=x.device).masked_fill(~valid, _FAR)[:, None, None, :]
-        for number, layer in enumerate(self.encoder.layer[self.config.join :]):
-            to_passage, to_query = self.gates[number]
-            shift = x.new_zeros(self.config.heads, nq + np_, nq + np_)
-            shift[:, :nq, nq:] = to_passage[:, None, None]
-            shift[:, nq:, :nq] = to_query[:, None, None]
-            x = layer(x, shift[None] if padding is None else shift[None] + padding)
+        for number, layer in enumerate(self.encoder.layer[self.config.join :], self.config.join):
+            shift = self.shift(number, nq, nq + np_)
+            x = layer(x, shift if padding is None else shift + padding)
         return x[:, :nq], x[:, nq:]
+
+    def shift(self, layer: int, query: int, both: int) -> Tensor:
+        """What is added to attention logits above the join, [1, heads, both, both].
+
+        Args:
+            layer: number of the layer.
+            query: tokens of the query.
+            both: tokens of query and passage.
+        """
+        to_passage, to_query = self.gates[layer - self.config.join]
+        shift = self.gates.new_zeros(1, self.config.heads, both, both)
+        shift[0, :, :query, query:] = to_passage[:, None, None]
+        shift[0, :, query:, :query] = to_query[:, None, None]
+        return shift
 
     def judge(
         self, query: Tensor, passage: Tensor, q_lengths: Tensor | None, p_lengths: Tensor | None

@@ -218,8 +218,13 @@ def watched(found: Iterable[list[int]]) -> Iterator[list[int]]:
     """The batches, each reported to `watching` when the next one is asked for."""
     for batch in found:
         yield batch
-        for watcher in _watchers:
-            watcher(len(batch))
+        report(len(batch))
+
+
+def report(texts: int) -> None:
+    """Tell `watching` how many texts are finished."""
+    for watcher in _watchers:
+        watcher(texts)
 
 
 def batches(
@@ -288,7 +293,7 @@ class SingleThreaded:
         if getattr(self._worker, "is_one", False):  # called by a function that `map` runs
             return [function(item) for item in items]
         torch = import_torch("running a model")
-        width = min(threads or int(torch.get_num_threads()), len(items))
+        width = min(self.width(threads), len(items))
         if not width:
             return []
         pool = self._started(torch, width)
@@ -306,6 +311,12 @@ class SingleThreaded:
         for future in [pool.submit(work) for _ in range(width)]:
             future.result()
         return [results[number] for number in range(len(items))]
+
+    def width(self, threads: int | None = None) -> int:
+        """How many items `map` computes side by side: `threads`, or torch's number of threads."""
+        return (
+            1 if getattr(self._worker, "is_one", False) else threads or int(import_torch("a model").get_num_threads())
+        )
 
     def _started(self, torch: ModuleType, width: int) -> ThreadPoolExecutor:
         """A pool of at least `width` threads, all started; a smaller one that it replaces ends with its work."""

@@ -10,21 +10,23 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from thresher.checks import sound, strings
 from thresher.errors import DamagedArtifactError, require
 from thresher.models import two_headed
+from thresher.models.backend import open_body, pick_backend
 from thresher.models.files import embedded_path
-from thresher.models.hf import batches, import_torch, pick_device, pick_dtype, single_threaded, watched
+from thresher.models.hf import batches, import_torch, pick_device, pick_dtype, watched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     import torch
     from numpy.typing import NDArray
     from tokenizers import Encoding, Tokenizer
+
+    from thresher.models.backend import Body
 
 MAX_TOKENS = 256
 """The most word pieces that the published model reads of a text, special tokens included; it has positions for 512."""
@@ -34,7 +36,6 @@ CLS, SEP = 101, 102
 """Ids of the special tokens around a text."""
 
 _PURPOSE = "the embedded MiniLM"
-_PADDED = 32  # texts in one forward pass of `vectors` on an accelerator
 
 
 class MiniLM:
@@ -44,29 +45,42 @@ class MiniLM:
         device: `auto` (an accelerator if there is one), or a torch device.
         dtype: `auto` (float16 on an accelerator, else float32), `float32`, `float16` or `bfloat16`.
         max_tokens: longest input, special tokens included; up to 512.
+        backend: the engine on a CPU: `auto`, or as `thresher.models.backend` lists them.
 
     Attributes:
+        backend: the engine, and why.
         body: `thresher.models.bert.Bert` in evaluation mode, frozen.
         tokenizer: truncates at `max_tokens` and does not pad.
 
     Raises:
         MissingExtraError: the package, torch, safetensors or tokenizers is not installed.
         DamagedArtifactError: a file of the package is not the published one.
+        ConfigError: there is no such engine, or it does not run on the device.
     """
 
-    def __init__(self, *, device: str = "auto", dtype: str = "auto", max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(
+        self, *, device: str = "auto", dtype: str = "auto", max_tokens: int = MAX_TOKENS, backend: str = "auto"
+    ) -> None:
         torch = import_torch(_PURPOSE)
         safetensors = require("safetensors.torch", extra="models", purpose=_PURPOSE)
         directory = embedded_path()
         from thresher.models.bert import Bert
 
         self.device = pick_device(device)
+        self.backend = pick_backend(backend, device=self.device, dtype=dtype)
         self.dtype = pick_dtype(dtype, self.device)
         self.max_tokens = max_tokens
         self.tokenizer = load_tokenizer(directory, max_tokens=max_tokens)
         self.body = Bert(two_headed.JoinedBertConfig())
         two_headed.load_body(self.body, safetensors.load_file(str(directory / "model.safetensors")))
-        self.body.eval().requires_grad_(False).to(self.device, getattr(torch, self.dtype))
+        engine = self.device == "cpu" and self.dtype != "float16"  # which starts from float32
+        self.body.eval().requires_grad_(False)
+        self.body.to(self.device, torch.float32 if engine else getattr(torch, self.dtype))
+
+    @cached_property
+    def packed(self) -> Body:
+        """The layers on the engine; on a CPU only."""
+        return open_body(self.body, self.backend)
 
     def encodings(self, texts: Sequence[str]) -> list[Encoding]:
         """An encoding of each text, without special tokens and without truncation."""
@@ -87,61 +101,47 @@ class MiniLM:
         return [encoding.ids for encoding in self.tokenizer.encode_batch(_texts(texts))]
 
     def pooled(self, pieces: Sequence[Sequence[int]], batch_tokens: int = 4096) -> torch.Tensor:
-        """Mean token states at unit length, in batches of texts of similar length, padded together.
+        """Mean token states at unit length, as `vectors`.
 
         Args:
             pieces: each text's word pieces without special tokens; those beyond `max_tokens` are ignored.
-            batch_tokens: most tokens in a forward pass, padding included.
+            batch_tokens: most tokens in a forward pass on an accelerator, padding included.
 
         Returns:
             float32[n, 384] on the model's device.
         """
+        limit = self.max_tokens - 2
+        return self._states([[CLS, *row[:limit], SEP] for row in pieces], None, batch_tokens)
+
+    def vectors(self, rows: Sequence[Sequence[int]], threads: int | None = None) -> NDArray[np.float32]:
+        """Mean token states at unit length, float32[n, 384], each from its text alone.
+
+        On a CPU texts are packed without padding, and several passes run side by side, each with one thread: a vector
+        depends neither on the batch nor on the number of threads. On an accelerator texts of similar length are padded
+        together.
+
+        Args:
+            rows: word-piece ids of each text, special tokens included.
+            threads: passes side by side on a CPU; None for torch's number of threads.
+        """
+        found: NDArray[np.float32] = self._states(rows, threads).cpu().numpy()
+        return found
+
+    def _states(self, rows: Sequence[Sequence[int]], threads: int | None, batch_tokens: int = 8192) -> torch.Tensor:
+        if self.device == "cpu" and self.dtype != "float16":
+            from thresher.models.packed import pooled
+
+            return pooled(self.packed, rows, threads)
         import torch
 
-        limit = self.max_tokens - 2
-        lengths = [min(len(row), limit) + 2 for row in pieces]
-        states = torch.zeros((len(pieces), WIDTH), device=self.device)
-        for batch in watched(batches(lengths, tokens=batch_tokens, similar=self.device == "cpu")):
-            ids, sizes = two_headed.pad([[CLS, *pieces[i][:limit], SEP] for i in batch], self.device)
+        states = torch.zeros((len(rows), WIDTH), device=self.device)
+        for batch in watched(batches([len(row) for row in rows], tokens=batch_tokens, similar=False)):
+            ids, sizes = two_headed.pad([rows[i] for i in batch], self.device)
             with torch.inference_mode():
                 hidden = self.body.read(ids, sizes).float()
                 real = torch.arange(ids.shape[1], device=self.device) < sizes[:, None]
                 states[batch] = torch.nn.functional.normalize((hidden * real.unsqueeze(2)).sum(1), dim=1)
         return states
-
-    def vectors(self, rows: Sequence[Sequence[int]], threads: int | None = None) -> NDArray[np.float32]:
-        """Mean token states at unit length, float32[n, 384], each from its text alone.
-
-        On a CPU every text is computed by itself, without padding, by one thread, and several texts side by side: a
-        vector depends neither on the batch nor on the number of threads. On an accelerator 32 texts of similar length
-        are padded together.
-
-        Args:
-            rows: word-piece ids of each text, special tokens included.
-            threads: texts computed side by side on a CPU; None for torch's number of threads.
-        """
-        import torch
-
-        out = np.zeros((len(rows), WIDTH), dtype=np.float32)
-        order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
-
-        def one(number: int) -> None:
-            with torch.inference_mode():
-                states = self.body.read(torch.tensor([list(rows[number])]), types_first=False)[0].mean(0)
-                out[number] = torch.nn.functional.normalize(states, dim=0).numpy()
-
-        if self.device == "cpu":
-            single_threaded.map(one, order, threads)
-            return out
-        for low in range(0, len(order), _PADDED):
-            batch = order[low : low + _PADDED]
-            ids, lengths = two_headed.pad([rows[i] for i in batch], self.device)
-            with torch.inference_mode():
-                states = self.body.read(ids, lengths, types_first=False)
-                real = (torch.arange(states.shape[1], device=self.device) < lengths[:, None]).unsqueeze(-1)
-                mean = (states * real).sum(1) / lengths[:, None]
-                out[batch] = torch.nn.functional.normalize(mean, dim=1).cpu().numpy()
-        return out
 
 
 def _texts(texts: Sequence[str]) -> list[str]:

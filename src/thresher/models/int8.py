@@ -1,0 +1,143 @@
+"""A BERT body in int8 on a CPU, several times as quick as in float32 and as good at ranking.
+
+Weights are rounded once, with a scale for each output; the activations in front of every linear map as they come, with
+a scale for each token (`thresher.models.kernels`). The products are exact integers (`torch._int_mm`, which uses VNNI or
+AMX where the processor has them), and each token's scale is its own, so that **a text's states are the same, bit for
+bit, whatever else is in the batch and however many threads there are**. Attention, layer normalisation and activations
+are computed in float32, attention text by text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from thresher.models.kernels import Norm, Rows, Weights, activate, quantise, settle, spread
+from thresher.models.packed import embedded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from thresher.models.bert import Bert, BertLayer
+
+_ROUND = 32  # products have a multiple of this many rows, because each size is compiled once
+
+
+class Int8Linear:
+    """A linear map with int8 weights, of one or several modules side by side.
+
+    Attributes:
+        weights: what the compiled loops need of it.
+        outputs: its width.
+    """
+
+    def __init__(self, *parts: nn.Linear) -> None:
+        matrix = torch.cat([part.weight.detach().float() for part in parts])
+        scale = matrix.abs().amax(1).clamp_min(1e-20) / 127
+        self._matrix = (matrix / scale[:, None]).round().to(torch.int8)
+        bias = torch.cat([part.bias.detach().float() for part in parts])
+        self.weights = Weights(self._matrix.t().contiguous().numpy(), scale.numpy(), bias.numpy())
+        self.outputs = len(bias)
+
+    def __call__(self, rows: Rows, out: Tensor) -> tuple[NDArray[np.int32], Rows, Weights]:
+        """The integer product of all rows, in `out` int32[rows, outputs], and what turns it into numbers."""
+        torch._int_mm(torch.from_numpy(rows.numbers), self._matrix.t(), out=out)
+        return out.numpy(), rows, self.weights
+
+
+class _Layer:
+    def __init__(self, layer: BertLayer) -> None:
+        inner, output = layer.attention.self, layer.attention.output
+        self.heads = layer.heads
+        self.inner = Int8Linear(inner.query, inner.key, inner.value)
+        self.mixed, self.settled = Int8Linear(output.dense), _norm(output.LayerNorm)
+        self.wide, self.narrow = Int8Linear(layer.intermediate.dense), Int8Linear(layer.output.dense)
+        self.last = _norm(layer.output.LayerNorm)
+
+
+def _norm(norm: nn.LayerNorm) -> Norm:
+    return Norm(norm.weight.detach().float().numpy(), norm.bias.detach().float().numpy(), np.float32(norm.eps))
+
+
+class _Space(NamedTuple):
+    """What a pass writes to, for each layer anew."""
+
+    narrow: Rows
+    wide: Rows
+    inner: Tensor
+    few: Tensor
+    many: Tensor
+    attention: Tensor
+
+
+class Int8Bert:
+    """The layers of a BERT body in int8.
+
+    Args:
+        body: in float32; its embeddings are used as they are, in float32.
+    """
+
+    def __init__(self, body: Bert) -> None:
+        self.config, self.width = body.config, body.config.hidden
+        self._embeddings = body.embeddings
+        self._layers = [_Layer(cast("BertLayer", layer)) for layer in body.encoder.layer]
+
+    def embed(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """What enters the first layer, float32[tokens, hidden]."""
+        return embedded(self._embeddings, rows)
+
+    def run(
+        self,
+        states: Tensor,
+        lengths: Sequence[int],
+        *,
+        first: int = 0,
+        after: int | None = None,
+        shifts: Callable[[int, int], Tensor] | None = None,
+    ) -> Tensor:
+        """As `thresher.models.backend.Body` says; overwrites `states`."""
+        layers = self._layers[first:after]
+        n = len(states)
+        space = self._space(-(-n // _ROUND) * _ROUND)
+        rows = states.numpy()
+        with torch.inference_mode():
+            quantise(rows, space.narrow, 0)
+            for number, layer in enumerate(layers, first):
+                spread(*layer.inner(space.narrow, space.inner), space.attention.numpy()[:n])
+                low = 0
+                for text, length in enumerate(lengths):
+                    shift = None if shifts is None else shifts(number, text)
+                    mixed = _attend(space.attention[low : low + length], layer.heads, shift)
+                    quantise(mixed.numpy(), space.narrow, low)
+                    low += length
+                settle(*layer.mixed(space.narrow, space.few), rows, layer.settled, space.narrow)
+                activate(*layer.wide(space.narrow, space.many), n, space.wide)
+                settle(*layer.narrow(space.wide, space.few), rows, layer.last, space.narrow)
+        return states
+
+    def _space(self, m: int) -> _Space:
+        d, wide = self.config.hidden, self.config.intermediate
+
+        def rows(width: int) -> Rows:
+            return Rows(
+                np.zeros((m, width), np.int8), np.zeros(m, np.float32), np.zeros(m, np.float32), np.zeros(m, np.int32)
+            )
+
+        def sums(width: int) -> Tensor:
+            return torch.empty((m, width), dtype=torch.int32)
+
+        return _Space(rows(d), rows(wide), sums(3 * d), sums(d), sums(wide), torch.empty((m, 3 * d)))
+
+
+def _attend(inner: Tensor, heads: int, shift: Tensor | None) -> Tensor:
+    """Attention of one text, [length, 3 * hidden] queries, keys and values to [length, hidden]."""
+    length, width = inner.shape
+    q, k, v = inner.view(length, 3, heads, width // 3 // heads).permute(1, 2, 0, 3)[:, None]
+    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=shift)
+    return mixed[0].transpose(0, 1).reshape(length, width // 3)

@@ -1,0 +1,157 @@
+"""Compiled loops of the int8 forward pass: everything between two integer matrix products, in one pass over a row.
+
+A row of activations is stored as int8 with one scale of its own, and its largest number beside it, exactly: the states
+of a BERT have one number far beyond the others, which would leave those a few steps of the scale only (LLM.int8() keeps
+whole columns; Dettmers and others, NeurIPS 2022, arXiv 2208.07339). A matrix of weights is stored as int8 with a scale
+for each output. The product of the two is an exact integer, and every other number of a row is computed from that row
+alone, so that a text's states do not depend on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from thresher._lazy import njit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Rows(NamedTuple):
+    """Activations in int8: the value is `numbers * scales[:, None]`, but for the largest of each row.
+
+    Attributes:
+        numbers: int8[n or more, width], 0 in place of the largest; rows from n on are padding.
+        scales: float32[n or more].
+        largest: float32[n or more].
+        places: int32[n or more], where in its row the largest is.
+    """
+
+    numbers: NDArray[np.int8]
+    scales: NDArray[np.float32]
+    largest: NDArray[np.float32]
+    places: NDArray[np.int32]
+
+
+class Weights(NamedTuple):
+    """A linear map in int8.
+
+    Attributes:
+        columns: int8[inputs, outputs].
+        scales: float32[outputs].
+        bias: float32[outputs].
+    """
+
+    columns: NDArray[np.int8]
+    scales: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+class Norm(NamedTuple):
+    """A layer normalisation.
+
+    Attributes:
+        weight: float32[width].
+        bias: float32[width].
+        epsilon: added to the variance.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    epsilon: np.float32
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _store(row: NDArray[np.float32], into: Rows, at: int) -> None:
+    width = len(row)
+    peak = np.float32(0.0)
+    for j in range(width):
+        peak = max(peak, abs(row[j]))
+    place = np.int32(width - 1)
+    for j in range(width):
+        place = min(place, np.int32(j) if abs(row[j]) == peak else np.int32(width - 1))
+    largest, row[place] = row[place], np.float32(0.0)
+    peak = np.float32(1e-20)
+    for j in range(width):
+        peak = max(peak, abs(row[j]))
+    inverse = np.float32(127.0) / peak
+    numbers = into.numbers[at]
+    for j in range(width):
+        numbers[j] = np.int8(np.int32(np.rint(row[j] * inverse)))
+    row[place] = largest
+    into.scales[at], into.largest[at], into.places[at] = peak / np.float32(127.0), largest, place
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def quantise(states: NDArray[np.float32], into: Rows, first: int) -> None:
+    """Store float32[n, width] as the rows from `first` on."""
+    for i in range(len(states)):
+        _store(states[i], into, first + i)
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def spread(sums: NDArray[np.int32], rows: Rows, weights: Weights, out: NDArray[np.float32]) -> None:
+    """The linear map of n rows as float32[n, outputs], from the integer product int32[n or more, outputs]."""
+    for i in range(len(out)):
+        scale, largest, column = rows.scales[i], rows.largest[i], weights.columns[rows.places[i]]
+        mine, row = sums[i], out[i]
+        for j in range(len(row)):
+            value = np.float32(mine[j]) * scale + np.float32(column[j]) * largest
+            row[j] = value * weights.scales[j] + weights.bias[j]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def settle(
+    sums: NDArray[np.int32], rows: Rows, weights: Weights, states: NDArray[np.float32], norm: Norm, into: Rows
+) -> None:
+    """Add the linear map of n rows to `states` float32[n, width], normalise them in place, store them in int8 too."""
+    n, width = states.shape
+    for i in range(n):
+        scale, largest, column = rows.scales[i], rows.largest[i], weights.columns[rows.places[i]]
+        mine, row = sums[i], states[i]
+        total = np.float32(0.0)
+        for j in range(width):
+            value = np.float32(mine[j]) * scale + np.float32(column[j]) * largest
+            row[j] += value * weights.scales[j] + weights.bias[j]
+            total += row[j]
+        mean = total / np.float32(width)
+        square = np.float32(0.0)
+        for j in range(width):
+            square += (row[j] - mean) * (row[j] - mean)
+        factor = np.float32(1.0) / np.sqrt(square / np.float32(width) + norm.epsilon)
+        for j in range(width):
+            row[j] = (row[j] - mean) * factor * norm.weight[j] + norm.bias[j]
+        _store(row, into, i)
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def activate(sums: NDArray[np.int32], rows: Rows, weights: Weights, n: int, into: Rows) -> None:
+    """Gaussian error linear units of the linear map of n rows, stored in int8.
+
+    The error function is Eigen's rational approximation in single precision, within 3e-7.
+    """
+    width = sums.shape[1]
+    row = np.empty(width, np.float32)
+    half, one = np.float32(0.5), np.float32(1.0)
+    for i in range(n):
+        scale, largest, column = rows.scales[i], rows.largest[i], weights.columns[rows.places[i]]
+        mine = sums[i]
+        for j in range(width):
+            value = np.float32(mine[j]) * scale + np.float32(column[j]) * largest
+            x = value * weights.scales[j] + weights.bias[j]
+            t = min(max(x * np.float32(0.70710678), np.float32(-4.0)), np.float32(4.0))
+            s = t * t
+            p = s * np.float32(-2.72614225801306e-10) + np.float32(2.77068142495902e-08)
+            p = p * s + np.float32(-2.10102402082508e-06)
+            p = p * s + np.float32(-5.69250639462346e-05)
+            p = p * s + np.float32(-7.34990630326855e-04)
+            p = p * s + np.float32(-2.95459980854025e-03)
+            p = p * s + np.float32(-1.60960333262415e-02)
+            q = s * np.float32(-1.45660718464996e-05) + np.float32(-2.13374055278905e-04)
+            q = q * s + np.float32(-1.68282697438203e-03)
+            q = q * s + np.float32(-7.37332916720468e-03)
+            q = q * s + np.float32(-1.42647390514189e-02)
+            row[j] = half * x * (one + t * p / q)
+        _store(row, into, i)

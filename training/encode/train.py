@@ -1,330 +1,372 @@
-"""Train thresher-mini: the head of an inference-free sparse encoder over the embedded MiniLM, from research data.
+"""Fine-tune thresher-mini on a GPU: torch and numpy alone, from what `training.encode.prepare` packed.
 
-    THRESHER_DATA=... python -m training.encode.train --work work --out src/thresher/models/weights/thresher-mini
+    python -m training.encode.train --packs pack --out out --seconds 280
 
-Queries: MS MARCO dev queries, the train queries of SciFact and NFCorpus (two thirds of them; the third whose qid
-has a crc32 divisible by 3 is held out for choosing), their documents' titles, headwords of WordNet glosses, and
-fragments of passages. Those that equal a measured query up to case and punctuation are dropped. Passages:
-msmarco-v1-mini, msmarco-v2-mini, SciFact, NFCorpus, and the glosses of those headwords. Teacher: MiniLM's cosine, plus
-`--bm25` times BM25 over its largest value for the query, plus `--label` for a judged relevant passage, plus, if
-asked for, `--splade` times what the query's SPLADE-v3 weights give, over the largest.
+A small SPLADE model is taught to rank as its teachers do *when its score is added to BM25's and MiniLM's*, so that
+what it learns is what those lack (residual training as in CLEAR, Gao et al., arXiv 2004.13969, with a third signal).
+For the candidates of a query, three mixtures are trained towards the teacher by the Kullback-Leibler divergence of
+their softmax: the model alone, BM25 plus the model, and that standardised plus MiniLM standardised. FLOPS (Paria et
+al., ICLR 2020) keeps rows sparse; its weight follows the number of terms, to hold the wanted one.
 
-Slow intermediate results (vectors of queries, glosses and word pieces; counted terms; candidate lists; the trained
-head) are made once and kept in `--work`. An interrupted training resumes within its last hundred steps; the same data
-and seed give the same head on the same machine. At the end the head is measured on DL21 condensed to judged passages
-and on the held-out train queries, and the best of several factors of own terms' weights is kept. DL19 and test queries
-are not read here. The card is written too.
+Two query sides: `encoder` (the same model reads queries) and `table` (a weight for every word piece, inference-free).
+Several variants run side by side, each a process of its own on the same device. At the end each variant is measured on
+the held-out topics at several points between the start and the trained weights (WiSE-FT, Wortsman et al., arXiv
+2109.01903), and `NAME.npz` (weights in half precision, and the figures as JSON) is written. `--steps` ends early.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import random
-from collections import Counter
-from dataclasses import asdict
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
-from scipy import sparse
+import torch
 
-from thresher.encode.expansion import ExpansionEncoder, tied_embeddings
-from thresher.encode.lookup import Counted, WordPieceTerms, shared_forms
-from thresher.evaluate.collections import data_dir
-from thresher.evaluate.measures import evaluate
-from thresher.evaluate.trec import read_qrels, read_queries
-from thresher.files import read_text_lines
-from thresher.models.minilm import MiniLM
-from thresher.ranking import Ranking, Run
-from thresher.records import Qrels, Query
-from training.encode.card import card
-from training.encode.data import (
-    KINDS,
-    POOL,
-    Pool,
-    TrainingQuery,
-    cached,
-    contents,
-    count,
-    held_out,
-    jsonl,
-    kept_back,
-    passages,
-    training_queries,
-    vectors_of,
-    wordnet,
-)
-from training.encode.fit import FitSettings, Questions, fit_head, piece_vectors, save_head
+from training.encode.networks import WIDTH, Mlm, Padded, read_weights
+from training.encode.signals import Data, Held, Lists, Signals, candidate_lists, ndcg, read_data, standard
 
-LENGTH, CANDIDATES, BUCKETS = 14, 96, 8192
-DATA_SEED, CANDIDATE_SEED = 7, 3
-ALPHAS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS = (0.3, 0.5, 0.8)
+"""Factors of the model's score added to BM25's, of which the best is told."""
+
+
+@dataclass
+class Settings:
+    """How a variant is trained.
+
+    Attributes:
+        queries: `encoder` or `table`.
+        rate: learning rate; that of the table is 100 times it, that of scales 10 times.
+        alone, lexical, mixed: weights of the three divergences.
+        terms, query_terms: active terms that FLOPS holds, of a passage and of a query.
+        batch, candidates: queries a step, and candidates of each.
+        temperature: of the softmax of standardised scores.
+        seed: of what is drawn.
+    """
+
+    queries: str = "encoder"
+    rate: float = 2e-4
+    alone: float = 0.5
+    lexical: float = 1.0
+    mixed: float = 1.0
+    terms: float = 120.0
+    query_terms: float = 25.0
+    batch: int = 24
+    candidates: int = 40
+    temperature: float = 0.4
+    seed: int = 1
+
+
+VARIANTS = {
+    "encoder": Settings(),
+    "table": Settings(queries="table", alone=1.0),
+    "encoder-fast": Settings(rate=6e-4),
+    "table-fast": Settings(queries="table", rate=6e-4, alone=1.0),
+}
+START = time.time()
+
+
+def log(line: str) -> None:
+    """Print a line with the seconds since the start."""
+    print(f"[{time.time() - START:.0f}s] {line}", flush=True)
 
 
 def main() -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--work", type=Path, required=True, help="directory for what is slow to make")
-    parser.add_argument("--out", type=Path, required=True, help="directory of the trained head")
-    parser.add_argument("--steps", type=int, default=FitSettings().steps)
-    parser.add_argument("--bm25", type=float, default=0.15, help="weight of BM25 in the teacher")
-    parser.add_argument("--splade", type=float, default=0.25, help="weight of SPLADE-v3 queries in the teacher")
-    parser.add_argument("--beside", type=float, default=FitSettings().beside, help="weight of the loss beside vectors")
-    parser.add_argument("--label", type=float, default=0.15, help="weight of a judgment in the teacher")
-    parser.add_argument("--regularisation", type=float, default=FitSettings().regularisation)
-    parser.add_argument(
-        "--own-scale", type=float, nargs="+", default=[2.0], help="factor of own terms' weights; of several, the best"
-    )
-    parser.add_argument("--seed", type=int, default=FitSettings().seed)
-    parser.add_argument("--no-choose", action="store_true", help="train only: no figures and no card")
+    parser.add_argument("--packs", type=Path, nargs="+", required=True, help="folders of the packed files")
+    parser.add_argument("--out", type=Path, required=True, help="folder of weights and figures")
+    parser.add_argument("--seconds", type=float, default=280, help="everything in all, figures too")
+    parser.add_argument("--steps", type=int, default=10**9, help="at most, of each variant")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--prepared", type=Path, help=argparse.SUPPRESS)  # set for the process of one variant
     options = parser.parse_args()
-    data = data_dir()
-    if data is None:
-        parser.error("set THRESHER_DATA to the folder of research data")
-    options.work.mkdir(parents=True, exist_ok=True)
-    model = MiniLM()
-    train(data, model, options)
-
-
-def train(data: Path, model: MiniLM, options: argparse.Namespace) -> None:
-    """Prepare the data, train, choose the factor of own terms, and write the head and its card."""
-    settings = FitSettings(
-        steps=options.steps, regularisation=options.regularisation, beside=options.beside, seed=options.seed
-    )
-    dice, rng = random.Random(DATA_SEED), np.random.default_rng(CANDIDATE_SEED)  # noqa: S311
-    glosses = wordnet(data, dice)
-    queries = training_queries(data, glosses, dice, rng)
-    print(f"{len(queries)} queries", flush=True)
-    asked = {query.qid for query in queries if query.kind == "wordnet"}
-    glosses = [row for row in glosses if row[0] in asked]
-    names = model.tokenizer.get_vocab()
-    pieces = sorted(names, key=names.__getitem__)
-    terms = WordPieceTerms(pieces, shared_forms(pieces), BUCKETS)
-    pool = passages(data, glosses, model, terms, options.work)
-    prepared = prepare(queries, pool, data, model, terms, rng, options)
-    table = cached(options.work / "pieces.npz", lambda: {"vectors": piece_vectors(model)})["vectors"]
-    teacher = {"bm25": options.bm25, "splade": options.splade, "label": options.label}
-    settled = json.dumps([asdict(settings), teacher, BUCKETS, DATA_SEED, CANDIDATE_SEED])
-    trained = options.work / f"trained-{hashlib.sha256(settled.encode()).hexdigest()[:16]}.safetensors"
-    if not trained.is_file():
-        tensors = fit_head(
-            pool.vectors, pool.counted, prepared, tied_embeddings(model.body), table, settings, terms=terms,
-            checkpoint=trained.with_suffix(".checkpoint"),
-            watch=lambda step, kl, active: print(f"step {step}: divergence {kl:.4f}, {active:.0f} active", flush=True),
-        )  # fmt: skip
-        save_file(tensors, trained)
-    tensors = load_file(trained)
-    figures = {}
-    for scale in [] if options.no_choose else options.own_scale:
-        print(f"own terms weighed {scale:g} times", flush=True)
-        save_head(options.out, tensors, settings, buckets=BUCKETS, own_scale=scale, teacher=teacher)
-        figures[scale] = choose(options.out, data, model, options.work)
-    best = max(figures, key=lambda scale: merit(figures[scale]), default=options.own_scale[0])
-    save_head(options.out, tensors, settings, buckets=BUCKETS, own_scale=best, teacher=teacher)
-    if not figures:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = True
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.prepared is not None:
+        train(options, options.variants[0], device)
         return
-    sizes = Counter(query.kind for query in queries)
-    ends = [*pool.starts.values(), len(pool.docnos)]
-    passages_of = {name: end - start for (name, start), end in zip(pool.starts.items(), ends[1:], strict=True)}
-    config = json.loads((options.out / "config.json").read_bytes())
-    (options.out / "README.md").write_text(card(sizes, passages_of, config, figures), encoding="utf-8")
+    data = read_data(options.packs)
+    lists, held, weights = candidate_lists(Signals(data, options.packs, device, log), log)
+    log(f"teacher {weights}, {len(lists.queries)} queries")
+    prepared = Path(tempfile.mkdtemp()) / "prepared.pt"
+    torch.save({"lists": tuple(lists), "held": [tuple(one) for one in held], "teacher": weights}, prepared)
+    del lists, held
+    if device != "cpu":
+        torch.cuda.empty_cache()
+    running = []
+    for name in options.variants:
+        command = [sys.executable, "-m", "training.encode.train", "--packs", *map(str, options.packs)]
+        command += ["--out", str(options.out), "--steps", str(options.steps), "--variants", name]
+        command += ["--seconds", str(options.seconds - (time.time() - START)), "--prepared", str(prepared)]
+        running.append(subprocess.Popen(command))
+    failed = [name for name, process in zip(options.variants, running, strict=True) if process.wait() != 0]
+    prepared.unlink()
+    log(f"done; failed: {failed or 'none'}")
+    sys.exit(1 if failed else 0)
 
 
-def prepare(
-    queries: list[TrainingQuery],
-    pool: Pool,
-    data: Path,
-    model: MiniLM,
-    known: WordPieceTerms,
-    rng: np.random.Generator,
-    options: argparse.Namespace,
-) -> Questions:
-    """Candidate lists (`candidates`; a headword's gloss among its), and the teacher's scores."""
-    texts = [query.text for query in queries]
-    vectors = vectors_of(texts, model, options.work).astype(np.float32)
-    asked = count(texts, model, known)
-    terms, counts = np.zeros((len(queries), LENGTH), np.int64), np.zeros((len(queries), LENGTH), np.float32)
-    for i in range(len(queries)):
-        row = slice(asked.indptr[i], min(asked.indptr[i + 1], asked.indptr[i] + LENGTH))
-        terms[i, : row.stop - row.start], counts[i, : row.stop - row.start] = asked.terms[row], asked.counts[row]
-    file = options.work / f"lists-{known.buckets}-{hashlib.sha256(vectors.tobytes()).hexdigest()[:16]}.npz"
-    kept = cached(file, lambda: listed(queries, pool, vectors, asked, data, known, rng))
-    rows, cosine, lexical, learned = kept["rows"], kept["cosine"], kept["bm25"], kept["splade"]
-    place = {docno: pool.starts["wordnet"] + i for i, docno in enumerate(pool.docnos[pool.starts["wordnet"] :])}
-    for i, query in enumerate(queries):
-        if query.kind == "wordnet":
-            rows[i, -1], lexical[i, -1] = place[query.qid], 0.0
-            cosine[i, -1] = vectors[i] @ pool.vectors[place[query.qid]].astype(np.float32)
-    labels = judged(queries, rows, pool, data)
-    teacher = cosine + options.bm25 * lexical + options.splade * learned + options.label * labels
-    frequencies = np.zeros((*rows.shape, LENGTH), np.float16)
-    matrix = pool.matrix()
-    for i in range(len(queries)):
-        frequencies[i] = matrix[rows[i]][:, terms[i]].toarray() * (counts[i] > 0)
-    weights = np.array([0.0 if kept_back(query) else KINDS[query.kind][1] for query in queries])
-    return Questions(terms, counts, rows, frequencies, teacher.astype(np.float32), cosine, weights)
+class Learner:
+    """The model and query side under training."""
+
+    def __init__(self, settings: Settings, data: Data, tensors: dict[str, Tensor], device: str) -> None:
+        self.settings, self.device, self.data = settings, device, data
+        self.passages, self.queries = Padded(data.passages, device), Padded(data.queries, device)
+        self.model = Mlm(tensors, 2)
+        self.model.to(device)
+        self.start = {name: value.clone() for name, value in self.model.get.items()}
+        self.table_start = first_table(data).to(device)
+        self.table = self.table_start.clone()
+        self.scales = torch.tensor([math.log(0.5), 0.0], device=device)  # log of the factor beside BM25; of that alone
+        for value in [*self.model.get.values(), self.table, self.scales]:
+            value.requires_grad_(True)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameters with their learning rates."""
+        rate = self.settings.rate
+        found = [
+            {"params": list(self.model.get.values()), "lr": rate},
+            {"params": [self.scales], "lr": 10 * rate},
+        ]
+        return found + ([{"params": [self.table], "lr": 100 * rate}] if self.settings.queries == "table" else [])
+
+    def states(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Transformed states of passages, [n, L, width], and which places are filled; in four parts by length."""
+        order = self.passages.lengths[rows].argsort(descending=True)
+        ids, filled = self.passages.take(rows[order])
+        parts = []
+        for part, places in zip(ids.chunk(4), filled.chunk(4), strict=True):
+            longest = int(places.any(0).sum())
+            states = self.model.transformed(part[:, :longest], places[:, :longest])
+            parts.append(torch.nn.functional.pad(states, (0, 0, 0, ids.shape[1] - longest)))
+        back = order.argsort()
+        return torch.cat(parts)[back], filled[back]
+
+    def query_rows(self, rows: Tensor) -> Tensor:
+        """Weights of queries, float32[n, V]."""
+        if self.settings.queries == "encoder":
+            ids, filled = self.queries.take(rows)
+            return self.model.rows(self.model.transformed(ids, filled), filled)
+        pieces = [self.data.queries[i] for i in rows.tolist()]
+        return table_rows(torch.nn.functional.softplus(self.table), pieces, self.device)
+
+    def scores(self, asked: Tensor, states: Tensor, filled: Tensor) -> Tensor:
+        """Scores float32[q, k] of passages whose states are [q * k, L, width]."""
+        q = asked.shape[0]
+        most = int((asked > 0).sum(1).max().clamp(1, 96))
+        weights, terms = asked.topk(most, dim=1)
+        n, length, width = states.shape
+        states, filled = states.view(q, n // q, length, width), filled.view(q, n // q, length)
+        logits = torch.einsum("qklw,qtw->qklt", states, self.model.decoder[terms])
+        logits = logits.masked_fill(~filled[..., None], -1e4).amax(2) + self.model.bias[terms][:, None]
+        return (torch.log1p(torch.relu(logits)) * weights[:, None]).sum(-1)
 
 
-def listed(
-    queries: list[TrainingQuery],
-    pool: Pool,
-    vectors: np.ndarray,
-    asked: Counted,
-    data: Path,
-    known: WordPieceTerms,
-    rng: np.random.Generator,
-) -> dict[str, np.ndarray]:
-    """Candidates of all queries with their cosine, BM25 and SPLADE scores, these two over a query's largest."""
-    size = pool.starts["wordnet"]
-    saturated, weighted = bm25(pool.matrix(size), pool.counted.lengths[:size])
-    saturated, weighted = saturated.T.tocsr(), weighted.T.tocsr()
-    everyone = pool.vectors[:size].astype(np.float32).T.copy()
-    plain_rows = sparse.csr_matrix((asked.counts, asked.terms, asked.indptr), (len(queries), pool.width))
-    learned_rows = splade_queries(queries, data, known)
-    parts = []
-    for low in range(0, len(queries), 256):
-        part = slice(low, low + 256)
-        scores = (plain_rows[part] @ weighted).tocsr(), (learned_rows[part] @ saturated).tocsr()
-        parts.append(candidates(vectors[part] @ everyone, scores, rng))
-        if low % 5120 == 0:
-            print(f"candidates of {low} queries", flush=True)
-    names = ("rows", "cosine", "bm25", "splade")
-    return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
+def table_rows(table: Tensor, rows: list[Tensor], device: str) -> Tensor:
+    """Each word piece of a query once, with its weight, float32[n, V]."""
+    row = torch.cat([torch.full((len(unique),), i) for i, unique in enumerate(map(torch.unique, rows))]).to(device)
+    term = torch.cat([torch.unique(pieces) for pieces in rows]).to(device)
+    return torch.zeros(len(rows), WIDTH, device=device).index_put((row, term), table[term])
 
 
-def splade_queries(queries: list[TrainingQuery], data: Path, known: WordPieceTerms) -> sparse.csr_matrix:
-    """MS MARCO dev queries as SPLADE-v3 weighs their terms; other queries have none."""
-    ids = {piece: i for i, piece in enumerate(known.pieces)}
-    weights: dict[str, Counter[int]] = {}
-    file = data / "encoded-queries/topics.msmarco-passage.dev-subset.splade-v3.tsv.gz"
-    for _, line in read_text_lines(file):
-        qid, text = line.split("\t")
-        row: Counter[int] = Counter()
-        for piece, weight in Counter(text.split()).items():
-            if piece in ids:
-                term = int(known.shared[ids[piece]])
-                row[term] = max(row[term], weight)
-        weights[qid] = row
-    rows = [weights.get(q.qid, Counter()) if q.kind == "dev" else Counter() for q in queries]
-    data_, terms = [w for row in rows for w in row.values()], [t for row in rows for t in row]
-    indptr = np.cumsum([0] + [len(row) for row in rows])
-    return sparse.csr_matrix((np.array(data_, np.float32), terms, indptr), (len(rows), len(known.vocabulary)))
+def divergence(scores: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of the softmax of scores from the teacher's, mean over queries."""
+    ours, theirs = (torch.log_softmax(x / temperature, 1) for x in (scores, teacher))
+    return (theirs.exp() * (theirs - ours)).sum(1).mean()
 
 
-def bm25(counts: sparse.csr_matrix, lengths: np.ndarray) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """Saturated frequencies (k1 .9, b .4), and BM25; terms in a fifth of the passages are left out of the latter."""
-    n = counts.shape[0]
-    frequency = np.bincount(counts.indices, minlength=counts.shape[1])
-    idf = np.log(1 + (n - frequency + 0.5) / (frequency + 0.5))
-    idf[frequency > 0.2 * n] = 0.0
-    norm = np.repeat(0.9 * (0.6 + 0.4 * lengths / lengths.mean()), np.diff(counts.indptr))
-    saturated, weighted = counts.copy(), counts.copy()
-    saturated.data = (counts.data / (counts.data + norm)).astype(np.float32)
-    weighted.data = (saturated.data * idf[counts.indices]).astype(np.float32)
-    weighted.eliminate_zeros()
-    return saturated, weighted
+def first_table(data: Data) -> Tensor:
+    """Where the table starts, before softplus: a quarter of the idf over the packed passages."""
+    frequency = torch.zeros(WIDTH)
+    for row in data.passages:
+        frequency[torch.unique(row)] += 1
+    idf = torch.log(1 + (len(data.passages) - frequency + 0.5) / (frequency + 0.5))
+    return torch.log(torch.expm1((idf / 4).clamp_min(0.05)))
 
 
-def candidates(
-    cosines: np.ndarray, lexical: tuple[sparse.csr_matrix, ...], rng: np.random.Generator
-) -> tuple[np.ndarray, ...]:
-    """For each query the dense top 36, 24 of the next 364, the top 14 of BM25 and of SPLADE, passages at random."""
-    n, width = cosines.shape
-    rows = np.zeros((n, CANDIDATES), np.int64)
-    scores = np.zeros((1 + len(lexical), n, CANDIDATES), np.float32)
-    for i in range(n):
-        near = np.argpartition(-cosines[i], 400)[:400]
-        near = near[np.argsort(-cosines[i][near], kind="stable")]
-        found = [near[:36], rng.choice(near[36:], 24, replace=False)]
-        spans = [slice(scored.indptr[i], scored.indptr[i + 1]) for scored in lexical]
-        for scored, span in zip(lexical, spans, strict=True):
-            found.append(scored.indices[span][np.argsort(-scored.data[span], kind="stable")[:14]])
-        chosen = np.unique(np.concatenate(found))
-        rows[i] = np.concatenate([chosen, rng.integers(0, width, CANDIDATES - len(chosen))])
-        scores[0, i] = cosines[i][rows[i]]
-        for part, (scored, span) in enumerate(zip(lexical, spans, strict=True), start=1):
-            full = np.zeros(width, np.float32)
-            full[scored.indices[span]] = scored.data[span]
-            scores[part, i] = full[rows[i]] / max(full.max(), 1e-6)
-    return rows, *scores
+def train(options: argparse.Namespace, name: str, device: str) -> None:
+    """Train one variant, measure it, write weights and figures."""
+    settings = VARIANTS[name]
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    data = read_data(options.packs)
+    prepared = torch.load(options.prepared, map_location=device, weights_only=True)
+    lists, held = Lists(*prepared["lists"]), [Held(*one) for one in prepared["held"]]
+    learner = Learner(settings, data, read_weights(options.packs, "splade"), device)
+    began = time.time()
+    baseline = measured(learner, data, held, learner.start, learner.table_start)
+    for_figures = 7 * (time.time() - began) + 5 if device != "cpu" else 0
+    log(f"{name}: start {shown(baseline)}")
+    left = options.seconds - (time.time() - START) - for_figures
+    steps = fit(learner, data, lists, rng, name, min(left, options.seconds), options.steps)
+    figures = {"settings": asdict(settings), "teacher": prepared["teacher"], "steps": steps, "start": baseline}
+    with torch.no_grad():
+        for share in (1.0, 0.75, 0.5, 0.25):
+            tensors = {
+                key: (1 - share) * value + share * learner.model.get[key] for key, value in learner.start.items()
+            }
+            found = measured(learner, data, held, tensors, learner.table)
+            figures[f"share {share}"] = found
+            log(f"{name}: share {share} {shown(found)}")
+    arrays = {key: value.detach().cpu().numpy().astype(np.float16) for key, value in learner.model.get.items()}
+    table = torch.nn.functional.softplus(learner.table).detach().cpu().numpy().astype(np.float16)
+    arrays |= {"table": table, "scales": learner.scales.detach().cpu().numpy()}
+    np.savez_compressed(options.out / f"{name}.npz", figures=np.array(json.dumps(figures)), **arrays)  # type: ignore[arg-type]
+    log(f"{name}: written")
 
 
-def judged(queries: list[TrainingQuery], rows: np.ndarray, pool: Pool, data: Path) -> np.ndarray:
-    """1 where a candidate is judged relevant to a train query."""
-    labels = np.zeros(rows.shape, np.float32)
-    for name in ("scifact", "nfcorpus"):
-        qrels = read_qrels(data / "collections" / name / "qrels.train.txt.gz").judgments
-        size = len(jsonl(data / f"{POOL[name]}.jsonl.gz"))
-        place = {pool.docnos[i]: i for i in range(pool.starts[name], pool.starts[name] + size)}
-        for i, query in enumerate(queries):
-            if query.kind == f"{name}-train":
-                good = {place[d] for d, grade in qrels.get(query.qid, {}).items() if grade > 0 and d in place}
-                labels[i] = [row in good for row in rows[i]]
-    return labels
+def fit(
+    learner: Learner, data: Data, lists: Lists, rng: np.random.Generator, name: str, seconds: float, steps: int
+) -> int:
+    """Train for so many seconds or steps; the number of steps taken."""
+    settings, device, began = learner.settings, learner.device, time.time()
+    optimiser = torch.optim.AdamW(learner.groups(), weight_decay=0.0)
+    rates = [group["lr"] for group in optimiser.param_groups]
+    kinds = data.kind[lists.queries.cpu().numpy()]
+    share = data.shares[kinds] / np.bincount(kinds, minlength=len(data.kinds))[kinds]
+    share /= share.sum()
+    pressure, step, running = [1e-3, 1e-3], 0, 0.0
+    while step < steps and time.time() - began < seconds:
+        done = max((time.time() - began) / seconds, step / steps)
+        factor = min(1.0, (step + 1) / 100) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
+        drawn = torch.from_numpy(rng.choice(len(share), settings.batch, p=share, replace=False)).to(device)
+        ranking, sparsity, counts = losses(learner, lists, drawn, pressure)
+        optimiser.zero_grad()
+        torch.autograd.backward(ranking + sparsity)
+        torch.nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], 1.0)
+        optimiser.step()
+        for i, wanted in enumerate((settings.terms, settings.query_terms)):
+            pressure[i] = float(np.clip(pressure[i] * (1.02 if counts[i] > wanted else 1 / 1.02), 1e-6, 1.0))
+        running = float(ranking.detach()) if step == 0 else 0.98 * running + 0.02 * float(ranking.detach())
+        if step % 100 == 0:
+            log(f"{name}: step {step} loss {running:.4f} terms {counts[0]:.0f}, {counts[1]:.0f} pressure {pressure}")
+        step += 1
+    log(f"{name}: {step} steps, loss {running:.4f}")
+    return step
 
 
-def choose(head: Path, data: Path, model: MiniLM, work: Path) -> dict[str, dict[str, float]]:
-    """What models are chosen by: nDCG@10 alone, of dense vectors, and of both at each of `ALPHAS`."""
-    encoder = ExpansionEncoder(head, device="cpu")
-    found = {}
-    for name in ("dl21", "scifact", "nfcorpus"):
-        rows, vectors, queries, qrels = choosing_set(name, data)
-        docnos = [row["docid"] for row in rows]
-        batch = encoder.encode_pooled(vectors, [contents(row) for row in rows])
-        width = len(encoder.vocabulary)
-        matrix = sparse.csr_matrix((batch.weights, batch.terms, batch.indptr), (len(rows), width))
-        asked = encoder.encode_queries([q.text for q in queries])
-        asking = sparse.csr_matrix((asked.weights, asked.terms, asked.indptr), (len(queries), width))
-        alone: np.ndarray = (asking @ matrix.T).toarray()
-        dense = vectors_of([q.text for q in queries], model, work).astype(np.float32) @ vectors.astype(np.float32).T
-        spread = (alone - alone.min(1, keepdims=True)) / np.maximum(np.ptp(alone, axis=1, keepdims=True), 1e-9)
-        systems = {"alone": alone, "dense": dense}
-        systems |= {f"beside {alpha}": alpha * spread + (1 - alpha) * dense for alpha in ALPHAS}
-        measured = {
-            label: mean_ndcg(part, docnos, queries, qrels, judged_only=name == "dl21")
-            for label, part in systems.items()
-        }
-        found[name] = measured | {"terms": len(batch.terms) / len(rows)}
-        print(name, {label: round(value, 4) for label, value in found[name].items()}, flush=True)
-    return found
+def losses(
+    learner: Learner, lists: Lists, drawn: Tensor, pressure: list[float]
+) -> tuple[Tensor, Tensor, tuple[float, float]]:
+    """The three divergences, the price of active terms, and active terms a passage and a query."""
+    settings = learner.settings
+    k, size = settings.candidates, lists.rows.shape[1]
+    order = lists.teacher[drawn]
+    ranks = order.argsort(1, descending=True).argsort(1)
+    priority = torch.rand(order.shape, device=order.device) + (ranks < k // 3).float()
+    priority = priority + (ranks < size // 3).float() * 0.3
+    chosen = priority.topk(k, dim=1).indices
+    teacher = order.gather(1, chosen)
+    passages = lists.rows[drawn].gather(1, chosen).flatten()
+    states, filled = learner.states(passages)
+    asked = learner.query_rows(lists.queries[drawn])
+    scores = learner.scores(asked, states, filled)
+    lexical = lists.scores["lexical"][drawn].gather(1, chosen)
+    dense = lists.scores["dense"][drawn].gather(1, chosen)
+    summed = lexical + scores * learner.scales[0].exp()
+    target = standard(teacher)
+    ranking = settings.alone * divergence(standard(scores) * learner.scales[1].exp(), target, settings.temperature)
+    ranking = ranking + settings.lexical * divergence(standard(summed), target, settings.temperature)
+    both = standard(0.5 * standard(summed) + 0.5 * dense)
+    ranking = ranking + settings.mixed * divergence(both, target, settings.temperature)
+    some = torch.randperm(len(passages), device=order.device)[:64]
+    rows = learner.model.rows(states[some], filled[some])
+    sparsity = pressure[0] * ((rows.mean(0) ** 2).sum() + 0.01 * rows.sum(1).mean())
+    if settings.queries == "encoder":
+        sparsity = sparsity + pressure[1] * ((asked.mean(0) ** 2).sum() + 0.01 * asked.sum(1).mean())
+    else:
+        sparsity = sparsity + 1e-3 * (asked.sum(1).mean() - 6).relu()
+    return ranking, sparsity, (float((rows > 0).sum(1).float().mean()), float((asked > 0).sum(1).float().mean()))
 
 
-def merit(figures: dict[str, dict[str, float]]) -> float:
-    """What the factor of own terms is chosen by: the mean of nDCG@10 alone and beside vectors at the best weight."""
-    means = {key: float(np.mean([row[key] for row in figures.values()])) for key in next(iter(figures.values()))}
-    return means["alone"] + max(value for key, value in means.items() if key.startswith("beside"))
+# figures ----------------------------------------------------------------------------------------------------------
 
 
-def choosing_set(name: str, data: Path) -> tuple[list[dict[str, str]], np.ndarray, list[Query], Qrels]:
-    """Passages, their vectors, queries and judgments: DL21's judged passages, or held-out train queries."""
-    stem = "v2" if name == "dl21" else name
-    rows = jsonl(data / f"{POOL[stem]}.jsonl.gz")
-    vectors = np.load(data / "embeddings" / ("msmarco-v2-mini.npy" if stem == "v2" else f"{stem}.npy"))
-    if name == "dl21":
-        qrels = read_qrels(data / "trec-dl/qrels.dl21.covered.txt")
-        queries = [q for q in read_queries(data / "trec-dl/queries.dl21.tsv") if q.qid in qrels.judgments]
-        known = {docno for row in qrels.judgments.values() for docno in row}
-        keep = [i for i, row in enumerate(rows) if row["docid"] in known]
-        return [rows[i] for i in keep], vectors[keep], queries, qrels
-    folder = data / "collections" / name
-    queries = [q for q in read_queries(folder / "queries.train.tsv.gz") if held_out(q.qid)]
-    everything = read_qrels(folder / "qrels.train.txt.gz").judgments
-    return rows, vectors, queries, Qrels({q.qid: everything[q.qid] for q in queries if q.qid in everything})
+@torch.no_grad()
+def measured(
+    learner: Learner, data: Data, held: list[Held], tensors: dict[str, Tensor], table: Tensor
+) -> dict[str, dict[str, float]]:
+    """nDCG@10 and recall of some weights on the held-out topics: alone, with BM25, with both; means at the end."""
+    model = Mlm(tensors, 2)
+    out: dict[str, dict[str, float]] = {}
+    for one in held:
+        asked = [data.queries[i] for i in one.queries]
+        weights = torch.nn.functional.softplus(table)
+        if learner.settings.queries == "encoder":
+            rows = model.encode(asked, learner.device, 64).float()
+        else:
+            rows = table_rows(weights, asked, learner.device)
+        passages = model.encode(data.passages[one.first : one.last], learner.device, 192)
+        scores = torch.stack([(row[row > 0] * passages[:, row > 0].float()).sum(1) for row in rows])
+        figures = {"alone": scores, "bm25": one.lexical, "dense": one.dense}
+        figures["bm25+dense"] = mixture(one.lexical, one.dense)
+        for weight in WEIGHTS:
+            figures[f"bm25+{weight}"] = one.lexical + weight * scores
+            figures[f"mixed {weight}"] = mixture(one.lexical + weight * scores, one.dense)
+        gains = torch.zeros_like(scores)
+        known = torch.zeros_like(scores, dtype=torch.bool)
+        for i, query in enumerate(one.queries):
+            for row, grade in data.judged[query].items():
+                gains[i, row - one.first], known[i, row - one.first] = max(0, grade), True
+        found = {name: float(ndcg(values, gains).mean()) for name, values in figures.items()}
+        found["R@100"] = recall(scores, gains)
+        found["R@100 mixed"] = recall(figures["mixed 0.5"], gains)
+        for name in ("alone", "mixed 0.5"):
+            condensed = figures[name].masked_fill(~known, -1e9)
+            found[f"{name}, condensed"] = float(ndcg(condensed, gains).mean())
+        found["terms"] = float((passages > 0).sum(1).float().mean())
+        found["query terms"] = float((rows > 0).sum(1).float().mean())
+        out[one.name] = {name: round(value, 4) for name, value in found.items()}
+    names = [f"mixed {weight}" for weight in WEIGHTS]
+    best = max(float(np.mean([one[name] for one in out.values()])) for name in names)
+    alone = float(np.mean([one["alone"] for one in out.values()]))
+    out["mean"] = {"mixed": round(best, 4), "alone": round(alone, 4)}
+    return out
 
 
-def mean_ndcg(scores: np.ndarray, docnos: list[str], queries: list[Query], qrels: Qrels, *, judged_only: bool) -> float:
-    """nDCG@10 of scores float[queries, passages], of judged passages alone where asked."""
-    rankings = {}
-    for q, scored in zip(queries, scores, strict=True):
-        row = scored
-        if judged_only:
-            judged_here = qrels.judgments.get(q.qid, {})
-            row = np.where([docno in judged_here for docno in docnos], scored, -np.inf)
-        order = np.argsort(-row, kind="stable")[:10]
-        rankings[q.qid] = Ranking.from_pairs((docnos[i], float(row[i])) for i in order)
-    return float(evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"])
+def mixture(lexical: Tensor, dense: Tensor) -> Tensor:
+    """Half of each, standardised over the first thousand of either; others come last."""
+    found = torch.zeros_like(lexical, dtype=torch.bool)
+    deep = min(1000, lexical.shape[1])
+    for scores in (lexical, dense):
+        found.scatter_(1, scores.topk(deep, dim=1).indices, True)
+    out = torch.zeros_like(lexical)
+    for scores in (lexical, dense):
+        count = found.sum(1, keepdim=True)
+        mean = (scores * found).sum(1, keepdim=True) / count
+        deviation = (((scores - mean) * found) ** 2).sum(1, keepdim=True).div(count).sqrt()
+        out += 0.5 * (scores - mean) / (deviation + 1e-6)
+    return out.masked_fill(~found, -1e9)
+
+
+def recall(scores: Tensor, gains: Tensor, k: int = 100) -> float:
+    """Share of the relevant among the first k, mean over queries."""
+    found = gains.gather(1, scores.topk(min(k, scores.shape[1]), dim=1).indices) > 0
+    return float((found.sum(1) / (gains > 0).sum(1).clamp_min(1)).mean())
+
+
+def shown(figures: dict[str, dict[str, float]]) -> str:
+    """A line of the figures that matter."""
+    parts = [
+        f"{name}: alone {one['alone']:.4f} +bm25 {one['bm25+0.5']:.4f} mixed {one['mixed 0.5']:.4f} "
+        f"(without {one['bm25+dense']:.4f}) R {one['R@100']:.3f} terms {one['terms']:.0f}/{one['query terms']:.0f}"
+        for name, one in figures.items()
+        if name != "mean"
+    ]
+    return f"mean {figures['mean']}; " + "; ".join(parts)
 
 
 if __name__ == "__main__":

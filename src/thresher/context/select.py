@@ -60,15 +60,19 @@ def select_by_score(
     keep_title: bool = True,
     min_keep: int = 0,
     ellipsis: str = "",
+    favoured: Collection[int] = (),
 ) -> list[PrunedPassage]:
-    """The sentences that reach the threshold; arguments, result and errors as `ContextPruner.prune`."""
+    """The sentences that reach the threshold; arguments, result and errors as `ContextPruner.prune`.
+
+    Of the passages at the `favoured` positions the best sentence is kept whatever it scores.
+    """
     limit = scores.threshold(threshold)
     if max_tokens is not None and not _is_count(max_tokens):
         raise InputError(f"max_tokens={max_tokens!r}: give a whole number, 0 or more, or None for no limit")
     if not _is_count(min_keep):
         raise InputError(f"min_keep={min_keep!r}: give the least number of sentences to keep, 0 or more")
     look = _Look(scores.passages, count_tokens, keep_title, ellipsis, limit)
-    wanted = look.ranked(min_keep)
+    wanted = look.ranked([max(min_keep, int(place in favoured)) for place in range(len(scores.passages))])
     if max_tokens is not None:
         wanted = wanted[: largest_prefix(len(wanted), lambda n: look.cost(wanted[:n]) <= max_tokens)]
     return look.pruned(wanted)
@@ -94,11 +98,11 @@ class _Look:
         self.ties = [find_ties(row.text, row.sentences) for row in rows]
         self.tied = [ties.tied(row.scores) for ties, row in zip(self.ties, rows, strict=True)]
 
-    def ranked(self, min_keep: int) -> list[tuple[int, int]]:
-        """(passage, sentence) of all that pass, best first; ties in document order."""
+    def ranked(self, min_keep: Sequence[int]) -> list[tuple[int, int]]:
+        """(passage, sentence) of all that pass, best first; ties in document order. `min_keep` is by passage."""
         chosen = []
         for number, scores in enumerate(self.tied):
-            best = {i for _, i in sorted((-score, i) for i, score in enumerate(scores))[:min_keep]}
+            best = {i for _, i in sorted((-score, i) for i, score in enumerate(scores))[: min_keep[number]]}
             chosen += [(number, i) for i, score in enumerate(scores) if score >= self.limit or i in best]
         return sorted(chosen, key=lambda at: (-self.tied[at[0]][at[1]], at))
 
@@ -115,7 +119,10 @@ class _Look:
         chosen: list[set[int]] = [set() for _ in self.rows]
         for number, place in wanted:
             chosen[number].add(place)
-        held = [ties.without_lone_headings(mine) for ties, mine in zip(self.ties, chosen, strict=True)]
+        held = [
+            mine if self.limit <= 0 and len(mine) == len(row.scores) else ties.without_lone_headings(mine)
+            for ties, mine, row in zip(self.ties, chosen, self.rows, strict=True)
+        ]
         return [
             tuple(place in mine for place in range(len(row.scores))) for row, mine in zip(self.rows, held, strict=True)
         ]
@@ -178,6 +185,7 @@ def select_by_gain(
     temperature: float = 4.0,
     min_keep: int = 0,
     whole: Collection[int] = (),
+    favoured: Collection[int] = (),
 ) -> Selection:
     """Take sentences one at a time by gain for their cost (see the module), each with those that it needs.
 
@@ -192,6 +200,7 @@ def select_by_gain(
         min_keep: take at least this many sentences of each passage (its best) as far as the budget goes, whatever their
             gain.
         whole: positions in `pruned` of passages to take all sentences of, as far as the budget goes.
+        favoured: positions of passages to take the best sentence of, as far as the budget goes.
 
     Raises:
         InputError: an argument is out of range.
@@ -202,7 +211,7 @@ def select_by_gain(
             f"min_keep={min_keep} (0 or more)"
         )
     pool = _Pool(pruned, count_tokens, temperature, thrift, min_gain)
-    pool.mark_needed(min_keep, whole)
+    pool.mark_needed(min_keep, whole, favoured)
     stopped = pool.take_all(max_tokens)
     taken = pool.taken
     if max_tokens is not None:
@@ -250,6 +259,7 @@ class _Pool:
         self.repeated = np.zeros(len(self.at))
         self.open = np.ones(len(self.at), bool)
         self.needed = np.zeros(len(self.at), bool)
+        self.whole: Collection[int] = ()
         self.taken: list[tuple[int, int]] = []
         self._number = np.array([n for n, _ in self.at], np.int64)
         self._begun: set[int] = set()
@@ -263,13 +273,15 @@ class _Pool:
         end = one.sentences[place].end if last else one.sentences[place + 1].start
         return one.original[one.sentences[place].start : end]
 
-    def mark_needed(self, min_keep: int, whole: Collection[int]) -> None:
-        """Mark what is taken whatever its gain: `min_keep` of each passage, all of those in `whole`."""
+    def mark_needed(self, min_keep: int, whole: Collection[int], favoured: Collection[int]) -> None:
+        """Mark what is taken whatever its gain: `min_keep` of each passage, one of the favoured, all of the whole."""
+        self.whole = whole
         rows: dict[int, list[int]] = defaultdict(list)
         for row, (number, _) in enumerate(self.at):
             rows[number].append(row)
         for number, mine in rows.items():
-            best = mine if number in whole else sorted(mine, key=lambda row: (-self.worth[row], row))[:min_keep]
+            least = max(min_keep, int(number in favoured))
+            best = mine if number in whole else sorted(mine, key=lambda row: (-self.worth[row], row))[:least]
             self.needed[best] = True
 
     def take_all(self, max_tokens: int | None) -> str:
@@ -324,14 +336,15 @@ class _Pool:
 
     def _bundle(self, row: int) -> list[int]:
         """The row and those that it needs and that are not taken yet, in document order."""
-        number, place = self.at[row]
-        needs, rows = self.pruned[number].ties.needs, [row]
-        while needs[place] >= 0:
-            place = needs[place]
-            other = self.row_of.get((number, place))
-            if other is not None and not self._is_taken[other]:
-                rows.append(other)
-        return rows[::-1]
+        number, first = self.at[row]
+        ties, seen, open_ = self.pruned[number].ties, {first}, [first]
+        while open_:
+            place = open_.pop()
+            more = {ties.needs[place], ties.leans[place]} - seen - {-1}
+            seen |= more
+            open_ += more
+        rows = [self.row_of[number, place] for place in sorted(seen) if (number, place) in self.row_of]
+        return [other for other in rows if other == row or not self._is_taken[other]]
 
     def _cost(self, bundle: Sequence[int]) -> int:
         number = self.at[bundle[0]][0]
@@ -347,7 +360,11 @@ class _Pool:
         for number, place in taken:
             chosen[number].add(place)
         return [
-            self._with(one, one.ties.without_lone_headings(mine)) for one, mine in zip(self.pruned, chosen, strict=True)
+            self._with(
+                one,
+                mine if number in self.whole and len(mine) == len(one.scores) else one.ties.without_lone_headings(mine),
+            )
+            for number, (one, mine) in enumerate(zip(self.pruned, chosen, strict=True))
         ]
 
     def _with(self, passage: PrunedPassage, chosen: set[int]) -> PrunedPassage:

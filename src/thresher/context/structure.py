@@ -22,7 +22,18 @@ from typing import TYPE_CHECKING, Literal
 
 import regex
 
-from thresher.text.sentences import LONG_ITEM, is_code, is_item, is_row, is_underline, looks_like_code
+from thresher.text.sentences import (
+    LONG_ITEM,
+    has_columns,
+    is_code,
+    is_entry,
+    is_item,
+    is_row,
+    is_shouted,
+    is_turn,
+    is_underline,
+    looks_like_code,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +50,12 @@ SHORT = 600
 """An item or definition of at most this many characters is short."""
 ROWS = 12
 """A header brings the rows of a table of at most this many."""
+FRAGMENT = 4
+"""An answer of so many words at most is kept with its question, a turn of twice as many with the turn before."""
+PLAIN = 9
+"""The level of a heading that nothing marks: a short line alone."""
 
-_ATX = regex.compile(r"(#{1,6})\s")
+_ATX = regex.compile(r"(#{1,6}|={1,6})\s")
 _CLOSED = regex.compile(r"[.!?…:;,。！？।۔؟][\"'”’)\]*_`]*$")
 _QUESTION = regex.compile(r"[?？؟][\"'”’)\]*_`]*$")
 _ANNOUNCES = regex.compile(r"[:：][\"'”’)\]*_`]*$")
@@ -56,7 +71,9 @@ _PRONOUN = regex.compile(
 )
 _PROMPT = regex.compile(r"(?:[$%>#]|>>>|C:\\>)\s+\S")
 
-Kind = Literal["heading", "item", "code", "table", "term", "directive", "prose"]
+_WIDE = regex.compile(r"\S[^\S\n]{3,}\S")
+
+Kind = Literal["heading", "item", "code", "table", "term", "directive", "prose", "rule"]
 _UNITS = ("code", "table", "directive")
 
 
@@ -85,8 +102,8 @@ class Ties:
         needs: for each sentence the earlier one that it needs, -1 for none.
         brought_by: for each sentence the earlier one that brings it, -1 for none.
         share: for each sentence the share of that one's score which it gets.
-        pronoun: whether a sentence leans on the one before it.
-        headings: which sentences are headings, of which none is kept by itself.
+        leans: for each sentence that begins with a pronoun the one before it, -1 for the others.
+        headings: which sentences are headings, or lines of marks, of which none is kept by itself.
         exact: which sentences are code, rows of tables or items, whose words do not tell what they say.
         together: first and last sentence of short items and definitions.
     """
@@ -94,7 +111,7 @@ class Ties:
     needs: tuple[int, ...]
     brought_by: tuple[int, ...]
     share: tuple[float, ...]
-    pronoun: tuple[bool, ...]
+    leans: tuple[int, ...]
     headings: frozenset[int]
     exact: tuple[int, ...]
     together: tuple[tuple[int, int], ...]
@@ -111,8 +128,8 @@ class Ties:
         for number in range(len(out) - 1, -1, -1):
             if self.needs[number] >= 0:
                 out[self.needs[number]] = max(out[self.needs[number]], out[number])
-            if self.pronoun[number]:
-                out[number - 1] = max(out[number - 1], ANTECEDENT * out[number])
+            if self.leans[number] >= 0:
+                out[self.leans[number]] = max(out[self.leans[number]], ANTECEDENT * out[number])
         return tuple(out)
 
     def without_lone_headings(self, chosen: set[int]) -> set[int]:
@@ -140,13 +157,15 @@ class _Maker:
         n = len(bodies)
         self.bodies, self.blocks = bodies, blocks
         self.needs, self.brought_by, self.share = [-1] * n, [-1] * n, [1.0] * n
-        self.pronoun = [False] * n
+        self.leans = [-1] * n
+        self._asked, self._owed = -1, -1  # the last question, and the block that answers it
         self._siblings: dict[tuple[Kind, int], _Block] = {}
 
     def ties(self) -> Ties:
-        """What was found; a heading with nothing under it is a sentence like any other."""
+        """What was found; a plain line with nothing under it is no heading, but a sentence like any other."""
         under = set(self.needs)
-        headings = {b.first for b in self.blocks if b.kind == "heading" and b.first in under}
+        lone = (b for b in self.blocks if b.kind == "heading" and (b.level < PLAIN or b.first in under))
+        headings = {b.first for b in lone} | {b.first for b in self.blocks if b.kind == "rule"}
         together = tuple((b.first, b.last) for b in self.blocks if b.last > b.first and self._is_one(b))
         units = (b for b in self.blocks if b.kind in ("code", "table", "item", "directive"))
         exact = tuple(number for b in units for number in range(b.first, b.last + 1))
@@ -154,7 +173,7 @@ class _Maker:
             tuple(self.needs),
             tuple(self.brought_by),
             tuple(self.share),
-            tuple(self.pronoun),
+            tuple(self.leans),
             frozenset(headings),
             exact,
             together,
@@ -167,8 +186,9 @@ class _Maker:
     def find(self) -> None:
         """Find all of them."""
         owners: list[_Block] = []  # headings by level, then blocks of growing indentation
-        for number, block in enumerate(self.blocks):
-            before = self.blocks[number - 1] if number else None
+        said = [block for block in self.blocks if block.kind != "rule"]
+        for number, block in enumerate(said):
+            before = said[number - 1] if number else None
             self._drop_closed(owners, block)
             if owners:
                 self._need(block, owners[-1].last if owners[-1].kind == "prose" else owners[-1].first)
@@ -177,8 +197,10 @@ class _Maker:
             self._inside(block)
             owners.append(block)
             self._note(block)
-        for number in range(len(self.blocks)):
+        self.blocks, every = said, self.blocks
+        for number in range(len(said)):
             self._bring_from(number)
+        self.blocks = every
 
     def _note(self, block: _Block) -> None:
         """Remember the block for those of its list; whatever is as little indented ends deeper lists."""
@@ -207,7 +229,7 @@ class _Maker:
     def _after(self, before: _Block, block: _Block) -> None:
         """What a block needs of the one before it: the sentence that announces it, or the question it answers."""
         last = before.last
-        if before.kind == "heading" or block.kind == "heading":
+        if before.kind in ("heading", "table") or block.kind == "heading":
             return
         same_list = block.kind == before.kind and block.kind in ("item", "term")
         if same_list or (block.kind in ("item", "term") and block.indent < before.indent):
@@ -217,7 +239,7 @@ class _Maker:
                     self.needs[number] = self.needs[first.first]
             return
         announced = self._announces(last) or (block.kind != "prose" and self._open(last))
-        introduced = block.kind in _UNITS and before.kind != "table"
+        introduced = block.kind in _UNITS
         answers = bool(_ANSWERED.match(self.bodies[block.first]) and _ASKED.match(self.bodies[before.first]))
         if (announced and self._is_enclosed(block)) or introduced or answers:
             for number in range(block.first, block.last + 1):
@@ -244,18 +266,42 @@ class _Maker:
         for number in range(block.first, block.last + 1):
             if number > block.first and whole:
                 self.needs[number] = block.first
-            if number and block.kind in ("prose", "item", "term") and self.bodies[number - 1 : number]:
-                leans = _PRONOUN.match(self.bodies[number]) is not None
-                self.pronoun[number] = leans and self.needs[number] != number - 1
+            if not number and _ASKED.match(self.bodies[0]):
+                self._asked = 0
+            if number and block.kind in ("prose", "item", "term"):
+                self._answer(number, block)
+                before = number - 1
+                while before and not any(map(str.isalnum, self.bodies[before])):
+                    before -= 1
+                if self._depends(number, before) and self.needs[number] != before:
+                    self.leans[number] = before
         if block.kind == "code":
             for number in range(block.first + 1, block.last + 1):
                 self._bring(number, block.first)
         if block.kind == "table":
             few = block.last - block.first <= ROWS
+            headed = not self.bodies[block.first].startswith("-")  # else a list of options
             for number in range(block.first + 1, block.last + 1):
-                self.needs[number] = block.first
-                if few:
+                self.needs[number] = block.first if headed else self.needs[block.first]
+                if few and headed:
                     self._bring(number, block.first, WEAK)
+
+    def _depends(self, number: int, before: int) -> bool:
+        """Whether a sentence says little without the one before: by a pronoun, or as a short turn or a short answer."""
+        body = self.bodies[number]
+        words = len(body.split())
+        answers = _QUESTION.search(self.bodies[before]) and (words <= FRAGMENT or _SHORT_ANSWER.match(body))
+        turn = is_turn(body) and words <= 2 * FRAGMENT and is_turn(self.bodies[before])
+        return bool(_PRONOUN.match(body) or answers or turn)
+
+    def _answer(self, number: int, block: _Block) -> None:
+        """What stands after `A:` needs what stands after the `Q:` before it."""
+        if _ASKED.match(self.bodies[number]):
+            self._asked, self._owed = number, -1
+        elif _ANSWERED.match(self.bodies[number]) and self._asked >= 0:
+            self._owed = block.first
+        if self._owed == block.first and self._asked >= 0:
+            self.needs[number] = self._asked
 
     def _bring(self, number: int, bringer: int, share: float = 1.0) -> None:
         if self.brought_by[number] < 0 or share > self.share[number]:
@@ -277,7 +323,7 @@ class _Maker:
                 self._bring_start(last, following)
             if following.kind == "item":
                 self._bring_list(last, number + 1, block, 1.0 if block.level > 6 else WEAK)
-        elif following.kind == "heading":
+        elif following.kind == "heading" or block.kind == "table":
             return
         elif self._announces(last) or (following.kind != "prose" and self._open(last)):
             self._bring_list(last, number + 1, block)
@@ -358,34 +404,38 @@ def _blocks(text: str, sentences: Sequence[Span]) -> list[_Block]:
         after = text[end : sentences[number + 1].start] if number + 1 < len(sentences) else "\n\n"
         if at_line:
             alone = (number == 0 or breaks > 1) and after.count("\n") > 1
-            kind, level = _kind(body, alone and indent <= least, levels)
-            least = 1 << 30 if kind == "heading" else min(least, indent)
-            if (
-                not (out and breaks == 1 and kind == "prose" == out[-1].kind and indent <= out[-1].indent + 1)
-                and not (
-                    out
-                    and breaks == 1
-                    and kind == "prose"
-                    and out[-1].kind in ("item", "term")
-                    and indent > out[-1].indent
-                )
-                and not (out and kind == out[-1].kind == "table" and breaks == 1)
-            ):
-                out.append(_Block(kind, number, number, min(indent, _inner_indent(body, indent)), level))
+            before = out[-1] if out and breaks == 1 else None
+            kind, level = _kind(body, alone and indent <= least, levels, indent)
+            if kind == "prose" and before is not None and before.kind == "table" and has_columns(body):
+                kind = "table"
+            if kind == "prose" and _heads(body, indent, text, sentences, number):
+                kind, level = "heading", PLAIN - 1
+            least = indent + 1 if kind == "heading" else min(least, indent)
+            block = _Block(kind, number, number, min(indent, _inner_indent(body, indent)), level)
+            if before is None or not _continues(before, block, indent):
+                out.append(block)
                 continue
         out[-1].last = number
     return out
 
 
-def _continues(before: _Block, block: _Block) -> bool:
+def _heads(body: str, indent: int, text: str, sentences: Sequence[Span], number: int) -> bool:
+    """Whether a line in capitals stands over lines that are indented, as in manual pages."""
+    if "\n" in body or number + 1 == len(sentences) or not is_shouted(body):
+        return False
+    gap = text[sentences[number].end : sentences[number + 1].start]
+    return "\n" in gap and len(gap.rpartition("\n")[2].expandtabs(8)) > indent
+
+
+def _continues(before: _Block, block: _Block, indent: int) -> bool:
     """Whether a block on the line after another is more of it: rows, lines of a paragraph, lines of an item."""
     if block.kind == "table":
         return before.kind == "table"
     if block.kind != "prose":
         return False
     if before.kind in ("item", "term"):
-        return block.indent > before.indent
-    return before.kind == "prose" and block.indent <= before.indent + 1
+        return indent > before.indent
+    return before.kind == "prose" and indent <= before.indent + 1
 
 
 def _inner_indent(body: str, indent: int) -> int:
@@ -394,9 +444,13 @@ def _inner_indent(body: str, indent: int) -> int:
     return min((len(x) - len(x.lstrip()) for x in (y.expandtabs(8) for y in lines) if x.strip()), default=indent)
 
 
-def _kind(body: str, alone: bool, levels: dict[str, int]) -> tuple[Kind, int]:
+def _kind(body: str, alone: bool, levels: dict[str, int], indent: int) -> tuple[Kind, int]:
     """What a block that begins with the sentence `body` is, and the level of a heading."""
     first, _, rest = body.partition("\n")
+    if not any(map(str.isalnum, body)) and not (rest and is_code(body)):
+        return "rule", 0
+    if is_underline(first) and rest.rstrip().endswith(first.strip()):
+        return "heading", levels.setdefault(2 * first.strip()[0], len(levels) + 1)
     if found := _ATX.match(body):
         return "heading", len(found[1])
     if rest and "\n" not in rest.rstrip() and is_underline(rest) and not is_item(body):
@@ -404,14 +458,15 @@ def _kind(body: str, alone: bool, levels: dict[str, int]) -> tuple[Kind, int]:
     kinds: dict[Kind, bool] = {
         "directive": _DIRECTIVE.match(body) is not None,
         "code": is_code(body) or _PROMPT.match(body) is not None,
-        "table": is_row(first),
+        "table": is_row(first) or _WIDE.search(first) is not None,
         "item": is_item(body),
-        "term": _TERM.match(body) is not None and len(first) <= 80 and not _CLOSED.search(first),
+        "term": (_TERM.match(body) is not None and len(first) <= 80 and not _CLOSED.search(first))
+        or ((indent > 0 or body.startswith(":")) and is_entry(body)),
     }
     kinds |= {} if any(kinds.values()) else {"code": looks_like_code(body)}
     kind = next((kind for kind, fits in kinds.items() if fits), None)
     if kind is None and alone and not rest and _is_plain_heading(first):
-        return "heading", 9
+        return "heading", PLAIN
     return kind or "prose", 0
 
 

@@ -89,7 +89,7 @@ class InstalledDocumentation:
     def _passages(self, left_out: Counter[str]) -> Iterator[Passage]:
         docnos = DocnoSet()
         texts: set[bytes] = set()
-        for docno, title, text in self._texts(left_out):
+        for docno, title, text in self.documents(left_out):
             for part in paragraph_passages(docno, title, text):
                 if not is_prose(part.text):
                     left_out["not-prose"] += 1
@@ -103,8 +103,8 @@ class InstalledDocumentation:
                     texts.add(digest)
                     yield part
 
-    def _texts(self, left_out: Counter[str]) -> Iterator[tuple[str, str, str]]:
-        """(docno, title, text) of every piece of documentation."""
+    def documents(self, left_out: Counter[str]) -> Iterator[tuple[str, str, str]]:
+        """(docno, title, text) of every piece of documentation, whole; what cannot be read is counted in `left_out`."""
         paths = sysconfig.get_paths()
         library = Path(paths["stdlib"])
         yield from _topics(library / "pydoc_data" / "topics.py", left_out)

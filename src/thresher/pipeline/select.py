@@ -112,12 +112,14 @@ class SelectStage:
         """What is kept of each passage, and how many sentences were dropped as repeats."""
         by_gain = self.repeats == "drop"
         scores = self._scores(state, passages)
+        favoured = self._answering(scores)
         pruned = select_by_score(
             scores,
             self.count_tokens,
             threshold=self.threshold,
             max_tokens=None if by_gain else state.max_tokens,
             min_keep=self.min_keep,
+            favoured=favoured,
         )
         if not by_gain:
             return pruned, 0
@@ -130,8 +132,19 @@ class SelectStage:
             min_gain=limit,
             min_keep=self.min_keep,
             whole=unread if limit else range(len(pruned)),  # a threshold of 0 keeps all
+            favoured=favoured,
         )
         return list(chosen.pruned), chosen.repeated
+
+    def _answering(self, scores: Scores) -> tuple[int, ...]:
+        """The first passage's position, where it seems to answer although none of its sentences passes.
+
+        It seems to where its best sentence reaches the preset that keeps nearly all answers (`conservative`).
+        """
+        least = scores.presets.get("conservative")
+        if not scores.passages or least is None or not isinstance(self.threshold, str):
+            return ()
+        return (0,) if max(scores.passages[0].scores, default=0.0) >= max(least, self.min_confidence) else ()
 
     def _scores(self, state: State, passages: Sequence[Passage]) -> Scores:
         """The scores of the passages; every sentence of a passage that was not read scores 1."""

@@ -4,13 +4,16 @@ The text is first cut at line ends into blocks, because running text and layout 
 
 - a fenced code block, a literal block (after `::`, or in a directive such as `.. code-block::`), an indented block that
   looks like code, an interpreter session (`>>> `) and a heading are one unit each;
-- of a table (pipes, grid, tabs) the header is a unit, and each row;
+- of a table (pipes, grid, tabs, columns of spaces) the header is a unit, and each row;
 - a list item is one unit with its continuation lines, unless it has more than `LONG_ITEM` characters, which makes
   it prose with a bullet: then its sentences are found like those of a paragraph;
+- an entry of a list of definitions (a term with indented lines under it, `name: what it is`, `:param name:`) and a
+  speaker's turn begin a paragraph of their own;
 - anything else is a paragraph, which ends at an empty line, and is cut into sentences by syntok, which knows
   abbreviations, initials, numbers, dates, brackets and quotes in English, German and Spanish. The full stops of other
   scripts end a sentence with or without a space after them: Chinese, Japanese, Devanagari, Urdu, Arabic,
   Burmese, Khmer, Armenian, Ethiopic. Thai and Lao have none; there a space ends what has `LONG_CLAUSE` characters.
+  Speech without any punctuation is cut at line ends, at words that begin a clause, or at spaces (`LONG_RUN`).
 
 Only the starts of sentences are taken from syntok, and only after white space or a stop, not inside `code`.
 A span ends at the next start, without the white space around it. So
@@ -38,6 +41,11 @@ LONG_ITEM = 240
 LONG_CLAUSE = 40
 """Thai or Lao text of at least this many characters ends at a space."""
 
+LONG_RUN = 220
+"""A run of so many characters without any punctuation is cut."""
+RUN_PIECE = 160
+"""Into pieces of about so many."""
+
 _FENCE = regex.compile(r"[^\S\n]*(?P<mark>`{3,}|~{3,})(?P<info>.*)", regex.DOTALL)
 _HEADING = regex.compile(r"[^\S\n]{0,3}#{1,6}[^\S\n]")
 _UNDERLINE = regex.compile(r"[^\S\n]*([=\-~^\"*+#])\1{2,}\s*")
@@ -46,6 +54,21 @@ _DOCTEST = regex.compile(r"[^\S\n]*>>>(?:\s|$)")
 _PIPES = regex.compile(r"[^\S\n]*\|.*\||[^|]*\|[^|]*\|")
 _GRID = regex.compile(r"[^\S\n]*\+[-=+]{2,}\s*|[^\S\n]*={2,}(?:[^\S\n]+={2,})+\s*|(?=.*---)(?=.*\|)[\s|:-]+")
 _SIMPLE_RULER = regex.compile(r"[^\S\n]*={2,}(?:[^\S\n]+={2,})+\s*")
+_DASHES = regex.compile(r"[^\S\n]*-{2,}(?:[^\S\n]+-{2,})+\s*")
+_COLUMN = regex.compile(r"(?<=\S)(?:[^\S\n]{2,})(?=\S)")
+_SHOUTED = regex.compile(r"[^\S\n]{0,3}(?=[^a-z]*$)\p{Lu}[\p{Lu}\d ,/&'()-]{2,59}\s*")
+_LABELLED = regex.compile(r"[^\S\n]*[\w*`][\w *`-]{0,40}[:：]\s*")
+_ENTRY = regex.compile(r"[^\S\n]+[*`]*\w[\w.*`-]*(?:[^\S\n]*\([^()\n]*\))?[*`]*:[^\S\n]+\S")
+_FIELD = regex.compile(r"[^\S\n]*:\w+(?: [^:\n]+)?:(?:[^\S\n]|$)")
+_TURN = regex.compile(
+    r"[^\S\n]*(?:(?:\p{Lu}[\p{Lu}\d .'-]{1,30}|(?:Speaker|Caller|Q|A)[^\S\n]?\d*|\p{Lu}\p{Ll}+(?: \p{Lu}\p{Ll}+)?)"
+    r":[^\S\n]+\S|\[?\(?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?[\])]?[^\S\n]+\S|>>[^\S\n]+\S)"
+)
+_BARE = regex.compile(rf"[^.,;:!?()\[\]{{}}…—–\"“”。，、！？؟]{{{LONG_RUN},}}")
+_CLAUSE = regex.compile(
+    r"(?<!\b(?:and|but|so|or))\s(?=(?:and|but|so|because|okay|ok|well|now|then|or|um|uh|which|when|if)\s)",
+    regex.IGNORECASE,
+)
 _TABS = regex.compile(r"\S\t+\S")
 _MAY_SPLIT = regex.compile(r"[.!?;‼‽⁇⁈⁉。﹒﹗！．？｡(\[{｟｛［（﹝﹛﹙﴾〚〘⦅⦃〈]")
 _FULL_STOP = regex.compile(r"[。！？｡।॥۔؟။។៕։።፧]+(?P<after>[」』）】〉》”’»\"']*)")
@@ -75,6 +98,7 @@ def split_sentences(text: str) -> list[Span]:
     spans: list[Span] = []
     for start, end, prose in _blocks(text):
         starts = [start, *(_sentence_starts(text, start, end) if prose else ()), end]
+        starts = list(_with_cut_runs(text, starts)) if prose else starts
         for here, there in pairwise(starts):
             piece = text[here:there]
             left = here + len(piece) - len(piece.lstrip())
@@ -102,6 +126,30 @@ def _sentence_starts(text: str, start: int, end: int) -> Iterator[int]:
             inside = code is not None and code[0] < at
             if number and not inside and (text[at - 1].isspace() or _STOPPED.search(text, max(start, at - 8), at)):
                 yield at
+
+
+def _with_cut_runs(text: str, starts: list[int]) -> Iterator[int]:
+    """The starts, and between them places in long runs without punctuation."""
+    for here, there in pairwise(starts):
+        yield here
+        for run in _BARE.finditer(text, here, there):
+            at = run.start()
+            while run.end() - at >= LONG_RUN:
+                at = _clause_start(text, at + RUN_PIECE // 2, min(at + LONG_RUN, run.end() - RUN_PIECE // 4))
+                if at < 0:
+                    break
+                yield at
+    yield starts[-1]
+
+
+def _clause_start(text: str, first: int, last: int) -> int:
+    """A place between two words: after a line end, else before a word that begins a clause, else the last; else -1."""
+    at = text.rfind("\n", first, last)
+    if at < 0:
+        at = max((found.start() for found in _CLAUSE.finditer(text, first, last)), default=-1)
+    if at < 0:
+        at = text.rfind(" ", first, last)
+    return at + 1 if at >= 0 else -1
 
 
 def _full_stop_pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -233,7 +281,37 @@ def _table_end(lines: list[str], first: int, fences: _Fences) -> int:
         return rulers[-1] + 1 if rulers else 0
     if is_row(lines[first]) and is_row(lines[first + 1]):
         return _run_end(lines, first + 2, is_row)
-    return 0
+    if _DASHES.fullmatch(lines[first + 1]) and _COLUMN.search(lines[first].strip()):
+        return _run_end(lines, first + 2, str.strip)
+    return _columns_end(lines, first)
+
+
+def _columns_end(lines: list[str], first: int) -> int:
+    """The line after at least three lines whose columns begin at one place, set off by spaces; 0 if there are none.
+
+    A line that is empty before that place continues the row before it.
+    """
+    shared = _columns(lines[first])
+    stop, rows, wide = first, 0, 0
+    while stop < len(lines) and lines[stop].strip():
+        own = _columns(lines[stop])
+        common = shared & own
+        indent = len(lines[stop]) - len(lines[stop].lstrip())
+        if not common and not (rows and indent in shared):
+            break
+        if common:
+            shared, rows = common, rows + 1
+            at = min(common)
+            wide += lines[stop][:at].endswith("   ")
+            if rows == 8 and wide < 2:  # running text, set flush
+                return 0
+        stop += 1
+    return stop if rows >= 3 and wide >= 2 else 0
+
+
+def _columns(line: str) -> set[int]:
+    """Where words begin that two or more spaces set off from the word before."""
+    return {found.end() for found in _COLUMN.finditer(line)}
 
 
 def _row_ends(lines: list[str], first: int, end: int) -> Iterator[int]:
@@ -241,13 +319,15 @@ def _row_ends(lines: list[str], first: int, end: int) -> Iterator[int]:
 
     The header ends with the ruler after its first row. Rows are lines, or in a grid what stands between rulers.
     """
-    rulers = {number for number in range(first, end) if _GRID.fullmatch(lines[number])}
+    rulers = {n for n in range(first, end) if _GRID.fullmatch(lines[n]) or _DASHES.fullmatch(lines[n])}
     head = next((number for number in range(first + 1, min(end, first + 7)) if number in rulers), first)
     grid = lines[first].lstrip().startswith("+")
     row = head + 1
+    least = min(map(_indent, lines[first:end]))
     for number in range(head + 1, end + 1):
-        # a ruler goes with the row before it; in a grid it ends a row, else each line does
-        ends = number == end or (number - 1 in rulers if grid else number not in rulers)
+        # a ruler goes with the row before it; in a grid it ends a row, else each line does that is not indented
+        continued = number < end and _indent(lines[number]) > least + 7
+        ends = number == end or (number - 1 in rulers if grid else number not in rulers and not continued)
         if number > row - (row == head + 1) and ends:
             yield number
             row = number
@@ -268,7 +348,21 @@ def _block_end(lines: list[str], first: int, fences: _Fences) -> tuple[int, bool
 
 
 def _starts_block(lines: list[str], number: int, fences: _Fences) -> bool:
-    return bool(_ITEM.match(lines[number])) or _unit_end(lines, number, fences) > 0
+    if _ITEM.match(lines[number]) or _starts_entry(lines, number) or _TURN.match(lines[number]):
+        return True
+    return _unit_end(lines, number, fences) > 0
+
+
+def _starts_entry(lines: list[str], number: int) -> bool:
+    """Whether a line within a block begins an entry of a list: the line before hangs deeper, or is its like."""
+    line, before = lines[number], lines[number - 1]
+    if _FIELD.match(line):
+        return True
+    hangs, same = _indent(before) - _indent(line), bool(_ENTRY.match(before))
+    if _ENTRY.match(line) and (hangs > 0 or (hangs == 0 and same) or (hangs < 0 and _LABELLED.fullmatch(before))):
+        return True
+    follows = lines[number + 1] if number + 1 < len(lines) else ""
+    return hangs > 0 and bool(follows.strip()) and _indent(follows) > _indent(line)
 
 
 def _unit_end(lines: list[str], first: int, fences: _Fences) -> int:
@@ -282,10 +376,30 @@ def _unit_end(lines: list[str], first: int, fences: _Fences) -> int:
         return first + 1 if _HEADING.match(line) else _run_end(lines, first + 1, str.strip)
     if end := _table_end(lines, first, fences):
         return end
-    if first + 1 < len(lines):
-        if _UNDERLINE.fullmatch(lines[first + 1]) and not _ITEM.match(line) and _is_title(line, lines[first + 1]):
+    return _heading_end(lines, first) if first + 1 < len(lines) else 0
+
+
+def _heading_end(lines: list[str], first: int) -> int:
+    """The line after a heading with underline, in capitals, or a label, over indented lines; 0 if it is none."""
+    line = lines[first]
+    if _UNDERLINE.fullmatch(lines[first + 1]) and not _ITEM.match(line) and not _UNDERLINE.fullmatch(line):
+        if _is_title(line, lines[first + 1]) or (_stands_alone(lines, first) and _is_half(line, lines[first + 1])):
             return first + 2
-    return 0
+    if _UNDERLINE.fullmatch(line) and first + 2 < len(lines) and lines[first + 2].strip() == line.strip():
+        return first + 3 if lines[first + 1].strip() else 0
+    deeper = bool(lines[first + 1].strip()) and _indent(lines[first + 1]) > _indent(line)
+    label = (_SHOUTED.fullmatch(line) and _stands_alone(lines, first)) or _LABELLED.fullmatch(line)
+    return first + 1 if deeper and label else 0
+
+
+def _stands_alone(lines: list[str], number: int) -> bool:
+    """Whether nothing stands on the line before."""
+    return number == 0 or not lines[number - 1].strip()
+
+
+def _is_half(line: str, underline: str) -> bool:
+    """Whether the underline is at least half as long as a short line."""
+    return len(line.strip()) <= min(100, 2 * len(underline.strip()))
 
 
 def introduces(text: str) -> bool:
@@ -301,6 +415,16 @@ def is_item(text: str) -> bool:
     return _ITEM.match(text) is not None
 
 
+def is_entry(text: str) -> bool:
+    """Whether `text` begins with a name and a colon, as an entry of a list of parameters does."""
+    return bool(_FIELD.match(text) or _ENTRY.match(f" {text[:200]}"))
+
+
+def is_turn(text: str) -> bool:
+    """Whether `text` begins with a speaker's name or a time, as in a transcript."""
+    return _TURN.match(text) is not None
+
+
 def is_underline(line: str) -> bool:
     """Whether a line is what underlines a heading."""
     return _UNDERLINE.fullmatch(line) is not None
@@ -314,6 +438,16 @@ def is_code(text: str) -> bool:
 def _is_title(line: str, underline: str) -> bool:
     """Whether the underline is long enough to make `line` a heading, not the last line of a paragraph."""
     return len(line.strip()) <= len(underline.strip()) + 3
+
+
+def is_shouted(line: str) -> bool:
+    """Whether a line is all in capitals and short, as headings of manual pages are."""
+    return _SHOUTED.fullmatch(line) is not None
+
+
+def has_columns(line: str) -> bool:
+    """Whether spaces set off a second column."""
+    return _COLUMN.search(line) is not None
 
 
 def is_row(line: str) -> bool:

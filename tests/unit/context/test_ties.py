@@ -116,6 +116,69 @@ def test_a_sentence_that_begins_with_a_pronoun_brings_the_one_before_it(pronoun)
     assert kept(text, appears=1.0) == f"The comet is bright. {pronoun} appears in May."
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("Text here. More.\n\nOther\n-----\n", "Text here. More.\n\n=====\nOther\n=====", "# Other", "== Other"),
+        *("Text here. More.\n\n## Other\n\n### Other things\n", "Text here.\n\nOther\n~~~~~\n\n-----\n"),
+    ],
+)
+def test_a_marked_heading_with_nothing_under_it_is_dropped(text):
+    assert kept(text, Other=0.9) == ""
+
+
+@pytest.mark.parametrize("rule", ["-----", "=====", "* * *", "***", "~~~~", '"""'])
+def test_a_line_of_marks_is_not_kept_by_itself_and_is_no_antecedent(rule):
+    scores = {rule.replace(" ", "_"): 0.9}
+    assert kept(f"Text here.\n\n{rule}\n\nIt is another.", **scores) == ""
+    assert kept(f"Text here.\n\n{rule}\n\nIt is another.", another=0.9) == "Text here.\n\nIt is another."
+
+
+@pytest.mark.parametrize("between", ["\n", "\n\n", " "])
+def test_an_answer_after_a_letter_is_kept_with_the_question_before_it(between):
+    text = between.join(["Q: Is it free?", "A: Yes. Students pay nothing.", "Q: Where is it?", "A: In a drawer."])
+    for answer in ("Yes", "Students"):
+        found = kept(text, **{answer: 0.9})
+        assert "Q: Is it free?" in found
+        assert "Where" not in found
+
+
+@pytest.mark.parametrize("answer", ["Yes.", "Marie Curie.", "In 1903."])
+@pytest.mark.parametrize("between", ["\n\n", " "])
+def test_a_short_answer_is_kept_with_its_question(answer, between):
+    text = between.join(["It rains all day.", "Who or when was it?", answer, "Nobody knows any more about this."])
+    assert kept(text, **{answer.removesuffix("."): 0.9}).split() == f"Who or when was it? {answer}".split()
+
+
+def test_a_name_alone_is_kept_with_the_heading_over_it():
+    assert kept("# Author\n\nMarie Curie\n\n# Year\n\n1903", Marie=0.9) == "# Author\n\nMarie Curie"
+
+
+def test_a_line_indented_under_a_heading_is_not_another_heading():
+    text = "Removing a package\n\n  pip uninstall foo\n\nInstalling one\n\n  pip install foo\n"
+    assert kept(text, uninstall=0.9) == "Removing a package\n\n  pip uninstall foo"
+
+
+def test_an_option_is_kept_with_the_heading_in_capitals_and_without_the_others():
+    text = "NAME\n       ls - list\n\nOPTIONS\n       -a     all files\n\n       -b     escape signs\n"
+    assert kept(text, escape=0.9) == "OPTIONS\n       -b     escape signs"
+
+
+def test_an_entry_is_kept_with_its_label_and_without_the_others():
+    text = "Do it.\n\nArgs:\n    a: The first. It is long.\n    b: The second.\n\nReturns:\n    A sum."
+    assert kept(text, second=0.9) == "Args:\n    b: The second."
+
+
+def test_a_row_set_by_spaces_is_kept_with_the_header():
+    text = "NAME     STATE    PORT\nweb      running  80\ndb       stopped  5432"
+    assert kept(text, stopped=0.9) == "NAME     STATE    PORT\ndb       stopped  5432"
+
+
+def test_a_short_turn_is_kept_with_the_turn_before_it():
+    text = "JANE: so how many will come in the end\nTOM: about four hundred\nJANE: and where would they all sleep then"
+    assert kept(text, four_hundred=0.9) == "\n".join(text.split("\n")[:2])
+
+
 def test_rows_of_a_table_are_kept_with_its_header():
     text = "Keys.\n\n| key | use of it |\n|---|---|\n| x | cut the line |\n| v | paste it |\n\nThe end."
     found = kept(text, paste=0.9)
@@ -127,7 +190,8 @@ PIECES = [
     *("# A\n\n", "## B\n\n", "Title\n=====\n\n", "Plain\n\n", "It does this:\n\n", "- item one. It is long.\n"),
     *("* item\n\n", "1. first\n", "  more of it\n", "``x``\n  y z.\n\n", "```\ncode\n```\n", ".. note::\n\n"),
     *("    indented\n\n", "Why? No. ", "Q: why?\n\n", "A: yes.\n\n", "| a | b |\n", "|---|---|\n", ">>> f()\n"),
-    *("One. Two! ", "It is. ", "\n\n", "$ run\n", "é\r\n"),
+    *("One. Two! ", "It is. ", "\n\n", "$ run\n", "é\r\n", "====\nOver\n====\n", "-----\n\n", "NAME\n    a b.\n"),
+    *("Args:\n", "    x: an int. It is.\n", ":param y: it\n", "Q: why?\nA: no.\n", "ANN: um so\n", "a    b    c\n"),
 ]
 texts = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
 
@@ -169,7 +233,9 @@ def test_a_budget_holds_for_the_text_handed_over_and_keeps_ties(bodies, data, bu
             for place in (n for n, k in enumerate(one.keep) if k):
                 assert one.ties.needs[place] < 0 or one.keep[one.ties.needs[place]], "kept without what it needs"
                 under = [n for n, need in enumerate(one.ties.needs) if need == place and one.keep[n]]
-                assert place not in one.ties.headings or under, "a heading alone"
+                assert place not in one.ties.headings or under or (limit == 0 and all(one.keep)), "a heading alone"
+                lean = one.ties.leans[place]
+                assert lean < 0 or one.keep[lean] or lean in one.ties.headings, "a pronoun without its antecedent"
 
 
 @given(st.lists(texts, min_size=1, max_size=2), st.data())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from thresher.text.sentences import LONG_ITEM, split_sentences
+from thresher.text.sentences import LONG_ITEM, LONG_RUN, split_sentences
 
 
 def sentences(text):
@@ -116,4 +116,46 @@ def test_empty_and_blank_texts_have_no_sentences():
 
 
 def test_long_text_without_sentence_ends_is_quick():
-    assert len(sentences("word " * 200_000)) == 1
+    found = sentences("word " * 200_000)
+    assert max(map(len, found)) <= LONG_RUN
+
+
+def test_a_title_between_two_lines_of_marks_is_one_heading():
+    assert sentences("=====\nGuide\n=====\n\nIt is long.") == ["=====\nGuide\n=====", "It is long."]
+
+
+def test_entries_of_a_list_of_definitions_need_no_empty_lines_between_them():
+    numpy = "Parameters\n----------\na : int\n    The first. It is long.\nb : int\n    The second."
+    assert sentences(numpy)[1:] == ["a : int\n    The first.", "It is long.", "b : int\n    The second."]
+    google = "Args:\n    a: The first. It is\n        long.\n    b (int): The second.\n\nReturns:\n    A sum."
+    assert sentences(google) == [
+        *("Args:", "a: The first.", "It is\n        long.", "b (int): The second.", "Returns:", "A sum."),
+    ]
+    assert sentences("Do it.\n:param a: the first\n:param b: the\n    second\n:returns: a sum") == [
+        *("Do it.", ":param a: the first", ":param b: the\n    second", ":returns: a sum"),
+    ]
+
+
+def test_a_heading_in_capitals_is_not_part_of_what_is_indented_under_it():
+    page = "NAME\n       ls - list files\n\nOPTIONS\n       -a     all of\n              them\n"
+    assert sentences(page) == ["NAME", "ls - list files", "OPTIONS", "-a     all of\n              them"]
+
+
+def test_rows_of_a_table_whose_columns_are_set_off_by_spaces_are_units():
+    assert sentences("NAME     STATE    PORT\nweb      running  80\ndb       stopped  5432") == [
+        *("NAME     STATE    PORT", "web      running  80", "db       stopped  5432"),
+    ]
+    assert sentences("Sign   Meaning\n----   -------\n+      plus") == ["Sign   Meaning\n----   -------", "+      plus"]
+    flush = "This  text is set  flush at\nboth  of its sides  and so\nit is  not a table  at all."
+    assert len(sentences(flush)) == 1
+
+
+def test_speech_is_cut_at_turns_and_long_runs_of_it_between_words():
+    assert sentences("SPEAKER 1: so where do we begin\nSPEAKER 2: with the budget\n[00:12] okay\n>> right") == [
+        *("SPEAKER 1: so where do we begin", "SPEAKER 2: with the budget", "[00:12] okay", ">> right"),
+    ]
+    words = ("and then we looked at the figures that they had sent us from the office in the north " * 12).split()
+    found = sentences(" ".join(words))
+    assert " ".join(found).split() == words
+    assert max(map(len, found)) <= LONG_RUN
+    assert all(one.startswith("and then") for one in found)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from thresher.compress.methods import Cut
     from thresher.compress.ranker import Ranker
 
+NO_FORMAT = (
+    "int8 weights are made when a model loads, and transformers has no format for them; measure them with --curve-only "
+    "(curve_only=True), or write bfloat16"
+)
 NO_DATA = Task((), (), "none")
 _BLIND = ("last", "random-layers")
 """Methods that look at no data."""
@@ -83,9 +87,7 @@ def compress(
     overwrite: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Compression:
-    """Compress a model, and write it with its card unless only the curve is wanted.
-
-    Levels that are finished are kept beside `output` until it is written, so an interrupted run resumes.
+    """Compress a model and write it with its card; an interrupted run resumes, by what is kept beside `output`.
 
     Args:
         ranker: the whole model.
@@ -109,6 +111,8 @@ def compress(
     if not curve_only:
         if output is None:
             raise ConfigError("give a directory to write the compressed model to")
+        if method == "int8":
+            raise ConfigError(NO_FORMAT)
         check_target(output, overwrite=overwrite)
     _check(method, task, wanted, heal, margin)
     curve = Curve(ranker, task, _kept(ranker, output, task), tell)
@@ -210,7 +214,7 @@ def _dropped(cut: Cut) -> int:
 
 def _random(curve: Curve, level: Level, seeds: int, heal: int) -> list[Level]:
     """Random removal of as much as in `level`, healed as long, one level a seed."""
-    if level.cut is None or not level.values:
+    if level.cut is None or not level.values or "stored" in level.cut.spec:
         return []
     found = []
     for seed in range(seeds):

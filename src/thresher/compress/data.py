@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,15 @@ class Task:
         for one in (*self.calibration, None, *self.measured):
             digest.update(repr(one and (one.query, one.docnos, one.texts, sorted(one.grades.items()))).encode())
         return digest.hexdigest()[:12]
+
+
+def few(one: Candidates, most: int = 8) -> Candidates:
+    """The list with at most `most` passages: half of them with the highest grades, the others the first."""
+    order = sorted(range(len(one.docnos)), key=lambda at: (-one.relevance()[at], at))
+    kept = order[: most // 2]
+    kept += [at for at in range(len(one.docnos)) if at not in kept][: most - len(kept)]
+    kept.sort()
+    return replace(one, docnos=tuple(one.docnos[at] for at in kept), texts=tuple(one.texts[at] for at in kept))
 
 
 def read_candidates(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.compress.data import ndcg
+from thresher.compress.data import few, ndcg
 from thresher.compress.loss import disagreement, ranking_loss
 from thresher.compress.methods import Cut
 from thresher.errors import ConfigError
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from thresher.compress.data import Candidates
     from thresher.compress.ranker import Ranker
+
+_WALKED = 16
+"""Passages of a list whose states are looked at."""
 
 
 def apply(ranker: Ranker, cut: Cut, lists: Sequence[Candidates]) -> None:
@@ -117,7 +120,7 @@ class TaylorOfLayers(_Depth):
     def plan(self, ranker: Ranker, lists: Sequence[Candidates]) -> list[Cut]:
         """Cuts by the score of each layer."""
         found = [0.0] * len(ranker.layers)
-        for one in lists:
+        for one in map(few, lists):
             ranker.network.zero_grad(set_to_none=True)
             loss = ranking_loss(ranker.score(one.query, one.texts), one)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -251,8 +254,9 @@ def walked(ranker: Ranker, lists: Sequence[Candidates]) -> Iterator[torch.Tensor
     hooks.append(ranker.library[0].register_forward_pre_hook(starting))
     try:
         for one in lists:
+            small = few(one, _WALKED)
             with library.inference_mode():
-                ranker.score(one.query, one.texts)
+                ranker.score(small.query, small.texts)
             while states:
                 mask, stacked = masks.pop().bool(), library.stack(states.pop())
                 if causal:

@@ -55,8 +55,9 @@ def heal(
     if not lists:
         raise InputError("healing needs calibration lists: give queries with a run and their corpus, or a corpus")
     torch = ranker.torch
-    torch.manual_seed(seed)
-    adapted = _adapted(ranker, rank)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted = _adapted(ranker, rank)
     trained = [weight for weight in adapted.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
     draws = random.Random(seed)  # noqa: S311

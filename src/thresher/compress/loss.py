@@ -45,6 +45,19 @@ def ranking_loss(scores: torch.Tensor, one: Candidates) -> torch.Tensor:
     return found
 
 
+def ranking_score(scores: torch.Tensor, one: Candidates) -> torch.Tensor:
+    """How far the target's passages are in front: their mean score minus that of all, in deviations.
+
+    The target is as in `ranking_loss`.
+    """
+    library = import_torch("the score of a ranking")
+    grades = library.tensor(one.relevance(), dtype=library.float32, device=scores.device)
+    if not grades.any():
+        grades[int(scores.detach().argmax())] = 1.0
+    found: torch.Tensor = (grades / grades.sum() * standardised(scores)).sum()
+    return found
+
+
 def agreement_loss(scores: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
     """Kullback-Leibler divergence of the softmax of the scores from that of the whole model's scores."""
     wanted = (SHARPNESS * standardised(whole)).log_softmax(0)

@@ -72,8 +72,24 @@ METHODS: Registry[Method] = Registry(
         "greedy": "thresher.compress.depth:Greedy",
         "last": "thresher.compress.depth:LastLayers",
         "random-layers": "thresher.compress.depth:RandomLayers",
+        "neurons": "thresher.compress.width:neurons",
+        "heads": "thresher.compress.width:heads",
+        "random-neurons": "thresher.compress.width:random_neurons",
+        "random-heads": "thresher.compress.width:random_heads",
+        "magnitude": "thresher.compress.weights:magnitude",
+        "wanda": "thresher.compress.weights:wanda",
+        "random-weights": "thresher.compress.weights:random_weights",
+        "int8": "thresher.compress.weights:int8",
+        "bfloat16": "thresher.compress.weights:bfloat16",
     },
-    {"random-layers": "SEED"},
+    {
+        "random-layers": "SEED",
+        "neurons": "SCORE",
+        "heads": "SCORE",
+        "random-neurons": "SEED",
+        "random-heads": "SEED",
+        "random-weights": "SEED",
+    },
 )
 
 

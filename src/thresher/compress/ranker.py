@@ -51,11 +51,13 @@ class Ranker:
         kind: `dense`, `sparse` or `cross-encoder`.
         library: the model of sentence-transformers, in evaluation mode.
         dtype: floating type of the computation: `float32` or `bfloat16` (the weights stay as they are).
+        in_memory_only: what was done to the model that transformers has no format for; empty where there is nothing.
     """
 
     def __init__(self, name: str, path: Path, kind: Kind, library: Any, dtype: str = "float32") -> None:
         self.name, self.path, self.kind, self.library, self.dtype = name, path, kind, library, dtype
         self.torch = import_torch(_PURPOSE)
+        self.in_memory_only = ""
 
     @classmethod
     def load(cls, model: str | Path, *, kind: str = "auto", device: str = "auto", dtype: str = "float32") -> Ranker:
@@ -204,16 +206,24 @@ class Ranker:
         """Bytes of the transformers model's weights and buffers that are saved; shared ones count once."""
         seen: dict[int, int] = {}
         for value in self.network.state_dict().values():
-            if hasattr(value, "data_ptr"):
-                seen[value.data_ptr() or id(value)] = value.numel() * value.element_size()
+            for one in value if isinstance(value, tuple) else (value,):  # quantised weights come with their bias
+                if isinstance(one, self.torch.Tensor):
+                    place = id(one) if one.is_quantized else one.data_ptr() or id(one)
+                    seen[place] = one.numel() * one.element_size()
         return sum(seen.values())
 
     def save(self, directory: Path) -> None:
         """Write the model to an empty directory: what the input had, with other weights and configuration.
 
         Raises:
+            ConfigError: transformers has no format for it.
             OSError: the directory cannot be written.
         """
+        if self.in_memory_only:
+            raise ConfigError(
+                f"{self.in_memory_only} weights are made when a model loads, and transformers has no format for them; "
+                "measure them with --curve-only, or write bfloat16"
+            )
         directory.mkdir(parents=True, exist_ok=True)
         inner = _inner_folder(self.path)
         for file in sorted(self.path.rglob("*")):

@@ -19,10 +19,12 @@ library = pytest.importorskip("sentence_transformers", reason="the models extra 
 
 from thresher.compress.compressor import Wanted, compress  # noqa: E402
 from thresher.compress.curve import Kept, Level, quick_enough, smallest_equivalent  # noqa: E402
-from thresher.compress.data import Candidates, Task, groups_of, read_task, split  # noqa: E402
+from thresher.compress.data import Candidates, Task, few, groups_of, read_task, split  # noqa: E402
 from thresher.compress.depth import by_importance, influence, layer_cut, only_layers, walked  # noqa: E402
+from thresher.compress.loss import ranking_loss, ranking_score, standardised  # noqa: E402
 from thresher.compress.methods import METHODS, Cut, method_from_name  # noqa: E402
 from thresher.compress.ranker import Ranker  # noqa: E402
+from thresher.compress.width import SCORES, products, units_of  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,6 +38,8 @@ def _one_thread():
 WORDS = ["grain", "chaff", "wind", "the", "of", "is", "blown", "away", "mill", "stone", "flour", "bread", "yes", "no"]
 LAYERS = 4
 DEPTH = ("block-influence", "angular", "loss", "taylor-layers", "early-exit", "greedy", "last", "random-layers")
+WIDTH = ("neurons", "heads", "random-neurons", "random-heads")
+WEIGHTS = ("magnitude", "wanda", "random-weights", "int8", "bfloat16")
 
 
 def tokenizer(path):
@@ -129,7 +133,7 @@ def flat(ranker, some=LISTS):
     return np.concatenate(ranker.scores(some))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(kept=st.sets(st.integers(0, LAYERS - 1), min_size=1).map(sorted))
 def test_a_model_without_layers_scores_as_one_built_of_the_others(dense, kept):
     cut = Ranker.load(dense, device="cpu")
@@ -196,7 +200,15 @@ def test_a_depth_method_plans_growing_cuts_and_leaves_the_model_as_it_was(name, 
 
 
 def test_every_method_is_in_the_registry():
-    assert set(DEPTH) <= set(METHODS.kinds())
+    assert set(METHODS.kinds()) == {*DEPTH, *WIDTH, *WEIGHTS}
+    for name, message in {
+        "neurons:nothing": "choose one of taylor, fisher",
+        "magnitude:1:2": "unknown pattern '1:2'",
+        "int8:4": "takes no argument",
+        "random-heads:x": "must be a whole number",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            method_from_name(name)
     with pytest.raises(ConfigError, match="unknown compression method 'nothing'; choose one of block-influence"):
         method_from_name("nothing")
     with pytest.raises(ConfigError, match="takes no argument"):
@@ -445,3 +457,166 @@ def test_the_levels_kept_under_another_key_do_not_count(tmp_path):
 def test_a_layer_cut_says_what_is_kept():
     cut = layer_cut([0, 3], 4)
     assert (cut.label, cut.removed, cut.spec) == ("2 of 4 layers", 0.5, {"kept": [0, 3]})
+
+
+def cuts_of(name, ranker, some=LISTS[:2]):
+    return method_from_name(name).plan(ranker, some)
+
+
+@pytest.mark.parametrize("score", [score for score in SCORES if score != "random"])
+def test_a_width_method_keeps_the_units_with_the_highest_scores(score, dense):
+    ranker = Ranker.load(dense, device="cpu")
+    before = flat(ranker)
+    for part in ("neurons", "heads"):
+        units = units_of(ranker, part)
+        importance = SCORES[score](ranker, units, LISTS[:2])
+        assert all(np.isfinite(values).all() for values in importance)
+        for cut in cuts_of(f"{part}:{score}", ranker):
+            for values, kept in zip(importance, cut.spec["kept"], strict=True):
+                gone = sorted(set(range(len(values))) - set(kept))
+                assert cut.removed == len(gone) / len(values)
+                assert max(values[gone]) <= min(values[kept])
+    np.testing.assert_array_equal(flat(ranker), before)
+
+
+def test_a_model_without_neurons_scores_as_if_they_gave_nothing(model):
+    for cut in cuts_of("random-neurons:1", Ranker.load(model, device="cpu")):
+        smaller, silent = Ranker.load(model, device="cpu"), Ranker.load(model, device="cpu")
+        cut.apply(smaller, ())
+        for units, kept in zip(units_of(silent, "neurons"), cut.spec["kept"], strict=True):
+            gone = sorted(set(range(units.count)) - set(kept))
+            with torch.no_grad():
+                units.down.weight[:, gone] = 0.0
+        np.testing.assert_allclose(flat(smaller), flat(silent), atol=1e-4)
+        assert smaller.bytes() < silent.bytes()
+        assert smaller.network.config.intermediate_size == len(cut.spec["kept"][0])
+
+
+@pytest.mark.parametrize("name", ["random-neurons:1", "random-heads:1", "magnitude", "wanda", "bfloat16"])
+def test_what_width_and_weight_methods_leave_is_written_and_loads(name, dense, causal, tmp_path):
+    for folder in (dense, causal):
+        ranker, out = Ranker.load(folder, device="cpu"), tmp_path / folder.name
+        cut = cuts_of(name, ranker)[-1]
+        cut.apply(ranker, LISTS[:2])
+        ranker.save(out)
+        again = Ranker.load(out, device="cpu")
+        saved = again.network.state_dict()
+        for label, one in ranker.network.state_dict().items():
+            torch.testing.assert_close(saved[label], one.float(), rtol=0, atol=0)
+        if name != "bfloat16":  # which computes in bfloat16 in one case only
+            np.testing.assert_array_equal(flat(again), flat(ranker))
+
+
+def test_a_model_without_heads_scores_as_if_they_gave_nothing(dense, causal):
+    for folder, count, per_head in ((dense, 4, 4), (causal, 2, 8)):  # the causal model has groups of two heads
+        cut = cuts_of("random-heads:1", Ranker.load(folder, device="cpu"))[-1]
+        smaller, silent = Ranker.load(folder, device="cpu"), Ranker.load(folder, device="cpu")
+        cut.apply(smaller, ())
+        for units, kept in zip(units_of(silent, "heads"), cut.spec["kept"], strict=True):
+            assert (units.count, units.width) == (count, per_head)
+            with torch.no_grad():
+                for head in set(range(count)) - set(kept):
+                    units.down.weight[:, head * per_head : (head + 1) * per_head] = 0.0
+        np.testing.assert_allclose(flat(smaller), flat(silent), atol=1e-4)
+    assert smaller.network.config.num_key_value_heads == 1
+    assert smaller.network.config.num_attention_heads == 2
+
+
+def test_the_product_of_a_unit_is_the_slope_of_the_loss_in_its_strength(dense):
+    ranker, one = Ranker.load(dense, device="cpu"), LISTS[0]
+    ranker.network.double()
+    units = units_of(ranker, "neurons")
+    found, layer, unit, small = products(ranker, units, one), 2, 5, 1e-3
+    with torch.no_grad():
+        whole = ranker.score(one.query, one.texts)
+    target = torch.tensor(one.relevance(), dtype=torch.float32)
+
+    def loss(strength):
+        def scale(_, args):
+            return (args[0] * (1 + (torch.arange(units[layer].count) == unit) * (strength - 1)),)
+
+        hook = units[layer].down.register_forward_pre_hook(scale)
+        try:
+            with torch.no_grad():
+                scores = standardised(ranker.score(one.query, one.texts), whole)  # whose scale is a constant
+                return -float((target / target.sum() * (2 * scores).log_softmax(0)).sum())
+        finally:
+            hook.remove()
+
+    slope = (loss(1 + small) - loss(1 - small)) / (2 * small)
+    assert float(found[layer][unit]) == pytest.approx(slope, rel=0.02, abs=1e-4)
+
+
+def test_losses_are_their_formulas():
+    one = Candidates("q", "grain", ("a", "b", "c"), ("x", "y", "z"), {"a": 3, "c": 1, "other": 2})
+    scores = torch.tensor([0.3, 0.9, 0.1])
+    z = ((scores - scores.mean()) / scores.std(unbiased=False)).numpy()
+    np.testing.assert_allclose(standardised(scores).numpy(), z, atol=1e-4)
+    logs = 2 * z - np.log(np.exp(2 * z).sum())
+    assert float(ranking_loss(scores, one)) == pytest.approx(-(0.75 * logs[0] + 0.25 * logs[2]), abs=1e-4)
+    assert float(ranking_score(scores, one)) == pytest.approx(0.75 * z[0] + 0.25 * z[2], abs=1e-4)
+    unjudged = Candidates("q", "grain", ("a", "b", "c"), ("x", "y", "z"))
+    assert float(ranking_loss(scores, unjudged)) == pytest.approx(-logs[1], abs=1e-4)
+
+
+@given(grades=st.lists(st.integers(0, 3), min_size=3, max_size=20), most=st.integers(2, 12))
+def test_a_few_passages_hold_the_best_judged_in_the_order_found(grades, most):
+    docnos = tuple(f"d{number}" for number in range(len(grades)))
+    one = Candidates("q", "grain", docnos, docnos, dict(zip(docnos, grades, strict=True)))
+    kept = few(one, most)
+    assert len(kept.docnos) == min(most, len(docnos))
+    assert kept.docnos == kept.texts == tuple(docno for docno in docnos if docno in kept.docnos)
+    best = sorted(grades, reverse=True)[: most // 2]
+    assert sorted(kept.relevance(), reverse=True)[: most // 2] == best
+
+
+@pytest.mark.parametrize("name", ["magnitude", "magnitude:2:4", "wanda", "wanda:2:4", "random-weights:3"])
+def test_the_weights_with_the_lowest_scores_become_zero(name, dense):
+    whole = Ranker.load(dense, device="cpu")
+    for cut in cuts_of(name, whole):
+        ranker = Ranker.load(dense, device="cpu")
+        cut.apply(ranker, LISTS[:2])
+        for before, after in zip(whole.layers, ranker.layers, strict=True):
+            old, new = before.intermediate.dense.weight.detach(), after.intermediate.dense.weight.detach()
+            gone = new == 0
+            torch.testing.assert_close(new[~gone], old[~gone], rtol=0, atol=0)
+            assert float(gone.float().mean()) == pytest.approx(cut.removed, abs=0.05)
+            if "2:4" in name:
+                assert (gone.reshape(-1, 4).sum(1) == 2).all()
+            elif name == "magnitude":
+                assert old[gone].abs().max() <= old[~gone].abs().min()
+            elif name == "wanda":
+                assert set(gone.sum(1).tolist()) == {round(cut.removed * new.shape[1])}
+
+
+def test_wanda_scores_are_weights_times_norms_of_what_enters(dense):
+    from thresher.compress.weights import _maps, _norms
+
+    ranker, one = Ranker.load(dense, device="cpu"), LISTS[0]
+    found = _norms(ranker, _maps(ranker), [one])["layer 0 attention.self.query"]
+    total = torch.zeros(16)
+    for text in ["the " + one.query, *one.texts]:
+        features = ranker.library.tokenizer([text], return_tensors="pt")
+        with torch.inference_mode():
+            total += ranker.network(**features, output_hidden_states=True).hidden_states[0][0].square().sum(0)
+    torch.testing.assert_close(found, total.sqrt(), rtol=1e-4, atol=1e-5)
+
+
+def test_int8_is_measured_and_not_written(dense, tmp_path):
+    ranker = Ranker.load(dense, device="cpu")
+    found = compress(ranker, None, task=TASK, method="int8", curve_only=True)
+    (level,) = found.levels
+    assert level.bytes < found.whole.bytes
+    assert {row["method"] for row in found.report["rows"]} == {"none", "int8"}
+    with pytest.raises(ConfigError, match="int8 weights are made when a model loads"):
+        compress(ranker, tmp_path / "small", task=TASK, method="int8", wanted=Wanted(remove=0.75))
+    assert not (tmp_path / "small").exists()
+
+
+def test_random_removal_of_as_much_is_measured_with_every_chosen_level(dense, tmp_path):
+    ranker = Ranker.load(dense, device="cpu")
+    wanted = Wanted(remove=0.5)
+    found = compress(ranker, tmp_path / "small", task=TASK, method="neurons:fisher", wanted=wanted, baselines=2)
+    assert [level.method for level in found.levels] == ["neurons:fisher", "random-neurons:0", "random-neurons:1"]
+    assert {level.label for level in found.levels} == {"12 of 24 neurons"}
+    assert Ranker.load(tmp_path / "small", device="cpu").network.config.intermediate_size == 12

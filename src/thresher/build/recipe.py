@@ -259,6 +259,15 @@ class Recipe(Table):
             return self.vectors is not None and bool(self.vectors.second_tier)
         return self.prune is None or not self.prune.budget or parse_budget(self.prune.budget)[1] == "bytes"
 
+    @property
+    def learned_second_tier(self) -> bool:
+        """Whether the second tier has the terms of `bm25+NAME` as the first has, so that scores compare; else BM25's.
+
+        It has, unless pruning is to keep a budget or vectors are of the first tier alone, which is to save encoding.
+        """
+        saves = self.vectors is not None and self.vectors.second_tier is False
+        return is_hybrid(self.encode.encoder) and not saves and (self.prune is None or not self.prune.budget)
+
     def check(self) -> None:
         """Check what the tables say together, and that the artifacts they name are there; reads no corpus.
 

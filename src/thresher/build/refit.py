@@ -67,8 +67,9 @@ def refit_tiers(transaction: Transaction, merge: Merge) -> dict[str, Any]:
         else:
             merge.tier(1)
         if len(spool) > border:
-            transaction.add_encoder(counted.query_side)
-            second_tier(draft.path, spool, counted, np.arange(border, len(spool)), recipe, collection.schema)
+            pruned = _joined(counted, second)
+            transaction.add_encoder(pruned.query_side)
+            second_tier(draft.path, spool, pruned, np.arange(border, len(spool)), recipe, collection.schema)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     frozen = {**collection.commit.frozen, "average_length": counted.query_side.average_length}
@@ -76,7 +77,7 @@ def refit_tiers(transaction: Transaction, merge: Merge) -> dict[str, Any]:
 
 
 def _joined(counted: CountedTerms, parts: Sequence[tuple[Part, NDArray[np.bool_]]]) -> TermSource:
-    """The terms of the first tier: BM25's, and those of a learned encoder that are stored with them."""
+    """The terms of a tier: BM25's, and those of a learned encoder that are stored with them."""
     encoder = parts[0][0].layout.encoder
     if encoder is None or not is_saved_hybrid(encoder):
         return counted

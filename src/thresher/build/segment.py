@@ -143,7 +143,7 @@ class Addition:
         decision, elsewhere = (None, {}) if step is None else self._decide(spool, step)
         numbers = np.arange(len(spool)) if decision is None else np.flatnonzero(decision.tiers == TIER_ONE)
         second = np.zeros(0, np.int64) if decision is None else np.flatnonzero(decision.tiers == TIER_TWO)
-        terms = self._terms(spool, given)
+        terms = self._terms(spool, given, "first")
         writer = TierWriter(
             self._draft.path, terms, numbers, self._recipe.index, schema, order=self._recipe.index.order,
             scale=self._scale, exact=folds(self._recipe),
@@ -157,8 +157,9 @@ class Addition:
                 bar.update(len(passages))
             counts = writer.finish()
             if len(second):
-                lexical = self._lexical(spool, "second")
-                second_tier(self._draft.path, spool, lexical, second, self._recipe, schema, bar.update)
+                joined = self._recipe.learned_second_tier
+                pruned = self._terms(spool, given, "second") if joined else self._lexical(spool, "second")
+                second_tier(self._draft.path, spool, pruned, second, self._recipe, schema, bar.update)
         self._draft.fields.update(counts=counts, encoder=named(terms.query_side))
         self._store_vectors(spool, numbers, second)
         if decision is not None and step is not None:
@@ -218,29 +219,30 @@ class Addition:
             )
         return estimator
 
-    def _terms(self, spool: Spool, given: tuple[NDArray[np.bool_], Take] | None) -> TermSource:
-        """Where the weighted terms of the first tier come from.
+    def _terms(self, spool: Spool, given: tuple[NDArray[np.bool_], Take] | None, tier: str) -> TermSource:
+        """Where the weighted terms of the first tier come from, and of the second where that has the same.
 
         Raises:
             ConfigError: the encoder of the recipe is not the one that the index was built with.
         """
         step, counted = self._recipe.encode, None
         if is_lexical(self._collection):
-            counted = self._lexical(spool, "first")
+            counted = self._lexical(spool, tier)
             if not is_hybrid(step.encoder):
                 return self._checked(counted)
         if given is None:
-            learned: TermSource = self._learned()
+            learned: TermSource = self._learned(tier)
             return self._checked(learned if counted is None else JoinedTerms(counted, learned, step.learned_weight))
         side = IndexSide(self._collection)
-        some = GivenAndEncoded(side, *given, lambda: self._checked(self._learned(), side))
+        some = GivenAndEncoded(side, *given, lambda: self._checked(self._learned(tier), side))
         return some if counted is None else self._checked(JoinedTerms(counted, some, step.learned_weight))
 
-    def _learned(self) -> LearnedTerms:
-        """What the learned encoder of the recipe gives."""
-        step = self._recipe.encode
+    def _learned(self, tier: str) -> LearnedTerms:
+        """What the learned encoder of the recipe gives for the passages of a tier."""
+        step, shards = self._recipe.encode, shards_of(self._collection.path)
         named_so = step.model_copy(update={"encoder": step.query_encoder or step.encoder})
-        return LearnedTerms(open_learned(named_so, self._options.device), shards_of(self._collection.path))
+        own = shards if tier == "first" else shards.with_name(f"{shards.name}-{tier}")
+        return LearnedTerms(open_learned(named_so, self._options.device), own)
 
     def _checked(self, terms: TermSource, side: IndexSide | None = None) -> TermSource:
         """These terms, if they are of the encoder that the index was built with; of `side`, if that is given."""

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from thresher.build.vectors import VectorSource
     from thresher.build.weights import TermSource
     from thresher.corpus import Corpus
+    from thresher.encode import SparseEncoder
     from thresher.encode.preencoded import Encoding
     from thresher.encode.shards import PassageEncoder
     from thresher.index.commit import IndexDraft
@@ -221,6 +222,7 @@ class _Build:
     spool: Spool
     terms: TermSource
     lexical: CountedTerms
+    encoder: SparseEncoder
     numbers: NDArray[np.int64]
     schema: dict[str, str]
 
@@ -235,7 +237,7 @@ class _Build:
         dense: PassageEncoder | None,
         device: str,
     ) -> None:
-        self.draft, self.recipe, self.progress = draft, recipe, progress
+        self.draft, self.recipe, self.progress, self.shards = draft, recipe, progress, shards
         self.directory = draft.segment.path
         self.work = draft.path / "work"
         self.work.mkdir()
@@ -259,7 +261,8 @@ class _Build:
                     f"{recipe.encode.encoder} counts terms in texts; give the corpus of the encoded passages"
                 )
         elif learned_part(recipe.encode.encoder):
-            self.learned = LearnedTerms(open_learned(recipe.encode, device), shards)
+            self.encoder = open_learned(recipe.encode, device)
+            self.learned = LearnedTerms(self.encoder, shards)
         if recipe.vectors is not None:
             self.vectors, self.learned = open_vectors(
                 recipe.vectors, self.learned, dense, shards, recipe.encode, device
@@ -413,9 +416,18 @@ class _Build:
         """Write the second tier and the decision."""
         if self.pruning is not None:
             stage = store_tiers(
-                self.draft, self.pruning, self.spool, self.lexical, self.recipe, self.usage, self.schema
+                self.draft, self.pruning, self.spool, self._second_terms(), self.recipe, self.usage, self.schema
             )
             self.usage = Usage((*self.usage.stages, stage))
+
+    def _second_terms(self) -> TermSource:
+        """Where the weighted terms of the second tier come from."""
+        if not (self.joins and self.recipe.learned_second_tier):
+            return self.lexical
+        if self.encoding is not None:
+            return self.terms
+        learned = LearnedTerms(self.encoder, self.shards.with_name(f"{self.shards.name}-second"))
+        return JoinedTerms(self.lexical, learned, self.recipe.encode.learned_weight)
 
     def frozen(self) -> dict[str, object]:
         """What was fitted, and stays for the passages that are added later."""

@@ -1,8 +1,9 @@
 """What a recipe's `[prune]` table adds to a build: the decision, and the second tier inside the index.
 
-The first tier is the segment itself. Passages pruned for their score or as junk go to `tier-2/` in it, a BM25 index
-with the statistics of the whole corpus; duplicates are discarded, and junk if that is asked for. The decision is kept
-in `pruning/`. Both are part of the segment.
+The first tier is the segment itself. Passages pruned for their score or as junk go to `tier-2/` in it, with the
+statistics of the whole corpus: a BM25 index, or one of the same encoder where that is BM25 and a learned one
+(`Recipe.learned_second_tier`). Duplicates are discarded, and junk if that is asked for. The decision is kept in
+`pruning/`. Both are part of the segment.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def store_tiers(
     draft: IndexDraft,
     pruning: Pruning,
     spool: Spool,
-    terms: CountedTerms,
+    terms: TermSource,
     recipe: Recipe,
     usage: Usage,
     schema: Schema,
@@ -99,7 +100,7 @@ def store_tiers(
         draft: the index being built.
         pruning: the decision.
         spool: the corpus.
-        terms: BM25 weights with the statistics of the whole corpus.
+        terms: where the weighted terms of the second tier come from.
         recipe: how the index is built.
         usage: that of the first tier's stages.
         schema: the metadata fields and their types.
@@ -123,7 +124,8 @@ def store_tiers(
     taken = {stage.stage: stage for stage in usage.stages}
     share = (counts["words"] - counts["words_kept"]) / max(counts["words_kept"], 1)
     vectors = taken["vectors"].seconds if "vectors" in taken and not recipe.encodes_second_tier else 0.0
-    counts["encode_seconds_saved"] = round((taken["encode"].seconds + vectors) * share, 3)
+    encoded = 0.0 if recipe.learned_second_tier else taken["encode"].seconds
+    counts["encode_seconds_saved"] = round((encoded + vectors) * share, 3)
     counts["postings_saved"] = round(taken["index"].counts["postings"] * share)
     second = _bytes(directory / SECOND)
     first = _bytes(directory) - second - _bytes(directory / "pruning")
@@ -257,18 +259,18 @@ class TierWriter:
 def second_tier(
     directory: Path,
     spool: Spool,
-    terms: CountedTerms,
+    terms: TermSource,
     numbers: NDArray[np.int64],
     recipe: Recipe,
     schema: Schema,
     done: Callable[[int], object] = int,
 ) -> dict[str, Any]:
-    """Write a BM25 index of the second tier; returns its counts.
+    """Write the second tier; returns its counts.
 
     Args:
         directory: of the segment.
         spool: the passages.
-        terms: their BM25 weights.
+        terms: where their weighted terms come from.
         numbers: int64[n], those of the second tier.
         recipe: how the index is built.
         schema: the metadata fields and their types.

@@ -118,25 +118,44 @@ def test_what_was_encoded_before_gives_the_same_index(tmp_path):
         build_index(tmp_path / "none", None, recipe(source=str(tmp_path / "learned")))
 
 
-def test_pruned_passages_are_found_by_bm25_in_the_second_tier(tmp_path):
-    pruning = PruneStep(estimator="length", keep=0.5, junk=False, similarity=None)
+PRUNING = PruneStep(estimator="length", keep=0.5, junk=False, similarity=None, fold=False)
+
+
+def test_tiers_of_both_signals_answer_as_one_index_of_all_passages(tmp_path):
+    build_index(tmp_path / "x", some(0, 30), recipe().model_copy(update={"prune": PRUNING}))
+    build_index(tmp_path / "all", some(0, 30), recipe())
+    assert seen(tmp_path / "x") == seen(tmp_path / "all")
+    with Index.open(tmp_path / "x") as index:
+        assert all(any(word.startswith(LEARNED) for word in layout.words) for layout in index.layouts)
+        assert index.search("grain", 20).exact
+        assert index._now.pair.comparable
+    for path in (tmp_path / "x", tmp_path / "all"):
+        with IndexWriter.open(path, merge=False) as writer:
+            writer.add(some(30, 50))
+            writer.delete(docnos=["d01", "d02", "d08", "d35"])
+            writer.commit()
+    assert seen(tmp_path / "x") == seen(tmp_path / "all")
+    for path in (tmp_path / "x", tmp_path / "all"):
+        with IndexWriter.open(path) as writer:
+            writer.merge(refit=True)
+        verify(path)
+    assert seen(tmp_path / "x") == seen(tmp_path / "all")
+
+
+def test_a_budget_leaves_the_second_tier_to_bm25(tmp_path):
+    pruning = PRUNING.model_copy(update={"keep": None, "budget": "10 s", "rate": 7.0})
     build_index(tmp_path / "x", some(0, 30), recipe().model_copy(update={"prune": pruning}))
+    with IndexWriter.open(tmp_path / "x") as writer:
+        writer.add(some(30, 40))
+        writer.commit()
+        writer.merge(refit=True)
     with Index.open(tmp_path / "x") as index:
         first, second = index.layouts
         assert any(word.startswith(LEARNED) for word in first.words)
         assert not any(word.startswith(LEARNED) for word in second.words)
-        held = sum("grain" in one.text for one in some(0, 30))
-        assert len(index.search("grain", 30).docnos) >= held
-        index.search_batch(QUERIES, 5)
-    with IndexWriter.open(tmp_path / "x") as writer:
-        writer.add(some(30, 40))
-        writer.delete(docnos=["d01", "d02"])
-        writer.commit()
-        writer.merge(refit=True)
-    with Index.open(tmp_path / "x") as index:
-        assert len(index) == 38
-        assert [layout.counts.idf for layout in index.layouts] == [True, True]
-    verify(tmp_path / "x")
+        held = {one.docno for one in some(0, 40) if "grain" in one.text.split()}
+        assert held <= set(index.search("grain", 40).docnos)
+        assert not index._now.pair.comparable
 
 
 def test_another_encoder_or_a_half_named_one_is_refused(tmp_path, monkeypatch):

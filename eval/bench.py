@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from eval.known import KnownVectors
     from thresher.build.recipe import Recipe
+    from thresher.encode.dense import MiniLMEncoder
     from thresher.evaluate.collections import Collection
     from thresher.vectors.store import VectorStore
 
@@ -94,28 +96,57 @@ class Bench:
         return found
 
     def index(self, collection: Collection, recipe: Recipe, dense: KnownVectors | None = None) -> Path:
-        """The index of a collection's passages by a recipe, built if it is not in the work directory."""
-        from thresher.build.stream import build_index
-        from thresher.encode.expansion import ExpansionEncoder
+        """The index of a collection's passages by a recipe, built if it is not in the work directory.
 
-        mini = recipe.encode.encoder == "thresher-mini"
-        weights = ExpansionEncoder(device="cpu").fingerprint if mini else ""
-        key = key_of(recipe.model_dump(mode="json", exclude={"ask"}), weights)
+        What a learned encoder makes of the passages is kept too, for other indexes of the same passages.
+        """
+        from thresher.build.stream import build_index
+        from thresher.encode.hybrid import learned_part
+
+        learned = learned_part(recipe.encode.encoder)
+        weights = fingerprint_of(learned) if learned else ""
+        vectors = dense.fingerprint if dense is not None else ""
+        key = key_of(recipe.model_dump(mode="json", exclude={"ask"}), weights, vectors)
         target = self.work / f"index-{passages_name(collection.name)}-{key}"
         if not target.is_dir():
-            build_index(target, collection.corpus, recipe, dense=dense)
+            made = recipe.using(encoded=self.encoded(collection, learned)) if learned else recipe
+            build_index(target, collection.corpus, made, dense=dense)
         return target
 
-    def vectors(self, collection: Collection) -> VectorStore:
-        """MiniLM's vectors of a collection's passages in float16, by docno, from THRESHER_DATA/embeddings."""
-        from thresher.encode.dense import MiniLMEncoder
+    def encoded(self, collection: Collection, encoder: str) -> Path:
+        """A collection's passages as the learned encoder weighs their terms, encoded once."""
+        from thresher.encode import SparseEncoder
+        from thresher.encode.encoded import encode_corpus
+
+        name = passages_name(collection.name)
+        target = self.work / f"encoded-{name}-{key_of(encoder)}-{fingerprint_of(encoder)[:12]}"
+        if not target.is_dir():
+            counts = encode_corpus(collection.corpus, SparseEncoder.from_name(encoder, device="cpu"), target)
+            print(f"{name}: encoded {counts['passages']:,} passages in {counts['seconds']:.0f} s", flush=True)
+        return target
+
+    def embedded(self, collection: Collection, light: MiniLMEncoder) -> NDArray[np.float32]:
+        """float32[n, 384]: MiniLM's vectors of a collection's passages, from THRESHER_DATA/embeddings.
+
+        Those were made of what the model reads at once; a passage that is longer is encoded here, of windows.
+        """
+        stored = embeddings(collection)
+        texts = [passage.contents for passage in collection.corpus]
+        pieces = light.count_tokens(texts)
+        long = [row for row, count in enumerate(pieces) if count > light.window]
+        if long:
+            name = f"windows-{passages_name(collection.name)}-{light.fingerprint[:12]}"
+            stored[long] = self.kept_array(name, lambda: light.encode_passages([texts[row] for row in long]))
+        return stored
+
+    def vectors(self, collection: Collection, light: MiniLMEncoder) -> VectorStore:
+        """MiniLM's vectors of a collection's passages in float16, by docno."""
         from thresher.vectors.store import VectorStore
 
-        target = self.work / f"vectors-{passages_name(collection.name)}"
+        target = self.work / f"vectors-{passages_name(collection.name)}-{light.fingerprint[:12]}"
         if not target.is_dir():
-            light = MiniLMEncoder(storage="float32")
             docnos = [passage.docno for passage in collection.corpus]
-            batches = [embeddings(collection)]
+            batches = [self.embedded(collection, light)]
             VectorStore.build(
                 target, batches, docnos=docnos, sketch=48, encoder=light.fingerprint, encoder_name=light.name
             )
@@ -147,6 +178,14 @@ class Bench:
             details=details,
             allow_dirty=self.allow_dirty,
         )
+
+
+@cache
+def fingerprint_of(encoder: str) -> str:
+    """The fingerprint of a learned sparse encoder by its name."""
+    from thresher.encode import SparseEncoder
+
+    return SparseEncoder.from_name(encoder, device="cpu").fingerprint
 
 
 def key_of(*parts: object) -> str:

@@ -5,11 +5,13 @@
 
 A row is a collection and the stages that ran, with nDCG@10 and its 95 % bootstrap interval over queries, R@100, bytes
 on disk without texts, seconds of encoding the passages, milliseconds a query, forward passes of a model a query,
-and characters of context returned. Vectors of passages are read from THRESHER_DATA/embeddings (the embedded
-MiniLM's); seconds of encoding are words encoded at a rate measured here. What the cross-encoder said of a query and
-a passage is kept in the work directory with the seconds it took, and those seconds are counted wherever the row would
-have spent them. Without a deadline the cross-encoder reads as many passages as `eval/cascade.toml` says; --served
-answers queries as users send them. `cascade-choice` chose the settings.
+and characters of context returned. Where near-duplicates are folded, `credited` is nDCG@10 where a passage has the
+best judgment of those that it stands for. Vectors of passages are read from THRESHER_DATA/embeddings (the embedded
+MiniLM's), weighted terms are encoded once for each version of the weights; seconds of encoding are words encoded at
+rates measured here. What the cross-encoder said of a query and a passage is kept in the work directory with the seconds
+it took, and those seconds are counted wherever the row would have spent them. Without a deadline the cross-encoder
+reads as many passages as `eval/cascade.toml` says; --served answers queries as users send them. All settings but those
+of `cascade.toml` are the defaults.
 """
 
 from __future__ import annotations
@@ -17,24 +19,29 @@ from __future__ import annotations
 import itertools
 import time
 import tomllib
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import altair as alt
 import numpy as np
 
-from eval.bench import Bench, by_hash, index_bytes, options
+from eval.bench import Bench, by_hash, fingerprint_of, index_bytes, key_of, options
 from eval.collections import dev_queries, given_hits, judged, only
 from eval.known import KnownVectors, RememberingScorer
 from thresher.build.recipe import AskStep, Recipe
+from thresher.encode import SparseEncoder
 from thresher.encode.dense import MiniLMEncoder
+from thresher.encode.hybrid import learned_part
+from thresher.errors import InputError
 from thresher.evaluate.collections import Collection, load
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.significance import bootstrap_interval
 from thresher.index.commit import read_commit
 from thresher.pipeline import Pipeline
 from thresher.ranking import Ranking, Run
+from thresher.records import Qrels
 from thresher.search import Index
 from thresher.vectors.retrieve import DenseIndex
 
@@ -47,15 +54,16 @@ if TYPE_CHECKING:
 
 SPEC = Path(__file__).with_name("cascade.toml")
 COLUMNS = {
-    "collection": "", "stages": "", "nDCG@10": ".4f", "lo": ".4f", "hi": ".4f", "R@100": ".4f", "bytes": "",
+    "collection": "", "stages": "", "nDCG@10": ".4f", "lo": ".4f", "hi": ".4f", "credited": ".4f", "R@100": ".4f",
+    "bytes": "",
     "encode_s": ".1f", "ms_p50": ".1f", "ms_p99": ".1f", "forwards": ".1f", "context_characters": ".0f",
     "characters_dropped": ".3f", "tier_2": ".3f",
 }  # fmt: skip
 NOTE = (
-    "Half of msmarco-v1-mini is judged: its figures compare systems here, not with 8.8 million passages. SciFact and "
-    "NFCorpus are in-domain for thresher-mini. Times include reading, as measured when a passage was "
-    "first read. `dense` ranks by vectors alone; `relevance` orders the passages read by the "
-    "cross-encoder alone; characters_dropped is the share of the handed passages' characters."
+    "Half of msmarco-v1-mini is judged: its figures compare systems here, not with 8.8 million passages. Times include "
+    "reading, as measured when a passage was first read. `credited` gives a passage the best judgment of the "
+    "near-duplicates that were folded into it. `dense` ranks by vectors alone; `relevance` orders the passages read by "
+    "the cross-encoder alone; characters_dropped is the share of the handed passages' characters."
 )
 
 
@@ -112,15 +120,14 @@ class Cascade:
     def vectors(self, collection: Collection) -> KnownVectors:
         """The vectors of a collection's passages."""
         if collection.name not in self._vectors:
-            self._vectors[collection.name] = KnownVectors(collection, self.light, self.rate)
+            self._vectors[collection.name] = KnownVectors(self.bench, collection, self.light, self.rate)
         return self._vectors[collection.name]
 
     def index(self, collection: Collection, stages: Sequence[str]) -> Path:
         """The index of a collection for `stages`, with vectors in it."""
-        first = "thresher-mini" if "thresher-mini" in stages else "bm25"
-        keys: dict[str, Any] = {"encode": {"encoder": first}, "vectors": {}}
+        keys: dict[str, Any] = {"encode": {"encoder": first_of(stages)}, "vectors": {}}
         if "quality" in stages:
-            keys["prune"] = self.spec["prune"]
+            keys["prune"] = self.spec["prune"] | {"fold": "folded" in stages}
         return self.bench.index(collection, Recipe.model_validate(keys), self.vectors(collection))
 
     def pipeline(self, collection: Collection, stages: Sequence[str], read: int) -> Pipeline:
@@ -174,7 +181,11 @@ class Cascade:
             answer = pipeline.ask(query, candidates=None if given is None else given.get(query.qid, []))
             answers[query.qid] = answer
             milliseconds.append(answer.milliseconds + 1000 * (self.seconds(collection) - before))
-        row = self.effectiveness(collection, {q: a.ranking for q, a in answers.items()}, stages)
+        rankings = {qid: answer.ranking for qid, answer in answers.items()}
+        row = self.effectiveness(collection, rankings, stages)
+        if "folded" in stages:
+            qrels = credited(collection.qrels, Index.open(self.index(collection, stages)))
+            row["credited"] = evaluate(Run(rankings), qrels, "nDCG@10").mean["nDCG@10"]
         return row | self.costs(collection, stages, list(answers.values()), milliseconds)
 
     def effectiveness(self, collection: Collection, rankings: dict[str, Ranking], stages: Sequence[str]) -> Row:
@@ -199,12 +210,16 @@ class Cascade:
         counts = [{s.stage: dict(s.counts) for s in answer.usage.stages} for answer in answers]
         handed = [sum(len(p.original) for p in a.passages) for a in answers]
         kept = [sum(span.end - span.start for p in a.passages for span in p.spans) for a in answers]
-        learned = "thresher-mini" in stages or "interpolate" in stages
-        words = self.encoded(collection, directory)
+        learned = learned_part(first_of(stages))
+        seconds = _stage_seconds(directory, "encode")
+        if learned:
+            seconds = self.words(collection, directory, first=True) / self.learned_rate(learned)
+        if "interpolate" in stages:
+            seconds += self.words(collection, directory) / self.rate
         second = [c.get("search", {}).get("escalated", 0) for c in counts]
         return {
             "bytes": index_bytes(directory, vectors="interpolate" in stages),
-            "encode_s": words / self.rate if learned else _stage_seconds(directory, "encode"),
+            "encode_s": seconds,
             "ms_p50": float(np.percentile(milliseconds, 50)),
             "ms_p99": float(np.percentile(milliseconds, 99)),
             "forwards": float(np.mean([sum(s.get("forwards", 0) for s in c.values()) for c in counts])),
@@ -214,36 +229,33 @@ class Cascade:
             "escalated": float(np.mean(second)) if "quality" in stages else None,
         }
 
-    def encoded(self, collection: Collection, directory: Path) -> int:
-        """Words of the passages that an index has vectors of."""
-        index = Index.open(directory)  # vectors are keyed by passage number, the first tier's first
-        docnos, vectors = index.layouts[0].docnos, index.vectors
-        kept = {docnos[number] for number in range(min(len(vectors or ()), len(docnos)))}
+    @staticmethod
+    def words(collection: Collection, directory: Path, *, first: bool = False) -> int:
+        """Words of the passages of an index, or of its first tier."""
+        stores = [layout.docnos for layout in Index.open(directory).layouts[: 1 if first else None]]
+        kept = {store[number] for store in stores for number in range(len(store))}
         return sum(len(p.contents.split()) for p in collection.corpus if p.docno in kept)
+
+    def learned_rate(self, encoder: str) -> float:
+        """Words a second that a learned sparse encoder encodes, on passages of DL19's corpus."""
+        name = f"rate-{key_of(encoder)}-{fingerprint_of(encoder)[:12]}"
+        return self.bench.kept(name, lambda: _rate(SparseEncoder.from_name(encoder, device="cpu")))
 
     @cached_property
     def rate(self) -> float:
         """Words a second that MiniLM encodes, on passages of DL19's corpus."""
-
-        def measure() -> float:
-            texts = [p.contents for p in itertools.islice(load("trec-dl-2019").corpus, 0, 43_000, 430)]
-            self.light.encode_passages(texts[:4])
-            started = time.perf_counter()
-            self.light.encode_passages(texts)
-            return sum(len(t.split()) for t in texts) / (time.perf_counter() - started)
-
-        return self.bench.kept("rate", measure)
+        return self.bench.kept("rate", lambda: _rate(self.light))
 
     def dense_alone(self, collection: Collection, queries: Sequence[Query]) -> Row:
         """The row of ranking all passages by their vectors."""
-        store = self.bench.vectors(collection)
+        store = self.bench.vectors(collection, self.light)
         flat = DenseIndex.over(store)
         rankings, milliseconds = {}, []
         for query in queries:
             started = time.perf_counter()
             rankings[query.qid] = flat.search(self.light.encode_queries([query.text]), 1000)[0]
             milliseconds.append(1000 * (time.perf_counter() - started))
-        words = self.encoded(collection, self.index(collection, (self.best,)))
+        words = sum(len(passage.contents.split()) for passage in collection.corpus)
         return self.effectiveness(collection, rankings, ("dense",)) | {
             "bytes": store.bytes,
             "encode_s": words / self.rate,
@@ -260,14 +272,8 @@ class Cascade:
         hits = given_hits(collection, spec["run"], 100)
         queries = judged(collection)
         rows = []
-        for stages in (
-            (),
-            ("interpolate",),
-            ("relevance",),
-            ("interpolate", "rank"),
-            ("interpolate", "rank", "context"),
-        ):
-            row = self.row(collection, queries, ("bm25", *stages), spec["read"], hits)
+        for stages in ((), ("interpolate",), ("relevance",), ("interpolate", "rank")):
+            row = self.row(collection, queries, (self.best, *stages), spec["read"], hits)
             rows.append(
                 {k: v for k, v in row.items() if k not in ("bytes", "encode_s", "tier_2", "escalated")}
                 | {"collection": f"{spec['name']}, given BM25 top 100", "stages": ["given bm25", *stages]}
@@ -278,28 +284,61 @@ class Cascade:
     # -- the served default
 
     def served(self) -> list[Row]:
-        """Under the deadline, on DL19's queries and on MS MARCO queries without judgments."""
+        """The defaults and the ranker under the deadline and without one, on queries with and without judgments."""
         collection = load("trec-dl-2019")
-        target = self.index(collection, ("quality", self.best))
+        target = self.index(collection, (self.best,))
         deadline = self.spec["served_deadline_ms"]
-        settings = AskStep(deadline_ms=deadline)
-        pipeline = Pipeline.open(target, settings=settings)
-        pipeline.warm_up()
-        answers = {query.qid: pipeline.ask(query.text) for query in judged(collection)}
-        row = self.effectiveness(collection, {q: a.ranking for q, a in answers.items()}, _names(pipeline))
-        rows = [row | _under_deadline(list(answers.values()), deadline)]
         asked = _dev_sample(self.spec["served_queries"])
-        rows.append(
-            {"collection": "msmarco-v1-mini, MS MARCO dev queries", "stages": _names(pipeline)}
-            | _under_deadline([pipeline.ask(text) for text in asked], deadline)
-        )
-        free = Pipeline.open(target)
-        free.warm_up()
-        rows.append(
-            {"collection": "msmarco-v1-mini, MS MARCO dev queries", "stages": _names(free)}
-            | _under_deadline([free.ask(text) for text in asked[:100]], None)
-        )
+        rows = []
+        for rerank in ("auto", "thresher-context"):
+            pipeline = Pipeline.open(target, settings=AskStep(deadline_ms=deadline), rerank=rerank)
+            pipeline.warm_up()
+            answers = {query.qid: pipeline.ask(query.text) for query in judged(collection)}
+            row = self.effectiveness(collection, {q: a.ranking for q, a in answers.items()}, _names(pipeline))
+            rows.append(row | _under_deadline(list(answers.values()), deadline))
+            name = {"collection": "msmarco-v1-mini, MS MARCO dev queries", "stages": _names(pipeline)}
+            rows.append(name | _under_deadline([pipeline.ask(text) for text in asked], deadline))
+            free = Pipeline.open(target, rerank=rerank)
+            free.warm_up()
+            rows.append(name | _under_deadline([free.ask(text) for text in asked[:100]], None))
+            if "rerank" in _names(pipeline):
+                break
         return rows
+
+
+FIRST = ("bm25", "thresher-mini", "bm25+thresher-mini")
+"""What a search may go by, as recipes name it."""
+
+
+def first_of(stages: Sequence[str]) -> str:
+    """The encoder of the stages' first stage."""
+    return next(stage for stage in stages if stage in FIRST)
+
+
+def credited(qrels: Qrels, index: Index) -> Qrels:
+    """Judgments where a passage has the best grade of those that were folded into it, and these have none."""
+    judgments = {}
+    for qid, grades in qrels.judgments.items():
+        found: dict[str, int] = {}
+        for docno, grade in grades.items():
+            with suppress(InputError):  # it was dropped as junk
+                name = index.representative(docno)
+                found[name] = max(found.get(name, grade), grade)
+        judgments[qid] = found
+    return Qrels(judgments)
+
+
+class _Encodes(Protocol):
+    def encode_passages(self, texts: Sequence[str]) -> object: ...
+
+
+def _rate(encoder: _Encodes) -> float:
+    """Words a second that an encoder encodes, on passages of DL19's corpus."""
+    texts = [p.contents for p in itertools.islice(load("trec-dl-2019").corpus, 0, 43_000, 430)]
+    encoder.encode_passages(texts[:4])
+    started = time.perf_counter()
+    encoder.encode_passages(texts)
+    return sum(len(t.split()) for t in texts) / (time.perf_counter() - started)
 
 
 def _names(pipeline: Pipeline) -> list[str]:
@@ -317,6 +356,7 @@ def _under_deadline(answers: Sequence[Answer], deadline: float | None) -> Row:
         "ms_p99": float(np.percentile(taken, 99)),
         "ms_max": float(taken.max()),
         "passages_read": float(np.sum(read) / len(answers)),
+        "passages_read_p50": float(np.median(read)) if read else 0.0,
         "shortened": float(np.mean([bool(answer.skipped) for answer in answers])),
     }
     if deadline is not None:
@@ -341,14 +381,16 @@ def _second_tier(directory: Path) -> int:
 
 
 def means(rows: Sequence[Row]) -> list[Row]:
-    """Each system's nDCG@10 over the collections that were searched."""
+    """Each system's nDCG@10, R@100 and median milliseconds, averaged over the collections that were searched."""
     searched = [row for row in rows if "given" not in row["collection"]]
     collections = {row["collection"] for row in searched}
     out = []
     for stages in dict.fromkeys(tuple(row["stages"]) for row in searched):
-        figures = [row["nDCG@10"] for row in searched if tuple(row["stages"]) == stages]
-        if len(figures) == len(collections):
-            out.append({"collection": "mean", "stages": list(stages), "nDCG@10": float(np.mean(figures))})
+        found = [row for row in searched if tuple(row["stages"]) == stages]
+        if len(found) == len(collections):
+            keys = [key for key in ("nDCG@10", "credited", "R@100", "ms_p50") if all(key in row for row in found)]
+            means = {key: float(np.mean([row[key] for row in found])) for key in keys}
+            out.append({"collection": "mean", "stages": list(stages)} | means)
     return out
 
 

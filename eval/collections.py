@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from thresher.errors import DataNotFoundError
 from thresher.evaluate.collections import DATA_VARIABLE, Collection, data_dir, locate
 from thresher.evaluate.trec import read_queries, read_run
 from thresher.records import Hit, Qrels, Query
+from training.held_out import held_out as listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,11 +77,9 @@ def judged(collection: Collection) -> list[Query]:
 
 
 def held_out(collection: Collection) -> list[Query]:
-    """Judged queries to choose on; of a train split the third that thresher-mini was not trained on."""
-    queries = judged(collection)
-    if collection.name.endswith("/train"):
-        return [query for query in queries if zlib.crc32(query.qid.encode()) % 3 == 0]
-    return queries
+    """Judged queries to choose on: those that no training saw (`training/held-out.json`)."""
+    topics = listed(collection.name.removesuffix("/train"))
+    return [query for query in judged(collection) if query.qid in topics]
 
 
 def only(collection: Collection, queries: Sequence[Query]) -> Collection:

@@ -7,7 +7,6 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from eval.collections import embeddings
 from thresher.context.model import TwoHeadedScorer
 from thresher.context.scorers import PassageScores, SentenceScorer
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from eval.bench import Bench
     from thresher.context.scorers import SplitPassage
     from thresher.encode.dense import MiniLMEncoder
     from thresher.evaluate.collections import Collection
@@ -27,6 +27,7 @@ class KnownVectors:
     """The embedded MiniLM; its vectors of a collection's passages are read from disk.
 
     Args:
+        bench: where those of long passages are kept.
         collection: the passages.
         light: encodes queries.
         rate: words a second that MiniLM encodes here.
@@ -35,8 +36,8 @@ class KnownVectors:
         seconds: what encoding the passages asked for so far would have taken.
     """
 
-    def __init__(self, collection: Collection, light: MiniLMEncoder, rate: float) -> None:
-        self._vectors = embeddings(collection)
+    def __init__(self, bench: Bench, collection: Collection, light: MiniLMEncoder, rate: float) -> None:
+        self._vectors = bench.embedded(collection, light)
         self._row = {passage.contents: row for row, passage in enumerate(collection.corpus)}
         self._light, self._rate = light, rate
         self.seconds = 0.0

@@ -36,7 +36,7 @@ def _per_collection(template: str, names: Sequence[str] = tuple(COLLECTIONS), **
     return [Column(COLLECTIONS[name], template, {"collection": name, **where}) for name in names]
 
 
-headline = Sheet(
+_HEADLINE = (
     ("", "thresher", "compared with"),
     (
         (
@@ -55,14 +55,14 @@ headline = Sheet(
             "Anserini {{bm25 collection=trec-dl-2019 measure=nDCG@10 bits=16 published:.4f}}",
         ),
         (
-            "BM25 + dense vectors with feedback, the same, "
-            "{{cascade collection=trec-dl-2019 stages=bm25,interpolate ms_p50:.0f}} ms a query on CPU",
-            "{{cascade collection=trec-dl-2019 stages=bm25,interpolate nDCG@10:.4f}}",
-            "dense alone {{cascade collection=trec-dl-2019 stages=dense nDCG@10:.4f}}",
+            "<default> with vectors and feedback, the same, "
+            "{{cascade collection=trec-dl-2019 stages=<first>,interpolate ms_p50:.0f}} ms a query on CPU",
+            "{{cascade collection=trec-dl-2019 stages=<first>,interpolate nDCG@10:.4f}}",
+            "vectors alone {{cascade collection=trec-dl-2019 stages=dense nDCG@10:.4f}}",
         ),
         (
             "+ cross-encoder over 50 passages",
-            "{{cascade collection=trec-dl-2019 stages=bm25,interpolate,rank nDCG@10:.4f}}",
+            "{{cascade collection=trec-dl-2019 stages=<first>,interpolate,rank nDCG@10:.4f}}",
             "",
         ),
         (
@@ -97,21 +97,16 @@ def _bm25_cells(names: Sequence[str]) -> list[str]:
     return [f"{value:.4f}" for value in (*values, sum(values) / len(values))]
 
 
-_FIRST_STAGES = Pivot(
-    "first-stage",
-    [*_per_collection("{nDCG@10:.4f}"), Column("mean", "{nDCG@10:.4f}", {"collection": "mean of all"})],
-    [
-        (system.replace("forward index", "vectors"), {"system": system})
-        for system in (
-            "thresher-mini",
-            "dense MiniLM",
-            "BM25 + forward index",
-            "thresher-mini + forward index",
-            "BM25 + forward index, with feedback",
-            "thresher-mini + forward index, with feedback",
-        )
-    ],
-)
+def first_stages() -> str:
+    """nDCG@10 of first stages, BM25's from its own experiment."""
+    columns = [*_per_collection("{nDCG@10:.4f}"), Column("mean", "{nDCG@10:.4f}", {"collection": "mean of all"})]
+    systems = [row["system"] for row in matching("first-stage", {"collection": "mean of all"})]
+    table = Pivot(
+        "first-stage",
+        columns,
+        [(name.replace("forward index", "vectors"), {"system": name}) for name in systems if name != "BM25"],
+    )
+    return _with_bm25(table(), "BM25", _bm25_cells(tuple(COLLECTIONS)))
 
 
 def _with_bm25(table: str, label: str, cells: Sequence[str]) -> str:
@@ -120,44 +115,85 @@ def _with_bm25(table: str, label: str, cells: Sequence[str]) -> str:
     return "\n".join([*lines[:2], "| " + " | ".join((label, *cells)) + " |", *lines[2:]])
 
 
-def first_stages() -> str:
-    """nDCG@10 of first stages, BM25's from its own experiment."""
-    return _with_bm25(_FIRST_STAGES(), "BM25", _bm25_cells(tuple(COLLECTIONS)))
-
-
-CASCADE = {
-    "thresher-mini": ("thresher-mini",),
-    "dense alone": ("dense",),
-    "bm25, the ranker's relevance alone": ("bm25", "relevance"),
-    "bm25, interpolate": ("bm25", "interpolate"),
-    "thresher-mini, interpolate": ("thresher-mini", "interpolate"),
-    "bm25, interpolate, rank": ("bm25", "interpolate", "rank"),
-    "quality, bm25, interpolate, rank, context: all": ("quality", "bm25", "interpolate", "rank", "context"),
-    "all but rank": ("quality", "bm25", "interpolate", "context"),
-    "all but interpolate": ("quality", "bm25", "rank", "context"),
-    "all, with thresher-mini in place of BM25": ("quality", "thresher-mini", "interpolate", "rank", "context"),
+STAGES = {
+    "bm25": "BM25",
+    "thresher-mini": "thresher-mini",
+    "bm25+thresher-mini": "BM25 + thresher-mini",
+    "dense": "vectors alone",
+    "interpolate": "vectors and feedback",
+    "relevance": "the ranker's relevance alone",
+    "rank": "ranker",
+    "context": "sentence selection",
+    "quality": "second tier for low quality",
+    "folded": "near-duplicates folded",
 }
-_CASCADE = Pivot(
-    "cascade",
-    [
-        Column("DL 2019, msmarco-v1-mini", "{nDCG@10:.4f} ({lo:.3f}-{hi:.3f})", {"collection": "trec-dl-2019"}),
-        Column("ms", "{ms_p50:,.0f}", {"collection": "trec-dl-2019"}),
-        *_per_collection("{nDCG@10:.4f}", ("scifact", "nfcorpus")),
-        Column("mean", "{nDCG@10:.4f}", {"collection": "mean"}),
-    ],
-    [(label, {"stages": stages}) for label, stages in CASCADE.items()],
-    "stages",
-)
+HYBRID = "bm25+thresher-mini"
+
+
+def first_stage() -> str:
+    """What the default searches with in `cascade.json`."""
+    return HYBRID if matching("cascade", {"collection": "mean", "stages": (HYBRID,)}) else "bm25"
+
+
+def headline() -> str:
+    """What README says first; the default's first stage is the one that `cascade` was run with."""
+    heads, lines = _HEADLINE
+    first = first_stage()
+    filled = [[cell.replace("<first>", first).replace("<default>", STAGES[first]) for cell in line] for line in lines]
+    return Sheet(heads, filled)()
 
 
 def cascade() -> str:
-    """Stages added one at a time, the first of them, BM25 alone, from its own experiment."""
-    alone, names = {"stages": ("bm25",)}, ("scifact", "nfcorpus")
-    dl19, _ = _bm25_cells(("trec-dl-2019",))
-    others = [shown("cascade", {"collection": name, **alone}, "{nDCG@10:.4f}") for name in names]
-    mean = sum(map(float, (dl19, *others))) / 3
-    milliseconds = shown("cascade", {"collection": "trec-dl-2019", **alone}, "{ms_p50:,.0f}")
-    return _with_bm25(_CASCADE(), "bm25", [dl19, milliseconds, *others, f"{mean:.4f}"])
+    """nDCG@10 of every system, by collection, and what a query takes on the first of them."""
+    rows = matching("cascade", {"collection": "mean"})
+    there = [name for name in COLLECTIONS if matching("cascade", {"collection": name})]
+    titles = {**COLLECTIONS, "trec-dl-2019": "DL 2019, msmarco-v1-mini"}
+    lines = []
+    for stages in (row["stages"] for row in rows):
+        cells = []
+        for name in there:
+            (row,) = matching("cascade", {"collection": name, "stages": stages})
+            cells.append(f"{row['nDCG@10']:.4f}")
+            if name == "trec-dl-2019":
+                cells[-1] += f" ({row['lo']:.3f}-{row['hi']:.3f})"
+                cells.append(f"{row['ms_p50']:,.0f}")
+        mean = shown("cascade", {"collection": "mean", "stages": stages}, "{nDCG@10:.4f}")
+        lines.append([", ".join(STAGES[stage] for stage in stages), *cells, mean])
+    heads = [titles[name] for name in there]
+    return markdown(["stages", heads[0], "ms", *heads[1:], "mean"], lines)
+
+
+def stages() -> str:
+    """What each stage adds to the one before it: nDCG@10 and milliseconds, means over the collections of `cascade`."""
+    first = first_stage()
+    steps = [("bm25",), (first,), (first, "interpolate"), (first, "interpolate", "rank")]
+    lines: list[list[str]] = []
+    before: dict[str, float] = {}
+    for step in dict.fromkeys(steps):
+        now = _mean_of(step)
+        label = STAGES[step[-1]] if len(step) > 1 or first == "bm25" or step == ("bm25",) else "+ thresher-mini"
+        gained, spent = (now[key] - before.get(key, 0.0) for key in ("nDCG@10", "ms_p50"))
+        cells = [f"{now['nDCG@10']:.4f}", f"{now['ms_p50']:.1f}"]
+        if before:
+            label = f"+ {label.removeprefix('+ ')}"
+            rate = f"{100 * gained / spent:+.4f}" if spent > _INSTANT else "free"
+            cells += [f"{gained:+.4f}", f"{spent:+.1f}", rate]
+        else:
+            cells += ["", "", ""]
+        lines.append([label, *cells])
+        before = now
+    heads = ["stages", "nDCG@10", "ms", "gain", "for ms", "points a millisecond"]
+    return markdown(heads, lines)
+
+
+_INSTANT = 0.05
+"""Milliseconds below which a difference of medians is none."""
+
+
+def _mean_of(stages: Sequence[str]) -> dict[str, float]:
+    """Means over the collections that were searched of nDCG@10 and of the median milliseconds."""
+    rows = [row for row in matching("cascade", {"stages": tuple(stages)}) if row["collection"] in COLLECTIONS]
+    return {key: sum(float(row[key]) for row in rows) / len(rows) for key in ("nDCG@10", "ms_p50")}
 
 
 LABELLED = {
@@ -522,6 +558,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "drift": drift,
     "first-stages": first_stages,
     "cascade": cascade,
+    "stages": stages,
     "context-pruning": context_pruning,
     "context-levels": context_levels,
     "context-rank": context_rank,

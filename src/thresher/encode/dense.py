@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +28,7 @@ from thresher.models.hf import (
     piece_limit,
     watched,
 )
-from thresher.models.minilm import MAX_TOKENS, WIDTH, MiniLM
+from thresher.models.minilm import CLS, MAX_TOKENS, SEP, WIDTH, MiniLM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,14 +39,16 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.floating]
 
 _STORAGES = ("float16", "float32")
+_TINY = 1e-12
 
 
 class MiniLMEncoder(DenseEncoder):
-    """Dense vectors of the embedded MiniLM, of at most 256 word pieces; see `thresher.models.minilm.MiniLM.vectors`.
+    """Dense vectors of the embedded MiniLM; see `thresher.models.minilm.MiniLM.vectors`.
 
     A vector depends on its text alone, not on the batch or the number of threads. Vectors of all engines can be
     compared (`thresher.models.backend` says how near they are), so that an index made on one machine can be searched
-    and extended on another.
+    and extended on another. The model reads 254 word pieces at once. A longer text is cut into as few windows of equal
+    length as will do, and its vector is the mean of theirs at unit length, so that no word goes unread.
 
     Args:
         device: `auto`, or a torch device.
@@ -61,7 +63,9 @@ class MiniLMEncoder(DenseEncoder):
 
     name = EMBEDDED_NAME
     dimensions = WIDTH
-    max_tokens = MAX_TOKENS
+    max_tokens, reads_windows = MAX_TOKENS, True
+    window = MAX_TOKENS - 2
+    """Word pieces of a text that the model reads at once."""
 
     def __init__(
         self, *, device: str = "auto", storage: str = "float32", threads: int | None = None, backend: str = "auto"
@@ -78,7 +82,7 @@ class MiniLMEncoder(DenseEncoder):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 (hex) of the model, how much it reads of a text, the engine and the storage."""
+        """Sha256 (hex) of the model, how it reads a text, the engine and the storage."""
         return _minilm_fingerprint(self.backend.name, str(self._storage))
 
     def accepts(self, fingerprint: str) -> bool:
@@ -92,7 +96,15 @@ class MiniLMEncoder(DenseEncoder):
     @checked_call
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
         """Vectors of `texts`, [n, 384]."""
-        return self.minilm.vectors(self.minilm.token_ids(texts), self._threads).astype(self._storage, copy=False)
+        cut = [_windows(pieces, self.window) for pieces in self.minilm.pieces(texts)]
+        found = self.minilm.vectors([row for rows in cut for row in rows], self._threads)
+        counts = [len(rows) for rows in cut]
+        if found.shape[0] > len(cut):
+            starts = np.cumsum([0, *counts[:-1]])
+            sums = np.add.reduceat(found, starts)
+            lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+            found = np.where(np.array(counts)[:, None] > 1, sums / np.maximum(lengths, _TINY), found[starts])
+        return found.astype(self._storage, copy=False)
 
     @checked_call
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
@@ -231,6 +243,13 @@ def open_minilm(
     return MiniLMEncoder(device=device, storage=storage, threads=threads, backend=backend)
 
 
+def _windows(pieces: Sequence[int], size: int) -> list[list[int]]:
+    """Word pieces in windows of equal length, at most `size`, each with the special tokens around it."""
+    count = max(1, -(-len(pieces) // size))
+    bounds = [len(pieces) * n // count for n in range(count + 1)]
+    return [[CLS, *pieces[low:high], SEP] for low, high in pairwise(bounds)]
+
+
 def _check_storage(storage: str) -> None:
     if storage not in _STORAGES:
         raise ConfigError(f"unknown storage {storage!r}; an encoder returns float16 or float32")
@@ -238,4 +257,6 @@ def _check_storage(storage: str) -> None:
 
 def _minilm_fingerprint(backend: str, storage: str) -> str:
     engine = "" if backend == "torch" else f"/{backend}"
-    return hashlib.sha256(f"minilm/1/{EMBEDDED_NAME}/{MAX_TOKENS}/{storage}{engine}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"minilm/2/{EMBEDDED_NAME}/{MAX_TOKENS}/mean of windows/{storage}{engine}".encode()
+    ).hexdigest()

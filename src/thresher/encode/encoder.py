@@ -160,7 +160,9 @@ class DenseEncoder(ABC):
         """Length of a vector."""
 
     max_tokens: int = 0
-    """The most word pieces of a passage that the encoder reads; 0 where it reads all."""
+    """The most word pieces of a passage that the model reads at once; 0 for no limit."""
+    reads_windows: bool = False
+    """Whether a longer passage is read to its end, in windows."""
 
     def count_tokens(self, texts: Sequence[str]) -> Sequence[int]:
         """The number of word pieces of each text, for encoders with a limit."""

@@ -71,10 +71,10 @@ class Unread:
     """How much of the passages an encoder does not read, being beyond its limit of word pieces.
 
     Args:
-        encoder: a sparse or dense encoder; one without `max_tokens` reads all.
+        encoder: a sparse or dense encoder; one without `max_tokens`, or with `reads_windows`, reads all.
 
     Attributes:
-        limit: the most word pieces that the encoder reads, special tokens included; 0 for no limit.
+        limit: the most word pieces that the encoder reads at once, special tokens included; 0 for no limit.
         passages: passages seen.
         cut: how many of them are longer.
     """
@@ -82,7 +82,9 @@ class Unread:
     def __init__(self, encoder: object) -> None:
         self.limit = int(getattr(encoder, "max_tokens", 0))
         self._name = str(getattr(encoder, "name", "the encoder"))
-        self._count: Callable[[Sequence[str]], Sequence[int]] | None = getattr(encoder, "count_tokens", None)
+        self._count: Callable[[Sequence[str]], Sequence[int]] | None = None
+        if not getattr(encoder, "reads_windows", False):
+            self._count = getattr(encoder, "count_tokens", None)
         self.passages = self.cut = 0
         self._characters = self._unread = 0.0
 

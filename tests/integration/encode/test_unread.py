@@ -125,7 +125,8 @@ def test_encoders_count_their_own_pieces(embedded_encoders):
     for encoder in embedded_encoders:
         unread = Unread(encoder)
         unread.add([LONG, "short"])
-        assert unread.cut == (encoder.count_tokens([LONG])[0] > encoder.max_tokens - 2)
+        whole = encoder.count_tokens([LONG])[0] <= encoder.max_tokens - 2 or getattr(encoder, "reads_windows", False)
+        assert unread.cut == (not whole)
         assert encoder.max_tokens == 256
         assert encoder.count_tokens(["a few words", ""]) == [3, 0]
         assert unread.advice == 179

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.figures import Column, Listing, Pivot, Sheet, Where, markdown, matching, pages, rendered, shown
+from eval.figures import Column, Listing, Pivot, Sheet, Where, markdown, matching, pages, rendered, rows_of, shown
 from thresher.errors import ThresherError
 from thresher.files import write_atomic
 
@@ -158,7 +158,7 @@ def cascade() -> str:
                 cells[-1] += f" ({row['lo']:.3f}-{row['hi']:.3f})"
                 cells.append(f"{row['ms_p50']:,.0f}")
         mean = shown("cascade", {"collection": "mean", "stages": stages}, "{nDCG@10:.4f}")
-        lines.append([", ".join(STAGES[stage] for stage in stages), *cells, mean])
+        lines.append([_label(stages), *cells, mean])
     heads = [titles[name] for name in there]
     return markdown(["stages", heads[0], "ms", *heads[1:], "mean"], lines)
 
@@ -183,6 +183,62 @@ def stages() -> str:
         lines.append([label, *cells])
         before = now
     heads = ["stages", "nDCG@10", "ms", "gain", "for ms", "points a millisecond"]
+    return markdown(heads, lines)
+
+
+def _label(stages: Sequence[str]) -> str:
+    return ", ".join(STAGES.get(stage, stage) for stage in stages)
+
+
+def given_list() -> str:
+    """The given BM25 top 100 of DL 2019, reranked by each further stage."""
+    rows = [row for row in rows_of("cascade") if "given" in row["collection"]]
+    said = [
+        [_label(["BM25's list", *row["stages"][1:]]), f"{row['nDCG@10']:.4f} ({row['lo']:.3f}-{row['hi']:.3f})"]
+        for row in rows
+    ]
+    return markdown(["the given BM25 top 100 of DL 2019", "nDCG@10"], said)
+
+
+def folding() -> str:
+    """Near-duplicates folded: nDCG@10 as judged, and where a passage counts by the best judgment of its duplicates."""
+    first = first_stage()
+    lines = []
+    for name, title in COLLECTIONS.items():
+        for folded in matching("cascade", {"collection": name, "stages": ("quality", "folded", first, "interpolate")}):
+            (plain,) = matching("cascade", {"collection": name, "stages": ("quality", first, "interpolate")})
+            figures = (plain["nDCG@10"], folded["nDCG@10"], folded["credited"])
+            lines.append([title, *(f"{figure:.4f}" for figure in figures)])
+    return markdown(["nDCG@10", "not folded", "folded, as judged", "folded, duplicates credited"], lines)
+
+
+def costs() -> str:
+    """What each system costs on DL 2019, and the share of characters that sentence selection drops."""
+    lines = []
+    for row in matching("cascade", {"collection": "trec-dl-2019"}):
+        dropped = [
+            other["characters_dropped"] for other in matching("cascade", {"stages": tuple(row["stages"])})
+            if other["collection"] in COLLECTIONS and "context" in row["stages"]
+        ]  # fmt: skip
+        shares = f"{min(dropped):.0%} to {max(dropped):.0%}" if dropped else ""
+        lines.append([_label(row["stages"]), f"{row['bytes'] / 1e6:.1f}", f"{row['encode_s']:,.0f}", shares])
+    return markdown(["stages", "MB on DL 2019", "seconds of encoding", "characters dropped, by collection"], lines)
+
+
+def served() -> str:
+    """Answers under a deadline and without one."""
+    lines = [
+        [
+            f"{row['collection']}: {', '.join(row['stages'])}",
+            str(row["queries"]),
+            "none" if row["deadline_ms"] is None else f"{row['deadline_ms']:.0f}",
+            *(f"{row[key]:.0f}" for key in ("ms_p50", "ms_p99", "ms_max")),
+            f"{row['passages_read']:.1f}",
+            f"{row['nDCG@10']:.4f}" if "nDCG@10" in row else "",
+        ]
+        for row in rows_of("served")
+    ]
+    heads = ["", "queries", "deadline, ms", "p50", "p99", "slowest", "passages read", "nDCG@10"]
     return markdown(heads, lines)
 
 
@@ -244,11 +300,28 @@ def context_levels() -> str:
     return markdown([heading, *(f".{100 * level:.0f}" for level in levels)], lines)
 
 
-context_rank = Listing(
-    "context-rank",
-    (("TREC DL 2019, BM25 top 100 reranked", "{system}"), ("nDCG@10", "{nDCG@10:.4f}")),
-    {"collection": "trec-dl-2019"},
-)
+_RANK_VICUNA = "RankVicuna 7B (recorded run)"
+
+
+def rank_vicuna() -> str:
+    """The range that the recorded runs of RankVicuna 7B over BM25's top 100 of DL 2019 reach: they differ by run."""
+    found = [
+        row["nDCG@10"]
+        for row in matching("rerank-replay", {})
+        if str(row.get("recording")).startswith("bm25.rank-vicuna-7b") and ".top100." in str(row["recording"])
+    ]
+    return f"{min(found):.4f} to {max(found):.4f}"
+
+
+def context_rank() -> str:
+    """BM25's top 100 of DL 2019 reranked, beside all recorded runs of RankVicuna."""
+    rows = [row for row in matching("context-rank", {"collection": "trec-dl-2019"}) if row["system"] != _RANK_VICUNA]
+    lines = [[row["system"], f"{row['nDCG@10']:.4f}"] for row in rows]
+    return markdown(
+        ["TREC DL 2019, BM25 top 100 reranked", "nDCG@10"], [*lines, ["RankVicuna 7B, recorded runs", rank_vicuna()]]
+    )
+
+
 context_cost = Listing(
     "context-cost",
     (
@@ -559,6 +632,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "first-stages": first_stages,
     "cascade": cascade,
     "stages": stages,
+    "given-list": given_list,
+    "folding": folding,
+    "costs": costs,
+    "served": served,
     "context-pruning": context_pruning,
     "context-levels": context_levels,
     "context-rank": context_rank,

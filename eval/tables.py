@@ -209,7 +209,8 @@ def folding() -> str:
             (plain,) = matching("cascade", {"collection": name, "stages": ("quality", first, "interpolate")})
             figures = (plain["nDCG@10"], folded["nDCG@10"], folded["credited"])
             lines.append([title, *(f"{figure:.4f}" for figure in figures)])
-    return markdown(["nDCG@10", "not folded", "folded, as judged", "folded, duplicates credited"], lines)
+    heads = ["nDCG@10", "not folded", "folded, as judged", "folded, duplicates credited"]
+    return markdown(heads, lines or [["not in this run", "", "", ""]])
 
 
 def costs() -> str:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from thresher.checks import shown
 from thresher.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
@@ -44,6 +44,19 @@ class Backend:
     why: str
 
 
+class Joined(NamedTuple):
+    """Pairs of a query and a passage, joined: attention from one to the other is shifted.
+
+    Attributes:
+        gates: float32[layers, 2, heads], added to attention logits from query to passage and from passage to query, in
+            layers from the first that runs.
+        queries: tokens of each text that are the query's, in front.
+    """
+
+    gates: Tensor
+    queries: Sequence[int]
+
+
 class Body(Protocol):
     """The layers of a BERT on a CPU, over texts that are packed one behind the other without padding.
 
@@ -63,7 +76,7 @@ class Body(Protocol):
         *,
         first: int = 0,
         after: int | None = None,
-        shifts: Callable[[int, int], Tensor] | None = None,
+        joined: Joined | None = None,
     ) -> Tensor:
         """States after layers `first` to `after` (exclusive), float32[tokens, hidden]; may overwrite `states`.
 
@@ -72,8 +85,7 @@ class Body(Protocol):
             lengths: of the texts.
             first: number of the first layer.
             after: number behind the last layer; None for all.
-            shifts: gives what is added to a layer's attention logits, float32[1, heads, length, length], by the number
-                of the layer and of the text; None adds nothing.
+            joined: where texts are pairs; None where they are single texts.
         """
 
 

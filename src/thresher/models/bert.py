@@ -183,24 +183,10 @@ class JoinedBert(Bert):
             here = torch.arange(nq + np_, device=x.device)
             valid = torch.where(here < nq, here < q_lengths[:, None], here - nq < p_lengths[:, None])
             padding = torch.zeros(valid.shape, device=x.device).masked_fill(~valid, _FAR)[:, None, None, :]
-        for number, layer in enumerate(self.encoder.layer[self.config.join :], self.config.join):
-            shift = self.shift(number, nq, nq + np_)
-            x = layer(x, shift if padding is None else shift + padding)
+        for number, layer in enumerate(self.encoder.layer[self.config.join :]):
+            mask = shift(self.gates[number], nq, nq + np_)
+            x = layer(x, mask if padding is None else mask + padding)
         return x[:, :nq], x[:, nq:]
-
-    def shift(self, layer: int, query: int, both: int) -> Tensor:
-        """What is added to attention logits above the join, [1, heads, both, both].
-
-        Args:
-            layer: number of the layer.
-            query: tokens of the query.
-            both: tokens of query and passage.
-        """
-        to_passage, to_query = self.gates[layer - self.config.join]
-        shift = self.gates.new_zeros(1, self.config.heads, both, both)
-        shift[0, :, :query, query:] = to_passage[:, None, None]
-        shift[0, :, query:, :query] = to_query[:, None, None]
-        return shift
 
     def judge(
         self, query: Tensor, passage: Tensor, q_lengths: Tensor | None, p_lengths: Tensor | None
@@ -240,6 +226,20 @@ class JoinedBert(Bert):
             self.read_apart(q_ids, q_lengths), self.read_apart(p_ids, p_lengths), q_lengths, p_lengths
         )
         return self.judge(query, passage, q_lengths, p_lengths)
+
+
+def shift(gates: Tensor, query: int, both: int) -> Tensor:
+    """What is added to a layer's attention logits above the join, [1, heads, both, both].
+
+    Args:
+        gates: float[2, heads]: from query to passage, and from passage to query.
+        query: tokens of the query.
+        both: tokens of query and passage.
+    """
+    found = gates.new_zeros(1, gates.shape[1], both, both)
+    found[0, :, :query, query:] = gates[0, :, None, None]
+    found[0, :, query:, :query] = gates[1, :, None, None]
+    return found
 
 
 def _mean(states: Tensor, lengths: Tensor | None) -> Tensor:

@@ -19,11 +19,12 @@ from thresher.models.kernels import Norm, Rows, Weights, activate, quantise, set
 from thresher.models.packed import embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from thresher.models.backend import Joined
     from thresher.models.bert import Bert, BertLayer
 
 _ROUND = 32  # products have a multiple of this many rows, because each size is compiled once
@@ -40,14 +41,14 @@ class Int8Linear:
     def __init__(self, *parts: nn.Linear) -> None:
         matrix = torch.cat([part.weight.detach().float() for part in parts])
         scale = matrix.abs().amax(1).clamp_min(1e-20) / 127
-        self._matrix = (matrix / scale[:, None]).round().to(torch.int8)
+        self._columns = (matrix / scale[:, None]).round().to(torch.int8).t().contiguous()
         bias = torch.cat([part.bias.detach().float() for part in parts])
-        self.weights = Weights(self._matrix.t().contiguous().numpy(), scale.numpy(), bias.numpy())
+        self.weights = Weights(self._columns.numpy(), scale.numpy(), bias.numpy())
         self.outputs = len(bias)
 
     def __call__(self, rows: Rows, out: Tensor) -> tuple[NDArray[np.int32], Rows, Weights]:
         """The integer product of all rows, in `out` int32[rows, outputs], and what turns it into numbers."""
-        torch._int_mm(torch.from_numpy(rows.numbers), self._matrix.t(), out=out)
+        torch._int_mm(torch.from_numpy(rows.numbers), self._columns, out=out)
         return out.numpy(), rows, self.weights
 
 
@@ -99,21 +100,23 @@ class Int8Bert:
         *,
         first: int = 0,
         after: int | None = None,
-        shifts: Callable[[int, int], Tensor] | None = None,
+        joined: Joined | None = None,
     ) -> Tensor:
         """As `thresher.models.backend.Body` says; overwrites `states`."""
-        layers = self._layers[first:after]
         n = len(states)
         space = self._space(-(-n // _ROUND) * _ROUND)
         rows = states.numpy()
         with torch.inference_mode():
             quantise(rows, space.narrow, 0)
-            for number, layer in enumerate(layers, first):
+            for number, layer in enumerate(self._layers[first:after]):
                 spread(*layer.inner(space.narrow, space.inner), space.attention.numpy()[:n])
                 low = 0
                 for text, length in enumerate(lengths):
-                    shift = None if shifts is None else shifts(number, text)
-                    mixed = _attend(space.attention[low : low + length], layer.heads, shift)
+                    own = space.attention[low : low + length]
+                    if joined is None:
+                        mixed = _attend(own, layer.heads)
+                    else:
+                        mixed = _attend_joined(own, layer.heads, joined.gates[number], joined.queries[text])
                     quantise(mixed.numpy(), space.narrow, low)
                     low += length
                 settle(*layer.mixed(space.narrow, space.few), rows, layer.settled, space.narrow)
@@ -135,9 +138,25 @@ class Int8Bert:
         return _Space(rows(d), rows(wide), sums(3 * d), sums(d), sums(wide), torch.empty((m, 3 * d)))
 
 
-def _attend(inner: Tensor, heads: int, shift: Tensor | None) -> Tensor:
+def _attend(inner: Tensor, heads: int) -> Tensor:
     """Attention of one text, [length, 3 * hidden] queries, keys and values to [length, hidden]."""
     length, width = inner.shape
     q, k, v = inner.view(length, 3, heads, width // 3 // heads).permute(1, 2, 0, 3)[:, None]
-    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=shift)
+    mixed = functional.scaled_dot_product_attention(q, k, v)
     return mixed[0].transpose(0, 1).reshape(length, width // 3)
+
+
+def _attend_joined(inner: Tensor, heads: int, gates: Tensor, query: int) -> Tensor:
+    """The same of a query and a passage, `gates` float32[2, heads] added to logits from one to the other.
+
+    Rows of the query and of the passage apart: in each, what is added is the same for all rows, and no matrix of it
+    needs to be made.
+    """
+    length, width = inner.shape
+    q, k, v = inner.view(length, 3, heads, width // 3 // heads).permute(1, 2, 0, 3)[:, None]
+    shift = gates.new_zeros(2, 1, heads, 1, length)
+    shift[0, 0, :, 0, query:] = gates[0, :, None]
+    shift[1, 0, :, 0, :query] = gates[1, :, None]
+    parts = ((q[:, :, :query], shift[0]), (q[:, :, query:], shift[1]))
+    mixed = [functional.scaled_dot_product_attention(rows, k, v, attn_mask=mask) for rows, mask in parts]
+    return torch.cat([part[0].transpose(0, 1).reshape(-1, width // 3) for part in mixed])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
-from thresher.models.backend import open_body
+from thresher.models.backend import Joined, open_body
 from thresher.models.hf import single_threaded
 from thresher.models.packed import packs
 
@@ -68,19 +68,12 @@ class JoinedReader:
         model = self._model
         with torch.inference_mode():
             segments = model.segments
-            joined = [torch.cat([q + segments[0], p + segments[1]]) for q, p in zip(queries, passages, strict=True)]
-            lengths = [len(states) for states in joined]
-            known: dict[tuple[int, int, int], Tensor] = {}
-
-            def shifts(layer: int, text: int) -> Tensor:
-                key = layer, len(queries[text]), lengths[text]
-                if key not in known:
-                    known[key] = model.shift(*key)
-                return known[key]
-
-            states = torch.split(self._body.run(torch.cat(joined), lengths, first=self._join, shifts=shifts), lengths)
+            pairs = [torch.cat([q + segments[0], p + segments[1]]) for q, p in zip(queries, passages, strict=True)]
+            lengths = [len(states) for states in pairs]
+            both = Joined(model.gates, [len(query) for query in queries])
+            states = torch.split(self._body.run(torch.cat(pairs), lengths, first=self._join, joined=both), lengths)
             out = []
-            for query, both in zip(queries, states, strict=True):
-                judged = model.judge_in_full(both[None, : len(query)], both[None, len(query) :], None, None)
+            for query, last in zip(queries, states, strict=True):
+                judged = model.judge_in_full(last[None, : len(query)], last[None, len(query) :], None, None)
                 out.append([tensor.double().numpy()[0] for tensor in judged])
             return out

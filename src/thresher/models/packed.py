@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
+from thresher.models.bert import shift
 from thresher.models.hf import report, single_threaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
-    from thresher.models.backend import Body
+    from thresher.models.backend import Body, Joined
     from thresher.models.bert import Bert, Embeddings
 
-PACKED = 512
-"""Tokens in one pass; a longer text is a pass of its own."""
+PACKED = 1152
+"""Tokens in one pass, about: products are quicker with more of them. A longer text is a pass of its own."""
 
 
 class FloatBert:
@@ -48,15 +50,16 @@ class FloatBert:
         *,
         first: int = 0,
         after: int | None = None,
-        shifts: Callable[[int, int], Tensor] | None = None,
+        joined: Joined | None = None,
     ) -> Tensor:
         """As `thresher.models.backend.Body` says."""
         found = []
         with torch.inference_mode():
             for text, own in enumerate(torch.split(states, list(lengths))):
                 x = own[None].to(self._dtype)
-                for number, layer in enumerate(self._layers[first:after], first):
-                    x = layer(x, None if shifts is None else shifts(number, text).to(self._dtype))
+                for number, layer in enumerate(self._layers[first:after]):
+                    mask = None if joined is None else shift(joined.gates[number], joined.queries[text], len(own))
+                    x = layer(x, mask if mask is None else mask.to(self._dtype))
                 found.append(x[0].float())
             return torch.cat(found)
 
@@ -93,22 +96,25 @@ def pooled(body: Body, rows: Sequence[Sequence[int]], threads: int | None = None
 
 
 def packs(lengths: Sequence[int], width: int = 1, tokens: int = PACKED) -> list[list[int]]:
-    """Positions of texts that one pass takes: texts of like length, together at most `tokens` long, longest first.
+    """Positions of texts that one pass takes: texts of like length, longest first.
 
-    A text longer than `tokens` is alone. Where there are few, passes are smaller, so that `width` of them take part.
+    Passes are about equally long and a multiple of `width`, so that none is computed alone at the end.
 
     Args:
         lengths: tokens of the texts.
         width: passes that run side by side.
-        tokens: most tokens in a pass.
+        tokens: most tokens in a pass; a longer text is alone.
     """
-    tokens = min(tokens, -(-sum(lengths) // width))
+    rounds = max(1, math.ceil(sum(lengths) / (tokens * width)))
+    target = min(tokens, sum(lengths) / (rounds * width))
     found: list[list[int]] = []
-    left = 0
+    done = 0  # tokens in passes before the last
+    size = 0
     for place in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if lengths[place] > left or not found:
+        # the middle of the text decides, so that what one pass has too much the next has less
+        if not found or size + lengths[place] > tokens or done + size + lengths[place] / 2 > target * len(found):
             found.append([])
-            left = tokens
+            done, size = done + size, 0
         found[-1].append(place)
-        left -= lengths[place]
+        size += lengths[place]
     return found

@@ -136,12 +136,19 @@ def test_compiled_loops_compute_what_torch_does_with_the_stored_numbers(seed, n,
     assert np.allclose(values(into), x, atol=float(into.scales.max()))
 
 
-@given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 4), st.integers(1, 100))
-def test_every_text_is_in_one_pass_that_is_full_or_one_text(lengths, width, tokens):
+@given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 4), st.integers(1, 300))
+def test_every_text_is_in_one_pass_that_is_not_too_long_or_one_text(lengths, width, tokens):
     found = packs(lengths, width, tokens)
     assert sorted(place for batch in found for place in batch) == list(range(len(lengths)))
     assert all(len(batch) == 1 or sum(lengths[place] for place in batch) <= tokens for batch in found)
-    assert len(found) >= min(width, len(lengths)) or len(set(lengths)) > 1
+    ordered = [lengths[place] for batch in found for place in batch]
+    assert ordered == sorted(lengths, reverse=True)
+
+
+def test_passes_are_shared_out_evenly():
+    assert [len(batch) for batch in packs([200] * 10, 2, 1152)] == [5, 5]
+    assert [len(batch) for batch in packs([200] * 12, 2, 1152)] == [3, 3, 3, 3]
+    assert [len(batch) for batch in packs([200] * 10, 4, 1152)] == [3, 2, 3, 2]
 
 
 def test_the_engine_fits_the_processor_the_device_and_the_dtype(monkeypatch):

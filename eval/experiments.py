@@ -35,7 +35,9 @@ EXPERIMENTS = {
     "first-stage": Entry("first_stage", "BM25, thresher-mini, dense MiniLM, and interpolation", ("first-stage",)),
     "encode-speed": Entry("encode_speed", "encoding speed against sentence-transformers", ("encode-speed",)),
     "cascade": Entry("cascade", "the pipeline, one stage added or left out at a time", ("cascade", "served")),
-    "cascade-choice": Entry("cascade_choice", "choose the settings of the pipeline, on DL21 and train splits"),
+    "mixture-choice": Entry("mixture_choice", "choose how signals are mixed, on held-out topics", ("mixture-choice",)),
+    "ranker-choice": Entry("ranker_choice", "whether the ranker pays, on held-out topics", ("ranker-choice",)),
+    "cascade-choice": Entry("cascade_choice", "share of characters that each preset of the pruner drops, on DL21"),
     "quality-curves": Entry(
         "quality_curves", "effectiveness against share of passages pruned", ("quality-curves", "quality-auc")
     ),

@@ -152,11 +152,12 @@ class AskStep(Table):
     neighbours: int = Field(default=100, ge=0)
     """Passages nearest by vector that join the candidates found by weighted terms before the interpolation; 0 for none.
     All vectors are compared, so none join in an index of more than 500,000, or of vectors that are not int8."""
-    alpha: float = Field(default=0.25, ge=0, le=1)
-    """Weight of the sparse score in the interpolation; 1 - alpha is the dense score's."""
+    alpha: float = Field(default=0.3, ge=0, le=1)
+    """Weight of the sparse score in the interpolation; 1 - alpha is the dense score's. Chosen with the feedback and the
+    weight of learned terms on topics that no weights were trained on (`python -m eval mixture-choice`)."""
     feedback: int = Field(default=2, ge=0)
     """Top passages of a first interpolation used for pseudo-relevance feedback on the query's vector; 0 for none."""
-    feedback_weight: float = Field(default=1.0, ge=0)
+    feedback_weight: float = Field(default=2.0, ge=0)
     """Weight of their mean vector relative to the query's vector."""
     rerank: str = "thresher-context"
     """The reranker: a sentence scorer (a two-headed model, `lexical`) or `cross-encoder:NAME`; empty for none."""

@@ -67,7 +67,7 @@ class InterpolateStage:
         store: VectorStore,
         encoder: QueryEncoder,
         *,
-        alpha: float = 0.35,
+        alpha: float = 0.3,
         feedback: int = 2,
         feedback_weight: float = 2.0,
         index: Index | None = None,

@@ -5,7 +5,7 @@ of the passages that a sparse ranking holds are looked up and scored. A document
 passage); its dense score is the largest of their dot products with the query's (maxP).
 
     store = index.vectors
-    store.interpolate(index.search(query, k=1000), encoder.encode_queries([query])[0], alpha=0.25)
+    store.interpolate(index.search(query, k=1000), encoder.encode_queries([query])[0], alpha=0.3)
 
 Inside an index each segment has a store that is keyed by passage number: row i is the segment's passage i. The index
 shows them as one (`thresher.vectors.segments`). A separate store (`thresher encode --dense`) is keyed by docno. On

@@ -70,6 +70,7 @@ class _Space(NamedTuple):
     """What a pass writes to, for each layer anew."""
 
     narrow: Rows
+    mixed: Rows
     wide: Rows
     inner: Tensor
     few: Tensor
@@ -104,27 +105,27 @@ class Int8Bert:
     ) -> Tensor:
         """As `thresher.models.backend.Body` says; overwrites `states`."""
         n = len(states)
-        space = self._space(-(-n // _ROUND) * _ROUND)
+        space = self._space(-(-n // _ROUND) * _ROUND, max(lengths))
         rows = states.numpy()
         with torch.inference_mode():
             quantise(rows, space.narrow, 0)
             for number, layer in enumerate(self._layers[first:after]):
-                spread(*layer.inner(space.narrow, space.inner), space.attention.numpy()[:n])
-                low = 0
+                inner, low = layer.inner(space.narrow, space.inner), 0
                 for text, length in enumerate(lengths):
-                    own = space.attention[low : low + length]
+                    own = space.attention[:length]
+                    spread(*inner, low, own.numpy())
                     if joined is None:
                         mixed = _attend(own, layer.heads)
                     else:
                         mixed = _attend_joined(own, layer.heads, joined.gates[number], joined.queries[text])
-                    quantise(mixed.numpy(), space.narrow, low)
+                    quantise(mixed.numpy(), space.mixed, low)
                     low += length
-                settle(*layer.mixed(space.narrow, space.few), rows, layer.settled, space.narrow)
+                settle(*layer.mixed(space.mixed, space.few), rows, layer.settled, space.narrow)
                 activate(*layer.wide(space.narrow, space.many), n, space.wide)
                 settle(*layer.narrow(space.wide, space.few), rows, layer.last, space.narrow)
         return states
 
-    def _space(self, m: int) -> _Space:
+    def _space(self, m: int, longest: int) -> _Space:
         d, wide = self.config.hidden, self.config.intermediate
 
         def rows(width: int) -> Rows:
@@ -135,7 +136,7 @@ class Int8Bert:
         def sums(width: int) -> Tensor:
             return torch.empty((m, width), dtype=torch.int32)
 
-        return _Space(rows(d), rows(wide), sums(3 * d), sums(d), sums(wide), torch.empty((m, 3 * d)))
+        return _Space(rows(d), rows(d), rows(wide), sums(3 * d), sums(d), sums(wide), torch.empty((longest, 3 * d)))
 
 
 def _attend(inner: Tensor, heads: int) -> Tensor:

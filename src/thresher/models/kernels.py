@@ -92,11 +92,12 @@ def quantise(states: NDArray[np.float32], into: Rows, first: int) -> None:
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def spread(sums: NDArray[np.int32], rows: Rows, weights: Weights, out: NDArray[np.float32]) -> None:
-    """The linear map of n rows as float32[n, outputs], from the integer product int32[n or more, outputs]."""
+def spread(sums: NDArray[np.int32], rows: Rows, weights: Weights, first: int, out: NDArray[np.float32]) -> None:
+    """The linear map of n rows from the one numbered `first`, float32[n, outputs], from the integer product."""
     for i in range(len(out)):
-        scale, largest, column = rows.scales[i], rows.largest[i], weights.columns[rows.places[i]]
-        mine, row = sums[i], out[i]
+        at = first + i
+        scale, largest, column = rows.scales[at], rows.largest[at], weights.columns[rows.places[at]]
+        mine, row = sums[at], out[i]
         for j in range(len(row)):
             value = np.float32(mine[j]) * scale + np.float32(column[j]) * largest
             row[j] = value * weights.scales[j] + weights.bias[j]
@@ -130,28 +131,25 @@ def settle(
 def activate(sums: NDArray[np.int32], rows: Rows, weights: Weights, n: int, into: Rows) -> None:
     """Gaussian error linear units of the linear map of n rows, stored in int8.
 
-    The error function is Eigen's rational approximation in single precision, within 3e-7.
+    The normal distribution is a polynomial up to 4 standard deviations, which makes a unit wrong by 2e-4 at most: a
+    fraction of a step of int8.
     """
     width = sums.shape[1]
     row = np.empty(width, np.float32)
-    half, one = np.float32(0.5), np.float32(1.0)
+    half = np.float32(0.5)
     for i in range(n):
         scale, largest, column = rows.scales[i], rows.largest[i], weights.columns[rows.places[i]]
         mine = sums[i]
         for j in range(width):
             value = np.float32(mine[j]) * scale + np.float32(column[j]) * largest
             x = value * weights.scales[j] + weights.bias[j]
-            t = min(max(x * np.float32(0.70710678), np.float32(-4.0)), np.float32(4.0))
+            t = min(max(x, np.float32(-4.0)), np.float32(4.0))
             s = t * t
-            p = s * np.float32(-2.72614225801306e-10) + np.float32(2.77068142495902e-08)
-            p = p * s + np.float32(-2.10102402082508e-06)
-            p = p * s + np.float32(-5.69250639462346e-05)
-            p = p * s + np.float32(-7.34990630326855e-04)
-            p = p * s + np.float32(-2.95459980854025e-03)
-            p = p * s + np.float32(-1.60960333262415e-02)
-            q = s * np.float32(-1.45660718464996e-05) + np.float32(-2.13374055278905e-04)
-            q = q * s + np.float32(-1.68282697438203e-03)
-            q = q * s + np.float32(-7.37332916720468e-03)
-            q = q * s + np.float32(-1.42647390514189e-02)
-            row[j] = half * x * (one + t * p / q)
+            p = s * np.float32(2.292605217e-08) + np.float32(-1.606824185e-06)
+            p = p * s + np.float32(4.813961641e-05)
+            p = p * s + np.float32(-8.160645957e-04)
+            p = p * s + np.float32(8.784107864e-03)
+            p = p * s + np.float32(-6.460477412e-02)
+            p = p * s + np.float32(3.979133368e-01)
+            row[j] = x * (half + t * p)
         _store(row, into, i)

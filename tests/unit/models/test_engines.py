@@ -121,10 +121,10 @@ def test_compiled_loops_compute_what_torch_does_with_the_stored_numbers(seed, n,
     wanted = torch.from_numpy(values(rows) @ (columns * scales) + bias)
 
     out = np.zeros((n, width), np.float32)
-    spread(sums, rows, weights, out)
+    spread(sums, rows, weights, 0, out)
     assert np.allclose(out, wanted, atol=1e-4)
     activate(sums, rows, weights, n, into)
-    assert np.allclose(values(into), torch.nn.functional.gelu(wanted), atol=float(into.scales.max()) + 1e-5)
+    assert np.allclose(values(into), torch.nn.functional.gelu(wanted), atol=float(into.scales.max()) + 2e-4)
 
     x = random.normal(size=(n, width)).astype(np.float32)
     norm = Norm(random.random(width, np.float32), random.random(width, np.float32), np.float32(1e-12))

@@ -55,7 +55,8 @@ GRID = [
 ROUNDS = 10_000
 COLUMNS = {
     "set": "", "read": "", "topics": "", "without": ".4f", "with": ".4f", "difference": "+.4f", "lo": "+.4f",
-    "hi": "+.4f", "p": ".3f", "ms_passage": ".1f", "weights": "", "by_default": "",
+    "hi": "+.4f", "p": ".3f", "ms_passage": ".1f", "sparse": ".2f", "dense": ".2f", "relevance": ".2f",
+    "by_default": "",
 }  # fmt: skip
 
 
@@ -157,7 +158,8 @@ def tested(sets: Mapping[str, tuple[list[Topic], Qrels]], speed: Mapping[str, fl
     base = float(np.mean([one.mean() for one in without.values()]))
     total = {"set": "mean", "read": read, "topics": sum(map(len, gains.values())), "without": base}
     total |= {"with": base + difference, "difference": difference, "lo": float(low), "hi": float(high)}
-    total |= {"weights": list(GRID[chosen(each)]), "by_default": bool(low > 0 and difference >= LEAST and not worse)}
+    total |= dict(zip(("sparse", "dense", "relevance"), GRID[chosen(each)], strict=True))
+    total |= {"by_default": bool(low > 0 and difference >= LEAST and not worse)}
     return [*rows, total]
 
 

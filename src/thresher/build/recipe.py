@@ -159,8 +159,10 @@ class AskStep(Table):
     """Top passages of a first interpolation used for pseudo-relevance feedback on the query's vector; 0 for none."""
     feedback_weight: float = Field(default=2.0, ge=0)
     """Weight of their mean vector relative to the query's vector."""
-    rerank: str = "thresher-context"
-    """The reranker: a sentence scorer (a two-headed model, `lexical`) or `cross-encoder:NAME`; empty for none."""
+    rerank: str = ""
+    """The reranker: a sentence scorer (`thresher-context`, any two-headed model, `lexical`) or `cross-encoder:NAME`.
+    Empty for none, as by default: on topics that it was not trained on, `thresher-context` did not add enough to the
+    interpolation to pay for its time (`python -m eval ranker-choice`)."""
     read: int = Field(default=10, ge=1)
     """Maximum number of passages to rerank, from the top of the ranking."""
     read_tokens: int = Field(default=0, ge=0)

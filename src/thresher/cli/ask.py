@@ -34,6 +34,10 @@ Confidence = Annotated[
 ]
 
 
+_RANKER = "thresher-context"
+"""What `--rerank` runs where the settings name no reranker."""
+
+
 def ask(
     directory: Annotated[Path, typer.Argument(help="The index.")],
     query: Annotated[list[str], typer.Argument(help="The query; several words need no quotes.")],
@@ -44,7 +48,10 @@ def ask(
     threshold: Threshold = "",
     min_confidence: Confidence = None,
     vectors: Annotated[bool, typer.Option("--vectors/--no-vectors", help="Interpolate with vectors.")] = True,
-    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Rerank the first passages.")] = True,
+    rerank: Annotated[
+        bool | None,
+        typer.Option("--rerank/--no-rerank", help="Rerank the first passages, by default as the recipe says."),
+    ] = None,
     context: Annotated[bool, typer.Option("--context/--no-context", help="Select sentences.")] = True,
     recipe: Annotated[str, typer.Option(help="Recipe whose [ask] table is used instead of the index's own.")] = "",
     where: WhereOption = None,
@@ -61,7 +68,7 @@ def ask(
       thresher ask my-index how do I ignore NaN when taking a median
       thresher ask my-index "what is wifi" -k 3 --max-context-tokens 400
       thresher ask my-index "what is wifi" --deadline-ms 150 --json
-      thresher ask my-index "what is wifi" --no-rerank --no-context
+      thresher ask my-index "what is wifi" --rerank --read 20 --no-context
     """
     from thresher.files import cache_folder
     from thresher.pipeline import Pipeline
@@ -73,11 +80,14 @@ def ask(
         "read": read, "threshold": _threshold(threshold), "on_error": on_error, "min_confidence": min_confidence,
         "deadline_ms": deadline_ms,
     }  # fmt: skip
+    settings = _settings(index, recipe, given)
+    if rerank and not settings.rerank:
+        settings = settings.model_copy(update={"rerank": _RANKER})
     pipeline = Pipeline.open(
         index,
-        settings=_settings(index, recipe, given),
+        settings=settings,
         vectors="auto" if vectors else None,
-        rerank="auto" if rerank else None,
+        rerank=None if rerank is False else "auto",
         context="auto" if context else None,
         cache=cache_folder(),
     )

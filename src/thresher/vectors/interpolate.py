@@ -270,10 +270,12 @@ class _Scan:
         order = seen[np.argsort(-self.totals[seen], kind="stable")]
         if len(order) > self.k:
             order = order[self.totals[order] >= self.totals[order[self.k - 1]]]
-        totals = self.totals[order]
-        if (totals[1:] == totals[:-1]).any():
-            keys = [docno.encode() for docno in self.ranking.take(order).docnos]
-            order = order[sorted(range(len(order)), key=lambda i: (-totals[i], keys[i]))]
+        same = self.totals[order][1:] == self.totals[order][:-1]
+        tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+        if len(tied):  # each run of equal totals keeps its places
+            among, places = order[tied], self.totals[order[tied]]
+            keys = [docno.encode() for docno in self.ranking.take(among).docnos]
+            order[tied] = among[sorted(range(len(tied)), key=lambda i: (-places[i], keys[i]))]
         return order[: self.k]
 
     def look_up(self, places: NDArray[np.int64]) -> None:

@@ -1,6 +1,10 @@
 """Pack what `training.encode.train` reads: text as word pieces, judgments, BM25 impacts and the teachers' weights.
 
     THRESHER_DATA=... python -m training.encode.prepare -o pack --splade DIRECTORY --mpnet DIRECTORY
+    python -m training.encode.prepare -o pack --splade DIRECTORY --corpus FILE --queries FILE [--qrels FILE]
+
+The second form packs data of your own and nothing else: passages, queries to learn from, and judgments where there are
+some. A tenth of the judged queries, by a hash, is put aside to choose by.
 
 Runs on a CPU and needs thresher; the training itself needs torch and numpy alone, so that it runs on a borrowed GPU.
 Four files are written: `data.npz`, `splade.npz` (the weights that training starts from), `minilm.npz` and
@@ -17,12 +21,14 @@ import argparse
 import json
 import random
 import re
+import zlib
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from thresher.corpus import open_corpus
 from thresher.encode.bm25 import Bm25Encoder
 from thresher.evaluate.collections import data_dir
 from thresher.evaluate.trec import read_qrels, read_queries
@@ -56,6 +62,9 @@ SHARES = {
     "reuters": 0.05,
     "wordnet": 0.05,
     "span": 0.06,
+    "own": 0.7,
+    "own-title": 0.15,
+    "own-span": 0.15,
 }
 """How often a kind of query is drawn in training."""
 SPANS, HEADWORDS, NEWS, MAX_TOKENS = 4000, 12_000, 5000, 254
@@ -86,19 +95,26 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="directory of the packed files")
     parser.add_argument("--splade", type=Path, required=True, help="directory of the MLM model to start from")
     parser.add_argument("--mpnet", type=Path, help="directory of all-mpnet-base-v2, a teacher; none without")
+    parser.add_argument("--corpus", help="passages of your own, in place of the research data")
+    parser.add_argument("--queries", type=Path, help="queries over --corpus: qid, tab, text")
+    parser.add_argument("--qrels", type=Path, help="judgments of --queries; none without")
     parser.add_argument("--part", type=float, default=1.0, help="share of passages and queries, to try things out")
     options = parser.parse_args()
-    data = data_dir()
-    if data is None:
-        parser.error("set THRESHER_DATA to the folder of research data")
+    data, dice = data_dir(), random.Random(7)  # noqa: S311 - a sample, not a secret
+    if options.corpus and not options.queries:
+        parser.error("--corpus needs --queries")
+    if data is None and not options.corpus:
+        parser.error("set THRESHER_DATA to the folder of research data, or give --corpus and --queries")
     options.out.mkdir(parents=True, exist_ok=True)
     write_models(options.out, options.splade, options.mpnet)
-    dice = random.Random(7)  # noqa: S311 - a sample, not a secret
-    pool, queries = gathered(data, dice, options.part)
-    queries = allowed(data, queries)
+    if data is not None and not options.corpus:
+        pool, queries = gathered(data, dice, options.part)
+        queries = allowed(data, queries)
+    else:
+        pool, queries = own(options.corpus, options.queries, options.qrels, dice)
     if options.part < 1:
         queries = [query for query in queries if dice.random() < options.part]
-    arrays = packed(pool, queries) | teacher_weights(data, queries)
+    arrays = packed(pool, queries) | teacher_weights(None if options.corpus else data, queries)
     np.savez_compressed(options.out / "data.npz", **arrays)  # type: ignore[arg-type]
     kinds = Counter(f"{query.kind}{' (held out)' if query.held else ''}" for query in queries)
     print(f"{len(pool.texts)} passages {pool.starts}\n{len(queries)} queries {dict(kinds)}")
@@ -147,6 +163,24 @@ def gathered(data: Path, dice: random.Random, part: float) -> tuple[Pool, list[T
         add(name, ((docno, text) for text, docno in known.items()))
         queries += [TrainingQuery(name, name, query, {known[text]: 1}) for query, text in kept]
     return Pool(texts, starts, rows), queries
+
+
+def own(corpus: str, queries: Path, qrels: Path | None, dice: random.Random) -> tuple[Pool, list[TrainingQuery]]:
+    """Passages and queries of your own; titles and fragments of passages are queries too."""
+    passages = list(open_corpus(corpus))
+    judgments = read_qrels(qrels).judgments if qrels is not None else {}
+    found = [
+        TrainingQuery("own", "own", query.text, dict(judged), bool(judged) and zlib.crc32(query.qid.encode()) % 10 == 0)
+        for query in read_queries(queries)
+        for judged in [judgments.get(query.qid, {})]
+    ]
+    held = {plain(query.text) for query in found if query.held}
+    titles = [TrainingQuery("own-title", "own", p.title, {p.docno: 1}) for p in passages if p.title]
+    cut = spans([{"text": p.text} for p in dice.sample(passages, min(SPANS, len(passages)))], dice)
+    others = titles + [query._replace(kind="own-span", scope="own") for query in cut]
+    found += [query for query in others if plain(query.text) not in held | {""}]
+    rows = {("own", passage.docno): row for row, passage in enumerate(passages)}
+    return Pool([passage.contents for passage in passages], {"own": (0, len(passages))}, rows), found
 
 
 def judged_queries(data: Path) -> list[TrainingQuery]:
@@ -224,9 +258,11 @@ def packed(pool: Pool, queries: Sequence[TrainingQuery]) -> dict[str, NDArray[An
     """Word pieces, judgments, and BM25's impacts."""
     tokenizer = load_tokenizer(embedded_path(), max_tokens=MAX_TOKENS + 2)
     kinds = sorted({query.kind for query in queries})
-    scopes = {name: (pool.starts[parts[0]][0], pool.starts[parts[-1]][1]) for name, parts in SCOPES.items()} | {
-        name: span for name, span in pool.starts.items() if name not in ("v1", "v2")
-    }
+    scopes = {
+        name: (pool.starts[parts[0]][0], pool.starts[parts[-1]][1])
+        for name, parts in SCOPES.items()
+        if parts[0] in pool.starts
+    } | {name: span for name, span in pool.starts.items() if name not in ("v1", "v2")}
     names = sorted(scopes)
     judged = []
     for i, query in enumerate(queries):
@@ -256,7 +292,8 @@ def bm25(pool: Pool, queries: Sequence[TrainingQuery]) -> dict[str, NDArray[Any]
     numbers: dict[str, int] = {}
     passages: list[list[tuple[int, float]]] = [[] for _ in pool.texts]
     asked: list[list[tuple[int, float]]] = [[] for _ in queries]
-    scopes = {"ms": ("v1", "v2")} | {name: (name,) for name in pool.starts if name not in ("v1", "v2")}
+    scopes: dict[str, tuple[str, ...]] = {"ms": ("v1", "v2")} if "v1" in pool.starts else {}
+    scopes |= {name: (name,) for name in pool.starts if name not in ("v1", "v2")}
     for name, parts in scopes.items():
         first, last = pool.starts[parts[0]][0], pool.starts[parts[-1]][1]
         encoder = Bm25Encoder.fit(pool.texts[first:last])
@@ -287,14 +324,15 @@ def bm25(pool: Pool, queries: Sequence[TrainingQuery]) -> dict[str, NDArray[Any]
     return out
 
 
-def teacher_weights(data: Path, queries: Sequence[TrainingQuery]) -> dict[str, NDArray[Any]]:
-    """SPLADE-v3's weights of the MS MARCO dev queries, by word piece."""
+def teacher_weights(data: Path | None, queries: Sequence[TrainingQuery]) -> dict[str, NDArray[Any]]:
+    """SPLADE-v3's weights of the MS MARCO dev queries, by word piece; without research data none."""
     numbers = load_tokenizer(embedded_path()).get_vocab()
-    texts = {query.qid: query.text for query in read_queries(data / "trec-dl/queries.msmarco-dev.tsv")}
     weights: dict[str, Counter[str]] = defaultdict(Counter)
-    for _, line in read_text_lines(data / "encoded-queries/topics.msmarco-passage.dev-subset.splade-v3.tsv.gz"):
-        qid, _, words = line.partition("\t")
-        weights[texts[qid]].update(words.split())
+    if data is not None:
+        texts = {query.qid: query.text for query in read_queries(data / "trec-dl/queries.msmarco-dev.tsv")}
+        for _, line in read_text_lines(data / "encoded-queries/topics.msmarco-passage.dev-subset.splade-v3.tsv.gz"):
+            qid, _, words = line.partition("\t")
+            weights[texts[qid]].update(words.split())
     rows = [weights[query.text] if query.kind == "dev" else Counter() for query in queries]
     kept = [[(numbers[word], count) for word, count in row.items() if word in numbers] for row in rows]
     return {

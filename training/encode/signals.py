@@ -223,7 +223,7 @@ def _listed(
 def _best_weights(data: Data, queries: Tensor, scores: dict[str, Tensor], grades: Tensor, log: Any) -> dict[str, float]:
     """The weights of standardised signals that rank the judged training queries best, each kind counting the same."""
     kinds = data.kind[queries.cpu().numpy()]
-    wanted = [i for i, kind in enumerate(data.kinds) if kind in ("dl21", "scifact", "nfcorpus", "qa")]
+    wanted = [i for i, kind in enumerate(data.kinds) if kind in ("dl21", "scifact", "nfcorpus", "qa", "own")]
     unit = {**scores, "lexical": standard(scores["lexical"])}
     best: tuple[float, dict[str, float]] = (-1.0, {})
     for mpnet, start, lexical in itertools.product((0.0, 0.25, 0.5, 0.75), (0.0, 0.25, 0.5), (0.15, 0.3)):

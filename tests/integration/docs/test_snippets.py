@@ -36,6 +36,7 @@ NOT_RUN = {
     ("docs/quality.md", "collections"): 1,
     ("docs/rerank.md", "collections"): 1,
     ("docs/rerank.md", "hub"): 1,
+    ("docs/training.md", "time"): 2,
 }
 
 

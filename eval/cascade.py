@@ -178,7 +178,11 @@ class Cascade:
         answers, milliseconds = {}, []
         for query in queries:
             before = self.seconds(collection)
-            answer = pipeline.ask(query, candidates=None if given is None else given.get(query.qid, []))
+            hits = None if given is None else given.get(query.qid, [])
+            if hits is None or len(stages) > 1:  # the index's own scores of the given passages
+                answer = pipeline.ask(query, allow=None if hits is None else [hit.docno for hit in hits])
+            else:
+                answer = pipeline.ask(query, candidates=hits)
             answers[query.qid] = answer
             milliseconds.append(answer.milliseconds + 1000 * (self.seconds(collection) - before))
         rankings = {qid: answer.ranking for qid, answer in answers.items()}
@@ -211,11 +215,11 @@ class Cascade:
         handed = [sum(len(p.original) for p in a.passages) for a in answers]
         kept = [sum(span.end - span.start for p in a.passages for span in p.spans) for a in answers]
         learned = learned_part(first_of(stages))
-        seconds = _stage_seconds(directory, "encode")
+        words, seconds = self.words(collection, directory), _stage_seconds(directory, "encode")
         if learned:
-            seconds = self.words(collection, directory, first=True) / self.learned_rate(learned)
+            seconds = words / self.learned_rate(learned)
         if "interpolate" in stages:
-            seconds += self.words(collection, directory) / self.rate
+            seconds += words / self.rate
         second = [c.get("search", {}).get("escalated", 0) for c in counts]
         return {
             "bytes": index_bytes(directory, vectors="interpolate" in stages),
@@ -230,9 +234,9 @@ class Cascade:
         }
 
     @staticmethod
-    def words(collection: Collection, directory: Path, *, first: bool = False) -> int:
-        """Words of the passages of an index, or of its first tier."""
-        stores = [layout.docnos for layout in Index.open(directory).layouts[: 1 if first else None]]
+    def words(collection: Collection, directory: Path) -> int:
+        """Words of the passages of an index."""
+        stores = [layout.docnos for layout in Index.open(directory).layouts]
         kept = {store[number] for store in stores for number in range(len(store))}
         return sum(len(p.contents.split()) for p in collection.corpus if p.docno in kept)
 

@@ -6,7 +6,8 @@ Held-out queries of QED, half of SQuAD 2.0, COVID-QA, WikiQA dev and TrecQA dev.
 answer (relevant), and one that does not (irrelevant): by turns one of the twenty best BM25 passages of the MS MARCO
 mini corpus, and one of the twelve best of the collection's own held-out passages, without any of the answer's text.
 
-Every system gives each sentence a score and keeps those that reach a threshold. Thresholds of the presets are chosen on
+Every system gives each sentence a score, and those are kept that reach a threshold, with what belongs to them
+(`thresher.context.structure`), as the pruner hands them over. Thresholds of the presets are chosen on
 the calibration part, for each system in the same way: the highest that keeps the preset's share of answers (by scores
 of models that had not seen the query, where a system was fitted on that part). `first` keeps the first k sentences;
 `position` scores by how often a sentence at that place of a passage of that many sentences answers, in the training
@@ -28,6 +29,7 @@ from eval.bench import Bench, key_of, options
 from thresher.context.calibrate import GOALS, calibrate, lost_above
 from thresher.context.model import SHIPPED, TwoHeadedScorer
 from thresher.context.scorers import LexicalScorer, PassageScores
+from thresher.context.structure import find_ties
 from training.context.data import (
     COLLECTIONS,
     AnsweredQueries,
@@ -194,7 +196,13 @@ def main(arguments: Sequence[str]) -> None:
 
     def scores(name: str, part: AnsweredQueries) -> Scores:
         key = key_of([(query, passage.text) for query, passage in part.pairs])
-        return bench.kept(f"context-{name}-{key}", lambda: makers[name](part.pairs))
+        alone = bench.kept(f"context-{name}-{key}", lambda: makers[name](part.pairs))
+        if part is tuning:  # `calibrate` keeps together by itself
+            return alone
+        return [
+            list(find_ties(passage.text, passage.sentences).tied(one))
+            for (_, passage), one in zip(part.pairs, alone, strict=True)
+        ]
 
     scored = {name: [scores(name, part) for part in ((test,) if "@" in name else (test, tuning))] for name in makers}
     rows = measured(test, tuning, scored, scorer.presets)

@@ -52,6 +52,9 @@ EXPERIMENTS = {
     "rerank-plans": Entry("rerank_plans", "calls and nDCG@10 of reranking plans, simulated judges", ("rerank-plans",)),
     "rerank-replay": Entry("rerank_replay", "recorded LLM rerankings, replayed", ("rerank-replay",)),
     "context-pruning": Entry("context_pruning", "answers kept against characters pruned", ("context-pruning",)),
+    "context-technical": Entry(
+        "context_technical", "the same on technical documentation, and headings kept alone", ("context-technical",)
+    ),
     "context-rank": Entry("context_rank", "the rank head of thresher-context as a reranker", ("context-rank",)),
     "context-cost": Entry("context_cost", "cost of context pruning against a cross-encoder", ("context-cost",)),
     "answers": Entry("answers", "answers over documentation, for a judge to read", ("answers",)),

@@ -71,7 +71,7 @@ class Document:
 
 
 def documents(manuals: int = 400) -> Iterator[Document]:
-    """All of them, in an order that hangs on this machine's packages alone; at most so many manual pages."""
+    """All of them, in an order that hangs on this machine's packages alone; of manual pages at most `manuals`."""
     yield from _docstrings()
     yield from _manuals(manuals)
     yield from _files()

@@ -45,9 +45,9 @@ LABELS = ("args", "arguments", "raises", "returns", "attributes", "yields")
 RARE = ("faq", "table", "option", "raises")
 """Kinds that are taken first."""
 WORDS = (40, 230)
-"""A passage has so many words, if the document has."""
+"""Words of a passage, if the document has as many."""
 PART = 12_000
-"""Of a longer document a part of so many characters is looked at."""
+"""Of a longer document a part of at most this many characters is looked at."""
 LONGEST = 900
 """An answer of more characters is not asked for."""
 _UNDER = re.compile(r"([=\-~^\"*+#])\1{2,}\s*")

@@ -21,6 +21,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from thresher.context.structure import find_ties
 from thresher.errors import InputError, ThresherError
 from thresher.files import read_content, read_json_lines
 from thresher.records import Span
@@ -195,7 +196,7 @@ def lost_above(sentences: Sequence[Span], scores: Sequence[float], answers: Sequ
 
 
 def calibrate(rows: Sequence[LabelledQuery], scores: Sequence[PassageScores], goal: float) -> Calibration:
-    """The highest threshold that keeps at least `goal` of the answers.
+    """The highest threshold that keeps at least `goal` of the answers, sentences being kept with what belongs to them.
 
     Args:
         rows: queries with their answers; those without an answer are ignored.
@@ -210,16 +211,19 @@ def calibrate(rows: Sequence[LabelledQuery], scores: Sequence[PassageScores], go
     pairs = [(row, one) for row, one in zip(rows, scores, strict=True) if row.answers]
     if not pairs:
         raise InputError("no query has an answer in its passage; give queries with answers to calibrate a threshold on")
-    numbers = sorted((lost_above(row.sentences, one.sentences, row.answers) for row, one in pairs), reverse=True)
+    tied = [find_ties(row.passage, row.sentences).tied(one.sentences) for row, one in pairs]
+    numbers = sorted(
+        (lost_above(row.sentences, s, row.answers) for (row, _), s in zip(pairs, tied, strict=True)), reverse=True
+    )
     wanted = math.ceil(goal * len(numbers) - 1e-9)
     threshold = math.floor(numbers[wanted - 1] * 1e4) / 1e4
     kept = sum(number >= threshold for number in numbers)
     low, high = wilson(kept, len(numbers))
     before = after = 0
-    for row, one in pairs:
+    for (row, _), scored in zip(pairs, tied, strict=True):
         lengths = [s.end - s.start for s in row.sentences]
         before += sum(lengths)
-        after += sum(n for n, x in zip(lengths, one.sentences, strict=True) if x >= threshold)
+        after += sum(n for n, x in zip(lengths, scored, strict=True) if x >= threshold)
     return Calibration(threshold, goal, kept / len(numbers), low, high, len(numbers), 1 - after / max(before, 1))
 
 

@@ -125,7 +125,8 @@ class ContextPruner:
             max_tokens: over all passages together, titles and ellipses included, by `count_tokens`. Never exceeded:
                 the sentences with the highest scores are kept, before any other wish.
             keep_title: a passage of which something is kept keeps its title.
-            min_keep: keep at least this many sentences of each passage (its best), whatever they score. With
+            min_keep: keep at least this many sentences of each passage (its best, headings not counted), if it has as
+                many, whatever they score. With
                 `max_tokens`, what a higher threshold drops may make room for these, so that others are kept.
             ellipsis: replaces what was dropped; by default nothing does.
 

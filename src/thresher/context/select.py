@@ -102,7 +102,9 @@ class _Look:
         """(passage, sentence) of all that pass, best first; ties in document order. `min_keep` is by passage."""
         chosen = []
         for number, scores in enumerate(self.tied):
-            best = {i for _, i in sorted((-score, i) for i, score in enumerate(scores))[: min_keep[number]]}
+            ties = self.ties[number]
+            able = sorted((-score, i) for i, score in enumerate(scores) if i not in ties.headings)
+            best = ties.with_needed({i for _, i in able[: min_keep[number]]})
             chosen += [(number, i) for i, score in enumerate(scores) if score >= self.limit or i in best]
         return sorted(chosen, key=lambda at: (-self.tied[at[0]][at[1]], at))
 
@@ -281,7 +283,8 @@ class _Pool:
             rows[number].append(row)
         for number, mine in rows.items():
             least = max(min_keep, int(number in favoured))
-            best = mine if number in whole else sorted(mine, key=lambda row: (-self.worth[row], row))[:least]
+            able = (row for row in mine if self.at[row][1] not in self.pruned[number].ties.headings)
+            best = mine if number in whole else sorted(able, key=lambda row: (-self.worth[row], row))[:least]
             self.needed[best] = True
 
     def take_all(self, max_tokens: int | None) -> str:
@@ -337,13 +340,8 @@ class _Pool:
     def _bundle(self, row: int) -> list[int]:
         """The row and those that it needs and that are not taken yet, in document order."""
         number, first = self.at[row]
-        ties, seen, open_ = self.pruned[number].ties, {first}, [first]
-        while open_:
-            place = open_.pop()
-            more = {ties.needs[place], ties.leans[place]} - seen - {-1}
-            seen |= more
-            open_ += more
-        rows = [self.row_of[number, place] for place in sorted(seen) if (number, place) in self.row_of]
+        places = sorted(self.pruned[number].ties.with_needed({first}))
+        rows = [self.row_of[number, place] for place in places if (number, place) in self.row_of]
         return [other for other in rows if other == row or not self._is_taken[other]]
 
     def _cost(self, bundle: Sequence[int]) -> int:

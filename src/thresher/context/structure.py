@@ -51,7 +51,7 @@ SHORT = 600
 ROWS = 12
 """A header brings the rows of a table of at most this many."""
 FRAGMENT = 4
-"""An answer of so many words at most is kept with its question, a turn of twice as many with the turn before."""
+"""An answer of at most 4 words is kept with its question, a turn of at most twice that with the turn before."""
 PLAIN = 9
 """The level of a heading that nothing marks: a short line alone."""
 
@@ -132,6 +132,16 @@ class Ties:
                 out[self.leans[number]] = max(out[self.leans[number]], ANTECEDENT * out[number])
         return tuple(out)
 
+    def with_needed(self, chosen: set[int]) -> set[int]:
+        """`chosen` with all that it needs or leans on, and what that needs."""
+        found, left = set(chosen), list(chosen)
+        while left:
+            number = left.pop()
+            more = {self.needs[number], self.leans[number]} - found - {-1}
+            found |= more
+            left += more
+        return found
+
     def without_lone_headings(self, chosen: set[int]) -> set[int]:
         """`chosen` without the headings of which nothing that needs them is chosen."""
         held = {self.needs[number] for number in chosen if number not in self.headings}
@@ -162,7 +172,7 @@ class _Maker:
         self._siblings: dict[tuple[Kind, int], _Block] = {}
 
     def ties(self) -> Ties:
-        """What was found; a plain line with nothing under it is no heading, but a sentence like any other."""
+        """What was found; a plain line with nothing under it is a sentence like any other."""
         under = set(self.needs)
         lone = (b for b in self.blocks if b.kind == "heading" and (b.level < PLAIN or b.first in under))
         headings = {b.first for b in lone} | {b.first for b in self.blocks if b.kind == "rule"}

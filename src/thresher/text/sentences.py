@@ -42,9 +42,9 @@ LONG_CLAUSE = 40
 """Thai or Lao text of at least this many characters ends at a space."""
 
 LONG_RUN = 220
-"""A run of so many characters without any punctuation is cut."""
+"""A run of at least this many characters without any punctuation is cut."""
 RUN_PIECE = 160
-"""Into pieces of about so many."""
+"""Into pieces of about this many characters."""
 
 _FENCE = regex.compile(r"[^\S\n]*(?P<mark>`{3,}|~{3,})(?P<info>.*)", regex.DOTALL)
 _HEADING = regex.compile(r"[^\S\n]{0,3}#{1,6}[^\S\n]")
@@ -98,7 +98,7 @@ def split_sentences(text: str) -> list[Span]:
     spans: list[Span] = []
     for start, end, prose in _blocks(text):
         starts = [start, *(_sentence_starts(text, start, end) if prose else ()), end]
-        starts = list(_with_cut_runs(text, starts)) if prose else starts
+        starts = _spoken(text, list(_with_cut_runs(text, starts))) if prose else starts
         for here, there in pairwise(starts):
             piece = text[here:there]
             left = here + len(piece) - len(piece.lstrip())
@@ -126,6 +126,13 @@ def _sentence_starts(text: str, start: int, end: int) -> Iterator[int]:
             inside = code is not None and code[0] < at
             if number and not inside and (text[at - 1].isspace() or _STOPPED.search(text, max(start, at - 8), at)):
                 yield at
+
+
+def _spoken(text: str, starts: list[int]) -> list[int]:
+    """The starts without those of pieces that have neither a letter nor a digit, as a stray `::`."""
+    ends = [*starts[1:-1], starts[-1]]
+    said = [start for start, end in zip(starts, ends, strict=False) if any(map(str.isalnum, text[start:end]))]
+    return [starts[0], *(start for start in said if start > starts[0]), starts[-1]]
 
 
 def _with_cut_runs(text: str, starts: list[int]) -> Iterator[int]:

@@ -159,3 +159,7 @@ def test_speech_is_cut_at_turns_and_long_runs_of_it_between_words():
     assert " ".join(found).split() == words
     assert max(map(len, found)) <= LONG_RUN
     assert all(one.startswith("and then") for one in found)
+
+
+def test_stray_marks_are_not_sentences_of_a_paragraph():
+    assert sentences("One two. ::\n\nThree. --> Four!") == ["One two. ::", "Three.", "--> Four!"]

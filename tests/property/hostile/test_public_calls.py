@@ -278,7 +278,6 @@ ARGUMENTS = {
     "plan_from_name.name": _text("sliding"),
     "name": _text("bm25"),
     "vectors": lambda p: None,
-    "interpolate.vectors": lambda p: None,
     "store": lambda p: p.once("vectors"),
     "positions": lambda p: np.array([0, 1]),
     "interpolate.positions": lambda p: None,

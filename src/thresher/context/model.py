@@ -4,7 +4,7 @@ One forward pass over query and passage gives the passage's relevance and its to
 is the logistic of their mean, or, where the model has one, the output of its sentence head. Long passages are read
 through windows; a passage's relevance is its best window's.
 
-On a CPU windows are packed without padding and the query's own states are computed once (`thresher.models.joined`); a
+On a CPU windows are packed without padding and the query's own states are computed once (`thresher.models.packed`); a
 score depends neither on the batch it came in nor on the number of threads. On an accelerator windows of like length are
 padded together, and scores are rounded to three digits.
 """
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from thresher.models.joined import JoinedReader
+    from thresher.models.packed import JoinedReader
 
 _Outputs: TypeAlias = "tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]"
 """Of a window's own tokens: rank score, keep logits, cosines with the query, cosines with each of its tokens."""
@@ -270,7 +270,7 @@ class TwoHeadedScorer(SentenceScorer):
 
     @cached_property
     def _reader(self) -> JoinedReader:
-        from thresher.models.joined import JoinedReader
+        from thresher.models.packed import JoinedReader
 
         return JoinedReader(self.model, self.backend)
 

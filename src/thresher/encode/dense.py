@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from thresher.models.packed import Batcher
+
     Vectors = NDArray[np.floating]
 
 _STORAGES = ("float16", "float32")
@@ -108,8 +110,18 @@ class MiniLMEncoder(DenseEncoder):
 
     @checked_call
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of queries, [n, 384]; the model treats queries like passages."""
-        return self.encode_passages(texts)
+        """Vectors of queries, [n, 384]; the model treats queries like passages.
+
+        Queries that come in several threads while others are computed share a pass.
+        """
+        found = self._queries.submit(strings("texts", texts))
+        return np.array(found, self._storage).reshape(len(texts), WIDTH)
+
+    @cached_property
+    def _queries(self) -> Batcher[str, NDArray[np.floating]]:
+        from thresher.models.packed import Batcher
+
+        return Batcher(self.encode_passages, 64)
 
 
 class TransformerEncoder(DenseEncoder):

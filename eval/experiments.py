@@ -58,6 +58,7 @@ EXPERIMENTS = {
     "context-rank": Entry("context_rank", "the rank head of thresher-context as a reranker", ("context-rank",)),
     "context-cost": Entry("context_cost", "cost of context pruning against a cross-encoder", ("context-cost",)),
     "answers": Entry("answers", "answers over documentation, for a judge to read", ("answers",)),
+    "compression": Entry("compression", "models made smaller, against random removal of as much", ("compression",)),
     "build-memory": Entry("build_memory", "memory and speed of a build with every pruning policy", ("build-memory",)),
     "search-panel": Entry("search.panel", "search latency against other engines", ("search-panel", "search-goals")),
     "search-make": Entry("search.make", "make the collections that search-panel measures on"),

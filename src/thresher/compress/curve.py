@@ -7,7 +7,7 @@ sequence, so that the chance of any false claim stays alpha without a correction
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from thresher.compress.data import evaluated, groups_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAIN = "nDCG@10"
 MEASURES = f"{MAIN} R@10"
-_TIMED = 8
+_TIMED = 4
 """Passages of the batch that is timed."""
 
 
@@ -150,7 +150,8 @@ class Curve:
             self.tell(f"{method}: {cut.label}: {value}{made.speedup:.2f} times as fast")
             return asdict(made)
 
-        return Level.from_json(self.kept.get(f"level {method} {cut.label} {heal}", make))
+        name = f"level {json.dumps([cut.axis, cut.removed, cut.spec])} {heal}"  # two methods may remove the same
+        return replace(Level.from_json(self.kept.get(name, make)), method=method)
 
     def _measured(self, ranker: Ranker, method: str, cut: Cut | None, healed: int = 0) -> Level:
         values: Mapping[str, Mapping[str, float]] = {}

@@ -252,28 +252,36 @@ class Ranker:
         features = self.library.preprocess([sound(t) for t in texts], prompt=self._prompt(task), task=task)
         features = self._on_device(features)
         with self._precision():
-            if self._is_plain_splade():
-                return self._splade(self.library[0](features))
+            if (decoder := self._splade_decoder()) is not None:
+                return self._splade(features, decoder)
             found: torch.Tensor = self.library(features, task=task)["sentence_embedding"]
         return found
 
-    def _is_plain_splade(self) -> bool:
+    def _splade_decoder(self) -> nn.Linear | None:
+        """The map to the vocabulary, where the model is a masked language model with SPLADE's maximum; else None."""
         parts = list(self.library.children())
-        pooling = parts[-1]
-        return (
+        plain = (
             self.kind == "sparse"
             and len(parts) == 2
-            and getattr(pooling, "pooling_strategy", "") == "max"
-            and getattr(pooling, "activation_function", "") == "relu"
+            and getattr(parts[-1], "pooling_strategy", "") == "max"
+            and getattr(parts[-1], "activation_function", "") == "relu"
         )
+        decoder = self.network.get_output_embeddings() if plain else None
+        return decoder if isinstance(decoder, self.torch.nn.Linear) else None
 
-    def _splade(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """log(1 + max(0, x)) of each term's largest logit x: the logarithm need not be taken of every token's."""
-        logits, mask = features["token_embeddings"], features["attention_mask"].bool()
-        peaks = self.torch.stack([logits[row][mask[row]].amax(0) for row in range(len(logits))])
-        weights = peaks.float().relu().log1p()
-        special = self.torch.tensor(sorted(set(self.library.tokenizer.all_special_ids)), device=weights.device)
-        found: torch.Tensor = weights.index_fill(1, special, 0.0)
+    def _splade(self, features: dict[str, Any], decoder: nn.Linear) -> torch.Tensor:
+        """log(1 + max(0, x)) of each term's largest logit x, text by text: logits of a batch are never held at once."""
+        decoder.forward = lambda states: states  # type: ignore[method-assign,assignment]
+        try:
+            states, mask = self.library[0](features)["token_embeddings"], features["attention_mask"].bool()
+        finally:
+            del decoder.forward  # the class's own again
+        peaks = [
+            self.torch.nn.functional.linear(states[row][mask[row]], decoder.weight).amax(0) for row in range(len(mask))
+        ]
+        logits = self.torch.stack(peaks).float() + (0.0 if decoder.bias is None else decoder.bias.float())
+        special = self.torch.tensor(sorted(set(self.library.tokenizer.all_special_ids)), device=logits.device)
+        found: torch.Tensor = logits.relu().log1p().index_fill(1, special, 0.0)
         return found
 
     def _all_vectors(self, texts: Sequence[str], task: str) -> torch.Tensor:

@@ -91,7 +91,7 @@ def card(report: Mapping[str, Any]) -> str:
             "",
             f"nDCG@10 with 95 % t intervals (lo, hi); difference from the whole model; equivalent: within "
             f"{report['margin']:g} either way, by two one-sided tests at .05 for that level alone. Milliseconds a "
-            f"passage: the quickest of three batches of eight on {report['device']}.",
+            f"passage: the quickest of three batches of four on {report['device']}.",
             "",
             markdown_table(rows, _COLUMNS),
             "",

@@ -183,9 +183,13 @@ def test_scores_do_not_depend_on_the_other_lists(model):
             np.testing.assert_allclose(ranker.score(one.query, one.texts).float().numpy(), scores, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", DEPTH)
-def test_a_depth_method_plans_growing_cuts_and_leaves_the_model_as_it_was(name, model):
-    ranker = Ranker.load(model, device="cpu")
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, "dense") for name in DEPTH]
+    + [(name, kind) for name in DEPTH[:4] for kind in ("sparse", "cross", "causal")],
+)
+def test_a_depth_method_plans_growing_cuts_and_leaves_the_model_as_it_was(name, kind, request):
+    ranker = Ranker.load(request.getfixturevalue(kind), device="cpu")
     before, config = flat(ranker), ranker.network.config.to_dict()
     cuts = method_from_name(name).plan(ranker, LISTS[:2])
     np.testing.assert_array_equal(flat(ranker), before)

@@ -124,6 +124,7 @@ def build_index(
     overwrite: bool = False,
     progress: bool = False,
     dense: PassageEncoder | None = None,
+    learned: SparseEncoder | None = None,
     device: str = "auto",
 ) -> BuildReport:
     """Build an index at `target`.
@@ -138,8 +139,8 @@ def build_index(
         vectors: dense vectors to store, in place of the recipe's `[vectors] source`.
         overwrite: replace an existing index.
         progress: show progress bars.
-        dense: the encoder of dense vectors itself (`encode_passages`, `fingerprint`), in place of the one that the
-            recipe names.
+        dense: the encoder of vectors itself (`encode_passages`, `fingerprint`), in place of the recipe's.
+        learned: the encoder of learned terms itself, in place of the recipe's.
         device: for the models that the recipe names: `auto` (an accelerator if there is one), or a torch device.
 
     Raises:
@@ -153,7 +154,7 @@ def build_index(
     shards = shards_of(target)
     with writing_index(target, overwrite=overwrite) as draft:
         source = recipe.corpus.source or None if source is None else source
-        build = _Build(draft, recipe, source, shards, progress=progress, dense=dense, device=device)
+        build = _Build(draft, recipe, source, shards, progress=progress, models=(dense, learned), device=device)
         build.read()
         build.estimate()
         build.prune()
@@ -215,7 +216,7 @@ class _Build:
         source: the corpus, None where only encoded passages are given.
         shards: where a learned encoder's finished shards are kept until the index is complete.
         progress: show progress bars.
-        dense: the encoder of dense vectors, where it was given.
+        models: the encoders of dense vectors and of learned terms, where they were given.
         device: for the models of the recipe.
     """
 
@@ -234,7 +235,7 @@ class _Build:
         shards: Path,
         *,
         progress: bool,
-        dense: PassageEncoder | None,
+        models: tuple[PassageEncoder | None, SparseEncoder | None],
         device: str,
     ) -> None:
         self.draft, self.recipe, self.progress, self.shards = draft, recipe, progress, shards
@@ -252,7 +253,8 @@ class _Build:
         self.corpus = None if source is None else corpus_of(source, recipe)
         if self.corpus is None and not recipe.encode.source:
             raise ConfigError("there is no corpus to build from; give one, or encoded passages")
-        self._say_models(given=dense is not None)
+        dense, learned = models
+        self._say_models(*models)
         if recipe.encode.source:
             self.encoding = open_encoding(recipe.encode)
             self.joins = self.joins and not has_lengths(self.encoding)
@@ -261,7 +263,7 @@ class _Build:
                     f"{recipe.encode.encoder} counts terms in texts; give the corpus of the encoded passages"
                 )
         elif learned_part(recipe.encode.encoder):
-            self.encoder = open_learned(recipe.encode, device)
+            self.encoder = learned or open_learned(recipe.encode, device)
             self.learned = LearnedTerms(self.encoder, shards)
         if recipe.vectors is not None:
             self.vectors, self.learned = open_vectors(
@@ -273,11 +275,11 @@ class _Build:
             self.split_tokens = min(limits)
             self.corpus = corpus_of(source, recipe, self.split_tokens)
 
-    def _say_models(self, *, given: bool) -> None:
+    def _say_models(self, dense: object, learned: object) -> None:
         """Say which models are loaded, which takes seconds before anything else is seen to happen."""
         encode, vectors = self.recipe.encode, self.recipe.vectors
-        names = [] if encode.source or encode.encoder == LEXICAL else [encode.encoder]
-        names += [] if vectors is None or vectors.source or given else [vectors.encoder]
+        names = [] if encode.source or encode.encoder == LEXICAL or learned else [encode.encoder]
+        names += [] if vectors is None or vectors.source or dense else [vectors.encoder]
         if names:
             self._say(f"loading {' and '.join(names)} with torch (the recipe `{LEXICAL}` needs no model)")
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from thresher.build.recipe import Recipe
     from thresher.build.stream import BuildReport
-    from thresher.encode import DenseEncoder
+    from thresher.encode import DenseEncoder, SparseEncoder
     from thresher.pipeline import Answer, Pipeline
-    from thresher.records import Passage
+    from thresher.records import Passage, SparseBatch
 
 Row = dict[str, "str | float"]
 QUERIES = (
@@ -51,9 +51,9 @@ def quickstart(
     """Index the documentation installed with Python, ask it some queries, and measure what pruning saves and costs.
 
     The corpus is the language reference, the standard library and numpy; `thresher build installed` takes every
-    installed package. Sources are parsed, never imported. Passages of low quality go to a second tier, the others are
-    encoded once by the embedded MiniLM, for sparse search (thresher-mini) and for vectors; a query is searched,
-    interpolated, reranked, and answered with the sentences to read. The measure is known-item search, with and without
+    installed package. Sources are parsed, never imported. Passages of low quality go to a second tier; all are encoded
+    once, by thresher-mini for sparse search with BM25 and by the embedded MiniLM for vectors; a query is searched,
+    interpolated, and answered with the sentences to read. The measure is known-item search, with and without
     pruning: the first sentence of a docstring, removed from its passage, must find the passage again. Without the extra
     `embedded`, BM25 does all of this. A second run opens the index that the first one built.
 
@@ -95,12 +95,12 @@ def _build_and_measure(output: Path, limit: int, named: str, progress: bool, jso
         say("collecting the documentation installed with Python ...")
     passages = MemoryCorpus(InstalledDocumentation(limit=limit, packages=PACKAGES), "installed")
     collecting = time.perf_counter() - started
-    recipe, encoder, lacking = _recipe(named)
+    recipe, models, lacking = _recipe(named)
     if not json:
-        how = lacking or ("encoding takes some minutes on two cores" if encoder is not None else "indexing")
+        how = lacking or ("encoding with torch" if models else "indexing")
         say(f"collected {sum(1 for _ in passages):,} passages in {collecting:.1f} s; {how}\n")
-    report = build_index(output, passages, recipe, overwrite=True, progress=progress, dense=encoder)
-    rows, asked = _known_item(tuple(passages), recipe, encoder, progress)
+    report = build_index(output, passages, recipe, overwrite=True, progress=progress, **models)
+    rows, asked = _known_item(tuple(passages), recipe, models, progress)
     if not json:
         _show_build(report)
         _show_known_item(rows, asked)
@@ -112,27 +112,57 @@ def _build_and_measure(output: Path, limit: int, named: str, progress: bool, jso
     }
 
 
-def _recipe(name: str) -> tuple[Recipe, _Remembering | None, str]:
-    """The recipe, the encoder of its vectors, and what of it is left out because an extra is not installed."""
+class _Models(TypedDict, total=False):
+    """Encoders that encode no text twice, so that indexes after the first cost little."""
+
+    dense: _Remembering
+    learned: SparseEncoder
+
+
+def _recipe(name: str) -> tuple[Recipe, _Models, str]:
+    """The recipe, the encoders that it names, and what of it is left out because an extra is not installed."""
     from importlib.util import find_spec
 
     from thresher.build.recipe import load_recipe
+    from thresher.build.weights import open_learned
     from thresher.encode import DenseEncoder
+    from thresher.encode.hybrid import learned_part
     from thresher.errors import MissingExtraError
 
     recipe, lacking = load_recipe(name), []
     if recipe.prune is not None and recipe.prune.similarity is not None and find_spec("rensa") is None:
         lacking.append("only exact duplicates are folded; for near ones: pip install 'thresher[dedup]'")
         recipe = recipe.model_copy(update={"prune": recipe.prune.model_copy(update={"similarity": None})})
-    encoder = None
+    models = _Models()
     try:
         if recipe.vectors is not None:
-            encoder = _Remembering(DenseEncoder.from_name(recipe.vectors.encoder))
+            models["dense"] = _Remembering(DenseEncoder.from_name(recipe.vectors.encoder))
+        if learned_part(recipe.encode.encoder):
+            models["learned"] = _remembering(open_learned(recipe.encode))
     except MissingExtraError:
+        models = _Models()
         lacking.append("BM25 only, since models are not installed: pip install 'thresher[embedded]'")
         lexical = recipe.ask.model_copy(update={"rerank": "", "context": "lexical"})
         recipe = load_recipe("bm25").model_copy(update={"prune": recipe.prune, "ask": lexical})
-    return recipe, encoder, "; ".join(lacking)
+    return recipe, models, "; ".join(lacking)
+
+
+def _remembering(encoder: SparseEncoder) -> SparseEncoder:
+    """The encoder, which from now on encodes no text twice."""
+    from thresher.encode.encoder import concatenate, row_slice
+
+    known: dict[str, SparseBatch] = {}
+    encode = encoder.encode_passages
+
+    def encoded(texts: Sequence[str]) -> SparseBatch:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            batch = encode(new)
+            known.update((text, row_slice(batch, row, row + 1)) for row, text in enumerate(new))
+        return concatenate([known[text] for text in texts])
+
+    encoder.encode_passages = encoded  # type: ignore[method-assign]
+    return encoder
 
 
 class _Remembering:
@@ -152,9 +182,7 @@ class _Remembering:
         return np.stack([self._known[text] for text in texts])
 
 
-def _known_item(
-    passages: Sequence[Passage], recipe: Recipe, encoder: _Remembering | None, progress: bool
-) -> tuple[list[Row], int]:
+def _known_item(passages: Sequence[Passage], recipe: Recipe, models: _Models, progress: bool) -> tuple[list[Row], int]:
     """Means of `MEASURES`, with and without pruning; the first sentence of each sampled passage is its query."""
     from thresher.build.stream import build_index
     from thresher.corpus.installed import known_items
@@ -169,8 +197,8 @@ def _known_item(
             if name == "pruned" and recipe.prune is None:
                 continue
             path = Path(folder) / name
-            report = build_index(path, items.passages, how, progress=progress, dense=encoder)
-            stages = {"search": None, **({"search, interpolate": "auto"} if encoder is not None else {})}
+            report = build_index(path, items.passages, how, progress=progress, **models)
+            stages = {"search": None, **({"search, interpolate": "auto"} if "dense" in models else {})}
             for stage, vectors in stages.items():
                 pipeline = Pipeline.open(path, vectors=vectors, rerank=None, context=None)
                 answers = pipeline.ask_batch(items.queries, 10)
@@ -229,5 +257,5 @@ def _show(answers: Iterable[Answer], pipeline: Pipeline, output: Path, opening: 
     show_missing(pipeline)
     program = "thresher" if which("thresher") else f"{sys.executable} -m thresher"
     say(f'\nask your own query:            {program} ask {output} "your query"')
-    say(f"index your own passages:       {program} build cascade --corpus passages.jsonl -o my-index")
+    say(f"index your own passages:       {program} build passages.jsonl -o my-index")
     say('                               a line is {"docno": "...", "title": "...", "text": "..."}')

@@ -108,7 +108,7 @@ def _span(lines: list[_Line], first: int, stop: int) -> tuple[int, int]:
     return start, lines[stop - 1].start + len(lines[stop - 1].text)
 
 
-class _Asker:
+class Asker:
     """Queries about a document, drawn by its text."""
 
     def __init__(self, document: Document) -> None:
@@ -467,7 +467,7 @@ def pieces(given: Iterable[Document]) -> Iterator[Piece]:
     taken: Counter[str] = Counter()
     seen: set[str] = set()
     for document in map(_part_of_text, given):
-        asker = _Asker(document)
+        asker = Asker(document)
         by_kind: dict[str, list[Found]] = defaultdict(list)
         for one in asker.found():
             if 20 <= one[3] - one[2] <= LONGEST and 2 <= len(one[1].split()) and len(one[1]) <= 200:

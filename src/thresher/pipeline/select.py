@@ -144,7 +144,8 @@ class SelectStage:
         least = scores.presets.get("conservative")
         if not scores.passages or least is None or not isinstance(self.threshold, str):
             return ()
-        return (0,) if max(scores.passages[0].scores, default=0.0) >= max(least, self.min_confidence) else ()
+        best = max(scores.passages[0].scores, default=0.0)
+        return (0,) if best > 0 and best >= max(least, self.min_confidence) else ()
 
     def _scores(self, state: State, passages: Sequence[Passage]) -> Scores:
         """The scores of the passages; every sentence of a passage that was not read scores 1."""

@@ -482,6 +482,22 @@ def test_a_stage_of_the_callers_is_put_in_and_another_left_out(place):
         Pipeline([SearchStage(index), SearchStage(index)])
 
 
+@pytest.mark.parametrize("repeats", ["drop", "keep"])
+def test_the_first_passage_keeps_its_best_sentence_where_that_reaches_the_conservative_preset(place, repeats):
+    index = Index.open(place / "plain")
+    scorer = LexicalScorer()
+    scorer.presets = {"conservative": 0.0001, "balanced": 1.0}  # nothing reaches the second
+
+    def kept(question, threshold="balanced", least=0.0):
+        select = SelectStage(scorer, threshold=threshold, repeats=repeats, min_confidence=least)
+        answer = Pipeline([SearchStage(index), select], k=3, texts=index).ask(question)
+        return [sum(one.sentences.keep) for one in answer.passages if one.sentences.spans]
+
+    assert kept(QUESTION) == [1]
+    assert kept(QUESTION, 1.0) == [], "a number is what it says"
+    assert kept(QUESTION, least=1.0) == []
+
+
 def test_a_stage_of_the_callers_is_skipped_by_its_prediction_and_degrades_like_others(place):
     index = Index.open(place / "plain")
     slow = Pipeline([SearchStage(index), Reversed(4, needs=10**9)], texts=index)

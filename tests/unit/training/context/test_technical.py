@@ -6,7 +6,7 @@ from thresher.context.calibrate import LabelledQuery, overlapping
 from thresher.text.sentences import split_sentences
 from training.context.documents import Document
 from training.context.speech import spoken
-from training.context.technical import CALIBRATED, MEASURED, drawn, part_of, pieces, with_negatives
+from training.context.technical import CALIBRATED, MEASURED, Asker, drawn, part_of, pieces, with_negatives
 
 NUMPY = """Return the sum of the values along an axis of the array.
 
@@ -60,10 +60,10 @@ def test_an_answer_is_a_part_of_its_passage_and_a_passage_a_run_of_whole_paragra
 
 
 def test_what_answers_is_what_stands_with_the_name():
-    said = {
-        row.kind: row.passage[slice(*row.answers[0])]
-        for row in made(NUMPY, source="topic") + made(PAGE, source="topic")
-    }
+    said = {}
+    for text in (NUMPY, PAGE):
+        found = Asker(Document("lib.total", "topic", "f", "MIT", text)).found()
+        said |= {kind: text[start:end] for kind, _, start, end in found}
     assert said["parameter"] in NUMPY
     assert said["returns"] == "The sums, with one dimension fewer than the values have."
     assert said["faq"] == "No, the editor reads keys alone, and no mouse at all."

@@ -50,7 +50,8 @@ class MiniLMEncoder(DenseEncoder):
     A vector depends on its text alone, not on the batch or the number of threads. Vectors of all engines can be
     compared (`thresher.models.backend` says how near they are), so that an index made on one machine can be searched
     and extended on another. The model reads 254 word pieces at once. A longer text is cut into as few windows of equal
-    length as will do, and its vector is the mean of theirs at unit length, so that no word goes unread.
+    length as will do, and its vector is the mean of theirs at unit length, so that no word goes unread. The first
+    window counts twice, since a text says at its start what it is about.
 
     Args:
         device: `auto`, or a torch device.
@@ -103,7 +104,7 @@ class MiniLMEncoder(DenseEncoder):
         counts = [len(rows) for rows in cut]
         if found.shape[0] > len(cut):
             starts = np.cumsum([0, *counts[:-1]])
-            sums = np.add.reduceat(found, starts)
+            sums = np.add.reduceat(found, starts) + found[starts]
             lengths = np.linalg.norm(sums, axis=1, keepdims=True)
             found = np.where(np.array(counts)[:, None] > 1, sums / np.maximum(lengths, _TINY), found[starts])
         return found.astype(self._storage, copy=False)
@@ -270,5 +271,5 @@ def _check_storage(storage: str) -> None:
 def _minilm_fingerprint(backend: str, storage: str) -> str:
     engine = "" if backend == "torch" else f"/{backend}"
     return hashlib.sha256(
-        f"minilm/2/{EMBEDDED_NAME}/{MAX_TOKENS}/mean of windows/{storage}{engine}".encode()
+        f"minilm/2/{EMBEDDED_NAME}/{MAX_TOKENS}/windows, the first twice/{storage}{engine}".encode()
     ).hexdigest()

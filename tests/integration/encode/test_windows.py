@@ -31,11 +31,11 @@ def test_windows_hold_all_pieces_once_and_are_of_one_length(pieces, size):
     assert len(rows) == max(1, -(-len(pieces) // size))
 
 
-def test_a_long_passage_has_the_mean_of_its_windows_and_a_short_one_its_own(encoder):
+def test_a_long_passage_has_the_mean_of_its_windows_the_first_counting_twice_and_a_short_one_its_own(encoder):
     short = "Wind carries the chaff away."
     halves = [" ".join(LONG.split()[:150]), " ".join(LONG.split()[150:])]
     found = encoder.encode_passages([short, LONG, *halves])
-    mean = found[2] + found[3]
+    mean = 2 * found[2] + found[3]
     np.testing.assert_allclose(found[1], mean / np.linalg.norm(mean), atol=1e-5)
     np.testing.assert_array_equal(found[0], encoder.encode_passages([short])[0])
     np.testing.assert_array_equal(found[2], encoder.minilm.vectors(encoder.minilm.token_ids(halves[:1]))[0])

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from eval.bench import Bench, Row, options
 from thresher.encode.dense import TransformerEncoder
-from thresher.encode.expansion import ExpansionEncoder
 from thresher.encode.learned import LearnedSparseEncoder
+from thresher.encode.splade import SpladeEncoder
 from thresher.evaluate.collections import load
 from thresher.models.files import embedded_path
 from thresher.models.minilm import MiniLM
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
         )
     dense = SentenceTransformer(str(embedded_path()), device=given.device)
     minilm, encoder = MiniLM(device=given.device), TransformerEncoder(device=given.device, batch_size=BATCH)
-    mini = ExpansionEncoder(device=given.device)
+    mini = SpladeEncoder(device=given.device)
 
     def theirs_dense() -> Any:
         return dense.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)

@@ -119,7 +119,7 @@ class SparseEncoder(ABC):
         """Open the encoder called `name`.
 
         Args:
-            name: `bm25`, `thresher-mini`, `expansion:DIRECTORY` (a head trained here), `sentence-transformers:MODEL`
+            name: `bm25`, `thresher-mini`, `splade:DIRECTORY` (a BertForMaskedLM), `sentence-transformers:MODEL`
                 (SPLADE and others), a kind of another package, or a directory or hub identifier alone, whose
                 files say what it is; or `bm25+` and one of the others: the scores of both, added.
             device: `auto` (an accelerator if there is one), or a torch device.
@@ -216,11 +216,11 @@ SPARSE_ENCODERS: Registry[SparseEncoder] = Registry(
     {
         "bm25": "thresher.encode.bm25:fit_bm25",
         "bm25+": "thresher.encode.hybrid:fit_hybrid",
-        "thresher-mini": "thresher.encode.expansion:open_expansion",
-        "expansion": "thresher.encode.expansion:open_expansion",
+        "thresher-mini": "thresher.encode.splade:open_splade",
+        "splade": "thresher.encode.splade:open_splade",
         "sentence-transformers": "thresher.encode.learned:LearnedSparseEncoder",
     },
-    {"bm25+": "NAME", "expansion": "DIRECTORY", "sentence-transformers": "MODEL"},
+    {"bm25+": "NAME", "splade": "DIRECTORY", "sentence-transformers": "MODEL"},
 )
 DENSE_ENCODERS: Registry[DenseEncoder] = Registry(
     "dense encoder",
@@ -239,6 +239,7 @@ _QUERY_ENCODERS: Registry[QueryEncoder] = Registry(
         "bm25+learned": "thresher.encode.hybrid_queries:HybridQueryEncoder.load",
         "inference-free": "thresher.encode.lookup:LookupQueryEncoder.load",
         "sentence-transformers": "thresher.encode.learned:LearnedSparseEncoder.load",
+        "splade": "thresher.encode.splade:SpladeEncoder.load",
         "weighted-terms": "thresher.encode.preencoded:TermsOnly.load",
     },
 )
@@ -251,10 +252,10 @@ def _sparse_name(name: str | Path, download: bool) -> str:
         return f"{_HYBRID}:{text.removeprefix(_HYBRID)}"
     if not is_directory(name) and (text.partition(":")[0] in SPARSE_ENCODERS or ":" in text):
         return text
-    from thresher.encode.expansion import is_expansion
+    from thresher.encode.splade import is_splade
 
     found = resolve(name, download=download)
-    return f"{'expansion' if is_expansion(found.path) else 'sentence-transformers'}:{text}"
+    return f"{'splade' if is_splade(found.path) else 'sentence-transformers'}:{text}"
 
 
 def _checked_name(name: str | Path) -> str:

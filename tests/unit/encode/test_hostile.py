@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from thresher.encode import DenseEncoder, SparseEncoder
 from thresher.encode.encoded import EncodedPassages, encode_corpus
 from thresher.encode.encoder import load_query_encoder
+from thresher.encode.lookup import LookupQueryEncoder
 from thresher.encode.preencoded import open_encoded
 from thresher.errors import ArtifactError, ConfigError, InputError, ModelError, ThresherError
 from thresher.models.files import refuse_pickled, resolve
@@ -110,6 +111,16 @@ def damaged(source, file, data):
 def saved(mini, bm25, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     mini.save(folder / "mini")
+    size = len(mini.vocabulary)
+    table = LookupQueryEncoder(
+        mini._tokenizer.to_str(),
+        np.ones(size, np.float32),
+        mini.vocabulary,
+        repeats=True,
+        fingerprint="f",
+        name="table",
+    )
+    table.save(folder / "table")
     bm25.save(folder / "bm25")
     return folder
 
@@ -121,11 +132,10 @@ NPY = (
     + b"\n"
 )
 FILES = [
-    *(("mini", "tokenizer.json", data) for data in (b"", b"{}", b"\xff", b"\0" * 99, DEEP, b'{"version":"1.0"')),
+    *(("table", "tokenizer.json", data) for data in (b"", b"{}", b"\xff", b"\0" * 99, DEEP, b'{"version":"1.0"')),
     *(("mini", "encoder.json", data) for data in (b"", b"[]", b"\xff", DEEP, b'{"type":' + b"9" * 5000 + b"}")),
-    *(("mini", "query_weights.npy", data) for data in (b"", b"\x93NUMPY", NPY, NPY.replace(b"<f4", b"|O8"))),
-    *(("mini", "shared_terms.npy", data) for data in (b"", b"\x93NUMPY", NPY)),
-    ("mini", "vocabulary.txt", b"a\n"),
+    *(("table", "query_weights.npy", data) for data in (b"", b"\x93NUMPY", NPY, NPY.replace(b"<f4", b"|O8"))),
+    ("table", "vocabulary.txt", b"a\n"),
     ("bm25", "encoder.json", DEEP),
 ]
 
@@ -137,9 +147,11 @@ def test_a_damaged_query_side_names_its_file(saved, side, file, data):
 
 
 @pytest.mark.parametrize("value", [-5, 1e400, "x", None, [], 10**30, 1.5, {}, True])
-@pytest.mark.parametrize("key", ["buckets", "repeats", "name", "fingerprint", "type", "terms", "analyzer"])
+@pytest.mark.parametrize(
+    "key", ["repeats", "model", "max_active_terms", "name", "fingerprint", "type", "terms", "analyzer"]
+)
 def test_odd_values_in_a_query_side_are_refused_or_harmless(saved, key, value):
-    side = "mini" if key in ("buckets", "repeats") else "bm25"
+    side = {"repeats": "table", "model": "mini", "max_active_terms": "mini"}.get(key, "bm25")
     document = json.loads((saved / side / "encoder.json").read_bytes())
     with suppress(ThresherError):
         damaged(saved / side, "encoder.json", json.dumps({**document, key: value}).encode())

@@ -11,7 +11,8 @@ al., ICLR 2020) keeps rows sparse; its weight follows the number of terms, to ho
 Two query sides: `encoder` (the same model reads queries) and `table` (a weight for every word piece, inference-free).
 Several variants run side by side, each a process of its own on the same device. At the end each variant is measured on
 the held-out topics at several points between the start and the trained weights (WiSE-FT, Wortsman et al., arXiv
-2109.01903), and `NAME.npz` (weights in half precision, and the figures as JSON) is written. `--steps` ends early.
+2109.01903), and `NAME.npz` (weights in half precision, and the settings as JSON) is written
+before, the figures are printed. `--steps` ends early.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ VARIANTS = {
     "table-fast": Settings(queries="table", rate=6e-4, alone=1.0),
 }
 START = time.time()
+FOR_FIGURES = 60
+"""Seconds that are left for measuring, on a GPU that others use too."""
 
 
 def log(line: str) -> None:
@@ -204,26 +207,23 @@ def train(options: argparse.Namespace, name: str, device: str) -> None:
     prepared = torch.load(options.prepared, map_location=device, weights_only=True)
     lists, held = Lists(*prepared["lists"]), [Held(*one) for one in prepared["held"]]
     learner = Learner(settings, data, read_weights(options.packs, "splade"), device)
-    began = time.time()
-    baseline = measured(learner, data, held, learner.start, learner.table_start)
-    for_figures = 7 * (time.time() - began) + 5 if device != "cpu" else 0
-    log(f"{name}: start {shown(baseline)}")
-    left = options.seconds - (time.time() - START) - for_figures
+    left = options.seconds - (time.time() - START) - (FOR_FIGURES if device != "cpu" else 0)
     steps = fit(learner, data, lists, rng, name, min(left, options.seconds), options.steps)
-    figures = {"settings": asdict(settings), "teacher": prepared["teacher"], "steps": steps, "start": baseline}
+    figures = {"settings": asdict(settings), "teacher": prepared["teacher"], "steps": steps}
+    arrays = {key: value.detach().cpu().numpy().astype(np.float16) for key, value in learner.model.get.items()}
+    table = torch.nn.functional.softplus(learner.table).detach().cpu().numpy().astype(np.float16)
+    arrays |= {"table": table, "scales": learner.scales.detach().cpu().numpy()}
+    np.savez_compressed(options.out / f"{name}.npz", figures=np.array(json.dumps(figures)), **arrays)  # type: ignore[arg-type]
+    log(f"{name}: written")
     with torch.no_grad():
-        for share in (1.0, 0.75, 0.5, 0.25):
+        for share in (0.0, 0.25, 0.5, 1.0):
             tensors = {
                 key: (1 - share) * value + share * learner.model.get[key] for key, value in learner.start.items()
             }
             found = measured(learner, data, held, tensors, learner.table)
             figures[f"share {share}"] = found
             log(f"{name}: share {share} {shown(found)}")
-    arrays = {key: value.detach().cpu().numpy().astype(np.float16) for key, value in learner.model.get.items()}
-    table = torch.nn.functional.softplus(learner.table).detach().cpu().numpy().astype(np.float16)
-    arrays |= {"table": table, "scales": learner.scales.detach().cpu().numpy()}
-    np.savez_compressed(options.out / f"{name}.npz", figures=np.array(json.dumps(figures)), **arrays)  # type: ignore[arg-type]
-    log(f"{name}: written")
+    log(f"{name}: {json.dumps(figures)}")
 
 
 def fit(

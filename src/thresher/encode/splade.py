@@ -231,6 +231,8 @@ class SpladeEncoder(SparseEncoder):
         if not pieces:
             return []
         first, last = (self._tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
+        if first is None or last is None:
+            raise DamagedArtifactError(str(self._directory), "has a tokenizer without [CLS] and [SEP]")
         most = min(self._settings["max_tokens"], self._model.positions) - 2
         size = -(-len(pieces) // -(-len(pieces) // most))
         return [[first, *pieces[low : low + size], last] for low in range(0, len(pieces), size)]

@@ -191,7 +191,7 @@ class MaskedLM:
     def _largest(self, states: Tensor) -> Tensor:
         """The largest logit of every piece over the tokens, float32[V], in the engine's precision."""
         best: Tensor | None = None
-        for part in states.split(_TOKENS):
+        for part in torch.split(states, _TOKENS):
             if self._low is None:
                 found = (part @ self._decoder.T).amax(0)
             else:
@@ -226,7 +226,9 @@ class _Int8:
 
 
 def _low_precision(decoder: Tensor, engine: str) -> _Bf16 | _Int8 | None:
-    return {"torch-int8": _Int8, "torch-bf16": _Bf16}[engine](decoder) if engine != "torch" else None
+    if engine == "torch-int8":
+        return _Int8(decoder)
+    return _Bf16(decoder) if engine == "torch-bf16" else None
 
 
 def is_masked_bert(config: Mapping[str, Any]) -> bool:

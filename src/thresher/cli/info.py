@@ -139,6 +139,7 @@ def _models(directory: Path, commit: Commit) -> list[tuple[Licence, str]]:
 
     from thresher.artifact import read_manifest
     from thresher.build.recipe import Recipe
+    from thresher.encode.dense import engine_of
     from thresher.models.licence import licence_of
 
     uses: dict[str, list[str]] = {}
@@ -147,9 +148,15 @@ def _models(directory: Path, commit: Commit) -> list[tuple[Licence, str]]:
             uses.setdefault(name, []).append(use)
     vectors = [directory / entry.folder / "vectors" for entry in commit.segments]
     for folder in filter(Path.is_dir, vectors):
-        name = str(read_manifest(folder).fields.get("encoder_name") or "")
-        if name and "vectors" not in uses.setdefault(name, []):
-            uses[name].append("vectors")
+        fields = read_manifest(folder).fields
+        name, engine = str(fields.get("encoder_name") or ""), engine_of(str(fields.get("encoder") or ""))
+        use = f"vectors, made by {engine}" if engine else "vectors"
+        if name:
+            mine = uses.setdefault(name, [])
+            if "vectors" in mine:
+                mine.remove("vectors")
+            if use not in mine:
+                mine.append(use)
     found = [(licence_of(name), ", ".join(use)) for name, use in uses.items()]
     bases = {one.base: one.model for one, _ in found if one.base}
     there = {one.path for one, _ in found}

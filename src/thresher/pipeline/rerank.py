@@ -51,7 +51,7 @@ class RerankStage:
         splitter: Callable[[str], Sequence[Span]] = split_sentences,
         read: int = 10,
         read_tokens: int = 0,
-        weights: tuple[float, float, float] = (0.19, 0.41, 0.4),
+        weights: tuple[float, float, float] = (0.2, 0.6, 0.2),
     ) -> None:
         self.reader = PassageReader(scorer, splitter)
         self.work = self.reader.work

@@ -33,7 +33,7 @@ def test_passages_get_the_models_weights_without_special_tokens(splade_dir, toke
 
     from thresher.encode.learned import LearnedSparseEncoder
 
-    encoder = LearnedSparseEncoder(splade_dir, device="cpu", batch_size=2)
+    encoder = LearnedSparseEncoder(splade_dir, device="cpu", batch_size=2, dtype="float32")
     theirs = SparseEncoder(str(splade_dir), device="cpu").encode_document(TEXTS, convert_to_sparse_tensor=False)
     expected = theirs.numpy().copy()
     assert expected[:, special(tokenizer_dir)].sum() > 0  # they do get weight
@@ -43,11 +43,26 @@ def test_passages_get_the_models_weights_without_special_tokens(splade_dir, toke
     assert encoder.vocabulary[:6] == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the")
 
 
+def test_logits_are_reduced_text_by_text_wherever_the_form_is_splades(splade_dir, router_dir):
+    from thresher.encode.learned import LearnedSparseEncoder
+
+    exact = LearnedSparseEncoder(splade_dir, device="cpu", dtype="float32")
+    assert set(exact._fused) == {"document", "query"}
+    assert set(LearnedSparseEncoder(router_dir, device="cpu")._fused) == {"document"}
+    width = len(exact.vocabulary)
+    expected = dense_rows(exact.encode_passages(TEXTS), width)
+    for backend, least in (("torch-bf16", 0.99), ("torch-int8", 0.95)):
+        encoder = LearnedSparseEncoder(splade_dir, device="cpu", backend=backend)
+        found = dense_rows(encoder.encode_passages(TEXTS), width)
+        lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+        assert ((found * expected).sum(1) >= least * lengths).all()
+
+
 def test_the_heaviest_terms_stay(splade_dir):
     from thresher.encode.learned import LearnedSparseEncoder
 
-    everything = LearnedSparseEncoder(splade_dir, device="cpu").encode_passages(TEXTS)
-    few = LearnedSparseEncoder(splade_dir, device="cpu", max_active_terms=3).encode_passages(TEXTS)
+    everything = LearnedSparseEncoder(splade_dir, device="cpu", dtype="float32").encode_passages(TEXTS)
+    few = LearnedSparseEncoder(splade_dir, device="cpu", max_active_terms=3, dtype="float32").encode_passages(TEXTS)
     assert np.diff(few.indptr).max() <= 3
     for i in range(len(TEXTS)):
         all_weights = everything.weights[everything.indptr[i] : everything.indptr[i + 1]]
@@ -62,7 +77,7 @@ def test_a_saved_query_side_answers_as_the_model_does(splade_dir, router_dir, tm
     from thresher.encode.learned import LearnedSparseEncoder
 
     for folder, kind in ((splade_dir, "sentence-transformers"), (router_dir, "inference-free")):
-        encoder = LearnedSparseEncoder(folder, device="cpu")
+        encoder = LearnedSparseEncoder(folder, device="cpu", dtype="float32")
         encoder.save(tmp_path / kind)
         document = json.loads((tmp_path / kind / "encoder.json").read_text())
         assert document["type"] == kind

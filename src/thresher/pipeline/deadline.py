@@ -9,7 +9,8 @@ only once, since models load and kernels compile then.
 
 Before a stage its predicted cost is compared with the time left (`Deadline.refuses`); a model that reads passages reads
 half of those that fit, then half of those that still fit (`batches_that_fit`), so that a wrong prediction late in the
-stage concerns a passage or two.
+stage concerns a passage or two. Half is rounded up to an even number: two cores read two passages as fast as one. Those
+that are predicted to take half of the time left at most are read at once.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def batches_that_fit(n: int, predict: Callable[[int, int], float], deadline: Dea
         fit = fitting(n - done, lambda count: predict(done, done + count), deadline.left())  # noqa: B023
         if fit == 0:
             return
-        part = fit if fit <= 2 else max(2, (fit + 1) // 2)
+        easy = 2 * predict(done, done + fit) <= deadline.left()
+        part = fit if fit <= 2 or easy else -(-fit // 4) * 2
         yield done, done + part
         done += part
 

@@ -167,13 +167,17 @@ def build_index(
         unread = next((one.warning() for one in build.readers if one.cut), "")
         build.close()
     discard_shards(target)
-    for stage in build.usage.stages:
-        _log.info("%s: %s took %.2f s, %s", target, stage.stage, stage.seconds, dict(stage.counts))
     if unread:
         _log.warning("%s: %s", target, unread)
-    for reason, count in skipped.items():
-        _log.info("%s: %d records of %s skipped: %s", target, count, build.spool.name, reason)
-    return BuildReport(Path(target), counts, skipped, build.usage)
+    return _logged(BuildReport(Path(target), counts, skipped, build.usage), build.spool.name)
+
+
+def _logged(report: BuildReport, corpus: str) -> BuildReport:
+    for stage in report.usage.stages:
+        _log.info("%s: %s took %.2f s, %s", report.path, stage.stage, stage.seconds, dict(stage.counts))
+    for reason, count in report.skipped.items():
+        _log.info("%s: %d records of %s skipped: %s", report.path, count, corpus, reason)
+    return report
 
 
 def corpus_of(source: Source, recipe: Recipe, split_tokens: int = 0) -> Corpus | Iterable[Passage]:

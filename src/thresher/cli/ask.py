@@ -76,13 +76,9 @@ def ask(
 
     started = time.perf_counter()
     index = Index.open(directory)
-    given = {
-        "read": read, "threshold": _threshold(threshold), "on_error": on_error, "min_confidence": min_confidence,
-        "deadline_ms": deadline_ms,
-    }  # fmt: skip
-    settings = _settings(index, recipe, given)
-    if rerank and not settings.rerank:
-        settings = settings.model_copy(update={"rerank": _RANKER})
+    given = {"read": read, "threshold": _threshold(threshold), "on_error": on_error}
+    given |= {"min_confidence": min_confidence, "deadline_ms": deadline_ms}
+    settings = _settings(index, recipe, given, rerank=bool(rerank))
     pipeline = Pipeline.open(
         index,
         settings=settings,
@@ -105,12 +101,14 @@ def ask(
     show_missing(pipeline)
 
 
-def _settings(index: Index, recipe: str, given: Mapping[str, object]) -> AskStep:
-    """The `[ask]` table in use, with the command line's settings in place of its own."""
+def _settings(index: Index, recipe: str, given: Mapping[str, object], *, rerank: bool = False) -> AskStep:
+    """The `[ask]` table in use, with the command line's settings in place of its own; `rerank` needs a ranker."""
     from thresher.pipeline.open import settings_of
 
     settings = settings_of(recipe or None, index)
     changed = {key: value for key, value in given.items() if value not in (None, "")}
+    if rerank and not settings.rerank:
+        changed["rerank"] = _RANKER
     try:
         return type(settings).model_validate({**settings.model_dump(), **changed}) if changed else settings
     except ValueError as err:

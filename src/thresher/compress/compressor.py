@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from thresher.arguments import checked_call
 from thresher.compress.curve import MAIN, Curve, Kept, Level, quick_enough, rows_of, smallest_equivalent
 from thresher.compress.data import Task
 from thresher.compress.depth import layer_cut
+from thresher.compress.ranker import Ranker
 from thresher.compress.saving import check_target, write_model
 from thresher.errors import ConfigError, InputError
 from thresher.models.files import directory_fingerprint
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thresher.compress.methods import Cut
-    from thresher.compress.ranker import Ranker
 
 NO_FORMAT = (
     "int8 weights are made when a model loads, and transformers has no format for them; measure them with --curve-only "
@@ -73,8 +74,9 @@ class Compression:
     report: dict[str, Any]
 
 
+@checked_call(heal=0, baselines=0)
 def compress(
-    ranker: Ranker,
+    model: str | Path | Ranker,
     output: Path | None,
     *,
     task: Task = NO_DATA,
@@ -90,8 +92,8 @@ def compress(
     """Compress a model and write it with its card; an interrupted run resumes, by what is kept beside `output`.
 
     Args:
-        ranker: the whole model.
-        output: the directory to write; None with `curve_only` keeps nothing.
+        model: the whole model, loaded or by name; `Ranker.load` takes a kind, a device and a dtype.
+        output: the directory to write; None keeps nothing.
         task: what calibrates and what measures.
         method: how parts are chosen (`METHODS`).
         wanted: how far to go.
@@ -109,12 +111,9 @@ def compress(
         OSError: the disk failed.
     """
     if not curve_only:
-        if output is None:
-            raise ConfigError("give a directory to write the compressed model to")
-        if method == "int8":
-            raise ConfigError(NO_FORMAT)
-        check_target(output, overwrite=overwrite)
+        _check_output(output, method, overwrite)
     _check(method, task, wanted, heal, margin)
+    ranker = model if isinstance(model, Ranker) else Ranker.load(model)
     curve = Curve(ranker, task, _kept(ranker, output, task), tell)
     whole = curve.whole()
     if wanted.keep_layers:
@@ -132,6 +131,14 @@ def compress(
         if curve.kept.file is not None:
             curve.kept.file.unlink(missing_ok=True)
     return Compression(whole, chosen, (*levels, *randoms), report)
+
+
+def _check_output(output: Path | None, method: str, overwrite: bool) -> None:
+    if output is None:
+        raise ConfigError("give a directory to write the compressed model to")
+    if method == "int8":
+        raise ConfigError(NO_FORMAT)
+    check_target(output, overwrite=overwrite)
 
 
 def _check(method: str, task: Task, wanted: Wanted, heal: int, margin: float) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thresher.arguments import checked_call
 from thresher.errors import InputError
 from thresher.evaluate.measures import Evaluation, evaluate
 from thresher.evaluate.trec import read_qrels, read_queries, read_run
@@ -114,6 +115,7 @@ def read_candidates(
     return tuple(sorted(lists, key=lambda one: hashlib.sha256(one.qid.encode()).hexdigest()))
 
 
+@checked_call(depth=1)
 def read_task(
     queries: str | Path | None,
     run: str | Path | None,

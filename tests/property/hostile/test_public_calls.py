@@ -37,6 +37,7 @@ MODELS = {
     "thresher.Reranker.from_name",
     "thresher.SparseEncoder.from_name",
     "thresher.VectorStore.open_encoder",
+    "thresher.compress.compress",
     "thresher.context.SentenceScorer.from_name",
     "thresher.encode.Bm25Encoder.from_name",
     "thresher.llm.TransformersModel",

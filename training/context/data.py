@@ -32,6 +32,7 @@ from thresher.records import Span
 from thresher.text.sentences import split_sentences
 from training.context import collections
 from training.context.fit import Group, LabelledPassage
+from training.held_out import held_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -346,7 +347,7 @@ def graded_groups(year: int, places: dict[str, int], signals: Signals, size: int
     for line in (DATA / "trec-dl" / f"qrels.dl{year}.covered.txt").read_text().splitlines():
         qid, _, docno, grade = line.split()
         judged.setdefault(qid, {})[docno] = int(grade)
-    left_out = held_topics() if year == 21 else set()
+    left_out = held_topics() | held_out("trec-dl-2021") if year == 21 else set()
     topics = sorted(qid for qid, grades in judged.items() if max(grades.values()) > 0 and qid not in left_out)
     groups = []
     for qid, vector in zip(topics, encode_queries([queries[qid] for qid in topics]), strict=True):

@@ -3,6 +3,7 @@
     THRESHER_DATA=... python -m training.context.train prepare --out DIR     # groups to learn from, a few minutes
     THRESHER_DATA=... python -m training.context.train train --out DIR       # resumes from its last checkpoint
     THRESHER_DATA=... python -m training.context.train export --out DIR      # weights into the package
+    THRESHER_DATA=... python -m training.context.train refit --out DIR       # sentence head and presets alone, again
 
 What is learnt from what:
 
@@ -142,6 +143,24 @@ def export(out: Path, target: Path, share: float) -> None:
     about |= fit_head(TwoHeadedScorer(target), out)
     model_files.save(model, target, about, rarity)
     print(json.dumps({key: about[key] for key in ("rank_head", "presets", "calibration")}, indent=1))
+
+
+def refit(out: Path, target: Path) -> None:
+    """Fit the sentence head of a model again, in the form that it has, and its presets; the encoder stays.
+
+    After a change of what the head reads or of how sentences are kept: the engine that computes the encoder by default,
+    the splitter, what belongs together.
+    """
+    from thresher.context.model import TwoHeadedScorer
+
+    file = target / "config.json"
+    about = json.loads(file.read_text(encoding="utf-8"))
+    form = {key: about["sentence_head_form"][key] for key in HEADS[0]}
+    scorer = TwoHeadedScorer(target)
+    about |= fit_head(scorer, out, (form,))
+    about["sentence_head_form"]["backend"] = scorer.backend.name
+    file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps({key: about[key] for key in ("presets", "calibration")}, indent=1))
 
 
 class RankEvidence:
@@ -314,7 +333,7 @@ class HeadData:
         )
 
 
-def fit_head(scorer: TwoHeadedScorer, out: Path) -> dict[str, Any]:
+def fit_head(scorer: TwoHeadedScorer, out: Path, forms: Sequence[dict[str, float]] = HEADS) -> dict[str, Any]:
     """The sentence head and the presets, from the calibration part.
 
     Five models, each fitted without a fifth of the families, score the families that they have not seen; by those
@@ -328,13 +347,13 @@ def fit_head(scorer: TwoHeadedScorer, out: Path) -> dict[str, Any]:
     data = HeadData(scorer)
     np.savez(out / "head.npz", table=data.table, labels=data.labels, part=data.part, importance=data.importance)
     tried: list[tuple[float, int, list[list[float]]]] = []
-    for form in HEADS:
+    for form in forms:
         scores = data.unseen(form)
         mean = data.measured(scores)
         tried.append((mean["pruned_relevant"] + mean["pruned_irrelevant"], len(tried), scores))
         print(form, {k: round(v, 3) for k, v in mean.items()}, flush=True)
     _, best, scores = max(tried, key=lambda one: one[0])
-    form = HEADS[best]
+    form = forms[best]
     head = data.fit(form)
     rows = data.benches[0].rows
     chosen = [i for members in data.members for i in members[:CALIBRATED]]
@@ -367,19 +386,22 @@ def at_level(
 def main() -> int:
     """Run one stage from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("prepare", "states", "train", "export"))
+    parser.add_argument("stage", choices=("prepare", "states", "train", "export", "refit"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--length", type=int, default=224)
     parser.add_argument("--tokens", type=int, default=2000)
     parser.add_argument("--share", type=float, default=0.5, help="of the way from untrained to trained weights")
-    parser.add_argument("--target", type=Path, default=SHIPPED, help="where export writes")
+    parser.add_argument("--target", type=Path, default=SHIPPED, help="where export and refit write")
     options = parser.parse_args()
     if options.stage == "prepare":
         prepare(options.out)
     elif options.stage == "export":
         export(options.out, options.target, options.share)
+    elif options.stage == "refit":
+        options.out.mkdir(parents=True, exist_ok=True)
+        refit(options.out, options.target)
     else:
         config = FitConfig(
             steps=options.steps, rate=options.rate, length=options.length, tokens=options.tokens, seed=SEED,

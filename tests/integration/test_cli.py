@@ -95,8 +95,8 @@ def test_info_and_verify_describe_the_index(place):
     [
         (["search", "nowhere", "grain"], 1, "not a thresher artifact"),
         (["build", "nowhere.jsonl", "-o", "x"], 1, "no such file"),
-        (["build", "corpus.jsonl", "-o", "index", "--text-field", "body"], 1, "exists already"),
-        (["build", "corpus.jsonl", "-o", "x", "--text-field", "prose"], 1, "corpus.jsonl:1"),
+        (["build", "corpus.jsonl", "--recipe", "bm25", "-o", "index", "--text-field", "body"], 1, "exists already"),
+        (["build", "corpus.jsonl", "--recipe", "bm25", "-o", "x", "--text-field", "prose"], 1, "corpus.jsonl:1"),
         (["build", "bm25", "-o", "x"], 1, "names no corpus"),
         (["eval", "no-such-experiment"], 1, "no such file, and no shipped one"),
         (["search", "index"], 2, "give a query"),

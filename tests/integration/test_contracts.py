@@ -83,7 +83,7 @@ def built(place):
             corpus = place / "corpus.jsonl"
             recipe = kind if RECIPES.get(kind, "") is None else place / f"{kind}.toml"
             options = ["--split-tokens", 8] if kind == "split" else []
-            options += [] if kind == "split" else ["--recipe", recipe]
+            options += ["--recipe", "bm25" if kind == "split" else recipe]
             invoke("build", corpus, "-o", made[kind], *options)
         return made[kind]
 
@@ -173,7 +173,9 @@ def test_encoded_passages_build_the_index_that_encoding_in_the_build_gives(place
 @pytest.mark.models
 def test_encoded_vectors_are_read_by_a_build_and_a_pipeline(place, invoke, tmp_path, built):
     invoke("encode", place / "corpus.jsonl", "-o", tmp_path / "vectors", "--dense", "--storage", "float16")
-    invoke("build", place / "corpus.jsonl", "--vectors", tmp_path / "vectors", "-o", tmp_path / "index")
+    invoke(
+        "build", place / "corpus.jsonl", "--recipe", "bm25", "--vectors", tmp_path / "vectors", "-o", tmp_path / "index"
+    )
     direct = thresher.Pipeline.open(built("vectors", invoke)).ask("grain word1", k=10)
     read = thresher.Pipeline.open(tmp_path / "index").ask("grain word1", k=10)
     assert read.ranking.docnos == direct.ranking.docnos
@@ -185,7 +187,16 @@ def test_a_pruning_decision_builds_the_tiers_that_pruning_in_the_build_gives(pla
     direct = thresher.Index.open(built("tiered", invoke))
     invoke("prune", place / "corpus.jsonl", "--estimator", "length", "--keep", 0.5, "--no-fold", "--no-junk", "-o",
            tmp_path / "decision")  # fmt: skip
-    invoke("build", place / "corpus.jsonl", "--decision", tmp_path / "decision", "-o", tmp_path / "index")
+    invoke(
+        "build",
+        place / "corpus.jsonl",
+        "--recipe",
+        "bm25",
+        "--decision",
+        tmp_path / "decision",
+        "-o",
+        tmp_path / "index",
+    )
     one, other = direct.search("grain", k=40), thresher.Index.open(tmp_path / "index").search("grain", k=40)
     assert one.pairs() == other.pairs()
     assert one.tiers.tolist() == other.tiers.tolist()
@@ -213,7 +224,7 @@ def test_calibrated_tiers_are_used_by_the_next_search(place, invoke, tmp_path, b
 def test_a_corpus_is_read_from_standard_input(place, invoke, tmp_path, monkeypatch, built):
     with (place / "corpus.jsonl").open() as stream:
         monkeypatch.setattr(sys, "stdin", stream)
-        invoke("build", "-", "--format", "jsonl", "-o", tmp_path / "index")
+        invoke("build", "-", "--format", "jsonl", "--recipe", "bm25", "-o", tmp_path / "index")
     one, other = thresher.Index.open(built("plain", invoke)), thresher.Index.open(tmp_path / "index")
     assert one.search("grain word1", k=40).pairs() == other.search("grain word1", k=40).pairs()
 

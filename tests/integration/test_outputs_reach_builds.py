@@ -104,7 +104,7 @@ def test_a_corpus_that_is_not_the_encoded_one_is_refused_by_docno(passages, enco
 def test_a_written_decision_is_what_a_build_carries_out(corpus, tmp_path):
     done = run(prune, corpus, "--estimator", "length", "--keep", ".5", "--similarity", "0", "-o", tmp_path / "decision")
     assert done.exit_code == 0, done.output
-    done = run(build, corpus, "-o", tmp_path / "index", "--decision", tmp_path / "decision")
+    done = run(build, corpus, "--recipe", "bm25", "-o", tmp_path / "index", "--decision", tmp_path / "decision")
     assert done.exit_code == 0, done.output
     build_index(tmp_path / "same", corpus, Recipe(prune=PruneStep(estimator="length", keep=0.5, similarity=None)))
     index, same = Index.open(tmp_path / "index"), Index.open(tmp_path / "same")
@@ -140,7 +140,7 @@ def test_vectors_encoded_before_are_stored_by_passage_number(passages, corpus, t
         tmp_path / "vectors", [vectors_of(mixed)], docnos=[p.docno for p in mixed], storage=storage, sketch=8,
         encoder="print", encoder_name="some-model",
     )  # fmt: skip
-    done = run(build, corpus, "-o", tmp_path / "index", "--vectors", tmp_path / "vectors")
+    done = run(build, corpus, "--recipe", "bm25", "-o", tmp_path / "index", "--vectors", tmp_path / "vectors")
     assert done.exit_code == 0, done.output
     store = VectorStore.open(segment_of(tmp_path / "index") / "vectors")
     assert (store.encoder_name, store.encoder_fingerprint) == ("some-model", "print")

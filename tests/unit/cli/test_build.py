@@ -22,7 +22,9 @@ def invoke(*arguments):
 def test_format_and_split_reach_the_corpus(tmp_path):
     corpus = tmp_path / "corpus"
     corpus.write_text('{"id": "a", "text": "One two three four. Five six seven eight. Nine ten."}\n')
-    done = invoke(corpus, "-o", tmp_path / "index", "--format", "jsonl", "--split-tokens", 6, "--json")
+    done = invoke(
+        corpus, "--recipe", "bm25", "-o", tmp_path / "index", "--format", "jsonl", "--split-tokens", 6, "--json"
+    )
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["counts"]["passages"] == 3
 
@@ -64,7 +66,7 @@ def test_a_build_logs_its_stages_and_what_it_skipped(tmp_path, caplog):
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text('{"id": "a", "text": "grain"}\nnot JSON\n')
     with caplog.at_level("INFO", logger="thresher"):
-        assert invoke(corpus, "-o", tmp_path / "index", "--on-error", "skip").exit_code == 0
+        assert invoke(corpus, "--recipe", "bm25", "-o", tmp_path / "index", "--on-error", "skip").exit_code == 0
     said = [record.getMessage() for record in caplog.records]
     assert any("encode took" in line for line in said)
     assert any("1 records" in line and "malformed" in line for line in said)

@@ -54,6 +54,7 @@ class HybridQueryEncoder:
         self.name, self.fingerprint, self.weight = name, fingerprint, weight
         self._terms, self._ceiling = terms, ceiling
         self._find: Callable[[str], int] | None = None
+        self._last: tuple[str, SparseBatch] | None = None
         self._ids: dict[int, int] = {}
 
     @classmethod
@@ -111,7 +112,7 @@ class HybridQueryEncoder:
         Raises:
             InputError: no vocabulary gives the terms ids; an open index's `encoder` has one.
         """
-        lexical, learned = self.lexical.encode_queries(texts), self.learned.encode_queries(texts)
+        lexical, learned = self.lexical.encode_queries(texts), self._learned_terms(texts)
         factor = np.float32(self.weight * self._ceiling)  # passages hold learned weights divided by the ceiling
         ids, given = self._ids_of(learned.terms.tolist()), (learned.weights * factor).tolist()
         own, counts = lexical.terms.tolist(), lexical.weights.tolist()
@@ -125,6 +126,15 @@ class HybridQueryEncoder:
             weights += [weight for _, weight in row]
             indptr.append(len(terms))
         return SparseBatch(np.array(indptr, np.int64), np.array(terms, np.uint32), np.array(weights, np.float32))
+
+    def _learned_terms(self, texts: Sequence[str]) -> SparseBatch:
+        """The learned part's terms; those of the last single query are kept, since a pipeline searches by it twice."""
+        if len(texts) != 1:
+            return self.learned.encode_queries(texts)
+        known = self._last  # replaced as a whole, so threads see one query's or another's
+        if known is None or known[0] != texts[0]:
+            known = self._last = texts[0], self.learned.encode_queries(texts)
+        return known[1]
 
     def _ids_of(self, learned: list[int]) -> list[int]:
         """The ids in the index of the learned encoder's terms; -1 for those it lacks."""

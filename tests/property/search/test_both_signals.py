@@ -121,3 +121,22 @@ def test_a_weight_may_be_tried_without_building_again(tmp_path):
             list(other.search(query, 4).pairs()) for query in ("grain wind", "flour")
         ]
         assert index.encoder.weight == 2.0
+
+
+def test_a_query_that_is_searched_again_is_not_encoded_again(tmp_path):
+    asked = []
+
+    class Counting:
+        def __init__(self, of):
+            self.of = of
+
+        def encode_queries(self, texts):
+            asked.extend(texts)
+            return self.of.encode_queries(texts)
+
+    with made(tmp_path, ["grain chaff", "mill", "chaff wind grain", "wind"]) as index:
+        expected = {query: list(index.search(query, 4).pairs()) for query in ("grain wind", "mill")}
+        index.encoder.learned = Counting(index.encoder.learned)
+        for query in ("mill", "grain wind", "grain wind", "mill"):
+            assert list(index.search(query, 4).pairs()) == expected[query]
+    assert asked == ["grain wind", "mill"], "the last query of all was mill"

@@ -56,6 +56,7 @@ class Subject:
         depth: passages of each list.
         methods: which methods.
         layers: shares of layers to remove; none for all.
+        seeds: random removals of each size.
     """
 
     name: str
@@ -63,6 +64,12 @@ class Subject:
     depth: int
     methods: tuple[str, ...]
     layers: tuple[float, ...] = ()
+    seeds: int = SEEDS
+
+    @property
+    def large(self) -> bool:
+        """Whether a level takes a minute: fewer methods, no whole collection."""
+        return len(self.methods) < len(ALL)
 
 
 ALL = (
@@ -71,7 +78,7 @@ ALL = (
     *(f"heads:{score}" for score in SCORES),
     *WEIGHT_METHODS,
 )
-QUICK = ("block-influence", "angular", "loss", "last", "neurons:taylor", "neurons:magnitude", "magnitude:2:4", "int8")
+QUICK = ("block-influence", "angular", "last", "neurons:taylor", "int8", "bfloat16")
 """Methods for a large model, of which a level takes a minute."""
 
 
@@ -96,12 +103,12 @@ def wanted(cut: Cut, subject: Subject) -> bool:
     return cut.axis == "weights" or any(abs(cut.removed - share) < 0.02 for share in SHARES) or cut.removed == 0.5
 
 
-def baselines(curve: Curve, cut: Cut) -> list[Level]:
+def baselines(curve: Curve, cut: Cut, seeds: int) -> list[Level]:
     """Random removal of as much, one level a seed; none for stored forms."""
     if "stored" in cut.spec:
         return []
     found = []
-    for seed in range(SEEDS):
+    for seed in range(seeds):
         name = f"random-{cut.axis}:{seed}"
         same = [one for one in curve.cuts(name) if abs(one.removed - cut.removed) < 0.005]
         found += [curve.level(name, one) for one in same]
@@ -118,7 +125,7 @@ def measured(curve: Curve, subject: Subject) -> Iterator[tuple[Level, list[Level
             continue
         for cut in cuts:
             if wanted(cut, subject):
-                yield curve.level(method, cut), baselines(curve, cut)
+                yield curve.level(method, cut), baselines(curve, cut, subject.seeds)
 
 
 def rows_for(subject: Subject, bench: Bench, topics: int, calibrating: int, dtype: str) -> tuple[list[Row], list[Row]]:
@@ -142,7 +149,7 @@ def rows_for(subject: Subject, bench: Bench, topics: int, calibrating: int, dtyp
             row.update(against.get((row["method"], row["level"]), {}))
     rows += other_choices(subject, curve, whole, held, bench)
     best = best_points([level for level, _ in seen], whole)
-    return rows, on_whole_collection(subject, curve, best, bench, key)
+    return rows, [] if subject.large else on_whole_collection(subject, curve, best, bench, key)
 
 
 def described(
@@ -186,7 +193,7 @@ def best_points(levels: Sequence[Level], whole: Level) -> list[Level]:
 def other_choices(subject: Subject, curve: Curve, whole: Level, held: Sequence[Candidates], bench: Bench) -> list[Row]:
     """Half of the layers removed: healed, and chosen on sampled passages instead of queries."""
     layers = len(curve.ranker.layers)
-    if layers < 4 or len(subject.methods) < len(ALL):
+    if layers < 4 or subject.large:
         return []
     rows: list[Row] = []
     cut = next(one for one in curve.cuts("block-influence") if len(one.spec["kept"]) == layers // 2)
@@ -248,7 +255,7 @@ def subjects(given: Sequence[str], depth: int) -> list[Subject]:
     for one in given:
         name, _, directory = one.partition("=")
         large = (Path(directory) / "model.safetensors").stat().st_size > 3e8
-        quick = (QUICK, (0.25, 0.5)) if large else (ALL, ())
+        quick = (QUICK, (0.25, 0.5), 2) if large else (ALL, (), SEEDS)
         found.append(Subject(name, directory, max(10, depth // 2) if large else depth, *quick))
     return found
 
@@ -308,7 +315,7 @@ def main(arguments: Sequence[str]) -> None:
             f"First passages of the BM25 lists of {COLLECTION}, in {given.dtype}, {given.threads} thread(s). "
             "`equivalent`: within "
             f"{MARGIN} {MAIN} of the whole model by two one-sided tests at .05, each row alone. `over random`: over "
-            f"random removal of as much, {SEEDS} seeds averaged by topic. Zeroed heads and weights save no bytes "
+            "random removal of as much, 2 or 3 seeds averaged by topic. Zeroed heads and weights save no bytes "
             f"and no time. {' '.join(skipped)} On {WHOLE} as a whole: "
             + "; ".join(told(row) for row in whole)
         ),

@@ -87,8 +87,7 @@ def ask(
         context="auto" if context else None,
         cache=cache_folder(),
     )
-    if pipeline.deadline_ms:
-        pipeline.warm_up()
+    warmed = _warmed(pipeline)
     opening = time.perf_counter() - started
     answer = pipeline.ask(" ".join(query), k, max_context_tokens=max_context_tokens, where=where)
     if json:
@@ -96,7 +95,6 @@ def ask(
         return
     show_answer(answer)
     show_stages(answer)
-    warmed = " and warmed up" if pipeline.deadline_ms else ""
     say(f"\nopened{warmed} in {opening:.1f} s, answered in {answer.milliseconds:.0f} ms{_incomplete(answer)}")
     show_missing(pipeline)
 
@@ -114,6 +112,14 @@ def _settings(index: Index, recipe: str, given: Mapping[str, object], *, rerank:
     except ValueError as err:
         options = ", ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
         raise typer.BadParameter(f"{options}: {err}") from None
+
+
+def _warmed(pipeline: Pipeline) -> str:
+    """Warm up a pipeline that has a deadline; says so."""
+    if not pipeline.deadline_ms:
+        return ""
+    pipeline.warm_up()
+    return " and warmed up"
 
 
 def _threshold(given: str) -> float | str:

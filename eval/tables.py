@@ -281,6 +281,20 @@ context_pruning = Pivot(
 )
 
 
+context_technical = Listing(
+    "context-technical",
+    (
+        ("technical documentation", "{preset}"),
+        ("answer kept", "{answer_kept:.3f}"),
+        ("pruned, relevant passages", "{pruned_relevant:.3f}"),
+        ("pruned, irrelevant passages", "{pruned_irrelevant:.3f}"),
+        ("headings kept alone", "{lone_headings}"),
+        ("lines of marks kept alone", "{lone_marks}"),
+    ),
+    {"kind": "all", "system": "thresher-context"},
+)
+
+
 def context_levels() -> str:
     """Characters pruned on relevant passages where at least so many answers are kept, mean of the five."""
     systems = {
@@ -639,6 +653,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "served": served,
     "context-pruning": context_pruning,
     "context-levels": context_levels,
+    "context-technical": context_technical,
     "context-rank": context_rank,
     "context-cost": context_cost,
     "quality-loss": quality_loss,

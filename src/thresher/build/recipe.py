@@ -358,7 +358,7 @@ def shipped(folder: str) -> dict[str, Path]:
 
 def _model_names(text: str) -> Iterator[str]:
     """The models in a name that parts of other kinds may be in: `bm25+thresher-mini`, `cross-encoder:NAME`."""
-    if Path(text).is_dir():
+    if text and Path(text).is_dir():
         yield text
         return
     for part in text.split("+"):

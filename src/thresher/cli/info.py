@@ -161,7 +161,7 @@ def _models(directory: Path, commit: Commit) -> list[tuple[Licence, str]]:
     bases = {one.base: one.model for one, _ in found if one.base}
     there = {one.path for one, _ in found}
     based = [(licence_of(base), f"base of {model}") for base, model in bases.items()]
-    return found + [(one, use) for one, use in based if one.path not in there]
+    return found + [(one, use) for one, use in based if one.path is not None and one.path not in there]
 
 
 def _show_segments(commit: Commit) -> None:

@@ -27,7 +27,7 @@ class Licence:
         model: the name of the model.
         name: the licence as the card names it, or `unknown` with the reason.
         terms: what the card says of its use in a sentence, "" where it says nothing.
-        base: the model whose weights it needs besides its own, "" for none.
+        base: the model that it was made from, "" where the card names none.
         path: where the model is; None where it is not on this machine.
     """
 

@@ -10,6 +10,7 @@ of each axis also on Cranfield as a whole. Shipped and embedded models run as th
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from thresher.errors import ThresherError
 from thresher.evaluate.collections import load
 from thresher.evaluate.comparison import averaged, differences
 from thresher.evaluate.significance import mean_interval
-from thresher.models.files import directory_fingerprint
+from thresher.models.files import directory_fingerprint, embedded_path, shipped_weights
 from thresher.models.hf import import_torch
 from training.held_out import held_out
 
@@ -249,9 +250,20 @@ def told(row: Row) -> str:
     return f"{row['model']} {row['method']} {row['level']} {row[MAIN]:.4f} ({row['difference']:+.4f})"
 
 
-def subjects(given: Sequence[str], depth: int) -> list[Subject]:
+def shipped(bench: Bench) -> Path:
+    """A directory with the shipped sparse encoder and the tokenizer that it shares with the embedded MiniLM."""
+    target = bench.work / "thresher-mini"
+    target.mkdir(exist_ok=True)
+    for file in (shipped_weights() / "thresher-mini").iterdir():
+        shutil.copyfile(file, target / file.name)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copyfile(embedded_path() / name, target / name)
+    return target
+
+
+def subjects(given: Sequence[str], depth: int, bench: Bench) -> list[Subject]:
     """The embedded and the shipped models, and those given as NAME=DIRECTORY."""
-    found = [Subject("MiniLM", "minilm", depth, ALL), Subject("thresher-mini", "thresher-mini", depth, ALL)]
+    found = [Subject("MiniLM", "minilm", depth, ALL), Subject("thresher-mini", str(shipped(bench)), depth, ALL)]
     for one in given:
         name, _, directory = one.partition("=")
         large = (Path(directory) / "model.safetensors").stat().st_size > 3e8
@@ -276,7 +288,7 @@ def main(arguments: Sequence[str]) -> None:
     rows: list[Row] = []
     whole: list[Row] = []
     skipped = ["thresher-context has no layers of its own to remove: its body is the embedded MiniLM's."]
-    for subject in subjects(given.model, given.depth):
+    for subject in subjects(given.model, given.depth, bench):
         if given.only and subject.name not in given.only:
             continue
         try:

@@ -184,13 +184,7 @@ def learned(bench: Bench, made: RankedCollection, name: str) -> bool:
         if not file.exists():
             encoder = SparseEncoder.from_name(name)
             width = len(encoder.vocabulary)
-            vectors = made.vectors()
-            parts = [
-                encoder.encode_pooled(vectors[i : i + 512], made.texts[i : i + 512])
-                if hasattr(encoder, "encode_pooled")  # thresher-mini reads the MiniLM vectors
-                else encoder.encode_passages(made.texts[i : i + 512])
-                for i in range(0, made.n, 512)
-            ]
+            parts = [encoder.encode_passages(made.texts[i : i + 512]) for i in range(0, made.n, 512)]
             sparse.save_npz(file, sparse.vstack([csr(p, width) for p in parts]).tocsr())
             sparse.save_npz(file.with_suffix(".queries.npz"), csr(encoder.encode_queries(made.topics), width))
     except ThresherError as err:

@@ -31,7 +31,7 @@ def make(name: str, data: Path, work: Path, encoder: str) -> Matrix:
     elif name == "real-lexical":
         matrix = passages.real_lexical(data)
     else:
-        matrix = passages.real_learned(data, work / "vectors", encoder, name)
+        matrix = passages.real_learned(data, encoder, name)
     save(matrix, file)
     return matrix
 

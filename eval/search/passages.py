@@ -25,7 +25,6 @@ from eval.search.matrices import Matrix, Rows, from_pairs, to_impacts, whole_que
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
 
 SOURCES = {
     "msmarco-v1-mini": "trec-dl/msmarco-v1-mini.jsonl.gz",
@@ -53,31 +52,7 @@ def texts(data: Path) -> dict[str, list[str]]:
     return found
 
 
-def vectors(data: Path, cache: Path, name: str, passages: list[str]) -> NDArray[np.float16]:
-    """The embedded MiniLM's vectors float16[n, 384] of one source's passages; what is computed is kept in `cache`."""
-    given = data / f"embeddings/{name}.npy"
-    if given.is_file():
-        stored: NDArray[np.float16] = np.load(given)
-        return stored
-    parts = []
-    minilm = None
-    for first in range(0, len(passages), STEP):
-        file = cache / f"{name}-{first:07d}.npy"
-        if not file.is_file():
-            if minilm is None:
-                from thresher.models.minilm import MiniLM
-
-                minilm = MiniLM()
-            cache.mkdir(parents=True, exist_ok=True)
-            states = minilm.pooled(minilm.pieces(passages[first : first + STEP]), 4096)
-            partial = file.with_suffix(".partial.npy")
-            np.save(partial, states.cpu().numpy().astype(np.float16))
-            partial.rename(file)
-        parts.append(np.load(file))
-    return np.concatenate(parts)
-
-
-def real_learned(data: Path, cache: Path, encoder: str, name: str) -> Matrix:
+def real_learned(data: Path, encoder: str, name: str) -> Matrix:
     """Passages weighted by a learned sparse encoder over BERT's word pieces, queries by it and by others."""
     from thresher.encode import SparseEncoder
 
@@ -85,14 +60,9 @@ def real_learned(data: Path, cache: Path, encoder: str, name: str) -> Matrix:
     vocabulary = {term: i for i, term in enumerate(model.vocabulary)}
     sources = texts(data)
     parts = []
-    for source, passages in sources.items():
-        known = vectors(data, cache, source, passages) if hasattr(model, "encode_pooled") else None
+    for passages in sources.values():
         for first in range(0, len(passages), STEP):
-            part = slice(first, first + STEP)
-            if known is None:
-                batch = model.encode_passages(passages[part])
-            else:
-                batch = model.encode_pooled(known[part].astype(np.float32), passages[part])
+            batch = model.encode_passages(passages[first : first + STEP])
             parts.append(Rows(batch.indptr, batch.terms, batch.weights))
     asked = {}
     queries = dev_queries(data)

@@ -274,7 +274,7 @@ class Addition:
         if step is None:
             return
         shards = shards_of(self._collection.path)
-        source, _ = open_vectors(step, None, options.dense, shards, self._recipe.encode, options.device)
+        source = open_vectors(step, options.dense, shards, self._recipe.encode, options.device)
         like = vectors_of(self._collection)
         check_vectors(step, source, len(first), like=like)
         second = second_with_vectors(self._recipe, source, spool, second)

@@ -27,7 +27,6 @@ from thresher.build.recipe import LEXICAL, Recipe, best_recipe, load_recipe
 from thresher.build.tiers import TierWriter, decide_tiers, folds, measure, store_tiers
 from thresher.build.vectors import (
     EncodedVectors,
-    SharedTerms,
     check_vectors,
     open_vectors,
     second_with_vectors,
@@ -270,11 +269,9 @@ class _Build:
             self.encoder = learned or open_learned(recipe.encode, device)
             self.learned = LearnedTerms(self.encoder, shards)
         if recipe.vectors is not None:
-            self.vectors, self.learned = open_vectors(
-                recipe.vectors, self.learned, dense, shards, recipe.encode, device
-            )
+            self.vectors = open_vectors(recipe.vectors, dense, shards, recipe.encode, device)
         encoders = (self.learned, self.vectors)
-        self.readers = [one.unread for one in encoders if isinstance(one, LearnedTerms | SharedTerms | EncodedVectors)]
+        self.readers = [one.unread for one in encoders if isinstance(one, LearnedTerms | EncodedVectors)]
         if source is not None and (limits := [one.advice for one in self.readers if one.limit]):
             self.split_tokens = min(limits)
             self.corpus = corpus_of(source, recipe, self.split_tokens)
@@ -399,7 +396,7 @@ class _Build:
             raise InputError(problem, self.spool.name)
         self.draft.add_encoder(encoder)
         passages_indexed = int(counts["passages"])
-        unread = self.learned.unread.counts() if isinstance(self.learned, LearnedTerms | SharedTerms) else {}
+        unread = self.learned.unread.counts() if isinstance(self.learned, LearnedTerms) else {}
         self.usage = (
             self.usage.with_stage("encode", encoding + started - asked, passages=passages_indexed, **unread)
             .with_stage("store", storing, passages=passages_indexed)

@@ -1,8 +1,7 @@
 """What a recipe's `[vectors]` table adds to a build: a dense vector of each passage, in `vectors/` inside the index.
 
 Vectors are written in the order of the passage numbers: the first tier, then the second unless the table says not to.
-They are kept in shards alongside the index until it is complete, so that a killed build resumes where it stopped. Where
-the sparse encoder is a head on the embedded MiniLM and the vectors are MiniLM's, one forward pass gives both.
+They are kept in shards alongside the index until it is complete, so that a killed build resumes where it stopped.
 
 The vectors of a segment that is added are made by the same encoder as those of the index, and stored with what was
 learned from the first ones; those of segments that are merged are copied.
@@ -10,17 +9,15 @@ learned from the first ones; those of segments that are merged are copied.
 
 from __future__ import annotations
 
-import hashlib
 import time
-from typing import TYPE_CHECKING, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from thresher.encode import DenseEncoder
-from thresher.encode.shards import Unread, dense_shards, encode_shards, stored_arrays
+from thresher.encode.shards import Unread, dense_shards
 from thresher.errors import ConfigError, InputError, require
-from thresher.models.files import is_embedded
-from thresher.records import SparseBatch, StageUsage
+from thresher.records import StageUsage
 from thresher.vectors.codecs import CENTROIDS, parse_storage
 from thresher.vectors.segments import build_like, copy_rows, model_of
 from thresher.vectors.store import FOLDER, VectorStore
@@ -32,70 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.build.recipe import EncodeStep, Recipe, VectorsStep
-    from thresher.build.weights import TermSource
     from thresher.corpus.spool import Spool
-    from thresher.encode.shards import Arrays, PassageEncoder
-    from thresher.records import Passage
-
-
-class PooledEncoder(Protocol):
-    """A sparse encoder that can start from the vectors of another encoder."""
-
-    name: str
-    fingerprint: str
-    vocabulary: Sequence[str]
-
-    def encode_pooled(self, vectors: NDArray[np.floating], texts: Sequence[str]) -> SparseBatch:
-        """Weighted terms of texts whose vectors, float[n, d], are given."""
-
-    def save(self, directory: Path) -> None:
-        """Write what queries need."""
-
-
-def shares_states(encoder: object, step: VectorsStep | None) -> TypeGuard[PooledEncoder]:
-    """Whether one forward pass over a passage gives both its weighted terms and its vector."""
-    return step is not None and not step.source and is_embedded(step.encoder) and hasattr(encoder, "encode_pooled")
-
-
-_SHARED = ("indptr", "terms", "weights", "vectors")
-
-
-class SharedTerms:
-    """Weighted terms from the same forward pass as the vectors, which stay in the shards for `EncodedVectors`."""
-
-    lexical = False
-
-    def __init__(self, encoder: PooledEncoder, dense: PassageEncoder, shards: Path) -> None:
-        self.query_side = encoder
-        self.unread = Unread(dense)
-        self._dense, self._shards = dense, shards
-
-    def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
-        """The passages with these numbers, a shard at a time."""
-        fingerprint = hashlib.sha256(f"{self.query_side.fingerprint}+{self._dense.fingerprint}".encode()).hexdigest()
-        for passages, arrays in encode_shards(
-            spool.rows(numbers), self._encode, self._shards, fingerprint, unread=self.unread, names=_SHARED
-        ):
-            yield passages, SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
-
-    def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
-        """The terms of these passages, encoded now together with their vectors."""
-        arrays = self._encode(spool.read(numbers))
-        return SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
-
-    def tokens(self, numbers: NDArray[np.int64]) -> None:
-        """None: the weights are learned."""
-
-    def _encode(self, batch: Sequence[Passage]) -> Arrays:
-        texts = [passage.contents for passage in batch]
-        vectors = self._dense.encode_passages(texts)
-        rows = self.query_side.encode_pooled(vectors, texts)
-        return {
-            "indptr": rows.indptr,
-            "terms": rows.terms,
-            "weights": rows.weights,
-            "vectors": vectors.astype(np.float16),
-        }
+    from thresher.encode.shards import PassageEncoder
 
 
 class VectorSource(Protocol):
@@ -117,10 +52,6 @@ class VectorSource(Protocol):
     def dimensions(self) -> int:
         """Numbers in a vector; 0 where that is not known yet."""
 
-    @property
-    def shared(self) -> bool:
-        """Whether they came from the same forward pass as the weighted terms."""
-
     def accepts(self, fingerprint: str) -> bool:
         """Whether they go with vectors made by the encoder with this fingerprint ("": unknown)."""
 
@@ -140,12 +71,10 @@ class EncodedVectors:
         step: the recipe's table.
         encoder: the encoder itself.
         shards: where finished shards of the weighted terms are; those of vectors go alongside.
-        shared: the shards of the weighted terms hold the first tier's vectors.
     """
 
-    def __init__(self, step: VectorsStep, encoder: PassageEncoder, shards: Path, *, shared: bool) -> None:
+    def __init__(self, step: VectorsStep, encoder: PassageEncoder, shards: Path) -> None:
         self.storage, self.fingerprint, self.name = step.storage, encoder.fingerprint, step.encoder
-        self.shared = shared
         self.dimensions = int(getattr(encoder, "dimensions", 0))
         self.unread = Unread(encoder)
         self._encoder, self._shards = encoder, shards
@@ -165,19 +94,13 @@ class EncodedVectors:
         self, spool: Spool, first: NDArray[np.int64], second: NDArray[np.int64], *, progress: bool
     ) -> Iterator[NDArray[np.floating]]:
         """Vectors of the first tier's passages, then of the second's."""
-        if self.shared:
-            for arrays in stored_arrays(self._shards):
-                yield np.asarray(arrays["vectors"], np.float16)
-        else:
-            yield from self._encoded(spool, first, "vectors", progress)
+        yield from self._encoded(spool, first, "vectors", progress)
         if len(second):
             yield from self._encoded(spool, second, "pruned", progress)
 
     def sample(self, texts: Sequence[str]) -> int:
-        """Encode `texts`, and say how many bytes their vectors take; what terms came with is not repeated."""
-        dimensions = self.dimensions
-        if not self.shared:
-            dimensions = self._encoder.encode_passages(texts).shape[1]
+        """Encode `texts`, and say how many bytes their vectors take."""
+        dimensions = int(self._encoder.encode_passages(texts).shape[1])
         kind, parts = parse_storage(self.storage)
         return len(texts) * {"float16": 2 * dimensions, "int8": dimensions + 4, "pq": parts}[kind]
 
@@ -207,7 +130,7 @@ class GivenVectors:
         ArtifactError: there are none.
     """
 
-    shared, dimensions = False, 0
+    dimensions = 0
 
     def __init__(self, path: str | Path) -> None:
         self._store = store = VectorStore.open(path)
@@ -248,30 +171,21 @@ class GivenVectors:
 
 
 def open_vectors(
-    step: VectorsStep,
-    terms: TermSource | None,
-    dense: PassageEncoder | None,
-    shards: Path,
-    encode: EncodeStep,
-    device: str,
-) -> tuple[VectorSource, TermSource | None]:
-    """Where vectors come from, and the source of terms, which takes part in encoding them where states are shared.
+    step: VectorsStep, dense: PassageEncoder | None, shards: Path, encode: EncodeStep, device: str
+) -> VectorSource:
+    """Where vectors come from.
 
     Args:
         step: the recipe's table.
-        terms: a learned encoder's, None for others.
         dense: the encoder of vectors, in place of the one that `step` names.
         shards: where finished shards are kept.
         encode: the recipe's table, for the batch size.
         device: for the encoder.
     """
     if step.source:
-        return GivenVectors(step.source), terms
+        return GivenVectors(step.source)
     dense = dense or DenseEncoder.from_name(step.encoder, device=device, batch_size=encode.batch_size)
-    sparse = terms.query_side if terms is not None else None
-    if shares_states(sparse, step):
-        return EncodedVectors(step, dense, shards, shared=True), SharedTerms(sparse, dense, shards)
-    return EncodedVectors(step, dense, shards, shared=False), terms
+    return EncodedVectors(step, dense, shards)
 
 
 def check_vectors(step: VectorsStep, vectors: VectorSource, passages: int, *, like: VectorStore | None = None) -> None:
@@ -359,7 +273,7 @@ def store_vectors(
             encoder=vectors.fingerprint,
             encoder_name=vectors.name,
         )
-    counts: dict[str, float] = {"vectors": len(store), "bytes": store.bytes, "with_encode": int(vectors.shared)}
+    counts: dict[str, float] = {"vectors": len(store), "bytes": store.bytes}
     if isinstance(vectors, EncodedVectors):
         counts |= vectors.unread.counts()
     return StageUsage("vectors", time.perf_counter() - started, counts)

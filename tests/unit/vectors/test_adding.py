@@ -40,7 +40,7 @@ def spooled(folder, texts):
 def stored(folder, name, texts, *, like=None, step=STEP, encoder=None, first=None, second=NONE):
     """The store of a segment of these texts."""
     spool = spooled(folder / f"{name}-spool", texts)
-    vectors = EncodedVectors(step, encoder or Letters(), folder / f"{name}-shards", shared=False)
+    vectors = EncodedVectors(step, encoder or Letters(), folder / f"{name}-shards")
     check_vectors(step, vectors, len(texts), like=like)
     (folder / name).mkdir()
     first = np.arange(len(texts)) if first is None else first
@@ -102,14 +102,14 @@ def test_product_quantisation_of_an_added_segment_needs_no_more_passages_than_th
 
 def test_vectors_of_another_encoder_are_refused_before_anything_is_encoded(tmp_path):
     first = stored(tmp_path, "s0", ["ab", "abba"])
-    other = EncodedVectors(STEP, Letters("another"), tmp_path / "x", shared=False)
+    other = EncodedVectors(STEP, Letters("another"), tmp_path / "x")
     with pytest.raises(ConfigError, match=r"fingerprint letters, but those of the added passages"):
         check_vectors(STEP, other, 2, like=first)
-    check_vectors(STEP, EncodedVectors(STEP, Letters("half", {"letters"}), tmp_path / "x", shared=False), 2, like=first)
+    check_vectors(STEP, EncodedVectors(STEP, Letters("half", {"letters"}), tmp_path / "x"), 2, like=first)
     wide = Letters()
     wide.dimensions = 8
     with pytest.raises(ConfigError, match="4 dimensions, but those of the added passages 8"):
-        check_vectors(STEP, EncodedVectors(STEP, wide, tmp_path / "x", shared=False), 2, like=first)
+        check_vectors(STEP, EncodedVectors(STEP, wide, tmp_path / "x"), 2, like=first)
 
 
 def test_given_vectors_of_added_passages_are_found_by_docno(tmp_path):

@@ -198,6 +198,7 @@ def _store(ranker: Ranker, form: str) -> None:
     if form == "bfloat16":
         ranker.network.to(torch.bfloat16)
         return
+    ranker.dtype = "float32"  # of the states that int8 maps take
     quantization = require("torch.ao.quantization", extra="models", purpose="int8 weights")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces the successor

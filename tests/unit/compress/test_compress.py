@@ -606,8 +606,9 @@ def test_wanda_scores_are_weights_times_norms_of_what_enters(dense):
     torch.testing.assert_close(found, total.sqrt(), rtol=1e-4, atol=1e-5)
 
 
-def test_int8_is_measured_and_not_written(dense, tmp_path):
-    ranker = Ranker.load(dense, device="cpu")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_int8_is_measured_and_not_written(dense, tmp_path, dtype):
+    ranker = Ranker.load(dense, device="cpu", dtype=dtype)
     found = compress(ranker, None, task=TASK, method="int8", curve_only=True)
     (level,) = found.levels
     assert level.bytes < found.whole.bytes

@@ -17,20 +17,20 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.checks import shown
-from thresher.errors import ArtifactVersionError, ConfigError, InputError
+from thresher.errors import ArtifactVersionError, ConfigError, DamagedArtifactError, InputError, ModelError
 from thresher.files import read_json
 from thresher.models.files import is_directory, is_embedded, resolve
 from thresher.records import SparseBatch
 from thresher.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -40,6 +40,7 @@ _LEAST = float(np.finfo(np.float32).smallest_subnormal) / 2
 """Weights up to this are 0 as float32."""
 _HYBRID = "bm25+"
 """What the name of an encoder begins with that is BM25 and another one together."""
+Named = TypeVar("Named", bound="SparseEncoder")
 DOCUMENT = "encoder.json"
 """The file of a saved query side that names its type."""
 
@@ -302,6 +303,33 @@ def read_document(directory: Path) -> dict[str, Any]:
 def write_document(directory: Path, document: Mapping[str, object]) -> None:
     """Write `encoder.json` into `directory`."""
     (directory / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def load_named(open_model: Callable[..., Named], directory: Path, settings: Sequence[str]) -> Named:
+    """The encoder whose model's name, settings and fingerprint are in `encoder.json`.
+
+    Args:
+        open_model: opens a model by name, and takes the settings.
+        directory: a saved query side.
+        settings: keys of the settings.
+
+    Raises:
+        DamagedArtifactError: the description is incomplete.
+        ModelError: the model of that name on this machine is a different one.
+    """
+    document = read_document(directory)
+    try:
+        model, fingerprint = str(document["model"]), str(document["fingerprint"])
+        values = {key: document[key] for key in settings}
+    except KeyError as err:
+        raise DamagedArtifactError(str(directory / DOCUMENT), f"lacks {err}; rebuild the index") from err
+    encoder = open_model(model, **values)
+    if encoder.fingerprint != fingerprint:
+        raise ModelError(
+            f"the model {model!r} is not the one that encoded the passages (its fingerprint is "
+            f"{encoder.fingerprint[:12]}, not {fingerprint[:12]}); restore it, or rebuild the index"
+        )
+    return encoder
 
 
 def rows_of(dense: torch.Tensor, limit: int | None = None) -> SparseBatch:

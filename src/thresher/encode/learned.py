@@ -22,9 +22,8 @@ import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.checks import sound, strings, whole
-from thresher.encode.encoder import DOCUMENT, SparseEncoder, concatenate, read_document, rows_of, write_document
+from thresher.encode.encoder import SparseEncoder, concatenate, load_named, rows_of, write_document
 from thresher.encode.lookup import LookupQueryEncoder
-from thresher.errors import DamagedArtifactError, ModelError
 from thresher.models.backend import pick_backend
 from thresher.models.files import directory_fingerprint, resolve
 from thresher.models.hf import (
@@ -189,19 +188,7 @@ class LearnedSparseEncoder(SparseEncoder):
             DamagedArtifactError: the description is incomplete.
             ModelError: the model of that name on this machine is a different one.
         """
-        document = read_document(directory)
-        try:
-            model, fingerprint = str(document["model"]), str(document["fingerprint"])
-            settings = {key: document[key] for key in ("dtype", "max_active_terms", "max_query_terms")}
-        except KeyError as err:
-            raise DamagedArtifactError(str(directory / DOCUMENT), f"lacks {err}; rebuild the index") from err
-        encoder = cls(model, **settings)
-        if encoder.fingerprint != fingerprint:
-            raise ModelError(
-                f"the model {model!r} is not the one that encoded the passages (its fingerprint is "
-                f"{encoder.fingerprint[:12]}, not {fingerprint[:12]}); restore it, or rebuild the index"
-            )
-        return encoder
+        return load_named(cls, directory, ("dtype", "max_active_terms", "max_query_terms"))
 
     @cached_property
     def _width(self) -> int:

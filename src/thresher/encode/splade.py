@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.checks import sound, strings, whole
-from thresher.encode.encoder import DOCUMENT, SparseEncoder, read_document, write_document
+from thresher.encode.encoder import SparseEncoder, load_named, write_document
 from thresher.encode.lookup import LookupQueryEncoder
-from thresher.errors import DamagedArtifactError, DataNotFoundError, ModelError, require
+from thresher.errors import DamagedArtifactError, DataNotFoundError, require
 from thresher.files import read_json
 from thresher.models.backend import pick_backend
 from thresher.models.files import embedded_path, resolve
@@ -179,19 +179,7 @@ class SpladeEncoder(SparseEncoder):
             DamagedArtifactError: the description is incomplete.
             ModelError: the model of that name on this machine is a different one.
         """
-        document = read_document(directory)
-        try:
-            model, fingerprint = str(document["model"]), str(document["fingerprint"])
-            settings = {key: document[key] for key in ("max_active_terms", "max_query_terms")}
-        except KeyError as err:
-            raise DamagedArtifactError(str(directory / DOCUMENT), f"lacks {err}; rebuild the index") from err
-        encoder = cls(model, device="cpu", **settings)
-        if encoder.fingerprint != fingerprint:
-            raise ModelError(
-                f"the model {model!r} is not the one that encoded the passages (its fingerprint is "
-                f"{encoder.fingerprint[:12]}, not {fingerprint[:12]}); restore it, or rebuild the index"
-            )
-        return encoder
+        return load_named(partial(cls, device="cpu"), directory, ("max_active_terms", "max_query_terms"))
 
     @cached_property
     def _tensors(self) -> Mapping[str, Tensor]:

@@ -69,8 +69,8 @@ def test_the_index_its_vectors_and_its_settings_are_one_artifact_that_a_pipeline
     assert len(store) == len(passages) > report.counts["passages"]
     counts = {stage.stage: stage.counts for stage in report.usage.stages}
     assert counts["vectors"]["vectors"] == len(store)
-    for name in ("encode_seconds_saved", "postings_saved"):
-        assert counts["prune"][name] > 0
+    assert counts["prune"]["postings_saved"] > 0
+    assert counts["prune"]["encode_seconds_saved"] >= 0, "an estimate from seconds taken: under a millisecond it is 0"
     assert "bytes_saved" in counts["prune"]
     pipeline = Pipeline.open(tmp_path / "index", query_encoder=Counting())
     assert [stage.name for stage in pipeline.stages] == ["search", "interpolate", "select"]

@@ -18,6 +18,7 @@ from thresher.checks import sound, strings, whole
 from thresher.encode.encoder import DenseEncoder
 from thresher.errors import ConfigError, InputError
 from thresher.models.backend import BACKENDS
+from thresher.models.batcher import Batcher
 from thresher.models.files import EMBEDDED_NAME, directory_fingerprint, resolve
 from thresher.models.hf import (
     batches,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-    from thresher.models.packed import Batcher
 
     Vectors = NDArray[np.floating]
 
@@ -120,8 +119,6 @@ class MiniLMEncoder(DenseEncoder):
 
     @cached_property
     def _queries(self) -> Batcher[str, NDArray[np.floating]]:
-        from thresher.models.packed import Batcher
-
         return Batcher(self.encode_passages, 64)
 
 

@@ -1,11 +1,7 @@
-"""Blocking and asynchronous code together: an event loop in a background thread, and batches in a worker thread.
+"""An event loop in a background thread, and clients that belong to event loops.
 
 `run_in_background` serves synchronous callers of asynchronous code. One long-lived loop keeps connections between calls
 and works where the caller already runs a loop (a notebook). A forked child starts its own.
-
-`Batcher` serves asynchronous callers of a blocking function: all requests that are waiting when the worker is free
-become one batch, up to a size. The work runs in a thread of its own, so the event loop stays free and a cancelled
-request does not wait for its batch.
 """
 
 from __future__ import annotations
@@ -14,18 +10,14 @@ import asyncio
 import os
 import threading
 import weakref
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 T = TypeVar("T")
-In = TypeVar("In")
-Out = TypeVar("Out")
 C = TypeVar("C")
 
 HEAD_START = 0.5
@@ -136,66 +128,3 @@ class Leader:
 
 async def no_end(_: object) -> None:
     """Nothing to close; for `PerLoop` of what needs no closing."""
-
-
-class Batcher(Generic[In, Out]):
-    """Collects items and answers them together.
-
-    Args:
-        work: answers a batch, aligned; called in one thread at a time.
-        size: the largest batch.
-    """
-
-    def __init__(self, work: Callable[[Sequence[In]], Sequence[Out]], size: int) -> None:
-        self._work = work
-        self._size = size
-        self._pools: dict[int, ThreadPoolExecutor] = {}  # by process, since threads do not survive a fork
-        self._queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, deque[tuple[In, asyncio.Future[Out]]]] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._running: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = (
-            weakref.WeakKeyDictionary()
-        )
-
-    async def submit(self, item: In) -> Out:
-        """The answer to one item, computed in a batch with the other items that are waiting."""
-        loop = asyncio.get_running_loop()
-        queue = self._queues.setdefault(loop, deque())
-        future: asyncio.Future[Out] = loop.create_future()
-        queue.append((item, future))
-        task = self._running.get(loop)
-        if task is None or task.done():
-            self._running[loop] = loop.create_task(self._drain(queue))
-        return await future
-
-    async def _drain(self, queue: deque[tuple[In, asyncio.Future[Out]]]) -> None:
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(0)  # let other tasks submit first
-        while queue:
-            batch: list[tuple[In, asyncio.Future[Out]]] = []
-            while queue and len(batch) < self._size:
-                entry = queue.popleft()
-                if not entry[1].done():  # cancelled while it waited
-                    batch.append(entry)
-            if not batch:
-                return
-            try:
-                results = await loop.run_in_executor(self._pool(), self._work, [item for item, _ in batch])
-            except Exception as err:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(err)
-                continue
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
-            await asyncio.sleep(0)
-
-    def close(self) -> None:
-        """End the worker thread."""
-        self._pool().shutdown(wait=False, cancel_futures=True)
-
-    def _pool(self) -> ThreadPoolExecutor:
-        if os.getpid() not in self._pools:
-            self._pools = {os.getpid(): ThreadPoolExecutor(1, thread_name_prefix="thresher-model")}
-        return self._pools[os.getpid()]

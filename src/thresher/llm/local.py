@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from thresher.arguments import checked_call
 from thresher.errors import InputError, ModelError, require
-from thresher.llm.background import Batcher
 from thresher.llm.model import Completion, LanguageModel, TokenUsage, folded, printable, spells
 from thresher.llm.tokens import TokenizerTokens
+from thresher.models.batcher import Batcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -116,14 +116,15 @@ class TransformersModel(LanguageModel):
         """
         for request in requests:
             self._check_length(request)
-        return list(await asyncio.gather(*map(self._batcher.submit, requests)))
+        found = await asyncio.gather(*(self._batcher.asubmit([request]) for request in requests))
+        return [completion for (completion,) in found]
 
     def close(self) -> None:
         """End the worker thread."""
         self._batcher.close()
 
     def _answer(self, requests: Sequence[Request]) -> list[Completion]:
-        """One batch, split by kind of answer. An error of one request fails all of its batch."""
+        """One batch, split by kind of answer; an error of one request fails it."""
         wanted: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             kind = "labels" if request.labels else "continuation" if request.continuation else "text"

@@ -1,18 +1,14 @@
 """Texts packed one behind the other, without padding: passes side by side, each with one thread.
 
 `pooled` makes vectors of texts; `JoinedReader` is the two-headed cross-encoder, which computes a query's states once
-for all of its passages. `Batcher` lets callers in several threads share passes.
+for all of its passages.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import os
-import threading
-import time
-import weakref
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch.nn import functional
@@ -22,7 +18,7 @@ from thresher.models.bert import shift
 from thresher.models.hf import report, single_threaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -31,8 +27,6 @@ if TYPE_CHECKING:
     from thresher.models.backend import Backend, Body
     from thresher.models.bert import Bert, Embeddings, JoinedBert
 
-T = TypeVar("T")
-R = TypeVar("R")
 PACKED = 1152
 """Tokens in one pass, about: products are quicker with more of them. A longer text is a pass of its own."""
 
@@ -190,118 +184,3 @@ class JoinedReader:
                 judged = model.judge_in_full(last[None, : len(query)], last[None, len(query) :], None, None)
                 out.append([tensor.double().numpy()[0] for tensor in judged])
             return out
-
-
-class _Call(Generic[T, R]):
-    """What one caller submitted."""
-
-    def __init__(self, items: Sequence[T], due: float) -> None:
-        self.items, self.due = list(items), due
-        self.state: Literal["waiting", "running", "done"] = "waiting"
-        self.results: list[R] = []
-        self.error: Exception | None = None
-
-
-class Batcher(Generic[T, R]):
-    """Lets callers in several threads share calls of a function of many items, such as an encoder or a reader.
-
-    Nothing waits for a batch to fill: a caller who finds the function idle calls it at once, with what others have
-    submitted meanwhile, and whoever comes while it runs is in the next batch. Those with the nearest deadline go first.
-    The results must not depend on what else is in the batch, as those of this package's models do not.
-
-    Args:
-        function: gives one result for each item, in order. Of a batch in which it raises, every caller's items are
-            tried again alone, so that an error reaches only the caller whose items cause it.
-        limit: most items in a call; a caller with more has a call of its own.
-
-    Example:
-        batcher = Batcher(encoder.encode_queries, 64)
-        vectors = batcher.submit([query], seconds=0.2)   # in any thread; None: the time was over before its turn
-    """
-
-    def __init__(self, function: Callable[[list[T]], Iterable[R]], limit: int) -> None:
-        self._function, self._limit = function, limit
-        self._renew()
-        _batchers.add(self)
-
-    def _renew(self) -> None:
-        self._changed = threading.Condition()
-        self._waiting: list[_Call[T, R]] = []
-        self._busy = False
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"function": self._function, "limit": self._limit}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["function"], state["limit"])  # type: ignore[misc]
-
-    def submit(self, items: Sequence[T], *, seconds: float | None = None) -> list[R] | None:
-        """The results of `items`, in order; None where their turn did not come within `seconds`.
-
-        Raises:
-            Exception: what the function raised for these items.
-        """
-        mine: _Call[T, R] = _Call(items, math.inf if seconds is None else time.monotonic() + seconds)
-        with self._changed:
-            self._waiting.append(mine)
-            while mine.state == "running" or (mine.state == "waiting" and not self._is_next(mine)):
-                left = math.inf if mine.state == "running" else mine.due - time.monotonic()
-                if left <= 0:
-                    self._waiting.remove(mine)
-                    self._changed.notify_all()
-                    return None
-                self._changed.wait(None if left == math.inf else left)
-            batch = self._next(mine) if mine.state != "done" else []
-            self._busy = self._busy or bool(batch)
-        if batch:
-            try:
-                self._run(batch)
-            finally:
-                with self._changed:
-                    for call in batch:
-                        call.state = "done"
-                    self._busy = False
-                    self._changed.notify_all()
-        if mine.error is not None:
-            raise mine.error
-        return mine.results
-
-    def _is_next(self, mine: _Call[T, R]) -> bool:
-        return not self._busy and min(self._waiting, key=lambda call: call.due) is mine
-
-    def _next(self, mine: _Call[T, R]) -> list[_Call[T, R]]:
-        """The calls of the next batch, taken from those that wait: the caller's own, and others by deadline."""
-        found, size = [mine], len(mine.items)
-        for call in sorted(self._waiting, key=lambda call: call.due):
-            if call is not mine and size + len(call.items) <= self._limit:
-                found.append(call)
-                size += len(call.items)
-        for call in found:
-            call.state = "running"
-            self._waiting.remove(call)
-        return found
-
-    def _run(self, batch: list[_Call[T, R]]) -> None:
-        try:
-            results = list(self._function([item for call in batch for item in call.items]))
-            for call in batch:
-                call.results, results = results[: len(call.items)], results[len(call.items) :]
-        except Exception as err:
-            if len(batch) == 1:
-                batch[0].error = err
-                return
-            for call in batch:
-                self._run([call])
-
-
-_batchers: weakref.WeakSet[Batcher[Any, Any]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """The threads that hold a batcher do not survive a fork."""
-    for batcher in list(_batchers):
-        batcher._renew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from thresher.arguments import checked_call
 from thresher.errors import InputError, ModelError, require
-from thresher.llm.background import Batcher
 from thresher.llm.client import Call
 from thresher.llm.model import TokenUsage
 from thresher.llm.tokens import TokenizerTokens
+from thresher.models.batcher import Batcher
 from thresher.registry import Registry
 from thresher.rerank.judges import Scores
 from thresher.rerank.plans.plan import Answer, Rate
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from thresher.llm.client import Client
     from thresher.records import Hit, Query
     from thresher.rerank.plans.plan import Comparison
+
+_CALLS = 8
+"""Calls of full size that the model answers at once at most."""
 
 
 class CrossEncoderJudge:
@@ -87,7 +90,7 @@ class CrossEncoderJudge:
         self._max_length = max_length
         self._batch_size = batch_size
         self._tokens = TokenizerTokens(self._model.tokenizer.backend_tokenizer)
-        self._batcher: Batcher[list[tuple[str, str]], list[float]] = Batcher(self._predict, 8)
+        self._batcher: Batcher[tuple[str, str], float] = Batcher(self._predict, _CALLS * batch_size)
 
     @property
     def name(self) -> str:
@@ -106,7 +109,7 @@ class CrossEncoderJudge:
         texts = [passage_text(candidates, comparison, self.name) for comparison in comparisons]
 
         async def send() -> Scores:
-            scores = await self._batcher.submit([(query.text, text) for text in texts])
+            scores = await self._batcher.asubmit([(query.text, text) for text in texts])
             return Scores(tuple(scores), TokenUsage(bound, 0))
 
         own = self._tokens.count(query.text) + 3
@@ -130,9 +133,8 @@ class CrossEncoderJudge:
         """End the worker thread."""
         self._batcher.close()
 
-    def _predict(self, groups: Sequence[list[tuple[str, str]]]) -> list[list[float]]:
+    def _predict(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Scores of the pairs of several calls at once."""
-        pairs = [pair for group in groups for pair in group]
         try:
             scores = self._model.predict(
                 pairs, batch_size=self._batch_size, show_progress_bar=False, activation_fn=self._raw
@@ -142,12 +144,7 @@ class CrossEncoderJudge:
         except Exception as err:  # torch, the tokenizer and the model's own code raise all kinds
             message = f"{self._name} failed on {len(pairs)} passages: {type(err).__name__}: {err}"
             raise ModelError(message) from err
-        flat = _plain(scores, self._name)
-        results, start = [], 0
-        for group in groups:
-            results.append(flat[start : start + len(group)])
-            start += len(group)
-        return results
+        return _plain(scores, self._name)
 
 
 class ContextJudge:
@@ -162,7 +159,7 @@ class ContextJudge:
 
     def __init__(self, scorer: RankHead) -> None:
         self._scorer = scorer
-        self._batcher: Batcher[list[tuple[str, Hit]], list[float]] = Batcher(self._predict, 8)
+        self._batcher: Batcher[tuple[str, Hit], float] = Batcher(self._predict, _CALLS * self.comparisons_per_call)
 
     @property
     def name(self) -> str:
@@ -184,7 +181,7 @@ class ContextJudge:
         tokens = sum(self._scorer.count_tokens(text) + own for text in texts)
 
         async def send() -> Scores:
-            scores = await self._batcher.submit([(query.text, hit) for hit in hits])
+            scores = await self._batcher.asubmit([(query.text, hit) for hit in hits])
             return Scores(tuple(scores), TokenUsage(tokens, 0))
 
         payload = {"rank-head": self.name, "query": query.text, "texts": texts}
@@ -195,10 +192,9 @@ class ContextJudge:
         """End the worker thread."""
         self._batcher.close()
 
-    def _predict(self, groups: Sequence[list[tuple[str, Hit]]]) -> list[list[float]]:
+    def _predict(self, pairs: Sequence[tuple[str, Hit]]) -> list[float]:
         """Scores of the pairs of several calls at once."""
-        flat = iter(_plain(self._scorer.relevance([pair for group in groups for pair in group]), self.name))
-        return [[next(flat) for _ in group] for group in groups]
+        return _plain(self._scorer.relevance(pairs), self.name)
 
 
 class RankHead(Protocol):

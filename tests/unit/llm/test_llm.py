@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, InputError, ModelError
-from thresher.llm.background import Batcher, run_in_background
+from thresher.llm.background import run_in_background
 from thresher.llm.budget import Budget, Price, load_prices
 from thresher.llm.cache import ResponseCache, default_cache_path
 from thresher.llm.client import Call, RetryPolicy
@@ -441,28 +441,6 @@ def test_generation_held_to_a_permutation_is_one(count, seed):
     text = "".join(vocabulary[i] for i in said[:-1])
     named = [part.strip("[]") for part in text.split(" > ")]
     assert sorted(named) == sorted(labels)
-
-
-def test_a_batcher_collects_what_is_waiting_and_tells_errors():
-    sizes = []
-
-    def work(items):
-        sizes.append(len(items))
-        if "bad" in items:
-            raise ModelError("bad")
-        return [item * 2 for item in items]
-
-    async def run():
-        batcher = Batcher(work, 4)
-        results = await asyncio.gather(*(batcher.submit(i) for i in range(10)))
-        with pytest.raises(ModelError):
-            await batcher.submit("bad")
-        after = await batcher.submit(21)
-        batcher.close()
-        return results, after
-
-    assert asyncio.run(run()) == ([2 * i for i in range(10)], 42)
-    assert sizes[:3] == [4, 4, 2]
 
 
 def test_synchronous_callers_may_be_inside_a_running_loop():

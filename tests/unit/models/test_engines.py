@@ -1,9 +1,6 @@
 # ruff: noqa: E402
 """Engines: every text is computed from itself alone, int8 is near float32, and the right engine is picked."""
 
-import pickle
-import threading
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +13,7 @@ from thresher.models import backend
 from thresher.models.backend import BACKENDS, Backend, open_body, pick_backend
 from thresher.models.bert import Bert, JoinedBert
 from thresher.models.kernels import Norm, Rows, Weights, activate, quantise, settle, spread
-from thresher.models.packed import Batcher, JoinedReader, packs, pooled
+from thresher.models.packed import JoinedReader, packs, pooled
 from thresher.models.two_headed import JoinedBertConfig
 
 pytestmark = pytest.mark.models
@@ -180,70 +177,3 @@ def test_vectors_of_one_engine_are_accepted_by_every_other():
     for encoder, found in zip(encoders, vectors, strict=True):
         assert all(encoder.accepts(other.fingerprint) for other in encoders)
         assert (found * vectors[0]).sum(1).min() > 0.998
-
-
-def test_callers_share_batches_and_get_their_own_results():
-    batches, running, release = [], threading.Event(), threading.Event()
-
-    def squares(items):
-        batches.append(list(items))
-        running.set()
-        release.wait()
-        return [item * item for item in items]
-
-    batcher, results = Batcher(squares, 6), {}
-
-    def submit(n):
-        results[n] = batcher.submit([n, n + 1])
-
-    threads = [threading.Thread(target=submit, args=(0,))]
-    threads[0].start()
-    running.wait()
-    assert batcher.submit([99], seconds=0.0) is None
-    threads += [threading.Thread(target=submit, args=(n,)) for n in range(10, 50, 10)]
-    for thread in threads[1:]:
-        thread.start()
-    while len(batcher._waiting) < 4:
-        pass
-    release.set()
-    for thread in threads:
-        thread.join()
-    assert results == {n: [n * n, (n + 1) ** 2] for n in (0, 10, 20, 30, 40)}
-    assert [len(batch) for batch in batches] == [2, 6, 2]
-    assert pickle.loads(pickle.dumps(Batcher(len, 3)))._limit == 3  # noqa: S301
-
-
-def test_the_nearest_deadline_goes_first_and_an_error_reaches_only_its_caller():
-    running, release, order, found = threading.Event(), threading.Event(), [], {}
-
-    def inverse(items):
-        order.extend(items)
-        running.set()
-        release.wait()
-        return [1 / item for item in items]
-
-    batcher = Batcher(inverse, 2)
-
-    def submit(item, seconds):
-        try:
-            found[item] = batcher.submit([item], seconds=seconds)
-        except ZeroDivisionError as err:
-            found[item] = err
-
-    threads = [threading.Thread(target=submit, args=(one, None)) for one in (8, 0)]
-    threads[0].start()
-    running.wait()
-    threads[1].start()
-    while len(batcher._waiting) < 1:
-        pass
-    threads += [threading.Thread(target=submit, args=(one, left)) for one, left in ((4, 900), (2, 600))]
-    for thread in threads[2:]:
-        thread.start()
-    while len(batcher._waiting) < 3:
-        pass
-    release.set()
-    for thread in threads:
-        thread.join()
-    assert isinstance(found[0], ZeroDivisionError)
-    assert (found[8], found[4], found[2]) == ([1 / 8], [1 / 4], [1 / 2])
-    assert order[:3] == [8, 2, 4]

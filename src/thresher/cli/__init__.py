@@ -55,6 +55,7 @@ _COMMANDS = {
     "merge": ("thresher.cli.change", "merge"),
     "search": ("thresher.cli.search", "search"),
     "ask": ("thresher.cli.ask", "ask"),
+    "serve": ("thresher.cli.serve", "serve"),
     "rerank": ("thresher.cli.rerank", "rerank"),
     "compress": ("thresher.cli.compress", "compress"),
     "eval": ("thresher.cli.eval", "eval_"),

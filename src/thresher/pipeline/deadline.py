@@ -21,8 +21,10 @@ import os
 import threading
 import time
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from thresher.errors import ThresherError
 from thresher.files import write_atomic
 
 if TYPE_CHECKING:
@@ -32,6 +34,34 @@ if TYPE_CHECKING:
 _WEIGHT = 0.1  # of a new observation, once there are ten
 _CAUTION = 3.0
 _KNOWN = 2  # observations that make a rate
+
+
+_abandoned: ContextVar[Callable[[], bool] | None] = ContextVar("thresher_abandoned", default=None)
+
+
+class AbandonedError(ThresherError):
+    """An answer that its caller no longer waits for."""
+
+
+@contextmanager
+def abandoned_if(asked: Callable[[], bool]) -> Iterator[None]:
+    """Inside the block, pipelines stop before a stage, and between batches, once `asked` says so."""
+    token = _abandoned.set(asked)
+    try:
+        yield
+    finally:
+        _abandoned.reset(token)
+
+
+def stop_if_abandoned() -> None:
+    """Raise where the caller no longer waits.
+
+    Raises:
+        AbandonedError: so it is.
+    """
+    asked = _abandoned.get()
+    if asked is not None and asked():
+        raise AbandonedError("the caller no longer waits for this answer")
 
 
 class _ModelTurns:
@@ -132,6 +162,7 @@ def batches_that_fit(n: int, predict: Callable[[int, int], float], deadline: Dea
             return
         easy = 2 * predict(done, done + fit) <= deadline.left()
         part = fit if fit <= 2 or easy else -(-fit // 4) * 2
+        stop_if_abandoned()
         yield done, done + part
         done += part
 

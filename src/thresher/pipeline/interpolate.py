@@ -13,6 +13,7 @@ found in. Feedback and mean scores come from the candidates alone: what a filter
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Protocol
 
 from thresher.errors import ConfigError
@@ -77,6 +78,12 @@ class InterpolateStage:
         self.store, self.encoder, self.index = store, encoder, index
         self.alpha, self.feedback, self.feedback_weight = alpha, feedback, feedback_weight
         self.neighbours, self.tiers = neighbours, tiers
+
+    def over(self, index: Index) -> InterpolateStage:
+        """The same interpolation over another view of the index; vectors are those of the commit of each ranking."""
+        made = copy.copy(self)
+        made.index = index
+        return made
 
     def predict(self, state: State) -> float:
         """Milliseconds an interpolation takes."""

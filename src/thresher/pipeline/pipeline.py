@@ -21,7 +21,7 @@ from thresher.context.pruned import counted, join_passages
 from thresher.context.spans import approximate_tokens
 from thresher.errors import ConfigError, InputError, ThresherError
 from thresher.pipeline.answer import Answer, AnswerPassage
-from thresher.pipeline.deadline import Costs, Deadline
+from thresher.pipeline.deadline import AbandonedError, Costs, Deadline, stop_if_abandoned
 from thresher.pipeline.open import AUTO, Parts, open_index, settings_of
 from thresher.pipeline.select import whole_passages
 from thresher.pipeline.stage import StageReport, State, places_of
@@ -175,6 +175,21 @@ class Pipeline:
         )
         given = {"vectors": vectors, "rerank": rerank, "context": context, "query_encoder": query_encoder}
         made._opened = {"index": opened, "settings": wanted, "count_tokens": count_tokens, "device": device, **given}
+        return made
+
+    @checked_call
+    def over(self, index: Index) -> Pipeline:
+        """The same stages, models and costs over another view of the index (`Index.restricted`, `Index.pinned`).
+
+        Raises:
+            ConfigError: a stage that searches cannot be moved to another view; names it.
+        """
+        made = copy.copy(self)
+        made.stages = tuple(stage.over(index) if hasattr(stage, "over") else stage for stage in self.stages)
+        still = [stage.name for stage in made.stages if getattr(stage, "index", index) is not index]
+        if still:
+            raise ConfigError(f"the stage {still[0]} searches an index and has no `over(index)` to search another view")
+        made.texts, made._opened = index, None
         return made
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -370,6 +385,7 @@ class Pipeline:
     def _run(self, stage: Stage, later: Sequence[Stage], state: State) -> tuple[StageReport, float]:
         """One stage's report and seconds."""
         deadline = state.deadline
+        stop_if_abandoned()
         if deadline.limited and state.found:
             deadline.reserved = sum(other.predict(state) for other in later if other.name in _KEPT_FREE)
             reason = deadline.refuses(stage.predict(state))
@@ -380,6 +396,8 @@ class Pipeline:
         signals, confidences = dict(state.signals), dict(state.confidences)
         try:
             report = stage.run(state)
+        except AbandonedError:
+            raise
         except Exception as err:
             if not found or self.on_error == "raise":
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from thresher.arguments import checked_call
@@ -50,6 +51,12 @@ class SearchStage:
     ) -> None:
         self.index, self.depth, self.tiers, self.first = index, depth, tiers, first
         self.query_encoder = query_encoder
+
+    def over(self, index: Index) -> SearchStage:
+        """The same search of another view of the index."""
+        made = copy.copy(self)
+        made.index = index
+        return made
 
     @checked_call
     def predict(self, state: State) -> float:

@@ -18,6 +18,7 @@ from thresher.arguments import checked_call
 from thresher.checks import is_a, path_of, shown, sound, whole
 from thresher.errors import ArtifactVersionError, InputError
 from thresher.index.collection import Collection, open_collection
+from thresher.index.fields import typed
 from thresher.index.filters import Where
 from thresher.records import Query
 from thresher.search.kernels.types import DROPPED
@@ -171,6 +172,15 @@ class Index:
             Snapshot(now.collection, scope=now.narrowed(where), model=now.given_model, earlier=now), self.follow
         )
 
+    def pinned(self) -> Index:
+        """A view of this commit, which neither `follow` nor a later `refresh` of this index changes.
+
+        It costs next to nothing: what is open is shared, so that each request of a server can have its own.
+        """
+        made = self._of(self._current(), follow=False)
+        made.__dict__ |= {name: self.__dict__[name] for name in ("dense_encoder", "recipe") if name in self.__dict__}
+        return made
+
     @checked_call
     def with_routing(self, model: RoutingModel | None) -> Index:
         """The same index with another decision on when the second tier is searched; None for the one stored."""
@@ -245,6 +255,11 @@ class Index:
     def commit(self) -> int:
         """The number of the commit it answers from."""
         return self._current().collection.commit.number
+
+    @property
+    def schema(self) -> dict[str, str]:
+        """The metadata fields that filters and facets may name, with their types."""
+        return typed(self._current().collection.schema)
 
     @property
     def tiered(self) -> bool:

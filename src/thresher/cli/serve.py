@@ -1,0 +1,161 @@
+"""`thresher serve`: indexes over HTTP."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thresher.cli.output import echo, grouped, note, say
+
+if TYPE_CHECKING:
+    from thresher.serve.keys import Key
+    from thresher.serve.run import Server
+    from thresher.serve.services import Services
+    from thresher.serve.settings import ServeSettings
+
+
+@dataclass
+class _Access:
+    """Who may ask."""
+
+    api_key_env: Annotated[
+        str, typer.Option(help="Environment variable that holds the key, or several with commas between them.")
+    ] = ""
+    admin_key_env: Annotated[str, typer.Option(help="The same for keys that may change the indexes.")] = ""
+    keys: Annotated[
+        Path | None, typer.Option(help="TOML file of keys: name, sha256 or key, where, indexes, admin (docs/serve.md).")
+    ] = None
+    without_key: Annotated[
+        bool, typer.Option("--without-key", help="Listen beyond this machine although no key is set.")
+    ] = False
+    cors: Annotated[
+        list[str] | None, typer.Option(help="Origin whose pages may send requests; repeat for several.")
+    ] = None
+
+
+@dataclass
+class _Load:
+    """How much at a time."""
+
+    workers: Annotated[int, typer.Option(min=0, help="Calls side by side; 0 for four a core.")] = 0
+    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; one more is answered 429.")] = 128
+    deadline_ms: Annotated[
+        float, typer.Option(min=0, help="Milliseconds of a request that says none itself; 0 for no limit.")
+    ] = 0.0
+    max_body_bytes: Annotated[int, typer.Option(min=1, help="Largest body of a request.")] = 16 * 2**20
+    max_documents: Annotated[int, typer.Option(min=1, help="Most documents in a request.")] = 1000
+    drain_seconds: Annotated[float, typer.Option(min=0, help="Time for requests in flight after TERM.")] = 30.0
+
+
+@grouped
+def serve(
+    indexes: Annotated[list[str], typer.Argument(metavar="INDEX...", help="Directories, or NAME=DIRECTORY.")],
+    access: _Access,
+    load: _Load,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 8080,
+    device: Annotated[str, typer.Option(help="For models: auto, cpu, cuda, mps.")] = "auto",
+    access_log: Annotated[
+        bool, typer.Option("--access-log/--no-access-log", help="Write a line of JSON for each request.")
+    ] = True,
+) -> None:
+    """Serve indexes over HTTP: search, answers, reranking, encoding and context pruning in several dialects.
+
+    An index is called by its directory's name, or by the name given. A new commit is taken up without a restart. TERM
+    or Control-C finishes the requests in flight and stops; a second one stops at once.
+
+    \b
+    Examples:
+      thresher serve my-index
+      thresher serve docs=indexes/docs-2026 code=indexes/code --port 9000
+      THRESHER_KEY=$(openssl rand -hex 32) thresher serve my-index --host 0.0.0.0 --api-key-env THRESHER_KEY
+      curl localhost:8080/search --json '{"query": "what is wifi", "k": 3}'
+    """
+    from thresher.errors import require
+    from thresher.files import cache_folder
+
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        require(module, extra="serve", purpose="thresher serve")
+    from thresher.serve.app import create_app
+    from thresher.serve.run import Server
+
+    _log_to_stderr()
+    settings = _settings(host, port, access, load, access_log)
+    app = create_app(named(indexes), settings, device=device, cache=cache_folder())
+    server = Server(app, settings, started=_say_started)
+    server.run()
+    if server.force_exit:
+        sys.stdout.flush()
+        raise typer.Exit(1)
+    say("stopped; every request in flight was answered")
+
+
+def _settings(host: str, port: int, access: _Access, load: _Load, log: bool) -> ServeSettings:
+    from thresher.serve.settings import ServeSettings
+
+    return ServeSettings(
+        host=host,
+        port=port,
+        keys=_keys(access),
+        without_key=access.without_key,
+        cors=tuple(access.cors or ()),
+        workers=load.workers,
+        queue=load.queue,
+        deadline_ms=load.deadline_ms,
+        max_body_bytes=load.max_body_bytes,
+        max_documents=load.max_documents,
+        drain_seconds=load.drain_seconds,
+        log=log,
+    )
+
+
+def _keys(access: _Access) -> tuple[Key, ...]:
+    from thresher.serve.keys import keys_from_environment, keys_from_file
+
+    return (
+        *(keys_from_environment(access.api_key_env) if access.api_key_env else ()),
+        *(keys_from_environment(access.admin_key_env, admin=True) if access.admin_key_env else ()),
+        *(keys_from_file(access.keys) if access.keys else ()),
+    )
+
+
+def named(indexes: list[str]) -> dict[str, Path]:
+    """Directory by name, of arguments `DIRECTORY` and `NAME=DIRECTORY`.
+
+    Raises:
+        BadParameter: two have the same name.
+    """
+    found: dict[str, Path] = {}
+    for one in indexes:
+        name, equals, path = one.partition("=")
+        if not equals or Path(one).exists() or "/" in name:
+            name, path = Path(one).resolve().name, one
+        if name in found:
+            raise typer.BadParameter(f"two indexes are called {name!r}; give one another name: NAME={path}")
+        found[name] = Path(path)
+    return found
+
+
+def _log_to_stderr() -> None:
+    """Let the server say what happens to it, unless the command line asked for more, or for less."""
+    if logging.getLogger().level == logging.WARNING:
+        logging.getLogger("thresher.serve").setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
+def _say_started(server: Server, services: Services) -> None:
+    """Say where the server listens, what it serves, and what it has loaded."""
+    for name, hosted in services.hosted.items():
+        stages = " > ".join(stage.name for stage in hosted.pipeline.stages)
+        say(f"{name}: {len(hosted.index):,} passages, commit {hosted.index.commit}, stages {stages}")
+        for stage, reason in hosted.pipeline.off.items():
+            note(f"{name}: without {stage}: {reason}")
+    if not services.settings.keys:
+        note("no key is set: whoever reaches the address may ask, and indexes cannot be changed")
+    echo(f"listening on {server.address}")
+    sys.stdout.flush()

@@ -1,0 +1,142 @@
+"""`create_app`: the application that serves indexes. It is plain ASGI; `thresher.serve.run` runs it with uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pkgutil
+from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thresher._version import __version__
+from thresher.errors import ConfigError, ThresherError, require
+from thresher.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from fastapi import FastAPI
+
+    from thresher.serve.services import Services
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(
+    indexes: Mapping[str, str | Path],
+    settings: ServeSettings | None = None,
+    *,
+    device: str = "auto",
+    cache: Path | None = None,
+) -> FastAPI:
+    """The application over indexes that are opened here and kept open.
+
+    Args:
+        indexes: directory by name; the first is the one that requests mean which name none.
+        settings: limits, keys.
+        device: for models: `auto` (an accelerator if there is one), or a torch device.
+        cache: a folder that keeps what stages cost between processes.
+
+    Raises:
+        ConfigError: no index is given.
+        ArtifactError: a directory is not an index.
+        MissingExtraError: the extra `serve` is not installed.
+    """
+    for module in ("fastapi", "prometheus_client"):
+        require(module, extra="serve", purpose="thresher serve")
+    from thresher.serve.metrics import Metrics
+    from thresher.serve.served import Hosted
+    from thresher.serve.services import Services
+    from thresher.serve.work import Work
+
+    if not indexes:
+        raise ConfigError("give at least one index to serve")
+    settings = settings or ServeSettings()
+    metrics = Metrics()
+    work = Work(settings.threads, settings.queue, metrics, settings.deadline_ms)
+    hosted = {name: Hosted(name, Path(path), metrics, device=device, cache=cache) for name, path in indexes.items()}
+    return _application(Services(hosted, settings, work, metrics))
+
+
+def _application(services: Services) -> FastAPI:
+    from fastapi import FastAPI
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
+    from starlette.middleware.cors import CORSMiddleware
+
+    from thresher.serve import routes
+    from thresher.serve.front import Front
+    from thresher.serve.limits import Limits
+
+    app = FastAPI(
+        title="thresher", version=__version__, docs_url=None, redoc_url=None, lifespan=lambda _: _running(services)
+    )
+    app.state.services = services
+    for module in sorted(one.name for one in pkgutil.iter_modules(routes.__path__)):
+        app.include_router(import_module(f"{routes.__name__}.{module}").router(services))
+    app.add_middleware(Limits, settings=services.settings)
+    if services.settings.cors:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(services.settings.cors), allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type"],
+        )  # fmt: skip
+    app.add_middleware(Front, services=services)  # the outermost
+    for kind in (ThresherError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _raised)
+    return app
+
+
+async def _raised(_: object, error: Exception) -> None:
+    """Hand an error to `Front`, which answers all of them."""
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
+
+    from thresher.serve.refusals import RefusedError
+
+    if isinstance(error, RequestValidationError):
+        raise RefusedError("; ".join(_problem(one) for one in error.errors()[:5]), 422) from None
+    if isinstance(error, HTTPException):
+        raise RefusedError(str(error.detail), error.status_code) from None
+    raise error
+
+
+def _problem(error: Mapping[str, object]) -> str:
+    """What is wrong with a part of a request, without its value."""
+    place = error["loc"]
+    names = [str(part) for part in place if part != "body"] if isinstance(place, tuple) else []
+    return f"{'.'.join(names)}: {error['msg']}" if names else str(error["msg"])
+
+
+@asynccontextmanager
+async def _running(services: Services) -> AsyncIterator[None]:
+    """While the application runs: warm up, then follow new commits."""
+    tasks = [asyncio.create_task(_warm_up(services)), asyncio.create_task(_follow(services))]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        services.work.close()
+
+
+async def _warm_up(services: Services) -> None:
+    for hosted in services.hosted.values():
+        try:
+            await asyncio.to_thread(hosted.warm_up)
+        except Exception:
+            _log.exception("index %s could not answer a query; the server does not become ready", hosted.name)
+            return
+    services.ready = True
+    _log.info("ready")
+
+
+async def _follow(services: Services) -> None:
+    while True:
+        await asyncio.sleep(services.settings.refresh_seconds)
+        for hosted in services.hosted.values():
+            try:
+                await asyncio.to_thread(hosted.refresh)
+            except Exception as err:
+                _log.warning("index %s keeps its commit, the new one cannot be opened: %s", hosted.name, err)

@@ -1,0 +1,1 @@
+"""Requests, answers and errors in the shapes of other services."""

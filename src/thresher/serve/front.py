@@ -1,0 +1,132 @@
+"""`Front`: the outermost ASGI middleware. It knows who asks, counts and logs every request, and answers every error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from thresher.serve.dialects.faults import written
+from thresher.serve.keys import caller_of
+from thresher.serve.metrics import log_request
+from thresher.serve.refusals import RefusedError, status_of, unknown_key
+from thresher.serve.tracing import trace
+from thresher.serve.work import GONE
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from thresher.serve.services import Services
+
+_log = logging.getLogger(__name__)
+OPEN = frozenset({"/", "/health", "/ready", "/favicon.ico"})
+"""Paths for which no key is asked."""
+OPEN_BELOW = "/page/"
+"""The same for the files of the search page."""
+
+
+class Front:
+    """Serves requests with an id, a caller, a line in the log, and an answer whatever happens.
+
+    Args:
+        app: what comes next.
+        services: keys, metrics.
+    """
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self._app, self._services = app, services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["arrived"], state["request_id"] = time.perf_counter(), _request_id(scope)
+        answer = _Answer(send, state["request_id"], closes=lambda: self._services.work.draining)
+        try:
+            state["caller"] = self._caller(scope)
+            await self._app(scope, receive, answer.send)
+        except Exception as err:
+            if answer.status:  # it was begun: the connection is closed, so that the client sees that it is not complete
+                _log.exception("the answer to %s failed", scope["path"])
+                raise
+            await answer.fail(scope, self._services, err)
+        finally:
+            self._account(scope, answer.status)
+
+    def _caller(self, scope: Scope) -> object:
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        found = caller_of(self._services.settings.keys, given.decode("latin-1"))
+        path: str = scope["path"]
+        if found is None and scope["method"] != "OPTIONS" and path not in OPEN and not path.startswith(OPEN_BELOW):
+            raise unknown_key()
+        return found
+
+    def _account(self, scope: Scope, status: int) -> None:
+        state, services = scope["state"], self._services
+        route = getattr(scope.get("route"), "path", "other")
+        seconds = time.perf_counter() - state["arrived"]
+        services.metrics.answered(route, status, seconds)
+        usage = state.get("usage")
+        if usage is not None:
+            services.metrics.observe(usage)
+        caller = state.get("caller")
+        fields: dict[str, str | int] = {"method": scope["method"], "route": route, "status": status}
+        trace(
+            f"{scope['method']} {route}", state["arrived"], {f"http.{name}": one for name, one in fields.items()}, usage
+        )
+        if services.settings.log:
+            stages = {} if usage is None else {one.stage: round(one.seconds * 1000, 2) for one in usage.stages}
+            log_request({
+                "id": state["request_id"], **fields, "ms": round(seconds * 1000, 2),
+                "caller": getattr(caller, "name", ""), **({"stages": stages} if stages else {}),
+            })  # fmt: skip
+
+
+class _Answer:
+    """The answer while it is sent."""
+
+    def __init__(self, send: Send, request_id: str, closes: object) -> None:
+        self._send, self._id, self._closes = send, request_id, closes
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        """Send a part; the first gets the headers that every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [*message.get("headers", ()), (b"x-request-id", self._id.encode())]
+            if callable(self._closes) and self._closes():
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    async def fail(self, scope: Scope, services: Services, error: Exception) -> None:
+        """Answer with an error, in the shape of the path's dialect."""
+        status, headers = status_of(error), error.headers if isinstance(error, RefusedError) else {}
+        if status == GONE:
+            self.status = GONE
+            return
+        message = str(error)
+        if status >= 500 and not isinstance(error, RefusedError):
+            _log.error("request %s failed", self._id, exc_info=error)
+            if status == 500:
+                message = f"the server failed; its log has the cause under {self._id}"
+        for name, hosted in services.hosted.items():
+            message = message.replace(str(hosted.path), name)
+        status, document = written(scope["path"], status, message)
+        body = json.dumps(document).encode()
+        given = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        given += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await self.send({"type": "http.response.start", "status": status, "headers": given})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's own `X-Request-ID` where it is plain, else a new one."""
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    text = given.decode("latin-1")
+    plain = 0 < len(text) <= 64 and text.isascii() and text.replace("-", "").replace("_", "").isalnum()
+    return text if plain else secrets.token_hex(8)

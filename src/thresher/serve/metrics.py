@@ -1,0 +1,59 @@
+"""Counts and times for Prometheus, and the access log: lines of JSON without texts, queries and keys."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from thresher.records import Usage
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """What a server counts. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        of = {"registry": registry}
+        self.requests = Counter("thresher_requests", "Requests by route and status.", ["route", "status"], **of)
+        self.seconds = Histogram(
+            "thresher_request_seconds", "Seconds from arrival to answer.", ["route"], buckets=_SECONDS, **of
+        )
+        self.stages = Histogram("thresher_stage_seconds", "Seconds by stage.", ["stage"], buckets=_SECONDS, **of)
+        self.waited = Histogram("thresher_queue_seconds", "Seconds in the queue.", buckets=_SECONDS, **of)
+        self.waiting = Gauge("thresher_queue_length", "Requests that wait for a worker.", **of)
+        self.running = Gauge("thresher_running", "Calls that run.", **of)
+        self.batches = Histogram("thresher_batch_size", "Items in a model's batch.", ["model"], buckets=_SIZES, **of)
+        self.refused = Counter("thresher_refused", "Requests refused, by reason.", ["reason"], **of)
+        self.dropped = Counter("thresher_dropped", "Requests whose client went away.", **of)
+        self.commit = Gauge("thresher_commit", "The commit an index answers from.", ["index"], **of)
+        self.unread = Counter("thresher_refresh_failures", "Commits that could not be opened.", ["index"], **of)
+
+    def observe(self, usage: Usage) -> None:
+        """Take note of what stages took."""
+        for stage in usage.stages:
+            self.stages.labels(stage.stage).observe(stage.seconds)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Take note of an answer."""
+        self.requests.labels(route, status).inc()
+        self.seconds.labels(route).observe(seconds)
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return bytes(generate_latest(self.registry))
+
+
+def log_request(fields: dict[str, object]) -> None:
+    """Write a line of the access log on standard output."""
+    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
+    sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,69 @@
+"""`/health`, `/ready`, `/info` and `/metrics`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from thresher._version import __version__
+from thresher.serve.metrics import CONTENT_TYPE
+from thresher.serve.refusals import unavailable
+from thresher.serve.services import Services
+
+
+def router(services: Services) -> APIRouter:
+    """The routes of this module."""
+    routes = APIRouter(tags=["status"])
+
+    @routes.get("/health")
+    async def health() -> dict[str, object]:
+        """The process answers."""
+        return {"status": "ok", "version": __version__}
+
+    @routes.get("/ready")
+    async def ready() -> dict[str, object]:
+        """Models are loaded and kernels compiled, and the server is not about to stop: send requests."""
+        if services.work.draining:
+            raise unavailable("the server is about to stop")
+        if not services.ready:
+            raise unavailable("the server is loading models")
+        return {"status": "ready"}
+
+    @routes.get("/info")
+    async def info(request: Request) -> dict[str, object]:
+        """The indexes, as far as the caller may see them, and the limits of a request."""
+
+        def described() -> list[dict[str, object]]:
+            return [about(services, request, name) for name in services.names(request)]
+
+        indexes = await services.work.run(described, request=request)
+        limits = {name: getattr(services.settings, name) for name in LIMITS}
+        return {"version": __version__, "indexes": indexes, "limits": limits}
+
+    @routes.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        """Counts and times for Prometheus."""
+        services.require_unrestricted(request)
+        return Response(services.metrics.text(), media_type=CONTENT_TYPE)
+
+    return routes
+
+
+LIMITS = (
+    "max_body_bytes", "max_documents", "max_document_characters", "max_query_characters", "max_k", "deadline_ms"
+)  # fmt: skip
+
+
+def about(services: Services, request: Request, name: str) -> dict[str, object]:
+    """What `/info` says of one index."""
+    served = services.served(request, name)
+    index, pipeline = served.index, served.pipeline
+    found: dict[str, object] = {
+        "name": name,
+        "passages": len(index),
+        "commit": index.commit,
+        "fields": dict(index.schema),
+        "stages": [stage.name for stage in pipeline.stages],
+    }
+    if not served.caller.restricted:
+        found["without"] = pipeline.off
+    return found

@@ -1,0 +1,178 @@
+"""`Hosted`: an index and its pipeline, kept open and up to date; `Served`: what one request sees of it.
+
+A request sees one commit from beginning to end, and only the passages that its caller may see. The hosted index takes
+up a new commit in the background; requests that began before it keep theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from thresher.errors import ArtifactError
+from thresher.pipeline.interpolate import InterpolateStage
+from thresher.pipeline.pipeline import Pipeline
+from thresher.search.index import Index
+from thresher.serve.work import left_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from thresher.index.fields import Value
+    from thresher.index.filters import Filter
+    from thresher.pipeline.answer import Answer
+    from thresher.ranking import Ranking
+    from thresher.records import Hit
+    from thresher.search.index import By
+    from thresher.search.queries import AnyQuery, Tiers
+    from thresher.search.results import SearchRanking
+    from thresher.serve.keys import Caller
+    from thresher.serve.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+_VIEWS = 64
+"""Restricted views that are kept for later requests."""
+
+
+class Hosted:
+    """An open index with its pipeline.
+
+    Args:
+        name: what requests call it.
+        path: its directory.
+        metrics: what is counted.
+        device: for models.
+        cache: where the costs of stages are kept between processes.
+    """
+
+    def __init__(
+        self, name: str, path: Path, metrics: Metrics, *, device: str = "auto", cache: Path | None = None
+    ) -> None:
+        self.name, self.path = name, path
+        self._metrics, self._device, self._cache = metrics, device, cache
+        self._lock = threading.Lock()
+        self._views: OrderedDict[tuple[int, str], Index] = OrderedDict()
+        self._open(Index.open(path))
+
+    def _open(self, index: Index) -> None:
+        """Open the pipeline of an index."""
+        pipeline = Pipeline.open(index, device=self._device, cache=self._cache)
+        for stage in pipeline.stages:
+            if isinstance(stage, InterpolateStage) and index.vectors is not None:
+                index.dense_encoder = stage.encoder  # loaded once
+        self._built = _built(index)
+        self.index, self.pipeline = index, pipeline
+        self._metrics.commit.labels(self.name).set(index.commit)
+
+    def warm_up(self) -> None:
+        """Load the models, compile the kernels and measure what stages cost."""
+        self.pipeline.warm_up()
+
+    def refresh(self) -> bool:
+        """Take up the last commit; whether it is another than before. Keeps the one it has where that fails.
+
+        Only requests that come afterwards see it.
+
+        Raises:
+            ArtifactError: the last commit cannot be opened.
+        """
+        with self._lock:
+            try:
+                if not self.index.refresh():
+                    return False
+                if _built(self.index) != self._built:  # built again in another way: other models or stages
+                    self._open(Index.open(self.path))
+            except ArtifactError:
+                self._metrics.unread.labels(self.name).inc()
+                raise
+            self._metrics.commit.labels(self.name).set(self.index.commit)
+            _log.info("index %s: commit %d", self.name, self.index.commit)
+            return True
+
+    def view(self, caller: Caller) -> Index:
+        """The current commit, as far as the caller may see it."""
+        pinned = self.index.pinned()
+        if caller.where is None:
+            return pinned
+        key = (id(pinned._now), caller.where.key)
+        with self._lock:
+            found = self._views.get(key)
+        if found is None:
+            found = pinned.restricted(caller.where)
+            found.__dict__ |= {name: pinned.__dict__[name] for name in ("dense_encoder",) if name in pinned.__dict__}
+            with self._lock:
+                self._views[key] = found
+                while len(self._views) > _VIEWS:
+                    self._views.popitem(last=False)
+        return found
+
+
+class Served:
+    """An index as one request sees it: one commit, and only what its caller may see.
+
+    Args:
+        hosted: the index.
+        caller: who asks.
+
+    Attributes:
+        name: of the index.
+        caller: who asks.
+    """
+
+    def __init__(self, hosted: Hosted, caller: Caller) -> None:
+        self.name, self.caller, self.hosted = hosted.name, caller, hosted
+        self._pipeline = hosted.pipeline
+
+    @cached_property
+    def index(self) -> Index:
+        """The view of the index. The first use may take a while, so use it in `Work.run`."""
+        return self.hosted.view(self.caller)
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The pipeline over that view."""
+        return self._pipeline.over(self.index)
+
+    def ask(
+        self,
+        query: str,
+        k: int | None = None,
+        *,
+        max_context_tokens: int | None = None,
+        candidates: Ranking | Sequence[Hit] | None = None,
+        where: Filter | None = None,
+    ) -> Answer:
+        """As `Pipeline.ask`, in the time that the request has left."""
+        return self.pipeline.ask(
+            query,
+            k,
+            max_context_tokens=max_context_tokens,
+            deadline_ms=left_ms(),
+            candidates=candidates,
+            where=where,
+        )
+
+    def search(
+        self, query: AnyQuery, k: int = 10, *, tiers: Tiers = "auto", by: By = "sparse", where: Filter | None = None
+    ) -> SearchRanking:
+        """As `Index.search`."""
+        return self.index.search(query, k, tiers=tiers, by=by, where=where)
+
+    def facets(self, field: str, query: AnyQuery | None = None, where: Filter | None = None) -> dict[Value, int]:
+        """As `Index.facets`."""
+        return self.index.facets(field, query, where=where)
+
+
+def _built(index: Index) -> tuple[object, ...]:
+    """What a pipeline depends on besides the passages."""
+    vectors = index.vectors
+    first = index.layouts[0]
+    return (
+        None if first.encoder is None else first.encoder.name,
+        None if vectors is None else vectors.encoder_fingerprint,
+        index.tiered,
+    )

@@ -1,0 +1,265 @@
+"""`Work`: calls of the library in worker threads, behind a bounded queue, under each request's deadline.
+
+A request waits in the order of arrival. It is refused at once where the queue is full (429) or where its turn is not
+expected before its deadline (503), and later where its turn comes too late (503). A request whose client has gone away
+leaves the queue; if it runs already, a pipeline stops before its next stage and the result is dropped.
+
+The bookkeeping is done in the event loop's thread alone; `left_ms` is read in the workers'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from thresher.pipeline.deadline import abandoned_if
+from thresher.serve.refusals import RefusedError, too_many, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from starlette.requests import Request
+
+    from thresher.serve.metrics import Metrics
+
+T = TypeVar("T")
+
+GONE = 499
+"""Status, in the log, of a request whose client went away."""
+_GRACE = 0.04
+"""Seconds after its deadline at which a call that still runs is no longer waited for."""
+_WEIGHT = 0.1
+"""Of the last call in the mean duration."""
+
+
+class _Turn:
+    """A request's place in the queue, and what its call needs to know."""
+
+    def __init__(self, arrived: float, due: float) -> None:
+        self.arrived, self.due = arrived, due
+        self.gone = self.started = False
+        self.come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.due - time.perf_counter()
+
+
+_turn: ContextVar[_Turn | None] = ContextVar("thresher_turn", default=None)
+
+
+def left_ms() -> float | None:
+    """Milliseconds that the request which this thread works for has left; None for no limit, at least 1 otherwise."""
+    turn = _turn.get()
+    return None if turn is None or turn.due == math.inf else max(1.0, turn.left() * 1000)
+
+
+class Work:
+    """Runs calls in threads, as many side by side as there are threads.
+
+    Args:
+        threads: calls side by side.
+        queue: requests that may wait.
+        metrics: what is counted.
+        deadline_ms: of requests without one; 0 for none.
+    """
+
+    def __init__(self, threads: int, queue: int, metrics: Metrics, deadline_ms: float = 0.0) -> None:
+        self.threads, self.queue, self.deadline_ms = threads, queue, deadline_ms
+        self.draining = False
+        self._metrics = metrics
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="thresher-serve")
+        self._waiting: deque[_Turn] = deque()
+        self._running = 0
+        self._mean = 0.0
+
+    async def run(
+        self,
+        call: Callable[..., T],
+        *args: object,
+        request: Request | None = None,
+        deadline_ms: float | None = None,
+        **kwargs: object,
+    ) -> T:
+        """The result of `call(*args, **kwargs)`, computed in a worker thread.
+
+        Args:
+            call: of the library. `left_ms` tells it how much time is left.
+            args: its arguments.
+            request: what it is done for; its client is watched, and its arrival starts the clock.
+            deadline_ms: milliseconds from the arrival; 0 for no limit, None for the server's own.
+            kwargs: its arguments.
+
+        Raises:
+            RefusedError: the queue is full, the deadline cannot be met, the server is about to stop, or the client has
+                gone away.
+            Exception: what the call raised.
+        """
+        gone = None if request is None else asyncio.ensure_future(_disconnected(request))
+        turn = self._admitted(request, deadline_ms)
+        try:
+            await self._wait(turn, gone)
+            result = self._started(turn, partial(call, *args, **kwargs))
+            return await self._finished(turn, result, gone)
+        finally:
+            self._left(turn)
+            if gone is not None:
+                gone.cancel()
+
+    async def stream(
+        self,
+        call: Callable[[Callable[[T], None]], object],
+        *,
+        request: Request | None = None,
+        deadline_ms: float | None = None,
+    ) -> AsyncIterator[T]:
+        """What `call(emit)` emits, as it comes; arguments and errors as `run`.
+
+        It is waited for here until the call starts, so that a refusal still has a status.
+        """
+        turn, loop = self._admitted(request, deadline_ms), asyncio.get_running_loop()
+        gone = None if request is None else asyncio.ensure_future(_disconnected(request))
+        try:
+            await self._wait(turn, gone)
+        except BaseException:
+            self._left(turn)
+            raise
+        finally:
+            if gone is not None:
+                gone.cancel()
+        events: asyncio.Queue[tuple[T] | None] = asyncio.Queue()
+
+        def emit(event: T) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, (event,))
+
+        result = self._started(turn, partial(call, emit))
+        result.add_done_callback(lambda _: events.put_nowait(None))
+        return self._events(turn, result, events)
+
+    async def _events(
+        self, turn: _Turn, result: asyncio.Future[object], events: asyncio.Queue[tuple[T] | None]
+    ) -> AsyncIterator[T]:
+        try:
+            while (event := await events.get()) is not None:
+                yield event[0]
+            result.result()
+        finally:
+            self._left(turn)
+
+    def _admitted(self, request: Request | None, deadline_ms: float | None) -> _Turn:
+        """A place in the queue."""
+        arrived = time.perf_counter() if request is None else getattr(request.state, "arrived", time.perf_counter())
+        limit = self.deadline_ms if deadline_ms is None else deadline_ms
+        turn = _Turn(arrived, arrived + limit / 1000 if limit else math.inf)
+        expected = self.expected_wait()
+        if self._running >= self.threads and len(self._waiting) >= self.queue:
+            self._metrics.refused.labels("queue full").inc()
+            raise too_many(expected)
+        if turn.left() <= expected:
+            self._metrics.refused.labels("deadline").inc()
+            raise unavailable("the deadline would be over before the request's turn", expected)
+        if self._running < self.threads:
+            self._running += 1
+            turn.come.set_result(None)
+        else:
+            self._waiting.append(turn)
+        self._show()
+        return turn
+
+    def expected_wait(self) -> float:
+        """Seconds that a request which comes now is expected to wait, by the mean duration of calls."""
+        ahead = len(self._waiting) + 1 if self._running >= self.threads else 0
+        return ahead * self._mean / self.threads
+
+    async def _wait(self, turn: _Turn, gone: asyncio.Future[None] | None) -> None:
+        """Until the turn has come."""
+        await _any_of(turn.come, gone, turn.left())
+        if turn.come.done():
+            self._metrics.waited.observe(time.perf_counter() - turn.arrived)
+            return
+        raise self._given_up(gone)
+
+    def _started(self, turn: _Turn, call: Callable[[], T]) -> asyncio.Future[T]:
+        """The call in a thread; the next request's turn comes when it ends, whether somebody waits for it or not."""
+        began, context = time.perf_counter(), copy_context()
+        turn.started = True
+
+        def work() -> T:
+            _turn.set(turn)
+            with abandoned_if(lambda: turn.gone):
+                return call()
+
+        def ended(future: asyncio.Future[T]) -> None:
+            self._mean += (time.perf_counter() - began - self._mean) * (_WEIGHT if self._mean else 1.0)
+            self._release()
+            if not future.cancelled():
+                future.exception()  # taken note of, where nobody waits any longer
+
+        future = asyncio.get_running_loop().run_in_executor(self._pool, context.run, work)
+        future.add_done_callback(ended)
+        return future
+
+    async def _finished(self, turn: _Turn, result: asyncio.Future[T], gone: asyncio.Future[None] | None) -> T:
+        await _any_of(result, gone, turn.left() + _GRACE)
+        if result.done():
+            return result.result()
+        raise self._given_up(gone)
+
+    def _given_up(self, gone: asyncio.Future[None] | None) -> RefusedError:
+        if gone is not None and gone.done():
+            self._metrics.dropped.inc()
+            return RefusedError("the client went away", GONE)
+        self._metrics.refused.labels("deadline").inc()
+        return unavailable("the deadline was over before there was an answer", self.expected_wait())
+
+    def _left(self, turn: _Turn) -> None:
+        """Nobody waits for this turn any longer."""
+        turn.gone = True
+        if turn.started:  # the call gives the worker back
+            return
+        if turn in self._waiting:
+            self._waiting.remove(turn)
+        elif turn.come.done():
+            turn.started = True
+            self._release()
+
+    def _release(self) -> None:
+        self._running -= 1
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.come.done():
+                self._running += 1
+                turn.come.set_result(None)
+                break
+        self._show()
+
+    def _show(self) -> None:
+        self._metrics.waiting.set(len(self._waiting))
+        self._metrics.running.set(self._running)
+
+    def close(self) -> None:
+        """Stop the threads once their calls have ended; calls that wait are dropped."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def _any_of(first: asyncio.Future[T], other: asyncio.Future[None] | None, seconds: float) -> None:
+    """Until one of two is done, or the time is over."""
+    if first.done():
+        return
+    both: set[asyncio.Future[object]] = {first} if other is None else {first, other}  # type: ignore[arg-type]
+    await asyncio.wait(
+        both, timeout=None if seconds == math.inf else max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED
+    )
+
+
+async def _disconnected(request: Request) -> None:
+    """Until the client has gone away."""
+    receive: Callable[[], Awaitable[dict[str, object]]] = request.receive
+    while (await receive())["type"] != "http.disconnect":
+        pass

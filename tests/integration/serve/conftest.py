@@ -1,0 +1,100 @@
+"""A small index with metadata, and servers over it that listen on a free port of this machine."""
+
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
+
+import httpx2
+
+from thresher import Passage, build_index
+from thresher.serve import ServeSettings, create_app
+from thresher.serve.run import Server
+
+TEAMS = ("red", "blue")
+PASSAGES = [
+    Passage(
+        f"d{n}",
+        f"The thresher separates grain from chaff in field {n}. Chaff is light. The team {TEAMS[n % 2]} keeps it.",
+        f"Field {n}",
+        {"team": TEAMS[n % 2], "year": 2000 + n % 10, "tags": ["harvest", f"t{n % 3}"], "url": f"https://x.test/{n}"},
+    )
+    for n in range(40)
+]
+
+
+class Running:
+    """A server in a thread of this process.
+
+    Attributes:
+        url: where it listens, without a slash at the end.
+        app, services, server: its parts.
+        client: of httpx2, with the URL as its base.
+    """
+
+    def __init__(self, indexes, settings):
+        self.app = create_app(indexes, settings)
+        self.services = self.app.state.services
+        self.server = Server(self.app, settings)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        wait_until(lambda: self.server.started)
+        self.url = self.server.address
+        self.client = httpx2.Client(base_url=self.url, timeout=60)
+
+    def wait_until_ready(self):
+        wait_until(lambda: self.client.get("/ready").status_code == 200)
+
+    def stop(self):
+        self.client.close()
+        self.server.should_exit = True
+        self.thread.join(20)
+
+
+def wait_until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@contextmanager
+def running(indexes, **settings):
+    """A server over these indexes (directory by name), stopped at the end."""
+    server = Running(indexes, ServeSettings(port=0, **{"log": False, "linger_seconds": 0.05, **settings}))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def small_index(tmp_path_factory):
+    """The directory of an index of 40 passages, searched by BM25. Not to be changed: copy it for that."""
+    path = tmp_path_factory.mktemp("serve") / "fields"
+    build_index(path, PASSAGES, recipe="bm25")
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(small_index):
+    """A running server without keys over the small index, which is called `fields`."""
+    with running({"fields": small_index}) as made:
+        made.wait_until_ready()
+        yield made
+
+
+@pytest.fixture
+def client(server):
+    """A client of that server."""
+    return server.client
+
+
+@pytest.fixture
+def serving():
+    """`running`, for servers with other settings."""
+    return running

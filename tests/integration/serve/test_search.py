@@ -1,0 +1,41 @@
+"""`/search` and the routes about the server's state."""
+
+from thresher import Index
+
+
+def test_a_search_gives_what_the_library_gives(client, small_index):
+    body = {"query": "chaff in field 7", "k": 5, "where": "team = blue", "facets": ["team", "year"]}
+    answer = client.post("/search", json=body)
+    assert answer.status_code == 200
+    found = answer.json()
+    with Index.open(small_index) as index:
+        ranking = index.search("chaff in field 7", 5, where="team = blue")
+        assert [(hit["docno"], hit["score"]) for hit in found["hits"]] == [(hit.docno, hit.score) for hit in ranking]
+        assert found["hits"][0]["text"] == index.passage(found["hits"][0]["docno"]).text
+        years = index.facets("year", "chaff in field 7", where="team = blue")
+    assert [(one["value"], one["count"]) for one in found["facets"]["year"]] == list(years.items())
+    assert found["facets"]["team"] == [{"value": "blue", "count": 20}]
+
+
+def test_the_state_of_the_server_is_told(client):
+    assert client.get("/health").json()["status"] == "ok"
+    assert client.get("/ready").json() == {"status": "ready"}
+    (index,) = client.get("/info").json()["indexes"]
+    assert (index["name"], index["passages"], index["fields"]["year"]) == ("fields", 40, "integer")
+    assert 'thresher_requests_total{route="/health",status="200"}' in client.get("/metrics").text
+
+
+def test_what_is_wrong_is_said_without_the_texts_of_the_request(client, small_index):
+    for body, status, said in (
+        ({"query": "secret", "k": 0}, 422, "k: "),
+        ({"query": "secret", "k": 10_000}, 400, "at most 1000"),
+        ({"query": "secret", "where": "colour = red"}, 400, "no field 'colour'"),
+        ({"query": "secret", "index": "other"}, 404, "there is no index 'other' here; there are fields"),
+        ({"query": "secret", "by": "dense"}, 400, "has no vectors"),
+        ({"question": "secret"}, 422, "query: Field required"),
+    ):
+        answer = client.post("/search", json=body)
+        assert (answer.status_code, said in answer.text) == (status, True), answer.text
+        assert "secret" not in answer.text
+        assert str(small_index) not in answer.text
+        assert answer.headers["x-request-id"]

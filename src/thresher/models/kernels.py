@@ -153,3 +153,20 @@ def activate(sums: NDArray[np.int32], rows: Rows, weights: Weights, n: int, into
             p = p * s + np.float32(3.979133368e-01)
             row[j] = x * (half + t * p)
         _store(row, into, i)
+
+
+@njit(nogil=True, cache=True)
+def raise_peaks(sums: NDArray[np.int32], bounds: NDArray[np.int64], peaks: NDArray[np.int32]) -> None:
+    """Raise `peaks` int32[texts, outputs] to the integer products of tokens: of text i from bounds[i] to bounds[i + 1].
+
+    Bounds may lie outside of the rows of `sums`, which then hold a part of the text or none.
+    """
+    width, last = peaks.shape[1], len(sums)
+    for text in range(len(peaks)):
+        best = peaks[text]
+        low, high = max(bounds[text], 0), min(bounds[text + 1], last)
+        for i in range(low, high, 4):  # the last rows of a text may be taken twice, which changes no maximum
+            one, two = sums[i], sums[min(i + 1, high - 1)]
+            three, four = sums[min(i + 2, high - 1)], sums[min(i + 3, high - 1)]
+            for j in range(width):
+                best[j] = max(one[j], two[j], three[j], four[j], best[j])

@@ -12,7 +12,7 @@ from thresher.errors import ConfigError
 from thresher.models import backend
 from thresher.models.backend import BACKENDS, Backend, open_body, pick_backend
 from thresher.models.bert import Bert, JoinedBert
-from thresher.models.kernels import Norm, Rows, Weights, activate, quantise, settle, spread
+from thresher.models.kernels import Norm, Rows, Weights, activate, quantise, raise_peaks, settle, spread
 from thresher.models.packed import JoinedReader, packs, pooled
 from thresher.models.two_headed import JoinedBertConfig
 
@@ -177,3 +177,16 @@ def test_vectors_of_one_engine_are_accepted_by_every_other():
     for encoder, found in zip(encoders, vectors, strict=True):
         assert all(encoder.accepts(other.fingerprint) for other in encoders)
         assert (found * vectors[0]).sum(1).min() > 0.998
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 12), min_size=1, max_size=6), st.integers(1, 40))
+def test_the_largest_product_of_each_text_is_found_in_parts(seed, lengths, part):
+    random = np.random.default_rng(seed)
+    bounds = np.cumsum([0, *lengths])
+    sums = random.integers(-(2**31), 2**31, (bounds[-1], 37), np.int32)
+    peaks = np.full((len(lengths), 37), -(2**31), np.int32)
+    for low in range(0, len(sums), part):
+        raise_peaks(sums[low : low + part], bounds - low, peaks)
+    for text, own in enumerate(peaks):
+        assert np.array_equal(own, sums[bounds[text] : bounds[text + 1]].max(0, initial=-(2**31)))

@@ -25,9 +25,9 @@ import numpy as np
 
 from eval.bench import Bench, Row, options
 from thresher.context import ContextPruner, SplitPassage
-from thresher.context.model import SHIPPED, TwoHeadedScorer
+from thresher.context.model import TwoHeadedScorer
 from thresher.models.minilm import MiniLM
-from thresher.models.two_headed import pad
+from thresher.models.two_headed import SHIPPED, pad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -27,9 +27,10 @@ import numpy as np
 
 from eval.bench import Bench, key_of, options
 from thresher.context.calibrate import GOALS, calibrate, lost_above
-from thresher.context.model import SHIPPED, TwoHeadedScorer
+from thresher.context.model import TwoHeadedScorer
 from thresher.context.scorers import LexicalScorer, PassageScores
 from thresher.context.structure import find_ties
+from thresher.models.two_headed import SHIPPED
 from training.context.data import (
     COLLECTIONS,
     AnsweredQueries,

@@ -24,12 +24,13 @@ import numpy as np
 
 from eval.bench import Bench, options
 from eval.collections import data_file, embeddings, given_run, judged
-from thresher.context.model import SHIPPED, TwoHeadedScorer
+from thresher.context.model import TwoHeadedScorer
 from thresher.context.scorers import SplitPassage
 from thresher.evaluate import compare
 from thresher.evaluate.collections import load
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.trec import read_run
+from thresher.models.two_headed import SHIPPED
 from thresher.records import Qrels
 from training.context.data import encode_queries
 from training.context.train import RankEvidence

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from eval.bench import Bench, key_of, options
 from thresher.context.calibrate import GOALS, LabelledQuery, calibrate, overlapping, wilson
-from thresher.context.model import SHIPPED, TwoHeadedScorer
+from thresher.context.model import TwoHeadedScorer
 from thresher.context.pruned import ScoredPassage, Scores
 from thresher.context.scorers import LexicalScorer, PassageScores, SplitPassage
 from thresher.context.select import select_by_score
 from thresher.context.spans import kept_spans
+from thresher.models.two_headed import SHIPPED
 from thresher.records import Span
 from thresher.text.sentences import split_sentences
 from training.context.documents import documents

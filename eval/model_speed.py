@@ -6,8 +6,8 @@ so that load on the machine falls on all of them alike; the figure is the best r
 reordering the given BM25 lists of a few DL21 topics (`--topics`) by the model alone, with the same passages for all.
 
 MiniLM and sparse encoders encode passages of those lists; the two-headed model reads ten of 210 word pieces for one
-query. A SPLADE model is measured against sentence-transformers where `--splade` names one. thresher-mini is another
-model now than in the earlier code.
+query; `stored` reads them from stored states, with the engine that `auto` picks. A SPLADE model is measured against
+sentence-transformers where `--splade` names one. thresher-mini is another model now than in the earlier code.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 READ, PIECES = 10, 208
+_TYPES = {"torch-int8": "int8", "torch-bf16": "bfloat16"}
 TASKS = {"minilm": "MiniLM, vectors", "reader": "thresher-context, read", "mini": "thresher-mini, terms"}
 
 WORKER = """
@@ -53,10 +54,27 @@ if task == "reader":
     from thresher.context.scorers import SplitPassage
     from thresher.text.sentences import split_sentences
     model = TwoHeadedScorer(device="cpu", **options)
-    pairs = [(texts["query"], SplitPassage(text, tuple(split_sentences(text)))) for text in texts["read"]]
+    known = {}
+    if job["backend"] == "stored":
+        import tempfile
+        from pathlib import Path
+        from thresher.models.early import EarlyStates
+        from thresher.records import Passage
+        from thresher.vectors.states import StateStore, StateWriter
+        maker = EarlyStates()
+        whole = list(dict.fromkeys([*texts["read"], *(p for _, listed in texts["lists"] for p in listed)]))
+        folder = Path(tempfile.mkdtemp(dir=Path(job["texts"]).parent)) / "states"
+        with StateWriter(folder, maker.name, maker.width) as writer:
+            for low in range(0, len(whole), 64):
+                for windows in maker.encode([Passage("p", text) for text in whole[low : low + 64]]):
+                    writer.add(windows)
+        store = StateStore.open(folder)
+        known = {text: (store.of(number),) for number, text in enumerate(whole)}
+    split = lambda text, sentences: SplitPassage(text, sentences, "", *known.get(text, ()))
+    pairs = [(texts["query"], split(text, tuple(split_sentences(text)))) for text in texts["read"]]
     run = lambda: model.score(pairs)
     timed = pairs
-    score = lambda query, passages: model.relevance([(query, SplitPassage(p, ())) for p in passages])
+    score = lambda query, passages: model.relevance([(query, split(p, ())) for p in passages])
 elif task == "minilm":
     import thresher.encode.dense as dense
     kind = getattr(dense, "MiniLMEncoder", dense.DenseEncoder)
@@ -119,7 +137,11 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder, worktree(given.commit, Path(folder)) as earlier:
         texts = Path(folder) / "texts.json"
         texts.write_text(json.dumps(asked_texts(found, given.passages)))
-        jobs = [(task, "", name) for task in TASKS for name in ("earlier", *BACKENDS)]
+        jobs = [
+            (task, "", name)
+            for task in TASKS
+            for name in ("earlier", *BACKENDS, *(["stored"] if task == "reader" else []))
+        ]
         if given.splade:
             jobs += [("splade", str(given.splade.resolve()), name) for name in ("sentence-transformers", *BACKENDS)]
         jobs = [job for job in jobs if not given.only or job[0] in given.only]
@@ -204,7 +226,7 @@ def measured(
         row: Row = {
             "model": TASKS.get(task, Path(model).name),
             "backend": name,
-            "dtype": {"torch-int8": "int8", "torch-bf16": "bfloat16"}.get(name, "float32"),
+            "dtype": _TYPES.get(pick_backend().name if name == "stored" else name, "float32"),
             "threads": threads,
             "batch": one["texts"],
             "passages_per_s": round(one["texts"] / one["seconds"], 2),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from thresher.errors import InputError
 from thresher.records import Hit, Passage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -190,6 +190,11 @@ class Ranking(Sequence[Hit]):
     def aliases(self) -> list[tuple[str, ...]]:
         """Of each passage, the docnos of the duplicates that were folded into it; none where its source keeps none."""
         return _aliases(self._passages, self.docnos)
+
+    def stored_states(self) -> list[Any]:
+        """Of each passage what a model computed of it when the index was built, None where there is nothing."""
+        found: Callable[[Sequence[str]], list[Any]] | None = getattr(self._passages, "states_of", None)
+        return [None for _ in self.docnos] if found is None else found(self.docnos)
 
     def with_passages(self, passages: PassageSource) -> Ranking:
         """The same ranking, with texts from `passages`: an `Index`, or anything with a method `passages(docnos)`.

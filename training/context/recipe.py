@@ -121,9 +121,10 @@ def train_on(
     """
     from tqdm import tqdm
 
-    from thresher.context.model import RARITY, SHIPPED, TwoHeadedScorer
+    from thresher.context.model import RARITY, TwoHeadedScorer
     from thresher.models.files import embedded_path
     from thresher.models.minilm import load_tokenizer
+    from thresher.models.two_headed import SHIPPED
 
     torch = require("torch", extra="models", purpose="training a context pruner")
     safetensors = require("safetensors.torch", extra="models", purpose="training a context pruner")

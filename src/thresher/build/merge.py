@@ -23,6 +23,7 @@ from thresher.build.known import Known
 from thresher.build.merging import planned_merges
 from thresher.build.recipe import Recipe
 from thresher.build.segment import vectors_of
+from thresher.build.states import merge_states, stores_of
 from thresher.build.vectors import merge_vectors
 from thresher.corpus.spool import docno_keys
 from thresher.errors import ThresherError
@@ -105,6 +106,7 @@ def _merge(
         else:
             merge.tiers()
         merge.vectors()
+        merge.states()
         merge.pruning()
         for name in names:
             transaction.drop(name)
@@ -194,6 +196,18 @@ class Merge:
                 if numbers.size > chunks[-1][1].size:  # rows that follow would be those of other passages
                     break
         merge_vectors(self.draft.path, chunks)
+
+    def states(self) -> None:
+        """Write the states of the surviving passages of the first tier."""
+        stores = stores_of(self.collection)
+        if not stores:
+            return
+        chunks = []
+        for segment in self.segments:
+            first, after = segment.bounds[:2]
+            live = ~self.known.gone[segment.start + first : segment.start + after]
+            chunks.append((segment.entry.name, np.flatnonzero(live)))
+        merge_states(self.draft.path, stores, chunks)
 
     def pruning(self) -> None:
         """Write the decisions of the surviving passages, as one."""

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from thresher.build.folding import LiveDuplicates
 from thresher.build.pending import IndexSide, is_lexical
+from thresher.build.states import store_states
 from thresher.build.tiers import TierWriter, folds, named, second_tier
 from thresher.build.vectors import check_vectors, open_vectors, second_with_vectors, store_vectors
 from thresher.build.weights import CountedTerms, JoinedTerms, LearnedTerms, count_terms, open_learned
@@ -162,6 +163,8 @@ class Addition:
                 second_tier(self._draft.path, spool, pruned, second, self._recipe, schema, bar.update)
         self._draft.fields.update(counts=counts, encoder=named(terms.query_side))
         self._store_vectors(spool, numbers, second)
+        if self._recipe.states is not None:
+            store_states(self._draft.path, self._recipe.states, spool, numbers, self._collection)
         if decision is not None and step is not None:
             self._draft.fields["dropped"] = int(decision.counts()["dropped"])
             write_decision(

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from thresher.arguments import checked_call
 from thresher.build.recipe import LEXICAL, Recipe, best_recipe, load_recipe
+from thresher.build.states import store_states
 from thresher.build.tiers import TierWriter, decide_tiers, folds, measure, store_tiers
 from thresher.build.vectors import (
     EncodedVectors,
@@ -159,6 +160,7 @@ def build_index(
         build.prune()
         counts = build.index()
         build.store_vectors()
+        build.store_states()
         build.store_tiers()
         draft.fields.update(build.fields(), counts=counts)
         draft.segment.fields.update(build.segment_fields(), counts=counts)
@@ -413,6 +415,12 @@ class _Build:
             stage = store_vectors(
                 self.directory, step, self.vectors, self.spool, self.numbers, second, progress=self.progress
             )
+            self.usage = Usage((*self.usage.stages, stage))
+
+    def store_states(self) -> None:
+        """Write the states of the first tier's passages, in the order of their numbers."""
+        if self.recipe.states is not None:
+            stage = store_states(self.directory, self.recipe.states, self.spool, self.numbers)
             self.usage = Usage((*self.usage.stages, stage))
 
     def store_tiers(self) -> None:

@@ -37,7 +37,7 @@ def info(
         manifest, commit, files = _opened(directory)
     else:
         files = dict(read_manifest(directory).files)
-    totals = {} if commit is None else _totals(commit) | _drift(directory)
+    totals = {} if commit is None else _totals(commit) | _drift(directory) | _states(directory, commit)
     models = [] if commit is None else _models(directory, commit)
     if json:
         emit_json(
@@ -131,6 +131,21 @@ def _drift(directory: Path) -> dict[str, object]:
         return {"average_length_now": round(tokens / passages, 2)} if passages else {}
     finally:
         collection.close()
+
+
+def _states(directory: Path, commit: Commit) -> dict[str, object]:
+    """What the states of passages take, where the index has some: which model's they are, and their bytes."""
+    from thresher.artifact import read_manifest
+    from thresher.vectors.states import FOLDER
+
+    folders = [directory / entry.folder / FOLDER for entry in commit.segments]
+    found = [read_manifest(folder) for folder in folders if folder.is_dir()]
+    if not found:
+        return {}
+    passages, tokens = (sum(int(one.fields[name]) for one in found) for name in ("passages", "tokens"))
+    size = sum(int(entry["bytes"]) for one in found for entry in one.files.values())
+    counts = {"passages": passages, "tokens": tokens, "bytes": size, "bytes_a_passage": round(size / max(passages, 1))}
+    return {"states": {"model": found[0].fields["model"], **counts}}
 
 
 def _models(directory: Path, commit: Commit) -> list[tuple[Licence, str]]:

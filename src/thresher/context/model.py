@@ -11,7 +11,6 @@ padded together, and scores are rounded to three digits.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
@@ -28,8 +27,6 @@ from thresher.context.scorers import (
     SentenceScorer,
     SplitPassage,
     combine,
-    sentence_tokens,
-    windows,
 )
 from thresher.context.sentence_head import FEATURES, Evidence, PassageEvidence, read_head, sentence_features
 from thresher.errors import ModelError, require
@@ -37,7 +34,9 @@ from thresher.models import two_headed
 from thresher.models.backend import pick_backend
 from thresher.models.files import embedded_path
 from thresher.models.hf import pick_device
-from thresher.models.minilm import load_tokenizer
+from thresher.models.minilm import CLS, SEP, load_tokenizer
+from thresher.models.two_headed import SHIPPED
+from thresher.models.windows import Cutter, Window
 from thresher.records import Span
 
 if TYPE_CHECKING:
@@ -56,19 +55,20 @@ RARITY = "piece_rarity"
 """Name of the weights file's table of word-piece rarity, float[vocabulary]."""
 RANK_FEATURES = ("rank", "logit", "top", "near", "late", "overlap")
 """What relevance is a weighted sum of, where a model has such weights: the rank score, and the evidence of a window."""
-SHIPPED = Path(__file__).parent.parent / "models" / "weights" / "thresher-context"
 _PURPOSE = "the context pruner"
-_CLS, _SEP = 101, 102
 _LEAST = -1e9
 """Relevance of a passage without a single token."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
+class _Asked:
+    """A window of a passage, and the query that it is read with."""
+
     pair: int
     query: str
     tokens: tuple[int, int]
     ids: list[int]
+    states: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,14 @@ class Reading:
         relevance: that, or the weighted sum of it and of the other evidence, where the model has weights for them.
         sentences: of each sentence; empty where not one token was read.
         whole: of the passage; none where not one token was read.
+        stored: the passage's own states came with it, and were not computed.
     """
 
     rank: float
     relevance: float
     sentences: list[Evidence]
     whole: PassageEvidence | None
+    stored: bool = False
 
 
 class TwoHeadedScorer(SentenceScorer):
@@ -132,7 +134,7 @@ class TwoHeadedScorer(SentenceScorer):
         self.model = two_headed.load(directory, safetensors.load_file(str(body / "model.safetensors"))).to(self.device)
         self.tokenizer = load_tokenizer(body)
         self.tokenizer.no_truncation()
-        self.max_tokens, self.overlap, self.query_tokens = max_tokens, overlap, query_tokens
+        self.cutter, self.query_tokens = Cutter(self.tokenizer, max_tokens, overlap), query_tokens
         self.batch_size = batch_size
         self.lexical = LexicalScorer()
         config = str(directory / "config.json")
@@ -145,7 +147,7 @@ class TwoHeadedScorer(SentenceScorer):
         self.rarity: list[float] = [1.0] * self.shape.vocabulary if rarity is None else rarity.double().tolist()
         if len(self.rarity) != self.shape.vocabulary:
             raise ModelError(f"{directory}: {RARITY} has {len(self.rarity)} numbers, not one for each word piece")
-        self.name = f"{self.about.get('name', directory.name)}@{_fingerprint(directory)}"
+        self.name = two_headed.name_of(directory, self.about)
 
     def count_tokens(self, text: str) -> int:
         """Word pieces of `text`, without special tokens."""
@@ -168,7 +170,11 @@ class TwoHeadedScorer(SentenceScorer):
             ]
         # a passage without a token keeps every sentence
         return [
-            PassageScores(reading.relevance, mine if reading.sentences else (1.0,) * len(passage.sentences))
+            PassageScores(
+                reading.relevance,
+                mine if reading.sentences else (1.0,) * len(passage.sentences),
+                stored=reading.stored,
+            )
             for (_, passage), reading, mine in zip(pairs, readings, found, strict=True)
         ]
 
@@ -183,26 +189,23 @@ class TwoHeadedScorer(SentenceScorer):
 
     def relevance(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[float]:
         """The rank score of every pair alone; sentences need not be known."""
-        whole = [(query, SplitPassage(p.text, (Span(0, len(p.text)),), p.title)) for query, p in pairs]
+        whole = [(query, SplitPassage(p.text, (Span(0, len(p.text)),), p.title, p.states)) for query, p in pairs]
         return [reading.relevance for reading in self.read(whole)]
 
     def read(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[Reading]:
         """The model's output for every pair, in order."""
         ranges: list[list[tuple[int, int]]] = []
         overlaps: list[list[float]] = []
-        work: list[_Window] = []
+        work: list[_Asked] = []
         asked = {query: self._query_ids(query) for query in dict.fromkeys(q for q, _ in pairs)}
         for number, (query, passage) in enumerate(pairs):
-            head = f"{passage.title} " if passage.title else ""
-            encoding = self.tokenizer.encode(head + passage.text, add_special_tokens=False)
-            before = sum(1 for start, _ in encoding.offsets if start < len(head))
-            offsets = [(start - len(head), end - len(head)) for start, end in encoding.offsets[before:]]
-            before = min(before, self.max_tokens // 4)
-            ranges.append(sentence_tokens(offsets, passage.sentences))
-            title, ids = encoding.ids[:before], encoding.ids[len(encoding.ids) - len(offsets) :]
-            overlaps.append([self._overlap(asked[query], ids[first:after]) for first, after in ranges[-1]])
-            for start, end in windows(ranges[-1], self.max_tokens - 2 - len(title), self.overlap):
-                work.append(_Window(number, query, (start, end), [_CLS, *title, *ids[start:end], _SEP]))
+            cut = self.cutter.cut(passage.text, passage.sentences, passage.title)
+            ranges.append(cut.ranges)
+            overlaps.append([self._overlap(asked[query], cut.ids[first:after]) for first, after in cut.ranges])
+            work += [
+                _Asked(number, query, window.tokens, window.ids, self._stored(passage, window))
+                for window in cut.windows
+            ]
         read: list[list[tuple[tuple[int, int], list[Evidence]]]] = [[] for _ in pairs]
         ranks: list[list[float]] = [[] for _ in pairs]
         relevance: list[list[float]] = [[] for _ in pairs]
@@ -215,17 +218,31 @@ class TwoHeadedScorer(SentenceScorer):
             covered = self._overlap(asked[window.query], window.ids)
             relevance[n].append(self._relevance(rank, whole, covered))
             wholes[n].append(self._whole(asked[window.query], window.ids, whole, covered, states[2]))
+        stored = [True] * len(pairs)
+        for window in work:
+            stored[window.pair] &= window.states is not None
         return [
             Reading(
                 max(ranks[n]),
                 max(relevance[n]),
                 _combined(ranges[n], read[n], overlaps[n]),
                 PassageEvidence.best(wholes[n]),
+                stored[n],
             )
             if read[n]
             else Reading(_LEAST, _LEAST, [], None)
             for n in range(len(pairs))
         ]
+
+    def _stored(self, passage: SplitPassage, window: Window) -> NDArray[np.float32] | None:
+        """The states of a window that came with the passage; None where they are of another model, or of other text.
+
+        On an accelerator they are computed.
+        """
+        states = passage.states
+        if states is None or states.model != self.name or self.device != "cpu":
+            return None
+        return states.find(window.ids)
 
     def _relevance(self, rank: float, whole: Evidence, overlap: float) -> float:
         """The rank score, or what the rank head makes of it and of the window's other evidence."""
@@ -261,11 +278,12 @@ class TwoHeadedScorer(SentenceScorer):
             pieces=len(pieces),
         )
 
-    def _forward(self, work: list[_Window], asked: dict[str, list[int]]) -> list[_Outputs]:
+    def _forward(self, work: list[_Asked], asked: dict[str, list[int]]) -> list[_Outputs]:
         """Rank score, keep logits, cosines with the query and with its tokens, of each window's own tokens."""
         if self.device != "cpu":
             return self._batches(work, asked, sorted(range(len(work)), key=lambda i: (-len(work[i].ids), i)))
-        found = self._reader.judge([(asked[window.query], window.ids) for window in work])
+        pairs = [(asked[window.query], window.ids) for window in work]
+        found = self._reader.judge(pairs, [window.states for window in work])
         return [_own(one, window, len(asked[window.query])) for one, window in zip(found, work, strict=True)]
 
     @cached_property
@@ -274,7 +292,7 @@ class TwoHeadedScorer(SentenceScorer):
 
         return JoinedReader(self.model, self.backend)
 
-    def _batches(self, work: list[_Window], asked: dict[str, list[int]], order: list[int]) -> list[_Outputs]:
+    def _batches(self, work: list[_Asked], asked: dict[str, list[int]], order: list[int]) -> list[_Outputs]:
         """As `_forward`, in padded batches of like length."""
         out: list[_Outputs] = [_NOTHING] * len(work)
         with self.torch.inference_mode():
@@ -296,7 +314,7 @@ class TwoHeadedScorer(SentenceScorer):
 
     def _query_ids(self, query: str) -> list[int]:
         ids = self.tokenizer.encode(query, add_special_tokens=False).ids
-        return [_CLS, *ids[: self.query_tokens - 2], _SEP]
+        return [CLS, *ids[: self.query_tokens - 2], SEP]
 
     def _overlap(self, query: list[int], ids: list[int]) -> float:
         """Share of the query's word pieces among `ids`, weighted by rarity."""
@@ -329,7 +347,7 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _own(outputs: list[NDArray[np.float64]], window: _Window, query: int) -> _Outputs:
+def _own(outputs: list[NDArray[np.float64]], window: _Asked, query: int) -> _Outputs:
     """Outputs of a forward pass, cut to the window's own tokens and the query's."""
     rank, keep, near, close = outputs
     start, end = window.tokens
@@ -374,8 +392,3 @@ def _combined(
 
 def _logistic(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
-
-
-def _fingerprint(directory: Path) -> str:
-    files = (directory / "model.safetensors", directory / "config.json")
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

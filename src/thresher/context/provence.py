@@ -23,10 +23,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from thresher.arguments import checked_call
-from thresher.context.scorers import PassageScores, SentenceScorer, SplitPassage, combine, sentence_tokens, windows
+from thresher.context.scorers import PassageScores, SentenceScorer, SplitPassage, combine
 from thresher.errors import ModelError, require
 from thresher.models.files import refuse_pickled
 from thresher.models.hf import pick_device
+from thresher.models.windows import sentence_tokens, windows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

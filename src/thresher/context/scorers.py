@@ -8,11 +8,10 @@ with document frequencies from those sentences. A score is the share of the quer
 from 0 to 1; a passage's relevance is the share carried by the passage as a whole, so both are comparable between
 passages.
 
-A model reads a passage that is longer than its input through windows. `windows` cuts a passage at sentences into
-windows that overlap, and at tokens where one sentence is longer than a window, so that every token is read at least
-once; `combine` makes one score of a sentence's parts: the mean over the windows, weighted by how much of the sentence
-each has read. A sentence without a token (an emoji that the model does not know is one token; a lone zero-width space
-is none) gets the score of its nearest neighbour.
+A model reads a passage that is longer than its input through windows (`thresher.models.windows`); `combine` makes one
+score of a sentence's parts: the mean over the windows, weighted by how much of the sentence each has read. A sentence
+without a token (an emoji that the model does not know is one token; a lone zero-width space is none) gets the score of
+its nearest neighbour.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,9 +30,10 @@ from thresher.registry import Registry
 from thresher.text.analyzer import analyzer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from thresher.records import Span
+    from thresher.vectors.states import PassageStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,13 @@ class SplitPassage:
         text: the passage.
         sentences: spans of `text`, ascending and disjoint.
         title: its title, empty where there is none; context for the scorer, never scored itself.
+        states: what a model computed of it before, for the scorers that can use it.
     """
 
     text: str
     sentences: tuple[Span, ...]
     title: str = ""
+    states: PassageStates | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,53 +60,12 @@ class PassageScores:
     Attributes:
         relevance: higher is more relevant; comparable between passages of one query.
         sentences: one score for each sentence, 0 to 1.
+        stored: the passage's states were looked up, and not computed.
     """
 
     relevance: float
     sentences: tuple[float, ...]
-
-
-def sentence_tokens(offsets: Sequence[tuple[int, int]], sentences: Sequence[Span]) -> list[tuple[int, int]]:
-    """The range of tokens of each sentence.
-
-    Args:
-        offsets: [start, end) of every token in the text, ascending. A token belongs to the sentence its first code
-            point lies in, or to the sentence before where that point lies in none.
-        sentences: ascending and disjoint.
-
-    Returns:
-        [first, after) token numbers for each sentence; equal where it has none.
-    """
-    ranges, token = [], 0
-    for number, sentence in enumerate(sentences):
-        first = token
-        limit = sentences[number + 1].start if number + 1 < len(sentences) else sentence.end
-        while token < len(offsets) and offsets[token][0] < limit:
-            token += 1
-        ranges.append((first, token))
-    return ranges
-
-
-def windows(ranges: Sequence[tuple[int, int]], room: int, overlap: int) -> Iterator[tuple[int, int]]:
-    """Ranges of tokens to read, in order: each at most `room` long, together covering all.
-
-    Args:
-        ranges: tokens of each sentence, as `sentence_tokens` gives them.
-        room: longest window, in tokens; at least 1.
-        overlap: a window begins with the sentences that end the one before, up to this many tokens.
-    """
-    total = ranges[-1][1] if ranges else 0
-    start = 0
-    while start < total:
-        end = max((after for _, after in ranges if start < after <= start + room), default=start)
-        if end == start:
-            end = min(start + room, total)  # a sentence longer than a window is cut at a token
-        yield start, end
-        back = [first for first, after in ranges if start < first < after <= end and end - first <= overlap]
-        following = next((after for _, after in ranges if after > end), end)  # the next window must get further
-        start = next((first for first in sorted(back) if following - first <= room), end)
-        if end >= total:
-            return
+    stored: bool = False
 
 
 def combine(
@@ -206,7 +167,8 @@ def _lexical(language: str) -> SentenceScorer:
 
 
 def _shipped(argument: str, *, device: str = "auto") -> SentenceScorer:
-    from thresher.context.model import SHIPPED, TwoHeadedScorer
+    from thresher.context.model import TwoHeadedScorer
+    from thresher.models.two_headed import SHIPPED
 
     if argument:
         raise ConfigError(

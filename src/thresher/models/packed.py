@@ -148,11 +148,21 @@ class JoinedReader:
         lengths = [len(row) for row in rows]
         return list(torch.split(self._body.run(self._body.embed(rows), lengths, after=self._join), lengths))
 
-    def judge(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Outputs]:
+    def judge(
+        self,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        stored: Sequence[NDArray[np.float32] | None] | None = None,
+    ) -> list[Outputs]:
         """What `JoinedBert.judge_in_full` gives for each pair of a query's and a passage's ids, as float64 arrays.
 
         Passes run side by side, as many as torch has threads, each with one thread.
+
+        Args:
+            pairs: word-piece ids.
+            stored: of each pair the passage's states below the join, float32[length, hidden], None where they are to be
+                computed.
         """
+        given = stored or [None] * len(pairs)
         queries = list(dict.fromkeys(tuple(query) for query, _ in pairs))
         asked: dict[Sequence[int], Tensor] = {}
         found: dict[int, Outputs] = {}
@@ -161,7 +171,11 @@ class JoinedReader:
             (asked[query],) = self.apart([query])
 
         def one(batch: list[int]) -> None:
-            passages = self.apart([pairs[place][1] for place in batch])
+            unread = [place for place in batch if given[place] is None]
+            computed = iter(self.apart([pairs[place][1] for place in unread]) if unread else ())
+            passages = [
+                next(computed) if (known := given[place]) is None else torch.from_numpy(known) for place in batch
+            ]
             mine = [asked[tuple(pairs[place][0])] for place in batch]
             found.update(zip(batch, self.together(mine, passages), strict=True))
 

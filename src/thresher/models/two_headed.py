@@ -17,7 +17,9 @@ The torch modules are in `thresher.models.bert`; nothing here imports torch befo
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import DamagedArtifactError, ModelError, require
@@ -26,7 +28,6 @@ from thresher.models.hf import import_torch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 _PURPOSE = "the two-headed cross-encoder"
 KIND = "thresher-two-headed"
+SHIPPED = Path(__file__).parent / "weights" / "thresher-context"
+"""The model that ships."""
 BODY = ("embeddings.", "encoder.")
 """Prefixes of the names of the body's weights."""
 
@@ -112,6 +115,18 @@ def read_config(directory: Path) -> tuple[JoinedBertConfig, dict[str, Any]]:
         raise ModelError(
             f"{path}: not the configuration of a two-headed cross-encoder ({type(err).__name__}: {err})"
         ) from err
+
+
+def name_of(directory: Path, about: Mapping[str, Any]) -> str:
+    """The name of a saved model, and twelve hexadecimal digits that stand for its weights and configuration.
+
+    Args:
+        directory: where it is.
+        about: what its `config.json` says beside the shape.
+    """
+    files = (directory / "model.safetensors", directory / "config.json")
+    digits = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    return f"{about.get('name', directory.name)}@{digits}"
 
 
 def load(directory: Path, body: Mapping[str, Tensor]) -> JoinedBert:

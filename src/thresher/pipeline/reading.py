@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from thresher.context.scorers import PassageScores, SentenceScorer
-    from thresher.pipeline.stage import State
+    from thresher.pipeline.stage import Counts, State
     from thresher.records import Passage, Span
 
 PASSAGE_UNITS, CALL_UNITS = 4, 60
@@ -55,7 +55,10 @@ class PassageReader:
                 len(unread), lambda i, j: state.costs.predict(self.work, units(tokens[i:j])), state.deadline
             ):
                 started = state.deadline.now()
-                pieces = [SplitPassage(p.text, self.split(state, p.text), p.title) for p in unread[low:high]]
+                pieces = [
+                    SplitPassage(p.text, self.split(state, p.text), p.title, state.states.get(p.docno))
+                    for p in unread[low:high]
+                ]
                 scores = self.scorer.score([(state.query.text, piece) for piece in pieces])
                 state.costs.observe(self.work, (state.deadline.now() - started) * 1000, units(tokens[low:high]))
                 for passage, one in zip(unread[low:high], scores, strict=True):
@@ -71,6 +74,12 @@ class PassageReader:
         """Forward passes of the model that reading these passages took: one each, or what the scorer reports."""
         found = [self.scores(state, passage.docno) for passage in passages]
         return sum(int(getattr(one, "forwards", 1)) for one in found if one is not None)
+
+    def stored(self, state: State, passages: Sequence[Passage]) -> Counts:
+        """How many of these passages were read from stored states, as a count of a stage; none where none was."""
+        found = [self.scores(state, passage.docno) for passage in passages]
+        count = sum(one is not None and one.stored for one in found)
+        return {"stored": count} if count else {}
 
     def split(self, state: State, text: str) -> tuple[Span, ...]:
         """The sentences of a text, found once a query."""

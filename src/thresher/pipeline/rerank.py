@@ -76,6 +76,7 @@ class RerankStage:
             "passages": done,
             "forwards": self.reader.forwards(state, passages[:done]),
             "tokens": sum(tokens[:done]),
+            **self.reader.stored(state, passages[:done]),
         }
         if done < len(passages):
             reason = f"deadline reached: {done} of {len(passages)} passages were read"

@@ -75,6 +75,7 @@ class SelectStage:
         if not unread and not more:
             state.costs.observe(self.name, (state.deadline.now() - started) * 1000)
         counts: Counts = {"passages": len(passages), "forwards": self.reader.forwards(state, [*unread[:done], *more])}
+        counts |= self.reader.stored(state, [*unread[:done], *more])
         counts |= ({"repeated": repeated} if self.repeats == "drop" else {}) | _kept(pruned)
         reason = self._withhold(state, passages)
         if done < len(unread):

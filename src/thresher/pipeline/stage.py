@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from thresher.ranking import PassageSource
     from thresher.records import Passage, Query, Span
     from thresher.search.index import Allow
+    from thresher.vectors.states import PassageStates
 
 
 Outcome = Literal["done", "cut", "skipped", "failed"]
@@ -113,6 +114,7 @@ class State:
         texts: where texts are read, for rankings that do not know it themselves.
         read: scores of passages, by `id` of the scorer and docno.
         sentences: sentences of texts that were split already.
+        states: what was computed of passages when the index was built, by docno; None where nothing was.
         selected: what is kept of the passages to hand over, by place in the ranking, once a stage has selected it.
         confidences: the highest score of a sentence of a passage, by docno; set by the stage that selects sentences.
         withheld: nothing is to be handed over.
@@ -135,6 +137,7 @@ class State:
     selected: dict[int, PrunedPassage] | None = None
     confidences: dict[str, float] = field(default_factory=dict)
     withheld: bool = False
+    states: dict[str, PassageStates | None] = field(default_factory=dict)
     _passages: dict[str, Passage] = field(default_factory=dict)
 
     @checked_call
@@ -186,7 +189,9 @@ class State:
             wanted = ranking.take(unread)
             if not wanted.has_passages and self.texts is not None:
                 wanted = wanted.with_passages(self.texts)
-            self._passages |= zip((docnos[place] for place in unread), wanted.passages(), strict=True)
+            names = [docnos[place] for place in unread]
+            self._passages |= zip(names, wanted.passages(), strict=True)
+            self.states |= zip(names, wanted.stored_states(), strict=True)
         return [self._passages[docno] for docno in docnos]
 
     @checked_call

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from thresher.search.parts import Masks
     from thresher.search.queries import AnyQuery, Tiers
     from thresher.search.results import StoredPassages
+    from thresher.vectors.states import PassageStates
     from thresher.vectors.store import VectorStore
 
 By: TypeAlias = Literal["sparse", "dense", "both"]
@@ -470,6 +471,14 @@ class Index:
             InputError: the index lacks one.
         """
         return self._current().stored.aliases(docnos)
+
+    def states_of(self, docnos: Sequence[str]) -> list[PassageStates | None]:
+        """The stored states of these passages, for the model that reads them; None for those without.
+
+        Raises:
+            InputError: the index lacks one.
+        """
+        return self._current().stored.states_of(docnos)
 
     def representative(self, docno: str) -> str:
         """The docno under which the index holds this passage: its own, or that of the one it was folded into.

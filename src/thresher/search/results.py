@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,11 +14,12 @@ from thresher.checks import places, strings
 from thresher.errors import InputError
 from thresher.index.collection import open_collection
 from thresher.index.commit import SEGMENTS
+from thresher.prune.decision import TIER_ONE
 from thresher.prune.dropped import decisions_of
 from thresher.ranking import Ranking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from thresher.prune.dropped import StoredDecisions
     from thresher.records import Passage
     from thresher.vectors.segments import SegmentVectors, Span
+    from thresher.vectors.states import PassageStates, StateStore
 
 T = TypeVar("T")
 
@@ -46,6 +49,7 @@ class StoredPassages:
     """
 
     _vectors_before: SegmentVectors | None = None
+    _states_before: Mapping[str, StateStore] = MappingProxyType({})
 
     def __init__(self, path: Path, number: int, sha256: str, scope: Where | None = None) -> None:
         self.path, self.number, self.sha256, self.scope = path, number, sha256, scope
@@ -59,6 +63,7 @@ class StoredPassages:
         made = cls(collection.path, commit.number, commit.sha256, scope)
         made.collection = collection
         if earlier is not None:
+            made._states_before = earlier.__dict__.get("states") or earlier._states_before
             made._vectors_before = earlier.__dict__.get("vectors") or earlier._vectors_before
         return made
 
@@ -120,6 +125,28 @@ class StoredPassages:
         having = {part.segment.name for part in self.parts if MARK in part.layout.manifest.files}
         folder, before = self.path / SEGMENTS, self._vectors_before
         return self._later(lambda: SegmentVectors.open_segments(folder, self.spans, before, having))
+
+    @cached_property
+    def states(self) -> dict[str, StateStore]:
+        """The stored states of each segment, by its name, opened on first use; none where it was built without."""
+        from thresher.vectors.states import FOLDER, MARK, StateStore
+
+        having = dict.fromkeys(part.segment.name for part in self.parts if MARK in part.layout.manifest.files)
+        known = {name: store for name, store in self._states_before.items() if name in having}
+        folder = self.path / SEGMENTS
+        return known | self._later(
+            lambda: {name: StateStore.open(folder / name / FOLDER) for name in having if name not in known}
+        )
+
+    def states_of(self, docnos: Sequence[str]) -> list[PassageStates | None]:
+        """The stored states of passages; None for those without, which are those of a second tier."""
+        if not self.states:
+            return [None for _ in docnos]
+        found: list[PassageStates | None] = []
+        for part, number in self._located(self._found(docnos)):
+            store = self.states.get(part.segment.name)
+            found.append(store.of(number) if store is not None and part.tier == TIER_ONE else None)
+        return found
 
     @cached_property
     def decisions(self) -> StoredDecisions | None:

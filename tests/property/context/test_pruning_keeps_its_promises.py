@@ -8,8 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from thresher.context import ContextPruner, PassageScores
-from thresher.context.scorers import combine, sentence_tokens, windows
+from thresher.context.scorers import combine
 from thresher.context.spans import cut, kept_spans, largest_prefix
+from thresher.models.windows import sentence_tokens, windows
 from thresher.records import Passage, Span
 from thresher.text.sentences import split_sentences
 

@@ -111,7 +111,7 @@ def test_what_a_passage_lacks_of_the_query_is_known(scorer):
 
 
 def test_the_shipped_head_reads_every_passage_by_itself():
-    from thresher.context.model import SHIPPED
+    from thresher.models.two_headed import SHIPPED
 
     scorer = TwoHeadedScorer(SHIPPED)
     pairs = [(q, split(t)) for q in ("who won the first nobel prize", "") for t in TEXTS]

@@ -87,6 +87,15 @@ def test_a_pair_is_judged_alone_and_as_the_model_does(name):
             assert np.allclose(one, other[0].double().numpy(), atol=1e-6 if name == "torch" else 0.2)
 
 
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_passage_read_from_its_own_states_is_judged_as_one_read_from_its_text(name):
+    reader = JoinedReader(bert(JoinedBert), Backend(name, ""))
+    pairs = [([1, 2, 3], [(i + j) % 50 for j in range(2 + 4 * i)]) for i in range(6)]
+    stored = [None if i % 3 else reader.apart([passage])[0].numpy().copy() for i, (_, passage) in enumerate(pairs)]
+    for one, other in zip(reader.judge(pairs, stored), reader.judge(pairs), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
 def rows_of(n, width):
     return Rows(np.zeros((n, width), np.int8), np.zeros(n, np.float32), np.zeros(n, np.float32), np.zeros(n, np.int32))
 

@@ -31,6 +31,7 @@ from thresher.models.hf import import_torch
 from training.held_out import held_out
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
     from thresher.compress.methods import Cut
@@ -42,7 +43,9 @@ HEALED = 120
 """Steps of healing, of the levels that are also measured healed."""
 DEPTH_METHODS = ("block-influence", "angular", "loss", "taylor-layers", "early-exit", "greedy", "last")
 SCORES = ("taylor", "fisher", "integrated-gradients", "aligned", "magnitude")
-WEIGHT_METHODS = ("magnitude", "magnitude:2:4", "wanda", "wanda:2:4", "int8", "bfloat16")
+WEIGHT_METHODS = ("magnitude", "magnitude:2:4", "wanda", "wanda:2:4", "int8", "int4", "bfloat16")
+LARGE = 3e8
+"""Bytes of weights above which a level takes a minute."""
 SHARES = (0.25, 0.5)
 """Shares of neurons and heads that are measured, of those a method plans; of weights all are."""
 
@@ -55,6 +58,8 @@ class Subject:
         name: what the rows call it.
         source: name or directory.
         depth: passages of each list.
+        topics: topics that measure, at most.
+        calibrating: topics that calibrate, at most.
         methods: which methods.
         layers: shares of layers to remove; none for all.
         seeds: random removals of each size.
@@ -63,6 +68,8 @@ class Subject:
     name: str
     source: str
     depth: int
+    topics: int
+    calibrating: int
     methods: tuple[str, ...]
     layers: tuple[float, ...] = ()
     seeds: int = SEEDS
@@ -79,7 +86,7 @@ ALL = (
     *(f"heads:{score}" for score in SCORES),
     *WEIGHT_METHODS,
 )
-QUICK = ("block-influence", "angular", "last", "neurons:taylor", "int8", "bfloat16")
+QUICK = ("block-influence", "angular", "last", "neurons:taylor", "int8", "int4", "bfloat16")
 """Methods for a large model, of which a level takes a minute."""
 
 
@@ -129,11 +136,11 @@ def measured(curve: Curve, subject: Subject) -> Iterator[tuple[Level, list[Level
                 yield curve.level(method, cut), baselines(curve, cut, subject.seeds)
 
 
-def rows_for(subject: Subject, bench: Bench, topics: int, calibrating: int, dtype: str) -> tuple[list[Row], list[Row]]:
+def rows_for(subject: Subject, bench: Bench, dtype: str) -> tuple[list[Row], list[Row]]:
     """Rows of one model on the lists, and its best points on a whole collection."""
     ranker = Ranker.load(subject.source, dtype=dtype)
     layers = len(ranker.layers)
-    calibration, held = lists_of(subject.depth, topics, calibrating)
+    calibration, held = lists_of(subject.depth, subject.topics, subject.calibrating)
     task = Task(calibration, held, f"{len(calibration)} topics of {COLLECTION} calibrate, {len(held)} others measure")
     key = f"{directory_fingerprint(ranker.path)} {task.fingerprint()} {dtype}"
     kept = Kept(bench.work / f"compression-{subject.name}.json", key)
@@ -261,14 +268,17 @@ def shipped(bench: Bench) -> Path:
     return target
 
 
-def subjects(given: Sequence[str], depth: int, bench: Bench) -> list[Subject]:
+def subjects(given: argparse.Namespace, bench: Bench) -> list[Subject]:
     """The embedded and the shipped models, and those given as NAME=DIRECTORY."""
-    found = [Subject("MiniLM", "minilm", depth, ALL), Subject("thresher-mini", str(shipped(bench)), depth, ALL)]
-    for one in given:
+    lists = (given.depth, given.topics, given.calibrating)
+    found = [Subject("MiniLM", "minilm", *lists, ALL), Subject("thresher-mini", str(shipped(bench)), *lists, ALL)]
+    for one in given.model:
         name, _, directory = one.partition("=")
-        large = (Path(directory) / "model.safetensors").stat().st_size > 3e8
-        quick = (QUICK, (0.25, 0.5), 2) if large else (ALL, (), SEEDS)
-        found.append(Subject(name, directory, max(10, depth // 2) if large else depth, *quick))
+        if (Path(directory) / "model.safetensors").stat().st_size > LARGE:
+            fewer = (max(10, given.depth // 2), given.large_topics, given.large_calibrating)
+            found.append(Subject(name, directory, *fewer, QUICK, (0.25, 0.5), 2))
+        else:
+            found.append(Subject(name, directory, *lists, ALL))
     return found
 
 
@@ -280,6 +290,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--depth", type=int, default=15, help="passages of each list (half of it for large models)")
     parser.add_argument("--topics", type=int, default=30, help="topics that measure, at most")
     parser.add_argument("--calibrating", type=int, default=12, help="topics that calibrate, at most")
+    parser.add_argument("--large-topics", type=int, default=30, help="topics that measure large models, at most")
+    parser.add_argument("--large-calibrating", type=int, default=12, help="topics that calibrate large models")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch, also for milliseconds")
     parser.add_argument("--dtype", default="bfloat16", help="of the computation: float32 or bfloat16")
     given = parser.parse_args(arguments)
@@ -288,11 +300,11 @@ def main(arguments: Sequence[str]) -> None:
     rows: list[Row] = []
     whole: list[Row] = []
     skipped = ["thresher-context has no layers of its own to remove: its body is the embedded MiniLM's."]
-    for subject in subjects(given.model, given.depth, bench):
+    for subject in subjects(given, bench):
         if given.only and subject.name not in given.only:
             continue
         try:
-            more, points = rows_for(subject, bench, given.topics, given.calibrating, given.dtype)
+            more, points = rows_for(subject, bench, given.dtype)
         except ThresherError as err:
             skipped.append(f"{subject.name} was skipped: {err}")
             print(skipped[-1], flush=True)

@@ -9,7 +9,8 @@ from thresher.arguments import checked_call
 from thresher.compress.curve import MAIN, Curve, Kept, Level, quick_enough, rows_of, smallest_equivalent
 from thresher.compress.data import Task
 from thresher.compress.depth import layer_cut
-from thresher.compress.ranker import Ranker
+from thresher.compress.methods import method_from_name
+from thresher.compress.ranker import NO_FORMAT, Ranker
 from thresher.compress.saving import check_target, write_model
 from thresher.errors import ConfigError, InputError
 from thresher.models.files import directory_fingerprint
@@ -21,15 +22,12 @@ if TYPE_CHECKING:
 
     from thresher.compress.methods import Cut
 
-NO_FORMAT = (
-    "int8 weights are made when a model loads, and transformers has no format for them; measure them with --curve-only "
-    "(curve_only=True), or write bfloat16"
-)
 NO_DATA = Task((), (), "none")
 _BLIND = ("last", "random-layers")
 """Methods that look at no data."""
 
 
+@checked_call(drop_layers=1)
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """How far to go; at most one of these is set, and with none the smallest level proven equivalent is chosen.
@@ -37,8 +35,12 @@ class Wanted:
     Attributes:
         keep_layers: exactly these layers, from 0.
         drop_layers: this many, chosen by the method.
-        remove: this share of what the method removes, 0 to 1.
+        remove: this share of what the method removes, above 0 and below 1.
         speedup: the best level that is at least this many times as fast.
+
+    Raises:
+        ConfigError: two are set.
+        InputError: a value is of another type, or out of range.
     """
 
     keep_layers: tuple[int, ...] = ()
@@ -55,6 +57,10 @@ class Wanted:
         ]
         if sum(given) > 1:
             raise ConfigError("give one of the layers to keep, the layers to drop, the share to remove and the speedup")
+        if self.remove is not None and not 0 < self.remove < 1:
+            raise InputError(f"the share to remove must be above 0 and below 1, got {self.remove:g}")
+        if self.speedup is not None and not self.speedup > 0:
+            raise InputError(f"the speedup must be above 0, got {self.speedup:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +142,13 @@ def compress(
 def _check_output(output: Path | None, method: str, overwrite: bool) -> None:
     if output is None:
         raise ConfigError("give a directory to write the compressed model to")
-    if method == "int8":
-        raise ConfigError(NO_FORMAT)
+    if method in ("int4", "int8"):
+        raise ConfigError(NO_FORMAT.format(method))
     check_target(output, overwrite=overwrite)
 
 
 def _check(method: str, task: Task, wanted: Wanted, heal: int, margin: float) -> None:
+    method_from_name(method)  # before minutes go into the whole model
     if not 0 < margin < 1:
         raise InputError(f"the margin must be above 0 and below 1, got {margin:g}")
     if heal < 0:

@@ -38,6 +38,7 @@ _ASKING = 8
 """Words in front of a sampled passage that stand for a query."""
 
 
+@checked_call
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """A query with the passages to rank.
@@ -48,6 +49,9 @@ class Candidates:
         docnos: of the passages, best first as they were found.
         texts: title and text of each.
         grades: docno to grade, of all judged passages of the query; empty where nothing is judged.
+
+    Raises:
+        InputError: there is no passage, or not one text for each docno, or a docno occurs twice.
     """
 
     qid: str
@@ -56,18 +60,35 @@ class Candidates:
     texts: tuple[str, ...]
     grades: Mapping[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.docnos or len(self.docnos) != len(self.texts) or len(set(self.docnos)) != len(self.docnos):
+            raise InputError(
+                f"a list needs at least one passage, each docno once and a text for each; query {self.qid!r} has "
+                f"{len(self.docnos)} docnos ({len(set(self.docnos))} different) and {len(self.texts)} texts"
+            )
+
     def relevance(self) -> list[int]:
         """The grade of each passage, 0 where it is negative or there is none."""
         return [max(0, self.grades.get(docno, 0)) for docno in self.docnos]
 
 
+@checked_call
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Lists to calibrate on and lists to measure on, with a sentence that names them."""
+    """Lists to calibrate on and lists to measure on, with a sentence that names them.
+
+    Raises:
+        InputError: two lists that measure have the same qid.
+    """
 
     calibration: tuple[Candidates, ...]
     measured: tuple[Candidates, ...]
     about: str
+
+    def __post_init__(self) -> None:
+        qids = [one.qid for one in self.measured]
+        if len(set(qids)) != len(qids):
+            raise InputError(f"{len(qids) - len(set(qids))} of the {len(qids)} lists that measure repeat a qid")
 
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that depend on every text and judgment."""

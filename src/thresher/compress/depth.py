@@ -205,12 +205,15 @@ def seed_of(argument: str) -> int:
     """The seed of a random method.
 
     Raises:
-        ConfigError: it is not a whole number.
+        ConfigError: it is not a whole number, negative, or beyond 63 bits.
     """
     try:
-        return int(argument or "0")
+        seed = int(argument or "0")
     except ValueError:
         raise ConfigError(f"the seed of a random method must be a whole number; got {argument!r}") from None
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"the seed of a random method must be from 0 to {2**63 - 1}; got {seed}")
+    return seed
 
 
 def influence(ranker: Ranker, lists: Sequence[Candidates]) -> NDArray[np.float64]:

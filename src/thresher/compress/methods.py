@@ -80,6 +80,7 @@ METHODS: Registry[Method] = Registry(
         "wanda": "thresher.compress.weights:wanda",
         "random-weights": "thresher.compress.weights:random_weights",
         "int8": "thresher.compress.weights:int8",
+        "int4": "thresher.compress.weights:int4",
         "bfloat16": "thresher.compress.weights:bfloat16",
     },
     {

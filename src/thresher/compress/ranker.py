@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 Kind = Literal["dense", "sparse", "cross-encoder"]
 KINDS: tuple[Kind, ...] = ("dense", "sparse", "cross-encoder")
 _PURPOSE = "compressing a model"
+NO_FORMAT = (
+    "{} weights are made when a model loads, and transformers has no format for them; measure them with --curve-only "
+    "(curve_only=True), or write bfloat16"
+)
 _LIBRARY = {"dense": "SentenceTransformer", "sparse": "SparseEncoder", "cross-encoder": "CrossEncoder"}
 _WEIGHTS = re.compile(r".*\.(safetensors|bin|pt|pth|pkl|ckpt|onnx|h5|msgpack|ot|gguf)(\.index\.json)?")
 _NOT_COPIED = {"README.md", "config.json", "onnx", "openvino", "compression.json"}
@@ -181,10 +185,12 @@ class Ranker:
                     numbers.setdefault(text, len(numbers))
             asked = self._all_vectors([one.query for one in lists], "query")
             given = self._all_vectors(list(numbers), "document")
-            found = [
-                self._similarities(asked[at : at + 1], given[[numbers[text] for text in one.texts]])[0].float().numpy()
-                for at, one in enumerate(lists)
-            ]
+            found = []
+            for at, one in enumerate(lists):
+                rows = [numbers[text] for text in one.texts]
+                first, last = (rows[0], rows[-1] + 1) if rows else (0, 0)
+                there = given[first:last] if rows == list(range(first, last)) else given[rows]  # a slice copies nothing
+                found.append(self._similarities(asked[at : at + 1], there)[0].float().numpy())
         if not all(np.isfinite(one).all() for one in found):
             raise ModelError(f"{self.name} gives scores that are not finite numbers after this compression")
         return found
@@ -203,11 +209,16 @@ class Ranker:
         return 1000.0 * best / len(texts)
 
     def bytes(self) -> int:
-        """Bytes of the transformers model's weights and buffers that are saved; shared ones count once."""
+        """Bytes of the transformers model's weights and buffers that are saved; shared ones count once.
+
+        Weights of 4 bits count half a byte and their share of a scale, though a processor holds a byte for each.
+        """
         seen: dict[int, int] = {}
         for value in self.network.state_dict().values():
             for one in value if isinstance(value, tuple) else (value,):  # quantised weights come with their bias
-                if isinstance(one, self.torch.Tensor):
+                if hasattr(one, "qdata"):  # torchao's
+                    seen[id(one)] = one.qdata.numel() // 2 + one.scale.numel() * one.scale.element_size()
+                elif isinstance(one, self.torch.Tensor):
                     place = id(one) if one.is_quantized else one.data_ptr() or id(one)
                     seen[place] = one.numel() * one.element_size()
         return sum(seen.values())
@@ -220,10 +231,7 @@ class Ranker:
             OSError: the directory cannot be written.
         """
         if self.in_memory_only:
-            raise ConfigError(
-                f"{self.in_memory_only} weights are made when a model loads, and transformers has no format for them; "
-                "measure them with --curve-only, or write bfloat16"
-            )
+            raise ConfigError(NO_FORMAT.format(self.in_memory_only))
         directory.mkdir(parents=True, exist_ok=True)
         inner = _inner_folder(self.path)
         for file in sorted(self.path.rglob("*")):

@@ -1,13 +1,17 @@
-"""Single weights set to zero, and weights in fewer bits: magnitude and Wanda scores, 2:4 patterns, int8, bfloat16.
+"""Single weights set to zero, and weights in fewer bits: magnitude and Wanda scores, 2:4 patterns, int8, int4, bf16.
 
 Only the linear maps of the layers change; embeddings and heads stay. Zeros are stored as zeros, so that bytes and
 milliseconds of a sparse model are those of the whole one: what is measured is the effect on ranking, and a runtime for
 sparse weights could build on it. `int8` is torch's dynamic quantisation: activations are quantised as they come. It
-exists in memory only, since transformers has no format for it. `bfloat16` halves the bytes and loads everywhere.
+exists in memory only, since transformers has no format for it. `int4` rounds weights to 4 bits by torchao, in groups of
+32 inputs with a scale each; a processor multiplies with what they are rounded to, so it is no quicker, and it exists in
+memory only, too. `bfloat16` halves the bytes and loads everywhere.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 SHARES = (0.3, 0.5, 0.7)
 """Shares of each map's weights that become zero."""
 PATTERN = "2:4"
+GROUP = 32
+"""Inputs that share a scale in `int4`, at most."""
+_BITS = {"int4": 4, "int8": 8, "bfloat16": 16}
 
 
 class Sparse:
@@ -61,16 +68,20 @@ class Stored:
     """Stores weights in fewer bits.
 
     Args:
-        form: `int8` or `bfloat16`.
+        form: `int4`, `int8` or `bfloat16`.
+
+    Raises:
+        MissingExtraError: for `int4`: torchao is not installed.
     """
 
     def __init__(self, form: str) -> None:
         self.form = form
+        if form == "int4":
+            _torchao()
 
     def plan(self, ranker: Ranker, lists: Sequence[Candidates]) -> list[Cut]:
         """One cut; its share is that of the bits of float32. Neither argument matters."""
-        bits = {"int8": 8, "bfloat16": 16}[self.form]
-        return [Cut("weights", 1 - bits / 32, self.form, {"stored": self.form})]
+        return [Cut("weights", 1 - _BITS[self.form] / 32, self.form, {"stored": self.form})]
 
 
 def magnitude(argument: str = "") -> Sparse:
@@ -91,6 +102,11 @@ def random_weights(argument: str = "") -> Sparse:
 def int8(argument: str = "") -> Stored:
     """`int8`."""
     return _no_argument("int8", argument)
+
+
+def int4(argument: str = "") -> Stored:
+    """`int4`."""
+    return _no_argument("int4", argument)
 
 
 def bfloat16(argument: str = "") -> Stored:
@@ -198,6 +214,9 @@ def _store(ranker: Ranker, form: str) -> None:
     if form == "bfloat16":
         ranker.network.to(torch.bfloat16)
         return
+    if form == "int4":
+        _to_int4(ranker)
+        return
     ranker.dtype = "float32"  # of the states that int8 maps take
     quantization = require("torch.ao.quantization", extra="models", purpose="int8 weights")
     with warnings.catch_warnings():
@@ -205,3 +224,23 @@ def _store(ranker: Ranker, form: str) -> None:
         for layer in ranker.layers:
             quantization.quantize_dynamic(layer, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
     ranker.in_memory_only = "int8"
+
+
+def _to_int4(ranker: Ranker) -> None:
+    """Symmetric 4-bit weights in groups of `GROUP` inputs, or of the largest divisor that the width allows."""
+    library = _torchao()
+    groups = require("torchao.quantization.granularity", extra="int4", purpose="int4 weights")
+    for one in _maps(ranker).values():
+        group = groups.PerGroup(math.gcd(one.in_features, GROUP))
+        config = library.IntxWeightOnlyConfig(weight_dtype=ranker.torch.int4, granularity=group)
+        library.quantize_(one, config)
+    ranker.in_memory_only = "int4"
+
+
+def _torchao() -> Any:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it tells of kernels for graphics cards that it cannot load
+    try:
+        return require("torchao.quantization", extra="int4", purpose="int4 weights")
+    finally:
+        logging.disable(before)

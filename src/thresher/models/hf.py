@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 _LOADING = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, ArithmeticError)
-"""What transformers, sentence-transformers and safetensors raise for files that are not such a model."""
+"""What transformers and sentence-transformers raise for files that are not such a model."""
 _DTYPES = ("float32", "float16", "bfloat16")
 _ENDLESS = 1 << 30
 """What tokenizers give as the limit of a model without one is larger."""
@@ -112,9 +112,14 @@ def load_transformers(
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(directory), **options)
         with quiet_loading():
             model = kind.from_pretrained(str(directory), dtype=dtype, use_safetensors=True, **options)
-    except _LOADING as err:
+    except _loading_errors() as err:
         raise ModelError(f"{directory} cannot be loaded for {purpose} ({type(err).__name__}: {err})") from err
     return model.to(device).eval(), tokenizer
+
+
+def _loading_errors() -> tuple[type[Exception], ...]:
+    found: type[Exception] = require("safetensors", extra="models", purpose="loading a model").SafetensorError
+    return (*_LOADING, found)
 
 
 @overload
@@ -165,7 +170,7 @@ def load_sentence_transformers(
             model: object = getattr(library, library_class)(
                 str(directory), device=device, local_files_only=True, trust_remote_code=False, **options
             )
-    except _LOADING as err:
+    except _loading_errors() as err:
         raise ModelError(
             f"{directory} cannot be loaded for {purpose} ({type(err).__name__}: {err}); give a directory that "
             f"sentence-transformers' {library_class}.save_pretrained wrote"

@@ -4,13 +4,15 @@
 
 import json
 import math
+import shutil
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thresher.errors import ArtifactError, ConfigError, InputError
+from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, InputError, MissingExtraError, ModelError
 
 pytestmark = pytest.mark.models
 torch = pytest.importorskip("torch", reason="the models extra is not installed")
@@ -39,7 +41,7 @@ WORDS = ["grain", "chaff", "wind", "the", "of", "is", "blown", "away", "mill", "
 LAYERS = 4
 DEPTH = ("block-influence", "angular", "loss", "taylor-layers", "early-exit", "greedy", "last", "random-layers")
 WIDTH = ("neurons", "heads", "random-neurons", "random-heads")
-WEIGHTS = ("magnitude", "wanda", "random-weights", "int8", "bfloat16")
+WEIGHTS = ("magnitude", "wanda", "random-weights", "int8", "int4", "bfloat16")
 
 
 def tokenizer(path):
@@ -625,3 +627,87 @@ def test_random_removal_of_as_much_is_measured_with_every_chosen_level(dense, tm
     assert [level.method for level in found.levels] == ["neurons:fisher", "random-neurons:0", "random-neurons:1"]
     assert {level.label for level in found.levels} == {"12 of 24 neurons"}
     assert Ranker.load(tmp_path / "small", device="cpu").network.config.intermediate_size == 12
+
+
+def test_int4_rounds_weights_in_groups_and_counts_half_a_byte_each(dense, tmp_path):
+    pytest.importorskip("torchao", reason="the int4 extra is not installed")
+    ranker = Ranker.load(dense, device="cpu")
+    whole = ranker.network.encoder.layer[0].attention.self.query.weight.detach().clone()
+    found = compress(ranker, None, task=TASK, method="int4", curve_only=True)
+    (level,) = found.levels
+    saved = 0.0
+    for one in ranker.layers.modules():
+        if isinstance(one, torch.nn.Linear):
+            saved += one.weight.numel() * (4 - 0.5 - 4 / math.gcd(one.in_features, 32))
+    assert found.whole.bytes - level.bytes == saved
+    copy = ranker.copy()
+    level.cut.apply(copy, ())
+    rounded = copy.network.encoder.layer[0].attention.self.query.weight.dequantize().detach()
+    step = whole.abs().amax(1, keepdim=True) / 7.5  # one group: the tiny model is 16 wide
+    assert ((rounded - whole).abs() <= step * 0.51).all()
+    with pytest.raises(ConfigError, match="int4 weights are made when a model loads"):
+        compress(ranker, tmp_path / "small", task=TASK, method="int4", wanted=Wanted(remove=0.875))
+
+
+def test_int4_without_torchao_names_the_extra_before_anything_is_measured(dense, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchao", None)
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    ranker = Ranker.load(dense, device="cpu")
+    ranker.scores = None  # would fail
+    with pytest.raises(MissingExtraError, match=r"thresher\[int4\]"):
+        compress(ranker, None, task=TASK, method="int4", curve_only=True)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Candidates("q", "grain", (), ()), "at least one passage"),
+        (lambda: Candidates("q", "grain", ("a",), ("x", "y")), "1 docnos .1 different. and 2 texts"),
+        (lambda: Candidates("q", "grain", ("a", "a"), ("x", "y")), "2 docnos .1 different. and 2 texts"),
+        (lambda: Candidates("q", None, ("a",), ("x",)), "query must be text, got None"),
+        (lambda: Candidates("q", "grain", ("a",), (float("nan"),)), r"texts\[0\] must be text, got nan"),
+        (lambda: Candidates("q", "grain", ("a",), ("x",), {"a": float("nan")}), "must be a whole number, got nan"),
+        (lambda: Task(("x",), (), ""), r"calibration\[0\] must be a Candidates"),
+        (lambda: Task((), (LISTS[0], LISTS[0]), ""), "1 of the 2 lists that measure repeat a qid"),
+        (lambda: Wanted(remove=float("nan")), "remove must be a number, got nan"),
+        (lambda: Wanted(remove=1.0), "above 0 and below 1, got 1"),
+        (lambda: Wanted(speedup=0.0), "speedup must be above 0"),
+        (lambda: Wanted(drop_layers=0), "drop_layers must be at least 1"),
+        (lambda: Wanted(keep_layers=("a",)), r"keep_layers\[0\] must be a whole number"),
+        (lambda: Wanted(keep_layers="01"), "must be a list"),
+        (lambda: method_from_name("random-weights:-1"), "seed of a random method must be from 0"),
+        (lambda: method_from_name(f"random-layers:{2**63}"), "seed of a random method must be from 0"),
+    ],
+)  # fmt: skip
+def test_a_value_that_does_not_fit_is_named_where_it_is_given(build, message):
+    with pytest.raises((InputError, ConfigError), match=message):
+        build()
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "modules.json", "tokenizer.json"])
+def test_a_model_with_a_damaged_file_is_refused(dense, tmp_path, file):
+    bad = tmp_path / "bad"
+    shutil.copytree(dense, bad)
+    (bad / file).write_bytes((bad / file).read_bytes()[:40])
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        compress(bad, tmp_path / "small", wanted=Wanted(keep_layers=(0,)))
+
+
+@pytest.mark.parametrize("text", [b"", b"\0\xff\n", b"x\n", b"q0\t\n", b"q0 0 d0-0 nan\n", b"q0 Q0 d0-0 1 nan a\n"])
+@pytest.mark.parametrize("at", range(4))
+def test_a_task_of_damaged_files_is_refused(tmp_path, at, text):
+    paths = files(tmp_path)
+    paths[at].write_bytes(text)
+    with pytest.raises(InputError):
+        read_task(*paths)
+    paths[at].unlink()
+    with pytest.raises(DataNotFoundError):
+        read_task(*paths)
+
+
+@pytest.mark.parametrize("method", ["", "nothing", "neurons:nothing", "last:3", "wanda:3:4", "random-layers:x"])
+def test_a_method_that_does_not_exist_is_refused_before_anything_is_measured(dense, method):
+    ranker = Ranker.load(dense, device="cpu")
+    ranker.scores = None  # would fail
+    with pytest.raises(ConfigError):
+        compress(ranker, None, task=TASK, method=method, curve_only=True)

@@ -217,8 +217,8 @@ SPARSE_ENCODERS: Registry[SparseEncoder] = Registry(
     {
         "bm25": "thresher.encode.bm25:fit_bm25",
         "bm25+": "thresher.encode.hybrid:fit_hybrid",
-        "thresher-mini": "thresher.encode.splade:open_splade",
-        "splade": "thresher.encode.splade:open_splade",
+        "thresher-mini": "thresher.encode.splade:SpladeEncoder",
+        "splade": "thresher.encode.splade:SpladeEncoder",
         "sentence-transformers": "thresher.encode.learned:LearnedSparseEncoder",
     },
     {"bm25+": "NAME", "splade": "DIRECTORY", "sentence-transformers": "MODEL"},

@@ -50,7 +50,7 @@ class SpladeEncoder(SparseEncoder):
     """A BERT masked-language model as an encoder of passages and queries.
 
     Args:
-        model: `thresher-mini`, or a directory.
+        model: a directory, or `thresher-mini`, which the empty name stands for too.
         device: `auto`, or a torch device.
         dtype: of the computation on a CPU: `auto`, `float32` or `bfloat16`; an accelerator computes in float32.
         batch_size: passages of 128 word pieces in a pass of an accelerator; a CPU packs passes by itself.
@@ -88,8 +88,8 @@ class SpladeEncoder(SparseEncoder):
         ):
             if value is not None:
                 whole(name, value, 1)
-        self.name = str(model)
-        self._found = resolve(model)
+        self.name = str(model) or "thresher-mini"
+        self._found = resolve(model or self.name)
         self._directory = self._found.path
         self._settings = read_settings(self._directory)
         self._config = read_json(self._directory / CONFIG)
@@ -252,35 +252,3 @@ def is_splade(directory: Path) -> bool:
         return "thresher" in read_json(directory / CONFIG)
     except DamagedArtifactError:
         return False
-
-
-def open_splade(
-    model: str = "",
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    batch_size: int = 32,
-    max_active_terms: int | None = None,
-    max_query_terms: int | None = None,
-    backend: str = "auto",
-) -> SpladeEncoder:
-    """What `SparseEncoder.from_name` calls for `thresher-mini` and `splade:DIRECTORY`.
-
-    Args:
-        model: a directory; empty for `thresher-mini`.
-        device: as all that follow, as `SpladeEncoder` takes it.
-        dtype: of the computation.
-        batch_size: passages in a pass of an accelerator.
-        max_active_terms: terms of a passage.
-        max_query_terms: terms of a query.
-        backend: the engine on a CPU.
-    """
-    return SpladeEncoder(
-        model or "thresher-mini",
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        max_active_terms=max_active_terms,
-        max_query_terms=max_query_terms,
-        backend=backend,
-    )

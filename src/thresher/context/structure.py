@@ -18,26 +18,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import regex
 
-from thresher.text.sentences import (
-    LONG_ITEM,
-    has_columns,
-    is_code,
-    is_entry,
-    is_item,
-    is_row,
-    is_shouted,
-    is_turn,
-    is_underline,
-    looks_like_code,
-)
+from thresher.context.blocks import CLOSED, PLAIN, QUESTION, find_blocks
+from thresher.text.sentences import LONG_ITEM, is_code, is_turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from thresher.context.blocks import Block, Kind
     from thresher.records import Span
 
 WEAK = 0.3
@@ -52,16 +43,9 @@ ROWS = 12
 """A header brings the rows of a table of at most this many."""
 FRAGMENT = 4
 """An answer of at most 4 words is kept with its question, a turn of at most twice that with the turn before."""
-PLAIN = 9
-"""The level of a heading that nothing marks: a short line alone."""
 
-_ATX = regex.compile(r"(#{1,6}|={1,6})\s")
-_CLOSED = regex.compile(r"[.!?…:;,。！？।۔؟][\"'”’)\]*_`]*$")
-_QUESTION = regex.compile(r"[?？؟][\"'”’)\]*_`]*$")
 _ANNOUNCES = regex.compile(r"[:：][\"'”’)\]*_`]*$")
 _FOLLOWING = regex.compile(r"\b(?:following|as follows|below|like this|these are)\b", regex.IGNORECASE)
-_DIRECTIVE = regex.compile(r"\.\. [\w:.-]+::")
-_TERM = regex.compile(r"[^\n]*\S\n([^\S\n]+)\S")
 _SHORT_ANSWER = regex.compile(
     r"(?:\W*A[:.)]\W+)?(?:yes|no|nope|maybe|it depends|not yet|neither|both)\b[^\n]{0,24}$", regex.I
 )
@@ -69,29 +53,7 @@ _ASKED, _ANSWERED = regex.compile(r"[*_#\s]*Q(?:uestion)?\s*\d*[:.)]"), regex.co
 _PRONOUN = regex.compile(
     r"[\"'“‘(*_]*(?:this|that|it|its|these|those|such|he|she|they|his|her|their)\b", regex.IGNORECASE
 )
-_PROMPT = regex.compile(r"(?:[$%>#]|>>>|C:\\>)\s+\S")
-
-_WIDE = regex.compile(r"\S[^\S\n]{3,}\S")
-
-Kind = Literal["heading", "item", "code", "table", "term", "directive", "prose", "rule"]
 _UNITS = ("code", "table", "directive")
-
-
-@dataclass(slots=True)
-class _Block:
-    """Sentences without a border between them, `first` to `last`.
-
-    Attributes:
-        kind: what it is.
-        indent: of its least indented line, in columns.
-        level: of a heading, 1 is the highest.
-    """
-
-    kind: Kind
-    first: int
-    last: int
-    indent: int
-    level: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +115,7 @@ class Ties:
 
 def find_ties(text: str, sentences: Sequence[Span]) -> Ties:
     """What belongs together in `text`, whose sentences are ascending and disjoint; in linear time."""
-    blocks = _blocks(text, sentences)
+    blocks = find_blocks(text, sentences)
     bodies = [text[s.start : s.end] for s in sentences]
     maker = _Maker(bodies, blocks)
     maker.find()
@@ -163,13 +125,13 @@ def find_ties(text: str, sentences: Sequence[Span]) -> Ties:
 class _Maker:
     """Finds the ties between blocks, and those inside each."""
 
-    def __init__(self, bodies: list[str], blocks: list[_Block]) -> None:
+    def __init__(self, bodies: list[str], blocks: list[Block]) -> None:
         n = len(bodies)
         self.bodies, self.blocks = bodies, blocks
         self.needs, self.brought_by, self.share = [-1] * n, [-1] * n, [1.0] * n
         self.leans = [-1] * n
         self._asked, self._owed = -1, -1  # the last question, and the block that answers it
-        self._siblings: dict[tuple[Kind, int], _Block] = {}
+        self._siblings: dict[tuple[Kind, int], Block] = {}
 
     def ties(self) -> Ties:
         """What was found; a plain line with nothing under it is a sentence like any other."""
@@ -189,13 +151,13 @@ class _Maker:
             together,
         )
 
-    def _is_one(self, block: _Block) -> bool:
+    def _is_one(self, block: Block) -> bool:
         """Whether the sentences of a block are about one thing: a short item or definition."""
         return block.kind in ("item", "term") and sum(map(len, self.bodies[block.first : block.last + 1])) <= SHORT
 
     def find(self) -> None:
         """Find all of them."""
-        owners: list[_Block] = []  # headings by level, then blocks of growing indentation
+        owners: list[Block] = []  # headings by level, then blocks of growing indentation
         said = [block for block in self.blocks if block.kind != "rule"]
         for number, block in enumerate(said):
             before = said[number - 1] if number else None
@@ -212,12 +174,12 @@ class _Maker:
             self._bring_from(number)
         self.blocks = every
 
-    def _note(self, block: _Block) -> None:
+    def _note(self, block: Block) -> None:
         """Remember the block for those of its list; whatever is as little indented ends deeper lists."""
         keep = {} if block.kind == "heading" else {k: b for k, b in self._siblings.items() if k[1] < block.indent}
         self._siblings = {**keep, (block.kind, block.indent): block}
 
-    def _drop_closed(self, owners: list[_Block], block: _Block) -> None:
+    def _drop_closed(self, owners: list[Block], block: Block) -> None:
         """Remove the blocks that `block` does not stand under."""
         while owners:
             last = owners[-1]
@@ -231,12 +193,12 @@ class _Maker:
                 return
             owners.pop()
 
-    def _need(self, block: _Block, owner: int) -> None:
+    def _need(self, block: Block, owner: int) -> None:
         for number in range(block.first, block.last + 1):
             if self.needs[number] < 0:
                 self.needs[number] = owner
 
-    def _after(self, before: _Block, block: _Block) -> None:
+    def _after(self, before: Block, block: Block) -> None:
         """What a block needs of the one before it: the sentence that announces it, or the question it answers."""
         last = before.last
         if before.kind in ("heading", "table") or block.kind == "heading":
@@ -255,7 +217,7 @@ class _Maker:
             for number in range(block.first, block.last + 1):
                 self.needs[number] = last
 
-    def _sibling_before(self, block: _Block) -> _Block | None:
+    def _sibling_before(self, block: Block) -> Block | None:
         """The last block of the same kind and indentation with only deeper ones between, None outside a list."""
         return self._siblings.get((block.kind, block.indent))
 
@@ -265,12 +227,12 @@ class _Maker:
 
     def _open(self, number: int) -> bool:
         """Whether a sentence ends without a stop, as in `To see the help, run`."""
-        return not _CLOSED.search(self.bodies[number][-40:]) and not is_code(self.bodies[number])
+        return not CLOSED.search(self.bodies[number][-40:]) and not is_code(self.bodies[number])
 
-    def _is_enclosed(self, block: _Block) -> bool:
+    def _is_enclosed(self, block: Block) -> bool:
         return block.kind != "prose" or block.indent > 0
 
-    def _inside(self, block: _Block) -> None:
+    def _inside(self, block: Block) -> None:
         """Later sentences of an item or a definition need its first; a pronoun leans on the sentence before."""
         whole = block.kind in ("item", "term", "code", "directive")
         for number in range(block.first, block.last + 1):
@@ -300,11 +262,11 @@ class _Maker:
         """Whether a sentence says little without the one before: by a pronoun, or as a short turn or a short answer."""
         body = self.bodies[number]
         words = len(body.split())
-        answers = _QUESTION.search(self.bodies[before]) and (words <= FRAGMENT or _SHORT_ANSWER.match(body))
+        answers = QUESTION.search(self.bodies[before]) and (words <= FRAGMENT or _SHORT_ANSWER.match(body))
         turn = is_turn(body) and words <= 2 * FRAGMENT and is_turn(self.bodies[before])
         return bool(_PRONOUN.match(body) or answers or turn)
 
-    def _answer(self, number: int, block: _Block) -> None:
+    def _answer(self, number: int, block: Block) -> None:
         """What stands after `A:` needs what stands after the `Q:` before it."""
         if _ASKED.match(self.bodies[number]):
             self._asked, self._owed = number, -1
@@ -321,7 +283,7 @@ class _Maker:
         """What the sentences of a block bring with them."""
         block = self.blocks[number]
         for here, there in pairwise(range(block.first, block.last + 1)):
-            if _QUESTION.search(self.bodies[here]) and _SHORT_ANSWER.match(self.bodies[there]):
+            if QUESTION.search(self.bodies[here]) and _SHORT_ANSWER.match(self.bodies[there]):
                 self._bring_answer(here, there, block)
             elif self._announces(here) and _ANNOUNCES.search(self.bodies[here]):
                 self._bring(there, here)
@@ -337,33 +299,33 @@ class _Maker:
             return
         elif self._announces(last) or (following.kind != "prose" and self._open(last)):
             self._bring_list(last, number + 1, block)
-        elif _QUESTION.search(self.bodies[last]) and (block.first == last or _ASKED.match(self.bodies[block.first])):
+        elif QUESTION.search(self.bodies[last]) and (block.first == last or _ASKED.match(self.bodies[block.first])):
             self._bring_answer(last, following.first, following)
         elif following.kind in ("code", "directive") and block.kind in ("prose", "item", "term"):
             self._bring_all(last, following, WEAK)
         if block.kind in ("directive", "term") and following.indent > block.indent:
             self._bring_start(block.first, following)
 
-    def _bring_answer(self, question: int, answer: int, block: _Block) -> None:
+    def _bring_answer(self, question: int, answer: int, block: Block) -> None:
         """The first sentence of an answer, and the second where the first only says yes or no."""
         self._bring(answer, question)
         if answer + 1 <= block.last and _SHORT_ANSWER.match(self.bodies[answer]):
             self._bring(answer + 1, question)
 
-    def _bring_start(self, bringer: int, block: _Block) -> None:
+    def _bring_start(self, bringer: int, block: Block) -> None:
         """The first sentence of a block; code whole."""
         if block.kind in _UNITS:
             self._bring_all(bringer, block)
-        elif _QUESTION.search(self.bodies[bringer]):
+        elif QUESTION.search(self.bodies[bringer]):
             self._bring_answer(bringer, block.first, block)
         else:
             self._bring(block.first, bringer)
 
-    def _bring_all(self, bringer: int, block: _Block, share: float = 1.0) -> None:
+    def _bring_all(self, bringer: int, block: Block, share: float = 1.0) -> None:
         for number in range(block.first, block.last + 1):
             self._bring(number, bringer, share)
 
-    def _bring_list(self, bringer: int, place: int, block: _Block, share: float = 1.0) -> None:
+    def _bring_list(self, bringer: int, place: int, block: Block, share: float = 1.0) -> None:
         """What a sentence announces: a unit, the items of a list, the terms of a list of definitions."""
         first = self.blocks[place]
         if first.kind in _UNITS:
@@ -383,7 +345,7 @@ class _Maker:
                     return
                 self._bring_item(bringer, other, share)
 
-    def _bring_item(self, bringer: int, block: _Block, share: float) -> None:
+    def _bring_item(self, bringer: int, block: Block, share: float) -> None:
         """The first sentences of an item; all of a short one."""
         length = 0
         for number in range(block.first, block.last + 1):
@@ -391,99 +353,3 @@ class _Maker:
             if number > block.first and length > LONG_ITEM:
                 return
             self._bring(number, bringer, share)
-
-
-def _blocks(text: str, sentences: Sequence[Span]) -> list[_Block]:
-    """The blocks of a text, in order."""
-    out: list[_Block] = []
-    levels: dict[str, int] = {}
-    line = end = 0
-    least = 1 << 30  # the least indentation since the last heading
-    for number, span in enumerate(sentences):
-        gap = text[end : span.start]
-        breaks = gap.count("\n")
-        if breaks:
-            line = end + gap.rfind("\n") + 1
-        elif number:
-            inner = text.rfind("\n", sentences[number - 1].start, end)
-            line = inner + 1 if inner >= 0 else line
-        body = text[span.start : span.end]
-        at_line = number == 0 or breaks > 0
-        indent = len(text[line : span.start].expandtabs(8)) if at_line else 0
-        end = span.end
-        after = text[end : sentences[number + 1].start] if number + 1 < len(sentences) else "\n\n"
-        if at_line:
-            alone = (number == 0 or breaks > 1) and after.count("\n") > 1
-            before = out[-1] if out and breaks == 1 else None
-            kind, level = _kind(body, alone and indent <= least, levels, indent)
-            if kind == "prose" and before is not None and before.kind == "table" and has_columns(body):
-                kind = "table"
-            if kind == "prose" and _heads(body, indent, text, sentences, number):
-                kind, level = "heading", PLAIN - 1
-            least = indent + 1 if kind == "heading" else min(least, indent)
-            block = _Block(kind, number, number, min(indent, _inner_indent(body, indent)), level)
-            if before is None or not _continues(before, block, indent):
-                out.append(block)
-                continue
-        out[-1].last = number
-    return out
-
-
-def _heads(body: str, indent: int, text: str, sentences: Sequence[Span], number: int) -> bool:
-    """Whether a line in capitals stands over lines that are indented, as in manual pages."""
-    if "\n" in body or number + 1 == len(sentences) or not is_shouted(body):
-        return False
-    gap = text[sentences[number].end : sentences[number + 1].start]
-    return "\n" in gap and len(gap.rpartition("\n")[2].expandtabs(8)) > indent
-
-
-def _continues(before: _Block, block: _Block, indent: int) -> bool:
-    """Whether a block on the line after another is more of it: rows, lines of a paragraph, lines of an item."""
-    if block.kind == "table":
-        return before.kind == "table"
-    if block.kind != "prose":
-        return False
-    if before.kind in ("item", "term"):
-        return indent > before.indent
-    return before.kind == "prose" and indent <= before.indent + 1
-
-
-def _inner_indent(body: str, indent: int) -> int:
-    """The least indentation of the lines after the first; large where there are none."""
-    lines = body.split("\n", 8)[1:8]
-    return min((len(x) - len(x.lstrip()) for x in (y.expandtabs(8) for y in lines) if x.strip()), default=indent)
-
-
-def _kind(body: str, alone: bool, levels: dict[str, int], indent: int) -> tuple[Kind, int]:
-    """What a block that begins with the sentence `body` is, and the level of a heading."""
-    first, _, rest = body.partition("\n")
-    if not any(map(str.isalnum, body)) and not (rest and is_code(body)):
-        return "rule", 0
-    if is_underline(first) and rest.rstrip().endswith(first.strip()):
-        return "heading", levels.setdefault(2 * first.strip()[0], len(levels) + 1)
-    if found := _ATX.match(body):
-        return "heading", len(found[1])
-    if rest and "\n" not in rest.rstrip() and is_underline(rest) and not is_item(body):
-        return "heading", levels.setdefault(rest.strip()[0], len(levels) + 1)
-    kinds: dict[Kind, bool] = {
-        "directive": _DIRECTIVE.match(body) is not None,
-        "code": is_code(body) or _PROMPT.match(body) is not None,
-        "table": is_row(first) or _WIDE.search(first) is not None,
-        "item": is_item(body),
-        "term": (_TERM.match(body) is not None and len(first) <= 80 and not _CLOSED.search(first))
-        or ((indent > 0 or body.startswith(":")) and is_entry(body)),
-    }
-    kinds |= {} if any(kinds.values()) else {"code": looks_like_code(body)}
-    kind = next((kind for kind, fits in kinds.items() if fits), None)
-    if kind is None and alone and not rest and _is_plain_heading(first):
-        return "heading", PLAIN
-    return kind or "prose", 0
-
-
-def _is_plain_heading(line: str) -> bool:
-    """Whether a line that stands alone is a heading: short, without a stop, and not the rest of a sentence."""
-    words = len(line.split())
-    if len(line) > 80 or words > 12 or not any(map(str.isalpha, line)):
-        return False
-    unclosed = _CLOSED.search(line) is None or _QUESTION.search(line) is not None
-    return unclosed and (words <= 4 or not line[0].islower())

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -34,8 +35,9 @@ class LocalServer:
         self.react = lambda number, path, body: chat(order_by_grade(body))
         self.requests: list[tuple[str, dict, dict]] = []
         self.writers = set()
-        self.open_now = self.most_open = self.sent = 0
+        self.open_now = self.most_open = self.sent = self.connected = self.together = 0
         self.loop = asyncio.new_event_loop()
+        self.enough = asyncio.Event()
         ready = threading.Event()
         self.thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self.thread.start()
@@ -44,6 +46,15 @@ class LocalServer:
     @property
     def url(self):
         return f"http://127.0.0.1:{self.port}/v1"
+
+    def hold_until_open(self, count):
+        """Answer nothing before `count` requests have been open at once."""
+        self.together = count
+
+    def wait_until_left(self):
+        """Until every client has hung up, and what it sent has been read."""
+        while self.connected:
+            time.sleep(0.01)
 
     def _run(self, ready):
         asyncio.set_event_loop(self.loop)
@@ -71,6 +82,7 @@ class LocalServer:
 
     async def _serve(self, reader, writer):
         self.writers.add(writer)
+        self.connected += 1
         try:
             while line := await reader.readline():
                 _, path, _ = line.decode().split()
@@ -82,7 +94,10 @@ class LocalServer:
                 self.requests.append((path, headers, body))
                 self.open_now += 1
                 self.most_open = max(self.most_open, self.open_now)
+                if self.open_now >= self.together:
+                    self.enough.set()
                 try:
+                    await self.enough.wait()
                     alive = await self._react(len(self.requests) - 1, path, body, writer)
                 finally:
                     self.open_now -= 1
@@ -91,6 +106,7 @@ class LocalServer:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
+            self.connected -= 1
             writer.close()
 
     async def _react(self, number, path, body, writer):
@@ -141,7 +157,7 @@ def server():
 
 @pytest.fixture
 def model(server):
-    made = OpenAIServer("tiny", server.url, timeout=5.0, connections=64)
+    made = OpenAIServer("tiny", server.url, timeout=60.0, connections=64)
     yield made
     made.close()
 

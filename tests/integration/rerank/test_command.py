@@ -255,6 +255,7 @@ def test_a_killed_process_is_resumed_without_asking_anything_twice(server, files
             assert process.poll() is None
             time.sleep(0.01)
         process.kill()
+    server.wait_until_left()
     first = [json.dumps(body) for _, _, body in server.requests]
     answered = sum(b'"answered"' in line for line in (folder / "journal").read_bytes().splitlines(keepends=True)
                    if line.endswith(b"\n"))  # fmt: skip

@@ -42,7 +42,7 @@ def rank(server, make_hits):
     made = []
 
     def run(plan="single", grades=GRADES, options=None, judge=None, **more):
-        model = OpenAIServer("tiny", server.url, timeout=5.0, **(options or {}))
+        model = OpenAIServer("tiny", server.url, timeout=60.0, **(options or {}))
         made.append(model)
         return Reranker(ModelJudge(model, **(judge or {})), plan, retry=QUICK, **more).rank("q", make_hits(grades))
 
@@ -354,7 +354,7 @@ def test_a_server_that_repeats_the_key_does_not_get_it_into_any_file_or_message(
     ]
     monkeypatch.setenv("SOME_KEY", f"{SECRET}\r\n")
     caplog.set_level(logging.DEBUG)
-    options = {"key": "SOME_KEY", "timeout": 5.0}
+    options = {"key": "SOME_KEY", "timeout": 60.0}
     judge = (
         ModelJudge(OpenAIServer("tiny", server.url, **options))
         if dialect == "openai"

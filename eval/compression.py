@@ -11,6 +11,7 @@ of each axis also on Cranfield as a whole. Shipped and embedded models run as th
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 COLLECTION, RUN, WHOLE = "trec-dl-2021", "bm25.dl21", "cranfield"
 SEEDS = 3
+TURNS = 5
+"""Times that a batch of `TIMED` passages is timed, by turns with the whole model."""
+TIMED = 4
 MARGIN = 0.02
 HEALED = 120
 """Steps of healing, of the levels that are also measured healed."""
@@ -136,6 +140,32 @@ def measured(curve: Curve, subject: Subject) -> Iterator[tuple[Level, list[Level
                 yield curve.level(method, cut), baselines(curve, cut, subject.seeds)
 
 
+def retimed(curve: Curve, level: Level, times: Kept) -> Level:
+    """The level with processor time, the least of some turns with the whole model; levels of one shape have one time.
+
+    What is set to zero has the whole model's shape; so have heads, which none of these models can do without.
+    """
+    cut, shape = level.cut, "whole"
+    if cut is not None and "stored" in cut.spec:
+        shape = str(cut.spec["stored"])
+    elif cut is not None and cut.axis in ("layers", "neurons"):
+        shape = f"{cut.axis} {cut.removed:.3f}"
+
+    def measure() -> list[float]:
+        made = curve.ranker if cut is None or shape == "whole" else curve.compressed(cut)
+        texts = [text for one in curve.task.measured for text in one.texts][:TIMED]
+        spent: dict[bool, list[float]] = {True: [], False: []}
+        for _ in range(TURNS):
+            for whole in (True, False):
+                started = time.process_time()
+                (curve.ranker if whole else made).milliseconds(texts, repeats=1)
+                spent[whole].append(1000.0 * (time.process_time() - started) / len(texts))
+        return [min(spent[True]), min(spent[False])]
+
+    base, mine = times.get(shape, measure)
+    return replace(level, ms=mine, speedup=base / mine)
+
+
 def rows_for(subject: Subject, bench: Bench, dtype: str) -> tuple[list[Row], list[Row]]:
     """Rows of one model on the lists, and its best points on a whole collection."""
     ranker = Ranker.load(subject.source, dtype=dtype)
@@ -148,14 +178,20 @@ def rows_for(subject: Subject, bench: Bench, dtype: str) -> tuple[list[Row], lis
     whole, seen = curve.whole(), list(measured(curve, subject))
     levels = [whole, *(level for level, _ in seen)]
     randoms = {(one.method, one.label): one for _, found in seen for one in found}
-    rows = [row for level in levels for row in described(subject, level, whole, held, layers, "queries")]
+    times = Kept(bench.work / f"compression-{subject.name}-ms.json", key)
+    rows = [
+        row
+        for level in levels
+        for row in described(subject, retimed(curve, level, times), whole, held, layers, "queries")
+    ]
     for level in randoms.values():
-        rows += [r for r in described(subject, level, whole, held, layers, "queries") if r["group"] == "all"]
+        found = described(subject, retimed(curve, level, times), whole, held, layers, "queries")
+        rows += [row for row in found if row["group"] == "all"]
     against = {(level.method, level.label): over_random(level, found) for level, found in seen if found}
     for row in rows:
         if row["group"] == "all":
             row.update(against.get((row["method"], row["level"]), {}))
-    rows += other_choices(subject, curve, whole, held, bench)
+    rows += other_choices(subject, curve, whole, held, bench, times)
     best = best_points([level for level, _ in seen], whole)
     return rows, [] if subject.large else on_whole_collection(subject, curve, best, bench, key)
 
@@ -198,14 +234,17 @@ def best_points(levels: Sequence[Level], whole: Level) -> list[Level]:
     return found
 
 
-def other_choices(subject: Subject, curve: Curve, whole: Level, held: Sequence[Candidates], bench: Bench) -> list[Row]:
+def other_choices(
+    subject: Subject, curve: Curve, whole: Level, held: Sequence[Candidates], bench: Bench, times: Kept
+) -> list[Row]:
     """Half of the layers removed: healed, and chosen on sampled passages instead of queries."""
     layers = len(curve.ranker.layers)
     if layers < 4 or subject.large:
         return []
     rows: list[Row] = []
     cut = next(one for one in curve.cuts("block-influence") if len(one.spec["kept"]) == layers // 2)
-    rows += described(subject, curve.level("block-influence", cut, HEALED), whole, held, layers, "queries")
+    healed = retimed(curve, curve.level("block-influence", cut, HEALED), times)
+    rows += described(subject, healed, whole, held, layers, "queries")
     from eval.collections import data_file
 
     texts = sampled(data_file("trec-dl", "msmarco-v2-mini.jsonl.gz"), scanned=4000)
@@ -215,7 +254,8 @@ def other_choices(subject: Subject, curve: Curve, whole: Level, held: Sequence[C
     for method in ("block-influence", "loss", "neurons:taylor"):
         for one in other.cuts(method):
             if abs(one.removed - 0.5) < 0.01:
-                rows += described(subject, other.level(method, one), whole, held, layers, "sampled passages")
+                level = retimed(curve, other.level(method, one), times)
+                rows += described(subject, level, whole, held, layers, "sampled passages")
     return rows
 
 
@@ -340,7 +380,10 @@ def main(arguments: Sequence[str]) -> None:
             "`equivalent`: within "
             f"{MARGIN} {MAIN} of the whole model by two one-sided tests at .05, each row alone. `over random`: over "
             "random removal of as much, 2 or 3 seeds averaged by topic. Zeroed heads and weights save no bytes "
-            f"and no time. {' '.join(skipped)} On {WHOLE} as a whole: "
+            "and no time. `ms`: processor time of one thread a passage, of a batch of "
+            f"{TIMED}, the least of {TURNS}. Models of more than {LARGE / 1e6:.0f} MB have at most "
+            f"{given.large_topics} topics, of {given.large_calibrating} that calibrate. {' '.join(skipped)} "
+            f"On {WHOLE} as a whole: "
             + "; ".join(told(row) for row in whole)
         ),
         details=whole,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class ExperimentReport:
                 "query_ms": self.query_ms,
                 "counts": self.build.counts,
                 "skipped": self.build.skipped,
-                "usage": [asdict(stage) for stage in self.build.usage.stages],
+                "usage": [stage.as_json() for stage in self.build.usage.stages],
             }
         return document
 

@@ -168,11 +168,18 @@ class StageUsage:
         stage: the stage's name (`encode`, `search`, `rerank`).
         seconds: wall-clock seconds.
         counts: what went in, came out or was spent, by name (`passages`, `postings`, `bytes`, `calls`).
+        engine: what its model ran on (`thresher.models.backend`), empty where it has none or does not say.
     """
 
     stage: str
     seconds: float
     counts: Mapping[str, Count] = field(default_factory=dict)
+    engine: str = ""
+
+    def as_json(self) -> dict[str, object]:
+        """Plain JSON; an engine only where there is one."""
+        engine = {"engine": self.engine} if self.engine else {}
+        return {"stage": self.stage, "seconds": self.seconds, "counts": dict(self.counts), **engine}
 
 
 @dataclass(frozen=True, slots=True)

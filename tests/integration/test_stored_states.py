@@ -11,6 +11,7 @@ from thresher.cli import main
 from thresher.context.scorers import SentenceScorer, SplitPassage
 from thresher.errors import ConfigError
 from thresher.index.collection import verify
+from thresher.models.backend import pick_backend
 from thresher.pipeline import Pipeline
 from thresher.prune import PruneStep
 from thresher.records import Passage
@@ -95,7 +96,11 @@ def test_scores_stay_the_same_through_additions_deletions_and_merges(built, scor
 def test_a_pipeline_reads_stored_states_and_says_how_many(built):
     pipeline = Pipeline.open(built)
     answer = pipeline.ask(QUERY)
-    assert {stage.stage: stage.counts.get("stored") for stage in answer.usage.stages}["rerank"] == 10
+    stages = {stage.stage: stage for stage in answer.usage.stages}
+    assert stages["rerank"].counts["stored"] == 10
+    assert {one.engine for name, one in stages.items() if name != "search"} == {pick_backend().name}
+    shown = {one["stage"]: one.get("engine") for one in answer.as_json()["usage"]}
+    assert (shown["search"], shown["select"]) == (None, pick_backend().name)
 
 
 def test_info_says_what_the_states_take(built, monkeypatch, capsys):

@@ -57,7 +57,7 @@ def store_states(
         for low in range(0, len(numbers), _CHUNK):
             for windows in maker.encode(spool.read(numbers[low : low + _CHUNK])):
                 writer.add(windows)
-    return _usage(StateStore.open(directory / FOLDER), started)
+    return _usage(StateStore.open(directory / FOLDER), started, maker.backend.name)
 
 
 def merge_states(
@@ -86,6 +86,6 @@ def stores_of(collection: Collection) -> dict[str, StateStore]:
     return {name: StateStore.open(folder) for name, folder in folders.items() if folder.is_dir()}
 
 
-def _usage(store: StateStore, started: float) -> StageUsage:
+def _usage(store: StateStore, started: float, engine: str = "") -> StageUsage:
     counts = {name: int(store.manifest.fields[name]) for name in ("passages", "windows", "tokens")}
-    return StageUsage("states", time.perf_counter() - started, {**counts, "bytes": store.bytes})
+    return StageUsage("states", time.perf_counter() - started, {**counts, "bytes": store.bytes}, engine)

@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,7 @@ class BuildReport:
             "path": str(self.path),
             "counts": self.counts,
             "skipped": self.skipped,
-            "usage": [asdict(stage) for stage in self.usage.stages],
+            "usage": [stage.as_json() for stage in self.usage.stages],
         }
 
 
@@ -476,7 +476,7 @@ class _Build:
             "fields": self.schema,
             "frozen": self.frozen(),
             "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
-            "usage": [asdict(stage) for stage in self.usage.stages],
+            "usage": [stage.as_json() for stage in self.usage.stages],
         }
 
     def close(self) -> None:

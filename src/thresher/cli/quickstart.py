@@ -84,8 +84,6 @@ def quickstart(
 
 def _build_and_measure(output: Path, limit: int, named: str, progress: bool, json: bool) -> dict[str, object]:
     """Collect the corpus, build the index, and measure known-item search; print each step."""
-    from dataclasses import asdict
-
     from thresher.build.stream import build_index
     from thresher.corpus import MemoryCorpus
     from thresher.corpus.installed import InstalledDocumentation
@@ -107,7 +105,7 @@ def _build_and_measure(output: Path, limit: int, named: str, progress: bool, jso
     return {
         "collect_seconds": collecting,
         "counts": report.counts,
-        "usage": [asdict(stage) for stage in report.usage.stages],
+        "usage": [stage.as_json() for stage in report.usage.stages],
         "known_item": {"sample": asked, "seed": SEED, "rows": rows},
     }
 

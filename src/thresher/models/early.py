@@ -39,6 +39,7 @@ class EarlyStates:
     Attributes:
         name: the model's name and fingerprint, as its sentence scorer has them.
         width: numbers in a state.
+        backend: the engine, and why.
 
     Raises:
         ConfigError: it is not a two-headed model.
@@ -60,7 +61,8 @@ class EarlyStates:
         tokenizer.no_truncation()
         self.name, self.width = two_headed.name_of(directory, about), shape.hidden
         self._cutter = Cutter(tokenizer)
-        self._reader: JoinedReader = JoinedReader(loaded, pick_backend())
+        self.backend = pick_backend()
+        self._reader: JoinedReader = JoinedReader(loaded, self.backend)
 
     def encode(self, passages: Sequence[Passage]) -> list[list[tuple[list[int], NDArray[np.float32]]]]:
         """Of each passage its windows: their word pieces, and their states, float32[pieces, width]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thresher.arguments import checked_call
@@ -153,7 +153,7 @@ class Answer:
             "stages": [
                 {"stage": s.stage, "outcome": s.outcome, "exact": s.exact, "reason": s.reason} for s in self.stages
             ],
-            "usage": [asdict(stage) for stage in self.usage.stages],
+            "usage": [stage.as_json() for stage in self.usage.stages],
             "milliseconds": round(self.milliseconds, 3),
             "deadline_ms": self.deadline_ms,
             "tokens": self.tokens,

@@ -17,6 +17,7 @@ import copy
 from typing import TYPE_CHECKING, Protocol
 
 from thresher.errors import ConfigError
+from thresher.pipeline.reading import engine_name
 from thresher.pipeline.stage import StageReport
 from thresher.vectors.retrieve import scanned
 from thresher.vectors.segments import SegmentVectors
@@ -113,7 +114,8 @@ class InterpolateStage:
         state.costs.observe(self.name, state.deadline.worked() - started)
         reason = f"{found.missing} candidates have no vector and get the mean score" if found.missing else ""
         counts: Counts = {"candidates": found.candidates, "joined": joined, "lookups": found.lookups, "forwards": 1}
-        return StageReport(self.name, exact=found.exact and not found.missing, reason=reason, counts=counts)
+        exact, engine = found.exact and not found.missing, engine_name(self.encoder)
+        return StageReport(self.name, exact=exact, reason=reason, counts=counts, engine=engine)
 
     def _vector(self, state: State) -> NDArray[np.floating] | None:
         """The query's vector; None where the encoder was not free before the deadline."""

@@ -26,7 +26,7 @@ from thresher.pipeline.open import AUTO, Parts, open_index, settings_of
 from thresher.pipeline.select import whole_passages
 from thresher.pipeline.stage import StageReport, State, places_of
 from thresher.ranking import Ranking
-from thresher.records import Query, Usage
+from thresher.records import Query, StageUsage, Usage
 from thresher.search.index import Index
 from thresher.search.results import SearchRanking
 
@@ -244,7 +244,8 @@ class Pipeline:
             report, seconds = self._run(stage, self.stages[number + 1 :], state)
             reports.append(report)
             if report.outcome != "skipped":
-                usage = usage.with_stage(stage.name, seconds, **report.counts)
+                one = StageUsage(stage.name, seconds, report.counts, report.engine)
+                usage = Usage((*usage.stages, one))
         passages = () if state.withheld else self._passages(state)
         return Answer(
             state.query.text,

@@ -29,11 +29,15 @@ class PassageReader:
     Args:
         scorer: the model.
         splitter: finds the sentences of a text.
+
+    Attributes:
+        engine: what the model runs on.
     """
 
     def __init__(self, scorer: SentenceScorer, splitter: Callable[[str], Sequence[Span]]) -> None:
         self.scorer, self.splitter = scorer, splitter
         self.work = f"read {scorer.name}"
+        self.engine = engine_name(scorer)
 
     def predict(self, state: State, passages: int) -> float:
         """Milliseconds that reading the first passages of the ranking is predicted to take."""
@@ -90,6 +94,11 @@ class PassageReader:
     def tokens(self, passages: Sequence[Passage]) -> list[int]:
         """Tokens of each passage and its title."""
         return [self.scorer.count_tokens(passage.contents) for passage in passages]
+
+
+def engine_name(model: object) -> str:
+    """The engine that a model says it runs on, empty where it says none."""
+    return str(getattr(getattr(model, "backend", None), "name", ""))
 
 
 def units(tokens: Sequence[int], calls: int = 1) -> int:

@@ -80,8 +80,8 @@ class RerankStage:
         }
         if done < len(passages):
             reason = f"deadline reached: {done} of {len(passages)} passages were read"
-            return StageReport(self.name, "cut", False, reason, counts)
-        return StageReport(self.name, counts=counts)
+            return StageReport(self.name, "cut", False, reason, counts, self.reader.engine)
+        return StageReport(self.name, counts=counts, engine=self.reader.engine)
 
     def _sort(self, state: State, head: Ranking) -> None:
         scores_of = [self.reader.scores(state, docno) for docno in head.docnos]

@@ -80,8 +80,8 @@ class SelectStage:
         reason = self._withhold(state, passages)
         if done < len(unread):
             reason = f"deadline reached: {len(unread) - done} passages were not pruned"
-            return StageReport(self.name, "cut", False, reason, counts)
-        return StageReport(self.name, reason=reason, counts=counts)
+            return StageReport(self.name, "cut", False, reason, counts, self.reader.engine)
+        return StageReport(self.name, reason=reason, counts=counts, engine=self.reader.engine)
 
     def _fill(
         self, state: State, passages: list[Passage]

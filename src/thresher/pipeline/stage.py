@@ -42,6 +42,7 @@ class StageReport:
         exact: it did what it would have done without a deadline, and nothing in it was approximate.
         reason: why it was cut, skipped or failed.
         counts: what it did, by name (`passages`, `lookups`, `tokens`).
+        engine: what its model ran on (`thresher.models.backend`), empty where it has none or does not say.
         error: the exception it failed with.
     """
 
@@ -50,6 +51,7 @@ class StageReport:
     exact: bool = True
     reason: str = ""
     counts: Counts = field(default_factory=dict)
+    engine: str = ""
     error: Exception | None = field(default=None, compare=False)
 
 

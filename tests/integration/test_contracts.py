@@ -160,10 +160,16 @@ def test_a_run_of_an_index_is_evaluated_and_reranked_with_its_texts(kind, built,
     }
 
 
-@pytest.mark.models
-def test_encoded_passages_build_the_index_that_encoding_in_the_build_gives(place, invoke, tmp_path, built):
-    direct = built("thresher-mini", invoke)
-    invoke("encode", place / "corpus.jsonl", "-o", tmp_path / "encoded", "--encoder", "thresher-mini")
+@pytest.mark.parametrize(
+    "encoder",
+    ["bm25", *(pytest.param(name, marks=pytest.mark.models) for name in ("thresher-mini", "bm25+thresher-mini"))],
+)
+def test_encoded_passages_build_the_index_that_encoding_in_the_build_gives(place, invoke, tmp_path, encoder):
+    """Also where the encoder takes statistics from the corpus, which is read twice then."""
+    direct = tmp_path / "direct"
+    (tmp_path / "direct.toml").write_text(f"[encode]\nencoder = '{encoder}'\n")
+    invoke("build", place / "corpus.jsonl", "--recipe", tmp_path / "direct.toml", "-o", direct)
+    invoke("encode", place / "corpus.jsonl", "-o", tmp_path / "encoded", "--encoder", encoder)
     invoke("build", place / "corpus.jsonl", "--encoded", tmp_path / "encoded", "-o", tmp_path / "index")
     one, other = thresher.Index.open(direct), thresher.Index.open(tmp_path / "index")
     assert one.search("grain word1", k=40).pairs() == other.search("grain word1", k=40).pairs()

@@ -27,7 +27,8 @@ def encode(
     corpus: Annotated[str, typer.Argument(help="A file, a folder, or - (stdin), as `thresher build` reads them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")],
     encoder: Annotated[
-        str, typer.Option(help=f"{_SPARSE} (with --dense {_DENSE}), a directory, or a model on the hub.")
+        str,
+        typer.Option(help=f"{_SPARSE} (with --dense {_DENSE}), bm25, bm25+NAME, a directory, or a model on the hub."),
     ] = "",
     dense: Annotated[bool, typer.Option("--dense", help="Encode to dense vectors instead of weighted terms.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
@@ -66,8 +67,9 @@ def encode(
     else:
         limit = max_active_terms or None
         sparse = SparseEncoder.from_name(
-            encoder or _SPARSE, device=device, batch_size=batch_size, max_active_terms=limit, download=download
-        )
+            encoder or _SPARSE, device=device, batch_size=batch_size, max_active_terms=limit, download=download,
+            texts=(passage.contents for passage in passages),
+        )  # fmt: skip
         counts = encode_corpus(
             passages, sparse, output, shard_size=shard_size, progress=progress_wanted(), overwrite=overwrite
         )

@@ -54,11 +54,12 @@ class _Load:
 
 @grouped
 def serve(
-    indexes: Annotated[list[str], typer.Argument(metavar="INDEX...", help="Directories, or NAME=DIRECTORY.")],
-    access: _Access,
-    load: _Load,
+    indexes: Annotated[list[str], typer.Argument(metavar="INDEX", help="Directories, or NAME=DIRECTORY.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 8080,
+    *,
+    access: _Access,
+    load: _Load,
     device: Annotated[str, typer.Option(help="For models: auto, cpu, cuda, mps.")] = "auto",
     access_log: Annotated[
         bool, typer.Option("--access-log/--no-access-log", help="Write a line of JSON for each request.")
@@ -150,11 +151,14 @@ def _log_to_stderr() -> None:
 
 def _say_started(server: Server, services: Services) -> None:
     """Say where the server listens, what it serves, and what it has loaded."""
+    from thresher.pipeline.open import NOT_ASKED
+
     for name, hosted in services.hosted.items():
         stages = " > ".join(stage.name for stage in hosted.pipeline.stages)
         say(f"{name}: {len(hosted.index):,} passages, commit {hosted.index.commit}, stages {stages}")
         for stage, reason in hosted.pipeline.off.items():
-            note(f"{name}: without {stage}: {reason}")
+            if reason != NOT_ASKED:
+                note(f"{name}: without {stage}: {reason}")
     if not services.settings.keys:
         note("no key is set: whoever reaches the address may ask, and indexes cannot be changed")
     echo(f"listening on {server.address}")

@@ -8,7 +8,7 @@ fastest seen, so that a burst of slow queries is forgotten after a query or two;
 only once, since models load and kernels compile then.
 
 Before a stage its predicted cost is compared with the time left (`Deadline.refuses`); a model that reads passages reads
-half of those that fit, then half of those that still fit (`batches_that_fit`), so that a wrong prediction late in the
+half of those that fit, then half of those that still fit (`part_that_fits`), so that a wrong prediction late in the
 stage concerns a passage or two. Half is rounded up to an even number: two cores read two passages as fast as one. Those
 that are predicted to take half of the time left at most are read at once.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import threading
 import time
 from contextlib import contextmanager
@@ -53,30 +52,19 @@ def abandoned_if(asked: Callable[[], bool]) -> Iterator[None]:
         _abandoned.reset(token)
 
 
+def is_abandoned() -> Callable[[], bool]:
+    """What says, in any thread, whether the caller of this one no longer waits."""
+    return _abandoned.get() or (lambda: False)
+
+
 def stop_if_abandoned() -> None:
     """Raise where the caller no longer waits.
 
     Raises:
         AbandonedError: so it is.
     """
-    asked = _abandoned.get()
-    if asked is not None and asked():
+    if is_abandoned()():
         raise AbandonedError("the caller no longer waits for this answer")
-
-
-class _ModelTurns:
-    """The lock of the query that runs a model: on a CPU a model uses all cores, so queries take turns."""
-
-    def __init__(self) -> None:
-        self.renew()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.renew)  # the thread that holds the lock does not survive a fork
-
-    def renew(self) -> None:
-        self.lock = threading.Lock()
-
-
-_turns = _ModelTurns()
 
 
 class Deadline:
@@ -116,23 +104,6 @@ class Deadline:
         """Milliseconds since the query came, without those spent waiting for other queries."""
         return self.spent() - self.waited
 
-    @contextmanager
-    def turn(self, *, patient: bool = False) -> Iterator[bool]:
-        """Wait until no other query runs a model; gives False where that takes longer than the time left.
-
-        Args:
-            patient: wait longer where it must be.
-        """
-        before, lock = self._clock(), _turns.lock
-        seconds = min(max(0.0, self.left() / 1000), threading.TIMEOUT_MAX)
-        held = lock.acquire(timeout=seconds if self.limited and not patient else -1.0)
-        self.waited += (self._clock() - before) * 1000
-        try:
-            yield held
-        finally:
-            if held:
-                lock.release()
-
     def left(self) -> float:
         """Milliseconds left, without those reserved; infinite without a limit, negative when the time is over."""
         return math.inf if self.milliseconds is None else self.milliseconds - self.spent() - self.reserved
@@ -143,28 +114,19 @@ class Deadline:
         return f"predicted to take {needed:.0f} ms, {max(0.0, left):.0f} ms left" if needed > left else ""
 
 
-def batches_that_fit(n: int, predict: Callable[[int, int], float], deadline: Deadline) -> Iterator[tuple[int, int]]:
-    """Ranges of `n` items to work on in order while the deadline allows: all at once where there is none.
+def part_that_fits(n: int, predict: Callable[[int], float], deadline: Deadline) -> int:
+    """How many of `n` items to work on next, from the front: all of them where there is no deadline.
 
     Args:
         n: items.
-        predict: milliseconds that the items from one number to another (exclusive) are predicted to take.
-        deadline: read again before each range.
+        predict: milliseconds that a number of items from the front is predicted to take.
+        deadline: the time left.
     """
     if not deadline.limited:
-        if n:
-            yield 0, n
-        return
-    done = 0
-    while done < n:
-        fit = fitting(n - done, lambda count: predict(done, done + count), deadline.left())  # noqa: B023
-        if fit == 0:
-            return
-        easy = 2 * predict(done, done + fit) <= deadline.left()
-        part = fit if fit <= 2 or easy else -(-fit // 4) * 2
-        stop_if_abandoned()
-        yield done, done + part
-        done += part
+        return n
+    fit = fitting(n, predict, deadline.left())
+    easy = 2 * predict(fit) <= deadline.left()
+    return fit if fit <= 2 or easy else -(-fit // 4) * 2
 
 
 def fitting(n: int, predict: Callable[[int], float], left: float) -> int:

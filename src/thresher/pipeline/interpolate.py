@@ -14,20 +14,20 @@ found in. Feedback and mean scores come from the candidates alone: what a filter
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from thresher.errors import ConfigError
 from thresher.pipeline.reading import engine_name
+from thresher.pipeline.shared import encoded
 from thresher.pipeline.stage import StageReport
 from thresher.vectors.retrieve import scanned
 from thresher.vectors.segments import SegmentVectors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
 
+    from thresher.pipeline.shared import QueryEncoder
     from thresher.pipeline.stage import Counts, State
     from thresher.ranking import Ranking
     from thresher.search.index import Index
@@ -36,14 +36,6 @@ if TYPE_CHECKING:
 
 MOST_COMPARED = 500_000
 """Vectors that are all compared with the query's, at most: that takes some 20 ms of one core."""
-
-
-class QueryEncoder(Protocol):
-    """The query side of a dense encoder."""
-
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.floating]:
-        """Vectors of queries, float[n, dimensions]."""
-        ...
 
 
 class InterpolateStage:
@@ -93,7 +85,7 @@ class InterpolateStage:
     def run(self, state: State) -> StageReport:
         """Interpolate the candidates."""
         started = state.deadline.worked()
-        vector = self._vector(state)
+        vector = encoded(self.encoder, state.query.text, state.deadline)
         if vector is None:
             return StageReport(self.name, "skipped", False, "the model was busy with other queries until the deadline")
         joined = self._join(state, vector)
@@ -116,11 +108,6 @@ class InterpolateStage:
         counts: Counts = {"candidates": found.candidates, "joined": joined, "lookups": found.lookups, "forwards": 1}
         exact, engine = found.exact and not found.missing, engine_name(self.encoder)
         return StageReport(self.name, exact=exact, reason=reason, counts=counts, engine=engine)
-
-    def _vector(self, state: State) -> NDArray[np.floating] | None:
-        """The query's vector; None where the encoder was not free before the deadline."""
-        with state.deadline.turn() as held:
-            return self.encoder.encode_queries([state.query.text])[0] if held else None
 
     def _join(self, state: State, vector: NDArray[np.floating]) -> int:
         """Add the nearest passages by vector to the candidates; how many were not among them."""

@@ -25,8 +25,8 @@ from thresher.vectors.store import VectorStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from thresher.pipeline.interpolate import QueryEncoder
     from thresher.pipeline.search import Searches
+    from thresher.pipeline.shared import QueryEncoder
     from thresher.pipeline.stage import Stage
 
 AUTO = "auto"

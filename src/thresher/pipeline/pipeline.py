@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from thresher.build.recipe import AskStep, Recipe
     from thresher.index.filters import Filter
-    from thresher.pipeline.interpolate import QueryEncoder
     from thresher.pipeline.open import Scorer, Vectors
     from thresher.pipeline.search import Searches
+    from thresher.pipeline.shared import QueryEncoder
     from thresher.pipeline.stage import Stage
     from thresher.ranking import PassageSource
     from thresher.records import Hit

@@ -1,8 +1,7 @@
 """Passages read by a model with the query: sentences found and scored, as many passages as the deadline allows.
 
 Scores are kept in the state, so that a passage is read once where reranking and sentence selection use the same
-scorer. On a CPU a model uses all cores for one query; queries take turns (`Deadline.turn`), so that each has the speed
-its prediction is based on.
+scorer. Queries in several threads share the model (`thresher.pipeline.shared`).
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thresher.context.scorers import SplitPassage
-from thresher.pipeline.deadline import batches_that_fit
+from thresher.pipeline.deadline import is_abandoned, part_that_fits
+from thresher.pipeline.shared import Reading, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,26 +48,34 @@ class PassageReader:
     def read(self, state: State, passages: Sequence[Passage]) -> int:
         """Read passages from the front while the deadline allows; returns how many of them have been read by now."""
         unread = [passage for passage in passages if self.scores(state, passage.docno) is None]
-        tokens = self.tokens(unread)
-        if not unread:
-            return len(passages)
+        tokens, asked = self.tokens(unread), is_abandoned()
+        pairs = [
+            (state.query.text, SplitPassage(p.text, self.split(state, p.text), p.title, state.states.get(p.docno)))
+            for p in unread
+        ]
         done = 0
-        with state.deadline.turn() as held:
-            if not held:
-                return len(passages) - len(unread)
-            for low, high in batches_that_fit(
-                len(unread), lambda i, j: state.costs.predict(self.work, units(tokens[i:j])), state.deadline
-            ):
-                started = state.deadline.now()
-                pieces = [
-                    SplitPassage(p.text, self.split(state, p.text), p.title, state.states.get(p.docno))
-                    for p in unread[low:high]
-                ]
-                scores = self.scorer.score([(state.query.text, piece) for piece in pieces])
-                state.costs.observe(self.work, (state.deadline.now() - started) * 1000, units(tokens[low:high]))
-                for passage, one in zip(unread[low:high], scores, strict=True):
-                    state.read[id(self.scorer), passage.docno] = one
-                done = high
+
+        def fitting(sharing: int) -> int:
+            if asked():
+                return 0
+            return part_that_fits(
+                len(unread) - done,
+                lambda count: sharing * state.costs.predict(self.work, units(tokens[done : done + count])),
+                state.deadline,
+            )
+
+        def observe(milliseconds: float, read_tokens: Sequence[int]) -> None:
+            state.costs.observe(self.work, milliseconds, units(read_tokens))
+
+        while done < len(unread):
+            scores = read(
+                Reading(self.scorer, pairs[done:], tokens[done:], fitting, observe, state.deadline.now), state.deadline
+            )
+            for passage, one in zip(unread[done : done + len(scores)], scores, strict=True):
+                state.read[id(self.scorer), passage.docno] = one
+            done += len(scores)
+            if not scores:
+                break
         return len(passages) - len(unread) + done
 
     def scores(self, state: State, docno: str) -> PassageScores | None:

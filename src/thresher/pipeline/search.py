@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from thresher.arguments import checked_call
 from thresher.errors import InputError
+from thresher.pipeline.shared import encoded
 from thresher.pipeline.stage import StageReport
 from thresher.search.index import Index
 from thresher.search.results import SearchRanking
 
 if TYPE_CHECKING:
-    from thresher.pipeline.interpolate import QueryEncoder
+    from thresher.pipeline.shared import QueryEncoder
     from thresher.pipeline.stage import Counts, State
     from thresher.ranking import Ranking
     from thresher.records import Query
@@ -86,8 +87,8 @@ class SearchStage:
         vector = None
         if self.first != "sparse":
             encoder = self.query_encoder or self.index.dense_encoder
-            with state.deadline.turn(patient=True):  # no stage after this one works without candidates
-                vector = encoder.encode_queries([query.text])[0]
+            # no stage after this one works without candidates
+            vector = encoded(encoder, query.text, state.deadline, patient=True)
         return self.index.search(
             query,
             depth,

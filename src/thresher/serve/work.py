@@ -186,7 +186,7 @@ class Work:
         raise self._given_up(gone)
 
     def _started(self, turn: _Turn, call: Callable[[], T]) -> asyncio.Future[T]:
-        """The call in a thread; the next request's turn comes when it ends, whether somebody waits for it or not."""
+        """The call in a thread; the next request's turn comes when it ends, whether it is still waited for or not."""
         began, context = time.perf_counter(), copy_context()
         turn.started = True
 
@@ -199,7 +199,7 @@ class Work:
             self._mean += (time.perf_counter() - began - self._mean) * (_WEIGHT if self._mean else 1.0)
             self._release()
             if not future.cancelled():
-                future.exception()  # taken note of, where nobody waits any longer
+                future.exception()  # taken note of, where it is no longer waited for
 
         future = asyncio.get_running_loop().run_in_executor(self._pool, context.run, work)
         future.add_done_callback(ended)
@@ -219,7 +219,7 @@ class Work:
         return unavailable("the deadline was over before there was an answer", self.expected_wait())
 
     def _left(self, turn: _Turn) -> None:
-        """Nobody waits for this turn any longer."""
+        """This turn is no longer waited for."""
         turn.gone = True
         if turn.started:  # the call gives the worker back
             return

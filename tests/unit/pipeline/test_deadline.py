@@ -1,12 +1,10 @@
 """Costs are learnt, kept, and predicted with caution; a deadline only shrinks."""
 
 import json
-import threading
-import time
 
 import pytest
 
-from thresher.pipeline.deadline import Costs, Deadline, batches_that_fit
+from thresher.pipeline.deadline import Costs, Deadline, part_that_fits
 
 
 def test_what_was_never_seen_costs_nothing_and_what_was_is_predicted_a_unit():
@@ -96,39 +94,14 @@ def test_a_first_call_that_loads_a_model_does_not_lock_a_stage_out():
     assert costs.predict("rerank") <= 250
 
 
-def test_waiting_for_a_turn_is_bounded_by_the_deadline_and_is_not_work():
-    ready, done = threading.Event(), threading.Event()
-
-    def hold():
-        with Deadline(None, time.perf_counter()).turn():
-            ready.set()
-            done.wait()
-
-    other = threading.Thread(target=hold)
-    other.start()
-    ready.wait()
-    try:
-        deadline = Deadline(30, time.perf_counter())
-        with deadline.turn() as held:
-            assert not held
-        assert deadline.left() <= 0
-        assert 0 < deadline.waited <= deadline.spent()
-    finally:
-        done.set()
-        other.join()
-    with deadline.turn(patient=True) as held:
-        assert held
-
-
 @pytest.mark.parametrize("milliseconds", [None, 0.5, 10, 35, 64, 1000])
 def test_batches_cover_a_prefix_and_end_in_time(milliseconds):
     now = [0.0]
     deadline = Deadline(milliseconds, 0.0, lambda: now[0])
     done = 0
-    for low, high in batches_that_fit(20, lambda i, j: 3.0 * (j - i), deadline):
-        assert low == done < high
-        now[0] += 3.0 * (high - low) / 1000
-        done = high
+    while part := part_that_fits(20 - done, lambda count: 3.0 * count, deadline):
+        now[0] += 3.0 * part / 1000
+        done += part
     if milliseconds is None or milliseconds >= 60:
         assert done == 20
     else:

@@ -1,0 +1,161 @@
+"""Models that queries in several threads share: while one batch runs, the queries that come make the next.
+
+On a CPU a model uses all cores, so one batch runs at a time, whatever its model. Nothing waits for a batch to fill. The
+passages that a query has read are cut to what fits its deadline at the moment its batch begins, when it is known how
+much of the model's time it shares with others. What a model computes for one text does not depend on the rest of the
+batch, so a query gets the answer that it gets alone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from thresher.errors import BudgetExhaustedError
+from thresher.models.batcher import Batcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from thresher.context.scorers import PassageScores, SentenceScorer, SplitPassage
+    from thresher.pipeline.deadline import Deadline
+
+_QUERIES = 64
+"""Queries that are encoded at once, at most."""
+_READINGS = 4
+"""Queries whose passages are read at once, at most: more would wait longer and not be read faster."""
+
+
+class QueryEncoder(Protocol):
+    """The query side of a dense encoder."""
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.floating]:
+        """Vectors of queries, float[n, dimensions]."""
+        ...
+
+
+@dataclass(slots=True)
+class _Encoding:
+    """A query to be encoded."""
+
+    encoder: QueryEncoder
+    text: str
+
+
+@dataclass(slots=True)
+class Reading:
+    """Passages to be read with a query.
+
+    Attributes:
+        scorer: the model.
+        pairs: the query with each passage.
+        tokens: of each passage.
+        fitting: how many of them fit, given how many queries share the model; called when the batch begins.
+        observe: told once a batch how many milliseconds it took, and the tokens of each passage of it.
+        now: seconds by the clock of the deadline.
+    """
+
+    scorer: SentenceScorer
+    pairs: Sequence[tuple[str, SplitPassage]]
+    tokens: Sequence[int]
+    fitting: Callable[[int], int]
+    observe: Callable[[float, Sequence[int]], None]
+    now: Callable[[], float]
+
+
+class _ModelTurns:
+    """The lock of the batch that runs."""
+
+    def __init__(self) -> None:
+        self.renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)  # the thread that holds the lock does not survive a fork
+
+    def renew(self) -> None:
+        self.lock = threading.Lock()
+
+
+_turns = _ModelTurns()
+
+
+def encoded(
+    encoder: QueryEncoder, text: str, deadline: Deadline, *, patient: bool = False
+) -> NDArray[np.floating] | None:
+    """The vector of a query, float[dimensions]; None where the encoder was not free before the deadline.
+
+    Args:
+        encoder: the model.
+        text: the query.
+        deadline: what was waited for other queries is added to its `waited`.
+        patient: wait longer where it must be.
+    """
+    came = time.perf_counter()
+    try:
+        ((vector, began),) = _encoders.submit([_Encoding(encoder, text)], seconds=_seconds(deadline, patient=patient))
+    except BudgetExhaustedError:
+        deadline.waited += (time.perf_counter() - came) * 1000
+        return None
+    deadline.waited += (began - came) * 1000
+    return vector
+
+
+def read(reading: Reading, deadline: Deadline) -> list[PassageScores]:
+    """The scores of the passages from the front that fit the deadline; none where the model was not free before it."""
+    came = time.perf_counter()
+    try:
+        ((scores, began),) = _readers.submit([reading], seconds=_seconds(deadline, patient=False))
+    except BudgetExhaustedError:
+        deadline.waited += (time.perf_counter() - came) * 1000
+        return []
+    deadline.waited += (began - came) * 1000
+    return scores
+
+
+def _seconds(deadline: Deadline, *, patient: bool) -> float | None:
+    return max(0.0, deadline.left() / 1000) if deadline.limited and not patient else None
+
+
+def _encode(batch: list[_Encoding]) -> list[tuple[NDArray[np.floating], float]]:
+    found: dict[int, tuple[NDArray[np.floating], float]] = {}
+    for places in _by_model([one.encoder for one in batch]):
+        with _turns.lock:
+            began = time.perf_counter()
+            vectors = batch[places[0]].encoder.encode_queries([batch[place].text for place in places])
+        found |= {place: (vector, began) for place, vector in zip(places, vectors, strict=True)}
+    return [found[place] for place in range(len(batch))]
+
+
+def _read(batch: list[Reading]) -> list[tuple[list[PassageScores], float]]:
+    found: dict[int, tuple[list[PassageScores], float]] = {}
+    for places in _by_model([one.scorer for one in batch]):
+        readings = [batch[place] for place in places]
+        with _turns.lock:
+            began, started = time.perf_counter(), readings[0].now()
+            counts = [one.fitting(len(readings)) for one in readings]
+            parts = list(zip(readings, counts, strict=True))
+            pairs = [pair for one, count in parts for pair in one.pairs[:count]]
+            scores = readings[0].scorer.score(pairs) if pairs else []
+            if pairs:
+                tokens = [length for one, count in parts for length in one.tokens[:count]]
+                readings[0].observe((readings[0].now() - started) * 1000, tokens)
+        for place, count in zip(places, counts, strict=True):
+            found[place], scores = (scores[:count], began), scores[count:]
+    return [found[place] for place in range(len(batch))]
+
+
+def _by_model(models: Sequence[object]) -> list[list[int]]:
+    """The places of each model."""
+    places: dict[int, list[int]] = {}
+    for place, model in enumerate(models):
+        places.setdefault(id(model), []).append(place)
+    return list(places.values())
+
+
+_encoders: Batcher[_Encoding, tuple[NDArray[np.floating], float]] = Batcher(_encode, _QUERIES)
+_readers: Batcher[Reading, tuple[list[PassageScores], float]] = Batcher(_read, _READINGS)

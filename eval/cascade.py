@@ -352,6 +352,7 @@ def _names(pipeline: Pipeline) -> list[str]:
 def _under_deadline(answers: Sequence[Answer], deadline: float | None) -> Row:
     taken = np.array([answer.milliseconds for answer in answers])
     read = [dict(s.counts).get("passages", 0) for a in answers for s in a.usage.stages if s.stage == "rerank"]
+    read += [0] * (len(answers) - len(read))  # those that had no time to read
     row: Row = {
         "queries": len(answers),
         "deadline_ms": deadline,
@@ -360,7 +361,7 @@ def _under_deadline(answers: Sequence[Answer], deadline: float | None) -> Row:
         "ms_p99": float(np.percentile(taken, 99)),
         "ms_max": float(taken.max()),
         "passages_read": float(np.sum(read) / len(answers)),
-        "passages_read_p50": float(np.median(read)) if read else 0.0,
+        "passages_read_p50": float(np.median(read)),
         "shortened": float(np.mean([bool(answer.skipped) for answer in answers])),
     }
     if deadline is not None:

@@ -4,7 +4,7 @@ Only the linear maps of the layers change; embeddings and heads stay. Zeros are 
 milliseconds of a sparse model are those of the whole one: what is measured is the effect on ranking, and a runtime for
 sparse weights could build on it. `int8` is torch's dynamic quantisation: activations are quantised as they come. It
 exists in memory only, since transformers has no format for it. `int4` rounds weights to 4 bits by torchao, in groups of
-32 inputs with a scale each; a processor multiplies with what they are rounded to, so it is no quicker, and it exists in
+32 inputs with a scale each; a processor multiplies with what they are rounded to, so it is not quicker, and exists in
 memory only, too. `bfloat16` halves the bytes and loads everywhere.
 """
 

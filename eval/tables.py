@@ -640,9 +640,38 @@ def living_readers() -> str:
     return markdown(heads, body)
 
 
+_HALVED: dict[str, str] = {
+    "block-influence": "layers", "angular": "layers", "loss": "layers", "taylor-layers": "layers",
+    "greedy": "layers", "last": "layers", "neurons:taylor": "neurons", "neurons:fisher": "neurons",
+    "neurons:integrated-gradients": "neurons", "neurons:aligned": "neurons", "neurons:magnitude": "neurons",
+    "heads:taylor": "heads", "heads:fisher": "heads", "heads:integrated-gradients": "heads",
+    "heads:aligned": "heads", "heads:magnitude": "heads", "magnitude": "weights", "magnitude:2:4": "weights",
+    "wanda": "weights", "wanda:2:4": "weights", "bfloat16": "bits",
+}  # fmt: skip
+_COMPRESSED = {"group": "all", "calibration": "queries", "healed": 0}
+compression = Pivot(
+    "compression",
+    [
+        Column(heading, template, {"model": name})
+        for name in ("MiniLM", "mpnet", "splade-tiny", "thresher-mini")
+        for heading, template in ((name, "{difference:+.3f}"), ("over random", "{over random:+.3f}"))
+    ],
+    [
+        *(
+            (f"half of {what}: {name}", {"method": name, "removed": 0.5, **_COMPRESSED})
+            for name, what in _HALVED.items()
+        ),
+        ("bits: int8", {"method": "int8", **_COMPRESSED}),
+        ("bits: int4", {"method": "int4", **_COMPRESSED}),
+    ],
+    "difference of nDCG@10",
+)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "bm25": bm25,
+    "compression": compression,
     "drift": drift,
     "first-stages": first_stages,
     "cascade": cascade,

@@ -42,6 +42,7 @@ ALLOWED = {
     "cli/context.py": {"question": "a field of data sets"},
     "context/calibrate.py": {"question": "a field of data sets"},
     "docs/context.md": {"question": "one in a text, which an answer follows"},
+    "context/blocks.py": {"question": "one in a text, which an answer follows"},
     "context/structure.py": {"question": "one in a text, which an answer follows", "questions": "the same"},
     "quality/lexical.py": {"question": "a question mark", "questions": "the name of the feature that counts them"},
     "llm/budget.py": {"ledger": "BudgetLedger"},

@@ -63,7 +63,7 @@ from thresher.publish import discard_shards, shards_of
 from thresher.records import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -196,7 +196,7 @@ def corpus_of(source: Source, recipe: Recipe, split_tokens: int = 0) -> Corpus |
     keys = recipe.corpus.model_dump(exclude={"source"}, exclude_defaults=True)
     if isinstance(source, str | Path):
         if "split_tokens" not in keys and not recipe.names_docnos and not is_collection(source, recipe.corpus.format):
-            keys["split_tokens"] = split_tokens
+            keys["split_tokens"] = split_tokens or None
         return open_corpus(source, **keys)
     if not keys or keys == {"split_tokens": 0}:
         return source
@@ -210,6 +210,11 @@ def corpus_of(source: Source, recipe: Recipe, split_tokens: int = 0) -> Corpus |
         return source
     split = Splitter(recipe.corpus.split_tokens or 0, recipe.corpus.split_overlap)
     return (part for passage in source for part in split(passage))
+
+
+def expected_fields(corpus: object) -> Mapping[str, str] | None:
+    """The types of metadata that a corpus of documents states, which values alone do not show."""
+    return corpus.fields if isinstance(corpus, RecordCorpus) else None
 
 
 class _Build:
@@ -303,7 +308,7 @@ class _Build:
         counts = None
         if recipe.prune is not None or self.joins or (encoding is None and self.learned is None):
             counts = TermCounts(self.work / "counts", recipe.encode.analyzer)
-        found = Inference(recipe.fields)
+        found = Inference(recipe.fields, expected=expected_fields(corpus))
         with self._bar("reading") as bar:
             for chunk in self.spool.fill(corpus, texts=self.corpus is not None, complaint_of=found.complaint):
                 found.add(chunk)
@@ -475,9 +480,16 @@ class _Build:
             **self.segment_fields(),
             "fields": self.schema,
             "frozen": self.frozen(),
-            "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
+            "recipe": self.remembered().model_dump(mode="json", exclude_defaults=True),
             "usage": [stage.as_json() for stage in self.usage.stages],
         }
+
+    def remembered(self) -> Recipe:
+        """The recipe as the index keeps it: documents stay documents, whatever is put beside them later."""
+        if not isinstance(self.corpus, RecordCorpus) or not self.corpus.format:
+            return self.recipe
+        corpus = self.recipe.corpus.model_copy(update={"format": self.corpus.format})
+        return self.recipe.model_copy(update={"corpus": corpus})
 
     def close(self) -> None:
         """Remove the spool and everything else that the index does not keep."""

@@ -31,7 +31,7 @@ from thresher.build.known import Known, term_counts
 from thresher.build.pending import Pending, given_rows
 from thresher.build.recipe import CorpusSource, Recipe
 from thresher.build.segment import Addition, Options, check_encodes, remove_shards
-from thresher.build.stream import corpus_of
+from thresher.build.stream import corpus_of, expected_fields
 from thresher.checks import path_of, strings
 from thresher.corpus.spool import Spool, docno_keys
 from thresher.corpus.stream import RecordCorpus
@@ -344,7 +344,7 @@ class IndexWriter:
             passages = corpus_of(source, self._reading(source), split)
         if passages is None:
             raise InputError("there is nothing to add; give passages, or encoded ones")
-        inference = Inference(known=self._schema)
+        inference = Inference(known=self._schema, expected=expected_fields(passages))
         name = str(getattr(passages, "name", "memory"))
         return self._pending.read(passages, name, rows, inference), inference.schema
 

@@ -26,6 +26,19 @@ REASONS = {
     "invalid-docno": "a docno that is empty or holds white space",
     "duplicate-docno": "a docno that an earlier passage has",
     "empty-text": "neither title nor text",
+    "near-empty-file": "a document with next to no text, as a scan or a redirect has",
+    "binary-file": "a document whose bytes are no text",
+    "damaged-file": "a document that cannot be parsed or unpacked",
+    "locked-file": "a document that is encrypted",
+    "oversized-file": "a document longer than THRESHER_MAX_LINE allows",
+    "unreadable-file": "a document that the system refuses to read",
+    "unreadable-folder": "a folder that the system refuses to list",
+    "needs-extra-files": "PDF or DOCX, which the extra `files` reads",
+    "other-format-file": "a file in a folder of documents that is none",
+    "generated-file": "an index or search page of a documentation generator",
+    "broken-link": "a symbolic link that leads nowhere",
+    "symlink-loop": "a symbolic link to a folder that it is in",
+    "linked-twice": "a symbolic link to what is read by another name",
 }
 """Why a record can be left out, by the name it is counted under."""
 

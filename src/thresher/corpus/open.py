@@ -38,8 +38,12 @@ FORMATS = {
     "trec": (".trec", ".trectext", ".sgml", ".sgm"),
     "parquet": (".parquet",),
     "beir": (),
+    "files": (),
 }
-"""Formats by name, with the file suffixes that mean them (each may be followed by .gz or .zst, but for parquet)."""
+"""Formats by name, with the file suffixes that mean them (each may be followed by .gz or .zst, but for parquet);
+`files` reads documents."""
+_UNDECIDED = (".json", ".csv")
+"""Suffixes of records that folders of documents have as well."""
 
 _BEIR = tuple(f"corpus.jsonl{packed}" for packed in ("", *COMPRESSED))
 _NO_PASSAGES = re.compile(r"(?:queries|query|topics|qrels|qrel)(?:[._-]|$)", re.IGNORECASE)
@@ -55,7 +59,7 @@ def open_corpus(
     text_field: str | None = None,
     title_field: str | None = None,
     on_error: OnError = "raise",
-    split_tokens: int = 0,
+    split_tokens: int | None = None,
     split_overlap: int = 0,
     limit: int = 0,
 ) -> Corpus:
@@ -63,16 +67,18 @@ def open_corpus(
 
     Args:
         source: a file (JSON lines, TSV, CSV, TREC text, parquet; plain, `.gz` or `.zst`), a BEIR folder (`corpus.jsonl`
-            in it), a folder of such files (read in order of name; hidden files and those named queries, topics or
-            qrels are passed over), `-` for standard input, `ir_datasets:ID`, or `installed` for the documentation
-            installed with Python (`installed:numpy,numba` for that of the standard library and these packages alone).
+            in it), a folder of such files (those named queries, topics or qrels are passed over), a document or a
+            folder of documents at any depth (Markdown, HTML, reStructuredText, text, source; PDF and DOCX with the
+            extra `files`), `-` for standard input, `ir_datasets:ID`, or `installed` for the documentation installed
+            with Python (`installed:numpy,numba`: of the standard library and these packages).
         format: a key of `FORMATS`, where the suffix does not give it.
         id_field: field that holds the docno; default: the first there is of `ID_FIELDS`, a passage's own first.
         text_field: field that holds the text; default: the first there is of `TEXT_FIELDS`.
         title_field: field that holds the title; default: title. All other fields become metadata.
         on_error: `raise` at the first record that is not a passage, or `skip` such records and count them by reason in
             `Corpus.skipped`.
-        split_tokens: split documents into passages of at most this many tokens; 0 takes each as one passage.
+        split_tokens: split documents into passages of at most this many tokens; 0 takes each record, and each section
+            of a document, as one passage. Default: records are not split, documents into passages of 180 tokens.
         split_overlap: tokens that neighbouring passages of a document may share.
         limit: stop after this many passages; 0 reads all.
 
@@ -84,12 +90,15 @@ def open_corpus(
     name = str(source)
     if not name:
         raise ConfigError("the corpus has no name; give a file, a folder, ir_datasets:ID or installed")
-    if name.partition(":")[0] == INSTALLED and not Path(name).exists():
-        if format or id_field or text_field or title_field or split_tokens or split_overlap:
-            raise ConfigError(f"{name} has no fields to name and comes as passages; leave format, fields and split out")
-        packages = name.removeprefix(INSTALLED).removeprefix(":").split(",")
-        return InstalledDocumentation(limit=limit, packages=[p.strip() for p in packages] if ":" in name else None)
     names = (id_field or "", text_field or "", title_field or "")
+    if name.partition(":")[0] == INSTALLED and not Path(name).exists():
+        if format or any(names) or split_tokens or split_overlap:
+            raise ConfigError(f"{name} has no fields to name and comes as passages; leave format, fields and split out")
+        return _installed(name, limit)
+    if is_documents(source, format):
+        if any(names):
+            raise ConfigError(f"{name} holds documents, which have no fields; leave id, text and title field out")
+        return _documents(Path(source), split_tokens, split_overlap, on_error, limit)
     if split_overlap and not split_tokens:
         raise ConfigError(f"split_overlap is {split_overlap}, but documents are not split; set split_tokens as well")
     records = partial(
@@ -109,6 +118,45 @@ def open_corpus(
     return records(partial(_read_all, readers), once=not all(map(Path.is_file, files)))
 
 
+def _installed(name: str, limit: int) -> InstalledDocumentation:
+    packages = name.removeprefix(INSTALLED).removeprefix(":").split(",")
+    return InstalledDocumentation(limit=limit, packages=[p.strip() for p in packages] if ":" in name else None)
+
+
+def _documents(path: Path, tokens: int | None, overlap: int, on_error: OnError, limit: int) -> RecordCorpus:
+    """The corpus of a document or a folder of them."""
+    from thresher.corpus.files.folder import FileCorpus, refuse_without_documents
+
+    corpus = FileCorpus(path, tokens=tokens, overlap=overlap, on_error=on_error, limit=limit)
+    refuse_without_documents(path)
+    return corpus
+
+
+def is_documents(source: str | Path, format: str = "") -> bool:
+    """Whether a source is read as documents: a file or a folder of Markdown, HTML, text, PDF and so on.
+
+    A format decides where it is given. A folder is read as records where it has itself, not in a folder below,
+    a file of a record format; `.json` and `.csv`, which many folders of documents have, count where there is no
+    document. Every other folder is read as documents.
+    """
+    from thresher.corpus.files.walk import kind_of
+
+    path = Path(source)
+    if format or str(source) == STDIN or not path.exists():
+        if format == "files" and path.is_file() and _format_of(path):
+            raise ConfigError(f"{path} holds records, not a document; pass format (--format) {_format_of(path)!r}")
+        return format == "files" and path.exists()
+    if not path.is_dir():
+        return not _format_of(path) and kind_of(path.name) is not None
+    named = [file.name for file in path.iterdir() if _format_of(file) and file.is_file() and not _is_hidden(file.name)]
+    records = [name for name in named if not _NO_PASSAGES.match(name)]
+    if any(_suffix(name) not in _UNDECIDED for name in records):
+        return False
+    from thresher.corpus.files.folder import has_documents
+
+    return not named or has_documents(path)
+
+
 def is_collection(source: str | Path, format: str = "") -> bool:
     """Whether the passages of a source have docnos that judgments or others name, so that they should not be split.
 
@@ -116,6 +164,8 @@ def is_collection(source: str | Path, format: str = "") -> bool:
     documentation, which comes as passages.
     """
     name, path = str(source), Path(source)
+    if is_documents(source, format):
+        return False
     if format == "beir" or name.startswith(_PREFIX) or (name.partition(":")[0] == INSTALLED and not path.exists()):
         return True
     folder = path if path.is_dir() else path.parent
@@ -185,7 +235,13 @@ def _reader(file: Path, format: str, names: tuple[str, str, str]) -> Reader:
 
 def _format_of(file: Path) -> str:
     """The format that a file's suffix means; empty where it means none."""
-    suffixes = [suffix.lower() for suffix in file.suffixes]
+    suffix = _suffix(file.name)
+    return next((name for name, endings in FORMATS.items() if suffix and suffix in endings), "")
+
+
+def _suffix(name: str) -> str:
+    """The suffix of a file that says its format, in lower case."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
-    return next((name for name, endings in FORMATS.items() if suffixes and suffixes[-1] in endings), "")
+    return suffixes[-1] if suffixes else ""

@@ -78,6 +78,11 @@ class Splitter:
             yield Passage(docno, text, document.title, {**fields, **place})
 
 
+def token_count(text: str) -> int:
+    """How many tokens a text has, as passages are measured."""
+    return len((_ASCII if text.isascii() else _TOKEN).findall(text))
+
+
 def windows(text: str, tokens: int, overlap: int) -> list[Span]:
     """Spans of `text` that together hold all of it but white space, none of more than `tokens` tokens.
 

@@ -58,12 +58,14 @@ class Problem:
         line: 1-based line or record number.
         reason: a key of `thresher.corpus.REASONS`.
         message: what is wrong, and how to mend it.
+        expected: it is counted and no error, whatever `on_error` says (a picture in a folder of documents).
     """
 
     source: str
     line: int
     reason: str
     message: str
+    expected: bool = False
 
 
 @dataclass(slots=True)
@@ -223,6 +225,10 @@ class RecordCorpus:
         limit: stop after this many passages; 0 for all.
         once: the records can be read only once (a pipe); a second iteration is then an error.
 
+    Attributes:
+        format: the format to read it by again, where its place alone might later mean another; empty otherwise.
+        fields: types of metadata that the values do not show; empty for records.
+
     Raises:
         ConfigError: an option is none of those.
     """
@@ -246,6 +252,8 @@ class RecordCorpus:
             raise ConfigError(f"limit is {limit}; it must be 0 (all passages) or more")
         self.name = name
         self.skipped: Mapping[str, int] = {}
+        self.format = ""
+        self.fields: dict[str, str] = {}
         self.documents = 0
         self._read = read
         self._fields = (id_field, text_field, title_field)
@@ -322,7 +330,7 @@ class RecordCorpus:
                     yield row, part
 
     def _refuse(self, problem: Problem, skipped: dict[str, int]) -> None:
-        if not self._skip:
+        if not self._skip and not problem.expected:
             raise InputError(problem.message, problem.source, problem.line)
         skipped[problem.reason] = skipped.get(problem.reason, 0) + 1
 

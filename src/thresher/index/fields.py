@@ -213,13 +213,18 @@ class Inference:
     Args:
         declared: the types that the recipe declares, `none` for a field that shall have no column.
         known: the schema that the collection has already; its types stay.
+        expected: types of fields that passages may have, where the values are of them; those that no passage has are
+            in no schema. Read anew for every passage, so that a corpus may add to it while it is read.
 
     Raises:
         InputError: a field is declared with another type than the one it has.
     """
 
-    def __init__(self, declared: Schema | None = None, known: Schema | None = None) -> None:
+    def __init__(
+        self, declared: Schema | None = None, known: Schema | None = None, expected: Schema | None = None
+    ) -> None:
         self._declared = dict(declared or {})
+        self._expected = {} if expected is None else expected
         self._fixed = schema_of(known or {}, self._declared)
         self._checked = typed(self._fixed)
         self._found: dict[str, str] = {}
@@ -272,6 +277,10 @@ class Inference:
         kind = type_of(value)
         if not kind or not 0 < len(name) <= MOST_CHARACTERS or not _is_text(name):
             return
+        expected = self._expected.get(name, "")
+        if expected and _is_of(expected, value):
+            self._note(name, expected)
+            return
         if (kind == "string" and len(str(value)) > MOST_CHARACTERS) or (
             kind == "strings" and isinstance(value, list | tuple) and max(map(len, value)) > MOST_CHARACTERS
         ):
@@ -300,6 +309,13 @@ class Inference:
         if len(seen) > MOST_VALUES:
             self._found[name] = MANY
             del self._values[name]
+
+
+def _is_of(kind: str, value: object) -> bool:
+    try:
+        return column_value(kind, value) is not None
+    except ValueError:
+        return False
 
 
 def schema_of(old: Schema, new: Schema) -> dict[str, str]:

@@ -1,0 +1,75 @@
+"""Plain text to blocks: paragraphs, and headings that are underlined or alone in capitals."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from thresher.corpus.files.blocks import Block, Document, Lines
+from thresher.text.sentences import is_shouted, looks_like_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_UNDERLINE = re.compile(r"[ \t]*([=\-~^*#])\1{2,}[ \t]*")
+_ITEM = re.compile(r"[ \t]*(?:[-*+•‣◦▪●·–—o]|\(?\d{1,3}[.)]|\(?[A-Za-z]\))[ \t]+\S")
+_LEVELS = "=#*-~^"
+_SHOUTED = 8
+"""Level of a heading in capitals, below those that are underlined."""
+_CONTENTS = re.compile(r".*(?:\.\s?){4,}\s*[\divxlc]+\s*")
+"""A line of a table of contents: words, a row of dots, a page."""
+
+
+def read_plain(text: str) -> Document:
+    """The blocks of plain text."""
+    document = Document(text)
+    lines = Lines(text)
+    for first, after in paragraphs(lines, 0, len(lines)):
+        level = _heading(lines, first, after)
+        here = first
+        if level:
+            here = first + (1 if level == _SHOUTED else 2)
+            span = lines.span(first, here)
+            document.blocks.append(Block(span.start, span.end, "heading", level, lines[first].strip()))
+        if here >= after:
+            continue
+        span = lines.span(here, after)
+        if sum(bool(_CONTENTS.fullmatch(lines[number])) for number in range(here, after)) * 2 > after - here:
+            document.blocks.append(Block(span.start, span.end, "gap"))
+            continue
+        code = lines.indent(here) and looks_like_code(text[span.start : span.end])
+        document.blocks.append(Block(span.start, span.end, "code" if code else "prose"))
+    return document
+
+
+def paragraphs(lines: Lines, first: int, after: int) -> Iterator[tuple[int, int]]:
+    """Runs of lines that are not blank; a list item begins one of its own."""
+    number = first
+    while number < after:
+        if lines.is_blank(number):
+            number += 1
+            continue
+        stop = number + 1
+        while stop < after and not lines.is_blank(stop) and not _begins(lines, number, stop):
+            stop += 1
+        yield number, stop
+        number = stop
+
+
+def _begins(lines: Lines, first: int, number: int) -> bool:
+    """Whether a list item begins at line `number` of the paragraph of line `first`."""
+    return bool(_ITEM.match(lines[number])) and (
+        lines.indent(number) <= lines.indent(first) if _ITEM.match(lines[first]) else lines[number - 1].endswith(":")
+    )
+
+
+def _heading(lines: Lines, first: int, after: int) -> int:
+    """The level of the heading that a paragraph begins with: by its underline, or `_SHOUTED`; 0 for none."""
+    line = lines[first]
+    found = _UNDERLINE.fullmatch(lines[first + 1]) if first + 1 < after else None
+    if found and line.strip() and not _UNDERLINE.fullmatch(line) and abs(len(line.strip()) - len(found[0].strip())) < 4:
+        return 1 + _LEVELS.index(found[1])
+    flush = lines.indent(first) == 0
+    if flush and is_shouted(line) and (after == first + 1 or lines.indent(first + 1) > 0):
+        return _SHOUTED
+    return 0

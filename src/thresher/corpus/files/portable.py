@@ -1,0 +1,205 @@
+"""PDF and DOCX to blocks (extra `files`): their text, since neither has one that offsets could point into.
+
+PDF: the text layer by pypdf, page after page; the outline (bookmarks) gives headings, and lines that come at the head
+or foot of most pages are left out. DOCX: paragraphs and tables in order by python-docx; styles say what is a heading
+or a list.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from thresher.corpus.files.blocks import Block, Document
+from thresher.errors import require
+from thresher.records import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXTRA = "files"
+_FEW_PAGES = 4
+_EDGE = 2
+"""Lines at the head and foot of a page among which repeated ones are looked for."""
+_DIGITS = re.compile(r"\d+")
+
+
+class UnreadableError(Exception):
+    """A file that cannot be read; its reason is a key of `thresher.corpus.REASONS`."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def read_pdf(data: bytes) -> Document:
+    """The text layer of a PDF.
+
+    Raises:
+        UnreadableError: it is encrypted or damaged.
+        MissingExtraError: pypdf is not installed.
+    """
+    pypdf = require("pypdf", extra=EXTRA, purpose="reading PDF")
+    logging.getLogger("pypdf").setLevel(logging.ERROR)
+    try:
+        reader = pypdf.PdfReader(io.BytesIO(data))
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise UnreadableError("locked-file", "it is encrypted with a password")
+        pages = [page.extract_text() or "" for page in reader.pages]
+        headings = _outline(reader)
+        title = str((reader.metadata or {}).get("/Title") or "")
+    except UnreadableError:
+        raise
+    except Exception as err:  # whatever a parser of damaged files meets
+        encrypted = "Encrypt" in type(err).__name__ or "Crypto" in type(err).__name__ or "crypto" in str(err)
+        reason = "locked-file" if encrypted else "damaged-file"
+        raise UnreadableError(reason, f"cannot be read as PDF: {err or type(err).__name__}") from err
+    return _of_pages(_without_running_heads(pages), headings, title.strip())
+
+
+def _outline(reader: object) -> dict[int, list[tuple[int, str]]]:
+    """Bookmarks by page from 0: (level, title) in order."""
+    found: dict[int, list[tuple[int, str]]] = {}
+
+    def walk(entries: list[object], level: int) -> None:
+        for entry in entries:
+            if isinstance(entry, list):
+                walk(entry, level + 1)
+                continue
+            number = reader.get_destination_page_number(entry)  # type: ignore[attr-defined]
+            name = str(getattr(entry, "title", "") or "").strip()
+            if name and number is not None and number >= 0:
+                found.setdefault(number, []).append((level, name))
+
+    try:
+        walk(reader.outline, 1)  # type: ignore[attr-defined]
+    except Exception:  # bookmarks are an aid, and often broken
+        return {}
+    return found
+
+
+def _without_running_heads(pages: list[str]) -> list[list[str]]:
+    """The lines of each page without those that are at the head or foot of most pages, numbers apart."""
+    lines = [[line.rstrip() for line in page.splitlines()] for page in pages]
+    lines = [[line for line in page if line.strip()] for page in lines]
+    if len(pages) < _FEW_PAGES:
+        return lines
+    edges = Counter(
+        key for page in lines for key in {_DIGITS.sub("0", line.strip()) for line in page[:_EDGE] + page[-_EDGE:]}
+    )
+    running = {key for key, count in edges.items() if count > len(pages) // 2}
+    kept = []
+    for page in lines:
+        edge = {*range(_EDGE), *range(len(page) - _EDGE, len(page))}
+        kept.append([
+            line for at, line in enumerate(page) if at not in edge or _DIGITS.sub("0", line.strip()) not in running
+        ])  # fmt: skip
+    return kept
+
+
+def _of_pages(pages: list[list[str]], headings: dict[int, list[tuple[int, str]]], title: str) -> Document:
+    document = Document("", title=title)
+    parts: list[str] = []
+    size = 0
+    for number, lines in enumerate(pages):
+        waiting = list(headings.get(number, ()))
+        start = size
+        for line in lines:
+            match = next((h for h in waiting if _same(h[1], line)), None)
+            if match is not None:
+                waiting.remove(match)
+                _block(document, start, size, number)
+                document.blocks.append(Block(size, size + len(line), "heading", match[0], match[1], page=number + 1))
+                start = size + len(line) + 1
+            parts.append(line + "\n")
+            size += len(line) + 1
+        for level, name in waiting:  # a bookmark whose words are not a line: it begins with the page
+            first = next((at for at, b in enumerate(document.blocks) if b.page == number + 1), len(document.blocks))
+            place = document.blocks[first].start if first < len(document.blocks) else start
+            document.blocks.insert(first, Block(place, place, "heading", level, name, page=number + 1))
+        _block(document, start, size, number)
+    document.text = "".join(parts)
+    return document
+
+
+def _block(document: Document, start: int, end: int, number: int) -> None:
+    if start < end - 1:
+        document.blocks.append(Block(start, end - 1, "prose", page=number + 1))
+
+
+def _same(heading: str, line: str) -> bool:
+    """Whether a line is a heading, but for its number and spaces."""
+    words = re.sub(r"^[\dA-Z.]*\d[\d.]*\s+", "", " ".join(line.split()))
+    return words.casefold() == re.sub(r"^[\dA-Z.]*\d[\d.]*\s+", "", " ".join(heading.split())).casefold()
+
+
+def read_docx(data: bytes) -> Document:
+    """The paragraphs and tables of a DOCX file.
+
+    Raises:
+        UnreadableError: it is damaged, or another format under this name.
+        MissingExtraError: python-docx is not installed.
+    """
+    docx = require("docx", extra=EXTRA, purpose="reading DOCX")
+    try:
+        opened = docx.Document(io.BytesIO(data))
+        entries = list(_entries(opened))
+        properties = opened.core_properties
+        document = Document("", title=(properties.title or "").strip())
+        document.fields = {"author": properties.author} if properties.author else {}
+    except Exception as err:  # whatever a parser of damaged files meets
+        raise UnreadableError("damaged-file", f"cannot be read as DOCX: {err or type(err).__name__}") from err
+    parts: list[str] = []
+    size = 0
+    for kind, level, text, rows in entries:
+        block = Block(size, size + len(text), kind, level, text if kind == "heading" else "")  # type: ignore[arg-type]
+        spans = []
+        here = size
+        for row in rows:
+            spans.append(Span(here, here + len(row)))
+            here += len(row) + 1
+        if spans:
+            block = Block(block.start, block.end, block.kind, parts=tuple(spans))
+        document.blocks.append(block)
+        parts.append(text + "\n\n")
+        size += len(text) + 2
+    document.text = "".join(parts)
+    return document
+
+
+def _entries(opened: object) -> Iterator[tuple[str, int, str, list[str]]]:
+    """(kind, level of a heading, text, rows of a table or items of a list) in order."""
+    items: list[str] = []
+    for one in opened.iter_inner_content():  # type: ignore[attr-defined]
+        style = "" if hasattr(one, "rows") else str(getattr(one.style, "name", "") or "")
+        text = "" if hasattr(one, "rows") else one.text.strip()
+        if style.startswith("List") and text:
+            items.append(f"- {text}")
+            continue
+        if items:
+            yield "list", 0, "\n".join(items), items
+            items = []
+        if hasattr(one, "rows"):
+            rows = [" | ".join(_cells(row)) for row in one.rows]
+            rows = [row for row in rows if row.strip(" |")]
+            if rows:
+                yield "table", 0, "\n".join(rows), rows
+        elif text and (style == "Title" or style.startswith("Heading")):
+            digits = _DIGITS.search(style)
+            yield "heading", int(digits[0]) + 1 if digits else 1, text, []
+        elif text and not style.lower().startswith("toc "):
+            yield "prose", 0, text, []
+    if items:
+        yield "list", 0, "\n".join(items), items
+
+
+def _cells(row: object) -> Iterator[str]:
+    """The texts of a row's cells; a merged cell once."""
+    before = None
+    for cell in row.cells:  # type: ignore[attr-defined]
+        if cell._tc is not before:
+            before = cell._tc
+            yield " ".join(cell.text.split())

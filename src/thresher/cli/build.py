@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from thresher.cli.output import JsonOption, echo, emit_json, is_quiet, progress_wanted, table
+from thresher.cli.output import JsonOption, echo, emit_json, is_quiet, progress_wanted, skipped_line, table
 
 if TYPE_CHECKING:
     from thresher.build.recipe import Recipe
@@ -15,16 +15,20 @@ if TYPE_CHECKING:
 
 
 _SOURCE = (
-    "A recipe (TOML file, or a shipped name), or a corpus: .jsonl[.gz|.zst], .tsv, .csv, .parquet, TREC text, a BEIR "
-    "folder, - for standard input, ir_datasets:ID, or `installed` for the documentation installed with Python."
+    "A recipe (TOML file, or a shipped name), or a corpus: a folder of documents (Markdown, HTML, reStructuredText, "
+    "text, source; PDF and DOCX with the extra `files`), .jsonl[.gz|.zst], .tsv, .csv, .parquet, TREC text, a BEIR "
+    "folder, - for standard input, ir_datasets:ID, or `installed` for the documentation installed with Python. A folder "
+    "that itself has files of records (.jsonl, .tsv; .json and .csv if there is no document) is read as records, any "
+    "other as documents at any depth, but for what is hidden, named by a .gitignore, in node_modules, __pycache__, "
+    "_build, _static, _sources, or marked as an environment or cache; --format files or jsonl decides otherwise."
 )
 _RECIPE = (
     "Recipe for the corpus given as SOURCE. By default `default`, the best shipped one, where the extra `embedded` is "
     "installed; `bm25` indexes words alone, and needs no model."
 )
 _SPLIT = (
-    "Split documents into passages of at most N tokens; 0: never. By default they are split where an encoder would not "
-    "read long ones to their end."
+    "Split documents into passages of at most N tokens; 0: never. By default records are split where an encoder would "
+    "not read long ones to their end, and folders of documents always, along their headings."
 )
 CORPUS_FIELDS = ("format", "id_field", "text_field", "title_field", "split_tokens", "split_overlap", "on_error")
 
@@ -46,7 +50,7 @@ def build(
     text_field: Annotated[str, typer.Option(help="Field that holds the text.")] = "",
     title_field: Annotated[str, typer.Option(help="Field that holds the title.")] = "",
     format: Annotated[
-        str, typer.Option(help="jsonl, tsv, csv, trec, parquet or beir, if the suffix does not say.")
+        str, typer.Option(help="jsonl, tsv, csv, trec, parquet, beir or files, if the name does not say.")
     ] = "",
     split_tokens: Annotated[int | None, typer.Option(min=0, help=_SPLIT)] = None,
     split_overlap: Annotated[int, typer.Option(min=0, help="Tokens that neighbouring passages may share.")] = 0,
@@ -63,11 +67,11 @@ def build(
     The directory appears when it is complete; an interrupted build leaves the previous index intact.
     \b
     Examples:
+      thresher build docs/ -o my-index
       thresher build corpus.jsonl -o my-index
       thresher build corpus.jsonl --recipe bm25 -o my-index
       zcat corpus.gz | thresher build - --format jsonl -o my-index
       thresher build books.jsonl -o my-index --split-tokens 200 --split-overlap 40 --on-error skip
-      thresher build bm25 --corpus corpus.tsv -o my-index
       thresher build corpus.jsonl --encoded encoded --vectors vectors --decision decision -o my-index
     """
     from thresher.build.stream import build_index
@@ -116,7 +120,7 @@ def show_build(report: BuildReport) -> None:
         numeric=["seconds"],
     )
     for reason, count in report.skipped.items():
-        echo(f"skipped {count:,} {'record' if count == 1 else 'records'}: {reason}")
+        echo(skipped_line(reason, count))
     total = sum(file.stat().st_size for file in report.path.rglob("*") if file.is_file())
     counts = report.counts
     echo(

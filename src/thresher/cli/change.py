@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thresher.cli.output import JsonOption, echo, emit_json, is_quiet, progress_wanted
+from thresher.cli.output import JsonOption, echo, emit_json, is_quiet, progress_wanted, skipped_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from thresher.corpus import Corpus
 
 _CORPUS = (
-    "The passages: .jsonl[.gz|.zst], .tsv, .csv, .parquet, TREC text, a BEIR folder, - for standard input, or "
-    "ir_datasets:ID; read as the index's recipe says."
+    "The passages: a folder of documents, .jsonl[.gz|.zst], .tsv, .csv, .parquet, TREC text, a BEIR folder, - for "
+    "standard input, or ir_datasets:ID; read as the index's recipe says."
 )
 _NAMED = 5
 """Docnos that a summary names."""
 
 IndexArgument = Annotated[Path, typer.Argument(help="The index.")]
-FormatOption = Annotated[str, typer.Option(help="jsonl, tsv, csv, trec, parquet or beir, if the suffix does not say.")]
+FormatOption = Annotated[
+    str, typer.Option(help="jsonl, tsv, csv, trec, parquet, beir or files, if the name does not say.")
+]
 EncodedOption = Annotated[
     Path | None,
     typer.Option(
@@ -118,6 +120,7 @@ def sync(
     \b
     Examples:
       thresher sync my-index corpus.jsonl
+      thresher sync my-index docs/
       thresher sync my-index corpus.jsonl --dry-run
     """
     with _writer(index, device, json=json) as writer:
@@ -218,7 +221,7 @@ def _show(index: Path, change: Change, report: CommitReport | None) -> None:
         extra += [f"{_segments(report.merged)} merged"] if report.merged else []
         echo(f"{index}: {'; '.join([said, *extra])}; commit {report.commit}, {report.seconds:.2f} s")
     for reason, count in change.skipped.items():
-        echo(f"skipped {count:,} {'record' if count == 1 else 'records'}: {reason}")
+        echo(skipped_line(reason, count))
     if change.absent:
         named = ", ".join(change.absent[:_NAMED]) + (", ..." if len(change.absent) > _NAMED else "")
         echo(f"not in the index: {len(change.absent):,} ({named})")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from thresher.cli.build import CORPUS_FIELDS
-from thresher.cli.output import JsonOption, emit_json, progress_wanted, say
+from thresher.cli.output import JsonOption, emit_json, progress_wanted, say, skipped_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +79,7 @@ def encode(
         rate = counts["passages"] / counts["seconds"] if counts["seconds"] else 0.0
         say(f"{output}: {counts['passages']:,} passages, {counts['bytes']:,} bytes, {rate:,.1f} passages/s")
         for reason, count in passages.skipped.items():
-            say(f"skipped {count:,} {'record' if count == 1 else 'records'}: {reason}")
+            say(skipped_line(reason, count))
 
 
 def _dense(

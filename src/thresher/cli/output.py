@@ -146,6 +146,14 @@ def progress_wanted() -> bool:
     return sys.stderr.isatty() and not _quiet
 
 
+def skipped_line(reason: str, count: int) -> str:
+    """What is said of records or files that were left out; the word is the reason's own where it names what it is."""
+    thing = next((word for word in ("file", "folder", "link", "loop") if reason.endswith(f"-{word}")), "")
+    what = {"": "record", "loop": "link"}.get(thing, thing)
+    what = "file" if reason == "needs-extra-files" else "link" if reason == "linked-twice" else what
+    return f"skipped {count:,} {what}{'' if count == 1 else 's'}: {reason}"
+
+
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, numeric: Sequence[str] = ()
 ) -> None:

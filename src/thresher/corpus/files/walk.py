@@ -94,7 +94,7 @@ class Walk:
 
 
 def kind_of(name: str) -> tuple[Reads, str] | None:
-    """How a file of this name is read, and its `file_type`; None where it is no document."""
+    """How a file of this name is read, and its `file_type`; None for other files."""
     suffix = Path(name).suffix
     if suffix.lower() in COMPRESSED:
         inner = kind_of(name.removesuffix(suffix))

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 _SOURCE = (
-    "A recipe (TOML file, or a shipped name), or a corpus: a folder of documents (Markdown, HTML, reStructuredText, "
-    "text, source; PDF and DOCX with the extra `files`), .jsonl[.gz|.zst], .tsv, .csv, .parquet, TREC text, a BEIR "
-    "folder, - for standard input, ir_datasets:ID, or `installed` for the documentation installed with Python. "
-    "A folder that itself has files of records (.jsonl, .tsv; .json and .csv if there is no document) is read as records, any "
-    "other as documents at any depth, but for what is hidden, named by a .gitignore, in node_modules, __pycache__, "
-    "_build, _static, _sources, or marked as an environment or cache; --format files or jsonl decides otherwise."
+    "A recipe (TOML file, or a shipped name), or a corpus: a folder of documents (Markdown, HTML, "
+    "reStructuredText, text, source; PDF and DOCX with the extra `files`), .jsonl[.gz|.zst], .tsv, .csv, "
+    ".parquet, TREC text, a BEIR folder, - for standard input, ir_datasets:ID, or `installed` for the "
+    "documentation installed with Python. A folder that itself has files of records (.jsonl, .tsv; .json and .csv "
+    "if there is no document) is read as records, any other as documents at any depth, but for what is hidden, "
+    "named by a .gitignore, in node_modules, __pycache__, _build, _static, _sources, or marked as an environment "
+    "or cache; --format files or jsonl decides otherwise."
 )
 _RECIPE = (
     "Recipe for the corpus given as SOURCE. By default `default`, the best shipped one, where the extra `embedded` is "

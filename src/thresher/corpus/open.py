@@ -102,8 +102,10 @@ def open_corpus(
     if split_overlap and not split_tokens:
         raise ConfigError(f"split_overlap is {split_overlap}, but documents are not split; set split_tokens as well")
     split = Splitter(split_tokens, split_overlap) if split_tokens else None
-    fields = dict(zip(("id_field", "text_field", "title_field"), names, strict=True))
-    records = partial(RecordCorpus, name, **fields, on_error=on_error, split=split, limit=limit)
+    records = partial(
+        RecordCorpus, name, id_field=names[0], text_field=names[1], title_field=names[2], on_error=on_error,
+        split=split, limit=limit,
+    )  # fmt: skip
     if name.startswith(_PREFIX):
         return records(partial(read_ir_dataset, name.removeprefix(_PREFIX)))
     files = _files(Path(source), format)

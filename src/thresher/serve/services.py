@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thresher.serve.handles import Handles
 from thresher.serve.refusals import forbidden, not_found
 from thresher.serve.served import Served
 
@@ -27,11 +28,13 @@ class Services:
         settings: of the server.
         work: runs calls of the library.
         metrics: counts.
+        handles: of pruned passages.
         ready: models are loaded and kernels compiled.
     """
 
     def __init__(self, hosted: Mapping[str, Hosted], settings: ServeSettings, work: Work, metrics: Metrics) -> None:
         self.hosted, self.settings, self.work, self.metrics = dict(hosted), settings, work, metrics
+        self.handles = Handles(settings.max_handle_bytes, settings.handle_seconds)
         self.ready = False
 
     def caller(self, request: Request) -> Caller:

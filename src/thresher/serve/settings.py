@@ -37,6 +37,8 @@ class ServeSettings:
         max_document_characters: of each of them.
         max_query_characters: of a query.
         max_k: passages that a request may ask for.
+        max_handle_bytes: of texts that requests brought along, kept for their handles; the oldest make room.
+        handle_seconds: how long such a text is kept.
         header_seconds: how long a client may take to send a request's headers.
         body_seconds: how long a client may take to send a request's body.
         send_seconds: how long a client may take to read a piece of the answer.
@@ -66,6 +68,8 @@ class ServeSettings:
     max_document_characters: int = 200_000
     max_query_characters: int = 20_000
     max_k: int = 1000
+    max_handle_bytes: int = 64 * 2**20
+    handle_seconds: float = 3600.0
     header_seconds: float = 10.0
     body_seconds: float = 30.0
     send_seconds: float = 30.0

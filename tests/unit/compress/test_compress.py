@@ -415,6 +415,8 @@ def test_the_command_writes_a_model_and_tells_json(dense, tmp_path):
     report = json.loads(result.stdout)
     assert report["chosen"]["label"] == "3 of 4 layers"
     assert len(Ranker.load(out, device="cpu").layers) == 3
+    kept = ", ".join(map(str, report["chosen"]["spec"]["kept"]))
+    assert f"- Kept: 3 of 4 layers: {kept}\n" in (out / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

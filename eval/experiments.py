@@ -34,7 +34,6 @@ EXPERIMENTS = {
     "quantisation": Entry("quantisation", "effectiveness of BM25 weights stored in 8 and 16 bits", ("quantisation",)),
     "first-stage": Entry("first_stage", "BM25, thresher-mini, dense MiniLM, and interpolation", ("first-stage",)),
     "model-speed": Entry("model_speed", "speed and accuracy of the engines of every model", ("model-speed",)),
-    "encode-speed": Entry("encode_speed", "encoding speed against sentence-transformers", ("encode-speed",)),
     "cascade": Entry("cascade", "the pipeline, one stage added or left out at a time", ("cascade", "served")),
     "mixture-choice": Entry("mixture_choice", "choose how signals are mixed, on held-out topics", ("mixture-choice",)),
     "ranker-choice": Entry("ranker_choice", "whether the ranker pays, on held-out topics", ("ranker-choice",)),

@@ -68,7 +68,7 @@ NOTE = (
     "min-max(sparse) + (1 - alpha) * cosine over the "
     "sparse top 1,000. trec-dl-2023: the 30 queries with a relevant passage among those here, searched in "
     "msmarco-v2-mini, unjudged passages left out. Times were taken while the machine did other work: compare them "
-    "within a collection only, and take those of encoding from encode-speed."
+    "within a collection only, and take those of encoding from model-speed."
 )
 
 

@@ -5,9 +5,11 @@ so that load on the machine falls on all of them alike; the figure is the best r
 `--commit`, from a worktree that is removed afterwards. `ratio` is its time over the row's. Effectiveness is that of
 reordering the given BM25 lists of a few DL21 topics (`--topics`) by the model alone, with the same passages for all.
 
-MiniLM and sparse encoders encode passages of those lists; the two-headed model reads ten of 210 word pieces for one
-query; `stored` reads them from stored states, with the engine that `auto` picks. A SPLADE model is measured against
-sentence-transformers where `--splade` names one. thresher-mini is another model now than in the earlier code.
+MiniLM, sparse encoders and the default recipe encode passages of those lists; the two-headed model reads ten of 210
+word pieces for one query; `stored` reads them from stored states, with the engine that `auto` picks. The default recipe
+makes the terms of its sparse encoder and MiniLM's vectors; in the earlier code one pass of MiniLM served both.
+`ms_query` is a query by itself, on average, the best of the rounds. MiniLM is measured against sentence-transformers
+too, and so is a SPLADE model where `--splade` names one. thresher-mini is another model now than in the earlier code.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -37,8 +39,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 READ, PIECES = 10, 208
+RECIPE = "bm25+thresher-mini"
 _TYPES = {"torch-int8": "int8", "torch-bf16": "bfloat16"}
-TASKS = {"minilm": "MiniLM, vectors", "reader": "thresher-context, read", "mini": "thresher-mini, terms"}
+TASKS = {
+    "recipe": "default recipe, terms and vectors",
+    "minilm": "MiniLM, vectors",
+    "reader": "thresher-context, read",
+    "mini": "thresher-mini, terms",
+}
 
 WORKER = """
 import json, sys, time
@@ -49,6 +57,14 @@ import torch
 torch.set_num_threads(job["threads"])
 options = {"backend": job["backend"]} if job["backend"] in job["backends"] else {}
 task, timed = job["task"], texts["timed"]
+score = query_alone = None
+if job["backend"] == "earlier" and task in ("recipe", "mini"):
+    from thresher.encode.expansion import ExpansionEncoder
+    terms = ExpansionEncoder(device="cpu")
+elif task == "recipe" or (task in ("mini", "splade") and job["backend"] != "sentence-transformers"):
+    from thresher.encode import SparseEncoder
+    given = {"texts": timed} if task == "recipe" else options
+    terms = SparseEncoder.from_name(job["model"], device="cpu", **given)
 if task == "reader":
     from thresher.context.model import TwoHeadedScorer
     from thresher.context.scorers import SplitPassage
@@ -75,27 +91,28 @@ if task == "reader":
     run = lambda: model.score(pairs)
     timed = pairs
     score = lambda query, passages: model.relevance([(query, split(p, ())) for p in passages])
-elif task == "minilm":
+elif job["backend"] == "sentence-transformers":
+    import sentence_transformers
+    kind = "SentenceTransformer" if task == "minilm" else "SparseEncoder"
+    model = getattr(sentence_transformers, kind)(job["model"], device="cpu", local_files_only=True)
+    run = lambda: model.encode_document(timed, batch_size=32, show_progress_bar=False)
+    query_alone = lambda query: model.encode_query([query], show_progress_bar=False)
+    if task == "minilm":
+        score = lambda query, passages: (model.encode_document(passages) @ model.encode_query([query])[0]).tolist()
+elif task in ("minilm", "recipe"):
     import thresher.encode.dense as dense
     kind = getattr(dense, "MiniLMEncoder", dense.DenseEncoder)
     model = kind(device="cpu", storage="float32", **options)
-    run = lambda: model.encode_passages(timed)
+    run, query_alone = lambda: model.encode_passages(timed), lambda query: model.encode_queries([query])
     score = lambda query, passages: (model.encode_passages(passages) @ model.encode_queries([query])[0]).tolist()
-elif job["backend"] == "sentence-transformers":
-    from sentence_transformers import SparseEncoder
-    model = SparseEncoder(job["model"], device="cpu", local_files_only=True)
-    run = lambda: model.encode_document(timed, batch_size=32, show_progress_bar=False)
-    score = None
-elif job["backend"] == "earlier":
-    from thresher.encode.expansion import ExpansionEncoder
-    model = ExpansionEncoder(device="cpu")
-    run = lambda: model.encode_passages(timed)
-    score = None
+    if task == "recipe":
+        score, query_alone = None, lambda query: (terms.encode_queries([query]), model.encode_queries([query]))
+        if job["backend"] == "earlier":
+            run = lambda: terms.encode_pooled(model.encode_passages(timed), timed)
+        else:
+            run = lambda: (terms.encode_passages(timed), model.encode_passages(timed))
 else:
-    from thresher.encode import SparseEncoder
-    model = SparseEncoder.from_name(job["model"], device="cpu", **options)
-    run = lambda: model.encode_passages(timed)
-    score = None
+    run, query_alone = lambda: terms.encode_passages(timed), lambda query: terms.encode_queries([query])
 print(json.dumps({"ready": True}), flush=True)
 for line in sys.stdin:
     ask = json.loads(line)
@@ -105,18 +122,35 @@ for line in sys.stdin:
         run()
     else:
         found["scores"] = [list(map(float, score(*one))) for one in texts["lists"]] if score else None
-        found["queries"] = 0.0
-        if task == "minilm":
+        found["queries"] = None
+        for _ in range(job["rounds"] if query_alone else 0):
             began = time.perf_counter()
             for query, _ in texts["lists"]:
-                model.encode_queries([query])
-            found["queries"] = (time.perf_counter() - began) / len(texts["lists"])
+                query_alone(query)
+            mean = (time.perf_counter() - began) / len(texts["lists"])
+            found["queries"] = min(mean, found["queries"] or mean)
     found |= {"seconds": time.perf_counter() - started, "worked": time.process_time() - worked, "texts": len(timed)}
     status = open("/proc/self/status").read()
     found["megabytes"] = int(status.split("VmHWM:")[1].split()[0]) / 1024
     print(json.dumps(found), flush=True)
 """
 """What a process runs, under this code and the earlier one: it waits for rounds to be asked for."""
+
+
+class Job(NamedTuple):
+    """What one process measures.
+
+    Attributes:
+        title: of the model, in the results.
+        task: what runs.
+        model: a name or a directory, as the engine takes it.
+        backend: an engine, `earlier` or `sentence-transformers`.
+    """
+
+    title: str
+    task: str
+    model: str
+    backend: str
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -127,7 +161,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--passages", type=int, default=128, help="passages of a round of encoding")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=0, help="0: as many as the machine has cores")
-    parser.add_argument("--splade", type=Path, help="directory of a SPLADE model")
+    parser.add_argument("--splade", help="NAME=DIRECTORY of a SPLADE model")
     parser.add_argument("--only", nargs="+", choices=[*TASKS, "splade"], help="measure these models alone")
     given = parser.parse_args(arguments)
     bench, threads = Bench.of(given), given.threads or len(os.sched_getaffinity(0))
@@ -137,17 +171,19 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder, worktree(given.commit, Path(folder)) as earlier:
         texts = Path(folder) / "texts.json"
         texts.write_text(json.dumps(asked_texts(found, given.passages)))
-        jobs = [
-            (task, "", name)
-            for task in TASKS
-            for name in ("earlier", *BACKENDS, *(["stored"] if task == "reader" else []))
-        ]
-        if given.splade:
-            jobs += [("splade", str(given.splade.resolve()), name) for name in ("sentence-transformers", *BACKENDS)]
-        jobs = [job for job in jobs if not given.only or job[0] in given.only]
-        for task in dict.fromkeys(task for task, _, _ in jobs):
-            mine = [job for job in jobs if job[0] == task]
-            rows += measured(mine, texts, earlier, threads, given.rounds, found)
+        models = {"recipe": RECIPE, "minilm": str(embedded_path()), "reader": "", "mini": "thresher-mini"}
+        engines: dict[str, tuple[str, ...]] = dict.fromkeys(TASKS, ("earlier", *BACKENDS))
+        engines["recipe"] = ("earlier", pick_backend().name)  # which takes no other
+        engines["reader"] += ("stored",)
+        engines["minilm"] += ("sentence-transformers",)
+        named, _, directory = (given.splade or "").partition("=")
+        if directory:
+            models["splade"] = str(Path(directory).resolve())
+            engines["splade"] = ("sentence-transformers", *BACKENDS)
+        tasks = [task for task in engines if not given.only or task in given.only]
+        for task in tasks:
+            jobs = [Job(TASKS.get(task, named), task, models[task], name) for name in engines[task]]
+            rows += measured(jobs, texts, earlier, threads, given.rounds, found)
     bench.write(
         "model-speed",
         rows,
@@ -188,18 +224,16 @@ def worktree(commit: str, folder: Path) -> Iterator[Path]:
         subprocess.run([*command, "remove", "--force", str(target)], check=True)
 
 
-def measured(
-    jobs: Sequence[tuple[str, str, str]], texts: Path, earlier: Path, threads: int, rounds: int, found: Lists
-) -> list[Row]:
+def measured(jobs: Sequence[Job], texts: Path, earlier: Path, threads: int, rounds: int, found: Lists) -> list[Row]:
     """The rows of one model: its processes side by side, one working at a time."""
     processes = []
     try:
-        for task, model, name in jobs:
-            code = earlier if name == "earlier" else ROOT
-            job = {"task": task, "model": model or "thresher-mini", "backend": name, "threads": threads}
-            job |= {"texts": str(texts), "backends": list(BACKENDS)}
+        for job in jobs:
+            code = earlier if job.backend == "earlier" else ROOT
+            told = job._asdict() | {"threads": threads, "rounds": rounds}
+            told |= {"texts": str(texts), "backends": list(BACKENDS)}
             process = subprocess.Popen(
-                [sys.executable, "-c", WORKER, json.dumps(job)],
+                [sys.executable, "-c", WORKER, json.dumps(told)],
                 env={**os.environ, "PYTHONPATH": f"{code / 'src'}{os.pathsep}{code}"},
                 cwd=code,
                 stdin=subprocess.PIPE,
@@ -213,8 +247,8 @@ def measured(
         best: list[dict[str, Any]] = [{} for _ in jobs]
         for _ in range(rounds):
             for number, process in enumerate(processes):
-                one = tell(process, "round")
-                best[number] = min(best[number] or one, one, key=lambda r: r["seconds"])
+                timed = tell(process, "round")
+                best[number] = min(best[number] or timed, timed, key=lambda r: r["seconds"])
         judged = [tell(process, "lists") for process in processes]
     finally:
         for process in processes:
@@ -222,18 +256,18 @@ def measured(
             process.wait()
     first, reference = best[0]["seconds"], judged[0]["scores"]
     rows = []
-    for (task, model, name), one, scores in zip(jobs, best, judged, strict=True):
+    for job, one, scores in zip(jobs, best, judged, strict=True):
         row: Row = {
-            "model": TASKS.get(task, Path(model).name),
-            "backend": name,
-            "dtype": _TYPES.get(pick_backend().name if name == "stored" else name, "float32"),
+            "model": job.title,
+            "backend": job.backend,
+            "dtype": _TYPES.get(pick_backend().name if job.backend == "stored" else job.backend, "float32"),
             "threads": threads,
             "batch": one["texts"],
             "passages_per_s": round(one["texts"] / one["seconds"], 2),
             "ms": round(one["seconds"] * 1000, 1),
             "cpu_ms": round(one["worked"] * 1000, 1),
             "ratio": round(first / one["seconds"], 3),
-            "ms_query": round(scores["queries"] * 1000, 2),
+            "ms_query": None if scores["queries"] is None else round(scores["queries"] * 1000, 2),
             "nDCG@10": effectiveness(found, scores["scores"]),
             "largest_difference": difference(reference, scores["scores"]),
             "megabytes": round(scores["megabytes"]),

@@ -36,6 +36,7 @@ CLS, SEP = 101, 102
 """Ids of the special tokens around a text."""
 
 _PURPOSE = "the embedded MiniLM"
+_TOKENS = 8192  # of a pass on an accelerator, padding included
 
 
 class MiniLM:
@@ -100,19 +101,6 @@ class MiniLM:
         """Word-piece ids of each text, [CLS] and [SEP] included, at most `max_tokens`."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch(_texts(texts))]
 
-    def pooled(self, pieces: Sequence[Sequence[int]], batch_tokens: int = 4096) -> torch.Tensor:
-        """Mean token states at unit length, as `vectors`.
-
-        Args:
-            pieces: each text's word pieces without special tokens; those beyond `max_tokens` are ignored.
-            batch_tokens: most tokens in a forward pass on an accelerator, padding included.
-
-        Returns:
-            float32[n, 384] on the model's device.
-        """
-        limit = self.max_tokens - 2
-        return self._states([[CLS, *row[:limit], SEP] for row in pieces], None, batch_tokens)
-
     def vectors(self, rows: Sequence[Sequence[int]], threads: int | None = None) -> NDArray[np.float32]:
         """Mean token states at unit length, float32[n, 384], each from its text alone.
 
@@ -127,7 +115,7 @@ class MiniLM:
         found: NDArray[np.float32] = self._states(rows, threads).cpu().numpy()
         return found
 
-    def _states(self, rows: Sequence[Sequence[int]], threads: int | None, batch_tokens: int = 8192) -> torch.Tensor:
+    def _states(self, rows: Sequence[Sequence[int]], threads: int | None) -> torch.Tensor:
         if self.device == "cpu" and self.dtype != "float16":
             from thresher.models.packed import pooled
 
@@ -135,7 +123,7 @@ class MiniLM:
         import torch
 
         states = torch.zeros((len(rows), WIDTH), device=self.device)
-        for batch in watched(batches([len(row) for row in rows], tokens=batch_tokens, similar=False)):
+        for batch in watched(batches([len(row) for row in rows], tokens=_TOKENS, similar=False)):
             ids, sizes = two_headed.pad([rows[i] for i in batch], self.device)
             with torch.inference_mode():
                 hidden = self.body.read(ids, sizes).float()

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from thresher.models.backend import Joined
     from thresher.models.bert import Bert, BertLayer
 
-_ROUND = 32  # products have a multiple of this many rows, because each size is compiled once
+_ROUND, _FEW = 32, 8  # products have a multiple of this many rows, because each size is compiled once
+
+
+def padded(rows: int) -> int:
+    """Rows of a product of `rows` tokens: a multiple of 32, or of 8 up to 32, where a query is."""
+    step = _FEW if rows <= _ROUND else _ROUND
+    return -(-rows // step) * step
 
 
 class Int8Linear:
@@ -105,7 +111,7 @@ class Int8Bert:
     ) -> Tensor:
         """As `thresher.models.backend.Body` says; overwrites `states`."""
         n = len(states)
-        space = self._space(-(-n // _ROUND) * _ROUND, max(lengths))
+        space = self._space(padded(n), max(lengths))
         rows = states.numpy()
         with torch.inference_mode():
             quantise(rows, space.narrow, 0)

@@ -23,6 +23,7 @@ from thresher.errors import ModelError
 from thresher.models.backend import open_body
 from thresher.models.bert import Bert
 from thresher.models.hf import report, single_threaded
+from thresher.models.int8 import padded
 from thresher.models.kernels import raise_peaks
 from thresher.models.packed import packs
 from thresher.models.two_headed import JoinedBertConfig, checked_weight, load_body, pad
@@ -47,7 +48,7 @@ _SPARE = 64
 """Candidates beyond the terms that are kept; what a low precision ranks lower than that is lost."""
 _NEAR = 0.3
 """Logits this far below 0 are computed again where all positive ones are kept."""
-_ROUND = 32  # integer products have a multiple of this many rows
+_WIDEST = 8192  # pieces of a block of a product with few rows
 
 
 class MaskedLM:
@@ -240,9 +241,9 @@ class _LargestInt8:
 
         Text i has the tokens from bounds[i] to bounds[i + 1].
         """
-        m = -(-len(numbers) // _ROUND) * _ROUND
+        m = padded(len(numbers))
         rows = functional.pad(numbers, (0, 0, 0, m - len(numbers)))
-        space, width = torch.empty(_BLOCK, dtype=torch.int32), _BLOCK // m
+        space, width = torch.empty(_BLOCK, dtype=torch.int32), min(_WIDEST, _BLOCK // m)
         for low in range(0, len(self._matrix), width):
             block = self._matrix[low : low + width]
             sums = space[: m * len(block)].view(m, len(block))

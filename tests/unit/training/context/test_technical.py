@@ -2,10 +2,7 @@
 
 import pytest
 
-from thresher.context.calibrate import LabelledQuery, overlapping
-from thresher.text.sentences import split_sentences
 from training.context.documents import Document
-from training.context.speech import spoken
 from training.context.technical import CALIBRATED, MEASURED, Asker, drawn, part_of, pieces, with_negatives
 
 NUMPY = """Return the sum of the values along an axis of the array.
@@ -85,14 +82,3 @@ def test_a_negative_holds_no_answer_and_is_another_passage():
         for other in row.negatives:
             assert other != row.passage
             assert all(row.passage[a:b] not in other for a, b in row.answers)
-
-
-def test_the_answers_of_a_transcript_are_the_sentences_that_answered():
-    text = "Cats sleep all day. Radium was found by Marie Curie. Dogs bark at night. Birds sing, too."
-    sentences = tuple(split_sentences(text))
-    answers = (sentences[1],)
-    row = LabelledQuery("c", "Who?", text, sentences, overlapping(sentences, answers), answers, "f", "train")
-    ((_, said, found),) = spoken([row])
-    ((start, end),) = found
-    assert {"radium", "was", "found", "by", "marie", "curie"} <= set(said[start:end].lower().split())
-    assert "bark" not in said[start:end].lower()

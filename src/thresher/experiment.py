@@ -11,18 +11,21 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from thresher.build.recipe import Recipe, load_recipe, load_toml
-from thresher.build.stream import BuildReport, build_index
+from thresher.build.stream import build_index
 from thresher.errors import ConfigError
 from thresher.evaluate import collections, evaluate, untied, write_run
 from thresher.evaluate.measures import parse_measures
 from thresher.prune.plan import Settings
 from thresher.ranking import Run
 from thresher.search import Index
+
+if TYPE_CHECKING:
+    from thresher.build.report import BuildReport
 
 
 class Experiment(BaseModel, metaclass=Settings):

@@ -8,11 +8,12 @@ from thresher._lazy import load
 
 if TYPE_CHECKING:
     from thresher.build.recipe import Recipe, load_recipe
-    from thresher.build.stream import BuildReport, build_index
+    from thresher.build.report import BuildReport
+    from thresher.build.stream import build_index
 
 __all__ = ["BuildReport", "Recipe", "build_index", "load_recipe"]
 
-_HOMES = {"BuildReport": "stream", "Recipe": "recipe", "build_index": "stream", "load_recipe": "recipe"}
+_HOMES = {"BuildReport": "report", "Recipe": "recipe", "build_index": "stream", "load_recipe": "recipe"}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,6 @@ import shutil
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from thresher.arguments import checked_call
-from thresher.build.recipe import LEXICAL, Recipe, best_recipe, load_recipe
+from thresher.build.recipe import LEXICAL, Recipe
+from thresher.build.report import BuildReport, duration, logged
+from thresher.build.sources import corpus_of, expected_fields, with_sources
 from thresher.build.states import store_states
 from thresher.build.tiers import TierWriter, decide_tiers, folds, measure, store_tiers
 from thresher.build.vectors import (
@@ -45,8 +46,6 @@ from thresher.build.weights import (
     open_encoding,
     open_learned,
 )
-from thresher.corpus.open import is_collection, open_corpus
-from thresher.corpus.split import Splitter
 from thresher.corpus.spool import Spool, refuse_empty
 from thresher.corpus.stream import RecordCorpus
 from thresher.encode.bm25 import TermCounts
@@ -63,13 +62,13 @@ from thresher.publish import discard_shards, shards_of
 from thresher.records import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
+    from thresher.build.sources import Source
     from thresher.build.vectors import VectorSource
     from thresher.build.weights import TermSource
-    from thresher.corpus import Corpus
     from thresher.encode import SparseEncoder
     from thresher.encode.preencoded import Encoding
     from thresher.encode.shards import PassageEncoder
@@ -77,39 +76,11 @@ if TYPE_CHECKING:
     from thresher.prune.plan import Measured, Pruning
     from thresher.records import Passage
 
-    Source = str | Path | Corpus | Iterable[Passage]
-
 _log = logging.getLogger(__name__)
 _LONG = 5000
 """Passages from which on a build with models says what it will take."""
 _SAMPLE, _LEARNED_SAMPLE = 2000, 64
 """Passages measured for a budget, and with a learned encoder."""
-
-
-@dataclass(frozen=True, slots=True)
-class BuildReport:
-    """What a build made.
-
-    Attributes:
-        path: the index.
-        counts: passages, postings, terms, bytes by part, as in the manifest.
-        skipped: records left out, by reason; empty unless skipping was asked for.
-        usage: seconds and counts by stage.
-    """
-
-    path: Path
-    counts: dict[str, Any]
-    skipped: dict[str, int]
-    usage: Usage
-
-    def as_json(self) -> dict[str, object]:
-        """Plain JSON."""
-        return {
-            "path": str(self.path),
-            "counts": self.counts,
-            "skipped": self.skipped,
-            "usage": [stage.as_json() for stage in self.usage.stages],
-        }
 
 
 @checked_call
@@ -149,7 +120,7 @@ def build_index(
             another corpus, with the docno.
         ArtifactError: there is something at `target` that may not be replaced.
     """
-    recipe = _with_sources(recipe, encoded, decision, vectors)
+    recipe = with_sources(recipe, encoded, decision, vectors)
     recipe.check()
     shards = shards_of(target)
     with writing_index(target, overwrite=overwrite) as draft:
@@ -170,51 +141,7 @@ def build_index(
     discard_shards(target)
     if unread:
         _log.warning("%s: %s", target, unread)
-    return _logged(BuildReport(Path(target), counts, skipped, build.usage), build.spool.name)
-
-
-def _logged(report: BuildReport, corpus: str) -> BuildReport:
-    for stage in report.usage.stages:
-        _log.info("%s: %s took %.2f s, %s", report.path, stage.stage, stage.seconds, dict(stage.counts))
-    for reason, count in report.skipped.items():
-        _log.info("%s: %d records of %s skipped: %s", report.path, count, corpus, reason)
-    return report
-
-
-def corpus_of(source: Source, recipe: Recipe, split_tokens: int = 0) -> Corpus | Iterable[Passage]:
-    """The corpus that `source` names, read as the recipe says; passages given in memory are split as it says.
-
-    Args:
-        source: a file or data set, or passages.
-        recipe: how to read it.
-        split_tokens: where the recipe does not say, split documents of a file into passages of at most this many
-            tokens, unless its docnos are known elsewhere.
-
-    Raises:
-        ConfigError: the recipe says how to read a corpus that was opened already.
-    """
-    keys = recipe.corpus.model_dump(exclude={"source"}, exclude_defaults=True)
-    if isinstance(source, str | Path):
-        if "split_tokens" not in keys and not recipe.names_docnos and not is_collection(source, recipe.corpus.format):
-            keys["split_tokens"] = split_tokens or None
-        return open_corpus(source, **keys)
-    if not keys or keys == {"split_tokens": 0}:
-        return source
-    others = sorted(keys.keys() - {"split_tokens", "split_overlap"})
-    if others or (isinstance(source, RecordCorpus) and not source.is_split):
-        raise ConfigError(
-            f"the recipe sets corpus.{(others or ['split_tokens'])[0]}, which only counts where a file is opened; give "
-            "the corpus by its name, or pass the setting to open_corpus"
-        )
-    if isinstance(source, RecordCorpus):
-        return source
-    split = Splitter(recipe.corpus.split_tokens or 0, recipe.corpus.split_overlap)
-    return (part for passage in source for part in split(passage))
-
-
-def expected_fields(corpus: object) -> Mapping[str, str] | None:
-    """The types of metadata that a corpus of documents states, which values alone do not show."""
-    return corpus.fields if isinstance(corpus, RecordCorpus) else None
+    return logged(BuildReport(Path(target), counts, skipped, build.usage), build.spool.name)
 
 
 class _Build:
@@ -507,24 +434,3 @@ class _Build:
 
     def _bar(self, what: str, total: int | None = None) -> tqdm[None]:
         return tqdm(desc=what, total=total, unit=" passages", disable=not self.progress, mininterval=0.5, delay=1)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `40 seconds`, `7 minutes`, `2.5 hours`."""
-    if seconds < 100:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
-
-
-def _with_sources(
-    recipe: Recipe | str | Path | None,
-    encoded: str | Path | None,
-    decision: str | Path | None,
-    vectors: str | Path | None,
-) -> Recipe:
-    """The recipe, with the artifacts that it is to use in place of those it names."""
-    if recipe is None:
-        recipe = Recipe() if encoded is not None else best_recipe()
-    elif not isinstance(recipe, Recipe):
-        recipe = load_recipe(recipe)
-    return recipe.using(encoded=encoded, decision=decision, vectors=vectors)

@@ -31,7 +31,7 @@ from thresher.build.known import Known, term_counts
 from thresher.build.pending import Pending, given_rows
 from thresher.build.recipe import CorpusSource, Recipe
 from thresher.build.segment import Addition, Options, check_encodes, remove_shards
-from thresher.build.stream import corpus_of, expected_fields
+from thresher.build.sources import corpus_of, expected_fields
 from thresher.checks import path_of, strings
 from thresher.corpus.spool import Spool, docno_keys
 from thresher.corpus.stream import RecordCorpus
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from thresher.build.pending import Batch
     from thresher.build.segment import Made
-    from thresher.build.stream import Source
+    from thresher.build.sources import Source
     from thresher.encode.preencoded import Encoding
     from thresher.encode.shards import PassageEncoder
     from thresher.index.filters import Filter

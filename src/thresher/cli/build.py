@@ -11,7 +11,7 @@ from thresher.cli.output import JsonOption, echo, emit_json, is_quiet, progress_
 
 if TYPE_CHECKING:
     from thresher.build.recipe import Recipe
-    from thresher.build.stream import BuildReport
+    from thresher.build.report import BuildReport
 
 
 _SOURCE = (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.build.recipe import Recipe
-    from thresher.build.stream import BuildReport
+    from thresher.build.report import BuildReport
     from thresher.encode import DenseEncoder, SparseEncoder
     from thresher.pipeline import Answer, Pipeline
     from thresher.records import Passage, SparseBatch

@@ -7,7 +7,8 @@ import pytest
 
 import thresher
 from thresher.build.recipe import Recipe
-from thresher.build.stream import build_index, corpus_of
+from thresher.build.sources import corpus_of
+from thresher.build.stream import build_index
 from thresher.encode import DenseEncoder
 from thresher.encode.encoded import encode_corpus
 from thresher.encode.shards import Unread

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,7 +19,7 @@ from thresher.errors import BudgetExhaustedError
 from thresher.models.batcher import Batcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -84,6 +85,24 @@ class _ModelTurns:
 _turns = _ModelTurns()
 
 
+_watchers: list[Callable[[str, int], None]] = []
+
+
+@contextmanager
+def watching_batches(done: Callable[[str, int], None]) -> Iterator[None]:
+    """Inside the block, `done` is told of each batch: `encode` or `read`, and how many queries shared it."""
+    _watchers.append(done)
+    try:
+        yield
+    finally:
+        _watchers.remove(done)
+
+
+def _report(work: str, queries: int) -> None:
+    for watcher in tuple(_watchers):
+        watcher(work, queries)
+
+
 def encoded(
     encoder: QueryEncoder, text: str, deadline: Deadline, *, patient: bool = False
 ) -> NDArray[np.floating] | None:
@@ -127,6 +146,7 @@ def _encode(batch: list[_Encoding]) -> list[tuple[NDArray[np.floating], float]]:
         with _turns.lock:
             began = time.perf_counter()
             vectors = batch[places[0]].encoder.encode_queries([batch[place].text for place in places])
+        _report("encode", len(places))
         found |= {place: (vector, began) for place, vector in zip(places, vectors, strict=True)}
     return [found[place] for place in range(len(batch))]
 
@@ -144,6 +164,7 @@ def _read(batch: list[Reading]) -> list[tuple[list[PassageScores], float]]:
             if pairs:
                 tokens = [length for one, count in parts for length in one.tokens[:count]]
                 readings[0].observe((readings[0].now() - started) * 1000, tokens)
+        _report("read", len(places))
         for place, count in zip(places, counts, strict=True):
             found[place], scores = (scores[:count], began), scores[count:]
     return [found[place] for place in range(len(batch))]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from thresher._version import __version__
 from thresher.errors import ConfigError, ThresherError, require
+from thresher.pipeline.shared import watching_batches
 from thresher.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ async def _running(services: Services) -> AsyncIterator[None]:
     """While the application runs: warm up, then follow new commits."""
     tasks = [asyncio.create_task(_warm_up(services)), asyncio.create_task(_follow(services))]
     try:
-        yield
+        with watching_batches(services.metrics.batch):
+            yield
     finally:
         for task in tasks:
             task.cancel()

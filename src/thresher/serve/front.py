@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from thresher.serve.dialects.faults import written
 from thresher.serve.keys import caller_of
 from thresher.serve.metrics import log_request
-from thresher.serve.refusals import RefusedError, status_of, unknown_key
+from thresher.serve.refusals import RefusedError, forbidden, status_of, unknown_key
+from thresher.serve.settings import is_loopback
 from thresher.serve.tracing import trace
 from thresher.serve.work import GONE
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from thresher.serve.services import Services
 
 _log = logging.getLogger(__name__)
+_PLAIN_HOST = re.compile(r"[A-Za-z0-9_.-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 OPEN = frozenset({"/", "/health", "/ready", "/favicon.ico"})
 """Paths for which no key is asked."""
 OPEN_BELOW = "/page/"
@@ -47,6 +51,7 @@ class Front:
         state["arrived"], state["request_id"] = time.perf_counter(), _request_id(scope)
         answer = _Answer(send, state["request_id"], closes=lambda: self._services.work.draining)
         try:
+            self._check_host(scope)
             state["caller"] = self._caller(scope)
             await self._app(scope, receive, answer.send)
         except Exception as err:
@@ -56,6 +61,18 @@ class Front:
             await answer.fail(scope, self._services, err)
         finally:
             self._account(scope, answer.status)
+
+    def _check_host(self, scope: Scope) -> None:
+        """Refuse what a page of the web sends under its own name to a server that anybody on this machine may ask."""
+        settings = self._services.settings
+        if settings.keys or settings.without_key:
+            return
+        given = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+        host = urlsplit(f"//{given}").hostname or "" if _PLAIN_HOST.fullmatch(given) else ""
+        if host != settings.host.lower() and not is_loopback(host):
+            raise forbidden(
+                "this server has no key, so it answers only those who call it localhost; set a key with --api-key-env"
+            )
 
     def _caller(self, scope: Scope) -> object:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")

@@ -10,7 +10,7 @@ import hmac
 import os
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thresher.errors import ConfigError
@@ -55,7 +55,7 @@ class Key:
         caller: who has it.
     """
 
-    digest: bytes
+    digest: bytes = field(repr=False)
     caller: Caller
 
 

@@ -7,6 +7,7 @@ are), that come too slowly, that are compressed, that are not UTF-8, and that ar
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 """Strings, and what opens and closes a level."""
 _OPENING = b"[{"
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Limits:
@@ -102,6 +104,19 @@ class Limits:
         depth, most = nesting(body, self._settings.max_depth), self._settings.max_depth
         if depth > most:
             raise RefusedError(f"lists and objects of the request are nested more than {most} deep", 400)
+        if _SURROGATE.search(body) and not _is_unicode(body):
+            raise RefusedError("the request holds half of a surrogate pair, which is not a character", 400)
+
+
+def _is_unicode(body: bytes) -> bool:
+    """Whether the strings of a JSON text can be encoded; what is not JSON is for the routes to say."""
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    except ValueError:
+        pass
+    return True
 
 
 class _Body:

@@ -31,7 +31,9 @@ class Metrics:
         self.waited = Histogram("thresher_queue_seconds", "Seconds in the queue.", buckets=_SECONDS, **of)
         self.waiting = Gauge("thresher_queue_length", "Requests that wait for a worker.", **of)
         self.running = Gauge("thresher_running", "Calls that run.", **of)
-        self.batches = Histogram("thresher_batch_size", "Items in a model's batch.", ["model"], buckets=_SIZES, **of)
+        self.batches = Histogram(
+            "thresher_batch_size", "Queries a batch of a model had.", ["work"], buckets=_SIZES, **of
+        )
         self.refused = Counter("thresher_refused", "Requests refused, by reason.", ["reason"], **of)
         self.dropped = Counter("thresher_dropped", "Requests whose client went away.", **of)
         self.commit = Gauge("thresher_commit", "The commit an index answers from.", ["index"], **of)
@@ -41,6 +43,10 @@ class Metrics:
         """Take note of what stages took."""
         for stage in usage.stages:
             self.stages.labels(stage.stage).observe(stage.seconds)
+
+    def batch(self, work: str, queries: int) -> None:
+        """Take note of a model's batch."""
+        self.batches.labels(work).observe(queries)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Take note of an answer."""

@@ -77,6 +77,9 @@ class Server(uvicorn.Server):
         app: made by `create_app`.
         settings: the address, limits.
         started: called once the server listens.
+
+    Attributes:
+        loop: the event loop, once it listens.
     """
 
     def __init__(
@@ -107,11 +110,11 @@ class Server(uvicorn.Server):
         )
         self._services: Services = app.state.services
         self._linger, self._started = settings.linger_seconds, started
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started:
             self._started(self, self._services)
@@ -125,10 +128,10 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal: drain, or stop."""
-        if self._services.work.draining or self._loop is None:
+        if self._services.work.draining or self.loop is None:
             self.should_exit = self.force_exit = True
             return
-        self._loop.call_soon_threadsafe(self.drain)
+        self.loop.call_soon_threadsafe(self.drain)
 
     def drain(self) -> None:
         """Stop, once what has begun is finished; for the loop's thread."""

@@ -54,7 +54,8 @@ class Hosted:
     ) -> None:
         self.name, self.path = name, path
         self._metrics, self._device, self._cache = metrics, device, cache
-        self._lock = threading.Lock()
+        self._lock, self._refreshing = threading.Lock(), threading.Lock()
+        self._generation = 0
         self._views: OrderedDict[tuple[int, str], Index] = OrderedDict()
         self._open(Index.open(path))
 
@@ -71,6 +72,12 @@ class Hosted:
     def warm_up(self) -> None:
         """Load the models, compile the kernels and measure what stages cost."""
         self.pipeline.warm_up()
+        passage = self.index.any_passage()
+        if passage is not None:
+            words = " ".join(passage.contents.split()[:8])
+            self.index.search(words, 1, allow=[passage.docno])
+            for field in [*self.index.schema][:1]:
+                self.index.facets(field, words)
 
     def refresh(self) -> bool:
         """Take up the last commit; whether it is another than before. Keeps the one it has where that fails.
@@ -80,7 +87,7 @@ class Hosted:
         Raises:
             ArtifactError: the last commit cannot be opened.
         """
-        with self._lock:
+        with self._refreshing:
             try:
                 if not self.index.refresh():
                     return False
@@ -89,16 +96,20 @@ class Hosted:
             except ArtifactError:
                 self._metrics.unread.labels(self.name).inc()
                 raise
+            with self._lock:
+                self._generation += 1
+                self._views.clear()
             self._metrics.commit.labels(self.name).set(self.index.commit)
             _log.info("index %s: commit %d", self.name, self.index.commit)
             return True
 
     def view(self, caller: Caller) -> Index:
         """The current commit, as far as the caller may see it."""
+        generation = self._generation  # read first: what is kept under it is never older
         pinned = self.index.pinned()
         if caller.where is None:
             return pinned
-        key = (id(pinned._now), caller.where.key)
+        key = (generation, caller.where.key)
         with self._lock:
             found = self._views.get(key)
         if found is None:

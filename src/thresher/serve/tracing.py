@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from thresher.records import Usage
+
+
+@cache
+def _installed() -> bool:
+    return find_spec("opentelemetry") is not None
 
 
 def trace(name: str, started: float, attributes: dict[str, str | int], usage: Usage | None = None) -> None:
@@ -19,7 +25,7 @@ def trace(name: str, started: float, attributes: dict[str, str | int], usage: Us
         attributes: of the request; no texts.
         usage: its stages.
     """
-    if find_spec("opentelemetry") is None:
+    if not _installed():
         return
     from opentelemetry import trace as api
 

@@ -172,6 +172,11 @@ class Work:
         self._show()
         return turn
 
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiting)
+
     def expected_wait(self) -> float:
         """Seconds that a request which comes now is expected to wait, by the mean duration of calls."""
         ahead = len(self._waiting) + 1 if self._running >= self.threads else 0

@@ -31,7 +31,7 @@ class Running:
     """A server in a thread of this process.
 
     Attributes:
-        url: where it listens, without a slash at the end.
+        url: where it listens, without a slash at the end; `address`: host and port.
         app, services, server: its parts.
         client: of httpx2, with the URL as its base.
     """
@@ -44,6 +44,7 @@ class Running:
         self.thread.start()
         wait_until(lambda: self.server.started)
         self.url = self.server.address
+        self.address = self.server.servers[0].sockets[0].getsockname()[:2]
         self.client = httpx2.Client(base_url=self.url, timeout=60)
 
     def wait_until_ready(self):
@@ -94,7 +95,7 @@ def client(server):
     return server.client
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def serving():
     """`running`, for servers with other settings."""
     return running

@@ -180,8 +180,8 @@ class Handles:
                 where there is none.
 
         Raises:
-            RefusedError: 404, it is no handle, or was given to another owner; 409, the passage has changed since; 410,
-                the passage is gone, or the text is no longer kept.
+            RefusedError: 404, it is not a handle, or was given to another owner; 409, the passage has changed since;
+                410, the passage is gone, or the text is no longer kept.
         """
         content = _read(handle)
         if content[0] == _OF_TEXT:

@@ -4,7 +4,8 @@ The text is what a reader of the page sees: runs of white space are one space, r
 `- a`, `<pre>` as it is. `Document.origin` has the place in the file of each of its characters. What is left out:
 scripts and styles; `nav`, `footer`, `form`, and `header` and `aside` outside the main text; elements that say by their
 role, class or id that they are navigation, a table of contents, a cookie notice or hidden; lists of links into the
-page; and, where a page has a `<main>` (or `role=main`, or a lone `<article>`) with text, everything outside it.
+page, long ones of links to elsewhere, and tables of links; a line or two above the first heading; and,
+where a page has a `<main>`, `role=main` or `<article>` with text, everything outside it.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ _CONTENTS, _MENU = 3, 8
 """Items in a row that are a table of contents (links into the page), or a menu (links to anywhere)."""
 _PERMALINK = re.compile(r"\s*[#¶§🔗]\s*$")
 _MASTHEAD = 120
-"""Characters above the only `<h1>` that are taken for the name of the site."""
+"""Characters above the title of a page that are taken for the name of the site."""
 _ENOUGH = 200
 """Characters of a main text that stands for the page."""
 
@@ -397,14 +398,14 @@ class _Page(HTMLParser):
         pieces = self._pieces
         inside = sum(piece.visible for piece in pieces if piece.main and piece.kind != "heading")
         if inside >= _ENOUGH:
-            pieces = [piece for piece in pieces if piece.main]
+            pieces = _without_contents([piece for piece in pieces if piece.main])
         else:
-            pieces = _without_masthead(pieces)
+            pieces = _without_masthead(_without_contents(pieces))
         places = array("q")
         texts: list[str] = []
         blocks: list[Block] = []
         size = 0
-        for piece in _without_contents(pieces):
+        for piece in pieces:
             made = piece.text[0]
             start, end = len(made) - len(made.lstrip("\n ")), len(made.rstrip())
             end = len(_PERMALINK.sub("", made[:end])) if piece.kind == "heading" else end
@@ -435,12 +436,15 @@ def _rows(rows: list[int], start: int, end: int, size: int) -> list[Span]:
 
 
 def _without_contents(pieces: list[_Piece]) -> list[_Piece]:
-    """The pieces without lists that only lead elsewhere: of links into this page, or long ones of links."""
+    """The pieces without lists and tables that only lead elsewhere: of links into the page, or long ones of links."""
     out: list[_Piece] = []
     run: list[_Piece] = []
     for piece in [*pieces, _Piece()]:
-        if piece.kind == "list" and piece.visible and piece.linked >= _LINKS * piece.visible:
+        links = piece.visible and piece.linked >= _LINKS * piece.visible
+        if links and piece.kind == "list":
             run.append(piece)
+            continue
+        if links and piece.kind == "table":
             continue
         inside = sum(one.inner >= _LINKS * one.visible for one in run)
         out += run if len(run) < _MENU and (inside < len(run) or inside < _CONTENTS) else []
@@ -450,9 +454,9 @@ def _without_contents(pieces: list[_Piece]) -> list[_Piece]:
 
 
 def _without_masthead(pieces: list[_Piece]) -> list[_Piece]:
-    """The pieces without the little that is above the only `<h1>`, as the name of the site is."""
-    heads = [at for at, piece in enumerate(pieces) if piece.level == 1]
-    above = pieces[: heads[0]] if len(heads) == 1 else []
+    """The pieces without the little that is above the first heading, as the name of the site is."""
+    first = next((at for at, piece in enumerate(pieces) if piece.level and not piece.shown), 0)
+    above = pieces[:first]
     if sum(piece.visible for piece in above) <= _MASTHEAD and all(p.kind == "prose" and not p.paragraph for p in above):
         return pieces[len(above) :]
     return pieces

@@ -81,7 +81,7 @@ def test_metadata_is_from_path_time_and_front_matter(tmp_path):
     os.utime(tmp_path / "guide/a b/index.md", (1_700_000_000, 1_700_000_000))
     corpus = open_corpus(tmp_path)
     passages = list(corpus)
-    assert passages[0].docno == "guide/a%20b/index.md"
+    assert passages[0].docno == "guide/a%20b/index.md#install/linux"
     metadata = passages[-1].metadata
     assert metadata["document"] == "guide/a%20b/index.md"
     assert (metadata["path"], metadata["folder"]) == ("guide/a b/index.md", "guide/a%20b")
@@ -210,8 +210,8 @@ def test_source_has_a_section_for_each_definition(tmp_path):
     other = f"package main\n\n// Grind grinds.\nfunc Grind(n int) {{\n{filler}}}\n\ntype Mill struct {{\n{filler}}}\n"
     passages = by_docno(open_corpus(write(tmp_path, {"mill.py": python, "mill.go": other}), split_tokens=120))
     assert passages["mill.py#Mill/grind"].title == "mill.py > Mill > grind"
-    assert passages["mill.go"].text.startswith("package main\n\n// Grind grinds.\nfunc Grind")
-    assert passages["mill.go"].title == "mill.go > Grind"
+    assert passages["mill.go#Grind"].text.startswith("package main\n\n// Grind grinds.\nfunc Grind")
+    assert passages["mill.go#Grind"].title == "mill.go > Grind"
     assert passages["mill.go#Mill"].title == "mill.go > Mill"
     assert passages["mill.go#Mill"].metadata["file_type"] == "go"
 

@@ -179,27 +179,32 @@ class _Packer:
         """Neighbours made one where they fit together and one of them is short.
 
         `found` says of each piece whether it is all of a section. A short introduction is also joined to the first
-        piece of a longer section, and takes its title.
+        piece of a longer section, and takes its title and place.
         """
         limit = self._limit(section)
         short = max(1, self._tokens // SHORT)
         out: list[Piece] = []
-        whole_before = joined = False
+        begin, whole_before, introduces_child = 0, False, False
         for piece, whole in found:
+            own = piece.place[0] == section.slugs
             last = out[-1] if out else None
-            if last is not None and piece.place[0] != section.slugs and min(last.tokens, piece.tokens) < short:
-                own = last.place[0] == section.slugs
-                start = last.start if own else last.head
-                leads = own and last.tokens < short and piece.place[1] == 1
-                if ((whole_before and whole) or leads) and not self._has_gap(start, piece.end):
-                    size = token_count(self._text[start : piece.end])
+            if last is not None and not own and min(last.tokens, piece.tokens) < short:
+                leads = introduces_child and last.tokens < short
+                if ((whole_before and whole) or (leads and piece.place[1] == 1)) and not self._has_gap(
+                    begin, piece.end
+                ):
+                    size = token_count(self._text[begin : piece.end])
                     if size <= limit:
-                        titles = piece.titles if own and not joined and last.tokens < short else section.titles
-                        out[-1] = replace(last, start=start, end=piece.end, tokens=size, titles=titles)
-                        whole_before, joined = whole, True
+                        joined = replace(last, start=begin, end=piece.end, tokens=size)
+                        if leads:
+                            out[-1] = replace(joined, titles=piece.titles, place=piece.place, anchor=piece.anchor)
+                        else:
+                            out[-1] = replace(joined, titles=section.titles)
+                        whole_before, introduces_child = whole, False
                         continue
             out.append(piece)
-            whole_before, joined = whole, False
+            begin = piece.start if own else piece.head
+            whole_before, introduces_child = whole, own
         return out
 
     def _has_gap(self, start: int, end: int) -> bool:

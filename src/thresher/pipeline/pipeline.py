@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from thresher.rerank.reranker import Reranker
     from thresher.search.index import Allow
 
+    OnStage = Callable[[StageReport, State, float], object]
+
 _log = logging.getLogger(__name__)
 _COSTS = "costs.json"
 _KEPT_FREE = ("select",)
@@ -192,6 +194,27 @@ class Pipeline:
         made.texts, made._opened = index, None
         return made
 
+    @checked_call
+    def without(self, *stages: str) -> Pipeline:
+        """The same models and costs with stages left out, by their names: what would change without the reranker?
+
+        Raises:
+            InputError: there is no such stage, or it is the first, which finds the passages.
+        """
+        later = [stage.name for stage in self.stages[1:]]
+        for name in stages:
+            if name not in later:
+                raise InputError(f"there is no stage {name!r} to leave out; it can be {' or '.join(later) or 'none'}")
+        made = copy.copy(self)
+        made.stages = tuple(stage for stage in self.stages if stage.name not in stages)
+        made.off = {**self.off, **dict.fromkeys(stages, "left out")}
+        made._opened = None
+        return made
+
+    def __copy__(self) -> Pipeline:
+        """One that shares the stages: nothing is opened again, as unpickling would."""
+        return _remade(type(self), self.__dict__)
+
     def __reduce__(self) -> tuple[object, ...]:
         """A pipeline that was opened is pickled by what it was opened with, others by their stages."""
         if self._opened is None:
@@ -215,6 +238,7 @@ class Pipeline:
         candidates: Ranking | Sequence[Hit] | None = None,
         where: Filter | None = None,
         allow: Allow | None = None,
+        on_stage: OnStage | None = None,
     ) -> Answer:
         """Answer a query. Arguments left out are taken from the pipeline's settings.
 
@@ -227,6 +251,8 @@ class Pipeline:
             candidates: a ranking, or hits with texts, in place of a search.
             where: search only passages whose metadata match this filter, as `Index.search`.
             allow: search only these passages, as `Index.search`.
+            on_stage: called after each stage with its report, the state and the stage's seconds, in this thread and
+                within the deadline: `state.ranking` is the ranking so far. What it raises is raised.
 
         Raises:
             InputError: an argument is out of range.
@@ -239,13 +265,19 @@ class Pipeline:
             if where is not None or allow is not None:
                 raise InputError("where and allow filter a search, and candidates are given in place of one")
             state.given = candidates if isinstance(candidates, Ranking) else Ranking.from_hits(candidates)
-        usage, reports = Usage(), []
+        usage, reports = Usage(), list[StageReport]()
         for number, stage in enumerate(self.stages):
             report, seconds = self._run(stage, self.stages[number + 1 :], state)
             reports.append(report)
             if report.outcome != "skipped":
                 one = StageUsage(stage.name, seconds, report.counts, report.engine)
                 usage = Usage((*usage.stages, one))
+            if on_stage is not None:
+                on_stage(report, state, seconds)
+        return self._answer(state, reports, usage)
+
+    def _answer(self, state: State, reports: Sequence[StageReport], usage: Usage) -> Answer:
+        """What the stages have made of a query."""
         passages = () if state.withheld else self._passages(state)
         return Answer(
             state.query.text,
@@ -304,8 +336,9 @@ class Pipeline:
         candidates: Ranking | Sequence[Hit] | None = None,
         where: Filter | None = None,
         allow: Allow | None = None,
+        on_stage: OnStage | None = None,
     ) -> Answer:
-        """As `ask`, without blocking the event loop: the work is done in a thread."""
+        """As `ask`, without blocking the event loop: the work is done in a thread, which also calls `on_stage`."""
         return await asyncio.to_thread(
             self.ask,
             query,
@@ -315,6 +348,7 @@ class Pipeline:
             candidates=candidates,
             where=where,
             allow=allow,
+            on_stage=on_stage,
         )
 
     @checked_call

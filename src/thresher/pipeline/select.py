@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from thresher.arguments import checked_call
 from thresher.context.pruned import ScoredPassage, Scores
+from thresher.context.pruner import ContextPruner
 from thresher.context.select import select_by_gain, select_by_score
 from thresher.context.spans import approximate_tokens
 from thresher.pipeline.reading import PassageReader
@@ -60,6 +61,11 @@ class SelectStage:
         self.count_tokens = count_tokens
         self.threshold, self.repeats, self.min_keep = threshold, repeats, min_keep
         self.min_confidence = min_confidence
+
+    @property
+    def pruner(self) -> ContextPruner:
+        """What prunes passages that no search found, with the same scorer, sentences and tokens."""
+        return ContextPruner(self.reader.scorer, splitter=self.reader.splitter, count_tokens=self.count_tokens)
 
     def predict(self, state: State) -> float:
         """Milliseconds of a selection that need not read anything."""

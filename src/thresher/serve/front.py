@@ -122,23 +122,28 @@ class _Answer:
 
     async def fail(self, scope: Scope, services: Services, error: Exception) -> None:
         """Answer with an error, in the shape of the path's dialect."""
-        status, headers = status_of(error), error.headers if isinstance(error, RefusedError) else {}
-        if status == GONE:
+        headers = error.headers if isinstance(error, RefusedError) else {}
+        if status_of(error) == GONE:
             self.status = GONE
             return
-        message = str(error)
-        if status >= 500 and not isinstance(error, RefusedError):
-            _log.error("request %s failed", self._id, exc_info=error)
-            if status == 500:
-                message = f"the server failed; its log has the cause under {self._id}"
-        for name, hosted in services.hosted.items():
-            message = message.replace(str(hosted.path), name)
-        status, document = written(scope["path"], status, message)
+        status, document = written(scope["path"], *told(error, services, self._id))
         body = json.dumps(document).encode()
         given = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         given += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self.send({"type": "http.response.start", "status": status, "headers": given})
         await self.send({"type": "http.response.body", "body": body})
+
+
+def told(error: Exception, services: Services, request_id: str) -> tuple[int, str]:
+    """The status of an error, and what a client is told of it: no path of this machine, of a failure only the id."""
+    status, message = status_of(error), str(error)
+    if status >= 500 and not isinstance(error, RefusedError):
+        _log.error("request %s failed", request_id, exc_info=error)
+        if status == 500:
+            message = f"the server failed; its log has the cause under {request_id}"
+    for name, hosted in services.hosted.items():
+        message = message.replace(str(hosted.path), name)
+    return status, message
 
 
 def _request_id(scope: Scope) -> str:

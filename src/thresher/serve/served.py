@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thresher.index.fields import Value
     from thresher.index.filters import Filter
     from thresher.pipeline.answer import Answer
+    from thresher.pipeline.pipeline import OnStage
     from thresher.ranking import Ranking
     from thresher.records import Hit
     from thresher.search.index import By
@@ -156,22 +157,32 @@ class Served:
         max_context_tokens: int | None = None,
         candidates: Ranking | Sequence[Hit] | None = None,
         where: Filter | None = None,
+        without: Sequence[str] = (),
+        on_stage: OnStage | None = None,
     ) -> Answer:
-        """As `Pipeline.ask`, in the time that the request has left."""
-        return self.pipeline.ask(
+        """As `Pipeline.ask` of `Pipeline.without`, in the time that the request has left."""
+        return self.pipeline.without(*without).ask(
             query,
             k,
             max_context_tokens=max_context_tokens,
             deadline_ms=left_ms(),
             candidates=candidates,
             where=where,
+            on_stage=on_stage,
         )
 
     def search(
-        self, query: AnyQuery, k: int = 10, *, tiers: Tiers = "auto", by: By = "sparse", where: Filter | None = None
+        self,
+        query: AnyQuery,
+        k: int = 10,
+        *,
+        tiers: Tiers = "auto",
+        by: By = "sparse",
+        where: Filter | None = None,
+        explain: bool = False,
     ) -> SearchRanking:
         """As `Index.search`."""
-        return self.index.search(query, k, tiers=tiers, by=by, where=where)
+        return self.index.search(query, k, tiers=tiers, by=by, where=where, explain=explain)
 
     def facets(self, field: str, query: AnyQuery | None = None, where: Filter | None = None) -> dict[Value, int]:
         """As `Index.facets`."""

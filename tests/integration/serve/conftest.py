@@ -99,3 +99,28 @@ def client(server):
 def serving():
     """`running`, for servers with other settings."""
     return running
+
+
+@pytest.fixture(scope="session")
+def reading_index(tmp_path_factory):
+    """The same passages in an index whose pipeline reranks and selects sentences, without a model."""
+    from thresher.build.recipe import load_recipe
+
+    recipe = load_recipe("bm25")
+    step = recipe.ask.model_copy(update={"rerank": "lexical", "context": "lexical", "threshold": 0.2})
+    path = tmp_path_factory.mktemp("serve") / "reading"
+    build_index(path, PASSAGES, recipe=recipe.model_copy(update={"ask": step}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def reading(reading_index):
+    """A running server over that index, called `reading`, with a key for all and one for each team."""
+    from thresher.index.filters import Where
+    from thresher.serve.keys import Caller, key_of
+
+    keys = [key_of(team, Caller(team, where=Where.parse(f"team = {team}"))) for team in TEAMS]
+    with running({"reading": reading_index}, keys=(key_of("all", Caller("all")), *keys)) as made:
+        made.client.headers["authorization"] = "Bearer all"
+        made.wait_until_ready()
+        yield made

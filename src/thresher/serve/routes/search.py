@@ -1,41 +1,57 @@
-"""`/search`: passages for a query, and facets."""
+"""`/search`: passages for a query; `/facets`: how many passages have each value of a field."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from thresher.errors import InputError
+from thresher.serve.bodies import Body, Where, check_k, check_query
 from thresher.serve.served import Served
 from thresher.serve.services import Services
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-class SearchBody(BaseModel):
+
+class SearchBody(Body):
     """A search.
 
     Attributes:
         query: any text.
-        index: the name of an index; the first by default.
         k: passages.
         by: `sparse`, by weighted terms; `dense`, by vectors; `both`, the two fused.
+        tiers: of an index with two tiers, `both`, only the `first`, or `auto`.
         where: only passages whose metadata match this filter, a mapping or a text.
         facets: fields whose values are counted over all passages that share a term with the query.
-        texts: whether hits have their texts.
-        deadline_ms: milliseconds from the request's arrival; 0 for no limit.
+        texts: whether hits have their titles and texts.
+        explain: say how each tier that was searched answered.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     query: str
-    index: str | None = None
     k: int = Field(default=10, ge=1)
     by: Literal["sparse", "dense", "both"] = "sparse"
-    where: dict[str, object] | str | None = None
+    tiers: Literal["auto", "both", "first"] = "auto"
+    where: Where | None = None
     facets: list[str] = Field(default=[], max_length=20)
     texts: bool = True
-    deadline_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    explain: bool = False
+
+
+class FacetsBody(Body):
+    """Values to count.
+
+    Attributes:
+        fields: of the metadata.
+        query: count the passages that share a term with it; all passages by default.
+        where: only passages whose metadata match this filter.
+    """
+
+    fields: list[str] = Field(max_length=20)
+    query: str | None = None
+    where: Where | None = None
 
 
 def router(services: Services) -> APIRouter:
@@ -45,39 +61,60 @@ def router(services: Services) -> APIRouter:
     @routes.post("/search")
     async def search(body: SearchBody, request: Request) -> dict[str, object]:
         """The k best passages for a query."""
-        settings = services.settings
-        if body.k > settings.max_k:
-            raise InputError(f"k is {body.k}; this server gives at most {settings.max_k} passages")
-        if len(body.query) > settings.max_query_characters:
-            raise InputError(f"the query has {len(body.query):,} characters; at most "
-                             f"{settings.max_query_characters:,} are allowed")  # fmt: skip
+        check_k(services.settings, body.k)
+        check_query(services.settings, body.query)
         served = services.served(request, body.index)
         return await services.work.run(found, served, body, request=request, deadline_ms=body.deadline_ms)
+
+    @routes.post("/facets")
+    async def facets(body: FacetsBody, request: Request) -> dict[str, object]:
+        """How many passages have each value of some fields, most first."""
+        check_query(services.settings, body.query or "")
+        served = services.served(request, body.index)
+
+        def document() -> dict[str, object]:
+            counts = counted(served, body.fields, body.query, body.where)
+            return {"index": served.name, "commit": served.index.commit, "facets": counts}
+
+        return await services.work.run(document, request=request, deadline_ms=body.deadline_ms)
 
     return routes
 
 
 def found(served: Served, body: SearchBody) -> dict[str, object]:
     """The document that answers a search."""
-    ranking = served.search(body.query, body.k, by=body.by, where=body.where)
+    ranking = served.search(
+        body.query, body.k, by=body.by, tiers=body.tiers, where=body.where, explain=body.explain
+    )  # fmt: skip
     hits = [
         {
             "rank": hit.rank,
             "docno": hit.docno,
             "score": hit.score,
+            "tier": int(tier),
             **({"title": hit.title, "text": hit.text} if body.texts else {}),
             "metadata": dict(hit.metadata),
             "aliases": list(hit.aliases),
         }
-        for hit in ranking
+        for hit, tier in zip(ranking, ranking.tiers, strict=True)
     ]
     document: dict[str, object] = {
-        "index": served.name, "commit": served.index.commit, "exact": ranking.exact, "hits": hits
-    }  # fmt: skip
+        "index": served.name,
+        "commit": served.index.commit,
+        "exact": ranking.exact,
+        "escalated": ranking.escalated,
+        "hits": hits,
+    }
     if body.facets:
-        counted = {field: served.facets(field, body.query, body.where) for field in body.facets}
-        document["facets"] = {
-            field: [{"value": value, "count": count} for value, count in values.items()]
-            for field, values in counted.items()
-        }
+        document["facets"] = counted(served, body.facets, body.query, body.where)
+    if body.explain:
+        document["explanations"] = [asdict(one) for one in ranking.explanations]
     return document
+
+
+def counted(served: Served, fields: Sequence[str], query: str | None, where: Where | None) -> dict[str, object]:
+    """The values of some fields with their counts, as JSON has them."""
+    return {
+        field: [{"value": value, "count": count} for value, count in served.facets(field, query, where).items()]
+        for field in fields
+    }

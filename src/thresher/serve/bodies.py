@@ -1,0 +1,72 @@
+"""What the bodies of requests have in common, and checks against the server's limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from thresher.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thresher.serve.settings import ServeSettings
+
+Where = dict[str, object] | str
+"""A filter, as a mapping or a text."""
+Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Body(BaseModel):
+    """A request for one index.
+
+    Attributes:
+        index: its name; the first by default.
+        deadline_ms: milliseconds from the request's arrival; 0 for no limit.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    index: str | None = None
+    deadline_ms: Milliseconds | None = None
+
+
+def check_query(settings: ServeSettings, query: str) -> None:
+    """Check the length of a query.
+
+    Raises:
+        InputError: it is too long.
+    """
+    if len(query) > settings.max_query_characters:
+        raise InputError(f"the query has {len(query):,} characters; at most {settings.max_query_characters:,} are "
+                         "allowed")  # fmt: skip
+
+
+def check_k(settings: ServeSettings, k: int | None) -> None:
+    """Check how many passages are asked for.
+
+    Raises:
+        InputError: these are too many.
+    """
+    if k is not None and k > settings.max_k:
+        raise InputError(f"k is {k}; this server gives at most {settings.max_k} passages")
+
+
+def check_documents(settings: ServeSettings, name: str, texts: Sequence[str]) -> None:
+    """Check the number and the lengths of the texts, or docnos, that a request brings along.
+
+    Args:
+        settings: the limits.
+        name: what the request calls them.
+        texts: the texts.
+
+    Raises:
+        InputError: these are too many, or one is too long; names its place.
+    """
+    if len(texts) > settings.max_documents:
+        raise InputError(f"{name} has {len(texts):,} entries; at most {settings.max_documents:,} are allowed")
+    for place, text in enumerate(texts):
+        if len(text) > settings.max_document_characters:
+            raise InputError(f"entry {place} of {name} has {len(text):,} characters; at most "
+                             f"{settings.max_document_characters:,} are allowed")  # fmt: skip

@@ -101,26 +101,41 @@ def serving():
     return running
 
 
-@pytest.fixture(scope="session")
-def reading_index(tmp_path_factory):
+def build_reading(path):
     """The same passages in an index whose pipeline reranks and selects sentences, without a model."""
     from thresher.build.recipe import load_recipe
 
     recipe = load_recipe("bm25")
-    step = recipe.ask.model_copy(update={"rerank": "lexical", "context": "lexical", "threshold": 0.2})
-    path = tmp_path_factory.mktemp("serve") / "reading"
+    settings = {"rerank": "lexical", "context": "lexical", "threshold": 0.12, "repeats": "keep"}
+    step = recipe.ask.model_copy(update=settings)
     build_index(path, PASSAGES, recipe=recipe.model_copy(update={"ask": step}))
+
+
+@contextmanager
+def reading_server(path):
+    """A server over that index, which is built here where it is not there, with a key for all and one for each team."""
+    from thresher.index.filters import Where
+    from thresher.serve.keys import Caller, key_of
+
+    if not path.is_dir():
+        build_reading(path)
+    keys = [key_of(team, Caller(team, where=Where.parse(f"team = {team}"))) for team in TEAMS]
+    with running({"reading": path}, keys=(key_of("all", Caller("all")), *keys)) as made:
+        made.client.headers["authorization"] = "Bearer all"
+        made.wait_until_ready()
+        yield made
+
+
+@pytest.fixture(scope="session")
+def reading_index(tmp_path_factory):
+    """The directory of that index. Not to be changed: copy it for that."""
+    path = tmp_path_factory.mktemp("serve") / "reading"
+    build_reading(path)
     return path
 
 
 @pytest.fixture(scope="session")
 def reading(reading_index):
-    """A running server over that index, called `reading`, with a key for all and one for each team."""
-    from thresher.index.filters import Where
-    from thresher.serve.keys import Caller, key_of
-
-    keys = [key_of(team, Caller(team, where=Where.parse(f"team = {team}"))) for team in TEAMS]
-    with running({"reading": reading_index}, keys=(key_of("all", Caller("all")), *keys)) as made:
-        made.client.headers["authorization"] = "Bearer all"
-        made.wait_until_ready()
+    """A running server over that index, called `reading`."""
+    with reading_server(reading_index) as made:
         yield made

@@ -42,7 +42,7 @@ def test_the_answer_is_the_librarys(reading, pipeline):
     found = reading.client.post("/ask", json=body).json()
     wanted = pipeline.ask(QUERY, 3, max_context_tokens=40, where="year >= 2002")
     assert {name: found[name] for name in ("index", "commit")} == {"index": "reading", "commit": 1}
-    assert found["context"] == wanted.context
+    assert found["context"] == wanted.context != ""
     handles = [passage.pop("handle") for passage in found["passages"]]
     assert len(set(handles)) == len(handles) == 3
     assert steady({name: found[name] for name in wanted.as_json()}) == steady(wanted.as_json())
@@ -165,7 +165,7 @@ def test_a_handle_of_an_answer_gives_back_what_was_dropped(reading, reading_inde
     assert found["kept"] == passage["spans"]
     kept = "".join(text[start:end] for start, end in found["kept"])
     dropped = "".join(one["text"] for one in found["dropped"])
-    assert dropped and sorted("".join((kept + dropped).split())) == sorted("".join(text.split()))
+    assert kept and dropped and sorted("".join((kept + dropped).split())) == sorted("".join(text.split()))
 
 
 def test_a_tenants_handle_opens_for_no_other_key(reading):

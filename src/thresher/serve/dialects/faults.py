@@ -26,7 +26,13 @@ def plain(status: int, message: str) -> tuple[int, dict[str, object]]:
     return status, {"error": {"type": KINDS.get(status, "internal"), "message": message}}
 
 
-SHAPES: dict[str, Shape] = {}
+def knowledge(status: int, message: str) -> tuple[int, dict[str, object]]:
+    """The shape of the external knowledge contract (Dify, RAGFlow); errors without a code there have their status."""
+    code = {401: 1002, 403: 1002, 404: 2001}.get(status, status)
+    return status, {"error_code": code, "error_msg": message}
+
+
+SHAPES: dict[str, Shape] = {"/retrieval": knowledge}
 """Shape by path."""
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from thresher.models.packed import JoinedReader
+    from thresher.records import Hit
 
 _Outputs: TypeAlias = "tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]"
 """Of a window's own tokens: rank score, keep logits, cosines with the query, cosines with each of its tokens."""
@@ -187,9 +188,12 @@ class TwoHeadedScorer(SentenceScorer):
             query, passage, reading.sentences, reading.relevance, bm25, reading.rank, reading.whole
         )
 
-    def relevance(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[float]:
+    def relevance(self, pairs: Sequence[tuple[str, SplitPassage | Hit]]) -> list[float]:
         """The rank score of every pair alone; sentences need not be known."""
-        whole = [(query, SplitPassage(p.text, (Span(0, len(p.text)),), p.title, p.states)) for query, p in pairs]
+        whole = [
+            (query, SplitPassage(p.text, (Span(0, len(p.text)),), p.title, getattr(p, "states", None)))
+            for query, p in pairs
+        ]
         return [reading.relevance for reading in self.read(whole)]
 
     def read(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[Reading]:

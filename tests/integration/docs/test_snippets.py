@@ -25,6 +25,8 @@ NEEDS = {
     "collections": "a research collection",
     "time": "minutes",
 }
+PACKAGES = {"langchain": "langchain_core"}
+"""Further needs: packages, by the name of the extra; what needs them is run where they are installed."""
 NOT_RUN = {
     ("README.md", "checkout"): 1,
     ("README.md", "registry"): 1,
@@ -48,6 +50,15 @@ def pages():
 
 
 PAGES = {page: blocks(ROOT / page, page) for page in pages()}
+
+
+def runs(needs):
+    """Whether the tests run what has these needs, here or where its packages are installed."""
+    return needs in ("", "models", "server", *PACKAGES)
+
+
+def is_there(needs):
+    return needs not in PACKAGES or importlib.util.find_spec(PACKAGES[needs]) is not None
 
 
 def has_models():
@@ -75,18 +86,20 @@ def test_every_snippet_runs_as_written(page, place, request):
     for block in PAGES[page]:
         if block.file:
             (place / block.file).write_text(block.code, encoding="utf-8")
-        if block.language in RUN and block.needs in ("", "models", "server"):
+        if block.language in RUN and runs(block.needs) and is_there(block.needs):
             run_block(block, namespace, replaced)
 
 
 def test_what_is_not_run_is_marked_and_counted():
-    unknown = {(b.where, b.needs) for found in PAGES.values() for b in found if b.needs and b.needs not in NEEDS}
+    unknown = {
+        (b.where, b.needs) for found in PAGES.values() for b in found if not runs(b.needs) and b.needs not in NEEDS
+    }
     assert not unknown, f"needs are one of {', '.join(NEEDS)}"
     left = Counter(
         (page, block.needs)
         for page, found in PAGES.items()
         for block in found
-        if block.language in RUN and block.needs not in ("", "models", "server")
+        if block.language in RUN and not runs(block.needs)
     )
     assert dict(left) == NOT_RUN
 
@@ -94,7 +107,7 @@ def test_what_is_not_run_is_marked_and_counted():
 @pytest.mark.parametrize("page", PAGES)
 def test_what_is_not_run_still_names_what_exists(page):
     for block in PAGES[page]:
-        if block.needs in ("", "models", "server"):
+        if runs(block.needs):
             continue
         if block.language == "python":
             for node in ast.walk(ast.parse(block.code)):

@@ -1,0 +1,269 @@
+"""What the adapters share: where passages are found, and how documents of a framework become passages and back.
+
+A retriever over an `Index` returns whole passages; over a `Pipeline`, or a path, which opens one, it returns what the
+pipeline hands over: reranked, and cut to the sentences that help with the query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from thresher.checks import shown
+from thresher.context.pruner import ContextPruner
+from thresher.context.spans import cut
+from thresher.errors import InputError
+from thresher.index.filters import Where
+from thresher.pipeline.pipeline import Pipeline
+from thresher.records import Hit, Span
+from thresher.rerank.reranker import Reranker
+from thresher.search.index import Index
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thresher.context.pruned import PrunedPassage
+    from thresher.index.filters import Filter
+
+KEY = "thresher"
+"""Where the metadata of a document hold what thresher knows of it."""
+RANKER = "thresher-context"
+"""The default model that reranks."""
+PRUNER = "thresher-context"
+"""The default model that scores sentences."""
+
+Metadata: TypeAlias = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as the adapters pass it on.
+
+    Attributes:
+        docno: its identifier, empty where it has none.
+        text: what is to be read of it.
+        metadata: its own fields; under `KEY` what thresher knows of it.
+        score: higher is better; of a retrieved document the final ranking's score.
+    """
+
+    docno: str
+    text: str
+    metadata: Metadata
+    score: float = 0.0
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """What thresher knows of it."""
+        found = self.metadata.get(KEY)
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def title(self) -> str:
+        """Its title, empty where it has none."""
+        found = self.details.get("title") or self.metadata.get("title")
+        return found if isinstance(found, str) else ""
+
+    def with_details(self, text: str, score: float, /, **details: object) -> Document:
+        """The document with another text and score, and more that thresher knows of it."""
+        return Document(self.docno, text, {**self.metadata, KEY: {**self.details, **details}}, score)
+
+
+# --- retrieval
+
+
+def open_source(source: object) -> Pipeline | Index:
+    """What a retriever answers from: a pipeline, an index, or the path of an index, which is opened as a pipeline.
+
+    Raises:
+        InputError: it is none of them.
+        ArtifactError: there is no index at the path.
+    """
+    if isinstance(source, Pipeline | Index):
+        return source
+    if isinstance(source, str | Path):
+        return Pipeline.open(source)
+    raise InputError(f"a retriever answers from a Pipeline, an Index or the path of one; got {shown(source)}")
+
+
+def narrowed(*filters: Filter | None) -> Where | None:
+    """One filter that holds where all of those given hold; None where there are none."""
+    given = [Where.parse(one) for one in filters if one is not None]
+    if not given:
+        return None
+    whole = given[0]
+    for one in given[1:]:
+        whole = whole & one
+    return whole
+
+
+def retrieve(
+    source: Pipeline | Index, query: str, k: int, where: Where | None = None, max_context_tokens: int | None = None
+) -> list[Document]:
+    """The k best documents for a query.
+
+    Raises:
+        InputError: an argument is out of range, or the filter does not fit the index's fields.
+    """
+    if isinstance(source, Index):
+        if max_context_tokens is not None:
+            raise InputError("max_context_tokens needs a Pipeline, which selects sentences; got an Index")
+        return [_of_hit(hit) for hit in source.search(query, k, where=where)]
+    answer = source.ask(query, k, where=where, max_context_tokens=max_context_tokens)
+    scores, found = answer.ranking.scores.tolist(), []
+    for one in answer.passages:
+        known = one.as_json()
+        details = {name: known[name] for name in _DETAILS} | {"score": scores[one.rank - 1]}
+        found.append(_document(one.docno, one.text, one.metadata, scores[one.rank - 1], details))
+    return found
+
+
+_DETAILS = ("docno", "title", "rank", "scores", "confidence", "tier", "aliases", "spans", "original")
+
+
+def _of_hit(hit: Hit) -> Document:
+    details = {
+        "docno": hit.docno, "title": hit.title, "rank": hit.rank, "score": hit.score, "scores": {"search": hit.score},
+        "aliases": list(hit.aliases),
+    }  # fmt: skip
+    return _document(hit.docno, hit.text, hit.metadata, hit.score, details)
+
+
+def _document(
+    docno: str, text: str, metadata: Mapping[str, object], score: float, details: Mapping[str, object]
+) -> Document:
+    title = {"title": details["title"]} if details["title"] else {}
+    return Document(docno, text, {**title, **metadata, KEY: dict(details)}, score)
+
+
+# --- reranking and pruning
+
+
+def open_reranker(reranker: object) -> Reranker:
+    """A reranker, or the one of that name.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(reranker, Reranker):
+        return reranker
+    if isinstance(reranker, str):
+        return Reranker.from_name(reranker)
+    raise InputError(f"documents are reranked by a Reranker or the name of one; got {shown(reranker)}")
+
+
+def open_pruner(pruner: object) -> ContextPruner:
+    """A context pruner, or one with the scorer of that name.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(pruner, ContextPruner):
+        return pruner
+    if isinstance(pruner, str):
+        return ContextPruner(pruner)
+    raise InputError(f"documents are pruned by a ContextPruner or the name of a scorer; got {shown(pruner)}")
+
+
+def _hits(documents: Sequence[Document]) -> list[Hit]:
+    """The documents as hits whose docnos are their places: documents of others may share an identifier, or lack one."""
+    return [Hit(str(place), -place, place + 1, one.text, one.title) for place, one in enumerate(documents)]
+
+
+def rerank(
+    reranker: Reranker, query: str, documents: Sequence[Document], top_n: int | None = None
+) -> list[tuple[int, Document]]:
+    """The best `top_n` documents (None for all) with their places in `documents`, best first.
+
+    Scores are the reranker's; they strictly decrease.
+
+    Raises:
+        InputError: `top_n` is below 1.
+        ModelError: the model fails.
+    """
+    if top_n is not None and top_n < 1:
+        raise InputError(f"top_n is {shown(top_n)}; keep at least 1 document, or None for all")
+    if not documents:
+        return []
+    found: list[tuple[int, Document]] = []
+    for docno, score in reranker.rank(query, _hits(documents)).pairs()[:top_n]:
+        one = documents[int(docno)]
+        scores = one.details.get("scores")
+        known = scores if isinstance(scores, Mapping) else {}
+        more = {"rank": len(found) + 1, "score": score, "scores": {**known, "rerank": score}}
+        found.append((int(docno), one.with_details(one.text, score, **more)))
+    return found
+
+
+def prune(
+    pruner: ContextPruner,
+    query: str,
+    documents: Sequence[Document],
+    *,
+    threshold: float | str,
+    max_tokens: int | None,
+    keep_empty: bool = False,
+) -> list[tuple[int, Document]]:
+    """What is kept of the documents, with their places in `documents`, in their order.
+
+    Spans point into the original text, also where a document was pruned before.
+
+    Args:
+        pruner: selects sentences.
+        query: the query.
+        documents: what is pruned.
+        threshold: as `ContextPruner.prune`.
+        max_tokens: over all documents together, as `ContextPruner.prune`.
+        keep_empty: return also documents of which nothing is kept, with an empty text.
+
+    Raises:
+        InputError: the threshold or the limit is out of range.
+    """
+    kept = pruner.prune(query, _hits(documents), threshold=threshold, max_tokens=max_tokens)
+    return [
+        (place, _pruned(one, part))
+        for place, (one, part) in enumerate(zip(documents, kept, strict=True))
+        if part.spans or keep_empty
+    ]
+
+
+def _pruned(document: Document, part: PrunedPassage) -> Document:
+    original, earlier = document.details.get("original"), _spans(document.details.get("spans"))
+    spans: Sequence[Span] = part.spans
+    if isinstance(original, str) and earlier is not None and cut(original, earlier) == document.text:
+        spans = compose(earlier, spans)
+    else:
+        original = document.text
+    return document.with_details(
+        part.text,
+        document.score,
+        original=original,
+        spans=[[span.start, span.end] for span in spans],
+        relevance=part.relevance,
+        confidence=max(part.scores, default=None),
+        tokens=part.tokens,
+        original_tokens=part.original_tokens,
+    )
+
+
+def _spans(value: object) -> list[Span] | None:
+    """Spans from pairs of numbers; None where it is something else."""
+    if not isinstance(value, list | tuple):
+        return None
+    try:
+        return [Span(int(start), int(end)) for start, end in value]
+    except (TypeError, ValueError):
+        return None
+
+
+def compose(earlier: Sequence[Span], later: Sequence[Span]) -> list[Span]:
+    """Spans of a text from spans of what `earlier` has kept of it, joined."""
+    found, here = [], 0
+    for piece in earlier:
+        for span in later:
+            start, end = max(span.start, here), min(span.end, here + piece.end - piece.start)
+            if start < end:
+                found.append(Span(piece.start + start - here, piece.start + end - here))
+        here += piece.end - piece.start
+    return found

@@ -1,0 +1,18 @@
+"""Without the framework, importing an adapter says which extra installs it."""
+
+import subprocess
+import sys
+
+import pytest
+
+ADAPTERS = {"langchain": "langchain_core"}
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_importing_an_adapter_without_its_framework_names_the_extra(adapter):
+    script = f"import sys; sys.modules[{ADAPTERS[adapter]!r}] = None; import thresher.integrations.{adapter}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    (last,) = done.stderr.strip().splitlines()[-1:]
+    assert done.returncode == 1
+    assert last.startswith("thresher.errors.MissingExtraError: the ")
+    assert f"pip install 'thresher[{adapter}]'" in last

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -121,3 +122,23 @@ def chat_server():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/v1"
         server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def search_server(examples):
+    """The address of `thresher serve my-index`, ready."""
+    for package in ("fastapi", "prometheus_client"):
+        pytest.importorskip(package, reason="the extra serve is not installed")
+    from thresher.serve import ServeSettings, create_app
+    from thresher.serve.run import Server
+
+    settings = ServeSettings(port=0, log=False)
+    app = create_app({"my-index": examples / "my-index"}, settings)
+    server = Server(app, settings)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while thread.is_alive() and not app.state.services.ready:
+        time.sleep(0.01)
+    yield server.address
+    server.should_exit = True
+    thread.join(20)

@@ -25,7 +25,7 @@ NEEDS = {
     "collections": "a research collection",
     "time": "minutes",
 }
-PACKAGES = {"langchain": "langchain_core"}
+PACKAGES = {"langchain": "langchain_core", "serve": "prometheus_client"}
 """Further needs: packages, by the name of the extra; what needs them is run where they are installed."""
 NOT_RUN = {
     ("README.md", "checkout"): 1,
@@ -80,6 +80,8 @@ def test_every_snippet_runs_as_written(page, place, request):
     if "models" in needed and not has_models():
         pytest.skip("the embedded MiniLM is not installed (extras models and embedded)")
     replaced = [("http://localhost:8000/v1", request.getfixturevalue("chat_server"))] if "server" in needed else []
+    if "serve" in needed and is_there("serve"):
+        replaced.append(("http://localhost:8080", request.getfixturevalue("search_server")))
     if any(builds_the_example(block.code) for block in PAGES[page]):
         shutil.rmtree(place / "my-index")
     namespace = {"__name__": "page"}

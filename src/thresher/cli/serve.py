@@ -93,7 +93,7 @@ def serve(
     if server.force_exit:
         sys.stdout.flush()
         raise typer.Exit(1)
-    say("stopped; every request in flight was answered")
+    say("stopped")
 
 
 def _settings(host: str, port: int, access: _Access, load: _Load, log: bool) -> ServeSettings:

@@ -28,7 +28,8 @@ class _Access:
     ] = ""
     admin_key_env: Annotated[str, typer.Option(help="The same for keys that may change the indexes.")] = ""
     keys: Annotated[
-        Path | None, typer.Option(help="TOML file of keys: name, sha256 or key, where, indexes, admin (docs/server.md).")
+        Path | None,
+        typer.Option(help="TOML file of keys: name, sha256 or key, where, indexes, admin (docs/server.md)."),
     ] = None
     without_key: Annotated[
         bool, typer.Option("--without-key", help="Listen beyond this machine although no key is set.")

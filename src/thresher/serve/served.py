@@ -76,7 +76,10 @@ class Hosted:
         passage = self.index.any_passage()
         if passage is not None:
             words = " ".join(passage.contents.split()[:8])
-            self.index.search(words, 1, allow=[passage.docno])
+            by: tuple[By, ...] = ("sparse",) if self.index.vectors is None else ("sparse", "both")
+            for way in by:
+                self.index.search(words, by=way)
+                self.index.search(words, 1, by=way, allow=[passage.docno])
             for field in [*self.index.schema][:1]:
                 self.index.facets(field, words)
 

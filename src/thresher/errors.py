@@ -5,7 +5,8 @@
     ├── ConfigError           a recipe or experiment with an unknown key or a wrong type (also a ValueError)
     ├── ArtifactError         a directory that is missing, incomplete, damaged, or of the wrong kind or format
     │   ├── DamagedArtifactError     a file whose size, checksum or content does not match the manifest
-    │   └── ArtifactVersionError     written by a newer thresher
+    │   ├── ArtifactVersionError     written by a newer thresher
+    │   └── BusyArtifactError        another process is writing it
     ├── DataNotFoundError     a collection, file or model that is not on this machine (also a FileNotFoundError)
     ├── MissingExtraError     an optional dependency that is not installed (also an ImportError)
     ├── ModelError            a model that cannot be loaded, or whose output is unusable
@@ -27,6 +28,7 @@ __all__ = [
     "ArtifactError",
     "ArtifactVersionError",
     "BudgetExhaustedError",
+    "BusyArtifactError",
     "ConfigError",
     "DamagedArtifactError",
     "DataNotFoundError",
@@ -100,6 +102,10 @@ class DamagedArtifactError(ArtifactError):
 
 class ArtifactVersionError(ArtifactError):
     """An artifact in a format that this release cannot read."""
+
+
+class BusyArtifactError(ArtifactError):
+    """An artifact that another process is writing."""
 
 
 class DataNotFoundError(ThresherError, FileNotFoundError):

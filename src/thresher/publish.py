@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from thresher.errors import ArtifactError, InputError
+from thresher.errors import ArtifactError, BusyArtifactError, InputError
 from thresher.files import lock, sync_path
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def writing_in(target: Path) -> Iterator[None]:
     """Hold the lock of the writers of `target`, to change what is in it.
 
     Raises:
-        ArtifactError: another process is writing `target`; or may be, where the file system has no locks.
+        BusyArtifactError: another process is writing `target`.
+        ArtifactError: one may be, where the file system has no locks.
         OSError: the folder cannot be written.
     """
     home = _home(target)
@@ -263,7 +264,7 @@ def _locked(file: Path, target: Path, *, alone: bool = False) -> Iterator[bool]:
 def _refuse(target: Path, writer: str) -> NoReturn:
     pid = writer.partition("-")[0]
     who = f"process {pid}" if pid.isdigit() else "another process"
-    raise ArtifactError(f"{target} is being written by {who}; wait until that has ended, or choose another name")
+    raise BusyArtifactError(f"{target} is being written by {who}; wait until that has ended, or choose another name")
 
 
 def _is_file(descriptor: int, file: Path) -> bool:

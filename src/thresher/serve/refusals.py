@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import math
 
-from thresher.errors import BudgetExhaustedError, DataNotFoundError, InputError, MissingExtraError, ThresherError
+from thresher.errors import (
+    BudgetExhaustedError,
+    BusyArtifactError,
+    DataNotFoundError,
+    InputError,
+    MissingExtraError,
+    ThresherError,
+)
 
 
 class RefusedError(ThresherError):
@@ -70,6 +77,8 @@ def status_of(error: Exception) -> int:
         return error.status
     if isinstance(error, DataNotFoundError):
         return 404
+    if isinstance(error, BusyArtifactError):
+        return 409
     if isinstance(error, MissingExtraError):
         return 501
     if isinstance(error, BudgetExhaustedError):

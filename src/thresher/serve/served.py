@@ -54,7 +54,8 @@ class Hosted:
         self, name: str, path: Path, metrics: Metrics, *, device: str = "auto", cache: Path | None = None
     ) -> None:
         self.name, self.path = name, path
-        self._metrics, self._device, self._cache = metrics, device, cache
+        self.device = device
+        self._metrics, self._cache = metrics, cache
         self._lock, self._refreshing = threading.Lock(), threading.Lock()
         self._generation = 0
         self._views: OrderedDict[tuple[int, str], Index] = OrderedDict()
@@ -62,7 +63,7 @@ class Hosted:
 
     def _open(self, index: Index) -> None:
         """Open the pipeline of an index."""
-        pipeline = Pipeline.open(index, device=self._device, cache=self._cache)
+        pipeline = Pipeline.open(index, device=self.device, cache=self._cache)
         for stage in pipeline.stages:
             if isinstance(stage, InterpolateStage) and index.vectors is not None:
                 index.dense_encoder = stage.encoder  # loaded once

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 KINDS = {
     400: "invalid_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
-    408: "timeout", 411: "length_required", 413: "too_large", 415: "unsupported_media_type", 422: "invalid_request",
+    408: "timeout", 409: "conflict", 410: "gone",
+    411: "length_required", 413: "too_large", 415: "unsupported_media_type", 422: "invalid_request",
     429: "overloaded", 431: "too_large", 501: "not_available", 503: "unavailable",
 }  # fmt: skip
 """What `error.type` says of a status."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from thresher.pipeline.search import SearchStage
     from thresher.pipeline.select import SelectStage
     from thresher.pipeline.stage import Stage, StageReport, State
+    from thresher.pipeline.text_ranker import TextRanker, TextScore
 
 __all__ = [
     "Answer",
@@ -36,6 +37,8 @@ __all__ = [
     "Stage",
     "StageReport",
     "State",
+    "TextRanker",
+    "TextScore",
 ]
 
 _HOMES = {
@@ -50,6 +53,8 @@ _HOMES = {
     "Stage": "stage",
     "StageReport": "stage",
     "State": "stage",
+    "TextRanker": "text_ranker",
+    "TextScore": "text_ranker",
 }
 
 

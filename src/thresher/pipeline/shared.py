@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from thresher.errors import BudgetExhaustedError
 from thresher.models.batcher import Batcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from thresher.context.scorers import PassageScores, SentenceScorer, SplitPassage
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _QUERIES = 64
 """Queries that are encoded at once, at most."""
+_TEXTS = 64
+"""Texts whose vectors are computed at once, at most."""
 _READINGS = 4
 """Queries whose passages are read at once, at most: more would wait longer and not be read faster."""
 
@@ -41,11 +44,27 @@ class QueryEncoder(Protocol):
         ...
 
 
+class PassageEncoder(Protocol):
+    """The passage side of a dense encoder."""
+
+    def encode_passages(self, texts: Sequence[str]) -> NDArray[np.floating]:
+        """Vectors of passages, float[n, dimensions]."""
+        ...
+
+
 @dataclass(slots=True)
 class _Encoding:
     """A query to be encoded."""
 
     encoder: QueryEncoder
+    text: str
+
+
+@dataclass(slots=True)
+class _PassageEncoding:
+    """A passage to be encoded."""
+
+    encoder: PassageEncoder
     text: str
 
 
@@ -124,6 +143,17 @@ def encoded(
     return vector
 
 
+def passage_vectors(encoder: PassageEncoder, texts: Sequence[str], deadline: Deadline) -> NDArray[np.floating] | None:
+    """Vectors of passages, float[n, dimensions]; None where the encoder was not free before the deadline."""
+    try:
+        rows = _passages.submit(
+            [_PassageEncoding(encoder, text) for text in texts], seconds=_seconds(deadline, patient=False)
+        )
+    except BudgetExhaustedError:
+        return None
+    return np.array(rows)
+
+
 def read(reading: Reading, deadline: Deadline) -> list[PassageScores]:
     """The scores of the passages from the front that fit the deadline; none where the model was not free before it."""
     came = time.perf_counter()
@@ -148,6 +178,15 @@ def _encode(batch: list[_Encoding]) -> list[tuple[NDArray[np.floating], float]]:
             vectors = batch[places[0]].encoder.encode_queries([batch[place].text for place in places])
         _report("encode", len(places))
         found |= {place: (vector, began) for place, vector in zip(places, vectors, strict=True)}
+    return [found[place] for place in range(len(batch))]
+
+
+def _encode_passages(batch: list[_PassageEncoding]) -> list[NDArray[np.floating]]:
+    found: dict[int, NDArray[np.floating]] = {}
+    for places in _by_model([one.encoder for one in batch]):
+        with _turns.lock:
+            vectors = batch[places[0]].encoder.encode_passages([batch[place].text for place in places])
+        found |= dict(zip(places, vectors, strict=True))
     return [found[place] for place in range(len(batch))]
 
 
@@ -179,4 +218,5 @@ def _by_model(models: Sequence[object]) -> list[list[int]]:
 
 
 _encoders: Batcher[_Encoding, tuple[NDArray[np.floating], float]] = Batcher(_encode, _QUERIES)
+_passages: Batcher[_PassageEncoding, NDArray[np.floating]] = Batcher(_encode_passages, _TEXTS)
 _readers: Batcher[Reading, tuple[list[PassageScores], float]] = Batcher(_read, _READINGS)

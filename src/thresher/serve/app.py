@@ -106,7 +106,7 @@ async def _raised(_: object, error: Exception) -> None:
 def _problem(error: Mapping[str, object]) -> str:
     """What is wrong with a part of a request, without its value."""
     place = error["loc"]
-    names = [str(part) for part in place if part != "body"] if isinstance(place, tuple) else []
+    names = [str(part) for part in place if part != "body" and str(part)[:1] != "@"] if isinstance(place, tuple) else []
     return f"{'.'.join(names)}: {error['msg']}" if names else str(error["msg"])
 
 

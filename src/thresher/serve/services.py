@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thresher.serve.handles import Handles
+from thresher.serve.models import Models
 from thresher.serve.refusals import forbidden, not_found
 from thresher.serve.served import Served
 
@@ -28,6 +29,7 @@ class Services:
         settings: of the server.
         work: runs calls of the library.
         metrics: counts.
+        models: score and encode posted texts.
         handles: of pruned passages.
         ready: models are loaded and kernels compiled.
     """
@@ -35,6 +37,7 @@ class Services:
     def __init__(self, hosted: Mapping[str, Hosted], settings: ServeSettings, work: Work, metrics: Metrics) -> None:
         self.hosted, self.settings, self.work, self.metrics = dict(hosted), settings, work, metrics
         self.handles = Handles(settings.max_handle_bytes, settings.handle_seconds)
+        self.models = Models(self.hosted)
         self.ready = False
 
     def caller(self, request: Request) -> Caller:

@@ -35,6 +35,7 @@ class ServeSettings:
         max_depth: levels of lists and objects in a request.
         max_documents: documents, texts or inputs in one request.
         max_document_characters: of each of them.
+        max_document_tokens: word pieces that a reranker reads of each of them; what follows is not read.
         max_query_characters: of a query.
         max_k: passages that a request may ask for.
         max_handle_bytes: of texts that requests brought along, kept for their handles; the oldest make room.
@@ -66,6 +67,7 @@ class ServeSettings:
     max_depth: int = 60
     max_documents: int = 1000
     max_document_characters: int = 200_000
+    max_document_tokens: int = 4096
     max_query_characters: int = 20_000
     max_k: int = 1000
     max_handle_bytes: int = 64 * 2**20

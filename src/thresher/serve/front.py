@@ -126,7 +126,8 @@ class _Answer:
         if status_of(error) == GONE:
             self.status = GONE
             return
-        status, document = written(scope, *told(error, services, self._id))
+        status, message = told(error, services, self._id)
+        status, document = written(scope["path"], status, message, scope.get("state", {}).get("shape"))
         body = json.dumps(document).encode()
         given = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         given += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

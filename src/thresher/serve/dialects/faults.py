@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.requests import Request
-    from starlette.types import Scope
 
     Shape: TypeAlias = Callable[[int, str], tuple[int, dict[str, object]]]
 
@@ -95,9 +94,7 @@ def speak(request: Request, shape: Shape) -> None:
     request.state.shape = shape
 
 
-def written(scope: Scope, status: int, message: str) -> tuple[int, dict[str, object]]:
-    """The status and the document of an error that answers a request."""
-    path: str = scope["path"]
+def written(path: str, status: int, message: str, shape: Shape | None = None) -> tuple[int, dict[str, object]]:
+    """The status and the document of an error at this path, in the path's shape unless one is given."""
     by_path = openai if path.startswith("/v1/models/") else SHAPES.get(path, plain)
-    shape: Shape = scope.get("state", {}).get("shape", by_path)
-    return shape(status, message)
+    return (shape or by_path)(status, message)

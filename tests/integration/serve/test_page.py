@@ -1,0 +1,284 @@
+"""The search page in Chromium, used as a person would use it, against a server on a port."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="drives the browser")
+
+from playwright import sync_api
+
+from thresher import build_index
+from thresher.serve.keys import Caller, key_of
+
+sys.path.insert(0, str(Path(__file__).parent))
+from page_corpus import PASSAGES, RECIPE
+
+sys.path.pop(0)
+
+CHROMIUM = shutil.which("chromium")
+if CHROMIUM is None:
+    pytest.skip("Chromium is not installed", allow_module_level=True)
+
+expect = sync_api.expect
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+SOME = ["color-contrast", "target-size", "scrollable-region-focusable"]
+"""Rules of axe that depend on the scheme and the width; the others need one look."""
+QUESTION = "what separates grain from chaff"
+
+
+@pytest.fixture(scope="module")
+def harvest(tmp_path_factory):
+    """An index that is reranked and pruned by word overlap, without a model."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    build_index(folder / "harvest", PASSAGES, recipe=folder / "recipe.toml")
+    return folder / "harvest"
+
+
+@pytest.fixture(scope="module")
+def made(harvest, serving):
+    """A server over it."""
+    with serving({"harvest": harvest}) as server:
+        server.wait_until_ready()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, made):
+    """`visit(path)` opens a page; at the end, none has said anything on its console that was not expected."""
+    contexts, said = [], []
+
+    def call(path="/", *, url=None, expected="", width=1280, **settings):
+        base = url or made.url
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, permissions=["clipboard-read", "clipboard-write"], **settings
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", lambda m: said.append(m.text) if not (expected and expected in m.text) else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda r: said.append(f"outside: {r.url}") if not r.url.startswith(base) else None)
+        page.goto(base + path)
+        return page
+
+    yield call
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def asked(page):
+    """Wait until an answer is complete."""
+    expect(page.locator("article").first).to_be_visible()
+    expect(page.locator("body.busy")).to_have_count(0)
+    expect(page.locator(".summary strong").first).to_be_visible()
+    return page.locator("section[data-set=a] article")
+
+
+def clipboard(page):
+    return page.evaluate("navigator.clipboard.readText()")
+
+
+def test_ask_bring_back_and_copy(visit):
+    page = visit()
+    expect(page.locator(".welcome")).to_contain_text("12 passages in harvest")
+    page.get_by_role("searchbox").fill(QUESTION)
+    cards = asked(page)
+    expect(cards).to_have_count(5)
+    expect(page.locator("#live")).to_contain_text("5 passages in")
+    first = cards.first
+    left = first.locator(".dropped").first
+    expect(left).to_have_attribute("aria-pressed", "false")
+    sentence = left.text_content().removeprefix("Left out: ").strip()
+    page.get_by_role("button", name="Copy as prompt").click()
+    expect(page.locator(".toast")).to_have_text("Prompt with 5 passages copied")
+    text = clipboard(page)
+    assert f"Question: {QUESTION}" in text
+    assert re.findall(r"^\[(\d)\] ", text, re.M) == ["1", "2", "3", "4", "5"]
+    assert "https://example.org/winnowing" in text
+    assert sentence not in text
+    at = left.evaluate("e => e.getClientRects()[0].toJSON()")  # a run may begin in the middle of a line
+    page.mouse.click(at["x"] + 5, at["y"] + 5)
+    expect(left).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Copy as prompt").click()
+    page.wait_for_timeout(50)
+    assert sentence in clipboard(page)
+    names = first.locator(".scores dt").all_inner_texts()
+    assert names == ["search", "relevance", "rerank"]
+    assert page.locator(".waterfall th").all_inner_texts() == ["search", "rerank", "select"]
+
+
+def test_filter_and_link(visit, made):
+    page = visit(f"/?q={QUESTION.replace(' ', '+')}&k=12", expected="400")
+    asked(page)
+    page.get_by_role("checkbox", name="machines 2").first.check()
+    expect(page.locator("article")).to_have_count(2)
+    expect(page.get_by_role("checkbox", name="harvest")).to_be_visible()  # other values of the field stay
+    expect(page.get_by_role("checkbox", name="machines 2").first).to_be_focused()
+    page.get_by_label("year from").fill("1800")
+    page.get_by_label("year from").press("Enter")
+    expect(page.locator("article")).to_have_count(1)
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.locator(".toast")).to_have_text("Link copied")
+    link = clipboard(page)
+    assert link.startswith(made.url)
+    other = visit(link.removeprefix(made.url))
+    expect(asked(other)).to_have_count(1)
+    expect(other.locator("h3")).to_have_text("The combine harvester")
+    page.go_back()
+    expect(page.locator("article")).to_have_count(2)
+    page.get_by_label("Filter", exact=True).fill("year < 1700 or tags any (<b>bold</b>)")
+    page.get_by_label("Filter", exact=True).press("Enter")
+    expect(page.get_by_role("heading", name="This cannot be asked")).to_be_visible()
+
+
+def test_two_settings_side_by_side(visit):
+    page = visit(f"/?q={QUESTION.replace(' ', '+')}")
+    asked(page)
+    page.get_by_label("Compare with").select_option("without context pruning")
+    expect(page.locator("#difference")).to_contain_text("5 of 5 passages are in both answers")
+    expect(page.locator("#difference")).to_contain_text("more.")
+    two = page.locator("section[data-set=b]")
+    expect(two).to_have_attribute("aria-label", "Without context pruning")
+    expect(two.locator(".dropped")).to_have_count(0)
+    expect(two.locator(".waterfall tr.idle")).to_have_text("selectleft out")
+    assert "versus=select" in page.url
+    page.locator("section[data-set=a] article").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(two.locator("article").first).to_be_focused()
+
+
+def test_keyboard_only(visit):
+    page = visit()
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.type("grain chaff")
+    page.keyboard.press("Enter")
+    cards = asked(page)
+    page.keyboard.press("ArrowDown")
+    expect(cards.nth(0)).to_be_focused()
+    assert cards.nth(0).evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
+    page.keyboard.press("ArrowDown")
+    expect(cards.nth(1)).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    left = cards.nth(0).locator(".dropped").first
+    page.keyboard.press("Enter")
+    expect(left).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("Enter")
+    expect(left).to_have_attribute("aria-pressed", "false")
+    left.focus()
+    page.keyboard.press("Space")
+    expect(left).to_have_attribute("aria-pressed", "true")
+    expect(left).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(cards.nth(0)).to_be_focused()
+    page.keyboard.press("c")
+    expect(page.locator(".toast")).to_have_text("Passage 1 copied")
+    assert clipboard(page).startswith("[1] ")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("searchbox")).to_have_value("")
+    expect(page.locator(".welcome")).to_be_visible()
+
+
+def test_texts_stay_text_and_run_from_their_own_side(visit):
+    page = visit("/?q=grain+chaff+markup&k=12")
+    asked(page)
+    hostile = page.locator("article", has_text="hostile-1")
+    expect(hostile.locator("h3")).to_contain_text("<script>document.title='owned'</script>")
+    expect(hostile.locator(".text")).to_contain_text("<img src=x onerror=")
+    assert hostile.locator("img, script, b, a").count() == 0
+    assert page.title() == "grain chaff markup · thresher"
+    hebrew = page.locator("article", has_text="hebrew-1").locator(".text")
+    assert hebrew.evaluate("e => getComputedStyle(e).direction") == "rtl"
+    emoji = page.locator("article", has_text="emoji-1").locator(".text")  # offsets are code points
+    (whole,) = (one.text for one in PASSAGES if one.docno == "emoji-1")
+    assert emoji.text_content().replace("Left out: ", "") == whole
+
+
+def test_a_question_that_is_overtaken_is_given_up(visit):
+    page = visit()
+    given_up = []
+    page.on("requestfailed", lambda request: given_up.append(request.post_data_json["query"]))
+    page.route("**/ask", lambda route: None if route.request.post_data_json["query"] == "first" else route.continue_())
+    box = page.get_by_role("searchbox")
+    with page.expect_request("**/ask"):
+        box.fill("first")
+    expect(page.locator("body.busy")).to_have_count(1)
+    box.fill("winnowing")
+    asked(page)
+    expect(page.locator("h3").first).to_have_text("Winnowing")
+    assert given_up == ["first"]
+
+
+def test_the_key_is_asked_for_and_kept_for_the_tab(visit, harvest, serving):
+    with serving({"harvest": harvest}, keys=(key_of("open-sesame", Caller("reader")),)) as made:
+        page = visit("/?q=grain", url=made.url, expected="401")
+        dialog = page.get_by_role("dialog", name="This server asks for a key")
+        dialog.get_by_label("Key").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(dialog.get_by_role("alert")).to_have_text("The server did not accept this key.")
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Enter the key").click()
+        dialog.get_by_label("Key").fill("open-sesame")
+        dialog.get_by_role("button", name="Use the key").click()
+        asked(page)
+        kept = page.evaluate("[...Object.values(sessionStorage), localStorage.length, document.cookie]")
+        assert kept == ["open-sesame", 0, ""]
+        assert "sesame" not in page.url
+        page.reload()
+        asked(page)
+
+
+@pytest.mark.parametrize(("status", "title"), [(429, "The server is busy"), (503, "The server is not ready")])
+def test_it_waits_for_a_server_that_is_busy(visit, status, title):
+    page = visit(expected=str(status))
+    body = '{"error": {"type": "x", "message": "the queue is full"}}'
+    page.route("**/ask", lambda r: r.fulfill(status=status, headers={"retry-after": "1"}, body=body), times=1)
+    page.get_by_role("searchbox").fill("grain")
+    expect(page.get_by_role("heading", name=title)).to_be_visible()
+    expect(page.locator("#live")).to_have_text("the queue is full")
+    asked(page)  # asked again, by itself
+
+
+def test_nothing_found(visit):
+    page = visit("/?q=zyzzyva")
+    expect(page.get_by_role("heading", name="No passage matches")).to_be_visible()
+    expect(page.locator("#live")).to_have_text("No passage matches")
+    page.goto(page.url.replace("zyzzyva", "millwright&where=year+%3E+2100"))
+    page.get_by_role("button", name="Remove the filters").click()
+    expect(asked(page)).to_have_count(1)
+
+
+@pytest.mark.parametrize("path", ["/", "/?q=grain+chaff&versus=rerank", "/page/about.html"])
+def test_axe_finds_no_serious_fault_and_nothing_is_cut_off(visit, path):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="carries axe-core").Axe()
+    page = visit(path, width=400, bypass_csp=True, reduced_motion="reduce", expected="404")
+    page.locator("#live:not(:empty)").wait_for(state="attached") if "?" in path or "about" in path else None
+    for scheme, width, rules in (("light", 400, None), ("dark", 1600, SOME)):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        options = {"resultTypes": ["violations"], **({"runOnly": rules} if rules else {})}
+        for broken in axe.run(page, options=options).response["violations"]:
+            where = [node["html"] for node in broken["nodes"][:3]]
+            assert broken["impact"] not in {"serious", "critical"}, (scheme, width, broken["help"], where)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

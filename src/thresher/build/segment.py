@@ -22,14 +22,12 @@ from thresher.build.weights import CountedTerms, JoinedTerms, LearnedTerms, coun
 from thresher.encode.encoder import concatenate
 from thresher.encode.hybrid import is_hybrid
 from thresher.errors import ConfigError
-from thresher.index.commit import QUALITY, SEGMENTS
-from thresher.index.layout import encoder_folder
+from thresher.index.commit import SEGMENTS
 from thresher.prune.decision import FOLDER, REASONS, TIER_ONE, TIER_TWO, Decision, write_decision
 from thresher.prune.dropped import Dropped
-from thresher.prune.frozen import decide_added, junk_of
+from thresher.prune.frozen import decide_added, frozen_estimator, junk_of
 from thresher.prune.plan import PruneStep, groups_of
 from thresher.publish import shards_of
-from thresher.quality.estimator import QualityEstimator
 from thresher.quality.store import score_texts
 from thresher.vectors.segments import SegmentVectors, Span
 
@@ -192,7 +190,10 @@ class Addition:
         scores = np.zeros(len(spool), np.float32)
         if threshold is not None:
             watched = texts.watched("scoring") if self._options.progress else texts
-            scores = score_texts(watched, self._estimator(step))
+            estimator = frozen_estimator(
+                self._collection.path, {"estimator": step.estimator, **self._pruning}, self._options.device
+            )
+            scores = score_texts(watched, estimator)
         junk = junk_of(step, docnos, texts)
         live = {}
         if step.fold:
@@ -205,22 +206,6 @@ class Addition:
         )  # fmt: skip
         folded = np.flatnonzero(decision.reasons == REASONS.index("duplicate")).tolist()
         return decision, {row: live[row] for row in folded if row in live}
-
-    def _estimator(self, step: PruneStep) -> QualityEstimator:
-        """The estimator that the index was pruned by, with the statistics of that time."""
-        wanted = str(self._pruning.get("fingerprint", ""))
-        folder = self._collection.path / QUALITY / encoder_folder(wanted)
-        if folder.is_dir():
-            return QualityEstimator.load(folder)
-        estimator = QualityEstimator.from_name(
-            str(self._pruning.get("estimator", step.estimator)), device=self._options.device
-        )
-        if estimator.fingerprint != wanted:
-            raise ConfigError(
-                f"the index was pruned by the estimator {self._pruning.get('estimator')!r} ({wanted[:12]}), but this "
-                f"machine has another one by that name ({estimator.fingerprint[:12]}); restore it, or build again"
-            )
-        return estimator
 
     def _terms(self, spool: Spool, given: tuple[NDArray[np.bool_], Take] | None, tier: str) -> TermSource:
         """Where the weighted terms of the first tier come from, and of the second where that has the same.

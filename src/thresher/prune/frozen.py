@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from thresher.errors import ConfigError
+from thresher.index.commit import QUALITY
+from thresher.index.layout import encoder_folder
 from thresher.prune.decision import REASONS, TIER_DROPPED, TIER_ONE, TIER_TWO, Decision
 from thresher.prune.policy import floors, preference
 from thresher.quality.duplicates import fold_duplicates
+from thresher.quality.estimator import QualityEstimator
 from thresher.quality.junk import JunkRules
 
 if TYPE_CHECKING:
@@ -29,6 +33,32 @@ if TYPE_CHECKING:
     from thresher.prune.plan import PruneStep
 
 _KEPT, _PINNED, _FLOOR, _JUNK, _DUPLICATE, _SCORE = range(len(REASONS))
+
+
+def frozen_estimator(index: Path, pruning: Mapping[str, object], device: str = "auto") -> QualityEstimator:
+    """The estimator that an index was pruned by, with the statistics of that time.
+
+    Args:
+        index: its directory.
+        pruning: what its commit froze of the pruning: `estimator` and `fingerprint`.
+        device: for models.
+
+    Raises:
+        ConfigError: this machine has another one by that name.
+        DataNotFoundError: its model is not on this machine.
+        MissingExtraError: an optional dependency is not installed.
+    """
+    name, wanted = str(pruning.get("estimator", "")), str(pruning.get("fingerprint", ""))
+    folder = index / QUALITY / encoder_folder(wanted)
+    if folder.is_dir():
+        return QualityEstimator.load(folder)
+    estimator = QualityEstimator.from_name(name, device=device)
+    if estimator.fingerprint != wanted:
+        raise ConfigError(
+            f"the index was pruned by the estimator {name!r} ({wanted[:12]}), but this machine has another one by that "
+            f"name ({estimator.fingerprint[:12]}); restore it, or build again"
+        )
+    return estimator
 
 
 def threshold_of(step: PruneStep, decision: Decision, scores: NDArray[np.floating]) -> float | None:

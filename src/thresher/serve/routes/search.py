@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from fastapi import APIRouter, Request
@@ -47,11 +48,13 @@ class FacetsBody(Body):
         fields: of the metadata.
         query: count the passages that share a term with it; all passages by default.
         where: only passages whose metadata match this filter.
+        limit: values of each field, those that most passages have; all by default.
     """
 
     fields: list[str] = Field(max_length=20)
     query: str | None = None
     where: Where | None = None
+    limit: int | None = Field(default=None, ge=1)
 
 
 def router(services: Services) -> APIRouter:
@@ -73,7 +76,7 @@ def router(services: Services) -> APIRouter:
         served = services.served(request, body.index)
 
         def document() -> dict[str, object]:
-            counts = counted(served, body.fields, body.query, body.where)
+            counts = counted(served, body.fields, body.query, body.where, body.limit)
             return {"index": served.name, "commit": served.index.commit, "facets": counts}
 
         return await services.work.run(document, request=request, deadline_ms=body.deadline_ms)
@@ -112,9 +115,9 @@ def found(served: Served, body: SearchBody) -> dict[str, object]:
     return document
 
 
-def counted(served: Served, fields: Sequence[str], query: str | None, where: Where | None) -> dict[str, object]:
+def counted(
+    served: Served, fields: Sequence[str], query: str | None, where: Where | None, limit: int | None = None
+) -> dict[str, object]:
     """The values of some fields with their counts, as JSON has them."""
-    return {
-        field: [{"value": value, "count": count} for value, count in served.facets(field, query, where).items()]
-        for field in fields
-    }
+    found = {field: islice(served.facets(field, query, where).items(), limit) for field in fields}
+    return {field: [{"value": value, "count": count} for value, count in values] for field, values in found.items()}

@@ -1,0 +1,81 @@
+"""`/indexes/NAME`: what an index holds, how good its passages are, and its commits, for keys that see all of it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from thresher.search.overview import kept_commits, overview, quality_of
+from thresher.serve.refusals import not_found
+from thresher.serve.services import Services
+
+if TYPE_CHECKING:
+    from thresher.serve.served import Served
+
+
+def router(services: Services) -> APIRouter:
+    """The routes of this module."""
+    routes = APIRouter(prefix="/indexes", tags=["status"])
+    qualities = Qualities()
+
+    def whole(request: Request, name: str) -> Served:
+        services.require_unrestricted(request)
+        return services.served(request, name)
+
+    @routes.get("/{name}")
+    async def index(name: str, request: Request) -> dict[str, object]:
+        """Counts of an index, its encoder, fields, recipe and the stages of its pipeline."""
+        served = whole(request, name)
+
+        def document() -> dict[str, object]:
+            pipeline = served.pipeline
+            stages = {"stages": [stage.name for stage in pipeline.stages], "without": pipeline.off}
+            return {"name": name, **overview(served.index), **stages}
+
+        return await services.work.run(document, request=request)
+
+    @routes.get("/{name}/quality")
+    async def quality(
+        name: str,
+        request: Request,
+        bins: Annotated[int, Query(ge=1, le=200)] = 20,
+        examples: Annotated[int, Query(ge=0, le=50)] = 3,
+    ) -> dict[str, object]:
+        """A histogram of the quality of some passages, with examples of what pruning put aside."""
+        served = whole(request, name)
+        return await services.work.run(qualities.of, served, bins, examples, request=request)
+
+    @routes.get("/{name}/commits")
+    async def commits(name: str, request: Request) -> dict[str, object]:
+        """The commits that are kept, newest first."""
+        served = whole(request, name)
+        return {"commits": await services.work.run(lambda: kept_commits(served.index), request=request)}
+
+    return routes
+
+
+class Qualities:
+    """The last answer for each index, since a model may have read hundreds of passages for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[str, tuple[tuple[int, int, int], dict[str, object]]] = {}
+
+    def of(self, served: Served, bins: int, examples: int) -> dict[str, object]:
+        """As `quality_of`.
+
+        Raises:
+            RefusedError: 404, the index was not pruned by an estimator.
+        """
+        key = (served.index.commit, bins, examples)
+        with self._lock:
+            known = self._found.get(served.name)
+            if known is not None and known[0] == key:
+                return known[1]
+            made = quality_of(served.index, bins=bins, examples=examples, device=served.hosted.device)
+            if made is None:
+                raise not_found(f"the index {served.name!r} was not pruned by a quality estimator: it has no scores")
+            self._found[served.name] = key, made
+            return made

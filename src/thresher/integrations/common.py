@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from thresher.context.pruned import PrunedPassage
     from thresher.index.filters import Filter
+    from thresher.pipeline.answer import Answer
 
 KEY = "thresher"
 """Where the metadata of a document hold what thresher knows of it."""
@@ -87,6 +88,17 @@ def open_source(source: object) -> Pipeline | Index:
     raise InputError(f"a retriever answers from a Pipeline, an Index or the path of one; got {shown(source)}")
 
 
+def open_pipeline(source: object) -> Pipeline:
+    """A pipeline, or that of an index or of the path of one.
+
+    Raises:
+        InputError: it is none of them.
+        ArtifactError: there is no index at the path.
+    """
+    opened = open_source(source)
+    return Pipeline.open(opened) if isinstance(opened, Index) else opened
+
+
 def narrowed(*filters: Filter | None) -> Where | None:
     """One filter that holds where all of those given hold; None where there are none."""
     given = [Where.parse(one) for one in filters if one is not None]
@@ -110,7 +122,11 @@ def retrieve(
         if max_context_tokens is not None:
             raise InputError("max_context_tokens needs a Pipeline, which selects sentences; got an Index")
         return [_of_hit(hit) for hit in source.search(query, k, where=where)]
-    answer = source.ask(query, k, where=where, max_context_tokens=max_context_tokens)
+    return handed_over(source.ask(query, k, where=where, max_context_tokens=max_context_tokens))
+
+
+def handed_over(answer: Answer) -> list[Document]:
+    """The passages of a pipeline's answer, with their scores in the final ranking."""
     scores, found = answer.ranking.scores.tolist(), []
     for one in answer.passages:
         known = one.as_json()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-ADAPTERS = {"langchain": "langchain_core"}
+ADAPTERS = {"langchain": "langchain_core", "pyterrier": "pyterrier"}
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)

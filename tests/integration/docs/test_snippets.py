@@ -25,7 +25,14 @@ NEEDS = {
     "collections": "a research collection",
     "time": "minutes",
 }
-PACKAGES = {"langchain": "langchain_core", "serve": "prometheus_client"}
+PACKAGES = {
+    "dspy": "dspy",
+    "haystack": "haystack",
+    "langchain": "langchain_core",
+    "llamaindex": "llama_index",
+    "pyterrier": "pyterrier",
+    "serve": "prometheus_client",
+}
 """Further needs: packages, by the name of the extra; what needs them is run where they are installed."""
 NOT_RUN = {
     ("README.md", "checkout"): 1,

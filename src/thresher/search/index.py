@@ -148,6 +148,7 @@ class Index:
             changed = collection.commit.sha256 != now.collection.commit.sha256
             scope = None if now.scope is None else Where.parse(now.scope)
             self._now = Snapshot(collection, scope=scope, model=now.given_model, earlier=now)
+            self.__dict__.pop("recipe", None)
             return changed
 
     def _current(self) -> Snapshot:

@@ -135,10 +135,15 @@ async def _warm_up(services: Services) -> None:
 
 
 async def _follow(services: Services) -> None:
+    """Take up new commits; a problem is logged once, not each time that it is met."""
+    said: dict[str, str] = {}
     while True:
         await asyncio.sleep(services.settings.refresh_seconds)
         for hosted in services.hosted.values():
             try:
                 await asyncio.to_thread(hosted.refresh)
+                said.pop(hosted.name, None)
             except Exception as err:
-                _log.warning("index %s keeps its commit, the new one cannot be opened: %s", hosted.name, err)
+                if said.get(hosted.name) != str(err):
+                    _log.warning("index %s keeps its commit, the new one cannot be opened: %s", hosted.name, err)
+                said[hosted.name] = str(err)

@@ -103,6 +103,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=settings.keep_alive_seconds,
                 limit_concurrency=settings.connections,
                 timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
                 h11_max_incomplete_event_size=settings.max_header_bytes,

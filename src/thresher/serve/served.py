@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _VIEWS = 64
-"""Restricted views that are kept for later requests."""
+"""Restricted views of a commit that are kept for later requests."""
 
 
 class Hosted:
@@ -48,6 +48,9 @@ class Hosted:
         metrics: what is counted.
         device: for models.
         cache: where the costs of stages are kept between processes.
+
+    Attributes:
+        now: the commit that requests get which come now.
     """
 
     def __init__(
@@ -56,20 +59,76 @@ class Hosted:
         self.name, self.path = name, path
         self.device = device
         self._metrics, self._cache = metrics, cache
-        self._lock, self._refreshing = threading.Lock(), threading.Lock()
-        self._generation = 0
-        self._views: OrderedDict[tuple[int, str], Index] = OrderedDict()
-        self._open(Index.open(path))
+        self._refreshing = threading.Lock()
+        index = Index.open(path)
+        self.now = Current(index, self._opened(index), _built(index))
+        self._metrics.commit.labels(self.name).set(index.commit)
 
-    def _open(self, index: Index) -> None:
-        """Open the pipeline of an index."""
+    @property
+    def index(self) -> Index:
+        """The last commit that was taken up, all of it."""
+        return self.now.index
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline; `Pipeline.over` gives it the view of a request."""
+        return self.now.pipeline
+
+    def _opened(self, index: Index) -> Pipeline:
+        """A pipeline over an index, which gets the encoder that the pipeline has loaded."""
         pipeline = Pipeline.open(index, device=self.device, cache=self._cache)
         for stage in pipeline.stages:
             if isinstance(stage, InterpolateStage) and index.vectors is not None:
-                index.dense_encoder = stage.encoder  # loaded once
-        self._built = _built(index)
-        self.index, self.pipeline = index, pipeline
-        self._metrics.commit.labels(self.name).set(index.commit)
+                index.dense_encoder = stage.encoder
+        return pipeline
+
+    def warm_up(self) -> None:
+        """Load the models, compile the kernels and measure what stages cost."""
+        self.now.warm_up()
+
+    def refresh(self) -> bool:
+        """Take up the last commit; whether it is another than before. Keeps the one it has where that fails.
+
+        Only requests that come afterwards see it. An index that was built again with other models gets another
+        pipeline, which is warmed up first.
+
+        Raises:
+            ArtifactError: the last commit cannot be opened.
+        """
+        with self._refreshing:
+            now, index = self.now, self.now.index.pinned()
+            try:
+                if not index.refresh():
+                    return False
+                built = _built(index)
+                if built == now.built:
+                    self.now = Current(index, now.pipeline, built)
+                else:
+                    fresh = Index.open(self.path)
+                    later = Current(fresh, self._opened(fresh), _built(fresh))
+                    later.warm_up()
+                    self.now = later
+            except ArtifactError:
+                self._metrics.unread.labels(self.name).inc()
+                raise
+            self._metrics.commit.labels(self.name).set(self.index.commit)
+            _log.info("index %s: commit %d", self.name, self.index.commit)
+            return True
+
+
+class Current:
+    """A commit that is served, with its pipeline.
+
+    Args:
+        index: all of it; it does not change any more.
+        pipeline: the pipeline, over this index or one before.
+        built: what the pipeline depends on.
+    """
+
+    def __init__(self, index: Index, pipeline: Pipeline, built: tuple[object, ...]) -> None:
+        self.index, self.pipeline, self.built = index, pipeline, built
+        self._lock = threading.Lock()
+        self._views: OrderedDict[str, Index] = OrderedDict()
 
     def warm_up(self) -> None:
         """Load the models, compile the kernels and measure what stages cost."""
@@ -84,42 +143,17 @@ class Hosted:
             for field in [*self.index.schema][:1]:
                 self.index.facets(field, words)
 
-    def refresh(self) -> bool:
-        """Take up the last commit; whether it is another than before. Keeps the one it has where that fails.
-
-        Only requests that come afterwards see it.
-
-        Raises:
-            ArtifactError: the last commit cannot be opened.
-        """
-        with self._refreshing:
-            try:
-                if not self.index.refresh():
-                    return False
-                if _built(self.index) != self._built:  # built again in another way: other models or stages
-                    self._open(Index.open(self.path))
-            except ArtifactError:
-                self._metrics.unread.labels(self.name).inc()
-                raise
-            with self._lock:
-                self._generation += 1
-                self._views.clear()
-            self._metrics.commit.labels(self.name).set(self.index.commit)
-            _log.info("index %s: commit %d", self.name, self.index.commit)
-            return True
-
     def view(self, caller: Caller) -> Index:
-        """The current commit, as far as the caller may see it."""
-        generation = self._generation  # read first: what is kept under it is never older
-        pinned = self.index.pinned()
+        """The index as far as the caller may see it."""
         if caller.where is None:
-            return pinned
-        key = (generation, caller.where.key)
+            return self.index
+        key = caller.where.key
         with self._lock:
             found = self._views.get(key)
         if found is None:
-            found = pinned.restricted(caller.where)
-            found.__dict__ |= {name: pinned.__dict__[name] for name in ("dense_encoder",) if name in pinned.__dict__}
+            found = self.index.restricted(caller.where)
+            if "dense_encoder" in self.index.__dict__:
+                found.dense_encoder = self.index.dense_encoder
             with self._lock:
                 self._views[key] = found
                 while len(self._views) > _VIEWS:
@@ -141,17 +175,17 @@ class Served:
 
     def __init__(self, hosted: Hosted, caller: Caller) -> None:
         self.name, self.caller, self.hosted = hosted.name, caller, hosted
-        self._pipeline = hosted.pipeline
+        self._now = hosted.now
 
     @cached_property
     def index(self) -> Index:
         """The view of the index. The first use may take a while, so use it in `Work.run`."""
-        return self.hosted.view(self.caller)
+        return self._now.view(self.caller)
 
     @cached_property
     def pipeline(self) -> Pipeline:
         """The pipeline over that view."""
-        return self._pipeline.over(self.index)
+        return self._now.pipeline.over(self.index)
 
     def ask(
         self,
@@ -201,4 +235,5 @@ def _built(index: Index) -> tuple[object, ...]:
         None if first.encoder is None else first.encoder.name,
         None if vectors is None else vectors.encoder_fingerprint,
         index.tiered,
+        index.recipe.ask,
     )

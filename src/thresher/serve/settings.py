@@ -42,6 +42,7 @@ class ServeSettings:
         handle_seconds: how long such a text is kept.
         header_seconds: how long a client may take to send a request's headers.
         body_seconds: how long a client may take to send a request's body.
+        keep_alive_seconds: how long a connection without a request is kept open.
         send_seconds: how long a client may take to read a piece of the answer.
         connections: open connections; one more is answered 503.
         log: write a line of JSON on standard output for each request.
@@ -74,6 +75,7 @@ class ServeSettings:
     handle_seconds: float = 3600.0
     header_seconds: float = 10.0
     body_seconds: float = 30.0
+    keep_alive_seconds: int = 65
     send_seconds: float = 30.0
     connections: int = 1000
     log: bool = True

@@ -2,12 +2,21 @@
 
 import shutil
 import threading
+import time
 
 import pytest
 
 pytest.importorskip("prometheus_client")
 
-from thresher import Index, Passage
+from thresher import Index, Passage, build_index
+from thresher.build.recipe import AskStep, load_recipe
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
 
 
 def test_a_new_commit_is_taken_up_without_a_dropped_request(small_index, serving, tmp_path):
@@ -20,6 +29,7 @@ def test_a_new_commit_is_taken_up_without_a_dropped_request(small_index, serving
             while not stop.is_set():
                 body = {"query": "chaff", "k": 100, "facets": ["team"], "texts": False}
                 answers.append(made.client.post("/search", json=body))
+                stop.wait(0.02)
 
         threads = [threading.Thread(target=ask) for _ in range(2)]
         for thread in threads:
@@ -53,7 +63,20 @@ def test_a_commit_that_cannot_be_opened_leaves_the_one_before(small_index, servi
         kept = manifest.read_bytes()
         manifest.write_bytes(b"{")
         failures = 'thresher_refresh_failures_total{index="breaks"}'
-        while failures not in made.client.get("/metrics").text:
-            pass
+        until(lambda: failures in made.client.get("/metrics").text)
         assert len(made.client.post("/search", json={"query": "chaff", "k": 100}).json()["hits"]) == 40
         manifest.write_bytes(kept)
+
+
+def test_an_index_that_is_built_again_in_another_way_gets_another_pipeline(small_index, serving, tmp_path):
+    path = tmp_path / "rebuilt"
+    shutil.copytree(small_index, path)
+    recipe = load_recipe("bm25").model_copy(update={"ask": AskStep(context="", k=3)})
+    with serving({"rebuilt": path}, refresh_seconds=0.05) as made:
+        made.wait_until_ready()
+        build_index(path, [Passage(f"n{n}", f"chaff again {n}", "") for n in range(6)], recipe=recipe, overwrite=True)
+        until(lambda: made.client.get("/info").json()["indexes"][0]["passages"] == 6)
+        (info,) = made.client.get("/info").json()["indexes"]
+        assert (info["stages"], info["fields"]) == (["search"], {})
+        answer = made.client.post("/ask", json={"query": "chaff"}).json()
+        assert [one["docno"] for one in answer["passages"]] == ["n0", "n1", "n2"]

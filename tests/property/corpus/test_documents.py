@@ -9,6 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thresher.corpus.files.folder import FileCorpus
+from thresher.corpus.files.hypertext import read_html
+from thresher.corpus.files.markdown import read_markdown
+from thresher.corpus.files.packing import pieces
+from thresher.corpus.files.plain import read_plain
+from thresher.corpus.files.restructured import read_rst
+from thresher.corpus.files.source import read_python, read_source
 from thresher.corpus.split import token_count
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz\u00e4\u00f6\u00e9\u0142"
@@ -127,7 +133,7 @@ FORMATS = {"md": as_markdown, "rst": as_rst, "txt": as_text, "html": as_html, "p
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(outline=outlines(), tokens=st.sampled_from([12, 40, 180]), ends=st.sampled_from(["\n", "\r\n"]))
 def test_no_word_is_lost_and_every_passage_is_where_it_says(tmp_path_factory, suffix, outline, tokens, ends):
     place = tmp_path_factory.getbasetemp() / f"documents-{suffix}"
@@ -166,3 +172,94 @@ def words_of(text):
 
 def without_bold(text):
     return text.replace("<b>", "").replace("</b>", "")
+
+
+SNIPPETS = [
+    *(
+        "# a\n",
+        "== b\n",
+        "---\n",
+        "===\n",
+        "+++\n",
+        "- x\n",
+        "  y\n",
+        "\t",
+        "```\n",
+        "~~~",
+        "| a | b |\n",
+        "|---|---|\n",
+        "> q\n",
+    ),
+    *(
+        ".. note::\n",
+        ".. function:: f(x)\n",
+        "::\n\n",
+        "   z\n",
+        "+--+--+\n",
+        "==== ====\n",
+        ".. [1] n\n",
+        ":f: v\n",
+        "...\n",
+    ),
+    *(
+        "<table>",
+        "<tr>",
+        "<td>",
+        "</table>",
+        "<li>",
+        "<p>",
+        "</p>",
+        "<h1>",
+        "</h2>",
+        "<pre>",
+        "</pre>",
+        "<dt id=x>",
+        "<main>",
+    ),
+    *(
+        "<nav>",
+        "</nav>",
+        "<!--",
+        "-->",
+        "<![CDATA[",
+        "&amp",
+        "&#x0;",
+        "&#55296;",
+        "<br/>",
+        "<a href='#x'>",
+        "</a>",
+        "<",
+        "&",
+    ),
+    *(
+        "def f():\n",
+        "class A:\n",
+        "    pass\n",
+        "func g() {\n",
+        "}\n",
+        '"""',
+        "'",
+        "word ",
+        "Wort. ",
+        "\u65e5\u672c\u3002",
+        "e\u0301",
+    ),
+    *("\r", "\r\n", "\n", "\n\n", "\x0c", "\u2028", "\x00", "\ufeff", "\x1c", " "),
+]
+READERS = (read_markdown, read_html, read_rst, read_plain, read_source, read_python)
+
+
+@pytest.mark.parametrize("read", READERS, ids=lambda read: read.__name__)
+@settings(max_examples=60, deadline=None)
+@given(text=st.lists(st.sampled_from(SNIPPETS), max_size=60).map("".join), tokens=st.sampled_from([0, 1, 9, 60]))
+def test_whatever_a_file_holds_its_passages_are_slices_in_order(read, text, tokens):
+    document = read(text)
+    found = pieces(document, "name", tokens)
+    reached = 0
+    for piece in found:
+        assert reached <= piece.start < piece.end <= len(document.text)
+        reached = piece.end
+        assert not tokens or token_count(document.text[piece.start : piece.end]) <= max(tokens, 1)
+        if document.origin is not None:
+            assert 0 <= document.origin[piece.start] <= document.origin[piece.end - 1] < len(text)
+    assert len({piece.address for piece in found}) == len(found)

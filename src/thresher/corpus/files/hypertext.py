@@ -70,6 +70,8 @@ _CONTENTS, _MENU = 3, 8
 _PERMALINK = re.compile(r"\s*[#¶§🔗]\s*$")
 _MASTHEAD = 120
 """Characters above the title of a page that are taken for the name of the site."""
+_NEAR = 400
+"""Open elements among which one is looked for, so that hostile nesting costs no more than its length."""
 _ENOUGH = 200
 """Characters of a main text that stands for the page."""
 
@@ -91,6 +93,7 @@ class _Open:
     dropped: bool = False
     main: bool = False
     anchor: str = ""
+    pre: bool = False
 
 
 @dataclass(slots=True)
@@ -138,7 +141,7 @@ class _Page(HTMLParser):
         values = {name: value or "" for name, value in attrs}
         if tag == "meta":
             self._meta(values)
-        if tag == "title" and not any(one.tag == "svg" for one in self._stack):
+        if tag == "title" and not any(one.tag == "svg" for one in self._stack[-_NEAR:]):
             self._in_title = True
         if tag == "body" or (tag in _BLOCK and self._stack and self._stack[-1].tag == "head"):
             self._close_head()
@@ -153,7 +156,8 @@ class _Page(HTMLParser):
             self._link = values.get("href", "")
             self._mark(values.get("id") or values.get("name") or "")
         if tag not in _VOID:
-            self._stack.append(_Open(tag, dropped, main, values.get("id", "")))
+            pre = tag == "pre" or bool(self._stack and self._stack[-1].pre)
+            self._stack.append(_Open(tag, dropped, main, values.get("id", ""), pre))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
@@ -165,7 +169,8 @@ class _Page(HTMLParser):
             self._in_title = False
         if tag == "a":
             self._link = ""
-        at = next((n for n in range(len(self._stack) - 1, -1, -1) if self._stack[n].tag == tag), -1)
+        near = range(len(self._stack) - 1, max(-1, len(self._stack) - _NEAR), -1)
+        at = next((n for n in near if self._stack[n].tag == tag), -1)
         if at < 0:
             return
         for one in reversed(self._stack[at:]):
@@ -207,12 +212,13 @@ class _Page(HTMLParser):
         return bool(self._stack) and self._stack[-1].main
 
     def _close_head(self) -> None:
-        while any(one.tag == "head" for one in self._stack):
-            self._stack.pop()
+        if any(one.tag == "head" for one in self._stack[:_NEAR]):
+            while self._stack.pop().tag != "head":
+                pass
 
     def _close_implied(self, tag: str) -> None:
         """Close the elements whose end tag may be left out where this one begins."""
-        for at in range(len(self._stack) - 1, -1, -1):
+        for at in range(len(self._stack) - 1, max(-1, len(self._stack) - _NEAR), -1):
             one = self._stack[at].tag
             if tag in _CLOSED_BY.get(one, ()):
                 self.handle_endtag(one)
@@ -293,7 +299,7 @@ class _Page(HTMLParser):
             self._anchor = name
 
     def _section_anchor(self) -> str:
-        return next((one.anchor for one in reversed(self._stack) if one.tag in ("section", "div") and one.anchor), "")
+        return next((one.anchor for one in self._stack[:-_NEAR:-1] if one.tag in ("section", "div") and one.anchor), "")
 
     def _end(self, tag: str) -> None:
         """End the block of an element."""
@@ -349,7 +355,7 @@ class _Page(HTMLParser):
     # Characters.
 
     def _text(self, data: str, place: int) -> None:
-        if any(one.tag == "pre" for one in self._stack):
+        if self._stack and self._stack[-1].pre:
             for at, char in enumerate(data):
                 self._add(char, place + at)
             return

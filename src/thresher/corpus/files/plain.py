@@ -16,7 +16,7 @@ _ITEM = re.compile(r"[ \t]*(?:[-*+•‣◦▪●·–—o]|\(?\d{1,3}[.)]|\(?[A
 _LEVELS = "=#*-~^"
 _SHOUTED = 8
 """Level of a heading in capitals, below those that are underlined."""
-_CONTENTS = re.compile(r".*(?:\.\s?){4,}\s*[\divxlc]+\s*")
+CONTENTS_LINE = re.compile(r".*(?:\.\s?){4,}\s*[\divxlc]+\s*")
 """A line of a table of contents: words, a row of dots, a page."""
 
 
@@ -34,7 +34,7 @@ def read_plain(text: str) -> Document:
         if here >= after:
             continue
         span = lines.span(here, after)
-        if sum(bool(_CONTENTS.fullmatch(lines[number])) for number in range(here, after)) * 2 > after - here:
+        if sum(bool(CONTENTS_LINE.fullmatch(lines[number])) for number in range(here, after)) * 2 > after - here:
             document.blocks.append(Block(span.start, span.end, "gap"))
             continue
         code = lines.indent(here) and looks_like_code(text[span.start : span.end])

@@ -1,8 +1,8 @@
 """PDF and DOCX to blocks (extra `files`): their text, since neither has one that offsets could point into.
 
-PDF: the text layer by pypdf, page after page; the outline (bookmarks) gives headings, and lines that come at the head
-or foot of most pages are left out. DOCX: paragraphs and tables in order by python-docx; styles say what is a heading
-or a list.
+PDF: the text layer by pypdf, page after page; the outline (bookmarks) gives headings, and lines that several pages have
+at their head or foot are left out. DOCX: paragraphs and tables in order by python-docx; styles say what is a heading or
+a list.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from thresher.corpus.files.blocks import Block, Document
+from thresher.corpus.files.plain import CONTENTS_LINE
 from thresher.errors import require
 from thresher.records import Span
 
@@ -24,6 +25,8 @@ EXTRA = "files"
 _FEW_PAGES = 4
 _EDGE = 2
 """Lines at the head and foot of a page among which repeated ones are looked for."""
+_NUMBER = re.compile(r"\W*(?:page )?(?:\d+|[ivxlc]+)\W*", re.IGNORECASE)
+"""A line that is the number of a page."""
 _DIGITS = re.compile(r"\d+")
 
 
@@ -82,20 +85,21 @@ def _outline(reader: object) -> dict[int, list[tuple[int, str]]]:
 
 
 def _without_running_heads(pages: list[str]) -> list[list[str]]:
-    """The lines of each page without those that are at the head or foot of most pages, numbers apart."""
+    """The lines of each page without its number, what several pages have at their head or foot, and contents."""
     lines = [[line.rstrip() for line in page.splitlines()] for page in pages]
-    lines = [[line for line in page if line.strip()] for page in lines]
+    lines = [[line for line in page if line.strip() and not CONTENTS_LINE.fullmatch(line)] for page in lines]
     if len(pages) < _FEW_PAGES:
         return lines
     edges = Counter(
         key for page in lines for key in {_DIGITS.sub("0", line.strip()) for line in page[:_EDGE] + page[-_EDGE:]}
     )
-    running = {key for key, count in edges.items() if count > len(pages) // 2}
+    running = {key for key, count in edges.items() if count >= _FEW_PAGES - 1}
     kept = []
     for page in lines:
         edge = {*range(_EDGE), *range(len(page) - _EDGE, len(page))}
         kept.append([
-            line for at, line in enumerate(page) if at not in edge or _DIGITS.sub("0", line.strip()) not in running
+            line for at, line in enumerate(page)
+            if at not in edge or not (_NUMBER.fullmatch(line) or _DIGITS.sub("0", line.strip()) in running)
         ])  # fmt: skip
     return kept
 

@@ -25,7 +25,7 @@ _NAMES = re.compile(
     r"\s*\*?\s+(?:\([^)]*\)\s*)?(?P<name>[\w$:.<>~-]+)",
     re.IGNORECASE,
 )
-_C = re.compile(r"[A-Za-z_][\w\s*&:<>,]*?[\s*&](?P<name>[A-Za-z_~][\w:~]*)\s*\([^;{}]*\)?[^;]*\{?\s*$")
+_C = re.compile(r"(?:[A-Za-z_][\w:<>,]*[\s*&]+){1,6}(?P<name>[A-Za-z_~][\w:~]*)\s*\(")
 _SHELL = re.compile(r"(?P<name>[A-Za-z_][\w-]*)\s*\(\)\s*\{?\s*$")
 
 

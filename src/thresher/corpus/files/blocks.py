@@ -68,6 +68,14 @@ class Document:
             self.blocks.append(Block(start, end, "gap"))
 
 
+class UnreadableError(Exception):
+    """A file that cannot be read; its reason is a key of `thresher.corpus.REASONS`."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class Lines:
     """The lines of a text with their places, ends as CommonMark has them: CR, LF, or both."""
 

@@ -18,12 +18,13 @@ import re
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
+from thresher.corpus.files.blocks import UnreadableError
 from thresher.corpus.files.decoding import FALLBACK, decode, is_binary
 from thresher.corpus.files.hypertext import read_html
 from thresher.corpus.files.markdown import read_markdown
 from thresher.corpus.files.packing import pieces
 from thresher.corpus.files.plain import read_plain
-from thresher.corpus.files.portable import UnreadableError, read_docx, read_pdf
+from thresher.corpus.files.portable import read_docx, read_pdf
 from thresher.corpus.files.restructured import read_rst
 from thresher.corpus.files.source import read_python, read_source
 from thresher.corpus.files.walk import NEEDS, Walk, documents
@@ -216,7 +217,10 @@ def read_document(file: File) -> tuple[Document, str]:
         raise UnreadableError("binary-file", "its bytes are no text")
     python = file.kind == "python"
     text, encoding = decode(data, declares="python" if python else file.reads)
-    return _TEXT["python" if python else file.reads](text), encoding
+    try:
+        return _TEXT["python" if python else file.reads](text), encoding
+    except RecursionError as err:
+        raise UnreadableError("damaged-file", "it is nested too deep") from err
 
 
 def _source(document: Document, piece: Piece) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from thresher.corpus.files.blocks import Block, Document
+from thresher.corpus.files.blocks import Block, Document, UnreadableError
 from thresher.records import Span
 
 if TYPE_CHECKING:
@@ -72,12 +72,22 @@ _MASTHEAD = 120
 """Characters above the title of a page that are taken for the name of the site."""
 _NEAR = 400
 """Open elements among which one is looked for, so that hostile nesting costs no more than its length."""
+_DEEP = 12
+"""Lists of definitions within each other that are levels of headings."""
+_OPEN = 2000
+"""Tags without an end that a page may have."""
 _ENOUGH = 200
 """Characters of a main text that stands for the page."""
 
 
 def read_html(text: str) -> Document:
-    """The blocks of an HTML page."""
+    """The blocks of an HTML page.
+
+    Raises:
+        UnreadableError: thousands of its tags have no end; the parser would look for each to the end of the file.
+    """
+    if text.count("<") > text.count(">") + _OPEN:
+        raise UnreadableError("damaged-file", "thousands of its tags are not closed")
     parser = _Page(text)
     parser.feed(text)
     parser.close()
@@ -269,7 +279,7 @@ class _Page(HTMLParser):
             self._piece.around = self._section_anchor()
         elif tag == "dt" and values.get("id"):
             self._flush(main=main)
-            self._piece.kind, self._piece.level = "heading", 10 + sum(one.tag == "dl" for one in self._stack)
+            self._piece.kind, self._piece.level = "heading", 10 + self._depth("dl")
             self._piece.anchor, self._piece.shown = values["id"], True
         else:
             self._flush(main=main)
@@ -290,6 +300,10 @@ class _Page(HTMLParser):
             self._pending = " | " if self._piece.text and not self._at_row_start() else ""
         elif self._piece.text and not self._at_row_start():
             self._pending = self._pending or " "
+
+    def _depth(self, tag: str) -> int:
+        """How many elements of a kind are open, up to a limit that sections are nested by."""
+        return min(sum(one.tag == tag for one in self._stack[:_NEAR]), _DEEP)
 
     def _mark(self, name: str) -> None:
         """Note the anchor that a link within or right before a heading sets."""

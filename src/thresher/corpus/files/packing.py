@@ -71,7 +71,7 @@ class _Section:
     anchor: str = ""
     blocks: list[Block] = field(default_factory=list)
     children: list[_Section] = field(default_factory=list)
-    taken: set[str] = field(default_factory=set)
+    taken: dict[str, int] = field(default_factory=dict)
 
     @property
     def shown(self) -> bool:
@@ -152,13 +152,13 @@ def _short(heading: str) -> str:
     return words if len(words) <= _LONGEST_HEADING else words[:_LONGEST_HEADING].rpartition(" ")[0] + " ..."
 
 
-def _distinct(name: str, taken: set[str]) -> str:
-    """`name`, or `name-1`, `name-2`, whichever is not taken; takes it."""
-    made, number = name, 0
+def _distinct(name: str, taken: dict[str, int]) -> str:
+    """`name`, or `name-1`, `name-2`, whichever is not taken; takes it. `taken` has how often each was asked for."""
+    made = name
     while made in taken:
-        number += 1
-        made = f"{name}-{number}"
-    taken.add(made)
+        made = f"{name}-{taken[name]}"
+        taken[name] += 1
+    taken[made] = 1
     return made
 
 

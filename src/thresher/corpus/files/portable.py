@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from thresher.corpus.files.blocks import Block, Document
+from thresher.corpus.files.blocks import Block, Document, UnreadableError
 from thresher.corpus.files.plain import CONTENTS_LINE
 from thresher.errors import require
 from thresher.records import Span
@@ -28,14 +28,6 @@ _EDGE = 2
 _NUMBER = re.compile(r"\W*(?:page )?(?:\d+|[ivxlc]+)\W*", re.IGNORECASE)
 """A line that is the number of a page."""
 _DIGITS = re.compile(r"\d+")
-
-
-class UnreadableError(Exception):
-    """A file that cannot be read; its reason is a key of `thresher.corpus.REASONS`."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 def read_pdf(data: bytes) -> Document:

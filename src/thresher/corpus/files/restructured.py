@@ -49,6 +49,10 @@ _ADMONITIONS = frozenset(
     "tabs tip todo topic versionadded versionchanged versionremoved warning".split()
 )
 _NAME = re.compile(r"[\w$.:<>/@-]+(?:\s*\(.*)?")
+_SHORT = 12
+"""Lines of a directive that is one block."""
+_DEEP = 12
+"""Directives within directives that are taken apart."""
 _BELOW = 100
 """Levels of objects are below those of headings."""
 
@@ -154,9 +158,9 @@ class _Reader:
             self.document.leave_out(span.start, span.end)
         elif name in _CODE or name in _TABLES:
             self._add(number, end, "code" if name in _CODE else "table")
-        elif described:
+        elif described and depth < _DEEP:
             self._object(number, end, depth, argument)
-        elif end - number <= 12:
+        elif end - number <= _SHORT or depth >= _DEEP:
             self._add(number, end, "prose")
         else:
             body = self._body(number + 1, end)

@@ -58,9 +58,13 @@ ASKED = {
     ("post", "/admin/delete"): [{"docnos": ["d1"]}],
     ("post", "/admin/sync"): [{}],
     ("get", "/admin/status"): [None],
+    ("get", "/indexes/{name}"): [None],
+    ("get", "/indexes/{name}/quality"): [None],
+    ("get", "/indexes/{name}/commits"): [None],
 }
 """Requests to each route that would show passages of another team; the first is allowed."""
-FORBIDDEN = {"/metrics", "/admin/add", "/admin/delete", "/admin/sync", "/admin/status"}
+ADMIN = {"/admin/add", "/admin/delete", "/admin/sync", "/admin/status"}
+FORBIDDEN = ADMIN | {"/metrics", "/indexes/{name}", "/indexes/{name}/quality", "/indexes/{name}/commits"}
 """What a restricted key may not have at all."""
 OF_THE_REQUEST = {
     "/v2/rerank", "/v1/rerank", "/rerank", "/v1/score", "/score", "/v1/embeddings", "/embed", "/embed_sparse",
@@ -92,7 +96,9 @@ def test_no_route_shows_a_restricted_key_anything_of_what_it_may_not_see(guarded
         hidden = [one for one in index.passages_at(numbers) if one.metadata["team"] == "blue"]
     for (method, path), bodies in ASKED.items():
         for number, body in enumerate(bodies):
-            shown = guarded.client.request(method, path, json=body, headers=guarded.key("red-only"))
+            shown = guarded.client.request(
+                method, path.format(name="fields"), json=body, headers=guarded.key("red-only")
+            )
             allowed = (403,) if path in FORBIDDEN else (200, 400, 404) if number else (200,)
             assert shown.status_code in allowed, (path, shown.text)
             for one in hidden:

@@ -27,7 +27,7 @@ HEADERS: Final = {
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",  # the URL holds the question
+    "referrer-policy": "no-referrer",  # the URL holds the query
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-cache",  # asked again each time, by its tag: a new release shows at once
 }

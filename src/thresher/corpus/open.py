@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,8 @@ _UNDECIDED = (".json", ".csv")
 """Suffixes of records that folders of documents have as well."""
 
 _BEIR = tuple(f"corpus.jsonl{packed}" for packed in ("", *COMPRESSED))
+_ABOUT = re.compile(r"readme|licen[cs]e|copying|notice|citation|requirements", re.IGNORECASE)
+_MANY = 1000
 _NO_PASSAGES = re.compile(r"(?:queries|query|topics|qrels|qrel)(?:[._-]|$)", re.IGNORECASE)
 """Names of files that hold the queries and judgments of a collection."""
 
@@ -199,7 +202,24 @@ def _files(path: Path, format: str) -> list[Path]:
         raise InputError(f"the folder holds no corpus.jsonl and no file of a known format{hint}", str(path))
     if aside:
         _log.warning("%s: passed over, being %s; give a file by its own name to read it", path, aside)
+    if not format and (beside := _documents_beside(path)):
+        _log.warning(
+            "%s: read as records, since %s is in it; %s beside it are not read (--format files reads documents)",
+            path, found[0].name, beside,
+        )  # fmt: skip
     return found
+
+
+def _documents_beside(path: Path) -> str:
+    """The folders of documents and the documents in a folder of records, as a count; empty where there are none.
+
+    What such folders have beside their data, a README and a licence, does not count.
+    """
+    from thresher.corpus.files.walk import Walk, documents
+
+    found = (file.name for file in documents(path, Walk(), skip=True))
+    count = sum("/" in name or not _ABOUT.match(name) for name in islice(found, _MANY))
+    return f"{count:,} documents{' or more' if count == _MANY else ''}" if count > 1 else ""
 
 
 def _is_hidden(name: str) -> bool:

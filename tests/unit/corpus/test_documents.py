@@ -409,6 +409,15 @@ def test_a_folder_is_read_as_records_or_as_documents_by_one_rule(tmp_path, files
     assert len(list(corpus)) == 1
 
 
+def test_documents_beside_records_are_pointed_out(tmp_path, caplog):
+    write(tmp_path, {"a.jsonl": RECORD, "README.md": PAGE_TEXT, "LICENSE": PAGE_TEXT})
+    list(open_corpus(tmp_path))
+    assert "documents" not in caplog.text
+    write(tmp_path, {"guide/b.md": PAGE_TEXT, "guide/c.md": PAGE_TEXT})
+    list(open_corpus(tmp_path))
+    assert "read as records, since a.jsonl is in it; 2 documents beside it are not read" in caplog.text
+
+
 def test_a_format_decides_and_documents_have_no_fields(tmp_path):
     write(tmp_path, {"a.jsonl": RECORD, "README.md": PAGE_TEXT})
     assert [one.docno for one in open_corpus(tmp_path, format="files")] == ["README.md"]

@@ -7,7 +7,7 @@ import time
 import httpx2
 import pytest
 
-from thresher import Index, Pipeline
+from thresher import Index, Passage, Pipeline, build_index
 
 QUERY = "which team keeps the grain of field 3?"
 VARYING = {"milliseconds", "seconds"}
@@ -210,3 +210,19 @@ def test_views_and_pipelines_with_less_share_the_models(pipeline, reading_index)
     assert pipeline.without("select").stages[1].reader.scorer is scorer
     assert pipeline.without("select").off["select"] == "left out"
     assert [stage.name for stage in pipeline.stages] == ["search", "rerank", "select"]
+
+
+def test_what_json_lacks_is_replaced(serving, tmp_path):
+    odd = {"nan": float("nan"), "inf": float("inf"), "half": "a\ud800b", "list": [1, {"x": "\udfff"}], "large": 2**80}
+    plain = {"nan": None, "inf": None, "half": "a\ufffdb", "list": [1, {"x": "\ufffd"}], "large": 2**80}
+    build_index(tmp_path / "odd", [Passage("d1", "Grain falls.", metadata=odd)], recipe="bm25")
+    with serving({"odd": tmp_path / "odd"}) as made:
+        (hit,) = made.client.post("/search", json={"query": "grain"}).json()["hits"]
+        document = made.client.post("/ask", json={"query": "grain"}).json()
+        events = dict(events_of(made.client, {"query": "grain"}))
+        whole = made.client.post("/expand", json={"docno": "d1"}).json()
+        body = {"knowledge_id": "odd", "query": "grain", "retrieval_setting": {"top_k": 1}}
+        record = made.client.post("/retrieval", json=body).json()["records"][0]
+    assert hit["text"] == whole["text"] == "Grain falls."
+    assert record["metadata"].items() >= plain.items()
+    assert [one["metadata"] for one in (hit, document["passages"][0], events["passages"]["passages"][0])] == [plain] * 3

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from thresher.errors import ConfigError, ThresherError
 from thresher.records import Passage
 from thresher.serve.bodies import Where, check_documents
+from thresher.serve.documents import Document
 from thresher.serve.refusals import RefusedError
 from thresher.serve.served import Hosted
 from thresher.serve.services import Services
@@ -102,22 +103,22 @@ class SyncBody(AdminBody):
 
 def router(services: Services) -> APIRouter:
     """The routes of this module."""
-    routes = APIRouter(prefix="/admin", tags=["admin"])
+    routes = APIRouter(prefix="/admin", tags=["admin"], default_response_class=Document)
     changes = {name: Changes(hosted) for name, hosted in services.hosted.items()}
 
-    async def changed(request: Request, body: AdminBody, kind: str, call: Callable[[IndexWriter], Change]) -> Answer:
+    async def changed(request: Request, body: AdminBody, kind: str, call: Callable[[IndexWriter], Change]) -> Document:
         name = services.admin(request, body.index).name
-        return await services.work.run(changes[name].make, kind, call, request=request, deadline_ms=0)
+        return Document(await services.work.run(changes[name].make, kind, call, request=request, deadline_ms=0))
 
     @routes.post("/add")
-    async def add(body: AddBody, request: Request) -> Answer:
+    async def add(body: AddBody, request: Request) -> Document:
         """Add passages, and commit."""
         services.require_admin(request)
         passages = read(services.settings, body.passages)
         return await changed(request, body, "add", lambda writer: writer.add(passages, replace=body.replace))
 
     @routes.post("/delete")
-    async def delete(body: DeleteBody, request: Request) -> Answer:
+    async def delete(body: DeleteBody, request: Request) -> Document:
         """Delete passages, and commit."""
         services.require_admin(request)
         check_documents(services.settings, "docnos", body.docnos or [])
@@ -126,7 +127,7 @@ def router(services: Services) -> APIRouter:
         )  # fmt: skip
 
     @routes.post("/sync")
-    async def sync(body: SyncBody, request: Request) -> Answer:
+    async def sync(body: SyncBody, request: Request) -> Document:
         """Make an index hold what a corpus holds, and commit: what is new, what changed, and no more."""
         services.require_admin(request)
         passages = None if body.passages is None else read(services.settings, body.passages)
@@ -141,10 +142,10 @@ def router(services: Services) -> APIRouter:
         return await changed(request, body, "sync", call)
 
     @routes.get("/status")
-    async def status(request: Request, index: str | None = None) -> Answer:
+    async def status(request: Request, index: str | None = None) -> Document:
         """The commit of an index, whether it is being changed, and what the last change through this server did."""
         hosted = services.admin(request, index)
-        return await services.work.run(changes[hosted.name].status, request=request)
+        return Document(await services.work.run(changes[hosted.name].status, request=request))
 
     return routes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
@@ -11,6 +10,7 @@ from pydantic import Field
 
 from thresher.serve.bodies import Body, Where, check_k, check_query
 from thresher.serve.dialects.faults import written
+from thresher.serve.documents import Document, dumped
 from thresher.serve.front import told
 from thresher.serve.handles import owner_of
 from thresher.serve.served import Served
@@ -57,10 +57,10 @@ class AskBody(Body):
 
 def router(services: Services) -> APIRouter:
     """The routes of this module."""
-    routes = APIRouter(tags=["ask"])
+    routes = APIRouter(tags=["ask"], default_response_class=Document)
 
     @routes.post("/ask", response_model=None, responses={200: {"content": {"application/json": {}, EVENTS: {}}}})
-    async def ask(body: AskBody, request: Request) -> dict[str, object] | StreamingResponse:
+    async def ask(body: AskBody, request: Request) -> Document | StreamingResponse:
         """What the index has to say on a query; as events where the client accepts text/event-stream."""
         check_k(services.settings, body.k)
         check_k(services.settings, body.ranking)
@@ -69,7 +69,7 @@ def router(services: Services) -> APIRouter:
         if EVENTS not in request.headers.get("accept", ""):
             document = await services.work.run(asked.document, request=request, deadline_ms=body.deadline_ms)
             request.state.usage = asked.usage
-            return document
+            return Document(document)
         events = await services.work.stream(asked.tell, request=request, deadline_ms=body.deadline_ms)
         first = await anext(events)  # so that what is wrong with the request has a status
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -169,7 +169,7 @@ def ranked(state: State, count: int, *, texts: bool) -> list[dict[str, object]]:
 
 async def lines(
     services: Services, request: Request, asked: Asked, first: Event, events: AsyncIterator[Event]
-) -> AsyncIterator[str]:
+) -> AsyncIterator[bytes]:
     """Events as they are sent. An answer that fails when it has begun ends with the event `error`."""
     yield _line(*first)
     try:
@@ -182,5 +182,5 @@ async def lines(
         yield _line("error", {**document, "status": status})
 
 
-def _line(name: str, data: dict[str, object]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+def _line(name: str, data: dict[str, object]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), dumped(data))

@@ -12,6 +12,7 @@ from thresher.context.pruner import ContextPruner
 from thresher.pipeline.select import SelectStage
 from thresher.records import Hit, Span
 from thresher.serve.bodies import Body, check_documents, check_query
+from thresher.serve.documents import Document
 from thresher.serve.handles import expanded, owner_of
 from thresher.serve.served import Served
 from thresher.serve.services import Services
@@ -96,22 +97,22 @@ class ExpandBody(Body):
 
 def router(services: Services) -> APIRouter:
     """The routes of this module."""
-    routes = APIRouter(tags=["context"])
+    routes = APIRouter(tags=["context"], default_response_class=Document)
 
     @routes.post("/context")
-    async def context(body: ContextBody, request: Request) -> dict[str, object]:
+    async def context(body: ContextBody, request: Request) -> Document:
         """Passages with what helps with a query, and a handle each, with which /expand gives back the rest."""
         check_query(services.settings, body.query)
         check_documents(services.settings, "texts", body.texts or [])
         check_documents(services.settings, "passages", [one.text for one in body.passages or []])
         check_documents(services.settings, "docnos", body.docnos or [])
         served = services.served(request, body.index)
-        return await services.work.run(
-            pruned, services, served, body, request=request, deadline_ms=body.deadline_ms
-        )  # fmt: skip
+        return Document(
+            await services.work.run(pruned, services, served, body, request=request, deadline_ms=body.deadline_ms)
+        )
 
     @routes.post("/expand")
-    async def expand(body: ExpandBody, request: Request) -> dict[str, object]:
+    async def expand(body: ExpandBody, request: Request) -> Document:
         """A passage as it was before it was pruned, and what was dropped of it."""
 
         def passage_of(name: str, docno: str) -> Passage:
@@ -124,7 +125,7 @@ def router(services: Services) -> APIRouter:
             spans = [Span(start, end) for start, end in body.spans]
             return expanded(served.name, served.index.passage(body.docno or ""), spans).as_json()
 
-        return await services.work.run(document, request=request, deadline_ms=body.deadline_ms)
+        return Document(await services.work.run(document, request=request, deadline_ms=body.deadline_ms))
 
     return routes
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query, Request
 
 from thresher.search.overview import kept_commits, overview, quality_of
+from thresher.serve.documents import Document
 from thresher.serve.refusals import not_found
 from thresher.serve.services import Services
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def router(services: Services) -> APIRouter:
     """The routes of this module."""
-    routes = APIRouter(prefix="/indexes", tags=["status"])
+    routes = APIRouter(prefix="/indexes", tags=["status"], default_response_class=Document)
     qualities = Qualities()
 
     def whole(request: Request, name: str) -> Served:
@@ -25,7 +26,7 @@ def router(services: Services) -> APIRouter:
         return services.served(request, name)
 
     @routes.get("/{name}")
-    async def index(name: str, request: Request) -> dict[str, object]:
+    async def index(name: str, request: Request) -> Document:
         """Counts of an index, its encoder, fields, recipe and the stages of its pipeline."""
         served = whole(request, name)
 
@@ -34,7 +35,7 @@ def router(services: Services) -> APIRouter:
             stages = {"stages": [stage.name for stage in pipeline.stages], "without": pipeline.off}
             return {"name": name, **overview(served.index), **stages}
 
-        return await services.work.run(document, request=request)
+        return Document(await services.work.run(document, request=request))
 
     @routes.get("/{name}/quality")
     async def quality(
@@ -42,16 +43,16 @@ def router(services: Services) -> APIRouter:
         request: Request,
         bins: Annotated[int, Query(ge=1, le=200)] = 20,
         examples: Annotated[int, Query(ge=0, le=50)] = 3,
-    ) -> dict[str, object]:
+    ) -> Document:
         """A histogram of the quality of some passages, with examples of what pruning put aside."""
         served = whole(request, name)
-        return await services.work.run(qualities.of, served, bins, examples, request=request)
+        return Document(await services.work.run(qualities.of, served, bins, examples, request=request))
 
     @routes.get("/{name}/commits")
-    async def commits(name: str, request: Request) -> dict[str, object]:
+    async def commits(name: str, request: Request) -> Document:
         """The commits that are kept, newest first."""
         served = whole(request, name)
-        return {"commits": await services.work.run(lambda: kept_commits(served.index), request=request)}
+        return Document({"commits": await services.work.run(lambda: kept_commits(served.index), request=request)})
 
     return routes
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from thresher.serve.bodies import check_k, check_query
 from thresher.serve.conditions import MetadataCondition, as_filter
+from thresher.serve.documents import Document
 from thresher.serve.handles import owner_of
 from thresher.serve.served import Served
 from thresher.serve.services import Services
@@ -59,10 +60,10 @@ class RetrievalBody(BaseModel):
 
 def router(services: Services) -> APIRouter:
     """The routes of this module."""
-    routes = APIRouter(tags=["dialects"])
+    routes = APIRouter(tags=["dialects"], default_response_class=Document)
 
     @routes.post("/retrieval")
-    async def retrieval(body: RetrievalBody, request: Request) -> dict[str, object]:
+    async def retrieval(body: RetrievalBody, request: Request) -> Document:
         """The passages of an index that help with a query."""
         check_k(services.settings, body.retrieval_setting.top_k)
         check_query(services.settings, body.query)
@@ -74,7 +75,8 @@ def router(services: Services) -> APIRouter:
 
         answer = await services.work.run(answered, request=request)
         request.state.usage = answer.usage
-        return {"records": records(services, served, answer, body.retrieval_setting.score_threshold or 0.0)}
+        least = body.retrieval_setting.score_threshold or 0.0
+        return Document({"records": records(services, served, answer, least)})
 
     return routes
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from thresher.serve.bodies import Body, Where, check_k, check_query
+from thresher.serve.documents import Document
 from thresher.serve.served import Served
 from thresher.serve.services import Services
 
@@ -59,18 +60,18 @@ class FacetsBody(Body):
 
 def router(services: Services) -> APIRouter:
     """The routes of this module."""
-    routes = APIRouter(tags=["search"])
+    routes = APIRouter(tags=["search"], default_response_class=Document)
 
     @routes.post("/search")
-    async def search(body: SearchBody, request: Request) -> dict[str, object]:
+    async def search(body: SearchBody, request: Request) -> Document:
         """The k best passages for a query."""
         check_k(services.settings, body.k)
         check_query(services.settings, body.query)
         served = services.served(request, body.index)
-        return await services.work.run(found, served, body, request=request, deadline_ms=body.deadline_ms)
+        return Document(await services.work.run(found, served, body, request=request, deadline_ms=body.deadline_ms))
 
     @routes.post("/facets")
-    async def facets(body: FacetsBody, request: Request) -> dict[str, object]:
+    async def facets(body: FacetsBody, request: Request) -> Document:
         """How many passages have each value of some fields, most first."""
         check_query(services.settings, body.query or "")
         served = services.served(request, body.index)
@@ -79,7 +80,7 @@ def router(services: Services) -> APIRouter:
             counts = counted(served, body.fields, body.query, body.where, body.limit)
             return {"index": served.name, "commit": served.index.commit, "facets": counts}
 
-        return await services.work.run(document, request=request, deadline_ms=body.deadline_ms)
+        return Document(await services.work.run(document, request=request, deadline_ms=body.deadline_ms))
 
     return routes
 

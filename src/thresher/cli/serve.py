@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thresher.cli.output import echo, grouped, note, say
+from thresher.cli.output import complain, echo, grouped, note, say
 
 if TYPE_CHECKING:
     from thresher.serve.keys import Key
@@ -92,8 +93,9 @@ def serve(
     server = Server(app, settings, started=_say_started)
     server.run()
     if server.force_exit:
+        complain("stopped at the second signal; requests in flight were dropped")
         sys.stdout.flush()
-        raise typer.Exit(1)
+        os._exit(1)  # calls that still run are not waited for
     say("stopped")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -131,6 +132,7 @@ class Server(uvicorn.Server):
         """Take a signal: drain, or stop."""
         if self._services.work.draining or self.loop is None:
             self.should_exit = self.force_exit = True
+            logging.getLogger("uvicorn.error").disabled = True  # it would report each request that is cut off
             return
         self.loop.call_soon_threadsafe(self.drain)
 

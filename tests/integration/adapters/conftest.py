@@ -22,7 +22,7 @@ class WordsJudge:
 
     name, comparisons_per_call, rates_only = "words", 32, True
 
-    def __init__(self):
+    def __init__(self, _=""):
         self.scorer = SentenceScorer.from_name("lexical")
 
     async def answer(self, query, candidates, comparisons, client):

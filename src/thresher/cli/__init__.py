@@ -56,6 +56,7 @@ _COMMANDS = {
     "search": ("thresher.cli.search", "search"),
     "ask": ("thresher.cli.ask", "ask"),
     "serve": ("thresher.cli.serve", "serve"),
+    "mcp": ("thresher.cli.mcp", "mcp"),
     "rerank": ("thresher.cli.rerank", "rerank"),
     "compress": ("thresher.cli.compress", "compress"),
     "eval": ("thresher.cli.eval", "eval_"),

@@ -30,6 +30,7 @@ PACKAGES = {
     "haystack": "haystack",
     "langchain": "langchain_core",
     "llamaindex": "llama_index",
+    "mcp": "mcp",
     "pyterrier": "pyterrier",
     "serve": "prometheus_client",
 }

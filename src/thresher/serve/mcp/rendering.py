@@ -1,0 +1,216 @@
+"""Results in both of their forms: structured content, and text in which quotations stand between tags."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from thresher.context.spans import cut, largest_prefix
+from thresher.serve.mcp.fitting import fit, shown_text
+from thresher.serve.mcp.quoting import NOTICE, Fence, neutral
+from thresher.serve.mcp.results import (
+    AskResult,
+    ExpandResult,
+    IndexInfo,
+    LeftOut,
+    PassagesResult,
+    Quoted,
+    QuotedNames,
+    Ranked,
+    RerankResult,
+    ShownPassage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from thresher.records import Span
+    from thresher.serve.mcp.fitting import Choice, Draft, Spread
+    from thresher.serve.mcp.results import Metadata, Scalar
+
+    AnyResult = PassagesResult | AskResult | RerankResult
+
+_NAMED, _NAME = 10, 60
+"""Passages that are left out and named, at most, and characters of such a name."""
+_FIELDS, _VALUE, _LIST = 20, 200, 20
+"""Metadata fields that are shown, characters of a value, and values of a list."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A result.
+
+    Attributes:
+        text: for a model.
+        structured: for a program, or a model.
+    """
+
+    text: str
+    structured: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a result may cost.
+
+    Attributes:
+        tokens: at most, of each of the two forms.
+        count: tokens of a text.
+    """
+
+    tokens: int
+    count: Callable[[str], int]
+
+    def allows(self, result: Shown) -> bool:
+        """Whether both forms fit."""
+        written = json.dumps(result.structured, ensure_ascii=False)
+        return max(self.count(written), self.count(result.text)) <= self.tokens
+
+
+def passages(
+    drafts: Sequence[Draft], spread: Spread, budget: Budget, heading: str, make: Callable[..., AnyResult]
+) -> Shown:
+    """A result with as much of the passages as fits.
+
+    Args:
+        drafts: the passages, best first.
+        spread: how they are cut.
+        budget: what the result may cost.
+        heading: what the text says before them.
+        make: the structured content, given `passages` and `left_out`.
+    """
+    fence = Fence()
+
+    def render(choice: Choice, final: bool = False) -> Shown:
+        shown = [_passage(rank, draft, spans, budget, final) for rank, (draft, spans) in enumerate(choice, 1)]
+        left = _left_out(drafts[len(choice) :], budget)
+        parts = [heading, *([fence.told] if drafts else []), *(_quoted(fence, one) for one in shown)]
+        if left.passages:
+            parts.append(
+                f"{left.passages} more did not fit max_tokens={budget.tokens}. Read one by its docno with expand, or "
+                "ask for more tokens."
+            )
+        if left.quoted.docnos:
+            parts.append(fence.around("\n".join(left.quoted.docnos)))
+        return Shown("\n\n".join(parts), asdict(make(passages=shown, left_out=left)))
+
+    return render(fit(drafts, spread, lambda choice: budget.allows(render(choice))), True)
+
+
+def expansion(draft: Draft, index: str | None, budget: Budget, handle: str) -> Shown:
+    """A result with as much of one passage as fits; `handle` stands for all of it."""
+    fence = Fence()
+
+    def render(choice: Choice, final: bool = False) -> Shown:
+        spans = choice[0][1] if choice else ()
+        one = _passage(1, draft, spans, budget, final)
+        following = one.handle if choice else handle
+        told = "Nothing of it is left to show." if not (one.quoted.text or one.omitted_tokens) else fence.told
+        parts = [told, _quoted(fence, replace(one, handle=following))]
+        if one.omitted_tokens and following:
+            parts.append("This is not all of it: give its handle to expand to go on.")
+        result = ExpandResult(NOTICE, index, following, one.omitted_tokens, one.quoted)
+        return Shown("\n\n".join(parts), asdict(result))
+
+    return render(fit([draft], "from the first", lambda choice: budget.allows(render(choice))), True)
+
+
+def order(ranked: Sequence[Ranked], budget: Budget, make: Callable[..., AnyResult]) -> Shown:
+    """The order of texts that were sent along, which are not repeated; the last are left out where it is too long."""
+
+    def render(count: int) -> Shown:
+        left = LeftOut(len(ranked) - count, QuotedNames([]))
+        lines = [f"{one.rank}. text {one.position}, score {one.score:g}" for one in ranked[:count]]
+        rest = f" ({left.passages} more did not fit max_tokens={budget.tokens})" if left.passages else ""
+        head = f"The texts in order of relevance, by their positions from 0{rest}:"
+        return Shown("\n".join([head, *lines]), asdict(make(order=list(ranked[:count]), passages=[], left_out=left)))
+
+    return render(largest_prefix(len(ranked), lambda count: budget.allows(render(count))))
+
+
+def information(info: IndexInfo, budget: Budget) -> Shown:
+    """What an index holds; of many fields as many as fit, of each its frequent values if they fit."""
+    fence = Fence()
+
+    def render(fields: int, values: int) -> Shown:
+        quoted = [replace(one, values=one.values[:values]) for one in info.quoted[:fields]]
+        lines = [f"{one.name} ({one.type}): {json.dumps(one.values, ensure_ascii=False)}" for one in quoted]
+        off = "; ".join(f"without {name}: {reason}" for name, reason in info.stages_off.items())
+        parts = [
+            f"Index {info.index}, commit {info.commit}: {info.passages:,} passages. Stages: {' > '.join(info.stages)}. "
+            f"{off}",
+            f"It has {info.fields} metadata fields. where: {info.where}",
+        ]
+        if quoted:
+            parts += [f"Fields, with frequent values. {fence.told}", fence.around("\n".join(lines))]
+        return Shown("\n\n".join(parts), asdict(replace(info, quoted=quoted)))
+
+    most = max((len(one.values) for one in info.quoted), default=0)
+    fields = largest_prefix(len(info.quoted), lambda count: budget.allows(render(count, 0)))
+    return render(fields, largest_prefix(most, lambda count: budget.allows(render(fields, count))))
+
+
+def as_metadata(given: Mapping[str, object]) -> Metadata:
+    """Metadata as results show it: simple values and lists of them, shortened."""
+    found: Metadata = {}
+    for name, value in given.items():
+        if len(found) == _FIELDS:
+            break
+        if isinstance(value, list | tuple | set | frozenset):
+            found[_short(name)] = [_short(str(one)) for one in list(value)[:_LIST]]
+        elif value is not None:
+            found[_short(name)] = _simple(value)
+    return found
+
+
+def _simple(value: object) -> Scalar:
+    return value if isinstance(value, bool | int | float) else _short(str(value))
+
+
+def _short(text: str) -> str:
+    text = neutral(text)
+    return text if len(text) <= _VALUE else f"{text[: _VALUE - 1]}…"
+
+
+def _passage(rank: int, draft: Draft, spans: tuple[Span, ...], budget: Budget, final: bool) -> ShownPassage:
+    text = shown_text(draft, spans)
+    measured, bare = draft.measured.strip(), cut(draft.text, spans).strip()
+    omitted = 0 if bare == measured else max(1, budget.count(measured) - budget.count(bare))
+    handle = "" if not omitted else draft.handle(spans) if final or not draft.trial else draft.trial
+    return ShownPassage(
+        rank,
+        None if draft.score is None else round(draft.score, 4),
+        draft.confidence,
+        handle,
+        omitted,
+        Quoted(neutral(draft.docno), neutral(draft.title), neutral(text), dict(draft.metadata)),
+    )
+
+
+def _quoted(fence: Fence, one: ShownPassage) -> str:
+    quoted, more = one.quoted, {}
+    if one.score is not None:
+        more["score"] = one.score
+    if one.confidence is not None:
+        more["confidence"] = one.confidence
+    return fence.around(
+        f"{quoted.title}\n{quoted.text}" if quoted.title else quoted.text,
+        rank=one.rank,
+        docno=quoted.docno,
+        **more,
+        omitted_tokens=one.omitted_tokens or "",
+        handle=one.handle,
+        metadata=quoted.metadata or "",
+    )
+
+
+def _left_out(drafts: Sequence[Draft], budget: Budget) -> LeftOut:
+    names, spent = [], 0
+    for draft in drafts[:_NAMED]:
+        name = neutral(draft.docno)
+        spent += budget.count(name)
+        if name != draft.docno or len(name) > _NAME or spent > budget.tokens // 16:
+            break
+        names.append(name)
+    return LeftOut(len(drafts), QuotedNames(names))

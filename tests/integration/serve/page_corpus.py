@@ -100,6 +100,10 @@ RECIPE = """
 encoder = "bm25"
 analyzer = "english"
 
+[prune]
+estimator = "kl"
+keep = 0.75
+
 [ask]
 rerank = "lexical"
 context = "lexical"

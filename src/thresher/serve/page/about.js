@@ -40,36 +40,47 @@ async function told(path) {
 
 async function show(info, server) {
   const base = `/indexes/${encodeURIComponent(info.name)}`;
-  const [index, quality, commits] = await Promise.all([told(base), told(`${base}/quality?bins=20&examples=3`), told(`${base}/commits`)]);
+  const index = await told(base);
+  const scored = !index.refused && Object.keys(index.pruned ?? {}).length > 0;
   const all = { ...info, ...(index.refused ? {} : index) };
+  const quality = scored ? told(`${base}/quality?bins=24&examples=3`) : { refused: true }; // a model may have to read for it
+  const commits = index.refused ? index : await told(`${base}/commits`);
+  const place = el("div", {}, scored ? section("Quality", el("p", {}, "Passages are scored …")) : "");
   document.title = `${info.name} · thresher`;
   content.replaceChildren(
     el("h1", { dir: "auto" }, info.name),
     figures(all),
     index.refused?.status === 403 ? el("p", { class: "difference" }, "This key sees a part of the index. The rest of this page is for keys that see all of it.") : "",
-    quality.refused ? "" : histogram(quality),
+    place,
     section("Fields", table(["field", "type"], Object.entries(all.fields ?? {})) ?? el("p", { class: "note" }, "The passages have no metadata with columns.")),
-    section("Stages", stages(all)),
+    section("Stages", stages(all), all.encoder ? el("p", {}, "Encoder: ", el("code", {}, all.encoder)) : ""),
     all.certificate ? section("Certificate", el("p", {}, "What pruning was checked to keep."), facts(all.certificate)) : "",
     commits.refused ? "" : section("Commits", history(commits.commits ?? [])),
     all.models?.length ? section("Models", list(all.models)) : "",
     all.recipe ? section("Recipe", typeof all.recipe === "string" ? el("pre", { tabindex: "0", role: "region", "aria-label": "Recipe" }, all.recipe) : facts(all.recipe)) : "",
     el("p", { class: "note" }, `thresher ${server.version}`));
   announce(`${info.name}: ${many(all.passages, "passage")}`);
+  const found = await quality;
+  if (scored) place.replaceChildren(found.refused ? section("Quality", el("p", {}, found.refused.message)) : histogram(found, all.pruned));
 }
 
-const section = (title, ...children) => el("section", { class: "part" }, el("h2", {}, title), children);
+const REASONS = { score: "for a low score", duplicate: "as duplicates", junk: "as junk", dropped: "of these in no tier at all" };
+
+const section = (title, ...children) => el("section", { class: "part" }, el("h2", {}, title), children.flat());
 
 function figures(all) {
   const shown = [
-    ["passages", all.passages], ["commit", all.commit], ["segments", size(all.segments)], ["deleted", all.deleted || null],
+    ["passages", all.passages], ["commit", all.commit === undefined ? null : String(all.commit)], ["segments", all.segments?.length], ["deleted", all.deleted || null],
     ...(Array.isArray(all.tiers) ? all.tiers.map((tier, i) => [`in tier ${tier.tier ?? i + 1}`, tier.passages ?? tier]) : []),
-    ["megabytes", all.bytes ? (all.bytes / 1e6).toFixed(1) : null],
+    ...(all.bytes ? [bytes(all.bytes)] : []),
   ].filter(([, value]) => value !== null && value !== undefined && typeof value !== "object");
   return el("dl", { class: "figures" }, shown.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, typeof value === "number" ? count(value) : String(value)))));
 }
 
-const size = (value) => (Array.isArray(value) ? value.length : value);
+function bytes(n) {
+  const [unit, by] = n >= 1e9 ? ["gigabytes", 1e9] : n >= 1e6 ? ["megabytes", 1e6] : ["kilobytes", 1e3];
+  return [unit, (n / by).toFixed(n / by < 10 ? 1 : 0)];
+}
 
 function stages(all) {
   const off = Object.entries(all.without ?? {});
@@ -80,7 +91,7 @@ function stages(all) {
 }
 
 /** Bars by score; those below the threshold are what static pruning leaves out. */
-function histogram(quality) {
+function histogram(quality, pruned) {
   const bins = quality.bins ?? [];
   if (!bins.length) return "";
   const most = Math.max(1, ...bins.map((bin) => bin.count));
@@ -92,7 +103,8 @@ function histogram(quality) {
   });
   const what = `Quality of ${many(bins.reduce((sum, bin) => sum + bin.count, 0), "passage")}, from ${score(bins[0].low)} to ${score(bins.at(-1).high)}`;
   return section("Quality",
-    el("p", {}, quality.estimator ? `Scored by ${quality.estimator}. ` : "", "A low score means that hardly any question would be answered by the passage.", typeof limit === "number" ? ` Passages below ${score(limit)} are left out of the first tier.` : ""),
+    el("p", {}, quality.estimator ? `${many(quality.passages ?? 0, "passage")}, evenly spaced over the index, scored by ${quality.estimator}. ` : "", "A low score means that hardly any question would be answered by the passage.", typeof limit === "number" ? ` Passages below ${score(limit)} (grey) are left out of the first tier.` : "",
+      ` Left out: ${Object.entries(pruned).map(([reason, n]) => `${count(n)} ${REASONS[reason] ?? reason}`).join(", ")}.`),
     el("figure", { class: "histogram" }, el("div", { class: "columns", role: "img", "aria-label": what }, bars),
       el("figcaption", { class: "axis" }, el("span", {}, score(bins[0].low)), el("span", {}, "quality"), el("span", {}, score(bins.at(-1).high)))),
     el("details", {}, el("summary", {}, "As a table"), table(["from", "to", "passages"], bins.map((bin) => [score(bin.low), score(bin.high), count(bin.count)]))),
@@ -102,7 +114,7 @@ function histogram(quality) {
 function examples(found) {
   if (!found.length) return null;
   return [el("h3", {}, "Examples"), el("ul", { class: "examples" }, found.map((one) => el("li", {},
-    el("p", { class: "facts" }, el("span", {}, `quality ${score(one.score)}`), el("span", { class: "docno" }, one.docno), one.tier ? el("span", {}, `tier ${one.tier}`) : null, one.pruned ? el("span", { class: "warning" }, "pruned") : null),
+    el("p", { class: "facts" }, el("span", {}, `quality ${score(one.score)}`), el("span", { class: "docno" }, one.docno), one.tier ? el("span", {}, `tier ${one.tier}`) : null, one.pruned ? el("span", { class: "pruned" }, one.pruned === "duplicate" ? "folded into a duplicate" : "pruned for its score") : el("span", {}, "kept")) ,
     one.title ? el("h4", { dir: "auto" }, one.title) : null,
     el("p", { class: "text", dir: "auto" }, one.text?.length > 400 ? `${one.text.slice(0, 400).replace(/[\ud800-\udbff]$/, "")}…` : one.text))))];
 }
@@ -132,7 +144,7 @@ function table(head, rows) {
 /** Any document as names and values, a level at a time. */
 function facts(document) {
   return el("dl", { class: "facts-list" }, Object.entries(document).filter(([, value]) => value !== null && value !== "").map(([name, value]) =>
-    el("div", {}, el("dt", {}, plain(name)), el("dd", {}, shown(value)))));
+    el("div", { class: typeof value === "object" ? "nested" : null }, el("dt", {}, plain(name)), el("dd", {}, shown(value)))));
 }
 
 function shown(value) {

@@ -1,9 +1,9 @@
 // Filters: values of fields with their counts, ranges of numbers and dates, the tier of the passages shown.
 
-import { count, el, many } from "./dom.js";
+import { count, el, linkable, many } from "./dom.js";
 
 const FEW = 6; // values of a field that are shown at first
-const MOST = 60; // values shown in all
+export const MOST = 60; // values shown in all
 const ranged = new Set(); // whole numbers that had many values: they stay a range, however few a filter leaves
 const opened = new Set(); // fields whose further values are shown
 
@@ -30,10 +30,13 @@ function parts(view) {
     if (kind === "integer" && (values.length > FEW || state.ranges[name])) ranged.add(name);
     const wide = kind === "float" || kind === "date" || ranged.has(name);
     if (wide) made.push(range(view, name, kind));
-    else if (picked.length || (values.length > 0 && !(values.length > FEW && values[0].count === 1))) made.push(choices(view, name, values, picked));
+    else if (picked.length || telling(values)) made.push(choices(view, name, values, picked));
   }
   return made;
 }
+
+/** Whether to filter by a field's values leaves more than one passage, and they are no addresses. */
+const telling = (values) => values.length > 0 && !(values.length > 2 && values[0].count === 1) && !linkable(values[0].value);
 
 function choices(view, name, values, picked) {
   const all = [...picked.filter((one) => !values.some(({ value }) => String(value) === one)).map((value) => ({ value, count: 0 })), ...values];

@@ -45,9 +45,10 @@ export function runs(passage) {
 }
 
 export class Card {
-  /** `view` gives `schema`, `scale` (the range of each score in this answer), `query`, `filter(name, value)`, `changed()`. */
-  constructor(passage, view) {
+  /** `view` gives `schema`, `scale` (the range of each score in this answer), `filter(name, value)`, `changed()`, `toast(text)`. */
+  constructor(passage, place, view) {
     this.passage = passage;
+    this.place = place; // from 1, without gaps: a passage of which no sentence is kept has a rank and is not here
     this.view = view;
     this.runs = runs(passage);
     this.restored = new Set();
@@ -69,7 +70,7 @@ export class Card {
   get cited() {
     const { passage } = this;
     const link = Object.values(passage.metadata ?? {}).map(linkable).find((url) => url);
-    return { rank: passage.rank, title: passage.title, docno: passage.docno, url: link ?? null, text: this.text };
+    return { place: this.place, title: passage.title, docno: passage.docno, url: link ?? null, text: this.text };
   }
 
   toggleAll() {
@@ -83,8 +84,8 @@ export class Card {
 
   async copy() {
     await copy(cited(this.cited));
-    announce(`Passage ${this.passage.rank} is copied, with its citation`);
-    this.view.toast(`Passage ${this.passage.rank} copied`);
+    announce(`Passage ${this.place} is copied, with its citation`);
+    this.view.toast(`Passage ${this.place} copied`);
   }
 
   #dropped() {
@@ -130,7 +131,7 @@ export class Card {
   #element() {
     const { passage } = this;
     const name = passage.title || passage.docno;
-    const id = `passage-${this.view.set}-${passage.rank}`;
+    const id = `passage-${this.view.set}-${this.place}`;
     const link = Object.values(passage.metadata ?? {}).map(linkable).find((url) => url);
     const heading = el("h3", { id, dir: "auto" },
       link ? el("a", { href: link, rel: "noreferrer noopener", target: "_blank" }, name) : name);
@@ -143,7 +144,7 @@ export class Card {
       this.moved);
     return el("li", {},
       el("article", { tabindex: "-1", "aria-labelledby": id, onkeydown: (event) => this.#keys(event) },
-        el("div", { class: "rank", "aria-hidden": "true" }, String(passage.rank)),
+        el("div", { class: "rank", "aria-hidden": "true" }, String(this.place)),
         el("div", { class: "words" }, heading, facts, this.body, this.#metadata(),
           el("p", { class: "actions" }, this.all, el("button", { type: "button", onclick: () => this.copy() }, "Copy"))),
         this.#scores()));

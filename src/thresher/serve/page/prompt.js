@@ -1,9 +1,9 @@
 // Passages as text for a language model, with numbers that it can cite.
 
-/** One passage with its citation: `{rank, title, docno, url, text}`. */
-export function cited({ rank, title, docno, url, text }) {
+/** One passage with its citation: `{place, title, docno, url, text}`. */
+export function cited({ place, title, docno, url, text }) {
   const source = [title, docno === title ? "" : docno, url].filter(Boolean).join(", ");
-  return `[${rank}] ${source}\n${text}`;
+  return `[${place}] ${source}\n${text}`;
 }
 
 export function prompt(question, passages) {

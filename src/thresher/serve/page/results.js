@@ -68,10 +68,10 @@ export class Setting {
 
   /** Say beside each passage how its place differs from that in another answer. */
   compare(other) {
-    const places = new Map(other.cards.map((card) => [card.passage.docno, card.passage.rank]));
-    for (const { passage, moved } of this.cards) {
+    const places = new Map(other.cards.map((card) => [card.passage.docno, card.place]));
+    for (const { passage, place, moved } of this.cards) {
       const before = places.get(passage.docno);
-      const by = before === undefined ? null : before - passage.rank;
+      const by = before === undefined ? null : before - place;
       moved.className = `moved ${by === null ? "only" : by > 0 ? "up" : by < 0 ? "down" : "same"}`;
       moved.textContent = by === null ? "only here" : by === 0 ? "" : by > 0 ? `▲ ${by} higher` : `▼ ${-by} lower`;
     }
@@ -94,7 +94,7 @@ export class Setting {
       range.low = Math.min(range.low, value);
       range.high = Math.max(range.high, value);
     }
-    this.cards = found.passages.map((passage) => new Card(passage, { ...this.view, scale, query: found.query }));
+    this.cards = found.passages.map((passage, i) => new Card(passage, i + 1, { ...this.view, scale }));
     this.list.replaceChildren(...this.cards.map((card) => card.element));
     this.found = found;
     this.only([]);

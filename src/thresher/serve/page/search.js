@@ -2,7 +2,7 @@
 
 import { forgetKey, get, post } from "./api.js";
 import { announce, byId, copy, el, many, milliseconds } from "./dom.js";
-import { countable, fill } from "./facets.js";
+import { countable, fill, MOST } from "./facets.js";
 import { prompt } from "./prompt.js";
 import * as query from "./query.js";
 import { difference, Setting } from "./results.js";
@@ -11,14 +11,14 @@ import { failure, nothing, welcome } from "./states.js";
 const PAUSE = 250; // milliseconds without a key before a question is asked
 
 let state = query.read(location.search);
-let server = { indexes: [] };
+let server = null; // what /info tells; nothing is asked before it is there
 let sets = [];
 let counts = {};
 let running = null; // the AbortController of what is asked now
 let timer = 0;
 
 const input = byId("query");
-const index = () => server.indexes.find((one) => one.name === state.index) ?? server.indexes[0];
+const index = () => server?.indexes.find((one) => one.name === state.index) ?? server?.indexes[0];
 const schema = () => index()?.fields ?? {};
 
 function change(next, asks = true, entry = true) {
@@ -46,6 +46,7 @@ function stop() {
 
 async function run() {
   stop();
+  if (!server) return;
   const asked = state.q.trim();
   document.body.classList.toggle("home", !asked);
   controls();
@@ -159,7 +160,7 @@ async function facets(signal) {
   const rest = fields.filter((name) => !state.fields[name]);
   const count = async (names, except) => {
     if (!names.length) return {};
-    const body = { fields: names, query: state.q };
+    const body = { fields: names, query: state.q, limit: MOST + 1 };
     if (state.index) body.index = state.index;
     const where = query.filter(state, here, except);
     if (where) body.where = where;
@@ -329,7 +330,7 @@ addEventListener("popstate", () => {
   state = query.read(location.search);
   input.value = state.q;
   entitle();
-  settings();
+  if (server) settings();
   run();
 });
 
@@ -347,6 +348,9 @@ async function start() {
     announce(error.message);
     return;
   }
+  const stages = index()?.stages.slice(1) ?? []; // a link may come from another index, or another time
+  state.without = state.without.filter((name) => stages.includes(name));
+  if (!stages.includes(state.versus)) state.versus = "";
   settings();
   await run();
 }

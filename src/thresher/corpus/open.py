@@ -242,6 +242,8 @@ def _reader(file: Path, format: str, names: tuple[str, str, str]) -> Reader:
     if format == "parquet":
         return read_parquet
     known = ", ".join(FORMATS)
+    if format == "files":
+        raise ConfigError(f"{file}: documents are read from files and folders; pass another format (--format)")
     if format:
         raise ConfigError(f"unknown corpus format {format!r}; known are: {known}")
     name = "standard input" if str(file) == STDIN else str(file)

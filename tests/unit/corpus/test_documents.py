@@ -84,7 +84,7 @@ def test_metadata_is_from_path_time_and_front_matter(tmp_path):
     assert passages[0].docno == "guide/a%20b/index.md#install/linux"
     metadata = passages[-1].metadata
     assert metadata["document"] == "guide/a%20b/index.md"
-    assert (metadata["path"], metadata["folder"]) == ("guide/a b/index.md", "guide/a%20b")
+    assert (metadata["path"], metadata["folder"]) == ("guide/a b/index.md", "guide/a b")
     assert (metadata["file_type"], metadata["modified"]) == ("markdown", "2023-11-14T22:13:20+00:00")
     assert (metadata["tags"], metadata["date"], metadata["draft"]) == (["install", "linux"], "2024-05-01", False)
     assert "encoding" not in metadata
@@ -108,6 +108,13 @@ def test_front_matter_is_yaml_or_toml_and_malformed_yaml_is_read_by_lines(text, 
     else:
         assert found == fields
     assert text[end:].strip().endswith("x") or not found
+
+
+def test_a_name_that_is_not_utf8_or_holds_what_a_docno_may_not_is_encoded(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9 100%#1.md")).write_text("Words that are read, more than a few.")
+    passage = next(iter(open_corpus(tmp_path)))
+    assert passage.docno == "caf%E9%20100%25%231.md"
+    assert passage.metadata["path"] == passage.docno
 
 
 def test_short_sections_of_one_heading_share_a_passage(tmp_path):
@@ -424,5 +431,7 @@ def test_a_format_decides_and_documents_have_no_fields(tmp_path):
     assert [one.docno for one in open_corpus(tmp_path / "README.md")] == ["README.md"]
     with pytest.raises(ConfigError, match="holds records"):
         open_corpus(tmp_path / "a.jsonl", format="files")
+    with pytest.raises(ConfigError, match="from files and folders"):
+        open_corpus("-", format="files")
     with pytest.raises(ConfigError, match="documents, which have no fields"):
         open_corpus(tmp_path, format="files", text_field="x")

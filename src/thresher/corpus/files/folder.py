@@ -161,9 +161,10 @@ class FileCorpus(RecordCorpus):
         if sum(piece.tokens for piece in found) < NEAR_EMPTY:
             raise UnreadableError("near-empty-file", "it has next to no text") if found else _empty(document)
         path = _ESCAPED.sub(_percent, file.name)
+        shown = file.name if file.name.isprintable() else path
         common: dict[str, object] = {
-            "path": file.name if file.name.isprintable() else path,
-            "folder": path.rpartition("/")[0] or ".",
+            "path": shown,
+            "folder": shown.rpartition("/")[0] or ".",
             "file_type": file.kind,
             "modified": datetime.fromtimestamp(int(status.st_mtime), UTC).isoformat(),
         }

@@ -229,25 +229,32 @@ class _Packer:
         return out
 
     def _units(self, blocks: Iterable[Block], limit: int) -> list[_Unit]:
-        """The blocks, or what they are cut into; a short one before a long paragraph is cut together with it."""
+        """The blocks, or what they are cut into.
+
+        A short block before a long paragraph is cut together with it, and so is a signature with its code.
+        """
         out: list[_Unit] = []
-        gap = False
+        gap = signature = False
         for block in blocks:
             if block.kind == "gap":
                 gap = True
                 continue
             spans = list(self._cut(block, limit))
             last = out[-1] if out else None
-            leads = last is not None and not gap and last.tokens < limit // SHORT and block.kind == "prose"
-            if last is not None and len(spans) > 1 and leads:
-                spans, gap = list(self._by_sentences(last.start, block.end, limit)), last.apart
-                out.pop()
+            if last is not None and not gap and last.tokens < limit // SHORT:
+                whole = last.tokens + token_count(self._text[last.end : block.end])
+                cut = self._by_lines if signature and block.kind == "code" else None
+                cut = self._by_sentences if block.kind == "prose" and len(spans) > 1 else cut
+                if cut is not None and whole > limit:
+                    spans, gap = list(cut(last.start, block.end, limit)), last.apart
+                    out.pop()
             for start, end in spans:
                 reached = out[-1].end if out else start
                 apart = gap or start < reached
                 between = 0 if apart else token_count(self._text[reached:start])
                 out.append(_Unit(start, end, token_count(self._text[start:end]), block.page, between, apart))
                 gap = False
+            signature = block.shown
         return out
 
     def _cut(self, block: Block, limit: int) -> Iterator[tuple[int, int]]:
@@ -266,26 +273,28 @@ class _Packer:
                 yield from self._by_sentences(start, end, limit)
 
     def _by_sentences(self, start: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
-        for span in windows(self._text[start:end], limit, min(self._overlap, limit - 1)):
+        """Whole sentences, as many as fit into parts of about one size."""
+        size = token_count(self._text[start:end])
+        even = min(limit, size // -(-size // limit) + limit // 8) if size else limit
+        for span in windows(self._text[start:end], max(1, even), min(self._overlap, max(1, even) - 1)):
             yield start + span.start, start + span.end
 
     def _by_lines(self, start: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
-        """Whole lines, as many as fit, rather ending at an empty one; a longer line is cut as prose is."""
-        here = start
-        size = 0
-        blank = -1
+        """Whole lines in parts of about one size, rather ending at an empty line; a longer line is cut as prose is."""
+        total = token_count(self._text[start:end])
+        even = -(-total // -(-total // limit)) if total else limit
+        here, size, blank = start, 0, -1
         for line in re.finditer(r"[^\n]*\n?", self._text[start:end]):
             first, after = start + line.start(), start + line.end()
-            if first == after:
-                continue
             tokens = token_count(line.group())
-            if size + tokens > limit and first > here:
-                stop = blank if blank > here and token_count(self._text[blank:after]) <= limit else first
+            if first > here and (size >= even or size + tokens > limit):
+                fits = blank > here and token_count(self._text[blank:after]) <= limit
+                stop = blank if fits else first
                 yield here, stop
-                here = stop
-                size = token_count(self._text[here:first])
-                blank = -1
+                here, size, blank = stop, token_count(self._text[stop:first]), -1
             if tokens > limit:
+                if here < first:
+                    yield here, first
                 yield from self._by_sentences(first, after, limit)
                 here, size = after, 0
                 continue

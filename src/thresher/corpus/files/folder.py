@@ -154,14 +154,14 @@ class FileCorpus(RecordCorpus):
         status = file.path.stat()
         document, encoding = read_document(file)
         if encoding in FALLBACK:
-            fallback.append(file.name)
+            fallback.append(_ESCAPED.sub(_percent, file.name) if not file.name.isprintable() else file.name)
         suffix = file.path.suffix.lower()
-        name = file.name[: -len(suffix)] if suffix in COMPRESSED else file.name
+        path = _ESCAPED.sub(_percent, file.name)
+        shown = file.name if file.name.isprintable() else path
+        name = shown[: -len(suffix)] if suffix in COMPRESSED else shown
         found = pieces(document, name, self._tokens, self._overlap)
         if sum(piece.tokens for piece in found) < NEAR_EMPTY:
             raise UnreadableError("near-empty-file", "it has next to no text") if found else _empty(document)
-        path = _ESCAPED.sub(_percent, file.name)
-        shown = file.name if file.name.isprintable() else path
         common: dict[str, object] = {
             "path": shown,
             "folder": shown.rpartition("/")[0] or ".",

@@ -36,13 +36,20 @@ _GRACE = 0.04
 """Seconds after its deadline at which a call that still runs is no longer waited for."""
 _WEIGHT = 0.1
 """Of the last call in the mean duration."""
+_MARGIN = 0.005
+"""Seconds before its deadline at which a call is told that the time is over, at first and at least: its answer is still
+to be written."""
+_MOST_MARGIN = 0.1
+_SHARE = 0.25
+"""Of a request's time that the margin may take."""
 
 
 class _Turn:
     """A request's place in the queue, and what its call needs to know."""
 
-    def __init__(self, arrived: float, due: float) -> None:
+    def __init__(self, arrived: float, due: float, margin: float) -> None:
         self.arrived, self.due = arrived, due
+        self.margin = min(margin, _SHARE * (due - arrived))
         self.gone = self.started = False
         self.come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -57,7 +64,7 @@ _turn: ContextVar[_Turn | None] = ContextVar("thresher_turn", default=None)
 def left_ms() -> float | None:
     """Milliseconds that the request which this thread works for has left; None for no limit, at least 1 otherwise."""
     turn = _turn.get()
-    return None if turn is None or turn.due == math.inf else max(1.0, turn.left() * 1000)
+    return None if turn is None or turn.due == math.inf else max(1.0, (turn.left() - turn.margin) * 1000)
 
 
 class Work:
@@ -77,7 +84,7 @@ class Work:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="thresher-serve")
         self._waiting: deque[_Turn] = deque()
         self._running = 0
-        self._mean = 0.0
+        self._mean, self._margin = 0.0, _MARGIN
 
     async def run(
         self,
@@ -156,7 +163,7 @@ class Work:
         """A place in the queue."""
         arrived = time.perf_counter() if request is None else getattr(request.state, "arrived", time.perf_counter())
         limit = self.deadline_ms if deadline_ms is None else deadline_ms
-        turn = _Turn(arrived, arrived + limit / 1000 if limit else math.inf)
+        turn = _Turn(arrived, arrived + limit / 1000 if limit else math.inf, self._margin)
         expected = self.expected_wait()
         if self._running >= self.threads and len(self._waiting) >= self.queue:
             self._metrics.refused.labels("queue full").inc()
@@ -201,7 +208,7 @@ class Work:
                 return call()
 
         def ended(future: asyncio.Future[T]) -> None:
-            self._mean += (time.perf_counter() - began - self._mean) * (_WEIGHT if self._mean else 1.0)
+            self._learn(turn, time.perf_counter() - began)
             self._release()
             if not future.cancelled():
                 future.exception()  # taken note of, where it is no longer waited for
@@ -209,6 +216,14 @@ class Work:
         future = asyncio.get_running_loop().run_in_executor(self._pool, context.run, work)
         future.add_done_callback(ended)
         return future
+
+    def _learn(self, turn: _Turn, seconds: float) -> None:
+        """Take note of how long a call took, and how late it was."""
+        self._mean += (seconds - self._mean) * (_WEIGHT if self._mean else 1.0)
+        if turn.due != math.inf:
+            late = -turn.left()
+            margin = self._margin + late / 5 if late > 0 else self._margin * 0.99
+            self._margin = min(_MOST_MARGIN, max(_MARGIN, margin))
 
     async def _finished(self, turn: _Turn, result: asyncio.Future[T], gone: asyncio.Future[None] | None) -> T:
         await _any_of(result, gone, turn.left() + _GRACE)

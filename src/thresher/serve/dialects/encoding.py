@@ -20,13 +20,13 @@ class EmbeddingsBody(BaseModel):
     Attributes:
         input: one text or several; token ids are refused, since they are of OpenAI's vocabularies.
         model: the encoder's name.
-        encoding_format: a list of numbers, or float32 in base64.
+        encoding_format: a list of numbers, which is the default, or float32 in base64.
         dimensions: how many; there is one number that is allowed.
     """
 
     input: str | list[str] | list[int] | list[list[int]]
     model: str | None = None
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(default=None, ge=1)
 
 
@@ -42,7 +42,7 @@ class EmbedBody(BaseModel):
 
     inputs: str | list[str]
     truncate: bool | None = None
-    truncation_direction: Literal["left", "right", "Left", "Right"] = "right"
+    truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
     prompt_name: str | None = None
 
     def texts(self) -> list[str]:
@@ -51,7 +51,7 @@ class EmbedBody(BaseModel):
 
 
 def embedded(
-    vectors: NDArray[np.floating], model: str, tokens: int, encoding: Literal["float", "base64"]
+    vectors: NDArray[np.floating], model: str, tokens: int, encoding: Literal["float", "base64"] | None
 ) -> dict[str, object]:
     """OpenAI's answer.
 

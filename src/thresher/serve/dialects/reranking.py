@@ -84,7 +84,7 @@ class TeiBody(BaseModel):
         query: any text.
         texts: what is scored.
         truncate: read the texts that are too long in part; they are refused otherwise.
-        truncation_direction: the end that is left out.
+        truncation_direction: the end that is left out, the right one by default.
         raw_scores: give log-odds.
         return_text: whether results have the texts.
     """
@@ -92,9 +92,9 @@ class TeiBody(BaseModel):
     query: str
     texts: list[str]
     truncate: bool | None = None
-    truncation_direction: Literal["left", "right", "Left", "Right"] = "right"
-    raw_scores: bool = False
-    return_text: bool = False
+    truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
+    raw_scores: bool | None = None
+    return_text: bool | None = None
 
 
 def _kind(body: object) -> str:

@@ -154,7 +154,7 @@ def fitting(ranker: TextRanker, text: str, body: TeiBody, settings: ServeSetting
     Raises:
         InputError: it is too long, and the request does not allow to truncate it.
     """
-    most, start = settings.max_document_tokens, body.truncation_direction.lower() == "right"
+    most, start = settings.max_document_tokens, (body.truncation_direction or "right").lower() == "right"
     if len(text) <= min(most, settings.max_document_characters):
         return text  # a word piece has at least one character
     longest = settings.max_document_characters

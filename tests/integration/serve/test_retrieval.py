@@ -55,11 +55,21 @@ def test_errors_are_in_the_contracts_shape(reading):
     body = {"knowledge_id": "reading", "query": "grain", "retrieval_setting": {"top_k": 1, "score_threshold": 0}}
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic x"}):
         answer = httpx2.post(f"{reading.url}/retrieval", json=body, headers=headers, timeout=60)
-        assert (answer.status_code, answer.json()["error_code"]) == (401, 1002)
+        assert (answer.status_code, answer.json()["error_code"]) == (403, 1002)
     for key, team in (("red", "red"), ("blue", "blue")):
         headers = {"authorization": f"Bearer {key}"}
         found = httpx2.post(f"{reading.url}/retrieval", json=body, headers=headers, timeout=60).json()
         assert found["records"][0]["metadata"]["team"] == team
+
+
+def test_dify_takes_the_endpoint(reading):
+    """It posts nothing to it, and takes 403, 404 and 502 for a wrong key, a wrong address and a server that is down."""
+    statuses = [
+        httpx2.post(f"{reading.url}{path}", headers={"authorization": f"Bearer {key}"}, timeout=60).status_code
+        for path, key in [("/retrieval", "all"), ("/retrieval", "wrong"), ("/v1/retrieval", "all")]
+    ]
+    assert statuses[0] not in (403, 404, 502)
+    assert statuses[1:] == [403, 404]
 
 
 @pytest.fixture(scope="module")

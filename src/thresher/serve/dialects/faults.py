@@ -37,9 +37,12 @@ def plain(status: int, message: str) -> tuple[int, dict[str, object]]:
 
 
 def knowledge(status: int, message: str) -> tuple[int, dict[str, object]]:
-    """The shape of the external knowledge contract (Dify, RAGFlow); errors without a code there have their status."""
+    """The shape of the external knowledge contract (Dify, RAGFlow); errors without a code there have their status.
+
+    Of an unknown key Dify takes note where the status is 403, and accepts the settings where it is 401.
+    """
     code = {401: 1002, 403: 1002, 404: 2001}.get(status, status)
-    return status, {"error_code": code, "error_msg": message}
+    return 403 if status == 401 else status, {"error_code": code, "error_msg": message}
 
 
 def cohere(status: int, message: str) -> tuple[int, dict[str, object]]:

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | `torch` | float32, each text by itself; float32 or float16 on an accelerator | 1 |
 | `torch-bf16` | bfloat16, each text by itself | .9999 |
-| `torch-int8` | int8 products, float32 between them (`thresher.models.int8`) | .999 |
+| `torch-int8` | int8 products, attention in bfloat16, float32 between them (`thresher.models.int8`) | .999 |
 
 `auto` is `torch-int8` on a processor with int8 dot products (VNNI, AMX), else `torch`. On a CPU, with any of them,
 the states of a text are the same, bit for bit, whatever else is encoded with it and however many threads there are.

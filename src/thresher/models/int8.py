@@ -3,8 +3,9 @@
 Weights are rounded once, with a scale for each output; the activations in front of every linear map as they come, with
 a scale for each token (`thresher.models.kernels`). The products are exact integers (`torch._int_mm`, which uses VNNI or
 AMX where the processor has them), and each token's scale is its own, so that **a text's states are the same, bit for
-bit, whatever else is in the batch and however many threads there are**. Attention, layer normalisation and activations
-are computed in float32, attention text by text.
+bit, whatever else is in the batch and however many threads there are**. Layer normalisation and activations are
+computed in float32; attention in bfloat16 (`thresher.models.attention`) where the processor has instructions for it,
+else in float32, text by text.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from thresher.models.attention import Mixer, Product
+from thresher.models.backend import processor
 from thresher.models.kernels import Norm, Rows, Weights, activate, quantise, settle, spread
 from thresher.models.packed import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from thresher.models.backend import Joined
@@ -52,10 +54,10 @@ class Int8Linear:
         self.weights = Weights(self._columns.numpy(), scale.numpy(), bias.numpy())
         self.outputs = len(bias)
 
-    def __call__(self, rows: Rows, out: Tensor) -> tuple[NDArray[np.int32], Rows, Weights]:
+    def __call__(self, rows: Rows, out: Tensor) -> Product:
         """The integer product of all rows, in `out` int32[rows, outputs], and what turns it into numbers."""
         torch._int_mm(torch.from_numpy(rows.numbers), self._columns, out=out)
-        return out.numpy(), rows, self.weights
+        return Product(out.numpy(), rows, self.weights)
 
 
 class _Layer:
@@ -81,7 +83,6 @@ class _Space(NamedTuple):
     inner: Tensor
     few: Tensor
     many: Tensor
-    attention: Tensor
 
 
 class Int8Bert:
@@ -89,9 +90,13 @@ class Int8Bert:
 
     Args:
         body: in float32; its embeddings are used as they are, in float32.
+        bfloat16: attention is computed in bfloat16, else in float32; None for bfloat16 where the processor has
+            instructions for it.
     """
 
-    def __init__(self, body: Bert) -> None:
+    def __init__(self, body: Bert, bfloat16: bool | None = None) -> None:
+        here = any(name in processor() for name in ("avx512bf16", "amx-bf16"))
+        self._bfloat16 = here if bfloat16 is None else bfloat16
         self.config, self.width = body.config, body.config.hidden
         self._embeddings = body.embeddings
         self._layers = [_Layer(cast("BertLayer", layer)) for layer in body.encoder.layer]
@@ -111,27 +116,23 @@ class Int8Bert:
     ) -> Tensor:
         """As `thresher.models.backend.Body` says; overwrites `states`."""
         n = len(states)
-        space = self._space(padded(n), max(lengths))
+        space = self._space(padded(n))
         rows = states.numpy()
+        mix = self._mixer(lengths, joined)
         with torch.inference_mode():
             quantise(rows, space.narrow, 0)
             for number, layer in enumerate(self._layers[first:after]):
-                inner, low = layer.inner(space.narrow, space.inner), 0
-                for text, length in enumerate(lengths):
-                    own = space.attention[:length]
-                    spread(*inner, low, own.numpy())
-                    if joined is None:
-                        mixed = _attend(own, layer.heads)
-                    else:
-                        mixed = _attend_joined(own, layer.heads, joined.gates[number], joined.queries[text])
-                    quantise(mixed.numpy(), space.mixed, low)
-                    low += length
+                mix(layer.inner(space.narrow, space.inner), number, space.mixed)
                 settle(*layer.mixed(space.mixed, space.few), rows, layer.settled, space.narrow)
                 activate(*layer.wide(space.narrow, space.many), n, space.wide)
                 settle(*layer.narrow(space.wide, space.few), rows, layer.last, space.narrow)
         return states
 
-    def _space(self, m: int, longest: int) -> _Space:
+    def _mixer(self, lengths: Sequence[int], joined: Joined | None) -> Mixer | _FloatMixer:
+        kind = Mixer if self._bfloat16 else _FloatMixer
+        return kind(lengths, self._layers[0].heads, self.config.hidden, joined)
+
+    def _space(self, m: int) -> _Space:
         d, wide = self.config.hidden, self.config.intermediate
 
         def rows(width: int) -> Rows:
@@ -142,7 +143,27 @@ class Int8Bert:
         def sums(width: int) -> Tensor:
             return torch.empty((m, width), dtype=torch.int32)
 
-        return _Space(rows(d), rows(d), rows(wide), sums(3 * d), sums(d), sums(wide), torch.empty((longest, 3 * d)))
+        return _Space(rows(d), rows(d), rows(wide), sums(3 * d), sums(d), sums(wide))
+
+
+class _FloatMixer:
+    """Attention in float32, text by text; called as `thresher.models.attention.Mixer` is."""
+
+    def __init__(self, lengths: Sequence[int], heads: int, hidden: int, joined: Joined | None) -> None:
+        self._lengths, self._heads, self._joined = lengths, heads, joined
+        self._inner = torch.empty((max(lengths), 3 * hidden))
+
+    def __call__(self, product: Product, layer: int, into: Rows) -> None:
+        low, joined = 0, self._joined
+        for text, length in enumerate(self._lengths):
+            own = self._inner[:length]
+            spread(*product, low, own.numpy())
+            if joined is None:
+                mixed = _attend(own, self._heads)
+            else:
+                mixed = _attend_joined(own, self._heads, joined.gates[layer], joined.queries[text])
+            quantise(mixed.numpy(), into, low)
+            low += length
 
 
 def _attend(inner: Tensor, heads: int) -> Tensor:

@@ -77,7 +77,8 @@ def _peak(bits: NDArray[np.int32]) -> np.int32:
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def _store(row: NDArray[np.float32], into: Rows, at: int) -> None:
+def store(row: NDArray[np.float32], into: Rows, at: int) -> None:
+    """Store float32[width] as row `at`."""
     width = len(row)
     bits = row.view(np.int32)
     peak = _peak(bits)
@@ -100,7 +101,7 @@ def _store(row: NDArray[np.float32], into: Rows, at: int) -> None:
 def quantise(states: NDArray[np.float32], into: Rows, first: int) -> None:
     """Store float32[n, width] as the rows from `first` on."""
     for i in range(len(states)):
-        _store(states[i], into, first + i)
+        store(states[i], into, first + i)
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -136,7 +137,7 @@ def settle(
         factor = np.float32(1.0) / np.sqrt(square / np.float32(width) + norm.epsilon)
         for j in range(width):
             row[j] = (row[j] - mean) * factor * norm.weight[j] + norm.bias[j]
-        _store(row, into, i)
+        store(row, into, i)
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -164,7 +165,7 @@ def activate(sums: NDArray[np.int32], rows: Rows, weights: Weights, n: int, into
             p = p * s + np.float32(-6.460477412e-02)
             p = p * s + np.float32(3.979133368e-01)
             row[j] = x * (half + t * p)
-        _store(row, into, i)
+        store(row, into, i)
 
 
 @njit(nogil=True, cache=True)

@@ -10,8 +10,9 @@ torch = pytest.importorskip("torch", reason="needs the models extra")
 
 from thresher.errors import ConfigError
 from thresher.models import backend
-from thresher.models.backend import BACKENDS, Backend, open_body, pick_backend
+from thresher.models.backend import BACKENDS, Backend, Joined, open_body, pick_backend
 from thresher.models.bert import Bert, JoinedBert
+from thresher.models.int8 import Int8Bert
 from thresher.models.kernels import Norm, Rows, Weights, activate, quantise, raise_peaks, settle, spread
 from thresher.models.packed import JoinedReader, packs, pooled
 from thresher.models.two_headed import JoinedBertConfig
@@ -51,6 +52,24 @@ def test_a_text_has_the_same_states_in_every_batch(name, rows):
     alone = [states(body, [row])[0] for row in rows]
     for found in (states(body, rows), states(body, rows[::-1])[::-1]):
         assert all(torch.equal(one, other) for one, other in zip(found, alone, strict=True))
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@settings(max_examples=10, deadline=None)
+@given(TEXTS.map(lambda rows: [[1, 2, *row] for row in rows]))
+def test_attention_of_int8_in_either_type_is_near_float32_and_of_each_pair_alone(bfloat16, rows):
+    body, lengths = Int8Bert(bert(), bfloat16), [len(row) for row in rows]
+    gates = torch.linspace(-3, 3, 12).view(3, 2, 2)
+
+    def pairs(body, rows, queries):
+        joined = Joined(gates, queries)
+        return body.run(body.embed(rows), [len(row) for row in rows], joined=joined)
+
+    queries = [1 + i % 2 for i in range(len(rows))]
+    found = pairs(body, rows, queries)
+    assert (found - pairs(BODIES["torch"], rows, queries)).abs().max() < 0.15
+    for row, query, own in zip(rows, queries, found.split(lengths), strict=True):
+        assert torch.equal(own, pairs(body, [row], [query]))
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -68,9 +68,8 @@ def mcp(
 
     ((name, path),) = named([index]).items()
     box = Toolbox(path, name, _settings(http, deadline_ms), max_tokens=max_tokens, device=device, cache=cache_folder())
-    opened = box.hosted.index
-    note(f"{name}: {len(opened):,} passages, commit {opened.commit}")
-    threading.Thread(target=box.warm_up, daemon=True).start()
+    note(f"{name}: {box.host.passages:,} passages, commit {box.host.commit}")
+    threading.Thread(target=box.host.warm_up, daemon=True).start()
     if http.http:
         _listen(box)
     else:

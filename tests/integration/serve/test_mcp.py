@@ -312,6 +312,7 @@ def without_quoted(value):
         ("search", {"query": "grain", "where": "nope = 3"}, "no field 'nope'"),
         ("search", {"query": "grain", "where": "year >"}, "year"),
         ("search", {"query": "x" * 100_000}, "characters"),
+        ("search", {"query": "grain", "filter": "team = red"}, "not permitted"),
         ("search", {"query": "grain", "k": 0}, "greater than or equal to 1"),
         ("search", {"query": "grain", "max_tokens": 10}, "greater than or equal to 256"),
         ("rerank", {"query": "grain"}, "either docnos"),
@@ -322,7 +323,7 @@ def test_errors_say_how_to_mend_them(box, name, arguments, told):
     result = call(box, name, **arguments)
     assert result.is_error
     assert told in text_of(result)
-    assert str(box.hosted.path.parent) not in text_of(result)
+    assert str(box.host.path.parent) not in text_of(result)
 
 
 def test_a_new_commit_is_seen_by_the_next_call(small_index, tmp_path):

@@ -172,8 +172,7 @@ _TITLES = {
 
 def mcp_server(box: Toolbox) -> MCPServer:
     """A server of the protocol with the tools of a toolbox; `run("stdio")` serves the process that started this one."""
-    face, hosted = Face(box), box.hosted
-    known = _fields(hosted.index.schema)
+    face, known = Face(box), _fields(box.host.schema)
     tools = []
     for name, title in _TITLES.items():
         method = getattr(face, name)
@@ -190,16 +189,25 @@ def mcp_server(box: Toolbox) -> MCPServer:
         )
         if "where" in tool.parameters["properties"]:
             tool.parameters["properties"]["where"]["description"] = f"{WHERE} {known}"
+        _refuse_unknown(tool)
         tools.append(tool)
     return MCPServer(
         "thresher",
-        title=f"thresher: {hosted.name}",
-        instructions=f"Passages of the index {hosted.name}. Ask for answers, search to survey, expand to read on; cite "
-        f"passages by docno. {NOTICE}",
+        title=f"thresher: {box.host.name}",
+        instructions=f"Passages of the index {box.host.name}. Ask for answers, search to survey, expand to read on; "
+        f"cite passages by docno. {NOTICE}",
         version=__version__,
         tools=tools,
         log_level="WARNING",
     )
+
+
+def _refuse_unknown(tool: Tool) -> None:
+    """Make arguments that a tool lacks an error: without a filter that was spelled wrong, all would seem to match."""
+    model = tool.fn_metadata.arg_model
+    model.model_config["extra"] = "forbid"
+    model.model_rebuild(force=True)
+    tool.parameters["additionalProperties"] = False
 
 
 def _fields(schema: dict[str, str]) -> str:

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from thresher.context.pruner import ContextPruner
 from thresher.errors import InputError, MissingExtraError, ThresherError
@@ -16,12 +16,12 @@ from thresher.records import Hit, Passage, Span
 from thresher.serve.bodies import check_documents, check_k, check_query
 from thresher.serve.handles import Handles, expanded, owner_of
 from thresher.serve.mcp.fitting import Draft, joined
+from thresher.serve.mcp.hosting import UNCOUNTED, LateHost
 from thresher.serve.mcp.quoting import NOTICE, neutral, one_line
 from thresher.serve.mcp.rendering import Budget, Shown, as_metadata, expansion, information, order, passages
 from thresher.serve.mcp.results import AskResult, IndexInfo, PassagesResult, QuotedField, Ranked, RerankResult
-from thresher.serve.models import Models
 from thresher.serve.refusals import not_found
-from thresher.serve.served import Hosted, Served
+from thresher.serve.served import Served
 from thresher.serve.settings import ServeSettings
 from thresher.serve.work import Work, left_ms
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from thresher.serve.handles import Expanded
     from thresher.serve.keys import Caller
-    from thresher.serve.metrics import Metrics
 
 T = TypeVar("T")
 Spans = tuple[Span, ...]
@@ -53,17 +52,6 @@ WHERE = (
     "Only passages whose metadata match, such as: lang = en and year >= 2020 and not source in (a, 'b c'). "
     "Comparisons: = != < <= > >= in, exists; for lists: any, all; joined by and, or, not and parentheses."
 )
-
-
-class Uncounted:
-    """Takes the place of `Metrics` where they are not read."""
-
-    def __getattr__(self, name: str) -> Uncounted:
-        return self
-
-    def __call__(self, *_: object) -> Uncounted:
-        """Count nothing."""
-        return self
 
 
 class Toolbox:
@@ -92,11 +80,9 @@ class Toolbox:
         device: str = "auto",
         cache: Path | None = None,
     ) -> None:
-        uncounted = cast("Metrics", Uncounted())
         self.settings = settings or ServeSettings()
-        self.hosted = Hosted(name or path.resolve().name, path, uncounted, device=device, cache=cache)
-        self.work = Work(self.settings.threads, self.settings.queue, uncounted, self.settings.deadline_ms)
-        self._models = Models({self.hosted.name: self.hosted})
+        self.host = LateHost(name or path.resolve().name, path, device, cache)
+        self.work = Work(self.settings.threads, self.settings.queue, UNCOUNTED, self.settings.deadline_ms)
         self.handles = Handles(self.settings.max_handle_bytes, self.settings.handle_seconds)
         self.max_tokens = max(LEAST_TOKENS, max_tokens)
         self._infos: OrderedDict[tuple[int, str], IndexInfo] = OrderedDict()
@@ -106,30 +92,23 @@ class Toolbox:
         """A method's result, computed in a thread; the work stops early where the caller no longer waits."""
         return await self.work.run(call, *args)
 
-    def warm_up(self) -> None:
-        """Load the models and compile the kernels, so that the first call is not the slow one."""
-        try:
-            self.hosted.warm_up()
-        except Exception:
-            _log.exception("index %s could not answer a query", self.hosted.name)
-
     def served(self, caller: Caller) -> Served:
         """The last commit, as far as the caller may see it.
 
         Raises:
             RefusedError: nothing of it.
         """
-        if caller.indexes is not None and self.hosted.name not in caller.indexes:
+        if caller.indexes is not None and self.host.name not in caller.indexes:
             raise not_found("this key may not use this index")
         try:
-            self.hosted.refresh()
+            self.host.hosted.refresh()
         except (ThresherError, OSError) as err:
-            _log.warning("index %s keeps its commit, the new one cannot be opened: %s", self.hosted.name, err)
-        return Served(self.hosted, caller)
+            _log.warning("index %s keeps its commit, the new one cannot be opened: %s", self.host.name, err)
+        return Served(self.host.hosted, caller)
 
     def told(self, error: Exception) -> str:
         """What a client is told of an error: one line, without paths of this machine, safe to be read by a model."""
-        return one_line(str(error).replace(str(self.hosted.path), self.hosted.name), 1000)
+        return one_line(str(error).replace(str(self.host.path), self.host.name), 1000)
 
     def search(self, caller: Caller, query: str, k: int, where: str | None, max_tokens: int | None) -> Shown:
         """The k best passages by the index's first stage, all cut to the same length."""
@@ -346,7 +325,7 @@ class Toolbox:
     def _scored(self, query: str, texts: Sequence[str]) -> tuple[str, list[float]]:
         """What scores texts, and their scores: the ranker of posted texts, or BM25 where its models are not there."""
         try:
-            ranker = self._models.ranker()
+            ranker = self.host.models.ranker()
             left = left_ms()
             return ranker.model, ranker.score(query, texts, seconds=None if left is None else left / 1000)
         except MissingExtraError:

@@ -110,6 +110,12 @@ def test_front_matter_is_yaml_or_toml_and_malformed_yaml_is_read_by_lines(text, 
     assert text[end:].strip().endswith("x") or not found
 
 
+def test_a_heading_may_state_its_anchor(tmp_path):
+    text = "# A\n\n" + "Words of the first part. " * 9 + "\n\n## B part {#bee}\n\n" + "Words of the other part. " * 9
+    passages = list(open_corpus(write(tmp_path, {"a.md": text}), split_tokens=60))
+    assert [(one.title, one.metadata["anchor"]) for one in passages] == [("A", "a"), ("A > B part", "bee")]
+
+
 def test_a_name_that_is_not_utf8_or_holds_what_a_docno_may_not_is_encoded(tmp_path):
     (tmp_path / os.fsdecode(b"caf\xe9 100%#1.md")).write_text("Words that are read, more than a few.")
     passage = next(iter(open_corpus(tmp_path)))
@@ -167,6 +173,18 @@ def test_a_page_is_read_as_a_reader_sees_it(tmp_path):
         assert gone not in whole
     start, end = (int(kinds.metadata[name]) for name in ("start", "end"))
     assert PAGE[start:end] == "name</th><th>colour</th></tr><tr><td>rye</td><td>blue"
+
+
+def test_sections_about_cookies_or_navigation_are_no_notices(tmp_path):
+    words = "<p>What they are and how a page sets them, in some words."
+    page = (
+        f'<h1>T</h1><section id="cookies"><h2>Cookies</h2>{words}</section><h2 id="navigation">Navigation</h2>{words}'
+    )
+    page += f'<div class="section" id="footer"><h2>Footer</h2>{words}</div><div class="cookie-banner">We set them</div>'
+    page += '<div class="toc_xY12">On this page</div>'
+    passages = list(open_corpus(write(tmp_path, {"p.html": page}), split_tokens=20))
+    assert [one.title for one in passages] == ["T > Cookies", "T > Navigation", "T > Footer"]
+    assert [one.metadata["anchor"] for one in passages] == ["cookies", "navigation", "footer"]
 
 
 RST = """

@@ -52,13 +52,16 @@ _ROLES = frozenset(
     "navigation banner contentinfo search menu menubar toolbar dialog alertdialog tablist doc-toc".split()
 )
 _NAMES = re.compile(
-    r"(?:.*[-_])?(?:nav|navbar|navigation|navheader|navfooter|sidebar|sphinxsidebar|toc|tableofcontents|breadcrumbs?"
+    r"(?:.*[-_])?(?:nav|navbar|navigation|navheader|navfooter|sidebar|sphinxsidebar|toc|toccollapsible|tableofcontents|breadcrumbs?"
     r"|footer|masthead|cookies?|consent|gdpr|headerlink|permalink|anchorlink|pagination|pager|searchbox|skip-?link"
-    r"|skip-to-content|prev-next|edit-(?:this-)?page|visually-hidden|sr-only|copybutton)(?:[-_](?:list|menu|bar|banner"
-    r"|notice|wrapper|container|links?|tree|left|right|top|bottom|primary|secondary|modal|popup|overlay|item|box))*"
+    r"|skip-to-content|skiptocontent|prev-next|edit-(?:this-)?page|visually-hidden|sr-only|copybutton|linenos|linenodiv|lineno)(?:[-_](?:list|menu|bar|banner"
+    r"|notice|wrapper|container|links?|tree|left|right|top|bottom|primary|secondary|modal|popup|overlay|item|box"
+    r"|desktop|mobile))*"
     r"|table-of-contents|toctree-wrapper|site-header|page-header|global-header|related|menu|anchor-link|hash-link|shortcuts",
     re.IGNORECASE,
 )
+_HASH = re.compile(r"_(?=\w*[A-Z\d])[\w+]{4,6}$")
+"""What bundlers add to the names of classes."""
 _LEADING = {"li": "- ", "dt": "", "dd": ""}
 _CELL = frozenset({"td", "th"})
 _HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
@@ -167,7 +170,7 @@ class _Page(HTMLParser):
             self._mark(values.get("id") or values.get("name") or "")
         if tag not in _VOID:
             pre = tag == "pre" or bool(self._stack and self._stack[-1].pre)
-            self._stack.append(_Open(tag, dropped, main, values.get("id", ""), pre))
+            self._stack.append(_Open(tag, dropped, main, values.get("id", "") if _is_section(tag, values) else "", pre))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
@@ -246,8 +249,10 @@ class _Page(HTMLParser):
             return False
         if tag in _OUTSIDE and not self._in_main():
             return True
-        names = (*values.get("class", "").split(), values.get("id", ""))
-        return any(name and _NAMES.fullmatch(name) for name in names)
+        names = values.get("class", "").split()
+        if tag not in _HEADINGS and not _is_section(tag, values):  # whose id is made of the words of a heading
+            names.append(values.get("id", ""))
+        return any(_NAMES.fullmatch(_HASH.sub("", name)) for name in names)
 
     def _meta(self, values: dict[str, str]) -> None:
         name, content = values.get("name", "").lower(), values.get("content", "").strip()
@@ -313,7 +318,7 @@ class _Page(HTMLParser):
             self._anchor = name
 
     def _section_anchor(self) -> str:
-        return next((one.anchor for one in self._stack[:-_NEAR:-1] if one.tag in ("section", "div") and one.anchor), "")
+        return next((one.anchor for one in self._stack[:-_NEAR:-1] if one.anchor), "")
 
     def _end(self, tag: str) -> None:
         """End the block of an element."""
@@ -447,6 +452,11 @@ class _Page(HTMLParser):
         title = " ".join("".join(self._title).split())
         places.append(places[-1] + 1 if places else 0)
         return Document("".join(texts), _lists(blocks), title, self._fields, places)
+
+
+def _is_section(tag: str, values: dict[str, str]) -> bool:
+    """Whether an element is a section of the text, as generators of documentation write them."""
+    return tag == "section" or (tag == "div" and "sect" in values.get("class", ""))
 
 
 def _rows(rows: list[int], start: int, end: int, size: int) -> list[Span]:

@@ -26,6 +26,8 @@ _MARKER = re.compile(r"\[\[?_?TOC_?\]?\]|\{:[^}]*\}|\{%.*%\}", re.IGNORECASE | r
 _LEFT_OUT = re.compile(r"\{(?:toctree|contents|eval-rst|tableofcontents|image|figure)\}")
 """MyST directives that hold no text of their own."""
 _IMPORTS = re.compile(r"(?:import|export)\s.*(?:from\s|[{=])", re.DOTALL)
+_ID = re.compile(r"\{#([\w.:-]+)[^}]*\}\s*$")
+"""The anchor that a heading states, as Pandoc, MkDocs and Hugo read it."""
 _PARAGRAPHS = frozenset({"paragraph_open", "blockquote_open"})
 
 
@@ -46,7 +48,8 @@ def read_markdown(text: str) -> Document:
             continue
         if token.type == "heading_open":
             heading = _words(tokens[number + 1])
-            name = slug(heading)
+            stated = _ID.search(tokens[number + 1].content)
+            name = stated[1] if stated else slug(heading)
             seen[name] = seen.get(name, -1) + 1
             anchor = name if not seen[name] else f"{name}-{seen[name]}"
             document.blocks.append(

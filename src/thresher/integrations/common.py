@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from thresher.checks import shown
 from thresher.context.pruner import ContextPruner
+from thresher.context.scorers import SentenceScorer
 from thresher.context.spans import cut
 from thresher.errors import InputError
 from thresher.index.filters import Where
 from thresher.pipeline.pipeline import Pipeline
-from thresher.records import Hit, Span
+from thresher.pipeline.text_ranker import DEFAULT as TEXT_RANKER
+from thresher.pipeline.text_ranker import MIXTURES, TextRanker
+from thresher.records import Hit, Query, Span
 from thresher.rerank.reranker import Reranker
 from thresher.search.index import Index
 
@@ -30,12 +34,14 @@ if TYPE_CHECKING:
 
 KEY = "thresher"
 """Where the metadata of a document hold what thresher knows of it."""
-RANKER = "thresher-context"
+RANKER = TEXT_RANKER
 """The default model that reranks."""
 PRUNER = "thresher-context"
 """The default model that scores sentences."""
 
 Metadata: TypeAlias = dict[str, object]
+Ranker: TypeAlias = Reranker | TextRanker
+"""What reorders documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,11 @@ class Document:
         """Its title, empty where it has none."""
         found = self.details.get("title") or self.metadata.get("title")
         return found if isinstance(found, str) else ""
+
+    @property
+    def contents(self) -> str:
+        """Title and text, as a model reads them."""
+        return f"{self.title} {self.text}" if self.title else self.text
 
     def with_details(self, text: str, score: float, /, **details: object) -> Document:
         """The document with another text and score, and more that thresher knows of it."""
@@ -156,17 +167,28 @@ def _document(
 # --- reranking and pruning
 
 
-def open_reranker(reranker: object) -> Reranker:
-    """A reranker, or the one of that name.
+@cache
+def _models() -> TextRanker:
+    """The shipped models, which all adapters of a process share; each is loaded when it is first needed."""
+    return TextRanker()
+
+
+@cache
+def _scorer() -> SentenceScorer:
+    return SentenceScorer.from_name(PRUNER)
+
+
+def open_reranker(reranker: object) -> Ranker:
+    """A reranker: one that was given, or that of a name: a model of `TextRanker`, or one for `Reranker.from_name`.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is none of them.
     """
-    if isinstance(reranker, Reranker):
+    if isinstance(reranker, Reranker | TextRanker):
         return reranker
     if isinstance(reranker, str):
-        return Reranker.from_name(reranker)
-    raise InputError(f"documents are reranked by a Reranker or the name of one; got {shown(reranker)}")
+        return _models().with_model(reranker) if reranker in MIXTURES else Reranker.from_name(reranker)
+    raise InputError(f"documents are reranked by a Reranker, a TextRanker or the name of one; got {shown(reranker)}")
 
 
 def open_pruner(pruner: object) -> ContextPruner:
@@ -178,7 +200,7 @@ def open_pruner(pruner: object) -> ContextPruner:
     if isinstance(pruner, ContextPruner):
         return pruner
     if isinstance(pruner, str):
-        return ContextPruner(pruner)
+        return ContextPruner(_scorer() if pruner == PRUNER else pruner)
     raise InputError(f"documents are pruned by a ContextPruner or the name of a scorer; got {shown(pruner)}")
 
 
@@ -187,12 +209,25 @@ def _hits(documents: Sequence[Document]) -> list[Hit]:
     return [Hit(str(place), -place, place + 1, one.text, one.title) for place, one in enumerate(documents)]
 
 
+def orders(reranker: Ranker, asked: Sequence[tuple[Query, Sequence[Document]]]) -> list[list[tuple[int, float]]]:
+    """Of each query's documents their places and scores, best first. Queries of a `Reranker` run side by side.
+
+    Raises:
+        ModelError: the model fails.
+        InputError: a query is empty.
+    """
+    if isinstance(reranker, TextRanker):
+        return [reranker.rank(query.text, [one.contents for one in documents]) for query, documents in asked]
+    found = reranker.rank_batch([(query, _hits(documents)) for query, documents in asked])
+    return [[(int(docno), score) for docno, score in ranking.pairs()] for ranking in found]
+
+
 def rerank(
-    reranker: Reranker, query: str, documents: Sequence[Document], top_n: int | None = None
+    reranker: Ranker, query: str, documents: Sequence[Document], top_n: int | None = None
 ) -> list[tuple[int, Document]]:
     """The best `top_n` documents (None for all) with their places in `documents`, best first.
 
-    Scores are the reranker's; they strictly decrease.
+    Scores are the reranker's.
 
     Raises:
         InputError: `top_n` is below 1.
@@ -203,12 +238,13 @@ def rerank(
     if not documents:
         return []
     found: list[tuple[int, Document]] = []
-    for docno, score in reranker.rank(query, _hits(documents)).pairs()[:top_n]:
-        one = documents[int(docno)]
+    (order,) = orders(reranker, [(Query("", query), documents)])
+    for place, score in order[:top_n]:
+        one = documents[place]
         scores = one.details.get("scores")
         known = scores if isinstance(scores, Mapping) else {}
         more = {"rank": len(found) + 1, "score": score, "scores": {**known, "rerank": score}}
-        found.append((int(docno), one.with_details(one.text, score, **more)))
+        found.append((place, one.with_details(one.text, score, **more)))
     return found
 
 

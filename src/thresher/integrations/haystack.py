@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from thresher.context.pruner import ContextPruner
     from thresher.index.filters import Filter
     from thresher.pipeline.pipeline import Pipeline
-    from thresher.rerank.reranker import Reranker
 
 
 @component
@@ -142,20 +141,20 @@ class ThresherRanker:
     """Reorders documents by a reranker, and keeps the first.
 
     Args:
-        reranker: the name of a reranker (`Reranker.from_name`), or a `Reranker`.
+        reranker: the name of a reranker (`TextRanker`, `Reranker.from_name`), or one of these.
         top_k: documents kept; None for all.
     """
 
-    def __init__(self, reranker: Reranker | str = common.RANKER, top_k: int | None = None) -> None:
+    def __init__(self, reranker: common.Ranker | str = common.RANKER, top_k: int | None = None) -> None:
         self.reranker = reranker
         self.top_k = top_k if top_k is None else whole("top_k", top_k, 1)
-        self._opened: Reranker | None = None
+        self._opened: common.Ranker | None = None
 
     def warm_up(self) -> None:
         """Open the reranker."""
         self._open()
 
-    def _open(self) -> Reranker:
+    def _open(self) -> common.Ranker:
         if self._opened is None:
             self._opened = common.open_reranker(self.reranker)
         return self._opened
@@ -164,10 +163,10 @@ class ThresherRanker:
         """The component as plain JSON.
 
         Raises:
-            InputError: it was made of a `Reranker`.
+            InputError: it was made of an open reranker.
         """
         if not isinstance(self.reranker, str):
-            raise InputError("a ranker made of a Reranker cannot be saved; give the name of one")
+            raise InputError("a ranker made of an open reranker cannot be saved; give the name of one")
         return _saved(self, reranker=self.reranker, top_k=self.top_k)
 
     @component.output_types(documents=list[Document])

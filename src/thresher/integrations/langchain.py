@@ -30,6 +30,7 @@ from thresher.index.filters import Filter, Where
 from thresher.integrations import common
 from thresher.integrations.filters import Tree, comparison, joined
 from thresher.pipeline.pipeline import Pipeline
+from thresher.pipeline.text_ranker import TextRanker
 from thresher.rerank.reranker import Reranker
 from thresher.search.index import Index
 
@@ -127,7 +128,7 @@ class ThresherReranker(BaseDocumentCompressor):
     """Reorders documents by a reranker, and keeps the first.
 
     Args:
-        reranker: a `Reranker`, or the name of one (`Reranker.from_name`).
+        reranker: a `TextRanker`, a `Reranker`, or the name of one (`TextRanker`, `Reranker.from_name`).
         top_n: documents kept; None for all.
 
     The score is in `metadata["relevance_score"]`, and with those before it in `metadata["thresher"]["scores"]`.
@@ -135,12 +136,12 @@ class ThresherReranker(BaseDocumentCompressor):
 
     model_config = _OPEN
 
-    reranker: Reranker = Field(default_factory=lambda: common.open_reranker(common.RANKER))
+    reranker: Reranker | TextRanker = Field(default_factory=lambda: common.open_reranker(common.RANKER))
     top_n: int | None = Field(default=None, ge=1)
 
     @field_validator("reranker", mode="before")
     @classmethod
-    def _opened(cls, value: object) -> Reranker:
+    def _opened(cls, value: object) -> common.Ranker:
         return common.open_reranker(value)
 
     def compress_documents(

@@ -32,6 +32,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 from thresher.context.pruner import ContextPruner
 from thresher.integrations import common
 from thresher.integrations.filters import Tree, comparison, joined
+from thresher.pipeline.text_ranker import TextRanker
 from thresher.rerank.reranker import Reranker
 
 if TYPE_CHECKING:
@@ -114,18 +115,18 @@ class ThresherReranker(BaseNodePostprocessor):
     """Reorders nodes by a reranker, and keeps the first.
 
     Args:
-        reranker: a `Reranker`, or the name of one (`Reranker.from_name`).
+        reranker: a `TextRanker`, a `Reranker`, or the name of one (`TextRanker`, `Reranker.from_name`).
         top_n: nodes kept; None for all.
     """
 
     model_config = _OPEN
 
-    reranker: Reranker = Field(default_factory=lambda: common.open_reranker(common.RANKER), exclude=True)
+    reranker: Reranker | TextRanker = Field(default_factory=lambda: common.open_reranker(common.RANKER), exclude=True)
     top_n: int | None = Field(default=None, ge=1)
 
     @field_validator("reranker", mode="before")
     @classmethod
-    def _opened(cls, value: object) -> Reranker:
+    def _opened(cls, value: object) -> common.Ranker:
         return common.open_reranker(value)
 
     @classmethod

@@ -35,7 +35,7 @@ from thresher.integrations.pyterrier_columns import (
     records,
     title_of,
 )
-from thresher.records import Hit, Passage, Query
+from thresher.records import Passage, Query
 from thresher.search.index import Index
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from thresher.context.pruner import ContextPruner
     from thresher.index.filters import Filter
     from thresher.pipeline.pipeline import Pipeline
-    from thresher.rerank.reranker import Reranker
 
 _TEXTS = ("text", "title")
 
@@ -301,25 +300,23 @@ class ThresherReranker(pt.Transformer):
     """Reranks the rows of each query by `query`, `text` and, where it is there, `title`; sets `score` and `rank`.
 
     Args:
-        reranker: a `Reranker`, or the name of one (`Reranker.from_name`).
+        reranker: a `TextRanker`, a `Reranker`, or the name of one (`TextRanker`, `Reranker.from_name`).
     """
 
-    def __init__(self, reranker: Reranker | str = common.RANKER) -> None:
+    def __init__(self, reranker: common.Ranker | str = common.RANKER) -> None:
         super().__init__()
         self.reranker = common.open_reranker(reranker)
         self.schematic = {"label": "Thresher rerank", "help_url": None}
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """The rows in the reranker's order; queries are reranked side by side."""
+        """The rows in the reranker's order; queries of a `Reranker` are reranked side by side."""
         pt.validate.result_frame(inp, ["query", "text"], context=self)
         groups = list(_by_query(inp))
-        asked = [
-            (Query(qid, str(rows[0]["query"])), [_hit(n, row) for n, row in enumerate(rows)]) for qid, rows in groups
-        ]
+        asked = [(Query(qid, str(found[0]["query"])), [_document(row) for row in found]) for qid, found in groups]
         rows = [
-            {**group[int(docno)], "score": score, "rank": rank}
-            for (_, group), ranking in zip(groups, self.reranker.rank_batch(asked), strict=True)
-            for rank, (docno, score) in enumerate(ranking.pairs())
+            {**group[place], "score": score, "rank": rank}
+            for (_, group), order in zip(groups, common.orders(self.reranker, asked), strict=True)
+            for rank, (place, score) in enumerate(order)
         ]
         return _frame(rows, [*inp.columns, *(name for name in ("score", "rank") if name not in inp.columns)])
 
@@ -397,10 +394,6 @@ def _by_query(frame: pd.DataFrame) -> Iterator[tuple[str, list[Row]]]:
 
 def _frame(rows: list[Row], columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(dict.fromkeys(columns)))
-
-
-def _hit(place: int, row: Row) -> Hit:
-    return Hit(str(place), -place, place + 1, str(row["text"]), title_of(row))
 
 
 def _document(row: Row) -> common.Document:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 ADAPTERS = {
+    "dspy": ("dspy", "dspy"),
     "haystack": ("haystack", "haystack"),
     "langchain": ("langchain_core", "langchain"),
     "llama_index": ("llama_index", "llama-index"),

@@ -70,7 +70,7 @@ const section = (title, ...children) => el("section", { class: "part" }, el("h2"
 
 function figures(all) {
   const shown = [
-    ["passages", all.passages], ["commit", all.commit === undefined ? null : String(all.commit)], ["segments", all.segments?.length], ["deleted", all.deleted || null],
+    ["passages", all.passages], ["commit", all.commit === undefined ? null : String(all.commit)], [all.segments?.length === 1 ? "segment" : "segments", all.segments?.length], ["deleted", all.deleted || null],
     ...(Array.isArray(all.tiers) ? all.tiers.map((tier, i) => [`in tier ${tier.tier ?? i + 1}`, tier.passages ?? tier]) : []),
     ...(all.bytes ? [bytes(all.bytes)] : []),
   ].filter(([, value]) => value !== null && value !== undefined && typeof value !== "object");
@@ -103,7 +103,7 @@ function histogram(quality, pruned) {
   });
   const what = `Quality of ${many(bins.reduce((sum, bin) => sum + bin.count, 0), "passage")}, from ${score(bins[0].low)} to ${score(bins.at(-1).high)}`;
   return section("Quality",
-    el("p", {}, quality.estimator ? `${many(quality.passages ?? 0, "passage")}, evenly spaced over the index, scored by ${quality.estimator}. ` : "", "A low score means that hardly any question would be answered by the passage.", typeof limit === "number" ? ` Passages below ${score(limit)} (grey) are left out of the first tier.` : "",
+    el("p", {}, quality.estimator ? `${many(quality.passages ?? 0, "passage")}, evenly spaced over the index, scored by the estimator “${quality.estimator}”. ` : "", "A low score means that hardly any question would be answered by the passage.", typeof limit === "number" ? ` Passages below ${score(limit)} (grey) are left out of the first tier.` : "",
       ` Left out: ${Object.entries(pruned).map(([reason, n]) => `${count(n)} ${REASONS[reason] ?? reason}`).join(", ")}.`),
     el("figure", { class: "histogram" }, el("div", { class: "columns", role: "img", "aria-label": what }, bars),
       el("figcaption", { class: "axis" }, el("span", {}, score(bins[0].low)), el("span", {}, "quality"), el("span", {}, score(bins.at(-1).high)))),

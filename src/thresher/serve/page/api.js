@@ -4,7 +4,7 @@ import { byId } from "./dom.js";
 
 const STORE = "thresher-key";
 
-export class Refusal extends Error {
+class Refusal extends Error {
   constructor(status, message, retryAfter = null) {
     super(message);
     this.status = status;
@@ -23,7 +23,7 @@ async function refusal(answer) {
 }
 
 /** One request; a missing or wrong key is asked for once, and the request sent again. */
-async function send(path, { body, signal, accept = "application/json", problem = "" } = {}) {
+async function send(path, { body, signal, accept = "application/json" } = {}) {
   const headers = { accept };
   const key = sessionStorage.getItem(STORE);
   if (key) headers.authorization = `Bearer ${key}`;
@@ -39,7 +39,7 @@ async function send(path, { body, signal, accept = "application/json", problem =
     throw new Refusal(0, "The server does not answer.");
   }
   if (answer.status === 401) {
-    if (!(await askForKey(key ? "The server did not accept this key." : problem, key))) throw await refusal(answer);
+    if (!(await askForKey(key ? "The server did not accept this key." : "", key))) throw await refusal(answer);
     return send(path, { body, signal, accept });
   }
   if (!answer.ok) throw await refusal(answer);
@@ -79,7 +79,6 @@ function askForKey(problem, refused) {
 }
 
 export const forgetKey = () => sessionStorage.removeItem(STORE);
-export const hasKey = () => sessionStorage.getItem(STORE) !== null;
 
 /** `/ask` as server-sent events: `stage(report)` as each stage ends, `passages(found)`; returns the whole answer. */
 export async function ask(body, { signal, stage, passages }) {

@@ -7,7 +7,7 @@ const LONG = 320; // characters of a dropped run that are shown whole
 const HEAD = 140; // characters shown of a longer one
 
 /** Pieces of a text by code points, as the server counts them; JavaScript counts UTF-16 units. */
-export function slicer(text) {
+function slicer(text) {
   if (!/[\ud800-\udfff]/.test(text)) return { length: text.length, slice: (start, end) => text.slice(start, end) };
   const points = Array.from(text);
   return { length: points.length, slice: (start, end) => points.slice(start, end).join("") };

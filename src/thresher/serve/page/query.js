@@ -1,8 +1,6 @@
 // What is asked: the question, the filters and the settings. The URL holds all of it.
 
-const PLAIN = ["string", "strings", "integer", "float", "boolean", "date"];
-
-export const empty = () => ({
+const empty = () => ({
   q: "", index: "", k: null, tokens: null, where: "", without: [], versus: "", tiers: [], fields: {}, ranges: {},
 });
 
@@ -92,5 +90,3 @@ export const other = (state) =>
   state.without.includes(state.versus)
     ? state.without.filter((name) => name !== state.versus)
     : [...state.without, state.versus];
-
-export const columns = (schema) => Object.entries(schema).filter(([, kind]) => PLAIN.includes(kind));

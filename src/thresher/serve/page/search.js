@@ -42,6 +42,8 @@ function stop() {
   running?.abort();
   running = null;
   clearTimeout(timer);
+  document.body.classList.remove("busy");
+  for (const set of sets) set.element.removeAttribute("aria-busy");
 }
 
 async function run() {
@@ -58,12 +60,7 @@ async function run() {
   const bodies = [query.body(state, schema()), ...(state.versus ? [query.body(state, schema(), query.other(state))] : [])];
   document.body.classList.add("busy");
   try {
-    const answers = Promise.all(sets.map((set, i) => set.run(bodies[i], mine.signal))).then(() => {
-      if (mine.signal.aborted) return;
-      shape();
-      say();
-    });
-    await Promise.all([answers, facets(mine.signal)]);
+    await Promise.all([answers(bodies, mine.signal), facets(mine.signal)]);
   } catch (error) {
     if (error.name === "AbortError" || mine.signal.aborted) return;
     mine.abort(); // the other setting's request, too
@@ -77,6 +74,17 @@ async function run() {
   }
 }
 
+/** One after the other: side by side they would take each other's time, and their milliseconds are compared. */
+async function answers(bodies, signal) {
+  for (const [i, set] of sets.entries()) {
+    set.answer = null;
+    await set.run(bodies[i], signal);
+    if (signal.aborted) return;
+    shape();
+  }
+  say();
+}
+
 function askAgain() {
   forgetKey();
   start();
@@ -87,7 +95,6 @@ function home() {
   sets = [];
   counts = {};
   byId("difference").hidden = true;
-  document.body.classList.remove("busy");
   shape();
   byId("state").replaceChildren(welcome(index(), server.indexes.length));
 }
@@ -128,6 +135,8 @@ function shape() {
   const tiers = new Map();
   for (const { passage } of sets[0]?.cards ?? []) if (passage.tier) tiers.set(passage.tier, (tiers.get(passage.tier) ?? 0) + 1);
   for (const set of sets) set.only(state.tiers);
+  const filters = Object.values(state.fields).flat().length + Object.keys(state.ranges).length + state.tiers.length + (state.where.trim() ? 1 : 0);
+  byId("side-toggle").textContent = `Filters and settings${filters ? ` (${many(filters, "filter")})` : ""}`;
   fill(byId("facets"), { state, schema: counts === null ? {} : schemaShown(), counts: counts ?? {}, tiers, change, again: shape });
   const both = sets.length === 2 && sets.every((set) => set.answer);
   byId("difference").hidden = !both;
@@ -310,19 +319,20 @@ function escape(event, passage) {
     return;
   }
   event.preventDefault();
-  if (document.body.classList.contains("busy")) { stop(); document.body.classList.remove("busy"); return; }
+  if (document.body.classList.contains("busy")) { stop(); return; }
   input.value = "";
   change({ q: "" });
 }
 
 input.addEventListener("input", () => {
   clearTimeout(timer);
-  timer = setTimeout(() => change({ q: input.value }, true, false), PAUSE);
+  timer = setTimeout(() => change({ q: input.value }, true, !state.q), PAUSE);
 });
 byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
   clearTimeout(timer);
-  if (input.value !== state.q || !running || !sets[0]?.answer || !document.body.classList.contains("busy")) change({ q: input.value });
+  const asking = input.value === state.q && document.body.classList.contains("busy");
+  if (!asking) change({ q: input.value });
 });
 byId("side-toggle").addEventListener("click", () => side(byId("side-toggle").getAttribute("aria-expanded") !== "true"));
 byId("help").addEventListener("click", () => byId("keys-dialog").showModal());

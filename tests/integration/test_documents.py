@@ -71,6 +71,14 @@ def test_sync_after_edits_equals_a_fresh_build(tmp_path, docs):
     assert (again.added, again.replaced, again.deleted) == (0, 0, ())
 
 
+def test_an_index_within_its_folder_is_not_read(docs):
+    build_index(docs / "index-of-docs", docs, "bm25")
+    (docs / "index-of-docs/encoders/words.txt").write_text("Words beside the index, more than a few of them.")
+    corpus = FileCorpus(docs)
+    assert not any("index-of-docs" in one.docno for one in corpus)
+    assert corpus.skipped == {"other-format-file": 1}
+
+
 def test_an_index_of_documents_takes_no_empty_folder_for_an_order_to_delete_all(tmp_path, docs):
     from thresher.errors import InputError
 

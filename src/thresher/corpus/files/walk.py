@@ -1,14 +1,15 @@
 """The files of a folder that are read as documents, in order of their paths, and what is passed over.
 
 Passed over without a word, folders and files alike: what is hidden (a name that begins with a dot), what a `.gitignore`
-in the folder names, `node_modules`, `__pycache__`, `_build`, `_static`, `_sources`, and folders with a `pyvenv.cfg`
-(environments) or a `CACHEDIR.TAG` (caches, build output). Passed over and counted: files of other formats, formats
-whose extra is not installed, links that lead nowhere or back into the folder. A link to a file or folder elsewhere is
-followed. A file that is named itself is read whatever its folder says.
+in the folder names, `node_modules`, `__pycache__`, `_build`, `_static`, `_sources`, folders with a `pyvenv.cfg`
+(environments) or a `CACHEDIR.TAG` (caches, build output), and what thresher wrote. Passed over and counted: files of
+other formats, formats whose extra is not installed, links that lead nowhere or back into the folder. A link to a file
+or folder elsewhere is followed. A file that is named itself is read whatever its folder says.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -154,7 +155,7 @@ class _Walker:
             self._met.left_out["unreadable-folder"] += 1
             return
         names = {entry.name for entry in entries}
-        if name and not names.isdisjoint(_MARKS):
+        if name and (not names.isdisjoint(_MARKS) or ("manifest.json" in names and _is_artifact(place))):
             return
         if ".gitignore" in names:
             levels = [*levels, (name, _rules(place / ".gitignore"))]
@@ -219,6 +220,15 @@ class _Walker:
 
 _LOOPS = (40, 62)
 """ELOOP of Linux and of macOS."""
+
+
+def _is_artifact(folder: Path) -> bool:
+    """Whether thresher wrote a folder: an index within the folder that it is built from is no part of it."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and {"kind", "format", "version"} <= manifest.keys()
 
 
 def _rules(path: Path) -> list[Rule]:

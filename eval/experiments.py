@@ -72,6 +72,7 @@ EXPERIMENTS = {
     "living": Entry("living", "segments, deletes, filters, commits and merges; other engines", ("living",)),
     "living-kills": Entry("living_kills", "writes that are killed at random moments", ("living-kills",)),
     "living-readers": Entry("living_readers", "readers at full speed while a writer commits", ("living-readers",)),
+    "serve": Entry("serve", "the server against the library: overhead, load, batches, hostile requests", ("serve",)),
     "tables": Entry("tables", "write figures of the result files into README and docs"),
 }
 

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import OrderedDict
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from thresher.errors import ArtifactError
 from thresher.pipeline.interpolate import InterpolateStage
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from thresher.search.results import SearchRanking
     from thresher.serve.keys import Caller
     from thresher.serve.metrics import Metrics
+    from thresher.serve.models import Models
 
 _log = logging.getLogger(__name__)
 _VIEWS = 64
@@ -159,6 +160,76 @@ class Current:
                 while len(self._views) > _VIEWS:
                     self._views.popitem(last=False)
         return found
+
+
+class Uncounted:
+    """Takes the place of `Metrics` where they are not read."""
+
+    def __getattr__(self, name: str) -> Uncounted:
+        return self
+
+    def __call__(self, *_: object) -> Uncounted:
+        """Count nothing."""
+        return self
+
+
+UNCOUNTED = cast("Metrics", Uncounted())
+
+
+class LateHost:
+    """An index, and its pipeline once it is needed. Safe to share between threads.
+
+    Who starts a server waits seconds at most until it speaks. Opening a pipeline may load a framework for models,
+    opening an index loads next to nothing.
+
+    Args:
+        name: what results call it.
+        path: its directory.
+        device: for models.
+        cache: where the costs of stages are kept between processes.
+
+    Attributes:
+        schema: its metadata fields with their types, as of now.
+        commit: its commit, as of now.
+        passages: how many it has, as of now.
+
+    Raises:
+        ArtifactError: there is no index.
+    """
+
+    def __init__(self, name: str, path: Path, device: str = "auto", cache: Path | None = None) -> None:
+        self.name, self.path = name, path
+        self._device, self._cache = device, cache
+        self._opened: tuple[Hosted, Models] | None = None
+        self._lock = threading.Lock()
+        with Index.open(path) as index:
+            self.schema, self.commit, self.passages = index.schema, index.commit, len(index)
+
+    def _open(self) -> tuple[Hosted, Models]:
+        from thresher.serve.models import Models
+
+        with self._lock:
+            if self._opened is None:
+                hosted = Hosted(self.name, self.path, UNCOUNTED, device=self._device, cache=self._cache)
+                self._opened = hosted, Models({self.name: hosted})
+            return self._opened
+
+    @property
+    def hosted(self) -> Hosted:
+        """The index with its pipeline."""
+        return self._open()[0]
+
+    @property
+    def models(self) -> Models:
+        """What scores texts that a call brings along."""
+        return self._open()[1]
+
+    def warm_up(self) -> None:
+        """Load the models and compile the kernels, so that the first call is not the slow one."""
+        try:
+            self.hosted.warm_up()
+        except Exception:
+            _log.exception("index %s could not answer a query", self.name)
 
 
 class Served:

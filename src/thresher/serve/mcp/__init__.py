@@ -6,5 +6,5 @@
     mcp_server(Toolbox("my-index")).run("stdio")
 
 `Toolbox` has the tools, `face` tells a client of them, `door` lets clients in over HTTP. What comes from documents is
-told apart from what this server says (`quoting`), and every result fits a number of tokens (`fitting`).
+told apart from what this server says (`results`), and every result fits a number of tokens (`rendering`).
 """

@@ -15,8 +15,7 @@ from pydantic import Field
 from thresher._version import __version__
 from thresher.errors import ThresherError
 from thresher.serve.keys import caller_of
-from thresher.serve.mcp.quoting import NOTICE
-from thresher.serve.mcp.results import AskResult, ExpandResult, IndexInfo, PassagesResult, RerankResult
+from thresher.serve.mcp.results import NOTICE, AskResult, ExpandResult, IndexInfo, PassagesResult, RerankResult
 from thresher.serve.mcp.toolbox import LEAST_TOKENS, WHERE
 from thresher.serve.refusals import RefusedError, status_of, unknown_key
 

@@ -15,13 +15,30 @@ from thresher.pipeline.select import SelectStage
 from thresher.records import Hit, Passage, Span
 from thresher.serve.bodies import check_documents, check_k, check_query
 from thresher.serve.handles import Handles, expanded, owner_of
-from thresher.serve.mcp.fitting import Draft, joined
-from thresher.serve.mcp.hosting import UNCOUNTED, LateHost
-from thresher.serve.mcp.quoting import NOTICE, neutral, one_line
-from thresher.serve.mcp.rendering import Budget, Shown, as_metadata, expansion, information, order, passages
-from thresher.serve.mcp.results import AskResult, IndexInfo, PassagesResult, QuotedField, Ranked, RerankResult
+from thresher.serve.mcp.rendering import (
+    Budget,
+    Draft,
+    Shown,
+    as_metadata,
+    expansion,
+    information,
+    joined,
+    order,
+    passages,
+)
+from thresher.serve.mcp.results import (
+    NOTICE,
+    AskResult,
+    IndexInfo,
+    PassagesResult,
+    QuotedField,
+    Ranked,
+    RerankResult,
+    neutral,
+    one_line,
+)
 from thresher.serve.refusals import not_found
-from thresher.serve.served import Served
+from thresher.serve.served import UNCOUNTED, LateHost, Served
 from thresher.serve.settings import ServeSettings
 from thresher.serve.work import Work, left_ms
 

@@ -1,4 +1,4 @@
-"""Plain text to blocks: paragraphs, and headings that are underlined or alone in capitals."""
+"""Plain text to blocks: paragraphs, and headings that are underlined, alone in capitals, or marked (`== Title`)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _UNDERLINE = re.compile(r"[ \t]*([=\-~^*#])\1{2,}[ \t]*")
+_MARKED = re.compile(r"(={1,6})[ \t]+(\w.*?)(?:[ \t]+=*)?[ \t]*")
 _ITEM = re.compile(r"[ \t]*(?:[-*+•‣◦▪●·–—o]|\(?\d{1,3}[.)]|\(?[A-Za-z]\))[ \t]+\S")
 _LEVELS = "=#*-~^"
 _SHOUTED = 8
@@ -25,12 +26,11 @@ def read_plain(text: str) -> Document:
     document = Document(text)
     lines = Lines(text)
     for first, after in paragraphs(lines, 0, len(lines)):
-        level = _heading(lines, first, after)
-        here = first
+        level, count, heading = _heading(lines, first, after)
+        here = first + count
         if level:
-            here = first + (1 if level == _SHOUTED else 2)
             span = lines.span(first, here)
-            document.blocks.append(Block(span.start, span.end, "heading", level, lines[first].strip()))
+            document.blocks.append(Block(span.start, span.end, "heading", level, heading))
         if here >= after:
             continue
         span = lines.span(here, after)
@@ -63,13 +63,19 @@ def _begins(lines: Lines, first: int, number: int) -> bool:
     )
 
 
-def _heading(lines: Lines, first: int, after: int) -> int:
-    """The level of the heading that a paragraph begins with: by its underline, or `_SHOUTED`; 0 for none."""
+def _heading(lines: Lines, first: int, after: int) -> tuple[int, int, str]:
+    """(level, lines, words) of the heading that a paragraph begins with; level 0 where it begins with none.
+
+    Levels are 1 to 6 by the underline or the marks before it (`== Title`, as AsciiDoc has it), then `_SHOUTED`.
+    """
     line = lines[first]
+    words = line.strip()
     found = _UNDERLINE.fullmatch(lines[first + 1]) if first + 1 < after else None
-    if found and line.strip() and not _UNDERLINE.fullmatch(line) and abs(len(line.strip()) - len(found[0].strip())) < 4:
-        return 1 + _LEVELS.index(found[1])
+    if found and words[:1].isalnum() and abs(len(words) - len(found[0].strip())) < 4:
+        return 1 + _LEVELS.index(found[1]), 2, words
+    if marked := _MARKED.fullmatch(line):
+        return len(marked[1]), 1, marked[2]
     flush = lines.indent(first) == 0
     if flush and is_shouted(line) and (after == first + 1 or lines.indent(first + 1) > 0):
-        return _SHOUTED
-    return 0
+        return _SHOUTED, 1, words
+    return 0, 0, ""

@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 from thresher.serve.dialects.faults import written
 from thresher.serve.keys import caller_of
-from thresher.serve.metrics import log_request
+from thresher.serve.metrics import log_request, trace
 from thresher.serve.refusals import RefusedError, forbidden, status_of, unknown_key
 from thresher.serve.settings import is_loopback
-from thresher.serve.tracing import trace
 from thresher.serve.work import GONE
 
 if TYPE_CHECKING:

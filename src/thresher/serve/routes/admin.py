@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thresher.errors import ConfigError, ThresherError
 from thresher.records import Passage
-from thresher.serve.bodies import Where, check_documents
-from thresher.serve.documents import Document
+from thresher.serve.bodies import Document, Where, check_documents
 from thresher.serve.refusals import RefusedError
 from thresher.serve.served import Hosted
 from thresher.serve.services import Services

@@ -8,9 +8,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from thresher.serve.bodies import Body, Where, check_k, check_query
+from thresher.serve.bodies import Body, Document, Where, check_k, check_query, dumped
 from thresher.serve.dialects.faults import written
-from thresher.serve.documents import Document, dumped
 from thresher.serve.front import told
 from thresher.serve.handles import owner_of
 from thresher.serve.served import Served

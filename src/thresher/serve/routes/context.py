@@ -11,8 +11,7 @@ from thresher.context.pruned import join_passages
 from thresher.context.pruner import ContextPruner
 from thresher.pipeline.select import SelectStage
 from thresher.records import Hit, Span
-from thresher.serve.bodies import Body, check_documents, check_query
-from thresher.serve.documents import Document
+from thresher.serve.bodies import Body, Document, check_documents, check_query
 from thresher.serve.handles import expanded, owner_of
 from thresher.serve.served import Served
 from thresher.serve.services import Services

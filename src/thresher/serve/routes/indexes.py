@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query, Request
 
 from thresher.search.overview import kept_commits, overview, quality_of
-from thresher.serve.documents import Document
+from thresher.serve.bodies import Document
 from thresher.serve.refusals import not_found
 from thresher.serve.services import Services
 

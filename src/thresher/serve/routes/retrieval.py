@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from thresher.serve.bodies import check_k, check_query
+from thresher.serve.bodies import Document, check_k, check_query
 from thresher.serve.conditions import MetadataCondition, as_filter
-from thresher.serve.documents import Document
 from thresher.serve.handles import owner_of
 from thresher.serve.served import Served
 from thresher.serve.services import Services

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from thresher.serve.bodies import Body, Where, check_k, check_query
-from thresher.serve.documents import Document
+from thresher.serve.bodies import Body, Document, Where, check_k, check_query
 from thresher.serve.served import Served
 from thresher.serve.services import Services
 

@@ -2,12 +2,14 @@
 
 import json
 import socket
+import threading
 import time
 
 import httpx2
 import pytest
 
 from thresher import Index, Passage, Pipeline, build_index
+from thresher.build.recipe import AskStep, EncodeStep, Recipe
 
 QUERY = "which team keeps the grain of field 3?"
 VARYING = {"milliseconds", "seconds"}
@@ -84,8 +86,6 @@ def test_events_together_are_the_document(reading):
 
 def test_events_come_as_stages_finish(reading, monkeypatch):
     """The first event is there while the second stage still waits."""
-    import threading
-
     go = threading.Event()
     stage = reading.services.hosted["reading"].pipeline.stages[1]
     run = type(stage).run
@@ -120,20 +120,22 @@ def test_an_error_after_it_is_an_event(reading, monkeypatch):
 
 
 def test_a_client_that_goes_away_half_way_stops_the_pipeline(reading, monkeypatch):
-    import threading
-
-    go, seen = threading.Event(), []
-    pipeline = reading.services.hosted["reading"].pipeline
-    rerank, select = (type(stage) for stage in pipeline.stages[1:])
-    run = rerank.run
+    inside, noticed, go, ran = (threading.Event() for _ in range(4))
+    work = reading.services.work
+    rerank, select = (type(stage) for stage in reading.services.hosted["reading"].pipeline.stages[1:])
+    run, left = rerank.run, type(work)._left
 
     def waiting(self, state):
-        seen.append("rerank")
-        go.wait(30)
+        inside.set()
+        go.wait(60)
         return run(self, state)
 
+    def leaving(self, turn):
+        left(self, turn)
+        noticed.set()
+
     monkeypatch.setattr(rerank, "run", waiting)
-    monkeypatch.setattr(select, "run", lambda *_: seen.append("select"))
+    monkeypatch.setattr(select, "run", lambda *_: ran.set())
     body = json.dumps({"query": QUERY}).encode()
     head = (
         f"POST /ask HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer all\r\nAccept: text/event-stream\r\n"
@@ -144,16 +146,15 @@ def test_a_client_that_goes_away_half_way_stops_the_pipeline(reading, monkeypatc
         got = b""
         while b"event: stage" not in got:
             got += connection.recv(65536)
-    work = reading.services.work
-    end = time.monotonic() + 20
-    while not seen and time.monotonic() < end:
-        time.sleep(0.01)
-    time.sleep(0.2)  # the server sees that the connection is closed
+        assert inside.wait(60)
+        monkeypatch.setattr(type(work), "_left", leaving)
+    assert noticed.wait(60), "the server does not see that the client has gone"
     go.set()
+    end = time.monotonic() + 60
     while work._running and time.monotonic() < end:
         time.sleep(0.01)
     assert work._running == 0
-    assert seen == ["rerank"]
+    assert not ran.is_set()
     assert reading.client.get("/health").status_code == 200
 
 
@@ -215,7 +216,8 @@ def test_views_and_pipelines_with_less_share_the_models(pipeline, reading_index)
 def test_what_json_lacks_is_replaced(serving, tmp_path):
     odd = {"nan": float("nan"), "inf": float("inf"), "half": "a\ud800b", "list": [1, {"x": "\udfff"}], "large": 2**80}
     plain = {"nan": None, "inf": None, "half": "a\ufffdb", "list": [1, {"x": "\ufffd"}], "large": 2**80}
-    build_index(tmp_path / "odd", [Passage("d1", "Grain falls.", metadata=odd)], recipe="bm25")
+    recipe = Recipe(encode=EncodeStep(encoder="bm25"), ask=AskStep(context="", rerank=""))
+    build_index(tmp_path / "odd", [Passage("d1", "Grain falls.", metadata=odd)], recipe=recipe)
     with serving({"odd": tmp_path / "odd"}) as made:
         (hit,) = made.client.post("/search", json={"query": "grain"}).json()["hits"]
         document = made.client.post("/ask", json={"query": "grain"}).json()

@@ -39,6 +39,14 @@ RANKER = TEXT_RANKER
 PRUNER = "thresher-context"
 """The default model that scores sentences."""
 
+Tree: TypeAlias = dict[str, object]
+"""A filter as `Where.parse` takes it."""
+
+_OPERATORS = {
+    "==": "eq", "eq": "eq", "!=": "ne", "ne": "ne", ">": "gt", "gt": "gt", ">=": "gte", "gte": "gte", "<": "lt",
+    "lt": "lt", "<=": "lte", "lte": "lte", "in": "in", "not in": "nin", "nin": "nin", "any": "any", "all": "all",
+    "contains": "contains", "contain": "contains", "is_empty": "empty",
+}  # fmt: skip
 Metadata: TypeAlias = dict[str, object]
 Ranker: TypeAlias = Reranker | TextRanker
 """What reorders documents."""
@@ -162,6 +170,59 @@ def _document(
 ) -> Document:
     title = {"title": details["title"]} if details["title"] else {}
     return Document(docno, text, {**title, **metadata, KEY: dict(details)}, score)
+
+
+# --- filters: the frameworks let a document without the field match `!=` and `not in`, and thresher does not, so that
+# those become the `not` of `=` and `in`, which does
+
+
+def comparison(field: object, operator: object, value: object, taken: Sequence[str] = tuple(_OPERATORS)) -> Tree:
+    """One comparison of a field with a value.
+
+    Args:
+        field: the field.
+        operator: a sign or a word of `taken`.
+        value: what it is compared with; None, with `==` and `!=`, is a field that is missing.
+        taken: the operators of the framework.
+
+    Raises:
+        InputError: the operator is unknown, the field is not a name, or the value does not go with it.
+    """
+    op = _OPERATORS.get(operator) if isinstance(operator, str) and operator in taken else None
+    if op is None:
+        raise InputError(f"the filter compares {shown(field)} by {shown(operator)}; use one of {', '.join(taken)}")
+    if not isinstance(field, str) or not field:
+        raise InputError(f"a filter names fields by text that is not empty; got {shown(field)}")
+    if op in ("in", "nin", "any", "all") and not isinstance(value, list | tuple | set | frozenset):
+        raise InputError(f"the filter compares field {field!r} by {operator!r} with {shown(value)}; give a list")
+    if op == "empty" or (op == "eq" and value is None):
+        return {field: {"exists": False}}
+    if op == "ne" and value is None:
+        return {field: {"exists": True}}
+    if op in ("ne", "nin"):
+        return {"not": {field: {"eq" if op == "ne" else "in": value}}}
+    if op == "contains":
+        return {field: {"any": [value]}}
+    return {field: {op: value}}
+
+
+def joined(operator: object, parts: Sequence[Tree], *, nots: str = "and") -> Tree:
+    """Filters joined by `and`, `or` or `not`, in any case.
+
+    Args:
+        operator: how.
+        parts: the filters.
+        nots: what several parts of a `not` are joined by before it.
+
+    Raises:
+        InputError: the operator is unknown, or there are no parts.
+    """
+    how = operator.lower() if isinstance(operator, str) else ""
+    if how not in ("and", "or", "not"):
+        raise InputError(f"a filter joins conditions by and, or or not; got {shown(operator)}")
+    if not parts:
+        raise InputError(f"the filter has {how!r} without conditions; leave it out to take all passages")
+    return {"not": {nots: list(parts)}} if how == "not" else {how: list(parts)}
 
 
 # --- reranking and pruning

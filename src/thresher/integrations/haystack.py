@@ -14,6 +14,7 @@ pipeline they are in; `run_async` works in a thread.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,6 @@ require("haystack", extra="haystack", purpose="the Haystack adapter")
 from haystack import Document, component, default_to_dict
 
 from thresher.integrations import common
-from thresher.integrations.filters import from_haystack
 from thresher.search.index import Index
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class ThresherRetriever:
         max_context_tokens: int | None = None,
         passages: str = "pruned",
     ) -> None:
-        from_haystack(filters)
+        where_of(filters)
         if passages not in ("pruned", "whole"):
             raise InputError(f"passages are 'pruned' or 'whole'; got {shown(passages)}")
         self.source = source
@@ -123,7 +123,7 @@ class ThresherRetriever:
             self._open(),
             query,
             self.top_k if top_k is None else top_k,
-            common.narrowed(self.where, from_haystack(self.filters if filters is None else filters)),
+            common.narrowed(self.where, where_of(self.filters if filters is None else filters)),
             self.max_context_tokens,
         )
         return {"documents": [_document(one) for one in found]}
@@ -262,6 +262,33 @@ class ThresherPruner:
     async def run_async(self, query: str, documents: list[Document]) -> dict[str, list[Document]]:
         """As `run`, in a thread."""
         return await asyncio.to_thread(self.run, query, documents)
+
+
+def where_of(filters: object) -> common.Tree | None:
+    """A filter from Haystack's dictionaries; None where there is none. `meta.` before a field's name is left out.
+
+    Raises:
+        InputError: it is not a filter.
+    """
+    if filters is None or filters == {}:
+        return None
+    if not isinstance(filters, Mapping):
+        raise InputError(f"a filter of Haystack is a dictionary; got {shown(filters)}")
+    missing = [name for name in ("operator",) if name not in filters]
+    missing += [] if "field" not in filters or "value" in filters else ["value"]
+    missing += [] if "field" in filters or "conditions" in filters else ["conditions"]
+    if missing:
+        raise InputError(f"{missing[0]!r} is missing in the filter {shown(filters)}")
+    if "field" in filters:
+        field = filters["field"]
+        name = field.removeprefix("meta.") if isinstance(field, str) else field
+        signs = ("==", "!=", ">", ">=", "<", "<=", "in", "not in")
+        return common.comparison(name, filters["operator"], filters["value"], signs)
+    conditions = filters["conditions"]
+    if not isinstance(conditions, list | tuple):
+        raise InputError(f"'conditions' in a filter is a list; got {shown(conditions)}")
+    parts = [where_of(one) for one in conditions]
+    return common.joined(filters["operator"], [one for one in parts if one is not None])
 
 
 def _saved(of: object, **arguments: object) -> dict[str, Any]:

@@ -28,7 +28,6 @@ from pydantic import ConfigDict, Field, field_validator
 from thresher.context.pruner import ContextPruner
 from thresher.index.filters import Filter, Where
 from thresher.integrations import common
-from thresher.integrations.filters import Tree, comparison, joined
 from thresher.pipeline.pipeline import Pipeline
 from thresher.pipeline.text_ranker import TextRanker
 from thresher.rerank.reranker import Reranker
@@ -40,17 +39,17 @@ if TYPE_CHECKING:
 _OPEN = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
 
-def where_of(directive: FilterDirective) -> Tree:
+def where_of(directive: FilterDirective) -> common.Tree:
     """A filter from the directive of a `langchain_core.structured_query.StructuredQuery`.
 
     Raises:
         InputError: it has a comparison that thresher lacks (`like`).
     """
     if isinstance(directive, Operation):
-        return joined(directive.operator.value, [where_of(one) for one in directive.arguments])
+        return common.joined(directive.operator.value, [where_of(one) for one in directive.arguments])
     if isinstance(directive, Comparison):
         signs = ("eq", "ne", "gt", "gte", "lt", "lte", "contain", "in", "nin")
-        return comparison(directive.attribute, directive.comparator.value, directive.value, signs)
+        return common.comparison(directive.attribute, directive.comparator.value, directive.value, signs)
     raise InputError(f"a structured query holds comparisons and operations; got {shown(directive)}")
 
 

@@ -31,7 +31,6 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
 from thresher.context.pruner import ContextPruner
 from thresher.integrations import common
-from thresher.integrations.filters import Tree, comparison, joined
 from thresher.pipeline.text_ranker import TextRanker
 from thresher.rerank.reranker import Reranker
 
@@ -48,7 +47,7 @@ _SIGNS = ("==", "!=", ">", ">=", "<", "<=", "in", "nin", "any", "all", "contains
 _OPEN = ConfigDict(arbitrary_types_allowed=True)
 
 
-def where_of(filters: MetadataFilters | MetadataFilter | None) -> Tree | None:
+def where_of(filters: MetadataFilters | MetadataFilter | None) -> common.Tree | None:
     """A filter from LlamaIndex's; None where there is none.
 
     `is_empty` matches passages without the field.
@@ -59,14 +58,14 @@ def where_of(filters: MetadataFilters | MetadataFilter | None) -> Tree | None:
     if filters is None:
         return None
     if isinstance(filters, MetadataFilter):
-        return comparison(filters.key, filters.operator.value, filters.value, _SIGNS)
+        return common.comparison(filters.key, filters.operator.value, filters.value, _SIGNS)
     if not isinstance(filters, MetadataFilters):
         raise InputError(f"filters are MetadataFilters; got {shown(filters)}")
     if not filters.filters:
         return None
     parts = [where_of(one) for one in filters.filters]
     condition = "and" if filters.condition is None else filters.condition.value
-    return joined(condition, [one for one in parts if one is not None], nots="or")
+    return common.joined(condition, [one for one in parts if one is not None], nots="or")
 
 
 class ThresherRetriever(BaseRetriever):

@@ -75,10 +75,10 @@ export class Card {
 
   toggleAll() {
     const dropped = this.runs.flatMap((run, i) => (run.kept ? [] : [i]));
-    const back = dropped.some((i) => !this.restored.has(i));
+    const back = this.#left;
     this.restored = new Set(back ? dropped : []);
     this.#fill();
-    announce(back ? `Brought back ${many(this.#dropped(), "sentence")}` : "Left out again");
+    announce(back ? `Brought back ${many(back, "sentence")}` : "Left out again");
     this.view.changed();
   }
 
@@ -88,8 +88,9 @@ export class Card {
     this.view.toast(`Passage ${this.place} copied`);
   }
 
-  #dropped() {
-    return this.runs.reduce((sum, run) => sum + (run.kept ? 0 : run.sentences), 0);
+  /** Sentences that are left out now. */
+  get #left() {
+    return this.runs.reduce((sum, run, i) => sum + (run.kept || this.restored.has(i) ? 0 : run.sentences), 0);
   }
 
   #toggle(i) {
@@ -100,13 +101,12 @@ export class Card {
   }
 
   #fill() {
-    this.body.replaceChildren(...this.runs.map((run, i) => (run.kept ? el("span", {}, run.text) : this.#left(run, i))));
+    this.body.replaceChildren(...this.runs.map((run, i) => (run.kept ? el("span", {}, run.text) : this.#run(run, i))));
     if (!this.all) return;
-    const back = this.restored.size < this.runs.filter((run) => !run.kept).length;
-    this.all.textContent = back ? `Bring back ${many(this.#dropped(), "sentence")}` : "Leave out again";
+    this.all.textContent = this.#left ? `Bring back ${many(this.#left, "sentence")}` : "Leave out again";
   }
 
-  #left(run, i) {
+  #run(run, i) {
     const back = this.restored.has(i);
     let shown = run.text;
     let more = null;

@@ -246,8 +246,8 @@ function settings() {
     } }, server.indexes.map((one) => el("option", { selected: one === index() }, one.name)))) : "",
     el("label", {}, "Filter", el("input", { id: "where", type: "text", spellcheck: "false", autocapitalize: "off", value: state.where, placeholder: example(), "aria-describedby": "where-hint", onchange: (event) => change({ where: event.target.value }) })),
     el("p", { id: "where-hint", class: "note" }, "field = value, with and, or, not, >, in, exists"),
-    number("k", "Passages", "5", server.limits?.max_k ?? 1000),
-    number("tokens", "Tokens at most", "no limit", 1000000),
+    number("k", "Passages", "as the index says", server.limits?.max_k ?? 1000),
+    number("tokens", "Tokens at most", "as the index says", 1000000),
     ...(stages.length > 1 ? [el("p", { class: "legend", id: "stages-label" }, "Stages"), el("div", { role: "group", "aria-labelledby": "stages-label" }, stages.slice(1).map((name) => {
       const check = el("input", { type: "checkbox", onchange: (event) => change({ without: event.target.checked ? state.without.filter((one) => one !== name) : [...state.without, name] }) });
       check.checked = !state.without.includes(name);

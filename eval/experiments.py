@@ -37,6 +37,7 @@ EXPERIMENTS = {
     "cascade": Entry("cascade", "the pipeline, one stage added or left out at a time", ("cascade", "served")),
     "mixture-choice": Entry("mixture_choice", "choose how signals are mixed, on held-out topics", ("mixture-choice",)),
     "ranker-choice": Entry("ranker_choice", "whether the ranker pays, on held-out topics", ("ranker-choice",)),
+    "text-rankers": Entry("text_rankers", "scores of posted texts, on held-out topics", ("text-rankers",)),
     "cascade-choice": Entry("cascade_choice", "share of characters that each preset of the pruner drops, on DL21"),
     "quality-curves": Entry(
         "quality_curves", "effectiveness against share of passages pruned", ("quality-curves", "quality-auc")

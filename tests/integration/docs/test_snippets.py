@@ -26,15 +26,19 @@ NEEDS = {
     "time": "minutes",
 }
 PACKAGES = {
+    "cohere": "cohere",
     "dspy": "dspy",
     "haystack": "haystack",
     "langchain": "langchain_core",
+    "litellm": "litellm",
     "llamaindex": "llama_index",
     "mcp": "mcp",
     "pyterrier": "pyterrier",
     "serve": "prometheus_client",
 }
 """Further needs: packages, by the name of the extra; what needs them is run where they are installed."""
+ASK_A_SERVER = {"serve", "cohere", "litellm"}
+"""Needs of snippets that ask `thresher serve my-index`, which the tests run where it is installed."""
 NOT_RUN = {
     ("README.md", "checkout"): 1,
     ("README.md", "registry"): 1,
@@ -88,7 +92,7 @@ def test_every_snippet_runs_as_written(page, place, request):
     if "models" in needed and not has_models():
         pytest.skip("the embedded MiniLM is not installed (extras models and embedded)")
     replaced = [("http://localhost:8000/v1", request.getfixturevalue("chat_server"))] if "server" in needed else []
-    if "serve" in needed and is_there("serve"):
+    if not needed.isdisjoint(ASK_A_SERVER) and is_there("serve"):
         replaced.append(("http://localhost:8080", request.getfixturevalue("search_server")))
     if any(builds_the_example(block.code) for block in PAGES[page]):
         shutil.rmtree(place / "my-index")

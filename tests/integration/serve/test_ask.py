@@ -191,28 +191,6 @@ def test_a_tenants_handle_opens_for_no_other_key(reading):
     assert post("blue", "/ask", {"query": QUERY, "k": 40}).json()["candidates"] == 20
 
 
-def test_callers_of_the_library_are_told_of_stages_too(pipeline):
-    seen = []
-    answer = pipeline.ask(QUERY, on_stage=lambda report, state, seconds: seen.append((report.stage, seconds, state)))
-    assert [name for name, _, _ in seen] == ["search", "rerank", "select"]
-    assert [seconds for _, seconds, _ in seen] == [one.seconds for one in answer.usage.stages]
-    assert seen[-1][2].ranking == answer.ranking
-
-    def fails(*_):
-        raise RuntimeError("the caller's own")
-
-    with pytest.raises(RuntimeError, match="the caller's own"):
-        pipeline.ask(QUERY, on_stage=fails)
-
-
-def test_views_and_pipelines_with_less_share_the_models(pipeline, reading_index):
-    scorer = pipeline.stages[1].reader.scorer
-    assert pipeline.over(Index.open(reading_index)).stages[1].reader.scorer is scorer
-    assert pipeline.without("select").stages[1].reader.scorer is scorer
-    assert pipeline.without("select").off["select"] == "left out"
-    assert [stage.name for stage in pipeline.stages] == ["search", "rerank", "select"]
-
-
 def test_what_json_lacks_is_replaced(serving, tmp_path):
     odd = {"nan": float("nan"), "inf": float("inf"), "half": "a\ud800b", "list": [1, {"x": "\udfff"}], "large": 2**80}
     plain = {"nan": None, "inf": None, "half": "a\ufffdb", "list": [1, {"x": "\ufffd"}], "large": 2**80}

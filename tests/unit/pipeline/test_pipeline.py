@@ -588,3 +588,37 @@ def test_candidates_can_be_found_by_vectors(place, tmp_path, first):
         Index.open(place / "plain").search(QUESTION, by="dense")
     with pytest.raises(InputError, match="by must be 'sparse', 'dense' or 'both'; got 'sparsely'"):
         index.search(QUESTION, by="sparsely")
+
+
+def test_callers_are_told_of_each_stage_as_it_ends(whole_cascade):
+    seen = []
+
+    def on_stage(report, state, seconds):
+        seen.append((report, state.ranking.docnos, seconds))
+
+    answer = whole_cascade.ask(QUESTION, 3, on_stage=on_stage)
+    assert tuple(report for report, _, _ in seen) == answer.stages
+    assert [seconds for _, _, seconds in seen] == [one.seconds for one in answer.usage.stages]
+    rankings = [docnos for _, docnos, _ in seen]
+    assert rankings[-1] == answer.ranking.docnos != rankings[0]
+    again = asyncio.run(whole_cascade.aask(QUESTION, 3, on_stage=on_stage))
+    assert [report.stage for report, _, _ in seen] == [stage.stage for stage in (*answer.stages, *again.stages)]
+
+    def fails(*_):
+        raise RuntimeError("the caller's own")
+
+    with pytest.raises(RuntimeError, match="the caller's own"):
+        whole_cascade.ask(QUESTION, on_stage=fails)
+
+
+def test_stages_are_left_out_over_the_same_models(whole_cascade, place):
+    less = whole_cascade.without("interpolate", "rerank")
+    assert names(less) == ["search", "select"]
+    assert names(whole_cascade) == ["search", "interpolate", "rerank", "select"]
+    assert less.off["rerank"] == "left out"
+    assert less.stages[1] is whole_cascade.stages[3]
+    assert less.ask(QUESTION).ranking.docnos == Index.open(place / "plain").search(QUESTION, 100).docnos
+    assert whole_cascade.over(Index.open(place / "plain")).stages[2] is whole_cascade.stages[2]
+    for name in ("search", "nothing"):
+        with pytest.raises(InputError, match=f"no stage '{name}' to leave out; it can be interpolate or rerank"):
+            whole_cascade.without(name)

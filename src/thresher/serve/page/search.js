@@ -175,7 +175,10 @@ async function facets(signal) {
     if (where) body.where = where;
     return (await post("/facets", body, { signal })).facets;
   };
-  const found = await Promise.all([count(rest, ""), ...picked.map((name) => count([name], name))]);
+  let found = [];
+  try {
+    found = await Promise.all([count(rest, ""), ...picked.map((name) => count([name], name))]);
+  } catch { /* without counts the passages are still worth reading; what is wrong with the request, /ask says */ }
   if (signal.aborted) return;
   counts = Object.assign({}, ...found);
   shape();

@@ -8,11 +8,12 @@ bisection, until the most that fits is found.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from thresher.context.spans import cut, largest_prefix
 from thresher.records import Span
@@ -44,6 +45,10 @@ GAP = "[…] "
 """Stands for text that is not shown."""
 _LONGEST = 160
 """Characters of a piece; longer sentences are divided, at white space where there is some."""
+_READ = 50_000
+"""Characters of a passage that is cut: a result shows no more of it, so no more is divided into sentences."""
+_LEAST = 20
+"""Tokens that a passage takes at least, so that no more are tried than can fit."""
 
 Spread = Literal["evenly", "from the first"]
 Choice = list[tuple["Draft", tuple[Span, ...]]]
@@ -85,10 +90,11 @@ class Draft:
 
     @cached_property
     def pieces(self) -> tuple[Span, ...]:
-        """What may be shown in small pieces, which together are `spans`."""
-        starts = [one.start for one in split_sentences(self.text)] if self.spans else []
+        """What may be shown in small pieces, which together are `spans`, or the first of them in a long text."""
+        end = self.spans[0].start + _READ if self.spans else 0
+        starts = [one.start for one in split_sentences(self.text[:end])]
         found: list[Span] = []
-        for span in self.spans:
+        for span in (Span(one.start, min(one.end, end)) for one in self.spans if one.start < end):
             edges = [span.start, *(start for start in starts if span.start < start < span.end), span.end]
             for start, end in pairwise(edges):
                 found += _divided(self.text, start, end)
@@ -96,7 +102,7 @@ class Draft:
 
     def first(self, count: int) -> tuple[Span, ...]:
         """The spans of the first pieces."""
-        return self.spans if count >= len(self.pieces) else joined(self.pieces[:count])
+        return joined(self.pieces[:count])
 
 
 def _divided(text: str, start: int, end: int) -> list[Span]:
@@ -189,6 +195,13 @@ class Budget:
 
     tokens: int
     count: Callable[[str], int]
+    _counted: dict[str, int] = field(default_factory=dict)
+
+    def size(self, text: str) -> int:
+        """Tokens of a text that is counted again and again."""
+        if text not in self._counted:
+            self._counted[text] = self.count(text)
+        return self._counted[text]
 
     def allows(self, result: Shown) -> bool:
         """Whether both forms fit."""
@@ -223,7 +236,8 @@ def passages(
             parts.append(fence.around("\n".join(left.quoted.docnos)))
         return Shown("\n\n".join(parts), asdict(make(passages=shown, left_out=left)))
 
-    return render(fit(drafts, spread, lambda choice: budget.allows(render(choice))), True)
+    tried = drafts[: 1 + budget.tokens // _LEAST]
+    return render(fit(tried, spread, lambda choice: budget.allows(render(choice))), True)
 
 
 def expansion(draft: Draft, index: str | None, budget: Budget, handle: str) -> Shown:
@@ -293,7 +307,8 @@ def as_metadata(given: Mapping[str, object]) -> Metadata:
 
 
 def _simple(value: object) -> Scalar:
-    return value if isinstance(value, bool | int | float) else _short(str(value))
+    plain = isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    return cast("Scalar", value) if plain else _short(str(value))
 
 
 def _short(text: str) -> str:
@@ -304,7 +319,7 @@ def _short(text: str) -> str:
 def _passage(rank: int, draft: Draft, spans: tuple[Span, ...], budget: Budget, final: bool) -> ShownPassage:
     text = shown_text(draft, spans)
     measured, bare = draft.measured.strip(), cut(draft.text, spans).strip()
-    omitted = 0 if bare == measured else max(1, budget.count(measured) - budget.count(bare))
+    omitted = 0 if bare == measured else max(1, budget.size(measured) - budget.count(bare))
     handle = "" if not omitted else draft.handle(spans) if final or not draft.trial else draft.trial
     return ShownPassage(
         rank,

@@ -223,7 +223,7 @@ _LOOPS = (40, 62)
 
 
 def _is_artifact(folder: Path) -> bool:
-    """Whether thresher wrote a folder: an index within the folder that it is built from is no part of it."""
+    """Whether thresher wrote a folder: an index within the folder that it is built from is not a part of it."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
     except (OSError, ValueError, RecursionError):

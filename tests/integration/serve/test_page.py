@@ -311,7 +311,7 @@ def test_nothing_found(visit):
 
 
 @pytest.mark.parametrize("path", ["/", "/?q=grain+chaff&versus=rerank", "/page/about.html"])
-def test_axe_finds_no_serious_fault_and_nothing_is_cut_off(visit, path):
+def test_axe_finds_no_fault_and_nothing_is_cut_off(visit, path):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="carries axe-core").Axe()
     page = visit(path, width=400, bypass_csp=True, reduced_motion="reduce")
     page.locator("#live:not(:empty)").wait_for(state="attached") if "?" in path or "about" in path else None
@@ -321,5 +321,5 @@ def test_axe_finds_no_serious_fault_and_nothing_is_cut_off(visit, path):
         options = {"resultTypes": ["violations"], **({"runOnly": rules} if rules else {})}
         for broken in axe.run(page, options=options).response["violations"]:
             where = [node["html"] for node in broken["nodes"][:3]]
-            assert broken["impact"] not in {"serious", "critical"}, (scheme, width, broken["help"], where)
+            pytest.fail(f"{scheme}, {width} pixels: {broken['impact']}: {broken['help']}: {where}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width

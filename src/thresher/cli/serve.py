@@ -138,7 +138,7 @@ def named(indexes: list[str]) -> dict[str, Path]:
     for one in indexes:
         name, equals, path = one.partition("=")
         if not equals or Path(one).exists() or "/" in name:
-            name, path = Path(one).resolve().name, one
+            name, path = Path(os.path.realpath(one)).name, one  # which takes links in a circle as they are
         if name in found:
             raise typer.BadParameter(f"two indexes are called {name!r}; give one another name: NAME={path}")
         found[name] = Path(path)

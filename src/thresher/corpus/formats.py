@@ -230,27 +230,52 @@ def read_parquet(path: Path) -> Iterator[Row | Problem]:
 def _rows(batch: pa.RecordBatch) -> list[dict[str, object]]:
     """The rows of a batch; values that Python has no type for (nanoseconds) as Arrow writes them."""
     try:
-        rows: list[dict[str, object]] = batch.to_pylist()
+        if not any(_in_nanoseconds(field.type) for field in batch.schema):
+            rows: list[dict[str, object]] = batch.to_pylist()
+            return rows
     except UnicodeDecodeError:
         raise
     except (ValueError, NotImplementedError, OverflowError):
-        columns = [[_value(scalar) for scalar in column] for column in batch.columns]
-        rows = [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
-    return rows
+        pass
+    columns = [[_value(scalar) for scalar in column] for column in batch.columns]
+    return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _in_nanoseconds(kind: pa.DataType) -> bool:
+    """Whether values of a type, or parts of them, count nanoseconds; Arrow gives pandas objects for them if it can."""
+    if getattr(kind, "unit", "") == "ns":
+        return True
+    if hasattr(kind, "value_type"):
+        return _in_nanoseconds(kind.value_type)
+    return any(_in_nanoseconds(kind.field(number).type) for number in range(kind.num_fields))
 
 
 def _value(scalar: pa.Scalar) -> object:
-    """A value as Python has it."""
+    """A value as Python has it, whether or not pandas is installed."""
     try:
-        return scalar.as_py()
+        if not _in_nanoseconds(scalar.type):
+            return scalar.as_py()
+        if hasattr(scalar.type, "unit"):
+            return _in_microseconds(scalar).as_py()
     except UnicodeDecodeError:
         raise
     except (ValueError, NotImplementedError, OverflowError):
-        if hasattr(scalar, "items"):
-            return {name: _value(one) for name, one in scalar.items()}
-        if hasattr(scalar, "values") and scalar.values is not None:
-            return [_value(one) for one in scalar.values]
-        return str(scalar.cast("string"))
+        pass
+    if hasattr(scalar, "items"):
+        return {name: _value(one) for name, one in scalar.items()}
+    if hasattr(scalar, "values"):
+        return None if scalar.values is None else [_value(one) for one in scalar.values]
+    return str(scalar.cast("string")) if scalar.is_valid else None
+
+
+def _in_microseconds(scalar: pa.Scalar) -> pa.Scalar:
+    """A time or duration in the unit that Python has; a ValueError where it does not fit."""
+    import pyarrow as pa
+
+    kind = scalar.type
+    if pa.types.is_timestamp(kind):
+        return scalar.cast(pa.timestamp("us", kind.tz))
+    return scalar.cast(pa.time64("us") if pa.types.is_time(kind) else pa.duration("us"))
 
 
 def read_ir_dataset(name: str) -> Iterator[Row | Problem]:

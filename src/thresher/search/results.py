@@ -140,10 +140,11 @@ class StoredPassages:
 
     def states_of(self, docnos: Sequence[str]) -> list[PassageStates | None]:
         """The stored states of passages; None for those without, which are those of a second tier."""
+        numbers = self._found(docnos)
         if not self.states:
-            return [None for _ in docnos]
+            return [None] * len(numbers)
         found: list[PassageStates | None] = []
-        for part, number in self._located(self._found(docnos)):
+        for part, number in self._located(numbers):
             store = self.states.get(part.segment.name)
             found.append(store.of(number) if store is not None and part.tier == TIER_ONE else None)
         return found

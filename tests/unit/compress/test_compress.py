@@ -357,9 +357,10 @@ def test_the_smallest_equivalent_level_stops_at_the_first_that_is_not():
 
 def test_queries_are_grouped_by_length_rare_words_and_negation():
     filler = [" ".join(["wheat"] * 3) + f" {number}" for number in range(300)]
+    docnos = tuple(f"d{number}" for number in range(150))
     made = [
-        Candidates("a", "wheat", ("d1", "d2"), tuple(filler[:150])),
-        Candidates("b", "wheat without the chaff of a very old mill", ("d1", "d2"), tuple(filler[150:])),
+        Candidates("a", "wheat", docnos, tuple(filler[:150])),
+        Candidates("b", "wheat without the chaff of a very old mill", docnos, tuple(filler[150:])),
     ]
     found = groups_of(made)
     assert found == {"all": ["a", "b"], "short": ["a"], "long": ["b"], "rare terms": ["b"], "negation": ["b"]}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from thresher.context.pruner import ContextPruner
@@ -44,7 +46,6 @@ from thresher.serve.work import Work, left_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from thresher.serve.handles import Expanded
     from thresher.serve.keys import Caller
@@ -98,7 +99,7 @@ class Toolbox:
         cache: Path | None = None,
     ) -> None:
         self.settings = settings or ServeSettings()
-        self.host = LateHost(name or path.resolve().name, path, device, cache)
+        self.host = LateHost(name or Path(os.path.realpath(path)).name, path, device, cache)
         self.work = Work(self.settings.threads, self.settings.queue, UNCOUNTED, self.settings.deadline_ms)
         self.handles = Handles(self.settings.max_handle_bytes, self.settings.handle_seconds)
         self.max_tokens = max(LEAST_TOKENS, max_tokens)

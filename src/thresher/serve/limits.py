@@ -56,7 +56,8 @@ class Limits:
         try:
             async with asyncio.timeout(self._settings.body_seconds):
                 while holder.more:
-                    self._held += await holder.read()
+                    size = await holder.read()
+                    self._held += size  # not in one statement: other requests count while this one waits
                     self._check_size(holder.size)
             self._check_content(holder.body)
             await self._app(scope, holder.replay, send)

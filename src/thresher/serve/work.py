@@ -108,8 +108,8 @@ class Work:
                 gone away.
             Exception: what the call raised.
         """
-        gone = None if request is None else asyncio.ensure_future(_disconnected(request))
         turn = self._admitted(request, deadline_ms)
+        gone = None if request is None else asyncio.ensure_future(_disconnected(request))
         try:
             await self._wait(turn, gone)
             result = self._started(turn, partial(call, *args, **kwargs))

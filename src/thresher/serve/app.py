@@ -78,12 +78,12 @@ def _application(services: Services) -> FastAPI:
     for module in sorted(one.name for one in pkgutil.iter_modules(routes.__path__)):
         app.include_router(import_module(f"{routes.__name__}.{module}").router(services))
     app.add_middleware(Limits, settings=services.settings)
-    if services.settings.cors:
+    app.add_middleware(Front, services=services)
+    if services.settings.cors:  # around Front, so that a page may read errors too
         app.add_middleware(
             CORSMiddleware, allow_origins=list(services.settings.cors), allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["authorization", "content-type"], expose_headers=["retry-after", "x-request-id"],
         )  # fmt: skip
-    app.add_middleware(Front, services=services)  # the outermost
     for kind in (ThresherError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _raised)
     return app

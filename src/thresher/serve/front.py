@@ -1,4 +1,7 @@
-"""`Front`: the outermost ASGI middleware. It knows who asks, counts and logs every request, and answers every error."""
+"""`Front`: ASGI middleware that knows who asks, counts and logs every request, and answers every error.
+
+Only the middleware for CORS lies around it, so that pages of allowed origins may read errors too.
+"""
 
 from __future__ import annotations
 

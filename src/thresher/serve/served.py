@@ -57,11 +57,11 @@ class Hosted:
     def __init__(
         self, name: str, path: Path, metrics: Metrics, *, device: str = "auto", cache: Path | None = None
     ) -> None:
-        self.name, self.path = name, path
+        self.name, self.path = name, path.absolute()  # errors name it, and are told without it
         self.device = device
         self._metrics, self._cache = metrics, cache
         self._refreshing = threading.Lock()
-        index = Index.open(path)
+        index = Index.open(self.path)
         self.now = Current(index, self._opened(index), _built(index))
         self._metrics.commit.labels(self.name).set(index.commit)
 
@@ -198,11 +198,11 @@ class LateHost:
     """
 
     def __init__(self, name: str, path: Path, device: str = "auto", cache: Path | None = None) -> None:
-        self.name, self.path = name, path
+        self.name, self.path = name, path.absolute()
         self._device, self._cache = device, cache
         self._opened: tuple[Hosted, Models] | None = None
         self._lock = threading.Lock()
-        with Index.open(path) as index:
+        with Index.open(self.path) as index:
             self.schema, self.commit, self.passages = index.schema, index.commit, len(index)
 
     def _open(self) -> tuple[Hosted, Models]:

@@ -169,6 +169,8 @@ def test_pages_of_other_origins_may_not_ask_unless_they_are_named(small_index, s
     with serving({"fields": small_index}, cors=("https://app.test",)) as made:
         allowed = made.client.options("/search", headers=preflight).headers["access-control-allow-origin"]
         assert allowed == "https://app.test"
+        refused = made.client.post("/search", json={}, headers=origin)
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (422, "https://app.test")
         other = made.client.get("/health", headers={"Origin": "https://other.test"})
         assert "access-control-allow-origin" not in other.headers
 

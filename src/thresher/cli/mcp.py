@@ -58,7 +58,8 @@ def mcp(
       thresher mcp my-index
       thresher mcp docs=/data/indexes/docs-2026 --max-tokens 4000
       thresher mcp my-index --http --port 8765
-      THRESHER_KEY=$(openssl rand -hex 32) thresher mcp my-index --http --host 0.0.0.0 --api-key-env THRESHER_KEY
+      export THRESHER_KEY=$(openssl rand -hex 32)
+      thresher mcp my-index --http --host 0.0.0.0 --api-key-env THRESHER_KEY
     """
     from thresher.errors import require
     from thresher.files import cache_folder

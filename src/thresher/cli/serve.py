@@ -76,7 +76,8 @@ def serve(
     Examples:
       thresher serve my-index
       thresher serve docs=indexes/docs-2026 code=indexes/code --port 9000
-      THRESHER_KEY=$(openssl rand -hex 32) thresher serve my-index --host 0.0.0.0 --api-key-env THRESHER_KEY
+      export THRESHER_KEY=$(openssl rand -hex 32)
+      thresher serve my-index --host 0.0.0.0 --api-key-env THRESHER_KEY
       curl localhost:8080/search --json '{"query": "what is wifi", "k": 3}'
     """
     from thresher.errors import require

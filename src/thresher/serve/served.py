@@ -12,9 +12,11 @@ from collections import OrderedDict
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
+from thresher.context.pruner import ContextPruner
 from thresher.errors import ArtifactError
 from thresher.pipeline.interpolate import InterpolateStage
 from thresher.pipeline.pipeline import Pipeline
+from thresher.pipeline.select import SelectStage
 from thresher.search.index import Index
 from thresher.serve.work import left_ms
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from thresher.serve.models import Models
 
 _log = logging.getLogger(__name__)
+_FALLBACK = "lexical"
+"""What scores sentences where the index's pipeline has nothing that does."""
 _VIEWS = 64
 """Restricted views of a commit that are kept for later requests."""
 
@@ -257,6 +261,12 @@ class Served:
     def pipeline(self) -> Pipeline:
         """The pipeline over that view."""
         return self._now.pipeline.over(self.index)
+
+    @property
+    def pruner(self) -> tuple[ContextPruner, float | str]:
+        """What scores sentences, and the threshold from which they are kept, as the index's settings say."""
+        stage = next((one for one in self.pipeline.stages if isinstance(one, SelectStage)), None)
+        return (ContextPruner(_FALLBACK), "balanced") if stage is None else (stage.pruner, stage.threshold)
 
     def ask(
         self,

@@ -3,6 +3,10 @@
 import pytest
 
 from thresher import ContextPruner, Index, Passage
+from thresher.pipeline.deadline import AbandonedError, abandoned_if
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+from thresher.serve.routes.context import _scores
 
 QUERY = "which team keeps grain?"
 TEXTS = ["The red team keeps grain. Rain falls. \U0001f33e Straw burns.", "Nothing of it is here.", ""]
@@ -19,6 +23,28 @@ def test_texts_are_pruned_as_the_library_does(reading):
         assert [sentence["kept"] for sentence in one["sentences"]] == list(other.keep)
     assert found["context"] == wanted[0].text
     assert found["tokens"] <= 30 < found["original_tokens"] + 20
+
+
+def test_many_texts_are_pruned_as_few_are(reading):
+    body = {"query": QUERY, "texts": [f"{TEXTS[0]} Row {n}." for n in range(70)], "threshold": 0.3}
+    found = reading.client.post("/context", json=body).json()["passages"]
+    wanted = ContextPruner("lexical").prune(QUERY, body["texts"], threshold=0.3)
+    assert [one["docno"] for one in found] == [str(n) for n in range(70)]
+    assert [one["text"] for one in found] == [one.text for one in wanted]
+
+
+def test_texts_that_nobody_waits_for_are_not_read_to_the_end(reading):
+    class Scorer:
+        read = 0
+
+        def score(self, query, passages):
+            self.read += len(passages)
+            return ContextPruner("lexical").score(query, passages)
+
+    scorer = Scorer()
+    with abandoned_if(lambda: True), pytest.raises(AbandonedError):
+        _scores(scorer, QUERY, TEXTS * 20)
+    assert scorer.read == 32
 
 
 def test_what_was_dropped_of_a_posted_text_comes_back(reading):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from thresher.context.pruner import ContextPruner
 from thresher.errors import InputError, MissingExtraError, ThresherError
-from thresher.pipeline.select import SelectStage
 from thresher.records import Hit, Passage, Span
 from thresher.serve.bodies import check_documents, check_k, check_query
 from thresher.serve.handles import Handles, expanded, owner_of
@@ -57,7 +56,7 @@ _log = logging.getLogger(__name__)
 LEAST_TOKENS = 256
 """Of a result: fewer would hold little more than what every result says."""
 _FALLBACK = "lexical"
-"""What scores sentences where the index's pipeline has nothing that does."""
+"""What scores texts where the models of the ranker are not there."""
 _FRAME, _PASSAGE_FRAME = 120, 90
 """Tokens, about, of a result and of a passage besides its text."""
 _TRIAL = "-" * 22
@@ -258,7 +257,7 @@ class Toolbox:
         self._check(query, 1)
         served, most = self.served(caller), self._tokens(max_tokens)
         given = self._given(served, docnos, texts)
-        pruner, default = self._pruner(served)
+        pruner, default = served.pruner
         found = pruner.prune(
             query,
             given,
@@ -334,11 +333,6 @@ class Toolbox:
 
     def _budget(self, served: Served, max_tokens: int | None) -> Budget:
         return Budget(self._tokens(max_tokens), served.pipeline.count_tokens)
-
-    def _pruner(self, served: Served) -> tuple[ContextPruner, float | str]:
-        """What scores sentences, and the threshold that the index's settings say."""
-        stage = next((one for one in served.pipeline.stages if isinstance(one, SelectStage)), None)
-        return (ContextPruner(_FALLBACK), "balanced") if stage is None else (stage.pruner, stage.threshold)
 
     def _scored(self, query: str, texts: Sequence[str]) -> tuple[str, list[float]]:
         """What scores texts, and their scores: the ranker of posted texts, or BM25 where its models are not there."""

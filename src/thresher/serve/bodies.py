@@ -52,14 +52,19 @@ def check_query(settings: ServeSettings, query: str) -> None:
                          "allowed")  # fmt: skip
 
 
-def check_k(settings: ServeSettings, k: int | None) -> None:
+def check_k(settings: ServeSettings, k: int | None, name: str = "k") -> None:
     """Check how many passages are asked for.
+
+    Args:
+        settings: the limits.
+        k: passages.
+        name: what the request calls them.
 
     Raises:
         InputError: these are too many.
     """
     if k is not None and k > settings.max_k:
-        raise InputError(f"k is {k}; this server gives at most {settings.max_k} passages")
+        raise InputError(f"{name} is {k}; this server gives at most {settings.max_k} passages")
 
 
 def check_documents(settings: ServeSettings, name: str, texts: Sequence[str]) -> None:

@@ -16,9 +16,9 @@ A passage without the field fits no condition but `empty`. Upper and lower case 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from thresher.checks import shown
 from thresher.errors import InputError
@@ -59,7 +59,7 @@ class Condition(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: str | list[str]
+    name: str | Annotated[list[str], Field(max_length=20)]
     comparison_operator: str
     value: str | int | float | bool | list[str | int | float | bool] | None = None
 
@@ -75,7 +75,7 @@ class MetadataCondition(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     logical_operator: Literal["and", "or"] | None = "and"
-    conditions: list[Condition] | None = None
+    conditions: list[Condition] | None = Field(default=None, max_length=100)
 
 
 def as_filter(condition: MetadataCondition | None, index: Index) -> dict[str, object] | None:

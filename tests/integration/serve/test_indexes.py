@@ -3,11 +3,14 @@
 import random
 import shutil
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from thresher import Index, Passage, build_index
 from thresher.build.recipe import Recipe
+from thresher.errors import InputError
 from thresher.prune import PruneStep
 from thresher.search.overview import kept_commits, overview, quality_of
 from thresher.serve.keys import Caller, key_of
@@ -95,3 +98,12 @@ def test_a_restricted_view_does_not_tell(pruned_index):
     for call in (overview, kept_commits, quality_of):
         with pytest.raises(ValueError, match="restricted view"):
             call(view)
+
+
+def test_messages_keep_their_full_stops_where_an_index_is_the_current_folder(pruned_index, monkeypatch):
+    from thresher.serve.front import told
+    from thresher.serve.served import UNCOUNTED, Hosted
+
+    monkeypatch.chdir(pruned_index)
+    services = SimpleNamespace(hosted={"docs": Hosted("docs", Path(), UNCOUNTED)})
+    assert told(InputError(f"{pruned_index}: at most 1.5"), services, "id") == (400, "docs: at most 1.5")

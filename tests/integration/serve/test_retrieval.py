@@ -60,6 +60,11 @@ def test_errors_are_in_the_contracts_shape(reading):
         headers = {"authorization": f"Bearer {key}"}
         found = httpx2.post(f"{reading.url}/retrieval", json=body, headers=headers, timeout=60).json()
         assert found["records"][0]["metadata"]["team"] == team
+    many = {"conditions": [{"name": "team", "comparison_operator": "contains", "value": "r"}] * 101}
+    refused = httpx2.post(
+        f"{reading.url}/retrieval", json={**body, "metadata_condition": many}, headers=headers, timeout=60
+    )
+    assert (refused.status_code, refused.json()["error_code"]) == (422, 422)
 
 
 def test_dify_takes_the_endpoint(reading):

@@ -185,7 +185,7 @@ class Changes:
                     change = call(writer)
                     report = writer.commit()
                 hosted.refresh()
-            except ThresherError as err:
+            except (ThresherError, OSError) as err:
                 self._last = {"kind": kind, "at": at, "error": str(err)}
                 raise
             made: Answer = {"change": change.as_json(), "report": report.as_json()}

@@ -62,7 +62,7 @@ def router(services: Services) -> APIRouter:
     async def ask(body: AskBody, request: Request) -> Document | StreamingResponse:
         """What the index has to say on a query; as events where the client accepts text/event-stream."""
         check_k(services.settings, body.k)
-        check_k(services.settings, body.ranking)
+        check_k(services.settings, body.ranking, "ranking")
         check_query(services.settings, body.query)
         asked = Asked(services, services.served(request, body.index), body)
         if EVENTS not in request.headers.get("accept", ""):

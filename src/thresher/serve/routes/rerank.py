@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Depends, Request
 
 from thresher.errors import InputError
+from thresher.serve.bodies import check_query
 from thresher.serve.dialects.faults import EMPTY, speak, tei
 from thresher.serve.dialects.reranking import (
     AnyRerank,
@@ -66,7 +67,7 @@ def reranked(services: Services, body: RerankBody) -> dict[str, object]:
     """The answer to a request with documents."""
     settings, texts = services.settings, body.texts()
     ranker = services.models.ranker(body.model)
-    check_query(body.query, settings)
+    check_asked(body.query, settings)
     check_count(texts, "document", settings)
     scores = read(ranker, body.query, texts, settings, body.max_tokens_per_doc, spans=body.spans)
     return ranked(body, ranker.model, scores, tokens_of(ranker, [body.query], scores))
@@ -75,7 +76,7 @@ def reranked(services: Services, body: RerankBody) -> dict[str, object]:
 def reranked_for_tei(services: Services, body: TeiBody) -> list[dict[str, object]]:
     """The answer to a request with texts."""
     settings, ranker = services.settings, services.models.ranker()
-    check_query(body.query, settings)
+    check_asked(body.query, settings)
     check_count(body.texts, "text", settings)
     texts = [fitting(ranker, text, body, settings) for text in body.texts]
     return ranked_for_tei(body, read(ranker, body.query, texts, settings))
@@ -89,7 +90,7 @@ def scored(services: Services, body: ScoreBody) -> dict[str, object]:
     if len(queries) not in (1, len(texts)):
         raise InputError(f"there are {len(queries)} queries and {len(texts)} documents; give one query, or as many")
     for query in queries:
-        check_query(query, settings)
+        check_asked(query, settings)
     places: dict[str, list[int]] = {}
     for place in range(len(texts)):
         places.setdefault(queries[place if len(queries) > 1 else 0], []).append(place)
@@ -122,7 +123,7 @@ def tokens_of(ranker: TextRanker, queries: Sequence[str], scores: Sequence[TextS
     return sum(ranker.encoder.count_tokens(queries)) + sum(one.tokens for one in scores)
 
 
-def check_query(query: str, settings: ServeSettings) -> None:
+def check_asked(query: str, settings: ServeSettings) -> None:
     """Refuse a query that is empty or too long.
 
     Raises:
@@ -130,10 +131,7 @@ def check_query(query: str, settings: ServeSettings) -> None:
     """
     if not query.strip():
         raise InputError("the query is empty")
-    if len(query) > settings.max_query_characters:
-        raise InputError(
-            f"the query has {len(query):,} characters; at most {settings.max_query_characters:,} are allowed"
-        )
+    check_query(settings, query)
 
 
 def check_count(texts: Sequence[str], what: str, settings: ServeSettings) -> None:

@@ -64,7 +64,7 @@ def router(services: Services) -> APIRouter:
     @routes.post("/retrieval")
     async def retrieval(body: RetrievalBody, request: Request) -> Document:
         """The passages of an index that help with a query."""
-        check_k(services.settings, body.retrieval_setting.top_k)
+        check_k(services.settings, body.retrieval_setting.top_k, "top_k")
         check_query(services.settings, body.query)
         served = services.served(request, body.knowledge_id)
 

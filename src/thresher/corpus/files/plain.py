@@ -17,8 +17,8 @@ _ITEM = re.compile(r"[ \t]*(?:[-*+•‣◦▪●·–—o]|\(?\d{1,3}[.)]|\(?[A
 _LEVELS = "=#*-~^"
 _SHOUTED = 8
 """Level of a heading in capitals, below those that are underlined."""
-CONTENTS_LINE = re.compile(r".*(?:\.\s?){4,}\s*[\divxlc]+\s*")
-"""A line of a table of contents: words, a row of dots, a page."""
+CONTENTS_LINE = re.compile(r"(?=.{0,300}\Z).*(?:\.\s?){4,}\s*[\divxlc]+\s*")
+"""A line of a table of contents: words, a row of dots, a page. Longer lines of dots are none, and would take long."""
 
 
 def read_plain(text: str) -> Document:

@@ -39,13 +39,14 @@ _NAMES = (
     r"start_of_turn|end_of_turn|bos|eos|s|im_start|im_end"
 )
 _MARKUP = re.compile(
-    rf"(?P<tag><(?=[|\uff5c]|\s*/?\s*(?:\w+:)?(?:{_NAMES})(?![a-z]))"
-    r"|<(?=<\s*/?\s*SYS\b)"
-    r"|\[(?=\s*/?\s*(?:INST|SYSTEM_PROMPT|SYSTEM|TOOL_\w+|AVAILABLE_TOOLS|ASSISTANT|USER)\s*\]))"
+    rf"(?P<tag><(?=[|\uff5c]|\s*(?:/\s*)?(?:\w+:)?(?:{_NAMES})(?![a-z]))"
+    r"|<(?=<\s*(?:/\s*)?SYS\b)"
+    r"|\[(?=\s*(?:/\s*)?(?:INST|SYSTEM_PROMPT|SYSTEM|TOOL_\w+|AVAILABLE_TOOLS|ASSISTANT|USER)\s*\]))"
     r"|(?P<turn>(?:\A|\n[^\S\n]*\n)[^\S\n]*)(?=(?:Human|User|Assistant|System|Developer|Tool)[^\S\n]*:)",
     re.IGNORECASE,
 )
-"""What begins a tag or a turn in the formats of prompts that are in use."""
+"""What begins a tag or a turn in the formats of prompts that are in use. White space is matched in one way only: what
+could be two runs of it would take time by the square of their length."""
 
 
 def neutral(text: str) -> str:

@@ -76,7 +76,7 @@ _THAI = regex.compile(r"(?<=[\u0e00-\u0eff])[^\S\n]+(?=[\u0e00-\u0eff])")
 _STOPPED = regex.compile(r"[.!?;:…‼‽⁇⁈⁉。﹒﹗！．？｡][\"'”’»)\]]*$")
 _INTRODUCES = regex.compile(r"[:：][\"'”’)\]*_`]*\s*$")
 _LABEL = regex.compile(r"\([^\s()]+\)=|\.\. _[^\n]+:")
-_INLINE_CODE = regex.compile(r"(`+)[^`]+\1")
+_INLINE_CODE = regex.compile(r"(`{1,32}+)[^`]+\1")  # bounded: a long row of marks is not read again from each
 _LITERAL = regex.compile(
     r"[^\S\n]*\.\.\s+(?:code|code-block|sourcecode|parsed-literal|productionlist|math|prompt|testcode)::"
 )

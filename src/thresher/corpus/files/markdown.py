@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from thresher.records import Span
 
-_TAGS = re.compile(r"<!--.*?-->|<[^>]*>", re.DOTALL)
+_TAGS = re.compile(r"<!--.*?(?:-->|\Z)|<[^>]*(?:>|\Z)", re.DOTALL)
+"""Comments and tags, also without an end: were these no match, it would be looked for again from each."""
 _MARKER = re.compile(r"\[\[?_?TOC_?\]?\]|\{:[^}]*\}|\{%.*%\}", re.IGNORECASE | re.DOTALL)
 _LEFT_OUT = re.compile(r"\{(?:toctree|contents|eval-rst|tableofcontents|image|figure)\}")
 """MyST directives that hold no text of their own."""

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from thresher.errors import ThresherError
 from thresher.serve.dialects.faults import written
 from thresher.serve.keys import caller_of
 from thresher.serve.metrics import log_request, trace
@@ -140,7 +141,7 @@ class _Answer:
 def told(error: Exception, services: Services, request_id: str) -> tuple[int, str]:
     """The status of an error, and what a client is told of it: no path of this machine, of a failure only the id."""
     status, message = status_of(error), str(error)
-    if status >= 500 and not isinstance(error, RefusedError):
+    if not isinstance(error, RefusedError) and (status >= 500 or not isinstance(error, ThresherError)):
         _log.error("request %s failed", request_id, exc_info=error)
         if status == 500:
             message = f"the server failed; its log has the cause under {request_id}"

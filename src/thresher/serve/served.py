@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from thresher.context.pruner import ContextPruner
-from thresher.errors import ArtifactError
+from thresher.errors import ThresherError
+from thresher.pipeline.deadline import stop_if_abandoned
 from thresher.pipeline.interpolate import InterpolateStage
 from thresher.pipeline.pipeline import Pipeline
 from thresher.pipeline.select import SelectStage
@@ -24,12 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from thresher.context.pruned import Scores
     from thresher.index.fields import Value
     from thresher.index.filters import Filter
     from thresher.pipeline.answer import Answer
     from thresher.pipeline.pipeline import OnStage
     from thresher.ranking import Ranking
-    from thresher.records import Hit
+    from thresher.records import Hit, Passage
     from thresher.search.index import By
     from thresher.search.queries import AnyQuery, Tiers
     from thresher.search.results import SearchRanking
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _FALLBACK = "lexical"
 """What scores sentences where the index's pipeline has nothing that does."""
+_STEP = 32
+"""Passages whose sentences are scored at a time."""
 _VIEWS = 64
 """Restricted views of a commit that are kept for later requests."""
 
@@ -98,7 +103,7 @@ class Hosted:
         pipeline, which is warmed up first.
 
         Raises:
-            ArtifactError: the last commit cannot be opened.
+            ThresherError: the last commit cannot be opened, or the models that it needs.
         """
         with self._refreshing:
             now, index = self.now, self.now.index.pinned()
@@ -113,7 +118,7 @@ class Hosted:
                     later = Current(fresh, self._opened(fresh), _built(fresh))
                     later.warm_up()
                     self.now = later
-            except ArtifactError:
+            except (ThresherError, OSError):
                 self._metrics.unread.labels(self.name).inc()
                 raise
             self._metrics.commit.labels(self.name).set(self.index.commit)
@@ -306,6 +311,20 @@ class Served:
     def facets(self, field: str, query: AnyQuery | None = None, where: Filter | None = None) -> dict[Value, int]:
         """As `Index.facets`."""
         return self.index.facets(field, query, where=where)
+
+
+def scores_of(pruner: ContextPruner, query: str, passages: Sequence[Passage | Hit]) -> Scores:
+    """The scores of all sentences, some passages at a time: in between it is seen whether the caller still waits.
+
+    Raises:
+        AbandonedError: it does not.
+    """
+    scores = pruner.score(query, passages[:_STEP])
+    for first in range(_STEP, len(passages), _STEP):
+        stop_if_abandoned()
+        more = pruner.score(query, passages[first : first + _STEP])
+        scores = replace(scores, passages=scores.passages + more.passages)
+    return scores
 
 
 def _built(index: Index) -> tuple[object, ...]:

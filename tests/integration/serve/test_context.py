@@ -6,7 +6,7 @@ from thresher import ContextPruner, Index, Passage
 from thresher.pipeline.deadline import AbandonedError, abandoned_if
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
-from thresher.serve.routes.context import _scores
+from thresher.serve.served import scores_of
 
 QUERY = "which team keeps grain?"
 TEXTS = ["The red team keeps grain. Rain falls. \U0001f33e Straw burns.", "Nothing of it is here.", ""]
@@ -43,7 +43,7 @@ def test_texts_that_nobody_waits_for_are_not_read_to_the_end(reading):
 
     scorer = Scorer()
     with abandoned_if(lambda: True), pytest.raises(AbandonedError):
-        _scores(scorer, QUERY, TEXTS * 20)
+        scores_of(scorer, QUERY, TEXTS * 20)
     assert scorer.read == 32
 
 

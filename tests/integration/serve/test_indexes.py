@@ -107,3 +107,12 @@ def test_messages_keep_their_full_stops_where_an_index_is_the_current_folder(pru
     monkeypatch.chdir(pruned_index)
     services = SimpleNamespace(hosted={"docs": Hosted("docs", Path(), UNCOUNTED)})
     assert told(InputError(f"{pruned_index}: at most 1.5"), services, "id") == (400, "docs: at most 1.5")
+
+
+def test_an_error_that_the_library_does_not_raise_is_logged(caplog):
+    from thresher.serve.front import told
+
+    services = SimpleNamespace(hosted={})
+    assert told(InputError("of a client"), services, "first") == (400, "of a client")
+    assert told(ValueError("of a fault"), services, "second") == (400, "of a fault")
+    assert "second" in caplog.text and "first" not in caplog.text

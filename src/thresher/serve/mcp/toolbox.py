@@ -39,7 +39,7 @@ from thresher.serve.mcp.results import (
     one_line,
 )
 from thresher.serve.refusals import not_found
-from thresher.serve.served import UNCOUNTED, LateHost, Served
+from thresher.serve.served import UNCOUNTED, LateHost, Served, scores_of
 from thresher.serve.settings import ServeSettings
 from thresher.serve.work import Work, left_ms
 
@@ -258,9 +258,8 @@ class Toolbox:
         served, most = self.served(caller), self._tokens(max_tokens)
         given = self._given(served, docnos, texts)
         pruner, default = served.pruner
-        found = pruner.prune(
-            query,
-            given,
+        found = pruner.select(
+            scores_of(pruner, query, given),
             threshold=default if threshold is None else threshold,
             max_tokens=max(40, most - _FRAME - len(given) * _PASSAGE_FRAME // 2),
         )

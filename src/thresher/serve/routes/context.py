@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thresher.context.pruned import join_passages
-from thresher.pipeline.deadline import stop_if_abandoned
 from thresher.records import Hit, Span
 from thresher.serve.bodies import Body, Document, check_documents, check_query
 from thresher.serve.handles import expanded, owner_of
-from thresher.serve.served import Served
+from thresher.serve.served import Served, scores_of
 from thresher.serve.services import Services
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from thresher.context.pruned import PrunedPassage, Scores
-    from thresher.context.pruner import ContextPruner
+    from thresher.context.pruned import PrunedPassage
     from thresher.records import Passage
-
-_STEP = 32
-"""Passages that are read at a time: in between it is seen whether the client still waits."""
 
 
 class Posted(BaseModel):
@@ -137,7 +129,7 @@ def pruned(services: Services, served: Served, body: ContextBody) -> dict[str, o
     pruner, default = served.pruner
     passages = _passages(served, body)
     found = pruner.select(
-        _scores(pruner, body.query, passages),
+        scores_of(pruner, body.query, passages),
         threshold=default if body.threshold is None else body.threshold,
         max_tokens=body.max_tokens,
         keep_title=body.keep_title,
@@ -163,20 +155,6 @@ def pruned(services: Services, served: Served, body: ContextBody) -> dict[str, o
         "tokens": pruner.count_tokens(text) if text else 0,
         "original_tokens": sum(one.original_tokens for one in found),
     }
-
-
-def _scores(pruner: ContextPruner, query: str, passages: Sequence[Passage | Hit]) -> Scores:
-    """The scores of all passages.
-
-    Raises:
-        AbandonedError: the client does not wait any more.
-    """
-    scores = pruner.score(query, passages[:_STEP])
-    for first in range(_STEP, len(passages), _STEP):
-        stop_if_abandoned()
-        more = pruner.score(query, passages[first : first + _STEP])
-        scores = replace(scores, passages=scores.passages + more.passages)
-    return scores
 
 
 def _passages(served: Served, body: ContextBody) -> list[Passage | Hit]:

@@ -73,6 +73,17 @@ def test_without_an_estimator_there_is_no_quality(made):
     assert answer.status_code == 404 and "not pruned by a quality estimator" in answer.json()["error"]["message"]
 
 
+def test_the_quality_is_computed_for_one_request_at_a_time():
+    from thresher.serve.refusals import RefusedError
+    from thresher.serve.routes.indexes import Qualities
+
+    qualities = Qualities()
+    served = SimpleNamespace(name="any", index=SimpleNamespace(commit=1))
+    with qualities._lock, pytest.raises(RefusedError, match="another request") as refused:
+        qualities.of(served, 20, 3)
+    assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "2"})
+
+
 def test_commits_are_listed(made):
     hosted = made.services.hosted["plain"]
     before = made.client.get("/indexes/plain/commits").json()["commits"]

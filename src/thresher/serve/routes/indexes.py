@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from thresher.search.overview import kept_commits, overview, quality_of
 from thresher.serve.bodies import Document
-from thresher.serve.refusals import not_found
+from thresher.serve.refusals import not_found, unavailable
 from thresher.serve.services import Services
 
 if TYPE_CHECKING:
@@ -68,15 +68,20 @@ class Qualities:
         """As `quality_of`.
 
         Raises:
-            RefusedError: 404, the index was not pruned by an estimator.
+            RefusedError: 404, the index was not pruned by an estimator; 503, another request is having it computed:
+                those that waited would hold a worker each.
         """
         key = (served.index.commit, bins, examples)
-        with self._lock:
-            known = self._found.get(served.name)
-            if known is not None and known[0] == key:
-                return known[1]
+        known = self._found.get(served.name)
+        if known is not None and known[0] == key:
+            return known[1]
+        if not self._lock.acquire(blocking=False):
+            raise unavailable("the quality of passages is being computed for another request; ask again later", 2.0)
+        try:
             made = quality_of(served.index, bins=bins, examples=examples, device=served.hosted.device)
             if made is None:
                 raise not_found(f"the index {served.name!r} was not pruned by a quality estimator: it has no scores")
             self._found[served.name] = key, made
             return made
+        finally:
+            self._lock.release()

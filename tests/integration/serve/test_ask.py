@@ -10,6 +10,7 @@ import pytest
 
 from thresher import Index, Passage, Pipeline, build_index
 from thresher.build.recipe import AskStep, EncodeStep, Recipe
+from thresher.errors import ConfigError
 
 QUERY = "which team keeps the grain of field 3?"
 VARYING = {"milliseconds", "seconds"}
@@ -206,3 +207,21 @@ def test_what_json_lacks_is_replaced(serving, tmp_path):
     assert hit["text"] == whole["text"] == "Grain falls."
     assert record["metadata"].items() >= plain.items()
     assert [one["metadata"] for one in (hit, document["passages"][0], events["passages"]["passages"][0])] == [plain] * 3
+
+
+def test_why_a_stage_failed_is_told_without_paths_and_texts_of_others(reading, monkeypatch):
+    hosted = reading.services.hosted["reading"]
+    last = hosted.pipeline.stages[-1]
+
+    def fail(error):
+        def run(self, state):
+            raise error
+
+        monkeypatch.setattr(type(last), "run", run)
+        document = reading.client.post("/ask", json={"query": QUERY}).json()
+        events = dict(events_of(reading.client, {"query": QUERY}))
+        assert events["usage"]["errors"] == document["errors"]
+        return document["errors"][last.name]
+
+    assert fail(OSError("/secret/place")) == "the stage failed; the server's log has the cause"
+    assert fail(ConfigError(f"{hosted.path}/recipe.toml: no")) == "reading/recipe.toml: no"

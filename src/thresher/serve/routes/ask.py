@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
+from thresher.errors import ThresherError
 from thresher.serve.bodies import Body, Document, Where, check_k, check_query, dumped
 from thresher.serve.dialects.faults import written
 from thresher.serve.front import told
@@ -111,7 +113,7 @@ class Asked:
                 "stage": report.stage,
                 "outcome": report.outcome,
                 "exact": report.exact,
-                "reason": report.reason,
+                "reason": reason_of(report, self._served),
                 "milliseconds": round(seconds * 1000, 3),
                 "counts": dict(report.counts),
                 "ranking": ranked(state, self._body.ranking or _RANKED, texts=self._body.texts),
@@ -134,6 +136,8 @@ class Asked:
             on_stage=on_stage,
         )
         self.usage = answer.usage
+        stages = tuple(replace(one, reason=reason_of(one, served)) for one in answer.stages)
+        answer = replace(answer, stages=stages)
         return {
             "index": served.name,
             "commit": served.index.commit,
@@ -148,6 +152,13 @@ class Asked:
             return self._handles.of_passage(self._served.name, one.docno, one.original, one.spans, owner)
 
         return [{**one.as_json(), "handle": handle(one)} for one in answer.passages]
+
+
+def reason_of(report: StageReport, served: Served) -> str:
+    """Why a stage went as it did, as a client may know it: no path of this machine, and no text of another's error."""
+    if report.error is None or isinstance(report.error, ThresherError):
+        return report.reason.replace(str(served.hosted.path), served.name)
+    return "the stage failed; the server's log has the cause"
 
 
 def ranked(state: State, count: int, *, texts: bool) -> list[dict[str, object]]:

@@ -48,7 +48,7 @@ class Running:
         self.client = httpx2.Client(base_url=self.url, timeout=60)
 
     def wait_until_ready(self):
-        wait_until(lambda: self.client.get("/ready").status_code == 200)
+        wait_until(lambda: is_ready(self.client))
 
     def stop(self):
         self.client.close()
@@ -56,7 +56,15 @@ class Running:
         self.thread.join(20)
 
 
-def wait_until(condition, seconds=120):
+def is_ready(client):
+    """Whether the server is; while it compiles kernels for the first time it may be too busy to answer."""
+    try:
+        return client.get("/ready").status_code == 200
+    except httpx2.TimeoutException:
+        return False
+
+
+def wait_until(condition, seconds=600):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"

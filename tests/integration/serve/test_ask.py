@@ -172,7 +172,7 @@ def test_a_handle_of_an_answer_gives_back_what_was_dropped(reading, reading_inde
 
 def test_a_tenants_handle_opens_for_no_other_key(reading):
     def post(key, path, body):
-        return httpx2.post(f"{reading.url}{path}", json=body, headers={"authorization": f"Bearer {key}"}, timeout=60)
+        return httpx2.post(f"{reading.url}{path}", json=body, headers={"authorization": f"Bearer {key}"}, timeout=600)
 
     passage = post("red", "/ask", {"query": QUERY, "k": 1}).json()["passages"][0]
     assert passage["metadata"]["team"] == "red"

@@ -14,8 +14,8 @@ HEAD = "POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/js
 
 @pytest.fixture(scope="module")
 def strict(small_index, serving):
-    limits = {"max_body_bytes": 2000, "max_header_bytes": 4000, "header_seconds": 0.3, "body_seconds": 0.3}
-    with serving({"fields": small_index}, **limits, send_seconds=0.3, max_buffered_bytes=3000) as made:
+    limits = {"max_body_bytes": 2000, "max_header_bytes": 4000, "header_seconds": 0.8, "body_seconds": 0.8}
+    with serving({"fields": small_index}, **limits, send_seconds=0.8, max_buffered_bytes=3000) as made:
         made.wait_until_ready()
         yield made
         assert made.client.post("/search", json={"query": "grain"}).status_code == 200
@@ -23,7 +23,7 @@ def strict(small_index, serving):
 
 def sent(server, *pieces, wait=0.0):
     """What a server answers to bytes; empty where it closes the connection without an answer."""
-    with socket.create_connection(server.address, timeout=10) as connection:
+    with socket.create_connection(server.address, timeout=60) as connection:
         for piece in pieces:
             connection.sendall(piece if isinstance(piece, bytes) else piece.encode())
             time.sleep(wait)

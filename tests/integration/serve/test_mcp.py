@@ -157,7 +157,7 @@ def test_requests_are_refused_without_a_key_from_other_origins_and_beyond_limits
 
         def post(headers=None, body=None, path=""):
             known = {"Authorization": "Bearer secret", **ACCEPT, **(headers or {})}
-            return httpx2.post(url + path, json=body or HELLO, headers=known, timeout=30).status_code
+            return httpx2.post(url + path, json=body or HELLO, headers=known, timeout=300).status_code
 
         assert post() == 200
         assert post({"Authorization": "Bearer other"}) == 401
@@ -186,8 +186,8 @@ def test_a_key_shows_only_its_part_of_the_index_and_no_session_and_handle_of_ano
     blue = key_of("blue", Caller("blue", where=Where.parse("team = blue")))
 
     async def used(url):
-        http = httpx2.AsyncClient(headers={"Authorization": "Bearer red"}, timeout=30)
-        other = httpx2.AsyncClient(headers={"Authorization": "Bearer blue"}, timeout=30)
+        http = httpx2.AsyncClient(headers={"Authorization": "Bearer red"}, timeout=300)
+        other = httpx2.AsyncClient(headers={"Authorization": "Bearer blue"}, timeout=300)
         async with (
             http,
             other,

@@ -54,15 +54,15 @@ def test_without_a_scorer_of_sentences_scores_are_shares_of_the_best(serving, re
 def test_errors_are_in_the_contracts_shape(reading):
     body = {"knowledge_id": "reading", "query": "grain", "retrieval_setting": {"top_k": 1, "score_threshold": 0}}
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic x"}):
-        answer = httpx2.post(f"{reading.url}/retrieval", json=body, headers=headers, timeout=60)
+        answer = httpx2.post(f"{reading.url}/retrieval", json=body, headers=headers, timeout=600)
         assert (answer.status_code, answer.json()["error_code"]) == (403, 1002)
     for key, team in (("red", "red"), ("blue", "blue")):
         headers = {"authorization": f"Bearer {key}"}
-        found = httpx2.post(f"{reading.url}/retrieval", json=body, headers=headers, timeout=60).json()
+        found = httpx2.post(f"{reading.url}/retrieval", json=body, headers=headers, timeout=600).json()
         assert found["records"][0]["metadata"]["team"] == team
     many = {"conditions": [{"name": "team", "comparison_operator": "contains", "value": "r"}] * 101}
     refused = httpx2.post(
-        f"{reading.url}/retrieval", json={**body, "metadata_condition": many}, headers=headers, timeout=60
+        f"{reading.url}/retrieval", json={**body, "metadata_condition": many}, headers=headers, timeout=600
     )
     assert (refused.status_code, refused.json()["error_code"]) == (422, 422)
 
@@ -70,7 +70,7 @@ def test_errors_are_in_the_contracts_shape(reading):
 def test_dify_takes_the_endpoint(reading):
     """It posts nothing to it, and takes 403, 404 and 502 for a wrong key, a wrong address and a server that is down."""
     statuses = [
-        httpx2.post(f"{reading.url}{path}", headers={"authorization": f"Bearer {key}"}, timeout=60).status_code
+        httpx2.post(f"{reading.url}{path}", headers={"authorization": f"Bearer {key}"}, timeout=600).status_code
         for path, key in [("/retrieval", "all"), ("/retrieval", "wrong"), ("/v1/retrieval", "all")]
     ]
     assert statuses[0] not in (403, 404, 502)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from thresher.arguments import checked_call
-from thresher.checks import shown, strings
+from thresher.checks import shown, strings, whole
 from thresher.context.scorers import SentenceScorer, SplitPassage
 from thresher.encode.dense import MiniLMEncoder
 from thresher.errors import BudgetExhaustedError, ConfigError, InputError, require
@@ -161,8 +161,13 @@ class TextRanker:
         Args:
             query: the query.
             texts: any texts.
-            top_n: how many; all by default.
+            top_n: how many, at least 0; all by default.
+
+        Raises:
+            InputError: `top_n` is negative, and as `score`.
         """
+        if top_n is not None:
+            whole("top_n", top_n)
         scores = self.score(query, texts)
         order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
         return [(place, scores[place]) for place in order[:top_n]]

@@ -45,6 +45,8 @@ def test_rank_is_best_first(ranker):
     ranked = ranker.rank(QUERY, TEXTS)
     assert [place for place, _ in ranked] == sorted(range(4), key=lambda place: -scores[place])
     assert ranker.rank(QUERY, TEXTS, 2) == ranked[:2]
+    with pytest.raises(InputError, match="top_n"):
+        ranker.rank(QUERY, TEXTS, -1)
 
 
 def test_sentences_are_spans_of_the_text_and_do_not_change_the_score(ranker):

@@ -30,7 +30,7 @@ _SHELL = re.compile(r"(?P<name>[A-Za-z_][\w-]*)\s*\(\)\s*\{?\s*$")
 
 
 def read_python(text: str) -> Document:
-    """The blocks of a Python file: what a module says of itself, its classes, functions and methods."""
+    """The blocks of a Python file: the docstring of the module, its classes, functions and methods."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import zstandard
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from thresher.corpus import fingerprint_of, open_corpus
-from thresher.errors import ThresherError
+from thresher.errors import InputError, ThresherError
 from thresher.records import Passage
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -55,6 +55,10 @@ def test_csv(passages):
 
 
 @given(st.binary(max_size=300), st.sampled_from(["c.jsonl", "c.tsv", "c.csv", "c.trec"]))
+@example(b"\xfe\xff", "c.jsonl")
+@example(b"\xff\xfe", "c.csv")
+@example(b"\xff\xfe", "c.trec")
+@example(b"\xff\xfe", "c.tsv")
 def test_any_bytes_are_passages_or_counted(data, name):
     compressed = (b"\x1f", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"PK", b"7z", b"\x04\x22")
     assume(not data.startswith(compressed))  # read as gzip and Zstandard or refused, whatever the name
@@ -62,6 +66,10 @@ def test_any_bytes_are_passages_or_counted(data, name):
         path = Path(folder, name)
         path.write_bytes(data)
         corpus = open_corpus(path, on_error="skip")
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            with pytest.raises(InputError, match="UTF-16"):
+                list(corpus)
+            return
         for passage in corpus:
             passage.contents.encode()
 

@@ -37,7 +37,7 @@ from thresher.encode.hybrid import learned_part
 from thresher.errors import InputError
 from thresher.evaluate.collections import Collection, load
 from thresher.evaluate.measures import evaluate
-from thresher.evaluate.significance import bootstrap_interval
+from thresher.evaluate.resampling import bootstrap_interval
 from thresher.index.commit import read_commit
 from thresher.pipeline import Pipeline
 from thresher.ranking import Ranking, Run

@@ -29,7 +29,7 @@ from thresher.context.scorers import SentenceScorer
 from thresher.encode.dense import MiniLMEncoder
 from thresher.evaluate.collections import Collection, load
 from thresher.evaluate.measures import evaluate
-from thresher.evaluate.significance import bootstrap_interval, randomisation
+from thresher.evaluate.resampling import bootstrap_interval, randomisation
 from thresher.pipeline import Pipeline
 from thresher.ranking import normalise_scores
 

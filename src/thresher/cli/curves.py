@@ -10,7 +10,7 @@ import typer
 from thresher.cli.output import JsonOption, echo, emit_json, say, table
 
 if TYPE_CHECKING:
-    from thresher.evaluate.comparison import Point
+    from thresher.evaluate.front import Point
     from thresher.evaluate.results import Row
 
 
@@ -31,8 +31,8 @@ def curves(
       thresher curves eval/results/cascade.json --cost ms_p50 --name stages --where collection=trec-dl-2019
       thresher curves mine.csv --cost calls --name plan --at-least .7 --plot mine.svg
     """
-    from thresher.evaluate.comparison import cheapest, front
-    from thresher.evaluate.comparison import plot as draw
+    from thresher.evaluate.front import cheapest, front
+    from thresher.evaluate.front import plot as draw
 
     points = _points(file, cost, effect, name or [], where or [])
     best = front(points)
@@ -59,7 +59,7 @@ def curves(
 
 def _points(file: Path, cost: str, effect: str, names: list[str], where: list[str]) -> list[Point]:
     from thresher.errors import InputError
-    from thresher.evaluate.comparison import Point
+    from thresher.evaluate.front import Point
 
     conditions = []
     for text in where:

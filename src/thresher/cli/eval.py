@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from thresher.evaluate import Evaluation
-    from thresher.evaluate.comparison import Comparison, Holes
+    from thresher.evaluate.comparison import Comparison
+    from thresher.evaluate.holes import Holes
     from thresher.evaluate.significance import Equivalence, Interval, NonInferiority
     from thresher.records import Qrels
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from thresher._lazy import load
 
 if TYPE_CHECKING:
-    from thresher.evaluate.comparison import compare, find_holes
+    from thresher.evaluate.comparison import compare
+    from thresher.evaluate.holes import find_holes
     from thresher.evaluate.measures import Evaluation, evaluate
     from thresher.evaluate.trec import read_qrels, read_queries, read_run, untied, write_qrels, write_run
 
@@ -23,7 +24,7 @@ _HOMES = {
     "Evaluation": "measures",
     "compare": "comparison",
     "evaluate": "measures",
-    "find_holes": "comparison",
+    "find_holes": "holes",
     "read_qrels": "trec",
     "read_queries": "trec",
     "read_run": "trec",

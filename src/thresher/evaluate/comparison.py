@@ -4,27 +4,19 @@
 to judge a claim: n, both means, the mean difference and its standard deviation, an interval, the paired t test and the
 randomisation test, and, with a margin, equivalence and non-inferiority. `family` adjusts the p values of several
 comparisons by Holm's method. Where a system ran several times, `averaged` makes one evaluation of its runs first.
-
-`find_holes` lists unjudged documents in the top of a run. Measures count an unjudged document as not relevant, so a run
-with more holes than the runs the judgments were pooled from is scored too low, and two runs with different holes are
-scored unequally. Look at the holes before arguing about small differences: judge them, or compare on condensed lists
-(`nDCG(judged_only=True)@10`).
-
-`front` gives, of configurations measured in cost and effect, those that no other dominates: another dominates a point
-if it costs no more and is no less effective, and is better in one of the two.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.arguments import checked_call
-from thresher.errors import InputError, require
-from thresher.evaluate.measures import Evaluation, ordered_docnos, parse_measure
+from thresher.errors import InputError
+from thresher.evaluate.measures import Evaluation, parse_measure
+from thresher.evaluate.resampling import randomisation
 from thresher.evaluate.significance import (
     Equivalence,
     Interval,
@@ -34,19 +26,16 @@ from thresher.evaluate.significance import (
     mean_interval,
     non_inferiority,
     paired_t,
-    randomisation,
     smallest_margin,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from thresher.evaluate.measures import Measure
-    from thresher.evaluate.results import Chart, Row
-    from thresher.ranking import Run
-    from thresher.records import Qrels
+    from thresher.evaluate.results import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,125 +212,3 @@ def averaged(evaluations: Sequence[Evaluation]) -> Evaluation:
 
 def _name(measure: str | Measure) -> str:
     return str(parse_measure(measure) if isinstance(measure, str) else measure)
-
-
-@dataclass(frozen=True, slots=True)
-class Hole:
-    """An unjudged document in the top of a ranking; `rank` is 1-based, in trec_eval's order."""
-
-    qid: str
-    docno: str
-    rank: int
-
-
-@dataclass(frozen=True, slots=True)
-class Holes:
-    """The holes of a run.
-
-    Attributes:
-        cutoff: the k that was looked at.
-        found: every hole, by topic in the order of the qrels, then by rank.
-        per_query: qid to the number of holes; every topic of the qrels.
-        retrieved: rows looked at: the topics' results down to the cutoff.
-    """
-
-    cutoff: int
-    found: tuple[Hole, ...]
-    per_query: Mapping[str, int]
-    retrieved: int
-
-    @property
-    def rate(self) -> float:
-        """Share of the rows looked at that are holes, 0 where there are none to look at."""
-        return len(self.found) / self.retrieved if self.retrieved else 0.0
-
-
-@checked_call
-def find_holes(run: Run, qrels: Qrels, k: int = 10) -> Holes:
-    """Find the documents in the top k that have no judgment, for the topics of the qrels.
-
-    Raises:
-        InputError: k is below 1, a score is not finite, or a docno comes twice in a ranking.
-    """
-    if k < 1:
-        raise InputError(f"k must be at least 1, got {k}")
-    found: list[Hole] = []
-    per_query: dict[str, int] = {}
-    retrieved = 0
-    for qid, judged in qrels.judgments.items():
-        top = ordered_docnos(qid, run[qid].pairs() if qid in run else ())[:k]
-        mine = [Hole(qid, docno, rank) for rank, docno in enumerate(top, 1) if docno not in judged]
-        found += mine
-        per_query[qid] = len(mine)
-        retrieved += len(top)
-    return Holes(k, tuple(found), per_query, retrieved)
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One configuration, measured.
-
-    Attributes:
-        name: what was measured.
-        cost: less is better: milliseconds, calls, tokens, bytes, share of passages kept.
-        effect: more is better: the mean of a measure.
-        series: which curve it belongs to, where several are compared.
-        details: anything else worth keeping in a result row.
-    """
-
-    name: str
-    cost: float
-    effect: float
-    series: str = ""
-    details: Mapping[str, object] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.cost) and math.isfinite(self.effect)):
-            raise InputError(f"point {self.name!r} has cost {self.cost} and effect {self.effect}; both must be finite")
-
-
-@checked_call
-def front(points: Iterable[Point]) -> tuple[Point, ...]:
-    """The points that no other point dominates, cheapest first; of equal points the first given."""
-    kept: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.cost, -point.effect)):
-        if not kept or point.effect > kept[-1].effect:
-            kept.append(point)
-    return tuple(kept)
-
-
-@checked_call
-def cheapest(points: Iterable[Point], *, at_least: float) -> Point | None:
-    """The cheapest point whose effect is `at_least` or more, the better of two at one price; None where none is."""
-    enough = [point for point in points if point.effect >= at_least]
-    return min(enough, key=lambda point: (point.cost, -point.effect), default=None)
-
-
-@checked_call
-def plot(points: Sequence[Point], *, cost: str, effect: str, log_cost: bool = False, title: str = "") -> Chart:
-    """An altair chart of the points, one colour a series, with the front as a line.
-
-    Args:
-        points: what to draw.
-        cost: label of the cost axis, with its unit.
-        effect: label of the effect axis.
-        log_cost: draw cost on a logarithmic axis.
-        title: heading.
-
-    Raises:
-        MissingExtraError: altair is not installed.
-    """
-    alt = require("altair", extra="eval", purpose="plotting a curve")
-    best = set(map(id, front(points)))
-    values = [
-        {"name": p.name, "cost": p.cost, "effect": p.effect, "series": p.series, "front": id(p) in best} for p in points
-    ]
-    x = alt.X("cost:Q", title=cost, scale=alt.Scale(type="log" if log_cost else "linear", zero=False))
-    y = alt.Y("effect:Q", title=effect, scale=alt.Scale(zero=False))
-    base = alt.Chart(alt.Data(values=values), title=title).encode(x=x, y=y)
-    line = base.transform_filter("datum.front").mark_line(color="grey", strokeDash=[4, 3])
-    colour = {"color": alt.Color("series:N", title=None)} if any(p.series for p in points) else {}
-    marks = base.mark_point(filled=True, size=60).encode(tooltip=["name:N", "cost:Q", "effect:Q"], **colour)
-    labels = base.mark_text(align="left", dx=6, dy=-6, fontSize=9).encode(text="name:N")
-    made: Chart = (line + marks + labels).properties(width=480, height=320)
-    return made

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from thresher.evaluate.significance import bootstrap_interval, equivalence, mean_interval, non_inferiority
+from thresher.evaluate.resampling import bootstrap_interval
+from thresher.evaluate.significance import equivalence, mean_interval, non_inferiority
 
 DRAWS = 1500
 

@@ -1,7 +1,8 @@
 import pytest
 
 from thresher.errors import InputError
-from thresher.evaluate.comparison import Hole, Point, cheapest, find_holes, front, plot
+from thresher.evaluate.front import Point, cheapest, front, plot
+from thresher.evaluate.holes import Hole, find_holes
 from thresher.ranking import Ranking, Run
 from thresher.records import Qrels
 

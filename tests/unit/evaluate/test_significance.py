@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 
 from thresher.errors import InputError, MissingExtraError
+from thresher.evaluate.resampling import bootstrap_interval, randomisation
 from thresher.evaluate.significance import (
-    bootstrap_interval,
     equivalence,
     holm,
     mean_interval,
     non_inferiority,
     paired_t,
-    randomisation,
     smallest_margin,
 )
 

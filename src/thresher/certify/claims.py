@@ -1,0 +1,208 @@
+"""Claims that a system is not worse than its baseline, or equivalent to it, each with what it rests on.
+
+A claim is one setting of one pipeline on one measure. Claims that are made together form one family: their p values are
+adjusted by Holm's method, so that the chance of any false one stays alpha. Whoever tests ten fractions and shows the
+one that passed pays for all ten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from thresher.errors import InputError
+from thresher.evaluate.comparison import compare, find_holes
+from thresher.evaluate.measures import evaluate, ordered_docnos, parse_measures
+from thresher.evaluate.significance import holm
+from thresher.ranking import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from thresher.evaluate.measures import Evaluation
+    from thresher.evaluate.results import Row
+    from thresher.records import Qrels
+
+Kind = Literal["non-inferiority", "equivalence"]
+"""What is claimed: not worse by the margin, or within the margin either way."""
+DEPTH = 10
+"""Documents of a ranking whose judgments are looked at, where the measure has no cutoff."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What made a run.
+
+    Attributes:
+        pipeline: which stages ranked: `sparse`, `reranked`, ..., or the name of a run.
+        setting: what was changed besides a fraction; empty for the index as it is.
+        fraction: share of the passages that were left out; None where it is not about a share.
+    """
+
+    pipeline: str
+    setting: str = ""
+    fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One claim, tested.
+
+    Attributes:
+        pipeline, setting, fraction: of the system's run, as in `Setting`.
+        measure: canonical name.
+        n: topics.
+        system: the system's mean.
+        baseline: the baseline's mean.
+        difference: system minus baseline.
+        sd: standard deviation of the per-topic differences.
+        low, high: ends of the two-sided t interval of the difference, at level 1 - alpha.
+        bound: one-sided lower end of the difference, at level 1 - alpha: its negative is the smallest margin of
+            non-inferiority that these topics prove.
+        p: p value of the claim alone.
+        p_adjusted: p adjusted for all claims made together.
+        proven: whether `p_adjusted` is below alpha.
+        topics_needed: topics that would prove it with power .80 if nothing is lost in truth; None where it is proven.
+        provable: smallest margin that these topics prove with power .80 if nothing is lost in truth.
+        effect: mean difference in standard deviations; None where all differences are equal.
+        better: topics on which the system is better.
+        worse: topics on which it is worse.
+        judged: share of the system's top documents that are judged; None without judgments.
+        baseline_judged: the same of the baseline.
+        changed_holes: share of unjudged documents among those of the system's top that the baseline's top lacks; None
+            without judgments, or where nothing changed.
+    """
+
+    pipeline: str
+    setting: str
+    fraction: float | None
+    measure: str
+    n: int
+    system: float
+    baseline: float
+    difference: float
+    sd: float
+    low: float
+    high: float
+    bound: float
+    p: float
+    p_adjusted: float
+    proven: bool
+    topics_needed: int | None
+    provable: float
+    effect: float | None
+    better: int
+    worse: int
+    judged: float | None
+    baseline_judged: float | None
+    changed_holes: float | None
+
+    def as_row(self) -> Row:
+        """A flat mapping, for result files and JSON."""
+        return asdict(self)
+
+
+def prove(
+    systems: Mapping[Setting, Run],
+    baseline: Run | Mapping[str, Run],
+    qrels: Qrels | None,
+    measures: str | Iterable[str],
+    margin: float,
+    *,
+    claim: Kind = "non-inferiority",
+    alpha: float = 0.05,
+) -> list[Claim]:
+    """Test every system against its baseline on every measure, as one family.
+
+    Args:
+        systems: the runs to be tested, by what made them.
+        baseline: the run they are compared with, or one for each pipeline.
+        qrels: judgments; None to compare with the baseline's own rankings, which is weaker.
+        measures: as in `thresher.evaluate.evaluate`; not used without judgments.
+        margin: the smallest loss that would matter, chosen before looking.
+        claim: what is to be proven.
+        alpha: accepted chance of any false claim.
+
+    Returns:
+        by system in the order given, then by measure.
+
+    Raises:
+        InputError: there is no system, a pipeline has no baseline, or there are fewer than two topics.
+        MissingExtraError: scipy is not installed.
+    """
+    if not systems:
+        raise InputError("there is nothing to test; give at least one run")
+    if qrels is None:
+        raise NotImplementedError
+    names = tuple(str(one) for one in parse_measures(measures))
+    against = _Baselines(baseline, qrels, names)
+    found = [
+        _tested(setting, run, against, name, margin, claim, alpha) for setting, run in systems.items() for name in names
+    ]
+    adjusted = holm([one.p for one in found])
+    return [
+        replace(one, p_adjusted=p, proven=p < alpha, topics_needed=None if p < alpha else one.topics_needed)
+        for one, p in zip(found, adjusted, strict=True)
+    ]
+
+
+class _Baselines:
+    """The baselines' runs by pipeline, measured once."""
+
+    def __init__(self, runs: Run | Mapping[str, Run], qrels: Qrels, measures: tuple[str, ...]) -> None:
+        self.qrels, self.measures = qrels, measures
+        self.runs = runs
+        self._measured: dict[int, Evaluation] = {}
+
+    def run(self, pipeline: str) -> Run:
+        """The run that a pipeline is compared with."""
+        if isinstance(self.runs, Run):
+            return self.runs
+        if pipeline not in self.runs:
+            raise InputError(f"there is no baseline for {pipeline!r}; there are: {', '.join(self.runs)}")
+        return self.runs[pipeline]
+
+    def evaluation(self, run: Run) -> Evaluation:
+        """The run's values, with its judged share at every cutoff."""
+        if id(run) not in self._measured:
+            judged = {f"Judged@{depth_of(name)}": None for name in self.measures}
+            self._measured[id(run)] = evaluate(run, self.qrels, [*self.measures, *judged])
+        return self._measured[id(run)]
+
+
+def depth_of(measure: str) -> int:
+    """The cutoff of a measure, `DEPTH` where it has none or one beyond it."""
+    (parsed,) = parse_measures(measure)
+    return min(parsed.cutoff or DEPTH, DEPTH)
+
+
+def _tested(
+    setting: Setting, run: Run, against: _Baselines, measure: str, margin: float, claim: Kind, alpha: float
+) -> Claim:
+    """One claim, not yet adjusted."""
+    other = against.run(setting.pipeline)
+    mine, theirs, depth = against.evaluation(run), against.evaluation(other), depth_of(measure)
+    compared = compare(mine, theirs, measure, margin=margin, alpha=alpha, rounds=1)
+    kept, both = compared.non_inferiority, compared.equivalence
+    if kept is None or both is None:
+        raise InputError("a claim needs a margin")
+    p = kept.p if claim == "non-inferiority" else both.p
+    return Claim(
+        setting.pipeline, setting.setting, setting.fraction, compared.measure, compared.n, compared.system,
+        compared.baseline, compared.difference, compared.sd, compared.interval.low, compared.interval.high, kept.low,
+        p, p, p < alpha, None, compared.provable, None, compared.better, compared.worse,
+        mine.mean[f"Judged@{depth}"], theirs.mean[f"Judged@{depth}"], changed_holes(run, other, against.qrels, depth),
+    )  # fmt: skip
+
+
+def changed_holes(run: Run, baseline: Run, qrels: Qrels, k: int) -> float | None:
+    """Share of unjudged documents among those in the top k that the baseline's top k lacks; None where none is new."""
+    unjudged = {(hole.qid, hole.docno) for hole in find_holes(run, qrels, k).found}
+    changed = 0
+    new_holes = 0
+    for qid in qrels.judgments:
+        mine, theirs = (ordered_docnos(qid, one[qid].pairs() if qid in one else ())[:k] for one in (run, baseline))
+        new = set(mine) - set(theirs)
+        changed += len(new)
+        new_holes += sum((qid, docno) in unjudged for docno in new)
+    return new_holes / changed if changed else None

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from thresher.errors import InputError
-from thresher.evaluate.comparison import compare, find_holes
+from thresher.evaluate.comparison import compare
+from thresher.evaluate.holes import find_holes
 from thresher.evaluate.measures import evaluate, ordered_docnos, parse_measures
 from thresher.evaluate.significance import holm
 from thresher.ranking import Run

@@ -214,7 +214,7 @@ class TextRanker:
         if self.mixture.cosine:
             total += self.mixture.cosine * self._cosines(query, readable, deadline)
         found: list[PassageScores] = []
-        sentences = [tuple(split_sentences(text)) for text in readable] if spans or self.mixture.relevance else []
+        sentences = [_sentences(text) for text in readable] if spans or self.mixture.relevance else []
         if sentences:
             found = self._read(query, readable, sentences, [len(ids) for ids in pieces], deadline)
             total += self.mixture.relevance * np.array([one.relevance for one in found])
@@ -328,6 +328,12 @@ def _in_time(found: T | None, deadline: Deadline) -> T:
     if found is None:
         raise BudgetExhaustedError(f"the deadline of {deadline.milliseconds} ms was reached before all texts were read")
     return found
+
+
+def _sentences(text: str) -> tuple[Span, ...]:
+    """The sentences of a text, unless the caller does not wait any more."""
+    stop_if_abandoned()
+    return tuple(split_sentences(text))
 
 
 def _cut(text: str, encoding: Encoding, most: int) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from thresher.errors import InputError
+from thresher.serve.dialects.faults import EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,22 +68,28 @@ def check_k(settings: ServeSettings, k: int | None, name: str = "k") -> None:
         raise InputError(f"{name} is {k}; this server gives at most {settings.max_k} passages")
 
 
-def check_documents(settings: ServeSettings, name: str, texts: Sequence[str]) -> None:
+def check_documents(
+    settings: ServeSettings, what: str, texts: Sequence[str], *, some: bool = False, whole: bool = True
+) -> None:
     """Check the number and the lengths of the texts, or docnos, that a request brings along.
 
     Args:
         settings: the limits.
-        name: what the request calls them.
+        what: what one of them is called.
         texts: the texts.
+        some: refuse a request with none.
+        whole: refuse a text that is too long; without it the caller reads only a part.
 
     Raises:
-        InputError: these are too many, or one is too long; names its place.
+        InputError: there are none, or too many, or one is too long; names its place.
     """
+    if some and not texts:
+        raise InputError(f"{EMPTY} {what}")
     if len(texts) > settings.max_documents:
-        raise InputError(f"{name} has {len(texts):,} entries; at most {settings.max_documents:,} are allowed")
-    for place, text in enumerate(texts):
+        raise InputError(f"there are {len(texts):,} {what}s; at most {settings.max_documents:,} {what}s are allowed")
+    for place, text in enumerate(texts if whole else ()):
         if len(text) > settings.max_document_characters:
-            raise InputError(f"entry {place} of {name} has {len(text):,} characters; at most "
+            raise InputError(f"{what} {place} has {len(text):,} characters; at most "
                              f"{settings.max_document_characters:,} are allowed")  # fmt: skip
 
 

@@ -13,7 +13,6 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from thresher.errors import ThresherError
 from thresher.serve.dialects.faults import written
 from thresher.serve.keys import caller_of
 from thresher.serve.metrics import log_request, trace
@@ -52,18 +51,20 @@ class Front:
             return
         state = scope.setdefault("state", {})
         state["arrived"], state["request_id"] = time.perf_counter(), _request_id(scope)
+        # GET and HEAD have the same routes; the HTTP server sends no body where its own scope says HEAD
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         answer = _Answer(send, state["request_id"], closes=lambda: self._services.work.draining)
         try:
             self._check_host(scope)
             state["caller"] = self._caller(scope)
-            await self._app(scope, receive, answer.send)
+            await self._app(inner, receive, answer.send)
         except Exception as err:
             if answer.status:  # it was begun: the connection is closed, so that the client sees that it is not complete
                 _log.exception("the answer to %s failed", scope["path"])
                 raise
             await answer.fail(scope, self._services, err)
         finally:
-            self._account(scope, answer.status)
+            self._account({**inner, "method": scope["method"]}, answer.status)
 
     def _check_host(self, scope: Scope) -> None:
         """Refuse what a page of the web sends under its own name to a server that anybody on this machine may ask."""
@@ -139,12 +140,15 @@ class _Answer:
 
 
 def told(error: Exception, services: Services, request_id: str) -> tuple[int, str]:
-    """The status of an error, and what a client is told of it: no path of this machine, of a failure only the id."""
+    """The status of an error, and what a client is told of it: no path of this machine, of a failure only the id.
+
+    A failure is logged with its traceback, and counted by the error's class.
+    """
     status, message = status_of(error), str(error)
-    if not isinstance(error, RefusedError) and (status >= 500 or not isinstance(error, ThresherError)):
+    if status == 500:
         _log.error("request %s failed", request_id, exc_info=error)
-        if status == 500:
-            message = f"the server failed; its log has the cause under {request_id}"
+        services.metrics.failures.labels(type(error).__name__).inc()
+        message = f"the server failed; its log has the cause under {request_id}"
     for name, hosted in services.hosted.items():
         message = message.replace(str(hosted.path), name)
     return status, message

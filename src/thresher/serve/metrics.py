@@ -42,6 +42,7 @@ class Metrics:
             "thresher_batch_size", "Queries a batch of a model had.", ["work"], buckets=_SIZES, **of
         )
         self.refused = Counter("thresher_refused", "Requests refused, by reason.", ["reason"], **of)
+        self.failures = Counter("thresher_failures", "Requests that the server failed to answer.", ["error"], **of)
         self.dropped = Counter("thresher_dropped", "Requests whose client went away.", **of)
         self.commit = Gauge("thresher_commit", "The commit an index answers from.", ["index"], **of)
         self.unread = Counter("thresher_refresh_failures", "Commits that could not be opened.", ["index"], **of)

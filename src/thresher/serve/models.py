@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from thresher.encode import SparseEncoder
 from thresher.encode.dense import MiniLMEncoder
 from thresher.models.batcher import Batcher
+from thresher.pipeline.deadline import stop_if_abandoned
 from thresher.pipeline.interpolate import InterpolateStage
 from thresher.pipeline.rerank import RerankStage
 from thresher.pipeline.select import SelectStage
 from thresher.pipeline.text_ranker import DEFAULT, MIXTURES, TextRanker
 from thresher.serve.refusals import not_found
+from thresher.serve.work import left_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 SPARSE = "thresher-mini"
 """The encoder behind `/embed_sparse`."""
+STEP = 32
+"""Texts that are encoded at a time: a request with many lets others take turns, and is seen to have been left."""
 Row = list[tuple[int, float]]
 """Term ids and weights of a text."""
 
@@ -75,10 +79,20 @@ class Models:
         return found.encoder
 
     def sparse(self, texts: Sequence[str], *, queries: bool) -> list[Row]:
-        """Terms of texts and their weights, by `thresher-mini`; ids are word pieces. In ascending order of ids."""
+        """Terms of texts and their weights, by `thresher-mini`; ids are word pieces. In ascending order of ids.
+
+        Raises:
+            BudgetExhaustedError: the request's deadline is over.
+            AbandonedError: its client has gone away.
+        """
         with self._lock:
             batcher = self._sparse_queries if queries else self._sparse_passages
-        return batcher.submit(texts)
+        rows: list[Row] = []
+        while len(rows) < len(texts):
+            stop_if_abandoned()
+            left = left_ms()
+            rows += batcher.submit(texts[len(rows) : len(rows) + STEP], seconds=None if left is None else left / 1000)
+        return rows
 
     @cached_property
     def _ranker(self) -> TextRanker:

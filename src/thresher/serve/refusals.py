@@ -11,6 +11,7 @@ import math
 from thresher.errors import (
     BudgetExhaustedError,
     BusyArtifactError,
+    ConfigError,
     DataNotFoundError,
     InputError,
     MissingExtraError,
@@ -72,7 +73,10 @@ def unavailable(message: str, retry_after: float | None = 1.0) -> RefusedError:
 
 
 def status_of(error: Exception) -> int:
-    """The status of HTTP that an error is answered with."""
+    """The status of HTTP that an error is answered with.
+
+    Only errors of the library's own classes may be the client's fault: a plain `ValueError` is a fault of the code.
+    """
     if isinstance(error, RefusedError):
         return error.status
     if isinstance(error, DataNotFoundError):
@@ -83,4 +87,4 @@ def status_of(error: Exception) -> int:
         return 501
     if isinstance(error, BudgetExhaustedError):
         return 503
-    return 400 if isinstance(error, InputError | ValueError) else 500
+    return 400 if isinstance(error, InputError | ConfigError) else 500

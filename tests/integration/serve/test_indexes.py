@@ -10,10 +10,11 @@ import pytest
 
 from thresher import Index, Passage, build_index
 from thresher.build.recipe import Recipe
-from thresher.errors import InputError
+from thresher.errors import ConfigError, InputError
 from thresher.prune import PruneStep
 from thresher.search.overview import kept_commits, overview, quality_of
 from thresher.serve.keys import Caller, key_of
+from thresher.serve.metrics import Metrics
 
 WORDS = [f"word{i}" for i in range(300)]
 
@@ -123,7 +124,38 @@ def test_messages_keep_their_full_stops_where_an_index_is_the_current_folder(pru
 def test_an_error_that_the_library_does_not_raise_is_logged(caplog):
     from thresher.serve.front import told
 
-    services = SimpleNamespace(hosted={})
-    assert told(InputError("of a client"), services, "first") == (400, "of a client")
-    assert told(ValueError("of a fault"), services, "second") == (400, "of a fault")
-    assert "second" in caplog.text and "first" not in caplog.text
+    services = SimpleNamespace(hosted={}, metrics=Metrics())
+    for error in (InputError("of a client"), ConfigError("of a client")):
+        assert told(error, services, "first") == (400, "of a client")
+    for error in (ValueError("of a fault"), TypeError("of a fault"), KeyError("of a fault")):
+        status, message = told(error, services, "second")
+        assert (status, "second" in message, "of a fault" in message) == (500, True, False)
+    assert "second" in caplog.text and "first" not in caplog.text and "ValueError: of a fault" in caplog.text
+    assert b'thresher_failures_total{error="TypeError"} 1.0' in services.metrics.text()
+
+
+def test_a_fault_inside_the_library_is_no_fault_of_the_client(client, monkeypatch):
+    from thresher.serve.served import Served
+
+    def faulty(*_, **__):
+        raise ValueError("of the code")
+
+    monkeypatch.setattr(Served, "search", faulty)
+    monkeypatch.setattr(Served, "ask", faulty)
+    stream = {"accept": "text/event-stream"}
+    for path, headers in (("/search", {}), ("/ask", {}), ("/ask", stream)):
+        answer = client.post(path, json={"query": "grain"}, headers={"x-request-id": "mine", **headers})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (500, "internal")
+        assert "mine" in answer.text and "of the code" not in answer.text
+    answer = client.post("/retrieval", json={"query": "grain", "knowledge_id": "fields"})
+    assert (answer.status_code, answer.json()["error_code"], "of the code" in answer.text) == (500, 500, False)
+    assert 'thresher_failures_total{error="ValueError"}' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/health", 200), ("/ready", 200), ("/", 200), ("/nowhere", 404), ("/ask", 405)]
+)
+def test_head_gets_the_headers_of_get(client, path, status):
+    head, get = client.head(path), client.get(path)
+    assert head.status_code == get.status_code == status
+    assert (head.content, head.headers["content-length"]) == (b"", str(len(get.content)))

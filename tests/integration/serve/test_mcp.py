@@ -344,6 +344,17 @@ def test_errors_say_how_to_mend_them(box, name, arguments, told):
     assert str(box.host.path.parent) not in text_of(result)
 
 
+def test_a_fault_of_the_code_is_logged_and_not_told(box, monkeypatch, caplog):
+    def faulty(*_):
+        raise KeyError("some/path")
+
+    monkeypatch.setattr(box, "search", faulty)
+    result = call(box, "search", query="grain")
+    assert result.is_error
+    assert "the server failed; its log has the cause" in text_of(result) and "some/path" not in text_of(result)
+    assert "some/path" in caplog.text
+
+
 def test_a_new_commit_is_seen_by_the_next_call(small_index, tmp_path):
     shutil.copytree(small_index, tmp_path / "fields")
     box = Toolbox(tmp_path / "fields")

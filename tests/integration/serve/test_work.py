@@ -86,6 +86,32 @@ def test_a_client_that_goes_away_leaves_the_queue(small_index, serving, blocked)
         assert "thresher_dropped_total 1.0" in made.client.get("/metrics").text
 
 
+def test_weighted_terms_are_not_computed_for_a_request_that_is_late_or_left(blocked):
+    from thresher.errors import ThresherError
+    from thresher.models.batcher import Batcher
+    from thresher.pipeline.deadline import AbandonedError, abandoned_if
+    from thresher.serve.models import Models
+    from thresher.serve.refusals import status_of
+
+    models, seen = Models({}), []
+
+    def rows(texts):
+        seen.append(len(texts))
+        return blocked([[] for _ in texts])
+
+    models.__dict__["_sparse_passages"] = Batcher(rows, 64)
+    late = Work(1, 4, Metrics()).run(models.sparse, ["a text"] * 90, queries=False, deadline_ms=1)
+    with pytest.raises(ThresherError) as caught:
+        asyncio.run(late)
+    assert status_of(caught.value) == 503
+    blocked.go.set()
+    with abandoned_if(lambda: len(seen) > 1), pytest.raises(AbandonedError):
+        models.sparse(["a text"] * 90, queries=False)
+    assert set(seen) == {32}
+    assert len(models.sparse(["a text"] * 90, queries=False)) == 90
+    assert seen[-3:] == [32, 32, 26]
+
+
 def test_requests_in_flight_are_answered_while_the_server_drains(small_index, serving, blocked):
     with serving({"fields": small_index}, workers=1, queue=50, linger_seconds=0.3) as made:
         made.wait_until_ready()

@@ -13,11 +13,10 @@ from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
 from thresher._version import __version__
-from thresher.errors import ThresherError
 from thresher.serve.keys import caller_of
 from thresher.serve.mcp.results import NOTICE, AskResult, ExpandResult, IndexInfo, PassagesResult, RerankResult
 from thresher.serve.mcp.toolbox import LEAST_TOKENS, WHERE
-from thresher.serve.refusals import RefusedError, status_of, unknown_key
+from thresher.serve.refusals import status_of, unknown_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,8 +141,8 @@ class Face:
         """A result of the toolbox, or an error that says how to mend it."""
         try:
             shown = await self._box.run(call, self._caller(ctx), *args)
-        except (ThresherError, ValueError, OSError) as err:
-            if not isinstance(err, RefusedError) and status_of(err) >= 500:
+        except Exception as err:
+            if status_of(err) == 500:
                 _log.exception("a tool failed")
             raise ToolError(self._box.told(err)) from None
         return CallToolResult(content=[TextContent(text=shown.text)], structured_content=shown.structured)

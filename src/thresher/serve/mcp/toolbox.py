@@ -124,7 +124,12 @@ class Toolbox:
         return Served(self.host.hosted, caller)
 
     def told(self, error: Exception) -> str:
-        """What a client is told of an error: one line, without paths of this machine, safe to be read by a model."""
+        """What a client is told of an error: one line, without paths of this machine, safe to be read by a model.
+
+        Of an error that is not the library's own only that there was one: its message may hold anything.
+        """
+        if not isinstance(error, ThresherError):
+            return "the server failed; its log has the cause"
         return one_line(str(error).replace(str(self.host.path), self.host.name), 1000)
 
     def search(self, caller: Caller, query: str, k: int, where: str | None, max_tokens: int | None) -> Shown:
@@ -347,9 +352,9 @@ class Toolbox:
         if (docnos is None) == (texts is None):
             raise InputError("give either docnos of the index, or texts")
         if docnos is not None:
-            check_documents(self.settings, "docnos", docnos)
+            check_documents(self.settings, "docno", docnos)
             return list[Passage | Hit](served.index.passages(docnos))
-        check_documents(self.settings, "texts", texts or ())
+        check_documents(self.settings, "text", texts or ())
         return [Hit(str(place), 0.0, place + 1, text) for place, text in enumerate(texts or ())]
 
     def _handle(self, served: Served, docno: str, text: str) -> Callable[[Spans], str]:

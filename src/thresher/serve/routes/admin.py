@@ -120,7 +120,7 @@ def router(services: Services) -> APIRouter:
     async def delete(body: DeleteBody, request: Request) -> Document:
         """Delete passages, and commit."""
         services.require_admin(request)
-        check_documents(services.settings, "docnos", body.docnos or [])
+        check_documents(services.settings, "docno", body.docnos or [])
         return await changed(
             request, body, "delete", lambda writer: writer.delete(docnos=body.docnos, where=body.where)
         )  # fmt: skip
@@ -155,7 +155,7 @@ def read(settings: ServeSettings, given: list[Given]) -> list[Passage]:
     Raises:
         InputError: these are too many, or one is too long or has a docno with white space.
     """
-    check_documents(settings, "passages", [one.text for one in given])
+    check_documents(settings, "passage", [one.text for one in given])
     return [Passage(one.docno, one.text, one.title, one.metadata) for one in given]
 
 

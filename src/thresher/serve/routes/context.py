@@ -97,9 +97,9 @@ def router(services: Services) -> APIRouter:
     async def context(body: ContextBody, request: Request) -> Document:
         """Passages with what helps with a query, and a handle each, with which /expand gives back the rest."""
         check_query(services.settings, body.query)
-        check_documents(services.settings, "texts", body.texts or [])
-        check_documents(services.settings, "passages", [one.text for one in body.passages or []])
-        check_documents(services.settings, "docnos", body.docnos or [])
+        check_documents(services.settings, "text", body.texts or [])
+        check_documents(services.settings, "passage", [one.text for one in body.passages or []])
+        check_documents(services.settings, "docno", body.docnos or [])
         served = services.served(request, body.index)
         return Document(
             await services.work.run(pruned, services, served, body, request=request, deadline_ms=body.deadline_ms)

@@ -9,10 +9,11 @@ import numpy as np
 from fastapi import APIRouter, Request
 
 from thresher.errors import InputError
-from thresher.pipeline.deadline import Deadline
+from thresher.pipeline.deadline import Deadline, stop_if_abandoned
 from thresher.pipeline.shared import passage_vectors
+from thresher.serve.bodies import check_documents
 from thresher.serve.dialects.encoding import EmbedBody, EmbeddingsBody, described, embedded, listed, weighted
-from thresher.serve.dialects.faults import EMPTY
+from thresher.serve.models import STEP
 from thresher.serve.refusals import not_found, unavailable
 from thresher.serve.services import Services
 from thresher.serve.work import left_ms
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     from thresher.encode.dense import MiniLMEncoder
     from thresher.serve.settings import ServeSettings
-
-_STEP = 32
-"""Texts that are encoded at a time: a request with many lets others take turns."""
 
 
 def router(services: Services) -> APIRouter:
@@ -100,11 +98,13 @@ def vectors_of(encoder: MiniLMEncoder, texts: Sequence[str]) -> NDArray[np.float
 
     Raises:
         RefusedError: the deadline is over.
+        AbandonedError: the client has gone away.
     """
     deadline = Deadline(left_ms(), time.perf_counter())
     parts = []
-    for first in range(0, len(texts), _STEP):
-        part = passage_vectors(encoder, texts[first : first + _STEP], deadline)
+    for first in range(0, len(texts), STEP):
+        stop_if_abandoned()
+        part = passage_vectors(encoder, texts[first : first + STEP], deadline)
         if part is None:
             raise unavailable("the deadline was over before all texts were encoded")
         parts.append(part)
@@ -117,12 +117,5 @@ def checked(texts: list[str], settings: ServeSettings) -> list[str]:
     Raises:
         InputError: there are none, or too many, or one is too long.
     """
-    if not texts:
-        raise InputError(f"{EMPTY} text")
-    if len(texts) > settings.max_documents:
-        raise InputError(f"there are {len(texts):,} texts; at most {settings.max_documents:,} texts are allowed")
-    longest = max(map(len, texts))
-    if longest > settings.max_document_characters:
-        most = settings.max_document_characters
-        raise InputError(f"a text has {longest:,} characters; at most {most:,} are allowed")
+    check_documents(settings, "text", texts, some=True)
     return texts

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Depends, Request
 
 from thresher.errors import InputError
-from thresher.serve.bodies import check_query
-from thresher.serve.dialects.faults import EMPTY, speak, tei
+from thresher.serve.bodies import check_documents, check_query
+from thresher.serve.dialects.faults import speak, tei
 from thresher.serve.dialects.reranking import (
     AnyRerank,
     RerankBody,
@@ -68,7 +68,7 @@ def reranked(services: Services, body: RerankBody) -> dict[str, object]:
     settings, texts = services.settings, body.texts()
     ranker = services.models.ranker(body.model)
     check_asked(body.query, settings)
-    check_count(texts, "document", settings)
+    check_documents(settings, "document", texts, some=True, whole=False)
     scores = read(ranker, body.query, texts, settings, body.max_tokens_per_doc, spans=body.spans)
     return ranked(body, ranker.model, scores, tokens_of(ranker, [body.query], scores))
 
@@ -77,7 +77,7 @@ def reranked_for_tei(services: Services, body: TeiBody) -> list[dict[str, object
     """The answer to a request with texts."""
     settings, ranker = services.settings, services.models.ranker()
     check_asked(body.query, settings)
-    check_count(body.texts, "text", settings)
+    check_documents(settings, "text", body.texts, some=True, whole=False)
     texts = [fitting(ranker, text, body, settings) for text in body.texts]
     return ranked_for_tei(body, read(ranker, body.query, texts, settings))
 
@@ -86,7 +86,7 @@ def scored(services: Services, body: ScoreBody) -> dict[str, object]:
     """The answer to a request with pairs."""
     settings, (queries, texts) = services.settings, body.sides()
     ranker = services.models.ranker(body.model)
-    check_count(texts, "document", settings)
+    check_documents(settings, "document", texts, some=True, whole=False)
     if len(queries) not in (1, len(texts)):
         raise InputError(f"there are {len(queries)} queries and {len(texts)} documents; give one query, or as many")
     for query in queries:
@@ -132,18 +132,6 @@ def check_asked(query: str, settings: ServeSettings) -> None:
     if not query.strip():
         raise InputError("the query is empty")
     check_query(settings, query)
-
-
-def check_count(texts: Sequence[str], what: str, settings: ServeSettings) -> None:
-    """Refuse a request with no texts, or too many.
-
-    Raises:
-        InputError: it is one.
-    """
-    if not texts:
-        raise InputError(f"{EMPTY} {what}")
-    if len(texts) > settings.max_documents:
-        raise InputError(f"there are {len(texts):,} {what}s; at most {settings.max_documents:,} {what}s are allowed")
 
 
 def fitting(ranker: TextRanker, text: str, body: TeiBody, settings: ServeSettings) -> str:

@@ -30,8 +30,8 @@ from thresher.encode.dense import MiniLMEncoder
 from thresher.evaluate.collections import Collection, load
 from thresher.evaluate.measures import evaluate
 from thresher.evaluate.resampling import bootstrap_interval, randomisation
+from thresher.fusion import normalise_scores
 from thresher.pipeline import Pipeline
-from thresher.ranking import normalise_scores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -21,8 +21,8 @@ from eval.collections import given_hits, held_out
 from thresher.encode.bm25 import Bm25Encoder
 from thresher.evaluate.collections import load
 from thresher.evaluate.measures import evaluate
+from thresher.fusion import normalise_scores
 from thresher.pipeline.text_ranker import MIXTURES, Mixture, TextRanker
-from thresher.ranking import normalise_scores
 from thresher.records import Qrels
 
 if TYPE_CHECKING:

@@ -6,49 +6,30 @@
     ranking.fuse(other).to_run("q1")
 
 A ranking holds docnos and scores; texts are fetched from its source on first access. `Run` maps query ids
-to rankings, as TREC run files do. Fusion is by reciprocal ranks (Cormack, Clarke and Büttcher, SIGIR 2009) or by a
-weighted sum of normalised scores.
+to rankings, as TREC run files do. How they are fused is in `thresher.fusion`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.checks import floats, is_a, one_of, places, real, shown, strings, whole
 from thresher.errors import InputError
+from thresher.fusion import RRF_K, Fusion, sum_of_reciprocals, sum_of_scores
 from thresher.records import Hit, Passage
+from thresher.texts import HeldPassages, aliases_in, with_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
-RRF_K = 60.0
-"""The constant of reciprocal rank fusion in the paper."""
-
-Fusion = Literal["rrf", "min-max", "z-score", "none"]
-
-
-class PassageSource(Protocol):
-    """Where a ranking finds its docnos and texts: an index, or a corpus held in memory."""
-
-    def passages(self, docnos: Sequence[str]) -> Sequence[Passage]:
-        """The passages with these docnos, in their order."""
-
-
-class NumberedSource(PassageSource, Protocol):
-    """A source that also knows its passages by number, in the order they were indexed."""
-
-    def docnos_at(self, numbers: NDArray[np.int64]) -> list[str]:
-        """The docnos of the passages with these numbers."""
-
-    def passages_at(self, numbers: NDArray[np.int64]) -> Sequence[Passage]:
-        """The passages with these numbers."""
+    from thresher.texts import NumberedSource, PassageSource
 
 
 class Interpolator(Protocol):
@@ -151,7 +132,7 @@ class Ranking(Sequence[Hit]):
     def docnos(self) -> list[str]:
         """The passages' docnos, best first."""
         if self._docnos is None:
-            self._docnos = _numbered(self._passages).docnos_at(self.numbers)
+            self._docnos = with_numbers(self._passages).docnos_at(self.numbers)
         return self._docnos
 
     @property
@@ -184,12 +165,12 @@ class Ranking(Sequence[Hit]):
         if self._passages is None:
             raise InputError("this ranking holds docnos only; give it texts with ranking.with_passages(index)")
         if self.numbered:
-            return list(_numbered(self._passages).passages_at(self.numbers))
+            return list(with_numbers(self._passages).passages_at(self.numbers))
         return list(self._passages.passages(self.docnos))
 
     def aliases(self) -> list[tuple[str, ...]]:
         """Of each passage, the docnos of the duplicates that were folded into it; none where its source keeps none."""
-        return _aliases(self._passages, self.docnos)
+        return aliases_in(self._passages, self.docnos)
 
     def stored_states(self) -> list[Any]:
         """Of each passage what a model computed of it when the index was built, None where there is nothing."""
@@ -225,10 +206,10 @@ class Ranking(Sequence[Hit]):
         if self._passages is None:
             return Hit(self.docnos[at], score, at + 1)
         if self.numbered:
-            (one,) = _numbered(self._passages).passages_at(self.numbers[at : at + 1])
+            (one,) = with_numbers(self._passages).passages_at(self.numbers[at : at + 1])
         else:
             (one,) = self._passages.passages([self.docnos[at]])
-        (aliases,) = _aliases(self._passages, [one.docno])
+        (aliases,) = aliases_in(self._passages, [one.docno])
         return Hit(one.docno, score, at + 1, one.text, one.title, one.metadata, aliases)
 
     def __iter__(self) -> Iterator[Hit]:
@@ -266,7 +247,7 @@ class Ranking(Sequence[Hit]):
         at, kept = self._taken(places, scores, source)
         exact, source = self.exact if exact is None else exact, source or self.source
         if self.numbered:
-            made = Ranking.of_numbers(_numbered(self._passages), self.numbers[at], kept, exact=exact, stage=source)
+            made = Ranking.of_numbers(with_numbers(self._passages), self.numbers[at], kept, exact=exact, stage=source)
             if self._docnos is not None:
                 made._docnos = [self._docnos[i] for i in at.tolist()]
             return made
@@ -372,51 +353,6 @@ class Run(Mapping[str, Ranking]):
         return f"<Run {self.tag!r}: {len(self)} {'query' if len(self) == 1 else 'queries'}>"
 
 
-class HeldPassages:
-    """Passages in memory, by docno, and the docnos of the duplicates that some of them stand for."""
-
-    def __init__(self, passages: Iterable[Passage], aliases: Mapping[str, tuple[str, ...]] | None = None) -> None:
-        self._held = {passage.docno: passage for passage in passages}
-        self._aliases = dict(aliases or {})
-
-    def aliases(self, docnos: Sequence[str]) -> list[tuple[str, ...]]:
-        """The duplicates that these passages stand for."""
-        return [self._aliases.get(docno, ()) for docno in docnos]
-
-    def passages(self, docnos: Sequence[str]) -> list[Passage]:
-        """The passages with these docnos.
-
-        Raises:
-            InputError: one is not there.
-        """
-        try:
-            return [self._held[docno] for docno in docnos]
-        except KeyError as err:
-            raise InputError(f"docno {err.args[0]!r} is not among the {len(self._held)} passages given") from None
-        except TypeError as err:
-            raise InputError(f"docnos must be strings; got {shown(docnos)}") from err
-
-
-def normalise_scores(scores: NDArray[np.float64], how: str) -> NDArray[np.float64]:
-    """Scores of one ranking, float64[n], normalised.
-
-    `min-max` maps the smallest to 0 and the largest to 1 (all to 0 where they are equal), `z-score` subtracts the mean
-    and divides by the standard deviation (0 where that is 0), `none` leaves them alone.
-
-    Raises:
-        ConfigError: `how` is none of these.
-    """
-    one_of("normalisation", how, ("min-max", "z-score", "none"))
-    scores = floats("scores", scores)
-    if how == "none" or not len(scores):
-        return scores
-    if how == "min-max":
-        low, spread = scores.min(), scores.max() - scores.min()
-    else:
-        low, spread = scores.mean(), scores.std()
-    return (scores - low) / spread if spread > 0 else np.zeros_like(scores)
-
-
 def fuse(
     rankings: Sequence[Ranking],
     *,
@@ -448,7 +384,7 @@ def fuse(
     weights, depth = made.tolist(), whole("depth", depth)
     if how == "rrf" and real("k, the constant of reciprocal rank fusion,", k, 0) == 0:
         raise InputError(f"k is {k}; the constant of reciprocal rank fusion must be above 0")
-    total = _sum_of_reciprocals(rankings, weights, k) if how == "rrf" else _sum_of_scores(rankings, weights, how)
+    total = sum_of_reciprocals(rankings, weights, k) if how == "rrf" else sum_of_scores(rankings, weights, how)
     best = sorted(total.items(), key=lambda item: (-item[1], item[0].encode()))[:depth]
     passages = next((one._passages for one in rankings if one._passages is not None), None)
     exact = all(one.exact for one in rankings)
@@ -478,26 +414,6 @@ def fuse_runs(
     )
 
 
-def _sum_of_reciprocals(rankings: Sequence[Ranking], weights: Sequence[float], k: float) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for ranking, weight in zip(rankings, weights, strict=True):
-        for rank, docno in enumerate(ranking.docnos, start=1):
-            total[docno] = total.get(docno, 0.0) + weight / (k + rank)
-    return total
-
-
-def _sum_of_scores(rankings: Sequence[Ranking], weights: Sequence[float], how: str) -> dict[str, float]:
-    normalised = [dict(zip(one.docnos, normalise_scores(one.scores, how).tolist(), strict=True)) for one in rankings]
-    floors = [min(scores.values(), default=0.0) for scores in normalised]
-    docnos = dict.fromkeys(docno for scores in normalised for docno in scores)
-    return {
-        docno: sum(
-            weight * scores.get(docno, floor) for weight, scores, floor in zip(weights, normalised, floors, strict=True)
-        )
-        for docno in docnos
-    }
-
-
 def _all_of(kind: type[T], values: Iterable[T]) -> list[T]:
     """`values` as a list of `kind`."""
     if not is_a(values, Iterable) or is_a(values, Ranking, Run):
@@ -507,15 +423,3 @@ def _all_of(kind: type[T], values: Iterable[T]) -> list[T]:
         if not is_a(value, kind):
             raise InputError(f"expected a list of {kind.__name__} objects; got {shown(value)}")
     return made
-
-
-def _numbered(passages: PassageSource | None) -> NumberedSource:
-    if passages is None or not hasattr(passages, "docnos_at"):
-        raise InputError("this ranking did not come from an index, so its passages have no numbers")
-    return passages  # type: ignore[return-value]  # checked by its attribute
-
-
-def _aliases(source: PassageSource | None, docnos: Sequence[str]) -> list[tuple[str, ...]]:
-    """What `source` keeps of the duplicates that were folded into these passages."""
-    find = getattr(source, "aliases", None)
-    return list(find(docnos)) if callable(find) else [() for _ in docnos]

@@ -18,6 +18,8 @@ FLOORS = [
     ["checks"],
     ["records"],
     ["arguments"],
+    ["texts"],
+    ["fusion"],
     ["ranking"],
     ["registry"],
     ["files"],

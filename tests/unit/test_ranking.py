@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from thresher.errors import ConfigError, InputError
-from thresher.ranking import HeldPassages, Ranking, Run, fuse, fuse_runs, normalise_scores
+from thresher.fusion import normalise_scores
+from thresher.ranking import Ranking, Run, fuse, fuse_runs
 from thresher.records import Hit, Passage
+from thresher.texts import HeldPassages
 
 A = Ranking.from_pairs([("a", 3.0), ("b", 2.0), ("c", 1.0)])
 B = Ranking.from_pairs([("c", 90.0), ("a", 50.0)])

@@ -26,8 +26,8 @@ from thresher.checks import is_a, path_of, real, shown, strings
 from thresher.encode.terms import fit_scale
 from thresher.errors import InputError
 from thresher.index.arrays import PackedWriter, StringWriter, create_array, map_array, write_array
+from thresher.index.counts import BLOCKS, SUPERBLOCK, Counts, write_counts
 from thresher.index.layout import (
-    BLOCKS,
     CHUNK,
     COMMON,
     DENSE,
@@ -37,10 +37,7 @@ from thresher.index.layout import (
     LONG,
     NUMBERED,
     SPARSEST,
-    SUPERBLOCK,
-    Counts,
     rows_of_kinds,
-    write_counts,
 )
 from thresher.index.records import RecordWriter
 from thresher.records import Passage, SparseBatch

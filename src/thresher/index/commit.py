@@ -30,7 +30,8 @@ from thresher import artifact
 from thresher.checks import path_of
 from thresher.errors import DamagedArtifactError, InputError
 from thresher.files import sync_path
-from thresher.index.layout import FORMAT, KIND, check_format, encoder_folder, read_counts
+from thresher.index.counts import read_counts
+from thresher.index.layout import FORMAT, KIND, check_format, encoder_folder
 from thresher.publish import MANIFEST
 
 if TYPE_CHECKING:

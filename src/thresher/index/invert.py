@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from thresher._lazy import njit
-from thresher.index.layout import CHUNK, SUPERBLOCK
+from thresher.index.counts import SUPERBLOCK
+from thresher.index.layout import CHUNK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

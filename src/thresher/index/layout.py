@@ -49,9 +49,8 @@ the other numbered ones, by term id within each.
 from __future__ import annotations
 
 import json
-import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -62,8 +61,8 @@ from thresher.arguments import checked_call
 from thresher.artifact import Manifest, read_manifest
 from thresher.checks import is_a, path_of, shown
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
-from thresher.files import ABSENT
 from thresher.index.arrays import PackedStore, StringStore, map_array
+from thresher.index.counts import read_counts
 from thresher.records import Passage
 
 if TYPE_CHECKING:
@@ -72,13 +71,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.index.arrays import Array
+    from thresher.index.counts import Counts
 
 KIND = "segment"
 FORMAT = 4
-SUPERBLOCK = 2048
 CHUNK = 65_536
-BLOCKS = tuple(2**i for i in range(9))
-"""The sizes a block may have."""
 DIRECTORY_BYTES = 0.4
 DENSE_BYTES = 0.05
 SPARSEST = 16
@@ -93,82 +90,6 @@ LONG = 255
 VALID, IDS_FAULT, SUPERBLOCKS_FAULT = range(3)
 """What may be wrong with a posting list; `FAULT_FILES` names the file."""
 FAULT_FILES = ("", "ids", "tiles")
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The numbers that give every array its shape.
-
-    Attributes:
-        passages: documents.
-        terms: size of the vocabulary.
-        postings: non-zero impacts.
-        dense: terms with a row of `dense`.
-        common: terms with a row in the block directory.
-        numbered: terms with a row of `kth`.
-        entries: postings of the other terms, and skip entries.
-        long: lists of 255 entries or more.
-        block: documents in a block.
-        bits: 8 or 16, width of an impact.
-        scale: what one unit of impact is worth in the encoder's weights.
-        reordered: internal ids are not in the order the passages came.
-        alphabetical: term ids ascend with the terms' strings, bytewise.
-        idf: impacts are BM25's term-frequency parts: query weights are multiplied by the IDF, which `tokens` and the
-            lists give.
-    """
-
-    passages: int
-    terms: int
-    postings: int
-    dense: int
-    common: int
-    numbered: int
-    entries: int
-    long: int
-    block: int
-    bits: int
-    scale: float
-    reordered: bool
-    alphabetical: bool
-    idf: bool
-
-    def check(self, file: Path) -> None:
-        """Refuse counts that no builder writes.
-
-        Raises:
-            DamagedArtifactError: naming `file`.
-        """
-        whole = (
-            self.passages, self.terms, self.postings, self.dense, self.common, self.numbered, self.entries, self.long,
-        )  # fmt: skip
-        valid = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**48 for n in whole)
-        valid = valid and self.passages < 2**32 and self.terms < 2**32
-        valid = valid and self.dense <= self.common <= self.numbered <= self.terms and self.long <= self.terms
-        valid = valid and isinstance(self.block, int) and self.block in BLOCKS and self.bits in (8, 16)
-        valid = valid and isinstance(self.scale, float) and math.isfinite(self.scale) and self.scale > 0
-        flags = (self.reordered, self.alphabetical, self.idf)
-        if not (valid and all(isinstance(flag, bool) for flag in flags)):
-            raise DamagedArtifactError(str(file), "holds counts that no index has; rebuild the index")
-
-    @property
-    def start_type(self) -> type[np.uint32] | type[np.int64]:
-        """Type of the places where lists begin."""
-        return np.uint32 if self.entries < 2**32 else np.int64
-
-    @property
-    def blocks(self) -> int:
-        """Blocks of the collection, the last one possibly short."""
-        return -(-self.passages // self.block)
-
-    @property
-    def step(self) -> int:
-        """Blocks in a superblock."""
-        return SUPERBLOCK // self.block
-
-    @property
-    def superblocks(self) -> int:
-        """Superblocks of the collection, the last one possibly short."""
-        return -(-self.blocks // self.step)
 
 
 @dataclass(frozen=True)
@@ -446,22 +367,3 @@ def _encoder_of(manifest: Manifest, encoders: Path | None) -> Path | None:
         return None
     folder = encoders / encoder_folder(fingerprint)
     return folder if folder.is_dir() else None
-
-
-def read_counts(file: Path) -> Counts:
-    """The counts of an index.
-
-    Raises:
-        DamagedArtifactError: the file cannot be read or holds nonsense.
-    """
-    try:
-        counts = Counts(**json.loads(file.read_bytes()))
-    except (*ABSENT, ValueError, TypeError, RecursionError) as err:
-        raise DamagedArtifactError(str(file), f"cannot be read ({err}); rebuild the index") from err
-    counts.check(file)
-    return counts
-
-
-def write_counts(file: Path, counts: Counts) -> None:
-    """Write what `read_counts` reads."""
-    file.write_text(json.dumps(asdict(counts), indent=1) + "\n", encoding="utf-8")

@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from thresher._lazy import njit
-from thresher.index.layout import CHUNK, IDS_FAULT, SUPERBLOCK, SUPERBLOCKS_FAULT, VALID
+from thresher.index.counts import SUPERBLOCK
+from thresher.index.layout import CHUNK, IDS_FAULT, SUPERBLOCKS_FAULT, VALID
 
 CHUNK_BITS = CHUNK.bit_length() - 1
 SUPERBLOCK_BITS = SUPERBLOCK.bit_length() - 1

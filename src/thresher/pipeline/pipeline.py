@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from thresher.pipeline.search import Searches
     from thresher.pipeline.shared import QueryEncoder
     from thresher.pipeline.stage import Stage
-    from thresher.ranking import PassageSource
     from thresher.records import Hit
     from thresher.rerank.reranker import Reranker
     from thresher.search.index import Allow
+    from thresher.texts import PassageSource
 
     OnStage = Callable[[StageReport, State, float], object]
 

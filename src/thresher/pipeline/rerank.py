@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.fusion import normalise_scores
 from thresher.pipeline.reading import PassageReader
 from thresher.pipeline.stage import StageReport
-from thresher.ranking import normalise_scores
 from thresher.text.sentences import split_sentences
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from thresher.context.scorers import PassageScores
     from thresher.index.filters import Filter
     from thresher.pipeline.deadline import Costs, Deadline
-    from thresher.ranking import PassageSource
     from thresher.records import Passage, Query, Span
     from thresher.search.index import Allow
+    from thresher.texts import PassageSource
     from thresher.vectors.states import PassageStates
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from thresher.checks import is_a, shown
 from thresher.errors import InputError
-from thresher.ranking import HeldPassages, Ranking, Run
+from thresher.ranking import Ranking, Run
 from thresher.records import Hit, Query
+from thresher.texts import HeldPassages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -36,7 +36,6 @@ thousand without its reasoning, is not read.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from itertools import islice
@@ -44,45 +43,17 @@ from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
 from thresher.rerank.final_order import stated_order
+from thresher.rerank.json_answers import choice_in_json, order_in_json, parsed
 from thresher.rerank.plans.plan import Answer
 from thresher.rerank.statements import MOST, NOUN, LabelTiers
 from thresher.rerank.unwrapping import answer_of, plain_text, strip_reasoning
-from thresher.rerank.wording import WORST_FIRST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 LONGEST = 1_000_000  # characters of an answer, reasoning included
 LONGEST_RANKING = 100_000  # characters of what is left without reasoning
 _CHAIN = re.compile(r"\[\d+\](?: > \[\d+\])*")
-_NOT_IDS = re.compile(
-    r"score|rating|grade|relevance(?!.*(?:rank|order))|probab|confiden|places|positions|\branks\b|_(?:each|every)_|\bper_|"
-    r"not_|irrelevan|exclud|reject|input|original|initial|query|error|example|fact",
-    re.IGNORECASE,
-)
-_IDS = re.compile(
-    r"\A\Z|rank|order|sort|answer|result|permut|passage|document|\bids?\b|_ids?\b|identifier|list|sequence|output|response|"
-    r"top|best|relevant|item|data",
-    re.IGNORECASE,
-)
-_PLACES = re.compile(r"rank|place|position|order|answer|result|output|response", re.IGNORECASE)
-_SCORED = re.compile(r"score|rating|grade|relevance(?!.*rank)|probab|confiden|points", re.IGNORECASE)
-_RANKED = re.compile(r"rank|order|sort|answer|result|permutation", re.IGNORECASE)
-_ID_KEYS = (
-    "id",
-    "identifier",
-    "passage",
-    "passage_id",
-    "document",
-    "document_id",
-    "doc",
-    "doc_id",
-    "docid",
-    "label",
-    "index",
-)
-_RANK_KEY = re.compile(r"rank|place|position|order", re.IGNORECASE)
-_SCORE_KEY = re.compile(r"score|relevan|rating|grade|confiden|probab|label_value", re.IGNORECASE)
 _QUOTES, _QUOTES_END = r"[\"'`*_(\[]{0,3}", r"[\"'`*_)\]]{0,3}"
 _ANNOUNCED = (
     r"\b(?:answer|response|choice|pick|choose|chose|select(?:ion)?|winner|verdict|prefer%s)"
@@ -118,10 +89,6 @@ _IRRELEVANT = re.compile(
     r"(?:\bnot|n['\u2019]t)\b[^.\n]{0,40}\b(?:relevant|answer|contain|mention|address)|\birrelevant\b|\bunrelated\b",
     re.IGNORECASE,
 )
-_AGAINST = re.compile(
-    r"worst|reject|less|least|loser|not_|irrelevan|unrelated|eliminat|exclud|discard|wrong", re.IGNORECASE
-)
-_FOR = re.compile(r"relevan|answer|useful|helpful|match|verdict|judg|decision|label|result|output", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +149,8 @@ def read_choice(text: str, labels: Sequence[str]) -> str | None:
     if not text or len(text) > LONGEST_RANKING:
         return None
     known = {label.casefold(): label for label in labels}
-    if text.startswith(("{", "[", '"')) and (document := _json(text)) is not None:
-        return _chosen_in_json(document, known)
+    if text.startswith(("{", "[", '"')) and (document := parsed(text)) is not None:
+        return choice_in_json(document, known)
     letters = all(len(label) == 1 and label.isalpha() for label in labels)
     one = "|".join(re.escape(label) for label in labels)
     written = one if letters else f"(?i:{one})"  # in a sentence "a" is a word
@@ -269,151 +236,14 @@ def _read_grammar(text: str, labels: Sequence[str]) -> LabelTiers:
     if len(text) > LONGEST_RANKING:
         return ()
     body = text.strip("` \n")
-    if body.startswith(("{", "[")) and (document := _json(body)) is not None:
-        return _from_json(document, labels)
+    if body.startswith(("{", "[")) and (document := parsed(body)) is not None:
+        return order_in_json(document, labels)
     start, end = text.find("{"), text.rfind("}")
-    if 0 <= start < end and (document := _json(text[start : end + 1])) is not None:
+    if 0 <= start < end and (document := parsed(text[start : end + 1])) is not None:
         around = stated_order(f"{text[:start]}\n{text[end + 1 :]}", labels)
-        found = _from_json(document, labels)
+        found = order_in_json(document, labels)
         return found if around in ((), found) else ()
     return stated_order(text, labels)
-
-
-def _json(text: str) -> object:
-    """The decoded text, None if it is not JSON."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _from_json(document: object, labels: Sequence[str]) -> LabelTiers:
-    """The order in a JSON answer: the only list of ids in it, a place for every label, or one text."""
-    lists: list[tuple[str, LabelTiers]] = []
-    texts: list[tuple[str, str]] = []
-    measured = False
-    for key, value in _walk(document):
-        if value is None and _RANKED.search(key):
-            return ()  # there should be a ranking, and is none
-        if WORST_FIRST.search(key.replace("_", " ")) or (isinstance(value, str) and WORST_FIRST.search(value)):
-            return ()
-        if isinstance(value, dict) and {_label(name, labels) for name in value} == set(labels):
-            places = {_label(name, labels): place for name, place in value.items()}
-            if _SCORED.search(key) or (key and (not _PLACES.search(key) or _turns_round(value, places))):
-                return ()
-            lists.append((key, _from_places(places, labels)))
-        elif isinstance(value, list) and _NOT_IDS.search(key):
-            measured = True
-        elif isinstance(value, list) and _IDS.search(key) and (tiers := _from_list(value, labels)):
-            lists.append((key, tiers))
-        elif isinstance(value, str) and _RANKED.search(key):
-            texts.append((key, value))
-    if len(lists) > 1 or measured:  # "passages" beside "ranks" may be in the order shown
-        lists = [one for one in lists if _RANKED.search(one[0])]
-    if len(lists) == 1:
-        tiers = lists[0][1]
-        zero = any("0" in tier for tier in tiers) and "0" not in labels
-        flat = [label for tier in tiers for label in tier]
-        named = lists[0][0] and not _RANKED.search(lists[0][0]) and flat == [one for one in labels if one in flat]
-        return () if zero or named or len(flat) < 2 else tiers
-    return stated_order(texts[0][1], labels) if not lists and len(texts) == 1 else ()
-
-
-def _walk(document: object) -> Iterator[tuple[str, object]]:
-    """Every list, object and text of a JSON document with its key, also in JSON inside a text; lists not entered."""
-    waiting: list[tuple[str, object]] = [("", document)]
-    decoded = 0
-    while waiting:
-        key, value = waiting.pop()
-        if isinstance(value, str) and value.lstrip().startswith(("{", "[")) and decoded < 4:
-            decoded += 1
-            inner = _json(value)
-            value = value if inner is None else inner
-        yield key, value
-        if isinstance(value, dict):
-            waiting.extend((str(name), inner) for name, inner in value.items())
-        elif isinstance(value, list) and not key and len(value) == 1:
-            waiting.append(("", value[0]))
-
-
-def _from_list(listed: list[object], labels: Sequence[str]) -> LabelTiers:
-    """The ids of a JSON list of ids, of tied ids, or of objects with an id; empty if it is something else."""
-    if listed and all(isinstance(item, dict) for item in listed):
-        listed = _from_objects(listed)  # type: ignore[arg-type]  # checked
-    groups = [item if isinstance(item, list) else [item] for item in listed]
-    tiers = [tuple(_label(item, labels) for item in group) for group in groups]
-    flat = [label for tier in tiers for label in tier]
-    nested = any(isinstance(item, list) for item in listed)
-    if "" in flat or () in tiers or (nested and len(set(flat)) < len(flat)):
-        return ()
-    return tuple(tiers)
-
-
-def _from_objects(listed: list[dict[str, object]]) -> list[object]:
-    """The ids of objects in the order of their ranks or as listed; empty if ranks or scores contradict that."""
-    keys = {key.casefold(): key for key in listed[0]}
-    name = next((keys[key] for key in _ID_KEYS if key in keys), None)
-    if name is None or not all(name in item for item in listed):
-        return []
-    others = {key: [item.get(key) for item in listed] for key in listed[0] if key != name}
-    score = next(
-        (values for key, values in others.items() if _SCORE_KEY.search(key) and not _RANK_KEY.search(key)), None
-    )
-    ranks = next((values for key, values in others.items() if _RANK_KEY.search(key)), None)
-    if ranks is not None:
-        if sorted(ranks, key=str) != sorted(range(1, len(ranks) + 1), key=str):
-            return []
-        rank = dict(zip(map(id, listed), ranks, strict=True))
-        listed = sorted(listed, key=lambda item: rank[id(item)])  # type: ignore[arg-type,return-value]  # integers
-    elif score is not None:
-        if not all(type(one) in (int, float) for one in score) or score != sorted(score, reverse=True):  # type: ignore[type-var]
-            return []
-    elif others and (shown := [str(item[name]) for item in listed]) == sorted(shown, key=lambda one: (len(one), one)):
-        return []  # an account of the passages as shown
-    return [item[name] for item in listed]
-
-
-def _label(item: object, labels: Sequence[str]) -> str:
-    """The label that a JSON value spells (2, "2", "[2]", "Passage 2"), "" if it is none."""
-    if isinstance(item, bool) or not isinstance(item, int | str):
-        return ""
-    one = r"\d{1,18}" if labels[0].isdigit() else "[A-Za-z]"
-    found = re.fullmatch(rf"\s?\[?(?:(?i:{NOUN})[ _#:.-]{{0,3}})?\[?#?({one})\]?\s?", str(item)[:40])
-    if found is None:
-        return ""
-    return (found[1].lstrip("0") or "0") if found[1].isdigit() else found[1].upper()
-
-
-def _turns_round(written: dict[str, object], places: dict[str, object]) -> bool:
-    """Whether an object under a key could as well map each place to a passage, and say another order then."""
-    return all(str(name).isdigit() for name in written) and any(
-        type(place) is int and places.get(str(place)) != int(label)
-        for label, place in places.items()
-        if label.isdigit()
-    )
-
-
-def _from_places(places: dict[str, object], labels: Sequence[str]) -> LabelTiers:
-    """The order of an object that maps every label to its place from 1, equal places tied; empty for other numbers."""
-    numbers = {place for place in places.values() if type(place) is int and 1 <= place <= len(labels)}
-    if 1 not in numbers or not numbers.issuperset(places.values()):
-        return ()
-    tiers: dict[int, list[str]] = {}
-    for label in labels:
-        tiers.setdefault(places[label], []).append(label)  # type: ignore[arg-type]  # checked
-    return tuple(tuple(tiers[place]) for place in sorted(tiers))
-
-
-def _chosen_in_json(document: object, known: dict[str, str]) -> str | None:
-    """The only value of a JSON answer that is a label; true and false are yes and no."""
-    pairs = list(document.items()) if isinstance(document, dict) else [("answer", document)]
-    if isinstance(document, list):
-        pairs = [("answer", item) for item in document]
-    pairs = [(key, value) for key, value in pairs if not _AGAINST.search(str(key))]
-    said = {str(value).strip(" []").casefold() for key, value in pairs if not isinstance(value, bool)}
-    said.update("yes" if value else "no" for key, value in pairs if isinstance(value, bool) and _FOR.search(str(key)))
-    found = {known[one] for one in said if one in known}
-    return found.pop() if len(found) == 1 else None
 
 
 def _only_named(text: str, known: dict[str, str]) -> str | None:
@@ -474,7 +304,7 @@ def _well_formed_otherwise(text: str, labels: Sequence[str]) -> bool:
     if re.fullmatch(rf"{label}(?:\s?[>=]\s?{label})*", text):
         return True
     body = re.sub(r"\A```\w*\n|\n?```\Z", "", text)
-    return body.startswith(("{", "[")) and bool(_from_json(_json(body), labels))
+    return body.startswith(("{", "[")) and bool(order_in_json(parsed(body), labels))
 
 
 PARSERS = {parser.name: parser for parser in (Parser("brackets-v1", _read_grammar), Parser("digits-v1", _read_digits))}

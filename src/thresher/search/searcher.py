@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 import numpy as np
 
 from thresher.errors import DamagedArtifactError
-from thresher.index.layout import FAULT_FILES, SUPERBLOCK
+from thresher.index.counts import SUPERBLOCK
+from thresher.index.layout import FAULT_FILES
 from thresher.search.kernels.types import (
     AUTO,
     BAD_WEIGHT,

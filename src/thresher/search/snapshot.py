@@ -16,11 +16,12 @@ from thresher.index.filters import Where
 from thresher.publish import MANIFEST
 from thresher.ranking import Run
 from thresher.records import SparseBatch
+from thresher.search.best import merged
 from thresher.search.parts import ALL, SearchedPart, compact, joined
 from thresher.search.queries import ALL_TERMS, listed, qids_of, refuse_weight
 from thresher.search.results import SearchRanking, StoredPassages
 from thresher.search.routing import RoutingModel
-from thresher.search.tiers import Tier, TierAnswer, TierPair, Wanted, merged
+from thresher.search.tiers import Tier, TierAnswer, TierPair, Wanted
 from thresher.search.vocabulary import Encoders, TermSpace
 
 if TYPE_CHECKING:

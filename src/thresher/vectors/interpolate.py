@@ -31,7 +31,8 @@ import numpy as np
 
 from thresher.checks import one_of, real, whole
 from thresher.errors import ConfigError, InputError
-from thresher.ranking import Ranking, normalise_scores
+from thresher.fusion import normalise_scores
+from thresher.ranking import Ranking
 from thresher.vectors.kernels import best_dots
 
 if TYPE_CHECKING:

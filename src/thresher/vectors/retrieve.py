@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thresher.ranking import NumberedSource
+    from thresher.texts import NumberedSource
     from thresher.vectors.codecs import Decoded
 
 _KINDS = ("flat", "ivf", "hnsw")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from searching import Reference, build, clustered
 
-from thresher.index.layout import SUPERBLOCK
+from thresher.index.counts import SUPERBLOCK
 from thresher.search.kernels.bounds import bound_blocks, visit_order
 from thresher.search.kernels.types import QueryTerms
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.ranking import Ranking, normalise_scores
+from thresher.fusion import normalise_scores
+from thresher.ranking import Ranking
 from thresher.vectors.interpolate import rocchio
 from thresher.vectors.store import VectorStore
 

@@ -8,8 +8,9 @@ import pytest
 from tests.indexes import segment_of
 from thresher.build.stream import build_index
 from thresher.errors import InputError, ThresherError
+from thresher.fusion import normalise_scores
 from thresher.index import IndexBuilder, open_layout
-from thresher.ranking import Ranking, Run, fuse, fuse_runs, normalise_scores
+from thresher.ranking import Ranking, Run, fuse, fuse_runs
 from thresher.records import Passage, Query, Span, SparseBatch
 from thresher.search import Index, calibrate_tiers
 from thresher.vectors import DenseIndex, VectorStore

@@ -6,7 +6,8 @@ import pytest
 from thresher.index import IndexBuilder
 from thresher.index import lists as stored_lists
 from thresher.index.commit import writing_index
-from thresher.index.layout import CHUNK, IDS_FAULT, SUPERBLOCK, SUPERBLOCKS_FAULT, VALID
+from thresher.index.counts import SUPERBLOCK
+from thresher.index.layout import CHUNK, IDS_FAULT, SUPERBLOCKS_FAULT, VALID
 from thresher.records import Passage, SparseBatch
 from thresher.search import Index
 from thresher.search.kernels import bounds, postings, processor, taat, topk

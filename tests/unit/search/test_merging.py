@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.search.tiers import merged
+from thresher.search.best import merged
 
 
 def answer(pairs):

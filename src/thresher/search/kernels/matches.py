@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from thresher._lazy import njit
-from thresher.index.layout import CHUNK, SUPERBLOCK, VALID
+from thresher.index.counts import SUPERBLOCK
+from thresher.index.layout import CHUNK, VALID
 from thresher.index.lists import SUPERBLOCK_BITS, open_chunk, validate
 from thresher.search.kernels.types import DONE, FAULTS
 

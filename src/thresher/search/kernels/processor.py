@@ -14,7 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from thresher._lazy import njit
-from thresher.index.layout import CHUNK, SUPERBLOCK
+from thresher.index.counts import SUPERBLOCK
+from thresher.index.layout import CHUNK
 from thresher.index.lists import validate
 from thresher.search.kernels.bounds import score_by_bounds
 from thresher.search.kernels.intrinsics import take

@@ -25,7 +25,8 @@ from __future__ import annotations
 import numpy as np
 
 from thresher._lazy import njit
-from thresher.index.layout import CHUNK, SUPERBLOCK
+from thresher.index.counts import SUPERBLOCK
+from thresher.index.layout import CHUNK
 from thresher.index.lists import open_chunk
 from thresher.search.kernels.intrinsics import prefetch
 from thresher.search.kernels.masks import any_set, first_from, mask_sums

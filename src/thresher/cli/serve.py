@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from thresher.serve.settings import ServeSettings
 
 
+_SWITCH = 0.0005
+"""Seconds after which Python lets another thread run: a tenth of its default, since the thread that reads and sends
+would wait so long for each of those that search."""
+
+
 @dataclass
 class _Access:
     """Who may ask."""
@@ -89,6 +94,7 @@ def serve(
     from thresher.serve.run import Server
 
     _log_to_stderr()
+    sys.setswitchinterval(_SWITCH)
     settings = _settings(host, port, access, load, access_log)
     app = create_app(named(indexes), settings, device=device, cache=cache_folder())
     server = Server(app, settings, started=_say_started)

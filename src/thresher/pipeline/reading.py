@@ -6,10 +6,11 @@ scorer. Queries in several threads share the model (`thresher.pipeline.shared`).
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from thresher.context.scorers import SplitPassage
-from thresher.pipeline.deadline import is_abandoned, part_that_fits
+from thresher.pipeline.deadline import fitting, is_abandoned, part_that_fits
 from thresher.pipeline.shared import Reading, read
 
 if TYPE_CHECKING:
@@ -55,21 +56,21 @@ class PassageReader:
         ]
         done = 0
 
-        def fitting(sharing: int) -> int:
+        def fits(sharing: int, limit: float) -> int:
+            def predict(count: int) -> float:
+                return sharing * state.costs.predict(self.work, units(tokens[done : done + count]))
+
             if asked():
                 return 0
-            return part_that_fits(
-                len(unread) - done,
-                lambda count: sharing * state.costs.predict(self.work, units(tokens[done : done + count])),
-                state.deadline,
-            )
+            own = part_that_fits(len(unread) - done, predict, state.deadline)
+            return own if math.isinf(limit) else min(own, max(1, fitting(own, predict, limit)))
 
         def observe(milliseconds: float, read_tokens: Sequence[int]) -> None:
             state.costs.observe(self.work, milliseconds, units(read_tokens))
 
         while done < len(unread):
             scores = read(
-                Reading(self.scorer, pairs[done:], tokens[done:], fitting, observe, state.deadline.now), state.deadline
+                Reading(self.scorer, pairs[done:], tokens[done:], fits, observe, state.deadline), state.deadline
             )
             for passage, one in zip(unread[done : done + len(scores)], scores, strict=True):
                 state.read[id(self.scorer), passage.docno] = one

@@ -8,6 +8,7 @@ batch, so a query gets the answer that it gets alone.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -76,17 +77,18 @@ class Reading:
         scorer: the model.
         pairs: the query with each passage.
         tokens: of each passage.
-        fitting: how many of them fit, given how many queries share the model; called when the batch begins.
+        fitting: how many of them fit, given how many queries share the model and the milliseconds that the batch may
+            take for those of them that are due first; called when the batch begins.
         observe: told once a batch how many milliseconds it took, and the tokens of each passage of it.
-        now: seconds by the clock of the deadline.
+        deadline: of the query.
     """
 
     scorer: SentenceScorer
     pairs: Sequence[tuple[str, SplitPassage]]
     tokens: Sequence[int]
-    fitting: Callable[[int], int]
+    fitting: Callable[[int, float], int]
     observe: Callable[[float, Sequence[int]], None]
-    now: Callable[[], float]
+    deadline: Deadline
 
 
 class _ModelTurns:
@@ -195,18 +197,32 @@ def _read(batch: list[Reading]) -> list[tuple[list[PassageScores], float]]:
     for places in _by_model([one.scorer for one in batch]):
         readings = [batch[place] for place in places]
         with _turns.lock:
-            began, started = time.perf_counter(), readings[0].now()
-            counts = [one.fitting(len(readings)) for one in readings]
+            began, now = time.perf_counter(), readings[0].deadline.now
+            started, counts = now(), _shares(readings)
             parts = list(zip(readings, counts, strict=True))
             pairs = [pair for one, count in parts for pair in one.pairs[:count]]
             scores = readings[0].scorer.score(pairs) if pairs else []
             if pairs:
                 tokens = [length for one, count in parts for length in one.tokens[:count]]
-                readings[0].observe((readings[0].now() - started) * 1000, tokens)
+                readings[0].observe((now() - started) * 1000, tokens)
         _report("read", len(places))
         for place, count in zip(places, counts, strict=True):
             found[place], scores = (scores[:count], began), scores[count:]
     return [found[place] for place in range(len(batch))]
+
+
+def _shares(readings: Sequence[Reading]) -> list[int]:
+    """How many passages of each are read in this batch, which ends in time for the first deadline of them.
+
+    The others read on in the next batch.
+    """
+    counts, limit = [0] * len(readings), math.inf
+    left = [one.deadline.left() for one in readings]
+    for place in sorted(range(len(readings)), key=left.__getitem__):
+        counts[place] = readings[place].fitting(len(readings), limit)
+        if counts[place]:
+            limit = min(limit, left[place])
+    return counts
 
 
 def _by_model(models: Sequence[object]) -> list[list[int]]:

@@ -78,6 +78,8 @@ _K1, _B, _AVERAGE = 0.9, 0.4, 85
 """Parameters of BM25, and word pieces of an average passage of MS MARCO."""
 _STEP = 32
 """Texts that a model is given at a time: a request with many lets others take turns."""
+_FEW = 4
+"""The same where a request with a deadline shares the batch."""
 _LOWEST = -30.0
 """Log-odds of a text without a word, and of any text at least."""
 
@@ -251,9 +253,7 @@ class TextRanker:
         while len(found) < len(pairs):
             part = slice(len(found), len(found) + _STEP)
             size = len(pairs[part])
-            reading = Reading(
-                scorer, pairs[part], tokens[part], partial(_all_unless, gone, size), _ignore, deadline.now
-            )
+            reading = Reading(scorer, pairs[part], tokens[part], partial(_all_unless, gone, size), _ignore, deadline)
             found += _in_time(read(reading, deadline) or None, deadline)
         return found
 
@@ -341,9 +341,9 @@ def _cut(text: str, encoding: Encoding, most: int) -> str:
     return text if len(encoding.ids) <= most else text[: encoding.offsets[most - 1][1]]
 
 
-def _all_unless(gone: Callable[[], bool], size: int, sharing: int) -> int:
-    """How many texts to read: all, however many requests share the model, unless the caller does not wait any more."""
-    return 0 if gone() else size
+def _all_unless(gone: Callable[[], bool], size: int, sharing: int, limit: float) -> int:
+    """How many texts to read: all, or a few beside one with a deadline; none if the caller does not wait any more."""
+    return 0 if gone() else size if math.isinf(limit) else min(size, _FEW)
 
 
 def _ignore(milliseconds: float, tokens: Sequence[int]) -> None:

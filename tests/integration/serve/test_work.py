@@ -162,6 +162,59 @@ def test_a_call_is_told_what_is_left_of_its_deadline_and_is_not_waited_for_beyon
     asyncio.run(asked())
 
 
+def test_a_long_call_of_one_kind_does_not_make_others_seem_long(blocked):
+    def change():
+        time.sleep(0.3)
+
+    async def asked():
+        work = Work(2, 4, Metrics())
+        await work.run(change)
+        await work.run(left_ms)
+        held = [asyncio.ensure_future(work.run(blocked)), asyncio.ensure_future(work.run(change))]
+        await asyncio.sleep(0.01)
+        assert work.expected_wait() < 0.1  # the thread of the quick kind is the first to be free
+        blocked.go.set()
+        await asyncio.gather(*held)
+        work.close()
+
+    asyncio.run(asked())
+
+
+def test_a_request_that_would_spend_most_of_its_time_waiting_is_refused_at_once(blocked):
+    def answer():
+        time.sleep(0.2)
+
+    async def asked():
+        work = Work(1, 4, Metrics())
+        await work.run(answer)
+        held = asyncio.ensure_future(work.run(answer))
+        await asyncio.sleep(0.01)
+        with pytest.raises(RefusedError, match="too much of its deadline") as refused:
+            await work.run(answer, deadline_ms=300)
+        assert int(refused.value.headers["Retry-After"]) >= 1
+        await work.run(answer, deadline_ms=10_000)
+        await held
+        work.close()
+
+    asyncio.run(asked())
+
+
+def test_a_request_is_refused_as_soon_as_there_is_no_time_left_for_a_call_of_its_kind(blocked):
+    async def asked():
+        work = Work(1, 4, Metrics())
+        held = asyncio.ensure_future(work.run(blocked))
+        work.times.learn(left_ms.__qualname__, 100.0)
+        with pytest.raises(RefusedError, match="time for an answer") as refused:
+            await work.run(left_ms, deadline_ms=90_000)
+        assert refused.value.status == 503
+        blocked.go.set()
+        await held
+        assert await work.run(left_ms, deadline_ms=95_000) > 0  # it expects less after a refusal
+        work.close()
+
+    asyncio.run(asked())
+
+
 def test_a_cancelled_request_gives_its_place_back(blocked):
     async def asked():
         work = Work(1, 4, Metrics())

@@ -1,5 +1,6 @@
 """Queries in several threads share batches of a model, and give up when their deadline is over."""
 
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,7 @@ def no_limit():
     return Deadline(None, time.perf_counter())
 
 
-def reading(scorer, query, fitting=lambda _: 2, observed=None):
+def reading(scorer, query, fitting=lambda *_: 2, observed=None, deadline=None):
     pairs = [(query, SplitPassage(text, (Span(0, len(text)),))) for text in ("grain is kept", "chaff is light")]
     return Reading(
         scorer,
@@ -54,7 +55,7 @@ def reading(scorer, query, fitting=lambda _: 2, observed=None):
         [3, 3],
         fitting,
         lambda ms, tokens: None if observed is None else observed.append((ms, tokens)),
-        time.perf_counter,
+        deadline or no_limit(),
     )
 
 
@@ -86,13 +87,30 @@ def test_passages_of_several_queries_are_read_as_one_batch_with_the_scores_each_
 def test_what_fits_is_decided_when_the_batch_begins_by_how_many_share_it():
     model, sharing = Scorer(), []
 
-    def fitting(number):
+    def fitting(number, _):
         sharing.append(number)
         return 1
 
     found = shared_by(model, lambda _: read(reading(model, "grain", fitting), no_limit()), 2)
     assert sharing == [1, 2, 2]
     assert [len(scores) for scores in found] == [1, 1, 1]
+
+
+def test_a_batch_ends_in_time_for_the_first_deadline_that_it_can_meet():
+    model, limits = Scorer(), {}
+
+    def asked(number):
+        deadline = [no_limit(), Deadline(90_000, time.perf_counter()), Deadline(60_000, time.perf_counter())][number]
+
+        def fitting(_, limit):
+            limits[number] = limit
+            return 1
+
+        return read(reading(model, "grain", fitting, deadline=deadline), no_limit())
+
+    shared_by(model, asked, 2)
+    assert limits[2] == math.inf  # the first deadline of its batch
+    assert 0 < limits[1] <= 60_000
 
 
 def test_the_cost_of_a_batch_is_noted_once_with_the_tokens_of_all_its_passages():

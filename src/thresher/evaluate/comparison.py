@@ -16,6 +16,7 @@ import numpy as np
 from thresher.arguments import checked_call
 from thresher.errors import InputError
 from thresher.evaluate.measures import Evaluation, parse_measure
+from thresher.evaluate.power import smallest_margin
 from thresher.evaluate.resampling import randomisation
 from thresher.evaluate.significance import (
     Equivalence,
@@ -26,7 +27,6 @@ from thresher.evaluate.significance import (
     mean_interval,
     non_inferiority,
     paired_t,
-    smallest_margin,
 )
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Tests, claims, intervals and power by Student's t for per-topic values and differences. Topics are the sample.
+"""Tests, claims and intervals by Student's t for per-topic values and differences. Topics are the sample.
 
 With d_1 .. d_n the differences between two systems on the same topics, m their mean, s their standard deviation
 (n - 1 in the denominator) and se = s / sqrt(n):
@@ -7,19 +7,17 @@ With d_1 .. d_n the differences between two systems on the same topics, m their 
     equivalence (TOST)    H0: |mean| >= margin; both one-sided t tests must reject (Schuirmann, 1987), which is the
                           same as the 1 - 2 alpha interval lying inside (-margin, margin)
     non-inferiority       H0: mean <= -margin; the lower of the two tests, or the lower end of the one-sided interval
-    smallest margin       what a test of n topics proves with a given power if the true difference is 0
     Holm                  p values of a family adjusted so that the chance of any false claim stays alpha (Holm, 1979)
 
 Failing to find a difference does not prove equivalence, and a system may be non-inferior and significantly worse at
 once. The t distribution is scipy's (extra `eval`). Tests and intervals that draw at random, and assume no distribution,
-are in `thresher.evaluate.resampling`.
+are in `thresher.evaluate.resampling`; how many topics a claim needs is in `thresher.evaluate.power`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -115,7 +113,7 @@ def equivalence(differences: ArrayLike, margin: float, *, alpha: float = 0.05) -
         InputError: fewer than two differences, one that is not finite, or a margin or alpha out of range.
     """
     d = checked_values(differences)
-    _check_claim(margin, alpha)
+    check_claim(margin, alpha)
     mean, error = float(d.mean()), _standard_error(d)
     p = max(_tail(mean + margin, error, d.size), _tail(margin - mean, error, d.size))
     return Equivalence(margin, alpha, p, mean_interval(d, level=1.0 - 2.0 * alpha))
@@ -129,9 +127,9 @@ def non_inferiority(differences: ArrayLike, margin: float, *, alpha: float = 0.0
         InputError: fewer than two differences, one that is not finite, or a margin or alpha out of range.
     """
     d = checked_values(differences)
-    _check_claim(margin, alpha)
+    check_claim(margin, alpha)
     mean, error = float(d.mean()), _standard_error(d)
-    low = mean - _quantile(1.0 - alpha, d.size - 1) * error
+    low = mean - t_quantile(1.0 - alpha, d.size - 1) * error
     return NonInferiority(margin, alpha, _tail(mean + margin, error, d.size), low)
 
 
@@ -144,7 +142,7 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     """
     x = checked_values(values)
     check_level(level)
-    half = _quantile((1.0 + level) / 2.0, x.size - 1) * _standard_error(x)
+    half = t_quantile((1.0 + level) / 2.0, x.size - 1) * _standard_error(x)
     return Interval(float(x.mean()) - half, float(x.mean()) + half, level)
 
 
@@ -165,34 +163,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-@checked_call
-def smallest_margin(
-    sd: float, n: int, *, claim: Kind = "non-inferiority", power: float = 0.8, alpha: float = 0.05
-) -> float:
-    """The smallest margin that n topics prove with probability `power` where the true difference is 0.
-
-    (t[1 - alpha, n - 1] + z) * sd / sqrt(n), with z the normal quantile at `power` for non-inferiority and at
-    (1 + power) / 2 for equivalence, where either side can fail.
-
-    Args:
-        sd: standard deviation of the per-topic differences to be expected.
-        n: topics.
-        claim: what is to be proven.
-        power: probability of proving it.
-        alpha: accepted chance of a false claim.
-
-    Raises:
-        InputError: fewer than two topics, a negative sd, or power or alpha out of range.
-    """
-    if n < 2 or not 0.0 <= sd < math.inf:
-        raise InputError(f"power needs two topics or more and a standard deviation of 0 or more, got n={n}, sd={sd}")
-    if not 0.0 < power < 1.0:
-        raise InputError(f"power must be between 0 and 1, got {power}")
-    _check_claim(1.0, alpha)
-    z = NormalDist().inv_cdf(power if claim == "non-inferiority" else (1.0 + power) / 2.0)
-    return (_quantile(1.0 - alpha, n - 1) + z) * sd / math.sqrt(n)
-
-
 def checked_values(values: ArrayLike) -> NDArray[np.float64]:
     """Per-topic values as float64[n].
 
@@ -207,7 +177,12 @@ def checked_values(values: ArrayLike) -> NDArray[np.float64]:
     return x
 
 
-def _check_claim(margin: float, alpha: float) -> None:
+def check_claim(margin: float, alpha: float) -> None:
+    """Check what a claim is tested with.
+
+    Raises:
+        InputError: the margin is not above 0, or alpha not between 0 and 0.5.
+    """
     if not 0.0 < margin < math.inf:
         raise InputError(f"the margin must be above 0, in the unit of the measure; got {margin}")
     if not 0.0 < alpha < 0.5:
@@ -243,7 +218,7 @@ def _upper_tail(t: float, degrees: int) -> float:
     return float(special.stdtr(degrees, -t))
 
 
-def _quantile(probability: float, degrees: int) -> float:
+def t_quantile(probability: float, degrees: int) -> float:
     """The t that a share `probability` of Student's t distribution lies below."""
     special = require("scipy.special", extra="eval", purpose="a t interval")
     return float(special.stdtrit(degrees, probability))

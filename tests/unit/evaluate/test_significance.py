@@ -12,7 +12,6 @@ from thresher.evaluate.significance import (
     mean_interval,
     non_inferiority,
     paired_t,
-    smallest_margin,
 )
 
 stats = pytest.importorskip("scipy.stats", reason="the eval extra is not installed")
@@ -102,22 +101,6 @@ def test_false_claims_come_as_often_as_alpha_says():
     assert np.mean([randomisation(d, rounds=400) < 0.05 for d in no_difference[:500]]) == pytest.approx(0.05, abs=0.03)
 
 
-@pytest.mark.parametrize("power", [0.8, 0.9])
-def test_the_smallest_margin_is_proven_with_its_power(power):
-    draws = simulated(43, 0.05, 0.0, 1500, seed=14)
-    margin = smallest_margin(0.05, 43, claim="non-inferiority", power=power)
-    assert np.mean([non_inferiority(d, margin).proven for d in draws]) == pytest.approx(power, abs=0.03)
-    margin = smallest_margin(0.05, 43, claim="equivalence", power=power)
-    assert np.mean([equivalence(d, margin).proven for d in draws]) == pytest.approx(power, abs=0.03)
-
-
-def test_the_smallest_margin_has_its_closed_form():
-    # t(.95; 42) = 1.681952, z(.90) = 1.281552, z(.80) = .841621
-    assert smallest_margin(0.05, 43, claim="equivalence") == pytest.approx((1.681952 + 1.281552) * 0.05 / 43**0.5)
-    assert smallest_margin(0.05, 43) == pytest.approx((1.681952 + 0.841621) * 0.05 / 43**0.5, rel=1e-6)
-    assert smallest_margin(0.0, 43) == 0.0
-
-
 def test_holm_steps_down():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
@@ -143,8 +126,6 @@ def test_the_bootstrap_is_seeded_and_near_the_t_interval():
         (lambda: equivalence(DIFFERENCES, 0.0), "margin must be above 0"),
         (lambda: non_inferiority(DIFFERENCES, 0.02, alpha=0.5), "alpha must be between 0 and 0.5, got 0.5"),
         (lambda: mean_interval(DIFFERENCES, level=95), "level must be .* got 95"),
-        (lambda: smallest_margin(0.1, 1), "n=1"),
-        (lambda: smallest_margin(0.1, 9, power=1.0), "power must be .* got 1"),
     ],
 )
 def test_senseless_arguments_are_refused(call, says):

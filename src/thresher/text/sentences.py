@@ -9,7 +9,7 @@ The text is first cut at line ends into blocks, because running text and layout 
   it prose with a bullet: then its sentences are found like those of a paragraph;
 - an entry of a list of definitions (a term with indented lines under it, `name: what it is`, `:param name:`) and a
   speaker's turn begin a paragraph of their own;
-- anything else is a paragraph, which ends at an empty line, and is cut into sentences by syntok, which knows
+- anything else is a paragraph, which ends at an empty line, and is cut into sentences by syntok's rules, which know
   abbreviations, initials, numbers, dates, brackets and quotes in English, German and Spanish. The full stops of other
   scripts end a sentence with or without a space after them: Chinese, Japanese, Devanagari, Urdu, Arabic,
   Burmese, Khmer, Armenian, Ethiopic. Thai and Lao have none; there a space ends what has `LONG_CLAUSE` characters.
@@ -30,11 +30,12 @@ from typing import TYPE_CHECKING
 import regex
 
 from thresher.records import Span
+from thresher.text.segmenting import segment_starts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from syntok.tokenizer import Token, Tokenizer
+    from syntok.tokenizer import Tokenizer
 
 LONG_ITEM = 240
 """A list item of more characters is cut into sentences."""
@@ -118,9 +119,8 @@ def _sentence_starts(text: str, start: int, end: int) -> Iterator[int]:
         piece = text[piece_start:piece_end]
         if not _MAY_SPLIT.search(piece):
             continue
-        segment, tokenizer = _syntok()
-        for number, sentence in enumerate(segment(tokenizer.tokenize(piece))):
-            at = piece_start + sentence[0].offset
+        for number, offset in enumerate(segment_starts(_tokenizer().tokenize(piece))):
+            at = piece_start + offset
             while code is not None and code[1] <= at:
                 code = next(codes, None)
             inside = code is not None and code[0] < at
@@ -193,12 +193,11 @@ def _hard_stops(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 @cache
-def _syntok() -> tuple[Callable[[Iterable[Token]], Iterator[list[Token]]], Tokenizer]:
-    """The segmenter and the tokenizer of syntok, loaded for the first text that needs them."""
-    from syntok.segmenter import segment
+def _tokenizer() -> Tokenizer:
+    """The tokenizer of syntok, loaded for the first text that needs it."""
     from syntok.tokenizer import Tokenizer
 
-    return segment, Tokenizer(replace_not_contraction=False)
+    return Tokenizer(replace_not_contraction=False)
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:

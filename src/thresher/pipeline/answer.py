@@ -32,6 +32,7 @@ class AnswerPassage:
             `max_context_tokens` cut it.
         metadata: the corpus's metadata of it.
         aliases: docnos of the duplicates that were folded into it when the index was built.
+        original_title: the title as it was indexed, also where nothing of the passage is kept.
     """
 
     docno: str
@@ -42,6 +43,7 @@ class AnswerPassage:
     sentences: PrunedPassage
     metadata: Mapping[str, object] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    original_title: str = ""
 
     @property
     def title(self) -> str:
@@ -73,6 +75,7 @@ class AnswerPassage:
             "text": one.text,
             "spans": [[span.start, span.end] for span in one.spans],
             "original": one.original,
+            "original_title": self.original_title,
             "sentences": [
                 {"start": span.start, "end": span.end, "score": round(score, 6), "kept": kept}
                 for span, score, kept in zip(one.sentences, one.scores, one.keep, strict=True)

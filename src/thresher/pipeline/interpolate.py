@@ -114,8 +114,9 @@ class InterpolateStage:
         if self.index is None or not self.neighbours or state.given is not None or not _quick_to_compare(self.store):
             return 0
         before = state.ranking
+        tiers = state.tiers or self.tiers
         found = self.index.with_neighbours(
-            before, state.query, vector, self.neighbours, tiers=self.tiers, where=state.where, allow=state.allow
+            before, state.query, vector, self.neighbours, tiers=tiers, where=state.where, allow=state.allow
         )
         if found is not before:
             state.start(found)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from thresher.records import Hit
     from thresher.rerank.reranker import Reranker
     from thresher.search.index import Allow
+    from thresher.search.queries import Tiers
     from thresher.texts import PassageSource
 
     OnStage = Callable[[StageReport, State, float], object]
@@ -238,6 +239,7 @@ class Pipeline:
         candidates: Ranking | Sequence[Hit] | None = None,
         where: Filter | None = None,
         allow: Allow | None = None,
+        tiers: Tiers | None = None,
         on_stage: OnStage | None = None,
     ) -> Answer:
         """Answer a query. Arguments left out are taken from the pipeline's settings.
@@ -251,6 +253,7 @@ class Pipeline:
             candidates: a ranking, or hits with texts, in place of a search.
             where: search only passages whose metadata match this filter, as `Index.search`.
             allow: search only these passages, as `Index.search`.
+            tiers: which tiers of the index are searched, as `Index.search`.
             on_stage: called after each stage with its report, the state and the stage's seconds, in this thread and
                 within the deadline: `state.ranking` is the ranking so far. What it raises is raised.
 
@@ -260,10 +263,10 @@ class Pipeline:
         """
         started = self._clock()
         state = self._state(query, k, max_context_tokens, deadline_ms, started)
-        state.where, state.allow = where, allow
+        state.where, state.allow, state.tiers = where, allow, tiers
         if candidates is not None:
-            if where is not None or allow is not None:
-                raise InputError("where and allow filter a search, and candidates are given in place of one")
+            if (where, allow, tiers) != (None, None, None):
+                raise InputError("where, allow and tiers limit a search, and candidates are given in place of one")
             state.given = candidates if isinstance(candidates, Ranking) else Ranking.from_hits(candidates)
         usage, reports = Usage(), list[StageReport]()
         for number, stage in enumerate(self.stages):
@@ -304,6 +307,7 @@ class Pipeline:
         threads: int = 1,
         where: Filter | None = None,
         allow: Allow | None = None,
+        tiers: Tiers | None = None,
     ) -> list[Answer]:
         """Answer many queries, in their order, `threads` at a time; arguments as `ask`, for each query.
 
@@ -318,6 +322,7 @@ class Pipeline:
                 deadline_ms=deadline_ms,
                 where=where,
                 allow=allow,
+                tiers=tiers,
             )
 
         if threads == 1:
@@ -336,6 +341,7 @@ class Pipeline:
         candidates: Ranking | Sequence[Hit] | None = None,
         where: Filter | None = None,
         allow: Allow | None = None,
+        tiers: Tiers | None = None,
         on_stage: OnStage | None = None,
     ) -> Answer:
         """As `ask`, without blocking the event loop: the work is done in a thread, which also calls `on_stage`."""
@@ -348,6 +354,7 @@ class Pipeline:
             candidates=candidates,
             where=where,
             allow=allow,
+            tiers=tiers,
             on_stage=on_stage,
         )
 
@@ -362,6 +369,7 @@ class Pipeline:
         threads: int = 1,
         where: Filter | None = None,
         allow: Allow | None = None,
+        tiers: Tiers | None = None,
     ) -> list[Answer]:
         """As `ask_batch`, without blocking the event loop."""
         return await asyncio.to_thread(
@@ -373,6 +381,7 @@ class Pipeline:
             threads=threads,
             where=where,
             allow=allow,
+            tiers=tiers,
         )
 
     @checked_call
@@ -462,6 +471,7 @@ class Pipeline:
                 one,
                 text.metadata,
                 aliases[number],
+                text.title,
             )
             for number, ((place, one), text) in enumerate(zip(kept.items(), texts, strict=True))
         )

@@ -81,8 +81,8 @@ class SearchStage:
     def _found(self, state: State, depth: int) -> Ranking:
         query = state.query
         if not isinstance(self.index, Index):
-            if state.where is not None or state.allow is not None:
-                raise InputError(f"where and allow filter the passages of an Index; {self.index!r} is none")
+            if (state.where, state.allow, state.tiers) != (None, None, None):
+                raise InputError(f"where, allow and tiers limit the search of an Index; {self.index!r} is none")
             return self.index.search(query, depth)
         vector = None
         if self.first != "sparse":
@@ -92,7 +92,7 @@ class SearchStage:
         return self.index.search(
             query,
             depth,
-            tiers=self.tiers,
+            tiers=state.tiers or self.tiers,
             explain=True,
             by=self.first,
             vector=vector,

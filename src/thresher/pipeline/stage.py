@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from thresher.pipeline.deadline import Costs, Deadline
     from thresher.records import Passage, Query, Span
     from thresher.search.index import Allow
+    from thresher.search.queries import Tiers
     from thresher.texts import PassageSource
     from thresher.vectors.states import PassageStates
 
@@ -109,6 +110,7 @@ class State:
         costs: what stages cost here.
         given: the caller's candidates, in place of a search.
         where, allow: which passages a search may return, as `Index.search`.
+        tiers: which tiers are searched, as `Index.search`; None for the stages' own settings.
         ranking: the candidates, best first; empty before the first stage. Its scores are those of the stage that ranked
             them, or fall by one a rank where stages with different scales ranked different parts.
         found: whether a stage has found candidates.
@@ -130,6 +132,7 @@ class State:
     given: Ranking | None = None
     where: Filter | None = None
     allow: Allow | None = None
+    tiers: Tiers | None = None
     ranking: Ranking = field(default_factory=lambda: Ranking([]))
     found: bool = False
     signals: dict[str, Ranking] = field(default_factory=dict)

@@ -281,6 +281,7 @@ class Served:
         max_context_tokens: int | None = None,
         candidates: Ranking | Sequence[Hit] | None = None,
         where: Filter | None = None,
+        tiers: Tiers | None = None,
         without: Sequence[str] = (),
         on_stage: OnStage | None = None,
     ) -> Answer:
@@ -292,6 +293,7 @@ class Served:
             deadline_ms=left_ms(),
             candidates=candidates,
             where=where,
+            tiers=tiers,
             on_stage=on_stage,
         )
 

@@ -225,3 +225,22 @@ def test_why_a_stage_failed_is_told_without_paths_and_texts_of_others(reading, m
 
     assert fail(OSError("/secret/place")) == "the stage failed; the server's log has the cause"
     assert fail(ConfigError(f"{hosted.path}/recipe.toml: no")) == "reading/recipe.toml: no"
+
+
+def test_the_tiers_that_are_searched_can_be_chosen(tmp_path, serving):
+    from thresher.prune.plan import PruneStep
+
+    recipe = Recipe(encode=EncodeStep(encoder="bm25"), prune=PruneStep(estimator="kl", keep=0.5))
+    passages = [Passage(f"d{i}", f"grain of field {i}, " + "chaff " * (i % 5)) for i in range(30)]
+    build_index(tmp_path / "tiered", passages, recipe)
+    pipeline = Pipeline.open(tmp_path / "tiered")
+    with serving({"tiered": tmp_path / "tiered"}) as made:
+        made.wait_until_ready()
+        (info,) = made.client.get("/info").json()["indexes"]
+        assert (info["tiers"], info["defaults"]) == (2, {"k": 5, "max_context_tokens": None, "deadline_ms": None})
+        for tiers in ("auto", "both", "first"):
+            found = made.client.post("/ask", json={"query": "grain", "k": 30, "tiers": tiers}).json()
+            wanted = pipeline.ask("grain", 30, tiers=tiers)
+            assert [one["docno"] for one in found["passages"]] == [one.docno for one in wanted.passages]
+            assert {one["tier"] for one in found["passages"]} == ({1} if tiers == "first" else {1, 2})
+        assert made.client.post("/ask", json={"query": "grain", "tiers": "second"}).status_code == 422

@@ -14,6 +14,7 @@ from thresher.context import ContextPruner
 from thresher.context.scorers import LexicalScorer
 from thresher.errors import ArtifactError, ConfigError, DataNotFoundError, InputError
 from thresher.pipeline import Pipeline, SearchStage, SelectStage, StageReport
+from thresher.prune.plan import PruneStep
 from thresher.ranking import Ranking
 from thresher.records import Hit, Passage, Query
 from thresher.rerank import Budget, Reranker
@@ -176,8 +177,25 @@ def test_an_index_with_two_tiers_is_searched_through_both_where_that_is_called_f
     assert account["escalated"] == 1
     assert account["tier_2"] > 0
     assert {one.tier for one in answer.passages} == {1, 2}
+    assert {one.tier for one in pipeline.ask(QUESTION, 10, tiers="first").passages} == {1}
     first = Pipeline.open(place / "tiered", rerank=None, context=None, settings=AskStep(tiers="first"))
     assert {one.tier for one in first.ask(QUESTION, 10).passages} == {1}
+    assert first.ask(QUESTION, 10, tiers="both").ranking.docnos == answer.ranking.docnos
+    assert first.ask_batch([QUESTION], 10, tiers="both")[0].ranking.docnos == answer.ranking.docnos
+    with pytest.raises(ConfigError, match="unknown tiers 'second'; choose one of auto, both, first"):
+        pipeline.ask(QUESTION, tiers="second")
+    with pytest.raises(InputError, match="tiers"):
+        pipeline.ask(QUESTION, candidates=answer.ranking, tiers="first")
+
+
+def test_neighbours_by_vector_come_from_the_tiers_that_are_asked_for(place, tmp_path):
+    recipe = Recipe(vectors=VectorsStep(sketch=0), prune=PruneStep(estimator="kl", keep=0.5), ask=SETTINGS)
+    build_index(tmp_path / "index", made_passages(), recipe, dense=HashedWords())
+    parts = {"query_encoder": HashedWords(), "rerank": None, "context": None}
+    chosen = SETTINGS.model_copy(update={"neighbours": 50, "depth": 5, "alpha": 0.0})
+    pipeline = Pipeline.open(tmp_path / "index", settings=chosen, **parts)
+    assert {one.tier for one in pipeline.ask(QUESTION, 30).passages} == {1, 2}
+    assert {one.tier for one in pipeline.ask(QUESTION, 30, tiers="first").passages} == {1}
 
 
 def test_a_pruned_passage_without_a_vector_still_takes_part(place, tmp_path):

@@ -18,7 +18,7 @@ export const count = (n) => Number(n).toLocaleString("en");
 export const many = (n, one, more = `${one}s`) => `${count(n)} ${n === 1 ? one : more}`;
 
 export function milliseconds(value) {
-  if (value >= 9950) return `${(value / 1000).toFixed(1)} s`;
+  if (value >= 999.5) return `${(value / 1000).toFixed(value >= 9950 ? 1 : 2)} s`;
   return `${value >= 99.5 ? Math.round(value) : value >= 9.95 ? value.toFixed(1) : value.toFixed(2)} ms`;
 }
 
@@ -37,6 +37,13 @@ export function linkable(value) {
   } catch {
     return null;
   }
+}
+
+/** An ISO 8601 moment or day as the reader's locale writes it; null where the text is none. */
+export function moment(text) {
+  if (typeof text !== "string" || !/^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(text)) return null;
+  const time = new Date(text);
+  return Number.isNaN(time.valueOf()) ? null : el("time", { datetime: text, title: text }, time.toLocaleString([], { dateStyle: "medium", timeStyle: "short" }));
 }
 
 let clearing = 0;

@@ -1,4 +1,4 @@
-// Filters: values of fields with their counts, ranges of numbers and dates, the tier of the passages shown.
+// Filters: values of fields with their counts, ranges of numbers and dates, the tiers that are searched.
 
 import { count, el, linkable, many } from "./dom.js";
 
@@ -11,7 +11,7 @@ const opened = new Set(); // fields whose further values are shown
 export const countable = (schema) =>
   Object.entries(schema).filter(([, kind]) => ["string", "strings", "boolean", "integer"].includes(kind)).map(([name]) => name).slice(0, 20);
 
-/** `view` gives `state`, `schema`, `counts` (field to values), `tiers` (tier to passages shown), `change(state)`. */
+/** `view` gives `state`, `schema`, `counts` (field to values), `tiers` (how many the index has), `change(state)`. */
 export function fill(box, view) {
   const held = box.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   box.replaceChildren(...parts(view));
@@ -21,22 +21,24 @@ export function fill(box, view) {
 function parts(view) {
   const { state, schema, counts, tiers, change } = view;
   const made = [];
-  if (tiers.size > 1 || state.tiers.length) made.push(group("Tier", "of the passages shown",
-    [...new Set([...tiers.keys(), ...state.tiers])].sort().map((tier) => box(`tier ${tier}`, tiers.get(tier) ?? 0, state.tiers.includes(tier), `tier/${tier}`,
-      () => change({ tiers: toggled(state.tiers, tier) }, false)))));
+  if (tiers > 1) made.push(group("Tiers", "that are searched", TIERS.map(([value, label]) => radio("tiers", label, state.tiers === value, `tiers/${value}`, () => change({ tiers: value })))));
+  const seen = new Set(); // fields that say the same, such as the path and the document, need one facet
   for (const [name, kind] of Object.entries(schema)) {
     const values = counts[name] ?? [];
     const picked = state.fields[name] ?? [];
     if (kind === "integer" && (values.length > FEW || state.ranges[name])) ranged.add(name);
     const wide = kind === "float" || kind === "date" || ranged.has(name);
     if (wide) made.push(range(view, name, kind));
-    else if (picked.length || telling(values)) made.push(choices(view, name, values, picked));
+    else if (picked.length || (telling(values) && !seen.has(said(values)))) made.push(choices(view, name, values, picked));
+    seen.add(said(values));
   }
   return made;
 }
 
 /** Whether to filter by a field's values leaves more than one passage, and they are no addresses. */
 const telling = (values) => values.length > 0 && !(values.length > 2 && values[0].count === 1) && !linkable(values[0].value);
+
+const said = (values) => JSON.stringify(values);
 
 function choices(view, name, values, picked) {
   const all = [...picked.filter((one) => !values.some(({ value }) => String(value) === one)).map((value) => ({ value, count: 0 })), ...values];
@@ -72,10 +74,18 @@ function group(name, note, children) {
   return el("fieldset", { class: "facet" }, el("legend", { dir: "auto" }, name, note ? el("span", { class: "note" }, ` ${note}`) : null), children);
 }
 
+const TIERS = [["", "as the index says"], ["first", "the first only"], ["both", "both"]];
+
+function radio(name, label, checked, key, change) {
+  const input = el("input", { type: "radio", name, "data-key": key, onchange: change });
+  input.checked = checked;
+  return el("label", { class: "choice" }, input, el("span", { class: "value" }, label));
+}
+
 function box(label, n, checked, key, change) {
   const input = el("input", { type: "checkbox", "data-key": key, onchange: change });
   input.checked = checked;
-  return el("label", { class: "choice" }, input, el("span", { class: "value", dir: "auto", title: label.length > 24 ? label : null }, label), el("span", { class: "count" }, count(n)));
+  return el("label", { class: "choice" }, input, el("span", { class: "value", dir: "auto", title: label.length > 24 ? label : null }, label), el("span", { class: "count" }, count(n), el("span", { class: "hidden" }, n === 1 ? " passage" : " passages")));
 }
 
 const toggled = (values, value) => (values.includes(value) ? values.filter((one) => one !== value) : [...values, value]);

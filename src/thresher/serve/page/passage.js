@@ -1,6 +1,6 @@
 // One passage: kept sentences plain, dropped ones dim until they are brought back, its scores and its metadata.
 
-import { announce, copy, el, linkable, many, score } from "./dom.js";
+import { announce, copy, el, linkable, many, moment, score } from "./dom.js";
 import { cited } from "./prompt.js";
 
 const LONG = 320; // characters of a dropped run that are shown whole
@@ -45,7 +45,7 @@ export function runs(passage) {
 }
 
 export class Card {
-  /** `view` gives `schema`, `scale` (the range of each score in this answer), `filter(name, value)`, `changed()`, `toast(text)`. */
+  /** `view` gives `schema`, `tiers()` (how many the index has), `scale` (the range of each score in this answer), `filter(name, value)`, `changed()`, `toast(text)`. */
   constructor(passage, place, view) {
     this.passage = passage;
     this.place = place; // from 1, without gaps: a passage of which no sentence is kept has a rank and is not here
@@ -70,7 +70,7 @@ export class Card {
   get cited() {
     const { passage } = this;
     const link = Object.values(passage.metadata ?? {}).map(linkable).find((url) => url);
-    return { place: this.place, title: passage.title, docno: passage.docno, url: link ?? null, text: this.text };
+    return { place: this.place, title: passage.title || passage.original_title, docno: passage.docno, url: link ?? null, text: this.text };
   }
 
   toggleAll() {
@@ -111,8 +111,8 @@ export class Card {
     let shown = run.text;
     let more = null;
     if (!back && run.text.length > LONG) {
-      const cut = run.text.lastIndexOf(" ", HEAD);
-      shown = `${run.text.slice(0, cut > 0 ? cut : HEAD).replace(/[\ud800-\udbff]$/, "")} `;
+      const head = run.text.slice(0, HEAD);
+      shown = `${(head.replace(/\s+\S*$/, "") || head).replace(/[\s#>*|-]+$|[\ud800-\udbff]$/, "")} `;
       more = el("span", { class: "more" }, `… ${many(run.sentences, "sentence")}`);
     }
     const press = (event) => {
@@ -123,28 +123,28 @@ export class Card {
       this.#toggle(i);
     };
     return el("span", {
-      class: back ? "dropped back" : "dropped", role: "button", tabindex: "0", "aria-pressed": String(back),
-      "data-run": String(i), title: back ? "Leave out again" : "Left out of the context; bring it back", onclick: press, onkeydown: press,
-    }, el("span", { class: "hidden" }, back ? "Brought back: " : "Left out: "), shown, more);
+      class: back ? "dropped back" : "dropped", role: "button", tabindex: "0", "data-run": String(i), onclick: press, onkeydown: press,
+    }, el("span", { class: "hidden" }, back ? "Leave out again: " : "Bring back: "), shown, more);
   }
 
   #element() {
     const { passage } = this;
-    const name = passage.title || passage.docno;
+    const title = passage.title || passage.original_title;
+    const name = title || passage.docno;
     const id = `passage-${this.view.set}-${this.place}`;
     const link = Object.values(passage.metadata ?? {}).map(linkable).find((url) => url);
     const heading = el("h3", { id, dir: "auto" },
       link ? el("a", { href: link, rel: "noreferrer noopener", target: "_blank" }, name) : name);
     const facts = el("p", { class: "facts" },
-      el("span", { class: "docno" }, passage.docno),
-      passage.tier ? el("span", {}, `tier ${passage.tier}`) : null,
+      title && title !== passage.docno ? el("span", { class: "docno" }, passage.docno) : null,
+      this.view.tiers() > 1 ? el("span", {}, `tier ${passage.tier}`) : null,
       passage.tokens ? el("span", {}, many(passage.tokens, "token")) : null,
       typeof passage.confidence === "number" ? el("span", { title: "how sure the sentence scorer is of its best sentence" }, `confidence ${score(passage.confidence)}`) : null,
       passage.aliases?.length ? el("span", {}, `also ${passage.aliases.slice(0, 5).join(", ")}`) : null,
       this.moved);
     return el("li", {},
-      el("article", { tabindex: "-1", "aria-labelledby": id, onkeydown: (event) => this.#keys(event) },
-        el("div", { class: "rank", "aria-hidden": "true" }, String(this.place)),
+      el("article", { tabindex: "-1", "aria-labelledby": `${id}-rank ${id}`, onkeydown: (event) => this.#keys(event) },
+        el("div", { class: "rank", id: `${id}-rank`, "aria-hidden": "true" }, String(this.place)),
         el("div", { class: "words" }, heading, facts, this.body, this.#metadata(),
           el("p", { class: "actions" }, this.all, el("button", { type: "button", onclick: () => this.copy() }, "Copy"))),
         this.#scores()));
@@ -167,17 +167,26 @@ export class Card {
     }));
   }
 
+  /** What can be filtered by, or followed; in a further list what the docno says too, and the rest. */
   #metadata() {
-    const entries = Object.entries(this.passage.metadata ?? {}).filter(([, value]) => value !== null && value !== "");
-    if (!entries.length) return null;
-    return el("ul", { class: "metadata", "aria-label": "Metadata" }, entries.slice(0, 12).map(([name, value]) =>
+    const { docno, metadata } = this.passage;
+    const entries = Object.entries(metadata ?? {}).filter(([, value]) => value !== null && value !== "");
+    const telling = ([name, value]) => (name in this.view.schema || linkable(value)) && !docno.includes(String(value)) && !moment(value);
+    const [first, rest] = [entries.filter(telling).slice(0, 12), entries.filter((one) => !telling(one)).slice(0, 40)];
+    const list = (some, label) => el("ul", { class: "metadata", "aria-label": label }, some.map(([name, value]) =>
       el("li", {}, el("span", { class: "name" }, name), (Array.isArray(value) ? value : [value]).slice(0, 8).map((one) => this.#value(name, one)))));
+    return [
+      first.length ? list(first, "Metadata") : null,
+      rest.length ? el("details", { class: "rest" }, el("summary", {}, first.length ? "More metadata" : "Metadata"), list(rest, "More metadata")) : null,
+    ];
   }
 
   #value(name, value) {
     const text = typeof value === "object" ? JSON.stringify(value) : String(value);
-    const shown = text.length > 80 ? `${text.slice(0, 77)}…` : text;
+    const shown = text.length > 80 ? `${text.slice(0, 77).replace(/[\ud800-\udbff]$/, "")}…` : text;
     const link = linkable(value);
+    const time = moment(value);
+    if (time) return time;
     if (link) return el("a", { href: link, rel: "noreferrer noopener", target: "_blank" }, shown);
     const kind = this.view.schema[name];
     if (!["string", "strings", "integer", "boolean"].includes(kind)) return el("span", { dir: "auto" }, shown);

@@ -1,8 +1,10 @@
 // What is asked: the question, the filters and the settings. The URL holds all of it.
 
 const empty = () => ({
-  q: "", index: "", k: null, tokens: null, where: "", without: [], versus: "", tiers: [], fields: {}, ranges: {},
+  q: "", index: "", k: null, tokens: null, where: "", without: [], versus: "", tiers: "", fields: {}, ranges: {},
 });
+
+const TIERS = ["both", "first"]; // where it is neither, the index says which tiers are searched
 
 export function read(search) {
   const given = new URLSearchParams(search);
@@ -14,7 +16,7 @@ export function read(search) {
   state.where = given.get("where") ?? "";
   state.without = given.getAll("without");
   state.versus = given.get("versus") ?? "";
-  state.tiers = given.getAll("tier").map(Number);
+  state.tiers = TIERS.includes(given.get("tiers")) ? given.get("tiers") : "";
   for (const [name, value] of given) {
     if (name.startsWith("is.")) (state.fields[name.slice(3)] ??= []).push(value);
     if (name.startsWith("from.")) (state.ranges[name.slice(5)] ??= {}).from = value;
@@ -33,7 +35,7 @@ export function write(state) {
   put("where", state.where);
   for (const one of state.without) put("without", one);
   put("versus", state.versus);
-  for (const one of state.tiers) put("tier", one);
+  put("tiers", state.tiers);
   for (const [name, values] of Object.entries(state.fields)) for (const value of values) put(`is.${name}`, value);
   for (const [name, range] of Object.entries(state.ranges)) {
     put(`from.${name}`, range.from);
@@ -47,7 +49,7 @@ function whole(text) {
 }
 
 export const filtered = (state) =>
-  state.where.trim() !== "" || Object.keys(state.fields).length > 0 || Object.keys(state.ranges).length > 0;
+  state.where.trim() !== "" || state.tiers === "first" || Object.keys(state.fields).length > 0 || Object.keys(state.ranges).length > 0;
 
 /** The filter in the text form of the filter language; null where there is none. `except` leaves a field out. */
 export function filter(state, schema, except = "") {
@@ -80,6 +82,7 @@ export function body(state, schema, without = state.without) {
   if (state.k) made.k = state.k;
   if (state.tokens) made.max_context_tokens = state.tokens;
   if (without.length) made.without = without;
+  if (state.tiers) made.tiers = state.tiers;
   const where = filter(state, schema);
   if (where) made.where = where;
   return made;

@@ -55,17 +55,6 @@ export class Setting {
     }
   }
 
-  /** Show only passages of these tiers; all where there are none. */
-  only(tiers) {
-    for (const card of this.cards) card.element.hidden = tiers.length > 0 && !tiers.includes(card.passage.tier);
-    const first = this.shown[0];
-    for (const card of this.cards) card.element.firstChild.tabIndex = card === first ? 0 : -1;
-  }
-
-  get shown() {
-    return this.cards.filter((card) => !card.element.hidden);
-  }
-
   /** Say beside each passage how its place differs from that in another answer. */
   compare(other) {
     const places = new Map(other.cards.map((card) => [card.passage.docno, card.place]));
@@ -95,9 +84,10 @@ export class Setting {
       range.high = Math.max(range.high, value);
     }
     this.cards = found.passages.map((passage, i) => new Card(passage, i + 1, { ...this.view, scale }));
+    const held = this.list.contains(document.activeElement);
     this.list.replaceChildren(...this.cards.map((card) => card.element));
-    this.found = found;
-    this.only([]);
+    for (const [i, card] of this.cards.entries()) card.element.firstChild.tabIndex = i === 0 ? 0 : -1;
+    if (held) (this.cards[0]?.element.firstChild ?? this.element.closest("main"))?.focus({ preventScroll: true }); // what had the focus is gone
   }
 
   #sum() {
@@ -125,7 +115,7 @@ export class Setting {
       bar.style.inlineSize = `${(100 * row.ms) / total}%`;
       at += row.ms;
       return el("tr", { class: ran ? null : "idle" }, el("th", { scope: "row" }, row.name), el("td", { class: "track", "aria-hidden": "true" }, el("span", { class: "lane" }, ran ? bar : null)),
-        el("td", { class: "ms", title: counted(row.counts) }, ran ? milliseconds(row.ms) : row.outcome, row.outcome === "cut" ? el("span", { class: "warning" }, " cut") : null),
+        el("td", { class: "ms", title: counted(row.counts) }, ran ? milliseconds(row.ms) : row.outcome === "…" ? el("span", { "aria-label": "not yet" }, "…") : row.outcome, row.outcome === "cut" ? el("span", { class: "warning" }, " cut") : null),
         row.reason && row.outcome !== "done" ? el("td", { class: "reason" }, row.reason) : null);
     });
     const open = this.waterfall.querySelector("details")?.open ?? !matchMedia("(max-width: 60rem)").matches;
@@ -157,8 +147,8 @@ export function difference(first, second) {
   const ms = b.milliseconds - a.milliseconds, tokens = b.tokens - a.tokens;
   return [
     `${same} of ${many(b.passages.length, "passage")} are in both answers, ${place} of them in the same place.`,
-    `The second took ${milliseconds(Math.abs(ms))} ${ms < 0 ? "less" : "more"}`,
-    tokens === 0 ? "and has as many tokens." : `and has ${many(Math.abs(tokens), "token")} ${tokens < 0 ? "fewer" : "more"}.`,
+    `${second.label}: ${milliseconds(Math.abs(ms))} ${ms < 0 ? "less" : "more"},`,
+    `${tokens === 0 ? "as many tokens" : `${many(Math.abs(tokens), "token")} ${tokens < 0 ? "fewer" : "more"}`} in the context.`,
   ].join(" ");
 }
 

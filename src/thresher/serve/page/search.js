@@ -1,14 +1,15 @@
 // The search page: type, see each stage's ranking as it ends, then the passages.
 
 import { forgetKey, get, post } from "./api.js";
-import { announce, byId, copy, el, many, milliseconds } from "./dom.js";
+import { announce, byId, copy, count, el, many, milliseconds } from "./dom.js";
 import { countable, fill, MOST } from "./facets.js";
 import { prompt } from "./prompt.js";
 import * as query from "./query.js";
 import { difference, Setting } from "./results.js";
-import { failure, nothing, welcome } from "./states.js";
+import { failure, nothing, pending, unanswered, welcome } from "./states.js";
 
 const PAUSE = 250; // milliseconds without a key before a question is asked
+const SLOW = 700; // milliseconds without anything to show before the page says that it waits
 
 let state = query.read(location.search);
 let server = null; // what /info tells; nothing is asked before it is there
@@ -16,6 +17,7 @@ let sets = [];
 let counts = {};
 let running = null; // the AbortController of what is asked now
 let timer = 0;
+let slow = 0;
 
 const input = byId("query");
 const index = () => server?.indexes.find((one) => one.name === state.index) ?? server?.indexes[0];
@@ -42,6 +44,7 @@ function stop() {
   running?.abort();
   running = null;
   clearTimeout(timer);
+  clearTimeout(slow);
   document.body.classList.remove("busy");
   for (const set of sets) set.element.removeAttribute("aria-busy");
 }
@@ -54,7 +57,9 @@ async function run() {
   controls();
   if (!asked) return home();
   const mine = (running = new AbortController());
+  if (byId("state").contains(document.activeElement)) byId("results").focus(); // its button goes away
   byId("state").replaceChildren();
+  wait("Searching …");
   arrange();
   byId("difference").hidden = true;
   const bodies = [query.body(state, schema()), ...(state.versus ? [query.body(state, schema(), query.other(state))] : [])];
@@ -70,8 +75,28 @@ async function run() {
     byId("state").replaceChildren(failure(error, { again: run, settings: showSettings, key: askAgain }));
     announce(`${error.message}`);
   } finally {
-    if (running === mine) document.body.classList.remove("busy");
+    if (running === mine) {
+      clearTimeout(slow);
+      document.body.classList.remove("busy");
+    }
   }
+}
+
+/** Say that the answer takes time, and whether that is because the server has only just started. */
+function wait(text) {
+  clearTimeout(slow);
+  const before = byId("state").firstChild;
+  const say = async () => {
+    if (sets[0]?.list.children.length || byId("state").firstChild !== before) return;
+    const note = pending(text);
+    byId("state").replaceChildren(note);
+    announce(text);
+    const ready = await fetch("/ready", { cache: "no-store" }).catch(() => null);
+    if (ready?.status !== 503 || !note.isConnected) return;
+    note.textContent = "The server has just started and is loading its models. The first answer takes longer.";
+    announce(note.textContent);
+  };
+  slow = setTimeout(say, SLOW);
 }
 
 /** One after the other: side by side they would take each other's time, and their milliseconds are compared. */
@@ -83,6 +108,18 @@ async function answers(bodies, signal) {
     shape();
   }
   say();
+  if (sets[0].answer.commit !== index()?.commit) await renew();
+}
+
+/** The index has another commit than when the page was opened: its fields and counts may be others. */
+async function renew() {
+  try {
+    server = await get("/info");
+  } catch {
+    return; // the passages are there
+  }
+  if (!byId("settings").contains(document.activeElement)) settings();
+  shape();
 }
 
 function askAgain() {
@@ -105,7 +142,7 @@ function arrange() {
   const labels = wanted === 1 ? [""] : [label(state.without), label(query.other(state))];
   if (sets.length === wanted && sets.every((set, i) => set.label === labels[i])) return;
   const view = () => ({
-    schema: schema(), changed: controls, toast, stages: () => index()?.stages ?? [],
+    schema: schema(), tiers: () => index()?.tiers ?? 1, changed: controls, toast, stages: () => index()?.stages ?? [],
     filter: (name, value) => change({ fields: { ...state.fields, [name]: [...new Set([...(state.fields[name] ?? []), value])] } }),
   });
   const old = sets[0];
@@ -130,14 +167,11 @@ const label = (without) => (without.length ? `Without ${without.map(plain).join(
 const NAMES = { interpolate: "vectors", rerank: "the ranker", select: "context pruning" };
 const plain = (stage) => (NAMES[stage] ? `${NAMES[stage]}` : stage);
 
-/** What follows from answers that are there: tiers, places, the sentence about both. */
+/** What follows from answers that are there: filters, places, the sentence about both. */
 function shape() {
-  const tiers = new Map();
-  for (const { passage } of sets[0]?.cards ?? []) if (passage.tier) tiers.set(passage.tier, (tiers.get(passage.tier) ?? 0) + 1);
-  for (const set of sets) set.only(state.tiers);
-  const filters = Object.values(state.fields).flat().length + Object.keys(state.ranges).length + state.tiers.length + (state.where.trim() ? 1 : 0);
+  const filters = Object.values(state.fields).flat().length + Object.keys(state.ranges).length + (state.tiers ? 1 : 0) + (state.where.trim() ? 1 : 0);
   byId("side-toggle").textContent = `Filters and settings${filters ? ` (${many(filters, "filter")})` : ""}`;
-  fill(byId("facets"), { state, schema: counts === null ? {} : schemaShown(), counts: counts ?? {}, tiers, change, again: shape });
+  fill(byId("facets"), { state, schema: counts === null ? {} : schemaShown(), counts: counts ?? {}, tiers: index()?.tiers ?? 1, change, again: shape });
   const both = sets.length === 2 && sets.every((set) => set.answer);
   byId("difference").hidden = !both;
   if (both) {
@@ -148,17 +182,18 @@ function shape() {
   controls();
   const first = sets[0];
   if (first?.answer && !first.answer.passages.length) byId("state").replaceChildren(nothing({
-    withheld: first.answer.withheld, filters: query.filtered(state), clear: () => change({ where: "", fields: {}, ranges: {} }),
+    withheld: first.answer.withheld, filters: query.filtered(state), clear: () => change({ where: "", fields: {}, ranges: {}, tiers: "" }),
   }));
-  else if (first?.answer && !first.shown.length) byId("state").replaceChildren(nothing({ filters: true, clear: () => change({ tiers: [] }, false) }));
-  else if (state.q.trim()) byId("state").replaceChildren();
+  else if (first?.answer?.stages.some((one) => one.stage === "select" && one.outcome === "done") && first.answer.tokens === 0) byId("state").replaceChildren(unanswered(first.answer.passages.length));
+  else if (state.q.trim() && (first?.answer || first?.list.children.length)) byId("state").replaceChildren();
 }
 
 const schemaShown = () => (state.q.trim() ? schema() : {});
 
 function say() {
   const { passages, milliseconds: ms } = sets[0].answer;
-  const found = passages.length ? `${many(passages.length, "passage")} in ${milliseconds(ms)}` : "No passage matches";
+  const kept = byId("state").querySelector("h2")?.textContent;
+  const found = `${passages.length ? `${many(passages.length, "passage")} in ${milliseconds(ms)}` : ""}${passages.length && kept ? ". " : ""}${kept ?? ""}`;
   announce(sets.length === 2 ? `${found}. ${byId("difference").textContent}` : found);
 }
 
@@ -167,7 +202,7 @@ async function facets(signal) {
   const here = schema(), fields = countable(here);
   const picked = fields.filter((name) => state.fields[name]);
   const rest = fields.filter((name) => !state.fields[name]);
-  const count = async (names, except) => {
+  const counted = async (names, except) => {
     if (!names.length) return {};
     const body = { fields: names, query: state.q, limit: MOST + 1 };
     if (state.index) body.index = state.index;
@@ -177,7 +212,7 @@ async function facets(signal) {
   };
   let found = [];
   try {
-    found = await Promise.all([count(rest, ""), ...picked.map((name) => count([name], name))]);
+    found = await Promise.all([counted(rest, ""), ...picked.map((name) => counted([name], name))]);
   } catch { /* without counts the passages are still worth reading; what is wrong with the request, /ask says */ }
   if (signal.aborted) return;
   counts = Object.assign({}, ...found);
@@ -193,7 +228,7 @@ function controls() {
   const choose = el("select", { id: "versus", onchange: (event) => change({ versus: event.target.value }) },
     el("option", { value: "" }, "nothing"),
     stages.map((name) => el("option", { value: name, selected: state.versus === name }, `${state.without.includes(name) ? "with" : "without"} ${plain(name)}`)));
-  const cards = sets[0]?.shown ?? [];
+  const cards = sets[0]?.cards ?? [];
   bar.replaceChildren(
     stages.length ? el("label", { for: "versus" }, "Compare with ", choose) : "",
     el("span", { class: "space" }),
@@ -203,7 +238,7 @@ function controls() {
 }
 
 async function copyPrompt() {
-  const cards = sets[0].shown;
+  const cards = sets[0].cards;
   await copied(prompt(state.q.trim(), cards.map((card) => card.cited)), `Prompt with ${many(cards.length, "passage")} copied`);
 }
 
@@ -237,10 +272,11 @@ function settings() {
   }));
   const stages = index()?.stages ?? [];
   const off = Object.entries(index()?.without ?? {});
+  const defaults = index()?.defaults ?? {};
   box.replaceChildren(
     el("legend", {}, "Settings"),
     server.indexes.length > 1 ? el("label", {}, "Index", el("select", { id: "index", onchange: (event) => {
-      Object.assign(state, { fields: {}, ranges: {}, where: "", without: [], versus: "", tiers: [], index: event.target.value });
+      Object.assign(state, { fields: {}, ranges: {}, where: "", without: [], versus: "", tiers: "", index: event.target.value });
       counts = {};
       sets = [];
       settings();
@@ -249,8 +285,8 @@ function settings() {
     } }, server.indexes.map((one) => el("option", { selected: one === index() }, one.name)))) : "",
     el("label", {}, "Filter", el("input", { id: "where", type: "text", spellcheck: "false", autocapitalize: "off", value: state.where, placeholder: example(), "aria-describedby": "where-hint", onchange: (event) => change({ where: event.target.value }) })),
     el("p", { id: "where-hint", class: "note" }, "field = value, with and, or, not, >, in, exists"),
-    number("k", "Passages", "as the index says", server.limits?.max_k ?? 1000),
-    number("tokens", "Tokens at most", "as the index says", 1000000),
+    number("k", "Passages", `${defaults.k ?? 5}, as the index says`, server.limits?.max_k ?? 1000),
+    number("tokens", "Tokens at most", defaults.max_context_tokens ? `${count(defaults.max_context_tokens)}, as the index says` : "no limit", 1000000),
     ...(stages.length > 1 ? [el("p", { class: "legend", id: "stages-label" }, "Stages"), el("div", { role: "group", "aria-labelledby": "stages-label" }, stages.slice(1).map((name) => {
       const check = el("input", { type: "checkbox", onchange: (event) => change({ without: event.target.checked ? state.without.filter((one) => one !== name) : [...state.without, name] }) });
       check.checked = !state.without.includes(name);
@@ -279,7 +315,7 @@ function side(open) {
 
 function step(by) {
   const set = sets.find((one) => one.element.contains(document.activeElement)) ?? sets[0];
-  const cards = set?.shown ?? [];
+  const cards = set?.cards ?? [];
   const at = cards.findIndex((card) => card.element.contains(document.activeElement));
   if (at + by < 0) { input.focus(); return; }
   focus(set, cards[Math.min(cards.length - 1, at + by)]);
@@ -297,8 +333,8 @@ function across(by) {
   const from = sets.findIndex((set) => set.element.contains(document.activeElement));
   const to = sets[from + by];
   if (from < 0 || !to) return false;
-  const at = sets[from].shown.findIndex((card) => card.element.contains(document.activeElement));
-  focus(to, to.shown[Math.min(at, to.shown.length - 1)]);
+  const at = sets[from].cards.findIndex((card) => card.element.contains(document.activeElement));
+  focus(to, to.cards[Math.min(at, to.cards.length - 1)]);
   return true;
 }
 
@@ -308,7 +344,7 @@ document.addEventListener("keydown", (event) => {
   const passage = event.target.closest("article");
   if (event.key === "/" && (!typing || typing.type === "checkbox")) { event.preventDefault(); input.focus(); input.select(); }
   else if (event.key === "?" && (!typing || typing.type === "checkbox")) byId("keys-dialog").showModal();
-  else if (event.key === "ArrowDown" && (passage || event.target === input || event.target === document.body) && sets[0]?.shown.length) { event.preventDefault(); step(1); }
+  else if (event.key === "ArrowDown" && (passage || event.target === input || event.target === document.body) && sets[0]?.cards.length) { event.preventDefault(); step(1); }
   else if (event.key === "ArrowUp" && passage) { event.preventDefault(); step(-1); }
   else if (event.key === "ArrowRight" && passage && across(1)) event.preventDefault();
   else if (event.key === "ArrowLeft" && passage && across(-1)) event.preventDefault();
@@ -353,10 +389,15 @@ async function start() {
   input.value = state.q;
   entitle();
   if (!state.q) input.focus();
+  document.body.classList.toggle("home", !state.q.trim());
   byId("state").replaceChildren();
+  wait("Waiting for the server …");
   try {
     server = await get("/info");
+    clearTimeout(slow);
+    byId("state").replaceChildren();
   } catch (error) {
+    clearTimeout(slow);
     byId("state").replaceChildren(failure(error, { again: start, settings: showSettings, key: askAgain }));
     announce(error.message);
     return;

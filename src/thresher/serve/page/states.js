@@ -8,21 +8,30 @@ export function failure(error, { again, settings, key }) {
   if (error.status === 403) return panel("This key may not do that", error.message, button("Use another key", key));
   if (error.status === 429) return waiting("The server is busy", error, again);
   if (error.status === 503) return waiting("The server is not ready", error, again);
-  if (error.status === 0) return panel("No connection", error.message, button("Try again", again));
+  if (error.status === 0) return waiting("No connection", error, again, 5);
   if (error.status === 400 || error.status === 422) return panel("This cannot be asked", error.message, button("Change the settings", settings));
   return panel("The request failed", error.message, button("Try again", again));
 }
 
 export function nothing({ withheld, filters, clear }) {
   if (withheld) return panel("Nothing to hand over", "Passages were found, but no sentence of them scored as high as this index asks for (min_confidence).");
-  if (filters) return panel("No passage matches", "None that passes the filters shares a term with the question.", el("button", { type: "button", class: "main", onclick: clear }, "Remove the filters"));
-  return panel("No passage matches", "None shares a term with the question. Other words for the same thing may help.");
+  if (filters) return panel("No passage matches", "None that passes the filters shares a term with the query.", el("button", { type: "button", class: "main", onclick: clear }, "Remove the filters"));
+  return panel("No passage matches", "None shares a term with the query. Other words for the same thing may help.");
 }
+
+/** Passages are there, and pruning keeps no sentence of them. */
+export function unanswered(passages) {
+  return panel("No sentence is kept", `The first ${many(passages, "passage")} may not answer the query: none of their sentences scored high enough to be handed over. They are shown dim.`);
+}
+
+/** While the server has not answered yet. */
+export const pending = (text) => el("p", { class: "pending" }, text);
 
 export function welcome(index, indexes) {
   if (!index) return panel("No index", "This key may use none of the server's indexes.");
+  if (!index.passages) return panel("The index is empty", `${index.name} has no passages yet. \`thresher sync\` and \`thresher add\` put some in; the page shows them at once.`);
   return el("p", { class: "welcome" }, indexes > 1 ? `${many(indexes, "index", "indexes")}; ` : "",
-    `${many(index.passages, "passage")} in ${index.name}`, ". ", el("span", { class: "wide" }, "Press ", el("kbd", {}, "/"), " to ask, ", el("kbd", {}, "?"), " for all keys."));
+    `${many(index.passages, "passage")} in `, el("bdi", {}, index.name), ". ", el("span", { class: "wide" }, "Press ", el("kbd", {}, "/"), " to ask, ", el("kbd", {}, "?"), " for all keyboard shortcuts."));
 }
 
 function panel(title, said, ...actions) {
@@ -30,9 +39,9 @@ function panel(title, said, ...actions) {
   return el("div", { class: "panel-state", role: "group", "aria-label": title }, el("h2", {}, title), el("p", {}, text), actions.length ? el("p", { class: "buttons" }, actions) : null);
 }
 
-/** Busy or loading: tries again by itself when the server says so. */
-function waiting(title, error, again) {
-  let left = Math.min(60, Math.max(1, Math.ceil(error.retryAfter ?? 2)));
+/** Busy, loading or away: tries again by itself when the server says so, or after `pause` seconds. */
+function waiting(title, error, again, pause = 2) {
+  let left = Math.min(60, Math.max(1, Math.ceil(error.retryAfter ?? pause)));
   const clock = el("span", { "aria-hidden": "true" });
   const made = panel(title, error.message, el("button", { type: "button", class: "main", onclick: () => { clearInterval(timer); again(); } }, "Try now"), clock);
   const tick = () => {

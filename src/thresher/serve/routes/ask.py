@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
@@ -42,6 +42,7 @@ class AskBody(Body):
         k: passages to hand over; by default as the index's settings say, and so the other limits.
         max_context_tokens: tokens they may cost together.
         where: only passages whose metadata match this filter, a mapping or a text.
+        tiers: of an index with two tiers, `both`, only the `first`, or `auto`; by default as the index's settings say.
         without: names of stages that are left out.
         ranking: passages of each stage's ranking that are told.
         texts: tell them with titles and texts.
@@ -51,6 +52,7 @@ class AskBody(Body):
     k: int | None = Field(default=None, ge=1)
     max_context_tokens: int | None = Field(default=None, ge=1)
     where: Where | None = None
+    tiers: Literal["auto", "both", "first"] | None = None
     without: list[str] = Field(default=[], max_length=20)
     ranking: int = Field(default=0, ge=0)
     texts: bool = False
@@ -132,6 +134,7 @@ class Asked:
             body.k,
             max_context_tokens=body.max_context_tokens,
             where=body.where,
+            tiers=body.tiers,
             without=body.without,
             on_stage=on_stage,
         )

@@ -61,8 +61,10 @@ def about(services: Services, request: Request, name: str) -> dict[str, object]:
         "name": name,
         "passages": len(index),
         "commit": index.commit,
+        "tiers": 2 if index.tiered else 1,
         "fields": dict(index.schema),
         "stages": [stage.name for stage in pipeline.stages],
+        "defaults": {name: getattr(pipeline, name) for name in ("k", "max_context_tokens", "deadline_ms")},
     }
     if not served.caller.restricted:
         found["without"] = pipeline.off

@@ -319,6 +319,83 @@ def test_nothing_found(visit):
     expect(asked(page)).to_have_count(1)
 
 
+def spoken(page):
+    """What the browser tells a screen reader: role, name and states of each node, in reading order."""
+    session = page.context.new_cdp_session(page)
+    found = []
+    for node in session.send("Accessibility.getFullAXTree")["nodes"]:
+        if not node["ignored"]:
+            states = {one["name"]: one["value"].get("value") for one in node.get("properties", ())}
+            found.append((node["role"]["value"], node.get("name", {}).get("value", "").strip(), states))
+    session.detach()
+    return found
+
+
+def names_of(tree, role):
+    return [name for kind, name, _ in tree if kind == role]
+
+
+def test_a_screen_reader_is_told_where_it_is_and_what_arrives(visit):
+    page = visit()
+    page.locator(".welcome").wait_for()
+    tree = spoken(page)
+    assert [name for _, name, states in tree if states.get("focused")][-1] == "Question or keywords"
+    assert {"banner", "search", "navigation", "main"} <= {role for role, _, _ in tree}
+    page.keyboard.type(QUESTION)
+    asked(page)
+    expect(page.locator("#live")).to_contain_text("5 passages in")
+    tree = spoken(page)
+    assert [states["live"] for role, _, states in tree if role == "status"] == ["polite"]
+    assert names_of(tree, "article")[0].startswith("1 ")
+    assert len(names_of(tree, "article")) == 5
+    assert any(re.fullmatch(r"harvest \d passages", name) for name in names_of(tree, "checkbox"))
+    assert {"Tiers that are searched", "topic"} <= {*names_of(tree, "group")}
+    assert all(name for role, name, _ in tree if role in {"button", "link", "checkbox", "radio", "combobox", "textbox"})
+    page.locator(".dropped").first.focus()
+    page.keyboard.press("Enter")
+    held = [name for role, name, states in spoken(page) if role == "button" and states.get("focused")]
+    assert [name.split(":")[0] for name in held] == ["Leave out again"]
+
+
+def test_a_screen_reader_is_told_what_differs(visit):
+    page = visit(f"/?q={QUESTION.replace(' ', '+')}&versus=select")
+    expect(page.locator("#live")).to_contain_text("are in both answers")
+    tree = spoken(page)
+    assert {"All stages", "Without context pruning"} <= {*names_of(tree, "region")}
+    page.set_viewport_size({"width": 400, "height": 900})
+    tree = spoken(page)
+    assert "Without context pruning" not in names_of(tree, "region")
+    pressed = {name: states["pressed"] for _, name, states in tree if "pressed" in states}
+    assert pressed == {"All stages": "true", "Without context pruning": "false"}
+
+
+def test_it_says_that_it_waits_and_finds_the_server_again(visit):
+    page = visit(expected="ERR_FAILED")
+    held = []
+    page.route("**/ask", lambda route: held.append(route), times=1)  # noqa: PLW0108 - playwright marks it
+    page.get_by_role("searchbox").fill("grain")
+    expect(page.locator(".pending")).to_have_text("Searching …")
+    expect(page.locator("#live")).to_have_text("Searching …")
+    held[0].abort()
+    expect(page.get_by_role("heading", name="No connection")).to_be_visible()
+    page.get_by_role("button", name="Try now").click()
+    asked(page)
+    expect(page.locator(".pending")).to_have_count(0)
+
+
+def test_what_had_the_focus_and_goes_hands_it_on(visit):
+    page = visit(f"/?q={QUESTION.replace(' ', '+')}")
+    asked(page)
+    page.locator("article").last.locator(".metadata button").first.click()
+    expect(page.locator("#facets input[type=checkbox]:checked")).to_have_count(1)
+    asked(page)
+    expect(page.locator("article").first).to_be_focused()
+    page.goto(page.url.split("?")[0] + "?q=millwright&where=year+%3E+2100")
+    page.get_by_role("button", name="Remove the filters").press("Enter")
+    asked(page)
+    assert page.evaluate("document.activeElement.id") == "results"
+
+
 @pytest.mark.parametrize("path", ["/", "/?q=grain+chaff&versus=rerank", "/page/about.html"])
 def test_axe_finds_no_fault_and_nothing_is_cut_off(visit, path):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="carries axe-core").Axe()

@@ -192,7 +192,7 @@ def test_many_small_calls_leave_few_spools(path):
     with IndexWriter.open(path) as writer:
         for i in range(40):
             writer.add([passage(f"n{i}")])
-        assert len(writer._pending.batches) <= 6
+        assert len(writer._staged.pending.batches) <= 6
         writer.delete(docnos=["n3"])
         assert writer.commit().added == 40
     assert [docno for docno in stored(path) if docno.startswith("n")] == [f"n{i}" for i in range(40) if i != 3]

@@ -36,7 +36,9 @@ def write_reference(target: Path) -> None:
         shown = [name for name in found if package != "thresher" or name not in elsewhere]
         shown = [name for name in shown if not name.startswith("__")]
         lines = [f"# {package}", "", "```{eval-rst}", f".. automodule:: {package}", "   :no-members:", ""]
-        lines += [f".. {directive(package, name)}:: {package}.{name}" for name in sorted(shown)]
+        for name in sorted(shown):
+            lines.append(f".. {directive(package, name)}:: {package}.{name}")
+            lines += inherited(package, name, {*elsewhere, *thresher.__all__})
         (target / f"{package}.md").write_text("\n".join([*lines, "```", ""]), encoding="utf-8")
     rows = [f"| [`{package}`]({package}.md) | {links(package, found)} |" for package, found in names.items()]
     head = [
@@ -53,6 +55,18 @@ def write_reference(target: Path) -> None:
 def links(package: str, names: list[str]) -> str:
     """The names of a package, separated by commas."""
     return ", ".join(f"`{name}`" for name in sorted(names) if not name.startswith("__"))
+
+
+def inherited(package: str, name: str, public: set[str]) -> list[str]:
+    """The option that shows, with a class, what it has from classes of thresher that have no page; none for others."""
+    try:
+        value = getattr(import_module(package), name)
+    except ImportError:
+        return []
+    bases = value.__mro__[1:] if inspect.isclass(value) else ()
+    internal = [b for b in bases if b.__module__.startswith("thresher.") and b.__name__ not in public]
+    others = dict.fromkeys(base.__name__ for base in bases if base not in internal)
+    return [f"   :inherited-members: {', '.join(others)}"] if internal else []
 
 
 def directive(package: str, name: str) -> str:

@@ -79,10 +79,26 @@ def test_the_quality_is_computed_for_one_request_at_a_time():
     from thresher.serve.routes.indexes import Qualities
 
     qualities = Qualities()
-    served = SimpleNamespace(name="any", index=SimpleNamespace(commit=1))
+    served = SimpleNamespace(name="any", index=object.__new__(Index))
     with qualities._lock, pytest.raises(RefusedError, match="another request") as refused:
         qualities.of(served, 20, 3)
     assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "2"})
+
+
+def test_an_index_that_was_built_again_has_its_quality_computed_anew(tmp_path):
+    from thresher.serve.routes.indexes import Qualities
+
+    def opened(passages):
+        build_index(tmp_path / "index", passages, Recipe(prune=PruneStep(estimator="length", keep=0.5)), overwrite=True)
+        return SimpleNamespace(name="any", index=Index.open(tmp_path / "index"), hosted=SimpleNamespace(device="cpu"))
+
+    qualities, first = Qualities(), opened([passage(i) for i in range(10)])
+    assert qualities.of(first, 5, 0)["passages"] == 10
+    again = opened([passage(i) for i in range(20)])
+    assert first.index.commit == again.index.commit == 1
+    assert qualities.of(again, 5, 0)["passages"] == 20
+    assert qualities.of(again, 5, 0) is qualities.of(again, 5, 0)
+    assert qualities.of(first, 5, 0)["passages"] == 10
 
 
 def test_commits_are_listed(made):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakKeyDictionary
 
 from thresher.context.pruner import ContextPruner
 from thresher.errors import InputError, MissingExtraError, ThresherError
@@ -46,6 +46,7 @@ from thresher.serve.work import Work, left_ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from thresher.search.index import Index
     from thresher.serve.handles import Expanded
     from thresher.serve.keys import Caller
 
@@ -63,8 +64,6 @@ _TRIAL = "-" * 22
 """As long as a handle of a text, and of no fewer tokens."""
 _VALUES = 8
 """Frequent values that are told of a field."""
-_INFOS = 32
-"""Descriptions of the index that are kept."""
 WHERE = (
     "Only passages whose metadata match, such as: lang = en and year >= 2020 and not source in (a, 'b c'). "
     "Comparisons: = != < <= > >= in, exists; for lists: any, all; joined by and, or, not and parentheses."
@@ -102,7 +101,7 @@ class Toolbox:
         self.work = Work(self.settings.threads, self.settings.queue, UNCOUNTED, self.settings.deadline_ms)
         self.handles = Handles(self.settings.max_handle_bytes, self.settings.handle_seconds)
         self.max_tokens = max(LEAST_TOKENS, max_tokens)
-        self._infos: OrderedDict[tuple[int, str], IndexInfo] = OrderedDict()
+        self._infos: WeakKeyDictionary[Index, IndexInfo] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     async def run(self, call: Callable[..., T], *args: object) -> T:
@@ -291,15 +290,12 @@ class Toolbox:
     def index_info(self, caller: Caller, max_tokens: int | None) -> Shown:
         """What the index holds and how it is searched."""
         served = self.served(caller)
-        key = (served.index.commit, "" if caller.where is None else caller.where.key)
         with self._lock:
-            info = self._infos.get(key)
+            info = self._infos.get(served.index)
         if info is None:
             info = self._info(served)
             with self._lock:
-                self._infos[key] = info
-                while len(self._infos) > _INFOS:
-                    self._infos.popitem(last=False)
+                self._infos[served.index] = info
         return information(info, self._budget(served, max_tokens))
 
     def _info(self, served: Served) -> IndexInfo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from typing import TYPE_CHECKING, Annotated, Final
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Query, Request
 
@@ -75,11 +76,14 @@ def certificate(index: Index) -> dict[str, object] | None:
 
 
 class Qualities:
-    """The last answer for each index, since a model may have read hundreds of passages for it."""
+    """The last answer for each commit, since a model may have read hundreds of passages for it.
+
+    A commit is known by its open index and not by its number: an index that was built again begins with 1 again.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: dict[str, tuple[tuple[int, int, int], dict[str, object]]] = {}
+        self._found: WeakKeyDictionary[Index, tuple[tuple[int, int], dict[str, object]]] = WeakKeyDictionary()
 
     def of(self, served: Served, bins: int, examples: int) -> dict[str, object]:
         """As `quality_of`.
@@ -88,17 +92,17 @@ class Qualities:
             RefusedError: 404, the index was not pruned by an estimator; 503, another request is having it computed:
                 those that waited would hold a worker each.
         """
-        key = (served.index.commit, bins, examples)
-        known = self._found.get(served.name)
-        if known is not None and known[0] == key:
+        index, asked = served.index, (bins, examples)
+        known = self._found.get(index)
+        if known is not None and known[0] == asked:
             return known[1]
         if not self._lock.acquire(blocking=False):
             raise unavailable("the quality of passages is being computed for another request; ask again later", 2.0)
         try:
-            made = quality_of(served.index, bins=bins, examples=examples, device=served.hosted.device)
+            made = quality_of(index, bins=bins, examples=examples, device=served.hosted.device)
             if made is None:
                 raise not_found(f"the index {served.name!r} was not pruned by a quality estimator: it has no scores")
-            self._found[served.name] = key, made
+            self._found[index] = asked, made
             return made
         finally:
             self._lock.release()

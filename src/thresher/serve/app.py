@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from thresher.serve.services import Services
 
 _log = logging.getLogger(__name__)
+_ROUTELESS = {
+    404: "there is no such route; GET /openapi.json lists those there are",
+    405: "this route is asked with another method; GET /openapi.json lists them",
+}
+"""What is said of requests that no route takes; a route's own errors are `RefusedError`s."""
 
 
 def create_app(
@@ -99,13 +104,19 @@ async def _raised(_: object, error: Exception) -> None:
     if isinstance(error, RequestValidationError):
         raise RefusedError("; ".join(_problem(one) for one in error.errors()[:5]), 422) from None
     if isinstance(error, HTTPException):
-        raise RefusedError(str(error.detail), error.status_code) from None
+        raise RefusedError(_ROUTELESS.get(error.status_code, str(error.detail)), error.status_code) from None
     raise error
 
 
 def _problem(error: Mapping[str, object]) -> str:
     """What is wrong with a part of a request, without its value."""
     place = error["loc"]
+    if error["type"] == "json_invalid" and isinstance(place, tuple):
+        details = error.get("ctx")
+        reason = details["error"] if isinstance(details, dict) else error["msg"]
+        return f"the request is not JSON at character {place[-1]}: {reason}"
+    if place == ("body",) and error["type"] == "missing":
+        return "the request has no body; send a JSON object"
     names = [str(part) for part in place if part != "body" and str(part)[:1] != "@"] if isinstance(place, tuple) else []
     return f"{'.'.join(names)}: {error['msg']}" if names else str(error["msg"])
 

@@ -25,6 +25,17 @@ def test_the_state_of_the_server_is_told(client):
     assert 'thresher_requests_total{route="/health",status="200"}' in client.get("/metrics").text
 
 
+def test_a_request_that_no_route_can_read_says_what_is_wrong(client):
+    for method, path, body, status, said in (
+        ("post", "/search", '{"query": ', 422, "the request is not JSON at character 10: Expecting value"),
+        ("post", "/search", "", 422, "the request has no body; send a JSON object"),
+        ("post", "/serach", "{}", 404, "there is no such route; GET /openapi.json lists those there are"),
+        ("get", "/search", "", 405, "this route is asked with another method"),
+    ):
+        answer = client.request(method, path, content=body, headers={"content-type": "application/json"})
+        assert (answer.status_code, said in answer.json()["error"]["message"]) == (status, True), answer.text
+
+
 def test_what_is_wrong_is_said_without_the_texts_of_the_request(client, small_index):
     for body, status, said in (
         ({"query": "secret", "k": 0}, 422, "k: "),

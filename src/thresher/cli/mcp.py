@@ -33,7 +33,7 @@ class _Http:
     without_key: Annotated[
         bool, typer.Option("--without-key", help="Listen beyond this machine although no key is set.")
     ] = False
-    origin: Annotated[
+    cors: Annotated[
         list[str] | None, typer.Option(help="Origin whose pages may send requests; repeat for several.")
     ] = None
 
@@ -88,7 +88,7 @@ def _settings(http: _Http, deadline_ms: float) -> ServeSettings:
         port=http.port,
         keys=_keys(http),
         without_key=http.without_key,
-        cors=tuple(http.origin or ()),
+        cors=tuple(http.cors or ()),
         deadline_ms=deadline_ms,
         drain_seconds=5.0,
     )

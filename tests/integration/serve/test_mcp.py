@@ -170,6 +170,37 @@ def test_requests_are_refused_without_a_key_from_other_origins_and_beyond_limits
         assert httpx2.get(url.removesuffix("/mcp") + "/health").json() == {"status": "ok"}
 
 
+def test_pages_of_an_allowed_origin_get_what_browsers_ask_for(small_index):
+    page = "https://app.test"
+    with listening(locked(small_index, key_of("secret", Caller("a")), cors=(page,))) as url:
+
+        def preflight(origin):
+            wanted = "authorization,content-type,mcp-protocol-version,mcp-session-id"
+            asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": wanted}
+            return httpx2.options(url, headers={"Origin": origin, **asked})
+
+        allowed = preflight(page)  # browsers send no key with it
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, page)
+        assert "access-control-allow-origin" not in preflight("https://evil.test").headers
+        known = {"Authorization": "Bearer secret", "Origin": page, **ACCEPT}
+        answer = httpx2.post(url, json=HELLO, headers=known, timeout=300)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, page)
+        assert "mcp-session-id" in answer.headers["access-control-expose-headers"]
+        refused = httpx2.post(url, json=HELLO, headers={"Origin": page, **ACCEPT})
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, page)
+
+
+def test_an_index_that_was_built_again_is_described_anew(tmp_path):
+    build_index(tmp_path / "index", [Passage("a", "Chaff is light.")], "bm25")
+    box = Toolbox(tmp_path / "index", "fields", ServeSettings(**HTTP))
+    assert call(box, "index_info").structured_content["passages"] == 1
+    build_index(
+        tmp_path / "index", [Passage(name, "Chaff is light.") for name in "bc"], "bm25", overwrite=True
+    )  # its first commit is number 1 too
+    info = call(box, "index_info").structured_content
+    assert (info["commit"], info["passages"]) == (1, 2)
+
+
 def test_a_server_without_a_key_answers_only_under_the_names_of_this_machine(box):
     with listening(box) as url:
         assert httpx2.post(url, json=HELLO, headers={**ACCEPT, "Host": "evil.test"}).status_code == 421

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.transport_security import TransportSecuritySettings
+from starlette.middleware.cors import CORSMiddleware
 
 from thresher.serve.dialects.faults import written
 from thresher.serve.keys import caller_of
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 PATH = "/mcp"
 HEALTH = "/health"
+_HEADERS = [
+    "authorization", "content-type", "last-event-id", "mcp-method", "mcp-name", "mcp-protocol-version", "mcp-session-id"
+]  # fmt: skip
+"""What a page's client sends beside the headers that browsers allow."""
 
 
 class Door:
@@ -48,9 +53,18 @@ class Door:
     def __init__(self, app: ASGIApp, box: Toolbox) -> None:
         self._app, self._settings = Limits(app, box.settings), box.settings
         self.state = SimpleNamespace(services=box)
+        self._outer: ASGIApp = self._answer
+        if box.settings.cors:  # around the door, so that a page may read refusals too
+            self._outer = CORSMiddleware(
+                self._answer, allow_origins=list(box.settings.cors), allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=_HEADERS, expose_headers=["mcp-session-id"],
+            )  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        await self._outer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -63,7 +77,7 @@ class Door:
 
         try:
             if scope["path"] == HEALTH:
-                await _answer(sending, 200, {"status": "ok"}, {})
+                await _send(sending, 200, {"status": "ok"}, {})
                 return
             self._check(scope)
             await self._app(scope, receive, sending)
@@ -74,14 +88,14 @@ class Door:
                 _log.exception("a request failed")
             message = str(err) if isinstance(err, RefusedError) else "the server failed; its log has the cause"
             status, document = written(PATH, status_of(err), message)
-            await _answer(sending, status, document, err.headers if isinstance(err, RefusedError) else {})
+            await _send(sending, status, document, err.headers if isinstance(err, RefusedError) else {})
 
     def _check(self, scope: Scope) -> None:
         """Refuse who may not come in; note who comes."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         origin = headers.get(b"origin", "")
         if origin and origin not in self._settings.cors and not self._own(origin):
-            raise forbidden("pages of this origin may not use the server; allow it with --origin")
+            raise forbidden("pages of this origin may not use the server; allow it with --cors")
         given = headers.get(b"authorization", "")
         caller = caller_of(self._settings.keys, given)
         if caller is None:
@@ -96,7 +110,7 @@ class Door:
         return is_loopback(self._settings.host) and is_loopback(urlsplit(origin).hostname or "")
 
 
-async def _answer(send: Send, status: int, document: dict[str, object], headers: dict[str, str]) -> None:
+async def _send(send: Send, status: int, document: dict[str, object], headers: dict[str, str]) -> None:
     body = json.dumps(document).encode()
     given = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     given += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

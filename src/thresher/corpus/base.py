@@ -30,7 +30,7 @@ REASONS = {
     "binary-file": "a document whose bytes are no text",
     "damaged-file": "a document that cannot be parsed or unpacked",
     "locked-file": "a document that is encrypted",
-    "oversized-file": "a document longer than THRESHER_MAX_LINE allows",
+    "oversized-file": "a document longer than THRESHER_MAX_LINE allows, or that takes too long to read",
     "unreadable-file": "a document that the system refuses to read",
     "unreadable-folder": "a folder that the system refuses to list",
     "needs-extra-files": "PDF or DOCX, which the extra `files` reads",

@@ -24,7 +24,7 @@ from thresher.corpus.files.hypertext import read_html
 from thresher.corpus.files.markdown import read_markdown
 from thresher.corpus.files.packing import pieces
 from thresher.corpus.files.plain import read_plain
-from thresher.corpus.files.portable import read_docx, read_pdf
+from thresher.corpus.files.portable import check_packed_size, read_docx, read_pdf
 from thresher.corpus.files.restructured import read_rst
 from thresher.corpus.files.source import read_python, read_source
 from thresher.corpus.files.walk import NEEDS, Walk, documents
@@ -202,8 +202,8 @@ def read_document(file: File) -> tuple[Document, str]:
         OSError: it cannot be read.
     """
     if file.reads in NEEDS:
-        data = file.path.read_bytes()
-        return _PACKED[file.reads](data), "utf-8"
+        check_packed_size(file.path.stat().st_size)
+        return _PACKED[file.reads](file.path.read_bytes()), "utf-8"
     limit = line_limit()
     try:
         with opened(file.path) as stream:

@@ -3,6 +3,9 @@
 PDF: the text layer by pypdf, page after page; the outline (bookmarks) gives headings, and lines that several pages have
 at their head or foot are left out. DOCX: paragraphs and tables in order by python-docx; styles say what is a heading or
 a list.
+
+A small file may hold a lot: what it unpacks to, its text and the time to read it are limited. pypdf has limits of its
+own for the pages and streams of a file.
 """
 
 from __future__ import annotations
@@ -10,12 +13,15 @@ from __future__ import annotations
 import io
 import logging
 import re
+import time
+import zipfile
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from thresher.corpus.files.blocks import Block, Document, UnreadableError
 from thresher.corpus.files.plain import CONTENTS_LINE
 from thresher.errors import require
+from thresher.files import line_limit
 from thresher.records import Span
 
 if TYPE_CHECKING:
@@ -28,23 +34,68 @@ _EDGE = 2
 _NUMBER = re.compile(r"\W*(?:page )?(?:\d+|[ivxlc]+)\W*", re.IGNORECASE)
 """A line that is the number of a page."""
 _DIGITS = re.compile(r"\d+")
+_SECONDS = 600.0
+"""That reading one file may take; looked at between pages and paragraphs."""
+_COLUMNS = 1000
+"""Of a table; Word allows 63."""
+_IMAGES = 8
+"""Times the text's limit that a file may have, packed and unpacked, with its images."""
+
+
+class _Allowance:
+    """What is left to be read of one file: characters and seconds."""
+
+    def __init__(self) -> None:
+        self._most = self._left = line_limit()
+        self._until = time.monotonic() + _SECONDS
+
+    def spend(self, characters: int = 0) -> None:
+        """Take note of text that was read.
+
+        Raises:
+            UnreadableError: it is more than is allowed, or the time is over.
+        """
+        self._left -= characters
+        if self._left < 0:
+            raise _oversized("its text", self._most)
+        if time.monotonic() > self._until:
+            raise UnreadableError("oversized-file", f"reading it takes more than {_SECONDS:g} seconds")
+
+
+def _oversized(what: str, most: int) -> UnreadableError:
+    reason = f"{what} is longer than {most >> 20} megabytes; set THRESHER_MAX_LINE to allow more"
+    return UnreadableError("oversized-file", reason)
+
+
+def check_packed_size(size: int) -> None:
+    """Refuse a file that is too large to be read at once, of this number of bytes.
+
+    Raises:
+        UnreadableError: it is.
+    """
+    if size > _IMAGES * line_limit():
+        raise _oversized("it", _IMAGES * line_limit())
 
 
 def read_pdf(data: bytes) -> Document:
     """The text layer of a PDF.
 
     Raises:
-        UnreadableError: it is encrypted or damaged.
+        UnreadableError: it is encrypted, damaged, or too long.
         MissingExtraError: pypdf is not installed.
     """
     pypdf = require("pypdf", extra=EXTRA, purpose="reading PDF")
     logging.getLogger("pypdf").setLevel(logging.ERROR)
+    allowance = _Allowance()
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):
             raise UnreadableError("locked-file", "it is encrypted with a password")
-        pages = [page.extract_text() or "" for page in reader.pages]
-        headings = _outline(reader)
+        pages = []
+        for page in reader.pages:
+            pages.append(page.extract_text() or "")
+            allowance.spend(len(pages[-1]))
+        headings = _outline(reader, allowance)
         title = str((reader.metadata or {}).get("/Title") or "")
     except UnreadableError:
         raise
@@ -52,15 +103,16 @@ def read_pdf(data: bytes) -> Document:
         encrypted = "Encrypt" in type(err).__name__ or "Crypto" in type(err).__name__ or "crypto" in str(err)
         reason = "locked-file" if encrypted else "damaged-file"
         raise UnreadableError(reason, f"cannot be read as PDF: {err or type(err).__name__}") from err
-    return _of_pages(_without_running_heads(pages), headings, title.strip())
+    return _of_pages(_without_running_heads(pages), headings, title.strip(), allowance)
 
 
-def _outline(reader: object) -> dict[int, list[tuple[int, str]]]:
+def _outline(reader: object, allowance: _Allowance) -> dict[int, list[tuple[int, str]]]:
     """Bookmarks by page from 0: (level, title) in order."""
     found: dict[int, list[tuple[int, str]]] = {}
 
     def walk(entries: list[object], level: int) -> None:
         for entry in entries:
+            allowance.spend()
             if isinstance(entry, list):
                 walk(entry, level + 1)
                 continue
@@ -96,7 +148,9 @@ def _without_running_heads(pages: list[str]) -> list[list[str]]:
     return kept
 
 
-def _of_pages(pages: list[list[str]], headings: dict[int, list[tuple[int, str]]], title: str) -> Document:
+def _of_pages(
+    pages: list[list[str]], headings: dict[int, list[tuple[int, str]]], title: str, allowance: _Allowance
+) -> Document:
     document = Document("", title=title)
     parts: list[str] = []
     size = 0
@@ -104,6 +158,7 @@ def _of_pages(pages: list[list[str]], headings: dict[int, list[tuple[int, str]]]
         waiting = list(headings.get(number, ()))
         start = size
         for line in lines:
+            allowance.spend()
             match = next((h for h in waiting if _same(h[1], line)), None)
             if match is not None:
                 waiting.remove(match)
@@ -136,16 +191,20 @@ def read_docx(data: bytes) -> Document:
     """The paragraphs and tables of a DOCX file.
 
     Raises:
-        UnreadableError: it is damaged, or another format under this name.
+        UnreadableError: it is damaged, another format under this name, or too long.
         MissingExtraError: python-docx is not installed.
     """
     docx = require("docx", extra=EXTRA, purpose="reading DOCX")
+    allowance = _Allowance()
     try:
+        _check_unpacked(data)
         opened = docx.Document(io.BytesIO(data))
-        entries = list(_entries(opened))
+        entries = list(_entries(opened, allowance))
         properties = opened.core_properties
         document = Document("", title=(properties.title or "").strip())
         document.fields = {"author": properties.author} if properties.author else {}
+    except UnreadableError:
+        raise
     except Exception as err:  # whatever a parser of damaged files meets
         raise UnreadableError("damaged-file", f"cannot be read as DOCX: {err or type(err).__name__}") from err
     parts: list[str] = []
@@ -166,12 +225,26 @@ def read_docx(data: bytes) -> Document:
     return document
 
 
-def _entries(opened: object) -> Iterator[tuple[str, int, str, list[str]]]:
+def _check_unpacked(data: bytes) -> None:
+    """Refuse an archive that unpacks to more than is allowed, by the sizes that it declares: no more is ever unpacked.
+
+    Raises:
+        UnreadableError: it does.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        sizes = [(one.filename.lower().endswith((".xml", ".rels")), one.file_size) for one in archive.infolist()]
+    for part, most in ((sizes, _IMAGES * line_limit()), ([one for one in sizes if one[0]], line_limit())):
+        if sum(size for _, size in part) > most:
+            raise _oversized("what it unpacks to", most)
+
+
+def _entries(opened: object, allowance: _Allowance) -> Iterator[tuple[str, int, str, list[str]]]:
     """(kind, level of a heading, text, rows of a table or items of a list) in order."""
     items: list[str] = []
     for one in opened.iter_inner_content():  # type: ignore[attr-defined]
         style = "" if hasattr(one, "rows") else str(getattr(one.style, "name", "") or "")
         text = "" if hasattr(one, "rows") else one.text.strip()
+        allowance.spend(len(text))
         if style.startswith("List") and text:
             items.append(f"- {text}")
             continue
@@ -179,7 +252,7 @@ def _entries(opened: object) -> Iterator[tuple[str, int, str, list[str]]]:
             yield "list", 0, "\n".join(items), items
             items = []
         if hasattr(one, "rows"):
-            rows = [" | ".join(_cells(row)) for row in one.rows]
+            rows = [_row(row, allowance) for row in one.rows]
             rows = [row for row in rows if row.strip(" |")]
             if rows:
                 yield "table", 0, "\n".join(rows), rows
@@ -190,6 +263,15 @@ def _entries(opened: object) -> Iterator[tuple[str, int, str, list[str]]]:
             yield "prose", 0, text, []
     if items:
         yield "list", 0, "\n".join(items), items
+
+
+def _row(row: object, allowance: _Allowance) -> str:
+    """A row of a table as a line."""
+    if sum(cell.grid_span for cell in row._tr.tc_lst) > _COLUMNS:  # type: ignore[attr-defined]
+        raise UnreadableError("damaged-file", f"a table has more than {_COLUMNS:,} columns")
+    text = " | ".join(_cells(row))
+    allowance.spend(len(text))
+    return text
 
 
 def _cells(row: object) -> Iterator[str]:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from thresher.checks import shown
+from thresher.checks import shown, whole
 from thresher.context.pruner import ContextPruner
 from thresher.context.scorers import SentenceScorer
 from thresher.context.spans import cut
@@ -118,15 +118,34 @@ def open_pipeline(source: object) -> Pipeline:
     return Pipeline.open(opened) if isinstance(opened, Index) else opened
 
 
+def check_tokens(source: object, max_context_tokens: int | None, *, of_whole: bool = False) -> None:
+    """Refuse a retriever with a limit on tokens that what it answers from cannot keep.
+
+    Args:
+        source: what it answers from.
+        max_context_tokens: the limit; None for none.
+        of_whole: passages come whole, whatever the source.
+
+    Raises:
+        InputError: there is a limit below 1, or one without a pipeline, which selects sentences.
+    """
+    if max_context_tokens is None:
+        return
+    whole("max_context_tokens", max_context_tokens, 1)
+    if of_whole or isinstance(source, Index):
+        found = "whole passages" if of_whole else "an Index"
+        raise InputError(f"max_context_tokens needs a Pipeline, which selects sentences; got {found}")
+
+
 def narrowed(*filters: Filter | None) -> Where | None:
     """One filter that holds where all of those given hold; None where there are none."""
     given = [Where.parse(one) for one in filters if one is not None]
     if not given:
         return None
-    whole = given[0]
+    joint = given[0]
     for one in given[1:]:
-        whole = whole & one
-    return whole
+        joint = joint & one
+    return joint
 
 
 def retrieve(
@@ -138,8 +157,7 @@ def retrieve(
         InputError: an argument is out of range, or the filter does not fit the index's fields.
     """
     if isinstance(source, Index):
-        if max_context_tokens is not None:
-            raise InputError("max_context_tokens needs a Pipeline, which selects sentences; got an Index")
+        check_tokens(source, max_context_tokens)
         return [_of_hit(hit) for hit in source.search(query, k, where=where)]
     return handed_over(source.ask(query, k, where=where, max_context_tokens=max_context_tokens))
 

@@ -27,12 +27,12 @@ require("haystack", extra="haystack", purpose="the Haystack adapter")
 from haystack import Document, component, default_to_dict
 
 from thresher.integrations import common
+from thresher.pipeline.pipeline import Pipeline
 from thresher.search.index import Index
 
 if TYPE_CHECKING:
     from thresher.context.pruner import ContextPruner
     from thresher.index.filters import Filter
-    from thresher.pipeline.pipeline import Pipeline
 
 
 @component
@@ -68,6 +68,9 @@ class ThresherRetriever:
         where_of(filters)
         if passages not in ("pruned", "whole"):
             raise InputError(f"passages are 'pruned' or 'whole'; got {shown(passages)}")
+        if passages == "whole" and isinstance(source, Pipeline):
+            raise InputError("an open Pipeline hands over pruned passages; for whole ones give an Index, or its path")
+        common.check_tokens(source, max_context_tokens, of_whole=passages == "whole")
         self.source = source
         self.top_k, self.filters, self.where = whole("top_k", top_k, 1), filters, common.narrowed(where)
         self.max_context_tokens, self.passages = max_context_tokens, passages
@@ -213,6 +216,8 @@ class ThresherPruner:
         max_tokens: int | None = None,
         keep_empty: bool = False,
     ) -> None:
+        if max_tokens is not None:
+            whole("max_tokens", max_tokens, 1)
         self.pruner, self.threshold, self.max_tokens, self.keep_empty = pruner, threshold, max_tokens, keep_empty
         self._opened: ContextPruner | None = None
 

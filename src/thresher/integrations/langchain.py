@@ -6,7 +6,8 @@
     for document in retriever.invoke("who found radium"):
         print(document.id, document.page_content, document.metadata["thresher"]["spans"])
 
-The async forms work in a thread. langchain-core has no base class for sparse embeddings.
+The async forms work in a thread. langchain-core has no interface for sparse embeddings: langchain-qdrant and
+langchain-milvus have one each, which differ in what a vector is.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import run_in_executor
 from langchain_core.structured_query import Comparison, FilterDirective, Operation
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from thresher.context.pruner import ContextPruner
 from thresher.index.filters import Filter, Where
@@ -95,6 +96,11 @@ class ThresherRetriever(BaseRetriever):
     @classmethod
     def _parsed(cls, value: object) -> Where | None:
         return _filter(value)
+
+    @model_validator(mode="after")
+    def _limited(self) -> ThresherRetriever:
+        common.check_tokens(self.source, self.max_context_tokens)
+        return self
 
     def _get_relevant_documents(
         self,

@@ -15,7 +15,7 @@ import asyncio
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from thresher.checks import shown
+from thresher.checks import shown, whole
 from thresher.encode.encoder import SparseEncoder
 from thresher.errors import InputError, require
 
@@ -99,7 +99,9 @@ class ThresherRetriever(BaseRetriever):
         callback_manager: CallbackManager | None = None,
     ) -> None:
         super().__init__(callback_manager=callback_manager)
-        self.source, self.k, self.max_context_tokens = common.open_source(source), k, max_context_tokens
+        self.source, self.k = common.open_source(source), whole("k", k, 1)
+        common.check_tokens(self.source, max_context_tokens)
+        self.max_context_tokens = max_context_tokens
         self.where = common.narrowed(where, where_of(filters))
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

@@ -151,3 +151,15 @@ def test_what_cannot_be_saved_says_so(index, pipeline, reranker, pruner):
     for part in (ThresherRetriever(pipeline), ThresherRanker(reranker), ThresherPruner(pruner)):
         with pytest.raises(InputError, match="cannot be saved"):
             part.to_dict()
+
+
+def test_what_could_not_be_run_is_refused_when_it_is_made(index, pipeline):
+    for source, more in ((index, {}), (index.path, {"passages": "whole"})):
+        with pytest.raises(InputError, match="max_context_tokens needs a Pipeline"):
+            ThresherRetriever(source, max_context_tokens=100, **more)
+    with pytest.raises(InputError, match="for whole ones give an Index"):
+        ThresherRetriever(pipeline, passages="whole")
+    with pytest.raises(InputError, match="max_context_tokens"):
+        ThresherRetriever(pipeline, max_context_tokens=0)
+    with pytest.raises(InputError, match="max_tokens"):
+        ThresherPruner("lexical", max_tokens=0)

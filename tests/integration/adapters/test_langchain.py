@@ -90,6 +90,8 @@ def test_a_wrong_source_filter_or_field_is_refused(index):
         ThresherRetriever(source=3)
     with pytest.raises(ValueError, match="filter"):
         ThresherRetriever(source=index, where="place =")
+    with pytest.raises(ValueError, match="max_context_tokens needs a Pipeline"):
+        ThresherRetriever(source=index, max_context_tokens=100)
     with pytest.raises(InputError, match="no field 'colour'"):
         ThresherRetriever(source=index).invoke("grain", where={"colour": "red"})
 

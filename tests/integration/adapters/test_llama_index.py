@@ -75,6 +75,15 @@ def test_filters_match_what_llama_index_matches(index, filters, condition):
     assert {one.node_id for one in found} == {docno for docno in METADATA if matches(docno)}
 
 
+def test_what_could_not_be_run_is_refused_when_it_is_made(index, pipeline):
+    with pytest.raises(InputError, match="max_context_tokens needs a Pipeline"):
+        ThresherRetriever(index, max_context_tokens=100)
+    with pytest.raises(InputError, match="max_context_tokens"):
+        ThresherRetriever(pipeline, max_context_tokens=0)
+    with pytest.raises(InputError, match="k must be"):
+        ThresherRetriever(index, k=0)
+
+
 def test_filters_nest_and_join_a_filter_of_thresher(index):
     inner = MetadataFilters(filters=[one("place", "==", "lab"), one("year", "==", 2020)], condition=FilterCondition.OR)
     given = MetadataFilters(filters=[inner, one("tags", "contains", "grain")])

@@ -155,7 +155,7 @@ def read(settings: ServeSettings, given: list[Given]) -> list[Passage]:
     Raises:
         InputError: these are too many, or one is too long or has a docno with white space.
     """
-    check_documents(settings, "passage", [one.text for one in given])
+    check_documents(settings, "passage", [f"{one.docno}{one.title}{one.text}" for one in given])
     return [Passage(one.docno, one.text, one.title, one.metadata) for one in given]
 
 

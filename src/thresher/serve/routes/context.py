@@ -34,6 +34,11 @@ class Posted(BaseModel):
     docno: str | None = None
     title: str = ""
 
+    @property
+    def all(self) -> str:
+        """Its texts together: the title is read with every sentence."""
+        return f"{self.docno or ''}{self.title}{self.text}"
+
 
 class ContextBody(Body):
     """Passages to prune: one of `texts`, `passages` and `docnos`.
@@ -98,7 +103,7 @@ def router(services: Services) -> APIRouter:
         """Passages with what helps with a query, and a handle each, with which /expand gives back the rest."""
         check_query(services.settings, body.query)
         check_documents(services.settings, "text", body.texts or [])
-        check_documents(services.settings, "passage", [one.text for one in body.passages or []])
+        check_documents(services.settings, "passage", [one.all for one in body.passages or []])
         check_documents(services.settings, "docno", body.docnos or [])
         served = services.served(request, body.index)
         return Document(

@@ -1,5 +1,7 @@
 """`/search` and the routes about the server's state."""
 
+from pathlib import Path
+
 from thresher import Index
 
 
@@ -23,6 +25,18 @@ def test_the_state_of_the_server_is_told(client):
     (index,) = client.get("/info").json()["indexes"]
     assert (index["name"], index["passages"], index["fields"]["year"]) == ("fields", 40, "integer")
     assert 'thresher_requests_total{route="/health",status="200"}' in client.get("/metrics").text
+
+
+def test_the_page_about_routes_names_every_route_and_field(client):
+    page = (Path(__file__).parents[3] / "docs" / "routes.md").read_text(encoding="utf-8")
+    schema = client.get("/openapi.json").json()
+    about_the_server = {"/health", "/ready", "/info", "/metrics"}  # docs/server.md has these
+    for path in set(schema["paths"]) - about_the_server:
+        assert path.replace("{name}", "NAME").replace("/indexes/NAME/", "/") in page, path
+    bodies = {name: one for name, one in schema["components"]["schemas"].items() if "ValidationError" not in name}
+    fields = {name for one in bodies.values() for name in one.get("properties", ())}
+    assert {"metadata_condition", "max_context_tokens", "text_1"} < fields
+    assert {name for name in fields if f"`{name}`" not in page and f'"{name}"' not in page} == set()
 
 
 def test_a_request_that_no_route_can_read_says_what_is_wrong(client):

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from thresher.artifact import load_manifest
 from thresher.index import IndexBuilder
 from thresher.index.collection import Collection
 from thresher.index.commit import read_commit
+from thresher.manifest import load_manifest
 from thresher.records import Passage, SparseBatch
 from thresher.search import Index
 

@@ -14,6 +14,7 @@ import pytest
 
 from thresher import artifact, mapping, publish
 from thresher.errors import ArtifactError, ArtifactVersionError, DamagedArtifactError, InputError
+from thresher.manifest import document_sha256
 
 
 def write(target: Path, content: bytes = b"postings", **options) -> None:
@@ -126,7 +127,7 @@ def test_a_manifest_cannot_point_outside(tmp_path):
     document = json.loads(file.read_bytes())
     document.pop("manifest_sha256")
     document["files"]["../secret"] = {"bytes": 1, "sha256": ""}
-    document["manifest_sha256"] = artifact._document_sha256(document)
+    document["manifest_sha256"] = document_sha256(document)
     file.write_text(json.dumps(document))
     with pytest.raises(DamagedArtifactError, match="leaves the directory"):
         artifact.read_manifest(tmp_path / "a")
@@ -544,7 +545,7 @@ def test_a_resealed_manifest_with_hostile_values_is_refused(tmp_path, change):
     file = tmp_path / "a" / "manifest.json"
     document = json.loads(file.read_bytes()) | change
     document.pop("manifest_sha256")
-    document["manifest_sha256"] = artifact._document_sha256(document)
+    document["manifest_sha256"] = document_sha256(document)
     file.write_text(json.dumps(document))
     for call in (lambda path: artifact.read_manifest(path, kind="index", format=3), artifact.verify):
         if change == {"format": 10**30} and call is artifact.verify:

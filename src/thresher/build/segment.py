@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from thresher.build.recipe import EncodeStep, Recipe
     from thresher.build.weights import TermSource
     from thresher.corpus.spool import Spool
-    from thresher.encode.preencoded import QuerySide
+    from thresher.encode.query_side import QuerySide
     from thresher.encode.shards import PassageEncoder
     from thresher.index.collection import Collection
     from thresher.index.commit import SegmentDraft

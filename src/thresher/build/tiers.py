@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from thresher.build.recipe import IndexStep, Recipe
     from thresher.build.weights import CountedTerms, TermSource
     from thresher.corpus.spool import Spool
-    from thresher.encode.preencoded import QuerySide
+    from thresher.encode.query_side import QuerySide
     from thresher.index.commit import IndexDraft
     from thresher.index.fields import Schema
     from thresher.records import Passage, SparseBatch, Usage

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.build.recipe import EncodeStep, IndexStep
-    from thresher.encode.preencoded import Encoding, QuerySide
+    from thresher.encode.preencoded import Encoding
+    from thresher.encode.query_side import QuerySide
     from thresher.records import Passage, SparseBatch
 
 

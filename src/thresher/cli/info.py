@@ -13,8 +13,8 @@ from thresher.cli.output import JsonOption, echo, emit_json, say, table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from thresher.artifact import Manifest
     from thresher.index.commit import Commit
+    from thresher.manifest import Manifest
     from thresher.models.licence import Licence
 
 
@@ -29,8 +29,9 @@ def info(
       thresher info my-index
       thresher info my-index --json
     """
-    from thresher.artifact import load_manifest, read_manifest
+    from thresher.artifact import read_manifest
     from thresher.index.commit import INDEX
+    from thresher.manifest import load_manifest
 
     manifest, commit = load_manifest(directory), None
     if manifest.kind == INDEX and "segments" in manifest.fields:

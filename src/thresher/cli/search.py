@@ -110,7 +110,8 @@ def _search_file(
     json: bool,
 ) -> None:
     """Write a run of a file of queries; `answer` gives that of some of them."""
-    from thresher.encode.preencoded import TermsOnly, read_encoded_queries
+    from thresher.encode.preencoded import read_encoded_queries
+    from thresher.encode.query_side import TermsOnly
     from thresher.evaluate.trec import read_queries, write_runs
     from thresher.ranking import Run
     from thresher.records import Query

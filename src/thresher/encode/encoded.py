@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.arguments import checked_call
-from thresher.artifact import Manifest, read_manifest, writing
+from thresher.artifact import read_manifest, writing
 from thresher.encode.shards import SHARD_SIZE, Unread, sparse_shards, stored_arrays
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_names
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.encode import SparseEncoder
+    from thresher.manifest import Manifest
 
 _log = logging.getLogger(__name__)
 KIND, _FORMAT = "encoded-passages", 2

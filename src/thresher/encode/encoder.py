@@ -241,7 +241,7 @@ _QUERY_ENCODERS: Registry[QueryEncoder] = Registry(
         "inference-free": "thresher.encode.lookup:LookupQueryEncoder.load",
         "sentence-transformers": "thresher.encode.learned:LearnedSparseEncoder.load",
         "splade": "thresher.encode.splade:SpladeEncoder.load",
-        "weighted-terms": "thresher.encode.preencoded:TermsOnly.load",
+        "weighted-terms": "thresher.encode.query_side:TermsOnly.load",
     },
 )
 

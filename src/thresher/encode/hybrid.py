@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.encode.bm25 import Lengths
-    from thresher.encode.preencoded import QuerySide
+    from thresher.encode.query_side import QuerySide
 
 BM25 = "bm25"
 TYPE, PREFIX = "bm25+learned", "bm25+"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.artifact import busy, check_files, load_manifest, read_manifest, replaced, verify_files
+from thresher.artifact import busy, check_files, read_manifest, replaced, verify_files
 from thresher.checks import path_of
 from thresher.errors import ArtifactError, DamagedArtifactError
 from thresher.files import ABSENT
@@ -20,6 +20,7 @@ from thresher.index.columns import Columns
 from thresher.index.commit import ENCODERS, INDEX, SECOND, Commit, SegmentEntry
 from thresher.index.layout import open_layout
 from thresher.index.lease import ATTEMPTS, Lease, take_lease
+from thresher.manifest import load_manifest
 from thresher.publish import MANIFEST
 
 if TYPE_CHECKING:

@@ -32,13 +32,14 @@ from thresher.errors import DamagedArtifactError, InputError
 from thresher.files import sync_path
 from thresher.index.counts import read_counts
 from thresher.index.layout import FORMAT, KIND, check_format, encoder_folder
+from thresher.manifest import check_kind, load_manifest, manifest_text
 from thresher.publish import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from thresher.artifact import Manifest
+    from thresher.manifest import Manifest
 
 
 INDEX = "index"
@@ -166,7 +167,7 @@ class Commit:
             ArtifactVersionError: its format is older or newer than what this thresher reads.
             DamagedArtifactError: it does not describe an index.
         """
-        artifact.check_kind(path, manifest, INDEX, FORMAT)
+        check_kind(path, manifest, INDEX, FORMAT)
         check_format(path, manifest)
         fields = dict(manifest.fields)
         try:
@@ -197,7 +198,7 @@ def read_commit(path: str | Path) -> Commit:
         DamagedArtifactError: its manifest cannot be read.
     """
     path = path_of(path)
-    return Commit.of(artifact.load_manifest(path), path)
+    return Commit.of(load_manifest(path), path)
 
 
 class QuerySide(Protocol):
@@ -250,7 +251,7 @@ class SegmentDraft:
 
 def _encoder_of(tier: Path) -> str:
     """The folder in `encoders/` of what a tier was encoded with, empty where it is not known."""
-    said = artifact.load_manifest(tier).fields.get("encoder")
+    said = load_manifest(tier).fields.get("encoder")
     return encoder_folder(str(said["fingerprint"])) if isinstance(said, dict) and "fingerprint" in said else ""
 
 
@@ -311,7 +312,7 @@ def writing_index(target: str | Path, *, overwrite: bool = False) -> Iterator[In
         shared = [file for kind in (ENCODERS, QUALITY) for file in (path / kind).rglob("*")]
         named = [path / entry.folder / MANIFEST, *shared]
         files = small_files(path, named)
-        content = artifact.manifest_text(INDEX, FORMAT, {"commit": 1, "segments": [asdict(entry)], **own}, files)
+        content = manifest_text(INDEX, FORMAT, {"commit": 1, "segments": [asdict(entry)], **own}, files)
         (path / COMMITS).mkdir()
         for file in (path / COMMITS / "1.json", path / MANIFEST):
             file.write_bytes(content)

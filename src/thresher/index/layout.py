@@ -58,7 +58,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.arguments import checked_call
-from thresher.artifact import Manifest, read_manifest
+from thresher.artifact import read_manifest
 from thresher.checks import is_a, path_of, shown
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
 from thresher.index.arrays import PackedStore, StringStore, map_array
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
 
     from thresher.index.arrays import Array
     from thresher.index.counts import Counts
+    from thresher.manifest import Manifest
 
 KIND = "segment"
 FORMAT = 4

@@ -16,13 +16,14 @@ from thresher.checks import path_of
 from thresher.errors import DamagedArtifactError
 from thresher.files import ABSENT, lock
 from thresher.index.commit import COMMITS, Commit
+from thresher.manifest import missing, parse_manifest
 from thresher.publish import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from thresher.artifact import Manifest
+    from thresher.manifest import Manifest
 
     Document = tuple[Manifest, Commit]
 
@@ -109,7 +110,7 @@ def take_lease(path: Path, number: int | None = None, sha256: str = "") -> Lease
     for _ in range(ATTEMPTS):
         content, stamp = _read(path / MANIFEST)
         if content is None:
-            raise artifact.missing(path)
+            raise missing(path)
         if number is not None:
             lease = _lease(path, number)
             if lease is None or (sha256 and lease.commit.sha256 != sha256):
@@ -126,7 +127,7 @@ def take_lease(path: Path, number: int | None = None, sha256: str = "") -> Lease
 
 
 def _parsed(content: bytes, file: Path, path: Path) -> Document:
-    manifest = artifact.parse_manifest(content, file)
+    manifest = parse_manifest(content, file)
     return manifest, Commit.of(manifest, path)
 
 

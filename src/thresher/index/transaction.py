@@ -38,6 +38,7 @@ from thresher.index.commit import (
 )
 from thresher.index.layout import FORMAT, encoder_folder
 from thresher.index.lease import held_here
+from thresher.manifest import manifest_text, parse_manifest
 from thresher.publish import MANIFEST, place_of, writing_in
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Transaction:
         made = replace(
             self.base, number=self.number, segments=tuple(entries), fields={**self.base.fields, **fields}, **own
         )
-        content = artifact.manifest_text(INDEX, FORMAT, made.as_fields(), self._files(made))
+        content = manifest_text(INDEX, FORMAT, made.as_fields(), self._files(made))
         try:
             self._publish(content)
         finally:  # it may be the last one although an error came afterwards
@@ -314,7 +315,7 @@ class Transaction:
                 file.unlink(missing_ok=True)
             elif 0 < number < self.base.number and not _expired(file):
                 with suppress(ArtifactError, OSError):
-                    commits.append(Commit.of(artifact.parse_manifest(file.read_bytes(), file), self.path))
+                    commits.append(Commit.of(parse_manifest(file.read_bytes(), file), self.path))
         names = {entry.folder for commit in commits for entry in commit.segments}
         names.update(draft.path.relative_to(self.path).as_posix() for draft, _ in self._drafts)
         files = {name for commit in commits for name in commit.files}

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher import artifact
 from thresher.arguments import checked_call
 from thresher.errors import ArtifactError, InputError
 from thresher.index.commit import COMMITS, Commit
+from thresher.manifest import parse_manifest
 from thresher.prune.decision import REASONS, TIER_DROPPED, TIER_ONE
 from thresher.prune.frozen import frozen_estimator
 
@@ -75,7 +75,7 @@ def kept_commits(index: Index) -> list[dict[str, object]]:
     found = {}
     for file in (index.path / COMMITS).glob("*.json"):
         try:
-            commit = Commit.of(artifact.parse_manifest(file.read_bytes(), file), index.path)
+            commit = Commit.of(parse_manifest(file.read_bytes(), file), index.path)
         except (ArtifactError, OSError):  # a writer removes it
             continue
         found[commit.number] = commit

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from thresher.artifact import Manifest, read_manifest, writing
+from thresher.artifact import read_manifest, writing
 from thresher.errors import ConfigError, DamagedArtifactError
 from thresher.mapping import map_file
 from thresher.models.kernels import Rows, quantise
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from numpy.typing import NDArray
+
+    from thresher.manifest import Manifest
 
 FOLDER = "states"
 """Where a segment keeps its states."""

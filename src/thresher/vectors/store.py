@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.arguments import checked_call
-from thresher.artifact import Manifest, check_build, open_whole, read_manifest, writing
+from thresher.artifact import check_build, open_whole, read_manifest, writing
 from thresher.checks import is_a, path_of, places, real, shown, sound, strings, whole
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.files import read_names, write_names
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from thresher.encode import DenseEncoder
+    from thresher.manifest import Manifest
     from thresher.vectors.codecs import Bounds, Decoded
     from thresher.vectors.interpolate import Interpolated
 

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from thresher.cli.build import build
 from thresher.cli.search import search
-from thresher.encode.preencoded import CsrVectors, JsonVectors, ParquetVectors, open_encoded, read_encoded_queries
+from thresher.encode.preencoded import open_encoded, read_encoded_queries
+from thresher.encode.vector_files import CsrVectors, JsonVectors, ParquetVectors
 from thresher.errors import DataNotFoundError, InputError
 
 ROWS = [

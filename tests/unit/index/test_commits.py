@@ -22,6 +22,7 @@ from thresher.index import collection, commit, transaction
 from thresher.index.collection import open_collection, verify
 from thresher.index.commit import encoder_folder, read_commit, writing_index
 from thresher.index.transaction import Transaction
+from thresher.manifest import manifest_text
 
 DOCNOS = [f"d{i}" for i in range(9)]
 
@@ -252,7 +253,7 @@ def test_a_pickle_is_of_its_very_build(index, template):
             document = json.loads(file.read_bytes())
             own = {name: document.pop(name) for name in ("kind", "format", "files", "manifest_sha256", "version")}
             document["corpus"] = {"name": "another"}
-            file.write_bytes(artifact.manifest_text("index", own["format"], document, own["files"]))
+            file.write_bytes(manifest_text("index", own["format"], document, own["files"]))
     assert open_collection(index).commit.number == 1
     with pytest.raises(ArtifactError, match="was replaced since it was opened"):
         pickle.loads(kept)  # noqa: S301
@@ -365,7 +366,7 @@ def test_a_commit_that_does_not_describe_an_index_is_damage(index, wrong):
     document |= {name: value for name, value in wrong.items() if name in document}
     if not set(wrong) & set(document):
         document["segments"][0] |= wrong
-    content = artifact.manifest_text("index", own["format"], document, own["files"])
+    content = manifest_text("index", own["format"], document, own["files"])
     for name in ("manifest.json", "commits/1.json"):
         (index / name).write_bytes(content)
     with pytest.raises(DamagedArtifactError, match=index.name):

@@ -40,9 +40,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from eval.bench import Bench, by_hash, key_of, options
 from thresher.build.recipe import load_recipe, load_toml
 from thresher.corpus import open_corpus
+from thresher.durable import write_atomic
 from thresher.errors import ConfigError, DataNotFoundError, InputError, require
 from thresher.evaluate.results import commit
-from thresher.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from eval.collections import embeddings, passages_name
+from thresher.durable import replacing, write_atomic
 from thresher.evaluate.results import write_results
-from thresher.files import replacing, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.figures import Column, Listing, Pivot, Sheet, Where, markdown, matching, pages, rendered, rows_of, shown
+from thresher.durable import write_atomic
 from thresher.errors import ThresherError
-from thresher.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from thresher.durable import sync_path
 from thresher.errors import ArtifactError, DamagedArtifactError
-from thresher.files import ABSENT, sync_path
+from thresher.files import ABSENT
 from thresher.manifest import Manifest, check_kind, load_manifest, manifest_text, parse_manifest
 from thresher.publish import MANIFEST, children, claimed, place_of, publish
 

@@ -25,8 +25,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from thresher.durable import lock, sync_path
 from thresher.errors import ArtifactError, BusyArtifactError, InputError
-from thresher.files import lock, sync_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

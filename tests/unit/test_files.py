@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from thresher import files
+from thresher import durable, files
 from thresher.errors import DamagedArtifactError, DataNotFoundError, InputError
 
 ROWS = b"\xef\xbb\xbffirst\r\n\r\nthird \xc3\xa9\nlast"
@@ -117,8 +117,8 @@ def test_a_named_pipe_is_read_like_a_file(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "deep" / "x.gz"
-    files.write_atomic(path, "one")
-    with pytest.raises(ZeroDivisionError), files.replacing(path) as stream:
+    durable.write_atomic(path, "one")
+    with pytest.raises(ZeroDivisionError), durable.replacing(path) as stream:
         stream.write(b"two")
         _ = 1 / 0
     assert gzip.decompress(path.read_bytes()) == b"one"
@@ -127,14 +127,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_the_same_content_is_compressed_to_the_same_bytes(tmp_path):
     for name in ("a.gz", "b.gz"):
-        files.write_atomic(tmp_path / name, "rows")
+        durable.write_atomic(tmp_path / name, "rows")
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\n"), max_size=8), max_size=8))
 def test_names_come_back_as_they_were_written(tmp_path_factory, names):
     path = tmp_path_factory.mktemp("names") / "docnos.txt"
-    files.write_names(path, names)
+    durable.write_names(path, names)
     assert files.read_names(path) == names
 
 
@@ -171,7 +171,7 @@ def test_a_pipe_is_written_through_and_stays(tmp_path, leads, content):
     got = []
     reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
     reader.start()
-    files.write_atomic(path, content)
+    durable.write_atomic(path, content)
     reader.join()
     assert got == [content]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
@@ -188,7 +188,7 @@ def test_a_descriptor_of_this_process_is_written_where_it_stands(tmp_path, name)
         path.symlink_to(f"/proc/self/fd/{stream.fileno()}")
         if not Path("/proc/self/fd").is_dir():
             pytest.skip("needs /proc")
-        files.write_atomic(path if name == "link" else name.format(stream.fileno()), "between\n")
+        durable.write_atomic(path if name == "link" else name.format(stream.fileno()), "between\n")
         stream.write(b"after\n")
     assert log.read_bytes() == b"before\nbetween\nafter\n"
     assert path.is_symlink()
@@ -202,7 +202,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path, depth, old):
         (tmp_path / "real" / "file").write_bytes(old)
     (tmp_path / "l1").symlink_to("real/file")
     (tmp_path / "l2").symlink_to("l1")
-    files.write_atomic(tmp_path / f"l{depth}", "new")
+    durable.write_atomic(tmp_path / f"l{depth}", "new")
     assert (tmp_path / "real" / "file").read_bytes() == b"new"
     assert (tmp_path / "l1").is_symlink()
     assert [p.name for p in (tmp_path / "real").iterdir()] == ["file"]
@@ -215,7 +215,7 @@ def test_permissions_and_owner_stay(tmp_path, mode):
     if os.geteuid() == 0:
         os.chown(path, 54321, 54322)
     path.chmod(mode)
-    files.write_atomic(path, "new")
+    durable.write_atomic(path, "new")
     found = path.stat()
     assert stat.S_IMODE(found.st_mode) == mode
     assert path.read_bytes() == b"new"
@@ -232,7 +232,7 @@ def test_a_file_that_cannot_be_renamed_over_is_overwritten(tmp_path, monkeypatch
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(Path, "replace", refuse)
-    files.write_atomic(path, "new")
+    durable.write_atomic(path, "new")
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -247,7 +247,7 @@ def test_a_disk_that_fails_while_flushing_leaves_the_old_file(tmp_path, monkeypa
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match=f"{os.strerror(code)}.*x"):
-        files.write_atomic(path, "new")
+        durable.write_atomic(path, "new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -258,8 +258,8 @@ def test_a_file_system_that_cannot_flush_is_written_to(tmp_path, monkeypatch, co
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", refuse)
-    files.write_atomic(tmp_path / "x", "new")
-    files.sync_path(tmp_path)
+    durable.write_atomic(tmp_path / "x", "new")
+    durable.sync_path(tmp_path)
     assert (tmp_path / "x").read_bytes() == b"new"
 
 
@@ -268,29 +268,29 @@ def test_a_folder_that_cannot_be_opened_is_not_flushed(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "as on Windows", str(path))
 
     monkeypatch.setattr(os, "open", refuse)
-    files.sync_path(tmp_path)
+    durable.sync_path(tmp_path)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
 def test_a_file_system_without_locks_is_told_from_a_lock_that_is_held(tmp_path, monkeypatch, code):
     with (tmp_path / "x").open("wb") as mine, (tmp_path / "x").open("wb") as other:
-        assert files.lock(mine.fileno())
+        assert durable.lock(mine.fileno())
         with pytest.raises(BlockingIOError):
-            files.lock(other.fileno())
+            durable.lock(other.fileno())
 
         def refuse(descriptor, operation):
             raise OSError(code, os.strerror(code))
 
-        monkeypatch.setattr(files.fcntl, "flock", refuse)
-        assert not files.lock(other.fileno())
+        monkeypatch.setattr(durable.fcntl, "flock", refuse)
+        assert not durable.lock(other.fileno())
 
 
 def test_a_name_that_no_file_can_have_is_an_error(tmp_path):
-    for call in (files.read_content, lambda path: files.write_atomic(path, "x")):
+    for call in (files.read_content, lambda path: durable.write_atomic(path, "x")):
         with pytest.raises(InputError, match="cannot be the name of a file"):
             call(f"{tmp_path}/a\0b")
     with pytest.raises(IsADirectoryError):
-        files.write_atomic(tmp_path, "x")
+        durable.write_atomic(tmp_path, "x")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ FLOORS = [
     ["ranking"],
     ["registry"],
     ["files"],
+    ["durable"],
     ["publish"],
     ["mapping"],
     ["manifest"],

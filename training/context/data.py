@@ -27,7 +27,8 @@ import numpy as np
 
 from thresher.context.calibrate import LabelledQuery, lost_above, read_squad, wilson
 from thresher.context.scorers import SplitPassage
-from thresher.files import read_lines, read_text_lines, replacing
+from thresher.durable import replacing
+from thresher.files import read_lines, read_text_lines
 from thresher.records import Span
 from thresher.text.sentences import split_sentences
 from training.context import collections

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thresher.durable import write_atomic
 from thresher.errors import InputError, require
-from thresher.files import write_atomic
 from thresher.models import two_headed
 from training.context import model as model_files
 

@@ -111,7 +111,7 @@ def prune(
     pruned = pruner.prune(query, passages, **how)
     if html is not None:
         from thresher.context.html import html_page
-        from thresher.files import write_atomic
+        from thresher.durable import write_atomic
 
         write_atomic(html, html_page(query, pruned))
         note(f"wrote {html}")

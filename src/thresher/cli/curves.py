@@ -38,8 +38,8 @@ def curves(
     best = front(points)
     chosen = cheapest(points, at_least=at_least) if at_least is not None else None
     if plot is not None:
+        from thresher.durable import write_atomic
         from thresher.evaluate.results import to_svg
-        from thresher.files import write_atomic
 
         write_atomic(plot, to_svg(draw(points, cost=cost, effect=effect)))
     if json:

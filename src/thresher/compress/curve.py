@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from thresher.compress.data import evaluated, groups_of
 from thresher.compress.methods import Cut, method_from_name
+from thresher.durable import write_atomic
 from thresher.errors import InputError
 from thresher.evaluate.comparison import differences
 from thresher.evaluate.measures import Evaluation
 from thresher.evaluate.significance import equivalence, mean_interval
-from thresher.files import read_json, write_atomic
+from thresher.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

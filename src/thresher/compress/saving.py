@@ -7,9 +7,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from thresher._version import __version__
+from thresher.durable import sync_path
 from thresher.errors import ArtifactError
 from thresher.evaluate.results import markdown_table
-from thresher.files import sync_path
 from thresher.publish import claimed, place_of, publish
 
 if TYPE_CHECKING:

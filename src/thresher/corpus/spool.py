@@ -189,37 +189,8 @@ class SpooledPassages:
             yield self._spool.read(self.numbers[first : first + size])
 
 
-class SpooledTexts(Sequence[str]):
-    """What encoders and estimators read of the passages of a spool: title and text, read from disk."""
-
-    def __init__(self, spool: Spool, label: str = "") -> None:
-        self._spool, self._label = spool, label
-
-    def watched(self, label: str) -> SpooledTexts:
-        """The same texts, with a progress bar called `label` each time that all of them are read."""
-        return SpooledTexts(self._spool, label)
-
-    def __len__(self) -> int:
-        return len(self._spool)
-
-    def __iter__(self) -> Iterator[str]:
-        if not self._label:
-            return (passage.contents for passage in self._spool)
-        bar = tqdm(self._spool, self._label, len(self), unit=" passages", mininterval=0.5, delay=1)
-        return (passage.contents for passage in bar)
-
-    @overload
-    def __getitem__(self, number: int) -> str: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[str]: ...
-    def __getitem__(self, number: int | slice) -> str | list[str]:
-        if isinstance(number, slice):
-            return [passage.contents for passage in self._spool.read(np.arange(*number.indices(len(self))))]
-        return self._spool.read(np.array([range(len(self))[number]]))[0].contents
-
-
-class SpooledDocnos(Sequence[str]):
-    """The docnos of a spool, read from disk."""
+class _Spooled(Sequence[str]):
+    """A string of each passage of a spool, read from disk."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -227,19 +198,53 @@ class SpooledDocnos(Sequence[str]):
     def __len__(self) -> int:
         return len(self._spool)
 
-    def __iter__(self) -> Iterator[str]:
-        with (self._spool.directory / "docnos").open("rb") as stream:
-            for line in stream:
-                yield line[:-1].decode()
-
     @overload
     def __getitem__(self, number: int) -> str: ...
     @overload
     def __getitem__(self, number: slice) -> list[str]: ...
     def __getitem__(self, number: int | slice) -> str | list[str]:
         if isinstance(number, slice):
-            return [passage.docno for passage in self._spool.read(np.arange(*number.indices(len(self))))]
-        return self._spool.read(np.array([range(len(self))[number]]))[0].docno
+            return [self._of(passage) for passage in self._spool.read(np.arange(*number.indices(len(self))))]
+        return self._of(self._spool.read(np.array([range(len(self))[number]]))[0])
+
+    @staticmethod
+    def _of(passage: Passage) -> str:
+        raise NotImplementedError
+
+
+class SpooledTexts(_Spooled):
+    """What encoders and estimators read of the passages of a spool: title and text, read from disk."""
+
+    def __init__(self, spool: Spool, label: str = "") -> None:
+        super().__init__(spool)
+        self._label = label
+
+    def watched(self, label: str) -> SpooledTexts:
+        """The same texts, with a progress bar called `label` each time that all of them are read."""
+        return SpooledTexts(self._spool, label)
+
+    def __iter__(self) -> Iterator[str]:
+        if not self._label:
+            return (passage.contents for passage in self._spool)
+        bar = tqdm(self._spool, self._label, len(self), unit=" passages", mininterval=0.5, delay=1)
+        return (passage.contents for passage in bar)
+
+    @staticmethod
+    def _of(passage: Passage) -> str:
+        return passage.contents
+
+
+class SpooledDocnos(_Spooled):
+    """The docnos of a spool, read from disk."""
+
+    def __iter__(self) -> Iterator[str]:
+        with (self._spool.directory / "docnos").open("rb") as stream:
+            for line in stream:
+                yield line[:-1].decode()
+
+    @staticmethod
+    def _of(passage: Passage) -> str:
+        return passage.docno
 
 
 def docno_keys(docnos: Iterable[str]) -> NDArray[np.uint64]:

@@ -20,9 +20,10 @@ import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.artifact import read_manifest, writing
+from thresher.durable import write_names
 from thresher.encode.shards import SHARD_SIZE, Unread, sparse_shards, stored_arrays
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
-from thresher.files import read_names, write_names
+from thresher.files import read_names
 from thresher.publish import discard_shards, shards_of
 from thresher.records import Passage, SparseBatch
 

@@ -23,10 +23,11 @@ import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.checks import real
+from thresher.durable import write_names
 from thresher.encode.bm25 import Bm25Encoder, fit_bm25
 from thresher.encode.encoder import DOCUMENT, SparseEncoder, read_document, write_document
 from thresher.errors import ConfigError, DamagedArtifactError
-from thresher.files import read_names, write_names
+from thresher.files import read_names
 from thresher.records import SparseBatch
 
 if TYPE_CHECKING:

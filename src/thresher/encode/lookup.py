@@ -14,9 +14,10 @@ import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.checks import sound, strings
+from thresher.durable import write_names
 from thresher.encode.encoder import from_mappings, read_document, write_document
 from thresher.errors import DamagedArtifactError, InputError, MissingExtraError, require
-from thresher.files import read_names, write_names
+from thresher.files import read_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,13 +16,13 @@ import zlib
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack, runtime_checkable
 
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.durable import write_atomic
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
-from thresher.files import write_atomic
 from thresher.models.hf import watching
 from thresher.records import Passage, SparseBatch
 
@@ -125,15 +125,29 @@ class Unread:
         )
 
 
+class Sharding(TypedDict, total=False):
+    """How a corpus is encoded shard by shard.
+
+    Attributes:
+        shard_size: passages a shard.
+        total: how many passages there are, for the time left; None where that is not known.
+        progress: a bar with rate and time left: True, False, or None for "where standard error is a terminal".
+        unread: counts what the encoder does not read.
+        label: what the bar is called.
+    """
+
+    shard_size: int
+    total: int | None
+    progress: bool | None
+    unread: Unread | None
+    label: str
+
+
 def sparse_shards(
     encoder: SparseEncoder,
     passages: Iterable[Passage],
     directory: Path,
-    *,
-    shard_size: int = SHARD_SIZE,
-    total: int | None = None,
-    progress: bool | None = False,
-    unread: Unread | None = None,
+    **settings: Unpack[Sharding],
 ) -> Iterator[tuple[list[Passage], SparseBatch]]:
     """Encode `passages` with a sparse encoder, shard by shard, keeping each shard in `directory`.
 
@@ -141,10 +155,7 @@ def sparse_shards(
         encoder: a `SparseEncoder`.
         passages: the corpus.
         directory: where shards are kept; made if missing.
-        shard_size: passages a shard.
-        total: how many passages there are, for the time left; None where that is not known.
-        progress: a bar with rate and time left: True, False, or None for "where standard error is a terminal".
-        unread: counts what the encoder does not read.
+        settings: as `Sharding`.
 
     Yields:
         The passages of a shard and their weighted terms.
@@ -165,11 +176,8 @@ def sparse_shards(
         encode,
         directory,
         encoder.rows_fingerprint if isinstance(encoder, CountsTokens) else encoder.fingerprint,
-        shard_size=shard_size,
-        total=total,
-        progress=progress,
-        unread=unread,
         names=("indptr", "terms", "weights", *(("tokens",) if counted is not None else ())),
+        **settings,
     ):
         yield shard, SparseBatch(arrays["indptr"], arrays["terms"], arrays["weights"])
 
@@ -178,12 +186,7 @@ def dense_shards(
     encoder: PassageEncoder,
     passages: Iterable[Passage],
     directory: Path,
-    *,
-    shard_size: int = SHARD_SIZE,
-    total: int | None = None,
-    progress: bool | None = False,
-    unread: Unread | None = None,
-    label: str = "encoding",
+    **settings: Unpack[Sharding],
 ) -> Iterator[tuple[list[Passage], NDArray[np.floating]]]:
     """As `sparse_shards`, for a `DenseEncoder`; yields the passages of a shard and their vectors [n, dimensions]."""
 
@@ -195,12 +198,8 @@ def dense_shards(
         encode,
         directory,
         encoder.fingerprint,
-        shard_size=shard_size,
-        total=total,
-        progress=progress,
-        unread=unread,
         names=("vectors",),
-        label=label,
+        **settings,
     ):
         yield shard, arrays["vectors"]
 
@@ -222,7 +221,7 @@ def encode_shards(
 
     The files of `directory` are a function of the passages, `fingerprint` and `shard_size` alone, however often the
     run was killed. Raises and arguments: as `sparse_shards`; `names` are of the arrays that `encode` gives, without
-    which a finished shard is encoded again, and `label` is what the bar is called.
+    which a finished shard is encoded again.
     """
     if shard_size < 1:
         raise InputError(f"shard_size is {shard_size}; it must be at least 1")

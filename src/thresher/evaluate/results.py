@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from thresher._version import __version__
+from thresher.durable import write_atomic
 from thresher.errors import InputError, ThresherError, require
-from thresher.files import read_json_lines, read_text, write_atomic
+from thresher.files import read_json_lines, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

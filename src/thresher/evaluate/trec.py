@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.durable import replacing
 from thresher.errors import InputError
-from thresher.files import read_lines, replacing
+from thresher.files import read_lines
 from thresher.ranking import Ranking, Run
 from thresher.records import Qrels, Query
 

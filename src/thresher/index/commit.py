@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from thresher import artifact
 from thresher.checks import path_of
+from thresher.durable import sync_path
 from thresher.errors import DamagedArtifactError, InputError
-from thresher.files import sync_path
 from thresher.index.counts import read_counts
 from thresher.index.layout import FORMAT, KIND, check_format, encoder_folder
 from thresher.manifest import check_kind, load_manifest, manifest_text

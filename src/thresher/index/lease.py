@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from thresher import artifact
 from thresher.checks import path_of
+from thresher.durable import lock
 from thresher.errors import DamagedArtifactError
-from thresher.files import ABSENT, lock
+from thresher.files import ABSENT
 from thresher.index.commit import COMMITS, Commit
 from thresher.manifest import missing, parse_manifest
 from thresher.publish import MANIFEST

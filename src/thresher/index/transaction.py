@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher import artifact
+from thresher.durable import lock, sync_path
 from thresher.errors import ArtifactError, InputError
-from thresher.files import lock, sync_path
 from thresher.index.collection import read_counts, read_mask
 from thresher.index.commit import (
     COMMITS,

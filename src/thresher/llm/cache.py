@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.arguments import checked_call
+from thresher.durable import lock
 from thresher.errors import ArtifactError, ConfigError, InputError
-from thresher.files import cache_folder, lock
+from thresher.files import cache_folder
 from thresher.llm.budget import Cost
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from thresher.errors import ConfigError, MissingExtraError, ModelError, require
 from thresher.llm.background import PerLoop
-from thresher.llm.model import RefusedRequestError, TransientModelError, printable
+from thresher.llm.model import RefusedRequestError, TransientModelError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -338,7 +338,7 @@ class JsonServer:
         httpx = require("httpx2", extra="llm", purpose="calling a model server")
         if isinstance(err, TimeoutError | httpx.TimeoutException) and not isinstance(err, httpx.ConnectTimeout):
             return TransientModelError(f"{self.where} did not answer within {self.timeout:g} s")
-        reason = key.hide(printable(str(err)))[:MESSAGE]
+        reason = key.hide(one_line(str(err)))[:MESSAGE]
         if isinstance(err, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
             if "CERTIFICATE" in reason.upper():
                 return ModelError(f"{self.where} has a certificate that is not accepted ({reason})")
@@ -361,7 +361,7 @@ class JsonServer:
             return ModelError(f"{self.where} sent an answer that is nested too deep")
         except ValueError as err:
             if 200 <= status < 300:
-                start = printable(key.hide(answer[:MESSAGE].decode("utf-8", "replace")))[:80]
+                start = one_line(key.hide(answer[:MESSAGE].decode("utf-8", "replace")))[:80]
                 problem = f"{type(err).__name__}; it begins with {start!r}"
                 return TransientModelError(f"{self.where} sent an answer that is not JSON ({problem})")
         wait = retry_after_seconds(headers.get("retry-after"))
@@ -376,7 +376,7 @@ class JsonServer:
         return document
 
     def _error(self, status: int | None, kind: str, said: str, document: object, wait: float | None) -> ModelError:
-        said = printable(said)[:MESSAGE]
+        said = one_line(said)[:MESSAGE]
         message = f"{self.where} answered with {kind}: {said}"
         if status is not None and status not in TRANSIENT:
             return RefusedRequestError(message, status, said)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from thresher.arguments import checked_call
 from thresher.errors import InputError, ModelError, require
-from thresher.llm.model import Completion, LanguageModel, TokenUsage, folded, printable, spells
+from thresher.llm.model import Completion, LanguageModel, TokenUsage, folded, one_line, spells
 from thresher.llm.tokens import TokenizerTokens
 from thresher.models.batcher import Batcher
 
@@ -139,7 +139,7 @@ class TransformersModel(LanguageModel):
                 with self._torch.inference_mode():
                     results.update(zip(indices, work(part), strict=True))
             except (RuntimeError, ValueError, IndexError) as err:  # out of memory is a RuntimeError
-                said = printable(str(err))[:300]
+                said = one_line(str(err))[:300]
                 raise ModelError(f"{self._name} failed on {len(part)} prompts ({type(err).__name__}: {said})") from err
         return [results[index] for index in range(len(requests))]
 
@@ -254,7 +254,7 @@ class TransformersModel(LanguageModel):
             try:
                 text: str = self._tokenizer.apply_chat_template(attempt, add_generation_prompt=True, tokenize=False)
             except Exception as err:  # a template is a program of the model, and raises what it likes
-                problem = printable(f"{type(err).__name__}: {err}")[:200]
+                problem = one_line(f"{type(err).__name__}: {err}")[:200]
             else:
                 self._folds = attempt is not messages
                 return text

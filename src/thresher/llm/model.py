@@ -308,7 +308,7 @@ def folded(messages: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{system}\n\n{others[0]['content']}"}, *others[1:]]
 
 
-def printable(text: str) -> str:
+def one_line(text: str) -> str:
     """`text` on one line, without characters that control a terminal or the direction of writing."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 

@@ -47,7 +47,7 @@ from thresher.llm.model import (
     TokenUsage,
     TransientModelError,
     folded,
-    printable,
+    one_line,
     retried_by_caller,
     spells,
 )
@@ -306,7 +306,7 @@ class OpenAIServer(LanguageModel):
             if not isinstance(content, list) or not isinstance(text, str) or kind not in (None, "text", "output_text"):
                 raise ModelError(
                     f"{self._server.where} answered with content that is not text "
-                    f"({printable(json.dumps(part))[:80]} where text or a list of text parts is expected)"
+                    f"({one_line(json.dumps(part))[:80]} where text or a list of text parts is expected)"
                 )
             texts.append(text)
         return "".join(texts)

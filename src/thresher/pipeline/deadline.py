@@ -23,8 +23,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from thresher.durable import write_atomic
 from thresher.errors import ThresherError
-from thresher.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -24,8 +24,9 @@ import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.artifact import read_manifest, writing
+from thresher.durable import write_atomic, write_names
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
-from thresher.files import read_json, read_names, write_atomic, write_names
+from thresher.files import read_json, read_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

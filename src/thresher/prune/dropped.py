@@ -24,8 +24,8 @@ import numpy as np
 
 from thresher.artifact import read_manifest
 from thresher.corpus.spool import docno_keys
+from thresher.durable import write_atomic
 from thresher.errors import DamagedArtifactError, InputError
-from thresher.files import write_atomic
 from thresher.index.arrays import StringStore, StringWriter
 from thresher.index.builder import pack_passage
 from thresher.index.collection import read_mask

@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.durable import write_atomic
 from thresher.errors import ConfigError, InputError
-from thresher.files import write_atomic
 from thresher.quality.estimator import QualityEstimator, digest, no_argument
 
 if TYPE_CHECKING:

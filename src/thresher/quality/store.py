@@ -22,8 +22,9 @@ import numpy as np
 from thresher.arguments import checked_call
 from thresher.artifact import read_manifest, writing
 from thresher.corpus import fingerprint_of
+from thresher.durable import write_names
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
-from thresher.files import read_names, write_names
+from thresher.files import read_names
 from thresher.quality.estimator import QualityEstimator, quantiles
 from thresher.records import StageUsage
 

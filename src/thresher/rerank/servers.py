@@ -27,7 +27,7 @@ from thresher.llm.background import Leader, PerLoop, no_end
 from thresher.llm.client import Call
 from thresher.llm.http import CONNECTIONS, JsonServer, server_url
 from thresher.llm.keys import KeySource
-from thresher.llm.model import RefusedRequestError, TokenUsage, printable
+from thresher.llm.model import RefusedRequestError, TokenUsage, one_line
 from thresher.llm.tokens import tokens_of
 from thresher.rerank.cross_encoder import passage_text
 from thresher.rerank.judges import Scores, construct
@@ -225,18 +225,18 @@ class RerankServer:
         """
         results = document.get("results", document.get("data")) if isinstance(document, dict) else document
         if not isinstance(results, list):
-            raise self._unusable(f"it is not a list of ratings but {printable(str(document))[:80]!r}")
+            raise self._unusable(f"it is not a list of ratings but {one_line(str(document))[:80]!r}")
         scores: dict[int, float] = {}
         for entry in results:
             index = entry.get("index") if isinstance(entry, dict) else None
             score = entry.get(self._dialect.score) if isinstance(entry, dict) else None
             if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count:
-                raise self._unusable(f"it rates the passage {printable(repr(index))[:40]} of 0 to {count - 1}")
+                raise self._unusable(f"it rates the passage {one_line(repr(index))[:40]} of 0 to {count - 1}")
             if index in scores:
                 raise self._unusable(f"it rates passage {index} twice")
             number = isinstance(score, int | float) and not isinstance(score, bool)
             if not number or not -LARGEST_SCORE <= score <= LARGEST_SCORE:  # type: ignore[operator]
-                shown = printable(repr(score))[:40] if not isinstance(score, int) else "a number that is too large"
+                shown = one_line(repr(score))[:40] if not isinstance(score, int) else "a number that is too large"
                 raise self._unusable(f"its score of passage {index} is {shown}, not a number of 32 bits")
             scores[index] = float(score)  # type: ignore[arg-type]
         if len(scores) < count:

@@ -24,8 +24,9 @@ import numpy as np
 from thresher.arguments import checked_call
 from thresher.artifact import check_build, open_whole, read_manifest, writing
 from thresher.checks import is_a, path_of, places, real, shown, sound, strings, whole
+from thresher.durable import write_names
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
-from thresher.files import read_names, write_names
+from thresher.files import read_names
 from thresher.ranking import Ranking
 from thresher.vectors.codecs import CHUNK, load_array, open_sketch, open_vectors, parse_storage
 from thresher.vectors.writer import Spool, as_batches, coalesce, sorted_names, write_store

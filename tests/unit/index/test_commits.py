@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.indexes import left_over, segment_of, write_segment
-from thresher import artifact, files, publish
+from thresher import artifact, durable, publish
 from thresher.artifact import making
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError, ThresherError
 from thresher.index import collection, commit, transaction
@@ -307,7 +307,7 @@ def test_there_is_one_writer(index):
 
 
 def test_without_locks_old_commits_are_kept_an_hour_and_this_process_is_asked(index, monkeypatch):
-    monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(durable, "fcntl", None)
     opened = open_collection(index)
     delete(index, [0])
     opened.close()
@@ -326,7 +326,7 @@ def test_without_locks_old_commits_are_kept_an_hour_and_this_process_is_asked(in
 
 
 def test_without_locks_a_writer_on_another_machine_is_not_overrun(index, monkeypatch):
-    monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(durable, "fcntl", None)
     lock = index.with_name(".x.lock")
     lock.write_text("77-1-0ther-1-0ther")
     with pytest.raises(ArtifactError, match=r"without locks, and another machine may be writing it.*remove .*\.lock"):

@@ -40,6 +40,8 @@ _TOKEN = regex.compile(
     rf"(?V1)(?:(?={_UNSPACED})\X|(?:(?=[[\w\p{{N}}]--{_UNSPACED}])\X){{1,{_WORD}}}|(?=[^\s\x1c-\x1f])\X)"
     rf"(?:\s*+{_MARK}++)*+"
 )
+_SEPARATOR = re.compile(r"[\x1c-\x1f]")
+"""What separates words, but not a mark from its letter."""
 _CLUSTER = regex.compile(rf"\X{_MARK}*+")
 _MARKS = regex.compile(rf"{_MARK}*+")
 
@@ -80,7 +82,16 @@ class Splitter:
 
 def token_count(text: str) -> int:
     """How many tokens a text has, as passages are measured."""
-    return len((_ASCII if text.isascii() else _TOKEN).findall(text))
+    if text.isascii():
+        return len(_ASCII.findall(text))
+    if _SEPARATOR.search(text):
+        return len(_TOKEN.findall(text))
+    words = text.split()  # no token has white space between its letters, and the slow pattern is for few of the words
+    odd = [word for word in words if not word.isascii()]
+    plain = len(_ASCII.findall(" ".join([word for word in words if word.isascii()])))
+    if odd and odd[0] is not words[0]:  # marks at its start belong to the word before it
+        return plain + len(_TOKEN.findall(f"a {' '.join(odd)}")) - 1
+    return plain + len(_TOKEN.findall(" ".join(odd)))
 
 
 def windows(text: str, tokens: int, overlap: int) -> list[Span]:

@@ -8,8 +8,9 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thresher.corpus import split
 from thresher.corpus.base import DocnoSet
-from thresher.corpus.split import windows
+from thresher.corpus.split import token_count, windows
 
 PIECES = ["One ", "two. ", "Three", "\n\n", "- ", "? ", "x.y ", "日本。", "(", ") ", "\t", "!", "x" * 30]
 UNICODE = [
@@ -119,3 +120,16 @@ def test_a_docno_is_new_exactly_once(docnos):
         assert seen.add(docno) == (docno not in known)
         known.add(docno)
     assert len(seen) == len(known)
+
+
+WORDS = st.sampled_from([
+    "a", "b1_", "x" * 30, " ", "  ", "\n", ".", "\N{COMBINING ACUTE ACCENT}", "\xa0", "\x1c", "\x1f", "\x85", "\u0600",
+    "\N{ZERO WIDTH JOINER}", "\N{VARIATION SELECTOR-16}", "\N{THUMBS UP SIGN}", "漢", "ไทย", "é", "\u093f", "\u0e33",
+    "\u1100",
+])  # fmt: skip
+
+
+@given(st.lists(WORDS, max_size=8).map("".join) | st.text(max_size=20))
+def test_tokens_counted_word_by_word_are_those_of_the_whole_text(text):
+    pattern = split._ASCII if text.isascii() else split._TOKEN
+    assert token_count(text) == len(pattern.findall(text))

@@ -14,6 +14,7 @@ import html
 import re
 from array import array
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -65,7 +66,8 @@ _HASH = re.compile(r"_(?=\w*[A-Z\d])[\w+]{4,6}$")
 _LEADING = {"li": "- ", "dt": "", "dd": ""}
 _CELL = frozenset({"td", "th"})
 _HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
-_SPACE = re.compile(r"[ \t\n\r\f\v]+")
+_SPACES = re.compile(r"[ \t\n\r\f\v]{2,}")
+_BLANKS = {ord(char): " " for char in "\t\n\r\f\v"}
 _LINKS = 0.9
 """An item with this share of its characters in links is a link."""
 _CONTENTS, _MENU = 3, 8
@@ -77,6 +79,8 @@ _NEAR = 400
 """Open elements among which one is looked for, so that hostile nesting costs no more than its length."""
 _DEEP = 12
 """Lists of definitions within each other that are levels of headings."""
+_SHORT = 100
+"""Characters of names that are remembered."""
 _OPEN = 2000
 """Tags without an end that a page may have."""
 _ENOUGH = 200
@@ -132,7 +136,8 @@ class _Piece:
 class _Page(HTMLParser):
     def __init__(self, source: str) -> None:
         super().__init__(convert_charrefs=False)
-        self._starts, self._source = [0, *(found.end() for found in re.finditer("\n", source))], source
+        self._source = source
+        self._read = self._at = 0  # characters that the parser is done with, and its place behind them
         self._stack: list[_Open] = []
         self._pieces: list[_Piece] = []
         self._piece = _Piece()
@@ -145,8 +150,19 @@ class _Page(HTMLParser):
         self._pending = ""  # what comes before the next text: the mark of a list item, of a cell
 
     def _place(self) -> int:
-        line, column = self.getpos()
-        return self._starts[line - 1] + column
+        return self._read + self._at
+
+    def goahead(self, end: bool) -> None:
+        """Parse what was fed; counts what the parser is done with."""
+        self._at, before = 0, len(self.rawdata)
+        super().goahead(end)
+        self._read += before - len(self.rawdata)
+        self._at = 0
+
+    def updatepos(self, i: int, j: int) -> int:
+        """Note the place of the parser, which counts lines in place of characters."""
+        self._at = max(i, j)
+        return j
 
     # What the parser calls.
 
@@ -252,7 +268,7 @@ class _Page(HTMLParser):
         names = values.get("class", "").split()
         if tag not in _HEADINGS and not _is_section(tag, values):  # whose id is made of the words of a heading
             names.append(values.get("id", ""))
-        return any(_NAMES.fullmatch(_HASH.sub("", name)) for name in names)
+        return any(_is_furniture(name) for name in names)
 
     def _meta(self, values: dict[str, str]) -> None:
         name, content = values.get("name", "").lower(), values.get("content", "").strip()
@@ -375,23 +391,40 @@ class _Page(HTMLParser):
 
     def _text(self, data: str, place: int) -> None:
         if self._stack and self._stack[-1].pre:
-            for at, char in enumerate(data):
-                self._add(char, place + at)
+            space = len(data) - len(data.lstrip())
+            self._append(data[:space], place)
+            if space < len(data):
+                self._lead(place + space)
+                self._append(data[space:], place + space)
+                self._count(sum(map(len, data.split())))
             return
         here = 0
-        for found in _SPACE.finditer(data):
-            self._run(data[here : found.start()], place + here)
-            if self._piece.text and not self._pending and not self._piece.text[-1].endswith((" ", "\n")):
-                self._add(" ", place + found.start())
+        for found in _SPACES.finditer(data):
+            self._words(data[here : found.start()], place + here)
+            self._space(place + found.start())
             here = found.end()
-        self._run(data[here:], place + here)
+        self._words(data[here:], place + here)
 
-    def _run(self, data: str, place: int) -> None:
+    def _words(self, data: str, place: int) -> None:
+        """Add text in which no white space follows another."""
+        data = data.translate(_BLANKS)
+        if data.startswith(" "):
+            self._space(place)
+            data, place = data[1:], place + 1
         if data:
             self._lead(place)
+            self._append(data, place)
+            self._count(len(data) - data.count(" "))
+
+    def _space(self, place: int) -> None:
+        """Add a space, unless it would be the first character, or follow another."""
+        if self._piece.text and not self._pending and not self._piece.text[-1].endswith((" ", "\n")):
+            self._append(" ", place)
+
+    def _append(self, data: str, place: int) -> None:
+        if data:
             self._piece.text.append(data)
             self._piece.places.extend(range(place, place + len(data)))
-            self._count(len(data))
 
     def _add(self, char: str, place: int) -> None:
         if not char.isspace():
@@ -452,6 +485,16 @@ class _Page(HTMLParser):
         title = " ".join("".join(self._title).split())
         places.append(places[-1] + 1 if places else 0)
         return Document("".join(texts), _lists(blocks), title, self._fields, places)
+
+
+def _is_furniture(name: str) -> bool:
+    """Whether a class or id says that an element is navigation, or not shown."""
+    return _matches(name) if len(name) < _SHORT else _matches.__wrapped__(name)
+
+
+@lru_cache(4096)
+def _matches(name: str) -> bool:
+    return _NAMES.fullmatch(_HASH.sub("", name)) is not None
 
 
 def _is_section(tag: str, values: dict[str, str]) -> bool:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 import thresher
 from thresher import artifact
-from thresher.build import Recipe, build_index, stream
+from thresher.build import Recipe, build_index, stream, tiers
 from thresher.encode.shards import encoding_bar
 from thresher.errors import ConfigError
 from thresher.models.hf import watched
@@ -92,6 +92,28 @@ def test_a_long_build_with_a_learned_encoder_says_what_it_will_take(tmp_path, mo
         build_index(tmp_path / "index", passages, Recipe.model_validate({"encode": {"encoder": "three"}}))
     assert "3,000 passages: encoding will take about " in caplog.text
     artifact.verify(tmp_path / "index")
+
+
+class SlowAtFirst(Encoder):
+    """Takes 100 seconds for the first text, as a model that is loaded and compiled does, and one for each other."""
+
+    def __init__(self):
+        self.clock = self.texts = 0
+
+    def encode_passages(self, texts):
+        self.clock += len(texts) + (100 if not self.texts else 0)
+        self.texts += len(texts)
+        return super().encode_passages(texts)
+
+
+def test_what_a_build_will_take_does_not_hold_the_time_to_load_a_model(tmp_path, monkeypatch, caplog, passages):
+    encoder = SlowAtFirst()
+    monkeypatch.setattr(stream, "open_learned", lambda step, device: encoder)
+    monkeypatch.setattr(stream, "_LONG", 1000)
+    monkeypatch.setattr(tiers.time, "perf_counter", lambda: float(encoder.clock))
+    with caplog.at_level(logging.INFO, "thresher.build.stream"):
+        build_index(tmp_path / "index", passages, Recipe.model_validate({"encode": {"encoder": "three"}}))
+    assert "3,000 passages: encoding will take about 50 minutes" in caplog.text
 
 
 def test_the_bar_moves_with_every_batch_and_a_resumed_run_counts_its_own_rate(monkeypatch):

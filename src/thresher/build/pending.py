@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from thresher.build.known import document_of, fitting
+from thresher.build.sources import reading_bar
 from thresher.build.weights import in_order_of
 from thresher.checks import shown
 from thresher.corpus.spool import Spool, docno_keys, match_docnos
@@ -134,7 +134,7 @@ class Pending:
         try:
             spool = Spool(directory / "corpus", name)
             keys, contents = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
-            with tqdm(desc="reading", unit=" passages", disable=not self._progress, mininterval=0.5, delay=1) as bar:
+            with reading_bar(source, progress=self._progress) as bar:
                 for chunk in spool.fill(source, texts=given is None, complaint_of=fields.complaint):
                     fields.add(chunk)
                     keys.append(docno_keys(passage.docno for passage in chunk))

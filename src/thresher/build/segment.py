@@ -162,7 +162,9 @@ class Addition:
         self._draft.fields.update(counts=counts, encoder=named(terms.query_side))
         self._store_vectors(spool, numbers, second)
         if self._recipe.states is not None:
-            store_states(self._draft.path, self._recipe.states, spool, numbers, self._collection)
+            store_states(
+                self._draft.path, self._recipe.states, spool, numbers, self._collection, progress=options.progress
+            )
         if decision is not None and step is not None:
             self._draft.fields["dropped"] = int(decision.counts()["dropped"])
             write_decision(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm.auto import tqdm
+
 from thresher.build.recipe import Recipe, best_recipe, load_recipe
 from thresher.corpus.open import is_collection, open_corpus
 from thresher.corpus.split import Splitter
@@ -49,6 +51,19 @@ def corpus_of(source: Source, recipe: Recipe, split_tokens: int = 0) -> Corpus |
         return source
     split = Splitter(recipe.corpus.split_tokens or 0, recipe.corpus.split_overlap)
     return (part for passage in source for part in split(passage))
+
+
+def reading_bar(corpus: object, *, progress: bool) -> tqdm[None]:
+    """A bar over passages while they are read; a folder of documents has its own, over files.
+
+    Args:
+        corpus: what is read.
+        progress: show either.
+    """
+    folder = isinstance(corpus, RecordCorpus) and corpus.format == "files"
+    if isinstance(corpus, RecordCorpus):
+        corpus.progress = progress
+    return tqdm(desc="reading", unit=" passages", disable=folder or not progress, mininterval=0.5, delay=1)
 
 
 def expected_fields(corpus: object) -> Mapping[str, str] | None:

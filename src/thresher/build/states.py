@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from tqdm.auto import tqdm
+
 from thresher.errors import ConfigError
 from thresher.index.commit import SEGMENTS
 from thresher.models.early import EarlyStates
@@ -31,7 +33,13 @@ _CHUNK = 64
 
 
 def store_states(
-    directory: Path, step: StatesStep, spool: Spool, numbers: NDArray[np.int64], collection: Collection | None = None
+    directory: Path,
+    step: StatesStep,
+    spool: Spool,
+    numbers: NDArray[np.int64],
+    collection: Collection | None = None,
+    *,
+    progress: bool = False,
 ) -> StageUsage:
     """Write `states/` into the segment being built; returns what it took.
 
@@ -41,6 +49,7 @@ def store_states(
         spool: the corpus.
         numbers: numbers of the first tier's passages.
         collection: the index that the segment is added to.
+        progress: show a bar.
 
     Raises:
         ConfigError: the index's states are of another model than the recipe's is now.
@@ -53,10 +62,12 @@ def store_states(
             f"the index's states were made by {other}, but {step.model} is {maker.name} here; restore that model, or "
             "build the index again"
         )
-    with StateWriter(directory / FOLDER, maker.name, maker.width) as writer:
-        for low in range(0, len(numbers), _CHUNK):
-            for windows in maker.encode(spool.read(numbers[low : low + _CHUNK])):
+    bar: tqdm[None] = tqdm(desc="states", total=len(numbers), unit=" passages", disable=not progress, mininterval=0.5)
+    with bar, StateWriter(directory / FOLDER, maker.name, maker.width) as writer:
+        for chunk in spool.rows(numbers).chunks(_CHUNK):
+            for windows in maker.encode(chunk):
                 writer.add(windows)
+            bar.update(len(chunk))
     return _usage(StateStore.open(directory / FOLDER), started, maker.backend.name)
 
 

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from thresher.arguments import checked_call
 from thresher.build.recipe import LEXICAL, Recipe
 from thresher.build.report import BuildReport, duration, logged
-from thresher.build.sources import corpus_of, expected_fields, with_sources
+from thresher.build.sources import corpus_of, expected_fields, reading_bar, with_sources
 from thresher.build.states import store_states
 from thresher.build.tiers import TierWriter, decide_tiers, folds, measure, store_tiers
 from thresher.build.vectors import (
@@ -81,6 +81,8 @@ _LONG = 5000
 """Passages from which on a build with models says what it will take."""
 _SAMPLE, _LEARNED_SAMPLE = 2000, 64
 """Passages measured for a budget, and with a learned encoder."""
+_FIRST = 8
+"""Passages encoded before a measurement."""
 
 
 @checked_call
@@ -236,7 +238,7 @@ class _Build:
         if recipe.prune is not None or self.joins or (encoding is None and self.learned is None):
             counts = TermCounts(self.work / "counts", recipe.encode.analyzer)
         found = Inference(recipe.fields, expected=expected_fields(corpus))
-        with self._bar("reading") as bar:
+        with reading_bar(corpus, progress=self.progress) as bar:
             for chunk in self.spool.fill(corpus, texts=self.corpus is not None, complaint_of=found.complaint):
                 found.add(chunk)
                 if counts is not None:
@@ -286,6 +288,10 @@ class _Build:
         bits = impact_bits(self.recipe.index, self.terms)
         vectors = self.vectors if isinstance(self.vectors, EncodedVectors) else None
         lexical = self.lexical if self.recipe.prune is not None else None
+        if self.learned is not None:  # at the first passages models load and loops are compiled, which is not timed
+            self.learned.sample(self.spool, np.arange(min(_FIRST, len(self.spool))))
+        if vectors is not None:
+            vectors.sample(self.spool.texts[:_FIRST])
         both = self.recipe.encodes_second_tier
         return measure(self.spool, self.terms, lexical, bits, vectors, passages=passages, both=both)
 
@@ -352,7 +358,7 @@ class _Build:
     def store_states(self) -> None:
         """Write the states of the first tier's passages, in the order of their numbers."""
         if self.recipe.states is not None:
-            stage = store_states(self.directory, self.recipe.states, self.spool, self.numbers)
+            stage = store_states(self.directory, self.recipe.states, self.spool, self.numbers, progress=self.progress)
             self.usage = Usage((*self.usage.stages, stage))
 
     def store_tiers(self) -> None:
@@ -426,11 +432,10 @@ class _Build:
     def _encoding_bar(self) -> Iterator[Callable[[int], object]]:
         """A bar over the first tier; call what it yields with the number of passages that have their terms."""
         if self.learned is None:
-            with self._bar("encoding", len(self.numbers)) as bar:
+            total = len(self.numbers)
+            hidden = not self.progress
+            with tqdm(desc="encoding", total=total, unit=" passages", disable=hidden, mininterval=0.5, delay=1) as bar:
                 yield bar.update
         else:
             with encoding_bar(len(self.numbers), progress=self.progress) as done:
                 yield done
-
-    def _bar(self, what: str, total: int | None = None) -> tqdm[None]:
-        return tqdm(desc=what, total=total, unit=" passages", disable=not self.progress, mininterval=0.5, delay=1)

@@ -228,6 +228,7 @@ class RecordCorpus:
     Attributes:
         format: the format to read it by again, where its place alone might later mean another; empty otherwise.
         fields: types of metadata that the values do not show; empty for records.
+        progress: show a bar while it is read, with the time left; only a folder of documents can.
 
     Raises:
         ConfigError: an option is none of those.
@@ -255,6 +256,7 @@ class RecordCorpus:
         self.format = ""
         self.fields: dict[str, str] = {}
         self.documents = 0
+        self.progress = False
         self._read = read
         self._fields = (id_field, text_field, title_field)
         self._skip = on_error == "skip"

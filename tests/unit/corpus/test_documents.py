@@ -10,11 +10,12 @@ import pytest
 
 from thresher import open_corpus
 from thresher.corpus import REASONS
-from thresher.corpus.files import walk
+from thresher.corpus.files import folder, walk
 from thresher.corpus.files.decoding import decode, is_binary
 from thresher.corpus.files.folder import FileCorpus
 from thresher.corpus.files.front_matter import front_matter
 from thresher.corpus.files.gitignore import is_ignored, rules_of
+from thresher.corpus.files.hypertext import read_html
 from thresher.errors import ConfigError, InputError, MissingExtraError
 
 GUIDE = """---
@@ -173,6 +174,33 @@ def test_a_page_is_read_as_a_reader_sees_it(tmp_path):
         assert gone not in whole
     start, end = (int(kinds.metadata[name]) for name in ("start", "end"))
     assert PAGE[start:end] == "name</th><th>colour</th></tr><tr><td>rye</td><td>blue"
+
+
+@pytest.mark.parametrize("end", ["", "<p", "&am", "</", "<!--", "a < b"])
+def test_places_of_a_page_are_those_of_its_characters_to_the_end(end):
+    page = "<h1>A  title</h1>\n<p>One\r\n\ttwo &amp; three\xa0four </p><pre>\n  x\ty\n\n z</pre>"
+    page += f"<td>five \n <b>six</b> {end}"
+    document = read_html(page)
+    assert document.text.split()[:7] == ["A", "title", "One", "two", "&", "three", "four"]
+    assert "  x\ty\n\n z" in document.text
+    assert "five six" in document.text
+    for char, place in zip(document.text, document.origin, strict=False):
+        assert page[place] == char or char.isspace() or page.startswith("&amp;", place)
+    assert document.origin[document.text.index("six")] == page.index("six")
+
+
+def test_a_folder_counts_its_files_for_a_bar(tmp_path, monkeypatch):
+    for name in ("a.md", "b/c.txt", "b/d.html", "e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("Some words, enough of them to be a passage.")
+    bars = []
+    monkeypatch.setattr(folder, "tqdm", lambda files, what, total, **_: bars.append((what, total)) or files)
+    corpus = FileCorpus(tmp_path)
+    assert len(list(corpus)) == 3
+    assert not bars
+    corpus.progress = True
+    assert len(list(corpus)) == 3
+    assert bars == [("reading", 3)]
 
 
 def test_sections_about_cookies_or_navigation_are_no_notices(tmp_path):

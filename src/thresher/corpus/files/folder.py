@@ -18,6 +18,8 @@ import re
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
+from tqdm.auto import tqdm
+
 from thresher.corpus.files.blocks import UnreadableError
 from thresher.corpus.files.decoding import FALLBACK, decode, is_binary
 from thresher.corpus.files.hypertext import read_html
@@ -35,7 +37,7 @@ from thresher.files import COMPRESSED, line_limit, opened
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from thresher.corpus.files.blocks import Document
@@ -108,7 +110,7 @@ class FileCorpus(RecordCorpus):
         met = Walk()
         fallback: list[str] = []
         read = 0
-        for file in documents(self._root, met, skip=self._skip_refused):
+        for file in self._watched(documents(self._root, met, skip=self._skip_refused)):
             read += 1
             self.documents += 1
             try:
@@ -131,6 +133,14 @@ class FileCorpus(RecordCorpus):
         if not read:
             raise InputError(_nothing(met), self.name)
         yield from self._told(met, fallback)
+
+    def _watched(self, files: Iterator[File]) -> Iterable[File]:
+        """The files, with a bar over them where one is wanted: they are counted first, which takes little."""
+        if not self.progress:
+            return files
+        total = sum(1 for _ in documents(self._root, Walk(), skip=True))
+        bar: Iterable[File] = tqdm(files, "reading", total, unit=" files", mininterval=0.5, delay=1)
+        return bar
 
     def _told(self, met: Walk, fallback: list[str]) -> Iterator[Problem]:
         """Say what was passed over, and count it."""

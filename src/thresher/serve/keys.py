@@ -13,7 +13,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, InputError
 from thresher.index.filters import Where
 
 if TYPE_CHECKING:
@@ -144,7 +144,9 @@ def _of_table(table: object, place: str) -> Key:
         raise ConfigError(f"{place} ({name}): admin must be true or false, and indexes a list of names")
     if admin and (where is not None or indexes is not None):
         raise ConfigError(f"{place} ({name}): an admin key changes whole indexes, so it takes no where and no indexes")
-    caller = Caller(
-        name, admin, None if where is None else Where.parse(where), None if indexes is None else tuple(indexes)
-    )
+    try:
+        scope = None if where is None else Where.parse(where)
+    except InputError as err:
+        raise ConfigError(f"{place} ({name}): where: {err}") from None
+    caller = Caller(name, admin, scope, None if indexes is None else tuple(indexes))
     return Key(bytes.fromhex(digest), caller) if digest else key_of(secret, caller)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from thresher.errors import ConfigError
 
 if TYPE_CHECKING:
     from thresher.serve.keys import Key
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ class ServeSettings:
         log: write a line of JSON on standard output for each request.
 
     Raises:
-        ConfigError: a number is out of range, or the server would listen beyond this machine without a key.
+        ConfigError: a number is out of range, an origin is not one, or the server would listen beyond this machine
+            without a key.
     """
 
     host: str = "127.0.0.1"
@@ -89,6 +94,12 @@ class ServeSettings:
                     raise ConfigError(f"{name} is {value!r}; give a number of at least {least}")
         if self.port > 65535:
             raise ConfigError(f"port is {self.port}; ports end at 65535")
+        for origin in self.cors:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ConfigError(
+                    f"the origin {origin!r} is none that a browser sends; write it as https://app.example.org, with a "
+                    "port where it is not the usual one, and without a slash at the end"
+                )
         if not (self.keys or self.without_key or is_loopback(self.host)):
             raise ConfigError(
                 f"the server would listen on {self.host!r}, beyond this machine, and let everybody ask: name the "

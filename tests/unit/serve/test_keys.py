@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from thresher.errors import ConfigError, InputError
+from thresher.errors import ConfigError
 from thresher.serve.keys import Caller, caller_of, key_of, keys_from_environment, keys_from_file
 from thresher.serve.settings import ServeSettings
 
@@ -69,8 +69,9 @@ def test_a_file_of_keys_that_is_wrong_is_refused_with_its_place(tmp_path, text, 
 def test_a_filter_of_a_key_that_is_wrong_is_refused(tmp_path):
     file = tmp_path / "keys.toml"
     file.write_text('[[key]]\nname = "a"\nkey = "b"\nwhere = "team ="')
-    with pytest.raises(InputError):
+    with pytest.raises(ConfigError) as raised:
         keys_from_file(file)
+    assert str(raised.value).startswith(f"{file}: key 1 (a): where: expected a value")
 
 
 def test_listening_beyond_this_machine_needs_a_key_or_the_word():
@@ -81,6 +82,14 @@ def test_listening_beyond_this_machine_needs_a_key_or_the_word():
         assert ServeSettings(host=host, keys=(key_of("k", Caller("k")),)).host == host
     for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"):
         assert ServeSettings(host=host).host == host
+
+
+def test_an_origin_that_no_browser_sends_is_refused():
+    for wrong in ("app.test", "https://app.test/", "https://", ""):
+        with pytest.raises(ConfigError, match="without a slash"):
+            ServeSettings(cors=(wrong,))
+    for right in ("*", "https://app.test", "http://localhost:3000", "chrome-extension://abc"):
+        assert ServeSettings(cors=(right,)).cors == (right,)
 
 
 @pytest.mark.parametrize("wrong", [{"port": -1}, {"port": 70_000}, {"queue": -1}, {"max_k": 0}, {"body_seconds": 0.0}])

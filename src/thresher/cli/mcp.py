@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thresher.cli.output import grouped, note
-from thresher.cli.serve import named
+from thresher.cli.serve import check_address, named
 
 if TYPE_CHECKING:
     from thresher.serve.keys import Key
@@ -68,7 +68,10 @@ def mcp(
     from thresher.serve.mcp.toolbox import Toolbox
 
     ((name, path),) = named([index]).items()
-    box = Toolbox(path, name, _settings(http, deadline_ms), max_tokens=max_tokens, device=device, cache=cache_folder())
+    settings = _settings(http, deadline_ms)
+    if http.http:
+        check_address(settings)
+    box = Toolbox(path, name, settings, max_tokens=max_tokens, device=device, cache=cache_folder())
     note(f"{name}: {box.host.passages:,} passages, commit {box.host.commit}")
     threading.Thread(target=box.host.warm_up, daemon=True).start()
     if http.http:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +98,7 @@ def serve(
     _log_to_stderr()
     sys.setswitchinterval(_SWITCH)
     settings = _settings(host, port, access, load, access_log)
+    check_address(settings)
     app = create_app(named(indexes), settings, device=device, cache=cache_folder())
     server = Server(app, settings, started=_say_started)
     server.run()
@@ -133,6 +136,42 @@ def _keys(access: _Access) -> tuple[Key, ...]:
         *(keys_from_environment(access.admin_key_env, admin=True) if access.admin_key_env else ()),
         *(keys_from_file(access.keys) if access.keys else ()),
     )
+
+
+def check_address(settings: ServeSettings) -> None:
+    """See whether the address is free, before models are loaded for nothing.
+
+    Raises:
+        ConfigError: it is taken, or is not one of this machine.
+    """
+    from thresher.errors import ConfigError
+
+    tried: list[OSError | None] = []
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM):
+            tried.append(_refusal(family, kind, address))
+    except socket.gaierror as err:
+        tried.append(err)
+    taken = [one for one in tried if one is not None and one.errno in (errno.EADDRINUSE, errno.EACCES)]
+    if taken or None not in tried:  # a name may have addresses of which the machine has only some
+        reason = (taken or tried)[0]
+        raise ConfigError(
+            f"cannot listen on {settings.host}, port {settings.port}: {getattr(reason, 'strerror', reason)}; give "
+            "another address with --host and --port"
+        )
+
+
+def _refusal(family: int, kind: int, address: object) -> OSError | None:
+    """Why the address cannot be listened on; None where one can."""
+    try:
+        with socket.socket(family, kind) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            tried.bind(address)  # type: ignore[arg-type]
+    except OSError as err:
+        return err
+    return None
 
 
 def named(indexes: list[str]) -> dict[str, Path]:

@@ -12,7 +12,8 @@ import httpx2
 import pytest
 
 from thresher.cli import main
-from thresher.cli.serve import named
+from thresher.cli.serve import check_address, named
+from thresher.serve import ServeSettings
 
 pytest.importorskip("prometheus_client")
 
@@ -89,6 +90,28 @@ def test_listening_beyond_this_machine_without_a_key_is_refused_in_one_line(smal
     assert ended.value.code == 1
     assert len(said) == 1
     assert "--api-key-env" in said[0]
+
+
+@pytest.mark.parametrize("command", [["serve"], ["mcp", "--http"]])
+def test_an_address_that_is_taken_or_of_another_machine_is_refused_in_one_line(
+    small_index, monkeypatch, capsys, command
+):
+    if command[0] == "mcp":
+        pytest.importorskip("mcp", reason="the extra mcp is not installed")
+
+    def said(*more):
+        monkeypatch.setattr(sys, "argv", ["thresher", *command, str(small_index), *more])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert said("--port", port).startswith(f"error: cannot listen on 127.0.0.1, port {port}: Address already in")
+    assert said("--host", "203.0.113.7", "--without-key").startswith("error: cannot listen on 203.0.113.7, port ")
+    check_address(ServeSettings(port=0))
 
 
 def test_an_index_is_called_by_its_directory_or_by_the_name_given(tmp_path):

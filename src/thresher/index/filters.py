@@ -74,8 +74,12 @@ class Where:
     parts: tuple[Where, ...] = ()
 
     @classmethod
-    def parse(cls, value: Where | str | Mapping[str, object]) -> Where:
+    def parse(cls, value: Where | str | Mapping[str, object], *, most_listed: int | None = None) -> Where:
         """The filter that a mapping or a text says.
+
+        Args:
+            value: the filter.
+            most_listed: values in its lists, all together; 100,000 by default. A `Where` is taken as it is.
 
         Raises:
             InputError: it is empty, is not a filter, or is too large or too deep; says what and where.
@@ -85,8 +89,8 @@ class Where:
         if isinstance(value, Where):
             return value
         if is_a(value, str):
-            return _checked_size(parse_text(str(value)))
-        return _checked_size(_Parsed().tree(value))
+            return _checked_size(parse_text(str(value)), most_listed)
+        return _checked_size(_Parsed().tree(value), most_listed)
 
     @cached_property
     def key(self) -> str:
@@ -110,7 +114,8 @@ class Where:
             _check(one, schema)
 
     def __and__(self, other: Where) -> Where:
-        return _checked_size(joined("and", [self, other]))
+        both = joined("and", [self, other])
+        return _checked_size(both, most_listed=sum(len(one.values) for one in _conditions(both)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Where) and self.key == other.key
@@ -144,13 +149,14 @@ def joined(op: str, parts: list[Where]) -> Where:
     return flat[0] if len(flat) == 1 else Where(op, parts=tuple(flat))
 
 
-def _checked_size(where: Where) -> Where:
+def _checked_size(where: Where, most_listed: int | None) -> Where:
+    most = MOST_LISTED if most_listed is None else most_listed
     conditions = list(_conditions(where))
     if len(conditions) > MOST_CONDITIONS:
         raise InputError(f"the filter has {len(conditions):,} conditions; at most {MOST_CONDITIONS:,} are allowed")
     listed = sum(len(one.values) for one in conditions)
-    if listed > MOST_LISTED + len(conditions):
-        raise InputError(f"the filter lists {listed:,} values; at most {MOST_LISTED:,} are allowed")
+    if listed > most + len(conditions):
+        raise InputError(f"the filter lists {listed:,} values; at most {most:,} are allowed")
     if _depth(where) > MOST_DEPTH:
         refuse_depth()
     return where

@@ -9,8 +9,9 @@ in ASCII. They are read by the type of the field:
     >, <, ≥, ≤, before, after           numbers, dates, texts in the order of their code points
     empty, not empty                    the field is missing (or an empty text); or it is there
 
-A passage without the field fits no condition but `empty`. Upper and lower case differ. Against a date, a number beyond
-9999 is seconds since 1970.
+What a text contains or ends with is looked for among the values that the field has, so such a condition may take
+seconds where these are millions. A passage without the field fits no condition but `empty`. Upper and lower case
+differ. Against a date, a number beyond 9999 is seconds since 1970.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from thresher.checks import shown
 from thresher.errors import InputError
-from thresher.index.filters import check_field
+from thresher.index.filters import MOST_LISTED, Where, check_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     Given = str | int | float | bool | list[str | int | float | bool] | None
 
+MOST_FITTING = 2_000_000
+"""Values of fields that the conditions of a request fit, all together."""
 _SAME = {
     "==": "=", "!=": "≠", ">=": "≥", "<=": "≤", "not is": "is not", "null": "empty", "not null": "not empty"
 }  # fmt: skip
@@ -78,7 +81,7 @@ class MetadataCondition(BaseModel):
     conditions: list[Condition] | None = Field(default=None, max_length=100)
 
 
-def as_filter(condition: MetadataCondition | None, index: Index) -> dict[str, object] | None:
+def as_filter(condition: MetadataCondition | None, index: Index) -> Where | None:
     """The filter that says the same; None where there is no condition.
 
     Args:
@@ -87,15 +90,16 @@ def as_filter(condition: MetadataCondition | None, index: Index) -> dict[str, ob
 
     Raises:
         InputError: an operator is unknown, the field does not exist or has another type, or a value is missing or of
-            another type; names it.
+            another type; names it. Or the conditions list, or fit, too many values.
     """
     if condition is None or not condition.conditions:
         return None
-    parts = [_one(one, f"condition {place}", index) for place, one in enumerate(condition.conditions)]
-    return {condition.logical_operator or "and": parts}
+    fields = _Fields(index)
+    parts = [_one(one, f"condition {place}", fields) for place, one in enumerate(condition.conditions)]
+    return Where.parse({condition.logical_operator or "and": parts}, most_listed=MOST_LISTED + fields.fitting)
 
 
-def _one(condition: Condition, place: str, index: Index) -> dict[str, object]:
+def _one(condition: Condition, place: str, fields: _Fields) -> dict[str, object]:
     given = condition.comparison_operator.strip()
     operator = _SAME.get(given, given)
     if operator not in OPERATORS:
@@ -106,15 +110,42 @@ def _one(condition: Condition, place: str, index: Index) -> dict[str, object]:
     names = [condition.name] if isinstance(condition.name, str) else condition.name
     if not names:
         raise InputError(f"{place} names no field")
-    return {"or": [_Compared(name, operator, condition.value, place, index).filter() for name in names]}
+    return {"or": [_Compared(name, operator, condition.value, place, fields).filter() for name in names]}
+
+
+class _Fields:
+    """The values that the fields of an index have, each looked up once.
+
+    Args:
+        index: as the caller may see it.
+
+    Attributes:
+        index: the same.
+        fitting: values that conditions have fitted so far.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self.index, self.fitting = index, 0
+        self._values: dict[str, list[str]] = {}
+
+    def fit(self, name: str, fits: Callable[[str], bool], where: str) -> list[Value]:
+        """The values of a field that fit."""
+        if name not in self._values:
+            self._values[name] = [str(one) for one in self.index.facets(name)]
+        found: list[Value] = [one for one in self._values[name] if fits(one)]
+        self.fitting += len(found)
+        if self.fitting > MOST_FITTING:
+            raise InputError(f"{where} fits too many values: with the conditions before it more than {MOST_FITTING:,}; "
+                             "compare with a longer text, or use fewer conditions")  # fmt: skip
+        return found
 
 
 class _Compared:
     """One field compared in one way."""
 
-    def __init__(self, name: str, operator: str, value: Given, place: str, index: Index) -> None:
-        self.name, self.operator, self.value, self.index = name, operator, value, index
-        self.kind = check_field(name, index.schema)
+    def __init__(self, name: str, operator: str, value: Given, place: str, fields: _Fields) -> None:
+        self.name, self.operator, self.value, self.fields = name, operator, value, fields
+        self.kind = check_field(name, fields.index.schema)
         self.where = f"{place}: {operator!r} on field {name!r}, which is of type {self.kind},"
 
     def filter(self) -> dict[str, object]:
@@ -124,6 +155,8 @@ class _Compared:
         wanted = self._values()
         if operator in _ORDER:
             return {self.name: {_ORDER[operator]: self._only(wanted)}}
+        if operator == "start with" and self.kind == "string":
+            return {"or": [{self.name: {"prefix": part}} for part in wanted]} if wanted else self._among(())
         if operator.removeprefix("not ") in _PARTS:
             wanted = self._holding(operator.removeprefix("not "), wanted)
         negative = operator in ("not contains", "is not", "not in", "≠")
@@ -164,7 +197,7 @@ class _Compared:
         if self.kind == "strings" and operator == "contains":
             return parts
         fits = _PARTS[operator]
-        return [one for one in self.index.facets(self.name) if any(fits(str(one), str(part)) for part in parts)]
+        return self.fields.fit(self.name, lambda one: any(fits(one, str(part)) for part in parts), self.where)
 
     def _typed(self, value: Value) -> Value:
         kind = self.kind

@@ -104,7 +104,7 @@ CASES = [
     ("team", "start with", "red", "a"), ("tags", "start with", "gr", "ad"), ("team", "end with", "e", "c"),
     ("team", "is", "red", "a"), ("team", "is not", "red", "bcd"), ("year", "is", "2002", "b"),
     ("open", "is", "true", "a"), ("open", "is not", True, "b"), ("tags", "is", "mill", "a"),
-    ("team", "in", ["red", "blue"], "ac"),
+    ("team", "in", ["red", "blue"], "ac"), ("team", "start with", ["Re", "b"], "bc"),
     ("team", "in", "red, blue", "ac"), ("year", "in", ["2001", 2003], "ac"), ("team", "not in", ["red"], "bcd"),
     ("tags", "in", ["chaff", "mill"], "ab"), ("tags", "not in", ["chaff"], "ad"), ("team", "empty", None, "de"),
     ("team", "not empty", None, "abc"), ("tags", "empty", None, "ce"), ("year", "empty", "", "de"),
@@ -125,6 +125,23 @@ def test_each_operator_finds_what_it_says(index, name, operator, value, wanted):
 
 def test_every_operator_of_the_contract_has_a_case():
     assert {operator for _, operator, _, _ in CASES} >= set(OPERATORS)
+
+
+def test_a_condition_may_fit_more_values_than_a_filter_may_list(index, monkeypatch):
+    from thresher.index import filters
+    from thresher.serve import conditions
+
+    monkeypatch.setattr(filters, "MOST_LISTED", 1)
+    monkeypatch.setattr(conditions, "MOST_LISTED", 1)
+    seen = index.restricted("exists team")
+    for view in (index, seen):
+        assert found(view, ("team", "contains", "e")) == "abc"
+        assert found(view, ("team", "not contains", "lu"), ("team", "end with", ["d", "r"])) == "ab"
+    with pytest.raises(InputError, match="at most 1 are allowed"):
+        found(index, ("team", "in", ["red", "blue", "green"]))
+    monkeypatch.setattr(conditions, "MOST_FITTING", 2)
+    with pytest.raises(InputError, match=r"condition 0: 'contains' on field 'team'.*fits too many values"):
+        found(index, ("team", "contains", "e"))
 
 
 def test_conditions_are_joined(index):

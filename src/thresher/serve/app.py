@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pkgutil
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,15 +146,9 @@ async def _warm_up(services: Services) -> None:
 
 
 async def _follow(services: Services) -> None:
-    """Take up new commits; a problem is logged once, not each time that it is met."""
-    said: dict[str, str] = {}
+    """Take up new commits. `Hosted` logs what is wrong with one, and waits before it tries again."""
     while True:
         await asyncio.sleep(services.settings.refresh_seconds)
         for hosted in services.hosted.values():
-            try:
+            with suppress(Exception):
                 await asyncio.to_thread(hosted.refresh)
-                said.pop(hosted.name, None)
-            except Exception as err:
-                if said.get(hosted.name) != str(err):
-                    _log.warning("index %s keeps its commit, the new one cannot be opened: %s", hosted.name, err)
-                said[hosted.name] = str(err)

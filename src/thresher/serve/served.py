@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -19,6 +20,7 @@ from thresher.pipeline.deadline import stop_if_abandoned
 from thresher.pipeline.interpolate import InterpolateStage
 from thresher.pipeline.pipeline import Pipeline
 from thresher.pipeline.select import SelectStage
+from thresher.publish import MANIFEST
 from thresher.search.index import Index
 from thresher.serve.work import left_ms
 
@@ -45,6 +47,8 @@ _FALLBACK = "lexical"
 """What scores sentences where the index's pipeline has nothing that does."""
 _STEP = 32
 """Passages whose sentences are scored at a time."""
+_FIRST_WAIT, _LONGEST_WAIT = 2.0, 300.0
+"""Seconds until a commit that could not be taken up is tried again, at first and at most."""
 _VIEWS = 64
 """Restricted views of a commit that are kept for later requests."""
 
@@ -61,6 +65,7 @@ class Hosted:
 
     Attributes:
         now: the commit that requests get which come now.
+        problem: why the last commit is not taken up; empty where it is.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Hosted:
         self.device = device
         self._metrics, self._cache = metrics, cache
         self._refreshing = threading.Lock()
+        self.problem, self._failed = "", _Failed()
         index = Index.open(self.path)
         self.now = Current(index, self._opened(index), _built(index))
         self._metrics.commit.labels(self.name).set(index.commit)
@@ -100,15 +106,19 @@ class Hosted:
         """Take up the last commit; whether it is another than before. Keeps the one it has where that fails.
 
         Only requests that come afterwards see it. An index that was built again with other models gets another
-        pipeline, which is warmed up first.
+        pipeline, which is warmed up first. What failed is tried again after some time only, which grows with each
+        failure, or once the index is another: loading models takes seconds.
 
         Raises:
             ThresherError: the last commit cannot be opened, or the models that it needs.
         """
         with self._refreshing:
-            now, index = self.now, self.now.index.pinned()
+            now, index, found = self.now, self.now.index.pinned(), _stamp(self.path)
+            if self._failed.waits(found):
+                return False
             try:
                 if not index.refresh():
+                    self.problem, self._failed = "", _Failed()
                     return False
                 built = _built(index)
                 if built == now.built:
@@ -118,12 +128,59 @@ class Hosted:
                     later = Current(fresh, self._opened(fresh), _built(fresh))
                     later.warm_up()
                     self.now = later
-            except (ThresherError, OSError):
-                self._metrics.unread.labels(self.name).inc()
+            except Exception as err:
+                self._note(err, found)
                 raise
+            self.problem, self._failed = "", _Failed()
             self._metrics.commit.labels(self.name).set(self.index.commit)
             _log.info("index %s: commit %d", self.name, self.index.commit)
             return True
+
+    def _note(self, error: Exception, found: object) -> None:
+        """Count a commit that could not be taken up, and say so, each reason once."""
+        self._metrics.unread.labels(self.name).inc()
+        self._failed = self._failed.again(found)
+        known = isinstance(error, ThresherError)
+        problem = str(error).replace(str(self.path), self.name) if known else "it failed; the log has the cause"
+        if problem != self.problem:
+            _log.warning(
+                "index %s keeps its commit, the new one cannot be opened: %s", self.name, error,
+                exc_info=None if known else error,
+            )  # fmt: skip
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """What could not be taken up, and when it is tried again.
+
+    Attributes:
+        found: the index as it was on the disk.
+        times: how often it failed.
+        until: by `time.monotonic`.
+    """
+
+    found: object = None
+    times: int = 0
+    until: float = 0.0
+
+    def waits(self, found: object) -> bool:
+        """Whether it is too early to try again."""
+        return self.times > 0 and found == self.found and time.monotonic() < self.until
+
+    def again(self, found: object) -> _Failed:
+        """After another failure."""
+        times = self.times + 1 if found == self.found else 1
+        return _Failed(found, times, time.monotonic() + min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(times - 1, 20)))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes with each commit; None where there is none."""
+    try:
+        status = (path / MANIFEST).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 class Current:
@@ -198,9 +255,9 @@ class LateHost:
         cache: where the costs of stages are kept between processes.
 
     Attributes:
-        schema: its metadata fields with their types, as of now.
-        commit: its commit, as of now.
-        passages: how many it has, as of now.
+        schema: its metadata fields with their types, as they were last seen.
+        commit: its commit, likewise.
+        passages: how many it has, likewise.
 
     Raises:
         ArtifactError: there is no index.
@@ -211,8 +268,18 @@ class LateHost:
         self._device, self._cache = device, cache
         self._opened: tuple[Hosted, Models] | None = None
         self._lock = threading.Lock()
+        self._read()
+
+    def _read(self) -> None:
         with Index.open(self.path) as index:
             self.schema, self.commit, self.passages = index.schema, index.commit, len(index)
+
+    def look(self) -> None:
+        """Read what the last commit has, without opening its pipeline; keep what is known where that fails."""
+        try:
+            self._read()
+        except (ThresherError, OSError) as err:
+            _log.warning("index %s cannot be read now: %s", self.name, err)
 
     def _open(self) -> tuple[Hosted, Models]:
         from thresher.serve.models import Models

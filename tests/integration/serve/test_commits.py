@@ -3,6 +3,7 @@
 import shutil
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,3 +81,57 @@ def test_an_index_that_is_built_again_in_another_way_gets_another_pipeline(small
         assert (info["stages"], info["fields"]) == (["search"], {})
         answer = made.client.post("/ask", json={"query": "chaff"}).json()
         assert [one["docno"] for one in answer["passages"]] == ["n0", "n1", "n2"]
+
+
+def test_models_that_fail_to_load_are_not_loaded_again_each_second(small_index, serving, tmp_path, monkeypatch, caplog):
+    from thresher.errors import ModelError
+    from thresher.serve import served
+
+    path, opened, tries = tmp_path / "rebuilt", served.Hosted._opened, []
+    shutil.copytree(small_index, path)
+    recipe = load_recipe("bm25").model_copy(update={"ask": AskStep(context="", k=3)})
+
+    def failing(self, index):
+        tries.append(index.commit)
+        raise ModelError(f"{self.path}: no weights")
+
+    def built(number):
+        passages = [Passage(f"n{n}", f"chaff again {n}", "") for n in range(number)]
+        build_index(path, passages, recipe=recipe, overwrite=True)
+
+    def told():
+        return made.client.get("/info").json()["indexes"][0]
+
+    monkeypatch.setattr(served, "_FIRST_WAIT", 1000.0)
+    with serving({"rebuilt": path}, refresh_seconds=0.01) as made:
+        made.wait_until_ready()
+        assert "problem" not in told()
+        monkeypatch.setattr(served.Hosted, "_opened", failing)
+        built(6)
+        until(lambda: "problem" in told())
+        for _ in range(5):
+            made.services.hosted["rebuilt"].refresh()
+        assert told()["problem"] == "the last commit cannot be opened: rebuilt: no weights"
+        assert len(made.client.post("/search", json={"query": "chaff", "k": 100}).json()["hits"]) == 40
+        assert (len(tries), caplog.text.count("no weights")) == (1, 1)
+        monkeypatch.setattr(served.Hosted, "_opened", opened)
+        built(7)
+        until(lambda: told()["passages"] == 7)
+        assert "problem" not in told()
+
+
+def test_the_wait_grows_with_each_failure_and_ends_when_the_index_is_another(monkeypatch):
+    from thresher.serve import served
+
+    now = [100.0]
+    monkeypatch.setattr(served, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    failed, waits = served._Failed(), []
+    assert not failed.waits("a")
+    for _ in range(12):
+        failed = failed.again("a")
+        waits.append(failed.until - now[0])
+        assert failed.waits("a") and not failed.waits("b")
+        now[0] = failed.until
+        assert not failed.waits("a")
+    assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]
+    assert failed.again("b").until == now[0] + 2

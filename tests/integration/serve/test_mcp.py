@@ -398,6 +398,43 @@ def test_a_new_commit_is_seen_by_the_next_call(small_index, tmp_path):
     assert found["commit"] == 2
 
 
+def test_fields_that_a_commit_brings_are_in_the_list_of_tools(small_index, tmp_path, monkeypatch):
+    from mcp.server.mcpserver import Context
+
+    told = []
+
+    async def notify(self):
+        told.append("changed")
+
+    monkeypatch.setattr(Context, "notify_tools_changed", notify)
+    shutil.copytree(small_index, tmp_path / "fields")
+    box = Toolbox(tmp_path / "fields")
+
+    def commit(field):
+        with thresher.Index.open(tmp_path / "fields") as index, index.writer() as writer:
+            writer.add([Passage(field, "Grain.", "", {field: "x"})])
+            writer.commit()
+
+    async def used():
+        async with Client(mcp_server(box)) as client:
+
+            async def described():
+                tools = {one.name: one for one in (await client.list_tools()).tools}
+                return tools["search"].input_schema["properties"]["where"]["description"]
+
+            first = await described()
+            commit("colour")
+            second = await described()
+            commit("weather")
+            assert not (await client.call_tool("search", {"query": "grain"})).is_error
+            assert told == ["changed"]
+            return first, second, await described()
+
+    first, second, third = run(used())
+    assert ["colour" in one for one in (first, second, third)] == [False, True, True]
+    assert ["weather" in one for one in (first, second, third)] == [False, False, True]
+
+
 def test_a_call_that_is_cancelled_stops_and_the_loop_is_never_blocked(box):
     started, ended, released = threading.Event(), threading.Event(), threading.Event()
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
+from mcp_types import Tool as ListedTool
 from pydantic import Field
 
 from thresher._version import __version__
@@ -50,6 +53,24 @@ class Face:
 
     def __init__(self, box: Toolbox) -> None:
         self._box = box
+        self._tools: list[Tool] = []
+        self._known: dict[str, str] | None = None
+
+    def describe(self, tools: list[Tool]) -> None:
+        """Have the descriptions of filters name the fields of the last commit, now and later (`refresh`)."""
+        self._tools = tools
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Name the fields that the index has by now; whether they are others than before."""
+        schema = self._box.host.schema
+        if schema == self._known:
+            return False
+        self._known, known = schema, _fields(schema)
+        for tool in self._tools:
+            if "where" in tool.parameters["properties"]:
+                tool.parameters["properties"]["where"]["description"] = f"{WHERE} {known}"
+        return True
 
     async def search(
         self,
@@ -145,6 +166,8 @@ class Face:
             if status_of(err) == 500:
                 _log.exception("a tool failed")
             raise ToolError(self._box.told(err)) from None
+        if self.refresh():
+            await ctx.notify_tools_changed()  # reaches those who listen for it, by the protocol of 2026-07-28
         return CallToolResult(content=[TextContent(text=shown.text)], structured_content=shown.structured)
 
     def _caller(self, ctx: Context) -> Caller:
@@ -170,8 +193,7 @@ _TITLES = {
 
 def mcp_server(box: Toolbox) -> MCPServer:
     """A server of the protocol with the tools of a toolbox; `run("stdio")` serves the process that started this one."""
-    face, known = Face(box), _fields(box.host.schema)
-    tools = []
+    face, tools = Face(box), []
     for name, title in _TITLES.items():
         method = getattr(face, name)
         when = " ".join((method.__doc__ or "").split())
@@ -185,11 +207,10 @@ def mcp_server(box: Toolbox) -> MCPServer:
                 title=title, read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
             ),
         )
-        if "where" in tool.parameters["properties"]:
-            tool.parameters["properties"]["where"]["description"] = f"{WHERE} {known}"
         _refuse_unknown(tool)
         tools.append(tool)
-    return MCPServer(
+    face.describe(tools)
+    server = _Server(
         "thresher",
         title=f"thresher: {box.host.name}",
         instructions=f"Passages of the index {box.host.name}. Ask for answers, search to survey, expand to read on; "
@@ -198,6 +219,29 @@ def mcp_server(box: Toolbox) -> MCPServer:
         tools=tools,
         log_level="WARNING",
     )
+    server.before_list = partial(_look_again, face, box)
+    return server
+
+
+def _look_again(face: Face, box: Toolbox) -> None:
+    box.host.look()
+    face.refresh()
+
+
+class _Server(MCPServer):
+    """A server whose tools may be described in other words by now.
+
+    Attributes:
+        before_list: called in a thread before tools are listed.
+    """
+
+    before_list: Callable[[], object] = staticmethod(lambda: None)
+
+    async def list_tools(self) -> list[ListedTool]:
+        """The tools as they are now."""
+        await asyncio.to_thread(self.before_list)
+        found: list[ListedTool] = await super().list_tools()
+        return found
 
 
 def _refuse_unknown(tool: Tool) -> None:

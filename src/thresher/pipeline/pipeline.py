@@ -14,21 +14,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from thresher.arguments import checked_call
 from thresher.context.pruned import counted, join_passages
 from thresher.context.spans import approximate_tokens
 from thresher.errors import ConfigError, InputError, ThresherError
-from thresher.pipeline.answer import Answer, AnswerPassage
-from thresher.pipeline.deadline import AbandonedError, Costs, Deadline, stop_if_abandoned
+from thresher.pipeline.answer import Answer
+from thresher.pipeline.deadline import AbandonedError, Costs, Deadline, costs_name, stop_if_abandoned
 from thresher.pipeline.open import AUTO, Parts, open_index, settings_of
-from thresher.pipeline.select import whole_passages
-from thresher.pipeline.stage import StageReport, State, places_of
+from thresher.pipeline.passages import handed_over
+from thresher.pipeline.stage import StageReport, State
 from thresher.ranking import Ranking
 from thresher.records import Query, StageUsage, Usage
 from thresher.search.index import Index
-from thresher.search.results import SearchRanking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -281,7 +278,7 @@ class Pipeline:
 
     def _answer(self, state: State, reports: Sequence[StageReport], usage: Usage) -> Answer:
         """What the stages have made of a query."""
-        passages = () if state.withheld else self._passages(state)
+        passages = () if state.withheld else handed_over(state, self.count_tokens)
         return Answer(
             state.query.text,
             state.query.qid,
@@ -397,16 +394,16 @@ class Pipeline:
         query = _probe(self.texts) if query is None else query
         stages = [stage for stage in self.stages if getattr(stage, "warms_up", True)]
         file = None if self.cache is None else self.cache / _COSTS
-        known = file is not None and Costs().load(file, self._costs_name)
+        known = file is not None and Costs().load(file, costs_name(self.stages))
         warming = Pipeline(stages, k=self.k, texts=self.texts, count_tokens=self.count_tokens, clock=self._clock)
         warming.ask(query)
         if known and file is not None:
-            self.costs.load(file, self._costs_name)
+            self.costs.load(file, costs_name(self.stages))
             return
         warming.costs = self.costs  # the first answer also loaded and compiled, so its costs are dropped
         warming.ask(query)
         warming.ask(query)
-        if file is not None and not self.costs.save(file, self._costs_name):
+        if file is not None and not self.costs.save(file, costs_name(self.stages)):
             _log.info("the costs of stages could not be saved to %s", file)
 
     def _state(
@@ -452,41 +449,6 @@ class Pipeline:
             report = StageReport(stage.name, "failed", False, message, error=err)
         return report, self._clock() - started
 
-    def _passages(self, state: State) -> tuple[AnswerPassage, ...]:
-        """The passages to hand over, with what is kept of them."""
-        kept = state.selected
-        if kept is None:
-            kept = dict(enumerate(whole_passages(state, self.count_tokens)))
-        head = state.ranking.take(np.fromiter(kept, np.int64, len(kept)))
-        texts, tiers = state.passages(head), _tiers(state, head)
-        aliases = state.aliases(head)
-        scores = {name: state.signal(name, head) for name in state.signals}
-        return tuple(
-            AnswerPassage(
-                one.docno,
-                place + 1,
-                {name: float(of[number]) for name, of in scores.items() if not np.isnan(of[number])},
-                state.confidences.get(one.docno),
-                tiers[number],
-                one,
-                text.metadata,
-                aliases[number],
-                text.title,
-            )
-            for number, ((place, one), text) in enumerate(zip(kept.items(), texts, strict=True))
-        )
-
-    @property
-    def _costs_name(self) -> str:
-        """What costs are saved under: the stages with their models, and the number of cores."""
-        import os
-
-        models = [getattr(getattr(stage, "reader", None), "work", "") for stage in self.stages]
-        named = [
-            f"{stage.name} ({model})" if model else stage.name for stage, model in zip(self.stages, models, strict=True)
-        ]
-        return f"{', '.join(named)}; {os.cpu_count()} cores"
-
 
 def _reopened(kind: type[Pipeline], opened: dict[str, Any]) -> Pipeline:
     """What a pickled pipeline becomes that was opened."""
@@ -504,12 +466,3 @@ def _probe(texts: PassageSource | None) -> str:
     """Some words of a passage, as a query that finds something; empty where there is no passage."""
     passage = texts.any_passage() if isinstance(texts, Index) else None
     return "" if passage is None else " ".join(passage.contents.split()[:8])
-
-
-def _tiers(state: State, head: Ranking) -> list[int]:
-    """The tier that each passage came from."""
-    searched = state.signals.get("search")
-    if not isinstance(searched, SearchRanking) or not len(searched):
-        return [1] * len(head)
-    places = places_of(searched, head)
-    return [int(searched.tiers[place]) if place >= 0 else 1 for place in places.tolist()]

@@ -11,12 +11,14 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from thresher.rerank.answer_tokens import NOUN
 from thresher.rerank.final_order import stated_order
-from thresher.rerank.statements import NOUN, LabelTiers
 from thresher.rerank.wording import WORST_FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from thresher.rerank.statements import LabelTiers
 
 
 _NOT_IDS = re.compile(

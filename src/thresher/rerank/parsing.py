@@ -42,10 +42,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
+from thresher.rerank.answer_tokens import NOUN
 from thresher.rerank.final_order import stated_order
 from thresher.rerank.json_answers import choice_in_json, order_in_json, parsed
 from thresher.rerank.plans.plan import Answer
-from thresher.rerank.statements import MOST, NOUN, LabelTiers
+from thresher.rerank.statements import MOST, LabelTiers
 from thresher.rerank.unwrapping import answer_of, plain_text, strip_reasoning
 
 if TYPE_CHECKING:

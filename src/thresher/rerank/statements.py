@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from thresher.rerank.answer_tokens import Token, canonical, label_of, token_pattern
 from thresher.rerank.wording import ANNOUNCES, COURTESY, DENIES, LEADS_IN, MEASURES, WITHDRAWS, doubts, rises
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ LabelTiers = tuple[tuple[str, ...], ...]
 """Labels as written, best first, ties together; repeated and unknown ones included."""
 
 MOST = 500  # statements of one kind in an answer
-NOUN = r"(?:passage|document|doc|text|snippet|candidate|item|option|identifier|id|result|entry|paragraph|article)"
-_GT = r"(?:-{1,2}|=)?>{1,3}=?|[≻≥→»]|\\(?:succ|gt)\b"
-_LT = r"<{1,3}[=-]{0,2}|[≺≤←]|\\(?:prec|lt)\b"
 _ORDINALS = {
     name: place
     for place, name in enumerate(
@@ -44,13 +41,6 @@ _ORDINALS = {
 }  # fmt: skip
 _JOINING = frozenset("and then followed by finally lastly next after that afterwards & und et y".split())
 _ELLIPSIS = re.compile(r"\.\.|\u2026")
-
-
-class _Token(NamedTuple):
-    kind: str
-    label: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +86,8 @@ class Reader:
     def __init__(self, text: str, *, letters: bool) -> None:
         self._text, self._letters = text, letters
         self._tokens = [
-            _Token(str(found.lastgroup), _label(found), *found.span()) for found in _tokens(letters).finditer(text)
+            Token(str(found.lastgroup), label_of(found), *found.span())
+            for found in token_pattern(letters).finditer(text)
         ]
         self._closing = self._parentheses()
 
@@ -173,7 +164,7 @@ class Reader:
         for index, token in enumerate(self._tokens):
             if token.kind == "array":
                 found = re.findall(r"[A-Za-z]" if self._letters else r"\d+", self._text[token.start : token.end])
-                statement = self._statement(((_canonical(raw),) for raw in found), index, index + 1)
+                statement = self._statement(((canonical(raw),) for raw in found), index, index + 1)
                 if not MEASURES.search(self._sentence(token.start, token.end)[0]):
                     yield statement
 
@@ -417,47 +408,5 @@ def _bare(items: Iterable[_Item]) -> bool:
     return any(item.style == "bare" for item in items)
 
 
-def _canonical(raw: str) -> str:
-    return (raw.lstrip("0") or "0") if raw.isdigit() else raw.upper() if len(raw) == 1 else raw
-
-
-def _label(found: re.Match[str]) -> str:
-    """The label in a token, or its text."""
-    inner = (found[name] for name in ("l1", "l2", "l3", "l4", "l5") if found[name] is not None)
-    return _canonical(next(inner, found[0]))
-
-
 def _natural(label: str) -> tuple[int, str]:
     return (int(label), "") if label.isdigit() else (0, label)
-
-
-@lru_cache(maxsize=2)
-def _tokens(letters: bool, /) -> re.Pattern[str]:
-    """The pattern of a token. Every part of it is of bounded length, so reading takes linear time."""
-    any_case = "[A-Za-z]" if letters else r"\d{1,18}"
-    after_noun = "[A-Z]" if letters else r"\d{1,18}"
-    quoted = rf"[\"'`]?{any_case}[\"'`]?"
-    bare = (
-        r"(?<![\w'’.$€£%/+-])[A-Za-z](?![\w'’/-])"
-        if letters
-        else r"(?<![\w.$€£%/+-])\d{1,18}(?![\w%/]|\.\d|,\d{3}(?!\d))"
-    )
-    noun = rf"(?<!\w)(?i:{NOUN})(?:[ _]?(?i:id|number|no)\b\.?)?[ _#:.*-]{{0,4}}[\[(]?#?"
-    ranked = r"(?i:rank|place|position)[ #]{0,2}"
-    parts = {
-        "array": rf"\[\s{{0,2}}{quoted}(?:\s{{0,2}},\s{{0,2}}{quoted})+,?\s{{0,2}}\]",
-        "bracket": rf"\[\s?(?:(?i:{NOUN})[ _#:.-]{{0,3}})?#?(?P<l1>{any_case})\s?\]|(?<![\w.,$-])(?P<l2>{any_case})\]",
-        "noun": rf"{noun}(?P<l3>{after_noun})[\])]?(?![\w%]|\.\d)",
-        "ordinal": rf"(?<![\w.])(?:{ranked}(?P<l4>\d{{1,3}})|(?P<l5>\d{{1,3}})(?:st|nd|rd|th))(?!\w)",
-        "bare": bare,
-        **({"number": r"(?<![\w.])\d{1,3}(?![\w%]|\.\d)"} if letters else {}),
-        "gt": _GT,
-        "lt": _LT,
-        "eq": r"={1,3}",
-        "nl": r"\n",
-        "comma": r"[,;、]",
-        "stop": r"[.:!?。]",
-        "word": r"\w+(?:['’-]\w+)*",
-        "other": r"\S",
-    }
-    return re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in parts.items()))

@@ -2,7 +2,7 @@
 
 The server is a process of its own, started by `thresher serve`; its clients are in another. Parts, in this order:
 
-- overhead: one client asks the same queries of the library and of the server, by turns;
+- overhead: one client asks the same queries of the library and of the server, by turns, on /ask and /search;
 - load: clients that send one request after the other for a time, under a deadline, each waiting after a refusal as long
   as `Retry-After` says; beside it, what the library answers in as many threads without a server;
 - equal: answers of the server to many clients at once, without a deadline, against the library's;
@@ -24,9 +24,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from http.client import HTTPConnection
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx2
 import numpy as np
@@ -39,6 +42,7 @@ from thresher.build.recipe import best_recipe
 from thresher.encode.dense import MiniLMEncoder
 from thresher.evaluate.collections import load
 from thresher.pipeline import Pipeline
+from thresher.search.index import Index
 
 if TYPE_CHECKING:
     import argparse
@@ -169,24 +173,39 @@ def for_seconds(seconds: float) -> Callable[[int], bool]:
     return lambda _: time.perf_counter() >= end
 
 
-def overhead(server: Served, pipeline: Pipeline, queries: Sequence[str]) -> Row:
-    """The same queries asked of the library and of the server, by turns."""
-    own, http = [], []
-    with httpx2.Client(base_url=server.url, timeout=120) as client:
-        for number, query in enumerate(["a query that warms up", *queries]):
+def overhead(server: Served, path: str, call: Callable[[str], object], queries: Sequence[str]) -> Row:
+    """The same queries asked of the library and of the server, by turns, which of them first by turns too.
+
+    The client is the standard library's, over one connection: what other clients take is not the server's.
+    """
+    connection = HTTPConnection(urlsplit(server.url).netloc, timeout=120)
+
+    def request(query: str) -> None:
+        connection.request("POST", path, json.dumps({"query": query}), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200, answer.status
+
+    own: list[float] = []
+    http: list[float] = []
+    for number, query in enumerate(["a query that warms up", *queries]):
+        ways = [(own, call), (http, request)]
+        for seconds, ask in ways if number % 2 else reversed(ways):
             began = time.perf_counter()
-            pipeline.ask(query)
-            between = time.perf_counter()
-            client.post("/ask", json={"query": query}).raise_for_status()
-            if number:
-                own.append(between - began)
-                http.append(time.perf_counter() - between)
-    difference = (np.array(http) - np.array(own)) * 1000
+            ask(query)
+            seconds.append(time.perf_counter() - began)
+    connection.close()
+    theirs, ours = np.array(http[1:]) * 1000, np.array(own[1:]) * 1000
     return {
-        "part": "overhead", "route": "/ask", "clients": 1, "requests": len(http), "status_200": len(http),
-        "p50_ms": float(np.median(http)) * 1000, "p99_ms": float(np.percentile(http, 99)) * 1000,
-        "library_p50_ms": float(np.median(own)) * 1000, "overhead_ms": float(np.median(difference)),
+        "part": "overhead", "route": path, "clients": 1, "requests": len(theirs), "status_200": len(theirs),
+        "p50_ms": float(np.median(theirs)), "p99_ms": float(np.percentile(theirs, 99)),
+        "library_p50_ms": float(np.median(ours)), "overhead_ms": float(np.median(theirs - ours)),
     }  # fmt: skip
+
+
+def found(index: Index, query: str) -> list[tuple[object, ...]]:
+    """What `/search` answers with, from the library."""
+    return [(one.docno, one.title, one.text, one.score, one.metadata) for one in index.search(query)]
 
 
 def library_rate(pipeline: Pipeline, queries: Sequence[str], seconds: float, deadline_ms: float, threads: int) -> float:
@@ -366,7 +385,9 @@ def measured(bench: Bench, given: argparse.Namespace) -> list[Row]:
         rows.append(row)
 
     with served(index) as server:
-        note(overhead(server, pipeline, queries))
+        note(overhead(server, "/ask", pipeline.ask, queries))
+        with Index.open(index) as opened:
+            note(overhead(server, "/search", partial(found, opened), queries))
         note(under_load(server, pipeline, queries, given.clients, given.seconds, given.deadline_ms))
         note(equal(server, pipeline, queries, given.clients))
         short = given.seconds / 3

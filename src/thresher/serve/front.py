@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from thresher.serve.dialects.faults import written
 from thresher.serve.keys import caller_of
 from thresher.serve.metrics import log_request, trace
-from thresher.serve.refusals import RefusedError, forbidden, status_of, unknown_key
+from thresher.serve.refusals import RefusedError, forbidden, status_of, unavailable, unknown_key
 from thresher.serve.settings import is_loopback
 from thresher.serve.work import GONE
 
@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9_.-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 OPEN = frozenset({"/", "/health", "/ready", "/favicon.ico"})
 """Paths for which no key is asked."""
+CROWDED = "crowded"
+"""In a request's state: it came on a connection beyond the limit, so it is refused and the connection closed."""
 OPEN_BELOW = "/page/"
 """The same for the files of the search page."""
 
@@ -53,8 +55,12 @@ class Front:
         state["arrived"], state["request_id"] = time.perf_counter(), _request_id(scope)
         # GET and HEAD have the same routes; the HTTP server sends no body where its own scope says HEAD
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
-        answer = _Answer(send, state["request_id"], closes=lambda: self._services.work.draining)
+        crowded = state.get(CROWDED, False)
+        answer = _Answer(send, state["request_id"], closes=lambda: crowded or self._services.work.draining)
         try:
+            if crowded:
+                self._services.metrics.refused.labels("connections").inc()
+                raise unavailable("the server has as many connections as it takes; ask again later")
             self._check_host(scope)
             state["caller"] = self._caller(scope)
             await self._app(inner, receive, answer.send)

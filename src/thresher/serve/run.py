@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from thresher.serve.front import CROWDED
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
@@ -22,16 +24,22 @@ if TYPE_CHECKING:
 
 
 class Guarded(H11Protocol):
-    """HTTP over one connection, which is closed where headers do not come, or an answer is not read, in time."""
+    """HTTP over one connection, which is closed where headers do not come, or an answer is not read, in time.
+
+    A request on a connection beyond the limit is marked, so that `Front` refuses it as its route's dialect has it.
+    """
 
     header_seconds = 10.0
     send_seconds = 30.0
+    most = 1000
     _headers: asyncio.TimerHandle | None = None
     _sending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Start the clock."""
         super().connection_made(transport)
+        if len(self.connections) > self.most:
+            self.app_state: dict[str, object] = {**self.app_state, CROWDED: True}
         self._headers = self.loop.call_later(self.header_seconds, transport.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -90,13 +98,16 @@ class Server(uvicorn.Server):
         *,
         started: Callable[[Server, Services], None] = lambda *_: None,
     ) -> None:
-        times = {"header_seconds": settings.header_seconds, "send_seconds": settings.send_seconds}
+        limits = {
+            "header_seconds": settings.header_seconds, "send_seconds": settings.send_seconds,
+            "most": settings.connections,
+        }  # fmt: skip
         super().__init__(
             uvicorn.Config(
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=type("Guarded", (Guarded,), times),
+                http=type("Guarded", (Guarded,), limits),
                 ws="none",
                 loop="asyncio",
                 lifespan="on",
@@ -105,7 +116,6 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=settings.keep_alive_seconds,
-                limit_concurrency=settings.connections,
                 timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
                 h11_max_incomplete_event_size=settings.max_header_bytes,
             )

@@ -131,5 +131,33 @@ def test_the_access_log_has_no_text_and_no_key(small_index, serving, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     line = next(one for one in lines if one["id"] == "abc-1")
     assert (line["method"], line["route"], line["status"]) == ("POST", "/search", 200)
-    assert set(line) == {"time", "id", "method", "route", "status", "ms", "caller"}
+    assert set(line) == {"time", "id", "method", "route", "status", "ms", "caller", "stages"}
+    assert set(line["stages"]) == {"search", "texts"}
     assert not any(word in json.dumps(lines) for word in ("unheard", "very-secret"))
+
+
+def test_a_connection_beyond_the_limit_is_refused_in_the_dialects_shape_and_closed(small_index, serving):
+    body = b'{"model": "x", "query": "grain", "documents": ["chaff"]}'
+    head = b"POST /v2/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with serving({"fields": small_index}, connections=3) as made:
+        made.wait_until_ready()  # on a connection that stays open
+        open_now = made.server.server_state.connections
+
+        def until(count):
+            end = time.monotonic() + 20
+            while len(open_now) != count:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+
+        with socket.create_connection(made.address), socket.create_connection(made.address):
+            until(3)
+            with socket.create_connection(made.address, 20) as fourth:
+                fourth.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+                headers, _, answer = fourth.makefile("rb").read().partition(b"\r\n\r\n")
+        assert headers.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in headers.lower()
+        assert "connections" in json.loads(answer)["message"]
+        until(1)
+        with socket.create_connection(made.address, 20) as later:
+            later.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert later.makefile("rb").read().startswith(b"HTTP/1.1 200 ")

@@ -64,3 +64,10 @@ def test_what_is_wrong_is_said_without_the_texts_of_the_request(client, small_in
         assert "secret" not in answer.text
         assert str(small_index) not in answer.text
         assert answer.headers["x-request-id"]
+
+
+def test_the_stages_of_a_search_are_counted(client):
+    assert client.post("/search", json={"query": "grain", "facets": ["team"]}).status_code == 200
+    text = client.get("/metrics").text
+    for stage in ("search", "texts", "facets"):
+        assert f'thresher_stage_seconds_count{{stage="{stage}"}}' in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from fastapi import APIRouter, Request
 from pydantic import Field
 
+from thresher.records import Usage
 from thresher.serve.bodies import Body, Document, Where, check_k, check_query
 from thresher.serve.served import Served
 from thresher.serve.services import Services
@@ -67,7 +69,10 @@ def router(services: Services) -> APIRouter:
         check_k(services.settings, body.k)
         check_query(services.settings, body.query)
         served = services.served(request, body.index)
-        return Document(await services.work.run(found, served, body, request=request, deadline_ms=body.deadline_ms))
+        document, request.state.usage = await services.work.run(
+            found, served, body, request=request, deadline_ms=body.deadline_ms
+        )
+        return Document(document)
 
     @routes.post("/facets")
     async def facets(body: FacetsBody, request: Request) -> Document:
@@ -84,11 +89,13 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
-def found(served: Served, body: SearchBody) -> dict[str, object]:
-    """The document that answers a search."""
+def found(served: Served, body: SearchBody) -> tuple[dict[str, object], Usage]:
+    """The document that answers a search, and what its stages took."""
+    began = time.perf_counter()
     ranking = served.search(
         body.query, body.k, by=body.by, tiers=body.tiers, where=body.where, explain=body.explain
     )  # fmt: skip
+    searched = time.perf_counter()
     hits = [
         {
             "rank": hit.rank,
@@ -101,6 +108,8 @@ def found(served: Served, body: SearchBody) -> dict[str, object]:
         }
         for hit, tier in zip(ranking, ranking.tiers, strict=True)
     ]
+    read = time.perf_counter()
+    usage = Usage().with_stage("search", searched - began).with_stage("texts", read - searched)
     document: dict[str, object] = {
         "index": served.name,
         "commit": served.index.commit,
@@ -110,9 +119,10 @@ def found(served: Served, body: SearchBody) -> dict[str, object]:
     }
     if body.facets:
         document["facets"] = counted(served, body.facets, body.query, body.where)
+        usage = usage.with_stage("facets", time.perf_counter() - read)
     if body.explain:
         document["explanations"] = [asdict(one) for one in ranking.explanations]
-    return document
+    return document, usage
 
 
 def counted(

@@ -203,7 +203,7 @@ class IndexWriter:
             name, made = self._add_segment() if len(staged.pending) else ("", None)
             self._delete_gone(made=made is not None)
             fields = {} if staged.schema == self._collection.schema else {"fields": dict(staged.schema)}
-            commit = self._transaction.commit(**fields)
+            commit = self._transaction.commit(changes=self._changes(), **fields)
         except BaseException:
             self._transaction.reset()
             if self._transaction.base.number > number:  # it is visible, though not flushed to the end
@@ -217,6 +217,12 @@ class IndexWriter:
             tier_2=made.tiers[1] if made else 0, pruned=made.pruned if made else {}, returned=returned,
             seconds=time.perf_counter() - started,
         )  # fmt: skip
+
+    def _changes(self) -> dict[str, int]:
+        """Passages added, replaced and deleted since the index was built, with those of this commit."""
+        before, total = self._transaction.base.changes, self._total
+        now = {"added": total.added, "replaced": total.replaced, "deleted": total.deleted}
+        return {name: before.get(name, 0) + count for name, count in now.items()}
 
     def _add_segment(self) -> tuple[str, Made]:
         """Write the pending passages as a segment; its name, and what became of them."""

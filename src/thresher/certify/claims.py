@@ -10,22 +10,29 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from thresher.errors import InputError
-from thresher.evaluate.comparison import compare
 from thresher.evaluate.holes import find_holes
-from thresher.evaluate.measures import evaluate, ordered_docnos, parse_measures
-from thresher.evaluate.significance import holm
+from thresher.evaluate.measures import Evaluation, evaluate, ordered_docnos, parse_measures
+from thresher.evaluate.overlap import reference_losses
+from thresher.evaluate.power import smallest_margin, topics_needed
+from thresher.evaluate.significance import equivalence, holm, mean_interval, non_inferiority
 from thresher.ranking import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from thresher.evaluate.measures import Evaluation
     from thresher.evaluate.results import Row
     from thresher.records import Qrels
 
 Kind = Literal["non-inferiority", "equivalence"]
 """What is claimed: not worse by the margin, or within the margin either way."""
+REFERENCE = ("RBO", "kept@10")
+"""Measures without judgments: rank-biased overlap with the baseline's ranking, and the share of its gain that is kept
+(1 - expected loss, see `thresher.evaluate.overlap`). The baseline itself has 1 on both."""
+AS_IT_IS = "as it is"
+"""The setting of an index that is asked as it is by default."""
 DEPTH = 10
 """Documents of a ranking whose judgments are looked at, where the measure has no cutoff."""
 
@@ -133,27 +140,29 @@ def prove(
     """
     if not systems:
         raise InputError("there is nothing to test; give at least one run")
-    if qrels is None:
-        raise NotImplementedError
-    names = tuple(str(one) for one in parse_measures(measures))
+    names = REFERENCE if qrels is None else tuple(str(one) for one in parse_measures(measures))
     against = _Baselines(baseline, qrels, names)
     found = [
         _tested(setting, run, against, name, margin, claim, alpha) for setting, run in systems.items() for name in names
     ]
     adjusted = holm([one.p for one in found])
     return [
-        replace(one, p_adjusted=p, proven=p < alpha, topics_needed=None if p < alpha else one.topics_needed)
+        replace(one, p_adjusted=p, proven=p < alpha, topics_needed=_needed(one, margin, claim, alpha, p))
         for one, p in zip(found, adjusted, strict=True)
     ]
+
+
+def _needed(one: Claim, margin: float, claim: Kind, alpha: float, p: float) -> int | None:
+    """Topics that would prove the claim if nothing is lost in truth; None where it is proven."""
+    return None if p < alpha else topics_needed(one.sd, margin, claim=claim, alpha=alpha)
 
 
 class _Baselines:
     """The baselines' runs by pipeline, measured once."""
 
-    def __init__(self, runs: Run | Mapping[str, Run], qrels: Qrels, measures: tuple[str, ...]) -> None:
-        self.qrels, self.measures = qrels, measures
-        self.runs = runs
-        self._measured: dict[int, Evaluation] = {}
+    def __init__(self, runs: Run | Mapping[str, Run], qrels: Qrels | None, measures: tuple[str, ...]) -> None:
+        self.runs, self.qrels, self.measures = runs, qrels, measures
+        self._measured: dict[tuple[int, int], Evaluation] = {}
 
     def run(self, pipeline: str) -> Run:
         """The run that a pipeline is compared with."""
@@ -163,12 +172,26 @@ class _Baselines:
             raise InputError(f"there is no baseline for {pipeline!r}; there are: {', '.join(self.runs)}")
         return self.runs[pipeline]
 
-    def evaluation(self, run: Run) -> Evaluation:
-        """The run's values, with its judged share at every cutoff."""
-        if id(run) not in self._measured:
-            judged = {f"Judged@{depth_of(name)}": None for name in self.measures}
-            self._measured[id(run)] = evaluate(run, self.qrels, [*self.measures, *judged])
-        return self._measured[id(run)]
+    def evaluation(self, run: Run, baseline: Run) -> Evaluation:
+        """The run's values, with its judged share at every cutoff; without judgments, what it keeps of the baseline."""
+        key = (id(run), 0 if self.qrels is not None else id(baseline))
+        if key not in self._measured:
+            if self.qrels is None:
+                self._measured[key] = kept_of_reference(run, baseline)
+            else:
+                judged = {f"Judged@{depth_of(name)}": None for name in self.measures}
+                self._measured[key] = evaluate(run, self.qrels, [*self.measures, *judged])
+        return self._measured[key]
+
+
+def kept_of_reference(run: Run, reference: Run) -> Evaluation:
+    """What a run keeps of a reference's rankings, on the measures of `REFERENCE`; 1 where nothing differs."""
+    losses = reference_losses(run, reference, kind="overlap"), reference_losses(run, reference, kind="expected")
+    per_query = {
+        name: {qid: 1.0 - loss for qid, loss in found.items()} for name, found in zip(REFERENCE, losses, strict=True)
+    }
+    means = {name: sum(values.values()) / len(values) for name, values in per_query.items()}
+    return Evaluation(means, per_query)
 
 
 def depth_of(measure: str) -> int:
@@ -181,19 +204,41 @@ def _tested(
     setting: Setting, run: Run, against: _Baselines, measure: str, margin: float, claim: Kind, alpha: float
 ) -> Claim:
     """One claim, not yet adjusted."""
-    other = against.run(setting.pipeline)
-    mine, theirs, depth = against.evaluation(run), against.evaluation(other), depth_of(measure)
-    compared = compare(mine, theirs, measure, margin=margin, alpha=alpha, rounds=1)
-    kept, both = compared.non_inferiority, compared.equivalence
-    if kept is None or both is None:
-        raise InputError("a claim needs a margin")
-    p = kept.p if claim == "non-inferiority" else both.p
+    other, qrels = against.run(setting.pipeline), against.qrels
+    mine, theirs = against.evaluation(run, other), against.evaluation(other, other)
+    pairs = zip(mine.per_query[measure].values(), theirs.per_query[measure].values(), strict=True)
+    d = np.array([system - baseline for system, baseline in pairs])
+    kept, interval = non_inferiority(d, margin, alpha=alpha), mean_interval(d, level=1.0 - alpha)
+    p = kept.p if claim == "non-inferiority" else equivalence(d, margin, alpha=alpha).p
+    sd = 0.0 if (d == d[0]).all() else float(d.std(ddof=1))
+    judged: dict[str, float | None] = {"judged": None, "baseline_judged": None, "changed_holes": None}
+    if qrels is not None:
+        depth = depth_of(measure)
+        shares = (one.mean[f"Judged@{depth}"] for one in (mine, theirs))
+        judged = dict(zip(judged, (*shares, changed_holes(run, other, qrels, depth)), strict=True))
     return Claim(
-        setting.pipeline, setting.setting, setting.fraction, compared.measure, compared.n, compared.system,
-        compared.baseline, compared.difference, compared.sd, compared.interval.low, compared.interval.high, kept.low,
-        p, p, p < alpha, None, compared.provable, None, compared.better, compared.worse,
-        mine.mean[f"Judged@{depth}"], theirs.mean[f"Judged@{depth}"], changed_holes(run, other, against.qrels, depth),
-    )  # fmt: skip
+        pipeline=setting.pipeline,
+        setting=setting.setting,
+        fraction=setting.fraction,
+        measure=measure,
+        n=len(d),
+        system=mine.mean[measure],
+        baseline=theirs.mean[measure],
+        difference=float(d.mean()),
+        sd=sd,
+        low=interval.low,
+        high=interval.high,
+        bound=kept.low,
+        p=p,
+        p_adjusted=p,
+        proven=p < alpha,
+        topics_needed=None,
+        provable=smallest_margin(sd, len(d), claim=claim, alpha=alpha),
+        effect=float(d.mean()) / sd if sd else None,
+        better=int(np.count_nonzero(d > 0)),
+        worse=int(np.count_nonzero(d < 0)),
+        **judged,
+    )
 
 
 def changed_holes(run: Run, baseline: Run, qrels: Qrels, k: int) -> float | None:

@@ -30,6 +30,7 @@ def info(
       thresher info my-index --json
     """
     from thresher.artifact import read_manifest
+    from thresher.cli.certify import facts as certificate_facts
     from thresher.index.commit import INDEX
     from thresher.manifest import load_manifest
 
@@ -40,6 +41,7 @@ def info(
         files = dict(read_manifest(directory).files)
     totals = {} if commit is None else _totals(commit) | _drift(directory) | _states(directory, commit)
     models = [] if commit is None else _models(directory, commit)
+    certificate, lines = ({}, []) if commit is None else certificate_facts(directory)
     if json:
         emit_json(
             {
@@ -50,6 +52,7 @@ def info(
                 **manifest.fields,
                 **totals,
                 **({} if commit is None else {"models": [{**one.as_json(), "used_for": use} for one, use in models]}),
+                **({"certificate": certificate} if certificate else {}),
                 "files": {name: dict(entry) for name, entry in files.items()},
             }
         )
@@ -67,6 +70,10 @@ def info(
         echo()
         shown_models = [(one.model, use, one.name, one.terms) for one, use in models]
         table(["model", "used for", "licence of its weights", "terms"], shown_models)
+    if lines:
+        echo()
+        for line in lines:
+            echo(line)
     echo()
     table(
         ["file", "bytes"],
@@ -202,20 +209,27 @@ def verify(
 ) -> None:
     """Check every file of an index against the sizes and checksums in its manifest.
 
-    Exit code 0: nothing is damaged. Exit code 1: the message names the damaged file.
+    Exit code 0: nothing is damaged. Exit code 1: the message names the damaged file, or says that the certificate in
+    the index is of another index. One of an earlier commit is said to be stale.
 
     \b
     Examples:
       thresher verify my-index
       thresher verify my-index --json
     """
+    from thresher.certify.certificate import certified_since
     from thresher.index.collection import verify as check
+    from thresher.index.commit import INDEX
 
     kind, files, total = check(directory)
+    since = certified_since(directory) if kind == INDEX else None
     if json:
-        emit_json({"path": str(directory), "kind": kind, "files": files, "bytes": total})
-    else:
-        say(f"{directory}: {kind}, {files:,} files, {total:,} bytes, all as written")
+        certificate = {} if since is None else {"certificate": since.as_json()}
+        emit_json({"path": str(directory), "kind": kind, "files": files, "bytes": total, **certificate})
+        return
+    say(f"{directory}: {kind}, {files:,} files, {total:,} bytes, all as written")
+    if since is not None:
+        say(f"{directory}: {since}")
 
 
 def _flat(fields: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

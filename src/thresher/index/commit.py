@@ -11,6 +11,7 @@ An index directory holds
 | `quality/FINGERPRINT/` | the quality estimator that pruning was fitted with, likewise |
 | `deletes/NAME-N.mask` | one bit a passage of a segment, tier 1's, tier 2's, then dropped ones: whether it is deleted |
 | `deletes/NAME-N.counts` | how many of the deleted passages had each term, by tier |
+| `certificate.json` | what was certified of one commit (`thresher.certify`); outlives commits and builds |
 
 A reader locks `commits/N.json` against removal (a shared `flock`, its **lease**), and opens what that commit names. A
 writer removes an old commit, and what only that one names, once it gets the exclusive lock. Where the file system has
@@ -20,10 +21,14 @@ reader opens is of one commit.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import secrets
+import shutil
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from thresher import artifact
@@ -37,7 +42,6 @@ from thresher.publish import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from thresher.manifest import Manifest
 
@@ -47,6 +51,8 @@ COMMITS, SEGMENTS, DELETES = "commits", "segments", "deletes"
 ENCODERS, QUALITY = "encoders", "quality"
 SECOND = "tier-2"
 """Folder of the second tier inside a segment."""
+CERTIFICATE = "certificate.json"
+"""What was certified of the index (`thresher.certify`); no commit names it."""
 NAME = re.compile(r"\d+-[0-9a-f]{8}")
 """Names of segments."""
 _OWN = ("commit", "segments", "fields", "frozen", "routing")
@@ -146,6 +152,18 @@ class Commit:
     def live(self) -> int:
         """Passages that are not deleted."""
         return sum(entry.live for entry in self.segments)
+
+    @property
+    def build(self) -> str:
+        """Names the build that this commit goes back to: what the build recorded and no commit changes."""
+        recorded = {name: self.fields.get(name) for name in ("corpus", "usage")}
+        return hashlib.sha256(json.dumps(recorded, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """Passages `added`, `replaced` and `deleted` since the build."""
+        found = self.fields.get("changes")
+        return {name: n for name, n in found.items() if type(n) is int} if isinstance(found, dict) else {}
 
     def segment(self, name: str) -> SegmentEntry:
         """The segment of this name.
@@ -318,6 +336,8 @@ def writing_index(target: str | Path, *, overwrite: bool = False) -> Iterator[In
             file.write_bytes(content)
             sync_path(file)
         sync_folders(path, [path / COMMITS / "1.json", *named])
+        if (Path(target) / CERTIFICATE).is_file():  # it says itself that it is of an earlier build
+            shutil.copyfile(Path(target) / CERTIFICATE, path / CERTIFICATE)
 
 
 def small_files(path: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:

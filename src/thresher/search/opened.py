@@ -10,6 +10,8 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn, Protocol, Self
 
+import numpy as np
+
 from thresher.arguments import checked_call
 from thresher.checks import is_a, path_of, shown
 from thresher.errors import ArtifactVersionError, InputError
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from thresher.build.recipe import Recipe
@@ -195,6 +196,15 @@ class OpenIndex:
     def schema(self) -> dict[str, str]:
         """The metadata fields that filters and facets may name, with their types."""
         return typed(self._current().collection.schema)
+
+    @property
+    def live(self) -> NDArray[np.bool_]:
+        """bool[n] by passage number: the passages that are there, of which `allow` can name some."""
+        stored = self._current().stored
+        sizes = [part.size for part in stored.parts]
+        return np.concatenate(
+            [np.ones(size, bool) if mask is None else mask for size, mask in zip(sizes, stored.visible, strict=True)]
+        )
 
     @property
     def tiered(self) -> bool:

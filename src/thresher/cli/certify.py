@@ -1,0 +1,231 @@
+"""`thresher certify`: whether an index, or a run, is not worse than its baseline by a margin."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from thresher.cli.output import JsonOption, echo, emit_json, grouped, note, progress_wanted, say, table
+
+if TYPE_CHECKING:
+    from thresher.certify.certificate import Certificate
+
+NOT_SHOWN = 3
+"""Exit code where nothing went wrong and the claim is not proven."""
+MARGIN = 0.02
+_SCORES = (
+    "What --fractions goes by: a score store, an estimator or its name. By default the estimator that the baseline was "
+    "pruned by, else `embedded`."
+)
+_SETTING = (
+    "Test the index with this changed: approx=.9, max_terms=8, threshold=strong, read=5, ...; repeat for several."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is to be shown."""
+
+    margin: Annotated[float, typer.Option(help="The smallest loss that would matter. Choose it before looking.")] = (
+        MARGIN
+    )
+    measures: Annotated[str, typer.Option(help="Measures, separated by blanks.")] = "nDCG@10"
+    claim: Annotated[
+        Literal["non-inferiority", "equivalence"],
+        typer.Option(help="non-inferiority: not worse by the margin; equivalence: within it either way."),
+    ] = "non-inferiority"
+    alpha: Annotated[float, typer.Option(help="Chance of any false claim, over all that is tested.")] = 0.05
+    judged: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Leave out topics with fewer than N relevant passages.")
+    ] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What is asked, and how."""
+
+    pipelines: Annotated[
+        str, typer.Option(help="Of lexical, sparse, interpolated, reranked, context. By default all that are there.")
+    ] = ""
+    fractions: Annotated[str, typer.Option(help="Shares of the baseline to leave out, such as .1,.2,.3.")] = ""
+    scores: Annotated[str, typer.Option(help=_SCORES)] = ""
+    setting: Annotated[list[str] | None, typer.Option(help=_SETTING)] = None
+    k: Annotated[int | None, typer.Option(min=1, help="Results a query. By default what the measures look at.")] = None
+    work: Annotated[
+        Path | None, typer.Option(help="Folder to keep finished runs in; an interrupted call goes on from there.")
+    ] = None
+    device: Annotated[str, typer.Option(help="Device for models: auto, cpu, cuda, mps.")] = "auto"
+
+
+@grouped
+def certify(
+    terms: Terms,
+    tested: Tested,
+    index: Annotated[Path | None, typer.Option(help="The index to certify; its certificate is kept in it.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="The unpruned index. By default INDEX: its first tier against both.")
+    ] = None,
+    queries: Annotated[Path | None, typer.Option(help="Queries, TSV: qid, text.")] = None,
+    qrels: Annotated[
+        Path | None, typer.Option(help="TREC judgments. Without them the baseline's own rankings count: weaker.")
+    ] = None,
+    run: Annotated[list[Path] | None, typer.Option(help="A TREC run in place of an index; repeat for several.")] = None,
+    baseline_run: Annotated[Path | None, typer.Option(help="With --run: the run to compare with.")] = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Certify INDEX as its certificate says, as it is now.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the certificate here, and not into the index.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Test whether an index is not worse than its unpruned baseline by a margin, and keep the certificate in it.
+
+    \b
+    Every pipeline is asked on both: the index as it is, its first tier alone where it has two, the baseline without
+    the share of passages that score lowest (--fractions; statistics of terms stay those of the whole baseline), and the
+    index with a setting changed (--setting). All claims are one family (Holm), so the chance that any is false is
+    --alpha. Whatever makes a run can be tested with --run.
+
+    \b
+    Exit code 0: certified. 3: not shown, and how many topics would decide it. 1: an error.
+
+    \b
+    Examples:
+      thresher certify --index pruned --baseline full --queries queries.tsv --qrels qrels.txt --margin .02
+      thresher certify --index pruned --baseline full --queries queries.tsv --qrels qrels.txt --fractions .1,.2,.3
+      thresher certify --index tiered --queries queries.tsv --qrels qrels.txt --measures "nDCG@10 R@100"
+      thresher certify --index full --baseline full --queries queries.tsv --setting approx=.9 --setting max_terms=8
+      thresher certify --run pruned.run --baseline-run full.run --qrels qrels.txt --margin .02 -o certificate.json
+      thresher certify --index pruned --renew
+    """
+    if run or baseline_run is not None:
+        if not run or baseline_run is None or index is not None or renew:
+            raise typer.BadParameter("give --run RUN with --baseline-run RUN and no index, or --index INDEX")
+        made = _of_runs(run, baseline_run, qrels, terms)
+    else:
+        if index is None:
+            raise typer.BadParameter("give --index INDEX, or --run RUN with --baseline-run RUN")
+        made = _renewed(index, tested) if renew else _of_index(index, baseline, queries, qrels, terms, tested)
+    where = _written(made, index, output)
+    if json:
+        emit_json(made.as_json())
+    else:
+        show(made)
+        if where is not None:
+            say(f"The certificate is in {where}.")
+    if not made.certified:
+        raise typer.Exit(NOT_SHOWN)
+
+
+def _of_runs(runs: list[Path], baseline: Path, qrels: Path | None, terms: Terms) -> Certificate:
+    from thresher.certify.certifying import certify_runs
+
+    short = [path.name.removesuffix(".gz").removesuffix(".run") for path in runs]
+    names = short if len(set(short)) == len(short) else list(map(str, runs))
+    return certify_runs(
+        dict(zip(names, runs, strict=True)), baseline, qrels, margin=terms.margin, measures=terms.measures,
+        claim=terms.claim, alpha=terms.alpha, judged=terms.judged,
+    )  # fmt: skip
+
+
+def _of_index(
+    index: Path, baseline: Path | None, queries: Path | None, qrels: Path | None, terms: Terms, tested: Tested
+) -> Certificate:
+    from thresher.certify import certify as make
+
+    if queries is None:
+        raise typer.BadParameter("give --queries QUERIES, a TSV file of qid and text")
+    return make(
+        index, index if baseline is None else baseline, queries, qrels, margin=terms.margin, measures=terms.measures,
+        claim=terms.claim, alpha=terms.alpha, judged=terms.judged,
+        pipelines=_listed(tested.pipelines) or None, fractions=fractions_of(tested.fractions),
+        scores=tested.scores or None, settings=tested.setting or (), k=tested.k, work=tested.work,
+        device=tested.device, progress=progress_wanted(),
+    )  # fmt: skip
+
+
+def _renewed(index: Path, tested: Tested) -> Certificate:
+    from thresher.certify.certifying import renew
+
+    return renew(index, work=tested.work, device=tested.device, progress=progress_wanted())
+
+
+def _listed(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def fractions_of(text: str) -> list[float]:
+    """Shares, separated by commas or blanks.
+
+    Raises:
+        BadParameter: one is not a number.
+    """
+    try:
+        return [float(part) for part in _listed(text)]
+    except ValueError as err:
+        raise typer.BadParameter(f"--fractions takes numbers such as .1,.2,.3; got {text!r}") from err
+
+
+def _written(made: Certificate, index: Path | None, output: Path | None) -> Path | None:
+    """Where the certificate was written; None for one of runs that was to go nowhere."""
+    if output is not None:
+        made.save(output)
+        return output
+    return None if index is None else made.write(index)
+
+
+def show(made: Certificate) -> None:
+    """Print a certificate: every claim, and what it comes to in sentences."""
+    from thresher.certify.wording import sentences
+
+    numeric = ["left out", "system", "baseline", "diff", "low", "high", "p", "+", "-"]
+    rows = [
+        (
+            one.pipeline, one.setting, "" if one.fraction is None else f"{one.fraction:.0%}", one.measure, one.system,
+            one.baseline, one.difference, one.low, one.high, one.p_adjusted, one.better, one.worse,
+            "proven" if one.proven else "no",
+        )
+        for one in made.claims
+    ]  # fmt: skip
+    table(
+        ["pipeline", "setting", "left out", "measure", "system", "baseline", "diff", "low", "high", "p", "+", "-", ""],
+        rows,
+        numeric=numeric,
+    )
+    echo(
+        f"diff: system minus baseline, with its {1 - made.alpha:.0%} t interval; p at the margin {made.margin:g}, by "
+        f"Holm over all {len(rows):,} claims; +, -: topics that became better and worse"
+    )
+    echo()
+    for sentence in sentences(made):
+        echo(sentence)
+
+
+def facts(directory: Path) -> tuple[dict[str, object], list[str]]:
+    """What `thresher info` says of an index's certificate: as JSON, and in lines; nothing where there is none.
+
+    A certificate that cannot be read is a note on standard error: the index is as good as before.
+    """
+    from thresher.certify.certificate import Certificate, staleness
+    from thresher.certify.wording import brief
+    from thresher.errors import ArtifactError
+
+    with suppress(ArtifactError):
+        try:
+            made = Certificate.read(directory)
+        except ArtifactError as err:
+            note(f"the certificate of {directory} cannot be read: {err}")
+            raise
+        if made is None:
+            return {}, []
+        since = staleness(directory, made)
+        lines = brief(made)
+        if since.stale:
+            lines.append(f"{since}; renew it with `thresher certify --index {directory} --renew`")
+        return {**made.as_json(), "since": since.as_json()}, lines
+    return {}, []

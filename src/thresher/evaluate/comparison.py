@@ -19,9 +19,11 @@ from thresher.evaluate.measures import Evaluation, parse_measure
 from thresher.evaluate.power import smallest_margin
 from thresher.evaluate.resampling import randomisation
 from thresher.evaluate.significance import (
+    Effect,
     Equivalence,
     Interval,
     NonInferiority,
+    effect_size,
     equivalence,
     holm,
     mean_interval,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from thresher.evaluate.measures import Measure
     from thresher.evaluate.results import Row
+    from thresher.evaluate.significance import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Comparison:
         non_inferiority: not worse by the margin; None without a margin.
         provable: smallest margin of non-inferiority that this n and sd prove with power .80 if nothing is lost.
         p_adjusted: p adjusted for a family of comparisons; None where this one stands alone.
+        effect: the difference in standard deviations; None where all differences are equal.
     """
 
     measure: str
@@ -77,6 +81,7 @@ class Comparison:
     non_inferiority: NonInferiority | None
     provable: float
     p_adjusted: float | None = None
+    effect: Effect | None = None
 
     def as_row(self) -> Row:
         """A flat mapping, for result files and JSON; None where nothing was tested."""
@@ -97,6 +102,9 @@ class Comparison:
             "better": self.better,
             "worse": self.worse,
             "provable_margin": self.provable,
+            "effect": None if self.effect is None else self.effect.value,
+            "effect_low": None if self.effect is None else self.effect.interval.low,
+            "effect_high": None if self.effect is None else self.effect.interval.high,
         }
         for name, claim in (("equivalence", self.equivalence), ("non_inferiority", self.non_inferiority)):
             if claim is not None:
@@ -121,6 +129,7 @@ def compare(
     alpha: float = 0.05,
     rounds: int = 10_000,
     seed: int = 0,
+    method: Method = "skew",
 ) -> Comparison:
     """Compare two evaluations on one measure, topic by topic.
 
@@ -133,6 +142,8 @@ def compare(
         alpha: significance level.
         rounds: random sign patterns of the randomisation test.
         seed: seed of the randomisation test.
+        method: how equivalence and non-inferiority are tested; by default corrected for skewness, because systems that
+            differ in few topics claim too much by Student's t.
 
     Raises:
         InputError: the evaluations have other topics or lack the measure, or there are fewer than two topics.
@@ -154,9 +165,10 @@ def compare(
         p_randomisation=randomisation(d, rounds=rounds, seed=seed),
         better=int(np.count_nonzero(d > 0)),
         worse=int(np.count_nonzero(d < 0)),
-        equivalence=None if margin is None else equivalence(d, margin, alpha=alpha),
-        non_inferiority=None if margin is None else non_inferiority(d, margin, alpha=alpha),
+        equivalence=None if margin is None else equivalence(d, margin, alpha=alpha, method=method),
+        non_inferiority=None if margin is None else non_inferiority(d, margin, alpha=alpha, method=method),
         provable=smallest_margin(sd, int(d.size), alpha=alpha),
+        effect=effect_size(d, level=1.0 - alpha),
     )
 
 

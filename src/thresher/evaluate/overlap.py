@@ -2,7 +2,7 @@
 
 Both compare one ranking with another, for example a pruned index's with the unpruned index's. They say how much
 changed, not whether it became worse: passages that take the place of others may be as good. A small loss is therefore
-evidence that little was lost, and a large one is no evidence of harm.
+evidence that little was lost, and a large one is not evidence of harm.
 
 **Rank-biased overlap** (Webber, Moffat and Zobel, "A similarity measure for indefinite rankings", TOIS 2010) is the
 mean agreement of the first d documents of both, |first d in common| / d, over all depths d, weighted by

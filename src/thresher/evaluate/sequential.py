@@ -126,8 +126,8 @@ class SequentialTest:
     def e_proven(self) -> float:
         """The e-value against "the mean loss is the margin or more": 1 / e is a p value valid at every look."""
         if self._log_factors is None:
-            self._log_factors = _log_factors(self._upper_values(), self.margin, self.high)
-        return min(math.exp(min(_log_wealth(self._log_factors, self._counts), 300.0)), RICH)
+            self._log_factors = log_factors(self._upper_values(), self.margin, self.high)
+        return min(math.exp(min(log_wealth(self._log_factors, self._counts), 300.0)), RICH)
 
     @property
     def e_lost(self) -> float:
@@ -161,8 +161,8 @@ class SequentialTest:
         held = self._counts[counts]
         upper, lower = self._upper_values()[counts], self._upper_values(up=False)[counts]
         needed = math.log(1.0 / self.alpha)
-        high = _first_disproven(upper, held, self.low, self.high, needed)
-        low = -_first_disproven(-lower, held, -self.high, -self.low, needed)
+        high = first_disproven(upper, held, self.low, self.high, needed)
+        low = -first_disproven(-lower, held, -self.high, -self.low, needed)
         return Interval(low, high, 1.0 - 2.0 * self.alpha)
 
     def as_json(self) -> dict[str, object]:
@@ -233,27 +233,26 @@ def still_to_enter(n: int) -> float:
     return 1.0 / math.log2(n + 2)
 
 
-def _log_factors(losses: NDArray[np.float64], margin: float, high: float) -> NDArray[np.float64]:
+def log_factors(losses: NDArray[np.float64], margin: float, high: float) -> NDArray[np.float64]:
     """float64[15, len(losses)]: the logarithm of what each bet that the mean is below `margin` makes of each loss."""
     return np.log1p(BETS[:, None] / (high - margin) * (margin - losses))
 
 
-def _log_wealth(log_factors: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
+def log_wealth(log_factors: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
+    """The logarithm of what all bets together have made of the losses, of each of which there are `counts`."""
     parts = log_factors @ counts.astype(np.float64) + np.log(MONEY)
     largest = float(parts.max())
     return largest + math.log(float(np.exp(parts - largest).sum()))
 
 
-def _first_disproven(
+def first_disproven(
     losses: NDArray[np.float64], counts: NDArray[np.int64], low: float, high: float, needed: float
 ) -> float:
     """The smallest mean that the bets disprove, high if there is none; they disprove each larger one as well."""
     below, above = low, high
-    for _ in range(60):
+    while above - below > 1e-10 * (high - low):
         middle = (below + above) / 2.0
-        if not below < middle < above:
-            break
-        if _log_wealth(_log_factors(losses, middle, high), counts) >= needed:
+        if log_wealth(log_factors(losses, middle, high), counts) >= needed:
             above = middle
         else:
             below = middle

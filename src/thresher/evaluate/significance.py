@@ -64,7 +64,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class MarginClaim:
     """A claim about the mean difference of two systems, tested.
 
     Attributes:
@@ -86,7 +86,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Equivalence(Claim):
+class Equivalence(MarginClaim):
     """The claim that two systems differ by less than `margin` either way.
 
     Attributes:
@@ -97,7 +97,7 @@ class Equivalence(Claim):
 
 
 @dataclass(frozen=True, slots=True)
-class NonInferiority(Claim):
+class NonInferiority(MarginClaim):
     """The claim that a system is not worse than its baseline by `margin` or more.
 
     Attributes:

@@ -12,10 +12,8 @@ passages that are added to an index, larger weights get the largest impact.
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -39,6 +37,7 @@ from thresher.index.layout import (
     SPARSEST,
     rows_of_kinds,
 )
+from thresher.index.packing import pack_passage
 from thresher.index.records import RecordWriter
 from thresher.records import Passage, SparseBatch
 
@@ -401,17 +400,6 @@ class IndexBuilder:
             "order": self._order,
             "bytes": sizes,
         }
-
-
-def pack_passage(passage: Passage) -> bytes:
-    """Title, text and metadata of a passage as one JSON array: self-delimiting, readable, safe for any characters."""
-    fields = f"{encode_basestring(passage.title)},{encode_basestring(passage.text)}"
-    if passage.metadata:
-        try:
-            fields += "," + json.dumps(dict(passage.metadata), ensure_ascii=False, separators=(",", ":"))
-        except (TypeError, ValueError, RecursionError) as err:
-            raise InputError(f"the metadata of passage {passage.docno!r} cannot be stored ({err})") from err
-    return f"[{fields}]".encode("utf-8", "surrogatepass")
 
 
 def _sorted_terms(vocabulary: Sequence[str]) -> tuple[list[bytes], NDArray[np.int64]]:

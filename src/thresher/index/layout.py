@@ -48,12 +48,11 @@ the other numbered ones, by term id within each.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -63,6 +62,7 @@ from thresher.checks import is_a, path_of, shown
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError
 from thresher.index.arrays import PackedStore, StringStore, map_array
 from thresher.index.counts import read_counts
+from thresher.index.packing import unpack_fields
 from thresher.records import Passage
 
 if TYPE_CHECKING:
@@ -275,19 +275,6 @@ class Layout:
         dense = (rows >= 0) & (rows < self.counts.dense)
         found[dense] = self.superblocks[rows[dense], -1]
         return found
-
-
-def unpack_fields(packed: bytes) -> tuple[str, str, dict[str, Any]]:
-    """Title, text and metadata of a stored passage.
-
-    Raises:
-        ValueError, TypeError, RecursionError: it is not what the builder wrote.
-    """
-    title, text, *rest = json.loads(packed.decode("utf-8", "surrogatepass"))
-    metadata = rest[0] if rest else {}
-    if not (isinstance(title, str) and isinstance(text, str) and isinstance(metadata, dict)):
-        raise TypeError("not a title, a text and metadata")
-    return title, text, metadata
 
 
 def rows_of_kinds(kinds: Array) -> NDArray[np.int32]:

@@ -27,9 +27,8 @@ from thresher.corpus.spool import docno_keys
 from thresher.durable import write_atomic
 from thresher.errors import DamagedArtifactError, InputError
 from thresher.index.arrays import StringStore, StringWriter
-from thresher.index.builder import pack_passage
 from thresher.index.collection import read_mask
-from thresher.index.layout import unpack_fields
+from thresher.index.packing import pack_passage, unpack_fields
 from thresher.index.records import RecordWriter, content_keys, open_records
 from thresher.mapping import map_file
 from thresher.prune.decision import FOLDER, FORMAT, KIND, REASONS, TIER_DROPPED, TIER_ONE, TIER_TWO

@@ -91,7 +91,7 @@ class Times:
         self._known[kind] = mean + _WEIGHT * (seconds - mean), min(seconds, least * _FORGETS)
 
     def relax(self, kind: str) -> None:
-        """Expect less: a call was not made for want of time, which teaches nothing."""
+        """Expect less: a call was not made since its deadline was too near, which teaches nothing."""
         if kind in self._known:
             mean, least = self._known[kind]
             self._known[kind] = mean, least * _WANTED
@@ -150,7 +150,7 @@ class Work:
             kwargs: its arguments.
 
         Raises:
-            RefusedError: the queue is full, the deadline cannot be met, the server is about to stop, or the client has
+            RefusedError: the queue is full, the deadline cannot be met, or the client has
                 gone away.
             Exception: what the call raised.
         """
@@ -263,7 +263,7 @@ class Work:
                 return call()
 
         def ended(future: asyncio.Future[T]) -> None:
-            error = None if future.cancelled() else future.exception()  # taken note of, also where nobody waits
+            error = None if future.cancelled() else future.exception()  # taken note of, also where no request waits
             if not isinstance(error, InputError):
                 self._learn(turn)
             self._release(turn)

@@ -67,6 +67,18 @@ def test_errors_are_in_the_contracts_shape(reading):
     assert (refused.status_code, refused.json()["error_code"]) == (422, 422)
 
 
+def test_an_empty_knowledge_id_means_no_index(reading):
+    answer = reading.client.post("/retrieval", json={"knowledge_id": "", "query": "grain"})
+    assert (answer.status_code, answer.json()["error_code"]) == (404, 2001)
+
+
+def test_the_docno_of_a_record_is_that_of_its_passage(serving, tmp_path):
+    build_index(tmp_path / "index", [Passage("a", "Chaff is light.", metadata={"docno": "other"})], "bm25")
+    with serving({"named": tmp_path / "index"}) as made:
+        (record,) = made.client.post("/retrieval", json={"knowledge_id": "named", "query": "chaff"}).json()["records"]
+    assert record["metadata"]["docno"] == "a"
+
+
 def test_dify_takes_the_endpoint(reading):
     """It posts nothing to it, and takes 403, 404 and 502 for a wrong key, a wrong address and a server that is down."""
     statuses = [

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from thresher.serve.bodies import Document, check_k, check_query
 from thresher.serve.conditions import MetadataCondition, as_filter
 from thresher.serve.handles import owner_of
+from thresher.serve.refusals import not_found
 from thresher.serve.served import Served
 from thresher.serve.services import Services
 
@@ -66,6 +67,8 @@ def router(services: Services) -> APIRouter:
         """The passages of an index that help with a query."""
         check_k(services.settings, body.retrieval_setting.top_k, "top_k")
         check_query(services.settings, body.query)
+        if not body.knowledge_id:
+            raise not_found("knowledge_id is empty; give the name of an index")
         served = services.served(request, body.knowledge_id)
 
         def answered() -> Answer:
@@ -86,7 +89,7 @@ def records(services: Services, served: Served, answer: Answer, least: float) ->
 
     def metadata(one: AnswerPassage) -> dict[str, object]:
         handle = services.handles.of_passage(served.name, one.docno, one.original, one.spans, owner)
-        return {"docno": one.docno, **one.metadata, "handle": handle}
+        return {**one.metadata, "docno": one.docno, "handle": handle}
 
     return [
         {"content": one.text, "score": score, "title": one.title or one.docno, "metadata": metadata(one)}

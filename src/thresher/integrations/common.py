@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from thresher.context.pruned import PrunedPassage
     from thresher.index.filters import Filter
     from thresher.pipeline.answer import Answer
+    from thresher.records import SparseBatch
 
 KEY = "thresher"
 """Where the metadata of a document hold what thresher knows of it."""
@@ -398,3 +400,12 @@ def compose(earlier: Sequence[Span], later: Sequence[Span]) -> list[Span]:
                 found.append(Span(piece.start + start - here, piece.start + end - here))
         here += piece.end - piece.start
     return found
+
+
+# --- sparse embeddings
+
+
+def term_weights(batch: SparseBatch) -> list[dict[int, float]]:
+    """Each row of a batch as term id to weight."""
+    terms, weights, ends = batch.terms.tolist(), batch.weights.tolist(), batch.indptr.tolist()
+    return [dict(zip(terms[start:end], weights[start:end], strict=True)) for start, end in pairwise(ends)]

@@ -6,13 +6,14 @@
     for document in retriever.invoke("who found radium"):
         print(document.id, document.page_content, document.metadata["thresher"]["spans"])
 
-The async forms work in a thread. langchain-core has no interface for sparse embeddings: langchain-qdrant and
-langchain-milvus have one each, which differ in what a vector is.
+The async forms work in a thread. langchain-core has no interface for sparse embeddings. `ThresherSparseEmbeddings` is
+what langchain-qdrant takes, which asks for methods and not for a base class.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
 
 from thresher.checks import shown
 from thresher.errors import InputError, require
@@ -27,6 +28,7 @@ from langchain_core.structured_query import Comparison, FilterDirective, Operati
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from thresher.context.pruner import ContextPruner
+from thresher.encode import SparseEncoder
 from thresher.index.filters import Filter, Where
 from thresher.integrations import common
 from thresher.pipeline.pipeline import Pipeline
@@ -36,6 +38,8 @@ from thresher.search.index import Index
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from thresher.records import SparseBatch
 
 _OPEN = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -194,6 +198,49 @@ class ThresherPruner(BaseDocumentCompressor):
             keep_empty=self.keep_empty,
         )
         return [_updated(documents[place], one) for place, one in found]
+
+
+class SparseVector(NamedTuple):
+    """Weighted terms of a text.
+
+    Attributes:
+        indices: term ids, ascending.
+        values: their weights.
+    """
+
+    indices: list[int]
+    values: list[float]
+
+
+class ThresherSparseEmbeddings:
+    """Weighted terms of texts and queries, compared by dot product: the `sparse_embedding` of a `QdrantVectorStore`.
+
+    Args:
+        encoder: a `SparseEncoder`, or the name of one (`SparseEncoder.from_name`).
+    """
+
+    def __init__(self, encoder: SparseEncoder | str) -> None:
+        self.encoder = encoder if isinstance(encoder, SparseEncoder) else SparseEncoder.from_name(encoder)
+
+    def embed_documents(self, texts: list[str]) -> list[SparseVector]:
+        """The terms of each text."""
+        return _vectors(self.encoder.encode_passages(texts))
+
+    def embed_query(self, text: str) -> SparseVector:
+        """The terms of a query."""
+        return _vectors(self.encoder.encode_queries([text]))[0]
+
+    async def aembed_documents(self, texts: list[str]) -> list[SparseVector]:
+        """As `embed_documents`, in a thread."""
+        return await asyncio.to_thread(self.embed_documents, texts)
+
+    async def aembed_query(self, text: str) -> SparseVector:
+        """As `embed_query`, in a thread."""
+        return await asyncio.to_thread(self.embed_query, text)
+
+
+def _vectors(batch: SparseBatch) -> list[SparseVector]:
+    return [SparseVector([*row], [*row.values()]) for row in common.term_weights(batch)]
 
 
 def _document(found: common.Document) -> Document:

@@ -12,7 +12,6 @@ The async forms work in a thread.
 from __future__ import annotations
 
 import asyncio
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from thresher.checks import shown, whole
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
     from thresher.index.filters import Filter
     from thresher.pipeline.pipeline import Pipeline
-    from thresher.records import SparseBatch
     from thresher.search.index import Index
 
 _SIGNS = ("==", "!=", ">", ">=", "<", "<=", "in", "nin", "any", "all", "contains", "is_empty")
@@ -203,7 +201,7 @@ class ThresherSparseEmbedding(BaseSparseEmbedding):
         return "ThresherSparseEmbedding"
 
     def _get_query_embedding(self, query: str) -> dict[int, float]:
-        return _rows(self._encoder.encode_queries([query]))[0]
+        return common.term_weights(self._encoder.encode_queries([query]))[0]
 
     async def _aget_query_embedding(self, query: str) -> dict[int, float]:
         return await asyncio.to_thread(self._get_query_embedding, query)
@@ -215,16 +213,10 @@ class ThresherSparseEmbedding(BaseSparseEmbedding):
         return await asyncio.to_thread(self._get_text_embedding, text)
 
     def _get_text_embeddings(self, texts: Sequence[str]) -> list[dict[int, float]]:
-        return _rows(self._encoder.encode_passages(list(texts)))
+        return common.term_weights(self._encoder.encode_passages(list(texts)))
 
     async def _aget_text_embeddings(self, texts: Sequence[str]) -> list[dict[int, float]]:
         return await asyncio.to_thread(self._get_text_embeddings, texts)
-
-
-def _rows(batch: SparseBatch) -> list[dict[int, float]]:
-    """Each row of a batch as term id to weight."""
-    terms, weights, ends = batch.terms.tolist(), batch.weights.tolist(), batch.indptr.tolist()
-    return [dict(zip(terms[start:end], weights[start:end], strict=True)) for start, end in pairwise(ends)]
 
 
 def _query(bundle: QueryBundle | None) -> str:

@@ -192,3 +192,39 @@ def test_the_async_form_does_not_hold_up_the_event_loop(index):
     assert len(found) == 1
     assert slow.thread != threading.get_ident()
     assert beats > 3
+
+
+def test_sparse_embeddings_are_the_encoders():
+    from thresher.encode import SparseEncoder
+    from thresher.integrations.langchain import ThresherSparseEmbeddings
+
+    texts = [text for _, _, text, *_ in PASSAGES]
+    encoder = SparseEncoder.from_name("bm25", texts=texts)
+    embeddings, batch = ThresherSparseEmbeddings(encoder), encoder.encode_passages(texts)
+    found = embeddings.embed_documents(texts)
+    assert [term for one in found for term in one.indices] == batch.terms.tolist()
+    assert [weight for one in found for weight in one.values] == batch.weights.tolist()
+    assert [len(one.indices) for one in found] == [len(one.values) for one in found]
+    assert asyncio.run(embeddings.aembed_documents(texts)) == found
+    asked = encoder.encode_queries(["grain"])
+    assert embeddings.embed_query("grain") == (asked.terms.tolist(), asked.weights.tolist())
+    assert asyncio.run(embeddings.aembed_query("grain")) == embeddings.embed_query("grain")
+
+
+def test_a_store_of_langchain_qdrant_takes_them():
+    qdrant = pytest.importorskip("langchain_qdrant")
+    from thresher.encode import SparseEncoder
+    from thresher.integrations.langchain import ThresherSparseEmbeddings
+
+    texts = [text for _, _, text, *_ in PASSAGES]
+    embeddings = ThresherSparseEmbeddings(SparseEncoder.from_name("bm25", texts=texts))
+    store = qdrant.QdrantVectorStore.from_texts(
+        texts, sparse_embedding=embeddings, retrieval_mode=qdrant.RetrievalMode.SPARSE, location=":memory:"
+    )
+    query = "how is grain ground into flour"
+    wanted, asked = [], embeddings.embed_query(query)
+    for text, one in zip(texts, embeddings.embed_documents(texts), strict=True):
+        weights = dict(zip(*one, strict=True))
+        wanted.append((sum(weights.get(t, 0.0) * w for t, w in zip(*asked, strict=True)), text))
+    (found, score) = store.similarity_search_with_score(query, k=1)[0]
+    assert (score, found.page_content) == (pytest.approx(max(wanted)[0]), max(wanted)[1])

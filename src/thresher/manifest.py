@@ -102,7 +102,8 @@ def missing(path: Path) -> ArtifactError:
                 f"{path} is not complete: a write was killed while it replaced it. The last good one is {previous}; "
                 f"bring it back with: {back}"
             )
-    return ArtifactError(f"{path} is not a thresher artifact: there is no {MANIFEST} in it")
+    why = f"there is no {MANIFEST} in it" if path.is_dir() else "there is no such directory"
+    return ArtifactError(f"{path} is not a thresher artifact: {why}")
 
 
 def _checked_name(name: str) -> str:

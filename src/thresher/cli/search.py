@@ -14,6 +14,7 @@ from thresher.cli.output import (
     JsonOption,
     WhereOption,
     console,
+    counted,
     echo,
     emit_json,
     note,
@@ -95,7 +96,8 @@ def search(
         return
     show_hits(ranking)
     of = "" if not tiered else ", both tiers searched" if ranking.escalated else ", first tier searched"
-    say(f"{len(ranking)} passages, {'exact' if ranking.exact else 'approximate'}{of}; {seconds:.2f} s with loading")
+    exactness = "exact" if ranking.exact else "approximate"
+    say(f"{counted(len(ranking), 'passage', 'passages')}, {exactness}{of}; {seconds:.2f} s with loading")
     for explanation in ranking.explanations:
         echo(str(explanation))
 

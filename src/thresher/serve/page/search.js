@@ -87,7 +87,7 @@ function wait(text) {
   clearTimeout(slow);
   const before = byId("state").firstChild;
   const say = async () => {
-    if (sets[0]?.list.children.length || byId("state").firstChild !== before) return;
+    if (sets[0]?.list.children.length || byId("state").firstChild !== before || document.querySelector("dialog[open]")) return;
     const note = pending(text);
     byId("state").replaceChildren(note);
     announce(text);

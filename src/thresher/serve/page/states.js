@@ -15,13 +15,13 @@ export function failure(error, { again, settings, key }) {
 
 export function nothing({ withheld, filters, clear }) {
   if (withheld) return panel("Nothing to hand over", "Passages were found, but no sentence of them scored as high as this index asks for (min_confidence).");
-  if (filters) return panel("No passage matches", "None that passes the filters shares a term with the query.", el("button", { type: "button", class: "main", onclick: clear }, "Remove the filters"));
-  return panel("No passage matches", "None shares a term with the query. Other words for the same thing may help.");
+  if (filters) return panel("No passage matches", "None that passes the filters shares a term with the question.", el("button", { type: "button", class: "main", onclick: clear }, "Remove the filters"));
+  return panel("No passage matches", "None shares a term with the question. Other words for the same thing may help.");
 }
 
 /** Passages are there, and pruning keeps no sentence of them. */
 export function unanswered(passages) {
-  return panel("No sentence is kept", `The first ${many(passages, "passage")} may not answer the query: none of their sentences scored high enough to be handed over. They are shown dim.`);
+  return panel("No sentence is kept", `The first ${many(passages, "passage")} may not answer the question: none of their sentences scored high enough to be handed over. They are shown dim.`);
 }
 
 /** While the server has not answered yet. */

@@ -6,7 +6,8 @@ The server is a process of its own, started by `thresher serve`; its clients are
 - load: clients that send one request after the other for a time, under a deadline, each waiting after a refusal as long
   as `Retry-After` says; beside it, what the library answers in as many threads without a server;
 - equal: answers of the server to many clients at once, without a deadline, against the library's;
-- batches: clients side by side against one after the other, for requests that run a model;
+- batches: clients side by side, whose requests share a model's batches, against one client, and against a server that
+  runs one call at a time; for requests of several sizes;
 - drained: TERM under load; requests that were sent before it and got no answer are lost;
 - fuzzed: requests made from good ones by random changes; an answer of 500 or more that is not a refusal is a failure.
 
@@ -52,13 +53,14 @@ if TYPE_CHECKING:
 COLLECTION = "scifact/train"
 """Its queries are asked: there are enough of them, and nothing is measured on them."""
 COLUMNS = [
-    "part", "route", "clients", "deadline_ms", "seconds", "requests", "answers_per_s", "library_per_s", "ratio",
-    "p50_ms", "p99_ms", "library_p50_ms", "overhead_ms", "status_200", "status_429", "status_503", "status_other",
-    "lost", "different", "rss_start_mb", "rss_end_mb",
+    "part", "route", "what", "clients", "deadline_ms", "seconds", "requests", "answers_per_s", "library_per_s", "ratio",
+    "one_by_one_per_s", "ratio_one_by_one", "p50_ms", "p99_ms", "library_p50_ms", "overhead_ms", "status_200",
+    "status_429", "status_503", "status_other", "lost", "different", "rss_start_mb", "rss_end_mb",
 ]  # fmt: skip
 NOTE = (
     "answers_per_s counts answers with status 200. overhead_ms: median of the differences, query by query. batches: "
-    "answers a second of the clients side by side; library_per_s is that of one client, ratio the quotient. p50_ms and "
+    "answers a second of the clients side by side; library_per_s is that of one client, one_by_one_per_s that of as "
+    "many clients at a server that runs one call at a time, ratio and ratio_one_by_one the quotients. p50_ms and "
     "p99_ms are of answers."
 )
 RESTED = 3.0
@@ -279,23 +281,45 @@ def equal(server: Served, pipeline: Pipeline, queries: Sequence[str], clients: i
     }  # fmt: skip
 
 
-def batches(server: Served, path: str, bodies: Sequence[dict[str, Any]], clients: int, seconds: float) -> Row:
-    """Clients side by side, before and after one client alone."""
-    rates = []
+def batches(
+    server: Served, single: Served, what: str, path: str, bodies: Sequence[dict[str, Any]], clients: int, seconds: float
+) -> Row:
+    """Clients side by side; before and after, one client, and as many at a server that runs one call at a time."""
+    rates: dict[str, list[float]] = {"alone": [], "single": [], "together": []}
     rows = []
-    for count in (1, clients, clients, 1):
+    for way in ("alone", "single", "together", "together", "single", "alone"):
         outcomes = Outcomes()
         began = time.perf_counter()
-        asyncio.run(requests(server.url, path, bodies, count, for_seconds(seconds / 2), outcomes))
-        rows.append(outcomes.row(time.perf_counter() - began))
-        rates.append(rows[-1]["answers_per_s"])
-    alone, together = (rates[0] + rates[3]) / 2, (rates[1] + rates[2]) / 2
-    row = {name: rows[1][name] for name in ("p50_ms", "p99_ms")}
-    statuses = {name: rows[1][name] + rows[2][name] for name in rows[1] if name.startswith("status_")}
+        url, count = single.url if way == "single" else server.url, 1 if way == "alone" else clients
+        asyncio.run(requests(url, path, bodies, count, for_seconds(seconds / 3), outcomes))
+        row = outcomes.row(time.perf_counter() - began)
+        rates[way].append(row["answers_per_s"])
+        if way == "together":
+            rows.append(row)
+    alone, one_by_one, together = (sum(rates[way]) / 2 for way in rates)
+    statuses = {name: rows[0][name] + rows[1][name] for name in rows[0] if name.startswith("status_")}
     return {
-        "part": "batches", "route": path, "clients": clients, "seconds": seconds, "answers_per_s": together,
-        "library_per_s": alone, "ratio": together / alone, **row, **statuses,
+        "part": "batches", "route": path, "what": what, "clients": clients, "seconds": seconds,
+        "answers_per_s": together, "library_per_s": alone, "ratio": together / alone,
+        "one_by_one_per_s": one_by_one, "ratio_one_by_one": together / one_by_one,
+        **{name: rows[0][name] for name in ("p50_ms", "p99_ms")}, **statuses,
     }  # fmt: skip
+
+
+def batch_requests(queries: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """Requests of several sizes that run a model: what they are, their route and their bodies."""
+    short = [" ".join(text.split()[:30]) for text in texts]
+
+    def reads(documents: Sequence[str], count: int) -> list[dict[str, Any]]:
+        return [{"query": query, "documents": documents[at : at + count]} for at, query in enumerate(queries)]
+
+    return [
+        ("whole answers", "/ask", [{"query": query, "deadline_ms": 0} for query in queries]),
+        ("5 passages", "/v2/rerank", reads(texts, 5)),
+        ("10 texts of 30 words", "/v2/rerank", reads(short, 10)),
+        ("3 texts of 30 words", "/v2/rerank", reads(short, 3)),
+        ("1 query", "/v1/embeddings", [{"model": MiniLMEncoder.name, "input": query} for query in queries]),
+    ]
 
 
 def drained(index: Path, queries: Sequence[str], clients: int) -> Row:
@@ -390,19 +414,9 @@ def measured(bench: Bench, given: argparse.Namespace) -> list[Row]:
             note(overhead(server, "/search", partial(found, opened), queries))
         note(under_load(server, pipeline, queries, given.clients, given.seconds, given.deadline_ms))
         note(equal(server, pipeline, queries, given.clients))
-        short = given.seconds / 3
-        note(batches(server, "/ask", [{"query": query, "deadline_ms": 0} for query in queries], 16, short))
-        reads = [{"query": query, "documents": texts[at : at + 5]} for at, query in enumerate(queries)]
-        note(batches(server, "/v2/rerank", reads, 16, short))
-        note(
-            batches(
-                server,
-                "/v1/embeddings",
-                [{"model": MiniLMEncoder.name, "input": query} for query in queries],
-                16,
-                short,
-            )
-        )
+        with served(index, "--workers", "1") as single:
+            for what, path, bodies in batch_requests(queries, texts):
+                note(batches(server, single, what, path, bodies, 16, given.seconds / 3))
         note(fuzzed(server, queries, given.requests, 8, 0))
     note(drained(index, queries, 32))
     return rows

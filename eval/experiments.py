@@ -74,6 +74,7 @@ EXPERIMENTS = {
     "living-kills": Entry("living_kills", "writes that are killed at random moments", ("living-kills",)),
     "living-readers": Entry("living_readers", "readers at full speed while a writer commits", ("living-readers",)),
     "serve": Entry("serve", "the server against the library: overhead, load, batches, hostile requests", ("serve",)),
+    "significance": Entry("significance", "how often tests and claims are wrong, simulated", ("significance",)),
     "tables": Entry("tables", "write figures of the result files into README and docs"),
 }
 

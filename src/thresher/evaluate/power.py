@@ -179,8 +179,8 @@ def queries_to_prove(
         rich: NDArray[np.bool_] = wealth @ MONEY >= 1.0 / alpha
         return rich
 
-    times = _first_times(won, _draws(sample, runs, limit, np.random.default_rng(seed)), runs)
-    return _reached(times, power)
+    times = first_times(won, _draws(sample, runs, limit, np.random.default_rng(seed)), runs)
+    return reached(times, power)
 
 
 @checked_call(runs=1, seed=0, limit=1, after=0)
@@ -238,8 +238,8 @@ def queries_to_notice(
         for rows in _places(sample.size, runs, limit, rng):
             yield np.where(rng.random(runs) < drift / gain, worse[rows], sample[rows])
 
-    times = _first_times(won, drawn(), runs)
-    return _reached(times[times > after] - after, power)
+    times = first_times(won, drawn(), runs)
+    return reached(times[times > after] - after, power)
 
 
 def _places(size: int, runs: int, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
@@ -256,10 +256,17 @@ def _draws(
         yield sample[rows]
 
 
-def _first_times(
+def first_times(
     won: Callable[[NDArray[np.float64], int], NDArray[np.bool_]], draws: Iterator[NDArray[np.float64]], runs: int
 ) -> NDArray[np.float64]:
-    """float64[runs]: the query, counted from 1, at which each run crossed its threshold; inf where it did not."""
+    """float64[runs]: the query, counted from 1, at which each run crossed its threshold; inf where it did not.
+
+    Args:
+        won: takes the losses float64[runs] of one query, and the number of queries before; whether each run is past
+            its threshold.
+        draws: the losses of each query.
+        runs: simulated runs.
+    """
     times = np.full(runs, np.inf)
     for before, draw in enumerate(draws):
         times[won(draw, before) & np.isinf(times)] = before + 1
@@ -268,7 +275,7 @@ def _first_times(
     return times
 
 
-def _reached(times: NDArray[np.float64], power: float) -> int | None:
+def reached(times: NDArray[np.float64], power: float) -> int | None:
     """The time by which a share `power` of the runs has crossed."""
     if not times.size:
         return None

@@ -30,7 +30,9 @@ from thresher.manifest import Manifest, check_kind, load_manifest, manifest_text
 from thresher.publish import MANIFEST, children, claimed, place_of, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+    from collections.abc import Callable, Iterable, Iterator, Set
+
+    from thresher.manifest import Fields, Files
 
 T = TypeVar("T")
 _ATTEMPTS = 100
@@ -110,7 +112,7 @@ def read_manifest(path: str | Path, *, kind: str | None = None, format: int | No
     raise busy(path)
 
 
-def check_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+def check_files(path: Path, files: Files) -> None:
     """Check that these files of the artifact `path`, as its manifest names them, are there and have their sizes.
 
     Raises:
@@ -212,7 +214,7 @@ def verify(path: str | Path) -> Manifest:
     raise busy(path)
 
 
-def verify_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> tuple[int, int]:
+def verify_files(path: Path, files: Files) -> tuple[int, int]:
     """Check every byte of these files of the artifact `path`, as its manifest names them.
 
     Where the manifest of an artifact inside it is named alone, what that one names is checked too.
@@ -323,13 +325,13 @@ def _remove(directory: Path) -> None:
                 file.unlink()
 
 
-def seal(directory: Path, kind: str, format: int, fields: Mapping[str, Any]) -> Manifest:
+def seal(directory: Path, kind: str, format: int, fields: Fields) -> Manifest:
     """Fsync every file in `directory`, then write the manifest that names them all.
 
     Raises:
         OSError: the disk is full or failed.
     """
-    files: dict[str, Mapping[str, Any]] = {}
+    files: dict[str, Fields] = {}
     (directory / MANIFEST).unlink(missing_ok=True)  # of an attempt that failed
     for file in sorted(p for p in directory.rglob("*") if p.is_file()):
         files[file.relative_to(directory).as_posix()] = sealed_entry(file)
@@ -343,7 +345,7 @@ def seal(directory: Path, kind: str, format: int, fields: Mapping[str, Any]) -> 
     return parse_manifest(content, manifest)
 
 
-def sealed_entry(file: Path) -> dict[str, Any]:
+def sealed_entry(file: Path) -> Fields:
     """Size and sha256 of a file, as a manifest has them, once it is flushed to disk."""
     sync_path(file)
     return {"bytes": file.stat().st_size, "sha256": _sha256(file)}

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    Fields = Mapping[str, Any]
+    """What a manifest says, plain JSON."""
+    Files = Mapping[str, Fields]
+    """File name to its size and sha256."""
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -36,8 +41,8 @@ class Manifest:
     kind: str
     format: int
     version: str
-    files: Mapping[str, Mapping[str, Any]]
-    fields: Mapping[str, Any]
+    files: Files
+    fields: Fields
     sha256: str = ""
 
 
@@ -129,7 +134,7 @@ def document_sha256(document: Mapping[str, object]) -> str:
     ).hexdigest()
 
 
-def manifest_text(kind: str, format: int, fields: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> bytes:
+def manifest_text(kind: str, format: int, fields: Fields, files: Files) -> bytes:
     """The text of a manifest, with its checksum."""
     document = {"kind": kind, "format": format, "version": __version__, **fields, "files": files}
     document = json.loads(json.dumps(document, ensure_ascii=False, default=dict))  # as the reader will see it

@@ -75,11 +75,8 @@ def info(
         for line in lines:
             echo(line)
     echo()
-    table(
-        ["file", "bytes"],
-        [(name, f"{size:,}") for name, size in _sizes(files).items()],
-        numeric=["bytes"],
-    )
+    sizes = [(name, f"{size:,}") for name, size in _sizes(files).items()]
+    table(["file", "bytes"], sizes, numeric=["bytes"])
 
 
 def _by_build(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from thresher.publish import MANIFEST
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from thresher.manifest import Manifest
+    from thresher.manifest import Fields, Files, Manifest
 
 
 INDEX = "index"
@@ -137,10 +137,10 @@ class Commit:
     sha256: str
     segments: tuple[SegmentEntry, ...]
     schema: Mapping[str, str]
-    frozen: Mapping[str, Any]
-    routing: Mapping[str, Any] | None
-    files: Mapping[str, Mapping[str, Any]]
-    fields: Mapping[str, Any]
+    frozen: Fields
+    routing: Fields | None
+    files: Files
+    fields: Fields
     version: str
 
     @property
@@ -340,7 +340,7 @@ def writing_index(target: str | Path, *, overwrite: bool = False) -> Iterator[In
             shutil.copyfile(Path(target) / CERTIFICATE, path / CERTIFICATE)
 
 
-def small_files(path: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+def small_files(path: Path, files: Iterable[Path]) -> dict[str, Fields]:
     """What a commit says of these files of the index `path`, which are flushed; folders are left out."""
     return {file.relative_to(path).as_posix(): artifact.sealed_entry(file) for file in sorted(files) if file.is_file()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from json.encoder import encode_basestring
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thresher.errors import InputError
 
@@ -23,7 +23,7 @@ def pack_passage(passage: Passage) -> bytes:
     return f"[{fields}]".encode("utf-8", "surrogatepass")
 
 
-def unpack_fields(packed: bytes) -> tuple[str, str, dict[str, Any]]:
+def unpack_fields(packed: bytes) -> tuple[str, str, dict[str, object]]:
     """Title, text and metadata of a stored passage.
 
     Raises:

@@ -22,6 +22,8 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 """A string, or one without an end: were that no match, it would be looked for again from each quote in it."""
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_AT_ONCE = 64 * 2**10
+"""Bytes of a body that are checked without a thread: this takes a few milliseconds at worst."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -60,7 +62,10 @@ class Limits:
                     size = await holder.read()
                     self._held += size  # not in one statement: other requests count while this one waits
                     self._check_size(holder.size)
-            self._check_content(holder.body)
+            if holder.size > _AT_ONCE:  # in a thread, so that other requests go on meanwhile
+                await asyncio.to_thread(self._check_content, holder.body)
+            else:
+                self._check_content(holder.body)
             await self._app(scope, holder.replay, send)
         except TimeoutError:
             if holder.more:

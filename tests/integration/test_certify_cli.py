@@ -108,3 +108,38 @@ def test_mistakes_are_errors_and_a_damaged_certificate_hides_nothing_else(thresh
     assert (code, "full/certificate.json" in err) == (1, True)
     assert thresher("search", "full", "grain")[0] == 0
     (place / "full" / "certificate.json").unlink()
+
+
+RECIPE = """
+[encode]
+encoder = "bm25"
+[prune]
+estimator = "length"
+keep = 0.8
+junk = false
+fold = false
+rest = "{rest}"
+[ask]
+context = ""
+"""
+
+
+def test_a_build_is_certified_by_its_first_tier_or_against_a_baseline(thresher, place):
+    (place / "tiers.toml").write_text(RECIPE.format(rest="tier-2"))
+    (place / "drop.toml").write_text(RECIPE.format(rest="drop"))
+    lines = [json.dumps({"docno": one.docno, "text": one.text}) for one in passages()]
+    (place / "corpus.jsonl").write_text("\n".join(lines))
+    judged = ("--certify", "queries.tsv", "--qrels", "qrels.txt", "--pipelines", "sparse")
+    code, out, err = thresher("build", "drop.toml", "--corpus", "corpus.jsonl", "-o", "dropped", *judged)
+    assert (code, "there is nothing to compare the index with" in err) == (1, True)
+    assert not (place / "dropped").exists(), "it is refused before the build"
+    for recipe_file, more in (("tiers.toml", ()), ("drop.toml", ("--baseline", "full"))):
+        code, out, _ = thresher(
+            "build", recipe_file, "--corpus", "corpus.jsonl", "-o", "built", "--overwrite", *judged, *more
+        )
+        document = json.loads((place / "built" / "certificate.json").read_text())
+        assert code == (0 if document["certified"] else 3)
+        assert {one["setting"] for one in document["claims"]} == {"as it is" if more else "first tier"}
+        assert "120 passages" in out or "96 passages" in out
+    code, _, err = thresher("build", "corpus.jsonl", "-o", "other", "--qrels", "qrels.txt")
+    assert (code, "name the queries with --certify" in err) == (1, True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from thresher.cli.output import JsonOption, echo, emit_json, is_quiet, progress_wanted, skipped_line, table
+from thresher.cli.certify import MARGIN, certify_built, finish
+from thresher.cli.output import JsonOption, echo, emit_json, grouped, is_quiet, progress_wanted, skipped_line, table
 
 if TYPE_CHECKING:
     from thresher.build.recipe import Recipe
@@ -31,10 +33,68 @@ _SPLIT = (
     "Split documents into passages of at most N tokens; 0: never. By default records are split where an encoder would "
     "not read long ones to their end, and folders of documents always, along their headings."
 )
+
+
 CORPUS_FIELDS = ("format", "id_field", "text_field", "title_field", "split_tokens", "split_overlap", "on_error")
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the corpus is read."""
+
+    id_field: Annotated[str, typer.Option(help="Field that holds the docno.")] = ""
+    text_field: Annotated[str, typer.Option(help="Field that holds the text.")] = ""
+    title_field: Annotated[str, typer.Option(help="Field that holds the title.")] = ""
+    format: Annotated[
+        str, typer.Option(help="jsonl, tsv, csv, trec, parquet, beir or files, if the name does not say.")
+    ] = ""
+    split_tokens: Annotated[int | None, typer.Option(min=0, help=_SPLIT)] = None
+    split_overlap: Annotated[int, typer.Option(min=0, help="Tokens that neighbouring passages may share.")] = 0
+    on_error: Annotated[
+        Literal["raise", "skip"] | None,
+        typer.Option(help="raise (the default): stop at a bad record; skip: leave it out and count it."),
+    ] = None
+
+    def given(self) -> dict[str, object]:
+        """What was given, as fields of a recipe's `[corpus]` table."""
+        return {name: value for name, value in asdict(self).items() if value not in ("", None)}
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """What to certify the new index by."""
+
+    certify: Annotated[
+        Path | None,
+        typer.Option(metavar="QUERIES", help="Certify the index with these queries (TSV): see `thresher certify`."),
+    ] = None
+    qrels: Annotated[Path | None, typer.Option(help="With --certify: TREC judgments.")] = None
+    baseline: Annotated[
+        Path | None, typer.Option(help="With --certify: an unpruned index. By default the first tier against both.")
+    ] = None
+    margin: Annotated[float, typer.Option(help="With --certify: the smallest loss that would matter.")] = MARGIN
+    measures: Annotated[str, typer.Option(help="With --certify: measures, separated by blanks.")] = "nDCG@10"
+    pipelines: Annotated[str, typer.Option(help="With --certify: as in `thresher certify`.")] = ""
+
+    def check(self, recipe: Recipe, decision: Path | None) -> None:
+        """Refuse before the build what could not be certified after it."""
+        from thresher.errors import ConfigError
+
+        if self.certify is None and (self.qrels is not None or self.baseline is not None):
+            raise ConfigError("--qrels and --baseline say what to certify by; name the queries with --certify QUERIES")
+        if self.certify is None or self.baseline is not None or decision is not None:
+            return
+        if recipe.prune is None or recipe.prune.rest != "tier-2":
+            raise ConfigError(
+                "there is nothing to compare the index with: a recipe whose [prune] keeps pruned passages in a second "
+                "tier compares its first tier with both; otherwise name an unpruned index with --baseline"
+            )
+
+
+@grouped
 def build(
+    reading: Reading,
+    certified: Certified,
     source: Annotated[str, typer.Argument(help=_SOURCE)] = "",
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
@@ -47,25 +107,14 @@ def build(
     query_encoder: Annotated[str, typer.Option(help="Encoder for queries to passages of another system.")] = "",
     decision: Annotated[Path | None, typer.Option(help="Apply this decision of `thresher prune -o`.")] = None,
     vectors: Annotated[Path | None, typer.Option(help="Store these vectors of `thresher encode --dense`.")] = None,
-    id_field: Annotated[str, typer.Option(help="Field that holds the docno.")] = "",
-    text_field: Annotated[str, typer.Option(help="Field that holds the text.")] = "",
-    title_field: Annotated[str, typer.Option(help="Field that holds the title.")] = "",
-    format: Annotated[
-        str, typer.Option(help="jsonl, tsv, csv, trec, parquet, beir or files, if the name does not say.")
-    ] = "",
-    split_tokens: Annotated[int | None, typer.Option(min=0, help=_SPLIT)] = None,
-    split_overlap: Annotated[int, typer.Option(min=0, help="Tokens that neighbouring passages may share.")] = 0,
-    on_error: Annotated[
-        Literal["raise", "skip"] | None,
-        typer.Option(help="raise (the default): stop at a bad record; skip: leave it out and count it."),
-    ] = None,
     device: Annotated[str, typer.Option(help="Device of the recipe's models: auto, cpu, cuda, ...")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing index.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Build an index: read the corpus once, weight its terms, write postings, texts and vectors.
 
-    The directory appears when it is complete; an interrupted build leaves the previous index intact.
+    The directory appears when it is complete; an interrupted build leaves the previous index intact. With --certify the
+    exit code is 3 where the index is built and its claim is not shown.
     \b
     Examples:
       thresher build docs/ -o my-index
@@ -74,15 +123,16 @@ def build(
       zcat corpus.gz | thresher build - --format jsonl -o my-index
       thresher build books.jsonl -o my-index --split-tokens 200 --split-overlap 40 --on-error skip
       thresher build corpus.jsonl --encoded encoded --vectors vectors --decision decision -o my-index
+      thresher build pruned.toml -o my-index --certify queries.tsv --qrels qrels.txt --margin .02
     """
     from thresher.build.stream import build_index
 
-    fields = {key: value for key, value in locals().items() if key in CORPUS_FIELDS and value not in ("", None)}
     chosen, origin = _resolve(source, recipe, corpus, encoded)
+    certified.check(chosen, decision)
     report = build_index(
         output,
         origin,
-        _with_options(chosen, fields, query_encoder),
+        _with_options(chosen, reading.given(), query_encoder),
         encoded=encoded,
         decision=decision,
         vectors=vectors,
@@ -90,10 +140,15 @@ def build(
         device=device,
         progress=progress_wanted() and not json,
     )
+    made = None
+    if certified.certify is not None:
+        made = certify_built(output, certified, device)
     if json:
-        emit_json(report.as_json())
+        emit_json(report.as_json() | ({} if made is None else {"certificate": made.as_json()}))
     else:
         show_build(report)
+    if made is not None:
+        finish(made, json=json)
 
 
 def _with_options(recipe: Recipe, fields: dict[str, object], query_encoder: str) -> Recipe:

@@ -13,6 +13,7 @@ from thresher.cli.output import JsonOption, echo, emit_json, grouped, note, prog
 
 if TYPE_CHECKING:
     from thresher.certify.certificate import Certificate
+    from thresher.cli.build import Certified
 
 NOT_SHOWN = 3
 """Exit code where nothing went wrong and the claim is not proven."""
@@ -114,12 +115,26 @@ def certify(
     where = _written(made, index, output)
     if json:
         emit_json(made.as_json())
-    else:
+    finish(made, where, json=json)
+
+
+def finish(made: Certificate, where: Path | None = None, *, json: bool = False) -> None:
+    """Print a certificate for people, and end with the exit code of its verdict."""
+    if not json:
         show(made)
         if where is not None:
             say(f"The certificate is in {where}.")
     if not made.certified:
         raise typer.Exit(NOT_SHOWN)
+
+
+def certify_built(index: Path, by: Certified, device: str) -> Certificate:
+    """Certify a new index by what `thresher build` was told, and keep the certificate in it."""
+    tested = Tested(pipelines=by.pipelines, device=device)
+    terms = Terms(margin=by.margin, measures=by.measures)
+    made = _of_index(index, by.baseline, by.certify, by.qrels, terms, tested)
+    made.write(index)
+    return made
 
 
 def _of_runs(runs: list[Path], baseline: Path, qrels: Path | None, terms: Terms) -> Certificate:
@@ -198,8 +213,8 @@ def show(made: Certificate) -> None:
         numeric=numeric,
     )
     echo(
-        f"diff: system minus baseline, with its {1 - made.alpha:.0%} t interval; p at the margin {made.margin:g}, by "
-        f"Holm over all {len(rows):,} claims; +, -: topics that became better and worse"
+        f"diff: system minus baseline, with its {1 - made.alpha:.0%} t interval; p at the margin {made.margin:g}, "
+        f"corrected for skewness, by Holm over all {len(rows):,} claims; +, -: topics that became better and worse"
     )
     echo()
     for sentence in sentences(made):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from thresher.errors import InputError
-from thresher.evaluate.holes import find_holes
-from thresher.evaluate.measures import Evaluation, evaluate, ordered_docnos, parse_measures
+from thresher.evaluate.holes import what_changed
+from thresher.evaluate.measures import Evaluation, evaluate, parse_measures
 from thresher.evaluate.overlap import reference_losses
 from thresher.evaluate.power import smallest_margin, topics_needed
 from thresher.evaluate.significance import equivalence, holm, mean_interval, non_inferiority
@@ -216,7 +216,7 @@ def _tested(
     if qrels is not None:
         depth = depth_of(measure)
         shares = (one.mean[f"Judged@{depth}"] for one in (mine, theirs))
-        judged = dict(zip(judged, (*shares, changed_holes(run, other, qrels, depth)), strict=True))
+        judged = dict(zip(judged, (*shares, what_changed(run, other, qrels, depth).new_share), strict=True))
     return Claim(
         pipeline=setting.pipeline,
         setting=setting.setting,
@@ -240,16 +240,3 @@ def _tested(
         worse=int(np.count_nonzero(d < 0)),
         **judged,
     )
-
-
-def changed_holes(run: Run, baseline: Run, qrels: Qrels, k: int) -> float | None:
-    """Share of unjudged documents among those in the top k that the baseline's top k lacks; None where none is new."""
-    unjudged = {(hole.qid, hole.docno) for hole in find_holes(run, qrels, k).found}
-    changed = 0
-    new_holes = 0
-    for qid in qrels.judgments:
-        mine, theirs = (ordered_docnos(qid, one[qid].pairs() if qid in one else ())[:k] for one in (run, baseline))
-        new = set(mine) - set(theirs)
-        changed += len(new)
-        new_holes += sum((qid, docno) in unjudged for docno in new)
-    return new_holes / changed if changed else None

@@ -668,6 +668,57 @@ compression = Pivot(
 )
 
 
+_ZEROS = {
+    "normal, sd .05": "every topic differs: normal, sd .05",
+    "60 % zeros, else normal, sd .1": "60 % equal, else normal, sd .1",
+    "85 % zeros, else normal, sd .1": "85 % equal, else normal, sd .1",
+    "85 % zeros, else normal, sd .2": "85 % equal, else normal, sd .2",
+    "45 % zeros, else losses": "45 % equal, else losses alone",
+    "68 % zeros, else losses": "68 % equal, else losses alone",
+    "85 % zeros, else losses": "85 % equal, else losses alone",
+    "rare losses of .5": "few topics lose .5",
+}
+"""Distributions of `significance.json`, as pages call them."""
+
+
+def _claims(template: str) -> Pivot:
+    columns = [
+        Column(f"{method}, {n}", template, {"test": f"non-inferiority, {method}", "n": n})
+        for n in (20, 43, 97, 323)
+        for method in ("t", "skew")
+    ]
+    columns.append(Column("bounded, 323", template, {"test": "non-inferiority, bounded", "n": 323}))
+    return Pivot("significance", columns, [(label, {"distribution": name}) for name, label in _ZEROS.items()], "topics")
+
+
+def sequential_errors() -> str:
+    """Shares of runs that ever claim, in 10,000 looks with the mean loss at the margin."""
+    tests = ("sequential, proven", "sequential, lost", "t test at every look")
+    lines: dict[str, list[str]] = {}
+    for row in matching("significance", {"kind": "sequential"}):
+        lines.setdefault(row["distribution"], []).append(f"{row['false_positive_rate']:.3f}")
+    return markdown(["losses", *tests], [[label, *cells] for label, cells in lines.items()])
+
+
+def sequential_queries() -> str:
+    """Queries until 80 % of simulated runs claim."""
+    samples = ("equal rankings", "80 % zeros, else normal, sd .1", "normal, sd .1")
+    said = {
+        "`proven`, mean loss 0": ("proven, fixed bets", "mean loss 0"),
+        "`proven`, mean loss .01": ("proven, fixed bets", "mean loss 0.01"),
+        **{
+            f"`lost`, mean loss {drift:g} more after {after:,} queries": ("lost", f"then {drift:g} more after {after}")
+            for after in (0, 500, 5000)
+            for drift in (0.05, 0.1, 0.2)
+        },
+    }
+    lines = []
+    for label, (test, what) in said.items():
+        rows = [matching("significance", {"test": test, "distribution": f"{name}, {what}"}) for name in samples]
+        lines.append([label, *(f"{row['queries']:,}" for (row,) in rows)])
+    return markdown(["", *samples], lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "bm25": bm25,
@@ -700,6 +751,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "living-peers": living_peers,
     "living-kills": living_kills,
     "living-readers": living_readers,
+    "false-claims": _claims("{false_positive_rate:.3f}"),
+    "true-claims": _claims("{power:.2f}"),
+    "sequential-errors": sequential_errors,
+    "sequential-queries": sequential_queries,
 }
 
 

@@ -18,7 +18,7 @@ This is the betting of Waudby-Smith and Ramdas, "Estimating means of bounded ran
 and Rinaldo (2023), but with shares that add up to 1, so that alpha bounds a false alarm over all time and not only how
 often one comes. Fifteen bets in equal ratio, with money in proportion to the bet, were chosen by simulation
 (eval/significance.py): that paper's predictable plug-in bets need up to a quarter fewer queries where losses hardly
-vary, and half as many again where they do. Shares by 1 / (j (j + 1)) need a third more queries after 5,000 good ones.
+vary, and up to two fifths more where they do. Shares by 1 / (j (j + 1)) need a quarter more after 5,000 good queries.
 
 Fixed bets have two more merits. The claim also holds where the mean changes with time: with chance 1 - alpha,
 whenever `proven` is true the average of the (conditional) mean losses so far is below the margin, since the product of

@@ -152,3 +152,5 @@ async def _follow(services: Services) -> None:
         for hosted in services.hosted.values():
             with suppress(Exception):
                 await asyncio.to_thread(hosted.refresh)
+            with suppress(Exception):
+                await asyncio.to_thread(hosted.note_certificate)

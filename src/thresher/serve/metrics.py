@@ -45,6 +45,9 @@ class Metrics:
         self.failures = Counter("thresher_failures", "Requests that the server failed to answer.", ["error"], **of)
         self.dropped = Counter("thresher_dropped", "Requests whose client went away.", **of)
         self.commit = Gauge("thresher_commit", "The commit an index answers from.", ["index"], **of)
+        self.certificate = Gauge(
+            "thresher_certificate", "1 for the state that an index's certificate is in.", ["index", "state"], **of
+        )
         self.unread = Counter("thresher_refresh_failures", "Commits that could not be opened.", ["index"], **of)
 
     def observe(self, usage: Usage) -> None:

@@ -22,6 +22,7 @@ from thresher.pipeline.pipeline import Pipeline
 from thresher.pipeline.select import SelectStage
 from thresher.publish import MANIFEST
 from thresher.search.index import Index
+from thresher.serve.certified import STATES, CertificateFile, stamp
 from thresher.serve.work import left_ms
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Hosted:
     Attributes:
         now: the commit that requests get which come now.
         problem: why the last commit is not taken up; empty where it is.
+        certificate: what was claimed of the index.
     """
 
     def __init__(
@@ -79,6 +81,8 @@ class Hosted:
         index = Index.open(self.path)
         self.now = Current(index, self._opened(index), _built(index))
         self._metrics.commit.labels(self.name).set(index.commit)
+        self.certificate = CertificateFile(self.path, name)
+        self.note_certificate()
 
     @property
     def index(self) -> Index:
@@ -98,6 +102,12 @@ class Hosted:
                 index.dense_encoder = stage.encoder
         return pipeline
 
+    def note_certificate(self) -> None:
+        """Count the state of the certificate, which may change without a commit."""
+        now = self.certificate.now().state
+        for state in STATES:
+            self._metrics.certificate.labels(self.name, state).set(state == now)
+
     def warm_up(self) -> None:
         """Load the models, compile the kernels and measure what stages cost."""
         self.now.warm_up()
@@ -113,7 +123,7 @@ class Hosted:
             ThresherError: the last commit cannot be opened, or the models that it needs.
         """
         with self._refreshing:
-            now, index, found = self.now, self.now.index.pinned(), _stamp(self.path)
+            now, index, found = self.now, self.now.index.pinned(), stamp(self.path / MANIFEST)
             if self._failed.waits(found):
                 return False
             try:
@@ -172,15 +182,6 @@ class _Failed:
         """After another failure."""
         times = self.times + 1 if found == self.found else 1
         return _Failed(found, times, time.monotonic() + min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(times - 1, 20)))
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes with each commit; None where there is none."""
-    try:
-        status = (path / MANIFEST).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 class Current:

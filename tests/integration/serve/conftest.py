@@ -109,6 +109,12 @@ def serving():
     return running
 
 
+@pytest.fixture(scope="session")
+def until():
+    """`wait_until`."""
+    return wait_until
+
+
 def build_reading(path):
     """The same passages in an index whose pipeline reranks and selects sentences, without a model."""
     from thresher.build.recipe import load_recipe

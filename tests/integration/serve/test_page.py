@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ pytest.importorskip("playwright.sync_api", reason="drives the browser")
 from playwright import sync_api
 
 from thresher import build_index
+from thresher.certify import certify
 from thresher.index.filters import Where
+from thresher.records import Qrels, Query
 from thresher.serve.keys import Caller, key_of
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -279,15 +282,45 @@ def test_the_page_of_the_index(visit, harvest):
     assert "object" not in page.locator("main").inner_text()
     certificate = page.locator("section", has=page.get_by_role("heading", name="Certificate"))
     expect(certificate).to_have_count(0)
-    (harvest / "certificate.json").write_text('{"made": "2026-01-02T03:04:05Z", "claim": {"loss": 0.01}}')
-    page.reload()
-    expect(certificate).to_contain_text("0.01")
     (harvest / "certificate.json").write_text("{")
     page.reload()
-    expect(page.get_by_role("heading", name="Commits")).to_be_visible()
-    expect(certificate).to_have_count(0)
+    expect(certificate).to_contain_text("the certificate cannot be read")
+    (harvest / "certificate.json").unlink()
     page.get_by_role("link", name="Search", exact=True).click()
     expect(page.get_by_role("searchbox")).to_be_focused()
+
+
+@pytest.fixture
+def certified(harvest):
+    """What was claimed of the index: something is shown, something is not."""
+    queries = [Query(f"q{n}", one.title) for n, one in enumerate(PASSAGES)]
+    qrels = Qrels({query.qid: {one.docno: 1} for query, one in zip(queries, PASSAGES, strict=True)})
+    made = certify(harvest, harvest, queries, qrels, margin=0.02, pipelines=["lexical"], fractions=[0.75],
+                   scores="length")  # fmt: skip
+    made.write(harvest)
+    yield made
+    (harvest / "certificate.json").unlink()
+
+
+def test_the_page_says_what_is_certified_and_what_is_not(visit, harvest, certified):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="carries axe-core").Axe()
+    page = visit("/page/about.html", width=400, bypass_csp=True)
+    part = page.locator("section", has=page.get_by_role("heading", name="Certificate"))
+    expect(part.locator(".verdict")).to_contain_text("harvest")
+    assert "harvest/" not in part.inner_text()
+    part.get_by_text("Every claim that was tested").click()
+    rows = part.get_by_role("region", name="Every claim", exact=True).locator("tbody tr")
+    expect(rows).to_have_count(len(certified.claims))
+    assert [row.split("\t")[-1] for row in rows.all_inner_texts()] == [
+        "yes" if one.proven else "no" for one in certified.claims
+    ]
+    shares = part.get_by_role("region", name="Largest share")
+    expect(shares).to_contain_text("75%")
+    assert not axe.run(page).response["violations"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    replace(certified, system=replace(certified.system, build="other")).write(harvest)
+    page.reload()
+    expect(part.locator(".difference")).to_contain_text("of another index")
 
 
 def test_the_tiers_that_are_searched_are_chosen_for_the_server(visit):

@@ -283,6 +283,7 @@ def information(info: IndexInfo, budget: Budget) -> Shown:
             f"Index {info.index}, commit {info.commit}: {info.passages:,} passages. Stages: {' > '.join(info.stages)}. "
             f"{off}",
             f"It has {info.fields} metadata fields. where: {info.where}",
+            *([f"Certificate. {info.certificate}"] if info.certificate else []),
         ]
         if quoted:
             parts += [f"Fields, with frequent values. {fence.told}", fence.around("\n".join(lines))]

@@ -220,6 +220,9 @@ class IndexInfo:
     stages_off: dict[str, str]
     tiers: int
     vectors: bool
+    certificate: Annotated[
+        str, Field(description="Whether it was shown that pruning it loses nothing; empty where nothing tells.")
+    ]
     where: str
     fields: Annotated[int, Field(description="Metadata fields that `where` may name.")]
     quoted: list[QuotedField]

@@ -297,6 +297,8 @@ class Toolbox:
             info = self._info(served)
             with self._lock:
                 self._infos[served.index] = info
+        if not caller.restricted:  # it speaks of all passages, and may change without a commit
+            info = replace(info, certificate=one_line(self.host.hosted.certificate.now().sentence, 1000))
         return information(info, self._budget(served, max_tokens))
 
     def _info(self, served: Served) -> IndexInfo:
@@ -311,6 +313,7 @@ class Toolbox:
             stages_off={name: one_line(reason) for name, reason in pipeline.off.items()},
             tiers=2 if index.tiered else 1,
             vectors=index.vectors is not None,
+            certificate="",
             where=WHERE,
             fields=len(schema),
             quoted=[

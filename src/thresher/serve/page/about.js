@@ -1,8 +1,10 @@
 // The index page: what an index holds, the quality of its passages, its commits.
 
 import { forgetKey, get } from "./api.js";
+import { certificate } from "./certificate.js";
 import { announce, byId, count, el, many, moment, score } from "./dom.js";
 import { failure } from "./states.js";
+import { table } from "./tables.js";
 
 const content = byId("content");
 
@@ -41,7 +43,7 @@ async function told(path) {
 /** The sections in their order: what `/indexes/NAME` told, and the requests that may take longer, give the content; null leaves it out. */
 const SECTIONS = [
   ["Quality", async (all, later) => (scored(all) ? histogram(await later.quality, all.pruned) : null)],
-  ["Certificate", (all) => (all.certificate ? facts(all.certificate) : null)],
+  ["Certificate", (all) => (all.certificate ? certificate(all.certificate) : null)],
   ["Fields", (all) => table("Fields", ["field", "type"], Object.entries(all.fields ?? {})) ?? el("p", { class: "note" }, "The passages have no metadata with columns.")],
   ["Stages", (all) => [stages(all), all.encoder ? el("p", {}, "Encoder: ", el("code", {}, all.encoder)) : null]],
   ["Commits", async (all, later) => (later.commits ? history((await later.commits).commits ?? []) : null)],
@@ -151,13 +153,6 @@ function cell(name, value) {
 }
 
 const plain = (name) => name.replaceAll("_", " ");
-
-function table(title, head, rows) {
-  if (!rows.length) return null;
-  return el("div", { class: "wide-table", tabindex: "0", role: "region", "aria-label": title }, el("table", { class: "plain" },
-    el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)))),
-    el("tbody", {}, rows.map((row) => el("tr", {}, row.map((value) => el("td", { dir: "auto" }, value)))))));
-}
 
 /** Any document as names and values, a level at a time. */
 function facts(document) {

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Query, Request
 
-from thresher.errors import ThresherError
-from thresher.files import read_json
 from thresher.search.overview import kept_commits, overview, quality_of
 from thresher.serve.bodies import Document
 from thresher.serve.refusals import not_found, unavailable
@@ -19,9 +16,6 @@ from thresher.serve.services import Services
 if TYPE_CHECKING:
     from thresher.search.index import Index
     from thresher.serve.served import Served
-
-_log = logging.getLogger(__name__)
-CERTIFICATE: Final = "certificate.json"
 
 
 def router(services: Services) -> APIRouter:
@@ -39,9 +33,9 @@ def router(services: Services) -> APIRouter:
         served = whole(request, name)
 
         def document() -> dict[str, object]:
-            pipeline = served.pipeline
+            pipeline, told = served.pipeline, served.hosted.certificate.now().document
             stages = {"stages": [stage.name for stage in pipeline.stages], "without": pipeline.off}
-            return {"name": name, **overview(served.index), **stages, "certificate": certificate(served.index)}
+            return {"name": name, **overview(served.index), **stages, "certificate": told}
 
         return Document(await services.work.run(document, request=request))
 
@@ -63,16 +57,6 @@ def router(services: Services) -> APIRouter:
         return Document({"commits": await services.work.run(lambda: kept_commits(served.index), request=request)})
 
     return routes
-
-
-def certificate(index: Index) -> dict[str, object] | None:
-    """What `certificate.json` in the index's directory says; None where there is none that can be read."""
-    path = index.path / CERTIFICATE
-    try:
-        return read_json(path) if path.is_file() else None
-    except (ThresherError, OSError) as err:
-        _log.warning("the index is shown without its certificate: %s", err)
-        return None
 
 
 class Qualities:

@@ -68,6 +68,9 @@ def about(services: Services, request: Request, name: str) -> dict[str, object]:
     }
     if not served.caller.restricted:
         found["without"] = pipeline.off
+        certificate = served.hosted.certificate.now().brief
+        if certificate is not None:
+            found["certificate"] = certificate
         if served.hosted.problem:
             found["problem"] = f"the last commit cannot be opened: {served.hosted.problem}"
     return found

@@ -153,7 +153,7 @@ def test_a_run_of_an_index_is_evaluated_and_reranked_with_its_texts(kind, built,
     invoke("eval", "--run", run, "--qrels", place / "qrels.txt", "--measures", "nDCG@10")
     invoke("rerank", run, "--queries", place / "queries.tsv", "--index", index, "--model", f"cross-encoder:{judge}",
            "--plan", "pointwise", "-o", reranked)  # fmt: skip
-    invoke("eval", "--run", reranked, "--qrels", place / "qrels.txt", "--compare", run)
+    invoke("compare", run, reranked, "--qrels", place / "qrels.txt")
     first, second = read_run(run), read_run(reranked)
     assert {qid: sorted(one.docnos) for qid, one in first.items()} == {
         qid: sorted(one.docnos) for qid, one in second.items()

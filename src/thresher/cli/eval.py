@@ -1,4 +1,4 @@
-"""`thresher eval`: measure runs against judgments, compare them with baselines, or run an experiment."""
+"""`thresher eval`: measure runs against judgments, or run an experiment."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from thresher.evaluate import Evaluation
-    from thresher.evaluate.comparison import Comparison
     from thresher.evaluate.holes import Holes
-    from thresher.evaluate.significance import Equivalence, Interval, NonInferiority
+    from thresher.evaluate.significance import Interval
     from thresher.records import Qrels
 
-    Cells = tuple[object, ...]
-    Compared = tuple[str, str, Comparison]
-    """Name of the run, name of the baseline, comparison."""
+
+def _moved(value: str | None) -> str | None:
+    """Options that are another command's now."""
+    if value is not None:
+        raise typer.BadParameter(
+            "runs are compared by `thresher compare RUN... --qrels QRELS`, which has --baseline, --margin, --alpha and "
+            "--seed"
+        )
+    return value
 
 
 def eval_(
@@ -29,34 +34,32 @@ def eval_(
     qrels: Annotated[Path | None, typer.Option(help="TREC judgments, gzipped or not.")] = None,
     measures: Annotated[str, typer.Option(help="Measures, separated by blanks.")] = "nDCG@10 AP RR@10 R@1000 Judged@10",
     per_query: Annotated[bool, typer.Option("--per-query", help="Also show the values of every query.")] = False,
-    compare: Annotated[list[Path] | None, typer.Option(help="A baseline run; repeat for several.")] = None,
-    margin: Annotated[float | None, typer.Option(help="With --compare: the smallest loss that would matter.")] = None,
-    alpha: Annotated[float, typer.Option(help="Significance level.")] = 0.05,
-    seed: Annotated[int, typer.Option(help="Random seed of the randomisation test.")] = 0,
     holes: Annotated[int | None, typer.Option(metavar="K", help="List the unjudged documents in each top K.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check an experiment without reading its data.")] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write an experiment's run to this file.")
     ] = None,
     json: JsonOption = False,
+    moved: Annotated[
+        str | None, typer.Option("--compare", "--margin", "--alpha", "--seed", hidden=True, callback=_moved)
+    ] = None,
 ) -> None:
-    """Measure runs, compare them with baselines, or run an experiment.
+    """Measure runs, or run an experiment. `thresher compare` compares runs.
 
     \b
     Measures are named as in ir_measures: nDCG@10, AP(rel=2), RR(rel=2)@10, R(rel=2)@1000, P@10, Success@5,
     Judged@10, Bpref. Queries of the qrels without results count 0. Scores tie at single precision, and ties
-    go to the larger docno, as in trec_eval. Intervals and comparisons need scipy (thresher[eval]).
+    go to the larger docno, as in trec_eval. Intervals need scipy (thresher[eval]).
 
     \b
     Examples:
       thresher eval --run bm25.run --run new.run --qrels qrels.txt --measures "nDCG@10 AP(rel=2)"
-      thresher eval --run pruned.run --qrels qrels.txt --compare full.run --margin .02
       thresher eval --run new.run --qrels qrels.txt --holes 10
       thresher eval scifact-bm25 -o scifact.run
       thresher eval trec-dl-2019-full --dry-run
     """
     if experiment is not None:
-        if run or qrels or compare:
+        if run or qrels:
             raise typer.BadParameter("give an experiment, or --run with --qrels, not both")
         _experiment(experiment, dry_run=dry_run, output=output, per_query=per_query, json=json)
         return
@@ -64,21 +67,17 @@ def eval_(
         raise typer.BadParameter("give an experiment, or --run RUN with --qrels QRELS")
     if dry_run or output:
         raise typer.BadParameter("--dry-run and --output need an experiment")
-    if margin is not None and not compare:
-        raise typer.BadParameter("--margin needs --compare BASELINE")
     from thresher.evaluate import evaluate, find_holes, read_qrels, read_run
 
     judgments = read_qrels(qrels)
-    runs = dict(zip(_names(run), map(read_run, run), strict=True))
+    runs = dict(zip(names_of(run), map(read_run, run), strict=True))
     evaluations = {name: evaluate(one, judgments, measures) for name, one in runs.items()}
-    baselines = _evaluations(compare or (), judgments, measures)
-    compared = _compared(evaluations, baselines, margin=margin, alpha=alpha, seed=seed)
     found = {name: find_holes(one, judgments, holes) for name, one in runs.items()} if holes is not None else {}
     if json:
-        emit_json(_document(qrels, evaluations, compared, found, baselines=baselines, per_query=per_query))
+        emit_json(_document(qrels, evaluations, found, per_query=per_query))
     else:
-        _show(evaluations, compared, found, baselines=baselines, per_query=per_query)
-        _warn_of_grades(judgments, next(iter(evaluations.values())).mean)
+        _show(evaluations, found, per_query=per_query)
+        warn_of_grades(judgments, next(iter(evaluations.values())).mean)
 
 
 def _experiment(source: str, *, dry_run: bool, output: Path | None, per_query: bool, json: bool) -> None:
@@ -107,8 +106,12 @@ def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """File names without `.run` and `.gz`; whole paths where two would be the same."""
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """File names without `.run` and `.gz`; whole paths where two would be the same.
+
+    Raises:
+        BadParameter: a run is given twice.
+    """
     short = [path.name.removesuffix(".gz").removesuffix(".run") for path in paths]
     names = short if len(set(short)) == len(short) else [str(path) for path in paths]
     if len(set(names)) < len(names):
@@ -116,41 +119,11 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _evaluations(paths: Sequence[Path], qrels: Qrels, measures: str) -> dict[str, Evaluation]:
-    from thresher.evaluate import evaluate, read_run
-
-    return {name: evaluate(read_run(path), qrels, measures) for name, path in zip(_names(paths), paths, strict=True)}
-
-
-def _compared(
-    evaluations: Mapping[str, Evaluation],
-    baselines: Mapping[str, Evaluation],
-    *,
-    margin: float | None,
-    alpha: float,
-    seed: int,
-) -> list[Compared]:
-    """Every run against every baseline on every measure, as one family."""
-    if not baselines:
-        return []
-    from thresher.evaluate import compare
-    from thresher.evaluate.comparison import family
-
-    pairs = [(name, other, m) for name, one in evaluations.items() for other in baselines for m in one.mean]
-    found = [
-        compare(evaluations[name], baselines[other], measure, margin=margin, alpha=alpha, seed=seed)
-        for name, other, measure in pairs
-    ]
-    return [(name, other, c) for (name, other, _), c in zip(pairs, family(found), strict=True)]
-
-
 def _document(
     qrels: Path,
     evaluations: Mapping[str, Evaluation],
-    compared: Sequence[Compared],
     holes: Mapping[str, Holes],
     *,
-    baselines: Mapping[str, Evaluation],
     per_query: bool,
 ) -> dict[str, object]:
     runs = []
@@ -170,30 +143,20 @@ def _document(
             }
         runs.append(row)
     document: dict[str, object] = {"qrels": str(qrels), "queries": _queries(evaluations), "runs": runs}
-    if per_query and baselines:
-        document["baselines"] = [{"run": name, "per_query": one.per_query} for name, one in baselines.items()]
-    if compared:
-        document["compared"] = [{"run": name, "with": other, **c.as_row()} for name, other, c in compared]
     return document
 
 
 def _show(
     evaluations: Mapping[str, Evaluation],
-    compared: Sequence[Compared],
     holes: Mapping[str, Holes],
     *,
-    baselines: Mapping[str, Evaluation],
     per_query: bool,
 ) -> None:
     if per_query:
-        shown = {**evaluations, **baselines}
-        for name, evaluation in shown.items():
-            if len(shown) > 1:
+        for name, evaluation in evaluations.items():
+            if len(evaluations) > 1:
                 echo(f"{name}:")
             _show_queries(evaluation.per_query)
-        for name, other in ((name, other) for name in evaluations for other in baselines):
-            echo(f"{name} minus {other}:")
-            _show_queries(_minus(evaluations[name], baselines[other]))
     if len(evaluations) == 1:
         (evaluation,) = evaluations.values()
         intervals = _intervals(evaluation)
@@ -205,23 +168,11 @@ def _show(
         names = list(next(iter(evaluations.values())).mean)
         table(["run", *names], [(name, *e.mean.values()) for name, e in evaluations.items()], numeric=names)
         echo(f"{_queries(evaluations)} queries")
-    if compared:
-        _show_comparisons(compared, several=len(evaluations) > 1)
     if holes:
         _show_holes(holes)
 
 
-def _minus(system: Evaluation, baseline: Evaluation) -> dict[str, dict[str, float]]:
-    """Differences by measure and query."""
-    from thresher.evaluate.comparison import differences
-
-    return {
-        name: dict(zip(values, differences(system, baseline, name).tolist(), strict=True))
-        for name, values in system.per_query.items()
-    }
-
-
-def _warn_of_grades(qrels: Qrels, measures: Iterable[str]) -> None:
+def warn_of_grades(qrels: Qrels, measures: Iterable[str]) -> None:
     """Say that binary measures take grade 1 for relevant, where grades go beyond it."""
     binary = [name for name in measures if name.split("@")[0] in ("AP", "RR", "R", "P", "Success", "Bpref")]
     if binary and any(grade > 1 for topic in qrels.judgments.values() for grade in topic.values()):
@@ -245,54 +196,6 @@ def _show_holes(holes: Mapping[str, Holes]) -> None:
     for name, found in holes.items():
         count = f"{len(found.found)} of {found.retrieved} documents in the top {found.cutoff} are unjudged"
         echo(f"{name}: {count} ({found.rate:.1%})")
-
-
-def _show_comparisons(compared: Sequence[Compared], *, several: bool) -> None:
-    def labels(name: str, other: str) -> Cells:
-        return (name, other) if several else (other,)
-
-    head = ["run", "baseline", "measure"] if several else ["baseline", "measure"]
-    numeric = ["diff", "sd", "low", "high", "p", "Holm", "rand."]
-    rows = [
-        (*labels(name, other), c.measure, c.difference, c.sd, c.interval.low, c.interval.high, c.p, c.p_adjusted,
-         c.p_randomisation)
-        for name, other, c in compared
-    ]  # fmt: skip
-    echo()
-    table([*head, *numeric], rows, numeric=numeric)
-    level = compared[0][2].interval.level
-    echo(
-        f"diff: run minus baseline, with its {level:.0%} t interval; p: paired t, unadjusted and by Holm, and "
-        "randomisation"
-    )
-    claims = [
-        (*labels(name, other), c.measure, *_claims(c)) for name, other, c in compared if c.non_inferiority is not None
-    ]
-    echo()
-    if claims:
-        columns = [*head, "margin", "not worse", "p", "loss <", "same", "p ", "provable"]
-        table(columns, claims, numeric=["margin", "p", "loss <", "p ", "provable"])
-        echo("not worse: non-inferior at the margin; same: equivalent; p by Holm; provable: margin at power .80")
-    else:
-        provable = [(*labels(name, other), c.measure, c.provable) for name, other, c in compared]
-        table([*head, "provable"], provable, numeric=["provable"])
-        echo("provable: the margin of non-inferiority that these queries prove at power .80; test one with --margin")
-
-
-def _claims(comparison: Comparison) -> Cells:
-    low, both = comparison.non_inferiority, comparison.equivalence
-    if low is None or both is None:
-        return ()
-    loss = max(0.0, -low.low)
-    return low.margin, _verdict(low), _p(low), loss, _verdict(both), _p(both), comparison.provable
-
-
-def _verdict(claim: Equivalence | NonInferiority) -> str:
-    return "proven" if claim.proven else "no"
-
-
-def _p(claim: Equivalence | NonInferiority) -> float:
-    return claim.p if claim.p_adjusted is None else claim.p_adjusted
 
 
 def _queries(evaluations: Mapping[str, Evaluation]) -> int:

@@ -1,4 +1,4 @@
-"""What every command does with arguments it does not expect: exit code 0, 1 or 2, and an error in one line.
+"""What every command does with arguments it does not expect: exit code 0 to 3, and an error in one line.
 
 Commands run in this process, over small real files, with valid arguments of which some are replaced, dropped or added.
 THRESHER_HOSTILE_CALLS sets how often each is run; the nightly profile runs each 50 times.
@@ -32,7 +32,8 @@ VALID = {
     "search": "@index grain",
     "ask": "@index grain --no-rerank --no-vectors",
     "rerank": "@a.run -o out.run --queries @queries.tsv --index @index --replay list.json",
-    "eval": "--run @a.run --qrels @qrels.txt --compare @b.run",
+    "eval": "--run @a.run --qrels @qrels.txt",
+    "compare": "@a.run @b.run --qrels @qrels.txt",
     "curves": "@rows.csv --cost calls --name plan",
     "info": "@index",
     "verify": "@index",
@@ -106,7 +107,7 @@ def problem_of(arguments: list[str], monkeypatch) -> str:
         return f"took over {SECONDS} seconds"
     except Exception as err:
         return f"{type(err).__name__} came out of main: {err}"
-    if code not in (0, 1, 2):
+    if code not in (0, 1, 2, 3):
         return f"ended with {code!r}"
     lines = said.splitlines()
     if "fault of thresher" in said or "Traceback" in said:

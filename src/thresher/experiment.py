@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from thresher.build.recipe import Recipe, load_recipe, load_toml
@@ -26,6 +27,9 @@ from thresher.search import Index
 
 if TYPE_CHECKING:
     from thresher.build.report import BuildReport
+    from thresher.evaluate.collections import Collection
+    from thresher.ranking import Ranking
+    from thresher.records import Query
 
 
 class Experiment(BaseModel, metaclass=Settings):
@@ -54,6 +58,8 @@ class ExperimentReport:
         build: what the build made and took; None in a dry run.
         queries: judged queries searched for.
         query_ms: mean milliseconds a query.
+        nuggets: topics with nuggets, nuggets and vital ones, where the collection has them. They are for answers; a
+            ranking is not measured by them.
     """
 
     experiment: Experiment
@@ -63,6 +69,7 @@ class ExperimentReport:
     build: BuildReport | None = None
     queries: int = 0
     query_ms: float = 0.0
+    nuggets: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON, without the values of each query."""
@@ -78,6 +85,7 @@ class ExperimentReport:
                 "query_ms": self.query_ms,
                 "counts": self.build.counts,
                 "skipped": self.build.skipped,
+                **({"nuggets": self.nuggets} if self.nuggets else {}),
                 "usage": [stage.as_json() for stage in self.build.usage.stages],
             }
         return document
@@ -146,7 +154,7 @@ def run_experiment(
         "measures": list(experiment.measures),
     }
     if dry_run:
-        return ExperimentReport(experiment, plan)
+        return ExperimentReport(experiment, plan | collections.needs(experiment.collection))
     opened = collections.load(experiment.collection)
     with ExitStack() as stack:
         target = Path(index or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "index")
@@ -154,7 +162,10 @@ def run_experiment(
         opened_index = stack.enter_context(Index.open(target))
         judged = [query for query in opened.queries if query.qid in opened.qrels.judgments]
         started = time.perf_counter()
-        rankings = {query.qid: opened_index.search(query, experiment.k) for query in judged}
+        rankings = {
+            query.qid: _without(opened_index, query, opened.excluded.get(query.qid, frozenset()), experiment.k)
+            for query in judged
+        }
         seconds = time.perf_counter() - started
     run = untied(Run(rankings, tag=experiment.recipe))
     if output is not None:
@@ -168,4 +179,22 @@ def run_experiment(
         build,
         len(judged),
         1000 * seconds / max(len(judged), 1),
+        _nuggets(opened),
     )
+
+
+def _without(index: Index, query: Query, excluded: frozenset[str], k: int) -> Ranking:
+    """The first k results that are not excluded."""
+    found = index.search(query, k + len(excluded))
+    if not excluded:
+        return found
+    kept = np.array([place for place, docno in enumerate(found.docnos) if docno not in excluded][:k], dtype=np.int64)
+    return found.take(kept, found.scores[kept])
+
+
+def _nuggets(collection: Collection) -> dict[str, int]:
+    """How many nuggets the collection has; nothing where it has none."""
+    every = [one for nuggets in collection.nuggets.values() for one in nuggets]
+    if not every:
+        return {}
+    return {"topics": len(collection.nuggets), "nuggets": len(every), "vital": sum(one.vital for one in every)}

@@ -45,6 +45,7 @@ ALLOWED = {
     "context/blocks.py": {"question": "one in a text, which an answer follows"},
     "context/structure.py": {"question": "one in a text, which an answer follows", "questions": "the same"},
     "quality/lexical.py": {"question": "a question mark", "questions": "the name of the feature that counts them"},
+    "evaluate/locations.py": {"questions": "in the name of a collection"},
     "llm/budget.py": {"ledger": "BudgetLedger"},
     "llm/client.py": {"ledger": "BudgetLedger"},
 }

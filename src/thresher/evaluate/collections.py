@@ -3,44 +3,40 @@
 A name (`trec-dl-2019`, `scifact`, `scifact/train`) stands for files under the folder that the environment variable
 THRESHER_DATA names, or for an `ir_datasets` identifier if those files are not there. The `trec-dl-*` names
 are judged on excerpts of MS MARCO (the passages that were judged and many that were retrieved); `trec-dl-*-full` are
-the whole 8.8 million passages, which only `ir_datasets` has.
+the whole 8.8 million passages, which only `ir_datasets` has. `bright-*`, `dl-hard`, `miracl-zh`, `t2ranking` and
+`trec-rag-2024` are what the field compares on.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.errors import ConfigError, DataNotFoundError, InputError, require
+from thresher.evaluate.locations import COLLECTIONS, Location
+from thresher.files import read_lines
 from thresher.records import Qrels, Query
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from thresher.corpus import Corpus
 
 DATA_VARIABLE = "THRESHER_DATA"
+EXCLUDED = -100
+"""Grade by which `ir_datasets` marks the passages that BRIGHT excludes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
-    """Where a collection's parts are.
+class Nugget:
+    """A fact that a good answer has; `vital` ones must be in it."""
 
-    Attributes:
-        corpus: passages, relative to THRESHER_DATA; empty where no such excerpt exists.
-        queries: queries, TSV.
-        qrels: judgments, TREC format.
-        ir_datasets: the dataset that holds all three, empty where there is none.
-        relevant: lowest grade that counts as relevant in binary measures (TREC DL passages: 2).
-        empty_texts: the corpus is known to hold passages without text, which are skipped and counted.
-    """
-
-    corpus: str
-    queries: str
-    qrels: str
-    ir_datasets: str = ""
-    relevant: int = 1
-    empty_texts: bool = False
+    text: str
+    vital: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +49,9 @@ class Collection:
         queries: its queries, in file order. Queries without judgments are included.
         qrels: its judgments.
         relevant: lowest grade that counts as relevant in binary measures.
+        excluded: by qid, docnos that are taken out of a ranking before it is measured (BRIGHT: the passages that the
+            query was made from).
+        nuggets: by qid, facts that a good answer has (TREC RAG); empty where none are given.
     """
 
     name: str
@@ -60,48 +59,13 @@ class Collection:
     queries: tuple[Query, ...]
     qrels: Qrels
     relevant: int
-
-
-def _small(name: str, ir_datasets: str = "", split: str = "") -> Location:
-    part, packed = (f".{split}", ".gz") if split else ("", "")
-    folder = f"collections/{name}"
-    return Location(
-        f"{folder}/corpus.jsonl.gz",
-        f"{folder}/queries{part}.tsv{packed}",
-        f"{folder}/qrels{part}.txt{packed}",
-        ir_datasets,
-    )
-
-
-def _trec_dl(year: int, mini: str, *, covered: bool = False) -> Location:
-    short = f"dl{year % 100}"
-    qrels = f"trec-dl/qrels.{short}{'.covered' if covered else ''}.txt"
-    return Location(f"trec-dl/{mini}.jsonl.gz", f"trec-dl/queries.{short}.tsv", qrels, relevant=2)
-
-
-_COLLECTIONS = {
-    "trec-dl-2019": _trec_dl(2019, "msmarco-v1-mini"),
-    "trec-dl-2021": _trec_dl(2021, "msmarco-v2-mini", covered=True),
-    "trec-dl-2023": _trec_dl(2023, "msmarco-v2-mini", covered=True),
-    "trec-dl-2019-full": Location("", "", "", "msmarco-passage/trec-dl-2019/judged", relevant=2),
-    "trec-dl-2020-full": Location("", "", "", "msmarco-passage/trec-dl-2020/judged", relevant=2),
-    "msmarco-dev-full": Location("", "", "", "msmarco-passage/dev/small"),
-    "scifact": _small("scifact", "beir/scifact/test"),
-    "scifact/train": _small("scifact", "beir/scifact/train", "train"),
-    "nfcorpus": _small("nfcorpus", "beir/nfcorpus/test"),
-    "nfcorpus/train": _small("nfcorpus", "beir/nfcorpus/train", "train"),
-    "nfcorpus/dev": _small("nfcorpus", "beir/nfcorpus/dev", "dev"),
-    "cranfield": replace(_small("cranfield", "cranfield"), empty_texts=True),
-    "med": _small("med"),
-    "npl": _small("npl"),
-    "time": _small("time"),
-    "adi": _small("adi"),
-}
+    excluded: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    nuggets: Mapping[str, tuple[Nugget, ...]] = field(default_factory=dict)
 
 
 def known() -> tuple[str, ...]:
     """The names that `load` knows, whether their data are on this machine or not."""
-    return tuple(_COLLECTIONS)
+    return tuple(COLLECTIONS)
 
 
 def available() -> tuple[str, ...]:
@@ -111,7 +75,7 @@ def available() -> tuple[str, ...]:
         DataNotFoundError: the variable names something that is not a directory.
     """
     root = data_dir()
-    return tuple(name for name, location in _COLLECTIONS.items() if root is not None and _is_here(location, root))
+    return tuple(name for name, location in COLLECTIONS.items() if root is not None and _is_here(location, root))
 
 
 def data_dir() -> Path | None:
@@ -136,9 +100,9 @@ def locate(name: str) -> Location:
         ConfigError: no collection has that name.
     """
     try:
-        return _COLLECTIONS[name]
+        return COLLECTIONS[name]
     except KeyError:
-        raise ConfigError(f"unknown collection {name!r}; known are: {', '.join(_COLLECTIONS)}") from None
+        raise ConfigError(f"unknown collection {name!r}; known are: {', '.join(COLLECTIONS)}") from None
 
 
 def load(name: str) -> Collection:
@@ -158,8 +122,47 @@ def load(name: str) -> Collection:
     raise DataNotFoundError(_both_ways(name, location, root))
 
 
+def needs(name: str) -> dict[str, str]:
+    """What opening the collection `name` takes, without opening it: sizes, files or downloads, what is missing.
+
+    Raises:
+        ConfigError: no collection has that name.
+        DataNotFoundError: THRESHER_DATA names something that is not a directory.
+    """
+    location, root = locate(name), data_dir()
+    said = {}
+    if location.passages:
+        said["passages"] = f"{location.passages:,}"
+    if location.topics:
+        said["judged queries"] = f"{location.topics:,}"
+    if location.language == "zh":
+        said["language"] = "Chinese: analyzers take each Han character as a term, so BM25 is over single characters"
+    if location.corpus:
+        lacking = [part for part in _parts(location) if root is None or not (root / part).exists()]
+        beside = [part for part in (location.excluded, location.nuggets) if part]
+        files = ", ".join([*_parts(location), *(f"{part} (optional)" for part in beside)])
+        where = f"{DATA_VARIABLE}={root}" if root else f"{DATA_VARIABLE} is not set"
+        said["files"] = f"{files}; {where}"
+        said["here"] = "yes" if not lacking else f"no, lacks {', '.join(lacking)}"
+    here = said.get("here") == "yes"
+    said["data"] = location.corpus if here or not location.ir_datasets else f"ir_datasets:{location.ir_datasets}"
+    if here:
+        return said
+    if location.ir_datasets:
+        size = f", about {location.download / 1e6:,.0f} MB" if location.download else ""
+        said["download"] = f"ir_datasets:{location.ir_datasets}{size}, which needs a network"
+        modules = {"ir_datasets": "eval"} | ({"pyarrow": "parquet"} if location.parquet else {})
+        said["extras"] = ", ".join(
+            f"thresher[{extra}] for {module} ({'installed' if find_spec(module) else 'not installed'})"
+            for module, extra in modules.items()
+        )
+    elif location.source:
+        said["source"] = location.source
+    return said
+
+
 def _is_here(location: Location, root: Path) -> bool:
-    return bool(location.corpus) and all((root / part).is_file() for part in _parts(location))
+    return bool(location.corpus) and all((root / part).exists() for part in _parts(location))
 
 
 def _parts(location: Location) -> tuple[str, str, str]:
@@ -174,10 +177,12 @@ def _both_ways(name: str, location: Location, root: Path | None) -> str:
         ways.append(f"set {DATA_VARIABLE} to the folder that holds {files} ({here})")
     if location.ir_datasets:
         ways.append(f"let ir_datasets download {location.ir_datasets!r} (pip install 'thresher[eval]')")
-    elif f"{name}-full" in _COLLECTIONS:
+    elif f"{name}-full" in COLLECTIONS:
         ways.append(f"use {name + '-full'!r}, the whole corpus, which ir_datasets downloads")
     else:
-        ways.append("no ir_datasets identifier is known for it")
+        ways.append(
+            f"get the files from {location.source}" if location.source else "no ir_datasets identifier is known for it"
+        )
     return f"the collection {name!r} is not on this machine: either {'; or '.join(ways)}"
 
 
@@ -185,13 +190,50 @@ def _from_files(name: str, location: Location, root: Path) -> Collection:
     from thresher.corpus import open_corpus
     from thresher.evaluate.trec import read_qrels, read_queries
 
+    corpus = root / location.corpus
+    excluded, nuggets = (root / part if part else None for part in (location.excluded, location.nuggets))
     return Collection(
         name,
-        open_corpus(root / location.corpus, on_error="skip" if location.empty_texts else "raise"),
+        open_corpus(
+            corpus,
+            format="jsonl" if corpus.is_dir() else "",
+            on_error="skip" if location.empty_texts else "raise",
+        ),
         tuple(read_queries(root / location.queries)),
         read_qrels(root / location.qrels),
         location.relevant,
+        _read_excluded(excluded) if excluded is not None and excluded.is_file() else {},
+        _read_nuggets(nuggets) if nuggets is not None and nuggets.is_file() else {},
     )
+
+
+def _read_excluded(path: Path) -> dict[str, frozenset[str]]:
+    """Docnos by qid, of lines `qid docno`."""
+    found: dict[str, set[str]] = {}
+    for number, line in read_lines(path):
+        fields = line.decode(errors="replace").split()
+        if fields and len(fields) != 2:
+            raise InputError(
+                f"a line has {len(fields)} columns, and excluded passages are qid and docno", str(path), number
+            )
+        if fields:
+            found.setdefault(fields[0], set()).add(fields[1])
+    return {qid: frozenset(docnos) for qid, docnos in found.items()}
+
+
+def _read_nuggets(path: Path) -> dict[str, tuple[Nugget, ...]]:
+    """Nuggets by qid, of lines `{"qid": ..., "nuggets": [{"text": ..., "importance": "vital"}]}`."""
+    found = {}
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        try:
+            topic = json.loads(line)
+            nuggets = tuple(Nugget(str(one["text"]), one.get("importance") == "vital") for one in topic["nuggets"])
+            found[str(topic["qid"])] = nuggets
+        except (ValueError, KeyError, TypeError, AttributeError) as err:
+            raise InputError(f"no nuggets of a topic: {type(err).__name__}: {err}", str(path), number) from None
+    return found
 
 
 def _from_ir_datasets(name: str, location: Location) -> Collection:
@@ -200,17 +242,23 @@ def _from_ir_datasets(name: str, location: Location) -> Collection:
     ir_datasets = require("ir_datasets", extra="eval", purpose=f"the collection {name!r}")
     dataset = ir_datasets.load(location.ir_datasets)
     judgments: dict[str, dict[str, int]] = {}
+    excluded: dict[str, set[str]] = {}
     try:
         for row in dataset.qrels_iter():
-            judgments.setdefault(str(row.query_id), {})[str(row.doc_id)] = int(row.relevance)
+            qid, docno, grade = str(row.query_id), str(row.doc_id), int(row.relevance)
+            if location.excluded and grade <= EXCLUDED:
+                excluded.setdefault(qid, set()).add(docno)
+            else:
+                judgments.setdefault(qid, {})[docno] = grade
         queries = tuple(Query(str(row.query_id), _query_text(row)) for row in dataset.queries_iter())
     except (OSError, RuntimeError) as err:
         raise DataNotFoundError(
             f"{_both_ways(name, location, data_dir())}. ir_datasets said: {type(err).__name__}: {err}"
         ) from err
     return Collection(
-        name, open_corpus(f"ir_datasets:{location.ir_datasets}"), queries, Qrels(judgments), location.relevant
-    )
+        name, open_corpus(f"ir_datasets:{location.ir_datasets}"), queries, Qrels(judgments), location.relevant,
+        {qid: frozenset(docnos) for qid, docnos in excluded.items()},
+    )  # fmt: skip
 
 
 def _query_text(row: object) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from thresher.evaluate.significance import unseen_share
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -21,6 +23,8 @@ def sentences(certificate: Certificate) -> list[str]:
     """The verdict, what is proven of each pipeline, what is not, and what to mind."""
     said = brief(certificate)
     said += [undecided(one, certificate) for one in certificate.claims if not one.proven]
+    if any(one.proven for one in certificate.claims):
+        said.append(_unseen(certificate))
     if certificate.kind == "reference":
         said.append(WEAKER)
     return said + ([certificate.note] if certificate.note else [])
@@ -29,6 +33,16 @@ def sentences(certificate: Certificate) -> list[str]:
 def brief(certificate: Certificate) -> list[str]:
     """The verdict and what is proven of each pipeline: what an overview shows."""
     return [verdict(certificate), *(one for name in certificate.pipelines if (one := _fractions(certificate, name)))]
+
+
+def _unseen(certificate: Certificate) -> str:
+    """What these topics cannot show."""
+    share = unseen_share(certificate.n, alpha=certificate.alpha)
+    unit = "topics" if certificate.kind == "judged" else "queries"
+    return (
+        f"It is about {unit} like these: a loss that less than {share:.1%} of all have may be in none of "
+        f"these {certificate.n:,}."
+    )
 
 
 def verdict(certificate: Certificate) -> str:

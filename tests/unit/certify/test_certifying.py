@@ -36,6 +36,8 @@ def test_an_index_against_itself_is_certified_on_every_pipeline(whole):
     assert {one.difference for one in made.claims} == {0.0}
     assert all(one.setting == AS_IT_IS and one.topics_needed is None for one in made.claims)
     assert (made.n, made.kind) == (TOPICS, "judged")
+    share = f"a loss that less than {1 - 0.05 ** (1 / TOPICS):.1%} of all have may be in none of these {TOPICS}."
+    assert sentences(made)[-1].endswith(share)
 
 
 def test_losing_every_relevant_passage_of_a_tenth_of_the_topics_is_not_certified(whole, tmp_path):
@@ -49,6 +51,7 @@ def test_losing_every_relevant_passage_of_a_tenth_of_the_topics_is_not_certified
     assert sparse.topics_needed > TOPICS
     said = sentences(made)
     assert said[0].startswith("Not shown: that ")
+    assert not any("in none of these" in one for one in said)
     assert any(f"{sparse.topics_needed:,} topics would show it; {TOPICS} can show a margin of" in one for one in said)
 
 

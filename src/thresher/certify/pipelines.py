@@ -24,6 +24,7 @@ from thresher.encode.bm25_queries import Bm25QueryEncoder
 from thresher.encode.hybrid_queries import HybridQueryEncoder
 from thresher.errors import ArtifactError, InputError
 from thresher.evaluate.trec import untied
+from thresher.pipeline.open import AUTO
 from thresher.pipeline.pipeline import Pipeline
 from thresher.ranking import Ranking, Run
 
@@ -123,6 +124,19 @@ def _plain(value: str) -> Any:
     return value
 
 
+@dataclass(slots=True)
+class Models:
+    """The models of pipelines, with what they were asked: opened once, also for several indexes.
+
+    Attributes:
+        scorers: by the name that settings give them.
+        encoders: of queries, by fingerprint.
+    """
+
+    scorers: dict[str, _Remembering] = field(default_factory=dict)
+    encoders: dict[str, _EncodedOnce] = field(default_factory=dict)
+
+
 class Asked:
     """Some queries, asked of one index in several ways.
 
@@ -131,6 +145,7 @@ class Asked:
         queries: what is asked, by qid.
         k: results a query at most.
         told: called after each query of a pipeline and each batch of searches, with the number of queries.
+        models: those that are open already.
         device: for models.
     """
 
@@ -141,12 +156,12 @@ class Asked:
         k: int,
         *,
         told: Callable[[int], object] = lambda _: None,
+        models: Models | None = None,
         device: str = "auto",
     ) -> None:
         self.index, self.queries, self.k, self.told, self.device = index, tuple(queries), k, told, device
+        self.models = Models() if models is None else models
         self._pipelines: dict[str, Pipeline] = {}
-        self._scorers: dict[int, _Remembering] = {}
-        self._encoders: dict[int, _EncodedOnce] = {}
 
     def lacking(self, pipeline: str) -> str:
         """Why the index cannot be asked by a pipeline; empty where it can.
@@ -220,12 +235,24 @@ class Asked:
         settings = self._settings(changed, tiers)
         key = settings.model_dump_json()
         if key not in self._pipelines:
-            opened = Pipeline.open(self.index, settings=settings, device=self.device)
-            opened.on_error, opened.deadline_ms = "raise", None
-            for stage in opened.stages:
-                self._remember(stage)
-            self._pipelines[key] = opened
+            self._pipelines[key] = self._opened(settings)
         return self._pipelines[key]
+
+    def _opened(self, settings: AskStep) -> Pipeline:
+        scorers, vectors = self.models.scorers, self.index.vectors
+        encoder = "" if vectors is None else vectors.encoder_fingerprint
+        opened = Pipeline.open(
+            self.index,
+            settings=settings,
+            rerank=scorers.get(settings.rerank, AUTO),
+            context=scorers.get(settings.context, AUTO),
+            query_encoder=self.models.encoders.get(encoder),
+            device=self.device,
+        )
+        opened.on_error, opened.deadline_ms = "raise", None
+        for stage in opened.stages:
+            self._remember(stage, settings.rerank if stage.name == "rerank" else settings.context, encoder)
+        return opened
 
     def _settings(self, changed: Changed, tiers: Tiers | None) -> AskStep:
         from thresher.build.recipe import AskStep, checked
@@ -234,18 +261,20 @@ class Asked:
         own = self.index.recipe.ask
         return checked(AskStep, {**own.model_dump(), **update}, "settings") if update else own
 
-    def _remember(self, stage: Any) -> None:
-        """Let the models of a stage keep what they were asked; stages that share one share what it keeps."""
+    def _remember(self, stage: Any, scorer: str, encoder: str) -> None:
+        """Let the models of a stage keep what they are asked."""
+        scorers, encoders = self.models.scorers, self.models.encoders
         if hasattr(stage, "reader"):
-            scorer = stage.reader.scorer
-            stage.reader.scorer = self._scorers.setdefault(id(scorer), _Remembering(scorer))
+            if scorer not in scorers:
+                scorers[scorer] = _Remembering(stage.reader.scorer)
+            stage.reader.scorer = scorers[scorer]
         if stage.name == "interpolate":
-            stage.encoder = self._encoded_once(stage.encoder)
-        elif stage.name == "search" and stage.first != "sparse":
-            stage.query_encoder = self._encoded_once(stage.query_encoder or self.index.dense_encoder)
-
-    def _encoded_once(self, encoder: QueryEncoder) -> _EncodedOnce:
-        return self._encoders.setdefault(id(encoder), _EncodedOnce(encoder, self._texts))
+            if encoder not in encoders:
+                encoders[encoder] = _EncodedOnce(stage.encoder, self._texts)
+            stage.encoder = encoders[encoder]
+        elif stage.name == "search" and stage.first != "sparse" and stage.query_encoder is None:
+            encoders[encoder] = _EncodedOnce(self.index.dense_encoder, self._texts)
+            stage.query_encoder = encoders[encoder]
 
     def _answered(
         self, wanted: Sequence[str], allow: NDArray[np.bool_] | None, tiers: Tiers | None, changed: Changed
@@ -276,7 +305,7 @@ class _Remembering(SentenceScorer):
 
     def __init__(self, scorer: SentenceScorer) -> None:
         self.scorer, self.name, self.presets = scorer, scorer.name, scorer.presets
-        self._known: dict[tuple[str, SplitPassage], PassageScores] = {}
+        self._known: dict[tuple[str, SplitPassage, bool], PassageScores] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name == "scorer":  # before __init__, as in unpickling
@@ -285,10 +314,11 @@ class _Remembering(SentenceScorer):
 
     def score(self, pairs: Sequence[tuple[str, SplitPassage]]) -> list[PassageScores]:
         """Scores of every pair, in order."""
-        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
+        keys = [(query, passage, passage.states is not None) for query, passage in pairs]
+        new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._known}
         if new:
-            self._known |= zip(new, self.scorer.score(new), strict=True)
-        return [self._known[pair] for pair in pairs]
+            self._known |= zip(new, self.scorer.score(list(new.values())), strict=True)
+        return [self._known[key] for key in keys]
 
     def count_tokens(self, text: str) -> int:
         """Tokens of `text`."""

@@ -68,9 +68,9 @@ class Plan:
     @classmethod
     def of(cls, own: Index, other: Index, work: Path | None, queries: Sequence[Query], k: int, device: str) -> Plan:
         """Ask both; once where they are the same commit."""
-        theirs = Asked(other, queries, k, device=device)
-        same = identity(own) == identity(other)
-        return cls(theirs if same else Asked(own, queries, k, device=device), theirs, work)
+        theirs, same = Asked(other, queries, k, device=device), identity(own) == identity(other)
+        mine = theirs if same else Asked(own, queries, k, models=theirs.models, device=device)
+        return cls(mine, theirs, work)
 
     def pipelines(self, wanted: Sequence[str] | None) -> list[str]:
         """The pipelines to test: those wanted, or all that both indexes have."""

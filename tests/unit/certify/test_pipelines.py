@@ -48,7 +48,7 @@ def test_passages_without_a_kept_sentence_are_left_out_of_the_context(index):
     assert sum(map(len, strong.values())) < sum(map(len, usual.values()))
 
 
-def test_a_passage_is_read_once_with_a_query_however_many_masks_there_are(index, monkeypatch):
+def test_a_passage_is_read_once_with_a_query_however_many_masks_and_settings_there_are(index, monkeypatch):
     read = []
     score = LexicalScorer.score
 
@@ -61,8 +61,9 @@ def test_a_passage_is_read_once_with_a_query_however_many_masks_there_are(index,
     known, _ = scores_of(index, "random")
     for fraction in (0.0, 0.1, 0.2):
         asked.runs(["reranked", "context"], allow=kept(index, known, fraction))
+    asked.runs(["context"], changed=Changed.parse("threshold=strong"))
     assert len(read) == len(set(read)) > 0
-    assert len({id(one) for one in asked._scorers.values()}) == len(asked._scorers)
+    assert list(asked.models.scorers) == ["lexical"], "stages and settings that name one model share it"
 
 
 def test_a_mask_keeps_the_wanted_share_and_the_best(index):

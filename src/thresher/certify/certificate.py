@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from thresher._version import __version__
 from thresher.arguments import checked_call
-from thresher.certify.claims import AS_IT_IS, Claim, Kind
+from thresher.certify.claims import Claim, Kind, decisive_of
 from thresher.checks import shown
 from thresher.durable import write_atomic
 from thresher.errors import ArtifactError, ArtifactVersionError, DamagedArtifactError
@@ -126,7 +126,8 @@ class Certificate:
         system: what was tested.
         baseline: what it was compared with.
         claims: everything that was tested.
-        holes: unjudged documents among the top ones, in shares; empty without judgments.
+        holes: what the judgments can support of the first decisive claim, in figures: those of
+            `thresher.evaluate.holes.Support`; empty without judgments.
         note: what to mind, in words.
         made: `version` and `date` (UTC).
         settings: the arguments it was made with, to make it again.
@@ -149,13 +150,8 @@ class Certificate:
 
     @property
     def decisive(self) -> tuple[Claim, ...]:
-        """The claims that `certified` asks for.
-
-        Those about the system as it is asked by default; else those that are not about a fraction of the baseline;
-        else all.
-        """
-        as_it_is = tuple(one for one in self.claims if one.setting == AS_IT_IS)
-        return as_it_is or tuple(one for one in self.claims if one.fraction is None) or self.claims
+        """The claims that `certified` asks for, as `thresher.certify.claims.decisive_of` says."""
+        return decisive_of(self.claims)
 
     @property
     def certified(self) -> bool:

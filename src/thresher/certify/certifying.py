@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from thresher.arguments import checked_call
 from thresher.certify.certificate import Certificate, Subject
-from thresher.certify.claims import Setting, depth_of, prove
+from thresher.certify.claims import Setting, decisive_of, prove
 from thresher.certify.plan import Plan
 from thresher.certify.topics import Topics
+from thresher.certify.wording import name_of
 from thresher.errors import InputError
-from thresher.evaluate.holes import find_holes
+from thresher.evaluate.holes import support
 from thresher.evaluate.measures import parse_measures
 from thresher.evaluate.significance import check_claim
 from thresher.evaluate.trec import read_run
@@ -33,7 +34,7 @@ from thresher.search.index import Index
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from thresher.certify.claims import Kind
+    from thresher.certify.claims import Claim, Kind
     from thresher.certify.fractions import Scores
     from thresher.index.commit import Commit
     from thresher.records import Qrels
@@ -196,6 +197,7 @@ class _Test:
         """Test the runs against the baseline's."""
         margin, claim, alpha, qrels = self.margin, self.claim, self.alpha, topics.qrels
         claims = prove(runs, against, qrels, self.names, margin, claim=claim, alpha=alpha)
+        holes, words = _support(decisive_of(claims)[0], runs, against, qrels)
         return Certificate(
             kind="reference" if qrels is None else "judged",
             margin=margin,
@@ -207,8 +209,8 @@ class _Test:
             system=subjects[0],
             baseline=subjects[1],
             claims=tuple(claims),
-            holes=_holes({"": against} if isinstance(against, Run) else against, qrels, self.names),
-            note=" ".join([*topics.notes, *notes]),
+            holes=holes,
+            note=" ".join([*topics.notes, *notes, *words]),
             settings=settings or {},
         )
 
@@ -238,16 +240,18 @@ def depth_wanted(measures: Sequence[str], *, judged: bool) -> int:
     return max(max(one.cutoff or _ALL, 10) for one in parse_measures(measures))
 
 
-def _holes(baselines: Mapping[str, Run], qrels: Qrels | None, measures: Sequence[str]) -> dict[str, float]:
-    """Shares of unjudged documents in the baselines' tops, by pipeline and depth."""
+def _support(
+    claim: Claim, runs: Mapping[Setting, Run], against: Run | Mapping[str, Run], qrels: Qrels | None
+) -> tuple[dict[str, float], list[str]]:
+    """What the judgments can support of a claim: in figures, and in words; nothing without judgments."""
     if qrels is None:
-        return {}
-    depths = sorted({depth_of(name) for name in measures})
-    return {
-        f"{name} baseline@{k}".strip(): find_holes(run, qrels, k).rate
-        for name, run in baselines.items()
-        for k in depths
-    }
+        return {}, []
+    run = runs[Setting(claim.pipeline, claim.setting, claim.fraction)]
+    other = against if isinstance(against, Run) else against[claim.pipeline]
+    found = support(run, other, qrels, claim.measure)
+    row = found.as_row()
+    figures = {name: float(value) for name, value in row.items() if type(value) in (int, float) and name != "n"}
+    return figures, [f"Of {name_of(claim)}, {claim.measure}:", *found.sentences()]
 
 
 def _remembered(given: Mapping[str, Any], measures: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from thresher.evaluate.significance import equivalence, holm, mean_interval, non
 from thresher.ranking import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from thresher.evaluate.results import Row
     from thresher.records import Qrels
@@ -155,6 +155,16 @@ def prove(
 def _needed(one: Claim, margin: float, claim: Kind, alpha: float, p: float) -> int | None:
     """Topics that would prove the claim if nothing is lost in truth; None where it is proven."""
     return None if p < alpha else topics_needed(one.sd, margin, claim=claim, alpha=alpha)
+
+
+def decisive_of(claims: Sequence[Claim]) -> tuple[Claim, ...]:
+    """The claims that decide whether a system is certified.
+
+    Those about the system as it is asked by default; else those that are not about a fraction of the baseline; else
+    all.
+    """
+    as_it_is = tuple(one for one in claims if one.setting == AS_IT_IS)
+    return as_it_is or tuple(one for one in claims if one.fraction is None) or tuple(claims)
 
 
 class _Baselines:

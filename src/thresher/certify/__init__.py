@@ -18,10 +18,11 @@ from thresher._lazy import load
 if TYPE_CHECKING:
     from thresher.certify.certificate import Certificate
     from thresher.certify.certifying import certify
+    from thresher.certify.shadow import Shadow
 
-_HOMES = {"Certificate": "certificate", "certify": "certifying"}
+_HOMES = {"Certificate": "certificate", "Shadow": "shadow", "certify": "certifying"}
 
-__all__ = ["Certificate", "certify"]
+__all__ = ["Certificate", "Shadow", "certify"]
 
 
 def __getattr__(name: str) -> object:

@@ -305,45 +305,52 @@ def _certificate(document: Mapping[str, Any]) -> Certificate:
     kind, claim = document["kind"], document["claim"]
     if kind not in ("judged", "reference") or claim not in ("non-inferiority", "equivalence"):
         raise ValueError(f"the kind is {shown(kind)} and the claim {shown(claim)}")
-    given = {name: _typed(name, document[name], "float") for name in ("margin", "alpha")}
-    texts = {name: _typed(name, document[name], "str") for name in ("queries", "note")}
+    given = {name: typed(name, document[name], "float") for name in ("margin", "alpha")}
+    texts = {name: typed(name, document[name], "str") for name in ("queries", "note")}
     return Certificate(
         kind=kind,
         claim=claim,
-        measures=tuple(_typed("measures", one, "str") for one in _typed("measures", document["measures"], "list")),
-        n=_typed("n", document["n"], "int"),
-        system=_subject(document["system"]),
-        baseline=_subject(document["baseline"]),
-        claims=tuple(_made(Claim, row) for row in _typed("claims", document["claims"], "list")),
-        holes={
-            name: _typed(name, share, "float") for name, share in _typed("holes", document["holes"], "dict").items()
-        },
-        made={name: _typed(name, one, "str") for name, one in _typed("made", document["made"], "dict").items()},
-        settings=_typed("settings", document["settings"], "dict"),
+        measures=tuple(typed("measures", one, "str") for one in typed("measures", document["measures"], "list")),
+        n=typed("n", document["n"], "int"),
+        system=subject_from(document["system"]),
+        baseline=subject_from(document["baseline"]),
+        claims=tuple(made_from(Claim, row) for row in typed("claims", document["claims"], "list")),
+        holes={name: typed(name, share, "float") for name, share in typed("holes", document["holes"], "dict").items()},
+        made={name: typed(name, one, "str") for name, one in typed("made", document["made"], "dict").items()},
+        settings=typed("settings", document["settings"], "dict"),
         **given,
         **texts,
     )
 
 
-def _subject(document: object) -> Subject:
-    made: Subject = _made(Subject, document)
+def subject_from(document: object) -> Subject:
+    """The subject that a document of plain JSON is.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    made: Subject = made_from(Subject, document)
     for name, count in made.changes.items():
-        _typed(name, count, "int")
+        typed(name, count, "int")
     return made
 
 
-def _made(kind: type[Any], document: object) -> Any:
-    """A flat dataclass of JSON values; keys that it does not have are left out."""
-    row = _typed(kind.__name__, document, "dict")
+def made_from(kind: type[Any], document: object) -> Any:
+    """A flat dataclass of JSON values; keys that it does not have are left out.
+
+    Raises:
+        KeyError, TypeError, ValueError: a value is missing, or not of its type.
+    """
+    row = typed(kind.__name__, document, "dict")
     values = {}
     for one in fields(kind):
         if one.name not in row and (one.default is not MISSING or one.default_factory is not MISSING):
             continue
-        values[one.name] = _typed(one.name, row[one.name], str(one.type))
+        values[one.name] = typed(one.name, row[one.name], str(one.type))
     return kind(**values)
 
 
-def _typed(name: str, value: Any, annotation: str) -> Any:
+def typed(name: str, value: Any, annotation: str) -> Any:
     """A value that is of the annotated type: a scalar, a list or a mapping, or None where that may be.
 
     Raises:

@@ -1,8 +1,8 @@
 """The command line: `thresher COMMAND`. One module per command; each imports what it needs when it runs.
 
 Exit codes: 0 success; 1 an error, reported in one line on standard error (bad data, a missing file, a damaged index, a
-failed check); 2 wrong usage; 3 nothing went wrong, and what was to be shown is not (`certify`, `compare`); 130
-interrupted.
+failed check); 2 wrong usage; 3 nothing went wrong, and what was to be shown is not (`certify`, `compare`,
+`shadow`); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ INTERRUPTED = 130
 EPILOG = (
     "Start with `thresher quickstart`, or: `thresher build corpus.jsonl -o my-index`, then "
     '`thresher ask my-index "a query"`. Exit codes: 0 success, 1 error, 2 wrong usage, '
-    "3 not shown (certify, compare), 130 interrupted."
+    "3 not shown (certify, compare, shadow), 130 interrupted."
 )
 
 app = typer.Typer(
@@ -63,6 +63,7 @@ _COMMANDS = {
     "eval": ("thresher.cli.eval", "eval_"),
     "compare": ("thresher.cli.compare", "compare"),
     "certify": ("thresher.cli.certify", "certify"),
+    "shadow": ("thresher.cli.shadow", "shadow"),
     "curves": ("thresher.cli.curves", "curves"),
     "info": ("thresher.cli.info", "info"),
     "verify": ("thresher.cli.info", "verify"),

@@ -165,6 +165,34 @@ class SequentialTest:
         low = -first_disproven(-lower, held, -self.high, -self.low, needed)
         return Interval(low, high, 1.0 - 2.0 * self.alpha)
 
+    def more_to_prove(self, most: int = 10_000_000) -> int | None:
+        """How many more losses prove the margin, if they are distributed as those so far.
+
+        Before the first loss it is the number that proves it if each is the smallest there can be. None where it is
+        lost, where losses like these prove nothing, or where more than `most` are needed.
+        """
+        if self.lost:
+            return None
+        seen = self._counts if self.n else np.eye(1, self._counts.size, dtype=np.int64)[0]
+        places = np.flatnonzero(seen)
+        factors = log_factors(self._upper_values()[places], self.margin, self.high)
+        share = seen[places] / seen[places].sum()
+
+        def proves(n: int) -> bool:
+            return log_wealth(factors, share * n) >= math.log(1.0 / self.alpha)
+
+        few, many = self.n, self.n + 1
+        if proves(few):
+            return 0
+        while not proves(many):
+            few, many = many, many + 2 * (many - self.n)
+            if many - self.n > most:
+                return None
+        while many - few > 1:
+            middle = (few + many) // 2
+            few, many = (few, middle) if proves(middle) else (middle, many)
+        return many - self.n
+
     def as_json(self) -> dict[str, object]:
         """The state as plain JSON, at most about 20 KB; `from_json` continues from it exactly."""
         places = np.flatnonzero(self._counts)
@@ -238,7 +266,7 @@ def log_factors(losses: NDArray[np.float64], margin: float, high: float) -> NDAr
     return np.log1p(BETS[:, None] / (high - margin) * (margin - losses))
 
 
-def log_wealth(log_factors: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
+def log_wealth(log_factors: NDArray[np.float64], counts: NDArray[np.int64] | NDArray[np.float64]) -> float:
     """The logarithm of what all bets together have made of the losses, of each of which there are `counts`."""
     parts = log_factors @ counts.astype(np.float64) + np.log(MONEY)
     largest = float(parts.max())

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from thresher.build.recipe import Recipe
     from thresher.encode import QueryEncoder
+    from thresher.index.commit import Commit
     from thresher.index.filters import Filter
     from thresher.index.layout import Layout
     from thresher.search.results import StoredPassages
@@ -191,6 +192,11 @@ class OpenIndex:
     def commit(self) -> int:
         """The number of the commit it answers from."""
         return self._current().collection.commit.number
+
+    @property
+    def committed(self) -> Commit:
+        """What the commit it answers from consists of, with its checksum."""
+        return self._current().collection.commit
 
     @property
     def schema(self) -> dict[str, str]:

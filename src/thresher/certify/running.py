@@ -20,10 +20,10 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from thresher.certify.certificate import CHANGES, Certificate, Subject, made_from, staleness, subject_from, typed
-from thresher.checks import one_of, real, shown
+from thresher.checks import one_of, real
 from thresher.durable import lock, write_atomic
 from thresher.errors import ArtifactError, ArtifactVersionError, BusyArtifactError, DamagedArtifactError, ThresherError
 from thresher.evaluate.sequential import SequentialTest, check_test
@@ -157,12 +157,12 @@ class ShadowReport:
         """Live queries until then, at this share."""
         return None if self.more is None else math.ceil(self.more / self.settings.share)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Plain JSON."""
         return {**asdict(self), "history": [asdict(one) for one in self.history], "more_live": self.more_live}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> ShadowReport:
+    def from_json(cls, document: Mapping[str, object]) -> ShadowReport:
         """The report whose `as_json` this is.
 
         Raises:
@@ -170,7 +170,7 @@ class ShadowReport:
         """
         parts = {
             "settings": made_from(ShadowSettings, document["settings"]),
-            "history": tuple(made_from(Earlier, one) for one in document["history"]),
+            "history": tuple(made_from(Earlier, one) for one in typed("history", document["history"], "list")),
             **{name: subject_from(document[name]) for name in ("system", "baseline")},
         }
         plain = {
@@ -228,7 +228,7 @@ class _Held:
         test, at = SequentialTest(settings.margin, low=0.0, high=1.0, alpha=settings.alpha), now()
         return cls(settings, system, baseline, test, 0, 0, 0, at, at, "undecided", None, [])
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         for name in ("settings", "system", "baseline"):
             plain[name] = asdict(plain[name])
@@ -257,24 +257,20 @@ class _Held:
             raise DamagedArtifactError(str(file), f"not the state of a shadow test ({reason}); {_REMEDY}") from err
 
     @classmethod
-    def _of(cls, document: Mapping[str, Any]) -> _Held:
-        counts = {name: document[name] for name in ("asked", "dropped", "failed")}
-        times = {name: document[name] for name in ("began", "since")}
+    def _of(cls, document: Mapping[str, object]) -> _Held:
+        counts = {name: typed(name, document[name], "int") for name in ("asked", "dropped", "failed")}
+        texts = {name: typed(name, document[name], "str") for name in ("began", "since", "outcome")}
         system, baseline = (subject_from(document[name]) for name in ("system", "baseline"))
-        lost_since, outcome = document["lost_since"], document["outcome"]
-        if not all(type(value) is int and value >= 0 for value in counts.values()):
-            raise ValueError(f"a count is {shown(counts)}")
-        if not all(isinstance(value, str) for value in times.values()) or not isinstance(lost_since, str | None):
-            raise ValueError(f"a time is {shown(times)} or {shown(lost_since)}")
-        one_of("outcome", outcome, OUTCOMES.values())
+        if min(counts.values()) < 0:
+            raise ValueError(f"a count is {min(counts.values())}")
+        one_of("outcome", texts["outcome"], OUTCOMES.values())
         settings = made_from(ShadowSettings, document["settings"])
-        test = SequentialTest.from_json(document["test"])
+        test = SequentialTest.from_json(typed("test", document["test"], "dict"))
         if (test.margin, test.alpha, test.low, test.high) != (settings.margin, settings.alpha, 0.0, 1.0):
             raise ValueError("the test is not that of the settings")
-        history = [made_from(Earlier, one) for one in document["history"]]
-        return cls(
-            settings, system, baseline, test, **counts, **times, outcome=outcome, lost_since=lost_since, history=history
-        )
+        history = [made_from(Earlier, one) for one in typed("history", document["history"], "list")]
+        lost_since = typed("lost_since", document["lost_since"], "str | None")
+        return cls(settings, system, baseline, test, **counts, **texts, lost_since=lost_since, history=history)
 
 
 class Running:

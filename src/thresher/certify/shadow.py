@@ -12,8 +12,9 @@ import asyncio
 import copy
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import numpy as np
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
+    from typing import Unpack
 
     from thresher.certify.running import Policy, ShadowReport
     from thresher.certify.sampling import Sides
@@ -94,6 +96,45 @@ def _representative(index: Index, docno: str) -> str:
         return index.representative(docno)
     except InputError:  # pruned
         return docno
+
+
+class Settings(TypedDict, total=False):
+    """Arguments of `Pipeline.ask` that `ask_batch` and `aask` hand on."""
+
+    max_context_tokens: int | None
+    deadline_ms: float | None
+    where: Filter | None
+    allow: Allow | None
+    tiers: Tiers | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What is asked of both sides."""
+
+    query: str | Query
+    k: int | None
+    max_context_tokens: int | None
+    where: Filter | None
+    allow: Allow | None
+
+    def of(
+        self,
+        pipeline: Pipeline,
+        deadline_ms: float | None = 0.0,
+        tiers: Tiers | None = None,
+        on_stage: OnStage | None = None,
+    ) -> Answer:
+        return pipeline.ask(
+            self.query,
+            self.k,
+            max_context_tokens=self.max_context_tokens,
+            deadline_ms=deadline_ms,
+            where=self.where,
+            allow=self.allow,
+            tiers=tiers,
+            on_stage=on_stage,
+        )
 
 
 class Shadow:
@@ -228,33 +269,35 @@ class Shadow:
         on_stage: OnStage | None = None,
     ) -> Answer:
         """As `Pipeline.ask`, of the pruned side, or of the baseline where it has taken its place."""
-        here: dict[str, Any] = {"allow": allow, "tiers": tiers, "candidates": candidates}
-        both: dict[str, Any] = {"where": where, "max_context_tokens": max_context_tokens}
-        this: dict[str, Any] = {"deadline_ms": deadline_ms, "on_stage": on_stage}
         if candidates is not None or isinstance(allow, np.ndarray):  # of this side's passages: nothing to compare
-            return self.pipeline.ask(query, k, **here, **both, **this)
-        both["allow"] = allow
+            return self.pipeline.ask(
+                query,
+                k,
+                max_context_tokens=max_context_tokens,
+                deadline_ms=deadline_ms,
+                candidates=candidates,
+                where=where,
+                allow=allow,
+                tiers=tiers,
+                on_stage=on_stage,
+            )
+        call = _Call(query, k, max_context_tokens, where, allow)
         before, commits = self.falls_back, self._commits()
         if before:
             try:
-                answer = self.baseline.ask(query, k, **both, **this)
+                answer = call.of(self.baseline, deadline_ms, on_stage=on_stage)
             except AbandonedError:
                 raise
             except Exception as err:  # an argument that is wrong is refused by the other too
                 _log.warning("the baseline failed (%s); the pruned index answers", type(err).__name__)
                 self._running.fail()
-                return self.pipeline.ask(query, k, **both, **this, tiers=tiers)
+                return call.of(self.pipeline, deadline_ms, tiers, on_stage)
+            other = partial(call.of, self.pipeline, tiers=tiers)
         else:
-            answer = self.pipeline.ask(query, k, **both, **this, tiers=tiers)
-        self._watch(answer, commits, before, partial(self._other_side, before, query, k, both, tiers))
+            answer = call.of(self.pipeline, deadline_ms, tiers, on_stage)
+            other = partial(call.of, self.baseline)
+        self._watch(answer, commits, before, other)
         return answer
-
-    def _other_side(
-        self, from_baseline: bool, query: str | Query, k: int | None, both: dict[str, Any], tiers: Tiers | None
-    ) -> Answer:
-        if from_baseline:
-            return self.pipeline.ask(query, k, **both, deadline_ms=0, tiers=tiers)
-        return self.baseline.ask(query, k, **both, deadline_ms=0)
 
     def _watch(
         self, answer: Answer, commits: tuple[str, str], from_baseline: bool, other: Callable[[], Answer]
@@ -283,7 +326,7 @@ class Shadow:
             _log.exception("a query could not be watched")
 
     def ask_batch(
-        self, queries: Sequence[str | Query], k: int | None = None, *, threads: int = 1, **settings: Any
+        self, queries: Sequence[str | Query], k: int | None = None, *, threads: int = 1, **settings: Unpack[Settings]
     ) -> list[Answer]:
         """As `Pipeline.ask_batch`; further arguments as `ask`."""
 
@@ -295,12 +338,12 @@ class Shadow:
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(one, queries))
 
-    async def aask(self, query: str | Query, k: int | None = None, **settings: Any) -> Answer:
+    async def aask(self, query: str | Query, k: int | None = None, **settings: Unpack[Settings]) -> Answer:
         """As `ask`, without blocking the event loop."""
         return await asyncio.to_thread(self.ask, query, k, **settings)
 
     async def aask_batch(
-        self, queries: Sequence[str | Query], k: int | None = None, *, threads: int = 1, **settings: Any
+        self, queries: Sequence[str | Query], k: int | None = None, *, threads: int = 1, **settings: Unpack[Settings]
     ) -> list[Answer]:
         """As `ask_batch`, without blocking the event loop."""
         return await asyncio.to_thread(self.ask_batch, queries, k, threads=threads, **settings)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thresher.cli.output import JsonOption, echo, emit_json, note, table
 
 if TYPE_CHECKING:
+    from thresher.certify.certificate import Subject
     from thresher.certify.running import ShadowReport
 
 NOT_SHOWN = 3
@@ -59,7 +60,7 @@ def shadow(
 def show(report: ShadowReport) -> None:
     """Print a report: the test, those before it, and what it comes to."""
 
-    def commit(side: Any) -> str:
+    def commit(side: Subject) -> str:
         return f"{side.path or 'no index'}, commit {side.commit}"
 
     settings = report.settings
@@ -71,7 +72,8 @@ def show(report: ShadowReport) -> None:
         ("since", report.began),
         ("sampled", f"{report.sampled:,}; dropped {report.dropped:,}, failed {report.failed:,}"),
     ]
-    table(["", ""], rows)
+    for name, value in rows:
+        echo(f"{name:9} {value}")
     if report.history:
         echo()
         table(
@@ -113,7 +115,9 @@ def _asked(url: str, name: str, key_name: str, reset: bool) -> ShadowReport:
     try:
         return ShadowReport.from_json(document)
     except (KeyError, TypeError, ValueError) as err:
-        raise InputError(f"this is no report of thresher ({err}); is it the address of `thresher serve`?", url) from err
+        raise InputError(
+            f"this is not a report of thresher ({err}); is it the address of `thresher serve`?", url
+        ) from err
 
 
 def _key(name: str) -> str:
@@ -131,7 +135,7 @@ def _key(name: str) -> str:
     return os.environ[name] if name else ""
 
 
-def _called(url: str, key: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def _called(url: str, key: str, body: dict[str, object] | None = None) -> dict[str, object]:
     """What a server answers.
 
     Raises:

@@ -73,6 +73,7 @@ def _application(services: Services) -> FastAPI:
     from starlette.middleware.cors import CORSMiddleware
 
     from thresher.serve import routes
+    from thresher.serve.dialects.described import describe_errors
     from thresher.serve.front import Front
     from thresher.serve.limits import Limits
 
@@ -80,6 +81,8 @@ def _application(services: Services) -> FastAPI:
         title="thresher", version=__version__, docs_url=None, redoc_url=None, lifespan=lambda _: _running(services)
     )
     app.state.services = services
+    given = app.openapi
+    app.openapi = lambda: app.openapi_schema or describe_errors(given())
     for module in sorted(one.name for one in pkgutil.iter_modules(routes.__path__)):
         app.include_router(import_module(f"{routes.__name__}.{module}").router(services))
     app.add_middleware(Limits, settings=services.settings)
@@ -104,7 +107,10 @@ async def _raised(_: object, error: Exception) -> None:
     if isinstance(error, RequestValidationError):
         raise RefusedError("; ".join(_problem(one) for one in error.errors()[:5]), 422) from None
     if isinstance(error, HTTPException):
-        raise RefusedError(_ROUTELESS.get(error.status_code, str(error.detail)), error.status_code) from None
+        allowed = sorted({*(error.headers or {}).get("Allow", "").split(", ")} - {"", "HEAD"})
+        allow = ", ".join(["GET", "HEAD", *allowed[1:]] if allowed[:1] == ["GET"] else allowed)
+        message = _ROUTELESS.get(error.status_code, str(error.detail))
+        raise RefusedError(message, error.status_code, allow=allow) from None
     raise error
 
 

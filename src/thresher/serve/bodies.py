@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import wraps
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,13 +19,15 @@ from thresher.errors import InputError
 from thresher.serve.dialects.faults import EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from thresher.serve.settings import ServeSettings
 
 Where = dict[str, object] | str
 """A filter, as a mapping or a text."""
 _HALF = re.compile("[\ud800-\udfff]")
+_LONG = 32
+"""Items of a list that are written in one go."""
 Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -103,6 +106,16 @@ class Document(Response):
         return dumped(content)
 
 
+def written(call: Callable[..., object]) -> Callable[..., Document]:
+    """`call` with its result written down, in the thread that calls it: other requests go on meanwhile."""
+
+    @wraps(call)
+    def document(*args: object, **kwargs: object) -> Document:
+        return Document(call(*args, **kwargs))
+
+    return document
+
+
 def dumped(content: object) -> bytes:
     """JSON in UTF-8 on one line. NaN and infinities become null, halves of surrogate pairs U+FFFD, which is as long."""
     try:
@@ -112,6 +125,15 @@ def dumped(content: object) -> bytes:
 
 
 def _written(content: object) -> bytes:
+    """Long lists are written an item at a time: in between other threads run, which they cannot within `json.dumps`."""
+    if isinstance(content, list) and len(content) > _LONG:
+        return b"[" + b",".join([_plainly(one) for one in content]) + b"]"
+    if isinstance(content, dict) and any(isinstance(one, list) and len(one) > _LONG for one in content.values()):
+        return b"{" + b",".join([_plainly(str(name)) + b":" + _written(one) for name, one in content.items()]) + b"}"
+    return _plainly(content)
+
+
+def _plainly(content: object) -> bytes:
     return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from thresher.serve.dialects.faults import written
 from thresher.serve.keys import caller_of
 from thresher.serve.metrics import log_request, trace
-from thresher.serve.refusals import RefusedError, forbidden, status_of, unavailable, unknown_key
+from thresher.serve.refusals import forbidden, headers_of, status_of, unavailable, unknown_key
 from thresher.serve.settings import is_loopback
 from thresher.serve.work import GONE
 
@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9_.-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 OPEN = frozenset({"/", "/health", "/ready", "/favicon.ico"})
 """Paths for which no key is asked."""
+PROBES = frozenset({"/health", "/ready"})
+"""Paths that are asked every few seconds for ever: no lines in the access log, which they would fill."""
 CROWDED = "crowded"
 """In a request's state: it came on a connection beyond the limit, so it is refused and the connection closed."""
 OPEN_BELOW = "/page/"
@@ -105,7 +107,7 @@ class Front:
         trace(
             f"{scope['method']} {route}", state["arrived"], {f"http.{name}": one for name, one in fields.items()}, usage
         )
-        if services.settings.log:
+        if services.settings.log and not (route in PROBES and status in (200, 503)):
             stages = {} if usage is None else {one.stage: round(one.seconds * 1000, 2) for one in usage.stages}
             log_request({
                 "id": state["request_id"], **fields, "ms": round(seconds * 1000, 2),
@@ -132,14 +134,13 @@ class _Answer:
 
     async def fail(self, scope: Scope, services: Services, error: Exception) -> None:
         """Answer with an error, in the shape of the path's dialect."""
-        headers = error.headers if isinstance(error, RefusedError) else {}
         if status_of(error) == GONE:
             self.status = GONE
             return
         status, message = told(error, services, self._id)
         status, document = written(scope["path"], status, message, scope.get("state", {}).get("shape"))
         body = json.dumps(document).encode()
-        given = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        given = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
         given += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self.send({"type": "http.response.start", "status": status, "headers": given})
         await self.send({"type": "http.response.body", "body": body})

@@ -26,10 +26,11 @@ class RefusedError(ThresherError):
         message: what is wrong, and how to mend it.
         status: of HTTP.
         retry_after: seconds after which to ask again; None where that does not help.
+        allow: the methods that are allowed, where the request's is not.
     """
 
-    def __init__(self, message: str, status: int, retry_after: float | None = None) -> None:
-        super().__init__(message, status, retry_after)
+    def __init__(self, message: str, status: int, retry_after: float | None = None, allow: str = "") -> None:
+        super().__init__(message, status, retry_after, allow)
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -44,6 +45,7 @@ class RefusedError(ThresherError):
         """Headers of the answer."""
         after = self.args[2]
         found = {} if after is None else {"Retry-After": str(max(1, math.ceil(after)))}
+        found |= {"Allow": self.args[3]} if self.args[3] else {}
         return found | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 
 
@@ -70,6 +72,13 @@ def too_many(retry_after: float) -> RefusedError:
 def unavailable(message: str, retry_after: float | None = 1.0) -> RefusedError:
     """503."""
     return RefusedError(message, 503, retry_after)
+
+
+def headers_of(error: Exception) -> dict[str, str]:
+    """The headers that an error is answered with: whoever is told 503 is told when to ask again."""
+    if isinstance(error, RefusedError):
+        return error.headers
+    return {"Retry-After": "1"} if status_of(error) == 503 else {}
 
 
 def status_of(error: Exception) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,13 +16,18 @@ from thresher.serve.front import CROWDED
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from fastapi import FastAPI
 
     from thresher.serve.services import Services
     from thresher.serve.settings import ServeSettings
+
+
+_QUIET = 10
+"""Turns of the event loop without a new connection after which the server stops listening: a connection that was just
+accepted is read in the next ones."""
 
 
 class Guarded(H11Protocol):
@@ -67,6 +74,14 @@ class Guarded(H11Protocol):
         """Stop the clocks."""
         self._headers, self._sending = _stop(self._headers), _stop(self._sending)
         super().connection_lost(exc)
+
+
+def _waiting(listening: Sequence[int]) -> bool:
+    """Whether there are connections that have not been accepted."""
+    poll = select.poll()
+    for one in listening:
+        poll.register(one, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _stop(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
@@ -121,7 +136,7 @@ class Server(uvicorn.Server):
             )
         )
         self._services: Services = app.state.services
-        self._linger, self._started = settings.linger_seconds, started
+        self._linger, self._drain, self._started = settings.linger_seconds, settings.drain_seconds, started
         self.loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -130,6 +145,16 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._started(self, self._services)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, once what had come by then is taken: the kernel resets connections that nobody accepted."""
+        end = time.monotonic() + self._drain
+        quiet = 0
+        while quiet < _QUIET and time.monotonic() < end:
+            await asyncio.sleep(0)
+            listening = [one.fileno() for server in self.servers for one in server.sockets]
+            quiet = 0 if _waiting(listening) else quiet + 1
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -92,6 +92,15 @@ SHAPES: dict[str, Shape] = {
 """Shape by path."""
 
 
+SPOKEN: dict[str, tuple[Shape, ...]] = {"/v1/rerank": (jina, tei), "/rerank": (jina, tei)}
+"""The shapes of paths that are shared, for the description of the routes."""
+
+
+def shapes_of(path: str) -> tuple[Shape, ...]:
+    """The shapes that errors at a path, or below a route of that template, have."""
+    return SPOKEN.get(path) or (openai if path.startswith("/v1/models/") else SHAPES.get(path, plain),)
+
+
 def speak(request: Request, shape: Shape) -> None:
     """Have errors of this request written so, whatever its path."""
     request.state.shape = shape
@@ -99,5 +108,4 @@ def speak(request: Request, shape: Shape) -> None:
 
 def written(path: str, status: int, message: str, shape: Shape | None = None) -> tuple[int, dict[str, object]]:
     """The status and the document of an error at this path, in the path's shape unless one is given."""
-    by_path = openai if path.startswith("/v1/models/") else SHAPES.get(path, plain)
-    return (shape or by_path)(status, message)
+    return (shape or shapes_of(path)[0])(status, message)

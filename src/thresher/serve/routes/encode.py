@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from thresher.errors import InputError
 from thresher.pipeline.deadline import Deadline, stop_if_abandoned
 from thresher.pipeline.shared import passage_vectors
-from thresher.serve.bodies import check_documents
+from thresher.serve.bodies import Document, check_documents, written
 from thresher.serve.dialects.encoding import EmbedBody, EmbeddingsBody, described, embedded, listed, weighted
 from thresher.serve.models import STEP
 from thresher.serve.refusals import not_found, unavailable
@@ -31,31 +31,31 @@ def router(services: Services) -> APIRouter:
     """The routes of this module."""
     routes = APIRouter(tags=["encode"])
 
-    @routes.post("/v1/embeddings")
-    async def embeddings(body: EmbeddingsBody, request: Request) -> dict[str, object]:
+    @routes.post("/v1/embeddings", response_model=dict[str, object])
+    async def embeddings(body: EmbeddingsBody, request: Request) -> Document:
         """Vectors of texts (OpenAI)."""
-        return await services.work.run(openai_vectors, services, body, request=request)
+        return await services.work.run(written(openai_vectors), services, body, request=request)
 
-    @routes.post("/embed")
-    async def embed(body: EmbedBody, request: Request) -> list[list[float]]:
+    @routes.post("/embed", response_model=list[list[float]])
+    async def embed(body: EmbedBody, request: Request) -> Document:
         """Vectors of texts (text-embeddings-inference)."""
 
         def vectors() -> list[list[float]]:
             texts = checked(body.texts(), services.settings)
-            found: list[list[float]] = vectors_of(services.models.dense(), texts).astype(np.float32).tolist()
-            return found
+            found = vectors_of(services.models.dense(), texts).astype(np.float32)
+            return [row.tolist() for row in found]
 
-        return await services.work.run(vectors, request=request)
+        return await services.work.run(written(vectors), request=request)
 
-    @routes.post("/embed_sparse")
-    async def embed_sparse(body: EmbedBody, request: Request) -> list[list[dict[str, int | float]]]:
+    @routes.post("/embed_sparse", response_model=list[list[dict[str, int | float]]])
+    async def embed_sparse(body: EmbedBody, request: Request) -> Document:
         """Weighted terms of texts (text-embeddings-inference)."""
 
         def terms() -> list[list[dict[str, int | float]]]:
             texts = checked(body.texts(), services.settings)
             return weighted(services.models.sparse(texts, queries=body.prompt_name == "query"))
 
-        return await services.work.run(terms, request=request)
+        return await services.work.run(written(terms), request=request)
 
     @routes.get("/v1/models")
     async def models() -> dict[str, object]:

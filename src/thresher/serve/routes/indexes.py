@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Query, Request
 
+from thresher.errors import ArtifactError
 from thresher.search.overview import kept_commits, overview, quality_of
 from thresher.serve.bodies import Document
 from thresher.serve.refusals import not_found, unavailable
@@ -59,6 +60,16 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
+def _computed(served: Served, bins: int, examples: int) -> dict[str, object] | None:
+    try:
+        return quality_of(served.index, bins=bins, examples=examples, device=served.hosted.device)
+    except ArtifactError:
+        served.hosted.refresh()
+        if served.hosted.index is served.index:
+            raise
+        raise unavailable("the index was built again meanwhile; ask again") from None
+
+
 class Qualities:
     """The last answer for each commit, since a model may have read hundreds of passages for it.
 
@@ -74,7 +85,7 @@ class Qualities:
 
         Raises:
             RefusedError: 404, the index was not pruned by an estimator; 503, another request is having it computed:
-                those that waited would hold a worker each.
+                those that waited would hold a worker each; or the index was built again meanwhile.
         """
         index, asked = served.index, (bins, examples)
         known = self._found.get(index)
@@ -83,7 +94,7 @@ class Qualities:
         if not self._lock.acquire(blocking=False):
             raise unavailable("the quality of passages is being computed for another request; ask again later", 2.0)
         try:
-            made = quality_of(index, bins=bins, examples=examples, device=served.hosted.device)
+            made = _computed(served, bins, examples)
             if made is None:
                 raise not_found(f"the index {served.name!r} was not pruned by a quality estimator: it has no scores")
             self._found[index] = asked, made

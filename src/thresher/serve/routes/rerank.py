@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Depends, Request
 
 from thresher.errors import InputError
-from thresher.serve.bodies import check_documents, check_query
+from thresher.serve.bodies import Document, check_documents, check_query, written
 from thresher.serve.dialects.faults import speak, tei
 from thresher.serve.dialects.reranking import (
     AnyRerank,
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from thresher.pipeline.text_ranker import TextRanker, TextScore
     from thresher.serve.settings import ServeSettings
 
+Results = dict[str, object] | list[dict[str, object]]
+"""Of Jina's and of TEI's."""
+
 
 async def _whose(request: Request) -> None:
     """Have errors written as TEI's where the request is."""
@@ -41,24 +44,24 @@ def router(services: Services) -> APIRouter:
     """The routes of this module."""
     routes = APIRouter(tags=["rerank"])
 
-    @routes.post("/v2/rerank")
-    async def rerank_v2(body: RerankBody, request: Request) -> dict[str, object]:
+    @routes.post("/v2/rerank", response_model=dict[str, object])
+    async def rerank_v2(body: RerankBody, request: Request) -> Document:
         """Documents in order of their relevance, with the sentences that matter where asked for (Cohere)."""
-        return await services.work.run(reranked, services, body, request=request)
+        return await services.work.run(written(reranked), services, body, request=request)
 
-    @routes.post("/v1/rerank", dependencies=[Depends(_whose)])
-    @routes.post("/rerank", dependencies=[Depends(_whose)])
-    async def rerank(body: AnyRerank, request: Request) -> dict[str, object] | list[dict[str, object]]:
+    @routes.post("/v1/rerank", response_model=Results, dependencies=[Depends(_whose)])
+    @routes.post("/rerank", response_model=Results, dependencies=[Depends(_whose)])
+    async def rerank(body: AnyRerank, request: Request) -> Document:
         """Documents in order of their relevance (Jina, vLLM), or texts (text-embeddings-inference)."""
         if isinstance(body, TeiBody):
-            return await services.work.run(reranked_for_tei, services, body, request=request)
-        return await services.work.run(reranked, services, body, request=request)
+            return await services.work.run(written(reranked_for_tei), services, body, request=request)
+        return await services.work.run(written(reranked), services, body, request=request)
 
-    @routes.post("/v1/score")
-    @routes.post("/score")
-    async def score(body: ScoreBody, request: Request) -> dict[str, object]:
+    @routes.post("/v1/score", response_model=dict[str, object])
+    @routes.post("/score", response_model=dict[str, object])
+    async def score(body: ScoreBody, request: Request) -> Document:
         """The scores of pairs of texts (vLLM)."""
-        return await services.work.run(scored, services, body, request=request)
+        return await services.work.run(written(scored), services, body, request=request)
 
     return routes
 

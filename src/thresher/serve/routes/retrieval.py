@@ -21,9 +21,13 @@ from thresher.serve.served import Served
 from thresher.serve.services import Services
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from thresher.pipeline.answer import Answer, AnswerPassage
+
+
+OURS = ("docno", "handle")
+"""What a record's metadata has besides the passage's own."""
 
 
 class RetrievalSetting(BaseModel):
@@ -89,13 +93,25 @@ def records(services: Services, served: Served, answer: Answer, least: float) ->
 
     def metadata(one: AnswerPassage) -> dict[str, object]:
         handle = services.handles.of_passage(served.name, one.docno, one.original, one.spans, owner)
-        return {**one.metadata, "docno": one.docno, "handle": handle}
+        return {**renamed(one.metadata), "docno": one.docno, "handle": handle}
 
     return [
         {"content": one.text, "score": score, "title": one.title or one.docno, "metadata": metadata(one)}
         for one, score in zip(answer.passages, scores(answer.passages), strict=True)
         if one.spans and score >= least
     ]
+
+
+def renamed(metadata: Mapping[str, object]) -> dict[str, object]:
+    """A passage's metadata, where fields that have our names get an underscore behind, so that none is lost."""
+    found = {name: value for name, value in metadata.items() if name not in OURS}
+    for name in OURS:
+        if name in metadata:
+            free = f"{name}_"
+            while free in found:
+                free += "_"
+            found[free] = metadata[name]
+    return found
 
 
 def scores(passages: Sequence[AnswerPassage]) -> list[float]:

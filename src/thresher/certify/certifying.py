@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from thresher.arguments import checked_call
 from thresher.certify.certificate import Certificate, Subject
-from thresher.certify.claims import Setting, decisive_of, prove
+from thresher.certify.claims import Setting, decisive_of, names_of, prove
 from thresher.certify.plan import Plan
 from thresher.certify.topics import Topics
 from thresher.certify.wording import name_of
@@ -75,7 +75,7 @@ def certify(
         queries: a TSV file of qid and text, or queries.
         qrels: judgments; None compares with the baseline's own rankings, which is weaker.
         margin: the smallest loss that would matter, in the unit of the measures, chosen before looking.
-        measures: as in `thresher.evaluate.evaluate`; without judgments they are not used.
+        measures: as in `thresher.evaluate.evaluate`; without judgments `RBO`, `kept@10` or both, as by default.
         pipelines: of `thresher.certify.pipelines.PIPELINES`; by default all that both indexes have.
         fractions: shares of the baseline's passages to leave out, those with the lowest scores.
         scores: by which fractions go: a score store or its directory, an estimator or its name; None for the estimator
@@ -95,7 +95,7 @@ def certify(
         MissingExtraError: scipy is not installed.
     """
     given = dict(locals())
-    test = _Test(margin, measures, claim, alpha)
+    test = _Test(margin, measures, claim, alpha, judged=qrels is not None)
     topics = Topics.of(queries, qrels, least=judged)
     with _opened(system) as (own, own_commit), _opened(baseline) as (other, other_commit):
         depth = depth_wanted(test.names, judged=topics.qrels is not None) if k is None else k
@@ -174,15 +174,18 @@ def certify_runs(
     against_file = [baseline] if isinstance(baseline, str | Path) else []
     name = str(baseline) if isinstance(baseline, str | Path) else against.tag
     subjects = Subject(", ".join(paths), 0, _digest(files), 0), Subject(name, 0, _digest(against_file), 0)
-    return _Test(margin, measures, claim, alpha).certificate(topics, runs, against, subjects)
+    test = _Test(margin, measures, claim, alpha, judged=qrels is not None)
+    return test.certificate(topics, runs, against, subjects)
 
 
 class _Test:
     """What is to be shown; arguments as of `certify`."""
 
-    def __init__(self, margin: float, measures: str | Iterable[str], claim: Kind, alpha: float) -> None:
+    def __init__(
+        self, margin: float, measures: str | Iterable[str], claim: Kind, alpha: float, *, judged: bool
+    ) -> None:
         check_claim(margin, alpha)
-        self.names = tuple(str(one) for one in parse_measures(measures))
+        self.names = names_of(measures, judged=judged)
         self.margin, self.claim, self.alpha = margin, claim, alpha
 
     def certificate(

@@ -126,7 +126,7 @@ def prove(
         systems: the runs to be tested, by what made them.
         baseline: the run they are compared with, or one for each pipeline.
         qrels: judgments; None to compare with the baseline's own rankings, which is weaker.
-        measures: as in `thresher.evaluate.evaluate`; not used without judgments.
+        measures: as in `thresher.evaluate.evaluate`; without judgments those of `REFERENCE`, by default all.
         margin: the smallest loss that would matter, chosen before looking.
         claim: what is to be proven.
         alpha: accepted chance of any false claim.
@@ -140,7 +140,7 @@ def prove(
     """
     if not systems:
         raise InputError("there is nothing to test; give at least one run")
-    names = REFERENCE if qrels is None else tuple(str(one) for one in parse_measures(measures))
+    names = names_of(measures, judged=qrels is not None)
     against = _Baselines(baseline, qrels, names)
     found = [
         _tested(setting, run, against, name, margin, claim, alpha) for setting, run in systems.items() for name in names
@@ -150,6 +150,18 @@ def prove(
         replace(one, p_adjusted=p, proven=p < alpha, topics_needed=_needed(one, margin, claim, alpha, p))
         for one, p in zip(found, adjusted, strict=True)
     ]
+
+
+def names_of(measures: str | Iterable[str], *, judged: bool) -> tuple[str, ...]:
+    """The canonical names of the measures; without judgments the ones among them that need none, or all of those.
+
+    Raises:
+        InputError: there is no such measure.
+    """
+    if judged:
+        return tuple(str(one) for one in parse_measures(measures))
+    given = measures.split() if isinstance(measures, str) else [str(one) for one in measures]
+    return tuple(name for name in REFERENCE if name in given) or REFERENCE
 
 
 def _needed(one: Claim, margin: float, claim: Kind, alpha: float, p: float) -> int | None:

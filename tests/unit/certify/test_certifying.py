@@ -158,6 +158,9 @@ def test_without_judgments_the_baselines_rankings_count_and_it_is_said_to_be_wea
     pruned = certify(without(tmp_path / "pruned", gone), whole, QUERIES, margin=0.02, pipelines=["sparse"])
     assert not pruned.certified
     assert all(one.judged is None and one.difference < -0.02 for one in pruned.claims)
+    assert certify(whole, whole, QUERIES, margin=0.02, pipelines=["sparse"], measures="kept@10").measures == (
+        "kept@10",
+    )
 
 
 def test_topics_that_can_lose_nothing_are_left_out_and_counted(whole):

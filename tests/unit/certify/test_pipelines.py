@@ -1,5 +1,6 @@
 """Each pipeline's run is what the index and its `Pipeline` answer, with models asked once."""
 
+import numpy as np
 import pytest
 
 from tests.unit.certify.conftest import QRELS, QUERIES, passages, recipe
@@ -64,6 +65,42 @@ def test_a_passage_is_read_once_with_a_query_however_many_masks_and_settings_the
     asked.runs(["context"], changed=Changed.parse("threshold=strong"))
     assert len(read) == len(set(read)) > 0
     assert list(asked.models.scorers) == ["lexical"], "stages and settings that name one model share it"
+
+
+class Letters:
+    """A dense encoder without a model, that keeps what it was asked."""
+
+    fingerprint, name, dimensions = "letters", "letters", 26
+
+    def __init__(self):
+        self.asked = []
+
+    def encode_passages(self, texts):
+        rows = np.array([[text.count(chr(97 + i)) for i in range(26)] for text in texts], np.float32) + 1e-3
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def encode_queries(self, texts):
+        self.asked += texts
+        return self.encode_passages(texts)
+
+
+def test_interpolated_is_the_pipeline_without_its_later_stages_and_encodes_a_query_once(tmp_path, monkeypatch):
+    build_index(tmp_path / "x", passages(10), recipe(vectors={}), dense=Letters())
+    encoder = Letters()
+    monkeypatch.setattr("thresher.vectors.store.VectorStore.open_encoder", lambda *_: encoder)
+    with Index.open(tmp_path / "x") as index:
+        pipeline = Pipeline.open(index).without("rerank", "select")
+        wanted = {query.qid: pipeline.ask(query).ranking.cut(10).docnos for query in QUERIES[:8]}
+        encoder.asked.clear()
+        asked = Asked(index, QUERIES[:8], 10)
+        assert asked.available() == ["lexical", "sparse", "interpolated", "reranked", "context"]
+        assert docnos(asked.runs(["interpolated"])["interpolated"]) == wanted
+        known, _ = scores_of(index, "random")
+        masked = asked.runs(["interpolated", "context"], allow=kept(index, known, 0.3))["interpolated"]
+        asked.runs(["interpolated"], changed=Changed.parse("alpha=.9"))
+        assert encoder.asked == [query.text for query in QUERIES[:8]]
+        gone = set(index.docnos_at(np.flatnonzero(~kept(index, known, 0.3))))
+        assert gone.isdisjoint(docno for one in masked.values() for docno in one.docnos)
 
 
 def test_a_mask_keeps_the_wanted_share_and_the_best(index):

@@ -99,6 +99,8 @@ def test_mistakes_are_errors_and_a_damaged_certificate_hides_nothing_else(thresh
     assert thresher("certify", "--index", "full", "--queries", "queries.tsv", "--fractions", "a")[0] == 2
     code, _, err = thresher("certify", "--index", "full", "--renew")
     assert (code, "has no certificate to renew" in err) == (1, True)
+    code, _, err = thresher("certify", "--index", "full", *JUDGED)
+    assert (code, "has no second tier to compare with" in err) == (2, True)
     code, _, err = thresher("certify", "--index", "nowhere", *JUDGED)
     assert (code, "nowhere" in err) == (1, True)
     (place / "full" / "certificate.json").write_text("{")
@@ -122,6 +124,15 @@ rest = "{rest}"
 [ask]
 context = ""
 """
+
+
+def test_an_index_that_was_its_own_baseline_is_renewed_where_it_was_moved_to(thresher, place):
+    thresher("certify", "--index", "full", "--baseline", "full", *JUDGED, "--pipelines", "sparse")
+    (place / "full").rename(place / "moved")
+    assert thresher("certify", "--index", "moved", "--renew")[0] == 0
+    assert json.loads((place / "moved" / "certificate.json").read_text())["baseline"]["path"] == "moved"
+    (place / "moved" / "certificate.json").unlink()
+    (place / "moved").rename(place / "full")
 
 
 def test_a_build_is_certified_by_its_first_tier_or_against_a_baseline(thresher, place):

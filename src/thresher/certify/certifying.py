@@ -127,6 +127,8 @@ def renew(
     if earlier is None:
         raise InputError(f"the index {index} has no certificate to renew; make one with `thresher certify --index`")
     settings = dict(earlier.settings)
+    if earlier.baseline.path == earlier.system.path:  # also where the index was moved
+        settings["baseline"] = str(index)
     lacking = {"baseline", "queries", "margin"} - settings.keys()
     if lacking or (earlier.kind == "judged" and "qrels" not in settings):
         raise InputError(

@@ -155,6 +155,8 @@ def _of_index(
 
     if queries is None:
         raise typer.BadParameter("give --queries QUERIES, a TSV file of qid and text")
+    if baseline is None and not (tested.fractions or tested.setting) and not _is_tiered(index):
+        raise typer.BadParameter(f"{index} has no second tier to compare with: name the unpruned index with --baseline")
     return make(
         index, index if baseline is None else baseline, queries, qrels, margin=terms.margin, measures=terms.measures,
         claim=terms.claim, alpha=terms.alpha, judged=terms.judged,
@@ -162,6 +164,13 @@ def _of_index(
         scores=tested.scores or None, settings=tested.setting or (), k=tested.k, work=tested.work,
         device=tested.device, progress=progress_wanted(),
     )  # fmt: skip
+
+
+def _is_tiered(index: Path) -> bool:
+    from thresher.search.index import Index
+
+    with Index.open(index) as opened:
+        return opened.tiered
 
 
 def _renewed(index: Path, tested: Tested) -> Certificate:

@@ -37,7 +37,7 @@ def test_an_index_against_itself_is_certified_on_every_pipeline(whole):
     assert all(one.setting == AS_IT_IS and one.topics_needed is None for one in made.claims)
     assert (made.n, made.kind) == (TOPICS, "judged")
     share = f"a loss that less than {1 - 0.05 ** (1 / TOPICS):.1%} of all have may be in none of these {TOPICS}."
-    assert sentences(made)[-1].endswith(share)
+    assert any(one.endswith(share) for one in sentences(made))
 
 
 def test_losing_every_relevant_passage_of_a_tenth_of_the_topics_is_not_certified(whole, tmp_path):

@@ -9,7 +9,7 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thresher.serve.run import Server
     from thresher.serve.services import Services
     from thresher.serve.settings import ServeSettings
+    from thresher.serve.shadowing import ShadowPlan
 
 
 _SWITCH = 0.0005
@@ -61,6 +62,31 @@ class _Load:
     drain_seconds: Annotated[float, typer.Option(min=0, help="Time for requests in flight after TERM.")] = 30.0
 
 
+@dataclass
+class _Compared:
+    """What pruned indexes are compared with."""
+
+    shadow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DIRECTORY",
+            help="The unpruned index that a share of NAME's requests is also asked of; repeat for several.",
+        ),
+    ] = None
+    shadow_share: Annotated[float, typer.Option(help="Share of the requests.")] = 0.02
+    shadow_margin: Annotated[float, typer.Option(help="Mean loss that would matter. Choose it before looking.")] = 0.05
+    shadow_measure: Annotated[
+        Literal["overlap", "expected"], typer.Option(help="Loss: 1 - rank-biased overlap, or expected loss at 10.")
+    ] = "overlap"
+    shadow_policy: Annotated[
+        Literal["report", "fall-back"],
+        typer.Option(help="When the margin is exceeded: report it only, or answer from the unpruned index."),
+    ] = "report"
+    shadow_state: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the tests between starts; by default each start begins anew.")
+    ] = None
+
+
 @grouped
 def serve(
     indexes: Annotated[list[str], typer.Argument(metavar="INDEX", help="Directories, or NAME=DIRECTORY.")],
@@ -69,6 +95,7 @@ def serve(
     *,
     access: _Access,
     load: _Load,
+    compared: _Compared,
     device: Annotated[str, typer.Option(help="For models: auto, cpu, cuda, mps.")] = "auto",
     access_log: Annotated[
         bool, typer.Option("--access-log/--no-access-log", help="Write a line of JSON for each request.")
@@ -85,6 +112,7 @@ def serve(
       thresher serve docs=indexes/docs-2026 code=indexes/code --port 9000
       export THRESHER_KEY=$(openssl rand -hex 32)
       thresher serve my-index --host 0.0.0.0 --api-key-env THRESHER_KEY
+      thresher serve pruned=indexes/pruned --shadow pruned=indexes/full --shadow-policy fall-back
       curl localhost:8080/search --json '{"query": "what is wifi", "k": 3}'
     """
     from thresher.errors import require
@@ -99,7 +127,9 @@ def serve(
     sys.setswitchinterval(_SWITCH)
     settings = _settings(host, port, access, load, access_log)
     check_address(settings)
-    app = create_app(named(indexes), settings, device=device, cache=cache_folder())
+    paths = named(indexes)
+    shadows = _shadows(compared, list(paths))
+    app = create_app(paths, settings, device=device, cache=cache_folder(), shadows=shadows)
     server = Server(app, settings, started=_say_started)
     server.run()
     if server.force_exit:
@@ -126,6 +156,30 @@ def _settings(host: str, port: int, access: _Access, load: _Load, log: bool) -> 
         drain_seconds=load.drain_seconds,
         log=log,
     )
+
+
+def _shadows(compared: _Compared, names: list[str]) -> dict[str, ShadowPlan]:
+    """What is compared with what.
+
+    Raises:
+        BadParameter: a name is not that of an index, or comes twice.
+    """
+    if not compared.shadow:
+        return {}
+    from thresher.certify.running import ShadowSettings
+    from thresher.serve.shadowing import ShadowPlan
+
+    settings = ShadowSettings(
+        compared.shadow_margin, compared.shadow_share, measure=compared.shadow_measure, policy=compared.shadow_policy
+    )
+    found: dict[str, ShadowPlan] = {}
+    for one in compared.shadow:
+        name, equals, path = one.partition("=")
+        if not equals or name not in names or name in found:
+            raise typer.BadParameter(f"--shadow is NAME=DIRECTORY, once for each of {', '.join(names)}; got {one!r}")
+        state = None if compared.shadow_state is None else compared.shadow_state / f"{name}.json"
+        found[name] = ShadowPlan(Path(path), settings, state)
+    return found
 
 
 def _keys(access: _Access) -> tuple[Key, ...]:
@@ -208,6 +262,14 @@ def _say_started(server: Server, services: Services) -> None:
         for stage, reason in hosted.pipeline.off.items():
             if reason != NOT_ASKED:
                 note(f"{name}: without {stage}: {reason}")
+        if hosted.shadow is not None:
+            plan = hosted.shadow.plan
+            say(
+                f"{name}: {plan.settings.share:.3g} of the requests are also asked of {plan.baseline}; margin "
+                f"{plan.settings.margin:g}, policy {plan.settings.policy}"
+            )
+            if plan.state is None:
+                note(f"{name}: what they show is forgotten with the process; keep it with --shadow-state FOLDER")
     if not services.settings.keys:
         note("no key is set: whoever reaches the address may ask, and indexes cannot be changed")
     echo(f"listening on {server.address}")

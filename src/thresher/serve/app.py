@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from thresher.serve.services import Services
+    from thresher.serve.shadowing import ShadowPlan
 
 _log = logging.getLogger(__name__)
 _ROUTELESS = {
@@ -36,6 +37,7 @@ def create_app(
     *,
     device: str = "auto",
     cache: Path | None = None,
+    shadows: Mapping[str, ShadowPlan] | None = None,
 ) -> FastAPI:
     """The application over indexes that are opened here and kept open.
 
@@ -44,10 +46,11 @@ def create_app(
         settings: limits, keys.
         device: for models: `auto` (an accelerator if there is one), or a torch device.
         cache: a folder that keeps what stages cost between processes.
+        shadows: unpruned indexes that a share of the requests is also asked of, by the name of the pruned one.
 
     Raises:
-        ConfigError: no index is given.
-        ArtifactError: a directory is not an index.
+        ConfigError: no index is given, or there is none of a name in `shadows`.
+        ArtifactError: a directory is not an index, or the state of a shadow test is in use or damaged.
         MissingExtraError: the extra `serve` is not installed.
     """
     for module in ("fastapi", "prometheus_client"):
@@ -55,6 +58,7 @@ def create_app(
     from thresher.serve.metrics import Metrics
     from thresher.serve.served import Hosted
     from thresher.serve.services import Services
+    from thresher.serve.shadowing import ShadowCollector, Shadowing
     from thresher.serve.work import Work
 
     if not indexes:
@@ -63,6 +67,14 @@ def create_app(
     metrics = Metrics()
     work = Work(settings.threads, settings.queue, metrics, settings.deadline_ms)
     hosted = {name: Hosted(name, Path(path), metrics, device=device, cache=cache) for name, path in indexes.items()}
+    for name, plan in (shadows or {}).items():
+        if name not in hosted:
+            raise ConfigError(f"there is no index {name!r} to compare; there are {', '.join(hosted)}")
+        hosted[name].shadow = shadow = Shadowing(hosted[name], plan, work, device=device, cache=cache)
+        shadow.check(settings.keys)
+    compared = {name: one.shadow for name, one in hosted.items() if one.shadow is not None}
+    if compared:
+        metrics.registry.register(ShadowCollector(compared))
     return _application(Services(hosted, settings, work, metrics))
 
 
@@ -138,10 +150,13 @@ async def _running(services: Services) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         services.work.close()
+        for hosted in services.hosted.values():
+            if hosted.shadow is not None:
+                hosted.shadow.close()
 
 
 async def _warm_up(services: Services) -> None:
-    for hosted in services.hosted.values():
+    for hosted in services.hosts():
         try:
             await asyncio.to_thread(hosted.warm_up)
         except Exception:
@@ -155,7 +170,7 @@ async def _follow(services: Services) -> None:
     """Take up new commits. `Hosted` logs what is wrong with one, and waits before it tries again."""
     while True:
         await asyncio.sleep(services.settings.refresh_seconds)
-        for hosted in services.hosted.values():
+        for hosted in services.hosts():
             with suppress(Exception):
                 await asyncio.to_thread(hosted.refresh)
             with suppress(Exception):

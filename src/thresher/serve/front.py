@@ -156,8 +156,8 @@ def told(error: Exception, services: Services, request_id: str) -> tuple[int, st
         _log.error("request %s failed", request_id, exc_info=error)
         services.metrics.failures.labels(type(error).__name__).inc()
         message = f"the server failed; its log has the cause under {request_id}"
-    for name, hosted in services.hosted.items():
-        message = message.replace(str(hosted.path), name)
+    for hosted in services.hosts():
+        message = message.replace(str(hosted.path), hosted.name)
     return status, message
 
 

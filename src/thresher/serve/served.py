@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from thresher.serve.keys import Caller
     from thresher.serve.metrics import Metrics
     from thresher.serve.models import Models
+    from thresher.serve.shadowing import Shadowing
 
 _log = logging.getLogger(__name__)
 _FALLBACK = "lexical"
@@ -68,6 +69,7 @@ class Hosted:
         now: the commit that requests get which come now.
         problem: why the last commit is not taken up; empty where it is.
         certificate: what was claimed of the index.
+        shadow: what it is compared with; None for nothing.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Hosted:
         self.now = Current(index, self._opened(index), _built(index))
         self._metrics.commit.labels(self.name).set(index.commit)
         self.certificate = CertificateFile(self.path, name)
+        self.shadow: Shadowing | None = None
         self.note_certificate()
 
     @property
@@ -315,15 +318,27 @@ class Served:
     Args:
         hosted: the index.
         caller: who asks.
+        at: a commit of it, which is then neither compared with the index's baseline nor replaced by it.
 
     Attributes:
         name: of the index.
         caller: who asks.
+        hosted: the index, or its baseline where that has taken its place.
+        falls_back: it has.
     """
 
-    def __init__(self, hosted: Hosted, caller: Caller) -> None:
+    def __init__(self, hosted: Hosted, caller: Caller, *, at: Current | None = None) -> None:
         self.name, self.caller, self.hosted = hosted.name, caller, hosted
-        self._now = hosted.now
+        self._shadow = hosted.shadow if at is None else None
+        self.falls_back = self._shadow is not None and self._shadow.falls_back
+        if self._shadow is not None and self.falls_back:
+            self.hosted = self._shadow.host
+        self._now = at or self.hosted.now
+
+    @property
+    def whole(self) -> Index:
+        """The commit, with what the caller may not see."""
+        return self._now.index
 
     @cached_property
     def index(self) -> Index:
@@ -354,7 +369,7 @@ class Served:
         on_stage: OnStage | None = None,
     ) -> Answer:
         """As `Pipeline.ask` of `Pipeline.without`, in the time that the request has left."""
-        return self.pipeline.without(*without).ask(
+        answer = self.pipeline.without(*without).ask(
             query,
             k,
             max_context_tokens=max_context_tokens,
@@ -364,6 +379,15 @@ class Served:
             tiers=tiers,
             on_stage=on_stage,
         )
+        if self._shadow is not None and candidates is None:
+
+            def again(other: Served) -> Ranking:
+                there = {stage.name for stage in other.pipeline.stages}
+                pipeline = other.pipeline.without(*(name for name in without if name in there))
+                return pipeline.ask(query, k, where=where, deadline_ms=0).ranking
+
+            self._shadow.watch(self, answer.ranking, again, complete=not answer.skipped and not answer.errors)
+        return answer
 
     def search(
         self,
@@ -376,7 +400,10 @@ class Served:
         explain: bool = False,
     ) -> SearchRanking:
         """As `Index.search`."""
-        return self.index.search(query, k, tiers=tiers, by=by, where=where, explain=explain)
+        found = self.index.search(query, k, tiers=tiers, by=by, where=where, explain=explain)
+        if self._shadow is not None:
+            self._shadow.watch(self, found, lambda other: other.search(query, k, by=by, where=where))
+        return found
 
     def facets(self, field: str, query: AnyQuery | None = None, where: Filter | None = None) -> dict[Value, int]:
         """As `Index.facets`."""

@@ -40,6 +40,11 @@ class Services:
         self.models = Models(self.hosted)
         self.ready = False
 
+    def hosts(self) -> list[Hosted]:
+        """The indexes, and the baselines that some are compared with."""
+        baselines = [one.shadow.host for one in self.hosted.values() if one.shadow is not None]
+        return [*self.hosted.values(), *baselines]
+
     def caller(self, request: Request) -> Caller:
         """Who sent a request."""
         found: Caller = request.state.caller

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+import os
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -230,6 +231,11 @@ class Work:
     def waiting(self) -> int:
         """Requests in the queue."""
         return len(self._waiting)
+
+    @property
+    def spare(self) -> bool:
+        """Whether there are cores to spare: no request waits, and fewer run than half of the cores."""
+        return not (self.draining or self._waiting) and len(self._running) < max(1, (os.cpu_count() or 1) // 2)
 
     def expected_wait(self) -> float:
         """Seconds that a request which comes now is expected to wait, by what calls of each kind take."""

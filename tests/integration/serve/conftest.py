@@ -36,8 +36,8 @@ class Running:
         client: of httpx2, with the URL as its base.
     """
 
-    def __init__(self, indexes, settings):
-        self.app = create_app(indexes, settings)
+    def __init__(self, indexes, settings, shadows=None):
+        self.app = create_app(indexes, settings, shadows=shadows)
         self.services = self.app.state.services
         self.server = Server(self.app, settings)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
@@ -72,9 +72,9 @@ def wait_until(condition, seconds=600):
 
 
 @contextmanager
-def running(indexes, **settings):
+def running(indexes, shadows=None, **settings):
     """A server over these indexes (directory by name), stopped at the end."""
-    server = Running(indexes, ServeSettings(port=0, **{"log": False, "linger_seconds": 0.05, **settings}))
+    server = Running(indexes, ServeSettings(port=0, **{"log": False, "linger_seconds": 0.05, **settings}), shadows)
     try:
         yield server
     finally:

@@ -57,14 +57,17 @@ ASKED = {
     ("post", "/admin/add"): [{"passages": [{"docno": "d1", "text": "chaff"}]}],
     ("post", "/admin/delete"): [{"docnos": ["d1"]}],
     ("post", "/admin/sync"): [{}],
+    ("post", "/admin/shadow/reset"): [{}],
     ("get", "/admin/status"): [None],
     ("get", "/indexes/{name}"): [None],
     ("get", "/indexes/{name}/quality"): [None],
+    ("get", "/indexes/{name}/shadow"): [None],
     ("get", "/indexes/{name}/commits"): [None],
 }
 """Requests to each route that would show passages of another team; the first is allowed."""
-ADMIN = {"/admin/add", "/admin/delete", "/admin/sync", "/admin/status"}
-FORBIDDEN = ADMIN | {"/metrics", "/indexes/{name}", "/indexes/{name}/quality", "/indexes/{name}/commits"}
+ADMIN = {"/admin/add", "/admin/delete", "/admin/sync", "/admin/status", "/admin/shadow/reset"}
+OF_ALL = {"", "/quality", "/commits", "/shadow"}
+FORBIDDEN = ADMIN | {"/metrics", *(f"/indexes/{{name}}{one}" for one in OF_ALL)}
 """What a restricted key may not have at all."""
 OF_THE_REQUEST = {
     "/v2/rerank", "/v1/rerank", "/rerank", "/v1/score", "/score", "/v1/embeddings", "/embed", "/embed_sparse",

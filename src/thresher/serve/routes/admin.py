@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from thresher.errors import ConfigError, ThresherError
 from thresher.records import Passage
 from thresher.serve.bodies import Document, Where, check_documents
-from thresher.serve.refusals import RefusedError
+from thresher.serve.refusals import RefusedError, not_found
 from thresher.serve.served import Hosted
 from thresher.serve.services import Services
 
@@ -139,6 +139,15 @@ def router(services: Services) -> APIRouter:
             return writer.sync(source, allow_empty=body.allow_empty)
 
         return await changed(request, body, "sync", call)
+
+    @routes.post("/shadow/reset")
+    async def reset(body: AdminBody, request: Request) -> Document:
+        """Start the comparison with the unpruned index anew, and let the pruned one answer again."""
+        name = services.admin(request, body.index).name
+        shadow = services.hosted[name].shadow
+        if shadow is None:
+            raise not_found(f"the index {name!r} is not compared with another; start the server with --shadow")
+        return Document((await services.work.run(shadow.reset, request=request)).as_json())
 
     @routes.get("/status")
     async def status(request: Request, index: str | None = None) -> Document:

@@ -57,6 +57,15 @@ def router(services: Services) -> APIRouter:
         served = whole(request, name)
         return Document({"commits": await services.work.run(lambda: kept_commits(served.index), request=request)})
 
+    @routes.get("/{name}/shadow")
+    async def shadow(name: str, request: Request) -> Document:
+        """What requests have shown that were asked on the unpruned index too."""
+        whole(request, name)
+        compared = services.hosted[name].shadow
+        if compared is None:
+            raise not_found(f"the index {name!r} is not compared with another; start the server with --shadow")
+        return Document((await services.work.run(compared.report, request=request)).as_json())
+
     return routes
 
 

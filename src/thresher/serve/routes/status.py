@@ -71,6 +71,9 @@ def about(services: Services, request: Request, name: str) -> dict[str, object]:
         certificate = served.hosted.certificate.now().brief
         if certificate is not None:
             found["certificate"] = certificate
+        shadow = services.hosted[name].shadow
+        if shadow is not None:
+            found["shadow"] = shadow.brief()
         if served.hosted.problem:
             found["problem"] = f"the last commit cannot be opened: {served.hosted.problem}"
     return found

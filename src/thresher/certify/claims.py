@@ -17,7 +17,7 @@ from thresher.evaluate.holes import what_changed
 from thresher.evaluate.measures import Evaluation, evaluate, parse_measures
 from thresher.evaluate.overlap import reference_losses
 from thresher.evaluate.power import smallest_margin, topics_needed
-from thresher.evaluate.significance import equivalence, holm, mean_interval, non_inferiority
+from thresher.evaluate.significance import effect_size, equivalence, holm, mean_interval, non_inferiority
 from thresher.ranking import Run
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Claim:
         proven: whether `p_adjusted` is below alpha.
         topics_needed: topics that would prove it with power .80 if nothing is lost in truth; None where it is proven.
         provable: smallest margin that these topics prove with power .80 if nothing is lost in truth.
-        effect: mean difference in standard deviations; None where all differences are equal.
+        effect: mean difference in standard deviations, corrected for few topics; None where all differences are equal.
         better: topics on which the system is better.
         worse: topics on which it is worse.
         judged: share of the system's top documents that are judged; None without judgments.
@@ -233,7 +233,7 @@ def _tested(
     # Student's t proves too much of rankings that hardly differ: see docs/evaluation.md
     kept, interval = non_inferiority(d, margin, alpha=alpha, method="skew"), mean_interval(d, level=1.0 - alpha)
     p = kept.p if claim == "non-inferiority" else equivalence(d, margin, alpha=alpha, method="skew").p
-    sd = 0.0 if (d == d[0]).all() else float(d.std(ddof=1))
+    sd, effect = 0.0 if (d == d[0]).all() else float(d.std(ddof=1)), effect_size(d)
     judged: dict[str, float | None] = {"judged": None, "baseline_judged": None, "changed_holes": None}
     if qrels is not None:
         depth = depth_of(measure)
@@ -257,7 +257,7 @@ def _tested(
         proven=p < alpha,
         topics_needed=None,
         provable=smallest_margin(sd, len(d), claim=claim, alpha=alpha),
-        effect=float(d.mean()) / sd if sd else None,
+        effect=None if effect is None else effect.value,
         better=int(np.count_nonzero(d > 0)),
         worse=int(np.count_nonzero(d < 0)),
         **judged,

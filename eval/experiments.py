@@ -75,6 +75,11 @@ EXPERIMENTS = {
     "living-readers": Entry("living_readers", "readers at full speed while a writer commits", ("living-readers",)),
     "serve": Entry("serve", "the server against the library: overhead, load, batches, hostile requests", ("serve",)),
     "significance": Entry("significance", "how often tests and claims are wrong, simulated", ("significance",)),
+    "certificate": Entry(
+        "certificate",
+        "what can be left out and shown not to be worse, on two collections",
+        ("certificate-msmarco-v1-mini", "certificate-nfcorpus"),
+    ),
     "folder": Entry("folder", "a folder of a thousand files: building, serving, and syncing it", ("folder",)),
     "tables": Entry("tables", "write figures of the result files into README and docs"),
 }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from thresher.errors import InputError
+from thresher.evaluate.comparison import averaged
 from thresher.evaluate.holes import what_changed
 from thresher.evaluate.measures import Evaluation, evaluate, parse_measures
 from thresher.evaluate.overlap import reference_losses
@@ -111,7 +112,7 @@ class Claim:
 
 
 def prove(
-    systems: Mapping[Setting, Run],
+    systems: Mapping[Setting, Run | Sequence[Run]],
     baseline: Run | Mapping[str, Run],
     qrels: Qrels | None,
     measures: str | Iterable[str],
@@ -123,7 +124,7 @@ def prove(
     """Test every system against its baseline on every measure, as one family.
 
     Args:
-        systems: the runs to be tested, by what made them.
+        systems: the runs to be tested, by what made them; several runs of one system (seeds) are averaged by topic.
         baseline: the run they are compared with, or one for each pipeline.
         qrels: judgments; None to compare with the baseline's own rankings, which is weaker.
         measures: as in `thresher.evaluate.evaluate`; without judgments those of `REFERENCE`, by default all.
@@ -223,13 +224,21 @@ def depth_of(measure: str) -> int:
 
 
 def _tested(
-    setting: Setting, run: Run, against: _Baselines, measure: str, margin: float, claim: Kind, alpha: float
+    setting: Setting,
+    system: Run | Sequence[Run],
+    against: _Baselines,
+    measure: str,
+    margin: float,
+    claim: Kind,
+    alpha: float,
 ) -> Claim:
     """One claim, not yet adjusted."""
     other, qrels = against.run(setting.pipeline), against.qrels
-    mine, theirs = against.evaluation(run, other), against.evaluation(other, other)
+    runs = (system,) if isinstance(system, Run) else tuple(system)
+    theirs = against.evaluation(other, other)
+    mine = averaged([against.evaluation(run, other) for run in runs])
     pairs = zip(mine.per_query[measure].values(), theirs.per_query[measure].values(), strict=True)
-    d = np.array([system - baseline for system, baseline in pairs])
+    d = np.array([value - baseline for value, baseline in pairs])
     # Student's t proves too much of rankings that hardly differ: see docs/evaluation.md
     kept, interval = non_inferiority(d, margin, alpha=alpha, method="skew"), mean_interval(d, level=1.0 - alpha)
     p = kept.p if claim == "non-inferiority" else equivalence(d, margin, alpha=alpha, method="skew").p
@@ -238,7 +247,8 @@ def _tested(
     if qrels is not None:
         depth = depth_of(measure)
         shares = (one.mean[f"Judged@{depth}"] for one in (mine, theirs))
-        judged = dict(zip(judged, (*shares, what_changed(run, other, qrels, depth).new_share), strict=True))
+        new = [one for run in runs if (one := what_changed(run, other, qrels, depth).new_share) is not None]
+        judged = dict(zip(judged, (*shares, sum(new) / len(new) if new else None), strict=True))
     return Claim(
         pipeline=setting.pipeline,
         setting=setting.setting,

@@ -133,7 +133,7 @@ class Models:
         encoders: of queries, by fingerprint.
     """
 
-    scorers: dict[str, _Remembering] = field(default_factory=dict)
+    scorers: dict[str, SentenceScorer] = field(default_factory=dict)
     encoders: dict[str, _EncodedOnce] = field(default_factory=dict)
 
 

@@ -7,7 +7,7 @@ from tests.unit.certify.conftest import QRELS, QUERIES, TOPICS, passages, recipe
 from thresher.build.stream import build_index
 from thresher.certify import Certificate, certify
 from thresher.certify.certifying import certify_runs
-from thresher.certify.claims import AS_IT_IS
+from thresher.certify.claims import AS_IT_IS, Setting, prove
 from thresher.certify.pipelines import Asked, runs_of
 from thresher.certify.plan import FIRST_TIER
 from thresher.certify.wording import sentences
@@ -214,3 +214,14 @@ def test_the_arguments_are_kept_so_that_it_can_be_made_again(whole, tmp_path):
     )
     assert Certificate.from_json(made.as_json()) == made
     assert certify(whole, **made.settings).claims == made.claims
+
+
+def test_several_runs_of_one_system_are_averaged_by_topic():
+    qrels = Qrels({f"{i}": {"good": 1} for i in range(6)})
+    found = Run({qid: Ranking(["good", "bad"], [2.0, 1.0]) for qid in qrels.judgments})
+    seeds = [Run({qid: found[qid] for qid in qrels.judgments if int(qid) % 2 == odd}) for odd in (0, 1)]
+    (claim,) = prove({Setting("sparse", "random", 0.5): seeds}, found, qrels, "nDCG@10", 0.6)
+    assert (claim.n, claim.difference, claim.sd) == (6, -0.5, 0.0)
+    assert claim.proven
+    single = prove({Setting("sparse"): seeds[0]}, found, qrels, "nDCG@10", 0.6)[0]
+    assert (single.difference, single.proven) == (-0.5, False)

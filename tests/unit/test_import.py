@@ -46,6 +46,7 @@ FLOORS = [
     ["pipeline"],
     ["certify"],
     ["experiment"],
+    ["report"],
     ["compress"],
     ["distributed"],
     ["serve"],

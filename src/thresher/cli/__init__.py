@@ -64,6 +64,7 @@ _COMMANDS = {
     "compare": ("thresher.cli.compare", "compare"),
     "certify": ("thresher.cli.certify", "certify"),
     "shadow": ("thresher.cli.shadow", "shadow"),
+    "report": ("thresher.cli.report", "report"),
     "curves": ("thresher.cli.curves", "curves"),
     "info": ("thresher.cli.info", "info"),
     "verify": ("thresher.cli.info", "verify"),

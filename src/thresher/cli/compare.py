@@ -65,7 +65,7 @@ def compare(
         if form == "table" and not json:
             raise typer.BadParameter("--output needs --format markdown, latex or csv, or --json")
         refuse_input_as_output(output, qrels, baseline, *runs)
-    names = _names(runs, baseline)
+    names = named(runs, baseline)
     if len(names) < 2:
         raise typer.BadParameter("there is one run; give at least two, or --baseline RUN")
     judgments = read_qrels(qrels)
@@ -79,7 +79,7 @@ def compare(
         raise typer.Exit(NOT_SHOWN)
 
 
-def _names(runs: Sequence[Path], baseline: Path | None) -> dict[str, Path]:
+def named(runs: Sequence[Path], baseline: Path | None) -> dict[str, Path]:
     """The runs by name, the baseline first where it is not one of them."""
     paths = [baseline, *runs] if baseline is not None and baseline not in runs else list(runs)
     return dict(zip(names_of(paths), paths, strict=True))

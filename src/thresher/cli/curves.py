@@ -34,7 +34,7 @@ def curves(
     from thresher.evaluate.front import cheapest, front
     from thresher.evaluate.front import plot as draw
 
-    points = _points(file, cost, effect, name or [], where or [])
+    points = points_of(file, cost, effect, name or [], where or [])
     best = front(points)
     chosen = cheapest(points, at_least=at_least) if at_least is not None else None
     if plot is not None:
@@ -57,7 +57,8 @@ def curves(
         echo(f"cheapest with {effect} >= {at_least:g}: {chosen.name if chosen else 'none'}")
 
 
-def _points(file: Path, cost: str, effect: str, names: list[str], where: list[str]) -> list[Point]:
+def points_of(file: Path, cost: str, effect: str, names: list[str], where: list[str]) -> list[Point]:
+    """The rows of a result file or table that have both values."""
     from thresher.errors import InputError
     from thresher.evaluate.front import Point
 

@@ -79,6 +79,13 @@ def info(
     table(["file", "bytes"], sizes, numeric=["bytes"])
 
 
+def index_facts(directory: Path) -> list[tuple[str, str]]:
+    """What an index says of itself, as names and values that people read."""
+    manifest, commit, _ = _opened(directory)
+    fields = {**_totals(commit), **_by_build(manifest.fields)}
+    return [("written by", f"thresher {manifest.version}"), *_flat(fields)]
+
+
 def _by_build(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a commit, those that the first build wrote and no commit changes under a name that says so.
 

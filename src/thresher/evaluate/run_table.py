@@ -81,10 +81,13 @@ class RunTable:
     def topics_needed(self, run: str, measure: str) -> int | None:
         """Topics that would show that `run` is not worse by the margin, with power .80 and if nothing is lost in truth.
 
-        None where it is proven or no margin was given.
+        None where it is proven, where no margin was given, and where the run is worse by the margin or more (the whole
+        interval is beyond it), which no number of topics mends.
         """
         compared = self.comparisons[run][measure]
         if self.margin is None or compared.non_inferiority is None or compared.non_inferiority.proven:
+            return None
+        if compared.interval.high <= -self.margin:
             return None
         return topics_needed(compared.sd, self.margin, alpha=self.alpha)
 

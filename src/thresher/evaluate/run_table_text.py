@@ -106,7 +106,8 @@ def _claims(table: RunTable) -> Block:
     for name, measure, c in _compared(table):
         low, both = c.non_inferiority, c.equivalence
         if low is not None and both is not None:
-            row = (_verdict(low), _p(low), max(0.0, -low.low), _verdict(both), _p(both), c.provable)
+            verdict = "no, worse" if c.interval.high <= -low.margin else _verdict(low)
+            row = (verdict, _p(low), max(0.0, -low.low), _verdict(both), _p(both), c.provable)
             rows.append((name, measure, *row, table.topics_needed(name, measure)))
     return Block(
         f"Claims at a margin of {table.margin:g}",
@@ -115,7 +116,8 @@ def _claims(table: RunTable) -> Block:
         tuple(rows),
         "not worse: non-inferior at the margin; equivalent: within it either way; p by Holm over these rows; loss <: "
         f"what the loss is below, at {1 - table.alpha:.0%}; provable: the margin that these topics show at power .80 "
-        "if nothing is lost; topics: how many would show this margin.",
+        "if nothing is lost; topics: how many would show this margin if nothing is lost, so something probably is "
+        f"where they are no more than these {len(table.topics):,}.",
     )
 
 

@@ -47,6 +47,7 @@ NOT_RUN = {
     ("docs/corpus.md", "collections"): 1,
     ("docs/encoders.md", "hub"): 1,
     ("docs/guides/researcher.md", "collections"): 1,
+    ("docs/guides/report.md", "collections"): 1,
     ("docs/quality.md", "collections"): 1,
     ("docs/rerank.md", "collections"): 1,
     ("docs/rerank.md", "hub"): 1,

@@ -33,6 +33,7 @@ VALID = {
     "ask": "@index grain --no-rerank --no-vectors",
     "rerank": "@a.run -o out.run --queries @queries.tsv --index @index --replay list.json",
     "eval": "--run @a.run --qrels @qrels.txt",
+    "report": "@a.run @b.run --qrels @qrels.txt -o out",
     "compare": "@a.run @b.run --qrels @qrels.txt",
     "curves": "@rows.csv --cost calls --name plan",
     "info": "@index",

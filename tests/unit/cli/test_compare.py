@@ -46,7 +46,7 @@ def test_json_holds_the_table_and_the_exit_code_says_whether_the_margin_is_shown
         ("poor", "good", "P@1", 7),
         ("poor", "good", "RR", 7),
     ]
-    assert found["compared"][0]["topics_needed"] > 12
+    assert found["compared"][0]["topics_needed"] is None  # it is worse
     same = invoke(files / "again.run", files / "good.run", *arguments, code=0)
     assert json.loads(same.stdout)["proven"] is True
     assert "good has the same values as again on every topic" in same.stderr

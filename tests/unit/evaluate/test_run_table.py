@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +55,8 @@ def test_topics_are_named_only_where_a_claim_is_not_shown(runs):
     assert table.topics_needed("near_&_#1", "nDCG@10") > 30
     assert table.topics_needed("high", "nDCG@10") is None
     assert compare_runs(runs).topics_needed("near_&_#1", "nDCG@10") is None
+    worse = compare_runs(runs, "high", margin=0.02)
+    assert worse.topics_needed("low", "nDCG@10") is None and "no, worse" in render(worse, "markdown")
 
 
 def test_identical_runs_tie_on_every_topic(runs):
@@ -115,3 +119,9 @@ def test_markdown_escapes_names_and_every_row_has_all_columns(runs):
     assert "<script>" not in text and r"a\|b \<script\>" in text and "<sup>a</sup>" in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines[:4]} == {4}
+
+
+def test_the_tables_are_those_of_the_golden_files():
+    place = Path(__file__).parents[2] / "golden/compare"
+    for file, content in runpy.run_path(str(place / "regenerate.py"))["made"]().items():
+        assert content == (place / file).read_text(encoding="utf-8"), file

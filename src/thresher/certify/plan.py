@@ -89,6 +89,12 @@ class Plan:
             found.append(System(own, AS_IT_IS))
         if own.index.tiered:
             found.append(System(own, FIRST_TIER, tiers="first"))
+            dropped = sum(entry.dropped for entry in read_commit(own.index.path).segments)
+            if own is other and dropped:
+                self.notes.append(
+                    f"Pruning dropped {dropped:,} of the passages (junk, duplicates): in neither tier, so nothing is "
+                    "said of them."
+                )
         if fractions:
             known, name = scores_of(other.index, scores, device=other.device)
             self.notes.append(

@@ -49,10 +49,10 @@ class Topics:
         _check_number(len(chosen), len(given), len(judged), source)
         notes = []
         if len(judged) < len(given):
-            notes.append(f"{len(given) - len(judged):,} of {len(given):,} queries have no judgments and were left out.")
+            notes.append(f"Left out, without judgments: {len(given) - len(judged):,} of {len(given):,} queries.")
         if len(chosen) < len(judged):
-            few = "no relevant passage" if least == 1 else f"fewer than {least:,} relevant passages"
-            notes.append(f"{len(judged) - len(chosen):,} topics with {few} were left out.")
+            few = "without a relevant passage" if least == 1 else f"with fewer than {least:,} relevant passages"
+            notes.append(f"Left out, {few}: {len(judged) - len(chosen):,} of {len(judged):,} judged queries.")
         return cls(tuple(chosen), Qrels({one.qid: judgments[one.qid] for one in chosen}), source, tuple(notes))
 
 

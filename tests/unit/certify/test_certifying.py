@@ -97,11 +97,13 @@ def test_a_passage_without_a_score_is_named(whole, tmp_path, graded):
 
 
 def test_two_tiers_are_tested_by_the_first_against_both(tmp_path):
-    prune = {"estimator": "length", "keep": 0.6, "junk": False, "fold": False}
-    build_index(tmp_path / "x", passages(), recipe(prune=prune))
+    prune = {"estimator": "length", "keep": 0.6, "junk": False, "similarity": None}
+    twice = Passage("again", passages()[0].text)
+    build_index(tmp_path / "x", [*passages(), twice], recipe(prune=prune))
     made = certify(tmp_path / "x", tmp_path / "x", QUERIES, QRELS, margin=0.02, pipelines=["sparse"])
     (one,) = made.claims
     assert one.setting == FIRST_TIER
+    assert "Pruning dropped 1 of the passages (junk, duplicates)" in made.note
     with Index.open(tmp_path / "x") as index:
         assert index.tiered
         first = runs_of(index, QUERIES, ["sparse"], 10, tiers="first")["sparse"]
@@ -167,8 +169,8 @@ def test_topics_that_can_lose_nothing_are_left_out_and_counted(whole):
     qrels = Qrels({**QRELS.judgments, "q00": {"x00": 0}, "q01": {"r01": 2}})
     made = certify(whole, whole, [*QUERIES, Query("other", "grain")], qrels, margin=0.02, pipelines=["sparse"])
     assert made.n == TOPICS - 1
-    assert "1 of 41 queries have no judgments" in made.note
-    assert "1 topics with no relevant passage" in made.note
+    assert "Left out, without judgments: 1 of 41 queries." in made.note
+    assert "Left out, without a relevant passage: 1 of 40 judged queries." in made.note
     assert certify(whole, whole, QUERIES, qrels, margin=0.02, pipelines=["sparse"], judged=2).n == TOPICS - 2
     with pytest.raises(InputError, match="1 of 1 queries can be used"):
         certify(whole, whole, QUERIES[2:3], QRELS, margin=0.02)

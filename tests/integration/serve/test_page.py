@@ -15,7 +15,7 @@ from playwright import sync_api
 from thresher import build_index
 from thresher.certify import certify
 from thresher.index.filters import Where
-from thresher.records import Qrels, Query
+from thresher.records import Passage, Qrels, Query
 from thresher.serve.keys import Caller, key_of
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -270,6 +270,23 @@ def test_it_waits_for_a_server_that_is_busy(visit, status, title):
     if status == 503:
         page.get_by_role("button", name="Try now").click()
     asked(page)  # after 429 it asks again by itself
+
+
+def test_a_field_that_comes_with_a_commit_is_a_filter_at_the_next_question(visit, harvest, serving, tmp_path):
+    shutil.copytree(harvest, tmp_path / "harvest")
+    with serving({"harvest": tmp_path / "harvest"}) as server:
+        server.wait_until_ready()
+        page = visit("/?q=grain", url=server.url)
+        asked(page)
+        expect(page.get_by_role("group", name="region")).to_have_count(0)
+        hosted = server.services.hosted["harvest"]
+        with hosted.index.writer() as writer:
+            writer.add(
+                [Passage(f"new{n}", "The chaff of the north is light.", "", {"region": "north"}) for n in (1, 2)]
+            )
+        hosted.refresh()
+        page.get_by_role("searchbox").fill("light chaff of the north")
+        expect(page.get_by_role("group", name="region")).to_contain_text("north")
 
 
 def test_the_page_of_the_index(visit, harvest):

@@ -15,6 +15,7 @@ let state = query.read(location.search);
 let server = null; // what /info tells; nothing is asked before it is there
 let sets = [];
 let counts = {};
+let counting = 0; // of the requests for counts the last one is shown
 let running = null; // the AbortController of what is asked now
 let timer = 0;
 let slow = 0;
@@ -108,18 +109,19 @@ async function answers(bodies, signal) {
     shape();
   }
   say();
-  if (sets[0].answer.commit !== index()?.commit) await renew();
+  if (sets[0].answer.commit !== index()?.commit) await renew(signal);
 }
 
 /** The index has another commit than when the page was opened: its fields and counts may be others. */
-async function renew() {
+async function renew(signal) {
   try {
     server = await get("/info");
   } catch {
     return; // the passages are there
   }
+  if (signal.aborted) return;
   if (!byId("settings").contains(document.activeElement)) settings();
-  shape();
+  await facets(signal); // also of fields that are new
 }
 
 function askAgain() {
@@ -199,6 +201,7 @@ function say() {
 
 /** Counts of a field under its own selection would hide the other values: they are counted without it. */
 async function facets(signal) {
+  const mine = ++counting;
   const here = schema(), fields = countable(here);
   const picked = fields.filter((name) => state.fields[name]);
   const rest = fields.filter((name) => !state.fields[name]);
@@ -214,7 +217,7 @@ async function facets(signal) {
   try {
     found = await Promise.all([counted(rest, ""), ...picked.map((name) => counted([name], name))]);
   } catch { /* without counts the passages are still worth reading; what is wrong with the request, /ask says */ }
-  if (signal.aborted) return;
+  if (signal.aborted || mine !== counting) return;
   counts = Object.assign({}, ...found);
   shape();
 }

@@ -162,6 +162,7 @@ async def _warm_up(services: Services) -> None:
         except Exception:
             _log.exception("index %s could not answer a query; the server does not become ready", hosted.name)
             return
+    await asyncio.to_thread(services.when_ready)
     services.ready = True
     _log.info("ready")
 

@@ -10,7 +10,7 @@ from thresher.serve.refusals import forbidden, not_found
 from thresher.serve.served import Served
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
 
@@ -32,6 +32,7 @@ class Services:
         models: score and encode posted texts.
         handles: of pruned passages.
         ready: models are loaded and kernels compiled.
+        when_ready: called once it is, in a thread.
     """
 
     def __init__(self, hosted: Mapping[str, Hosted], settings: ServeSettings, work: Work, metrics: Metrics) -> None:
@@ -39,6 +40,7 @@ class Services:
         self.handles = Handles(settings.max_handle_bytes, settings.handle_seconds)
         self.models = Models(self.hosted)
         self.ready = False
+        self.when_ready: Callable[[], object] = bool
 
     def hosts(self) -> list[Hosted]:
         """The indexes, and the baselines that some are compared with."""

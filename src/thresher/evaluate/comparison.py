@@ -194,8 +194,7 @@ def differences(system: Evaluation, baseline: Evaluation, measure: str | Measure
         InputError: the evaluations have other topics, or one lacks the measure.
     """
     ours = system.values(measure)
-    baseline.values(measure)  # raises where it lacks the measure
-    theirs, topics = baseline.per_query[_name(measure)], system.per_query[_name(measure)]
+    theirs, topics = (one.per_query[one.name_of(measure)] for one in (baseline, system))
     if topics.keys() != theirs.keys():
         odd = sorted(topics.keys() ^ theirs.keys())[0]
         raise InputError(f"topic {odd!r} is in one evaluation only; compare runs measured with the same qrels")

@@ -208,16 +208,26 @@ class Evaluation:
     mean: Mapping[str, float]
     per_query: Mapping[str, Mapping[str, float]]
 
+    def name_of(self, measure: str | Measure) -> str:
+        """The name under which a measure was evaluated: its canonical one, or one that needs no judgments.
+
+        Raises:
+            InputError: that measure was not evaluated.
+        """
+        if str(measure) in self.per_query:
+            return str(measure)
+        name = str(parse_measure(measure) if isinstance(measure, str) else measure)
+        if name not in self.per_query:
+            raise InputError(f"{name} was not evaluated; evaluated were: {', '.join(self.per_query)}")
+        return name
+
     def values(self, measure: str | Measure) -> NDArray[np.float64]:
         """float64[topics]: a measure's values in the order of the qrels, ready for pairing.
 
         Raises:
             InputError: that measure was not evaluated.
         """
-        name = str(parse_measure(measure) if isinstance(measure, str) else measure)
-        if name not in self.per_query:
-            raise InputError(f"{name} was not evaluated; evaluated were: {', '.join(self.per_query)}")
-        return np.fromiter(self.per_query[name].values(), dtype=np.float64)
+        return np.fromiter(self.per_query[self.name_of(measure)].values(), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ context (the five passages handed over, without those of which no sentence is ke
     random               the mean of five seeds, topic by topic
     postings             by `prune_lists`, of BM25's and the learned encoder's vectors alone (`learned`)
     query terms          `max_terms`; and the terms that Elasticsearch leaves out of a `sparse_vector` query by default
-    approximate search   `approx`; an argument `recall=` does not exist
+    approximate search   `approx`, where blocks are skipped at all (small collections are searched exactly without
+                         them); an argument `recall=` does not exist
     context presets      of the sentence selection, against all that is handed over
     reranker's budget    passages read, against fifty; DL 2019 alone, as reading takes long, for which reason coverage
                          on NFCorpus and folding are tested without the pipelines that read

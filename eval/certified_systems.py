@@ -127,9 +127,13 @@ class Systems:
             "postings by passage": lambda: self.postings("document"),
             "postings by list": lambda: self.postings("term"),
             "postings by weight": lambda: self.postings("global"),
-            "heaviest query terms": lambda: self.searched([f"max_terms={most}" for most in MAX_TERMS]),
+            "heaviest query terms": lambda: self.searched(
+                {f"max_terms={most}": {"max_terms": most} for most in MAX_TERMS}
+            ),
             "query tokens, Elasticsearch's default": self.tokens,
-            "approximate search": lambda: self.searched([f"approx={level}" for level in APPROX]),
+            "approximate search by blocks": lambda: self.searched(
+                {f"approx={level}": {"approx": level, "plan": "block-max"} for level in APPROX}
+            ),
             "duplicates folded": self.folded,
             "duplicates folded, credited": lambda: self.folded(credit=True),
             "context presets": self.presets,
@@ -245,12 +249,13 @@ class Systems:
             levels.append(Level(name, share, {key: [run] for key, run in runs.items()}, self.random(share)))
         return Series(against, levels)
 
-    def searched(self, settings: Sequence[str]) -> Series:
+    def searched(self, settings: Mapping[str, Mapping[str, Any]]) -> Series:
         """Arguments of a search."""
-        systems = [System(self.plan.other, text, changed=Changed.parse(text)) for text in settings]
+        asked = self.plan.other
+        systems = [System(asked, name, changed=Changed(search=given)) for name, given in settings.items()]
         names = ("lexical", "sparse")
         found, against = self.runs(systems, names)
-        return Series(against, [Level(text, None, {name: [found[name, text]] for name in names}) for text in settings])
+        return Series(against, [Level(one, None, {name: [found[name, one]] for name in names}) for one in settings])
 
     def presets(self) -> Series:
         """Passages of which a sentence is kept, against all that are handed over."""

@@ -232,3 +232,23 @@ def damaged(**fields):
 def test_senseless_arguments_are_refused(call, says):
     with pytest.raises(InputError, match=says):
         call()
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.005, 0.015])
+def test_losses_like_those_so_far_prove_the_margin_after_as_many_as_it_says(loss):
+    test = SequentialTest(MARGIN, low=0.0)
+    test.extend([loss] * 10)
+    more = test.more_to_prove()
+    test.extend([loss] * (more - 1))
+    assert (test.outcome, test.more_to_prove()) == ("undecided", 1)
+    test.add(loss)
+    assert (test.outcome, test.more_to_prove()) == ("proven", 0)
+
+
+def test_losses_that_never_prove_the_margin_are_told():
+    test = SequentialTest(MARGIN, low=0.0)
+    assert test.more_to_prove() == 193
+    test.extend([0.02] * 5)
+    assert test.more_to_prove() is None
+    test.extend([1.0] * 50)
+    assert (test.lost, test.more_to_prove()) == (True, None)

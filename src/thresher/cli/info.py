@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from thresher.index.commit import Commit
-    from thresher.manifest import Manifest
+    from thresher.manifest import Fields, Files, Manifest
     from thresher.models.licence import Licence
 
 
@@ -86,19 +86,19 @@ def index_facts(directory: Path) -> list[tuple[str, str]]:
     return [("written by", f"thresher {manifest.version}"), *_flat(fields)]
 
 
-def _by_build(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _by_build(fields: Fields) -> dict[str, object]:
     """The fields of a commit, those that the first build wrote and no commit changes under a name that says so.
 
     Segments have a table of their own, and so have the sizes of files.
     """
-    built = {name: fields[name] for name in ("corpus", "usage", "counts") if name in fields}
-    if isinstance(built.get("counts"), dict):
-        built["counts"] = {name: value for name, value in built["counts"].items() if name != "bytes"}
+    built: dict[str, object] = {name: fields[name] for name in ("corpus", "usage", "counts") if name in fields}
+    if isinstance(counts := built.get("counts"), dict):
+        built["counts"] = {name: value for name, value in counts.items() if name != "bytes"}
     others = {name: value for name, value in fields.items() if name not in built and name != "segments"}
     return {**others, "first build": built}
 
 
-def _opened(directory: Path) -> tuple[Manifest, Commit, dict[str, Mapping[str, Any]]]:
+def _opened(directory: Path) -> tuple[Manifest, Commit, Files]:
     """The manifest of an index, the commit that it is, and the files of the commit and its segments."""
     from thresher.artifact import check_files, read_manifest
     from thresher.index.lease import leased
@@ -113,7 +113,7 @@ def _opened(directory: Path) -> tuple[Manifest, Commit, dict[str, Mapping[str, A
     return lease.manifest, commit, files
 
 
-def _sizes(files: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+def _sizes(files: Files) -> dict[str, int]:
     """Bytes by name: within a segment, of all segments together."""
     sizes: dict[str, int] = {}
     for path, entry in files.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from thresher.report.markup import Markup, data, section, table, tag
 from thresher.report.page import page
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from thresher.experiment import ExperimentReport
     from thresher.index.commit import Commit
+    from thresher.manifest import Fields
 
 BINS = 20
 
@@ -87,7 +88,7 @@ def _passages(commit: Commit) -> Markup:
     )
 
 
-def _usage(usage: Sequence[Mapping[str, Any]]) -> Markup:
+def _usage(usage: Sequence[Fields]) -> Markup:
     rows = []
     for one in usage:
         counts = ", ".join(f"{value:,} {name}" for name, value in (one.get("counts") or {}).items())

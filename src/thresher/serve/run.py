@@ -147,7 +147,7 @@ class Server(uvicorn.Server):
             self._started(self, self._services)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, once what had come by then is taken: the kernel resets connections that nobody accepted."""
+        """Stop listening, once what had come by then is taken: the kernel resets connections that were not accepted."""
         end = time.monotonic() + self._drain
         quiet = 0
         while quiet < _QUIET and time.monotonic() < end:

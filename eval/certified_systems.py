@@ -58,7 +58,7 @@ TOKENS = (5.0, 0.4)
 """Elasticsearch's `tokens_freq_ratio_threshold` and `tokens_weight_threshold` for queries of a `sparse_vector`."""
 READ_BY_BUDGET = ("trec-dl-2019",)
 """Collections on which fifty passages a query are read."""
-READ = {"trec-dl-2019": ("embedded", "coverage"), "nfcorpus": ("embedded",)}
+READ = {"trec-dl-2019": ("embedded", "coverage"), "nfcorpus": ()}
 """Series that are tested with a model that reads passages, by collection: reading takes long."""
 DEPTH = 10
 
@@ -123,6 +123,7 @@ class Systems:
         """How each series is made, by name."""
         found: dict[str, Callable[[], Series]] = {
             "random": self.at_random,
+            "embedded": lambda: self.by_scores("embedded", self.embedded),
             "coverage": lambda: self.by_scores("coverage", self.coverage),
             "postings by passage": lambda: self.postings("document"),
             "postings by list": lambda: self.postings("term"),
@@ -136,12 +137,10 @@ class Systems:
             ),
             "duplicates folded": self.folded,
             "duplicates folded, credited": lambda: self.folded(credit=True),
-            "context presets": self.presets,
-            "embedded": lambda: self.by_scores("embedded", self.embedded),
         }
         if self.name in READ_BY_BUDGET:
             found["reranker's budget"] = self.budget
-        return found
+        return {**found, "context presets": self.presets}
 
     # -- an index
 

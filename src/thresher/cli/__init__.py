@@ -62,6 +62,7 @@ _COMMANDS = {
     "compress": ("thresher.cli.compress", "compress"),
     "eval": ("thresher.cli.eval", "eval_"),
     "compare": ("thresher.cli.compare", "compare"),
+    "judge": ("thresher.cli.judge", "judge"),
     "certify": ("thresher.cli.certify", "certify"),
     "shadow": ("thresher.cli.shadow", "shadow"),
     "report": ("thresher.cli.report", "report"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -14,6 +15,8 @@ from thresher.cli.output import JsonOption, echo, emit_json, grouped, note, prog
 if TYPE_CHECKING:
     from thresher.certify.certificate import Certificate
     from thresher.cli.build import Certified
+    from thresher.cli.eval import Added
+    from thresher.records import Qrels
 
 NOT_SHOWN = 3
 """Exit code where nothing went wrong and the claim is not proven."""
@@ -74,11 +77,12 @@ def certify(
     qrels: Annotated[
         Path | None, typer.Option(help="TREC judgments. Without them the baseline's own rankings count: weaker.")
     ] = None,
+    filled: Annotated[
+        Path | None, typer.Option(help="Judgments by `thresher judge`: shown beside, not certified.")
+    ] = None,
     run: Annotated[list[Path] | None, typer.Option(help="A TREC run in place of an index; repeat for several.")] = None,
     baseline_run: Annotated[Path | None, typer.Option(help="With --run: the run to compare with.")] = None,
-    renew: Annotated[
-        bool, typer.Option("--renew", help="Certify INDEX as its certificate says, as it is now.")
-    ] = False,
+    renew: Annotated[bool, typer.Option("--renew", help="Certify INDEX again as its certificate says.")] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the certificate here, and not into the index.")
     ] = None,
@@ -100,22 +104,67 @@ def certify(
       thresher certify --index pruned --baseline full --queries queries.tsv --qrels qrels.txt --margin .02
       thresher certify --index pruned --baseline full --queries queries.tsv --qrels qrels.txt --fractions .1,.2,.3
       thresher certify --index tiered --queries queries.tsv --qrels qrels.txt --measures "nDCG@10 R@100"
-      thresher certify --index full --baseline full --queries queries.tsv --setting approx=.9 --setting max_terms=8
+      thresher certify --index full --queries queries.tsv --setting approx=.9 --setting max_terms=8
       thresher certify --run pruned.run --baseline-run full.run --qrels qrels.txt --margin .02 -o certificate.json
       thresher certify --index pruned --renew
     """
+    _check(index, run, baseline_run, filled, qrels, renew=renew)
+    added = _added(filled, qrels)
+    with ExitStack() as stack:
+        if added is not None and tested.work is None:  # so that nothing is searched twice
+            tested = replace(tested, work=Path(stack.enter_context(TemporaryDirectory())))
+
+        def test(judgments: Path | Qrels | None) -> Certificate:
+            if run and baseline_run:
+                return _of_runs(run, baseline_run, judgments, terms)
+            own = cast("Path", index)
+            return _renewed(own, tested) if renew else _of_index(own, baseline, queries, judgments, terms, tested)
+
+        made = test(qrels)
+        also = None if added is None else test(added.qrels)
+    where = _written(made, index, output)
+    _beside(made, added, also, json=json)
+    finish(made, where, json=json)
+
+
+def _check(
+    index: Path | None,
+    run: list[Path] | None,
+    baseline_run: Path | None,
+    filled: Path | None,
+    qrels: Path | None,
+    *,
+    renew: bool,
+) -> None:
+    """Refuse options that do not go together."""
     if run or baseline_run is not None:
         if not run or baseline_run is None or index is not None or renew:
             raise typer.BadParameter("give --run RUN with --baseline-run RUN and no index, or --index INDEX")
-        made = _of_runs(run, baseline_run, qrels, terms)
-    else:
-        if index is None:
-            raise typer.BadParameter("give --index INDEX, or --run RUN with --baseline-run RUN")
-        made = _renewed(index, tested) if renew else _of_index(index, baseline, queries, qrels, terms, tested)
-    where = _written(made, index, output)
+    elif index is None:
+        raise typer.BadParameter("give --index INDEX, or --run RUN with --baseline-run RUN")
+    if filled is not None and (qrels is None or renew):
+        raise typer.BadParameter("--filled needs --qrels, and says nothing with --renew")
+
+
+def _added(filled: Path | None, qrels: Path | None) -> Added | None:
+    from thresher.cli.eval import Added
+    from thresher.evaluate import read_qrels
+
+    return None if filled is None or qrels is None else Added.of(filled, read_qrels(qrels))
+
+
+def _beside(made: Certificate, added: Added | None, also: Certificate | None, *, json: bool) -> None:
+    """Print a certificate as JSON, and what filled judgments would make of it."""
+    if added is None or also is None:
+        if json:
+            emit_json(made.as_json())
+        return
     if json:
-        emit_json(made.as_json())
-    finish(made, where, json=json)
+        emit_json(made.as_json() | {"filled": added.as_json() | {"certificate": also.as_json()}})
+        return
+    echo(f"Not part of the certificate, {added}:")
+    show(also)
+    echo("\nThe certificate, by the judgments of people alone:")
 
 
 def finish(made: Certificate, where: Path | None = None, *, json: bool = False) -> None:
@@ -137,7 +186,7 @@ def certify_built(index: Path, by: Certified, device: str) -> Certificate:
     return made
 
 
-def _of_runs(runs: list[Path], baseline: Path, qrels: Path | None, terms: Terms) -> Certificate:
+def _of_runs(runs: list[Path], baseline: Path, qrels: Path | Qrels | None, terms: Terms) -> Certificate:
     from thresher.certify.certifying import certify_runs
 
     short = [path.name.removesuffix(".gz").removesuffix(".run") for path in runs]
@@ -149,7 +198,12 @@ def _of_runs(runs: list[Path], baseline: Path, qrels: Path | None, terms: Terms)
 
 
 def _of_index(
-    index: Path, baseline: Path | None, queries: Path | None, qrels: Path | None, terms: Terms, tested: Tested
+    index: Path,
+    baseline: Path | None,
+    queries: Path | None,
+    qrels: Path | Qrels | None,
+    terms: Terms,
+    tested: Tested,
 ) -> Certificate:
     from thresher.certify import certify as make
 

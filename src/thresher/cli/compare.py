@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from thresher.cli.eval import names_of, warn_of_grades
+from thresher.cli.eval import Added, names_of, warn_of_grades
 from thresher.cli.output import JsonOption, echo, note, refuse_input_as_output, say, table, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from thresher.evaluate import Evaluation
+    from thresher.evaluate.holes import Support
     from thresher.evaluate.run_table import RunTable
     from thresher.ranking import Run
     from thresher.records import Qrels
@@ -36,6 +37,9 @@ def compare(
     alpha: Annotated[float, typer.Option(help="Chance of any false claim.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Random seed of the randomisation test.")] = 0,
     per_query: Annotated[bool, typer.Option("--per-query", help="Also show the values of every query.")] = False,
+    filled: Annotated[
+        Path | None, typer.Option(help="Judgments by `thresher judge`: compare without and with.")
+    ] = None,
     form: Annotated[Form, typer.Option("--format", help="How the tables are written.")] = "table",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file.")] = None,
     json: JsonOption = False,
@@ -57,26 +61,53 @@ def compare(
       thresher compare *.run --qrels qrels.txt --format latex -o table.tex
     """
     from thresher.evaluate import read_qrels, read_run
-    from thresher.evaluate.measures import parse_measures
     from thresher.evaluate.run_table import compare_runs
 
+    names = named(runs, baseline)
+    _check(form, len(names), measures, output, filled, [qrels, baseline, filled, *runs], json=json)
+    judgments = read_qrels(qrels)
+    read = {name: read_run(path) for name, path in names.items()}
+    first = next((name for name, path in names.items() if path == baseline), next(iter(names)))
+
+    def compared(by: Qrels) -> RunTable:
+        evaluations = {name: _evaluated(one, by, measures, names[name]) for name, one in read.items()}
+        return compare_runs(evaluations, first, margin=margin, alpha=alpha, seed=seed)
+
+    made = compared(judgments)
+    _remark(read, judgments, made)
+    again = None if filled is None else ((added := Added.of(filled, judgments)), compared(added.qrels))
+    supports = _supports(read, judgments, made) if json or form == "table" else {}
+    if json:
+        _put(to_json(_documents(made, qrels, supports, again, per_query=per_query), indent=2) + "\n", output)
+    else:
+        _write(made, form, output, per_query=per_query)
+        _say(made, supports, again, per_query=per_query)
+    if margin is not None and not made.proven:
+        raise typer.Exit(NOT_SHOWN)
+
+
+def _check(
+    form: Form,
+    runs: int,
+    measures: str,
+    output: Path | None,
+    filled: Path | None,
+    inputs: list[Path | None],
+    *,
+    json: bool,
+) -> None:
+    """Refuse options that do not go together, and measures that there are not."""
+    from thresher.evaluate.measures import parse_measures
+
     parse_measures(measures)
+    if runs < 2:
+        raise typer.BadParameter("there is one run; give at least two, or --baseline RUN")
+    if filled is not None and form != "table" and not json:
+        raise typer.BadParameter("--filled shows two comparisons, in a table or with --json")
     if output is not None:
         if form == "table" and not json:
             raise typer.BadParameter("--output needs --format markdown, latex or csv, or --json")
-        refuse_input_as_output(output, qrels, baseline, *runs)
-    names = named(runs, baseline)
-    if len(names) < 2:
-        raise typer.BadParameter("there is one run; give at least two, or --baseline RUN")
-    judgments = read_qrels(qrels)
-    read = {name: read_run(path) for name, path in names.items()}
-    evaluations = {name: _evaluated(one, judgments, measures, names[name]) for name, one in read.items()}
-    first = next((name for name, path in names.items() if path == baseline), next(iter(names)))
-    made = compare_runs(evaluations, first, margin=margin, alpha=alpha, seed=seed)
-    _remark(read, judgments, made)
-    _write(made, qrels, form, output, per_query=per_query, json=json)
-    if margin is not None and not made.proven:
-        raise typer.Exit(NOT_SHOWN)
+        refuse_input_as_output(output, *inputs)
 
 
 def named(runs: Sequence[Path], baseline: Path | None) -> dict[str, Path]:
@@ -125,10 +156,44 @@ def document(made: RunTable, qrels: Path, *, per_query: bool) -> dict[str, objec
     return found | ({} if made.margin is None else {"proven": made.proven})
 
 
-def _write(made: RunTable, qrels: Path, form: Form, output: Path | None, *, per_query: bool, json: bool) -> None:
-    if json:
-        _put(to_json(document(made, qrels, per_query=per_query), indent=2) + "\n", output)
-    elif form == "table":
+def _supports(runs: Mapping[str, Run], qrels: Qrels, made: RunTable) -> dict[str, Support]:
+    """By run, what the judgments can support of its difference from the baseline, on the first measure."""
+    from thresher.evaluate.holes import support
+
+    against = runs[made.baseline]
+    return {name: support(run, against, qrels, made.measures[0]) for name, run in runs.items() if name != made.baseline}
+
+
+def _documents(
+    made: RunTable,
+    qrels: Path,
+    supports: Mapping[str, Support],
+    again: tuple[Added, RunTable] | None,
+    *,
+    per_query: bool,
+) -> dict[str, object]:
+    """As `document`, with what the judgments can support, and with filled judgments the comparison with them."""
+    found = document(made, qrels, per_query=per_query)
+    found["judgments"] = [{"run": name, **one.as_row()} for name, one in supports.items()]
+    if again is not None:
+        found["filled"] = again[0].as_json() | document(again[1], qrels, per_query=per_query)
+    return found
+
+
+def _say(
+    made: RunTable, supports: Mapping[str, Support], again: tuple[Added, RunTable] | None, *, per_query: bool
+) -> None:
+    """Say what the judgments can support, and show the comparison with filled judgments."""
+    for name, one in supports.items():
+        if one.open:
+            echo(f"{name} against {made.baseline}: {' '.join(one.sentences())}")
+    if again is not None:
+        echo(f"\nAgain, {again[0]}:")
+        _show(again[1], per_query=per_query)
+
+
+def _write(made: RunTable, form: Form, output: Path | None, *, per_query: bool) -> None:
+    if form == "table":
         _show(made, per_query=per_query)
     else:
         from thresher.evaluate.run_table_text import render

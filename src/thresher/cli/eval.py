@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,9 @@ def eval_(
     qrels: Annotated[Path | None, typer.Option(help="TREC judgments, gzipped or not.")] = None,
     measures: Annotated[str, typer.Option(help="Measures, separated by blanks.")] = "nDCG@10 AP RR@10 R@1000 Judged@10",
     per_query: Annotated[bool, typer.Option("--per-query", help="Also show the values of every query.")] = False,
+    filled: Annotated[
+        Path | None, typer.Option(help="Judgments by `thresher judge`: figures without and with.")
+    ] = None,
     holes: Annotated[int | None, typer.Option(metavar="K", help="List the unjudged documents in each top K.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check an experiment without reading its data.")] = False,
     output: Annotated[
@@ -59,7 +63,7 @@ def eval_(
       thresher eval trec-dl-2019-full --dry-run
     """
     if experiment is not None:
-        if run or qrels:
+        if run or qrels or filled:
             raise typer.BadParameter("give an experiment, or --run with --qrels, not both")
         _experiment(experiment, dry_run=dry_run, output=output, per_query=per_query, json=json)
         return
@@ -73,11 +77,62 @@ def eval_(
     runs = dict(zip(names_of(run), map(read_run, run), strict=True))
     evaluations = {name: evaluate(one, judgments, measures) for name, one in runs.items()}
     found = {name: find_holes(one, judgments, holes) for name, one in runs.items()} if holes is not None else {}
+    more = None if filled is None else Added.of(filled, judgments)
+    again = {name: evaluate(one, more.qrels, measures) for name, one in runs.items()} if more is not None else {}
     if json:
-        emit_json(_document(qrels, evaluations, found, per_query=per_query))
+        twice = {} if more is None else {"filled": more.as_json(again)}
+        emit_json(_document(qrels, evaluations, found, per_query=per_query) | twice)
     else:
         _show(evaluations, found, per_query=per_query)
+        if more is not None:
+            _show_twice(evaluations, again, more)
         warn_of_grades(judgments, next(iter(evaluations.values())).mean)
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Judgments by people with those by a model added.
+
+    Attributes:
+        judge: the model's name.
+        documents: judgments that were added.
+        qrels: both.
+    """
+
+    judge: str
+    documents: int
+    qrels: Qrels
+
+    @classmethod
+    def of(cls, path: Path, people: Qrels) -> Added:
+        """The judgments of people, with those of a file of `thresher judge`."""
+        from thresher.evaluate.filled import read_filled, with_filled
+
+        filled = read_filled(path)
+        both = with_filled(people, filled)
+        count = sum(len(topic) - len(people.judgments[qid]) for qid, topic in both.judgments.items())
+        return cls(filled.judge, count, both)
+
+    def as_json(self, evaluations: Mapping[str, Evaluation] | None = None) -> dict[str, object]:
+        """The judge, how much it added, and what that makes of runs."""
+        runs = [{"run": name, "measured": dict(one.mean)} for name, one in (evaluations or {}).items()]
+        return {"judge": self.judge, "documents": self.documents} | ({"runs": runs} if runs else {})
+
+    def __str__(self) -> str:
+        return f"with {self.documents:,} judgments by {self.judge}" if self.documents else "with no judgment added"
+
+
+def _show_twice(judged: Mapping[str, Evaluation], both: Mapping[str, Evaluation], added: Added) -> None:
+    """Every figure by people's judgments, and with the filled ones."""
+    rows = [
+        (name, measure, mean, both[name].mean[measure], both[name].mean[measure] - mean)
+        for name, evaluation in judged.items()
+        for measure, mean in evaluation.mean.items()
+    ]
+    echo()
+    numeric = ["judged", "filled", "change"]
+    table(["run", "measure", *numeric], rows, numeric=numeric)
+    echo(f"judged: by people alone; filled: {added}")
 
 
 def _experiment(source: str, *, dry_run: bool, output: Path | None, per_query: bool, json: bool) -> None:

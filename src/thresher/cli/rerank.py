@@ -201,14 +201,14 @@ def _reranker(
         budget_per_query=Budget(limits.max_calls_per_query),
         concurrency=limits.concurrency,
         price=limits.price(model.model),
-        cache=_cache(memory.cache_file, stack) if cached else None,
+        cache=cache_of(memory.cache_file, stack) if cached else None,
         journal=None if memory.dry_run else memory.resume,
         on_failure="keep" if recorded else memory.on_failure,  # type: ignore[arg-type]  # checked by the command
         progress=progress_wanted(),
     )
 
 
-def _cache(file: Path | None, stack: ExitStack) -> ResponseCache | None:
+def cache_of(file: Path | None, stack: ExitStack) -> ResponseCache | None:
     """The cache; without one the run goes on if no file was named and there is no place for one."""
     from thresher.files import cache_folder
     from thresher.llm.cache import ResponseCache

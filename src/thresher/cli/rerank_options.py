@@ -37,8 +37,8 @@ class Planning:
 
 
 @dataclass(frozen=True)
-class Model:
-    """What answers comparisons."""
+class Server:
+    """What rates or compares passages."""
 
     model: Annotated[
         str,
@@ -47,7 +47,6 @@ class Model:
             "vllm:NAME, tei: or recorded:FILE."
         ),
     ] = ""
-    replay: Annotated[Path | None, typer.Option(help="Recorded windows, instead of --model.")] = None
     base_url: Annotated[str | None, typer.Option(help="Address of the server, with or without /v1.")] = None
     key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the server's key.")] = None
     key_file: Annotated[Path | None, typer.Option(help="File that holds the server's key.")] = None
@@ -84,13 +83,20 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Model(Server):
+    """What answers comparisons."""
+
+    replay: Annotated[Path | None, typer.Option(help="Recorded windows, instead of --model.")] = None
+
+
+@dataclass(frozen=True)
 class Prompting:
     """Prompts, and how answers are read."""
 
     order: Annotated[str | None, typer.Option(help="How to order passages: generate or logits.")] = None
     choice: Annotated[str | None, typer.Option(help="How to choose a passage: logits or generate.")] = None
     rating: Annotated[
-        str | None, typer.Option(help="How to rate a passage: yes-no, graded, likelihood, monot5 or text.")
+        str | None, typer.Option(help="How to rate a passage: yes-no, graded, likelihood, monot5, text or umbrela.")
     ] = None
     prompt: Annotated[
         list[str] | None,
@@ -152,12 +158,18 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What is kept, and what failures do."""
+class Stored:
+    """What is kept between runs."""
 
     cache: Annotated[bool, typer.Option(help="Keep answers for later runs.")] = True
     cache_file: Annotated[Path | None, typer.Option(help="File of the cache; by default in the cache folder.")] = None
     resume: Annotated[Path | None, typer.Option(help="Journal of this run; a killed run resumes from it.")] = None
+
+
+@dataclass(frozen=True)
+class Memory(Stored):
+    """What is kept, and what failures do."""
+
     record: Annotated[Path | None, typer.Option(help="Write requests and answers here, for --model recorded:FILE.")] = (
         None
     )

@@ -247,8 +247,10 @@ def _extremes(run: Run, baseline: Run, qrels: Qrels, measure: Measure, depth: in
     best = max(best, measure.rel)
     lows, highs = [], []
     for qid, judged in qrels.judgments.items():
-        runs = [{qid: dict(one[qid].pairs()) if qid in one else {}} for one in (run, baseline)]
-        places = [{docno: rank for rank, docno in enumerate(_top(one, qid, depth), 1)} for one in (run, baseline)]
+        # with a cutoff nothing below it counts, except that condensed lists move up
+        tops = [_top(one, qid, None if measure.judged_only else measure.cutoff) for one in (run, baseline)]
+        runs = [{qid: {docno: float(-rank) for rank, docno in enumerate(top)}} for top in tops]
+        places = [{docno: rank for rank, docno in enumerate(top[:depth], 1)} for top in tops]
         gain = {
             docno: _discount(places[0].get(docno)) - _discount(places[1].get(docno))
             for docno in [*places[0], *places[1]]

@@ -10,6 +10,7 @@ How each kind of comparison is made:
 `Rate`     "yes-no": log-odds of yes against no. "graded": InstUPR's soft score (arXiv 2403.16435), the mean of the
            grades 1 to 5 under their softmax. "likelihood": the log-probability of the query given the passage.
            "monot5": log-odds of true against false, in monoT5's own format. "text": yes or no as written, 1 or 0.
+           "umbrela": the grade 0 to 3 that the model writes as an assessor (after UMBRELA, arXiv 2406.06519).
 
 Log-odds order as P(yes)/(P(yes) + P(no)) does, without its ties at 1. A missing log-probability means no rating, never
 a rating of 0.
@@ -47,13 +48,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AnswerMode = Literal["generate", "logits"]
-Rating = Literal["yes-no", "graded", "likelihood", "monot5", "text"]
+Rating = Literal["yes-no", "graded", "likelihood", "monot5", "text", "umbrela"]
 
 MODES = ("generate", "logits")
 GRADES = ("1", "2", "3", "4", "5")
+ASSESSED = ("0", "1", "2", "3")
+"""Grades of TREC Deep Learning, and of UMBRELA."""
 ID_TOKENS = 8  # upper bound for an id with brackets and separator
 MORE_TOKENS = 4096  # suggested where an answer was cut off
-_FAMILY = {"yes-no": "yes-no", "text": "yes-no", "graded": "graded", "likelihood": "likelihood", "monot5": "monot5"}
+_FAMILY = {"yes-no": "yes-no", "text": "yes-no", "graded": "graded", "likelihood": "likelihood", "monot5": "monot5",
+           "umbrela": "umbrela"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,11 @@ class ModelJudge:
         self._passage_tokens, self._reasoning_tokens = passage_tokens, reasoning_tokens
         self._reasks, self._temperature, self._repeat = reasks, temperature, repeat
         self._logged = False
+
+    @property
+    def grades(self) -> bool:
+        """Whether ratings are the grades 0 to 3."""
+        return self._rating == "umbrela"
 
     @property
     def name(self) -> str:
@@ -256,16 +265,8 @@ class ModelJudge:
         prompt = self._prompt(asking, _FAMILY[self._rating], (item,), ["1"], answer=8)
         score: float | None
         match self._rating:
-            case "text":
-                request = Request(prompt, max_tokens=ID_TOKENS + self._reasoning_tokens, temperature=self._temperature,
-                                  schema={"type": "string", "enum": ["yes", "no"]}, pattern="(yes|no)",
-                                  repeat=self._repeat)  # fmt: skip
-
-                def read(text: str) -> Answer | None:
-                    choice = read_choice(text.lower(), ("yes", "no"))
-                    return None if choice is None else Answer(((item,),), score=float(choice == "yes"))
-
-                return await self._read(asking, request, read, "it must be yes or no")
+            case "text" | "umbrela":
+                return await self._written_rating(asking, item, prompt)
             case "graded":
                 score = _soft_grade(await self._labels(asking, prompt, GRADES))
             case "likelihood":
@@ -276,6 +277,26 @@ class ModelJudge:
             case _:
                 score = _log_odds(await self._labels(asking, prompt, ("yes", "no")), "yes", "no")
         return None if score is None or math.isinf(score) else Answer(((item,),), score=score)
+
+    async def _written_rating(self, asking: _Asking, item: int, prompt: tuple[Message, ...]) -> Answer | None:
+        """The rating that the model writes: yes or no, or a grade."""
+        labels = ASSESSED if self.grades else ("yes", "no")
+        request = Request(
+            prompt,
+            max_tokens=ID_TOKENS + self._reasoning_tokens,
+            temperature=self._temperature,
+            schema={"type": "string", "enum": list(labels)},
+            pattern=f"({'|'.join(labels)})",
+            repeat=self._repeat,
+        )
+
+        def read(text: str) -> Answer | None:
+            choice = read_choice(text.lower(), labels)
+            if choice is None:
+                return None
+            return Answer(((item,),), score=float(choice) if self.grades else float(choice == "yes"))
+
+        return await self._read(asking, request, read, f"it must be {', '.join(labels[:-1])} or {labels[-1]}")
 
     async def _labels(
         self,

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from thresher.records import Hit, Query
 
 CACHED_PROMPTS = 50_000  # cut passages and prompt lengths remembered
-FAMILIES = ("listwise", "setwise", "pairwise", "yes-no", "graded", "likelihood", "monot5")
+FAMILIES = ("listwise", "setwise", "pairwise", "yes-no", "graded", "likelihood", "monot5", "umbrela")
 VERSION = "v1"
 
 PUBLISHED = ("rankgpt", "rankzephyr", "prp", "setwise-plain")

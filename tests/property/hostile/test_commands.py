@@ -35,6 +35,7 @@ VALID = {
     "eval": "--run @a.run --qrels @qrels.txt",
     "report": "@a.run @b.run --qrels @qrels.txt -o out",
     "compare": "@a.run @b.run --qrels @qrels.txt",
+    "judge": "@a.run -o out --qrels @qrels.txt --queries @queries.tsv --index @index --dry-run",
     "curves": "@rows.csv --cost calls --name plan",
     "info": "@index",
     "verify": "@index",

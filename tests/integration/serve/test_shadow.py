@@ -51,7 +51,7 @@ def until(condition):
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 def metrics(made):
@@ -65,7 +65,8 @@ def report(made):
 
 
 def sampled(made):
-    return sum(metrics(made)[f"{what}_total", 'index="pruned"'] for what in ("sampled", "dropped", "failed"))
+    found = made.services.hosted["pruned"].shadow.report()
+    return found.sampled + found.dropped + found.failed
 
 
 def test_a_loss_is_measured_shown_and_fallen_back_from_until_it_is_reset(
@@ -93,6 +94,9 @@ def test_a_loss_is_measured_shown_and_fallen_back_from_until_it_is_reset(
         shown = metrics(made)
         assert shown["outcome", 'index="pruned",outcome="lost"'] == 1
         assert shown["falls_back", 'index="pruned"'] == 1
+        counted = [shown[f"{one}_total", 'index="pruned"'] for one in ("sampled", "dropped", "failed")]
+        assert counted[0] >= 2
+        assert counted[1:] == [0, 0]
         low, mean, high = (shown[f"loss_{one}", 'index="pruned"'] for one in ("low", "mean", "high"))
         assert 0.05 < low < mean < high
         told = made.client.get("/indexes/pruned/shadow", headers=BOSS).text

@@ -67,7 +67,9 @@ NOTE = (
     "its difference of nDCG@10, two-sided 95 % interval, one-sided bound, and p value adjusted over the series. next: "
     "the first level that is not proven; topics_needed: topics that would prove it with power .80 if nothing were lost "
     "in truth. over_random: how much more nDCG@10 than random removal of as much. Claims are tested by the `skew` "
-    "method. No compressed model is here: its results are of other topics, and have no values by query. Neither is "
+    "method; where few topics lose much, its p value falls slowly as the margin widens, so a mild level may not be "
+    "proven where a stronger one is. No compressed model is here: its results are of other topics, and have no values "
+    "by query. Neither is "
     "exact recall of approximate search (`recall=`), which does not exist."
 )
 

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eval.bench import Bench
-    from eval.pruning import Kept
+    from eval.pruning import Kept, RankedCollection
+    from thresher.evaluate.collections import Collection
     from thresher.search.queries import Tiers
 
 FRACTIONS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -113,10 +114,22 @@ class Systems:
 
     def __init__(self, bench: Bench, name: str) -> None:
         self.bench, self.name = bench, name
-        self.made = rank_collection(name)
-        self.collection = self.made.collection
-        self.qrels = Qrels({qid: self.collection.qrels.judgments[qid] for qid in self.made.qids})
         self._random: dict[float, dict[str, list[Run]]] = {}
+
+    @cached_property
+    def made(self) -> RankedCollection:
+        """The collection, ranked by BM25."""
+        return rank_collection(self.name)
+
+    @property
+    def collection(self) -> Collection:
+        """Its passages and judgments."""
+        return self.made.collection
+
+    @cached_property
+    def qrels(self) -> Qrels:
+        """The judgments of its judged queries."""
+        return Qrels({qid: self.collection.qrels.judgments[qid] for qid in self.made.qids})
 
     @property
     def series(self) -> dict[str, Callable[[], Series]]:

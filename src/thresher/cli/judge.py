@@ -226,4 +226,6 @@ def _show(made: Grades, document: Mapping[str, object]) -> None:
             f"agreement with people on {made.agreement.n:,} judged documents: Cohen's kappa {kappa}, the same grade "
             f"for {made.agreement.same:.0%}; kappa of a grade: of at least this grade"
         )
+        if made.agreement.weak:
+            echo("This agreement is weak: figures with these judgments are a hint at most.")
     echo(f"The filled judgments are in {document['filled']}; use them as --filled.")

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 MARK = "filled:"
 """What the second column of a filled judgment begins with."""
 
+FAIR = 0.4
+"""Kappa below which agreement is weak."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filled:
@@ -87,6 +90,11 @@ class Agreement:
     same: float
     kappa: float | None
     grades: tuple[GradeAgreement, ...]
+
+    @property
+    def weak(self) -> bool:
+        """Whether kappa is below .4, which Landis and Koch (Biometrics, 1977) call fair at best."""
+        return self.kappa is None or self.kappa < FAIR
 
     def as_json(self) -> Row:
         """Plain JSON."""

@@ -59,7 +59,9 @@ def test_kappa_is_that_of_scikit_learn():
 
 
 def test_agreement_of_one_grade_is_unknown_and_of_nothing_an_error():
-    assert agreement({("q", "a"): 1}, {("q", "a"): 1}).kappa is None
+    alone = agreement({("q", "a"): 1}, {("q", "a"): 1})
+    assert alone.kappa is None and alone.weak
+    assert not agreement({("q", "a"): 1, ("q", "b"): 0}, {("q", "a"): 1, ("q", "b"): 0}).weak
     with pytest.raises(InputError, match="no document was graded by both"):
         agreement({("q", "a"): 1}, {("q", "b"): 1})
 

@@ -137,7 +137,7 @@ def _search_file(
     if json:
         emit_json({"run": str(run), "queries": len(given), "without_results": empty, "seconds": seconds})
     else:
-        note(f"{run}: {len(given):,} queries, {empty:,} without results, {seconds:.2f} s")
+        note(f"{run}: {counted(len(given))}, {empty:,} without results, {seconds:.2f} s")
 
 
 def _docnos(file: Path) -> list[str]:

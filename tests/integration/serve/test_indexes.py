@@ -133,14 +133,15 @@ def test_messages_keep_their_full_stops_where_an_index_is_the_current_folder(pru
     from thresher.serve.served import UNCOUNTED, Hosted
 
     monkeypatch.chdir(pruned_index)
-    services = SimpleNamespace(hosted={"docs": Hosted("docs", Path(), UNCOUNTED)})
+    hosted = Hosted("docs", Path(), UNCOUNTED)
+    services = SimpleNamespace(hosts=lambda: [hosted])
     assert told(InputError(f"{pruned_index}: at most 1.5"), services, "id") == (400, "docs: at most 1.5")
 
 
 def test_an_error_that_the_library_does_not_raise_is_logged(caplog):
     from thresher.serve.front import told
 
-    services = SimpleNamespace(hosted={}, metrics=Metrics())
+    services = SimpleNamespace(hosts=list, metrics=Metrics())
     for error in (InputError("of a client"), ConfigError("of a client")):
         assert told(error, services, "first") == (400, "of a client")
     for error in (ValueError("of a fault"), TypeError("of a fault"), KeyError("of a fault")):

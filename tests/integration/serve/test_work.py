@@ -254,7 +254,7 @@ def test_a_stream_gives_what_a_call_emits_then_its_error():
 def test_what_is_to_be_done_once_models_are_loaded_is_done_before_the_server_is_ready():
     from thresher.serve.app import _warm_up
 
-    services = SimpleNamespace(hosted={}, ready=False)
+    services = SimpleNamespace(hosts=list, ready=False)
     seen = []
     services.when_ready = lambda: seen.append(services.ready)
     asyncio.run(_warm_up(services))

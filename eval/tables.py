@@ -423,6 +423,22 @@ def tiering() -> str:
     return markdown(["", *columns.values()], [[label, *cells] for label, cells in lines.items()])
 
 
+def certified() -> str:
+    """The largest certified level of each change, by collection and margin."""
+    margins, files = (0.01, 0.02, 0.05), {"msmarco-v1-mini": "DL 2019", "nfcorpus": "NFCorpus"}
+    cells: dict[tuple[str, str], dict[tuple[str, float], str]] = {}
+    for file in files:
+        for row in rows_of(f"certificate-{file}"):
+            cell = "none"
+            if row["largest"] is not None:
+                cell = row["largest"] + (" *" if row["better_than_random"] else "")
+                cell += f" ({row['low']:+.3f} to {row['high']:+.3f})" if row["margin"] == margins[1] else ""
+            cells.setdefault((row["change"], row["pipeline"]), {})[file, row["margin"]] = cell
+    keys = [(file, margin) for file in files for margin in margins]
+    body = [[*names, *(found.get(key, "") for key in keys)] for names, found in cells.items() if names[1] != "lexical"]
+    return markdown(["", "pipeline", *(f"{files[file]}, {margin:g}" for file, margin in keys)], body, left=2)
+
+
 def answers() -> str:
     """Blind verdicts on answers over documentation, by corpus."""
     names = {"debian": "documentation of Debian packages", "installed": "documentation installed with Python"}
@@ -739,6 +755,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "quality-loss": quality_loss,
     "log-coverage": log_coverage,
     "tiering": tiering,
+    "certified": certified,
     "answers": answers,
     "equal-bytes": equal_bytes,
     "rerank-plans": rerank_plans,

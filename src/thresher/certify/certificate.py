@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +29,6 @@ from thresher.index.commit import CERTIFICATE, INDEX, Commit, read_commit
 from thresher.manifest import load_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from thresher.evaluate.results import Row
 
 FORMAT = 1
@@ -208,6 +207,8 @@ class Certificate:
             ArtifactVersionError: a later release wrote it.
         """
         source = source or CERTIFICATE
+        if not isinstance(document, Mapping):
+            raise DamagedArtifactError(source, f"not a certificate: it is {shown(document)}; {_AGAIN}")
         found = document.get("format")
         if type(found) is int and found > FORMAT:
             raise ArtifactVersionError(

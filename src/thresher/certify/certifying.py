@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from thresher.arguments import checked_call
 from thresher.certify.certificate import Certificate, Subject
-from thresher.certify.claims import Setting, decisive_of, names_of, prove
+from thresher.certify.claims import MEASURE, Setting, decisive_of, names_of, prove
 from thresher.certify.plan import Plan
 from thresher.certify.topics import Topics
 from thresher.certify.wording import name_of
@@ -53,7 +53,7 @@ def certify(
     qrels: str | Path | Qrels | None = None,
     *,
     margin: float,
-    measures: str | Iterable[str] = "nDCG@10",
+    measures: str | Iterable[str] = MEASURE,
     pipelines: Sequence[str] | None = None,
     fractions: Sequence[float] = (),
     scores: Scores = None,
@@ -148,7 +148,7 @@ def certify_runs(
     qrels: str | Path | Qrels | None = None,
     *,
     margin: float,
-    measures: str | Iterable[str] = "nDCG@10",
+    measures: str | Iterable[str] = MEASURE,
     claim: Kind = "non-inferiority",
     alpha: float = 0.05,
     judged: int = 1,

@@ -32,8 +32,12 @@ Kind = Literal["non-inferiority", "equivalence"]
 REFERENCE = ("RBO", "kept@10")
 """Measures without judgments: rank-biased overlap with the baseline's ranking, and the share of its gain that is kept
 (1 - expected loss, see `thresher.evaluate.overlap`). The baseline itself has 1 on both."""
+MEASURE = "nDCG@10"
+"""The measure that is tested where none is named."""
 AS_IT_IS = "as it is"
 """The setting of an index that is asked as it is by default."""
+FIRST_TIER = "first tier"
+"""The setting of an index whose second tier is not searched."""
 DEPTH = 10
 """Documents of a ranking whose judgments are looked at, where the measure has no cutoff."""
 
@@ -154,14 +158,18 @@ def prove(
 
 
 def names_of(measures: str | Iterable[str], *, judged: bool) -> tuple[str, ...]:
-    """The canonical names of the measures; without judgments the ones among them that need none, or all of those.
+    """The canonical names of the measures; without judgments `MEASURE` stands for those of `REFERENCE`.
 
     Raises:
-        InputError: there is no such measure.
+        InputError: there is no such measure, or it needs judgments and there are none.
     """
     if judged:
         return tuple(str(one) for one in parse_measures(measures))
     given = measures.split() if isinstance(measures, str) else [str(one) for one in measures]
+    if given == [MEASURE]:
+        return REFERENCE
+    if others := [name for name in given if name not in REFERENCE]:
+        raise InputError(f"{', '.join(others)}: without judgments only {' and '.join(REFERENCE)} can be tested")
     return tuple(name for name in REFERENCE if name in given) or REFERENCE
 
 

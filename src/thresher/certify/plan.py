@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from thresher.certify.claims import AS_IT_IS, Setting
+from thresher.certify.claims import AS_IT_IS, FIRST_TIER, Setting
 from thresher.certify.fractions import kept, scores_of
 from thresher.certify.pipelines import AS_BUILT, STAGES, Asked, Changed
 from thresher.errors import ConfigError
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from thresher.ranking import Run
     from thresher.records import Query
     from thresher.search.index import Index
-
-FIRST_TIER = "first tier"
-"""The setting of an index whose second tier is not searched."""
 
 
 @dataclass(frozen=True, slots=True)

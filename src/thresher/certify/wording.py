@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from thresher.certify.claims import FIRST_TIER
 from thresher.evaluate.significance import unseen_share
 
 if TYPE_CHECKING:
@@ -31,8 +32,22 @@ def sentences(certificate: Certificate) -> list[str]:
 
 
 def brief(certificate: Certificate) -> list[str]:
-    """The verdict and what is proven of each pipeline: what an overview shows."""
-    return [verdict(certificate), *(one for name in certificate.pipelines if (one := _fractions(certificate, name)))]
+    """The verdict, that of the first tier alone, and what is proven of each pipeline: what an overview shows."""
+    said = [verdict(certificate), _first_tier(certificate)]
+    return [one for one in [*said, *(_fractions(certificate, name) for name in certificate.pipelines)] if one]
+
+
+def _first_tier(certificate: Certificate) -> str:
+    """Whether the first tier alone is not worse, where the verdict is about both tiers."""
+    if any(one.setting == FIRST_TIER for one in certificate.decisive):
+        return ""
+    claims = [one for one in certificate.claims if one.setting == FIRST_TIER]
+    failed = sum(not one.proven for one in claims)
+    if not claims:
+        return ""
+    if not failed:
+        return "The same is certified of its first tier alone."
+    return f"It is not shown of its first tier alone: {failed:,} of {len(claims):,} claims are not proven."
 
 
 def _unseen(certificate: Certificate) -> str:
@@ -40,7 +55,7 @@ def _unseen(certificate: Certificate) -> str:
     share = unseen_share(certificate.n, alpha=certificate.alpha)
     unit = "topics" if certificate.kind == "judged" else "queries"
     return (
-        f"It is about {unit} like these: a loss that less than {share:.1%} of all have may be in none of "
+        f"This holds for {unit} like these: a loss on fewer than {share:.1%} of all may have hit none of "
         f"these {certificate.n:,}."
     )
 
@@ -100,6 +115,11 @@ def undecided(claim: Claim, certificate: Certificate) -> str:
             f"{start}: {claim.topics_needed or 2:,} {unit} would show it if nothing were lost, and {claim.n:,} did "
             "not, so something probably is. Alone, a "
             f"margin of {_up(-claim.bound)} would have been shown."
+        )
+    if claim.high < 0:
+        return (
+            f"{start}: something is lost; whether it is less than {margin:g} is undecided, and showing that takes more "
+            f"than {claim.topics_needed:,} {unit}. Alone, a margin of {_up(-claim.bound)} would have been shown."
         )
     return (
         f"{start}: undecided. If nothing is lost, {claim.topics_needed:,} {unit} would show it; {claim.n:,} can show a "

@@ -259,22 +259,17 @@ def _written(made: Certificate, index: Path | None, output: Path | None) -> Path
 
 def show(made: Certificate) -> None:
     """Print a certificate: every claim, and what it comes to in sentences."""
-    from thresher.certify.wording import sentences
+    from thresher.certify.wording import name_of, sentences
 
-    numeric = ["left out", "system", "baseline", "diff", "low", "high", "p", "+", "-"]
     rows = [
         (
-            one.pipeline, one.setting, "" if one.fraction is None else f"{one.fraction:.0%}", one.measure, one.system,
-            one.baseline, one.difference, one.low, one.high, one.p_adjusted, one.better, one.worse,
-            "proven" if one.proven else "no",
+            name_of(one), one.measure, one.baseline, one.difference, one.low, one.high, f"{one.p_adjusted:.3f}",
+            one.better, one.worse, "yes" if one.proven else "no",
         )
         for one in made.claims
     ]  # fmt: skip
-    table(
-        ["pipeline", "setting", "left out", "measure", "system", "baseline", "diff", "low", "high", "p", "+", "-", ""],
-        rows,
-        numeric=numeric,
-    )
+    numeric = ["baseline", "diff", "low", "high", "p", "+", "-"]
+    table(["system", "measure", *numeric, "proven"], rows, numeric=numeric)
     echo(
         f"diff: system minus baseline, with its {1 - made.alpha:.0%} t interval; p at the margin {made.margin:g}, "
         f"corrected for skewness, by Holm over all {len(rows):,} claims; +, -: topics that became better and worse"

@@ -164,7 +164,12 @@ def table(
     title = None if title is None else printable(title)
     grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        grid.add_column(Text(printable(column)), justify="right" if column in numeric else "left", overflow="fold")
+        grid.add_column(
+            Text(printable(column)),
+            justify="right" if column in numeric else "left",
+            overflow="fold",
+            no_wrap=column in numeric,
+        )
     for row in rows:
         grid.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else printable(str(cell))) for cell in row))
     console().print(grid)

@@ -7,10 +7,9 @@ from tests.unit.certify.conftest import QRELS, QUERIES, TOPICS, passages, recipe
 from thresher.build.stream import build_index
 from thresher.certify import Certificate, certify
 from thresher.certify.certifying import certify_runs
-from thresher.certify.claims import AS_IT_IS, Setting, prove
+from thresher.certify.claims import AS_IT_IS, FIRST_TIER, REFERENCE, Setting, names_of, prove
 from thresher.certify.pipelines import Asked, runs_of
-from thresher.certify.plan import FIRST_TIER
-from thresher.certify.wording import sentences
+from thresher.certify.wording import brief, sentences
 from thresher.errors import ConfigError, InputError
 from thresher.evaluate import write_run
 from thresher.evaluate.trec import untied
@@ -36,7 +35,7 @@ def test_an_index_against_itself_is_certified_on_every_pipeline(whole):
     assert {one.difference for one in made.claims} == {0.0}
     assert all(one.setting == AS_IT_IS and one.topics_needed is None for one in made.claims)
     assert (made.n, made.kind) == (TOPICS, "judged")
-    share = f"a loss that less than {1 - 0.05 ** (1 / TOPICS):.1%} of all have may be in none of these {TOPICS}."
+    share = f"a loss on fewer than {1 - 0.05 ** (1 / TOPICS):.1%} of all may have hit none of these {TOPICS}."
     assert any(one.endswith(share) for one in sentences(made))
 
 
@@ -51,8 +50,10 @@ def test_losing_every_relevant_passage_of_a_tenth_of_the_topics_is_not_certified
     assert sparse.topics_needed > TOPICS
     said = sentences(made)
     assert said[0].startswith("Not shown: that ")
-    assert not any("in none of these" in one for one in said)
-    assert any(f"{sparse.topics_needed:,} topics would show it; {TOPICS} can show a margin of" in one for one in said)
+    assert not any("hit none of these" in one for one in said)
+    (one,) = (one for one in said if one.startswith("sparse, as it is:"))
+    assert "something is lost; whether it is less than 0.02 is undecided" in one
+    assert f"takes more than {sparse.topics_needed:,} topics. Alone, a margin of " in one
 
 
 def test_what_was_not_relevant_may_go(whole, tmp_path):
@@ -104,6 +105,12 @@ def test_two_tiers_are_tested_by_the_first_against_both(tmp_path):
     (one,) = made.claims
     assert one.setting == FIRST_TIER
     assert "Pruning dropped 1 of the passages (junk, duplicates)" in made.note
+    build_index(tmp_path / "y", passages(), recipe())
+    both = certify(tmp_path / "x", tmp_path / "y", QUERIES, QRELS, margin=0.02, pipelines=["sparse"])
+    assert [(one.setting, one.proven) for one in both.claims] == [(AS_IT_IS, True), (FIRST_TIER, one.proven)]
+    said = "The same is certified of" if one.proven else "It is not shown of"
+    assert brief(made)[1:] == []
+    assert brief(both)[1].startswith(f"{said} its first tier alone")
     with Index.open(tmp_path / "x") as index:
         assert index.tiered
         first = runs_of(index, QUERIES, ["sparse"], 10, tiers="first")["sparse"]
@@ -216,6 +223,13 @@ def test_the_arguments_are_kept_so_that_it_can_be_made_again(whole, tmp_path):
     )
     assert Certificate.from_json(made.as_json()) == made
     assert certify(whole, **made.settings).claims == made.claims
+
+
+def test_a_measure_that_needs_judgments_is_not_replaced_where_there_are_none(whole):
+    assert names_of("nDCG@10", judged=False) == REFERENCE
+    assert names_of("kept@10", judged=False) == ("kept@10",)
+    with pytest.raises(InputError, match="R@10: without judgments only RBO and kept@10 can be tested"):
+        certify(whole, whole, QUERIES, margin=0.02, measures="RBO R@10")
 
 
 def test_several_runs_of_one_system_are_averaged_by_topic():

@@ -47,7 +47,7 @@ def _first_tier(certificate: Certificate) -> str:
         return ""
     if not failed:
         return "The same is certified of its first tier alone."
-    return f"It is not shown of its first tier alone: {failed:,} of {len(claims):,} claims are not proven."
+    return f"It is not shown of its first tier alone{_unproven(failed, len(claims))}."
 
 
 def _unseen(certificate: Certificate) -> str:
@@ -72,10 +72,12 @@ def verdict(certificate: Certificate) -> str:
     if certificate.certified:
         return f"Certified: {of} is {what} {margin} compared with {other}, {on}."
     failed = sum(not one.proven for one in decisive)
-    return (
-        f"Not shown: that {of} is {what} {margin} compared with {other}, {on}; {failed:,} of {len(decisive):,} claims "
-        "are not proven."
-    )
+    return f"Not shown: that {of} is {what} {margin} compared with {other}, {on}{_unproven(failed, len(decisive))}."
+
+
+def _unproven(failed: int, tested: int) -> str:
+    """How many of several claims failed."""
+    return f"; {failed:,} of {tested:,} claims are not proven" if tested > 1 else ""
 
 
 def _settings(claims: Sequence[Claim]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from thresher.cli.output import JsonOption, echo, emit_json, grouped, note, progress_wanted, say, table
+from thresher.cli.output import JsonOption, counted, echo, emit_json, grouped, note, progress_wanted, say, table
 
 if TYPE_CHECKING:
     from thresher.certify.certificate import Certificate
@@ -272,7 +272,8 @@ def show(made: Certificate) -> None:
     table(["system", "measure", *numeric, "proven"], rows, numeric=numeric)
     echo(
         f"diff: system minus baseline, with its {1 - made.alpha:.0%} t interval; p at the margin {made.margin:g}, "
-        f"corrected for skewness, by Holm over all {len(rows):,} claims; +, -: topics that became better and worse"
+        f"corrected for skewness, by Holm over {counted(len(rows), 'claim', 'claims')}; +, -: topics that became "
+        "better and worse"
     )
     echo()
     for sentence in sentences(made):

@@ -157,22 +157,34 @@ def skipped_line(reason: str, count: int) -> str:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, numeric: Sequence[str] = ()
 ) -> None:
-    """Print a table. Columns named in `numeric` are right-aligned; floats get four decimals."""
+    """Print a table. Columns named in `numeric` are right-aligned; floats get four decimals.
+
+    Numbers are never folded or cut, and words not into pieces shorter than `_FOLDED`: rather than that, a table is
+    wider than the terminal.
+    """
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     title = None if title is None else printable(title)
+    cells = [[f"{cell:.4f}" if isinstance(cell, float) else printable(str(cell)) for cell in row] for row in rows]
     grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        grid.add_column(
-            Text(printable(column)),
-            justify="right" if column in numeric else "left",
-            overflow="fold",
-            no_wrap=column in numeric,
-        )
-    for row in rows:
-        grid.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else printable(str(cell))) for cell in row))
-    console().print(grid)
+    needed = 2 * (len(columns) - 1)
+    for at, column in enumerate(columns):
+        number = column in numeric
+        name = printable(column)
+        grid.add_column(Text(name), justify="right" if number else "left", overflow="fold", no_wrap=number)
+        widest = max(map(cell_len, [name, *(row[at] for row in cells)]))
+        needed += widest if number else min(widest, _FOLDED)
+    for row in cells:
+        grid.add_row(*map(Text, row))
+    out = console()
+    out.width = max(out.width, needed)
+    out.print(grid)
+
+
+_FOLDED = 12
+"""Columns that a cell of words keeps in a narrow terminal."""
 
 
 def counted(n: int, one: str = "query", many: str = "queries") -> str:

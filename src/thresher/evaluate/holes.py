@@ -317,8 +317,9 @@ def _of_other_views(one: Support) -> list[str]:
 def _of_sparse_judgments(one: Support) -> list[str]:
     if one.relevant > _SPARSE or not one.changed.total:
         return []
+    many = "relevant document" if one.relevant == 1 else "relevant documents"
     return [
-        f"Half of the topics have {one.relevant:g} relevant documents or fewer. With one that a system had chosen, "
-        "19 % of the pairs of systems were ordered wrongly, and 17 % of those that differed at p < .01 (D-MERIT, arXiv "
+        f"Half of the topics have at most {one.relevant:g} {many}. With one that a system had chosen, "
+        "19% of the pairs of systems were ordered wrongly, and 17% of those that differed at p < .01 (D-MERIT, arXiv "
         "2406.16048): such judgments alone support no conclusion about a small difference."
     ]

@@ -146,3 +146,20 @@ def test_a_command_does_not_write_over_a_file_that_it_reads(tmp_path, command, o
     )
     assert (told.returncode, (tmp_path / "file").read_text()) == (2, "1\tmine\n")
     assert "is read by this" in told.stderr
+
+
+def test_numbers_of_a_table_are_never_folded_or_cut(capsys):
+    names = [f"run{at}" for at in range(14)]
+    output.table(["qid", *names], [["q1", *[-0.1234] * 14]], numeric=names)
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["qid", *names]
+    assert row.split() == ["q1", *["-0.1234"] * 14]
+
+
+def test_words_of_a_table_are_folded_where_the_numbers_leave_room(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    output.table(["system", "diff"], [["a pipeline with a long name and a setting", 0.5]], numeric=["diff"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 40
+    assert lines[1].endswith("0.5000")

@@ -85,7 +85,7 @@ def ended(monkeypatch, capsys):
         def fail(*args, **kwargs):
             raise error
 
-        monkeypatch.setattr("thresher.cli.curves._points", fail)
+        monkeypatch.setattr("thresher.cli.curves.points_of", fail)
         monkeypatch.setattr(sys, "argv", ["thresher", "curves", "rows.csv", "--cost", "calls", *arguments])
         with pytest.raises(SystemExit) as end:
             cli.main()

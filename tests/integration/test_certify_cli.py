@@ -97,6 +97,8 @@ def test_mistakes_are_errors_and_a_damaged_certificate_hides_nothing_else(thresh
     assert thresher("certify", "--index", "full")[0] == 2
     assert thresher("certify", "--run", "full.run", "--index", "full")[0] == 2
     assert thresher("certify", "--index", "full", "--queries", "queries.tsv", "--fractions", "a")[0] == 2
+    code, _, err = thresher("certify", "--index", "pruned", "--baseline", "full", *JUDGED, "-o", "qrels.txt")
+    assert (code, "qrels.txt is read by this command" in err) == (2, True)
     code, _, err = thresher("certify", "--index", "full", "--renew")
     assert (code, "has no certificate to renew" in err) == (1, True)
     code, _, err = thresher("certify", "--index", "full", *JUDGED)

@@ -86,7 +86,7 @@ def test_the_queries_still_needed_are_those_that_it_takes(whole):
         ask_all(shadow, queries(20))
         report = shadow.report()
         assert report.outcome == "undecided"
-        assert f"about {report.more} more sampled queries ({report.more_live} live ones)" in str(report)
+        assert f"About {report.more} more sampled queries ({report.more_live} live ones)" in str(report)
         ask_all(shadow, queries(report.more - 1))
         assert shadow.report().outcome == "undecided"
         ask_all(shadow, queries(1))
@@ -416,6 +416,7 @@ def test_the_command_shows_a_state_and_resets_it(whole, pruned, tmp_path, capsys
         code, out, _ = command(file)
         assert code == 3
         assert f"system    {pruned}, commit " in out
+        assert "fall-back, 100% of the queries" in out
         assert "queries are answered by the baseline" in out
         code, _, err = command(file, "--reset")
         assert (code, "give each test a file of its own" in err) == (1, True)
@@ -429,3 +430,5 @@ def test_the_command_shows_a_state_and_resets_it(whole, pruned, tmp_path, capsys
     assert ShadowReport.from_json(json.loads(out)).outcome == "certified"
     code, _, err = command(tmp_path / "absent.json")
     assert (code, "there is no state of a shadow test" in err) == (1, True)
+    code, _, err = command("http://127.0.0.1:9")
+    assert (code, "http://127.0.0.1:9/info cannot be reached" in err) == (1, True)

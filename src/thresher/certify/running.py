@@ -198,7 +198,7 @@ class ShadowReport:
                 f"{left_out:,} of {left_out + self.sampled:,} chosen queries were not compared, and may be others than "
                 "those that were"
             )
-        return ". ".join(parts) + "."
+        return ". ".join([parts[0], *(one[0].upper() + one[1:] for one in parts[1:])]) + "."
 
 
 def now() -> str:

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from thresher.cli.output import JsonOption, counted, echo, emit_json, grouped, note, progress_wanted, say, table
+from thresher.cli.output import (
+    JsonOption,
+    counted,
+    echo,
+    emit_json,
+    grouped,
+    note,
+    progress_wanted,
+    refuse_input_as_output,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from thresher.certify.certificate import Certificate
@@ -58,7 +69,9 @@ class Tested:
     fractions: Annotated[str, typer.Option(help="Shares of the baseline to leave out, such as .1,.2,.3.")] = ""
     scores: Annotated[str, typer.Option(help=_SCORES)] = ""
     setting: Annotated[list[str] | None, typer.Option(help=_SETTING)] = None
-    k: Annotated[int | None, typer.Option(min=1, help="Results a query. By default what the measures look at.")] = None
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, help="Results a query. By default what the measures look at.")
+    ] = None
     work: Annotated[
         Path | None, typer.Option(help="Folder to keep finished runs in; an interrupted call goes on from there.")
     ] = None
@@ -109,6 +122,7 @@ def certify(
       thresher certify --index pruned --renew
     """
     _check(index, run, baseline_run, filled, qrels, renew=renew)
+    refuse_input_as_output(output, queries, qrels, filled, baseline_run, *(run or ()))
     added = _added(filled, qrels)
     with ExitStack() as stack:
         if added is not None and tested.work is None:  # so that nothing is searched twice

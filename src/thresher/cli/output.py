@@ -50,12 +50,14 @@ def is_quiet() -> bool:
     return _quiet
 
 
-def refuse_input_as_output(output: Path, *inputs: Path | str | None) -> None:
+def refuse_input_as_output(output: Path | None, *inputs: Path | str | None) -> None:
     """Refuse to write over a file that the command reads.
 
     Raises:
         BadParameter: `output` is one of `inputs`, by whatever name.
     """
+    if output is None:
+        return
     for one in inputs:
         if one is not None and output.is_file() and Path(one).exists() and output.samefile(one):
             raise typer.BadParameter(f"{output} is read by this command; give the output another name")

@@ -68,7 +68,7 @@ def show(report: ShadowReport) -> None:
         ("system", commit(report.system)),
         ("baseline", commit(report.baseline)),
         ("measure", f"{settings.measure}, margin {settings.margin:g}, alpha {settings.alpha:g}"),
-        ("policy", f"{settings.policy}, {settings.share:.3g} of the queries"),
+        ("policy", f"{settings.policy}, {100 * settings.share:.3g}% of the queries"),
         ("since", report.began),
         ("sampled", f"{report.sampled:,}; dropped {report.dropped:,}, failed {report.failed:,}"),
     ]
@@ -143,7 +143,7 @@ def _called(url: str, key: str, body: dict[str, object] | None = None) -> dict[s
         OSError: it cannot be reached.
     """
     import json
-    from urllib.error import HTTPError
+    from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 
     from thresher.errors import InputError
@@ -155,6 +155,8 @@ def _called(url: str, key: str, body: dict[str, object] | None = None) -> dict[s
             document = json.load(answer)
     except HTTPError as err:
         raise InputError(f"{url} answers {err.code}: {err.read(1000).decode(errors='replace')}") from None
+    except URLError as err:
+        raise OSError(f"{url} cannot be reached: {err.reason}") from err
     except ValueError as err:
         raise InputError(f"{url} does not answer in JSON ({err}); is it the address of `thresher serve`?") from None
     if not isinstance(document, dict):

@@ -17,8 +17,10 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+import threading
 import typing
 from collections import abc
+from contextlib import suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from thresher.argument_types import Check
 
 T = TypeVar("T", bound="Callable[..., Any]")
+_PARSING, _ATTEMPTS = threading.Lock(), 100
 
 
 class _Unknown:
@@ -126,7 +129,7 @@ class _Names(dict[str, Any]):
             self._for_checkers = {}
             module = sys.modules.get(self._scope.get("__name__", ""))
             try:
-                tree = ast.parse(inspect.getsource(module)) if module is not None else ast.Module([], [])
+                tree = parsed(inspect.getsource(module)) if module is not None else ast.Module([], [])
             except (OSError, TypeError):  # no source file is there: nothing is known
                 return self._for_checkers
             for block in tree.body:
@@ -157,6 +160,22 @@ class _Names(dict[str, Any]):
         if home in sys.modules:
             return getattr(sys.modules[home], original, _UNKNOWN)
         return _UNKNOWN
+
+
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of a module.
+
+    CPython 3.11 counts the depth of trees once for all threads, and fails if two make one at a time: calls of ours take
+    turns, and one that met a call of another library tries again.
+
+    Raises:
+        OSError: it never had its turn.
+    """
+    with _PARSING:
+        for _ in range(_ATTEMPTS):
+            with suppress(SystemError):
+                return ast.parse(source)
+    raise OSError("the source could not be parsed while other threads parse")
 
 
 def _imports(line: ast.stmt) -> dict[str, tuple[str, str]]:

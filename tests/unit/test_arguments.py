@@ -1,6 +1,8 @@
 """Arguments are checked against their annotations, and the error names the parameter and the value."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
-from thresher.arguments import checked_call
+from thresher.arguments import checked_call, parsed
 from thresher.checks import shown
 from thresher.errors import ConfigError, InputError
 
@@ -103,3 +105,15 @@ def test_an_array_is_taken_where_a_list_of_texts_or_an_array_is_wanted():
     assert len(decision.tiers) == 2
     with pytest.raises(InputError, match="groups"):
         decide(Policy(keep=0.5, floor=1), ["a", "b"], np.array([1.0, 2.0]), groups=[0, 1])
+
+
+def test_calls_that_several_threads_make_first_are_checked_in_each():
+    source = "\n".join(f"from a.b import c{n} as d{n}" for n in range(200))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # between any two nodes of a tree
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            trees = list(pool.map(parsed, [source] * 60))
+    finally:
+        sys.setswitchinterval(before)
+    assert {len(tree.body) for tree in trees} == {200}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pkgutil
+from collections.abc import Mapping
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +17,7 @@ from thresher.pipeline.shared import watching_batches
 from thresher.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from fastapi import FastAPI
 
@@ -61,6 +62,8 @@ def create_app(
     from thresher.serve.shadowing import ShadowCollector, Shadowing
     from thresher.serve.work import Work
 
+    if not (isinstance(indexes, Mapping) and (shadows is None or isinstance(shadows, Mapping))):
+        raise ConfigError("indexes and shadows are mappings from the name of an index")
     if not indexes:
         raise ConfigError("give at least one index to serve")
     settings = settings or ServeSettings()

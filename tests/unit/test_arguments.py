@@ -1,6 +1,7 @@
 """Arguments are checked against their annotations, and the error names the parameter and the value."""
 
-import sys
+import gc
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -108,12 +109,18 @@ def test_an_array_is_taken_where_a_list_of_texts_or_an_array_is_wanted():
 
 
 def test_calls_that_several_threads_make_first_are_checked_in_each():
-    source = "\n".join(f"from a.b import c{n} as d{n}" for n in range(200))
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # between any two nodes of a tree
+    source = "\n".join(f"from a.b import c{n} as d{n}" for n in range(50))
+
+    def switch(*_):
+        time.sleep(0)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(switch)  # what lets another thread run while a tree is made
+    gc.set_threshold(5)
     try:
-        with ThreadPoolExecutor(8) as pool:
-            trees = list(pool.map(parsed, [source] * 60))
+        with ThreadPoolExecutor(4) as pool:
+            trees = list(pool.map(parsed, [source] * 24))
     finally:
-        sys.setswitchinterval(before)
-    assert {len(tree.body) for tree in trees} == {200}
+        gc.set_threshold(*before)
+        gc.callbacks.remove(switch)
+    assert {len(tree.body) for tree in trees} == {50}

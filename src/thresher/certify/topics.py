@@ -58,8 +58,5 @@ class Topics:
 
 def _check_number(left: int, given: int, judged: int, source: str) -> None:
     if left < 2:
-        raise InputError(
-            f"{left} of {given} queries can be used ({judged} have judgments), and a test needs two or more; are qrels "
-            "and queries of the same topics?",
-            source,
-        )
+        cause = "" if left == given else f" ({judged} have judgments); are qrels and queries of the same topics?"
+        raise InputError(f"a test needs two queries or more, and {left} of {given} can be used{cause}", source)

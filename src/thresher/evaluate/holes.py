@@ -170,7 +170,7 @@ class Support:
         """A flat mapping, for result files and JSON."""
         counts = asdict(self.changed)
         row = {name: value for name, value in asdict(self).items() if name != "changed"}
-        share = {"changed_holes": self.changed.share, "changed": self.changed.total}
+        share = {"changed_unjudged": self.changed.share, "changed": self.changed.total}
         return row | share | {f"changed_{name}": value for name, value in counts.items()} | {"decided": self.decided}
 
     def sentences(self) -> list[str]:

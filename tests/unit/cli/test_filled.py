@@ -54,7 +54,7 @@ def test_compare_is_made_by_people_and_again_and_says_what_they_can_support(comm
     found = json.loads(command(*arguments, "--json").stdout)
     assert found["compared"][0]["difference"] == -1.0
     assert (found["filled"]["compared"][0]["difference"], found["filled"]["documents"]) == (0.0, TOPICS)
-    assert (found["judgments"][0]["run"], found["judgments"][0]["changed_holes"]) == ("new", 0.5)
+    assert (found["judgments"][0]["run"], found["judgments"][0]["changed_unjudged"]) == ("new", 0.5)
     shown = command(*arguments).stdout
     assert "new against full: 50% of the documents that differ in the top 1 are unjudged" in shown.replace("\n", " ")
     assert "Again, with 12 judgments by m:" in shown

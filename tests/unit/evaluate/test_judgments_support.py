@@ -90,5 +90,5 @@ def test_sparse_judgments_are_warned_of():
     found = support(run_of({"1": "xa", "2": "d", "3": "g"}), run_of(FULL), sparse, "RR@10")
     assert "2406.16048" in found.sentences()[-1]
     row = found.as_row()
-    assert (row["relevant"], row["changed_holes"], row["decided"]) == (1.0, pytest.approx(7 / 7), False)
+    assert (row["relevant"], row["changed_unjudged"], row["decided"]) == (1.0, pytest.approx(7 / 7), False)
     assert all(isinstance(value, str | int | float | None) for value in row.values())

@@ -125,13 +125,14 @@ class Outcomes:
         answered = self.statuses.get(200, 0)
         known = (200, 429, 503)
         times = np.array(self.seconds or [np.nan]) * 1000
+        lag = {"client_lag_p99_ms": float(np.percentile(np.array(self.lags) * 1000, 99))} if self.lags else {}
         return {
             "seconds": seconds,
             "requests": sum(self.statuses.values()) + self.lost,
             "answers_per_s": answered / seconds,
             "p50_ms": float(np.percentile(times, 50)),
             "p99_ms": float(np.percentile(times, 99)),
-            "client_lag_p99_ms": float(np.percentile(np.array(self.lags or [np.nan]) * 1000, 99)),
+            **lag,
             **{f"status_{status}": self.statuses.get(status, 0) for status in known},
             "status_other": sum(count for status, count in self.statuses.items() if status not in known),
             "lost": self.lost,

@@ -80,7 +80,7 @@ def info(
 
 
 def index_facts(directory: Path) -> list[tuple[str, str]]:
-    """What an index says of itself, as names and values that people read."""
+    """The facts of an index, as names and values that people read."""
     manifest, commit, _ = _opened(directory)
     fields = {**_totals(commit), **_by_build(manifest.fields)}
     return [("written by", f"thresher {manifest.version}"), *_flat(fields)]

@@ -60,7 +60,7 @@ def index_report(
         rows = [(data(name), data(value)) for name, value in facts]
         shown.append(
             section(
-                "Everything it says of itself",
+                "All facts of the index",
                 table(("name", "value"), rows, caption="As in thresher info", words=(0, 1)),
             )
         )

@@ -134,7 +134,7 @@ def test_it_says_which_passages_went_and_which_came_and_how_they_are_judged(visi
 def test_the_page_of_an_index_shows_counts_quality_and_that_the_certificate_is_of_another(visit):
     page = visit("about.html")
     headings = page.locator("h2").all_inner_texts()
-    assert headings == ["Passages", "Certificate", "Quality", "Cost of the build", "Everything it says of itself"]
+    assert headings == ["Passages", "Certificate", "Quality", "Cost of the build", "All facts of the index"]
     assert "Not shown" in page.locator(".verdict").first.inner_text()
     assert page.locator("section", has_text="Quality").locator("tbody tr").count() >= 20
 

@@ -15,7 +15,7 @@ export function certificate(one) {
       ? "This certificate is of another index, or of an earlier build of this one. It says nothing of the passages that are here now."
       : `Out of date: since it was made there ${one.changed.commits === 1 ? "was 1 commit" : `were ${count(one.changed.commits)} commits`}, with ${changes(one.changed)}. What follows is of commit ${one.system.commit}.`) : null,
     el("p", { class: "verdict" }, one.verdict),
-    one.kind === "reference" ? el("p", {}, "Nobody judged the answers: this compares rankings with those of the baseline only, which is weaker. A passage that is as good as the one it displaced counts as a loss.") : null,
+    one.kind === "reference" ? el("p", {}, "There were no judgments: this compares rankings with those of the baseline only, which is weaker. A passage that is as good as the one it displaced counts as a loss.") : null,
     el("dl", { class: "facts-list" }, facts(one).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
     shares.length ? [el("h3", {}, "How much may be left out"), table("Largest share of the passages that may be left out", ["pipeline", "certified up to", "tested"],
       shares.map(([name, largest]) => [name, largest === null ? "nothing" : percent(largest), one.tested[name].map(percent).join(", ")]))] : null,

@@ -15,7 +15,8 @@ import pytest
 
 from thresher import Index, Passage, Pipeline, build_index
 from thresher.certify import Certificate, Shadow
-from thresher.certify.running import Running, ShadowReport
+from thresher.certify.running import Running
+from thresher.certify.shadow_report import ShadowReport
 from thresher.cli import main
 from thresher.errors import BusyArtifactError, DamagedArtifactError, InputError
 from thresher.evaluate.power import queries_to_notice

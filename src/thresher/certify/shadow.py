@@ -20,8 +20,9 @@ import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.certify.certificate import Subject
-from thresher.certify.running import Running, ShadowSettings
+from thresher.certify.running import Running
 from thresher.certify.sampling import ROOM, Sampler
+from thresher.certify.shadow_report import ShadowSettings
 from thresher.checks import path_of, real
 from thresher.errors import ConfigError, InputError, ThresherError
 from thresher.evaluate.overlap import expected_loss, rank_biased_overlap
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-    from thresher.certify.running import Policy, ShadowReport
     from thresher.certify.sampling import Sides
+    from thresher.certify.shadow_report import Policy, ShadowReport
     from thresher.index.filters import Filter
     from thresher.pipeline.answer import Answer
     from thresher.pipeline.pipeline import OnStage, Pipeline

@@ -174,7 +174,7 @@ def _shadows(compared: _Compared, names: list[str]) -> dict[str, ShadowPlan]:
     """
     if not compared.shadow:
         return {}
-    from thresher.certify.running import ShadowSettings
+    from thresher.certify.shadow_report import ShadowSettings
     from thresher.serve.shadowing import ShadowPlan
 
     settings = ShadowSettings(

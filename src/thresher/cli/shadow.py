@@ -11,7 +11,7 @@ from thresher.cli.output import JsonOption, echo, emit_json, note, table
 
 if TYPE_CHECKING:
     from thresher.certify.certificate import Subject
-    from thresher.certify.running import ShadowReport
+    from thresher.certify.shadow_report import ShadowReport
 
 NOT_SHOWN = 3
 """Exit code where nothing went wrong and the margin is not proven."""
@@ -100,7 +100,7 @@ def _asked(url: str, name: str, key_name: str, reset: bool) -> ShadowReport:
     """
     from urllib.parse import quote
 
-    from thresher.certify.running import ShadowReport
+    from thresher.certify.shadow_report import ShadowReport
     from thresher.errors import InputError
 
     key = _key(key_name)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from thresher.certify.running import ShadowReport, ShadowSettings
     from thresher.certify.sampling import Sides
+    from thresher.certify.shadow_report import ShadowReport, ShadowSettings
     from thresher.ranking import Ranking
     from thresher.serve.keys import Key
     from thresher.serve.work import Work

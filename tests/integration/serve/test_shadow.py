@@ -16,7 +16,8 @@ import pytest
 pytest.importorskip("prometheus_client")
 
 from thresher import Index
-from thresher.certify.running import Running, ShadowSettings
+from thresher.certify.running import Running
+from thresher.certify.shadow_report import ShadowSettings
 from thresher.cli import main
 from thresher.errors import ConfigError, InputError
 from thresher.index.filters import Where

@@ -134,9 +134,11 @@ def test_a_manifest_cannot_point_outside(tmp_path):
 
 
 WRITER = """
-    import sys, time
+    import signal, sys, time
     from pathlib import Path
     from thresher import artifact, mapping
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have the tests ignore it
 
     def stop(point):
         if point == sys.argv[2]:

@@ -433,6 +433,35 @@ def test_it_says_that_it_waits_and_finds_the_server_again(visit):
     expect(page.locator(".pending")).to_have_count(0)
 
 
+def test_what_is_typed_before_the_server_has_answered_is_asked(visit):
+    page = visit()
+    expect(page.locator(".welcome")).to_be_visible()
+    held = []
+    page.route("**/info", lambda route: held.append(route), times=1)  # noqa: PLW0108 - playwright marks it
+    with page.expect_request("**/info"):
+        page.reload()
+    page.get_by_role("searchbox").fill("grain")
+    held[0].continue_()
+    asked(page)
+    assert page.url.endswith("?q=grain")
+
+
+def test_a_filter_chosen_right_after_typing_keeps_what_was_typed(visit):
+    page = visit(f"/?q={QUESTION.replace(' ', '+')}")
+    asked(page)
+    page.evaluate(
+        '''() => {
+        const input = document.getElementById("query");
+        input.value = "grain";
+        input.dispatchEvent(new Event("input"));
+        document.querySelector("#facets input[type=checkbox]").click();
+    }'''
+    )
+    expect(page).to_have_url(re.compile(r"q=grain"))
+    expect(page.locator("#facets input[type=checkbox]:checked")).to_have_count(1)
+    asked(page)
+
+
 def test_what_had_the_focus_and_goes_hands_it_on(visit):
     page = visit(f"/?q={QUESTION.replace(' ', '+')}")
     asked(page)

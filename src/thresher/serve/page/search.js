@@ -25,7 +25,8 @@ const index = () => server?.indexes.find((one) => one.name === state.index) ?? s
 const schema = () => index()?.fields ?? {};
 
 function change(next, asks = true, entry = true) {
-  state = { ...state, ...next };
+  const typed = timer ? { q: input.value } : {}; // a pause that has not ended yet must not lose what was typed
+  state = { ...state, ...typed, ...next };
   remember(entry);
   entitle();
   if (asks) run(); else shape();
@@ -45,6 +46,7 @@ function stop() {
   running?.abort();
   running = null;
   clearTimeout(timer);
+  timer = 0;
   clearTimeout(slow);
   document.body.classList.remove("busy");
   for (const set of sets) set.element.removeAttribute("aria-busy");
@@ -389,7 +391,7 @@ addEventListener("popstate", () => {
 // ---- start
 
 async function start() {
-  input.value = state.q;
+  if (document.activeElement !== input) input.value = state.q; // somebody may have typed before this script was there
   entitle();
   if (!state.q) input.focus();
   document.body.classList.toggle("home", !state.q.trim());
@@ -409,7 +411,7 @@ async function start() {
   state.without = state.without.filter((name) => stages.includes(name));
   if (!stages.includes(state.versus)) state.versus = "";
   settings();
-  await run();
+  change({ q: input.value }, true, false); // typed while the server was waited for
 }
 
 start();

@@ -71,8 +71,8 @@ def rerank(
     digest = sha256(f"{judge} {seed} {qid} {plan.name}".encode()).digest()
     rng = Random(int.from_bytes(digest[:8], "big"))  # noqa: S311
     answer = simulation.judging(utilities, rng)
-    placement, calls, depth = drive(plan, len(docnos), answer, k=10, seed=query_seed(seed, qid))
-    return [docnos[item] for item in placement.order], calls, depth
+    placement, spent = drive(plan, len(docnos), answer, k=10, seed=query_seed(seed, qid))
+    return [docnos[item] for item in placement.order], spent.questions, spent.depth
 
 
 def measure(spec: str, judge: str, candidates: Mapping[str, Sequence[str]], qrels: Qrels, ideal: float) -> Row:
@@ -92,7 +92,7 @@ def measure(spec: str, judge: str, candidates: Mapping[str, Sequence[str]], qrel
         "plan": spec,
         "judge": judge,
         "calls": statistics.fmean(calls),
-        "max_calls": plan.max_calls(DEPTH, 10),
+        "max_calls": plan.bound(DEPTH, 10).calls,
         "depth": statistics.fmean(depths),
         "exact_top": plan.exact_top(DEPTH, 10),
         "nDCG@10": mean,

@@ -164,7 +164,7 @@ def _show_estimate(reranker: Reranker, ready: Run, results: Run, shown: Output) 
     document = {
         "queries": len(results),
         "calls": usage.calls,
-        "most_calls": sum(reranker.plan.max_calls(n, reranker.k) for n in sizes),
+        "most_calls": sum(reranker.plan.bound(n, reranker.k).calls for n in sizes),
         "prompt_tokens": usage.prompt_tokens,
         "answer_tokens": usage.answer_tokens,
         "cost": usage.cost,

@@ -123,7 +123,7 @@ def test_every_way_of_asking_ranks_with_a_real_model(kind, plan, asking, request
         assert result.complete
         assert not result.usage.repaired  # random weights, and yet no permutation is malformed
         assert result.usage.prompt_tokens > 0
-        assert result.usage.calls <= reranker.plan.max_calls(8, 3)
+        assert result.usage.calls <= reranker.plan.bound(8, 3).calls
     assert [[h.docno for h in r] for r in results] == [[h.docno for h in r] for r in again]
 
 

@@ -450,12 +450,12 @@ def test_a_filter_chosen_right_after_typing_keeps_what_was_typed(visit):
     page = visit(f"/?q={QUESTION.replace(' ', '+')}")
     asked(page)
     page.evaluate(
-        '''() => {
+        """() => {
         const input = document.getElementById("query");
         input.value = "grain";
         input.dispatchEvent(new Event("input"));
         document.querySelector("#facets input[type=checkbox]").click();
-    }'''
+    }"""
     )
     expect(page).to_have_url(re.compile(r"q=grain"))
     expect(page.locator("#facets input[type=checkbox]:checked")).to_have_count(1)

@@ -30,11 +30,14 @@ ORDERS = [orders(n) for n in EVERY_N]
 
 
 def check(plan, n: int, k: int, utilities: list[float], seed: int = 0) -> None:
-    ranking, calls, depth = drive(plan, n, perfect(utilities), k=k, seed=seed)
+    ranking, spent = drive(plan, n, perfect(utilities), k=k, seed=seed)
     assert sorted(ranking.order) == list(range(n))
-    assert depth <= calls <= plan.max_calls(n, k)
+    bound = plan.bound(n, k)
+    assert spent.questions == spent.calls <= bound.calls == bound.questions
+    assert spent.depth <= min(spent.questions, bound.depth)
+    assert spent.passages <= bound.passages
     if n < 2:
-        assert calls == 0
+        assert spent.questions == 0
     exact = min(plan.exact_top(n, k), n)
     ideal = sorted(utilities, reverse=True)
     assert [utilities[item] for item in ranking.order[:exact]] == ideal[:exact], (plan.name, n, k)
@@ -82,10 +85,10 @@ def test_insertion_is_exact_whether_or_not_the_judge_orders_the_whole_group(chil
         def judge(ask, truth=truth):
             return truth(Order(ask.items))
 
-        ranking, calls, _ = drive(SetwiseInsertion(children), n, judge)
-        plain, more, _ = drive(SetwiseInsertion(children), n, truth)
+        ranking, spent = drive(SetwiseInsertion(children), n, judge)
+        plain, more = drive(SetwiseInsertion(children), n, truth)
         assert ranking.order[:10] == plain.order[:10]
-        assert calls <= more <= SetwiseInsertion(children).max_calls(n, 10)
+        assert spent.calls <= more.calls <= SetwiseInsertion(children).bound(n, 10).calls
 
 
 @pytest.mark.parametrize("window", range(2, 31))
@@ -95,7 +98,7 @@ def test_a_sliding_pass_makes_the_first_w_minus_s_ranks_exact(window):
         plan = SlidingWindow(window, stride)
         for n in EVERY_N:
             check(plan, n, 10, ORDERS[n][1 + (n + stride) % 3])
-        assert plan.max_calls(window, 10) == 1
+        assert plan.bound(window, 10).calls == 1
 
 
 @given(
@@ -149,20 +152,23 @@ def test_every_plan_survives_every_judge(name):
     ]
     for judge in judges:
         for n in (0, 1, 2, 3, 10, 21, 59):
-            ranking, calls, _ = drive(plan, n, judge, k=10)
+            ranking, spent = drive(plan, n, judge, k=10)
             assert sorted(ranking.order) == list(range(n))
-            assert calls <= plan.max_calls(n, 10)
+            bound = plan.bound(n, 10)
+            assert spent.calls <= bound.calls
+            assert spent.passages <= bound.passages
+            assert spent.depth <= bound.depth
 
 
 @pytest.mark.parametrize("name", PLANS.kinds())
 def test_a_judge_that_says_nothing_leaves_the_first_stage_order(name):
-    ranking, _, _ = drive(plan_from_name(name), 37, lambda ask: None)
+    ranking, _ = drive(plan_from_name(name), 37, lambda ask: None)
     assert ranking.order == tuple(range(37))
 
 
 @pytest.mark.parametrize("name", [name for name in PLANS.kinds() if not name.startswith("jointrank")])
 def test_a_judge_for_whom_all_are_equal_leaves_the_first_stage_order(name):
-    ranking, _, _ = drive(plan_from_name(name), 37, perfect([1.0] * 37))
+    ranking, _ = drive(plan_from_name(name), 37, perfect([1.0] * 37))
     assert ranking.order == tuple(range(37))
 
 
@@ -171,9 +177,9 @@ def test_a_judge_for_whom_all_are_equal_leaves_the_first_stage_order(name):
 def test_a_stopped_plan_returns_a_ranking_and_asks_no_more(name, limit, seed):
     utilities = [float(i) for i in range(30)]
     random.Random(seed).shuffle(utilities)
-    ranking, calls, _ = drive(plan_from_name(name), 30, perfect(utilities), k=5, seed=seed, max_calls=limit)
+    ranking, spent = drive(plan_from_name(name), 30, perfect(utilities), k=5, seed=seed, max_calls=limit)
     assert sorted(ranking.order) == list(range(30))
-    assert calls <= limit
+    assert spent.calls <= limit
 
 
 @pytest.mark.parametrize("name", [name for name in PLANS.kinds() if name != "single"])
@@ -181,14 +187,14 @@ def test_a_larger_budget_buys_a_better_head(name):
     """Averaged over orders, what a stopped plan returns is better than the first stage, and more calls do not harm."""
     plan = plan_from_name(name)
     n = 30
-    total = plan.max_calls(n, 10)
+    total = plan.bound(n, 10).calls
 
     def quality(limit):
         found = 0
         for seed in range(8):
             rng = random.Random(seed)
             utilities = [-i + rng.gauss(0, 20) for i in range(n)]
-            ranking, _, _ = drive(plan, n, perfect(utilities), k=10, seed=seed, max_calls=limit)
+            ranking, _ = drive(plan, n, perfect(utilities), k=10, seed=seed, max_calls=limit)
             best = set(sorted(range(n), key=lambda item: -utilities[item])[:10])
             found += len(best & set(ranking.order[:10]))
         return found
@@ -216,20 +222,20 @@ def test_parallel_passes_compare_exactly_what_sequential_passes_compare():
             asked.append(ask.items)
             return truth(ask)
 
-        ranking, _, depth = drive(PairwiseSliding(both_orders=False), n, judge)
+        ranking, spent = drive(PairwiseSliding(both_orders=False), n, judge)
         assert sorted(asked) == sorted(compared)
         assert list(ranking.order) == order
-        assert depth == n + min(10, n - 1) - 2
+        assert spent.depth == n + min(10, n - 1) - 2
 
 
 def test_ties_in_the_last_window_are_kept():
-    ranking, _, _ = drive(SlidingWindow(4, 2), 4, lambda ask: Answer(((2, 0), (1,), (3,))))
+    ranking, _ = drive(SlidingWindow(4, 2), 4, lambda ask: Answer(((2, 0), (1,), (3,))))
     assert ranking.tiers == ((2, 0), (1,), (3,))
 
 
 def test_calls_for_a_hundred_candidates_are_what_the_literature_says():
     def calls(plan, utilities):
-        return drive(plan, 100, perfect(utilities), k=10)[1]
+        return drive(plan, 100, perfect(utilities), k=10)[1].calls
 
     bm25_like = orders(100)[3]
     assert calls(AllPairs(), bm25_like) == 9900

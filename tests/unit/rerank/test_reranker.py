@@ -36,7 +36,7 @@ def test_every_plan_puts_the_best_first_through_the_driver(name):
     ideal = sorted(found[:40], key=lambda hit: -TRUTH["q0"][hit.docno])
     assert [hit.docno for hit in result[:5]] == [hit.docno for hit in ideal[:5]]
     assert result.complete
-    assert result.usage.calls == result.usage.comparisons <= reranker.plan.max_calls(40, 5)
+    assert result.usage.calls == result.usage.comparisons <= reranker.plan.bound(40, 5).calls
 
 
 @pytest.mark.parametrize("name", PLANS.kinds())

@@ -32,7 +32,7 @@ import numpy as np
 
 from thresher.checks import real, whole
 from thresher.errors import InputError
-from thresher.rerank.plans.plan import Order, Placement, Steps, Stop, setting
+from thresher.rerank.plans.plan import Order, Placement, Spent, Steps, Stop, setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -83,9 +83,12 @@ class JointRank:
         windows = f",windows={self.windows},head={self.head}" if self.windows else ""
         return f"jointrank:block={self.block},replicas={self.replicas},{rule}{windows}"
 
-    def max_calls(self, n: int, k: int) -> int:
+    def bound(self, n: int, k: int) -> Spent:
         """ceil(r n/b) blocks (r if one block holds all candidates), and the windows."""
-        return (_block_count(n, self.block, self.replicas) + self.windows) if n > 1 else 0
+        if n < 2:
+            return Spent()
+        blocks_of_n = Spent.alike(_block_count(n, self.block, self.replicas), min(self.block, n), 1)
+        return blocks_of_n + Spent.alike(self.windows, min(self.head, n), 1)
 
     def exact_top(self, n: int, k: int) -> int:
         """All if every block holds all candidates, else none."""

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from thresher.checks import whole
 from thresher.errors import InputError
-from thresher.rerank.plans.plan import Best, Heap, Order, Placement, Steps, Stop, setting, sift_bound
+from thresher.rerank.plans.plan import Best, Heap, Order, Placement, Spent, Steps, Stop, setting, sift_bound
 
 if TYPE_CHECKING:
     from random import Random
@@ -63,9 +63,10 @@ class SlidingWindow:
         passes = "" if self.passes == 1 else f",passes={self.passes}"
         return f"sliding:window={self.window},stride={self.stride}{passes}"
 
-    def max_calls(self, n: int, k: int) -> int:
-        """1 + ceil((n - w)/s) a pass."""
-        return self.passes * len(self.windows(n))
+    def bound(self, n: int, k: int) -> Spent:
+        """1 + ceil((n - w)/s) a pass, one after the other."""
+        spans = self.windows(n) * self.passes
+        return Spent(len(spans), sum(end - start for start, end in spans), len(spans), len(spans))
 
     def exact_top(self, n: int, k: int) -> int:
         """All if one window holds all candidates, else min(p(w - s), w)."""
@@ -117,9 +118,9 @@ class SinglePass:
         """`single` with its settings."""
         return "single:window=all" if self.window is None else f"single:window={self.window}"
 
-    def max_calls(self, n: int, k: int) -> int:
-        """One, or none if there is nothing to order."""
-        return 1 if n > 1 else 0
+    def bound(self, n: int, k: int) -> Spent:
+        """One question, or none if there is nothing to order."""
+        return Spent.alike(1 if n > 1 else 0, n if self.window is None else min(self.window, n), 1)
 
     def exact_top(self, n: int, k: int) -> int:
         """All if the window holds all candidates, else none."""
@@ -157,9 +158,10 @@ class SetwiseHeap:
         """`setwise-heap` with its settings."""
         return f"setwise-heap:children={self.children}"
 
-    def max_calls(self, n: int, k: int) -> int:
+    def bound(self, n: int, k: int) -> Spent:
         """One comparison a node visited."""
-        return sift_bound(n, k, self.children)
+        visits, in_a_row = sift_bound(n, k, self.children)
+        return Spent.alike(visits, min(self.children + 1, n), in_a_row)
 
     def exact_top(self, n: int, k: int) -> int:
         """The first k."""
@@ -194,12 +196,14 @@ class SetwiseInsertion:
         """`setwise-insertion` with its settings."""
         return f"setwise-insertion:children={self.children}"
 
-    def max_calls(self, n: int, k: int) -> int:
+    def bound(self, n: int, k: int) -> Spent:
         """The heap sort of k, and for each other candidate one screening and its climb."""
         if k < 1:
-            return 0
+            return Spent()
         k = min(n, k)
-        return sift_bound(k, k, self.children) + (n - k) * (1 + -(-(k - 1) // self.children))
+        visits, in_a_row = sift_bound(k, k, self.children)
+        screening = (n - k) * (1 + -(-(k - 1) // self.children))
+        return Spent.alike(visits + screening, min(self.children + 1, n), in_a_row + screening)
 
     def exact_top(self, n: int, k: int) -> int:
         """The first k."""

@@ -29,6 +29,7 @@ from thresher.rerank.plans.plan import (
     Placement,
     Prefer,
     Rate,
+    Spent,
     Steps,
     Stop,
     setting,
@@ -49,9 +50,9 @@ class Pointwise:
         """`pointwise`."""
         return "pointwise"
 
-    def max_calls(self, n: int, k: int) -> int:
+    def bound(self, n: int, k: int) -> Spent:
         """One rating a candidate."""
-        return n if n > 1 else 0
+        return Spent.alike(n if n > 1 else 0, 1, 1)
 
     def exact_top(self, n: int, k: int) -> int:
         """All ranks."""
@@ -97,10 +98,10 @@ class AllPairs:
         head = "" if self.head is None else f",head={self.head}"
         return f"pairwise-all:aggregation={self.aggregation},both_orders={self.both_orders}{head}"
 
-    def max_calls(self, n: int, k: int) -> int:
-        """m(n - 1) prompts for m = min(n, head), half of them where each pair is shown once."""
+    def bound(self, n: int, k: int) -> Spent:
+        """m(m - 1) questions for m = min(n, head), half of them where each pair is shown once."""
         m = self._compared(n)
-        return m * (m - 1) // (1 if self.both_orders else 2)
+        return Spent.alike(m * (m - 1) // (1 if self.both_orders else 2), 2, 1)
 
     def exact_top(self, n: int, k: int) -> int:
         """All ranks if all candidates are compared, else none."""
@@ -144,9 +145,10 @@ class PairwiseHeap:
         """`pairwise-heap` with its settings."""
         return f"pairwise-heap:both_orders={self.both_orders}"
 
-    def max_calls(self, n: int, k: int) -> int:
-        """Two comparisons a node visited (child against child, winner against parent)."""
-        return sift_bound(n, k, 2) * 2 * (2 if self.both_orders else 1)
+    def bound(self, n: int, k: int) -> Spent:
+        """Two comparisons a node visited (child against child, winner against parent), one after the other."""
+        visits, in_a_row = sift_bound(n, k, 2)
+        return Spent.alike(visits * 2 * (2 if self.both_orders else 1), 2, 2 * in_a_row)
 
     def exact_top(self, n: int, k: int) -> int:
         """The first k."""
@@ -191,10 +193,10 @@ class PairwiseSliding:
         passes = "" if self.passes is None else f",passes={self.passes}"
         return f"pairwise-sliding:both_orders={self.both_orders}{passes}"
 
-    def max_calls(self, n: int, k: int) -> int:
-        """p(2n - p - 1)/2 comparisons for p passes."""
+    def bound(self, n: int, k: int) -> Spent:
+        """p(2n - p - 1)/2 comparisons for p passes, n + p - 2 in a row."""
         p = min(self.passes or k, max(n - 1, 0))
-        return p * (2 * n - p - 1) // 2 * (2 if self.both_orders else 1)
+        return Spent.alike(p * (2 * n - p - 1) // 2 * (2 if self.both_orders else 1), 2, n + p - 2)
 
     def exact_top(self, n: int, k: int) -> int:
         """As many ranks as passes; n - 1 passes settle the last rank too."""

@@ -11,8 +11,8 @@ by the order in which the passages were shown.
 A plan can be stopped at any yield: the caller throws `Stop` into it, and it returns the best placement it has. In a
 batch that fitted the budget only in part, the comparisons that were not made have the answer None.
 
-Each plan states two numbers, which tests check: `max_calls(n, k)`, the most comparisons it makes, and
-`exact_top(n, k)`, the number of first ranks that are correct whenever every answer is correct.
+Each plan states two things, which tests check: `bound(n, k)`, the most it spends, and `exact_top(n, k)`, the number of
+first ranks that are correct whenever every answer is correct.
 
 The heap-sort plans share a c-ary `Heap` whose comparisons are yielded to the caller. Node i has the children
 c*i + 1 ... c*i + c. Building starts at the last parent and works up. Subtrees of one level are independent, so their
@@ -199,6 +199,37 @@ class Placement:
         return cls((*map(tuple, tiers), *((item,) for item in rest)), values)
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a plan spends, or at most spends, on one query.
+
+    Attributes:
+        questions: comparisons asked for.
+        passages: passages shown in them, each counted as often as it is shown. Prefill tokens follow from this.
+        depth: sequential batches: the longest chain of questions that wait for each other.
+        calls: requests. As many as questions, unless the judge takes several questions of a batch in one request.
+    """
+
+    questions: int = 0
+    passages: int = 0
+    depth: int = 0
+    calls: int = 0
+
+    @classmethod
+    def alike(cls, questions: int, size: int, depth: int) -> Spent:
+        """Questions with `size` passages each, one a request."""
+        return cls(questions, questions * size, depth if questions else 0, questions)
+
+    def __add__(self, then: Spent) -> Spent:
+        """This, and then that."""
+        return Spent(
+            self.questions + then.questions,
+            self.passages + then.passages,
+            self.depth + then.depth,
+            self.calls + then.calls,
+        )
+
+
 class Plan(Protocol):
     """A way to spend comparisons."""
 
@@ -206,8 +237,8 @@ class Plan(Protocol):
     def name(self) -> str:
         """The plan and its settings, as `plan_from_name` reads them."""
 
-    def max_calls(self, n: int, k: int) -> int:
-        """An upper bound on the comparisons for n candidates of which the first k ranks are wanted."""
+    def bound(self, n: int, k: int) -> Spent:
+        """The most that n candidates take of which the first k ranks are wanted, one question a request."""
 
     def exact_top(self, n: int, k: int) -> int:
         """How many first ranks are right under a judge that is always right; 0 where nothing is promised."""
@@ -258,7 +289,8 @@ def drive(
     k: int = 10,
     seed: int = 0,
     max_calls: int | None = None,
-) -> tuple[Placement, int, int]:
+    per_call: int = 1,
+) -> tuple[Placement, Spent]:
     """Run a plan with a plain function as its judge, for studies and tests.
 
     Args:
@@ -267,32 +299,32 @@ def drive(
         answer: answers one comparison.
         k: how many first ranks matter.
         seed: of the plan's randomness.
-        max_calls: stop after this many comparisons, None for no limit.
+        max_calls: stop after this many questions, None for no limit.
+        per_call: questions of a batch that one request takes.
 
     Returns:
-        the placement, the number of comparisons answered, and the number of batches (the sequential depth).
+        the placement, and what was spent: only questions that were answered count.
 
     Raises:
         InputError: the plan yields another batch after `max_calls` stopped it, or a number is out of range.
     """
-    n, k = whole("n", n), whole("k", k, 1)
+    n, k, per_call = whole("n", n), whole("k", k, 1), whole("per_call", per_call, 1)
     steps = plan.run(n, k, Random(seed))  # noqa: S311
-    calls = depth = 0
+    spent = Spent()
     try:
         batch = next(steps)
         while True:
-            depth += 1
-            answers: list[Answer | None] = []
-            for comparison in batch:
-                spent = max_calls is not None and calls >= max_calls
-                answers.append(None if spent else answer(comparison))
-                calls += not spent
-            batch = steps.send(answers)
-            if max_calls is not None and calls >= max_calls:
+            left = len(batch) if max_calls is None else max(max_calls - spent.questions, 0)
+            asked = batch[:left]
+            answers: list[Answer | None] = [answer(comparison) for comparison in asked]
+            shown = sum(len(comparison.items) for comparison in asked)
+            spent += Spent(len(asked), shown, 1, -(-len(asked) // per_call))
+            batch = steps.send(answers + [None] * (len(batch) - len(asked)))
+            if max_calls is not None and spent.questions >= max_calls:
                 stop(plan, steps)
     except StopIteration as done:
         placement: Placement = done.value
-        return placement, calls, depth
+        return placement, spent
 
 
 def stop(plan: Plan, steps: Steps[Placement]) -> None:
@@ -364,19 +396,20 @@ class Heap:
             node = winner
 
 
-def sift_bound(n: int, k: int, children: int) -> int:
-    """The most node visits (one `pick` each) it takes to build a heap of n and extract k."""
+def sift_bound(n: int, k: int, children: int) -> tuple[int, int]:
+    """The most node visits (one `pick` each) it takes to build a heap of n and extract k, and how many in a row."""
     if n < 2:
-        return 0
+        return 0, 0
     heights = [0] * n
     for node in range((n - 2) // children, -1, -1):
         heights[node] = 1 + heights[children * node + 1]
+    building = sum(heights[level[0]] for level in _levels(n, children))
     extraction = 0
     for size in range(n - 1, max(n - k, 0), -1):
         node = 0
         while (node := children * node + 1) < size:
             extraction += 1
-    return sum(heights) + extraction
+    return sum(heights) + extraction, building + extraction
 
 
 def _levels(n: int, children: int) -> list[range]:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thresher.rerank.plans import PLANS, plan_from_name
-from thresher.rerank.plans.jointrank import JointRank, blocks
+from thresher.rerank.plans.designs import DESIGNS
+from thresher.rerank.plans.jointrank import JointRank
 from thresher.rerank.plans.listwise import SetwiseHeap, SetwiseInsertion, SinglePass, SlidingWindow
 from thresher.rerank.plans.pairwise import AllPairs, PairwiseHeap, PairwiseSliding, Pointwise
 from thresher.rerank.plans.plan import Answer, Order, drive
@@ -115,22 +116,14 @@ def test_more_passes_make_more_ranks_exact(n, window, stride, passes, seed):
 
 @given(
     n=st.integers(0, 120), block=st.integers(2, 40), replicas=st.integers(1, 5), windows=st.integers(0, 5),
-    rule=st.sampled_from(["bradley-terry", "win-rate"]), seed=st.integers(0, 2**20),
+    rule=st.sampled_from(["bradley-terry", "win-rate"]), design=st.sampled_from(DESIGNS), seed=st.integers(0, 2**20),
 )  # fmt: skip
-def test_blocks_are_within_their_bound_and_exact_where_one_holds_all(n, block, replicas, windows, rule, seed):
-    plan = JointRank(block, replicas, rule, windows=windows, head=10)
+def test_blocks_are_within_their_bound_and_exact_where_one_holds_all(n, block, replicas, windows, rule, design, seed):
+    plan = JointRank(block, replicas, rule, windows=windows, head=10, design=design)
+    assert plan_from_name(plan.name).name == plan.name
     utilities = [float(i) for i in range(n)]
     random.Random(seed).shuffle(utilities)
     check(plan, n, 10, utilities, seed)
-
-
-@given(n=st.integers(2, 120), size=st.integers(2, 130), replicas=st.integers(1, 6), seed=st.integers(0, 2**20))
-def test_blocks_cover_every_passage_as_often_as_promised(n, size, replicas, seed):
-    made = blocks(n, size, replicas, random.Random(seed))
-    held = [item for block in made for item in block]
-    assert all(len(set(block)) == len(block) == min(size, n) for block in made)
-    assert min(held.count(item) for item in range(n)) >= replicas
-    assert len(made) == (replicas if n <= size else -(-replicas * n // size))
 
 
 @pytest.mark.parametrize("name", PLANS.kinds())

@@ -1,13 +1,9 @@
 """JointRank: overlapping blocks ordered in parallel, then one ranking from all their pairs.
 
-Algorithm: JointRank (Dedov, ICTIR 2025, arXiv 2506.22262) with its equi-replicate design: r shuffled passes over the
-candidates are cut into blocks of b. All blocks are one batch, so the depth is 1. Optionally the top of that ranking is
-ordered again in several shuffled windows at once (depth 2), combined by Borda counts: under a noisy judge, comparing
-the top again is worth more than covering the tail better.
-
-Unlike the paper, any n works. There are ceil(r n/b) blocks of exactly b passages, none holding one twice; a block that
-straddles two passes takes from the next pass passages it does not hold yet, so every passage is in at least r blocks.
-No exactness is promised; eval/results/rerank-plans.md has the measured regret.
+Algorithm: JointRank (Dedov, ICTIR 2025, arXiv 2506.22262): overlapping blocks after a design of `designs.py`, all in
+one batch, so the depth is 1. Optionally the top of that ranking is ordered again in several shuffled windows at once
+(depth 2), combined by Borda counts: under a noisy judge, comparing the top again is worth more than covering the tail
+better. No exactness is promised; eval/results/rerank-plans.md has the measured regret.
 
 Aggregation: a ranked block of b passages gives the winner of b(b - 1)/2 pairs. *Win rate* is a passage's share of its
 pairs won; on blocks of one size it orders as the mean Borda count does. *Bradley-Terry* (the default) gives passage i
@@ -26,17 +22,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
+from random import Random
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from thresher.checks import real, whole
 from thresher.errors import InputError
+from thresher.rerank.plans.designs import DESIGNS, Design, blocks
 from thresher.rerank.plans.plan import Order, Placement, Spent, Steps, Stop, setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from random import Random
 
     from numpy.typing import NDArray
 
@@ -52,12 +49,13 @@ class JointRank:
 
     Attributes:
         block: b, passages in one comparison, at least 2.
-        replicas: r, the least number of blocks each passage is in, at least 1.
+        replicas: r, how many blocks a passage is in, at least 1; `designs.py` says how exactly each design keeps it.
         aggregation: "bradley-terry" or "win-rate".
         penalty: lambda of the Bradley-Terry model.
         windows: how many shuffled windows over the top follow, 0 for none. A single window is shown in the order
             found so far.
         head: how many passages at the top such a window holds.
+        design: which passages share a block, a name in `designs.py`.
     """
 
     block: int = 20
@@ -66,6 +64,7 @@ class JointRank:
     penalty: float = 0.1
     windows: int = 0
     head: int = 20
+    design: Design = "equi-replicate"
 
     def __post_init__(self) -> None:
         whole("block", self.block, 2)
@@ -75,20 +74,23 @@ class JointRank:
         real("penalty", self.penalty, 1e-9, 1e9)
         if self.aggregation not in ("bradley-terry", "win-rate"):
             raise InputError(f"aggregation={self.aggregation!r} is neither 'bradley-terry' nor 'win-rate'")
+        if self.design not in DESIGNS:
+            raise InputError(f"design={self.design!r} is unknown; choose from {', '.join(DESIGNS)}")
 
     @property
     def name(self) -> str:
         """`jointrank` with its settings."""
         rule = f"penalty={self.penalty}" if self.aggregation == "bradley-terry" else "aggregation=win-rate"
         windows = f",windows={self.windows},head={self.head}" if self.windows else ""
-        return f"jointrank:block={self.block},replicas={self.replicas},{rule}{windows}"
+        design = "" if self.design == "equi-replicate" else f",design={self.design}"
+        return f"jointrank:block={self.block},replicas={self.replicas},{rule}{windows}{design}"
 
     def bound(self, n: int, k: int) -> Spent:
-        """ceil(r n/b) blocks (r if one block holds all candidates), and the windows."""
+        """The blocks of the design, and the windows."""
         if n < 2:
             return Spent()
-        blocks_of_n = Spent.alike(_block_count(n, self.block, self.replicas), min(self.block, n), 1)
-        return blocks_of_n + Spent.alike(self.windows, min(self.head, n), 1)
+        sizes = [len(block) for block in blocks(n, self.block, self.replicas, Random(0), self.design)]  # noqa: S311
+        return Spent(len(sizes), sum(sizes), 1, len(sizes)) + Spent.alike(self.windows, min(self.head, n), 1)
 
     def exact_top(self, n: int, k: int) -> int:
         """All if every block holds all candidates, else none."""
@@ -99,7 +101,7 @@ class JointRank:
         if n < 2:
             return Placement.of(range(n))
         try:
-            answers = yield [Order(block) for block in blocks(n, self.block, self.replicas, rng)]
+            answers = yield [Order(block) for block in blocks(n, self.block, self.replicas, rng, self.design)]
         except Stop:
             return Placement.of(range(n))
         placement = self._aggregate(n, [answer for answer in answers if answer is not None])
@@ -132,35 +134,10 @@ def jointrank_head(
     penalty: float = 0.1,
     windows: int = 5,
     head: int = 20,
+    design: Design = "equi-replicate",
 ) -> JointRank:
     """JointRank with two replicas and five shuffled windows over the top 20."""
-    return JointRank(block, replicas, aggregation, penalty, windows, head)
-
-
-def blocks(n: int, size: int, replicas: int, rng: Random) -> list[tuple[int, ...]]:
-    """Blocks of `size` distinct positions of n that hold every position at least `replicas` times.
-
-    If one block holds all positions, there are `replicas` of them, shuffled differently.
-    """
-    if n <= size:
-        return [tuple(rng.sample(range(n), n)) for _ in range(replicas)]
-    result: list[tuple[int, ...]] = []
-    queue: list[int] = []
-    for _ in range(_block_count(n, size, replicas)):
-        block = queue[:size]
-        queue = queue[size:]
-        if len(block) < size:
-            held = set(block)
-            fresh = rng.sample(range(n), n)
-            borrowed = [item for item in fresh if item not in held][: size - len(block)]
-            queue = [item for item in fresh if item not in set(borrowed)]
-            block += borrowed
-        result.append(tuple(rng.sample(block, size)))
-    return result
-
-
-def _block_count(n: int, size: int, replicas: int) -> int:
-    return replicas if n <= size else -(-replicas * n // size)
+    return JointRank(block, replicas, aggregation, penalty, windows, head, design)
 
 
 def _with_head(placement: Placement, head: tuple[int, ...], answers: Sequence[Answer]) -> Placement:

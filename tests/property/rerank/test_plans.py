@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thresher.rerank.aggregate import AGGREGATORS
 from thresher.rerank.plans import PLANS, plan_from_name
 from thresher.rerank.plans.designs import DESIGNS
 from thresher.rerank.plans.jointrank import JointRank
@@ -116,7 +117,7 @@ def test_more_passes_make_more_ranks_exact(n, window, stride, passes, seed):
 
 @given(
     n=st.integers(0, 120), block=st.integers(2, 40), replicas=st.integers(1, 5), windows=st.integers(0, 5),
-    rule=st.sampled_from(["bradley-terry", "win-rate"]), design=st.sampled_from(DESIGNS), seed=st.integers(0, 2**20),
+    rule=st.sampled_from(AGGREGATORS), design=st.sampled_from(DESIGNS), seed=st.integers(0, 2**20),
 )  # fmt: skip
 def test_blocks_are_within_their_bound_and_exact_where_one_holds_all(n, block, replicas, windows, rule, design, seed):
     plan = JointRank(block, replicas, rule, windows=windows, head=10, design=design)

@@ -12,6 +12,7 @@ from thresher.rerank.plans.designs import DESIGNS
 from thresher.rerank.plans.jointrank import JointRank
 from thresher.rerank.plans.listwise import SetwiseHeap, SetwiseInsertion, SinglePass, SlidingWindow
 from thresher.rerank.plans.pairwise import AllPairs, PairwiseHeap, PairwiseSliding, Pointwise
+from thresher.rerank.plans.partition import TopDown
 from thresher.rerank.plans.plan import Answer, Order, drive
 from training.rerank.simulated import Simulation, perfect
 
@@ -59,8 +60,16 @@ EXACT = [
     *(SetwiseInsertion(c) for c in range(2, 26)),
     SinglePass(None),
     SinglePass(20),
+    *(TopDown(w) for w in (5, 10, 11, 20, 33)),
 ]
-VARIANTS = [AllPairs(both_orders=False), AllPairs(aggregation="probabilities"), AllPairs(50)]
+VARIANTS = [
+    TopDown(20),
+    TopDown(5),
+    TopDown(20, buffer=20),
+    AllPairs(both_orders=False),
+    AllPairs(aggregation="probabilities"),
+    AllPairs(50),
+]
 
 
 @pytest.mark.parametrize("plan", EXACT, ids=lambda plan: plan.name)

@@ -31,6 +31,7 @@ PLANS: Registry[Plan] = Registry(
         "setwise-insertion": "thresher.rerank.plans.listwise:SetwiseInsertion",
         "sliding": "thresher.rerank.plans.listwise:SlidingWindow",
         "single": "thresher.rerank.plans.listwise:SinglePass",
+        "top-down": "thresher.rerank.plans.partition:TopDown",
         "jointrank": "thresher.rerank.plans.jointrank:JointRank",
         "jointrank-head": "thresher.rerank.plans.jointrank:jointrank_head",
     },

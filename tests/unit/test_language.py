@@ -48,8 +48,20 @@ ALLOWED = {
     "evaluate/locations.py": {"questions": "in the name of a collection"},
     "llm/budget.py": {"ledger": "BudgetLedger"},
     "llm/client.py": {"ledger": "BudgetLedger"},
+    "llm/": {"question": "what a decision model is asked", "questions": "the same"},
+    "rerank/": {"question": "what a plan asks of a judge", "questions": "the same"},
+    "cli/rerank_options.py": {"questions": "what a decision model is asked"},
 }
-"""File to phrases that may be in it, with the reason."""
+"""File, or folder, to phrases that may be in it, with the reason."""
+
+
+def allowed(file):
+    """The phrases that may be in a file."""
+    return {phrase for place, phrases in ALLOWED.items() if within(file, place) for phrase in phrases}
+
+
+def within(file, place):
+    return file.startswith(place) if place.endswith("/") else file == place
 
 
 def texts():
@@ -78,14 +90,14 @@ def test_no_document_and_no_text_of_the_source_uses_a_banned_phrase():
         f"{file}:{start + line}: {phrase!r}: {advice}"
         for file, start, text in texts()
         for line, phrase, advice in found_in(text)
-        if phrase.lower() not in ALLOWED.get(file, {})
+        if phrase.lower() not in allowed(file)
     ]
     assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize("file", ALLOWED)
 def test_every_exception_is_used(file):
-    used = {phrase.lower() for name, _, text in texts() if name == file for _, phrase, _ in found_in(text)}
+    used = {phrase.lower() for name, _, text in texts() if within(name, file) for _, phrase, _ in found_in(text)}
     assert set(ALLOWED[file]) <= used
 
 

@@ -103,6 +103,8 @@ _SERVERS = """
       TEI             --model tei: --base-url http://localhost:8080
       Cohere          --model cohere:rerank-v3.5 --base-url https://api.cohere.com
       Jina            --model jina:jina-reranker-v2-base-multilingual --base-url https://api.jina.ai
+      Decision models --model decisions:gpt-6-luna --base-url https://api.openai.com
+                      --model systemone:nimble --base-url http://localhost:11434
 """
 rerank.__doc__ = f"{rerank.__doc__}{_SERVERS}"
 
@@ -130,15 +132,22 @@ def _judge(model: Model, prompting: Prompting, depth: int | None, concurrency: i
 
 def _observed(judge: Judge, memory: Memory) -> Judge:
     """The judge, recording its model's answers or sending nothing if that is asked for."""
+    from thresher.llm.decisions import DryDecisions
     from thresher.llm.recorded import DryModel, Recorder
+    from thresher.rerank.decisions import DecisionJudge
     from thresher.rerank.model_judge import ModelJudge
 
     if memory.record is None and not memory.dry_run:
         return judge
+    if isinstance(judge, DecisionJudge) and memory.record is None:
+        judge.model = DryDecisions(judge.model)
+        return judge
     if not isinstance(judge, ModelJudge):
         if memory.record is not None:
             raise typer.BadParameter("only language models can be recorded", param_hint="--record")
-        raise typer.BadParameter("only language models have a price to estimate", param_hint="--dry-run")
+        raise typer.BadParameter(
+            "only language models and decision models have a price to estimate", param_hint="--dry-run"
+        )
     judge.model = DryModel(judge.model) if memory.dry_run else Recorder(judge.model, memory.record or "")
     return judge
 

@@ -44,7 +44,7 @@ class Server:
         str,
         typer.Option(
             help="openai:NAME, transformers:NAME, cross-encoder:NAME, thresher-context, cohere:NAME, jina:NAME, "
-            "vllm:NAME, tei: or recorded:FILE."
+            "vllm:NAME, tei:, decisions:NAME, systemone:NAME or recorded:FILE."
         ),
     ] = ""
     base_url: Annotated[str | None, typer.Option(help="Address of the server, with or without /v1.")] = None
@@ -70,6 +70,13 @@ class Server:
     passages_per_call: Annotated[
         int | None, typer.Option(min=1, help="Passages in one request to a rerank server; default 100, tei: 32.")
     ] = None
+    questions_per_call: Annotated[
+        int | None,
+        typer.Option(min=1, help="Questions in one request to a decision model; default 400, systemone: 64."),
+    ] = None
+    most_options: Annotated[
+        int | None, typer.Option(min=2, help="Maximum options of a choice of a decision model; default 255.")
+    ] = None
 
     def options(self) -> dict[str, object]:
         """The options given, by the names that judges know them by."""
@@ -78,6 +85,7 @@ class Server:
             "download": self.download or None, "structured": self.structured, "tokens": self.tokenizer,
             "context": self.context, "thinking": self.thinking, "limit_field": self.limit_field,
             "extra": self.extra_body, "passages_per_call": self.passages_per_call,
+            "questions_per_call": self.questions_per_call, "most_options": self.most_options,
         }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}
 
@@ -96,7 +104,10 @@ class Prompting:
     order: Annotated[str | None, typer.Option(help="How to order passages: generate or logits.")] = None
     choice: Annotated[str | None, typer.Option(help="How to choose a passage: logits or generate.")] = None
     rating: Annotated[
-        str | None, typer.Option(help="How to rate a passage: yes-no, graded, likelihood, monot5, text or umbrela.")
+        str | None,
+        typer.Option(
+            help="How to rate: yes-no, graded, likelihood, monot5, text, umbrela; decision models: predicate or score."
+        ),
     ] = None
     prompt: Annotated[
         list[str] | None,

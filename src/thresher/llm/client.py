@@ -130,6 +130,7 @@ class CallCounts:
         reasoning_tokens: reasoning tokens, where the model reports them.
         unconfirmed_calls: calls counted at their reservation.
         reasks: requests repeated by a judge because the answer could not be read.
+        refused: questions that a model declined to answer.
         truncated: passages a judge cut to its token limit, counted each time one is shown.
         unreadable_because: what was wrong with the last answer that a judge could not read, as far as it is known.
     """
@@ -142,6 +143,7 @@ class CallCounts:
     reasoning_tokens: int = 0
     unconfirmed_calls: int = 0
     reasks: int = 0
+    refused: int = 0
     truncated: int = 0
     unreadable_because: str = ""
 

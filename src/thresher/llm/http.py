@@ -27,12 +27,14 @@ from thresher.llm.background import PerLoop
 from thresher.llm.model import RefusedRequestError, TransientModelError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import httpx2
 
     from thresher.llm.keys import Key, KeySource
     from thresher.llm.model import Json
+
+    Hook = Callable[[list[tuple[str, object]]], object]
 
 CONNECTIONS = 64
 """The most open connections of a client, by default."""
@@ -49,8 +51,8 @@ ERROR_BYTES = 64 << 10
 MESSAGE = 500
 """The most characters of a server's own words in a message."""
 
-TRANSIENT = frozenset((408, 409, 424, 425, 429, *range(500, 600)))
-"""Statuses after which the same request may succeed."""
+TRANSIENT = frozenset((408, 409, 424, 425, 429, *range(500, 600))) - {501}
+"""Statuses after which the same request may succeed; 501 says that the server has no such thing."""
 
 NOT_RUN = frozenset((429, 503))
 """Statuses of requests that certainly were not worked on, and cost nothing."""
@@ -287,8 +289,13 @@ class JsonServer:
     def __reduce__(self) -> tuple[type[JsonServer], tuple[str, KeySource, float, int]]:
         return JsonServer, (self.where, self.key, self.timeout, self.connections)
 
-    async def post(self, url: str, body: Json) -> object:
+    async def post(self, url: str, body: Json, hook: Hook | None = None) -> object:
         """The decoded answer to one request.
+
+        Args:
+            url: where.
+            body: of the request.
+            hook: makes an object of its names and values; by default the last of equal names counts.
 
         Raises:
             TransientModelError: no connection, no answer in time, an answer that is not JSON, or status 408, 409, 424,
@@ -298,7 +305,7 @@ class JsonServer:
             ConfigError: the key or the environment cannot be used.
         """
         key = self.key.read()
-        outcome = await self._exchange(url, body, key)
+        outcome = await self._exchange(url, body, key, hook)
         if isinstance(outcome, ModelError):
             raise outcome  # outside of any except block, so that it carries no exception that holds the headers
         return outcome
@@ -311,7 +318,7 @@ class JsonServer:
         """Close the connections that synchronous callers used."""
         self._clients.close()
 
-    async def _exchange(self, url: str, body: Json, key: Key) -> object:
+    async def _exchange(self, url: str, body: Json, key: Key, hook: Hook | None) -> object:
         """The answer, or what went wrong as an exception that is not raised."""
         httpx = require("httpx2", extra="llm", purpose="calling a model server")
         data = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
@@ -327,7 +334,7 @@ class JsonServer:
                 answer = await _limited(response, limit)
             if success and len(answer) > limit:
                 return ModelError(f"{self.where} sent an answer of more than {limit >> 20} MiB, which was not read")
-            return self._read(response.status_code, response.headers, answer[:limit], key)
+            return self._read(response.status_code, response.headers, answer[:limit], key, hook)
         except zlib.error as err:
             return TransientModelError(f"{self.where} sent an answer that cannot be unpacked ({err})")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as err:  # OSError: also a TimeoutError
@@ -349,11 +356,11 @@ class JsonServer:
             return ModelError(f"{self.where} cannot be asked ({type(err).__name__})")
         return TransientModelError(f"{self.where} broke the connection ({type(err).__name__}: {reason})")
 
-    def _read(self, status: int, headers: Mapping[str, str], answer: bytes, key: Key) -> object:
+    def _read(self, status: int, headers: Mapping[str, str], answer: bytes, key: Key, hook: Hook | None) -> object:
         """A whole answer as JSON without the key, or the error it is."""
         document: object = None
         try:
-            document = json.loads(answer)
+            document = json.loads(answer, object_pairs_hook=hook)
             if _is_deep(document):
                 raise RecursionError
             document = key.hidden(document)

@@ -167,9 +167,9 @@ class TokenUsage:
             received: bytes of the answer.
         """
         values = document if isinstance(document, dict) else {}
-        details = values.get("completion_tokens_details")
-        prompt = _count(values.get("prompt_tokens", values.get("total_tokens")))
-        answer = _count(values.get("completion_tokens"))
+        details = values.get("completion_tokens_details", values.get("output_tokens_details"))
+        prompt = _count(values.get("prompt_tokens", values.get("input_tokens", values.get("total_tokens"))))
+        answer = _count(values.get("completion_tokens", values.get("output_tokens")))
         return cls(
             None if prompt is None else max(prompt, sent // BYTES_A_TOKEN_AT_MOST),
             None if answer is None else max(answer, received // BYTES_A_TOKEN_AT_MOST),

@@ -123,10 +123,10 @@ class OpenAIServer(LanguageModel):
             raise ConfigError(f"a model on a server has a name; got {model!r}")
         self._model, self._url = model, server_url(base_url, "v1", ("/chat/completions", "/completions"))
         self._server = JsonServer(
-            f"{self._url} (model {model!r})", KeySource(key or _default_key(self._url)), timeout, connections
+            f"{self._url} (model {model!r})", KeySource(key or default_key(self._url)), timeout, connections
         )
         self._tokens, self._context = tokens_of(tokens), context
-        self._structured, self._extra = structured, _extra_body(extra)
+        self._structured, self._extra = structured, extra_body(extra)
         self._accepted = Accepted(limit_field, ways_to_think(thinking, self._url), addresses(self._url), top_logprobs)
         self._thinking = thinking
         self._leaders = PerLoop(Leader, no_end)
@@ -365,7 +365,7 @@ def _log_of(value: object) -> float:
     return float(value)
 
 
-def _extra_body(extra: Mapping[str, object] | str | None) -> Json:
+def extra_body(extra: Mapping[str, object] | str | None) -> Json:
     """Further fields of the body, as given or from their JSON."""
     problem = ""
     try:
@@ -383,7 +383,7 @@ def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ConfigError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
 
 
-def _default_key(url: str) -> str:
+def default_key(url: str) -> str:
     """The environment variable whose key is meant for this host."""
     host = urlsplit(url).hostname or ""
     return "OPENAI_API_KEY" if host == "openai.com" or host.endswith(".openai.com") else "THRESHER_LLM_KEY"

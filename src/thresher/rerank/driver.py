@@ -57,7 +57,8 @@ class RerankUsage:
         depth: sequential batches; of several queries the largest.
         seconds: wall clock.
         repaired: answers that were repaired, by kinds (`duplicate`, `duplicate+missing`, ...).
-        unreadable: answers that named no id and counted as no information.
+        unreadable: answers that named no id, or were no possible answer, and counted as no information.
+        refused: those of them that a decision model declined to give.
         reasks: requests repeated because the answer could not be read.
         failed: comparisons without an answer because calls failed for good.
         skipped: comparisons the budget did not allow.
@@ -82,6 +83,7 @@ class RerankUsage:
     seconds: float = 0.0
     repaired: Mapping[str, int] = field(default_factory=dict)
     unreadable: int = 0
+    refused: int = 0
     reasks: int = 0
     failed: int = 0
     skipped: int = 0
@@ -116,7 +118,8 @@ class RerankUsage:
 
 _ADDED = (
     "queries", "comparisons", "calls", "failed_calls", "retries", "cache_hits", "resumed", "prompt_tokens",
-    "answer_tokens", "reasoning_tokens", "unconfirmed_calls", "unreadable", "reasks", "failed", "skipped", "truncated",
+    "answer_tokens", "reasoning_tokens", "unconfirmed_calls", "unreadable", "refused", "reasks", "failed", "skipped",
+    "truncated",
 )  # fmt: skip
 
 
@@ -152,6 +155,7 @@ class Counts:
             seconds=seconds,
             repaired=dict(sorted(self.repaired.items())),
             unreadable=self.unreadable,
+            refused=calls.refused,
             reasks=calls.reasks,
             failed=self.failed,
             skipped=self.skipped,

@@ -6,6 +6,7 @@
     cross-encoder:NAME     a cross-encoder in this process
     thresher-context       the rank head of the model that ships with thresher, in this process
     cohere:NAME jina:NAME vllm:NAME tei:    a rerank server in that dialect (`base_url`)
+    decisions:NAME systemone:NAME           a decision model on a server, in that dialect (`base_url`)
     windows:FILE           recorded windows of another system
 
 Other packages add judges through the entry-point group `thresher.judges`: a callable that takes the part of the name
@@ -100,6 +101,8 @@ JUDGES: Registry[Judge] = Registry(
         "jina": "thresher.rerank.servers:jina",
         "vllm": "thresher.rerank.servers:vllm",
         "tei": "thresher.rerank.servers:tei",
+        "decisions": "thresher.rerank.decisions:decisions",
+        "systemone": "thresher.rerank.decisions:systemone",
         "windows": "thresher.rerank.replay:RecordedWindows",
     },
 )

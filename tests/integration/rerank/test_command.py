@@ -9,6 +9,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from tests.decision_server import respond
 from thresher.cli import app
 from thresher.cli.rerank import rerank
 from thresher.errors import ConfigError, InputError
@@ -216,6 +217,30 @@ def test_a_dry_run_sends_nothing_and_tells_calls_tokens_and_price(server, comman
     assert 0 < document["calls"] <= document["most_calls"]
     assert document["prompt_tokens"] > document["answer_tokens"] > 0
     assert document["cost"] == pytest.approx((document["prompt_tokens"] + 2 * document["answer_tokens"]) / 1e6)
+
+
+@pytest.mark.parametrize("kind", ["decisions", "systemone"])
+def test_a_decision_model_is_asked_by_name_with_cache_and_dry_run(server, command, files, kind, reaction):
+    folder, best = files
+
+    def react(number, path, body):
+        status, document = respond(path, body, lambda text: int(text.split()[1]) / 100)
+        return reaction(status=status, body=json.dumps(document).encode())
+
+    server.react = react
+    arguments = [
+        *base(folder), "--model", f"{kind}:tiny", "--base-url", server.url, "--prices", folder / "prices.toml",
+        "--plan", "pointwise", "--questions-per-call", "20", "--rating", "score", "--json",
+    ]  # fmt: skip
+    dry = command(*arguments, "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    document = json.loads(dry.stdout)
+    assert (document["calls"], document["answer_tokens"], server.requests) == (4, 0, [])
+    assert document["cost"] == pytest.approx(document["prompt_tokens"] / 1e6)
+    done, again = command(*arguments), command(*arguments)
+    assert done.exit_code == again.exit_code == 0, done.output
+    assert [hit.docno for hit in read_run(folder / "out.run")["q1"]] == best
+    assert (json.loads(done.stdout)["usage"]["calls"], json.loads(again.stdout)["usage"]["cache_hits"]) == (4, 4)
 
 
 @pytest.mark.parametrize(

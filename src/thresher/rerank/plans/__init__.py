@@ -32,6 +32,7 @@ PLANS: Registry[Plan] = Registry(
         "sliding": "thresher.rerank.plans.listwise:SlidingWindow",
         "single": "thresher.rerank.plans.listwise:SinglePass",
         "top-down": "thresher.rerank.plans.partition:TopDown",
+        "tournament-graph": "thresher.rerank.plans.tournament_graph:TournamentGraph",
         "jointrank": "thresher.rerank.plans.jointrank:JointRank",
         "jointrank-head": "thresher.rerank.plans.jointrank:jointrank_head",
     },

@@ -14,6 +14,7 @@ from thresher.rerank.plans.listwise import SetwiseHeap, SetwiseInsertion, Single
 from thresher.rerank.plans.pairwise import AllPairs, PairwiseHeap, PairwiseSliding, Pointwise
 from thresher.rerank.plans.partition import TopDown
 from thresher.rerank.plans.plan import Answer, Order, drive
+from thresher.rerank.plans.pool import ChoicePool
 from thresher.rerank.plans.tournament_graph import TournamentGraph
 from training.rerank.simulated import Simulation, perfect
 
@@ -63,8 +64,13 @@ EXACT = [
     SinglePass(20),
     *(TopDown(w) for w in (5, 10, 11, 20, 33)),
     *(TournamentGraph(w) for w in (5, 10, 20, 33)),
+    ChoicePool(),
+    ChoicePool(30, 2),
 ]
 VARIANTS = [
+    ChoicePool(2, 1),
+    ChoicePool(7, 2),
+    ChoicePool(12, 3, 3, "borda"),
     TopDown(20),
     TopDown(5),
     TopDown(20, buffer=20),
@@ -253,3 +259,20 @@ def test_calls_for_a_hundred_candidates_are_what_the_literature_says():
     assert 29 <= calls(SetwiseHeap(9), bm25_like) <= 40
     assert calls(AllPairs(head=30, aggregation="probabilities"), bm25_like) == 870
     assert all(isinstance(ask, Order) for ask in next(JointRank().run(100, 10, random.Random(0))))
+
+
+def test_a_choice_among_hundreds_goes_in_rounds_and_ends_in_one_pool():
+    plan = ChoicePool(50, 2, 5)
+    utilities = [float(i * 7919 % 1009) for i in range(1000)]
+    ranking, spent = drive(plan, 1000, perfect(utilities), k=10, per_call=400)
+    assert [utilities[item] for item in ranking.order[:10]] == sorted(utilities, reverse=True)[:10]
+    assert sorted(ranking.order) == list(range(1000))
+    assert (spent.questions, spent.depth, spent.calls) == (2 * 23 + 2 * 5 + 2, 3, 3)
+    assert spent.passages <= plan.bound(1000, 10).passages < 2 * 1500
+
+
+@pytest.mark.parametrize("n", [2, 37, 250, 300])
+def test_a_judge_that_repeats_the_order_shown_leaves_the_first_stage_order(n):
+    """Every second time the options are shown in reverse, so a preference for early options cancels."""
+    ranking, _ = drive(ChoicePool(), n, lambda ask: Answer(tuple((item,) for item in ask.items)))
+    assert ranking.order == tuple(range(n))

@@ -33,6 +33,7 @@ PLANS: Registry[Plan] = Registry(
         "single": "thresher.rerank.plans.listwise:SinglePass",
         "top-down": "thresher.rerank.plans.partition:TopDown",
         "tournament-graph": "thresher.rerank.plans.tournament_graph:TournamentGraph",
+        "choice-pool": "thresher.rerank.plans.pool:ChoicePool",
         "jointrank": "thresher.rerank.plans.jointrank:JointRank",
         "jointrank-head": "thresher.rerank.plans.jointrank:jointrank_head",
     },

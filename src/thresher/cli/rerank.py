@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from thresher.records import Query
     from thresher.rerank.judges import Judge
     from thresher.rerank.reranker import Reranker
+    from thresher.search import Index
 
 DEPTH = 100
 
@@ -54,22 +55,25 @@ def rerank(
       thresher rerank bm25.run --queries q.tsv --corpus corpus.jsonl -o out.run \\
           --model cross-encoder:cross-encoder/ms-marco-MiniLM-L6-v2
       thresher rerank bm25.run --queries q.tsv --index my-index -o out.run --model thresher-context
+      thresher rerank bm25.run --queries q.tsv --index my-index -o out.run --plan slidegar --neighbours vectors \\
+          --model openai:qwen3-8b --base-url http://localhost:8000/v1
       thresher rerank bm25.run --replay recorded.windows.jsonl.gz -o out.run
     """
     from thresher.evaluate.trec import read_run, write_run
     from thresher.ranking import Run
     from thresher.rerank.reranker import UnfinishedRunError
 
-    _check(model, memory)
+    _check(planning, model, memory)
     refuse_input_as_output(output, run, candidates.queries, candidates.corpus, shown.qrels, model.replay)
     listed = read_run(run, as_listed=True)
     with ExitStack() as stack:
         judge, depth = _judge(model, prompting, planning.depth, limits.concurrency)
-        reranker = stack.enter_context(_reranker(judge, depth, planning, model, limits, memory, stack))
+        index = _opened(candidates, stack)
+        reranker = stack.enter_context(_reranker(judge, depth, planning, model, limits, memory, index, stack))
         if model.replay is None:
             queries = _queries(candidates)
             given = _of_queries(listed, queries)
-            ready = _with_texts(given, candidates, depth, stack)
+            ready = _with_texts(given, candidates, depth, index)
         else:
             queries, given = _no_texts(listed), listed
             ready = listed
@@ -109,12 +113,14 @@ _SERVERS = """
 rerank.__doc__ = f"{rerank.__doc__}{_SERVERS}"
 
 
-def _check(model: Model, memory: Memory) -> None:
+def _check(planning: Planning, model: Model, memory: Memory) -> None:
     """Refuse options that do not go together, before anything is read."""
     if (model.replay is None) == (not model.model):
         raise typer.BadParameter("give --model, or --replay with recorded windows")
     if memory.on_failure not in ("raise", "skip", "keep"):
         raise typer.BadParameter("choose raise, skip or keep", param_hint="--on-failure")
+    if planning.plan.partition(":")[0] == "slidegar" and planning.neighbours is None:
+        raise typer.BadParameter("say where slidegar finds neighbours: vectors or postings", param_hint="--neighbours")
 
 
 def _judge(model: Model, prompting: Prompting, depth: int | None, concurrency: int) -> tuple[Judge, int]:
@@ -193,9 +199,11 @@ def _reranker(
     model: Model,
     limits: Limits,
     memory: Memory,
+    index: Index | None,
     stack: ExitStack,
 ) -> Reranker:
     from thresher.llm.budget import Budget
+    from thresher.rerank.neighbours import neighbours_from_name
     from thresher.rerank.reranker import Reranker
 
     recorded = model.replay is not None
@@ -214,6 +222,7 @@ def _reranker(
         journal=None if memory.dry_run else memory.resume,
         on_failure="keep" if recorded else memory.on_failure,  # type: ignore[arg-type]  # checked by the command
         progress=progress_wanted(),
+        neighbours=None if planning.neighbours is None else neighbours_from_name(planning.neighbours, index),
     )
 
 
@@ -248,15 +257,22 @@ def _no_texts(listed: Run) -> Sequence[Query]:
     return [Query(qid, "") for qid in listed]
 
 
-def _with_texts(listed: Run, candidates: Candidates, depth: int, stack: ExitStack) -> Run:
-    """The run with texts from the index, which stays open as long as `stack`, or from the corpus."""
-    from thresher.rerank.candidates import texts_of_corpus, with_texts
-
+def _opened(candidates: Candidates, stack: ExitStack) -> Index | None:
+    """The index with the passages, if there is one; it stays open as long as `stack`."""
     if candidates.index is None:
-        return with_texts(listed, texts_of_corpus(listed, candidates.corpus or "", depth), depth)
+        return None
     from thresher.search import Index
 
-    return with_texts(listed, stack.enter_context(Index.open(candidates.index)), depth)
+    return stack.enter_context(Index.open(candidates.index))
+
+
+def _with_texts(listed: Run, candidates: Candidates, depth: int, index: Index | None) -> Run:
+    """The run with texts from the index or from the corpus."""
+    from thresher.rerank.candidates import texts_of_corpus, with_texts
+
+    if index is None:
+        return with_texts(listed, texts_of_corpus(listed, candidates.corpus or "", depth), depth)
+    return with_texts(listed, index, depth)
 
 
 def _report(listed: Run, results: Run, made: Run, seconds: float, output: Path, shown: Output) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.errors import ConfigError
 from thresher.fusion import normalise_scores
 from thresher.pipeline.reading import PassageReader
 from thresher.pipeline.stage import StageReport
@@ -101,12 +102,20 @@ class RerankerStage:
 
     Args:
         reranker: a plan, a judge and a budget.
+
+    Raises:
+        ConfigError: the reranker adds neighbours, and a stage reorders what it is given.
     """
 
     name = "rerank"
     warms_up = False  # calls may cost money
 
     def __init__(self, reranker: Reranker) -> None:
+        if reranker.neighbours is not None:
+            raise ConfigError(
+                f"{reranker!r} adds neighbours to the candidates, and a pipeline's reranker only reorders them; use "
+                "it by itself, or another plan"
+            )
         self.reranker = reranker
 
     def predict(self, state: State) -> float:

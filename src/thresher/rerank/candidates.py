@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 from thresher.checks import is_a, shown
 from thresher.errors import InputError
 from thresher.ranking import Ranking, Run
-from thresher.records import Hit, Query
-from thresher.texts import HeldPassages
+from thresher.records import Hit, Passage, Query
+from thresher.texts import HeldPassages, aliases_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from thresher.records import Passage
+    from thresher.texts import PassageSource
 
 
 def of_run(run: Mapping[str, Ranking], queries: Iterable[Query]) -> list[tuple[Query, Ranking]]:
@@ -118,3 +118,50 @@ def with_texts(run: Run, passages: PassageIndex | Mapping[str, Passage], depth: 
                 )
     source = HeldPassages(passages.values()) if isinstance(passages, Mapping) else passages
     return Run({qid: ranking.with_passages(source) for qid, ranking in run.items()}, run.tag)
+
+
+class _Joined:
+    """Passages from a ranking's own source, and others that are held."""
+
+    def __init__(self, source: PassageSource, held: Mapping[str, Passage]) -> None:
+        self._source, self._held = source, held
+
+    def passages(self, docnos: Sequence[str]) -> list[Passage]:
+        """The passages with these docnos, in their order."""
+        others = [docno for docno in docnos if docno not in self._held]
+        found = dict(zip(others, self._source.passages(others), strict=True))
+        return [self._held[docno] if docno in self._held else found[docno] for docno in docnos]
+
+    def aliases(self, docnos: Sequence[str]) -> list[tuple[str, ...]]:
+        """The duplicates that the ranking's source knows of."""
+        known = aliases_in(self._source, [docno for docno in docnos if docno not in self._held])
+        each = iter(known)
+        return [() if docno in self._held else next(each) for docno in docnos]
+
+
+def extended(ranking: Ranking, head: int, added: Sequence[Hit]) -> tuple[Ranking, list[int]]:
+    """A ranking with passages added at its end, and the place of each candidate in it.
+
+    Args:
+        ranking: best first.
+        head: its first `head` passages were candidates.
+        added: the candidates after those. One that the ranking has further down keeps its place there.
+
+    Returns:
+        the ranking, and head + len(added) places.
+    """
+    if not added:
+        return ranking, list(range(head))
+    docnos = ranking.docnos
+    place_of = {docno: place for place, docno in enumerate(docnos)}
+    new = [hit for hit in added if hit.docno not in place_of]
+    place_of.update({hit.docno: len(docnos) + at for at, hit in enumerate(new)})
+    held = {hit.docno: Passage(hit.docno, hit.text, hit.title, hit.metadata) for hit in new}
+    longer = Ranking(
+        [*docnos, *held],
+        [*ranking.scores.tolist(), *(hit.score for hit in new)],
+        exact=ranking.exact,
+        source=ranking.source,
+        passages=_Joined(ranking._passages, held) if ranking._passages is not None else None,
+    )
+    return longer, [*range(head), *(place_of[hit.docno] for hit in added)]

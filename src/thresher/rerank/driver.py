@@ -22,14 +22,17 @@ from typing import TYPE_CHECKING, Literal
 
 from thresher.errors import InputError, ModelError
 from thresher.llm.budget import LimitReachedError
-from thresher.rerank.plans.plan import Placement, stop
+from thresher.records import Hit, Passage
+from thresher.rerank.neighbours import frontier
+from thresher.rerank.plans.plan import Expand, Placement, positions, stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from thresher.llm.client import CallCounts, Client
-    from thresher.records import Hit, Query
+    from thresher.records import Query
     from thresher.rerank.judges import Judge
+    from thresher.rerank.neighbours import Neighbours
     from thresher.rerank.plans.plan import Answer, Comparison, Plan
 
 OnFailure = Literal["raise", "skip", "keep"]
@@ -63,6 +66,7 @@ class RerankUsage:
         failed: comparisons without an answer because calls failed for good.
         skipped: comparisons the budget did not allow.
         truncated: passages cut to the token limit, counted each time one is shown.
+        added: candidates that the plan added, neighbours of those that ranked high.
     """
 
     plan: str = ""
@@ -88,6 +92,7 @@ class RerankUsage:
     failed: int = 0
     skipped: int = 0
     truncated: int = 0
+    added: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
@@ -119,7 +124,7 @@ class RerankUsage:
 _ADDED = (
     "queries", "comparisons", "calls", "failed_calls", "retries", "cache_hits", "resumed", "prompt_tokens",
     "answer_tokens", "reasoning_tokens", "unconfirmed_calls", "unreadable", "refused", "reasks", "failed", "skipped",
-    "truncated",
+    "truncated", "added",
 )  # fmt: skip
 
 
@@ -133,6 +138,7 @@ class Counts:
     unreadable: int = 0
     failed: int = 0
     skipped: int = 0
+    added: int = 0
     repaired: Counter[str] = field(default_factory=Counter)
 
     def usage(self, plan: str, judge: str, calls: CallCounts, seconds: float, *, priced: bool) -> RerankUsage:
@@ -160,6 +166,7 @@ class Counts:
             failed=self.failed,
             skipped=self.skipped,
             truncated=calls.truncated,
+            added=self.added,
         )
 
 
@@ -172,12 +179,14 @@ class Outcome:
         counts: what was done.
         stopped: the limit that stopped the plan early (`calls`, `tokens`, `cost`, `seconds`), empty if none.
         error: why there is no placement.
+        added: candidates that the plan added; the placement has them after those given.
     """
 
     placement: Placement | None
     counts: Counts
     stopped: str = ""
     error: ModelError | None = None
+    added: tuple[Hit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +200,7 @@ class Driver:
         seed: of the plan's randomness, together with the qid.
         workers: groups of comparisons of one query that are answered concurrently, at most.
         on_failure: see the module.
+        neighbours: where a plan that adds candidates finds them; None for nowhere.
     """
 
     plan: Plan
@@ -199,6 +209,7 @@ class Driver:
     seed: int = 0
     workers: int = 16
     on_failure: OnFailure = "raise"
+    neighbours: Neighbours | None = None
 
     async def run(
         self, query: Query, candidates: Sequence[Hit], client: Client, deadline: float | None = None
@@ -214,17 +225,23 @@ class Driver:
         Raises:
             ModelError: a call failed for good and `on_failure` is `raise`.
         """
-        counts = Counts()
-        steps = self.plan.run(len(candidates), self.k, Random(query_seed(self.seed, query.qid)))  # noqa: S311
+        counts, given, candidates = Counts(), len(candidates), list(candidates)
+        steps = self.plan.run(given, self.k, Random(query_seed(self.seed, query.qid)))  # noqa: S311
         stopped = ""
         last_error: ModelError | None = None
         try:
             batch = next(steps)
             while True:
-                step = _Batch(self, query, candidates, client, batch, counts)
-                await step.run(deadline)
-                stopped, last_error = step.stopped, step.error or last_error
-                batch = steps.send(step.answers)
+                answers = {
+                    at: await self._expand(one, candidates) for at, one in enumerate(batch) if type(one) is Expand
+                }
+                comparisons = {at: one for at, one in enumerate(batch) if not isinstance(one, Expand)}
+                if comparisons:
+                    step = _Batch(self, query, candidates, client, list(comparisons.values()), counts)
+                    await step.run(deadline)
+                    stopped, last_error = step.stopped, step.error or last_error
+                    answers.update(zip(comparisons, step.answers, strict=True))
+                batch = steps.send([answers[at] for at in range(len(batch))])
                 if stopped:
                     stop(self.plan, steps)
         except StopIteration as done:
@@ -233,9 +250,31 @@ class Driver:
             raise InputError(
                 f"plan {self.plan.name!r} did not return a permutation of its {len(candidates)} candidates"
             )
+        counts.added = len(candidates) - given
         if counts.comparisons and not counts.informed and not stopped:
             return self._uninformed(query, placement, counts, last_error, client.counts.unreadable_because)
-        return Outcome(placement, counts, stopped)
+        return Outcome(placement, counts, stopped, added=tuple(candidates[given:]))
+
+    async def _expand(self, wanted: Expand, candidates: list[Hit]) -> Answer | None:
+        """Find the neighbours of some candidates and append the new ones; None if nothing knows neighbours."""
+        if self.neighbours is None:
+            return None
+        docnos = [candidates[item].docno for item in wanted.items]
+        known = {candidates[item].docno for item in wanted.known.union(wanted.items)}
+        found = frontier(await asyncio.to_thread(self.neighbours.near, docnos), known, wanted.count)
+        place_of = {hit.docno: place for place, hit in enumerate(candidates)}
+        new = [docno for docno in found if docno not in place_of]
+        score = min((hit.score for hit in candidates), default=0.0)
+        for one in await asyncio.to_thread(self._texts, new):
+            place_of[one.docno] = len(candidates)
+            candidates.append(Hit(one.docno, score, len(candidates) + 1, one.text, one.title, one.metadata))
+        return positions(place_of[docno] for docno in found)
+
+    def _texts(self, docnos: Sequence[str]) -> Sequence[Passage]:
+        """The passages of the source of neighbours, with texts if the judge reads them."""
+        if self.neighbours is None or not getattr(self.judge, "reads_text", True):
+            return [Passage(docno, "") for docno in docnos]
+        return self.neighbours.passages(docnos)
 
     def _uninformed(
         self, query: Query, placement: Placement, counts: Counts, cause: ModelError | None, unreadable: str

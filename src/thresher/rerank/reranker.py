@@ -28,9 +28,10 @@ from thresher.llm.cache import Journal
 from thresher.llm.client import Client, ConnectionPool, RetryPolicy
 from thresher.ranking import Ranking, Run
 from thresher.records import Hit, Query
-from thresher.rerank.candidates import check_distinct, hits_of, of_run, pairs_of
+from thresher.rerank.candidates import check_distinct, extended, hits_of, of_run, pairs_of
 from thresher.rerank.driver import Driver, OnFailure, Outcome, RerankUsage
 from thresher.rerank.judges import construct, judge_from_name
+from thresher.rerank.neighbours import check_neighbours
 from thresher.rerank.plans import plan_from_name
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from thresher.llm.cache import ResponseCache
     from thresher.rerank.judges import Judge
+    from thresher.rerank.neighbours import Neighbours
     from thresher.rerank.plans.plan import Plan
 
 
@@ -126,9 +128,12 @@ class Reranker:
         on_failure: `raise`, `skip` or `keep`, see `thresher.rerank.driver`.
         seed: of plans that shuffle.
         progress: show a progress bar over queries; None shows it on a terminal.
+        neighbours: where a plan that adds candidates (`slidegar`) finds them, see `thresher.rerank.neighbours`; without
+            them it adds none.
 
     Raises:
-        ConfigError: the plan is unknown, an argument is of another kind, or a limit on cost has no price.
+        ConfigError: the plan is unknown, an argument is of another kind, a limit on cost has no price, or there are
+            neighbours and the plan adds no candidates.
         InputError: a number is out of range.
     """
 
@@ -150,6 +155,7 @@ class Reranker:
         on_failure: OnFailure = "raise",
         seed: int = 0,
         progress: bool | None = False,
+        neighbours: Neighbours | None = None,
     ) -> None:
         _check_kinds(judge, plan, budget, budget_per_query, price, retry, cache, journal)
         self.judge = judge
@@ -159,6 +165,8 @@ class Reranker:
         self.budget, self.budget_per_query = budget or Budget(), budget_per_query or Budget()
         self.concurrency, self.price, self.cache, self.journal = concurrency, price, cache, journal
         self.retry, self.on_failure, self.progress = retry or RetryPolicy(), on_failure, progress
+        self.neighbours = neighbours
+        check_neighbours(self.plan, neighbours)
         whole("k", k, 1)
         whole("concurrency", concurrency, 1)
         if depth is not None:
@@ -354,7 +362,7 @@ class Reranker:
         head = ranking if self.depth is None else ranking.cut(self.depth)
         candidates = hits_of(head, with_text=getattr(self.judge, "reads_text", True))
         client = Client(pool, self.budget_per_query)
-        driver = Driver(self.plan, self.judge, self.k, self.seed, self.concurrency, self.on_failure)
+        driver = Driver(self.plan, self.judge, self.k, self.seed, self.concurrency, self.on_failure, self.neighbours)
         outcome = await driver.run(query, candidates, client, deadline)
         usage = outcome.counts.usage(
             self.plan.name, self.judge.name, client.counts, loop.time() - started, priced=self.price is not None
@@ -396,10 +404,13 @@ def _result(qid: str, ranking: Ranking, outcome: Outcome, usage: RerankUsage) ->
     complete = not (outcome.stopped or error or usage.failed or usage.unreadable or usage.skipped)
     if placement is None:
         return Reranked(ranking.cut(0), qid=qid, complete=False, stopped=outcome.stopped, error=error, usage=usage)
-    places = [*placement.order, *range(len(placement.order), len(ranking))]
-    scores = _scores(placement.scores, len(placement.order), len(ranking))
+    judged = len(placement.order)
+    ranking, places = extended(ranking, judged - len(outcome.added), outcome.added)
+    head = [places[item] for item in placement.order]
+    tail = sorted(set(range(len(ranking))).difference(head))
+    scores = _scores(placement.scores, judged, len(ranking))
     return Reranked(
-        ranking.take(np.array(places, np.int64), scores, exact=ranking.exact and complete, source="rerank"),
+        ranking.take(np.array([*head, *tail], np.int64), scores, exact=ranking.exact and complete, source="rerank"),
         qid=qid,
         complete=complete,
         stopped=outcome.stopped,

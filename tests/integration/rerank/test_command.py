@@ -10,11 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.decision_server import respond
+from thresher.build.recipe import Recipe
+from thresher.build.stream import build_index
 from thresher.cli import app
 from thresher.cli.rerank import rerank
 from thresher.errors import ConfigError, InputError
 from thresher.evaluate.trec import read_run
 from thresher.llm.recorded import Recorder
+from thresher.records import Passage
 from thresher.rerank.model_judge import ModelJudge
 from thresher.rerank.reranker import Reranker
 
@@ -317,3 +320,29 @@ def test_a_run_over_a_pruned_index_is_reranked_with_the_same_index(server, comma
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert read_run(out, as_listed=True).rankings["q1"].docnos[:10] == [f"d{i}" for i in range(39, 29, -1)]
+
+
+def test_neighbours_of_an_index_join_the_run(server, command, files):
+    folder, best = files
+    passages = [
+        Passage(row["_id"], row["text"]) for row in map(json.loads, (folder / "corpus.jsonl").read_text().splitlines())
+    ]
+    build_index(folder / "index", passages, Recipe())
+    rows = [f"q1 Q0 {one.docno} {i + 1} {30 - i} first\n" for i, one in enumerate(passages[:22])]
+    (folder / "first.run").write_text("".join(rows))
+    arguments = [
+        folder / "first.run", "--queries", folder / "queries.tsv", "--index", folder / "index", "--output",
+        folder / "out.run", "--no-cache", "--model", "openai:tiny", "--base-url", server.url, "--plan",
+        "slidegar:pool=30", "--json",
+    ]  # fmt: skip
+    refused = command(*arguments)
+    assert refused.exit_code == 2
+    assert "--neighbours" in refused.output
+    done = command(*arguments, "--neighbours", "postings")
+    assert done.exit_code == 0, done.output
+    usage = json.loads(done.stdout)["usage"]
+    assert usage["calls"] == 2
+    assert usage["added"] > 0
+    made = [row.docno for row in read_run(folder / "out.run", as_listed=True)["q1"]]
+    assert len(set(made)) == len(made) == 22 + usage["added"]
+    assert made[:10] == [docno for docno in best if docno in made][:10]

@@ -36,6 +36,7 @@ PLANS: Registry[Plan] = Registry(
         "choice-pool": "thresher.rerank.plans.pool:ChoicePool",
         "jointrank": "thresher.rerank.plans.jointrank:JointRank",
         "jointrank-head": "thresher.rerank.plans.jointrank:jointrank_head",
+        "slidegar": "thresher.rerank.plans.slidegar:SlideGar",
     },
 )
 

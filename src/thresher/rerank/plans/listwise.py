@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING
 
 from thresher.checks import whole
 from thresher.errors import InputError
-from thresher.rerank.plans.plan import Best, Heap, Order, Placement, Spent, Steps, Stop, setting, sift_bound
+from thresher.rerank.plans.heap import Heap, sift_bound
+from thresher.rerank.plans.plan import Best, Order, Placement, Spent, Steps, Stop, setting
 
 if TYPE_CHECKING:
     from random import Random

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Literal
 
 from thresher.checks import whole
 from thresher.errors import InputError
+from thresher.rerank.plans.heap import Heap, sift_bound
 from thresher.rerank.plans.plan import (
     Answer,
     Comparison,
-    Heap,
     Placement,
     Prefer,
     Rate,
@@ -33,7 +33,6 @@ from thresher.rerank.plans.plan import (
     Steps,
     Stop,
     setting,
-    sift_bound,
 )
 
 if TYPE_CHECKING:

@@ -13,14 +13,6 @@ batch that fitted the budget only in part, the comparisons that were not made ha
 
 Each plan states two things, which tests check: `bound(n, k)`, the most it spends, and `exact_top(n, k)`, the number of
 first ranks that are correct whenever every answer is correct.
-
-The heap-sort plans share a c-ary `Heap` whose comparisons are yielded to the caller. Node i has the children
-c*i + 1 ... c*i + c. Building starts at the last parent and works up. Subtrees of one level are independent, so their
-sifts run in lockstep: the comparisons are those of the sequential algorithm, the depth is less. A comparison is any
-generator `pick(items)` that returns the best of `items`, the incumbent first. Unlike heap sort as published for
-reranking, a comparison that ends in a tie or without an answer goes to the better first-stage rank, not to the
-incumbent. After each extraction the incumbent at the root is the last leaf, so "a tie keeps the incumbent" would give
-the second rank to one of the worst candidates.
 """
 
 from __future__ import annotations
@@ -89,6 +81,25 @@ def setting(name: str, value: object, least: int) -> None:
 Comparison = Order | Best | Prefer | Rate
 
 
+@dataclass(frozen=True, slots=True)
+class Expand:
+    """Not a comparison: find up to `count` neighbours of these candidates.
+
+    The answer names them by position, the nearest first. Passages that are not candidates yet become candidates, with
+    the next positions n, n + 1, ... None, as for a comparison, is no information: nothing knows neighbours. It costs
+    no call.
+
+    Attributes:
+        items: positions, best first; neighbours of the first ones count more.
+        count: how many are wanted, at least 1.
+        known: positions that are not wanted, those of `items` aside.
+    """
+
+    items: tuple[int, ...]
+    count: int
+    known: frozenset[int] = frozenset()
+
+
 @checked_call
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -140,7 +151,8 @@ def flatten(tiers: Tiers) -> tuple[int, ...]:
     return tuple(item for tier in tiers for item in tier)
 
 
-Steps = Generator[list[Comparison], Sequence[Answer | None], T]
+Step = Comparison | Expand
+Steps = Generator[Sequence[Step], Sequence[Answer | None], T]
 """A generator that yields batches of comparisons, is sent their answers, and returns a T."""
 
 
@@ -260,7 +272,7 @@ def parallel(parts: Sequence[Steps[T]]) -> Steps[list[T]]:
         what each part returned, aligned with `parts`.
     """
     results: dict[int, T] = {}
-    waiting: dict[int, list[Comparison]] = {}
+    waiting: dict[int, Sequence[Step]] = {}
 
     def advance(index: int, answers: Sequence[Answer | None] | None) -> None:
         try:
@@ -290,6 +302,7 @@ def drive(
     seed: int = 0,
     max_calls: int | None = None,
     per_call: int = 1,
+    neighbours: Callable[[Expand, int], Sequence[int]] | None = None,
 ) -> tuple[Placement, Spent]:
     """Run a plan with a plain function as its judge, for studies and tests.
 
@@ -301,6 +314,8 @@ def drive(
         seed: of the plan's randomness.
         max_calls: stop after this many questions, None for no limit.
         per_call: questions of a batch that one request takes.
+        neighbours: is told what to expand and how many candidates there are, and returns positions, those of new
+            candidates in ascending order; `answer` has to know them. None if nothing knows neighbours.
 
     Returns:
         the placement, and what was spent: only questions that were answered count.
@@ -311,20 +326,38 @@ def drive(
     n, k, per_call = whole("n", n), whole("k", k, 1), whole("per_call", per_call, 1)
     steps = plan.run(n, k, Random(seed))  # noqa: S311
     spent = Spent()
+
+    def respond(step: Step) -> Answer | None:
+        nonlocal n, spent
+        if isinstance(step, Expand):
+            if neighbours is None:
+                return None
+            found = neighbours(step, n)
+            n = max(n, *(item + 1 for item in found), 0)
+            return positions(found)
+        if max_calls is not None and spent.questions >= max_calls:
+            return None
+        spent += Spent(1, len(step.items))
+        return answer(step)
+
     try:
         batch = next(steps)
         while True:
-            left = len(batch) if max_calls is None else max(max_calls - spent.questions, 0)
-            asked = batch[:left]
-            answers: list[Answer | None] = [answer(comparison) for comparison in asked]
-            shown = sum(len(comparison.items) for comparison in asked)
-            spent += Spent(len(asked), shown, 1, -(-len(asked) // per_call))
-            batch = steps.send(answers + [None] * (len(batch) - len(asked)))
+            before = spent.questions
+            answers = [respond(step) for step in batch]
+            if not all(isinstance(step, Expand) for step in batch):
+                spent += Spent(depth=1, calls=-(-(spent.questions - before) // per_call))
+            batch = steps.send(answers)
             if max_calls is not None and spent.questions >= max_calls:
                 stop(plan, steps)
     except StopIteration as done:
         placement: Placement = done.value
         return placement, spent
+
+
+def positions(found: Iterable[int]) -> Answer:
+    """The answer to an `Expand`: positions, the nearest first."""
+    return Answer(tuple((item,) for item in found))
 
 
 def stop(plan: Plan, steps: Steps[Placement]) -> None:
@@ -335,87 +368,3 @@ def stop(plan: Plan, steps: Steps[Placement]) -> None:
     """
     steps.throw(Stop())
     raise InputError(f"plan {plan.name!r} asked for more comparisons after it was stopped")
-
-
-@dataclass(slots=True)
-class Heap:
-    """Candidates in heap order, and those already taken from the top, best first.
-
-    Attributes:
-        items: positions in heap order.
-        children: of each node.
-        pick: compares positions and returns the best.
-        taken: positions extracted so far, best first.
-        resting: the heap before the sift in progress, for `order` after a stop.
-    """
-
-    items: list[int]
-    children: int
-    pick: Callable[[tuple[int, ...]], Steps[int]]
-    taken: list[int] = field(default_factory=list)
-    resting: list[int] = field(default_factory=list)
-
-    def build(self) -> Steps[None]:
-        """Sift every node, deepest level first."""
-        for level in reversed(_levels(len(self.items), self.children)):
-            yield from parallel([self._sift(node) for node in level if self._first_child(node) < len(self.items)])
-
-    def extract(self, k: int) -> Steps[None]:
-        """Move the k best from the top to `taken`. The k-th needs no sift after it."""
-        while self.items and len(self.taken) < k:
-            self.resting = self.items[1:]  # used if a stop interrupts the sift
-            self.taken.append(self.items[0])
-            last = self.items.pop()
-            if self.items:
-                self.items[0] = last
-                if len(self.taken) < k:
-                    yield from self._sift(0)
-                    self.resting = list(self.items)
-
-    def order(self, k: int) -> list[int]:
-        """All candidates: those taken, then the rest, in first-stage order if k were taken, else level by level."""
-        if len(self.taken) == k:
-            return self.taken + sorted(self.items)
-        return self.taken + (self.resting if self.taken else self.items)
-
-    def _first_child(self, node: int) -> int:
-        return self.children * node + 1
-
-    def _sift(self, node: int) -> Steps[None]:
-        """Move the item at `node` down below every child that beats it."""
-        while True:
-            first = self._first_child(node)
-            below = range(first, min(first + self.children, len(self.items)))
-            if not below:
-                return
-            best = yield from self.pick((self.items[node], *(self.items[child] for child in below)))
-            if best == self.items[node]:
-                return
-            winner = next(child for child in below if self.items[child] == best)
-            self.items[node], self.items[winner] = self.items[winner], self.items[node]
-            node = winner
-
-
-def sift_bound(n: int, k: int, children: int) -> tuple[int, int]:
-    """The most node visits (one `pick` each) it takes to build a heap of n and extract k, and how many in a row."""
-    if n < 2:
-        return 0, 0
-    heights = [0] * n
-    for node in range((n - 2) // children, -1, -1):
-        heights[node] = 1 + heights[children * node + 1]
-    building = sum(heights[level[0]] for level in _levels(n, children))
-    extraction = 0
-    for size in range(n - 1, max(n - k, 0), -1):
-        node = 0
-        while (node := children * node + 1) < size:
-            extraction += 1
-    return sum(heights) + extraction, building + extraction
-
-
-def _levels(n: int, children: int) -> list[range]:
-    """The nodes of an n-item heap by depth."""
-    levels, start, width = [], 0, 1
-    while start < n:
-        levels.append(range(start, min(start + width, n)))
-        start, width = start + width, width * children
-    return levels

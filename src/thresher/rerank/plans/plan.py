@@ -86,7 +86,7 @@ class Expand:
     """Not a comparison: find up to `count` neighbours of these candidates.
 
     The answer names them by position, the nearest first. Passages that are not candidates yet become candidates, with
-    the next positions n, n + 1, ... None, as for a comparison, is no information: nothing knows neighbours. It costs
+    the next positions n, n + 1, ... None, as for a comparison, means no information: nothing knows neighbours. It costs
     no call.
 
     Attributes:

@@ -34,6 +34,7 @@ PLANS: Registry[Plan] = Registry(
         "top-down": "thresher.rerank.plans.partition:TopDown",
         "tournament-graph": "thresher.rerank.plans.tournament_graph:TournamentGraph",
         "choice-pool": "thresher.rerank.plans.pool:ChoicePool",
+        "tourrank": "thresher.rerank.plans.tourrank:TourRank",
         "jointrank": "thresher.rerank.plans.jointrank:JointRank",
         "jointrank-head": "thresher.rerank.plans.jointrank:jointrank_head",
         "slidegar": "thresher.rerank.plans.slidegar:SlideGar",

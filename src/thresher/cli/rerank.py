@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from thresher.ranking import Run
     from thresher.records import Query
     from thresher.rerank.judges import Judge
-    from thresher.rerank.reranker import Reranker
+    from thresher.rerank.reranker import Reranked, Reranker
     from thresher.search import Index
 
 DEPTH = 100
@@ -91,7 +91,7 @@ def rerank(
     made = Run({qid: ranking for qid, ranking in results.items() if len(ranking)}, shown.tag)
     if error is None or made:
         write_run(made, output)
-        _report(given, results, made, seconds, output, shown)
+        _report(given, results, made, seconds, output, shown, planning.k)
     if error is not None:
         kept = f"{output} has the {len(made)} of {len(given)} queries that were reranked" if made else "nothing written"
         raise ModelError(f"{error} ({kept})")
@@ -275,7 +275,7 @@ def _with_texts(listed: Run, candidates: Candidates, depth: int, index: Index | 
     return with_texts(listed, index, depth)
 
 
-def _report(listed: Run, results: Run, made: Run, seconds: float, output: Path, shown: Output) -> None:
+def _report(listed: Run, results: Run, made: Run, seconds: float, output: Path, shown: Output, k: int) -> None:
     """Print what was done and what it cost."""
     from thresher.rerank.driver import RerankUsage
     from thresher.rerank.reranker import Reranked
@@ -294,7 +294,7 @@ def _report(listed: Run, results: Run, made: Run, seconds: float, output: Path, 
         "usage": usage,
     }
     if shown.json:
-        emit_json(document)
+        emit_json({**document, "first": {one.qid: _first(one, k) for one in reranked if len(one)}})
         return
     if is_quiet():
         return
@@ -309,6 +309,15 @@ def _report(listed: Run, results: Run, made: Run, seconds: float, output: Path, 
         note(f"the limit on {', '.join(stopped)} was reached: some rankings are incomplete")
     if omitted:
         note(f"{len(omitted)} queries could not be reranked and are not in {output}")
+
+
+def _first(ranking: Reranked, k: int) -> list[dict[str, object]]:
+    """The first k passages with their scores, and the confidence that each is among the best k."""
+    head, sure = ranking.cut(k), ranking.confidence or ()
+    return [
+        {"docno": docno, "score": score, "confidence": sure[place] if place < len(sure) else None}
+        for place, (docno, score) in enumerate(zip(head.docnos, head.scores.tolist(), strict=True))
+    ]
 
 
 def _measured(before: Run, after: Run, qrels: Path) -> dict[str, float]:

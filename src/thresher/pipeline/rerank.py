@@ -131,6 +131,9 @@ class RerankerStage:
         )
         place_of = {docno: place for place, docno in enumerate(head.docnos)}
         places = [place_of[docno] for docno in result.docnos]
+        sure = [(place, p) for place, p in zip(places, result.confidence or (), strict=False) if p is not None]
+        if sure:
+            state.note(f"first_{self.reranker.k}", [place for place, _ in sure], [p for _, p in sure])
         state.promote(places, result.scores, self.name)
         usage = result.usage
         counts: Counts = {

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from thresher.errors import InputError, ModelError
 from thresher.llm.budget import LimitReachedError
 from thresher.records import Hit, Passage
+from thresher.rerank.aggregate.confidence import CORRELATED, evidence, with_confidence
 from thresher.rerank.neighbours import frontier
 from thresher.rerank.plans.plan import Expand, Placement, positions, stop
 
@@ -201,6 +202,7 @@ class Driver:
         workers: groups of comparisons of one query that are answered concurrently, at most.
         on_failure: see the module.
         neighbours: where a plan that adds candidates finds them; None for nowhere.
+        correlated: share of the variance of the judge's errors that is the same in every answer, for the confidence.
     """
 
     plan: Plan
@@ -210,6 +212,7 @@ class Driver:
     workers: int = 16
     on_failure: OnFailure = "raise"
     neighbours: Neighbours | None = None
+    correlated: float = CORRELATED
 
     async def run(
         self, query: Query, candidates: Sequence[Hit], client: Client, deadline: float | None = None
@@ -229,6 +232,7 @@ class Driver:
         steps = self.plan.run(given, self.k, Random(query_seed(self.seed, query.qid)))  # noqa: S311
         stopped = ""
         last_error: ModelError | None = None
+        said: list[Answer | None] = []
         try:
             batch = next(steps)
             while True:
@@ -241,6 +245,7 @@ class Driver:
                     await step.run(deadline)
                     stopped, last_error = step.stopped, step.error or last_error
                     answers.update(zip(comparisons, step.answers, strict=True))
+                    said += map(evidence, comparisons.values(), step.answers)
                 batch = steps.send([answers[at] for at in range(len(batch))])
                 if stopped:
                     stop(self.plan, steps)
@@ -253,6 +258,7 @@ class Driver:
         counts.added = len(candidates) - given
         if counts.comparisons and not counts.informed and not stopped:
             return self._uninformed(query, placement, counts, last_error, client.counts.unreadable_because)
+        placement = with_confidence(placement, said, self.k, self.correlated)
         return Outcome(placement, counts, stopped, added=tuple(candidates[given:]))
 
     async def _expand(self, wanted: Expand, candidates: list[Hit]) -> Answer | None:

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from thresher.arguments import checked_call
-from thresher.checks import is_a, shown, whole
+from thresher.checks import is_a, real, shown, whole
 from thresher.errors import ConfigError, ModelError
 from thresher.llm.background import run_in_background
 from thresher.llm.budget import Budget, BudgetLedger, Price
@@ -28,6 +28,7 @@ from thresher.llm.cache import Journal
 from thresher.llm.client import Client, ConnectionPool, RetryPolicy
 from thresher.ranking import Ranking, Run
 from thresher.records import Hit, Query
+from thresher.rerank.aggregate.confidence import CORRELATED, MOST_CORRELATED
 from thresher.rerank.candidates import check_distinct, extended, hits_of, of_run, pairs_of
 from thresher.rerank.driver import Driver, OnFailure, Outcome, RerankUsage
 from thresher.rerank.judges import construct, judge_from_name
@@ -63,11 +64,13 @@ class Reranked(Ranking):
         stopped: the limit that was reached: `calls`, `tokens`, `cost` or `seconds`; empty if none.
         tied: ranks (1-based) of passages that tied with the one above.
         errors: standard errors of the scores of the reranked passages, if the plan estimates them.
+        confidence: for each of the reranked passages, in order, the probability that it is among the best k; None where
+            it is unknown, and for judges that compare nothing. See docs/rerank.md for what it does not say.
         error: why nothing could be reranked, None otherwise. Under `on_failure="skip"` the ranking is then empty.
         usage: what it cost.
     """
 
-    __slots__ = ("complete", "error", "errors", "qid", "stopped", "tied", "usage")
+    __slots__ = ("complete", "confidence", "error", "errors", "qid", "stopped", "tied", "usage")
 
     @checked_call
     def __init__(
@@ -79,13 +82,14 @@ class Reranked(Ranking):
         stopped: str = "",
         tied: frozenset[int] = frozenset(),
         errors: tuple[float, ...] | None = None,
+        confidence: tuple[float | None, ...] | None = None,
         error: str | None = None,
         usage: RerankUsage | None = None,
     ) -> None:
         for slot in Ranking.__slots__:
             setattr(self, slot, getattr(ranking, slot))
         self.qid, self.complete, self.stopped, self.tied = qid, complete, stopped, tied
-        self.errors, self.error = errors, error
+        self.errors, self.confidence, self.error = errors, confidence, error
         self.usage = RerankUsage() if usage is None else usage
 
 
@@ -127,6 +131,8 @@ class Reranker:
         retry: how transient failures are retried.
         on_failure: `raise`, `skip` or `keep`, see `thresher.rerank.driver`.
         seed: of plans that shuffle.
+        correlated: share of the variance of the judge's errors that is the same in every answer, 0 to 0.99; the higher
+            it is, the less sure `Reranked.confidence` is. The default is that of the models in docs/rerank.md.
         progress: show a progress bar over queries; None shows it on a terminal.
         neighbours: where a plan that adds candidates (`slidegar`) finds them, see `thresher.rerank.neighbours`; without
             them it adds none.
@@ -154,6 +160,7 @@ class Reranker:
         retry: RetryPolicy | None = None,
         on_failure: OnFailure = "raise",
         seed: int = 0,
+        correlated: float = CORRELATED,
         progress: bool | None = False,
         neighbours: Neighbours | None = None,
     ) -> None:
@@ -167,6 +174,7 @@ class Reranker:
         self.retry, self.on_failure, self.progress = retry or RetryPolicy(), on_failure, progress
         self.neighbours = neighbours
         check_neighbours(self.plan, neighbours)
+        self.correlated = real("correlated", correlated, 0.0, MOST_CORRELATED)
         whole("k", k, 1)
         whole("concurrency", concurrency, 1)
         if depth is not None:
@@ -362,7 +370,16 @@ class Reranker:
         head = ranking if self.depth is None else ranking.cut(self.depth)
         candidates = hits_of(head, with_text=getattr(self.judge, "reads_text", True))
         client = Client(pool, self.budget_per_query)
-        driver = Driver(self.plan, self.judge, self.k, self.seed, self.concurrency, self.on_failure, self.neighbours)
+        driver = Driver(
+            self.plan,
+            self.judge,
+            self.k,
+            self.seed,
+            self.concurrency,
+            self.on_failure,
+            self.neighbours,
+            self.correlated,
+        )
         outcome = await driver.run(query, candidates, client, deadline)
         usage = outcome.counts.usage(
             self.plan.name, self.judge.name, client.counts, loop.time() - started, priced=self.price is not None
@@ -416,6 +433,7 @@ def _result(qid: str, ranking: Ranking, outcome: Outcome, usage: RerankUsage) ->
         stopped=outcome.stopped,
         tied=placement.tied,
         errors=placement.errors,
+        confidence=placement.confidence,
         error=error,
         usage=usage,
     )

@@ -83,25 +83,39 @@ def variances(n: int, played: Sequence[Games], theta: NDArray[np.float64], penal
         penalty: lambda of the fit.
     """
     curvature = np.zeros((n, n))
-    squares = independent = shape = observations = 0.0
     for some in played:
-        p = _logistic(theta[some.items][:, :, None] - theta[some.items][:, None, :])
-        variance = some.met * p * (1.0 - p)
-        curvature -= np.bincount(some.pairs(n).ravel(), variance.ravel(), minlength=n * n).reshape(n, n)
-        squares += float(((some.won - some.met * p).sum(axis=2) ** 2).sum())
-        independent += float(variance.sum())
-        shape += float(variance.sum()) * (some.items.shape[1] + 1) / 3
-        observations += float(some.met.any(axis=2).sum())
+        cells = np.bincount(some.pairs(n).ravel(), _spread(some, theta)[1].ravel(), minlength=n * n)
+        curvature -= cells.reshape(n, n)
     own = -curvature.sum(axis=1)
-    if not independent:
-        return np.full(n, np.inf)
     np.fill_diagonal(curvature, own + penalty)
     inverse = _inverse(curvature)
-    known = max(observations - np.count_nonzero(own), 0.0)
-    common = (PRIOR * shape + observations * squares) / ((PRIOR + known) * independent)
     # The diagonal of H^-1 L H^-1 with L = H - penalty * I. For a passage without games it is 0.
     spread = np.maximum(np.diag(inverse) - penalty * (inverse**2).sum(axis=1), 0.0)
-    return np.where(own > 0, common * spread, np.inf)
+    return np.where(own > 0, dispersion(n, played, theta) * spread, np.inf)
+
+
+def dispersion(n: int, played: Sequence[Games], theta: NDArray[np.float64]) -> float:
+    """C of the module: the variance of the scores of passages in answers, over that which independent games have."""
+    squares = independent = at_random = observations = 0.0
+    seen = np.zeros(n, dtype=bool)
+    for some in played:
+        surplus, variance = _spread(some, theta)
+        squares += float((surplus.sum(axis=2) ** 2).sum())
+        independent += float(variance.sum())
+        at_random += float(variance.sum()) * (some.items.shape[1] + 1) / 3
+        met = some.met.any(axis=2)
+        observations += float(met.sum())
+        seen[some.items[met]] = True
+    if not independent:
+        return 1.0
+    known = max(observations - float(seen.sum()), 0.0)
+    return (PRIOR * at_random + observations * squares) / ((PRIOR + known) * independent)
+
+
+def _spread(some: Games, theta: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """float64[m, b, b] each: what was won beyond expectation, and its variance if games were independent."""
+    p = _logistic(theta[some.items][:, :, None] - theta[some.items][:, None, :])
+    return some.won - some.met * p, some.met * p * (1.0 - p)
 
 
 def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -168,11 +168,14 @@ class Placement:
         tiers: all n positions, best first; positions in one tier are tied, and are shown in the order given.
         scores: the plan's own score of each position where it has one, aligned with `order`; never ascending.
         errors: the standard error of each score where the plan estimates it; aligned with `order`.
+        confidence: the probability that each is among the first k, aligned with `order`; None for a candidate of which
+            it is unknown, and where no answer compared candidates. The driver adds it, unless the plan has its own.
     """
 
     tiers: Tiers
     scores: tuple[float, ...] | None = None
     errors: tuple[float, ...] | None = None
+    confidence: tuple[float | None, ...] | None = None
 
     @property
     def order(self) -> tuple[int, ...]:

@@ -64,7 +64,7 @@ def test_repairs_are_counted_by_kind_and_unreadable_answers_mark_the_result():
     judge = SimulatedJudge(TRUTH, Simulation(malformed=1.0), seed=1)
     results = Reranker(judge, "sliding", on_failure="keep").rank_batch(QUERIES)
     kinds = {kind for result in results for kind in result.usage.repaired}
-    assert kinds == {"duplicate", "missing", "unknown"}
+    assert kinds == {"duplicate", "duplicate+missing", "missing", "unknown"}
     unreadable = sum(result.usage.unreadable for result in results)
     repaired = sum(sum(result.usage.repaired.values()) for result in results)
     assert unreadable > 0

@@ -126,12 +126,11 @@ def _judge(model: Server, asking: Asking, concurrency: int) -> Judge:
 
 
 def _grader(judge: Judge, model: Server, limits: Limits, stored: Stored, stack: ExitStack) -> Grader:
-    from thresher.llm.budget import Budget
     from thresher.rerank.grading import Grader
 
     return Grader(
         judge,
-        Budget(limits.max_calls, limits.max_tokens, limits.max_cost, limits.max_seconds),
+        limits.budget(),
         concurrency=limits.concurrency,
         price=limits.price(model.model),
         cache=cache_of(stored.cache_file, stack) if stored.cache else None,

@@ -179,6 +179,7 @@ def _show_estimate(reranker: Reranker, ready: Run, results: Run, shown: Output) 
     document = {
         "queries": len(results),
         "calls": usage.calls,
+        "questions": usage.questions,
         "most_calls": sum(reranker.plan.bound(n, reranker.k).calls for n in sizes),
         "prompt_tokens": usage.prompt_tokens,
         "answer_tokens": usage.answer_tokens,
@@ -214,7 +215,7 @@ def _reranker(
         k=planning.k,
         depth=depth,
         seed=planning.seed,
-        budget=Budget(limits.max_calls, limits.max_tokens, limits.max_cost, limits.max_seconds),
+        budget=limits.budget(),
         budget_per_query=Budget(limits.max_calls_per_query),
         concurrency=limits.concurrency,
         price=limits.price(model.model),

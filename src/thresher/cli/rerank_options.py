@@ -11,7 +11,7 @@ import typer
 from thresher.cli.output import JsonOption
 
 if TYPE_CHECKING:
-    from thresher.llm.budget import Price
+    from thresher.llm.budget import Budget, Price
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,9 @@ class Limits:
 
     concurrency: Annotated[int, typer.Option(min=1, help="Maximum concurrent requests.")] = 16
     max_calls: Annotated[int | None, typer.Option(min=0, help="Maximum total requests.")] = None
+    max_questions: Annotated[
+        int | None, typer.Option(min=0, help="Maximum total comparisons asked for; one request may hold many.")
+    ] = None
     max_tokens: Annotated[int | None, typer.Option(min=0, help="Maximum total tokens.")] = None
     max_cost: Annotated[
         float | None, typer.Option(min=0, help="Maximum total cost, in the price table's currency.")
@@ -158,6 +161,12 @@ class Limits:
     max_seconds: Annotated[float | None, typer.Option(min=0, help="Maximum total seconds.")] = None
     max_calls_per_query: Annotated[int | None, typer.Option(min=0, help="Maximum requests per query.")] = None
     prices: Annotated[Path | None, typer.Option(help="Price table (TOML): price per million tokens by model.")] = None
+
+    def budget(self) -> Budget:
+        """The limits of the whole run."""
+        from thresher.llm.budget import Budget
+
+        return Budget(self.max_calls, self.max_tokens, self.max_cost, self.max_seconds, self.max_questions)
 
     def price(self, model: str) -> Price | None:
         """The price of the model, None without a table."""

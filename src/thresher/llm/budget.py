@@ -9,16 +9,19 @@ for it, `BudgetLedger.reserve` raises and the plan is stopped. A ledger can have
 run's); a call must fit both.
 
 Prices come from a table that the user writes, since they change faster than releases: a TOML file with one table per
-model and prices per million tokens in any one currency. Reasoning tokens are billed as output.
+model and prices per million tokens in any one currency. Reasoning tokens are billed as output. `cached` is the price of
+prompt tokens that the server says it took from its cache; without it they cost as much as others.
 
     ["gpt-4.1-mini"]
     input = 0.40
     output = 1.60
+    cached = 0.10
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -39,6 +42,7 @@ class Budget:
         tokens: prompt and answer tokens together, reasoning included.
         cost: in the currency of the price table.
         seconds: wall clock, from the moment ranking starts.
+        questions: comparisons asked for in the requests sent; one request may hold hundreds.
 
     Raises:
         ConfigError: a limit is negative or not a number.
@@ -48,6 +52,7 @@ class Budget:
     tokens: int | None = None
     cost: float | None = None
     seconds: float | None = None
+    questions: int | None = None
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(self)):
@@ -62,24 +67,28 @@ class Price:
     """Prices per million tokens.
 
     Raises:
-        ConfigError: a price is not a finite number of at least 0.
+        ConfigError: a price is not a finite number of at least 0, or tokens from the cache cost more than others.
     """
 
     input: float
     output: float
+    cached: float | None = None
 
     def __post_init__(self) -> None:
-        for value in (self.input, self.output):
+        for value in (self.input, self.output, 0 if self.cached is None else self.cached):
             if not _is_amount(value) or not value < LARGEST_PRICE:
                 raise ConfigError(
                     f"a price per million tokens is a number of at least 0 and below {LARGEST_PRICE:g}; got "
                     f"{str(value)[:40]!r}"
                 )
+        if self.cached is not None and self.cached > self.input:
+            raise ConfigError(f"cached tokens cost at most {self.input:g}, as other prompt tokens; got {self.cached:g}")
 
     @checked_call
-    def of(self, prompt_tokens: int, answer_tokens: int) -> float:
-        """The cost of one call."""
-        return (prompt_tokens * self.input + answer_tokens * self.output) / 1e6
+    def of(self, prompt_tokens: int, answer_tokens: int, cached_tokens: int = 0) -> float:
+        """The cost of one call; `cached_tokens` are those of its prompt that the server had in its cache."""
+        saved = 0.0 if self.cached is None else cached_tokens * (self.input - self.cached)
+        return (prompt_tokens * self.input + answer_tokens * self.output - saved) / 1e6
 
 
 def _is_amount(value: object) -> bool:
@@ -100,10 +109,11 @@ def load_prices(path: str | Path) -> dict[str, Price]:
     prices = {}
     for model, entry in document.items():
         values = [entry.get(key) if isinstance(entry, dict) else None for key in ("input", "output")]
+        values += [entry["cached"]] if isinstance(entry, dict) and "cached" in entry else []
         if not all(_is_amount(value) and value < LARGEST_PRICE for value in values):  # type: ignore[operator]
             raise ConfigError(
-                f"{path}: model {model!r} needs `input` and `output`, each a price per million tokens of at least 0; "
-                f"found {str(entry)[:200]}"
+                f"{path}: model {model!r} needs `input` and `output`, each a price per million tokens of at least 0 "
+                f"(and may have `cached`); found {str(entry)[:200]}"
             )
         prices[model] = Price(*map(float, values))  # type: ignore[arg-type]
     return prices
@@ -118,12 +128,14 @@ class Cost:
         prompt_tokens: tokens in.
         answer_tokens: tokens out, reasoning included.
         money: in the currency of the price table.
+        questions: comparisons in the requests.
     """
 
     calls: int = 0
     prompt_tokens: int = 0
     answer_tokens: int = 0
     money: float = 0.0
+    questions: int = 0
 
     @property
     def tokens(self) -> int:
@@ -137,6 +149,7 @@ class Cost:
             self.prompt_tokens + other.prompt_tokens,
             self.answer_tokens + other.answer_tokens,
             self.money + other.money,
+            self.questions + other.questions,
         )
 
     def minus(self, other: Cost) -> Cost:
@@ -146,20 +159,23 @@ class Cost:
             self.prompt_tokens - other.prompt_tokens,
             self.answer_tokens - other.answer_tokens,
             max(self.money - other.money, 0.0),
+            self.questions - other.questions,
         )
 
     @classmethod
-    def of_call(cls, prompt_tokens: int, answer_tokens: int, price: Price | None) -> Cost:
-        """The cost of one call of that many tokens."""
-        money = 0.0 if price is None else price.of(prompt_tokens, answer_tokens)
-        return cls(1, prompt_tokens, answer_tokens, money)
+    def of_call(
+        cls, prompt_tokens: int, answer_tokens: int, price: Price | None, questions: int = 1, cached_tokens: int = 0
+    ) -> Cost:
+        """The cost of one call of that many tokens and questions."""
+        money = 0.0 if price is None else price.of(prompt_tokens, answer_tokens, cached_tokens)
+        return cls(1, prompt_tokens, answer_tokens, money, questions)
 
 
 class LimitReachedError(BudgetExhaustedError):
     """A call does not fit the budget.
 
     Args:
-        limit: `calls`, `tokens`, `cost` or `seconds`.
+        limit: `calls`, `tokens`, `cost`, `seconds` or `questions`.
     """
 
     def __init__(self, limit: str) -> None:
@@ -216,6 +232,15 @@ class BudgetLedger:
             if not released.done():
                 released.set_result(None)
 
+    def questions_left(self) -> int | None:
+        """How many questions fit besides all that is spent and reserved; None without a limit."""
+        left = [
+            int(ledger.budget.questions) - ledger.spent.questions - ledger.reserved.questions
+            for ledger in self._chain()
+            if ledger.budget.questions is not None and ledger.budget.questions < math.inf
+        ]
+        return max(min(left), 0) if left else None
+
     def _chain(self) -> list[BudgetLedger]:
         return [self] if self._parent is None else [self, *self._parent._chain()]
 
@@ -228,6 +253,7 @@ class BudgetLedger:
                 ("calls", total.calls, limits.calls),
                 ("tokens", total.tokens, limits.tokens),
                 ("cost", total.money, limits.cost),
+                ("questions", total.questions, limits.questions),
             ):
                 if limit is not None and value > limit:
                     return name

@@ -296,15 +296,17 @@ def _is_json(line: bytes) -> bool:
 
 
 def _plain(cost: Cost) -> list[float]:
-    return [cost.calls, cost.prompt_tokens, cost.answer_tokens, cost.money]
+    return [cost.calls, cost.prompt_tokens, cost.answer_tokens, cost.money, cost.questions]
 
 
 def _cost(values: object) -> Cost:
-    """The cost in a line of a journal."""
-    numbers = values if isinstance(values, list) and len(values) == 4 else [None]
-    if any(not isinstance(one, int | float) or isinstance(one, bool) or not 0 <= one < 1e18 for one in numbers):
+    """The cost in a line of a journal; a line without a number of questions has one a call, as all calls once had."""
+    numbers = values if isinstance(values, list) and len(values) in (4, 5) else []
+    right = [isinstance(one, int | float) and not isinstance(one, bool) and 0 <= one < 1e18 for one in numbers]
+    if not numbers or not all(right):
         raise ValueError(f"{str(values)[:80]} is not a cost")
-    return Cost(*numbers)
+    calls, prompt_tokens, answer_tokens, money, *questions = numbers
+    return Cost(calls, prompt_tokens, answer_tokens, money, questions[0] if questions else calls)
 
 
 def _code(err: sqlite3.Error) -> int:

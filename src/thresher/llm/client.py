@@ -62,6 +62,7 @@ class Call(Generic[R]):
         decode: the reply from what `as_json` returned.
         usable: whether a reply is worth keeping; another is neither cached nor resumed from, so that the next run asks
             again. None keeps every reply.
+        questions: comparisons it asks for.
     """
 
     payload: Mapping[str, object]
@@ -70,6 +71,7 @@ class Call(Generic[R]):
     send: Callable[[], Awaitable[R]]
     decode: Callable[[Json], R]
     usable: Callable[[R], bool] | None = None
+    questions: int = 1
 
     @property
     def key(self) -> str:
@@ -128,6 +130,7 @@ class CallCounts:
         cache_hits: answers taken from the response cache, or from an equal call in flight.
         resumed: answers taken from the journal of an interrupted run.
         reasoning_tokens: reasoning tokens, where the model reports them.
+        cached_tokens: prompt tokens that the model had in its cache, where it reports them.
         unconfirmed_calls: calls counted at their reservation.
         reasks: requests repeated by a judge because the answer could not be read.
         refused: questions that a model declined to answer.
@@ -141,6 +144,7 @@ class CallCounts:
     cache_hits: int = 0
     resumed: int = 0
     reasoning_tokens: int = 0
+    cached_tokens: int = 0
     unconfirmed_calls: int = 0
     reasks: int = 0
     refused: int = 0
@@ -188,6 +192,11 @@ class Client:
         self.counts = CallCounts()
         self._pool = pool
         self._ledger = BudgetLedger(budget or Budget(), parent=pool.ledger)
+
+    @property
+    def questions_left(self) -> int | None:
+        """How many questions the budget has room for besides those in flight; None without a limit."""
+        return self._ledger.questions_left()
 
     async def call(self, call: Call[R]) -> R:
         """Make one call, or return its known answer.
@@ -241,7 +250,8 @@ class Client:
         while True:
             async with pool.slots:
                 await self._wait_for_server()
-                bound = Cost.of_call(call.prompt_tokens + pool.underestimate, call.answer_tokens, pool.price)
+                tokens = call.prompt_tokens + pool.underestimate
+                bound = Cost.of_call(tokens, call.answer_tokens, pool.price, call.questions)
                 await self._ledger.reserve(bound)
                 try:
                     return await self._once(key, bound, call)
@@ -307,7 +317,9 @@ class Client:
             return bound
         pool = self._pool
         pool.underestimate = max(pool.underestimate, pool.underestimate + usage.prompt_tokens - bound.prompt_tokens)
-        return Cost.of_call(usage.prompt_tokens, usage.answer_tokens, pool.price)
+        cached = usage.cached_tokens or 0
+        self.counts.cached_tokens += cached
+        return Cost.of_call(usage.prompt_tokens, usage.answer_tokens, pool.price, bound.questions, cached)
 
     async def _wait_for_server(self) -> None:
         """Sleep until Retry-After has elapsed."""

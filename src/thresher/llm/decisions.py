@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from thresher.arguments import checked_call
@@ -275,9 +275,7 @@ class DecisionServer(DecisionModel):
         decisions = tuple(read(question, answer) for question, answer in zip(questions, found, strict=True))
         sent = len(state.encode("utf-8", "replace"))
         usage = TokenUsage.reported(document.get("usage"), sent)
-        if usage.prompt_tokens is not None and usage.answer_tokens is None:
-            usage = TokenUsage(usage.prompt_tokens, 0, usage.reasoning_tokens)
-        return Decisions(decisions, usage)
+        return Decisions(decisions, usage if usage.answer_tokens is not None else replace(usage, answer_tokens=0))
 
     async def aclose(self) -> None:
         """Close the connections of this event loop."""

@@ -156,6 +156,7 @@ class TokenUsage:
     prompt_tokens: int | None = None
     answer_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
 
     @classmethod
     def reported(cls, document: object, sent: int = 0, received: int = 0) -> TokenUsage:
@@ -170,10 +171,13 @@ class TokenUsage:
         details = values.get("completion_tokens_details", values.get("output_tokens_details"))
         prompt = _count(values.get("prompt_tokens", values.get("input_tokens", values.get("total_tokens"))))
         answer = _count(values.get("completion_tokens", values.get("output_tokens")))
+        read = values.get("prompt_tokens_details", values.get("input_tokens_details"))
+        cached = _count(read.get("cached_tokens")) if isinstance(read, dict) else None
         return cls(
             None if prompt is None else max(prompt, sent // BYTES_A_TOKEN_AT_MOST),
             None if answer is None else max(answer, received // BYTES_A_TOKEN_AT_MOST),
             _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None,
+            None if cached is None or prompt is None else min(cached, prompt),
         )
 
     def as_json(self) -> Json:

@@ -126,7 +126,7 @@ class CrossEncoderJudge:
             "query": query.text,
             "texts": texts,
         }
-        reply = await client.call(Call(payload, bound, 0, send, Scores.from_json))
+        reply = await client.call(Call(payload, bound, 0, send, Scores.from_json, questions=len(texts)))
         return [Answer((one.items,), score=score) for one, score in zip(comparisons, reply.scores, strict=True)]
 
     def close(self) -> None:
@@ -185,7 +185,7 @@ class ContextJudge:
             return Scores(tuple(scores), TokenUsage(tokens, 0))
 
         payload = {"rank-head": self.name, "query": query.text, "texts": texts}
-        reply = await client.call(Call(payload, tokens, 0, send, Scores.from_json))
+        reply = await client.call(Call(payload, tokens, 0, send, Scores.from_json, questions=len(texts)))
         return [Answer((one.items,), score=score) for one, score in zip(comparisons, reply.scores, strict=True)]
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ one state. With one question a request the passages are shown in the order of th
 The distribution of a choice says how likely each option is the best one. Below the first few it is small, and servers
 round it: options of probability 0 tie at the end and are no evidence about each other, like those that were not listed.
 
-An answer that was refused, is missing, or cannot be true is no information, never the order shown; it is counted as
+An answer that was refused, is missing, or cannot be true gives no information, never the order shown; it is counted as
 unreadable, and a refusal also as refused. What a server does not take (that many questions, a state that long) is
 learnt from its refusal, once.
 """
@@ -39,6 +39,7 @@ from thresher.llm.decisions import Decisions, DecisionServer, Question, prompt_b
 from thresher.llm.model import RefusedRequestError
 from thresher.rerank.judges import construct
 from thresher.rerank.plans.plan import Answer, Prefer, Rate
+from thresher.rerank.plans.pool import ChoicePool
 from thresher.rerank.prompting import fence, neutralise
 
 if TYPE_CHECKING:
@@ -104,6 +105,11 @@ class DecisionJudge:
         self._state_tokens = model.context
         self._leaders = PerLoop(Leader, no_end)
         self._logged = False
+
+    @property
+    def default_plan(self) -> str:
+        """One choice among all candidates, in several orders."""
+        return f"choice-pool:pool={min(ChoicePool().pool, self.model.options)}"
 
     @property
     def name(self) -> str:
@@ -243,6 +249,7 @@ class DecisionJudge:
             lambda: self.model.decide(state, questions),
             Decisions.from_json,
             lambda reply: any(not decision.problem for decision in reply.decisions),
+            len(questions),
         )
 
     def _answer(self, one: Comparison, decision: Decision, client: Client) -> Answer | None:

@@ -48,6 +48,7 @@ class RerankUsage:
         judge: the model and its settings.
         queries: number of queries.
         comparisons: comparisons the plan asked for.
+        questions: comparisons in the requests sent, retries included; one request may hold hundreds.
         calls: requests sent, failed ones and retries included.
         failed_calls: requests that failed.
         retries: requests sent again after a failure.
@@ -56,6 +57,7 @@ class RerankUsage:
         prompt_tokens: tokens in. Calls whose usage the model did not report count at their reservation.
         answer_tokens: tokens out, reasoning included.
         reasoning_tokens: reasoning tokens, where the model reports them.
+        cached_tokens: tokens in that the model had in its cache, where it reports them.
         unconfirmed_calls: calls counted at their reservation.
         cost: by the price table; None without one.
         depth: sequential batches; of several queries the largest.
@@ -74,6 +76,7 @@ class RerankUsage:
     judge: str = ""
     queries: int = 1
     comparisons: int = 0
+    questions: int = 0
     calls: int = 0
     failed_calls: int = 0
     retries: int = 0
@@ -82,6 +85,7 @@ class RerankUsage:
     prompt_tokens: int = 0
     answer_tokens: int = 0
     reasoning_tokens: int = 0
+    cached_tokens: int = 0
     unconfirmed_calls: int = 0
     cost: float | None = None
     depth: int = 0
@@ -123,9 +127,9 @@ class RerankUsage:
 
 
 _ADDED = (
-    "queries", "comparisons", "calls", "failed_calls", "retries", "cache_hits", "resumed", "prompt_tokens",
-    "answer_tokens", "reasoning_tokens", "unconfirmed_calls", "unreadable", "refused", "reasks", "failed", "skipped",
-    "truncated", "added",
+    "queries", "comparisons", "questions", "calls", "failed_calls", "retries", "cache_hits", "resumed", "prompt_tokens",
+    "answer_tokens", "reasoning_tokens", "cached_tokens", "unconfirmed_calls", "unreadable", "refused", "reasks",
+    "failed", "skipped", "truncated", "added",
 )  # fmt: skip
 
 
@@ -148,6 +152,7 @@ class Counts:
             plan=plan,
             judge=judge,
             comparisons=self.comparisons,
+            questions=calls.cost.questions,
             calls=calls.cost.calls,
             failed_calls=calls.failed_calls,
             retries=calls.retries,
@@ -156,6 +161,7 @@ class Counts:
             prompt_tokens=calls.cost.prompt_tokens,
             answer_tokens=calls.cost.answer_tokens,
             reasoning_tokens=calls.reasoning_tokens,
+            cached_tokens=calls.cached_tokens,
             unconfirmed_calls=calls.unconfirmed_calls,
             cost=calls.cost.money if priced else None,
             depth=self.depth,
@@ -178,7 +184,7 @@ class Outcome:
     Attributes:
         placement: of the candidates' positions; None if no comparison was answered and the failure is to be reported.
         counts: what was done.
-        stopped: the limit that stopped the plan early (`calls`, `tokens`, `cost`, `seconds`), empty if none.
+        stopped: the limit that stopped the plan early (`calls`, `questions`, `tokens`, `cost`, `seconds`), or empty.
         error: why there is no placement.
         added: candidates that the plan added; the placement has them after those given.
     """
@@ -349,6 +355,10 @@ class _Batch:
             try:
                 answers = await self._driver.judge.answer(self._query, self._candidates, comparisons, self._client)
             except LimitReachedError as err:
+                left = self._client.questions_left
+                if err.limit == "questions" and left and left < len(group):
+                    self._groups.extendleft((group[left:], group[:left]))  # a smaller request fits
+                    continue
                 self.stopped = err.limit
                 self._counts.skipped += len(group)
             except ModelError as err:

@@ -42,8 +42,9 @@ class Judge(Protocol):
 
     Every request to a model goes through the client, which keeps budget, cache, journal, connections and retries.
 
-    Two optional class attributes describe a judge: `rates_only` (False by default) if it answers `Rate` alone, so that
-    the default plan is pointwise, and `reads_text` (True by default) if candidates must come with their texts.
+    Optional attributes describe a judge: `rates_only` (False by default) if it answers `Rate` alone, so that the
+    default plan is pointwise, `default_plan` for another one, and `reads_text` (True by default) if candidates must
+    come with their texts.
     """
 
     @property

@@ -61,7 +61,7 @@ class Reranked(Ranking):
         qid: the query's identifier.
         complete: whether every comparison the plan wanted was answered. False if a limit was reached, calls failed, or
             answers could not be read; then this is the best ranking so far.
-        stopped: the limit that was reached: `calls`, `tokens`, `cost` or `seconds`; empty if none.
+        stopped: the limit that was reached: `calls`, `questions`, `tokens`, `cost` or `seconds`; empty if none.
         tied: ranks (1-based) of passages that tied with the one above.
         errors: standard errors of the scores of the reranked passages, if the plan estimates them.
         confidence: for each of the reranked passages, in order, the probability that it is among the best k; None where
@@ -166,7 +166,8 @@ class Reranker:
     ) -> None:
         _check_kinds(judge, plan, budget, budget_per_query, price, retry, cache, journal)
         self.judge = judge
-        plan = plan or ("pointwise" if getattr(judge, "rates_only", False) else "sliding")
+        usual = "pointwise" if getattr(judge, "rates_only", False) else "sliding"
+        plan = plan or str(getattr(judge, "default_plan", usual))
         self.plan = plan_from_name(plan) if isinstance(plan, str) else plan
         self.k, self.depth, self.seed = k, depth, seed
         self.budget, self.budget_per_query = budget or Budget(), budget_per_query or Budget()

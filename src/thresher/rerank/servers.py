@@ -191,7 +191,7 @@ class RerankServer:
             return self._read(document, len(texts), sum(len(text.encode("utf-8", "replace")) for text in texts))
 
         bound = sum(self._tokens.bound(text) + self._tokens.bound(query) + 8 for text in texts)
-        return Call({"server": self.name, "body": body}, bound, 0, send, Scores.from_json)
+        return Call({"server": self.name, "body": body}, bound, 0, send, Scores.from_json, questions=len(texts))
 
     def _adapt(self, err: RefusedRequestError, query: str, texts: Sequence[str]) -> bool:
         """Learn from a refusal how many passages the server takes, and how long; whether to try again."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.decision_server import PATHS, respond
+
 ROOT = Path(__file__).parents[3]
 PASSAGES = [
     ("wheat", "Wheat", "Threshing separates the grain of wheat from its chaff. A flail or a machine does it."),
@@ -99,13 +101,19 @@ def place(examples, tmp_path, monkeypatch):
 class _Chat(BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path in PATHS:
+            self._send(*respond(self.path, asked, lambda text: min(text.lower().count("air"), 2) / 3))
+            return
         labels = re.findall(r"\[(\d+)\]\n<passage>", asked["messages"][-1]["content"])
         message = {"role": "assistant", "content": " > ".join(f"[{label}]" for label in labels)}
         usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
         reply = {"id": "1", "object": "chat.completion", "model": asked["model"], "usage": usage}
         reply["choices"] = [{"index": 0, "finish_reason": "stop", "message": message}]
-        body = json.dumps(reply).encode()
-        self.send_response(200)
+        self._send(200, reply)
+
+    def _send(self, status, document):
+        body = json.dumps(document).encode()
+        self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -117,7 +125,7 @@ class _Chat(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def chat_server():
-    """The address of a server that speaks the chat dialect and finds every order right."""
+    """The address of a server that speaks the chat dialect, finds every order right, and decides by a word."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Chat) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/v1"

@@ -7,7 +7,7 @@ import pytest
 
 from tests.decision_server import respond
 from thresher.errors import ConfigError, InputError, ModelError
-from thresher.llm.budget import Budget
+from thresher.llm.budget import Budget, Price
 from thresher.llm.client import RetryPolicy
 from thresher.llm.decisions import Decisions, DecisionServer, Question
 from thresher.rerank.decisions import DecisionJudge
@@ -255,6 +255,24 @@ def test_a_journal_resumes_without_asking_again_and_a_budget_stops(judge, server
     assert first.scores.tolist() == again.scores.tolist()
     stopped = Reranker(judge, "sliding:window=4,stride=2", budget=Budget(calls=2)).rank("why", make_hits(GRADES))
     assert (stopped.stopped, stopped.usage.calls, len(server.requests)) == ("calls", 2, 3)
+
+
+@pytest.mark.parametrize(("most", "kept"), [(0, 0), (5, 5), (12, 12), (40, 12)])
+def test_a_budget_of_questions_buys_a_smaller_request(judge, make_hits, most, kept):
+    result = Reranker(judge, "pointwise", budget=Budget(questions=most)).rank("why", make_hits(GRADES))
+    assert grades(result)[:kept] == sorted(GRADES[:kept])[::-1]
+    assert result.usage.questions == kept
+    assert (result.complete, result.stopped) == ((kept == 12), "" if kept == 12 else "questions")
+
+
+def test_questions_and_tokens_from_the_cache_of_the_server_are_counted_and_priced(judge, make_hits):
+    price = Price(10.0, 10.0, cached=1.0)
+    usage = Reranker(judge, price=price).rank("why", make_hits(GRADES)).usage
+    assert usage.plan.startswith("choice-pool:pool=250,repeats=4")
+    assert (usage.questions, usage.calls, usage.depth) == (4, 1, 1)
+    assert 0 < usage.cached_tokens < usage.prompt_tokens
+    spent = 10 * (usage.prompt_tokens - usage.cached_tokens) + usage.cached_tokens
+    assert usage.cost == pytest.approx(spent / 1e6)
 
 
 def test_a_refused_reply_is_not_kept(server, reaction, make_hits, tmp_path):

@@ -45,6 +45,16 @@ def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path):
     assert path.read_text() == "one line without an end"
 
 
+def test_a_journal_of_an_older_version_counts_a_question_a_call(tmp_path):
+    path = tmp_path / "journal"
+    path.write_text('{"sent": "a", "cost": [1, 2, 3, 0.5]}\n{"answered": "a", "cost": [1, 2, 3, 0.5], "reply": {}}\n')
+    with Journal(path) as journal:
+        assert journal.spent == Cost(1, 2, 3, 0.5, 1)
+        journal.sent("b", Cost(1, 2, 3, 0.0, 64))
+    with Journal(path) as journal:
+        assert journal.spent == Cost(2, 4, 6, 0.5, 65)
+
+
 @pytest.mark.parametrize(
     "mine",
     [

@@ -51,6 +51,7 @@ EXPERIMENTS = {
     "training-pairs": Entry("training_pairs", "choosing training pairs for a quality head", ("training-pairs",)),
     "rerank-plans": Entry("rerank_plans", "calls and nDCG@10 of reranking plans, simulated judges", ("rerank-plans",)),
     "rerank-fitted": Entry("rerank_fitted", "judges fitted to recorded models, cross-validated"),
+    "answer-grammar": Entry("answer_grammar", "generated answers with a known order, read", ("answer-grammar",)),
     "rerank-replay": Entry("rerank_replay", "recorded LLM rerankings, replayed", ("rerank-replay",)),
     "context-pruning": Entry("context_pruning", "answers kept against characters pruned", ("context-pruning",)),
     "context-technical": Entry(

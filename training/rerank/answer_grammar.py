@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from random import Random
 
+    from thresher.rerank.plans.plan import Answer
+
 Class = Literal["plain", "hard", "orderless"]
+Verdict = Literal["right", "unreadable", "wrong"]
 Tiers = tuple[tuple[str, ...], ...]
 SCRIPTS = {
     "arabic-indic": 0x660, "persian": 0x6F0, "devanagari": 0x966, "bengali": 0x9E6, "full-width": 0xFF10, "thai": 0xE50,
@@ -82,6 +85,27 @@ def write(rng: Random, kind: Class = "plain", *, phrases: Literal["known", "fres
     return _Writer(rng, kind, phrases).written()
 
 
+def verdict(written: Written, read: Callable[[str, tuple[int, ...], tuple[str, ...]], Answer | None]) -> Verdict:
+    """How an answer is read: `right`, `unreadable` or `wrong`. An answer without an order is right if it is unreadable.
+
+    Args:
+        written: the answer.
+        read: given the text, the positions shown and their labels, what `thresher.rerank.parsing.read_order` returns.
+    """
+    shown = tuple(range(len(written.labels)))
+    answer = read(written.text, shown, written.labels)
+    if answer is None:
+        return "unreadable" if written.tiers else "right"
+    position = dict(zip(written.labels, shown, strict=True))
+    tiers = [sorted(position[label] for label in tier) for tier in written.tiers]
+    if not written.level:
+        tiers = [[item] for tier in tiers for item in tier]
+    named = {item for tier in tiers for item in tier}
+    tiers += [[item] for item in shown if item not in named]
+    found = [sorted(tier) for tier in answer.tiers] if written.level else [[item] for item in answer.order]
+    return "right" if written.tiers and found == tiers else "wrong"
+
+
 def han(number: int) -> str:
     """1 to 99 in Chinese numerals."""
     tens, ones = divmod(number, 10)
@@ -123,8 +147,8 @@ class _Writer:
             phrases = kept or phrases
         return self.rng.choice(phrases)
 
-    def filled(self, phrase: str) -> str:
-        a, b = self.rng.sample(self.labels, 2)
+    def filled(self, phrase: str, among: Sequence[str] = ()) -> str:
+        a, b = self.rng.sample(among or self.labels, 2)
         return phrase.format(a=a, b=b, n=len(self.labels), k=len(self.order), chain=self.other_chain())
 
     def other_chain(self) -> str:
@@ -157,24 +181,37 @@ class _Writer:
         text = core
         if self.chance(0.5):
             lead = self.filled(self.pick(said.LEADS))
-            joint = "\n\n" if lead.startswith("#") or block else self.rng.choice((" ", " ", "\n", "\n\n"))
+            joint = (
+                "\n\n"
+                if lead.startswith("#") or block or text.startswith(">")
+                else self.rng.choice((" ", " ", "\n", "\n\n"))
+            )
             text = lead + joint + text
             self.parts.append("lead-in")
         if self.chance(0.07):
-            text = f"{self.analysis()}\n\n{'' if 'lead-in' in self.parts else 'Ranking: '}{text}"
+            lead = "Ranking:\n" if block or text.startswith(">") else "Ranking: "
+            text = f"{self.analysis()}\n\n{'' if 'lead-in' in self.parts else lead}{text}"
             self.parts.append("analysis")
         if self.chance(0.35):
-            closing = self.filled(self.pick(said.CLOSINGS))
-            joint = "\n\n" if block else self.rng.choice(("\n\n", "\n", ". " if core[-1] not in ".`>~" else "\n"))
+            closing = self.filled(self.pick(said.CLOSINGS), self.order)
+            joint = (
+                "\n\n"
+                if block
+                else self.rng.choice(
+                    ("\n\n", "\n", ". " if core[-1] not in ".`>~" and "loose" not in self.parts else "\n")
+                )
+            )
             text += (" " if closing.startswith("(") and not block else joint) + closing
             self.parts.append("closing")
-        elif self.chance(0.05):
+        elif self.chance(0.05) and "partial" not in self.parts:
             text += f"\n\n{self.analysis()}"
             self.parts.append("analysis")
         if self.chance(0.3):
-            text = self.thought() + text
+            thought = self.thought()
+            text = (thought.rstrip() + "\n" if block and self.parts[-1] == "spoken-thought" else thought) + text
         if self.chance(0.15):
-            text = self.pick(said.STARTS) + text
+            start = self.pick(said.STARTS)
+            text = text if self.letters and start == "A: " else start + text
             self.parts.append("start")
         if self.chance(0.2):
             text += self.pick(said.ENDS[:9] + said.ENDS[10:] if not block else said.ENDS[6:9])
@@ -195,8 +232,10 @@ class _Writer:
 
     def analysis(self) -> str:
         """A remark on every passage, in the order shown."""
-        shape = self.rng.choice(("[{}]: {}", "- [{}] {}", "Passage {}: {}", "- **Passage {}**: {}", "* Passage [{}] - {}"))
-        remarks = [shape.format(label, self.pick(said.REASONS[:6])) for label in self.labels]
+        shape = self.rng.choice(
+            ("[{}]: {}", "- [{}] {}", "Passage {}: {}", "- **Passage {}**: {}", "* Passage [{}] - {}")
+        )
+        remarks = [shape.format(label, self.rng.choice(said.REASONS)) for label in self.labels]
         return self.rng.choice(("", "Analysis:\n", "Let me look at each passage.\n\n")) + "\n".join(remarks)
 
     def corrected(self, core: str, name: str) -> str:
@@ -231,7 +270,11 @@ class _Writer:
         noun = self.pick(said.NOUNS[:11] if self.letters else said.NOUNS)
         ways += [
             (10, "noun", lambda label: f"{noun}{' ' if self.letters and noun[-1].isalpha() else ''}{label}"),
-            (5, "noun-brackets", lambda label: f"{noun.rstrip('#')}[{label}]" if noun not in ("P", "D") else f"[{label}]"),
+            (
+                5,
+                "noun-brackets",
+                lambda label: f"{noun.rstrip('#')}[{label}]" if noun not in ("P", "D") else f"[{label}]",
+            ),
             (3, "noun-inside", lambda label: f"[Passage {label}]"),
         ]
         if bare:
@@ -273,6 +316,7 @@ class _Writer:
         """A chain whose tail is a range."""
         if self.letters or len(self.labels) < 5:
             return self.chain()
+        self.everything()
         size = self.rng.randint(3, len(self.labels) - 2)
         first = self.rng.randint(1, len(self.labels) - size + 1)
         tail = [str(first + i) for i in range(size)]
@@ -283,22 +327,31 @@ class _Writer:
 
     def numbered(self) -> tuple[Tiers, str, bool]:
         """A list with places."""
-        spell, place = self.spelling(bare=self.letters), self.pick(said.PLACES)
-        remark = self.remarks()
-        lines = [
-            place.format(p=at, o=ending(at)) + spell(label) + remark(at)
-            for at, label in enumerate(self.order, 1)
-        ]
+        spell, place, remark = self.spelling(bare=self.letters), self.pick(said.PLACES), self.remarks()
+        lines = [place.format(p=at, o=ending(at)) + spell(label) + remark(at) for at, label in enumerate(self.order, 1)]
         return self.singles(), self.rng.choice(("\n", "\n", "\n\n")).join(lines), True
 
     def bulleted(self) -> tuple[Tiers, str, bool]:
         spell, bullet, remark = self.spelling(), self.pick(said.BULLETS), self.remarks()
+        self.mixed()
         lines = [bullet + spell(label) + remark(at) for at, label in enumerate(self.order, 1)]
         return self.singles(), "\n".join(lines), True
+
+    def mixed(self) -> None:
+        """Draw the order again if it is that of the passages shown: a list of them with remarks may be an account."""
+        while self.order == sorted(self.order, key=self.labels.index):
+            self.rng.shuffle(self.order)
+
+    def everything(self) -> None:
+        """Draw an order of all labels."""
+        self.order = self.rng.sample(self.labels, len(self.labels))
+        self.parts = [part for part in self.parts if part != "partial"]
 
     def remarks(self) -> Callable[[int], str]:
         """What stands behind an id in a list: nothing, a reason, copied text, or a score that falls."""
         style = self.rng.choice(("none", "none", "reason", "copied", "score"))
+        if style != "none":
+            self.mixed()
         self.parts.append(f"remark:{style}")
         if style == "none":
             return lambda at: ""
@@ -307,22 +360,27 @@ class _Writer:
             size = len(self.order)
             return lambda at: shape.format(f"{0.98 - 0.9 * at / (size + 1):.2f}")
         shape = self.rng.choice((": {}", " - {}", " \u2014 {}", " ({})", "\n   {}"))
-        phrases = said.REASONS[:6] if style == "reason" else said.COPIED
-        return lambda at: shape.format(self.pick(phrases))
+        if style == "copied":
+            return lambda at: shape.format(self.pick(said.COPIED))
+        reasons = sorted((self.rng.choice(said.REASONS) for _ in self.order), key=said.REASONS.index)
+        return lambda at: shape.format(reasons[at - 1])
 
     def table(self) -> tuple[Tiers, str, bool]:
         spell = self.spelling()
         noun = self.rng.choice(("Passage", "ID", "Document", "Passage ID", "Identifier"))
         place = self.rng.choice(("Rank", "Place", "Position", "#"))
         why = self.chance(0.4)
-        rows = [[str(at), spell(label), *([self.pick(said.REASONS[:6])] if why else [])] for at, label in enumerate(self.order, 1)]
+        rows = [
+            [str(at), spell(label), *([self.rng.choice(said.REASONS)] if why else [])]
+            for at, label in enumerate(self.order, 1)
+        ]
         head = [place, noun, *(["Reason"] if why else [])]
         lines = [head, ["---"] * len(head), *rows]
         return self.singles(), "\n".join(f"| {' | '.join(cells)} |" for cells in lines), True
 
     def places(self) -> tuple[Tiers, str, bool]:
         """The place of every label, in any order."""
-        self.order = self.rng.sample(self.labels, len(self.labels))
+        self.everything()
         place = {label: at for at, label in enumerate(self.order, 1)}
         listed = self.rng.choice((self.labels, self.rng.sample(self.labels, len(self.labels))))
         if self.chance(0.3):
@@ -330,12 +388,14 @@ class _Writer:
             return self.singles(), "\n".join(["| Passage | Rank |", "|---|---|", *lines]), True
         shape = self.rng.choice(
             (
-                "Passage {}: rank {}", "[{}]: rank {}", "[{}] - rank {}", "Passage {} is ranked {o}", "Rank of passage {}: {}",
-                "[{}] is {o}", "Passage {}: {o} place", "[{}]: {o}", "Passage {} comes {w}",
+                "Passage {}: rank {}", "[{}]: rank {}", "[{}] - rank {}", "Passage {} is ranked {o}",
+                "Rank of passage {}: {}", "[{}] is {o}", "Passage {}: {o} place", "[{}]: {o}", "Passage {} comes {w}",
             )
         )  # fmt: skip
         joint = self.rng.choice(("\n", "\n", ", ", "; "))
-        lines = [shape.format(label, place[label], o=ending(place[label]), w=_ORDINALS[place[label] - 1]) for label in listed]
+        lines = [
+            shape.format(label, place[label], o=ending(place[label]), w=_ORDINALS[place[label] - 1]) for label in listed
+        ]
         return self.singles(), joint.join(lines), joint == "\n"
 
     def sentences(self) -> tuple[Tiers, str, bool]:
@@ -343,7 +403,8 @@ class _Writer:
         first, *rest = map(spell, self.order)
         style = self.rng.randrange(6)
         if style == 0:
-            text = f"{first} is the most relevant, followed by {', '.join(rest[:-1])}{' and ' if rest[:-1] else ''}{rest[-1]}."
+            others = ", ".join(rest[:-1]) + (" and " if rest[:-1] else "") + rest[-1]
+            text = f"{first} is the most relevant, followed by {others}."
         elif style == 1:
             text = f"{first} is most relevant, then " + ", then ".join(rest) + "."
         elif style == 2:
@@ -361,10 +422,12 @@ class _Writer:
 
     def json(self) -> tuple[Tiers, str, bool]:
         style = self.rng.choice(
-            ("list", "object", "object", "nested", "records", "ranked-records", "map", "numbered-map", "extra", "loose", "python")
-        )  # fmt: skip
+            "list object object nested records ranked-records map numbered-map extra loose python".split()
+        )
         self.parts.append(f"json:{style}")
         as_text = self.letters or self.chance(0.4)
+        if style == "records":
+            self.mixed()
         shape = self.rng.choice(("{}", "{}", "[{}]", "Passage {}", "passage_{}"))
         ids: list[str | int] = [shape.format(label) if as_text else int(label) for label in self.order]
         key, indent = self.pick(_KEYS), self.rng.choice((None, None, 2))
@@ -375,25 +438,32 @@ class _Writer:
         elif style == "nested":
             document = {"result": {key: ids}}
         elif style == "records":
-            document = {key: [{name: one, "reason": self.pick(said.REASONS[:6])} for one in ids]}
+            document = {key: [{name: one, "reason": self.rng.choice(said.REASONS)} for one in ids]}
         elif style == "ranked-records":
             records = [{"rank": at, name: one} for at, one in enumerate(ids, 1)]
             document = self.rng.sample(records, len(records)) if self.chance(0.5) else records
         elif style == "map":
-            self.order = self.rng.sample(self.labels, len(self.labels))
+            self.everything()
             place = {label: at for at, label in enumerate(self.order, 1)}
             document = {shape.format(label): place[label] for label in self.labels}
         elif style == "numbered-map":
             document = {f"rank_{at}": one for at, one in enumerate(ids, 1)}
         elif style == "extra":
-            document = {"question": "What was found in 1898?", key: ids, "confidence": 0.9, "explanation": self.pick(said.COPIED)}
+            document = {
+                "question": "What was found in 1898?",
+                key: ids,
+                "confidence": 0.9,
+                "explanation": self.pick(said.COPIED),
+            }
         text = json.dumps(document, indent=indent, ensure_ascii=self.chance(0.5))
         if style == "loose":
             text = text.replace("]}", ",]}") if self.chance(0.5) else text.replace('"', "'")
         elif style == "python":
             text = f"{self.rng.choice(('ranking', 'order', 'ranked_passages'))} = {ids}"
         if self.chance(0.5):
-            text = f"```{self.rng.choice(('json', '', 'JSON', 'python' if style == 'python' else 'json5'))}\n{text}\n```"
+            text = (
+                f"```{self.rng.choice(('json', '', 'JSON', 'python' if style == 'python' else 'json5'))}\n{text}\n```"
+            )
         return self.singles(), text, True
 
     def hard(self) -> Written:

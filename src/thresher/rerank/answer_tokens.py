@@ -6,9 +6,20 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-NOUN = r"(?:passage|document|doc|text|snippet|candidate|item|option|identifier|id|result|entry|paragraph|article)"
+NOUN = (
+    r"(?:passage|document|doc|text|snippet|candidate|item|option|identifier|id|result|entry|paragraph|article|absatz|"
+    r"dokument|pasaje|passaggio|passagem|пассаж|документ|段落|文档|文書|문서|(?-i:[PD](?=\d)))"
+)
+NUMBER_WORDS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+).split()
+ORDINAL_WORDS = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
+    "sixteenth seventeenth eighteenth nineteenth twentieth"
+).split()
 
-_GT = r"(?:-{1,2}|=)?>{1,3}=?|[≻≥→»]|\\(?:succ|gt)\b"
+_GT = r"(?:-{1,2}|=)?>{1,3}=?|[≻≥→»⇒➔➜⟩]|\\(?:succ|gt)\b"
 
 _LT = r"<{1,3}[=-]{0,2}|[≺≤←]|\\(?:prec|lt)\b"
 
@@ -38,19 +49,20 @@ def token_pattern(letters: bool, /) -> re.Pattern[str]:
     """The pattern of a token. Every part of it is of bounded length, so reading takes linear time."""
     any_case = "[A-Za-z]" if letters else r"\d{1,18}"
     after_noun = "[A-Z]" if letters else r"\d{1,18}"
-    quoted = rf"[\"'`]?{any_case}[\"'`]?"
+    named = rf"(?:(?i:{NOUN})[ _#:.-]{{0,3}})?{any_case}"
+    quoted = rf"(?:[\"'`]\[?{named}\]?[\"'`]|{named})"
     bare = (
         r"(?<![\w'’.$€£%/+-])[A-Za-z](?![\w'’/-])"
         if letters
         else r"(?<![\w.$€£%/+-])\d{1,18}(?![\w%/]|\.\d|,\d{3}(?!\d))"
     )
     noun = rf"(?<!\w)(?i:{NOUN})(?:[ _]?(?i:id|number|no)\b\.?)?[ _#:.*-]{{0,4}}[\[(]?#?"
-    ranked = r"(?i:rank|place|position)[ #]{0,2}"
+    ranked = r"(?i:rank|place|position|platz|top|no\.|nr\.|№)[ #]{0,2}"
     parts = {
         "array": rf"\[\s{{0,2}}{quoted}(?:\s{{0,2}},\s{{0,2}}{quoted})+,?\s{{0,2}}\]",
         "bracket": rf"\[\s?(?:(?i:{NOUN})[ _#:.-]{{0,3}})?#?(?P<l1>{any_case})\s?\]|(?<![\w.,$-])(?P<l2>{any_case})\]",
         "noun": rf"{noun}(?P<l3>{after_noun})[\])]?(?![\w%]|\.\d)",
-        "ordinal": rf"(?<![\w.])(?:{ranked}(?P<l4>\d{{1,3}})|(?P<l5>\d{{1,3}})(?:st|nd|rd|th))(?!\w)",
+        "ordinal": rf"(?<![\w.])(?:{ranked}(?P<l4>\d{{1,3}})|(?P<l5>\d{{1,3}})(?:st|nd|rd|th)(?: place)?)(?!\w)",
         "bare": bare,
         **({"number": r"(?<![\w.])\d{1,3}(?![\w%]|\.\d)"} if letters else {}),
         "gt": _GT,

@@ -7,18 +7,20 @@ scores, agree with its order.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from thresher.rerank.answer_tokens import NOUN
+from thresher.rerank.answer_tokens import NOUN, ORDINAL_WORDS
 from thresher.rerank.final_order import stated_order
 from thresher.rerank.wording import WORST_FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from thresher.rerank.statements import LabelTiers
+    from thresher.rerank.labelled_text import LabelTiers
 
 
 _NOT_IDS = re.compile(
@@ -33,11 +35,23 @@ _IDS = re.compile(
     re.IGNORECASE,
 )
 
+_DOCUMENT = re.compile(r"\{|\[(?=\s{0,20}[{\"'])")
+
+_STRUCTURE = re.compile(r"[\[\]{}]|\"(?:[^\"\\\n]|\\.)*\"|(?<=[\[{,:\s])'(?:[^'\\\n]|\\.)*'(?=\s{0,20}[\]},:])")
+
+_LONGEST_LITERAL, _MOST_BRACKETS, _MOST_DOCUMENTS = 20_000, 400, 16
+
+_PLACE_KEY = re.compile(
+    rf"(?P<word>(?:rank|place|position|top|no|number|choice)\W?_?)?(?P<number>\d{{1,3}})(?P<end>st|nd|rd|th)?|"
+    rf"(?P<name>{'|'.join(ORDINAL_WORDS)})",
+    re.IGNORECASE,
+)
+
 _PLACES = re.compile(r"rank|place|position|order|answer|result|output|response", re.IGNORECASE)
 
 _SCORED = re.compile(r"score|rating|grade|relevance(?!.*rank)|probab|confiden|points", re.IGNORECASE)
 
-_RANKED = re.compile(r"rank|order|sort|answer|result|permutation", re.IGNORECASE)
+_RANKED = re.compile(r"rank|order|sort|answer|result|output|permutation|best_(?:to|first)", re.IGNORECASE)
 
 _ID_KEYS = (
     "id",
@@ -65,11 +79,45 @@ _FOR = re.compile(r"relevan|answer|useful|helpful|match|verdict|judg|decision|la
 
 
 def parsed(text: str) -> object:
-    """The decoded text, None if it is not JSON."""
+    """The decoded text, also with single quotes and a comma too many as in Python; None if it is neither."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
+        pass
+    if len(text) > _LONGEST_LITERAL or text.count("[") + text.count("{") > _MOST_BRACKETS:
         return None
+    try:
+        found: object = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return found if isinstance(found, list | dict) else None
+
+
+def documents(text: str) -> tuple[list[object], str]:
+    """The JSON documents in a text that are more than a list of numbers, and the text without them."""
+    found: list[object] = []
+    kept: list[str] = []
+    start = 0
+    for opening in islice(_DOCUMENT.finditer(text), _MOST_DOCUMENTS):
+        if opening.start() < start:
+            continue
+        end = _closing(text, opening.start())
+        document = parsed(text[opening.start() : end]) if end else None
+        if document is not None:
+            kept.append(text[start : opening.start()])
+            found.append(document)
+            start = end
+    return found, "\n".join([*kept, text[start:]])
+
+
+def _closing(text: str, start: int) -> int:
+    """The end of the object or list that opens there, 0 if it has none."""
+    depth = 0
+    for sign in _STRUCTURE.finditer(text, start):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(sign[0], 0)
+        if depth == 0:
+            return sign.end()
+    return 0
 
 
 def order_in_json(document: object, labels: Sequence[str]) -> LabelTiers:
@@ -87,9 +135,11 @@ def order_in_json(document: object, labels: Sequence[str]) -> LabelTiers:
             if _SCORED.search(key) or (key and (not _PLACES.search(key) or _turns_round(value, places))):
                 return ()
             lists.append((key, _from_places(places, labels)))
+        elif isinstance(value, dict) and (tiers := _from_place_keys(value, labels)):
+            lists.append((key or "rank", tiers))
         elif isinstance(value, list) and _NOT_IDS.search(key):
             measured = True
-        elif isinstance(value, list) and _IDS.search(key) and (tiers := _from_list(value, labels)):
+        elif isinstance(value, list) and _IDS.search(key) and (tiers := _from_list(value, labels, key)):
             lists.append((key, tiers))
         elif isinstance(value, str) and _RANKED.search(key):
             texts.append((key, value))
@@ -113,7 +163,7 @@ def _walk(document: object) -> Iterator[tuple[str, object]]:
         if isinstance(value, str) and value.lstrip().startswith(("{", "[")) and decoded < 4:
             decoded += 1
             inner = parsed(value)
-            value = value if inner is None else inner
+            value = inner if isinstance(inner, dict) or (isinstance(inner, list) and len(inner) > 1) else value
         yield key, value
         if isinstance(value, dict):
             waiting.extend((str(name), inner) for name, inner in value.items())
@@ -121,10 +171,10 @@ def _walk(document: object) -> Iterator[tuple[str, object]]:
             waiting.append(("", value[0]))
 
 
-def _from_list(listed: list[object], labels: Sequence[str]) -> LabelTiers:
+def _from_list(listed: list[object], labels: Sequence[str], key: str) -> LabelTiers:
     """The ids of a JSON list of ids, of tied ids, or of objects with an id; empty if it is something else."""
     if listed and all(isinstance(item, dict) for item in listed):
-        listed = _from_objects(listed)  # type: ignore[arg-type]  # checked
+        listed = _from_objects(listed, key)  # type: ignore[arg-type]  # checked
     groups = [item if isinstance(item, list) else [item] for item in listed]
     tiers = [tuple(_label(item, labels) for item in group) for group in groups]
     flat = [label for tier in tiers for label in tier]
@@ -134,17 +184,17 @@ def _from_list(listed: list[object], labels: Sequence[str]) -> LabelTiers:
     return tuple(tiers)
 
 
-def _from_objects(listed: list[dict[str, object]]) -> list[object]:
+def _from_objects(listed: list[dict[str, object]], key: str) -> list[object]:
     """The ids of objects in the order of their ranks or as listed; empty if ranks or scores contradict that."""
-    keys = {key.casefold(): key for key in listed[0]}
-    name = next((keys[key] for key in _ID_KEYS if key in keys), None)
+    keys = {str(one).casefold(): one for one in listed[0]}
+    name = next((keys[one] for one in _ID_KEYS if one in keys), None)
     if name is None or not all(name in item for item in listed):
         return []
-    others = {key: [item.get(key) for item in listed] for key in listed[0] if key != name}
+    others = {str(one): [item.get(one) for item in listed] for one in listed[0] if one != name}
     score = next(
-        (values for key, values in others.items() if _SCORE_KEY.search(key) and not _RANK_KEY.search(key)), None
+        (values for one, values in others.items() if _SCORE_KEY.search(one) and not _RANK_KEY.search(one)), None
     )
-    ranks = next((values for key, values in others.items() if _RANK_KEY.search(key)), None)
+    ranks = next((values for one, values in others.items() if _RANK_KEY.search(one)), None)
     if ranks is not None:
         if sorted(ranks, key=str) != sorted(range(1, len(ranks) + 1), key=str):
             return []
@@ -167,6 +217,20 @@ def _label(item: object, labels: Sequence[str]) -> str:
     if found is None:
         return ""
     return (found[1].lstrip("0") or "0") if found[1].isdigit() else found[1].upper()
+
+
+def _from_place_keys(document: dict[str, object], labels: Sequence[str]) -> LabelTiers:
+    """The order of an object from places to labels ("rank_1", "1st", "first"); empty for other keys."""
+    found: dict[int, str] = {}
+    for key, value in document.items():
+        place = _PLACE_KEY.fullmatch(str(key))
+        plain = place is not None and not (place["word"] or place["end"] or place["name"])
+        label = _label(value, labels)
+        if place is None or not label or (plain and labels[0].isdigit()):
+            return ()
+        found[int(place["number"] or ORDINAL_WORDS.index(place["name"].lower()) + 1)] = label
+    ordered = sorted(found) == list(range(1, len(found) + 1)) and len(set(found.values())) == len(document)
+    return tuple((found[place],) for place in sorted(found)) if ordered else ()
 
 
 def _turns_round(written: dict[str, object], places: dict[str, object]) -> bool:

@@ -16,11 +16,13 @@ The grammar, from the outside in:
    "Reasoning:". Nothing after the model's own end of turn counts.
 2. *Wrappers* are taken off: `<answer>` and its like (the last one), `\boxed{}`, fences, tool calls, HTML and control
    tokens. Digits, brackets and signs of other scripts become ASCII.
-3. An answer that is JSON, or prose around one JSON object, is read as JSON: the only list of ids in it, or an object
-   that maps every label to its place. Lists and objects under keys such as "scores" or "excluded" are not ids, and a
-   list of objects counts only where the numbers beside the ids, ranks or scores, agree with its order.
-4. Everything else is text: `thresher.rerank.statements` says what a ranking is in it, and
-   `thresher.rerank.final_order` which of several counts.
+3. An answer that is JSON or a Python literal, or prose around it, is read as such: the only list of ids in it, or an
+   object that maps every label to its place, or places ("rank_1") to labels. Lists and objects under keys such as
+   "scores" or "excluded" are not ids, and a list of objects counts only where the numbers beside the ids, ranks or
+   scores, agree with its order.
+4. Everything else is text. `thresher.rerank.normal_forms` rewrites tables, places given to labels, ranges and sentences
+   as lists and chains, `thresher.rerank.statements` says what a ranking is, and `thresher.rerank.final_order` which of
+   several counts.
 
 A *choice* is the label that the answer consists of, begins or ends with, the one it announces ("the answer is B"), or
 the only one that it names with praise, unless the sentence denies it, another is named, or the answer refuses or takes
@@ -44,13 +46,15 @@ from typing import TYPE_CHECKING
 from thresher.errors import InputError
 from thresher.rerank.answer_tokens import NOUN
 from thresher.rerank.final_order import stated_order
-from thresher.rerank.json_answers import choice_in_json, order_in_json, parsed
+from thresher.rerank.json_answers import choice_in_json, documents, order_in_json, parsed
 from thresher.rerank.plans.plan import Answer
-from thresher.rerank.statements import MOST, LabelTiers
+from thresher.rerank.statements import MOST
 from thresher.rerank.unwrapping import answer_of, plain_text, strip_reasoning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from thresher.rerank.labelled_text import LabelTiers
 
 LONGEST = 1_000_000  # characters of an answer, reasoning included
 LONGEST_RANKING = 100_000  # characters of what is left without reasoning
@@ -239,12 +243,13 @@ def _read_grammar(text: str, labels: Sequence[str]) -> LabelTiers:
     body = text.strip("` \n")
     if body.startswith(("{", "[")) and (document := parsed(body)) is not None:
         return order_in_json(document, labels)
-    start, end = text.find("{"), text.rfind("}")
-    if 0 <= start < end and (document := parsed(text[start : end + 1])) is not None:
-        around = stated_order(f"{text[:start]}\n{text[end + 1 :]}", labels)
-        found = order_in_json(document, labels)
-        return found if around in ((), found) else ()
-    return stated_order(text, labels)
+    found, prose = documents(text)
+    if not found:
+        return stated_order(text, labels)
+    orders = {order_in_json(document, labels) for document in found}
+    around = stated_order(prose, labels)
+    order = orders.pop()
+    return order if not orders and around in ((), order) else ()
 
 
 def _only_named(text: str, known: dict[str, str]) -> str | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from thresher.rerank.wording import ANNOUNCES
+
 _THOUGHT_NAME = (
     r"(?:\w{1,20}[:_.-]){0,2}(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflections?|reflect|scratchpad|analysis|"
     r"rationale|cot|chain_of_thought|thought_process|plan(?:ning)?|brainstorm(?:ing)?|drafts?|monologue|deliberation)"
@@ -37,6 +39,11 @@ _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|ul|ol|code|pre|span|div|td|th|tr|ta
 _HTML_LINE = re.compile(r"<br\s?/?>|</?li>", re.IGNORECASE)
 _STRUCK = re.compile(r"~~(?=\S)[^~\n]{1,2000}~~|<(del|strike)>[^<]{0,2000}</\1>", re.IGNORECASE)
 _LINKED = re.compile(r"\]\((?:https?:|#|/|\./)[^()\s]{0,300}\)")
+_DETAILS = re.compile(
+    rf"<details(?: open)?>\s{{0,9}}<summary>[^<]{{0,40}}\b{_THOUGHT_NAME}\b[^<]{{0,40}}</summary>", re.IGNORECASE
+)
+_ROLE = re.compile(r"\A\W{0,4}assistant\s?:\s", re.IGNORECASE)
+_EMPHASIS = re.compile(r"(?<!\w)_{1,3}(?=\w)|(?<=[\w.\])`])_{1,3}(?!\w)|\$\$")
 _FENCED_THOUGHT = re.compile(rf"^\s*```+\s?{_THOUGHT_NAME}\s*$.*?(?:^\s*```+\s*$|\Z)", re.M | re.S | re.I)
 _FENCE = re.compile(r"^[ \t]*(?:```+|~~~+)[ \t]*[\w-]*[ \t]*$", re.MULTILINE)
 _HEADING = r"^[\s#>*_-]{0,12}(?:\d{1,2}[.)]\s)?(?:here(?:'s| is) )?(?:my |the )?"
@@ -53,6 +60,7 @@ _ANSWERS = re.compile(
 _SIGNS = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans(
     dict.fromkeys("\u3010\u3014\u300c\u300e\u300a", "[") | dict.fromkeys("\u3011\u3015\u300d\u300f\u300b", "]")
     | dict.fromkeys("\u3009\u203a\u276f", ">") | dict.fromkeys("\u3008\u2039", "<") | {"\u3002": "."}
+    | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", "")
 )  # fmt: skip
 
 
@@ -60,6 +68,7 @@ def strip_reasoning(text: str) -> str:
     """The answer without the reasoning in tags or channels; reasoning without an end leaves nothing."""
     if "<|channel|>" in text:
         return _final_channel(text)
+    text = _without_details(text)
     if re.match(r"analysis(?=[A-Z\[])", text):  # harmony whose control tokens the server removed
         return text.rpartition("assistantfinal")[2].strip() if "assistantfinal" in text else ""
     kept: list[str] = []
@@ -86,8 +95,23 @@ def answer_of(text: str) -> str:
     text = text[: end.start()] if end is not None else text
     if opened := list(_WRAPPER.finditer(text)):
         text = _WRAPPER_END.split(text[opened[-1].end() :], maxsplit=1)[0]
-    text = _FENCED_THOUGHT.sub("\n", _CONTROL.sub(" ", text))
+    text = _FENCED_THOUGHT.sub("\n", _ROLE.sub("", _CONTROL.sub(" ", text).strip()))
     return _without_reasons(_boxed(text)).strip()
+
+
+def _without_details(text: str) -> str:
+    """The text without `<details>` under a summary that speaks of thought."""
+    kept: list[str] = []
+    start = 0
+    for opening in _DETAILS.finditer(text):
+        if opening.start() < start:
+            continue
+        end = text.find("</details>", opening.end())
+        if end < 0:
+            return "".join([*kept, text[start : opening.start()]])
+        kept.append(text[start : opening.start()])
+        start = end + len("</details>")
+    return "".join([*kept, text[start:]])
 
 
 def _thought_tag(tag: re.Match[str]) -> tuple[str, bool]:
@@ -115,7 +139,7 @@ def _ascii_signs(text: str) -> str:
         text = re.sub("[\u2460-\u2473]", lambda found: f"[{ord(found[0]) - 0x245F}]", text)
         text = re.sub(r"\u7b2c\s?(\d{1,2})\s?[\u540d\u4f4d]|(?<!\w)(\d{1,2})[\u4f4d\uc704]", _place_sign, text)
     text = text.replace("&gt;", ">").replace("&lt;", "<").replace("\r\n", "\n").replace("\r", "\n")
-    text = re.sub(r"\$([^$\n]*\\(?:succ|gt)\b[^$\n]*)\$", r"\1", text)
+    text = re.sub(r"\${1,2}([^$\n]*\\(?:succ|gt)\b[^$\n]*)\${1,2}", r"\1", text)
     return re.sub(r"\\([\[\]>=*_])", r"\1", text)
 
 
@@ -140,19 +164,26 @@ def _boxed(text: str) -> str:
 def _without_reasons(text: str) -> str:
     """The text without the sections under headings such as "Reasoning:"."""
     kept: list[str] = []
-    inside, inline = False, False
+    inside, inline, blank = False, False, False
     for line in text.split("\n"):
         reasons = _REASONS.match(line[:120])
         if reasons is not None:
             inside, inline = True, bool(line[reasons.end() :].strip(" *_"))
-        elif inside and (_ANSWERS.match(line[:120]) or (inline and not line.strip())):
+        elif inside and (_ANSWERS.match(line[:120]) or (inline and not line.strip()) or (blank and _announced(line))):
             inside = False
+        blank = not line.strip()
         if not inside:
             kept.append(line)
     return "\n".join(kept)
 
 
+def _announced(line: str) -> bool:
+    """Whether a line begins with the announcement of a ranking, up to a colon."""
+    head, colon, _ = line[:160].partition(":")
+    return bool(colon) and ANNOUNCES.search(head) is not None
+
+
 def plain_text(text: str) -> str:
     """The text without fences, HTML and the targets of links, and without what is struck out."""
-    text = _STRUCK.sub(" ", text)
+    text = _EMPHASIS.sub("", _STRUCK.sub(" ", text))
     return _LINKED.sub("]", _HTML.sub("", _HTML_LINE.sub("\n", _FENCE.sub("", text))))

@@ -491,11 +491,7 @@ def test_an_answer_of_another_kind_is_read_as_it_is_or_not_at_all(text):
         '{"1": true, "2": false, "3": true}', '{"1": 3, "2": 3, "3": 0}', "[3, 1, 2] are scores", "Scores: [3, 1, 2]",
         "Scores: 3, 1, 2", "[1]: 9/10\n[2]: 3/10\n[3]: 5/10", "[1] 0.9 [2] 0.3 [3] 0.5",
         "Passage 1: 3\nPassage 2: 1\nPassage 3: 2",
-        "Passage 1 is ranked 3rd, Passage 2 is ranked 1st, Passage 3 is ranked 2nd",
-        "Rank of passage 1: 3\nRank of passage 2: 1\nRank of passage 3: 2",
-        "| Passage | Rank |\n|---|---|\n| 1 | 3 |\n| 2 | 1 |\n| 3 | 2 |",
         "| Passage | Relevance |\n|---|---|\n| [1] | 3 |\n| [2] | 1 |\n| [3] | 2 |",
-        "| Passage | Rank |\n|---|---|\n| [3] | 2 |\n| [1] | 3 |\n| [2] | 1 |", "[3] rank 2\n[1] rank 3\n[2] rank 1",
         "1. Passage 1 - 3/5\n2. Passage 2 - 5/5\n3. Passage 3 - 1/5", "[1]>[1]>[1]", "1 > 1",
         "[1] > [2]? [2] > [3]? [3] > [1]?", "Is [1] > [2] > [3]?", "If [1] > [2] > [3] then", "[1] vs [2] vs [3]",
         "Worst to best: [1] > [3] > [2]", "[1] (worst) > [3] > [2] (best)", "[1] < [3] < [2]",
@@ -512,4 +508,46 @@ def test_an_answer_of_another_kind_is_read_as_it_is_or_not_at_all(text):
     ],
 )  # fmt: skip
 def test_what_only_looks_like_a_ranking_is_no_information(text):
+    assert read_order(text, (1, 2, 3), get_parser("brackets-v1")) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Passage 1 is ranked 3rd, Passage 2 is ranked 1st, Passage 3 is ranked 2nd",
+        "Rank of passage 1: 3\nRank of passage 2: 1\nRank of passage 3: 2", "[3] rank 2\n[1] rank 3\n[2] rank 1",
+        "| Passage | Rank |\n|---|---|\n| 1 | 3 |\n| 2 | 1 |\n| 3 | 2 |", "[1] is third, [2] is first, [3] is second",
+        "| Passage | Rank |\n|---|---|\n| [3] | 2 |\n| [1] | 3 |\n| [2] | 1 |",
+        "| Rank | Passage | Why |\n| --- | --- | --- |\n| 1 | `2` | best |\n| 2 | `3` | - |\n| 3 | `1` | 1969 |",
+        '{"rank_1": "[2]", "rank_2": "[3]", "rank_3": "[1]"}', '{"first": 2, "second": 3, "third": 1}',
+        "{'ranking': [2, 3, 1,]}", "ranking = ['2', '3', '1']", 'Here:\n[{"rank": 2, "id": 3}, {"rank": 3, "id": 1}, '
+        '{"rank": 1, "id": 2}]\nDone.', "[2] is the most relevant, followed by [3] and [1].",
+        "Best: [2]; next: [3]; next: [1]",
+        "The most relevant passage is [2]. Next is [3]. Next is [1].", "\u7b2c\u4e00\uff1a[2]\n\u7b2c\u4e8c\uff1a[3]\n"
+        "\u7b2c\u4e09\uff1a[1]", "<details><summary>Thinking</summary>[1] > [2] > [3]</details>\n[2] > [3] > [1]",
+        "- [2]: gives the definition\n- [3]: he won, 3 > 2 in the end\n- [1]: off topic", "2: 0.9\n3: 0.5\n1: 0.2",
+        "Analysis:\n[1]: off topic\n[2]: fits\n[3]: partly\n\nIn order of relevance: [2], [3], [1]",
+    ],
+)  # fmt: skip
+def test_places_tables_sentences_and_literals_are_read(text):
+    assert permuted(text, [2, 3, 1])
+
+
+def test_a_range_is_a_tie_at_the_end_of_a_chain():
+    answer = read_order("[4] > [1]-[3]", (1, 2, 3, 4), get_parser("brackets-v1"))
+    assert answer.tiers == ((4,), (1, 2, 3))
+    assert read_order("[4] > [3]-[1]", (1, 2, 3, 4), get_parser("brackets-v1")) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Passage 1: rank 1, Passage 2: rank 1, Passage 3: rank 2", "[1]: rank 2, [2]: rank 1",
+        "| Passage | Rank |\n|---|---|\n| 1 | 3 |\n| 2 | high |\n| 3 | 2 |", '{"rank_1": 2, "rank_3": 1}',
+        "- [2]: off topic\n- [3]: partly relevant\n- [1]: relevant", "[1]: 0.9\n[2]: 0.2\n[3]: 0.5",
+        "I received passages [2] > [3] > [1].", "3. foo\n2. bar\n1. baz",
+        "<details><summary>Thoughts</summary>[2] > [3] > [1]",
+    ],
+)  # fmt: skip
+def test_places_that_do_not_fit_and_remarks_that_rise_are_no_information(text):
     assert read_order(text, (1, 2, 3), get_parser("brackets-v1")) is None

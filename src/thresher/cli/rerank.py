@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from thresher.ranking import Run
     from thresher.records import Query
     from thresher.rerank.judges import Judge
+    from thresher.rerank.order_bias import Watched
     from thresher.rerank.reranker import Reranked, Reranker
     from thresher.search import Index
 
@@ -70,6 +71,7 @@ def rerank(
         judge, depth = _judge(model, prompting, planning.depth, limits.concurrency)
         index = _opened(candidates, stack)
         reranker = stack.enter_context(_reranker(judge, depth, planning, model, limits, memory, index, stack))
+        watched = _watched(reranker) if shown.order_bias else None
         if model.replay is None:
             queries = _queries(candidates)
             given = _of_queries(listed, queries)
@@ -91,7 +93,7 @@ def rerank(
     made = Run({qid: ranking for qid, ranking in results.items() if len(ranking)}, shown.tag)
     if error is None or made:
         write_run(made, output)
-        _report(given, results, made, seconds, output, shown, planning.k)
+        _report(given, results, made, seconds, output, shown, planning.k, watched)
     if error is not None:
         kept = f"{output} has the {len(made)} of {len(given)} queries that were reranked" if made else "nothing written"
         raise ModelError(f"{error} ({kept})")
@@ -276,9 +278,27 @@ def _with_texts(listed: Run, candidates: Candidates, depth: int, index: Index | 
     return with_texts(listed, index, depth)
 
 
-def _report(listed: Run, results: Run, made: Run, seconds: float, output: Path, shown: Output, k: int) -> None:
+def _watched(reranker: Reranker) -> Watched:
+    """The judge of a reranker, which from now on keeps what it is asked and answers."""
+    from thresher.rerank.order_bias import Watched
+
+    reranker.judge = watched = Watched(reranker.judge)
+    return watched
+
+
+def _report(
+    listed: Run,
+    results: Run,
+    made: Run,
+    seconds: float,
+    output: Path,
+    shown: Output,
+    k: int,
+    watched: Watched | None = None,
+) -> None:
     """Print what was done and what it cost."""
     from thresher.rerank.driver import RerankUsage
+    from thresher.rerank.order_bias import order_bias
     from thresher.rerank.reranker import Reranked
 
     reranked = [ranking for ranking in results.values() if isinstance(ranking, Reranked)]
@@ -292,6 +312,7 @@ def _report(listed: Run, results: Run, made: Run, seconds: float, output: Path, 
         "incomplete": sum(not one.complete for one in reranked),
         "stopped": stopped,
         **({} if shown.qrels is None else _measured(listed, made, shown.qrels)),
+        **({} if watched is None else {"order_bias": order_bias(watched.answered).as_dict()}),
         "usage": usage,
     }
     if shown.json:
@@ -299,10 +320,11 @@ def _report(listed: Run, results: Run, made: Run, seconds: float, output: Path, 
         return
     if is_quiet():
         return
-    rows = [(name, value) for name, value in document.items() if name not in ("usage", "omitted", "stopped")]
-    for name, value in usage.items():
+    apart = ("usage", "omitted", "stopped", "order_bias")
+    rows = [(name, value) for name, value in document.items() if name not in apart]
+    for name, value in {**usage, "order_bias": document.get("order_bias")}.items():
         if isinstance(value, dict):
-            rows += [(f"{name}: {kind}", count) for kind, count in value.items()]
+            rows += [(f"{name}: {kind}", _plain(count)) for kind, count in value.items()]
         elif name != "queries" and value is not None:
             rows.append((name, value))
     table(["", "value"], [(name.replace("_", " "), value) for name, value in rows], numeric=["value"])
@@ -310,6 +332,13 @@ def _report(listed: Run, results: Run, made: Run, seconds: float, output: Path, 
         note(f"the limit on {', '.join(stopped)} was reached: some rankings are incomplete")
     if omitted:
         note(f"{len(omitted)} queries could not be reranked and are not in {output}")
+
+
+def _plain(value: object) -> object:
+    """A value as a table shows it."""
+    if value is None:
+        return "not compared"
+    return " ".join(f"{one:.2f}" for one in value) if isinstance(value, list) else value
 
 
 def _first(ranking: Reranked, k: int) -> list[dict[str, object]]:

@@ -212,4 +212,10 @@ class Output:
 
     tag: Annotated[str, typer.Option(help="Name of the new run, its last column.")] = "thresher-rerank"
     qrels: Annotated[Path | None, typer.Option(help="Judgments, to show nDCG@10 before and after.")] = None
+    order_bias: Annotated[
+        bool,
+        typer.Option(
+            "--order-bias", help="Show how much the order shown changes answers, with plans that ask again in another."
+        ),
+    ] = False
     json: JsonOption = False

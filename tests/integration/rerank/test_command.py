@@ -240,6 +240,11 @@ def test_a_decision_model_is_asked_by_name_with_cache_and_dry_run(server, comman
     document = json.loads(dry.stdout)
     assert (document["calls"], document["answer_tokens"], server.requests) == (4, 0, [])
     assert document["cost"] == pytest.approx(document["prompt_tokens"] / 1e6)
+    biased = command(*arguments, "--order-bias", "--plan", "choice-pool:repeats=2", "--no-cache")
+    assert biased.exit_code == 0, biased.output
+    assert json.loads(biased.stdout)["order_bias"]["pairs"] == 2
+    assert json.loads(biased.stdout)["order_bias"]["pull"] == 0.0
+    assert "pull" in command(*arguments[:-1], "--order-bias", "--plan", "choice-pool:repeats=2", "--no-cache").stdout
     done, again = command(*arguments), command(*arguments)
     assert done.exit_code == again.exit_code == 0, done.output
     assert [hit.docno for hit in read_run(folder / "out.run")["q1"]] == best

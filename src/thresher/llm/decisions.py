@@ -368,7 +368,7 @@ def _choice(question: Question, answer: Json) -> Decision:
     places = {option: place for place, option in enumerate(question.options)}
     found = _distribution(answer.get("probabilities"), places)
     chosen = answer.get("choice")
-    if chosen is not None and chosen not in places:
+    if chosen is not None and (not isinstance(chosen, str) or chosen not in places):
         raise _UnusableError(f"the choice of {_shown(chosen)}, which was not offered")
     if found is None:
         if chosen is None:

@@ -275,12 +275,14 @@ class DecisionJudge:
         if err.status not in (400, 413, 422):
             return False
         long = err.status == 413 or bool(_LONG.search(err.said))
-        if not long and _OPTIONS.search(err.said) and not all(isinstance(one, Rate) for one in part):
-            raise ModelError(
-                f"{err}; if it takes fewer options than {max(len(one.items) for one in part)}, use smaller windows, as "
-                "with the plan choice-pool:pool=26"
-            )
         limits = [int(re.sub(r"\D", "", found[2])) for found in _LIMIT.finditer(err.said[:500])]
+        if not long and _OPTIONS.search(err.said) and not all(isinstance(one, Rate) for one in part):
+            most = max(len(one.items) for one in part)
+            fits = max((limit for limit in limits if 1 < limit < most), default=26)
+            raise ModelError(
+                f"{err}; if it takes fewer options than {most}, use smaller windows, as with --most-options {fits} or "
+                f"the plan choice-pool:pool={fits}"
+            )
         fewer = [limit for limit in limits if 0 < limit < len(part)]
         if len(part) > 1 and _QUESTIONS.search(err.said) and (fewer or not long):
             self.comparisons_per_call = max(fewer) if fewer else len(part) // 2

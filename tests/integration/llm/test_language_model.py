@@ -17,9 +17,11 @@ from thresher.errors import ModelError
 from thresher.llm.budget import Budget
 from thresher.llm.cache import ResponseCache
 from thresher.llm.client import RetryPolicy
+from thresher.llm.decisions import DecisionServer
 from thresher.llm.openai_server import OpenAIServer
 from thresher.llm.recorded import RecordedModel, Recorder
 from thresher.records import Hit
+from thresher.rerank.decisions import DecisionJudge
 from thresher.rerank.model_judge import ModelJudge
 from thresher.rerank.reranker import Reranker
 
@@ -160,3 +162,10 @@ def test_fluent_text_has_the_higher_quality(weights, tmp_path):
     scores = Perplexity(str(tmp_path), dtype="bfloat16").score(texts)
     assert scores[0] > max(scores[1:]) + 0.5
     assert -5 < scores[0] < 0
+
+
+def test_a_model_that_makes_no_decisions_says_what_to_load(address):
+    judge = DecisionJudge(DecisionServer("smollm2", address, "systemone"))
+    with pytest.raises(ModelError, match=r"501.*load a decision model"):
+        Reranker(judge, retry=RetryPolicy(attempts=2, first=0.01)).rank(QUERY, HITS)
+    judge.close()

@@ -243,7 +243,7 @@ def test_a_choice_among_too_many_is_refused_before_and_after(server, reaction, m
     judge.close()
     server.react = answering(reaction, options=5)
     judge = DecisionJudge(DecisionServer("m", server.url))
-    with pytest.raises(ModelError, match="smaller windows"):
+    with pytest.raises(ModelError, match="smaller windows, as with --most-options 5"):
         Reranker(judge, SinglePass(None)).rank("why", make_hits(GRADES))
     judge.close()
 

@@ -110,13 +110,11 @@ def _likelihood(
     table: NDArray[np.float64], theta: NDArray[np.float64], grid: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """float64[n, g]: log-likelihood of each candidate's games at each strength, the others at `theta`."""
-    one, other = np.nonzero(table + table.T)
-    margin = grid[None, :] - theta[other][:, None]
-    surprise = np.maximum(-margin, 0.0) + np.log1p(np.exp(-np.abs(margin)))  # -log P(one wins)
-    log = -(table[one, other][:, None] * surprise + table[other, one][:, None] * (surprise + margin))
-    found = np.zeros((len(theta), len(grid)))
-    rows, starts = np.unique(one, return_index=True)
-    found[rows] = np.add.reduceat(log, starts, axis=0)
+    margin = grid[None, :] - theta[:, None]
+    surprise = np.maximum(-margin, 0.0) + np.log1p(np.exp(-np.abs(margin)))  # -log P(the strength beats each other)
+    found: NDArray[np.float64] = -(
+        np.einsum("ij,jg->ig", table, surprise) + np.einsum("ji,jg->ig", table, surprise + margin)
+    )
     return found
 
 

@@ -59,6 +59,7 @@ _COMMANDS = {
     "serve": ("thresher.cli.serve", "serve"),
     "mcp": ("thresher.cli.mcp", "mcp"),
     "rerank": ("thresher.cli.rerank", "rerank"),
+    "hybrank": ("thresher.cli.hybrank", "hybrank"),
     "compress": ("thresher.cli.compress", "compress"),
     "eval": ("thresher.cli.eval", "eval_"),
     "compare": ("thresher.cli.compare", "compare"),

@@ -68,8 +68,8 @@ def rerank(
     refuse_input_as_output(output, run, candidates.queries, candidates.corpus, shown.qrels, model.replay)
     listed = read_run(run, as_listed=True)
     with ExitStack() as stack:
-        judge, depth = _judge(model, prompting, planning.depth, limits.concurrency)
         index = _opened(candidates, stack)
+        judge, depth = _judge(model, prompting, planning.depth, limits.concurrency, index)
         reranker = stack.enter_context(_reranker(judge, depth, planning, model, limits, memory, index, stack))
         watched = _watched(reranker) if shown.order_bias else None
         if model.replay is None:
@@ -125,7 +125,9 @@ def _check(planning: Planning, model: Model, memory: Memory) -> None:
         raise typer.BadParameter("say where slidegar finds neighbours: vectors or postings", param_hint="--neighbours")
 
 
-def _judge(model: Model, prompting: Prompting, depth: int | None, concurrency: int) -> tuple[Judge, int]:
+def _judge(
+    model: Model, prompting: Prompting, depth: int | None, concurrency: int, index: Index | None
+) -> tuple[Judge, int]:
     """The judge, and how many passages of each ranking it reranks."""
     if model.replay is not None:
         from thresher.rerank.replay import RecordedWindows, read_recording
@@ -135,6 +137,8 @@ def _judge(model: Model, prompting: Prompting, depth: int | None, concurrency: i
     from thresher.rerank.judges import judge_from_name
 
     options = {**model.options(), **prompting.options()}
+    if model.model.startswith("hybrank:"):
+        options["index"] = index
     return judge_from_name(model.model, device=model.device, concurrency=concurrency, **options), depth or DEPTH
 
 

@@ -5,6 +5,7 @@
     recorded:FILE          recorded answers of a language model (`thresher.llm.Recorder`)
     cross-encoder:NAME     a cross-encoder in this process
     thresher-context       the rank head of the model that ships with thresher, in this process
+    hybrank:DIRECTORY      similarities of the candidates by the retrievers of an index (`index`), trained on judgments
     cohere:NAME jina:NAME vllm:NAME tei:    a rerank server in that dialect (`base_url`)
     decisions:NAME systemone:NAME           a decision model on a server, in that dialect (`base_url`)
     windows:FILE           recorded windows of another system
@@ -98,6 +99,7 @@ JUDGES: Registry[Judge] = Registry(
         "recorded": "thresher.rerank.judges:recorded_judge",
         "cross-encoder": "thresher.rerank.cross_encoder:CrossEncoderJudge",
         "thresher-context": "thresher.rerank.cross_encoder:context_judge",
+        "hybrank": "thresher.rerank.hybrank:HybRankJudge",
         "cohere": "thresher.rerank.servers:cohere",
         "jina": "thresher.rerank.servers:jina",
         "vllm": "thresher.rerank.servers:vllm",

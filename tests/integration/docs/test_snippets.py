@@ -48,6 +48,7 @@ NOT_RUN = {
     ("docs/encoders.md", "hub"): 1,
     ("docs/guides/researcher.md", "collections"): 1,
     ("docs/guides/report.md", "collections"): 1,
+    ("docs/learned-reranking.md", "time"): 1,
     ("docs/quality.md", "collections"): 1,
     ("docs/rerank.md", "collections"): 1,
     ("docs/rerank.md", "hub"): 1,

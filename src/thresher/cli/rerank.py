@@ -47,7 +47,7 @@ def rerank(
     memory: Memory,
     shown: Output,
 ) -> None:
-    """Rerank a run with a language model, a cross-encoder or a rerank server.
+    """Rerank a run with a language model, a decision model, a cross-encoder or a rerank server.
 
     \b
     Examples:
@@ -72,13 +72,9 @@ def rerank(
         judge, depth = _judge(model, prompting, planning.depth, limits.concurrency, index)
         reranker = stack.enter_context(_reranker(judge, depth, planning, model, limits, memory, index, stack))
         watched = _watched(reranker) if shown.order_bias else None
-        if model.replay is None:
-            queries = _queries(candidates)
-            given = _of_queries(listed, queries)
-            ready = _with_texts(given, candidates, depth, index)
-        else:
-            queries, given = _no_texts(listed), listed
-            ready = listed
+        queries = _queries(candidates) if model.replay is None else _no_texts(listed)
+        given = _of_queries(listed, queries) if model.replay is None else listed
+        ready = _with_texts(given, candidates, depth, index) if model.replay is None else listed
         started = time.perf_counter()
         error: UnfinishedRunError | None = None
         try:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["AGGREGATORS", "Strengths", "aggregate", "bradley_terry", "wins"]
 
 DIGITS = 9
-"""Passages with the same games have scores that differ by rounding alone; so many digits make them ties."""
+"""Passages with the same games have scores that differ by rounding alone; rounded to this many digits they tie."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +63,7 @@ def aggregate(name: str, n: int, answers: Iterable[Answer | None], **settings: f
     Args:
         name: one of `AGGREGATORS`; this module's text says what each is.
         n: number of candidates.
-        answers: about any of the candidates. None, and what a single candidate was rated, is no information.
+        answers: about any of the candidates. None, and what a single candidate was rated, gives no information.
         settings: of the aggregator.
 
     Raises:

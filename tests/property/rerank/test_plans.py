@@ -32,7 +32,7 @@ def orders(n: int) -> list[list[float]]:
     return [right, right[::-1], shuffled, nearly, grades]
 
 
-SHUFFLING = ("jointrank", "slidegar", "tourrank")
+SHUFFLING = ("acurank", "jointrank", "slidegar", "tourrank")
 ORDERS = [orders(n) for n in EVERY_N]
 
 

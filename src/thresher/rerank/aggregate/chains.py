@@ -35,15 +35,29 @@ SMALLEST = 1e-300
 
 def pagerank(n: int, played: Sequence[Games], damping: float = 0.85) -> NDArray[np.float64]:
     """float64[n]: n times the share of time that the walk spends at each passage."""
-    lost = table_of(n, played).T  # entry (i, j): how often i lost to j
-    losses = lost.sum(axis=1)
-    steps = np.divide(lost, losses[:, None], out=np.zeros((n, n)), where=losses[:, None] > 0)
-    unbeaten = losses == 0
+    return walk(table_of(n, played).T, damping)  # entry (i, j): how often i lost to j
+
+
+def walk(
+    weights: NDArray[np.float64], damping: float, restarts: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """PageRank of a weighted graph: n times the share of time that the walk spends at each node, float64[n].
+
+    Args:
+        weights: float64[n, n], of the step from i to j, not negative.
+        damping: probability of a step, 0 to 1, not 1.
+        restarts: float64[n], the shares of the other moves, and of those from where no step leads; equal by default.
+    """
+    n = len(weights)
+    leaving = weights.sum(axis=1)
+    steps = np.divide(weights, leaving[:, None], out=np.zeros((n, n)), where=leaving[:, None] > 0)
+    ending = leaving == 0
+    towards = np.full(n, 1.0) if restarts is None else n * restarts / max(float(restarts.sum()), SMALLEST)
     time = np.full(n, 1.0)
     change = np.inf
     while change > ENOUGH * max(n, 1):
         moved = np.einsum("i,ij->j", time, steps)
-        following = damping * (moved + time[unbeaten].sum() / max(n, 1)) + (1.0 - damping)
+        following = damping * (moved + towards * (time[ending].sum() / max(n, 1))) + (1.0 - damping) * towards
         change, time = float(np.abs(following - time).sum()), following
     return time
 

@@ -32,17 +32,21 @@ TOLERANCE = 1e-10
 PRIOR = 20.0
 
 
-def bradley_terry(table: NDArray[np.float64], penalty: float = 0.1) -> NDArray[np.float64]:
+def bradley_terry(
+    table: NDArray[np.float64], penalty: float = 0.1, expected: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Strengths under a Bradley-Terry model with a Gaussian prior.
 
     Args:
         table: float64[n, n], how often i beat j, as `wins` returns it.
         penalty: lambda > 0; 0.1 to 1 is sensible.
+        expected: float64[n], the strengths before any game; 0 by default.
 
     Returns:
-        float64[n] strengths; they sum to 0.
+        float64[n] strengths; their sum is that of `expected`.
     """
     n = len(table)
+    prior = np.zeros(n) if expected is None else expected
     met = table + table.T
     above, below = np.nonzero(np.triu(met, 1))
     games, won = met[above, below], table[above, below]
@@ -52,9 +56,9 @@ def bradley_terry(table: NDArray[np.float64], penalty: float = 0.1) -> NDArray[n
         """P(above wins) of each pair, and the gradient."""
         p = _logistic(at[above] - at[below])
         surplus = won - games * p
-        return p, np.bincount(above, surplus, n) - np.bincount(below, surplus, n) - penalty * at
+        return p, np.bincount(above, surplus, n) - np.bincount(below, surplus, n) - penalty * (at - prior)
 
-    theta = np.zeros(n)
+    theta = prior
     p, gradient = ahead(theta)
     for _ in range(MAX_NEWTON_STEPS):
         if np.abs(gradient).max(initial=0.0) < enough:
@@ -92,6 +96,21 @@ def variances(n: int, played: Sequence[Games], theta: NDArray[np.float64], penal
     # The diagonal of H^-1 L H^-1 with L = H - penalty * I. For a passage without games it is 0.
     spread = np.maximum(np.diag(inverse) - penalty * (inverse**2).sum(axis=1), 0.0)
     return np.where(own > 0, dispersion(n, played, theta) * spread, np.inf)
+
+
+def posterior_variances(table: NDArray[np.float64], theta: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
+    """float64[n] variances of the strengths `theta` given the games: the curvature of the penalised likelihood.
+
+    Args:
+        table: float64[n, n], as for `bradley_terry`; scaled down if games are not independent.
+        theta: float64[n], what `bradley_terry` found.
+        penalty: lambda of the fit.
+    """
+    p = _logistic(theta[:, None] - theta[None, :])
+    curvature = -(table + table.T) * p * (1.0 - p)
+    np.fill_diagonal(curvature, 0.0)
+    np.fill_diagonal(curvature, penalty - curvature.sum(axis=1))
+    return np.diag(_inverse(curvature)).copy()
 
 
 def dispersion(n: int, played: Sequence[Games], theta: NDArray[np.float64]) -> float:

@@ -37,6 +37,8 @@ PLANS: Registry[Plan] = Registry(
         "tourrank": "thresher.rerank.plans.tourrank:TourRank",
         "jointrank": "thresher.rerank.plans.jointrank:JointRank",
         "jointrank-head": "thresher.rerank.plans.jointrank:jointrank_head",
+        "prp-graph": "thresher.rerank.plans.prpgraph:PrpGraph",
+        "acurank": "thresher.rerank.plans.acurank:AcuRank",
         "slidegar": "thresher.rerank.plans.slidegar:SlideGar",
     },
 )

@@ -18,14 +18,14 @@ from thresher.cli.output import (
     refuse_input_as_output,
     table,
 )
-from thresher.cli.rerank_options import Candidates, Limits, Memory, Model, Output, Planning, Prompting
+from thresher.cli.rerank_options import Candidates, Limits, Memory, Model, Output, Planning, Prompting, Scores
 from thresher.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thresher.llm.cache import ResponseCache
-    from thresher.ranking import Run
+    from thresher.ranking import Ranking, Run
     from thresher.records import Query
     from thresher.rerank.judges import Judge
     from thresher.rerank.order_bias import Watched
@@ -45,6 +45,7 @@ def rerank(
     prompting: Prompting,
     limits: Limits,
     memory: Memory,
+    scores: Scores,
     shown: Output,
 ) -> None:
     """Rerank a run with a language model, a decision model, a cross-encoder or a rerank server.
@@ -53,24 +54,23 @@ def rerank(
     Examples:
       thresher rerank bm25.run --queries q.tsv --index my-index -o out.run \\
           --model openai:qwen3-8b --base-url http://localhost:8000/v1 --plan jointrank --max-calls 860
-      thresher rerank bm25.run --queries q.tsv --corpus corpus.jsonl -o out.run \\
-          --model cross-encoder:cross-encoder/ms-marco-MiniLM-L6-v2
-      thresher rerank bm25.run --queries q.tsv --index my-index -o out.run --model thresher-context
+      thresher rerank bm25.run --queries q.tsv --corpus c.jsonl -o out.run --model cross-encoder:BAAI/bge-reranker-base
+      thresher rerank bm25.run --queries q.tsv --index my-index -o out.run --model thresher-context --precision 0.8
       thresher rerank bm25.run --queries q.tsv --index my-index -o out.run --plan slidegar --neighbours vectors \\
           --model openai:qwen3-8b --base-url http://localhost:8000/v1
       thresher rerank bm25.run --replay recorded.windows.jsonl.gz -o out.run
     """
-    from thresher.evaluate.trec import read_run, write_run
+    from thresher.evaluate.trec import read_run
     from thresher.ranking import Run
     from thresher.rerank.reranker import UnfinishedRunError
 
     _check(planning, model, memory)
-    refuse_input_as_output(output, run, candidates.queries, candidates.corpus, shown.qrels, model.replay)
+    refuse_input_as_output(output, run, *_inputs(candidates, model, scores, shown))
     listed = read_run(run, as_listed=True)
     with ExitStack() as stack:
         index = _opened(candidates, stack)
         judge, depth = _judge(model, prompting, planning.depth, limits.concurrency, index)
-        reranker = stack.enter_context(_reranker(judge, depth, planning, model, limits, memory, index, stack))
+        reranker = stack.enter_context(_reranker(judge, depth, planning, model, limits, memory, scores, index, stack))
         watched = _watched(reranker) if shown.order_bias else None
         queries = _queries(candidates) if model.replay is None else _no_texts(listed)
         given = _of_queries(listed, queries) if model.replay is None else listed
@@ -86,9 +86,9 @@ def rerank(
     if memory.dry_run:
         _show_estimate(reranker, ready, results, shown)
         return
-    made = Run({qid: ranking for qid, ranking in results.items() if len(ranking)}, shown.tag)
+    made = _made(results, shown.tag, probabilities=scores.wanted)
     if error is None or made:
-        write_run(made, output)
+        _write(made, output, reranker, results, probabilities=scores.wanted)
         _report(given, results, made, seconds, output, shown, planning.k, watched)
     if error is not None:
         kept = f"{output} has the {len(made)} of {len(given)} queries that were reranked" if made else "nothing written"
@@ -202,6 +202,7 @@ def _reranker(
     model: Model,
     limits: Limits,
     memory: Memory,
+    scores: Scores,
     index: Index | None,
     stack: ExitStack,
 ) -> Reranker:
@@ -226,7 +227,59 @@ def _reranker(
         on_failure="keep" if recorded else memory.on_failure,  # type: ignore[arg-type]  # checked by the command
         progress=progress_wanted(),
         neighbours=None if planning.neighbours is None else neighbours_from_name(planning.neighbours, index),
+        calibration=scores.calibration,
+        min_score=scores.min_score,
+        precision=scores.precision,
     )
+
+
+def _inputs(candidates: Candidates, model: Model, scores: Scores, shown: Output) -> tuple[Path | str | None, ...]:
+    """The files that are read."""
+    return candidates.queries, candidates.corpus, shown.qrels, model.replay, scores.calibration
+
+
+def _made(results: Run, tag: str, *, probabilities: bool) -> Run:
+    """The run to write."""
+    from thresher.ranking import Run
+
+    told = {qid: calibrated(ranking) if probabilities else ranking for qid, ranking in results.items()}
+    return Run({qid: ranking for qid, ranking in told.items() if len(ranking)}, tag)
+
+
+def calibrated(ranking: Ranking) -> Ranking:
+    """The ranking with its probabilities as scores, made to strictly decrease; negative for what was not reranked."""
+    import numpy as np
+
+    from thresher.rerank.reranker import Reranked, strictly_decreasing
+
+    if not isinstance(ranking, Reranked) or ranking.probabilities is None:
+        return ranking
+    known = tuple(one for one in ranking.probabilities if one is not None)
+    rest = np.arange(-1, len(known) - len(ranking) - 1, -1, dtype=np.float64)
+    return ranking.take(
+        np.arange(len(ranking)), np.concatenate([strictly_decreasing(known, len(known), len(known)), rest])
+    )
+
+
+def _write(made: Run, output: Path, reranker: Reranker, results: Run, *, probabilities: bool) -> None:
+    """Write a run, and beside it what it was made with, where the output is a file."""
+    from thresher.evaluate.trec import write_run
+    from thresher.rerank.reranker import Reranked
+    from thresher.rerank.run_settings import RunSettings
+
+    write_run(made, output)
+    if not output.is_file():
+        return
+    ours = [one for one in results.values() if isinstance(one, Reranked) and len(one)]
+    scored = bool(ours) and all(one.scored for one in ours)
+    depth = reranker.depth or max((len(one) for one in ours), default=0)
+    RunSettings(
+        reranker.judge.name,
+        reranker.plan.name,
+        depth,
+        "probability" if probabilities else "score" if scored else "rank",
+        str(getattr(reranker.judge, "fingerprint", "")),
+    ).save(output)
 
 
 def cache_of(file: Path | None, stack: ExitStack) -> ResponseCache | None:
@@ -303,7 +356,8 @@ def _report(
 
     reranked = [ranking for ranking in results.values() if isinstance(ranking, Reranked)]
     usage = RerankUsage.total((one.usage for one in reranked), seconds).as_dict()
-    omitted = [one.qid for one in reranked if not len(one)]
+    omitted = [one.qid for one in reranked if not len(one) and one.error is not None]
+    empty = sum(not len(one) and one.error is None for one in reranked)
     stopped = sorted({one.stopped for one in reranked} - {""})
     document: dict[str, object] = {
         "run": str(output),
@@ -311,6 +365,7 @@ def _report(
         "omitted": omitted,
         "incomplete": sum(not one.complete for one in reranked),
         "stopped": stopped,
+        **({"without_passages": empty} if empty else {}),
         **({} if shown.qrels is None else _measured(listed, made, shown.qrels)),
         **({} if watched is None else {"order_bias": order_bias(watched.answered).as_dict()}),
         "usage": usage,
@@ -330,6 +385,8 @@ def _report(
     table(["", "value"], [(name.replace("_", " "), value) for name, value in rows], numeric=["value"])
     if stopped:
         note(f"the limit on {', '.join(stopped)} was reached: some rankings are incomplete")
+    if empty:
+        note(f"{empty} queries have no passage that reaches the threshold and are not in {output}")
     if omitted:
         note(f"{len(omitted)} queries could not be reranked and are not in {output}")
 

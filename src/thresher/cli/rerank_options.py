@@ -207,6 +207,31 @@ class Memory(Stored):
 
 
 @dataclass(frozen=True)
+class Scores:
+    """What scores mean, and what they must reach."""
+
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="Calibration of this model and plan (`thresher calibrate scores`); the scores written are then "
+            "probabilities."
+        ),
+    ] = None
+    min_score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Keep passages that are relevant with at least this probability.")
+    ] = None
+    precision: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Keep as many first passages as have this expected precision; may be none."),
+    ] = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the run is written with probabilities."""
+        return any(one is not None for one in (self.calibration, self.min_score, self.precision))
+
+
+@dataclass(frozen=True)
 class Output:
     """What is written and printed."""
 

@@ -48,6 +48,9 @@ class CrossEncoderJudge:
             has positions for.
         revision: of a hub model.
         download: fetch a hub model that is not in the cache.
+
+    Attributes:
+        fingerprint: checksum of the model's files; empty for a loaded model.
     """
 
     rates_only = True
@@ -73,10 +76,11 @@ class CrossEncoderJudge:
         if isinstance(model, library.CrossEncoder):
             self._model, self._name = model, str(model.model_card_data.base_model or "cross-encoder")
             self._fingerprint = uuid.uuid4().hex  # its weights may have changed since it was loaded
+            self.fingerprint = ""
         else:
             found = resolve(model, revision=revision, download=download)
             self._name = found.name
-            self._fingerprint = directory_fingerprint(found.path)
+            self.fingerprint = self._fingerprint = directory_fingerprint(found.path)
             self._model = load_sentence_transformers(
                 "CrossEncoder", found.path, device=pick_device(device), purpose="running a cross-encoder"
             )
@@ -188,13 +192,21 @@ class ContextJudge:
         reply = await client.call(Call(payload, tokens, 0, send, Scores.from_json, questions=len(texts)))
         return [Answer((one.items,), score=score) for one, score in zip(comparisons, reply.scores, strict=True)]
 
+    def relevance(self, pairs: Sequence[tuple[str, Hit]]) -> list[float]:
+        """The rating of every query and passage, without a client.
+
+        Raises:
+            ModelError: a score is not a finite number.
+        """
+        return _plain(self._scorer.relevance(pairs), self.name)
+
     def close(self) -> None:
         """End the worker thread."""
         self._batcher.close()
 
     def _predict(self, pairs: Sequence[tuple[str, Hit]]) -> list[float]:
         """Scores of the pairs of several calls at once."""
-        return _plain(self._scorer.relevance(pairs), self.name)
+        return self.relevance(pairs)
 
 
 class RankHead(Protocol):

@@ -34,6 +34,7 @@ from thresher.rerank.driver import Driver, OnFailure, Outcome, RerankUsage
 from thresher.rerank.judges import construct, judge_from_name
 from thresher.rerank.neighbours import check_neighbours
 from thresher.rerank.plans import plan_from_name
+from thresher.rerank.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.llm.cache import ResponseCache
+    from thresher.rerank.calibration import ScoreCalibration
     from thresher.rerank.judges import Judge
     from thresher.rerank.neighbours import Neighbours
     from thresher.rerank.plans.plan import Plan
@@ -68,9 +70,14 @@ class Reranked(Ranking):
             it is unknown, and for judges that compare nothing. See docs/rerank.md for what it does not say.
         error: why nothing could be reranked, None otherwise. Under `on_failure="skip"` the ranking is then empty.
         usage: what it cost.
+        probabilities: that each passage is relevant, by the reranker's calibration, aligned with the ranking; None for
+            a passage that was not reranked, and without a calibration.
+        scored: whether the scores are the plan's.
     """
 
-    __slots__ = ("complete", "confidence", "error", "errors", "qid", "stopped", "tied", "usage")
+    __slots__ = (
+        "complete", "confidence", "error", "errors", "probabilities", "qid", "scored", "stopped", "tied", "usage",
+    )  # fmt: skip
 
     @checked_call
     def __init__(
@@ -85,11 +92,14 @@ class Reranked(Ranking):
         confidence: tuple[float | None, ...] | None = None,
         error: str | None = None,
         usage: RerankUsage | None = None,
+        probabilities: tuple[float | None, ...] | None = None,
+        scored: bool = False,
     ) -> None:
         for slot in Ranking.__slots__:
             setattr(self, slot, getattr(ranking, slot))
         self.qid, self.complete, self.stopped, self.tied = qid, complete, stopped, tied
         self.errors, self.confidence, self.error = errors, confidence, error
+        self.probabilities, self.scored = probabilities, scored
         self.usage = RerankUsage() if usage is None else usage
 
 
@@ -136,10 +146,14 @@ class Reranker:
         progress: show a progress bar over queries; None shows it on a terminal.
         neighbours: where a plan that adds candidates (`slidegar`) finds them, see `thresher.rerank.neighbours`; without
             them it adds none.
+        calibration: what scores mean (`thresher calibrate scores`), or its file; by default that of `thresher-context`
+            with the plan `pointwise`, and none for others.
+        min_score: keep only passages that are relevant with this probability, in [0, 1].
+        precision: keep as many passages as have this expected precision, in [0, 1], which may be none.
 
     Raises:
-        ConfigError: the plan is unknown, an argument is of another kind, a limit on cost has no price, or there are
-            neighbours and the plan adds no candidates.
+        ConfigError: the plan is unknown, an argument is of another kind, a limit on cost has no price, there are
+            neighbours and the plan adds no candidates, or the calibration is for another judge or plan.
         InputError: a number is out of range.
     """
 
@@ -163,12 +177,16 @@ class Reranker:
         correlated: float = CORRELATED,
         progress: bool | None = False,
         neighbours: Neighbours | None = None,
+        calibration: ScoreCalibration | str | Path | None = None,
+        min_score: float | None = None,
+        precision: float | None = None,
     ) -> None:
         _check_kinds(judge, plan, budget, budget_per_query, price, retry, cache, journal)
         self.judge = judge
         usual = "pointwise" if getattr(judge, "rates_only", False) else "sliding"
         plan = plan or str(getattr(judge, "default_plan", usual))
         self.plan = plan_from_name(plan) if isinstance(plan, str) else plan
+        self.thresholds = Thresholds.of(judge, self.plan, calibration, min_score, precision)
         self.k, self.depth, self.seed = k, depth, seed
         self.budget, self.budget_per_query = budget or Budget(), budget_per_query or Budget()
         self.concurrency, self.price, self.cache, self.journal = concurrency, price, cache, journal
@@ -385,7 +403,7 @@ class Reranker:
         usage = outcome.counts.usage(
             self.plan.name, self.judge.name, client.counts, loop.time() - started, priced=self.price is not None
         )
-        return _result(query.qid, ranking, outcome, usage)
+        return _result(query.qid, ranking, outcome, usage, self.thresholds)
 
 
 def _check_kinds(
@@ -416,7 +434,7 @@ def _failed(task: asyncio.Task[Reranked]) -> bool:
     return task.cancelled() or task.exception() is not None
 
 
-def _result(qid: str, ranking: Ranking, outcome: Outcome, usage: RerankUsage) -> Reranked:
+def _result(qid: str, ranking: Ranking, outcome: Outcome, usage: RerankUsage, thresholds: Thresholds) -> Reranked:
     placement = outcome.placement
     error = None if outcome.error is None else str(outcome.error)
     complete = not (outcome.stopped or error or usage.failed or usage.unreadable or usage.skipped)
@@ -426,26 +444,42 @@ def _result(qid: str, ranking: Ranking, outcome: Outcome, usage: RerankUsage) ->
     ranking, places = extended(ranking, judged - len(outcome.added), outcome.added)
     head = [places[item] for item in placement.order]
     tail = sorted(set(range(len(ranking))).difference(head))
-    scores = _scores(placement.scores, judged, len(ranking))
+    scores = strictly_decreasing(placement.scores, judged, len(ranking))
+    known = thresholds.probabilities(placement)
+    kept = thresholds.kept(known, len(ranking))
+    ordered = ranking.take(
+        np.array([*head, *tail], np.int64), scores, exact=ranking.exact and complete, source="rerank"
+    )
     return Reranked(
-        ranking.take(np.array([*head, *tail], np.int64), scores, exact=ranking.exact and complete, source="rerank"),
+        ordered.cut(kept),
         qid=qid,
         complete=complete,
         stopped=outcome.stopped,
-        tied=placement.tied,
-        errors=placement.errors,
-        confidence=placement.confidence,
+        tied=frozenset(rank for rank in placement.tied if rank <= kept),
+        errors=None if placement.errors is None else placement.errors[:kept],
+        confidence=None if placement.confidence is None else placement.confidence[:kept],
         error=error,
         usage=usage,
+        probabilities=None if known is None else _aligned(known, len(ranking))[:kept],
+        scored=_usable(placement.scores),
     )
 
 
-def _scores(own: tuple[float, ...] | None, judged: int, total: int) -> NDArray[np.float64]:
+def _aligned(known: NDArray[np.float64], total: int) -> tuple[float | None, ...]:
+    """Probabilities of a ranking's passages, None for those that have none."""
+    return (*(None if np.isnan(one) else one for one in known.tolist()), *[None] * (total - len(known)))
+
+
+def _usable(own: tuple[float, ...] | None) -> bool:
+    return own is not None and all(abs(score) < LARGEST_SCORE for score in own)
+
+
+def strictly_decreasing(own: tuple[float, ...] | None, judged: int, total: int) -> NDArray[np.float64]:
     """float64[total]: the plan's scores, made to strictly decrease in float32; or total, ..., 1 if it has none.
 
     Scores so large that float32 has no room below them count as none.
     """
-    if own is None or not all(abs(score) < LARGEST_SCORE for score in own):
+    if own is None or not _usable(own):
         return np.arange(total, 0, -1, dtype=np.float64)
     scores: list[float] = []
     last = np.float32(np.inf)

@@ -39,12 +39,13 @@ _ATTEMPTS = 100
 """Times that an artifact is opened again because it was replaced meanwhile."""
 
 _BETWEEN = re.compile(
-    r"commits/(?:\d+|manifest)\.json|deletes/\d+-[0-9a-f]{8}-\d+\.(?:mask|counts)|certificate\.json"
+    r"commits/(?:\d+|manifest)\.json|deletes/\d+-[0-9a-f]{8}-\d+\.(?:mask|counts)"
+    r"|(?:certificate|score-calibration)\.json"
     r"|((?:encoders|quality)/[0-9a-f]{12}/|segments/\d+-[0-9a-f]{8}/).*",
     re.DOTALL,
 )
 """Files of an index that no longer belong to its commit, or not yet: of earlier commits, and of a killed writer. The
-certificate belongs to none."""
+certificate and the calibration of scores belong to none."""
 
 
 @dataclass(slots=True)

@@ -180,6 +180,11 @@ class AskStep(Table):
     weights: tuple[float, float, float] = Field(default=(0.2, 0.6, 0.2), strict=False)
     """Weights of sparse score, dense score and relevance, each standardised over the passages read; chosen on topics
     that the ranker was not trained on (`python -m eval ranker-choice`)."""
+    min_score: float = Field(default=0.0, ge=0, le=1)
+    """Return only passages that the reranker gives this probability of being relevant; 0 for no limit. What its scores
+    mean is in the index (`thresher calibrate scores`), or known for `thresher-context`."""
+    precision: float = Field(default=0.0, ge=0, le=1)
+    """Return as many passages as have this expected precision, by the same probabilities; 0 for no limit."""
     context: str = "thresher-context"
     """The sentence scorer: a two-headed model, a Provence checkpoint, or `lexical`; empty for none."""
     min_confidence: float = Field(default=0.0, ge=0, le=1)

@@ -32,6 +32,12 @@ Threshold = Annotated[
 Confidence = Annotated[
     float | None, typer.Option(min=0, max=1, help="Return no passage if no sentence scores at least this.")
 ]
+MinScore = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Return passages that are relevant with this probability.")
+]
+Precision = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Return as many passages as have this expected precision.")
+]
 
 
 _RANKER = "thresher-context"
@@ -47,6 +53,8 @@ def ask(
     read: Annotated[int | None, typer.Option(min=1, help="Maximum passages that the reranker reads.")] = None,
     threshold: Threshold = "",
     min_confidence: Confidence = None,
+    min_score: MinScore = None,
+    precision: Precision = None,
     vectors: Annotated[bool, typer.Option("--vectors/--no-vectors", help="Interpolate with vectors.")] = True,
     rerank: Annotated[
         bool | None,
@@ -65,10 +73,8 @@ def ask(
 
     \b
     Examples:
-      thresher ask my-index how do I ignore NaN when taking a median
       thresher ask my-index "what is wifi" -k 3 --max-context-tokens 400
-      thresher ask my-index "what is wifi" --deadline-ms 150 --json
-      thresher ask my-index "what is wifi" --rerank --read 20 --no-context
+      thresher ask my-index "what is wifi" --read 20 --min-score 0.5 --json
     """
     from thresher.files import cache_folder
     from thresher.pipeline import Pipeline
@@ -78,7 +84,8 @@ def ask(
     index = Index.open(directory)
     given = {"read": read, "threshold": _threshold(threshold), "on_error": on_error}
     given |= {"min_confidence": min_confidence, "deadline_ms": deadline_ms}
-    settings = _settings(index, recipe, given, rerank=bool(rerank))
+    given |= {"min_score": min_score, "precision": precision}
+    settings = _settings(index, recipe, given, rerank=bool(min_score or precision) if rerank is None else rerank)
     pipeline = Pipeline.open(
         index,
         settings=settings,
@@ -145,6 +152,8 @@ def show_answer(answer: Answer, *, passages: int | None = None) -> None:
         out.print()
     if answer.withheld:
         out.print("no passage answers the query with enough confidence (min_confidence)")
+    elif not answer.passages and any("left_out" in stage.counts for stage in answer.stages):
+        out.print("no passage reaches the threshold (min_score, precision)")
     elif not answer.passages:
         out.print("no passages found: no passage contains a term of the query")
 
@@ -157,6 +166,8 @@ def _head(passage: AnswerPassage) -> Text:
     name = "" if passage.title in ("", passage.docno) else f"  {passage.title}"
     sentences = passage.sentences
     facts = [f"{signal} {score:.2f}" for signal, score in passage.scores.items() if signal in ("search", "rerank")]
+    if passage.probability is not None:
+        facts.append(f"relevant with probability {passage.probability:.2f}")
     if passage.confidence is not None:
         facts.append(f"confidence {passage.confidence:.2f}")
     count = len(sentences.keep)

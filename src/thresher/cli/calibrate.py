@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from thresher.cli.output import JsonOption, counted, emit_json, say
+from thresher.cli.output import JsonOption, counted, emit_json, grouped, note, refuse_input_as_output, say
+
+if TYPE_CHECKING:
+    from thresher.rerank.calibration import ScoreCalibration, Unjudged
 
 app = typer.Typer(no_args_is_help=True, help="Set thresholds from your own queries.")
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -84,3 +87,149 @@ def context(
         "" if sure.withheld is None else f" and withholds {sure.withheld:.0%} of the {sure.unanswerable:,} without"
     )
     say(f"min_confidence = {sure.min_confidence:.4f} answers {sure.answered:.1%} of those with an answer{withheld}")
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How scores are fitted."""
+
+    relevant: Annotated[int, typer.Option(min=1, help="Lowest grade that counts as relevant.")] = 1
+    unjudged: Annotated[
+        str,
+        typer.Option(help="Passages without a judgment: not-relevant, as in trec_eval, or left-out."),
+    ] = "not-relevant"
+    method: Annotated[str, typer.Option(help="Curve: isotonic, platt, or auto (the better on held-out topics).")] = (
+        "auto"
+    )
+    depth: Annotated[int | None, typer.Option(min=1, help="Passages per query; by default as reranked, or 50.")] = None
+    folds: Annotated[int, typer.Option(min=2, help="Folds of topics.")] = 5
+
+    def checked(self) -> tuple[Unjudged, Literal["auto", "isotonic", "platt"]]:
+        """What unjudged passages count as, and the curve."""
+        if self.unjudged not in ("left-out", "not-relevant"):
+            raise typer.BadParameter("choose not-relevant or left-out", param_hint="--unjudged")
+        if self.method not in ("auto", "isotonic", "platt"):
+            raise typer.BadParameter("choose auto, isotonic or platt", param_hint="--method")
+        return self.unjudged.replace("-", " "), self.method  # type: ignore[return-value]  # checked above
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the scores of a run are from."""
+
+    judge: Annotated[str, typer.Option(help="Name of the run's judge, where no file beside the run has it.")] = ""
+    plan: Annotated[str, typer.Option(help="Name of the run's plan, likewise.")] = ""
+    signal: Annotated[
+        str, typer.Option(help="What is calibrated: score, rank, or auto (the better on held-out topics).")
+    ] = "auto"
+
+
+@app.command("scores", context_settings=_HELP)
+@grouped
+def scores(
+    source: Annotated[Path, typer.Argument(help="A run that `thresher rerank` wrote, or an index.")],
+    qrels: Annotated[Path, typer.Option(help="Judgments.")],
+    fitting: Fitting,
+    origin: Origin,
+    queries: Annotated[Path | None, typer.Option(help="For an index: TSV file of queries: qid, tab, text.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; an index keeps its own.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Find out what a reranker's scores mean: the probability that a passage with such a score is relevant.
+
+    For a run, the file is what `thresher rerank --calibration` and `Reranker(calibration=...)` take. For an index, the
+    model that reads its passages (the recipe's reranker, else thresher-context) is calibrated, and the index keeps
+    the result; `thresher ask --min-score` and the server use it. The error printed is on topics that were held out.
+
+    \b
+    Examples:
+      thresher calibrate scores reranked.run --qrels qrels.txt --relevant 2 -o scores.json
+      thresher calibrate scores my-index --queries queries.tsv --qrels qrels.txt
+    """
+    refuse_input_as_output(output, source, qrels, queries)
+    if source.is_dir():
+        made = _of_index(source, queries, qrels, fitting)
+        kept = str(source)
+    else:
+        if output is None:
+            raise typer.BadParameter("give the file to write", param_hint="--output")
+        made, kept = _of_run(source, qrels, fitting, origin), str(output)
+    if output is not None:
+        made.save(output)
+    if json:
+        emit_json({"calibration": kept, **made.as_json(), "meaning": made.meaning})
+        return
+    held = made.held_out
+    say(
+        f"{kept}: {made.method} curve of {made.signal}s for {made.judge} with {made.plan}, fitted on {made.pairs:,} "
+        f"passages of {counted(made.topics)} ({made.positives:,} relevant at grade {made.relevant} or higher; "
+        f"passages without a judgment are {made.unjudged})"
+    )
+    say(
+        f"expected calibration error on held-out topics {held.ece:.3f} (95 % interval {held.low:.3f} to "
+        f"{held.high:.3f}; {held.folds} folds)"
+    )
+    if made.topics < _FEW:
+        note(f"{made.topics} topics are few: the curve may be off by as much as the interval says")
+
+
+_FEW = 30
+
+
+def _of_run(run: Path, qrels: Path, fitting: Fitting, origin: Origin) -> ScoreCalibration:
+    from thresher.evaluate.trec import read_qrels, read_run
+    from thresher.rerank.calibration_fit import fit_calibration, judged_pairs
+    from thresher.rerank.run_settings import RunSettings
+
+    made_with = RunSettings.read(run)
+    judge, plan = origin.judge, origin.plan
+    if made_with is not None:
+        judge, plan = judge or made_with.judge, plan or made_with.plan
+    if not judge or not plan:
+        raise typer.BadParameter(f"there is no {run}.json beside the run; give --judge and --plan")
+    if made_with is not None and made_with.scores == "probability":
+        raise typer.BadParameter(f"the scores of {run} are probabilities; calibrate the run without --calibration")
+    if origin.signal not in ("auto", "score", "rank"):
+        raise typer.BadParameter("choose auto, score or rank", param_hint="--signal")
+    unjudged, method = fitting.checked()
+    pairs = judged_pairs(
+        read_run(run, as_listed=True),
+        read_qrels(qrels),
+        relevant=fitting.relevant,
+        depth=fitting.depth or (None if made_with is None else made_with.depth),
+        scored=made_with is None or made_with.scores == "score",
+        unjudged=unjudged,
+    )
+    return fit_calibration(
+        pairs,
+        judge=judge,
+        plan=plan,
+        relevant=fitting.relevant,
+        signal=origin.signal,  # type: ignore[arg-type]  # checked above
+        method=method,
+        folds=fitting.folds,
+        model="" if made_with is None else made_with.model,
+        source=f"{len(set(pairs.topics))} topics of {qrels.name}",
+    )
+
+
+def _of_index(index: Path, queries: Path | None, qrels: Path, fitting: Fitting) -> ScoreCalibration:
+    from thresher.evaluate.trec import read_qrels, read_queries
+    from thresher.pipeline.calibration_run import calibrate_index
+
+    if queries is None:
+        raise typer.BadParameter("give the queries of the judgments", param_hint="--queries")
+    unjudged, method = fitting.checked()
+    return calibrate_index(
+        index,
+        read_queries(queries),
+        read_qrels(qrels),
+        relevant=fitting.relevant,
+        depth=fitting.depth or 50,
+        unjudged=unjudged,
+        method=method,
+        folds=fitting.folds,
+        source=qrels.name,
+    )

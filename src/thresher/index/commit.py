@@ -12,6 +12,7 @@ An index directory holds
 | `deletes/NAME-N.mask` | one bit a passage of a segment, tier 1's, tier 2's, then dropped ones: whether it is deleted |
 | `deletes/NAME-N.counts` | how many of the deleted passages had each term, by tier |
 | `certificate.json` | what was certified of one commit (`thresher.certify`); outlives commits and builds |
+| `score-calibration.json` | what a reranker's scores mean (`thresher calibrate scores`); outlives them too |
 
 A reader locks `commits/N.json` against removal (a shared `flock`, its **lease**), and opens what that commit names. A
 writer removes an old commit, and what only that one names, once it gets the exclusive lock. Where the file system has
@@ -55,6 +56,8 @@ CERTIFICATE = "certificate.json"
 """What was certified of the index (`thresher.certify`); no commit names it."""
 NAME = re.compile(r"\d+-[0-9a-f]{8}")
 """Names of segments."""
+CALIBRATION = "score-calibration.json"
+"""What the scores of the model that reads its passages mean; no commit names it."""
 _OWN = ("commit", "segments", "fields", "frozen", "routing")
 
 
@@ -336,8 +339,9 @@ def writing_index(target: str | Path, *, overwrite: bool = False) -> Iterator[In
             file.write_bytes(content)
             sync_path(file)
         sync_folders(path, [path / COMMITS / "1.json", *named])
-        if (Path(target) / CERTIFICATE).is_file():  # it says itself that it is of an earlier build
-            shutil.copyfile(Path(target) / CERTIFICATE, path / CERTIFICATE)
+        for kept in (CERTIFICATE, CALIBRATION):  # a certificate says itself that it is of an earlier build
+            if (Path(target) / kept).is_file():
+                shutil.copyfile(Path(target) / kept, path / kept)
 
 
 def small_files(path: Path, files: Iterable[Path]) -> dict[str, Fields]:

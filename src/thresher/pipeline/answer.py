@@ -33,6 +33,8 @@ class AnswerPassage:
         metadata: the corpus's metadata of it.
         aliases: docnos of the duplicates that were folded into it when the index was built.
         original_title: the title as it was indexed, also where nothing of the passage is kept.
+        probability: that it is relevant, in [0, 1], by the calibration of the reranker; None where no calibrated
+            reranker read it.
     """
 
     docno: str
@@ -44,6 +46,7 @@ class AnswerPassage:
     metadata: Mapping[str, object] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     original_title: str = ""
+    probability: float | None = None
 
     @property
     def title(self) -> str:
@@ -82,6 +85,7 @@ class AnswerPassage:
             ],
             "scores": {name: round(score, 6) for name, score in self.scores.items()},
             "confidence": None if self.confidence is None else round(self.confidence, 6),
+            "probability": None if self.probability is None else round(self.probability, 6),
             "tier": self.tier,
             "tokens": one.tokens,
             "metadata": dict(self.metadata),

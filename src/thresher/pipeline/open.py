@@ -6,6 +6,7 @@ that the caller names must be.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -13,10 +14,15 @@ from thresher.build.recipe import AskStep, Recipe, load_recipe
 from thresher.context.pruner import ContextPruner
 from thresher.context.scorers import SentenceScorer
 from thresher.errors import ConfigError, DataNotFoundError, InputError, MissingExtraError
+from thresher.index.commit import CALIBRATION
+from thresher.models.two_headed import is_saved
 from thresher.pipeline.interpolate import InterpolateStage
 from thresher.pipeline.rerank import RerankerStage, RerankStage
 from thresher.pipeline.search import SearchStage
 from thresher.pipeline.select import SelectStage
+from thresher.rerank.calibration import ScoreCalibration, shipped_for
+from thresher.rerank.cross_encoder import context_judge
+from thresher.rerank.judges import judge_from_name
 from thresher.rerank.reranker import Reranker
 from thresher.search.index import Index
 from thresher.text.sentences import split_sentences
@@ -28,7 +34,11 @@ if TYPE_CHECKING:
     from thresher.pipeline.search import Searches
     from thresher.pipeline.shared import QueryEncoder
     from thresher.pipeline.stage import Stage
+    from thresher.rerank.judges import Judge
 
+_log = logging.getLogger(__name__)
+RATINGS = "pointwise"
+"""The plan that rates passages one by one, as a stage that reads them does."""
 AUTO = "auto"
 NOT_ASKED = "turned off"
 """Why a stage is off that somebody turned off."""
@@ -119,16 +129,31 @@ class Parts:
         if isinstance(wanted, Reranker):
             return RerankerStage(wanted)
         if isinstance(wanted, str) and wanted.partition(":")[0] == "cross-encoder" and not Path(wanted).exists():
-            return RerankerStage(Reranker.from_name(wanted, device=self.device))
-        settings = self.settings
+            reranker = Reranker.from_name(wanted, device=self.device)
+            known = self._calibration(reranker.judge.name)
+            if known is not None:
+                known.check(reranker.judge.name, RATINGS, str(getattr(reranker.judge, "fingerprint", "")))
+                reranker.thresholds = reranker.thresholds._replace(calibration=known)
+            return RerankerStage(reranker)
+        settings, scorer = self.settings, self._scorer(wanted)
         splitter = wanted.splitter if isinstance(wanted, ContextPruner) else split_sentences
         return RerankStage(
-            self._scorer(wanted),
+            scorer,
             splitter=splitter,
             read=settings.read,
             read_tokens=settings.read_tokens,
             weights=settings.weights,
+            calibration=self._calibration(scorer.name),
         )
+
+    def _calibration(self, judge: str) -> ScoreCalibration | None:
+        """What the ratings of a model mean: as the index says, else as is known of a model that ships."""
+        file = self.index.path / CALIBRATION if isinstance(self.index, Index) else None
+        found = ScoreCalibration.read(file) if file is not None and file.is_file() else None
+        if found is not None and (found.judge, found.plan, found.signal) != (judge, RATINGS, "score"):
+            _log.warning("%s is of %s with %s, and not used for %s", file, found.judge, found.plan, judge)
+            found = None
+        return shipped_for(judge, RATINGS) if found is None else found
 
     def _select(self, wanted: Scorer) -> Stage:
         settings, given = self.settings, wanted if isinstance(wanted, ContextPruner) else None
@@ -156,6 +181,25 @@ class Parts:
         if isinstance(wanted, SentenceScorer):
             return wanted
         raise ConfigError(f"{wanted!r} is neither the name of a model nor a ContextPruner or sentence scorer")
+
+
+def rating_judge(name: str, device: str) -> Judge:
+    """What rates single passages as the rerank stage of this name does; `thresher-context` where it is empty.
+
+    Raises:
+        ConfigError: its scores of passages cannot be calibrated.
+    """
+    kind = name.partition(":")[0]
+    if kind == "cross-encoder":
+        return judge_from_name(name, device=device)
+    if not name or name == "thresher-context":
+        return context_judge(device=device)
+    if kind == "two-headed" or is_saved(Path(name)):
+        return context_judge(name.removeprefix("two-headed:"), device=device)
+    raise ConfigError(
+        f"the reranker {name!r} cannot be calibrated here; thresher-context, two-headed models and cross-encoder:NAME "
+        "can, others by a run of `thresher rerank`"
+    )
 
 
 def open_index(index: str | Path | Index | Searches) -> Index | Searches:

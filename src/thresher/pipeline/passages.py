@@ -37,6 +37,7 @@ def handed_over(state: State, count_tokens: Callable[[str], int]) -> tuple[Answe
             text.metadata,
             aliases[number],
             text.title,
+            state.probabilities.get(one.docno),
         )
         for number, ((place, one), text) in enumerate(zip(kept.items(), texts, strict=True))
     )

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from thresher.arguments import checked_call
+from thresher.checks import real
 from thresher.context.pruned import counted, join_passages
 from thresher.context.spans import approximate_tokens
 from thresher.errors import ConfigError, InputError, ThresherError
@@ -73,6 +74,8 @@ class Pipeline:
         k: passages to hand over.
         max_context_tokens: tokens they may cost together, titles included; None for no limit.
         deadline_ms: milliseconds an answer may take; None for no limit.
+        min_score: least probability of being relevant that passages must have; None for no limit.
+        precision: least expected precision of the passages together; None for no limit.
         on_error: `degrade`: a stage that fails leaves the ranking of the stage before; `raise`: its error is raised.
         count_tokens: how many tokens a text costs, for passages whose sentences no stage selects.
         texts: where texts are read, for rankings that do not know it: an `Index`.
@@ -93,6 +96,8 @@ class Pipeline:
         k: int = 5,
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
+        min_score: float | None = None,
+        precision: float | None = None,
         on_error: str = "degrade",
         count_tokens: Callable[[str], int] = approximate_tokens,
         texts: PassageSource | None = None,
@@ -108,6 +113,7 @@ class Pipeline:
             raise ConfigError(f"on_error is {on_error!r}; use degrade or raise")
         self.stages = tuple(stages)
         self.k, self.max_context_tokens, self.deadline_ms = k, max_context_tokens, deadline_ms
+        self.min_score, self.precision = min_score, precision
         self.on_error, self.count_tokens, self.texts = on_error, count_tokens, texts
         self.costs = Costs() if costs is None else costs
         self.cache = cache
@@ -173,6 +179,7 @@ class Pipeline:
             off=parts.off,
             clock=clock,
         )
+        made.min_score, made.precision = wanted.min_score or None, wanted.precision or None
         given = {"vectors": vectors, "rerank": rerank, "context": context, "query_encoder": query_encoder}
         made._opened = {"index": opened, "settings": wanted, "count_tokens": count_tokens, "device": device, **given}
         return made
@@ -206,6 +213,8 @@ class Pipeline:
         made = copy.copy(self)
         made.stages = tuple(stage for stage in self.stages if stage.name not in stages)
         made.off = {**self.off, **dict.fromkeys(stages, "left out")}
+        if not any(getattr(stage, "calibration", None) is not None for stage in made.stages):
+            made.min_score = made.precision = None
         made._opened = None
         return made
 
@@ -233,6 +242,8 @@ class Pipeline:
         *,
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
+        min_score: float | None = None,
+        precision: float | None = None,
         candidates: Ranking | Sequence[Hit] | None = None,
         where: Filter | None = None,
         allow: Allow | None = None,
@@ -247,6 +258,11 @@ class Pipeline:
             max_context_tokens: tokens they may cost together, titles included; never exceeded. At least 1.
             deadline_ms: milliseconds the answer may take. A stage starts only if its predicted cost fits, the reranker
                 reads as many passages as fit, and `Answer.skipped` names what was left out. 0 for no limit.
+            min_score: hand over only passages that the reranker gives this probability of being relevant, in [0, 1];
+                0 for no limit. A passage that it did not read is left out; where the deadline skips the reranker
+                itself, nothing is, and `Answer.skipped` says so.
+            precision: hand over as many passages as have this expected precision, by the same probabilities; 0 for no
+                limit.
             candidates: a ranking, or hits with texts, in place of a search.
             where: search only passages whose metadata match this filter, as `Index.search`.
             allow: search only these passages, as `Index.search`.
@@ -256,11 +272,13 @@ class Pipeline:
 
         Raises:
             InputError: an argument is out of range.
+            ConfigError: there is a limit on probabilities, and no stage has any.
             ThresherError: the search failed; or any stage did, and errors are raised (`on_error`).
         """
         started = self._clock()
         state = self._state(query, k, max_context_tokens, deadline_ms, started)
         state.where, state.allow, state.tiers = where, allow, tiers
+        self._limit(state, min_score, precision)
         if candidates is not None:
             if (where, allow, tiers) != (None, None, None):
                 raise InputError("where, allow and tiers limit a search, and candidates are given in place of one")
@@ -301,6 +319,8 @@ class Pipeline:
         *,
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
+        min_score: float | None = None,
+        precision: float | None = None,
         threads: int = 1,
         where: Filter | None = None,
         allow: Allow | None = None,
@@ -317,6 +337,8 @@ class Pipeline:
                 k,
                 max_context_tokens=max_context_tokens,
                 deadline_ms=deadline_ms,
+                min_score=min_score,
+                precision=precision,
                 where=where,
                 allow=allow,
                 tiers=tiers,
@@ -335,6 +357,8 @@ class Pipeline:
         *,
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
+        min_score: float | None = None,
+        precision: float | None = None,
         candidates: Ranking | Sequence[Hit] | None = None,
         where: Filter | None = None,
         allow: Allow | None = None,
@@ -348,6 +372,8 @@ class Pipeline:
             k,
             max_context_tokens=max_context_tokens,
             deadline_ms=deadline_ms,
+            min_score=min_score,
+            precision=precision,
             candidates=candidates,
             where=where,
             allow=allow,
@@ -363,6 +389,8 @@ class Pipeline:
         *,
         max_context_tokens: int | None = None,
         deadline_ms: float | None = None,
+        min_score: float | None = None,
+        precision: float | None = None,
         threads: int = 1,
         where: Filter | None = None,
         allow: Allow | None = None,
@@ -375,6 +403,8 @@ class Pipeline:
             k,
             max_context_tokens=max_context_tokens,
             deadline_ms=deadline_ms,
+            min_score=min_score,
+            precision=precision,
             threads=threads,
             where=where,
             allow=allow,
@@ -422,6 +452,28 @@ class Pipeline:
         limit = float(milliseconds) if milliseconds and milliseconds < _FOREVER else None
         deadline = Deadline(limit, started, self._clock)
         return State(asked, k, tokens, deadline, self.costs, texts=self.texts)
+
+    def _limit(self, state: State, min_score: float | None, precision: float | None) -> None:
+        """Note what passages must reach.
+
+        Raises:
+            InputError: a limit is not in [0, 1].
+            ConfigError: no stage knows probabilities.
+        """
+        given = (
+            ("min_score", self.min_score if min_score is None else min_score),
+            ("precision", self.precision if precision is None else precision),
+        )
+        for name, value in given:
+            if value is None or not real(name, value, 0, 1):
+                continue
+            if not any(getattr(stage, "calibration", None) is not None for stage in self.stages):
+                raise ConfigError(
+                    f"{name} is {value:g}, and no stage of the pipeline knows how probable it is that a passage is "
+                    "relevant: use a reranker (--rerank; [ask] rerank), and calibrate it where it is not "
+                    "thresher-context (`thresher calibrate scores`)"
+                )
+            setattr(state, name, value)
 
     def _run(self, stage: Stage, later: Sequence[Stage], state: State) -> tuple[StageReport, float]:
         """One stage's report and seconds."""

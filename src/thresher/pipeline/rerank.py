@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from thresher.pipeline.stage import Counts, State
     from thresher.ranking import Ranking
     from thresher.records import Span
+    from thresher.rerank.calibration import ScoreCalibration
     from thresher.rerank.reranker import Reranker
 
 _MIXED = ("search", "dense", "relevance")
@@ -40,6 +41,7 @@ class RerankStage:
         read: passages read at most.
         read_tokens: tokens read at most; 0 for no such limit. The first passage is read whatever its length.
         weights: of sparse score, dense score and relevance.
+        calibration: what the relevance means, as a probability; None if that is not known.
     """
 
     name = "rerank"
@@ -53,8 +55,10 @@ class RerankStage:
         read: int = 10,
         read_tokens: int = 0,
         weights: tuple[float, float, float] = (0.2, 0.6, 0.2),
+        calibration: ScoreCalibration | None = None,
     ) -> None:
         self.reader = PassageReader(scorer, splitter)
+        self.calibration = calibration
         self.work = self.reader.work
         self.read, self.read_tokens, self.weights = read, read_tokens, weights
 
@@ -79,14 +83,22 @@ class RerankStage:
             "tokens": sum(tokens[:done]),
             **self.reader.stored(state, passages[:done]),
         }
+        reason = ""
+        if done and (left_out := state.keep_worth_reading(done)):
+            counts["left_out"] = left_out
+            reason = f"{left_out} of {done} passages do not reach the threshold"
         if done < len(passages):
             reason = f"deadline reached: {done} of {len(passages)} passages were read"
             return StageReport(self.name, "cut", False, reason, counts, self.reader.engine)
-        return StageReport(self.name, counts=counts, engine=self.reader.engine)
+        return StageReport(self.name, reason=reason, counts=counts, engine=self.reader.engine)
 
     def _sort(self, state: State, head: Ranking) -> None:
         scores_of = [self.reader.scores(state, docno) for docno in head.docnos]
-        state.note("relevance", np.arange(len(head)), [one.relevance for one in scores_of if one is not None])
+        relevance = [one.relevance for one in scores_of if one is not None]
+        state.note("relevance", np.arange(len(head)), relevance)
+        if self.calibration is not None:
+            known = self.calibration.probability(relevance).tolist()
+            state.probabilities |= zip(head.docnos, known, strict=True)
         total = np.zeros(len(head))
         for weight, signal in zip(self.weights, _MIXED, strict=True):
             scores = state.signal(signal, head)
@@ -118,6 +130,11 @@ class RerankerStage:
             )
         self.reranker = reranker
 
+    @property
+    def calibration(self) -> ScoreCalibration | None:
+        """What the reranker's scores mean, None if that is not known."""
+        return self.reranker.thresholds.calibration
+
     def predict(self, state: State) -> float:
         """0: it stops by itself when the time is over."""
         return 0.0
@@ -126,7 +143,7 @@ class RerankerStage:
         """Rerank within the time left."""
         head = state.ranking.cut(len(state.ranking) if self.reranker.depth is None else self.reranker.depth)
         ranking = head if head.has_passages or state.texts is None else head.with_passages(state.texts)
-        result = self._limited(state.deadline.left()).rank(
+        result = self._limited(state, state.deadline.left()).rank(
             state.query if state.query.qid else state.query.text, ranking
         )
         place_of = {docno: place for place, docno in enumerate(head.docnos)}
@@ -135,6 +152,11 @@ class RerankerStage:
         if sure:
             state.note(f"first_{self.reranker.k}", [place for place, _ in sure], [p for _, p in sure])
         state.promote(places, result.scores, self.name)
+        if result.probabilities is not None:
+            known = zip(result.docnos, result.probabilities, strict=True)
+            state.probabilities |= {docno: one for docno, one in known if one is not None}
+        if self.reranker.thresholds.limited or (state.min_score, state.precision) != (None, None):
+            state.ranking = state.ranking.cut(len(places))
         usage = result.usage
         counts: Counts = {
             "passages": len(head),
@@ -143,17 +165,23 @@ class RerankerStage:
         }
         if usage.cost is not None:
             counts["cost"] = usage.cost
+        reason = ""
+        if len(places) < len(head):
+            counts["left_out"] = len(head) - len(places)
+            reason = f"{counts['left_out']} of {len(head)} passages do not reach the threshold"
         if result.complete:
-            return StageReport(self.name, counts=counts)
+            return StageReport(self.name, reason=reason, counts=counts)
         reason = f"the budget of {result.stopped} was spent" if result.stopped else "some comparisons got no answer"
         return StageReport(self.name, "cut" if result.stopped == "seconds" else "done", False, reason, counts)
 
-    def _limited(self, left: float) -> Reranker:
-        """The reranker with the milliseconds left as a limit."""
+    def _limited(self, state: State, left: float) -> Reranker:
+        """The reranker with the milliseconds left as a limit, and with the query's thresholds."""
+        limited, asked = copy.copy(self.reranker), (state.min_score, state.precision)
+        if asked != (None, None):
+            limited.thresholds = limited.thresholds._replace(min_score=state.min_score, precision=state.precision)
         if math.isinf(left):
-            return self.reranker
+            return limited
         limits, seconds = self.reranker.budget_per_query, max(0.0, left / 1000)
-        limited = copy.copy(self.reranker)
         limited.budget_per_query = dataclasses.replace(
             limits, seconds=seconds if limits.seconds is None else min(seconds, limits.seconds)
         )

@@ -13,6 +13,7 @@ import numpy as np
 from thresher.arguments import checked_call
 from thresher.checks import places as as_places
 from thresher.ranking import Ranking
+from thresher.rerank.calibration import worth_reading
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -122,6 +123,9 @@ class State:
         selected: what is kept of the passages to hand over, by place in the ranking, once a stage has selected it.
         confidences: the highest score of a sentence of a passage, by docno; set by the stage that selects sentences.
         withheld: nothing is to be handed over.
+        min_score: the least probability of being relevant that passages must have; None for no limit.
+        precision: the least expected precision of the passages together; None for no limit.
+        probabilities: that passages are relevant, by docno; set by a stage whose scores are calibrated.
     """
 
     query: Query
@@ -142,6 +146,9 @@ class State:
     selected: dict[int, PrunedPassage] | None = None
     confidences: dict[str, float] = field(default_factory=dict)
     withheld: bool = False
+    min_score: float | None = None
+    precision: float | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
     states: dict[str, PassageStates | None] = field(default_factory=dict)
     _passages: dict[str, Passage] = field(default_factory=dict)
 
@@ -169,6 +176,20 @@ class State:
         order = np.concatenate([head, np.flatnonzero(rest)])
         self.ranking = ranking.take(order, np.arange(len(order), 0, -1))
         self.selected = None  # what was selected belongs to the ranking before
+
+    @checked_call
+    def keep_worth_reading(self, count: int) -> int:
+        """Leave out the passages that do not reach `min_score` and `precision`; the first `count` alone can.
+
+        Returns:
+            how many of the first `count` are left out; the others always are where there is a limit.
+        """
+        if (self.min_score, self.precision) == (None, None):
+            return 0
+        head = [self.probabilities.get(docno, np.nan) for docno in self.ranking.docnos[:count]]
+        places = worth_reading(head, self.min_score, self.precision)
+        self.ranking, self.selected = self.ranking.take(places), None
+        return len(head) - len(places)
 
     @checked_call
     def note(self, signal: str, places: ArrayLike, scores: ArrayLike) -> None:

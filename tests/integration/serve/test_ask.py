@@ -1,6 +1,7 @@
 """`/ask`: the library's answer, as one document and as events; stages that are left out; clients that go away."""
 
 import json
+import shutil
 import socket
 import threading
 import time
@@ -11,6 +12,8 @@ import pytest
 from thresher import Index, Passage, Pipeline, build_index
 from thresher.build.recipe import AskStep, EncodeStep, Recipe
 from thresher.errors import ConfigError
+from thresher.index.commit import CALIBRATION
+from thresher.rerank.calibration import HeldOut, ScoreCalibration
 
 QUERY = "which team keeps the grain of field 3?"
 VARYING = {"milliseconds", "seconds"}
@@ -244,3 +247,29 @@ def test_the_tiers_that_are_searched_can_be_chosen(tmp_path, serving):
             assert [one["docno"] for one in found["passages"]] == [one.docno for one in wanted.passages]
             assert {one["tier"] for one in found["passages"]} == ({1} if tiers == "first" else {1, 2})
         assert made.client.post("/ask", json={"query": "grain", "tiers": "second"}).status_code == 422
+
+
+def test_an_answer_has_probabilities_and_thresholds_where_the_index_is_calibrated(reading_index, serving, tmp_path):
+    copy = tmp_path / "calibrated"
+    shutil.copytree(reading_index, copy)
+    ScoreCalibration(
+        judge="lexical-english", plan="pointwise", signal="score", method="platt", points=((0.5, 0.0),), relevant=1,
+        unjudged="left out", topics=9, pairs=90, positives=30, held_out=HeldOut(0.04, 0.02, 0.06, 0.5, 5),
+    ).save(copy / CALIBRATION)  # fmt: skip
+    asked = {"query": "grain and chaff", "k": 5}
+    with serving({"calibrated": copy, "plain": reading_index}) as made:
+        made.wait_until_ready()
+        every = made.client.post("/ask", json=asked).json()["passages"]
+        found = [one["probability"] for one in every]
+        assert all(0 < p < 1 for p in found)
+        least = max(found) - 1e-5  # answers have six digits
+        kept = made.client.post("/ask", json={**asked, "min_score": least}).json()["passages"]
+        assert [one["probability"] for one in kept] == [p for p in found if p >= least]
+        plain = made.client.post("/ask", json={**asked, "index": "plain"}).json()["passages"]
+        assert {one["probability"] for one in plain} == {None}
+        refused = made.client.post("/ask", json={**asked, "index": "plain", "precision": 0.5})
+        assert refused.status_code == 400
+        assert "calibrate scores" in refused.json()["error"]["message"]
+        told = {one["name"]: one["probabilities"] for one in made.client.get("/info").json()["indexes"]}
+        assert told["plain"] is None
+        assert told["calibrated"]["held_out"]["ece"] == 0.04

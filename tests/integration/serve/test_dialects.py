@@ -67,6 +67,25 @@ def test_every_document_is_in_the_answer_and_top_n_cuts_it(client):
     assert len(places(top_n=3)) == 3
 
 
+def test_thresholds_leave_out_documents_only_where_they_are_asked_for(client):
+    documents = [*TEXTS, "Paris is a city."]
+
+    def scores(path="/v2/rerank", **more):
+        answer = client.post(path, json={"query": QUERY, "documents": documents, **more}).json()
+        return [one["relevance_score"] for one in answer["results"]]
+
+    every = scores()
+    assert len(every) == len(documents)
+    assert all(0 <= score <= 1 for score in every)
+    assert scores(min_score=every[1]) == every[:2]
+    assert scores("/v1/rerank", precision=(every[0] + every[1]) / 2 - 1e-9) == every[:2]
+    assert scores(min_score=1) == []
+    assert client.post("/v2/rerank", json={"query": QUERY, "documents": TEXTS, "min_score": 2}).status_code == 400
+    told = client.get("/info").json()["rankers"]["thresher-rerank"]
+    assert told["range"] == [0, 1]
+    assert "grade 2 or 3" in told["meaning"]
+
+
 def test_spans_are_code_points_of_the_document_as_it_was_sent_and_a_threshold_is_reached(client):
     text = "Zürich 😀 is a city.  A thresher separates grain from chaff."
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from thresher.rerank.calibration import worth_reading
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -52,6 +54,8 @@ class RerankBody(BaseModel):
         return_documents: whether results have the texts.
         max_tokens_per_doc: word pieces that are read of a document, from its start.
         relevant_spans: whether results have the sentences that matter, and which.
+        min_score: results have at least this score; without it every document has a result.
+        precision: as many first results as have this mean score, which is their expected precision.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{
@@ -65,6 +69,8 @@ class RerankBody(BaseModel):
     return_documents: bool | None = None
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
     relevant_spans: RelevantSpans | None = None
+    min_score: float | None = Field(default=None, ge=0, le=1)
+    precision: float | None = Field(default=None, ge=0, le=1)
 
     def texts(self) -> list[str]:
         """The texts of the documents."""
@@ -153,7 +159,8 @@ def ranked(body: RerankBody, model: str, scores: Sequence[TextScore], tokens: in
         scores: of each document.
         tokens: word pieces of the query and of what was read of the documents.
     """
-    texts = body.texts()
+    texts, order = body.texts(), best_first(scores)
+    worth = worth_reading([scores[place].score for place in order], body.min_score, body.precision)
     results = [
         {
             "index": place,
@@ -161,7 +168,7 @@ def ranked(body: RerankBody, model: str, scores: Sequence[TextScore], tokens: in
             **({"document": {"text": texts[place]}} if body.return_documents else {}),
             **_relevant(body.relevant_spans if body.spans else None, scores[place]),
         }
-        for place in best_first(scores)[: body.top_n or None]
+        for place in order[: min(len(worth), body.top_n or len(order))]
     ]
     return {
         "id": str(uuid.uuid4()),

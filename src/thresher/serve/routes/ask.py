@@ -41,6 +41,8 @@ class AskBody(Body):
         query: any text.
         k: passages to hand over; by default as the index's settings say, and so the other limits.
         max_context_tokens: tokens they may cost together.
+        min_score: least probability of being relevant that passages must have, by the index's calibrated reranker.
+        precision: least expected precision of the passages together, by the same probabilities.
         where: only passages whose metadata match this filter, a mapping or a text.
         tiers: of an index with two tiers, `both`, only the `first`, or `auto`; by default as the index's settings say.
         without: names of stages that are left out.
@@ -51,6 +53,8 @@ class AskBody(Body):
     query: str
     k: int | None = Field(default=None, ge=1)
     max_context_tokens: int | None = Field(default=None, ge=1)
+    min_score: float | None = Field(default=None, ge=0, le=1)
+    precision: float | None = Field(default=None, ge=0, le=1)
     where: Where | None = None
     tiers: Literal["auto", "both", "first"] | None = None
     without: list[str] = Field(default=[], max_length=20)
@@ -133,6 +137,8 @@ class Asked:
             body.query,
             body.k,
             max_context_tokens=body.max_context_tokens,
+            min_score=body.min_score,
+            precision=body.precision,
             where=body.where,
             tiers=body.tiers,
             without=body.without,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fastapi import APIRouter, Request, Response
 
 from thresher._version import __version__
+from thresher.pipeline.text_ranker import MEANING, MIXTURES
+from thresher.rerank.calibration import ScoreCalibration
 from thresher.serve.metrics import CONTENT_TYPE
 from thresher.serve.refusals import unavailable
 from thresher.serve.services import Services
+
+if TYPE_CHECKING:
+    from thresher.pipeline import Pipeline
 
 
 def router(services: Services) -> APIRouter:
@@ -37,7 +44,8 @@ def router(services: Services) -> APIRouter:
 
         indexes = await services.work.run(described, request=request)
         limits = {name: getattr(services.settings, name) for name in LIMITS}
-        return {"version": __version__, "indexes": indexes, "limits": limits}
+        rankers = {name: {"range": [0, 1], "meaning": MEANING} for name in MIXTURES}
+        return {"version": __version__, "indexes": indexes, "rankers": rankers, "limits": limits}
 
     @routes.get("/metrics")
     async def metrics(request: Request) -> Response:
@@ -51,6 +59,17 @@ def router(services: Services) -> APIRouter:
 LIMITS = (
     "max_body_bytes", "max_documents", "max_document_characters", "max_query_characters", "max_k", "deadline_ms"
 )  # fmt: skip
+
+
+def probabilities(pipeline: Pipeline) -> dict[str, object] | None:
+    """What the `probability` of a passage in an answer says; None where no stage of the index is calibrated."""
+    for stage in pipeline.stages:
+        known = getattr(stage, "calibration", None)
+        if isinstance(known, ScoreCalibration):
+            held = known.held_out
+            error = {"ece": held.ece, "low": held.low, "high": held.high}
+            return {"judge": known.judge, "meaning": known.meaning, "relevant": known.relevant, "held_out": error}
+    return None
 
 
 def about(services: Services, request: Request, name: str) -> dict[str, object]:
@@ -68,6 +87,7 @@ def about(services: Services, request: Request, name: str) -> dict[str, object]:
     }
     if not served.caller.restricted:
         found["without"] = pipeline.off
+        found["probabilities"] = probabilities(pipeline)
         certificate = served.hosted.certificate.now().brief
         if certificate is not None:
             found["certificate"] = certificate

@@ -79,7 +79,14 @@ class Server:
         typer.Option(min=1, help="Questions in one request to a decision model; default 400, systemone: 64."),
     ] = None
     most_options: Annotated[
-        int | None, typer.Option(min=2, help="Maximum options of a choice of a decision model; default 255.")
+        int | None, typer.Option(min=2, help="Maximum options of a choice of a decision model; default 255; vLLM: 26.")
+    ] = None
+    state_counted: Annotated[
+        str | None,
+        typer.Option(
+            help="Whether a decision model's usage counts the passages once a request, or for each question: once or "
+            "each (vLLM)."
+        ),
     ] = None
 
     def options(self) -> dict[str, object]:
@@ -90,6 +97,7 @@ class Server:
             "context": self.context, "thinking": self.thinking, "limit_field": self.limit_field,
             "extra": self.extra_body, "passages_per_call": self.passages_per_call,
             "questions_per_call": self.questions_per_call, "most_options": self.most_options,
+            "state_counted": self.state_counted,
         }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}
 

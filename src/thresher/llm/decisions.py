@@ -8,7 +8,7 @@ these levels, lowest first?). All questions of a request are about one state, wh
     systemone  POST /v1/systemone   {model, state, questions: {name: {type, instructions, criteria}}}
                -> {answers: {name: {type, noul | choice, probabilities | score, probabilities}}, usage}
 
-The first is spoken by OpenAI, vLLM and SGLang, the second by TypeSafe, vLLM, Ollama, llama.cpp and many hosts; there a
+The first is spoken by OpenAI and vLLM, the second by TypeSafe, vLLM, SGLang, Ollama, llama.cpp and many hosts; there a
 predicate is called `noul`. Each answer is read by itself: one that is refused, missing, given twice, about options that
 were not offered, or without probabilities that can be true is a `Decision` with a `problem`, and the others count.
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["predicate", "choice", "score"]
 DecisionDialect = Literal["openai", "systemone"]
+StateCounted = Literal["once", "each"]
 
 SLACK = 0.05
 """By how much probabilities may miss a sum of 1: servers round them, and a choice can have hundreds."""
@@ -126,6 +127,10 @@ class DecisionModel(Protocol):
     def options(self) -> int:
         """The most options of a choice."""
 
+    @property
+    def state_counted(self) -> StateCounted:
+        """Whether usage counts the tokens of the state once a request, or for each question."""
+
     def body(self, state: str, questions: Sequence[Question]) -> Json:
         """The request: all that the answers depend on besides the address."""
 
@@ -168,7 +173,9 @@ class DecisionServer(DecisionModel):
         context: the most tokens of a state, None if unknown.
         questions_per_call: the most questions of a request, 400 in the dialect of OpenAI and 64 in the other unless
             given.
-        most_options: the most options of a choice, 255 unless given; some vendors take 208, some 26.
+        most_options: the most options of a choice, 255 unless given; some vendors take 208, vLLM 26.
+        state_counted: whether the server counts the tokens of the state `once` a request, or for `each` question, as
+            vLLM does; budgets reserve that many.
         extra: further fields of the request body, or their JSON.
 
     Raises:
@@ -190,12 +197,15 @@ class DecisionServer(DecisionModel):
         context: int | None = None,
         questions_per_call: int | None = None,
         most_options: int | None = None,
+        state_counted: StateCounted = "once",
         extra: Mapping[str, object] | str | None = None,
     ) -> None:
         if dialect not in DIALECTS:
             raise ConfigError(f"unknown dialect of decisions {dialect!r}; choose one of {', '.join(DIALECTS)}")
         if not model.strip():
             raise ConfigError(f"a decision model on a server has a name; got {model!r}")
+        if state_counted not in ("once", "each"):
+            raise ConfigError(f"state_counted must be 'once' or 'each'; got {state_counted!r}")
         for name, value, least in (
             ("context", context, 1), ("questions_per_call", questions_per_call, 1), ("most_options", most_options, 2),
         ):  # fmt: skip
@@ -209,7 +219,7 @@ class DecisionServer(DecisionModel):
         self._server = JsonServer(self.name, KeySource(key or default_key(root)), timeout, connections)
         self._tokens, self._context = tokens_of(tokens), context
         self._questions = questions_per_call or self._limits.questions
-        self._options = most_options or self._limits.options
+        self._options, self._state_counted = most_options or self._limits.options, state_counted
         self._extra = extra_body(extra)
 
     @property
@@ -236,6 +246,11 @@ class DecisionServer(DecisionModel):
     def options(self) -> int:
         """The most options of a choice."""
         return self._options
+
+    @property
+    def state_counted(self) -> StateCounted:
+        """As given."""
+        return self._state_counted
 
     def body(self, state: str, questions: Sequence[Question]) -> Json:
         """The request in the server's dialect."""
@@ -304,7 +319,7 @@ class DryDecisions:
     def __init__(self, model: DecisionModel) -> None:
         self._model = model
         self.name, self.tokens, self.context = model.name, model.tokens, model.context
-        self.questions, self.options = model.questions, model.options
+        self.questions, self.options, self.state_counted = model.questions, model.options, model.state_counted
 
     def body(self, state: str, questions: Sequence[Question]) -> Json:
         """As the model's."""
@@ -312,7 +327,8 @@ class DryDecisions:
 
     async def decide(self, state: str, questions: Sequence[Question]) -> Decisions:
         """Answers that keep the order shown, with the tokens that the request has by the model's own count."""
-        texts = [state, *(text for one in questions for text in (one.instructions, *one.options))]
+        times = len(questions) if self.state_counted == "each" else 1
+        texts = [*[state] * times, *(text for one in questions for text in (one.instructions, *one.options))]
         usage = TokenUsage(sum(map(self.tokens.count, texts)), 0)
         return Decisions(tuple(map(self._answer, range(len(questions)), questions)), usage)
 
@@ -323,9 +339,10 @@ class DryDecisions:
         return Decision(1.0 / (1 + place))
 
 
-def prompt_bound(tokens: Tokens, state: str, questions: Sequence[Question]) -> int:
-    """An upper bound on the tokens of a request whose state is read once."""
-    bound = tokens.bound(state) + REQUEST_TOKENS
+def prompt_bound(model: DecisionModel, state: str, questions: Sequence[Question]) -> int:
+    """An upper bound on the tokens that the model counts for a request."""
+    tokens, times = model.tokens, len(questions) if model.state_counted == "each" else 1
+    bound = (tokens.bound(state) + REQUEST_TOKENS) * times
     for question in questions:
         options = sum(tokens.bound(option) + OPTION_TOKENS for option in question.options)
         bound += tokens.bound(question.instructions) + options + QUESTION_TOKENS

@@ -38,6 +38,7 @@ from thresher.llm.client import Call
 from thresher.llm.decisions import Decisions, DecisionServer, Question, prompt_bound
 from thresher.llm.model import RefusedRequestError
 from thresher.rerank.judges import construct
+from thresher.rerank.plans.jointrank import JointRank
 from thresher.rerank.plans.plan import Answer, Prefer, Rate
 from thresher.rerank.plans.pool import ChoicePool
 from thresher.rerank.prompting import fence, neutralise
@@ -57,6 +58,7 @@ DecisionRating = Literal["predicate", "score"]
 LEVELS = ("not relevant", "related, without an answer", "a part of the answer", "a full answer")
 """Levels of relevance from lowest to highest, after those of TREC Deep Learning."""
 
+WIDE = 100  # options of a choice from which on one choice among all candidates is the default
 SHORTEST = 8  # tokens below which a passage is not cut
 FRAME = 96  # tokens of a state besides its query, instruction and passages, at most
 AROUND = 12  # tokens around a passage in a state
@@ -104,11 +106,13 @@ class DecisionJudge:
         self._passage_tokens = whole("passage_tokens", passage_tokens, 1)
         self._state_tokens = model.context
         self._leaders = PerLoop(Leader, no_end)
-        self._logged = False
+        self._noted: set[str] = set()
 
     @property
     def default_plan(self) -> str:
-        """One choice among all candidates, in several orders."""
+        """One choice among all candidates, in several orders; blocks where a choice holds too few of them."""
+        if self.model.options < WIDE:
+            return f"jointrank:block={min(JointRank().block, self.model.options)}"
         return f"choice-pool:pool={min(ChoicePool().pool, self.model.options)}"
 
     @property
@@ -185,6 +189,8 @@ class DecisionJudge:
         if reply is None:
             return await self._ask(query, candidates, part, client)
         client.counts.truncated += sum(cut for _, cut in texts)
+        if (reply.usage.prompt_tokens or 0) > call.prompt_tokens and len(part) > 1:
+            self._note("counts the state for each question; with --state-counted each budgets reserve as much")
         return [self._answer(one, decision, client) for one, decision in zip(part, reply.decisions, strict=True)]
 
     def _parts(
@@ -244,7 +250,7 @@ class DecisionJudge:
     def _call(self, state: str, questions: Sequence[Question]) -> Call[Decisions]:
         return Call(
             {"decisions": self.model.name, "body": self.model.body(state, questions)},
-            prompt_bound(self.model.tokens, state, questions),
+            prompt_bound(self.model, state, questions),
             0,
             lambda: self.model.decide(state, questions),
             Decisions.from_json,
@@ -257,14 +263,18 @@ class DecisionJudge:
         if decision.problem or decision.value is None:
             client.counts.unreadable_because = decision.problem
             client.counts.refused += decision.refused
-            if not self._logged:
-                self._logged = True
-                _log.warning("%s: %s counts as no information", self.name, decision.problem)
+            self._note(f"gave {decision.problem}, which counts as no information")
             return None
         if isinstance(one, Rate):
             top = len(LEVELS) - 1 if self._rating == "score" else 1
             return Answer((one.items,), score=decision.value / top)
         return ordered(one, decision)
+
+    def _note(self, what: str) -> None:
+        """Log what the model does, once."""
+        if what not in self._noted:
+            self._noted.add(what)
+            _log.warning("%s %s", self.name, what)
 
     def _adapt(self, err: RefusedRequestError, part: Sequence[Comparison], state: str) -> bool:
         """Learn from a refusal how many questions the server takes, and how long a state; whether to try again.

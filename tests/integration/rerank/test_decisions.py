@@ -257,6 +257,29 @@ def test_a_journal_resumes_without_asking_again_and_a_budget_stops(judge, server
     assert (stopped.stopped, stopped.usage.calls, len(server.requests)) == ("calls", 2, 3)
 
 
+def test_default_comparisons_fit_the_options_and_budgets_hold_where_every_question_counts_the_state(
+    server, dialect, reaction, make_hits
+):
+    def react(number, path, body):
+        status, document = respond(path, body, belief, options=26)
+        if status == 200:
+            state = len((body.get("input") or body["state"]).encode()) // 4
+            document["usage"] = {"input_tokens": (state + 20) * len(body["questions"]), "output_tokens": 1}
+        return reaction(status=status, body=json.dumps(document).encode())
+
+    server.react = react
+    model = DecisionServer("m", server.url, dialect, most_options=26, state_counted="each")
+    reranker = Reranker(DecisionJudge(model), budget=Budget(tokens=300_000))
+    result = reranker.rank("why", make_hits(list(range(100))))
+    reranker.close()
+    assert result.usage.plan.startswith("jointrank:block=20")
+    assert (result.usage.calls, result.usage.questions) == (1, 20)
+    assert 20 * 1000 < result.usage.prompt_tokens < 100_000
+    assert grades(result)[:5] == [99, 98, 97, 96, 95]
+    tight = Reranker(DecisionJudge(model), budget=Budget(tokens=50_000)).rank("why", make_hits(list(range(100))))
+    assert (tight.stopped, tight.usage.calls) == ("tokens", 0)
+
+
 @pytest.mark.parametrize(("most", "kept"), [(0, 0), (5, 5), (12, 12), (40, 12)])
 def test_a_budget_of_questions_buys_a_smaller_request(judge, make_hits, most, kept):
     result = Reranker(judge, "pointwise", budget=Budget(questions=most)).rank("why", make_hits(GRADES))

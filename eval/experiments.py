@@ -52,6 +52,9 @@ EXPERIMENTS = {
     "rerank-plans": Entry("rerank_plans", "calls and nDCG@10 of reranking plans, simulated judges", ("rerank-plans",)),
     "rerank-fitted": Entry("rerank_fitted", "judges fitted to recorded models, cross-validated"),
     "answer-grammar": Entry("answer_grammar", "generated answers with a known order, read", ("answer-grammar",)),
+    "rerank-confidence": Entry(
+        "rerank_confidence", "whether what is said to be among the first ten is there", ("rerank-confidence",)
+    ),
     "rerank-replay": Entry("rerank_replay", "recorded LLM rerankings, replayed", ("rerank-replay",)),
     "context-pruning": Entry("context_pruning", "answers kept against characters pruned", ("context-pruning",)),
     "context-technical": Entry(

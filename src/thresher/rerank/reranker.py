@@ -67,7 +67,7 @@ class Reranked(Ranking):
         tied: ranks (1-based) of passages that tied with the one above.
         errors: standard errors of the scores of the reranked passages, if the plan estimates them.
         confidence: for each of the reranked passages, in order, the probability that it is among the best k; None where
-            it is unknown, and for judges that compare nothing. See docs/rerank.md for what it does not say.
+            it is unknown, and for judges that compare nothing. See docs/confidence.md for what it does not say.
         error: why nothing could be reranked, None otherwise. Under `on_failure="skip"` the ranking is then empty.
         usage: what it cost.
         probabilities: that each passage is relevant, by the reranker's calibration, aligned with the ranking; None for
@@ -142,7 +142,8 @@ class Reranker:
         on_failure: `raise`, `skip` or `keep`, see `thresher.rerank.driver`.
         seed: of plans that shuffle.
         correlated: share of the variance of the judge's errors that is the same in every answer, 0 to 0.99; the higher
-            it is, the less sure `Reranked.confidence` is. The default is that of the models in docs/rerank.md.
+            it is, the less sure `Reranked.confidence` is. The default is that of recorded 7B models,
+            see docs/confidence.md.
         progress: show a progress bar over queries; None shows it on a terminal.
         neighbours: where a plan that adds candidates (`slidegar`) finds them, see `thresher.rerank.neighbours`; without
             them it adds none.

@@ -102,11 +102,14 @@ def hits(n):
 @pytest.mark.parametrize("plan", ["sliding", "jointrank-head", "setwise-heap:children=3", "pairwise-heap"])
 def test_a_reranker_is_surer_of_what_it_places_first(plan):
     truth = {"q": {f"d{i}": float(i) for i in range(40)}}
-    result = Reranker(SimulatedJudge(truth), plan, k=5).rank(Query("q", "q"), hits(40))
+    result = Reranker(SimulatedJudge(truth), plan, k=5, correlated=0.0).rank(Query("q", "q"), hits(40))
     assert len(result.confidence) == 40
     known = [p for p in result.confidence if p is not None]
     assert all(0 <= p <= 1 for p in known)
     assert np.mean(result.confidence[:5]) > 0.5 > np.mean(known[10:])
+    doubtful = Reranker(SimulatedJudge(truth), plan, k=5).rank(Query("q", "q"), hits(40))
+    assert [hit.docno for hit in doubtful] == [hit.docno for hit in result]
+    assert np.mean(doubtful.confidence[:5]) < np.mean(result.confidence[:5])
 
 
 def test_ratings_compare_nothing_and_a_reranker_that_asked_nothing_knows_nothing():

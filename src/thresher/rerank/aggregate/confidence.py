@@ -23,7 +23,7 @@ They are as honest as `correlated` is: `eval/rerank_confidence.py` fits it and s
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
     from thresher.rerank.plans.plan import Comparison, Placement
 
-CORRELATED = 0.5
-"""Share of the variance of a judge's errors that stays the same, unless something else is known."""
+CORRELATED = 0.85
+"""Share of the variance of a judge's errors that stays the same, unless something else is known: that of the judges
+fitted to recorded models, chosen by eval/rerank_confidence.py."""
 POINTS = 80
 BEYOND = 3.0
 STEPS = 60
@@ -59,6 +60,47 @@ def evidence(comparison: Comparison, answer: Answer | None) -> Answer | None:
     if not isinstance(comparison, Best) or len(answer.tiers) != 2:
         return answer
     return Answer(answer.tiers, answer.score, min(len(answer.tiers[0]), answer.named), answer.repairs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Believed:
+    """What the answers say about each candidate's strength.
+
+    Attributes:
+        grid: float64[g], evenly spaced strengths.
+        likelihood: float64[n, g], of each candidate's games at each strength; the largest of a candidate is 1.
+        compared: bool[n], whether any answer compared the candidate.
+    """
+
+    grid: NDArray[np.float64]
+    likelihood: NDArray[np.float64]
+    compared: NDArray[np.bool_]
+
+    @classmethod
+    def after(cls, n: int, answers: Iterable[Answer | None]) -> Believed:
+        """What is believed of n candidates after these answers.
+
+        Raises:
+            InputError: an answer is about a position that is not there.
+        """
+        played = games(n, answers)
+        table = table_of(n, played)
+        theta = bradley_terry(table, PENALTY)
+        grid = np.linspace(theta.min(initial=0.0) - BEYOND, theta.max(initial=0.0) + BEYOND, POINTS)
+        likely = _likelihood(table, theta, grid) / dispersion(n, played, theta)
+        compared = np.asarray((table + table.T).any(axis=1))
+        return cls(grid, np.exp(likely - likely.max(axis=1, keepdims=True)), compared)
+
+    def confidence(self, k: int, correlated: float) -> NDArray[np.float64]:
+        """float64[n]: see the function `confidence`."""
+        if len(self.compared) <= k or not self.compared.any():
+            return np.where(self.compared, 1.0, np.nan)
+        likelihood = self.likelihood
+        if correlated:
+            sd = math.pi * math.sqrt(correlated / (1.0 - correlated) / 6.0)
+            blur = np.exp(-0.5 * ((self.grid[:, None] - self.grid[None, :]) / sd) ** 2)
+            likelihood = np.einsum("ig,gh->ih", likelihood, blur)
+        return np.where(self.compared, _among_first(_posterior(likelihood), k), np.nan)
 
 
 def confidence(
@@ -79,21 +121,7 @@ def confidence(
         InputError: k or `correlated` is out of range, or an answer is about a position that is not there.
     """
     k = whole("k", k, 1)
-    share = real("correlated", correlated, 0.0, MOST_CORRELATED)
-    played = games(n, answers)
-    table = table_of(n, played)
-    compared = (table + table.T).any(axis=1)
-    if n <= k or not compared.any():
-        return np.where(compared, 1.0, np.nan)
-    theta = bradley_terry(table, PENALTY)
-    grid = np.linspace(theta.min() - BEYOND, theta.max() + BEYOND, POINTS)
-    likely = _likelihood(table, theta, grid) / dispersion(n, played, theta)
-    likelihood = np.exp(likely - likely.max(axis=1, keepdims=True))
-    if share:
-        sd = math.pi * math.sqrt(share / (1.0 - share) / 6.0)
-        likelihood = np.einsum("ig,gh->ih", likelihood, np.exp(-0.5 * ((grid[:, None] - grid[None, :]) / sd) ** 2))
-    posterior = _posterior(likelihood)
-    return np.where(compared, _among_first(posterior, k), np.nan)
+    return Believed.after(n, answers).confidence(k, real("correlated", correlated, 0.0, MOST_CORRELATED))
 
 
 def with_confidence(
@@ -110,11 +138,11 @@ def _likelihood(
     table: NDArray[np.float64], theta: NDArray[np.float64], grid: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """float64[n, g]: log-likelihood of each candidate's games at each strength, the others at `theta`."""
-    margin = grid[None, :] - theta[:, None]
-    surprise = np.maximum(-margin, 0.0) + np.log1p(np.exp(-np.abs(margin)))  # -log P(the strength beats each other)
-    found: NDArray[np.float64] = -(
-        np.einsum("ij,jg->ig", table, surprise) + np.einsum("ji,jg->ig", table, surprise + margin)
-    )
+    margin = grid[None, :] - theta[:, None]  # over each opponent
+    surprise = np.maximum(-margin, 0.0) + np.log1p(np.exp(-np.abs(margin)))  # -log P(a win)
+    won = np.einsum("ij,jg->ig", table, surprise)
+    lost = np.einsum("ji,jg->ig", table, surprise + margin)
+    found: NDArray[np.float64] = -won - lost
     return found
 
 

@@ -50,7 +50,7 @@ ALLOWED = {
     "llm/client.py": {"ledger": "BudgetLedger"},
     "llm/": {"question": "what a decision model is asked", "questions": "the same"},
     "rerank/": {"question": "what a plan asks of a judge", "questions": "the same"},
-    "cli/rerank_options.py": {"questions": "what a decision model is asked"},
+    "cli/rerank_options.py": {"question": "what a decision model is asked", "questions": "the same"},
     "cli/rerank.py": {"questions": "what a plan asks of a judge"},
     "docs/decisions.md": {"question": "what a decision model is asked", "questions": "the same"},
     "docs/rerank.md": {"questions": "what a plan asks of a judge"},

@@ -275,7 +275,7 @@ def test_default_comparisons_fit_the_options_and_budgets_hold_where_every_questi
     assert result.usage.plan.startswith("jointrank:block=20")
     assert (result.usage.calls, result.usage.questions) == (1, 20)
     assert 20 * 1000 < result.usage.prompt_tokens < 100_000
-    assert grades(result)[:5] == [99, 98, 97, 96, 95]
+    assert grades(result)[:3] == [99, 98, 97]
     tight = Reranker(DecisionJudge(model), budget=Budget(tokens=50_000)).rank("why", make_hits(list(range(100))))
     assert (tight.stopped, tight.usage.calls) == ("tokens", 0)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from thresher.errors import ConfigError, InputError
 from thresher.rerank.aggregate import AGGREGATORS, aggregate, bradley_terry, wins
+from thresher.rerank.aggregate.likelihood import from_first_stage
 from thresher.rerank.aggregate.shares import PRIOR, borda_counts
 from thresher.rerank.plans.designs import blocks
 from thresher.rerank.plans.plan import Answer, Order
@@ -101,15 +102,24 @@ def test_without_answers_all_are_equal(name, n):
         assert len(set(scores.tolist())) <= 1
 
 
-@given(penalty=st.sampled_from([0.1, 1.0]), **SOME)
-def test_bradley_terry_is_at_its_maximum(n, count, seed, penalty):
+@given(penalty=st.sampled_from([0.1, 1.0]), first_stage=st.sampled_from([0.0, 0.5, 2.0]), **SOME)
+def test_bradley_terry_is_at_its_maximum(n, count, seed, penalty, first_stage):
     """The gradient of the penalised log-likelihood is zero, on any data, unbeaten passages included."""
     table = wins(n, made(n, count, seed))
-    theta = bradley_terry(table, penalty)
+    theta = bradley_terry(table, penalty, from_first_stage(n, first_stage))
     p = 1 / (1 + np.exp(theta[None, :] - theta[:, None]))
-    gradient = (table - (table + table.T) * p).sum(axis=1) - penalty * theta
+    believed = -first_stage * np.log(np.arange(n) + 1)
+    gradient = (table - (table + table.T) * p).sum(axis=1) - penalty * (theta - believed + believed.mean())
     assert np.abs(gradient).max() < 1e-7
     assert abs(theta.sum()) < 1e-6
+
+
+def test_the_first_stage_orders_what_was_not_compared_and_breaks_what_is_even():
+    answers = [Answer(((3,), (4,))), Answer(((4,), (3,)))]
+    scores = aggregate("bradley-terry", 6, answers, first_stage=1.0).scores
+    assert scores.tolist() == sorted(scores, reverse=True)
+    assert scores[3] - scores[4] < aggregate("bradley-terry", 6, [], first_stage=1.0).scores[[3, 4]] @ [1, -1]
+    assert aggregate("bradley-terry", 6, answers * 30, first_stage=1.0).scores[3] > scores[4]
 
 
 @given(**SOME)

@@ -2,7 +2,7 @@
 
 | name | settings | score | errors |
 |---|---|---|---|
-| `bradley-terry` | `penalty` | log-odds, 0 is average | from the answers |
+| `bradley-terry` | `penalty`, `first_stage` | log-odds, 0 is average | from the answers |
 | `win-rate` | | share of games won | from the answers |
 | `borda` | | mean share of the others placed below | from the answers |
 | `copeland` | | share of opponents beaten by majority | |
@@ -24,7 +24,7 @@ import numpy as np
 from thresher.checks import real, shown, whole
 from thresher.errors import ConfigError
 from thresher.rerank.aggregate.chains import pagerank, rank_centrality
-from thresher.rerank.aggregate.likelihood import bradley_terry, variances
+from thresher.rerank.aggregate.likelihood import bradley_terry, from_first_stage, variances
 from thresher.rerank.aggregate.played import games, table_of, wins
 from thresher.rerank.aggregate.rating import elo
 from thresher.rerank.aggregate.shares import borda, copeland, win_rate
@@ -84,8 +84,8 @@ def aggregate(name: str, n: int, answers: Iterable[Answer | None], **settings: f
     return Strengths(found.scores.round(DIGITS), found.errors)
 
 
-def _bradley_terry(n: int, played: Sequence[Games], penalty: float = 0.1) -> Strengths:
-    theta = bradley_terry(table_of(n, played), penalty)
+def _bradley_terry(n: int, played: Sequence[Games], penalty: float = 0.1, first_stage: float = 0.0) -> Strengths:
+    theta = bradley_terry(table_of(n, played), penalty, from_first_stage(n, first_stage))
     return Strengths(theta, np.sqrt(variances(n, played, theta, penalty)))
 
 
@@ -94,7 +94,7 @@ def _elo(n: int, played: Sequence[Games], step: float = 8.0, shuffles: float = 1
 
 
 _KNOWN: Mapping[str, tuple[Callable[..., Strengths], Mapping[str, tuple[float, float]]]] = {
-    "bradley-terry": (_bradley_terry, {"penalty": (1e-9, 1e9)}),
+    "bradley-terry": (_bradley_terry, {"penalty": (1e-9, 1e9), "first_stage": (0.0, 100.0)}),
     "win-rate": (lambda n, played: Strengths(*win_rate(n, played)), {}),
     "borda": (lambda n, played: Strengths(*borda(n, played)), {}),
     "copeland": (lambda n, played: Strengths(copeland(n, played)), {}),

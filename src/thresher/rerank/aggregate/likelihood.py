@@ -1,9 +1,12 @@
 """Bradley-Terry strengths with a Gaussian prior, and errors that know that the games of one answer hang together.
 
 Passage i has the strength theta_i with P(i beats j) = 1/(1 + exp(theta_j - theta_i)). The strengths maximise the
-log-likelihood of the games minus (penalty/2)|theta|^2. The penalty keeps them finite on any data, unbeaten passages
-included, where the plain model has no maximum and public code returns the input order. The maximum is unique, found by
-Newton's method with conjugate gradient steps over the pairs that met.
+log-likelihood of the games minus (penalty/2)|theta - mu|^2. The penalty keeps them finite on any data, unbeaten
+passages included, where the plain model has no maximum and public code returns the input order. The maximum is unique,
+found by Newton's method with conjugate gradient steps over the pairs that met.
+
+mu, what is expected before any answer, is 0 or given. A judge's own errors about a passage do not go away by asking
+again, and those of the first stage are others: `from_first_stage` is a mu that tells some of them.
 
 Errors: with H the curvature of the penalised and L that of the plain log-likelihood, the covariance of the strengths is
 c H^-1 L H^-1 (the sandwich, White 1982). c is how much more the games of one answer vary together than independent
@@ -39,7 +42,7 @@ def bradley_terry(
 
     Args:
         table: float64[n, n], how often i beat j, as `wins` returns it.
-        penalty: lambda > 0; 0.1 to 1 is sensible.
+        penalty: lambda > 0; 0.1 to 3 is sensible.
         expected: float64[n], the strengths before any game; 0 by default.
 
     Returns:
@@ -75,6 +78,18 @@ def bradley_terry(
             length /= 2
         theta = trial
     return theta
+
+
+def from_first_stage(n: int, weight: float) -> NDArray[np.float64]:
+    """Strengths that the first-stage order suggests: `weight` times -ln(rank), with a sum of 0.
+
+    Args:
+        n: number of candidates, in first-stage order.
+        weight: 0 for strengths that are all 0; 1 with a penalty of 3 is sensible.
+    """
+    suggested = -weight * np.log(np.arange(1.0, n + 1.0))
+    result: NDArray[np.float64] = suggested - (suggested.mean() if n else 0.0)
+    return result
 
 
 def variances(n: int, played: Sequence[Games], theta: NDArray[np.float64], penalty: float = 0.1) -> NDArray[np.float64]:

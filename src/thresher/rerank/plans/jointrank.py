@@ -2,16 +2,20 @@
 
 Algorithm: JointRank (Dedov, ICTIR 2025, arXiv 2506.22262): overlapping blocks after a design of `designs.py`, all in
 one batch, so the depth is 1. Optionally the top of that ranking is ordered again in several shuffled windows at once
-(depth 2), combined by Borda counts: under a noisy judge, comparing the top again is worth more than covering the tail
-better. No exactness is promised; eval/results/rerank-plans.md has the measured regret.
+(depth 2): under a noisy judge, comparing the top again is worth more than covering the tail better. No exactness is
+promised; eval/results/rerank-plans.md has the measured regret.
 
 The answers become one strength a passage by any aggregator of `thresher.rerank.aggregate`; regularised Bradley-Terry is
-the default.
+the default. Blocks and windows are aggregated together, which orders the top better than the windows alone; the
+passages in the windows stay before the others, since only they were compared again. The exceptions are the aggregators
+that count shares of wins and ask not against whom: among strong passages a share is smaller, so there the windows alone
+order the top.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 
     from thresher.rerank.plans.plan import Answer
 
+SHARES = ("win-rate", "borda", "copeland")
+"""Aggregators that do not ask against whom a passage won."""
+
 
 @dataclass(frozen=True, slots=True)
 class JointRank:
@@ -37,6 +44,8 @@ class JointRank:
         replicas: r, how many blocks a passage is in, at least 1; `designs.py` says how exactly each design keeps it.
         aggregation: "bradley-terry", or another name of `thresher.rerank.aggregate`.
         penalty: lambda of the Bradley-Terry model.
+        first_stage: how much the first-stage order counts in it, 0 for nothing; 1 with `penalty` 3 is sensible for a
+            judge whose errors repeat.
         windows: how many shuffled windows over the top follow, 0 for none. A single window is shown in the order
             found so far.
         head: how many passages at the top such a window holds.
@@ -50,6 +59,7 @@ class JointRank:
     windows: int = 0
     head: int = 20
     design: Design = "equi-replicate"
+    first_stage: float = 0.0
 
     def __post_init__(self) -> None:
         whole("block", self.block, 2)
@@ -57,6 +67,7 @@ class JointRank:
         setting("replicas", self.replicas, 1)
         setting("windows", self.windows, 0)
         real("penalty", self.penalty, 1e-9, 1e9)
+        real("first_stage", self.first_stage, 0.0, 100.0)
         if self.aggregation not in AGGREGATORS:
             raise InputError(f"aggregation={shown(self.aggregation)} must be one of {', '.join(AGGREGATORS)}")
         if self.design not in DESIGNS:
@@ -66,6 +77,7 @@ class JointRank:
     def name(self) -> str:
         """`jointrank` with its settings."""
         rule = f"penalty={self.penalty}" if self.aggregation == "bradley-terry" else f"aggregation={self.aggregation}"
+        rule += f",first_stage={self.first_stage}" if self.first_stage else ""
         windows = f",windows={self.windows},head={self.head}" if self.windows else ""
         design = "" if self.design == "equi-replicate" else f",design={self.design}"
         return f"jointrank:block={self.block},replicas={self.replicas},{rule}{windows}{design}"
@@ -78,8 +90,8 @@ class JointRank:
         return Spent(len(sizes), sum(sizes), 1, len(sizes)) + Spent.alike(self.windows, min(self.head, n), 1)
 
     def exact_top(self, n: int, k: int) -> int:
-        """All if every block holds all candidates, else none."""
-        return n if n <= self.block else 0
+        """All if every block holds all candidates and the first stage does not count, else none."""
+        return n if n <= self.block and not self.first_stage else 0
 
     def run(self, n: int, k: int, rng: Random) -> Steps[Placement]:
         """Order all blocks at once, aggregate, and order the top again."""
@@ -98,17 +110,24 @@ class JointRank:
             again = yield [Order(window) for window in asked]
         except Stop:
             return placement
+        if self.aggregation not in SHARES:
+            return self._aggregate(n, [answer for answer in (*answers, *again) if answer is not None], head)
         return _with_head(placement, head, [answer for answer in again if answer is not None])
 
-    def _aggregate(self, n: int, answers: Sequence[Answer]) -> Placement:
+    def _aggregate(self, n: int, answers: Sequence[Answer], head: Sequence[int] = ()) -> Placement:
+        """Place all by their strength, the head before the others."""
         if not answers:
             return Placement.of(range(n))
-        settings = {"penalty": self.penalty} if self.aggregation == "bradley-terry" else {}
+        by_model = self.aggregation == "bradley-terry"
+        settings = {"penalty": self.penalty, "first_stage": self.first_stage} if by_model else {}
         found = aggregate(self.aggregation, n, answers, **settings)
-        placement = Placement.by_score(dict(enumerate(found.scores.tolist())))
-        if found.errors is None:
-            return placement
-        return Placement(placement.tiers, placement.scores, tuple(found.errors[[*placement.order]].tolist()))
+        scores = dict(enumerate(found.scores.tolist()))
+        first = Placement.by_score({item: scores.pop(item) for item in head})
+        rest = Placement.by_score(scores)
+        values = tuple(accumulate((*(first.scores or ()), *(rest.scores or ())), min))
+        placement = Placement((*first.tiers, *rest.tiers), values)
+        errors = None if found.errors is None else tuple(found.errors[[*placement.order]].tolist())
+        return Placement(placement.tiers, values, errors)
 
 
 def jointrank_head(
@@ -119,9 +138,10 @@ def jointrank_head(
     windows: int = 5,
     head: int = 20,
     design: Design = "equi-replicate",
+    first_stage: float = 0.0,
 ) -> JointRank:
     """JointRank with two replicas and five shuffled windows over the top 20."""
-    return JointRank(block, replicas, aggregation, penalty, windows, head, design)
+    return JointRank(block, replicas, aggregation, penalty, windows, head, design, first_stage)
 
 
 def _with_head(placement: Placement, head: tuple[int, ...], answers: Sequence[Answer]) -> Placement:

@@ -478,6 +478,17 @@ def equal_bytes() -> str:
     return markdown(["", *names.values()], lines)
 
 
+answer_grammar = Pivot(
+    "answer-grammar",
+    [Column(name, f"{{{name}:,}}", {"part": "all"}) for name in ("answers", "right", "unreadable", "wrong")],
+    [
+        ("an order", {"class": "plain"}),
+        ("an order that a reader may decline: worst first, scores alone", {"class": "hard"}),
+        ("no order: refusals, examples, unfinished thoughts (right if not read)", {"class": "orderless"}),
+    ],
+    "what the answer says",
+)
+
 rerank_plans = Pivot(
     "rerank-plans",
     [
@@ -759,6 +770,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "answers": answers,
     "equal-bytes": equal_bytes,
     "rerank-plans": rerank_plans,
+    "answer-grammar": answer_grammar,
     "search-goals": search_goals,
     "search-growth": search_growth,
     "search-parts": search_parts,

@@ -118,7 +118,8 @@ class Prompting:
     rating: Annotated[
         str | None,
         typer.Option(
-            help="How to rate: yes-no, graded, likelihood, monot5, text, umbrela; decision models: predicate or score."
+            help="How to rate: yes-no, graded, graded-plain, graded-hard, answerable, likelihood, monot5, text, "
+            "umbrela, rank1; decision models: predicate or score."
         ),
     ] = None
     prompt: Annotated[

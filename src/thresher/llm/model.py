@@ -89,6 +89,10 @@ class RefusedRequestError(ModelError):
         return str(self.args[0])
 
 
+class CannotBeginError(ModelError):
+    """The server does not let a request begin the answer."""
+
+
 class AdaptedError(TransientModelError):
     """A refused request from which the model learnt what the server accepts: the next attempt is another request."""
 
@@ -321,10 +325,10 @@ def is_thought(text: str) -> bool:
     """Whether an answer ends within the model's thinking, or before anything was said."""
     if not text.strip():
         return True
-    starts = [(found.start(), found[0]) for found in re.finditer(_OPENS, text, re.IGNORECASE)]
-    return bool(starts) and not re.search(_CLOSES, text[starts[-1][0] + len(starts[-1][1]) :], re.IGNORECASE)
+    starts = [(found.start(), found[0]) for found in re.finditer(THOUGHT_OPENS, text, re.IGNORECASE)]
+    return bool(starts) and not re.search(THOUGHT_CLOSES, text[starts[-1][0] + len(starts[-1][1]) :], re.IGNORECASE)
 
 
 _THOUGHT = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis)"
-_OPENS = rf"<{_THOUGHT}>|\[{_THOUGHT}\]|\u25c1{_THOUGHT}\u25b7|<\|channel\|>{_THOUGHT}|<\|begin_of_thought\|>"
-_CLOSES = rf"</{_THOUGHT}>|\[/{_THOUGHT}\]|\u25c1/{_THOUGHT}\u25b7|<\|channel\|>final|<\|end_of_thought\|>"
+THOUGHT_OPENS = rf"<{_THOUGHT}>|\[{_THOUGHT}\]|\u25c1{_THOUGHT}\u25b7|<\|channel\|>{_THOUGHT}|<\|begin_of_thought\|>"
+THOUGHT_CLOSES = rf"</{_THOUGHT}>|\[/{_THOUGHT}\]|\u25c1/{_THOUGHT}\u25b7|<\|channel\|>final|<\|end_of_thought\|>"

@@ -41,6 +41,7 @@ from thresher.llm.http import CONNECTIONS, JsonServer, server_url
 from thresher.llm.keys import KeySource
 from thresher.llm.model import (
     AdaptedError,
+    CannotBeginError,
     Completion,
     LanguageModel,
     RefusedRequestError,
@@ -225,7 +226,7 @@ class OpenAIServer(LanguageModel):
         if request.labels and not accepted.logprobs:
             raise self._no_logprobs()
         if request.opening and not request.raw and not accepted.opening:
-            raise ModelError(
+            raise CannotBeginError(
                 f"{where} does not let the request begin the answer (continue_final_message), which order='logits' "
                 "needs; use --order generate, or a server that does (vLLM)"
             )
@@ -287,6 +288,8 @@ class OpenAIServer(LanguageModel):
         if request.labels:
             labels, floor = self._pick(listed, request.labels)
         text = "" if request.labels and not isinstance(text, str) else self._text(text)
+        if not (text or request.raw or request.labels) and choice.get("finish_reason") == "length":
+            text = _unfinished_thought(choice["message"])
         usage = TokenUsage.reported(answer.get("usage"), sent, len(text.encode("utf-8", "replace")))
         return Completion(text, labels, floor, usage=usage, finish=str(choice.get("finish_reason") or ""))
 
@@ -356,6 +359,12 @@ class OpenAIServer(LanguageModel):
         if self._structured == "tgi-regex" and request.pattern:
             return {"response_format": {"type": "regex", "value": request.pattern}}
         return {}
+
+
+def _unfinished_thought(message: Json) -> str:
+    """The thought of a message without content, as an open one; empty if there is none."""
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    return f"<think>\n{thought}" if isinstance(thought, str) and thought.strip() else ""
 
 
 def _log_of(value: object) -> float:

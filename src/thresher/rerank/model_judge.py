@@ -15,58 +15,58 @@ How each kind of comparison is made:
 Log-odds order as P(yes)/(P(yes) + P(no)) does, without its ties at 1. A missing log-probability means no rating, never
 a rating of 0.
 
-If an answer cannot be read, the request is repeated, up to `reasks` times, with the answer and what was wrong with it.
-Such an answer is neither cached nor kept in the journal, so that the next run asks again. The first one is logged.
+A thought that `reasoning_tokens` cut off is closed, and the answer asked for once more: `thresher.rerank.reasoning`.
+
+If another answer cannot be read, the request is repeated, up to `reasks` times, with the answer and what was wrong with
+it. Such an answer is neither cached nor kept in the journal, so that the next run asks again. The first one is logged.
 """
 
 from __future__ import annotations
 
-import logging
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from thresher.arguments import checked_call
 from thresher.checks import is_a, real, shown, whole
-from thresher.errors import ConfigError, ModelError
-from thresher.llm.client import Call
-from thresher.llm.model import Completion, Message, Request, is_thought
+from thresher.errors import ConfigError
+from thresher.llm.model import Message, Request
+from thresher.rerank.constraints import chain_pattern, places_schema
+from thresher.rerank.label_scores import hard_grade, log_odds, logistic, plain_grade, probability, soft_grade
+from thresher.rerank.model_calls import Asking, ModelCalls
 from thresher.rerank.parsing import get_parser, label_letters, read_choice, read_order
 from thresher.rerank.plans.plan import Answer, Best, Order, Prefer, Rate
-from thresher.rerank.prompting import Prompts, load_template
+from thresher.rerank.prompting import THINKING, Prompts, load_template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from thresher.llm.client import Client
     from thresher.llm.model import LanguageModel
     from thresher.records import Hit, Query
     from thresher.rerank.plans.plan import Comparison
-
-logger = logging.getLogger(__name__)
+    from thresher.rerank.prompting import Template
 
 AnswerMode = Literal["generate", "logits"]
-Rating = Literal["yes-no", "graded", "likelihood", "monot5", "text", "umbrela"]
+Rating = Literal[
+    "yes-no", "graded", "graded-plain", "graded-hard", "answerable", "likelihood", "monot5", "text", "umbrela", "rank1"
+]
 
 MODES = ("generate", "logits")
 GRADES = ("1", "2", "3", "4", "5")
 ASSESSED = ("0", "1", "2", "3")
 """Grades of TREC Deep Learning, and of UMBRELA."""
 ID_TOKENS = 8  # upper bound for an id with brackets and separator
-MORE_TOKENS = 4096  # suggested where an answer was cut off
-_FAMILY = {"yes-no": "yes-no", "text": "yes-no", "graded": "graded", "likelihood": "likelihood", "monot5": "monot5",
-           "umbrela": "umbrela"}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Asking:
-    """The query a judge is working on, its candidates and its client."""
-
-    query: Query
-    candidates: Sequence[Hit]
-    client: Client
+_FAMILY = {"yes-no": "yes-no", "text": "yes-no", "answerable": "yes-no", "graded": "graded", "graded-plain": "graded",
+           "graded-hard": "graded", "likelihood": "likelihood", "monot5": "monot5", "umbrela": "umbrela",
+           "rank1": "rank1"}  # fmt: skip
+_GRADED = {"graded": soft_grade, "graded-plain": plain_grade, "graded-hard": hard_grade}
+_VERDICTS = ("true", "false")
+_VERDICT_AT_THE_END = re.compile(r"[\s*_\"'(]*\b(?:true|false)\b\W*\Z", re.IGNORECASE)
+_ONE_VERDICT = "it must be the one word true or the one word false"
 
 
 class ModelJudge:
@@ -81,7 +81,8 @@ class ModelJudge:
         parsing: how a written order is read; see `thresher.rerank.parsing`.
         passage_tokens: passages are cut to this many of the model's tokens, and further if the prompt would not fit
             the model's context.
-        reasoning_tokens: extra completion tokens for reasoning before the answer.
+        reasoning_tokens: extra completion tokens for reasoning before the answer; "rank1" and the prompt "rank-k" need
+            some (2,048 to 8,192).
         reasks: how often a request is repeated after an unreadable answer.
         temperature: for written answers.
         instruction: a sentence added to the prompt (what counts as relevant here).
@@ -130,8 +131,18 @@ class ModelJudge:
         )
         self._parser = get_parser(parsing)
         self._passage_tokens, self._reasoning_tokens = passage_tokens, reasoning_tokens
-        self._reasks, self._temperature, self._repeat = reasks, temperature, repeat
-        self._logged = False
+        self._temperature, self._repeat = temperature, repeat
+        self._calls = ModelCalls(model, reasoning_tokens, reasks)
+        thinks = [name for name in ("rank1", *THINKING) if any(one.name.startswith(name) for one in self._thinking())]
+        if thinks and not reasoning_tokens:
+            raise ConfigError(
+                f"{thinks[0]!r} lets the model think before it answers; give reasoning_tokens, such as 4096"
+            )
+
+    def _thinking(self) -> list[Template]:
+        """The templates that ask for thought, of those that this judge uses."""
+        used = ["listwise", *(["rank1"] if self._rating == "rank1" else [])]
+        return [self._prompts.templates[family] for family in used]
 
     @property
     def grades(self) -> bool:
@@ -156,7 +167,7 @@ class ModelJudge:
             ModelError: a call failed for good, or the prompt does not fit the model.
             BudgetExhaustedError: a call does not fit the budget.
         """
-        asking = _Asking(query, candidates, client)
+        asking = Asking(query, candidates, client)
         return [await self._one(asking, comparison) for comparison in comparisons]
 
     def close(self) -> None:
@@ -165,7 +176,7 @@ class ModelJudge:
         if close is not None:
             close()
 
-    async def _one(self, asking: _Asking, comparison: Comparison) -> Answer | None:
+    async def _one(self, asking: Asking, comparison: Comparison) -> Answer | None:
         match comparison:
             case Order(items=items):
                 if self._order == "logits":
@@ -180,29 +191,30 @@ class ModelJudge:
             case Rate(items=(item,)):
                 return await self._rate(asking, item)
 
-    async def _written_order(self, asking: _Asking, items: tuple[int, ...]) -> Answer | None:
+    async def _written_order(self, asking: Asking, items: tuple[int, ...]) -> Answer | None:
         """Let the model write the order."""
         if len(items) == 1:
             return Answer((items,))
         labels = [str(i + 1) for i in range(len(items))]
         structured = getattr(self.model, "structured", "none") == "json-schema"
+        ties = self._prompts.templates["listwise"].name.startswith(THINKING)
         request = Request(
             self._prompt(asking, "listwise", items, labels, structured=structured, answer=ID_TOKENS * len(items)),
             max_tokens=ID_TOKENS * len(items) + 16 + self._reasoning_tokens,
             temperature=self._temperature,
-            schema=_places_schema(labels),
-            pattern=_chain_pattern(labels),
+            schema=places_schema(labels),
+            pattern=chain_pattern(labels, ties=ties),
             permutation=() if self._reasoning_tokens else tuple(labels),
             repeat=self._repeat,
         )
-        return await self._read(
+        return await self._calls.read(
             asking,
             request,
             lambda text: read_order(text, items, self._parser, labels),
             f"it must name the identifiers 1 to {len(items)} in order, as [2] > [1]",
         )
 
-    async def _written_choice(self, asking: _Asking, comparison: Best | Prefer) -> Answer | None:
+    async def _written_choice(self, asking: Asking, comparison: Best | Prefer) -> Answer | None:
         """Let the model write a letter."""
         items = comparison.items
         labels = label_letters(len(items))
@@ -224,9 +236,9 @@ class ModelJudge:
             rest = tuple(item for item in items if item != best)
             return Answer(((best,), rest) if rest else ((best,),))
 
-        return await self._read(asking, request, read, f"it must be one of the letters {', '.join(labels)}")
+        return await self._calls.read(asking, request, read, f"it must be one of the letters {', '.join(labels)}")
 
-    async def _by_letters(self, asking: _Asking, items: tuple[int, ...], family: str) -> Answer | None:
+    async def _by_letters(self, asking: Asking, items: tuple[int, ...], family: str) -> Answer | None:
         """Sort by the log-probability of each passage's letter; letters the model did not list follow as shown."""
         if len(items) == 1:
             return Answer((items,))
@@ -249,36 +261,61 @@ class ModelJudge:
         repairs = ("missing",) if missing else ()
         return Answer((*map(tuple, tiers), *missing), named=len(named), repairs=repairs)
 
-    async def _pair(self, asking: _Asking, items: tuple[int, int]) -> Answer | None:
+    async def _pair(self, asking: Asking, items: tuple[int, int]) -> Answer | None:
         """P(A) against P(B)."""
         logs = await self._labels(asking, self._prompt(asking, "pairwise", items, ["A", "B"], answer=1), ("A", "B"))
-        odds = _log_odds(logs, "A", "B")
+        odds = log_odds(logs, "A", "B")
         if odds is None:
             return None
         a, b = items
-        p = _logistic(odds)
+        p = logistic(odds)
         tiers = ((a,), (b,)) if odds > 0 else ((b,), (a,)) if odds < 0 else ((a, b),)
         return Answer(tiers, score=p)
 
-    async def _rate(self, asking: _Asking, item: int) -> Answer | None:
+    async def _rate(self, asking: Asking, item: int) -> Answer | None:
         """The rating of one passage."""
-        prompt = self._prompt(asking, _FAMILY[self._rating], (item,), ["1"], answer=8)
+        prompt = self._prompt(asking, _FAMILY[self._rating], (item,), ["1"], answer=ID_TOKENS)
         score: float | None
         match self._rating:
             case "text" | "umbrela":
                 return await self._written_rating(asking, item, prompt)
-            case "graded":
-                score = _soft_grade(await self._labels(asking, prompt, GRADES))
+            case "graded" | "graded-plain" | "graded-hard":
+                score = _GRADED[self._rating](await self._labels(asking, prompt, GRADES))
+            case "answerable":
+                score = probability(await self._labels(asking, prompt, ("yes", "no")), "yes")
+            case "rank1":
+                score = await self._verdict(asking, prompt)
             case "likelihood":
                 request = Request(prompt, max_tokens=1, continuation=f" {asking.query.text}", repeat=self._repeat)
-                score = (await self._send(asking, request, lambda reply: reply.continuation is not None)).continuation
+                score = (
+                    await self._calls.send(asking, request, lambda reply: reply.continuation is not None)
+                ).continuation
             case "monot5":
-                score = _log_odds(await self._labels(asking, prompt, ("true", "false"), raw=True), "true", "false")
+                score = log_odds(await self._labels(asking, prompt, ("true", "false"), raw=True), "true", "false")
             case _:
-                score = _log_odds(await self._labels(asking, prompt, ("yes", "no")), "yes", "no")
+                score = log_odds(await self._labels(asking, prompt, ("yes", "no")), "yes", "no")
         return None if score is None or math.isinf(score) else Answer(((item,),), score=score)
 
-    async def _written_rating(self, asking: _Asking, item: int, prompt: tuple[Message, ...]) -> Answer | None:
+    async def _verdict(self, asking: Asking, prompt: tuple[Message, ...]) -> float | None:
+        """Log-odds of true against false after a thought."""
+        request = Request(
+            prompt,
+            max_tokens=ID_TOKENS + self._reasoning_tokens,
+            temperature=self._temperature,
+            repeat=self._repeat,
+        )
+        said = await self._calls.send(asking, request, lambda reply: bool(reply.text.strip()))
+        if not said.text.strip():
+            self._calls.note(asking, said, request)
+            return None
+        said = replace(said, text=_VERDICT_AT_THE_END.sub("", said.text))
+        asked = replace(request, max_tokens=1, temperature=0.0, labels=_VERDICTS)
+        reply = await self._calls.after(asking, asked, said, _ONE_VERDICT, lambda found: bool(found.labels))
+        floor = reply.floor if reply.labels else -math.inf
+        logs = {label: reply.labels.get(label, floor) for label in _VERDICTS}
+        return log_odds(logs, *_VERDICTS)
+
+    async def _written_rating(self, asking: Asking, item: int, prompt: tuple[Message, ...]) -> Answer | None:
         """The rating that the model writes: yes or no, or a grade."""
         labels = ASSESSED if self.grades else ("yes", "no")
         request = Request(
@@ -296,11 +333,11 @@ class ModelJudge:
                 return None
             return Answer(((item,),), score=float(choice) if self.grades else float(choice == "yes"))
 
-        return await self._read(asking, request, read, f"it must be {', '.join(labels[:-1])} or {labels[-1]}")
+        return await self._calls.read(asking, request, read, f"it must be {', '.join(labels[:-1])} or {labels[-1]}")
 
     async def _labels(
         self,
-        asking: _Asking,
+        asking: Asking,
         prompt: tuple[Message, ...],
         labels: Sequence[str],
         opening: str = "",
@@ -312,80 +349,15 @@ class ModelJudge:
         If there are few labels and one was listed, an absent one gets the floor, its upper bound.
         """
         request = Request(prompt, max_tokens=1, labels=tuple(labels), opening=opening, raw=raw, repeat=self._repeat)
-        completion = await self._send(asking, request, lambda reply: bool(reply.labels))
+        completion = await self._calls.send(asking, request, lambda reply: bool(reply.labels))
         logs = dict(completion.labels)
         if logs and len(labels) <= len(GRADES) and completion.floor > -math.inf:
             logs = {label: logs.get(label, completion.floor) for label in labels}
         return logs
 
-    async def _read(
-        self, asking: _Asking, request: Request, read: Callable[[str], Answer | None], wanted: str
-    ) -> Answer | None:
-        """Send and parse; if that fails, repeat the request with the error."""
-        for attempt in range(self._reasks + 1):
-            completion = await self._send(asking, request, lambda reply: read(reply.text) is not None)
-            answer = read(completion.text)
-            if answer is not None:
-                return answer
-            self._note(asking, completion, request)
-            thinking = completion.finish == "length" and is_thought(completion.text)
-            if thinking or attempt == self._reasks:  # asked again, it would think as long
-                return None
-            asking.client.counts.reasks += 1
-            text = completion.text.strip()[:2000] or "(no answer)"
-            short = " It was cut off; answer without explanation." if completion.finish == "length" else ""
-            complaint = f"Your answer could not be read: {wanted}.{short} Answer again, in that form alone."
-            request = replace(
-                request, messages=(*request.messages, Message("assistant", text), Message("user", complaint))
-            )
-        return None
-
-    def _note(self, asking: _Asking, completion: Completion, request: Request) -> None:
-        """Keep what was wrong with an answer for the error, and log the first one."""
-        if completion.finish == "length":
-            thinking = " while thinking" if is_thought(completion.text) else ""
-            because = (
-                f"cut off at {request.max_tokens} tokens{thinking}; give --reasoning-tokens {MORE_TOKENS} (in Python "
-                f"reasoning_tokens={MORE_TOKENS}) or more{', or --thinking off' if thinking else ''}"
-            )
-        elif not completion.text.strip():
-            because = "empty"
-        else:
-            because = "not in the form that was asked for; -v shows one"
-        asking.client.counts.unreadable_because = because
-        if not self._logged:
-            self._logged = True
-            text = completion.text  # the model has removed its key
-            shown = text if len(text) <= 500 else f"{text[:300]} ... {text[-200:]}"
-            logger.info("query %r: this answer could not be read (%s): %r", asking.query.qid, because, shown)
-
-    async def _send(
-        self, asking: _Asking, request: Request, usable: Callable[[Completion], bool] | None = None
-    ) -> Completion:
-        """One call through the client.
-
-        Raises:
-            ModelError: it failed for good, or the answer is not a text.
-        """
-        payload = {
-            "model": self.model.name,
-            "parameters": dict(self.model.parameters),
-            "request": request.payload(),
-        }
-
-        async def send() -> Completion:
-            (completion,) = await self.model.complete([request])
-            if not isinstance(completion.text, str):
-                raise ModelError(f"{self.model.name} answered with {type(completion.text).__name__} instead of a text")
-            return completion
-
-        bound = self.model.prompt_bound(request)
-        tokens = max(request.max_tokens, 1)
-        return await asking.client.call(Call(payload, bound, tokens, send, Completion.from_json, usable))
-
     def _prompt(
         self,
-        asking: _Asking,
+        asking: Asking,
         family: str,
         items: Sequence[int],
         labels: Sequence[str],
@@ -401,41 +373,3 @@ class ModelJudge:
         )
         asking.client.counts.truncated += cut
         return messages
-
-
-def _log_odds(logs: Mapping[str, float], yes: str, no: str) -> float | None:
-    """Log P(yes)/P(no); None unless both are known."""
-    if yes not in logs or no not in logs or -math.inf in (logs[yes], logs[no]):
-        return None
-    return logs[yes] - logs[no]
-
-
-def _soft_grade(logs: Mapping[str, float]) -> float | None:
-    """The mean grade under the softmax of the grades listed; None if none is."""
-    listed = {grade: log for grade, log in logs.items() if log > -math.inf}
-    if not listed:
-        return None
-    top = max(listed.values())
-    weights = {grade: math.exp(log - top) for grade, log in listed.items()}
-    return math.fsum(int(grade) * weight for grade, weight in weights.items()) / math.fsum(weights.values())
-
-
-def _logistic(x: float) -> float:
-    return 0.5 * (1.0 + math.tanh(0.5 * x))
-
-
-def _places_schema(labels: Sequence[str]) -> dict[str, object]:
-    """An object that maps every label to its place: no id can be missing, repeated or unknown."""
-    place = {"type": "integer", "minimum": 1, "maximum": len(labels)}
-    return {
-        "type": "object",
-        "properties": dict.fromkeys(labels, place),
-        "required": list(labels),
-        "additionalProperties": False,
-    }
-
-
-def _chain_pattern(labels: Sequence[str]) -> str:
-    """A chain of as many ids as there are; a regular expression of reasonable size cannot forbid repeats."""
-    one = rf"\[({'|'.join(labels)})\]"
-    return one + rf"( > {one}){{{len(labels) - 1}}}"

@@ -29,7 +29,8 @@ the only one that it names with praise, unless the sentence denies it, another i
 it back. "A" and "I" in a sentence are words, not labels, and "Passage B is about wheat" chooses nothing.
 
 Repair is the same for all orders: repeated and unknown ids are dropped, and ids that were not named are appended in the
-order shown. An answer that cannot be read is not repaired: it is None, no information, since a wrong order is worse.
+order shown; ids that tie stand in the order shown too. An answer that cannot be read is not repaired: it is None, no
+information, since a wrong order is worse.
 Repairs are counted by kind: `duplicate`, `missing`, `unknown`, `format` (anything around the ids except ` > `).
 
 Reading takes time linear in the length of the answer. An answer beyond a million characters, or beyond a hundred
@@ -132,7 +133,7 @@ def read_order(text: str, shown: tuple[int, ...], parser: Parser, labels: Sequen
                 seen.add(label)
                 kept.append(position[label])
         if kept:
-            tiers.append(tuple(kept))
+            tiers.append(tuple(sorted(kept, key=shown.index)))
     if not seen:
         return None
     missing = [position[label] for label in labels if label not in seen]

@@ -42,10 +42,12 @@ if TYPE_CHECKING:
     from thresher.records import Hit, Query
 
 CACHED_PROMPTS = 50_000  # cut passages and prompt lengths remembered
-FAMILIES = ("listwise", "setwise", "pairwise", "yes-no", "graded", "likelihood", "monot5", "umbrela")
+FAMILIES = ("listwise", "setwise", "pairwise", "yes-no", "graded", "likelihood", "monot5", "umbrela", "rank1")
 VERSION = "v1"
 
 PUBLISHED = ("rankgpt", "rankzephyr", "prp", "setwise-plain")
+THINKING = ("rank-k",)
+"""Templates for models that think first: an order with ties (Rank-K, arXiv 2505.14432)."""
 _UNFENCED = ("monot5", *PUBLISHED)
 
 _PART = re.compile(r"^--- (system|user|assistant)( each passage)?[ \t]*\n", re.MULTILINE)
@@ -126,7 +128,7 @@ def load_template(name: str | Path) -> Template:
         ConfigError: no such family, no part in it, or a syntax error.
     """
     text_name = str(name)
-    if text_name in (*FAMILIES, *PUBLISHED):
+    if text_name in (*FAMILIES, *PUBLISHED, *THINKING):
         text_name = f"{text_name}-{VERSION}"
     if isinstance(name, Path) or "/" in text_name or "." in text_name:
         return _parsed(text_name, read_text(name).replace("\r\n", "\n"))
@@ -134,7 +136,7 @@ def load_template(name: str | Path) -> Template:
     if not shipped.is_file():
         raise ConfigError(
             f"unknown prompt {text_name!r}; choose a family ({', '.join(FAMILIES)}), a published prompt "
-            f"({', '.join(PUBLISHED)}), or name a file of your own"
+            f"({', '.join(PUBLISHED)}), one that asks to think ({', '.join(THINKING)}), or name a file of your own"
         )
     return _parsed(text_name, shipped.read_text(encoding="utf-8"))
 

@@ -307,3 +307,18 @@ def test_a_template_without_a_system_role_gets_its_words_in_the_users_turn(causa
     with pytest.raises(ModelError, match="never"):
         TransformersModel(directory).prompt_bound(request)
     model.close()
+
+
+def test_a_thought_of_a_model_in_this_process_is_closed_and_the_verdict_read_off_the_next_token(causal):
+    judge = ModelJudge(causal, rating="rank1", reasoning_tokens=12)
+    ranked = Reranker(judge, "pointwise").rank("why is the sky blue", HITS[:4])
+    assert ranked.complete
+    assert ranked.usage.calls == 8
+    assert len({hit.score for hit in ranked}) > 1
+
+
+def test_an_order_of_a_model_in_this_process_is_asked_for_after_its_thought(causal):
+    thought = "the cat sat .\n</think>"
+    request = chat("what", max_tokens=40, opening=f"{thought}\n\n", permutation=("1", "2", "3"))
+    (found,) = ask(causal, request)
+    assert sorted(part.strip("[] ") for part in found.text.split(">")) == ["1", "2", "3"]

@@ -207,13 +207,14 @@ def _reranker(
     stack: ExitStack,
 ) -> Reranker:
     from thresher.llm.budget import Budget
+    from thresher.rerank.judges import windowed
     from thresher.rerank.neighbours import neighbours_from_name
     from thresher.rerank.reranker import Reranker
 
     recorded = model.replay is not None
     cached = memory.cache and not recorded and not memory.dry_run
     return Reranker(
-        _observed(judge, memory),
+        windowed(_observed(judge, memory), planning.windows),
         planning.plan or None,
         k=planning.k,
         depth=depth,

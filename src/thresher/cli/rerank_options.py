@@ -34,6 +34,9 @@ class Planning:
     k: Annotated[int, typer.Option("-k", min=1, help="Number of top ranks to get right.")] = 10
     depth: Annotated[int | None, typer.Option(min=1, help="Passages reranked per query; default 100.")] = None
     seed: Annotated[int, typer.Option(help="Random seed, used only by plans that shuffle.")] = 0
+    windows: Annotated[
+        int, typer.Option(min=0, help="Read only the best windows of long passages: at most this many; 0 reads all.")
+    ] = 0
     neighbours: Annotated[
         str | None,
         typer.Option(help="Where a plan that adds candidates (slidegar) finds them in --index: vectors or postings."),

@@ -135,6 +135,8 @@ class CallCounts:
         reasks: requests repeated by a judge because the answer could not be read.
         refused: questions that a model declined to answer.
         truncated: passages a judge cut to its token limit, counted each time one is shown.
+        windows: windows of the passages shown, where a judge reads only the best of each.
+        windows_read: those that it read.
         unreadable_because: what was wrong with the last answer that a judge could not read, as far as it is known.
     """
 
@@ -149,6 +151,8 @@ class CallCounts:
     reasks: int = 0
     refused: int = 0
     truncated: int = 0
+    windows: int = 0
+    windows_read: int = 0
     unreadable_because: str = ""
 
 

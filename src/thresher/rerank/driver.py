@@ -69,6 +69,8 @@ class RerankUsage:
         failed: comparisons without an answer because calls failed for good.
         skipped: comparisons the budget did not allow.
         truncated: passages cut to the token limit, counted each time one is shown.
+        windows: windows of the passages shown, where only the best of each are read (`WindowedJudge`).
+        windows_read: those that were read.
         added: candidates that the plan added, neighbours of those that ranked high.
     """
 
@@ -97,6 +99,8 @@ class RerankUsage:
     failed: int = 0
     skipped: int = 0
     truncated: int = 0
+    windows: int = 0
+    windows_read: int = 0
     added: int = 0
 
     def as_dict(self) -> dict[str, object]:
@@ -129,7 +133,7 @@ class RerankUsage:
 _ADDED = (
     "queries", "comparisons", "questions", "calls", "failed_calls", "retries", "cache_hits", "resumed", "prompt_tokens",
     "answer_tokens", "reasoning_tokens", "cached_tokens", "unconfirmed_calls", "unreadable", "refused", "reasks",
-    "failed", "skipped", "truncated", "added",
+    "failed", "skipped", "truncated", "windows", "windows_read", "added",
 )  # fmt: skip
 
 
@@ -173,6 +177,8 @@ class Counts:
             failed=self.failed,
             skipped=self.skipped,
             truncated=calls.truncated,
+            windows=calls.windows,
+            windows_read=calls.windows_read,
             added=self.added,
         )
 

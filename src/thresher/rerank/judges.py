@@ -20,7 +20,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from thresher.checks import is_a, shown
+from thresher.checks import is_a, shown, whole
 from thresher.errors import ConfigError
 from thresher.llm.http import CONNECTIONS
 from thresher.llm.model import TokenUsage
@@ -119,7 +119,8 @@ def judge_from_name(name: str, *, device: str = "auto", concurrency: int = 1, **
         device: of a model in this process.
         concurrency: requests that will be sent at once; a server's client keeps at least as many connections.
         options: of the judge: `base_url`, `key`, `timeout` for servers, `order`, `rating`, `prompts` for language
-            models, and so on; see the classes.
+            models, and so on; see the classes. `windows`, of any judge that reads texts: of long passages it reads only
+            this many windows (`WindowedJudge`).
 
     Raises:
         ConfigError: the kind or an option is unknown.
@@ -136,7 +137,17 @@ def judge_from_name(name: str, *, device: str = "auto", concurrency: int = 1, **
         options["device"] = device
     if concurrency > CONNECTIONS and "base_url" in options:
         options.setdefault("connections", concurrency)
-    return construct(factory, f"judge {kind!r}", argument, **options)
+    windows = whole("windows", options.pop("windows", 0))
+    return windowed(construct(factory, f"judge {kind!r}", argument, **options), windows)
+
+
+def windowed(judge: Judge, windows: int) -> Judge:
+    """The judge, reading only this many windows of long passages; itself for 0."""
+    if not windows:
+        return judge
+    from thresher.rerank.long_documents import WindowedJudge
+
+    return WindowedJudge(judge, windows=windows)
 
 
 def construct(factory: Callable[..., T], what: str, *arguments: object, **options: object) -> T:

@@ -89,20 +89,23 @@ class IndexSimilarities:
             raise InputError(f"query {query.qid!r}: candidate {lacking!r} is not in the index {self.index.path}")
         vectors = self.index.vectors
         return [
-            self._by_terms(query, docnos)
+            self._by_terms(query, docnos, numbers)
             if vectors is None or name == TERMS
             else self._by_vectors(query, numbers, vectors)
             for name in retrievers
         ]
 
-    def _by_terms(self, query: Query, docnos: Sequence[str]) -> Similarities:
-        found = dict(self.index.search(query, k=len(docnos), tiers="both", allow=docnos).pairs())
+    def _by_terms(self, query: Query, docnos: Sequence[str], numbers: NDArray[np.int64]) -> Similarities:
+        allowed = np.zeros(len(self.index.live), bool)
+        allowed[numbers] = True
+        found = self.index.search(query, k=len(docnos), tiers="both", allow=allowed)
+        score_of = dict(zip(found.numbers.tolist(), found.scores.tolist(), strict=True))
         rows = self._rows_of(docnos)
         known = np.unique(np.concatenate([np.empty(0, np.int64), *(terms for terms, _ in rows)]))
         weights = np.zeros((len(rows), len(known)), np.float32)
         for place, (terms, values) in enumerate(rows):
             weights[place, np.searchsorted(known, terms)] = values
-        to_query = np.array([found.get(docno, 0.0) for docno in docnos])
+        to_query = np.array([score_of.get(number, 0.0) for number in numbers.tolist()])
         return Similarities(to_query, (weights @ weights.T).astype(np.float64))
 
     def _rows_of(self, docnos: Sequence[str]) -> list[Row]:

@@ -5,11 +5,8 @@ spend the next comparisons on those whose probability of being among the first k
 differs:
 
 - **Belief.** AcuRank updates TrueSkill ratings window by window, so the result depends on the order of the windows.
-  Here strengths are Gaussian with the first stage as the prior, mean -`slope` ln(rank) and standard deviation `spread`,
-  and the belief is the Bradley-Terry posterior given all answers at once: its mode, and its curvature there.
-- **An ordered window is not b(b - 1)/2 independent games.** A game counts 3/(b + 1), which gives an answer of a
-  Plackett-Luce judge its true weight (see `thresher.rerank.aggregate.likelihood`). With full weight the belief would be
-  certain much too early.
+  Here the belief is a Bradley-Terry posterior with the first stage as its prior, given all answers at once, in which an
+  ordered window counts what it is worth (`thresher.rerank.plans.belief`).
 - **Rounds.** The calls are divided evenly over `rounds`, so the depth is known beforehand. The first round covers all
   candidates, the others the uncertain ones, and the last one the best `window` candidates, since what users see is
   their order and not only who they are. A round that has more calls than windows asks again, in other partitions; every
@@ -25,20 +22,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from thresher.checks import real, whole
-from thresher.rerank.aggregate import bradley_terry, wins
-from thresher.rerank.aggregate.likelihood import posterior_variances
+from thresher.rerank.plans.belief import Belief
 from thresher.rerank.plans.plan import Order, Placement, Spent, Steps, Stop, setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
+    import numpy as np
     from numpy.typing import NDArray
-
-    from thresher.rerank.plans.plan import Answer
 
 BISECTIONS = 60
 
@@ -64,7 +57,7 @@ class AcuRank:
     tolerance: float = 0.02
     enough: int = 10
     spread: float = 2.0
-    slope: float = 0.5
+    slope: float = 1.0
 
     def __post_init__(self) -> None:
         whole("window", self.window, 2)
@@ -97,7 +90,7 @@ class AcuRank:
         """Cover all candidates, then those that are uncertain, then the best."""
         if n < 2:
             return Placement.of(range(n))
-        belief = _Belief(n, self.spread, self.slope)
+        belief = Belief(range(n), self.spread, self.slope)
         group, left, last = list(range(n)), self.calls, self.rounds == 1
         try:
             for after in range(self.rounds, 0, -1):
@@ -107,12 +100,20 @@ class AcuRank:
                 belief.update([answer for answer in answers if answer is not None])
                 if last or not left:
                     break
-                unsure = belief.unsure(min(k, n), self.tolerance)
+                unsure = self._unsure(belief, min(k, n))
                 last = after == 2 or len(unsure) < self.enough
                 group = belief.order[: self.window] if last or len(unsure) < 2 else unsure
         except Stop:
             pass
         return belief.placement()
+
+    def _unsure(self, belief: Belief, k: int) -> list[int]:
+        """Candidates of which it is uncertain whether they are among the first k, the likeliest first."""
+        chances = among_first(belief.mean, belief.deviations(), k)
+        return sorted(
+            (item for item, chance in enumerate(chances) if self.tolerance < chance < 1.0 - self.tolerance),
+            key=lambda item: (-chances[item], item),
+        )
 
     def _windows(self, group: Sequence[int], calls: int, rng: Random) -> list[tuple[int, ...]]:
         """Windows that cover the group, as often as `calls` allows and at least once, each shuffled.
@@ -129,49 +130,6 @@ class AcuRank:
                 drawn = group if time == 0 else rng.sample(group, len(group))
                 made += [list(drawn[i::count]) for i in range(count)]
         return [tuple(rng.sample(window, len(window))) for window in made if len(window) > 1]
-
-
-class _Belief:
-    """Gaussian strengths of n candidates."""
-
-    def __init__(self, n: int, spread: float, slope: float) -> None:
-        expected = -slope * np.log1p(np.arange(n))
-        self._expected: NDArray[np.float64] = expected - expected.mean()
-        self._penalty = spread**-2
-        self._games = np.zeros((n, n))
-        self._mean, self._deviation = self._expected, np.full(n, spread)
-        self._informed = False
-
-    @property
-    def order(self) -> list[int]:
-        """All candidates, the strongest first."""
-        mean = self._mean.tolist()
-        return sorted(range(len(mean)), key=lambda item: (-mean[item], item))
-
-    def update(self, answers: Sequence[Answer]) -> None:
-        """Take in the answers of one round."""
-        n = len(self._expected)
-        for answer in answers:
-            self._games += wins(n, [answer]) * (3.0 / (len(answer.order) + 1))
-        if answers:
-            self._informed = True
-            self._mean = bradley_terry(self._games, self._penalty, self._expected).round(9)
-            self._deviation = np.sqrt(posterior_variances(self._games, self._mean, self._penalty))
-
-    def unsure(self, k: int, tolerance: float) -> list[int]:
-        """Candidates of which it is uncertain whether they are among the first k, the likeliest first."""
-        chances = among_first(self._mean, self._deviation, k)
-        return sorted(
-            (item for item, chance in enumerate(chances) if tolerance < chance < 1.0 - tolerance),
-            key=lambda item: (-chances[item], item),
-        )
-
-    def placement(self) -> Placement:
-        """By strength; in first-stage order where no answer was read."""
-        if not self._informed:
-            return Placement.of(range(len(self._mean)))
-        placed = Placement.by_score(dict(enumerate(self._mean.tolist())))
-        return Placement(placed.tiers, placed.scores, tuple(self._deviation[[*placed.order]].tolist()))
 
 
 def among_first(mean: NDArray[np.float64], deviation: NDArray[np.float64], k: int) -> list[float]:

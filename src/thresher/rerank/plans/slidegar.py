@@ -13,8 +13,9 @@ Differences from the paper, and why:
   paper) puts the last, least likely passages into the window that decides the top, where one error promotes them; a
   window that moves up makes them win several times. On TREC DL 2021 with errors, `explore=all` behind SPLADE++ is worse
   than a plain sliding window, and `explore=2` better (eval/results/slidegar.md).
-- **All windows count** (`aggregation=bradley-terry`): kept passages are compared again and again, and the strengths
-  that explain all answers are less noisy than the last answer. `last-window` takes the order of the last answers alone.
+- **All windows count** (`aggregation=posterior`): kept passages are compared again and again, and the strengths that
+  explain all answers and the first stage's order are less noisy than the last answer. `last-window` takes the order of
+  the last answers alone.
 - Neighbours of several passages are joined by a weighted sum; see `thresher.rerank.neighbours`.
 
 Without neighbours it is a sliding window whose first windows move down.
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, ClassVar
 from thresher.checks import real, shown, whole
 from thresher.errors import InputError
 from thresher.rerank.aggregate import AGGREGATORS, aggregate
+from thresher.rerank.plans.belief import Belief
 from thresher.rerank.plans.plan import Expand, Order, Placement, Spent, Steps, Stop, setting
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     from thresher.rerank.plans.plan import Answer
 
-LAST_WINDOW = "last-window"
+POSTERIOR, LAST_WINDOW = "posterior", "last-window"
 FUSION = 60
 """Added to ranks before reciprocals are taken, as reciprocal rank fusion does."""
 
@@ -50,8 +52,10 @@ class SlideGar:
         stride: s, places of a window that are given to other passages, 1 to w - 1.
         pool: passages compared, at least w; None for as many as there are candidates.
         explore: windows that move down before the others move up, at least 1; None for all, as published.
-        aggregation: how all answers become one ranking: one of `thresher.rerank.aggregate`, or "last-window".
-        penalty: lambda of the Bradley-Terry model.
+        aggregation: how all answers become one ranking: "posterior" (`thresher.rerank.plans.belief`), one of
+            `thresher.rerank.aggregate`, or "last-window".
+        spread: of the posterior: standard deviation of a strength before any answer, in log-odds.
+        slope: of the posterior: how fast expected strengths fall with the logarithm of the rank.
     """
 
     expands: ClassVar[bool] = True
@@ -60,8 +64,9 @@ class SlideGar:
     stride: int = 10
     pool: int | None = None
     explore: int | None = 2
-    aggregation: str = "bradley-terry"
-    penalty: float = 0.1
+    aggregation: str = POSTERIOR
+    spread: float = 2.0
+    slope: float = 1.0
 
     def __post_init__(self) -> None:
         whole("window", self.window, 2)
@@ -71,16 +76,19 @@ class SlideGar:
             setting("pool", self.pool, self.window)
         if self.explore is not None:
             setting("explore", self.explore, 1)
-        if self.aggregation not in (known := (LAST_WINDOW, *AGGREGATORS)):
+        if self.aggregation not in (known := (POSTERIOR, LAST_WINDOW, *AGGREGATORS)):
             raise InputError(f"there is no aggregation {shown(self.aggregation)}; choose from {', '.join(known)}")
-        real("penalty", self.penalty, 1e-9, 1e9)
+        real("spread", self.spread, 1e-3, 1e3)
+        real("slope", self.slope, 0.0, 1e3)
 
     @property
     def name(self) -> str:
         """`slidegar` with its settings."""
         pool = "" if self.pool is None else f",pool={self.pool}"
         explore = "all" if self.explore is None else self.explore
-        rule = f"penalty={self.penalty}" if self.aggregation == "bradley-terry" else f"aggregation={self.aggregation}"
+        rule = f"aggregation={self.aggregation}"
+        if self.aggregation == POSTERIOR:
+            rule = f"spread={self.spread},slope={self.slope}"
         return f"slidegar:window={self.window},stride={self.stride}{pool},explore={explore},{rule}"
 
     def bound(self, n: int, k: int) -> Spent:
@@ -99,7 +107,7 @@ class SlideGar:
         """Move down, adding neighbours, then up."""
         if n < 2:
             return Placement.of(range(n))
-        state = _State(list(range(n)), n)
+        state = _State(list(range(n)), n, n)
         calls = self._calls(n)
         down = calls if self.explore is None else min(self.explore, calls)
         try:
@@ -150,8 +158,12 @@ class SlideGar:
         order = [*state.top, *state.dropped, *state.fused()]
         if self.aggregation == LAST_WINDOW:
             return Placement.of(order)
-        settings = {"penalty": self.penalty} if self.aggregation == "bradley-terry" else {}
-        values = aggregate(self.aggregation, state.total, informed, **settings).scores.tolist()
+        if self.aggregation == POSTERIOR:
+            belief = Belief(state.ranks(), self.spread, self.slope)
+            belief.update(informed)
+            values = belief.mean.tolist()
+        else:
+            values = aggregate(self.aggregation, state.total, informed).scores.tolist()
         compared = {item for answer in informed for item in answer.order}
         return Placement.by_score(
             {item: values[item] for item in compared}, (item for item in order if item not in compared)
@@ -164,19 +176,27 @@ class _State:
 
     Attributes:
         queue: candidates of the first stage that were not compared, in its order.
+        given: candidates of the first stage.
         total: candidates in all.
         near: neighbours that were not compared, the nearest first.
         top: what is being compared, best first.
         dropped: compared and left behind, best first.
         answers: to every window.
+        found_at: rank of a neighbour that is not of the first stage, among the neighbours and behind what it is near.
     """
 
     queue: list[int]
+    given: int
     total: int
     near: list[int] = field(default_factory=list)
     top: list[int] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     answers: list[Answer | None] = field(default_factory=list)
+    found_at: dict[int, int] = field(default_factory=dict)
+
+    def ranks(self) -> list[int]:
+        """What a candidate's rank was before any answer: in the first stage, or behind what was compared."""
+        return [self.found_at.get(item, item) for item in range(self.total)]
 
     def order(self, start: int, end: int) -> Steps[None]:
         """Order the places [start, end) of the top; without an answer they stay as they are."""
@@ -191,6 +211,9 @@ class _State:
         (answer,) = yield [Expand(tuple(self.top), count, known)]
         if answer is not None:
             found = set(answer.order)
+            for place, item in enumerate(answer.order):
+                if item >= self.given:
+                    self.found_at.setdefault(item, len(self.top) + place)
             self.near = [*answer.order, *(item for item in self.near if item not in found)]
             self.total = max(self.total, *(item + 1 for item in found), 0)
 

@@ -8,6 +8,9 @@ only in names:
     vllm     POST /rerank      the same                                 -> as jina
     tei      POST /rerank      {query, texts, raw_scores, truncate}     -> [{index, score}]
 
+A *listwise* model (jina-reranker-v3) reads the passages of a request together, and its ratings depend on the list. The
+ratings of several requests are then brought to one scale by passages that are in all of them.
+
 A server that refuses a request because it holds too many passages, or a passage that is too long, is sent fewer or
 shorter ones; the limits are learnt once and remembered by the object. Passages that are cut are counted.
 """
@@ -47,6 +50,12 @@ _log = logging.getLogger(__name__)
 
 LARGEST_SCORE = 1e38  # scores are ranked as float32
 SHORTEST = 8  # tokens below which a passage is not cut
+LIST = 64  # passages that a listwise model reads together
+SHORTEST_LIST = 4  # passages, half of them anchors
+ANCHORS = 8  # one of so many passages of a further list is an anchor
+WHOLE = 100_000  # passages of a query at a time, where their ratings must be comparable
+
+_LISTWISE = re.compile(r"\bjina-reranker-v3\b", re.IGNORECASE)
 
 _ITEMS = r"(documents|texts|inputs|passages|items)"
 _MANY = re.compile(
@@ -96,13 +105,16 @@ class RerankServer:
         model: the model's name; TEI serves one model and needs none.
         key: the name of the environment variable that holds the key, the path of a file with it, or a function that
             returns it.
-        passages_per_call: passages in one request, 32 for `tei` and 100 for the others unless given; fewer are sent if
-            the server takes fewer.
+        passages_per_call: passages in one request, unless given 64 for listwise models, 32 for `tei` and 100 for the
+            others; fewer are sent if the server takes fewer.
         passage_tokens: passages are cut to this many tokens; by default they are sent whole, and cut if the server
             refuses their length.
         timeout: seconds after which a call without an answer has failed.
         connections: the most open connections.
         tokens: the model's tokenizer, or the path of its tokenizer.json, for exact counts; estimates unless given.
+        listwise: whether the model reads the passages of a request together, so that a rating depends on the others.
+            Then the ratings of one query are comparable: they come from one request of at most 64 passages, or from
+            several that share passages. By default true for names such as `jina-reranker-v3`.
 
     Raises:
         ConfigError: an argument is not one of the above.
@@ -124,6 +136,7 @@ class RerankServer:
         timeout: float = 60.0,
         connections: int = CONNECTIONS,
         tokens: Tokens | str | Path | None = None,
+        listwise: bool | None = None,
     ) -> None:
         if dialect not in DIALECTS:
             raise ConfigError(f"unknown rerank dialect {dialect!r}; choose one of {', '.join(DIALECTS)}")
@@ -134,10 +147,16 @@ class RerankServer:
         url = server_url(base_url, self._dialect.path.removesuffix("/rerank"), ("/rerank",))
         self._url = re.sub(r"/v\d+$", "", url) if dialect == "tei" else url
         self._server = JsonServer(self.name, KeySource(key), timeout, connections)
-        self.comparisons_per_call = passages_per_call or self._dialect.passages
+        self.listwise = bool(_LISTWISE.search(model)) if listwise is None else listwise
+        self._together = passages_per_call or (LIST if self.listwise else self._dialect.passages)
         self._longest = passage_tokens
         self._tokens = tokens_of(tokens)
         self._leaders = PerLoop(Leader, no_end)
+
+    @property
+    def comparisons_per_call(self) -> int:
+        """Passages rated at once: those of one request, or for a listwise model all of a query."""
+        return WHOLE if self.listwise else self._together
 
     @property
     def name(self) -> str:
@@ -155,21 +174,59 @@ class RerankServer:
             InputError: a comparison is not a `Rate`.
         """
         texts = [passage_text(candidates, comparison, self.name) for comparison in comparisons]
+        found: list[float] | None = None
+        while found is None:
+            rated = self._in_lists if self.listwise else self._in_parts
+            found = await rated(query.text, texts, client)
+        return [Answer((one.items,), score=score) for one, score in zip(comparisons, found, strict=True)]
+
+    async def _in_parts(self, query: str, texts: Sequence[str], client: Client) -> list[float]:
+        """Ratings from as many requests as it takes."""
         scores: list[float] = []
         while len(scores) < len(texts):
-            part = texts[len(scores) : len(scores) + self.comparisons_per_call]
-            shown = part if self._longest is None else [self._tokens.cut(text, self._longest) for text in part]
+            scores += await self._at_a_time(query, texts[len(scores) : len(scores) + self._together], client) or []
+        return scores
+
+    async def _in_lists(self, query: str, texts: Sequence[str], client: Client) -> list[float] | None:
+        """Ratings that depend on the list, on the scale of the first one; None if the server takes shorter lists.
+
+        Every further list holds anchors, passages of the first one at even distances in its ranking. The mean
+        difference of their two ratings is added to the list's other ratings.
+        """
+        size = self._together
+        if size < SHORTEST_LIST < len(texts):
+            raise ModelError(f"{self.name} takes {size} passages at once; a listwise model needs {SHORTEST_LIST}")
+        first = await self._at_a_time(query, texts[:size], client)
+        if first is None or len(texts) <= size:
+            return first
+        ranks = sorted(range(size), key=lambda place: -first[place])
+        count = max(2, size // ANCHORS)
+        anchors = [ranks[step * (size - 1) // (count - 1)] for step in range(count)]
+        scores = list(first)
+        while len(scores) < len(texts):
+            part = texts[len(scores) : len(scores) + size - count]
+            found = await self._at_a_time(query, [*(texts[anchor] for anchor in anchors), *part], client)
+            if found is None:
+                return None
+            shift = math.fsum(first[anchor] - found[place] for place, anchor in enumerate(anchors)) / count
+            scores += [score + shift for score in found[count:]]
+        return scores
+
+    async def _at_a_time(self, query: str, texts: Sequence[str], client: Client) -> list[float] | None:
+        """Ratings from one request; None if the server turns out to take fewer passages at once."""
+        while len(texts) <= self._together:
+            shown = list(texts) if self._longest is None else [self._tokens.cut(text, self._longest) for text in texts]
             async with self._leaders.get().turn() as turn:
                 try:
-                    reply = await client.call(self._call(query.text, shown))
+                    reply = await client.call(self._call(query, shown))
                 except RefusedRequestError as err:
-                    if not self._adapt(err, query.text, shown):
+                    if not self._adapt(err, query, shown):
                         raise
                     turn.settled = False
                     continue
-            client.counts.truncated += sum(cut != text for cut, text in zip(shown, part, strict=True))
-            scores += reply.scores
-        return [Answer((one.items,), score=score) for one, score in zip(comparisons, scores, strict=True)]
+            client.counts.truncated += sum(cut != text for cut, text in zip(shown, texts, strict=True))
+            return list(reply.scores)
+        return None
 
     async def aclose(self) -> None:
         """Close the connections of this event loop."""
@@ -196,7 +253,7 @@ class RerankServer:
     def _adapt(self, err: RefusedRequestError, query: str, texts: Sequence[str]) -> bool:
         """Learn from a refusal how many passages the server takes, and how long; whether to try again."""
         longest = max(map(self._tokens.count, texts))
-        if len(texts) > self.comparisons_per_call or longest > (self._longest or math.inf):
+        if len(texts) > self._together or longest > (self._longest or math.inf):
             return True  # another request has learnt it
         long = bool(_LONG.search(err.said))
         if err.status not in (400, 413, 422) or not (long or err.status == 413 or _MANY.search(err.said)):
@@ -206,8 +263,8 @@ class RerankServer:
         in_all = long and bool(fits) and min(fits) >= longest  # no passage is too long: all of them together are
         if len(texts) > 1 and (in_all or _MANY.search(err.said) or (err.status == 413 and not long)):
             fewer = [limit for limit in limits if 0 < limit < len(texts)]
-            self.comparisons_per_call = max(fewer) if fewer and not in_all else len(texts) // 2
-            _log.warning("%s takes fewer passages; %d are sent at once", self.name, self.comparisons_per_call)
+            self._together = max(fewer) if fewer and not in_all else len(texts) // 2
+            _log.warning("%s takes fewer passages; %d are sent at once", self.name, self._together)
             return True
         shorter = [fit for fit in fits if SHORTEST <= fit < longest] if long else []
         limit = max(shorter) if shorter else longest * 2 // 3

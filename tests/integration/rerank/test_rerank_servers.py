@@ -116,3 +116,56 @@ def test_settings_that_make_no_sense_are_refused():
         RerankServer("http://localhost", "guess")
     with pytest.raises(ConfigError, match="address"):
         RerankServer("localhost:8080")
+
+
+def listwise(reaction, at_most=64):
+    """A server whose ratings depend on the list: each is above or below its mean."""
+
+    def react(number, path, body):
+        grades = [int(text.split()[1]) for text in body["documents"]]
+        if len(grades) > at_most:
+            return reaction(status=400, body=b'{"detail": "too many documents, at most %d"}' % at_most)
+        mean = sum(grades) / len(grades)
+        rated = [{"index": i, "relevance_score": (grade - mean) / 1000} for i, grade in enumerate(grades)]
+        return reaction(body=json.dumps({"results": rated, "usage": {"total_tokens": 1}}).encode())
+
+    return react
+
+
+GRADES = [(37 * i) % 101 + 300 * (i < 64) for i in range(100)]  # the first 64 are better than all others
+
+
+@pytest.mark.parametrize(
+    ("count", "at_most", "requests"), [(64, 64, 1), (100, 64, 2), (100, 20, 6), (100, 4, 49), (3, 64, 1)]
+)
+def test_ratings_of_a_listwise_model_are_on_one_scale(server, root, make_hits, reaction, count, at_most, requests):
+    server.react = listwise(reaction, at_most)
+    judge = RerankServer(root, "jina", model="jina-reranker-v3", passages_per_call=at_most)
+    assert judge.listwise
+    result = Reranker(judge, "pointwise").rank("why", make_hits(GRADES[:count]))
+    judge.close()
+    assert [int(hit.text.split()[1]) for hit in result] == sorted(GRADES[:count], reverse=True)
+    assert result.usage.calls == len(server.requests) == requests
+    assert max(len(body["documents"]) for _, _, body in server.requests) <= at_most
+
+
+def test_without_a_common_scale_the_lists_of_such_a_model_would_be_mixed(server, root, make_hits, reaction):
+    server.react = listwise(reaction)
+    judge = RerankServer(root, "jina", model="m", passages_per_call=64)
+    assert not judge.listwise
+    result = Reranker(judge, "pointwise").rank("why", make_hits(GRADES))
+    judge.close()
+    assert [int(hit.text.split()[1]) for hit in result] != sorted(GRADES, reverse=True)
+
+
+def test_a_listwise_model_whose_server_takes_fewer_passages_starts_again_with_fewer(server, root, make_hits, reaction):
+    server.react = listwise(reaction, 30)
+    judge = RerankServer(root, "vllm", model="m", listwise=True)
+    result = Reranker(judge, "pointwise", retry=QUICK).rank("why", make_hits(GRADES))
+    judge.close()
+    assert [int(hit.text.split()[1]) for hit in result] == sorted(GRADES, reverse=True)
+    server.react = listwise(reaction, 3)
+    judge = RerankServer(root, "vllm", model="m", listwise=True)
+    with pytest.raises(ModelError, match="takes 3 passages at once"):
+        Reranker(judge, "pointwise", retry=QUICK).rank("q", make_hits(GRADES))
+    judge.close()

@@ -1,8 +1,8 @@
 """Tournament graph: compare only passages whose order does not follow yet from earlier answers.
 
-Algorithm: BlitzRank (Contextual AI, 2026, and its public code). Every answer adds its ordered pairs to a graph, and
-what follows from them by transitivity counts as known. Passages that beat each other in a cycle form one component,
-which is a tie. A component is *resolved* when its relation to all others is known. The next match is between
+Algorithm: BlitzRank (Agrawal, Nguyen and Kiela, ICML 2026, arXiv 2602.05448). Every answer adds its ordered pairs to a
+graph, and what follows from them by transitivity counts as known. Passages that beat each other in a cycle form one
+component, which is a tie. A component is *resolved* when its relation to all others is known. The next match is between
 representatives of unresolved components, those that the fewest others beat first, and the search ends when the first k
 are resolved. Under a judge that is always right that is the exact top-k, for every n, k and size of a match.
 

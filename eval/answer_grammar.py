@@ -2,8 +2,8 @@
 
 `training.rerank.answer_grammar` writes answers whose order is known: in chains, lists, tables, JSON, sentences, with
 thoughts, lead-ins, corrections and closing remarks around them, in several scripts. It was written before the parser
-was looked at; the parser was then mended on seed 1. This draws another seed. Answers that a reader may decline (worst
-first, scores alone) and answers without an order must not be read as another order.
+was looked at; the parser was then mended on the seeds 1, 11 and 12. This draws another seed. Answers that a reader may
+decline (worst first, scores alone) and answers without an order must not be read as another order.
 
 Writes eval/results/answer-grammar.json.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from thresher.rerank.plans.plan import Answer
     from training.rerank.answer_grammar import Class
 
-SEED = 2
+SEED = 4
 DRAWS: tuple[tuple[Class, int], ...] = (("plain", 10_000), ("hard", 2_000), ("orderless", 2_000))
 
 

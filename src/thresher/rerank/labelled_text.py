@@ -124,7 +124,7 @@ class LabelledText:
             plain = False  # "rank [1], [2], [3]" names the passages
         doubtful = doubts(before, following) or (bare and chain and not (plain or leads_in))
         doubtful = doubtful or WITHDRAWS.match(self._text[end : end + 60]) is not None
-        placed = () if rises(in_parentheses(self._text[start : end + 40], len(tiers))) else tiers
+        placed = () if rises(in_parentheses(self._text[start : end + 40], sum(map(len, tiers)))) else tiers
         return Statement(placed, start, end, chain, plain, doubtful, bare, before)
 
     def _sentence(self, start: int, end: int) -> tuple[str, str]:
@@ -133,7 +133,7 @@ class LabelledText:
         before = re.split(r"\n|[.!?]\s+", before)[-1]
         if not before.strip(" *_`\"'([{-#>") and start:  # the announcement may stand on the line above
             above = self._text[max(0, start - 400) : start].rstrip(" *_`\"'([{\n-#>")
-            if above.endswith(":"):
+            if LEADS_IN.search(above[-20:]):
                 before = re.split(r"\n|[.!?;]\s+", above)[-1]
         following = re.split(r"\n|[.!?](?:\s|$)", self._text[end : end + 400])[0]
         return tuple(re.sub(r"\([^()]{0,200}\)", " ", part) for part in (before, following))  # type: ignore[return-value]

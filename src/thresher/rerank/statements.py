@@ -36,11 +36,12 @@ _ELLIPSIS = re.compile(r"\.\.|\u2026")
 
 
 class _Line(NamedTuple):
-    """A line of a list: its first token, its item, and what follows the item."""
+    """A line of a list: its first token, its item, what follows the item, and the bullet before it."""
 
     first: int
     item: Item
     remark: str
+    bullet: str = ""
 
 
 class Reader(LabelledText):
@@ -169,10 +170,12 @@ class Reader(LabelledText):
                     group = []
                 continue
             item = found.item
+            bullet = self._text[self._tokens[start].start : self._tokens[found.first].start].strip()
+            found = found._replace(bullet=bullet)
             if group:
                 last = group[-1].item.place
                 follows = (last is None) == (item.place is None) and (
-                    not (apart and found.remark and not group[-1].remark)
+                    not (apart and found.remark and (not group[-1].remark or bullet != group[-1].bullet))
                     if last is None or item.place is None
                     else abs(item.place - last) == 1
                 )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 ANNOUNCES = re.compile(
     r"\b(?:final|answer|rank\w*|order\w*|result\w*|respon\w+|output|conclusion|therefore|thus|verdict|revised|"
     r"corrected|correction|actually|updated|permutation|sequence|solution|sorted|(?:most relevant|best) (?:first|to)|"
-    r"most to least|better(?=:)|rang\w*|reihenfolge|antwort|korrektur|second thought|in short|"
+    r"most to least|better(?=:)|rang\w*|reihenfolge|antwort|korrektur|second thought|in short|once more|"
     r"classement|ordre|réponse|clasificaci\w+|orden|respuesta|classifica\w*|ordine|risposta|ordem|resposta|"
     r"ранжирован\w+|порядок|ответ)\b|排序|排名|顺序|順序|答案|順位|順に|ランキング|回答|순위|"
     r"순서|الترتيب|क्रम|順[:：]",

@@ -533,6 +533,22 @@ def test_places_tables_sentences_and_literals_are_read(text):
     assert permuted(text, [2, 3, 1])
 
 
+def test_labels_in_parentheses_are_no_remarks_also_where_two_tie():
+    answer = read_order("(2) > (5) = (3) > (4) > (1)", (1, 2, 3, 4, 5), get_parser("brackets-v1"))
+    assert answer.tiers == ((2,), (3, 5), (4,), (1,))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Draft: [1] > [2] > [3]\n\n**Correction:** the final ranking is\n\n[2], then [3], then [1]",
+        "+ [2]: 0.9\n+ [3]: 0.5\n+ [1]: 0.2\n\nPassage 2 directly answers the question, passage 3 does not.",
+    ],
+)
+def test_what_stands_above_and_below_a_list_is_told_apart_from_it(text):
+    assert permuted(text, [2, 3, 1])
+
+
 def test_a_range_is_a_tie_at_the_end_of_a_chain():
     answer = read_order("[4] > [1]-[3]", (1, 2, 3, 4), get_parser("brackets-v1"))
     assert answer.tiers == ((4,), (1, 2, 3))

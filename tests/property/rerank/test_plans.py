@@ -66,15 +66,14 @@ EXACT = [
     SinglePass(20),
     *(TopDown(w) for w in (5, 10, 11, 20, 33)),
     *(TournamentGraph(w) for w in (5, 10, 20, 33)),
-    ChoicePool(),
     ChoicePool(30, 2),
     TourRank(),
     TourRank(window=5, groups=1),
     TourRank(tournaments=2, window=33),
 ]
 VARIANTS = [
-    ChoicePool(2, 1),
-    ChoicePool(7, 2),
+    ChoicePool(),
+    ChoicePool(7, 1),
     ChoicePool(12, 3, 3, "borda"),
     TopDown(20),
     TopDown(2),

@@ -56,6 +56,9 @@ EXPERIMENTS = {
         "rerank_confidence", "whether what is said to be among the first ten is there", ("rerank-confidence",)
     ),
     "rerank-replay": Entry("rerank_replay", "recorded LLM rerankings, replayed", ("rerank-replay",)),
+    "score-calibration": Entry(
+        "score_calibration", "what calibrated scores say, and how far it is true", ("score-calibration",)
+    ),
     "context-pruning": Entry("context_pruning", "answers kept against characters pruned", ("context-pruning",)),
     "context-technical": Entry(
         "context_technical", "the same on technical documentation, and headings kept alone", ("context-technical",)

@@ -5,11 +5,11 @@ with replacement); `ece_width` has 10 bins of equal width. Rows of the kind
 
     held-out     the rank head of `thresher-context` by its scores, and 33 recorded rankings of 7B and 13B models on DL
                  2019 by their ranks: fitted on four fifths of the topics, measured on the fifth, for each of five
-                 folds; `recorded, mean` and `recorded, largest` sum the recordings up
+                 folds; `33 recorded rankings, mean` and `largest` sum the recordings up
     shipped      the curve that ships with thresher, which saw none of these topics, and the scores of posted texts
     precision    how many first passages are kept for an expected precision (`target`), and the share of them that is
-                 relevant, over all held-out topics (`realised`), with the interval of its mean over topics; `kept`
-                 passages a topic, `topics` where any is kept
+                 relevant: `realised`, its mean over held-out topics of which any is kept (`topics`), with an interval,
+                 and `pooled`, of all kept passages together; `kept` passages a topic. Of the recorded rankings means
     bin          the bins of some of the rows, for the plot
 
 Passages without a judgment count as not relevant, as in the measures of trec_eval; or they are left out (`unjudged`).
@@ -64,7 +64,7 @@ PLAN, FOLDS = "pointwise", 5
 COLUMNS = {"kind": "", "system": "", "collection": "", "unjudged": "", "method": "", "topics": "", "pairs": "",
            "relevant": ".3f",
            "ece": ".4f", "low": ".4f", "high": ".4f", "ece_width": ".4f", "log_loss": ".4f", "target": ".1f",
-           "realised": ".3f", "kept": ".1f", "predicted": ".3f"}  # fmt: skip
+           "realised": ".3f", "pooled": ".3f", "kept": ".1f", "predicted": ".3f"}  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -100,7 +100,7 @@ def embedded(reading: Reading, name: str, shipped: ScoreCalibration | None) -> l
         pairs = judged(reading, relevant, left_out=left_out)
         method, p = best(pairs, "score")
         where = {"system": "thresher-context", "collection": name, "unjudged": pairs.unjudged}
-        rows += [{"kind": "held-out"} | figures(p, pairs, where | {"method": method})]
+        rows += [{"kind": "held-out", "headline": "yes"} | figures(p, pairs, where | {"method": method})]
         known = counted(reading, left_out=left_out)
         for model, mixture in MIXTURES.items():
             odds = reading.signals[known] @ np.array(mixture[:3]) + mixture.constant
@@ -109,7 +109,7 @@ def embedded(reading: Reading, name: str, shipped: ScoreCalibration | None) -> l
         if left_out or shipped is None:
             continue
         given = shipped.probability(pairs.signals("score"))
-        rows.append({"kind": "shipped"} | figures(given, pairs, where | {"method": shipped.method}))
+        rows.append({"kind": "shipped", "headline": "yes"} | figures(given, pairs, where | {"method": shipped.method}))
         rows += precisions(p, pairs, where)
         rows += precisions(given, pairs, where | {"system": "thresher-context, shipped"})
         rows += bins(equal_mass(p, pairs.relevant), where | {"method": "held-out"})
@@ -156,7 +156,8 @@ def precisions(p: NDArray[np.float64], pairs: Judged, where: Row) -> list[Row]:
         interval = bootstrap_interval(some) if len(some) > 1 else None
         rows.append({
             "kind": "precision", **where, "target": target, "topics": len(some), "kept": float(np.mean(kept)),
-            "realised": sum(hits) / sum(kept) if some else None,
+            "realised": float(np.mean(some)) if some else None,
+            "pooled": sum(hits) / sum(kept) if some else None,
             "low": interval.low if interval else None, "high": interval.high if interval else None,
         })  # fmt: skip
     return rows
@@ -176,6 +177,7 @@ def recorded() -> list[Row]:
     rows = list[Row]()
     for unjudged in UNJUDGED:
         own: list[Row] = []
+        kept: list[Row] = []
         said: list[NDArray[np.float64]] = []
         hits: list[NDArray[np.bool_]] = []
         common = {"collection": "trec-dl-2019", "unjudged": unjudged}
@@ -185,16 +187,28 @@ def recorded() -> list[Row]:
             method, p = best(pairs, "rank")
             where = common | {"system": f"recorded, {one['recording']}", "method": method}
             own.append({"kind": "held-out"} | figures(p, pairs, where))
+            kept += precisions(p, pairs, common)
             said.append(p)
             hits.append(pairs.relevant)
         for name, summed in (("mean", np.mean), ("largest", np.max)):
             sums = {m: float(summed([row[m] for row in own])) for m in MEASURED}
-            rows.append({"kind": "held-out", **common, "system": f"recorded, {name}"} | sums)
+            row = {"kind": "held-out", "headline": "yes", **common, "system": f"33 recorded rankings, {name}"}
+            rows.append(row | sums)
         rows += own
         if unjudged == UNJUDGED[0]:
+            rows += [summed_up(kept, target, common) for target in TARGETS]
             together = equal_mass(np.concatenate(said), np.concatenate(hits))
             rows += bins(together, common | {"system": "recorded models", "method": "held-out"})
     return rows
+
+
+def summed_up(rows: Sequence[Row], target: float, common: Row) -> Row:
+    """The mean of what is kept of each recording for one expected precision."""
+    own = [row for row in rows if row["target"] == target]
+    some = [row for row in own if row["realised"] is not None]
+    means = {name: float(np.mean([row[name] for row in some])) if some else None for name in ("realised", "pooled")}
+    counts = {"kept": float(np.mean([row["kept"] for row in own])), "topics": max(row["topics"] for row in own)}
+    return {"kind": "precision", **common, "system": "33 recorded rankings", "target": target, **means, **counts}
 
 
 def plotted(rows: Sequence[Row]) -> alt.LayerChart:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 RUNS = {"trec-dl-2021": ("bm25.dl21", "splade-pp-ed.dl21"), "trec-dl-2019": ("bm25.dl19", "splade-pp-ed.dl19")}
 """Given runs, whose passages are read together."""
-DEPTH, OWN_DEPTH, TOPICS = 100, 50, 100
+DEPTH, OWN_DEPTH, TOPICS = 100, 50, 40
 """Passages of a given run, passages of a search by BM25, and topics of a collection that is searched."""
 SIGNALS = ("lexical", "cosine", "relevance")
 

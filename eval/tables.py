@@ -746,6 +746,34 @@ def sequential_queries() -> str:
     return markdown(["", *samples], lines)
 
 
+score_calibration = Listing(
+    "score-calibration",
+    (
+        ("scores of", "{system}"),
+        ("collection", "{collection}"),
+        ("curve", "{kind}"),
+        ("without a judgment", "{unjudged}"),
+        ("error, 15 bins of equal mass", "{ece:.3f}"),
+        ("95 % interval", "{low:.3f} to {high:.3f}"),
+        ("10 of equal width", "{ece_width:.3f}"),
+    ),
+    {"headline": "yes"},
+    left=4,
+)
+score_precision = Listing(
+    "score-calibration",
+    (
+        ("curve", "{system}"),
+        ("expected precision", "{target:.1f}"),
+        ("realised, mean of topics", "{realised:.3f}"),
+        ("of all kept passages", "{pooled:.3f}"),
+        ("passages kept a topic", "{kept:.1f}"),
+        ("topics with any", "{topics}"),
+    ),
+    {"kind": "precision", "collection": "trec-dl-2019"},
+)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "bm25": bm25,
@@ -771,6 +799,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "equal-bytes": equal_bytes,
     "rerank-plans": rerank_plans,
     "answer-grammar": answer_grammar,
+    "score-calibration": score_calibration,
+    "score-precision": score_precision,
     "search-goals": search_goals,
     "search-growth": search_growth,
     "search-parts": search_parts,

@@ -66,7 +66,7 @@ EXACT = [
     SinglePass(20),
     *(TopDown(w) for w in (5, 10, 11, 20, 33)),
     *(TournamentGraph(w) for w in (5, 10, 20, 33)),
-    ChoicePool(30, 2),
+    ChoicePool(40, 1),
     TourRank(),
     TourRank(window=5, groups=1),
     TourRank(tournaments=2, window=33),

@@ -118,7 +118,9 @@ def _check(planning: Planning, model: Model, memory: Memory) -> None:
     if memory.on_failure not in ("raise", "skip", "keep"):
         raise typer.BadParameter("choose raise, skip or keep", param_hint="--on-failure")
     if planning.plan.partition(":")[0] == "slidegar" and planning.neighbours is None:
-        raise typer.BadParameter("say where slidegar finds neighbours: vectors or postings", param_hint="--neighbours")
+        raise typer.BadParameter(
+            "say where slidegar finds neighbours: vectors, postings or journal:FILE", param_hint="--neighbours"
+        )
 
 
 def _judge(

@@ -39,7 +39,9 @@ class Planning:
     ] = 0
     neighbours: Annotated[
         str | None,
-        typer.Option(help="Where a plan that adds candidates (slidegar) finds them in --index: vectors or postings."),
+        typer.Option(
+            help="Where slidegar finds candidates in --index: by vectors, postings or journal:FILE (a reranked run)."
+        ),
     ] = None
 
 

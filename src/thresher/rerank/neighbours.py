@@ -6,6 +6,7 @@ et al., CIKM 2022, arXiv 2208.08942; SlideGAR, Rathee et al., ECIR 2025, arXiv 2
 
     index's vectors     `vectors`: the passages whose vectors have the largest inner products with a passage's own
     index's postings    `postings`: what the index finds with a passage's text as the query
+    earlier reranking   `journal:FILE`: what ranked high together in a run that reranking wrote
     an array            `ArrayNeighbours`, for studies without an index
 
 A source knows the neighbours of one passage. `frontier` joins those of several: a neighbour gets from each passage its
@@ -25,12 +26,14 @@ from thresher.checks import shown, whole
 from thresher.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from thresher.ranking import Ranking
     from thresher.records import Passage
+    from thresher.rerank.candidates import PassageIndex
     from thresher.rerank.plans.plan import Plan
     from thresher.search import Index
 
@@ -203,36 +206,112 @@ class ArrayNeighbours:
 
     def near(self, docnos: Sequence[str]) -> list[Near]:
         """See `Neighbours`; what was found once is kept."""
+        missing = list({docno: None for docno in docnos if docno in self._rows and docno not in self._found})
+        rows = np.array([self._rows[docno] for docno in missing], np.int64)
+        for docno, row, products in zip(missing, rows, self._vectors[rows] @ self._vectors.T, strict=True):
+            products[row] = -np.inf
+            self._found[docno] = self._nearest(products)
+        return [self._found.get(docno, []) for docno in docnos]
+
+    def _nearest(self, products: NDArray[np.float32]) -> Near:
+        """The largest products, ties by row."""
+        count = min(self.degree, len(products) - 1)
+        least = np.partition(products, len(products) - count)[len(products) - count] if count else np.inf
+        rows = np.flatnonzero(products >= least)
+        rows = rows[np.argsort(-products[rows], kind="stable")][:count]
+        return [(self._docnos[row], float(products[row])) for row in rows.tolist()]
+
+
+class JournalNeighbours:
+    """Neighbours mined from earlier reranking: passages that ranked high together for the same query.
+
+    This is L2G's first-order graph (Yoon et al., 2025, arXiv 2510.00887): a passage at rank r of m has the weight
+    (m - r + 1)/m for that query, and the similarity of two passages is the sum of the products of their weights over
+    the queries that rank both. It needs no vectors and no calls, and knows only passages that were reranked before.
+
+    Args:
+        rankings: reranked docnos of each query, best first.
+        source: gives passages their texts, an `Index` for instance; it may lack passages, which are then left out.
+            Without it only plans that are simulated can use the neighbours.
+        degree: neighbours of one passage.
+    """
+
+    def __init__(
+        self, rankings: Iterable[Sequence[str]], source: PassageIndex | None = None, degree: int = DEGREE
+    ) -> None:
+        self._rankings = [list(one) for one in rankings]
+        self._source, self.degree = source, whole("degree", degree, 1)
+        self._places: dict[str, list[tuple[int, int]]] = {}
+        for number, docnos in enumerate(self._rankings):
+            for place, docno in enumerate(docnos):
+                self._places.setdefault(docno, []).append((number, place))
+
+    @classmethod
+    def of_run(cls, path: str | Path, source: PassageIndex | None = None, depth: int = 100) -> JournalNeighbours:
+        """Neighbours from the first `depth` passages of each query of a TREC run, in the order listed.
+
+        Raises:
+            DataNotFoundError: there is no such file.
+            InputError: it is not a run, or ranks nothing.
+        """
+        from thresher.evaluate.trec import read_run
+
+        run = read_run(path, as_listed=True)
+        if not run:
+            raise InputError(f"{path} ranks nothing, so it knows no neighbours; give a run that reranking wrote")
+        return cls((ranking.docnos[:depth] for ranking in run.values()), source)
+
+    @property
+    def name(self) -> str:
+        """`journal`."""
+        return "journal"
+
+    def passages(self, docnos: Sequence[str]) -> Sequence[Passage]:
+        """The passages, if there is a source."""
+        if self._source is None:
+            raise InputError("these neighbours have no texts; give JournalNeighbours an index")
+        return self._source.passages(docnos)
+
+    def near(self, docnos: Sequence[str]) -> list[Near]:
+        """See `Neighbours`."""
         return [self._near(docno) for docno in docnos]
 
     def _near(self, docno: str) -> Near:
-        if docno not in self._found:
-            row = self._rows.get(docno)
-            self._found[docno] = [] if row is None else self._nearest(row)
-        return self._found[docno]
+        sums: dict[str, float] = {}
+        for number, place in self._places.get(docno, ()):
+            ranked = self._rankings[number]
+            own = (len(ranked) - place) / len(ranked) ** 2
+            for at, other in enumerate(ranked):
+                sums[other] = sums.get(other, 0.0) + own * (len(ranked) - at)
+        sums.pop(docno, None)
+        if self._source is not None:
+            sums = {other: value for other, value in sums.items() if other in self._source}
+        return sorted(sums.items(), key=lambda pair: -pair[1])[: self.degree]
 
-    def _nearest(self, row: int) -> Near:
-        products = self._vectors @ self._vectors[row]
-        products[row] = -np.inf
-        count = min(self.degree, len(products) - 1)
-        rows = np.argsort(-products, kind="stable")[:count]
-        return [(self._docnos[other], float(products[other])) for other in rows.tolist()]
 
-
-KINDS = ("vectors", "postings")
+KINDS = ("vectors", "postings", "journal:FILE")
 
 
 def neighbours_from_name(name: str, index: Index | None) -> Neighbours:
-    """A source of neighbours from its name: `vectors` or `postings` of an index.
+    """A source of neighbours from its name: `vectors` or `postings` of an index, or `journal:FILE`.
+
+    Args:
+        name: of the source. FILE is a run that reranking wrote.
+        index: that the candidates are in.
 
     Raises:
-        ConfigError: there is no such source, or it needs an index and there is none.
+        ConfigError: there is no such source, or there is no index.
+        DataNotFoundError: there is no such file.
+        InputError: the file is not a run.
     """
-    if name not in KINDS:
+    kind, _, file = name.partition(":")
+    if kind not in ("vectors", "postings", "journal") or bool(file) != (kind == "journal"):
         raise ConfigError(f"neighbours must be one of {', '.join(KINDS)}; got {shown(name)}")
     if index is None:
         raise ConfigError(f"neighbours={name!r} needs an index; give the index that the candidates are in")
-    return VectorNeighbours(index) if name == "vectors" else PostingNeighbours(index)
+    if kind == "journal":
+        return JournalNeighbours.of_run(file, index)
+    return VectorNeighbours(index) if kind == "vectors" else PostingNeighbours(index)
 
 
 def check_neighbours(plan: Plan, neighbours: Neighbours | None) -> None:

@@ -13,6 +13,7 @@ from thresher.ranking import Ranking
 from thresher.records import Passage, Query
 from thresher.rerank.neighbours import (
     ArrayNeighbours,
+    JournalNeighbours,
     PostingNeighbours,
     VectorNeighbours,
     frontier,
@@ -73,6 +74,31 @@ def test_a_passage_that_the_index_lacks_has_none_and_another_index_is_refused(in
         source.near(["elsewhere"])
 
 
+def test_the_neighbours_by_journal_are_products_of_rank_weights(index, tmp_path):
+    rankings = {"q1": ["d01", "d02", "d03", "d04"], "q2": ["d03", "elsewhere", "d01"], "q3": ["d05", "d06"]}
+    lines = [f"{qid} Q0 {one} {at} {-at} x" for qid, ranked in rankings.items() for at, one in enumerate(ranked, 1)]
+    (tmp_path / "reranked.run").write_text("\n".join(lines) + "\n")
+    weights = np.zeros((3, 7))
+    for row, ranked in enumerate(rankings.values()):
+        for place, docno in enumerate(ranked):
+            if docno != "elsewhere":
+                weights[row, int(docno[1:])] = (len(ranked) - place) / len(ranked)
+    graph = weights.T @ weights
+    for source in (JournalNeighbours.of_run(tmp_path / "reranked.run", index),
+                   neighbours_from_name(f"journal:{tmp_path / 'reranked.run'}", index)):  # fmt: skip
+        for number, near in enumerate(source.near([f"d{i:02}" for i in range(7)])):
+            wanted = {f"d{i:02}": graph[number, i] for i in range(7) if i != number and graph[number, i]}
+            assert dict(near) == pytest.approx(wanted)
+            assert [value for _, value in near] == sorted((value for _, value in near), reverse=True)
+    assert [one.docno for one in source.passages(["d05"])] == ["d05"]
+    assert JournalNeighbours(rankings.values(), degree=1).near(["d01", "d07"]) == [[("d03", pytest.approx(5 / 6))], []]
+    with pytest.raises(InputError, match="have no texts"):
+        JournalNeighbours(rankings.values()).passages(["d01"])
+    (tmp_path / "empty.run").write_text("")
+    with pytest.raises(InputError, match="ranks nothing"):
+        neighbours_from_name(f"journal:{tmp_path / 'empty.run'}", index)
+
+
 def test_a_frontier_sums_shares_over_ranks():
     near = [[("a", 4.0), ("b", 2.0)], [("c", 9.0), ("b", 9.0), ("known", 9.0)]]
     # a: 1; b: 1/2 + 1/sqrt(2); c: 1/sqrt(2)
@@ -116,6 +142,8 @@ def test_what_does_not_go_together_is_refused(index):
         neighbours_from_name("vectors", None)
     with pytest.raises(ConfigError, match="vectors, postings"):
         neighbours_from_name("friends", index)
+    with pytest.raises(ConfigError, match="journal:FILE"):
+        neighbours_from_name("journal", index)
     with pytest.raises(InputError, match="3 docnos"):
         ArrayNeighbours(["a", "b", "c"], np.zeros((2, 4)))
 

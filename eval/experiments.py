@@ -55,6 +55,7 @@ EXPERIMENTS = {
     "rerank-confidence": Entry(
         "rerank_confidence", "whether what is said to be among the first ten is there", ("rerank-confidence",)
     ),
+    "slidegar": Entry("slidegar", "neighbours among the candidates against a sliding window", ("slidegar",)),
     "rerank-replay": Entry("rerank_replay", "recorded LLM rerankings, replayed", ("rerank-replay",)),
     "score-calibration": Entry(
         "score_calibration", "what calibrated scores say, and how far it is true", ("score-calibration",)

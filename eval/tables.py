@@ -489,6 +489,31 @@ answer_grammar = Pivot(
     "what the answer says",
 )
 
+_ADAPTIVE = (
+    ("sliding window", "sliding", "none"),
+    ("`slidegar`, no neighbours", "slidegar", "none"),
+    ("`slidegar`, vectors", "slidegar", "vectors"),
+    ("`slidegar`, postings", "slidegar", "postings"),
+    ("published, vectors", "slidegar:explore=all,aggregation=last-window", "vectors"),
+)
+_JUDGES = (
+    ("noisy", "noisy"),
+    ("fitted to a tuned 7B", "fitted-rank-vicuna-7b-aug"),
+    ("fitted to a weak 7B", "fitted-vicuna-7b-ckpt800"),
+)
+slidegar = Pivot(
+    "slidegar",
+    [
+        Column(f"{heading}: {measure}", f"{{{measure}:.3f}}", {"judge": judge})
+        for heading, judge in _JUDGES
+        for measure in ("nDCG@10", "R@100")
+    ],
+    [
+        (f"{title}, {label}", {"collection": "dl19", "first stage": first, "plan": plan, "neighbours": source})
+        for title, first in (("BM25", "bm25"), ("SPLADE++", "splade-pp-ed"))
+        for label, plan, source in _ADAPTIVE
+    ],
+)
 rerank_plans = Pivot(
     "rerank-plans",
     [
@@ -798,6 +823,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "answers": answers,
     "equal-bytes": equal_bytes,
     "rerank-plans": rerank_plans,
+    "slidegar": slidegar,
     "answer-grammar": answer_grammar,
     "score-calibration": score_calibration,
     "score-precision": score_precision,

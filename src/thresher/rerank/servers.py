@@ -52,7 +52,7 @@ LARGEST_SCORE = 1e38  # scores are ranked as float32
 SHORTEST = 8  # tokens below which a passage is not cut
 LIST = 64  # passages that a listwise model reads together
 SHORTEST_LIST = 4  # passages, half of them anchors
-ANCHORS = 8  # one of so many passages of a further list is an anchor
+ANCHORS = 8  # every eighth passage of a further list is an anchor
 WHOLE = 100_000  # passages of a query at a time, where their ratings must be comparable
 
 _LISTWISE = re.compile(r"\bjina-reranker-v3\b", re.IGNORECASE)

@@ -49,8 +49,8 @@ EXPERIMENTS = {
     "coverage": Entry("log_coverage", "pruning by query-log coverage, against random pruning", ("coverage",)),
     "tiering": Entry("tiering", "half of the passages in a second tier, searched on demand", ("tiering",)),
     "training-pairs": Entry("training_pairs", "choosing training pairs for a quality head", ("training-pairs",)),
-    "rerank-plans": Entry("rerank_plans", "calls and nDCG@10 of reranking plans, simulated judges", ("rerank-plans",)),
-    "rerank-fitted": Entry("rerank_fitted", "judges fitted to recorded models, cross-validated"),
+    "rerank-study": Entry("rerank_study", "reranking plans under simulated and fitted judges", ("rerank-study",)),
+    "rerank-fitted": Entry("rerank_fitted", "judges fitted to recorded models, cross-validated", ("rerank-fitted",)),
     "answer-grammar": Entry("answer_grammar", "generated answers with a known order, read", ("answer-grammar",)),
     "rerank-confidence": Entry(
         "rerank_confidence", "whether what is said to be among the first ten is there", ("rerank-confidence",)

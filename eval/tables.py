@@ -514,35 +514,112 @@ slidegar = Pivot(
         for label, plan, source in _ADAPTIVE
     ],
 )
-rerank_plans = Pivot(
-    "rerank-plans",
-    [
-        Column("calls", "{calls:.1f}", {"judge": "perfect"}),
-        Column("depth", "{depth:.1f}", {"judge": "perfect"}),
-        Column("perfect judge", "{nDCG@10:.4f}", {"judge": "perfect"}),
-        Column("regret", "{regret:.4f}", {"judge": "perfect"}),
-        Column("noisy judge", "{nDCG@10:.4f}", {"judge": "noisy"}),
-        Column("regret", "{regret:.4f}", {"judge": "noisy"}),
-    ],
-    [
-        (f"`{plan}`", {"plan": plan})
-        for plan in (
-            "pointwise",
-            "pairwise-all",
-            "pairwise-heap",
-            "setwise-heap:children=9",
-            "setwise-insertion:children=9",
-            "sliding:window=20,stride=10",
-            "sliding:window=20,stride=10,passes=2",
-            "single:window=20",
-            "jointrank:block=20,replicas=4",
-            "jointrank:block=20,replicas=4,aggregation=win-rate",
-            "jointrank-head:windows=5",
-            "jointrank-head:replicas=3,windows=5",
-        )
-    ],
-    "plan",
+
+_JUDGED = {
+    "perfect": "perfect",
+    "noise-0.5": "noise .5",
+    "noise-1": "noise 1",
+    "noise-2": "noise 2",
+    "correlated": "correlated",
+    "position-bias": "position bias",
+    "option-order": "option order",
+    "malformed": "malformed",
+    "fitted-rank-vicuna-7b-aug": "fitted, RankVicuna",
+    "fitted-vicuna-7b-ckpt800": "fitted, Vicuna",
+}
+_STUDIED = (
+    "single",
+    "sliding",
+    "sliding:passes=2",
+    "top-down",
+    "tournament-graph",
+    "tourrank",
+    "setwise-heap:children=9",
+    "setwise-insertion:children=9",
+    "pointwise",
+    "pairwise-heap",
+    "choice-pool",
+    "acurank",
+    "jointrank",
+    "jointrank-head",
+    "jointrank-head:replicas=3",
+    "funnel:copies=1,middle=0,windows=4",
+    "funnel:copies=1,middle=1,windows=2",
+    "funnel",
+    "funnel:copies=2,middle=2,windows=6",
 )
+
+
+def _studied(collection: str, judges: Sequence[str], plans: Sequence[str] = _STUDIED, *, spent: bool = True) -> Pivot:
+    """nDCG@10 of plans under judges; calls, depth and tokens are those under the first judge."""
+    first = {"judge": judges[0]}
+    spends = [
+        Column("calls", "{calls:.1f}", first),
+        Column("depth", "{depth:.1f}", first),
+        Column("tokens", "{prefill_tokens:,.0f}", first),
+    ]
+    columns = [*(spends if spent else ()), *(Column(_JUDGED[one], "{nDCG@10:.4f}", {"judge": one}) for one in judges)]
+    lines = [(f"`{plan}`", {"plan": plan, "collection": collection}) for plan in plans]
+    return Pivot("rerank-study", columns, lines, "plan")
+
+
+_COMPARED = (
+    "sliding",
+    "funnel:copies=1,middle=0,windows=4",
+    "funnel:copies=1,middle=1,windows=2",
+    "jointrank-head:replicas=3",
+    "funnel",
+    "funnel:copies=2,middle=2,windows=6",
+)
+_FEW = ("noise-1", "correlated", "position-bias", "fitted-rank-vicuna-7b-aug", "fitted-vicuna-7b-ckpt800")
+_RULES = ("bradley-terry", "win-rate", "borda", "copeland", "elo", "pagerank", "rank-centrality")
+fitted_judges = Listing(
+    "rerank-fitted",
+    (
+        ("model", "{model}"),
+        ("first stage", "{first_stage}"),
+        ("what", "{what}"),
+        ("recorded", "{recorded:.3f}"),
+        ("predicted", "{predicted:.3f}"),
+        ("sd", "{sd:.3f}"),
+    ),
+    left=3,
+)
+
+
+def study_rules() -> str:
+    """nDCG@10 of blocks by aggregator and judge, on BM25's candidates of DL 2019."""
+    lines = []
+    for plan, label in (("jointrank", "blocks alone"), ("jointrank-head:replicas=3", "blocks, then windows")):
+        for rule in _RULES:
+            name = plan if rule == "bradley-terry" else f"{plan}{',' if ':' in plan else ':'}aggregation={rule}"
+            found = {row["judge"]: row for row in matching("rerank-study", {"plan": name, "collection": "dl19-bm25"})}
+            lines.append([label, rule, *(f"{found[judge]['nDCG@10']:.4f}" if judge in found else "" for judge in _FEW)])
+    return markdown(["plan", "aggregator", *(_JUDGED[judge] for judge in _FEW)], lines, left=2)
+
+
+def study_intervals() -> str:
+    """Plans with their intervals under the fitted judges, by candidates."""
+    lines = []
+    for plan in _COMPARED:
+        for candidates in ("bm25", "splade-pp-ed"):
+            cells = []
+            for judge in _JUDGED:
+                if judge.startswith("fitted"):
+                    where = {"plan": plan, "judge": judge, "collection": f"dl19-{candidates}"}
+                    (row,) = matching("rerank-study", where)
+                    cells.append(f"{row['nDCG@10']:.4f} ({row['lo']:.3f} to {row['hi']:.3f})")
+            lines.append([f"`{plan}`", candidates, f"{row['calls']:.0f}", f"{row['depth']:.0f}", *cells])
+    heads = [
+        "plan",
+        "candidates",
+        "calls",
+        "depth",
+        *(name for key, name in _JUDGED.items() if key.startswith("fitted")),
+    ]
+    return markdown(heads, lines, left=2)
+
+
 search_goals = Listing(
     "search-goals",
     (
@@ -822,11 +899,18 @@ TABLES: dict[str, Callable[[], str]] = {
     "certified": certified,
     "answers": answers,
     "equal-bytes": equal_bytes,
-    "rerank-plans": rerank_plans,
     "slidegar": slidegar,
     "answer-grammar": answer_grammar,
     "score-calibration": score_calibration,
     "score-precision": score_precision,
+    "rerank-plans": _studied("dl19-bm25", ("perfect", "noise-1", *_FEW[3:])),
+    "study-bm25": _studied("dl19-bm25", tuple(_JUDGED)),
+    "study-splade": _studied("dl19-splade-pp-ed", tuple(_JUDGED)),
+    "study-chosen": _studied("dl21-bm25", _FEW),
+    "study-chosen-splade": _studied("dl21-splade-pp-ed", _FEW),
+    "study-rules": study_rules,
+    "study-intervals": study_intervals,
+    "fitted-judges": fitted_judges,
     "search-goals": search_goals,
     "search-growth": search_growth,
     "search-parts": search_parts,

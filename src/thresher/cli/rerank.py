@@ -184,7 +184,7 @@ def _show_estimate(reranker: Reranker, ready: Run, results: Run, shown: Output) 
         "queries": len(results),
         "calls": usage.calls,
         "questions": usage.questions,
-        "most_calls": sum(reranker.plan.bound(n, reranker.k).calls for n in sizes),
+        "most_calls": sum(reranker.chosen(n, len(sizes)).plan.bound(n, reranker.k).calls for n in sizes),
         "prompt_tokens": usage.prompt_tokens,
         "answer_tokens": usage.answer_tokens,
         "cost": usage.cost,

@@ -29,7 +29,9 @@ class Planning:
 
     plan: Annotated[
         str,
-        typer.Option(help="Plan, as NAME or NAME:KEY=VALUE,...; by default pointwise or sliding, as the model allows."),
+        typer.Option(
+            help="Plan, as NAME or NAME:KEY=VALUE,...; auto; by default pointwise or funnel, as the model allows."
+        ),
     ] = ""
     k: Annotated[int, typer.Option("-k", min=1, help="Number of top ranks to get right.")] = 10
     depth: Annotated[int | None, typer.Option(min=1, help="Passages reranked per query; default 100.")] = None

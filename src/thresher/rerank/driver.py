@@ -72,6 +72,7 @@ class RerankUsage:
         windows: windows of the passages shown, where only the best of each are read (`WindowedJudge`).
         windows_read: those that were read.
         added: candidates that the plan added, neighbours of those that ranked high.
+        reason: why the plan was chosen, where it was (`plan="auto"`).
     """
 
     plan: str = ""
@@ -102,6 +103,7 @@ class RerankUsage:
     windows: int = 0
     windows_read: int = 0
     added: int = 0
+    reason: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
@@ -121,6 +123,7 @@ class RerankUsage:
         costs = [usage.cost for usage in usages if usage.cost is not None]
         return cls(
             plan=usages[0].plan,
+            reason=usages[0].reason,
             judge=usages[0].judge,
             cost=sum(costs) if costs else None,
             depth=max(usage.depth for usage in usages),

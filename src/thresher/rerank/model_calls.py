@@ -44,7 +44,7 @@ class ModelCalls:
     """
 
     def __init__(self, model: LanguageModel, reasoning_tokens: int, reasks: int) -> None:
-        self._model, self._reasoning_tokens, self._reasks = model, reasoning_tokens, reasks
+        self.model, self._reasoning_tokens, self._reasks = model, reasoning_tokens, reasks
         self._begins = True  # whether the model lets a request begin the answer, as far as it is known
         self._logged = False
 
@@ -117,18 +117,18 @@ class ModelCalls:
             ModelError: it failed for good, or the answer is not a text.
         """
         payload = {
-            "model": self._model.name,
-            "parameters": dict(self._model.parameters),
+            "model": self.model.name,
+            "parameters": dict(self.model.parameters),
             "request": request.payload(),
         }
 
         async def send() -> Completion:
-            (completion,) = await self._model.complete([request])
+            (completion,) = await self.model.complete([request])
             if not isinstance(completion.text, str):
-                raise ModelError(f"{self._model.name} answered with {type(completion.text).__name__} instead of a text")
+                raise ModelError(f"{self.model.name} answered with {type(completion.text).__name__} instead of a text")
             return completion
 
-        bound = self._model.prompt_bound(request)
+        bound = self.model.prompt_bound(request)
         tokens = max(request.max_tokens, 1)
         return await asking.client.call(Call(payload, bound, tokens, send, Completion.from_json, usable))
 
@@ -145,7 +145,7 @@ class ModelCalls:
             return await self.send(asking, request, usable)
         cut_off = said.finish == "length"
         text = (
-            self._model.tokens.cut(said.text, max(self._reasoning_tokens - CLOSING_TOKENS, 1)) if cut_off else said.text
+            self.model.tokens.cut(said.text, max(self._reasoning_tokens - CLOSING_TOKENS, 1)) if cut_off else said.text
         )
         thought = closed_thought(text, finished=not cut_off)
         if self._begins:

@@ -120,7 +120,6 @@ class ModelJudge:
                 f"instruction must be a text and prompts a mapping of families to files; got {shown(instruction)} and "
                 f"{shown(prompts)}"
             )
-        self.model = model
         self._order, self._choice, self._rating = order, choice, rating
         own = dict(prompts or {})
         families = ("listwise", "setwise", "pairwise", _FAMILY[rating])
@@ -138,6 +137,15 @@ class ModelJudge:
             raise ConfigError(
                 f"{thinks[0]!r} lets the model think before it answers; give reasoning_tokens, such as 4096"
             )
+
+    @property
+    def model(self) -> LanguageModel:
+        """The model that answers."""
+        return self._calls.model
+
+    @model.setter
+    def model(self, model: LanguageModel) -> None:
+        self._calls.model = model
 
     def _thinking(self) -> list[Template]:
         """The templates that ask for thought, of those that this judge uses."""

@@ -81,6 +81,7 @@ class RecordedWindows:
 
     comparisons_per_call = 1
     reads_text = False
+    default_plan = "sliding"  # which the recorded windows are of
 
     @checked_call
     def __init__(self, recording: Recording | str | Path, parsing: str = "digits-v1") -> None:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from os import PathLike
+from statistics import fmean
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -30,10 +32,19 @@ from thresher.ranking import Ranking, Run
 from thresher.records import Hit, Query
 from thresher.rerank.aggregate.confidence import CORRELATED, MOST_CORRELATED
 from thresher.rerank.candidates import check_distinct, extended, hits_of, of_run, pairs_of
+from thresher.rerank.choosing import (
+    AUTO,
+    CHARACTERS_A_TOKEN,
+    USUAL_PASSAGE,
+    Choice,
+    Circumstances,
+    choose,
+    share_of,
+)
 from thresher.rerank.driver import Driver, OnFailure, Outcome, RerankUsage
 from thresher.rerank.judges import construct, judge_from_name
 from thresher.rerank.neighbours import check_neighbours
-from thresher.rerank.plans import plan_from_name
+from thresher.rerank.plans import DEFAULT_PLAN, plan_from_name
 from thresher.rerank.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -51,6 +62,7 @@ if TYPE_CHECKING:
 
 
 LARGEST_SCORE = 1e30
+LONGEST_PASSAGE = 400  # tokens; judges cut passages there by default
 FOR_EVER = 1e9  # seconds; a limit beyond that is none
 
 
@@ -128,8 +140,9 @@ class Reranker:
 
     Args:
         judge: answers comparisons.
-        plan: a plan, or its name with settings, as `sliding:window=20,stride=10`. By default `pointwise` for judges
-            that only rate passages, `sliding` for others.
+        plan: a plan, its name with settings, as `sliding:window=20,stride=10`, or `auto`: chosen for each query by what
+            may be spent, see `thresher.rerank.choosing`. By default `pointwise` for judges that only rate passages,
+            `funnel` for others.
         k: how many first ranks matter to plans that stop there.
         depth: how many passages are reranked, None for all; the others follow in their order.
         budget: limits of one call of `rank` or `rank_batch`, over all its queries.
@@ -184,8 +197,10 @@ class Reranker:
     ) -> None:
         _check_kinds(judge, plan, budget, budget_per_query, price, retry, cache, journal)
         self.judge = judge
-        usual = "pointwise" if getattr(judge, "rates_only", False) else "sliding"
-        plan = plan or str(getattr(judge, "default_plan", usual))
+        rates_only = bool(getattr(judge, "rates_only", False))
+        usual = str(getattr(judge, "default_plan", "pointwise" if rates_only else DEFAULT_PLAN))
+        self.auto = plan == AUTO and not rates_only
+        plan = usual if not plan or plan == AUTO else plan
         self.plan = plan_from_name(plan) if isinstance(plan, str) else plan
         self.thresholds = Thresholds.of(judge, self.plan, calibration, min_score, precision)
         self.k, self.depth, self.seed = k, depth, seed
@@ -353,7 +368,7 @@ class Reranker:
 
             async def one(query: Query, ranking: Ranking) -> Reranked:
                 async with admitted:
-                    result = await self._one(query, ranking, pool, deadline)
+                    result = await self._one(query, ranking, pool, deadline, len(pairs))
                 bar.update()
                 return result
 
@@ -381,7 +396,9 @@ class Reranker:
         more = f"; {len(errors)} of {len(results)} queries were not reranked" if len(results) > 1 else ""
         raise UnfinishedRunError(f"{errors[0]}{more}", [one for one in results if one.error is None])
 
-    async def _one(self, query: Query, ranking: Ranking, pool: ConnectionPool, deadline: float | None) -> Reranked:
+    async def _one(
+        self, query: Query, ranking: Ranking, pool: ConnectionPool, deadline: float | None, queries: int
+    ) -> Reranked:
         loop = asyncio.get_running_loop()
         started = loop.time()
         if self.budget_per_query.seconds is not None:
@@ -390,8 +407,10 @@ class Reranker:
         head = ranking if self.depth is None else ranking.cut(self.depth)
         candidates = hits_of(head, with_text=getattr(self.judge, "reads_text", True))
         client = Client(pool, self.budget_per_query)
+        lengths = [min(len(hit.text) / CHARACTERS_A_TOKEN, LONGEST_PASSAGE) for hit in candidates if hit.text]
+        choice = self.chosen(len(candidates), queries, fmean(lengths or [USUAL_PASSAGE]))
         driver = Driver(
-            self.plan,
+            choice.plan,
             self.judge,
             self.k,
             self.seed,
@@ -402,9 +421,23 @@ class Reranker:
         )
         outcome = await driver.run(query, candidates, client, deadline)
         usage = outcome.counts.usage(
-            self.plan.name, self.judge.name, client.counts, loop.time() - started, priced=self.price is not None
+            choice.plan.name, self.judge.name, client.counts, loop.time() - started, priced=self.price is not None
         )
-        return _result(query.qid, ranking, outcome, usage, self.thresholds)
+        return _result(query.qid, ranking, outcome, replace(usage, reason=choice.reason), self.thresholds)
+
+    def chosen(self, n: int, queries: int = 1, passage_tokens: float = USUAL_PASSAGE) -> Choice:
+        """The plan for each of `queries` queries with n candidates, and why where it is chosen (`plan="auto"`).
+
+        Args:
+            n: number of candidates.
+            queries: that share the budget.
+            passage_tokens: mean length of a passage.
+        """
+        if not self.auto:
+            return Choice(self.plan, None)
+        budget = share_of(self.budget, self.budget_per_query, queries, self.concurrency)
+        per_call = max(self.judge.comparisons_per_call, 1)
+        return choose(Circumstances(n, self.k, budget, self.price, self.concurrency, per_call, passage_tokens))
 
 
 def _check_kinds(

@@ -19,6 +19,7 @@ from thresher.evaluate.trec import read_run
 from thresher.llm.recorded import Recorder
 from thresher.records import Passage
 from thresher.rerank.model_judge import ModelJudge
+from thresher.rerank.plans import PLANS
 from thresher.rerank.reranker import Reranker
 
 
@@ -67,15 +68,15 @@ def test_it_writes_the_run_and_says_what_it_took(server, command, files):
     assert document["ndcg_cut_10"] == pytest.approx(1.0)
     assert document["ndcg_cut_10_before"] < 0.9
     record = document["usage"]
-    assert (record["calls"], record["depth"], record["prompt_tokens"], record["answer_tokens"]) == (4, 2, 400, 80)
-    assert record["cost"] == pytest.approx((400 * 1.0 + 80 * 2.0) / 1e6)
+    assert (record["calls"], record["depth"], record["prompt_tokens"], record["answer_tokens"]) == (22, 2, 2200, 440)
+    assert record["cost"] == pytest.approx((2200 * 1.0 + 440 * 2.0) / 1e6)
     made = read_run(folder / "out.run", as_listed=True).rankings
     assert [row.docno for row in made["q1"]][:10] == best[:10]
     assert len(made["q2"]) == 30
     again = command(*arguments)
     assert again.exit_code == 0
     assert "resumed" in again.stdout
-    assert len(server.requests) == 4
+    assert len(server.requests) == 22
 
 
 def test_a_budget_stops_it_and_it_says_so(server, command, files):
@@ -151,10 +152,21 @@ def test_recorded_answers_replay_without_a_server(server, model, command, files)
     Reranker(ModelJudge(recorder), "sliding").rank_batch(candidates, read_queries(folder / "queries.tsv"))
     recorder.close()
     asked = len(server.requests)
-    done = command(*base(folder), "--model", f"recorded:{folder / 'said.jsonl'}")
+    done = command(*base(folder), "--model", f"recorded:{folder / 'said.jsonl'}", "--plan", "sliding")
     assert done.exit_code == 0, done.output
     assert len(server.requests) == asked
     assert [row.docno for row in read_run(folder / "out.run", as_listed=True).rankings["q2"]][:10] == best[:10]
+
+
+def test_a_plan_can_be_chosen_by_the_limits_and_the_reason_is_told(server, command, files):
+    folder, _ = files
+    options = ["--base-url", server.url, "--plan", "auto", "--max-calls-per-query", "8", "--json"]
+    done = command(*base(folder), "--model", "openai:tiny", *options)
+    assert done.exit_code == 0, done.output
+    usage = json.loads(done.stdout)["usage"]
+    assert usage["plan"].partition(":")[0] in PLANS.kinds()
+    assert "calls in" in usage["reason"]
+    assert usage["calls"] <= 16
 
 
 def test_finished_queries_are_written_when_another_cannot_be_read(server, command, files, chat, order_by_grade):
@@ -205,7 +217,7 @@ def test_what_is_recorded_replays_and_nothing_else_is_overwritten(server, comman
     assert notes.read_text() == "mine"
 
 
-@pytest.mark.parametrize("plan", ["sliding", "jointrank", "pointwise", "setwise-heap", "pairwise-heap"])
+@pytest.mark.parametrize("plan", ["sliding", "jointrank", "pointwise", "setwise-heap", "pairwise-heap", "auto"])
 def test_a_dry_run_sends_nothing_and_tells_calls_tokens_and_price(server, command, files, plan):
     folder, _ = files
     done = command(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from thresher.rerank.aggregate import AGGREGATORS
 from thresher.rerank.plans import PLANS, plan_from_name
 from thresher.rerank.plans.designs import DESIGNS
+from thresher.rerank.plans.funnel import Funnel
 from thresher.rerank.plans.jointrank import JointRank
 from thresher.rerank.plans.listwise import SetwiseHeap, SetwiseInsertion, SinglePass, SlidingWindow
 from thresher.rerank.plans.pairwise import AllPairs, PairwiseHeap, PairwiseSliding, Pointwise
@@ -32,7 +33,8 @@ def orders(n: int) -> list[list[float]]:
     return [right, right[::-1], shuffled, nearly, grades]
 
 
-SHUFFLING = ("acurank", "jointrank", "slidegar", "tourrank")
+SHUFFLING = ("acurank", "funnel", "jointrank", "slidegar", "tourrank")
+
 ORDERS = [orders(n) for n in EVERY_N]
 
 
@@ -72,6 +74,9 @@ EXACT = [
     TourRank(tournaments=2, window=33),
 ]
 VARIANTS = [
+    Funnel(),
+    Funnel(7, 2, 1, 0),
+    Funnel(20, 1, 1, 2, prior=0.0),
     ChoicePool(),
     ChoicePool(7, 1),
     ChoicePool(12, 3, 3, "borda"),
@@ -151,6 +156,36 @@ def test_blocks_are_within_their_bound_and_exact_where_one_holds_all(n, block, r
     utilities = [float(i) for i in range(n)]
     random.Random(seed).shuffle(utilities)
     check(plan, n, 10, utilities, seed)
+
+
+@given(
+    n=st.integers(0, 120), block=st.integers(2, 40), copies=st.integers(1, 3), middle=st.integers(0, 2),
+    windows=st.integers(0, 4), seed=st.integers(0, 2**20),
+)  # fmt: skip
+def test_a_funnel_spends_what_it_says_and_is_exact_where_one_block_holds_all(n, block, copies, middle, windows, seed):
+    plan = Funnel(block, copies, middle, windows)
+    assert plan_from_name(plan.name) == plan
+    utilities = [float(i) for i in range(n)]
+    random.Random(seed).shuffle(utilities)
+    check(plan, n, 10, utilities, seed)
+    _, spent = drive(plan, n, perfect(utilities), seed=seed)
+    assert spent == plan.bound(n, 10)
+
+
+def test_blocks_of_a_funnel_are_equally_strong_and_shown_in_the_order_so_far():
+    steps = Funnel(20, 2, 0, 3).run(100, 10, random.Random(0))
+    asked = next(steps)
+    assert [ask.items for ask in asked[:5]] == [tuple(range(start, 100, 5)) for start in range(5)]
+    for ask in asked:
+        assert list(ask.items) == sorted(ask.items)
+    assert sorted(item for ask in asked[5:] for item in ask.items) == list(range(100))
+    windows = steps.send([perfect([float(i) for i in range(100)])(ask) for ask in asked])
+    first = windows[0].items
+    assert set(first) > set(range(90, 100))
+    for ask in windows[1:]:
+        assert sorted(ask.items) == sorted(first)
+        assert max(abs(first.index(item) - place) for place, item in enumerate(ask.items)) <= 10
+        assert ask.items != first
 
 
 @pytest.mark.parametrize("name", PLANS.kinds())

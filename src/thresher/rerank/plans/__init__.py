@@ -33,6 +33,7 @@ PLANS: Registry[Plan] = Registry(
         "single": "thresher.rerank.plans.listwise:SinglePass",
         "top-down": "thresher.rerank.plans.partition:TopDown",
         "tournament-graph": "thresher.rerank.plans.tournament_graph:TournamentGraph",
+        "funnel": "thresher.rerank.plans.funnel:Funnel",
         "choice-pool": "thresher.rerank.plans.pool:ChoicePool",
         "tourrank": "thresher.rerank.plans.tourrank:TourRank",
         "jointrank": "thresher.rerank.plans.jointrank:JointRank",
@@ -42,6 +43,10 @@ PLANS: Registry[Plan] = Registry(
         "slidegar": "thresher.rerank.plans.slidegar:SlideGar",
     },
 )
+
+
+DEFAULT_PLAN = "funnel"
+"""Chosen on DL 2021, see eval/results/rerank-study.md."""
 
 
 @checked_call

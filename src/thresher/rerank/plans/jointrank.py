@@ -3,7 +3,7 @@
 Algorithm: JointRank (Dedov, ICTIR 2025, arXiv 2506.22262): overlapping blocks after a design of `designs.py`, all in
 one batch, so the depth is 1. Optionally the top of that ranking is ordered again in several shuffled windows at once
 (depth 2): under a noisy judge, comparing the top again is worth more than covering the tail better. No exactness is
-promised; eval/results/rerank-plans.md has the measured regret.
+promised; eval/results/rerank-study.md has the measured regret.
 
 The answers become one strength a passage by any aggregator of `thresher.rerank.aggregate`; regularised Bradley-Terry is
 the default. Blocks and windows are aggregated together, which orders the top better than the windows alone; the

@@ -620,6 +620,24 @@ def study_intervals() -> str:
     return markdown(heads, lines, left=2)
 
 
+_SAID = "{said:.2f}: {there:.2f} ({n:,})"
+rerank_confidence = Pivot(
+    "rerank-confidence",
+    [
+        Column("share", "{correlated:.2f}", {"bin": "0.0 to 0.1"}),
+        *(Column(f"{low} to {high}", _SAID, {"bin": f"{low} to {high}"}) for low, high in (
+            ("0.3", "0.5"), ("0.5", "0.7"), ("0.7", "0.8"), ("0.8", "0.9"), ("0.9", "1.0")
+        )),
+    ],
+    [
+        (f"{judge}, {label}", {"judge": judge, "allowance": allowance})
+        for judge in (
+            "noise-0.5", "noise-1", "noise-2", "correlated", "fitted-rank-vicuna-7b-aug", "fitted-vicuna-7b-ckpt800"
+        )
+        for allowance, label in (("independent", "none"), ("own", "its own"))
+    ],
+    "judge, share allowed for",
+)  # fmt: skip
 search_goals = Listing(
     "search-goals",
     (
@@ -911,6 +929,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "study-rules": study_rules,
     "study-intervals": study_intervals,
     "fitted-judges": fitted_judges,
+    "rerank-confidence": rerank_confidence,
     "search-goals": search_goals,
     "search-growth": search_growth,
     "search-parts": search_parts,

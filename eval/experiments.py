@@ -60,6 +60,8 @@ EXPERIMENTS = {
     "score-calibration": Entry(
         "score_calibration", "what calibrated scores say, and how far it is true", ("score-calibration",)
     ),
+    "hybrank": Entry("hybrank", "HybRank, trained on NFCorpus, over two first stages", ("hybrank",)),
+    "idcm": Entry("idcm", "windows of long documents that a cheap scorer picks, against all", ("idcm",)),
     "context-pruning": Entry("context_pruning", "answers kept against characters pruned", ("context-pruning",)),
     "context-technical": Entry(
         "context_technical", "the same on technical documentation, and headings kept alone", ("context-technical",)

@@ -489,6 +489,32 @@ answer_grammar = Pivot(
     "what the answer says",
 )
 
+hybrank = Listing(
+    "hybrank",
+    (
+        ("first stage", "{first_stage}"),
+        ("NFCorpus topics", "{topics_of} ({topics})"),
+        ("HybRank, nDCG@10", "{nDCG@10:.4f}"),
+        ("gain", "{gain:+.4f}"),
+        ("95 % interval", "{lo:+.4f} to {hi:+.4f}"),
+        ("better", "{better}"),
+        ("worse", "{worse}"),
+    ),
+    {"system": "HybRank"},
+    left=2,
+)
+idcm = Listing(
+    "idcm",
+    (
+        ("windows read of each document", "{windows}"),
+        ("nDCG@10", "{nDCG@10:.4f}"),
+        ("difference to all windows", "{difference:+.4f}"),
+        ("95 % interval", "{lo:+.4f} to {hi:+.4f}"),
+        ("windows read", "{read}"),
+        ("times fewer", "{fewer:.1f}"),
+    ),
+    {"system": "windows by BM25"},
+)
 _ADAPTIVE = (
     ("sliding window", "sliding", "none"),
     ("`slidegar`, no neighbours", "slidegar", "none"),
@@ -919,6 +945,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "equal-bytes": equal_bytes,
     "slidegar": slidegar,
     "answer-grammar": answer_grammar,
+    "hybrank": hybrank,
+    "idcm": idcm,
     "score-calibration": score_calibration,
     "score-precision": score_precision,
     "rerank-plans": _studied("dl19-bm25", ("perfect", "noise-1", *_FEW[3:])),

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from thresher.llm.client import Client
-    from thresher.records import Hit, Query
+    from thresher.records import Hit, Query, Span
     from thresher.rerank.judges import Judge
     from thresher.rerank.plans.plan import Comparison
 
@@ -150,7 +151,7 @@ class WindowedJudge:
         return found
 
     def _choose(self, query: Query, candidates: Sequence[Hit]) -> _Chosen:
-        spans = [cut(hit.text, self.tokens, 0) for hit in candidates]
+        spans = [_cut(hit.text, self.tokens) for hit in candidates]
         texts = [[hit.text[span.start : span.end] for span in its] for hit, its in zip(candidates, spans, strict=True)]
         long = [place for place, its in enumerate(texts) if len(its) > self.windows]
         every = [text for its in texts for text in its]
@@ -172,6 +173,12 @@ class WindowedJudge:
             if len(best) < len(its):
                 made.joined[place] = GAP.join(its[number] for number in best)
         return made
+
+
+@lru_cache(maxsize=1024)
+def _cut(text: str, tokens: int) -> tuple[Span, ...]:
+    """The windows of a document, which is often a candidate of several queries."""
+    return tuple(cut(text, tokens, 0))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

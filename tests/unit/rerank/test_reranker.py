@@ -30,7 +30,12 @@ QUERIES = [(Query(qid, qid), hits(100)) for qid in TRUTH]
 
 @pytest.mark.parametrize("name", [name for name in PLANS.kinds() if not name.startswith(("single", "instupr"))])
 def test_every_plan_puts_the_best_first_through_the_driver(name):
-    enough = {"jointrank": ":block=50", "jointrank-head": ":block=50", "prp-graph": ":rounds=39"}
+    enough = {
+        "jointrank": ":block=50",
+        "jointrank-head": ":block=50",
+        "prp-graph": ":rounds=39",
+        "slidegar": ":aggregation=last-window",
+    }
     reranker = Reranker(SimulatedJudge(TRUTH), name + enough.get(name, ""), k=5)
     query, found = QUERIES[0]
     result = reranker.rank(query, found[:40])

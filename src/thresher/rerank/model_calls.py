@@ -144,9 +144,8 @@ class ModelCalls:
         if not said.text.strip():
             return await self.send(asking, request, usable)
         cut_off = said.finish == "length"
-        text = (
-            self.model.tokens.cut(said.text, max(self._reasoning_tokens - CLOSING_TOKENS, 1)) if cut_off else said.text
-        )
+        room = max(self._reasoning_tokens - CLOSING_TOKENS, self._reasoning_tokens // 2)
+        text = self.model.tokens.cut(said.text, room) if cut_off else said.text
         thought = closed_thought(text, finished=not cut_off)
         if self._begins:
             try:

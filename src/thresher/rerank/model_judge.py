@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Literal
 from thresher.arguments import checked_call
 from thresher.checks import is_a, real, shown, whole
 from thresher.errors import ConfigError
-from thresher.llm.model import Message, Request
+from thresher.llm.model import THOUGHT_CLOSES, Message, Request
 from thresher.rerank.constraints import chain_pattern, places_schema
 from thresher.rerank.label_scores import hard_grade, log_odds, logistic, plain_grade, probability, soft_grade
 from thresher.rerank.model_calls import Asking, ModelCalls
@@ -316,7 +316,8 @@ class ModelJudge:
         if not said.text.strip():
             self._calls.note(asking, said, request)
             return None
-        said = replace(said, text=_VERDICT_AT_THE_END.sub("", said.text))
+        if not re.search(THOUGHT_CLOSES, said.text, re.IGNORECASE):
+            said = replace(said, text=_VERDICT_AT_THE_END.sub("", said.text))
         asked = replace(request, max_tokens=1, temperature=0.0, labels=_VERDICTS)
         reply = await self._calls.after(asking, asked, said, _ONE_VERDICT, lambda found: bool(found.labels))
         floor = reply.floor if reply.labels else -math.inf

@@ -30,19 +30,22 @@ def closed_thought(text: str, *, finished: bool = False) -> str:
         finished: the model ended by itself, so that its last sentence is whole.
 
     Returns:
-        the text up to the end of a thought that is closed already; else the text up to its last full sentence (all of
-        it if it has none), and the mark that closes it.
+        the text up to the end of a thought that is closed already, with the line ends after it (a space belongs to the
+        word that follows); else the text up to its last full sentence (all of it if it has none), the mark that closes
+        it, and an empty line.
     """
     openings = list(re.finditer(THOUGHT_OPENS, text, re.IGNORECASE))
     start = openings[-1].end() if openings else 0
     closings = list(re.finditer(THOUGHT_CLOSES, text[start:], re.IGNORECASE))
     if closings:
-        return text[: start + closings[-1].end()]
+        end = start + closings[-1].end()
+        gap = text[end : len(text) - len(text[end:].lstrip())]
+        return text[:end] + (gap if "\n" in gap else "")
     body = text[start:].rstrip()
     if not finished:
         ends = [found.end() for found in _SENTENCE_END.finditer(body)]
         body = body[: ends[-1]].rstrip() if ends else body
-    return f"{text[:start]}{body}\n{_closing(openings[-1][0] if openings else '')}"
+    return f"{text[:start]}{body}\n{_closing(openings[-1][0] if openings else '')}\n\n"
 
 
 def _closing(opening: str) -> str:
@@ -56,7 +59,7 @@ def _closing(opening: str) -> str:
 
 def begun(request: Request, thought: str) -> Request:
     """The request whose answer begins with a closed thought."""
-    return replace(request, opening=f"{thought}\n\n")
+    return replace(request, opening=thought)
 
 
 def asked_again(request: Request, thought: str, wanted: str) -> Request:
@@ -68,4 +71,4 @@ def asked_again(request: Request, thought: str, wanted: str) -> Request:
         wanted: what the answer must be, "it must be true or false".
     """
     now = f"Stop thinking and answer now: {wanted}. Answer in that form alone."
-    return replace(request, messages=(*request.messages, Message("assistant", thought), Message("user", now)))
+    return replace(request, messages=(*request.messages, Message("assistant", thought.rstrip()), Message("user", now)))

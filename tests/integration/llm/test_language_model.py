@@ -143,6 +143,27 @@ def test_what_was_recorded_is_replayed_without_the_model(address, tmp_path):
     assert list(again.scores) == list(replayed.scores) == list(first.scores)
 
 
+def test_a_thought_is_continued_by_the_server_and_followed_by_the_verdict(address):
+    """rank1: a thought of a few tokens, closed at a sentence or whole, and one token after it."""
+    asked = []
+
+    class Watched(OpenAIServer):
+        async def complete(self, requests):
+            found = await super().complete(requests)
+            asked.extend(zip(requests, found, strict=True))
+            return found
+
+    judge = ModelJudge(Watched("smollm2", address, extra=ALONE), rating="rank1", reasoning_tokens=16)
+    result = Reranker(judge, plan="pointwise", concurrency=1, on_failure="keep").rank(QUERY, HITS[:2])
+    judge.close()
+    assert result.usage.calls == 4
+    for (thought, said), (verdict, reply) in zip(asked[::2], asked[1::2], strict=True):
+        assert thought.max_tokens > 16
+        assert verdict.opening.endswith("</think>\n\n")
+        assert said.text.startswith(verdict.opening.partition("\n</think>")[0])
+        assert reply.floor < 0
+
+
 def test_fluent_text_has_the_higher_quality(weights, tmp_path):
     """`perplexity:` with real weights: a sentence, its words in alphabetical order, and characters without sense."""
     torch = pytest.importorskip("torch", reason="needs the models extra")

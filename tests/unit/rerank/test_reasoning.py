@@ -18,18 +18,20 @@ from thresher.rerank.reasoning import asked_again, begun, closed_thought
 @pytest.mark.parametrize(
     ("text", "closed"),
     [
-        ("<think>\nOne. Two is", "<think>\nOne.\n</think>"), ("<think>no sentence", "<think>no sentence\n</think>"),
-        ("[THINK]One! Two", "[THINK]One!\n[/THINK]"),
-        ("\u25c1think\u25b7One. Tw", "\u25c1think\u25b7One.\n\u25c1/think\u25b7"),
-        ("<|begin_of_thought|>One? T", "<|begin_of_thought|>One?\n<|end_of_thought|>"),
+        ("<think>\nOne. Two is", "<think>\nOne.\n</think>\n\n"),
+        ("<think>no sentence", "<think>no sentence\n</think>\n\n"),
+        ("[THINK]One! Two", "[THINK]One!\n[/THINK]\n\n"),
+        ("\u25c1think\u25b7One. Tw", "\u25c1think\u25b7One.\n\u25c1/think\u25b7\n\n"),
+        ("<|begin_of_thought|>One? T", "<|begin_of_thought|>One?\n<|end_of_thought|>\n\n"),
         ("<|channel|>analysis<|message|>One. Tw",
-         "<|channel|>analysis<|message|>One.\n<|end|><|start|>assistant<|channel|>final<|message|>"),
-        ("The prompt opened this. And th", "The prompt opened this.\n</think>"),
-        ("<think>One.</think>\n\ntrue", "<think>One.</think>"),
-        ("<think>a</think><think>b. c", "<think>a</think><think>b.\n</think>"),
-        ("<think>3.5 of 4", "<think>3.5 of 4\n</think>"),
-        ("<think>\u4e00\u3002\u4e8c", "<think>\u4e00\u3002\u4e8c\n</think>"),
-        ("<think>line one\nline t", "<think>line one\n</think>"),
+         "<|channel|>analysis<|message|>One.\n<|end|><|start|>assistant<|channel|>final<|message|>\n\n"),
+        ("The prompt opened this. And th", "The prompt opened this.\n</think>\n\n"),
+        ("<think>One.</think>\n\ntrue", "<think>One.</think>\n\n"),
+        ("<think>One.</think> true", "<think>One.</think>"),
+        ("<think>a</think><think>b. c", "<think>a</think><think>b.\n</think>\n\n"),
+        ("<think>3.5 of 4", "<think>3.5 of 4\n</think>\n\n"),
+        ("<think>\u4e00\u3002\u4e8c", "<think>\u4e00\u3002\u4e8c\n</think>\n\n"),
+        ("<think>line one\nline t", "<think>line one\n</think>\n\n"),
     ],
 )  # fmt: skip
 def test_a_thought_is_cut_at_its_last_full_sentence_and_closed_as_it_was_opened(text, closed):
@@ -37,13 +39,14 @@ def test_a_thought_is_cut_at_its_last_full_sentence_and_closed_as_it_was_opened(
 
 
 def test_a_thought_that_ended_by_itself_keeps_its_last_words():
-    assert closed_thought("<think>One. Two", finished=True) == "<think>One. Two\n</think>"
+    assert closed_thought("<think>One. Two", finished=True) == "<think>One. Two\n</think>\n\n"
 
 
 def test_the_answer_is_asked_for_after_the_thought():
     request = Request((Message("user", "q"),), max_tokens=3)
-    assert begun(request, "<think>x</think>").opening == "<think>x</think>\n\n"
-    again = asked_again(request, "<think>x</think>", "it must be true or false")
+    assert begun(request, "<think>x</think>\n\n").opening == "<think>x</think>\n\n"
+    again = asked_again(request, "<think>x</think>\n\n", "it must be true or false")
+    assert again.messages[1].content == "<think>x</think>"
     assert [message.role for message in again.messages] == ["user", "assistant", "user"]
     assert "it must be true or false" in again.messages[-1].content
 

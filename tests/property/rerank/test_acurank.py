@@ -134,3 +134,20 @@ def test_settings_are_checked(bad):
     with pytest.raises(InputError, match=bad.partition("=")[0]):
         plan_from_name(f"acurank:{bad}")
     assert plan_from_name(AcuRank(10, 9).name) == AcuRank(10, 9)
+
+
+def test_the_first_windows_are_shown_in_the_order_so_far_if_they_are_not_shuffled():
+    plan = AcuRank(shuffled=False)
+    assert plan_from_name(plan.name) == plan
+    shown: list = []
+
+    def judge(ask):
+        shown.append(ask.items)
+        return Answer(tuple((item,) for item in ask.items))
+
+    ranking, _ = drive(plan, 100, judge)
+    assert shown[:5] == [tuple(range(i, 100, 5)) for i in range(5)]
+    assert len(set(shown)) == len(shown)  # a repetition would come from the cache
+    copied = drive(AcuRank(), 100, judge)[0].order
+    kept = [sum(item < 10 for item in order[:10]) for order in (ranking.order, copied)]
+    assert kept[0] > kept[1]  # of a judge that repeats what it is shown, the first stage's order is left

@@ -9,8 +9,8 @@ differs:
   ordered window counts what it is worth (`thresher.rerank.plans.belief`).
 - **Rounds.** The calls are divided evenly over `rounds`, so the depth is known beforehand. The first round covers all
   candidates, the others the uncertain ones, and the last one the best `window` candidates, since what users see is
-  their order and not only who they are. A round that has more calls than windows asks again, in other partitions; every
-  window is shown shuffled.
+  their order and not only who they are. A round that has more calls than windows asks again, in other partitions; by
+  default every window is shown shuffled.
 - **Stopping.** When fewer than `enough` candidates are uncertain, the next round is the last.
 
 P(among the first k) of candidate i is P(x_i > t), where t is such that the probabilities add up to k, as in the paper.
@@ -49,6 +49,8 @@ class AcuRank:
         enough: with fewer uncertain candidates, the next round is the last.
         spread: standard deviation of a strength before any answer, in log-odds.
         slope: how fast expected strengths fall with the logarithm of the first stage's rank, at least 0.
+        shuffled: show every window in a random order. Otherwise those that cover a round's candidates for the first
+            time are shown the likeliest first, which suits a weak judge that keeps much of the order it is shown.
     """
 
     window: int = 20
@@ -58,6 +60,7 @@ class AcuRank:
     enough: int = 10
     spread: float = 2.0
     slope: float = 1.0
+    shuffled: bool = True
 
     def __post_init__(self) -> None:
         whole("window", self.window, 2)
@@ -73,7 +76,7 @@ class AcuRank:
         """`acurank` with its settings."""
         return (
             f"acurank:window={self.window},calls={self.calls},rounds={self.rounds},tolerance={self.tolerance},"
-            f"enough={self.enough},spread={self.spread},slope={self.slope}"
+            f"enough={self.enough},spread={self.spread},slope={self.slope}{'' if self.shuffled else ',shuffled=false'}"
         )
 
     def bound(self, n: int, k: int) -> Spent:
@@ -116,7 +119,7 @@ class AcuRank:
         )
 
     def _windows(self, group: Sequence[int], calls: int, rng: Random) -> list[tuple[int, ...]]:
-        """Windows that cover the group, as often as `calls` allows and at least once, each shuffled.
+        """Windows that cover the group, as often as `calls` allows and at least once.
 
         First every c-th candidate is dealt to one of c windows, so that they are equally strong; then neighbours share
         a window; then windows are drawn.
@@ -129,7 +132,12 @@ class AcuRank:
             else:
                 drawn = group if time == 0 else rng.sample(group, len(group))
                 made += [list(drawn[i::count]) for i in range(count)]
-        return [tuple(rng.sample(window, len(window))) for window in made if len(window) > 1]
+        kept = 0 if self.shuffled else count
+        return [
+            tuple(window if at < kept else rng.sample(window, len(window)))
+            for at, window in enumerate(made)
+            if len(window) > 1
+        ]
 
 
 def among_first(mean: NDArray[np.float64], deviation: NDArray[np.float64], k: int) -> list[float]:

@@ -80,7 +80,7 @@ def test_thresholds_leave_out_documents_only_where_they_are_asked_for(client):
     assert scores(min_score=every[1]) == every[:2]
     assert scores("/v1/rerank", precision=(every[0] + every[1]) / 2 - 1e-9) == every[:2]
     assert scores(min_score=1) == []
-    assert client.post("/v2/rerank", json={"query": QUERY, "documents": TEXTS, "min_score": 2}).status_code == 400
+    assert client.post("/v2/rerank", json={"query": QUERY, "documents": TEXTS, "min_score": 2}).status_code == 422
     told = client.get("/info").json()["rankers"]["thresher-rerank"]
     assert told["range"] == [0, 1]
     assert "grade 2 or 3" in told["meaning"]

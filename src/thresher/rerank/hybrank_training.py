@@ -50,12 +50,15 @@ class JudgedList:
         docnos: of the candidates, in first-stage order.
         rows: float32[n, features].
         grades: float32[n], negative ones as 0.
+        weights: float32[n], above 0: how much each counts against the relevant ones; below 1 for a candidate without a
+            grade that may be relevant. None for 1 throughout.
     """
 
     qid: str
     docnos: list[str]
     rows: Array
     grades: Array
+    weights: Array | None = None
 
 
 def judged_lists(
@@ -203,6 +206,7 @@ class _Network:
         for one in lists:
             part = slice(start, start + len(one.grades))
             likely = np.exp(rated[part] - rated[part].max())
+            likely = likely if one.weights is None else likely * one.weights
             error[part] = likely / likely.sum() - one.grades / one.grades.sum()
             start = part.stop
         error /= len(lists)

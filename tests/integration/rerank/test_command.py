@@ -350,7 +350,7 @@ def test_neighbours_of_an_index_join_the_run(server, command, files):
     arguments = [
         folder / "first.run", "--queries", folder / "queries.tsv", "--index", folder / "index", "--output",
         folder / "out.run", "--no-cache", "--model", "openai:tiny", "--base-url", server.url, "--plan",
-        "slidegar:pool=30", "--json",
+        "slidegar:pool=30,aggregation=last-window", "--json",
     ]  # fmt: skip
     refused = command(*arguments)
     assert refused.exit_code == 2

@@ -61,6 +61,9 @@ EXPERIMENTS = {
         "score_calibration", "what calibrated scores say, and how far it is true", ("score-calibration",)
     ),
     "hybrank": Entry("hybrank", "HybRank, trained on NFCorpus, over two first stages", ("hybrank",)),
+    "false-negatives": Entry(
+        "false_negatives", "an adapter that finds false negatives, and what it does for training", ("false-negatives",)
+    ),
     "idcm": Entry("idcm", "windows of long documents that a cheap scorer picks, against all", ("idcm",)),
     "context-pruning": Entry("context_pruning", "answers kept against characters pruned", ("context-pruning",)),
     "context-technical": Entry(

@@ -503,6 +503,23 @@ hybrank = Listing(
     {"system": "HybRank"},
     left=2,
 )
+_HIDDEN = ("half hidden, weighed by the adapter", "half hidden, likeliest tenth left out", "all judgments")
+_HIDDEN_REF = "{{{{false-negatives system='{0}' {1}}}}}"
+false_negatives = Sheet(
+    ("trained on", "nDCG@10", "gain", "95 % interval"),
+    (
+        ("half hidden", _HIDDEN_REF.format("half hidden", "nDCG@10:.4f"), "", ""),
+        *(
+            (
+                name,
+                _HIDDEN_REF.format(name, "nDCG@10:.4f"),
+                _HIDDEN_REF.format(name, "gain:+.4f"),
+                _HIDDEN_REF.format(name, "'{lo:+.4f} to {hi:+.4f}'"),
+            )
+            for name in _HIDDEN
+        ),
+    ),
+)
 idcm = Listing(
     "idcm",
     (
@@ -945,6 +962,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "equal-bytes": equal_bytes,
     "slidegar": slidegar,
     "answer-grammar": answer_grammar,
+    "false-negatives": false_negatives,
     "hybrank": hybrank,
     "idcm": idcm,
     "score-calibration": score_calibration,

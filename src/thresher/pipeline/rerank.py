@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.arguments import checked_call
+from thresher.checks import shown
 from thresher.errors import ConfigError
 from thresher.fusion import normalise_scores
 from thresher.pipeline.reading import PassageReader
@@ -116,13 +117,15 @@ class RerankerStage:
         reranker: a plan, a judge and a budget.
 
     Raises:
-        ConfigError: the reranker adds neighbours, and a stage reorders what it is given.
+        ConfigError: it is no reranker, or one that adds neighbours: a stage reorders what it is given.
     """
 
     name = "rerank"
     warms_up = False  # calls may cost money
 
     def __init__(self, reranker: Reranker) -> None:
+        if not callable(getattr(reranker, "rank", None)):
+            raise ConfigError(f"a stage that reranks takes a `Reranker`, got {shown(reranker)}")
         if reranker.neighbours is not None:
             raise ConfigError(
                 f"{reranker!r} adds neighbours to the candidates, and a pipeline's reranker only reorders them; use "

@@ -45,6 +45,8 @@ CHOOSING = ("noise-1", "correlated", "position-bias", *FITTED)
 """The judges that are asked on DL 2021: `plan="auto"` weighs them alike."""
 MEASURED = Path(choosing.__file__).parent / "measured.json"
 SEEDS = {"dl19": 20, "dl21": 3}
+BASE = "sliding"
+"""Gains are over this plan, paired by topic."""
 RESAMPLED = 1000
 CHUNK = 8  # cells a process is given at a time
 AGGREGATORS = ("win-rate", "borda", "copeland", "elo", "pagerank", "rank-centrality")
@@ -115,7 +117,7 @@ def cells(collections: Iterable[str], judges: Sequence[str], seeds: Mapping[str,
             if year == "dl21" and most < CHEAP:
                 continue
             count = min(most, seeds[year], 3 if judge == "perfect" else most)
-            wanted += [((seed + 1) / most, (plan, judge, collection, seed)) for seed in range(count)]
+            wanted += [((seed + 0.5) / most, (plan, judge, collection, seed)) for seed in range(count)]
     return [cell for _, cell in sorted(wanted, key=lambda one: one[0])]
 
 
@@ -206,6 +208,10 @@ def summed(rows: Sequence[Row], ideal: Mapping[str, float]) -> tuple[list[Row], 
         for row, one in zip(found, values, strict=True):
             details.append(_row(known, row["cell"][3], [row], one))
         mean = _row(known, None, found, values.mean(axis=0))
+        if (base := groups.get((BASE, judge, collection))) is not None:
+            gain = values.mean(axis=0) - np.mean([row["values"] for row in base], axis=0)
+            low, high = interval(gain)
+            mean |= {"gain": round(float(gain.mean()), 5), "gain_lo": round(low, 5), "gain_hi": round(high, 5)}
         sd = float(values.mean(axis=1).std(ddof=1)) if len(values) > 1 else None
         summary.append(mean | {"seeds": len(found), "sd": sd, "regret": ideal[collection] - mean["nDCG@10"]})
     return summary, details
@@ -303,12 +309,13 @@ def main(arguments: Sequence[str]) -> None:
         columns={
             "collection": "", "judge": "", "plan": "", "aggregator": "", "seeds": "d", "calls": ".1f",
             "decision_calls": ".1f", "prefill_tokens": "d", "depth": ".1f", "nDCG@10": ".4f", "lo": ".4f",
-            "hi": ".4f", "sd": ".4f", "regret": ".4f",
+            "hi": ".4f", "sd": ".4f", "regret": ".4f", "gain": "+.4f", "gain_lo": "+.4f", "gain_hi": "+.4f",
         },
         title="Reranking plans under simulated and fitted judges",
         note="Top 100 of BM25 and SPLADE++ ED, all judged topics of TREC DL 2019 (43) and DL 2021 (53). Means over "
         "topics and seeds; `lo` and `hi` are a 95 % bootstrap interval over topics of the mean over seeds, `sd` the "
-        "standard deviation between seeds, `regret` what is lost against the best order of the candidates. `calls` "
+        "standard deviation between seeds, `regret` what is lost against the best order of the candidates, `gain` what "
+        "is found over a sliding window (paired by topic, with its interval). `calls` "
         "asks one question each; `decision_calls` takes up to "
         f"{DECISIONS_A_CALL} questions of a batch. Prefill tokens: 1.3 a word of the passages shown and the query, 6 "
         "more a passage, 120 more a question. Where no other judge is named the noise of a simulated judge has scale "

@@ -651,15 +651,11 @@ def study_intervals() -> str:
                 if judge.startswith("fitted"):
                     where = {"plan": plan, "judge": judge, "collection": f"dl19-{candidates}"}
                     (row,) = matching("rerank-study", where)
-                    cells.append(f"{row['nDCG@10']:.4f} ({row['lo']:.3f} to {row['hi']:.3f})")
+                    cells.append(f"{row['nDCG@10']:.4f}")
+                    cells.append("" if plan == "sliding" else f"{row['gain_lo']:+.3f} to {row['gain_hi']:+.3f}")
             lines.append([f"`{plan}`", candidates, f"{row['calls']:.0f}", f"{row['depth']:.0f}", *cells])
-    heads = [
-        "plan",
-        "candidates",
-        "calls",
-        "depth",
-        *(name for key, name in _JUDGED.items() if key.startswith("fitted")),
-    ]
+    judges = [name for key, name in _JUDGED.items() if key.startswith("fitted")]
+    heads = ["plan", "candidates", "calls", "depth", *(text for name in judges for text in (name, "over sliding"))]
     return markdown(heads, lines, left=2)
 
 

@@ -209,7 +209,9 @@ def summed(rows: Sequence[Row], ideal: Mapping[str, float]) -> tuple[list[Row], 
             details.append(_row(known, row["cell"][3], [row], one))
         mean = _row(known, None, found, values.mean(axis=0))
         if (base := groups.get((BASE, judge, collection))) is not None:
-            gain = values.mean(axis=0) - np.mean([row["values"] for row in base], axis=0)
+            alike = {row["cell"][3]: row["values"] for row in base}
+            pairs = [(row["values"], alike[row["cell"][3]]) for row in found if row["cell"][3] in alike]
+            gain = np.mean([np.subtract(one, other) for one, other in pairs], axis=0)
             low, high = interval(gain)
             mean |= {"gain": round(float(gain.mean()), 5), "gain_lo": round(low, 5), "gain_hi": round(high, 5)}
         sd = float(values.mean(axis=1).std(ddof=1)) if len(values) > 1 else None
@@ -315,7 +317,8 @@ def main(arguments: Sequence[str]) -> None:
         note="Top 100 of BM25 and SPLADE++ ED, all judged topics of TREC DL 2019 (43) and DL 2021 (53). Means over "
         "topics and seeds; `lo` and `hi` are a 95 % bootstrap interval over topics of the mean over seeds, `sd` the "
         "standard deviation between seeds, `regret` what is lost against the best order of the candidates, `gain` what "
-        "is found over a sliding window (paired by topic, with its interval). `calls` "
+        "is found over a sliding window by the same judge (paired by topic and seed, with its interval): compare plans "
+        "of different numbers of seeds by it. `calls` "
         "asks one question each; `decision_calls` takes up to "
         f"{DECISIONS_A_CALL} questions of a batch. Prefill tokens: 1.3 a word of the passages shown and the query, 6 "
         "more a passage, 120 more a question. Where no other judge is named the noise of a simulated judge has scale "

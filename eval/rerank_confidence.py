@@ -7,11 +7,11 @@ recorded models. The plan's answers give each candidate its confidence (`threshe
 The truth is the order of NIST grades, unjudged as 0. Where a tie spans rank ten, every way of breaking it counts alike:
 if three of twelve equals have a place among the ten, each of the twelve is there by a quarter.
 
-One number is fitted for each judge: `correlated`, the share of the variance of its errors that is the same in every
-answer. It is the one under which the truth of the DL 2021 lists is likeliest (mean log-likelihood, both plans, 2
-seeds); the default is that of the fitted judges together. What is said and what comes true is reported on DL 2019, with
-20 seeds and intervals from resampled topics: with errors taken for independent, with the default, and with the judge's
-own share.
+One number is fitted for each judge and plan: `correlated`, the share of the variance of its errors that is the same in
+every answer. It is the smallest under which the candidates of the DL 2021 lists that are said to be likelier in than
+out are in as often as is said, on average. The default is that of the fitted judges and both plans together. What is
+said and what comes true is reported on DL 2019, with 20 seeds and intervals from resampled topics: with errors taken
+for independent, with the default, and with the judge's own share.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import altair as alt
 import numpy as np
 
-from eval.bench import Bench, Row, options
+from eval.bench import Bench, Row, key_of, options
 from eval.collections import data_file
 from thresher.evaluate.trec import read_qrels, read_run
 from thresher.rerank.aggregate.confidence import CORRELATED, Believed, evidence
@@ -54,8 +54,9 @@ SIMULATIONS = {
 FITTED = ("fitted-rank-vicuna-7b-aug", "fitted-vicuna-7b-ckpt800")
 JUDGES = (*SIMULATIONS, *FITTED)
 FIRST_STAGES = {"bm25": "lexical", "splade-pp-ed": "learned"}
-CHOICE_SEEDS, SEEDS = 2, 20
-SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+CHOICE_SEEDS, SEEDS = 1, 20
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92)
+LIKELIER = 0.5
 EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
 RESAMPLES = 1000
 ALLOWANCES = ("independent", "default", "own")
@@ -105,9 +106,12 @@ def believed(
     return Believed.after(len(docnos), said)
 
 
-def likelihoods(judge: str) -> dict[str, float]:
-    """Mean log-likelihood of the truth of the DL 2021 lists under each share."""
-    total, count = np.zeros(len(SHARES)), 0
+def excesses(judge: str) -> dict[str, list[float]]:
+    """For each plan and each of SHARES, by how many more candidates are said to be in, of those likelier in, than are.
+
+    On the lists of DL 2021.
+    """
+    total = {plan: np.zeros(len(SHARES)) for plan in PLANS}
     for first_stage in FIRST_STAGES:
         for qid, docnos, grades in topics("dl21", first_stage):
             there = share_there([max(grades.get(docno, 0), 0) for docno in docnos], K)
@@ -115,13 +119,13 @@ def likelihoods(judge: str) -> dict[str, float]:
                 for seed in range(CHOICE_SEEDS):
                     found = believed(judge, first_stage, qid, docnos, grades, plan, seed)
                     for number, share in enumerate(SHARES):
-                        said = np.clip(np.nan_to_num(found.confidence(K, share), nan=0.1), 1e-4, 1 - 1e-4)
-                        total[number] += (there * np.log(said) + (1 - there) * np.log(1 - said)).sum()
-                    count += len(docnos)
-    return dict(zip(map(str, SHARES), (total / count).tolist(), strict=True))
+                        said = np.nan_to_num(found.confidence(K, share))
+                        here = said >= LIKELIER
+                        total[plan][number] += (said[here] - there[here]).sum()
+    return {plan: sums.tolist() for plan, sums in total.items()}
 
 
-def counted(judge: str, shares: Mapping[str, float]) -> list[dict[str, float | str]]:
+def counted(judge: str, shares: Mapping[str, Mapping[str, float]]) -> list[dict[str, float | str]]:
     """For each plan, allowance, topic and bin: how many candidates, and the sums of what was said and of the truth."""
     sums: dict[tuple[str, str, str, int], NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
     for first_stage in FIRST_STAGES:
@@ -130,7 +134,7 @@ def counted(judge: str, shares: Mapping[str, float]) -> list[dict[str, float | s
             for plan in PLANS:
                 for seed in range(SEEDS):
                     found = believed(judge, first_stage, qid, docnos, grades, plan, seed)
-                    for allowance, share in shares.items():
+                    for allowance, share in shares[plan].items():
                         said = found.confidence(K, share)
                         bins = np.clip(np.digitize(said, EDGES) - 1, 0, len(EDGES) - 2)
                         for number in np.unique(bins[~np.isnan(said)]).tolist():
@@ -171,31 +175,45 @@ def summary(cells: Sequence[Mapping[str, float | str]]) -> list[Row]:
     return rows
 
 
-def rows_of(judge: str, cells: Sequence[Mapping[str, float | str]], shares: Mapping[str, float]) -> Iterator[Row]:
-    """The rows of a judge: all plans together, then each."""
-    for plan in ("all", *PLANS):
+def rows_of(
+    judge: str, cells: Sequence[Mapping[str, float | str]], shares: Mapping[str, Mapping[str, float]]
+) -> Iterator[Row]:
+    """The rows of a judge: each plan with each allowance."""
+    for plan in PLANS:
         for allowance in ALLOWANCES:
-            chosen = [cell for cell in cells if cell["allowance"] == allowance and plan in ("all", cell["plan"])]
-            given = {"judge": judge, "plan": plan, "allowance": allowance, "correlated": shares[allowance]}
+            chosen = [cell for cell in cells if cell["allowance"] == allowance and cell["plan"] == plan]
+            given = {"judge": judge, "plan": plan, "allowance": allowance, "correlated": shares[plan][allowance]}
             for row in summary(chosen):
                 yield {**given, **row}
+
+
+def choices(
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+) -> tuple[float, dict[str, dict[str, dict[str, float]]]]:
+    """The default share, and for each judge and plan the share of each of ALLOWANCES."""
+
+    def least(of: Sequence[Sequence[float]]) -> float:
+        return next(share for number, share in enumerate(SHARES) if sum(curve[number] for curve in of) <= 0)
+
+    default = least([curves[judge][plan] for judge in FITTED for plan in PLANS])
+    return default, {
+        judge: {plan: {"independent": 0.0, "default": default, "own": least([curve])} for plan, curve in by.items()}
+        for judge, by in curves.items()
+    }
 
 
 def main(arguments: Sequence[str]) -> None:
     """Fit the shares, count what comes true, and write."""
     bench = Bench.of(options("rerank-confidence", __doc__).parse_args(arguments))
-    curves = {judge: bench.kept(f"confidence-choice-{judge}", partial(likelihoods, judge)) for judge in JUDGES}
-    own = {judge: float(max(curve, key=lambda share: (curve[share], share))) for judge, curve in curves.items()}
-    together = {share: sum(curves[judge][share] for judge in FITTED) for share in curves[FITTED[0]]}
-    default = float(max(together, key=lambda share: (together[share], share)))
+    curves = {judge: bench.kept(f"confidence-choice-{judge}", partial(excesses, judge)) for judge in JUDGES}
+    default, chosen = choices(curves)
     if default != CORRELATED:
         print(f"the default share is {CORRELATED}; the lists of DL 2021 choose {default}")
     rows: list[Row] = []
-    for judge in JUDGES:
-        shares = {"independent": 0.0, "default": default, "own": own[judge]}
-        cells = bench.kept(f"confidence-cells-{judge}-{default}-{own[judge]}", partial(counted, judge, shares))
-        rows += rows_of(judge, cells, shares)
-    points = [row for row in rows if row["plan"] == "all"]
+    for judge, shares in chosen.items():
+        name = f"confidence-cells-{judge}-{key_of(shares)}"
+        rows += rows_of(judge, bench.kept(name, partial(counted, judge, shares)), shares)
+    points = [{**row, "judge, plan": f"{row['judge']}, {row['plan'].partition(':')[0]}"} for row in rows]
     line = alt.Chart(alt.Data(values=[{"said": 0, "there": 0}, {"said": 1, "there": 1}])).mark_line(
         color="grey", strokeDash=[4, 4]
     )
@@ -205,7 +223,7 @@ def main(arguments: Sequence[str]) -> None:
         .encode(
             x=alt.X("said:Q", title="said", scale=alt.Scale(domain=[0, 1])),
             y=alt.Y("there:Q", title="came true", scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("judge:N"),
+            color=alt.Color("judge, plan:N"),
         )
     )
     charts = [
@@ -216,17 +234,16 @@ def main(arguments: Sequence[str]) -> None:
     ]
     bench.write(
         "rerank-confidence",
-        [row for row in rows if row["plan"] == "all"],
-        details=[row for row in rows if row["plan"] != "all"],
+        rows,
         seed=0,
         plot=alt.hconcat(*charts),
         columns={
-            "judge": "", "allowance": "", "correlated": ".2f", "bin": "", "said": ".3f", "there": ".3f", "lo": ".3f",
-            "hi": ".3f", "n": ",d",
+            "judge": "", "plan": "", "allowance": "", "correlated": ".2f", "bin": "", "said": ".3f", "there": ".3f",
+            "lo": ".3f", "hi": ".3f", "n": ",d",
         },
         title="Confidence of being among the first ten",
-        note=f"TREC DL 2019, BM25 and SPLADE++ top 100, {len(PLANS)} plans, {SEEDS} seeds; `correlated` was chosen on "
-        f"DL 2021, the default ({default}) for the fitted judges together. `there` is the share of the passages of a "
-        "bin that are among the best ten by NIST grade, a tie at rank ten counted by the share of places left. `lo` to "
-        "`hi` is its interval over topics drawn again (95 %). `independent` takes errors for drawn anew every time.",
+        note=f"TREC DL 2019, BM25 and SPLADE++ top 100, {SEEDS} seeds; `correlated` was chosen on DL 2021, the default "
+        f"({default}) for the fitted judges together. `there` is the share of the passages of a bin that are among the "
+        "best ten by NIST grade, a tie at rank ten counted by the share of places left. `lo` to `hi` is its interval "
+        "over topics drawn again (95 %). `independent` takes errors for drawn anew every time.",
     )  # fmt: skip

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from thresher.rerank.plans.plan import Comparison, Placement
 
-CORRELATED = 0.85
+CORRELATED = 0.9
 """Share of the variance of a judge's errors that stays the same, unless something else is known: that of the judges
 fitted to recorded models, chosen by eval/rerank_confidence.py."""
 POINTS = 80

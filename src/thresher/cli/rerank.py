@@ -53,7 +53,7 @@ def rerank(
     \b
     Examples:
       thresher rerank bm25.run --queries q.tsv --index my-index -o out.run \\
-          --model openai:qwen3-8b --base-url http://localhost:8000/v1 --plan jointrank --max-calls 860
+          --model openai:qwen3-8b --base-url http://localhost:8000/v1 --max-calls 860
       thresher rerank bm25.run --queries q.tsv --corpus c.jsonl -o out.run --model cross-encoder:BAAI/bge-reranker-base
       thresher rerank bm25.run --queries q.tsv --index my-index -o out.run --model thresher-context --precision 0.8
       thresher rerank bm25.run --queries q.tsv --index my-index -o out.run --plan slidegar --neighbours vectors \\

@@ -72,7 +72,11 @@ def load_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     if not file.is_file():
         raise missing(path)
-    return parse_manifest(file.read_bytes(), file)
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:  # replaced or removed since
+        raise missing(path) from None
+    return parse_manifest(content, file)
 
 
 def parse_manifest(content: bytes, file: Path) -> Manifest:

@@ -216,7 +216,7 @@ def calibrate(rows: Sequence[LabelledQuery], scores: Sequence[PassageScores], go
         (lost_above(row.sentences, s, row.answers) for (row, _), s in zip(pairs, tied, strict=True)), reverse=True
     )
     wanted = math.ceil(goal * len(numbers) - 1e-9)
-    threshold = math.floor(numbers[wanted - 1] * 1e4) / 1e4
+    threshold = _four_decimals(numbers[wanted - 1])
     kept = sum(number >= threshold for number in numbers)
     low, high = wilson(kept, len(numbers))
     before = after = 0
@@ -268,7 +268,7 @@ def calibrate_confidence(rows: Sequence[LabelledQuery], scores: Sequence[Passage
     if not with_answer:
         raise InputError("no query has an answer in its passage; give queries with answers to calibrate on")
     wanted = math.ceil(goal * len(with_answer) - 1e-9)
-    least = math.floor(with_answer[wanted - 1] * 1e4) / 1e4
+    least = _four_decimals(with_answer[wanted - 1])
     return Confidence(
         least,
         sum(score >= least for score in with_answer) / len(with_answer),
@@ -286,3 +286,9 @@ def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, flo
     middle = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / trials + spread / trials / 4) / (1 + spread)
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+
+
+def _four_decimals(number: float) -> float:
+    """The largest number of four decimals that is not above `number`."""
+    nearest = round(number, 4)
+    return nearest if nearest <= number else math.floor(number * 1e4) / 1e4

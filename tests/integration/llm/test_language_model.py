@@ -61,6 +61,11 @@ def address(weights):
     gc.collect()
 
 
+def ranked(judge, hits=HITS, *, plan="pointwise", **settings):
+    with Reranker(judge, plan, concurrency=1, **settings) as reranker:
+        return reranker.rank(QUERY, hits)
+
+
 def post(address, path, body):
     request = urllib.request.Request(address + path, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310
     with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310
@@ -76,9 +81,7 @@ def test_ratings_are_the_log_odds_that_the_server_gives(address):
             asked.extend(requests)
             return await super().complete(requests)
 
-    result = Reranker(ModelJudge(Watched("smollm2", address, extra=ALONE)), concurrency=1, plan="pointwise").rank(
-        QUERY, HITS[:2]
-    )
+    result = ranked(ModelJudge(Watched("smollm2", address, extra=ALONE)), HITS[:2])
     assert result.complete
     assert len(asked) == 2
     scores, tokens = {}, 0
@@ -98,46 +101,37 @@ def test_ratings_are_the_log_odds_that_the_server_gives(address):
 
 
 def test_letters_order_a_window_in_one_token(address):
-    reranker = Reranker(ModelJudge(OpenAIServer("smollm2", address), order="logits"), plan="single", concurrency=1)
-    result = reranker.rank(QUERY, HITS)
+    result = ranked(ModelJudge(OpenAIServer("smollm2", address), order="logits"), plan="single")
     assert sorted(result.docnos) == ["d0", "d1", "d2"]
     assert (result.usage.calls, result.usage.answer_tokens, result.usage.unreadable) == (1, 1, 0)
 
 
 def test_a_schema_forces_an_order_that_can_be_read(address):
     model = OpenAIServer("smollm2", address, structured="json-schema")
-    result = Reranker(ModelJudge(model, reasks=0), plan="single", concurrency=1).rank(QUERY, HITS)
+    result = ranked(ModelJudge(model, reasks=0), plan="single")
     assert sorted(result.docnos) == ["d0", "d1", "d2"]
     assert (result.complete, result.usage.unreadable) == (True, 0)
 
 
 def test_a_budget_of_calls_stops_before_the_next_one(address):
-    reranker = Reranker(
-        ModelJudge(OpenAIServer("smollm2", address)), plan="pointwise", concurrency=1, budget=Budget(calls=2)
-    )
-    result = reranker.rank(QUERY, HITS)
+    result = ranked(ModelJudge(OpenAIServer("smollm2", address)), budget=Budget(calls=2))
     assert (result.stopped, result.complete, result.usage.calls, result.usage.skipped) == ("calls", False, 2, 1)
     assert sorted(result.docnos) == ["d0", "d1", "d2"]
 
 
 def test_a_server_that_answers_too_late_is_an_error_that_says_so(address):
     model = OpenAIServer("smollm2", address, timeout=0.001)
-    reranker = Reranker(ModelJudge(model), plan="pointwise", concurrency=1, retry=RetryPolicy(attempts=1))
     with pytest.raises(ModelError, match=r"(?i)tim(ed|e) ?out|did not answer|within"):
-        reranker.rank(QUERY, HITS)
+        ranked(ModelJudge(model), retry=RetryPolicy(attempts=1))
 
 
 def test_what_was_recorded_is_replayed_without_the_model(address, tmp_path):
     """The same ranking from the recording and from the cache, and no call for the second."""
     file = tmp_path / "answers.jsonl"
     with ResponseCache(tmp_path / "cache.sqlite") as cache:
-        recorder = Recorder(OpenAIServer("smollm2", address), file)
-        first = Reranker(ModelJudge(recorder), plan="pointwise", concurrency=1, cache=cache).rank(QUERY, HITS)
-        again = Reranker(
-            ModelJudge(OpenAIServer("smollm2", address)), plan="pointwise", concurrency=1, cache=cache
-        ).rank(QUERY, HITS)
-    recorder.close()
-    replayed = Reranker(ModelJudge(RecordedModel(file)), plan="pointwise").rank(QUERY, HITS)
+        first = ranked(ModelJudge(Recorder(OpenAIServer("smollm2", address), file)), cache=cache)
+        again = ranked(ModelJudge(OpenAIServer("smollm2", address)), cache=cache)
+    replayed = ranked(ModelJudge(RecordedModel(file)))
     assert (again.usage.calls, again.usage.cache_hits) == (0, 3)
     assert list(again.docnos) == list(replayed.docnos) == list(first.docnos)
     assert list(again.scores) == list(replayed.scores) == list(first.scores)
@@ -154,8 +148,7 @@ def test_a_thought_is_continued_by_the_server_and_followed_by_the_verdict(addres
             return found
 
     judge = ModelJudge(Watched("smollm2", address, extra=ALONE), rating="rank1", reasoning_tokens=16)
-    result = Reranker(judge, plan="pointwise", concurrency=1, on_failure="keep").rank(QUERY, HITS[:2])
-    judge.close()
+    result = ranked(judge, HITS[:2], on_failure="keep")
     assert result.usage.calls == 4
     for (thought, said), (verdict, reply) in zip(asked[::2], asked[1::2], strict=True):
         assert thought.max_tokens > 16

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from thresher.context import ContextPruner, PassageScores, SplitPassage
@@ -135,6 +135,7 @@ def test_a_calibration_without_answers_is_refused():
     st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=30).filter(lambda r: any(a for a, _ in r)),
     st.floats(0.01, 1),
 )
+@example([(True, 0.6789)], 1.0)  # 0.6789 * 10,000 is less than 6,789
 def test_min_confidence_is_the_highest_that_answers_the_goal(numbers, goal):
     rows = [row("One here.", (Span(0, 3),) if answered else ()) for answered, _ in numbers]
     found = calibrate_confidence(rows, [PassageScores(0.0, (x,)) for _, x in numbers], goal)

@@ -117,7 +117,7 @@ class RerankerStage:
         reranker: a plan, a judge and a budget.
 
     Raises:
-        ConfigError: it is no reranker, or one that adds neighbours: a stage reorders what it is given.
+        ConfigError: it is not a reranker, or one that adds neighbours: a stage reorders what it is given.
     """
 
     name = "rerank"

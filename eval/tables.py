@@ -669,13 +669,17 @@ rerank_confidence = Pivot(
         )),
     ],
     [
-        (f"{judge}, {label}", {"judge": judge, "allowance": allowance})
+        (f"{_JUDGED[judge]}, {label}", {"judge": judge, "plan": plan, "allowance": allowance})
         for judge in (
             "noise-0.5", "noise-1", "noise-2", "correlated", "fitted-rank-vicuna-7b-aug", "fitted-vicuna-7b-ckpt800"
         )
-        for allowance, label in (("independent", "none"), ("own", "its own"))
+        for plan, allowance, label in (
+            ("jointrank-head:replicas=3,windows=5", "independent", "blocks, no share"),
+            ("jointrank-head:replicas=3,windows=5", "own", "blocks"),
+            ("sliding:window=20,stride=10", "own", "sliding"),
+        )
     ],
-    "judge, share allowed for",
+    "judge, plan",
 )  # fmt: skip
 search_goals = Listing(
     "search-goals",

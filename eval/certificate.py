@@ -13,9 +13,9 @@ context (the five passages handed over, without those of which no sentence is ke
                          that stands for it is found
     random               the mean of five seeds, topic by topic
     postings             by `prune_lists`, of BM25's and the learned encoder's vectors alone (`learned`)
-    query terms          `max_terms`; and the terms that Elasticsearch leaves out of a `sparse_vector` query by default
-    approximate search   `approx`, where blocks are skipped at all (small collections are searched exactly without
-                         them); an argument `recall=` does not exist
+    query terms          `Effort(terms=)`; and the terms that Elasticsearch leaves out of a `sparse_vector` query
+    approximate search   `Effort(blocks=)`, where blocks are skipped at all (small collections are searched exactly
+                         without them)
     context presets      of the sentence selection, against all that is handed over
     reranker's budget    passages read, against fifty; DL 2019 alone, as reading takes long, for which reason estimators
                          on NFCorpus, and folding and random, are tested without the pipelines that read

@@ -30,7 +30,7 @@ from thresher.prune.static import prune_lists
 from thresher.quality.duplicates import fold_duplicates
 from thresher.ranking import Ranking, Run
 from thresher.records import Qrels, Query, SparseBatch
-from thresher.search import Index
+from thresher.search import Effort, Index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,8 +48,8 @@ SEEDS = 5
 SEARCHED = ("lexical", "sparse", "interpolated")
 """Pipelines in which no model reads a passage."""
 PIPELINES = (*SEARCHED, "reranked", "context")
-APPROX = (0.9, 0.8, 0.7, 0.6, 0.5)
-MAX_TERMS = (12, 8, 6, 4, 3)
+BLOCKS = (0.9, 0.8, 0.7, 0.6, 0.5)
+TERMS = (12, 8, 6, 4, 3)
 BUDGET, BUDGETS = 50, (30, 20, 10, 5)
 PRESETS = ("conservative", "balanced", "strong")
 HANDED = 5
@@ -142,11 +142,11 @@ class Systems:
             "postings by list": lambda: self.postings("term"),
             "postings by weight": lambda: self.postings("global"),
             "heaviest query terms": lambda: self.searched(
-                {f"max_terms={most}": {"max_terms": most} for most in MAX_TERMS}
+                {f"terms={most}": {"effort": Effort(terms=most)} for most in TERMS}
             ),
             "query tokens, Elasticsearch's default": self.tokens,
             "approximate search by blocks": lambda: self.searched(
-                {f"approx={level}": {"approx": level, "plan": "block-max"} for level in APPROX}
+                {f"blocks={level}": {"effort": Effort(blocks=level), "plan": "block-max"} for level in BLOCKS}
             ),
             "duplicates folded": self.folded,
             "duplicates folded, credited": lambda: self.folded(credit=True),

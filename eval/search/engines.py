@@ -144,8 +144,10 @@ class Thresher(Engine):
             "term-at-a-time": {"plan": "term-at-a-time"},
             "block-max": {"plan": "block-max"},
         }
-        found |= {f"approx {a}": {"approx": a} for a in (0.9, 0.8, 0.7, 0.6, 0.5)}
-        return found | {f"approx, {n} terms": {"max_terms": n} for n in (20, 10)}
+        from thresher.search import Effort
+
+        found |= {f"approx {a}": {"effort": Effort(blocks=a)} for a in (0.9, 0.8, 0.7, 0.6, 0.5)}
+        return found | {f"approx, {n} terms": {"effort": Effort(terms=n)} for n in (20, 10)}
 
     def work(self, query: Any, k: int, **options: Any) -> dict[str, float]:
         told = self.index.search(query, k, explain=True, **options).explanations[0]

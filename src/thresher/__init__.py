@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from thresher.ranking import Ranking, Run
     from thresher.records import Hit, Passage, Qrels, Query
     from thresher.rerank import Reranker
-    from thresher.search import Index
+    from thresher.search import Effort, Index
     from thresher.vectors import VectorStore
 
 _HOMES = {
     "ContextPruner": "context",
     "DenseEncoder": "encode",
+    "Effort": "search",
     "Hit": "records",
     "Index": "search",
     "Passage": "records",
@@ -54,6 +55,7 @@ _HOMES = {
 __all__ = [
     "ContextPruner",
     "DenseEncoder",
+    "Effort",
     "Hit",
     "Index",
     "Passage",

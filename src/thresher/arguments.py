@@ -1,7 +1,7 @@
 """Checks of what a public call is given, from its annotations: `@checked_call`.
 
     @checked_call(k=1)
-    def search(self, query: str, k: int = 10, *, approx: float | None = None) -> Ranking: ...
+    def search(self, query: str, k: int = 10, *, effort: Effort | None = None) -> Ranking: ...
 
 An argument of another type than its annotation names, a number that is NaN or beyond 64 bits, and text or a path that
 no file can hold raise an `InputError` that names the parameter and shows the value. What a type cannot say (that one

@@ -118,12 +118,12 @@ class LiveDuplicates:
         if self._step.similarity is None:
             yield None
             return
-        from thresher import Index  # the package's own door: building comes before searching
+        from thresher import Effort, Index  # the package's own door: building comes before searching
 
         with Index.open(self._path) as index:
 
             def search(texts: Sequence[str]) -> Iterator[list[Passage]]:
-                run = index.search_batch(texts, CANDIDATES, tiers="both", max_terms=TERMS)
+                run = index.search_batch(texts, CANDIDATES, tiers="both", effort=Effort(terms=TERMS))
                 for number in range(len(texts)):
                     ranking = run[str(number)]
                     pairs = sorted(zip(ranking.numbers.tolist(), ranking.docnos, strict=True))

@@ -4,7 +4,7 @@ Three kinds of systems are compared with the baseline, which is searched whole (
 
     the index as it is     asked as it is by default; with a second tier also by its first tier alone
     a fraction             the baseline without the passages that score lowest (`thresher.certify.fractions`)
-    a setting              the index with another `approx`, `max_terms`, or setting of its pipeline
+    a setting              the index with another effort of searching, or setting of its pipeline
 
 All of them are one family of claims, whatever is shown of them later.
 """
@@ -80,7 +80,7 @@ def certify(
         fractions: shares of the baseline's passages to leave out, those with the lowest scores.
         scores: by which fractions go: a score store or its directory, an estimator or its name; None for the estimator
             that the baseline was pruned by, else `embedded`.
-        settings: `NAME=VALUE` of `approx`, `max_terms` or a recipe's `[ask]` table, each a system of its own.
+        settings: `NAME=VALUE` of a field of `Effort` or of a recipe's `[ask]` table, each a system of its own.
         claim: what is to be proven.
         alpha: accepted chance of any false claim.
         k: results a query; by default what the measures look at.

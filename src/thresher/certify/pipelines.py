@@ -27,6 +27,8 @@ from thresher.evaluate.trec import untied
 from thresher.pipeline.open import AUTO
 from thresher.pipeline.pipeline import Pipeline
 from thresher.ranking import Ranking, Run
+from thresher.search.effort import NAMES as EFFORT_NAMES
+from thresher.search.effort import Effort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +78,7 @@ class Changed:
     """How an index is asked, where that is not as it is by default.
 
     Attributes:
-        search: arguments of `Index.search`: `approx`, `max_terms`.
+        search: arguments of `Index.search`: `effort`.
         ask: settings of the pipeline, fields of a recipe's `[ask]` table.
     """
 
@@ -92,25 +94,24 @@ class Changed:
         """
         from thresher.build.recipe import AskStep
 
-        search: dict[str, Any] = {}
+        effort: list[str] = []
         ask: dict[str, Any] = {}
         for part in text.split(","):
             name, equals, value = (piece.strip() for piece in part.partition("="))
-            if name in _OF_SEARCH and equals:
-                search[name] = _plain(value)
+            if name in EFFORT_NAMES and equals:
+                effort.append(part)
             elif name in AskStep.model_fields and equals:
                 ask[name] = value if AskStep.model_fields[name].annotation is str else _plain(value)
             else:
-                known = ", ".join([*_OF_SEARCH, *AskStep.model_fields])
+                known = ", ".join([*EFFORT_NAMES, *AskStep.model_fields])
                 raise InputError(f"{shown(part)} is not a setting NAME=VALUE of one of: {known}")
-        return cls(search, ask)
+        return cls({"effort": Effort.parse(",".join(effort))} if effort else {}, ask)
 
     def concerns(self, pipeline: str) -> bool:
         """Whether it can change this pipeline's run."""
         return bool(self.ask) if pipeline in STAGES else bool(self.search)
 
 
-_OF_SEARCH = ("approx", "max_terms")
 AS_BUILT = Changed()
 
 

@@ -36,9 +36,7 @@ _SCORES = (
     "What --fractions goes by: a score store, an estimator or its name. By default the estimator that the baseline was "
     "pruned by, else `embedded`."
 )
-_SETTING = (
-    "Test the index with this changed: approx=.9, max_terms=8, threshold=strong, read=5, ...; repeat for several."
-)
+_SETTING = "Test the index with this changed: blocks=.9, terms=8, threshold=strong, read=5, ...; repeat for several."
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ def certify(
       thresher certify --index pruned --baseline full --queries queries.tsv --qrels qrels.txt --margin .02
       thresher certify --index pruned --baseline full --queries queries.tsv --qrels qrels.txt --fractions .1,.2,.3
       thresher certify --index tiered --queries queries.tsv --qrels qrels.txt --measures "nDCG@10 R@100"
-      thresher certify --index full --queries queries.tsv --setting approx=.9 --setting max_terms=8
+      thresher certify --index full --queries queries.tsv --setting blocks=.9 --setting terms=8
       thresher certify --run pruned.run --baseline-run full.run --qrels qrels.txt --margin .02 -o certificate.json
       thresher certify --index pruned --renew
     """

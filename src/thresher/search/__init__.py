@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 from thresher._lazy import load
 
 if TYPE_CHECKING:
+    from thresher.search.effort import Effort
     from thresher.search.index import Index
     from thresher.search.results import Explanation, SearchRanking
     from thresher.search.tiers import calibrate_tiers
 
 _HOMES = {
+    "Effort": "effort",
     "Explanation": "results",
     "Index": "index",
     "SearchRanking": "results",
     "calibrate_tiers": "tiers",
 }
 
-__all__ = ["Explanation", "Index", "SearchRanking", "calibrate_tiers"]
+__all__ = ["Effort", "Explanation", "Index", "SearchRanking", "calibrate_tiers"]
 
 
 def __getattr__(name: str) -> object:

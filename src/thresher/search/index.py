@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from thresher.checks import shown, sound, whole
 from thresher.errors import InputError
 from thresher.records import Query
-from thresher.search.kernels.types import DROPPED
+from thresher.search.effort import EXACT_LIMITS
+from thresher.search.kernels.types import EXACT
 from thresher.search.opened import OpenIndex
-from thresher.search.queries import ALL_TERMS, check_arguments, check_tiers, to_row
+from thresher.search.queries import check_arguments, check_tiers, to_row
 from thresher.search.results import SearchRanking
 from thresher.search.searcher import explain as explain_row
-from thresher.search.searcher import is_exact
 from thresher.search.tiers import Wanted
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from thresher.index.filters import Filter
     from thresher.ranking import Ranking, Run
     from thresher.records import Passage, SparseBatch
+    from thresher.search.effort import Effort
     from thresher.search.parts import Masks
     from thresher.search.queries import AnyQuery, Tiers
     from thresher.search.snapshot import Snapshot
@@ -99,8 +100,7 @@ class Index(OpenIndex):
         k: int = 10,
         *,
         tiers: Tiers = "auto",
-        approx: float | None = None,
-        max_terms: int | None = None,
+        effort: Effort | None = None,
         plan: str = "auto",
         explain: bool = False,
         by: By = "sparse",
@@ -116,9 +116,8 @@ class Index(OpenIndex):
             k: how many, at least 0.
             tiers: of an index with two tiers, `both`, only the `first`, or `auto`: both, unless the tiers are
                 calibrated and the first tier's answer has k passages and looks settled.
-            approx: None for exact results. A number in (0, 1) scales the bounds of blocks before they are compared with
-                the threshold: blocks that are unlikely to matter are skipped, and the result may miss passages.
-            max_terms: keep only the heaviest query terms; the result is approximate if some are dropped.
+            effort: limits to what is done, for an approximate answer; None for the exact one. The result's `exact` says
+                whether it is exact all the same.
             plan: `auto`, or a plan to force: `term-at-a-time`, `block-max`.
             explain: say in the result's `explanations` how it was found.
             by: `sparse`, by weighted terms; `dense`, by vectors, all of them compared; `both`, the two fused by
@@ -132,23 +131,23 @@ class Index(OpenIndex):
                 field of the filter does not exist or has another type.
             DamagedArtifactError: the index's files are damaged where the query reads them.
         """
-        alpha, most = 1.0, ALL_TERMS
-        if type(k) is not int or k < 0 or not (approx is max_terms is None and plan is AUTO and explain is False):
-            k, alpha, most, _ = check_arguments(k, approx, max_terms, plan, explain=explain)
+        limits = EXACT_LIMITS
+        if type(k) is not int or k < 0 or not (effort is None and plan is AUTO and explain is False):
+            k, limits, _ = check_arguments(k, effort, plan, explain=explain)
         now = self._current() if self.follow else self._now
         if tiers is not AUTO:
             check_tiers(tiers)
         only, space = now.only, now.first.space
         if only is None or by is not SPARSE or where is not None or allow is not None:
-            wanted, masks = Wanted(k, alpha, most, plan, explain), now.masked(where, allow)
+            wanted, masks = Wanted(k, limits, plan, explain), now.masked(where, allow)
             if by is not SPARSE and _by_vectors(by):
                 return self._compared(now, query, wanted, tiers, masks, vector, by)
             return now.answer(query, wanted, tiers, masks)
         terms, weights = to_row(query, space.vocabulary, space.load_encoder)  # in place: a function call counts here
         if space.statistics is not None:
             weights = space.statistics.weigh(terms, weights)
-        docs, scores, row = only.top(terms, weights, k, alpha, most, plan, now.allowed)
-        made = SearchRanking(now.stored, docs, None, scores, (alpha == 1 and not row[DROPPED]) or is_exact(row, alpha))
+        docs, scores, row = only.top(terms, weights, k, limits, plan, now.allowed)
+        made = SearchRanking(now.stored, docs, None, scores, row[EXACT] == 1)
         if explain:
             made.explanations = (explain_row(row),)
         return made
@@ -159,8 +158,7 @@ class Index(OpenIndex):
         k: int = 10,
         *,
         tiers: Tiers = "auto",
-        approx: float | None = None,
-        max_terms: int | None = None,
+        effort: Effort | None = None,
         plan: str = "auto",
         explain: bool = False,
         threads: int = 1,
@@ -175,10 +173,10 @@ class Index(OpenIndex):
         Raises:
             InputError: as `search`; or two queries have the same qid.
         """
-        k, alpha, most, threads = check_arguments(k, approx, max_terms, plan, threads, explain=explain)
+        k, limits, threads = check_arguments(k, effort, plan, threads, explain=explain)
         check_tiers(tiers)
         now = self._current()
-        wanted, masks = Wanted(k, alpha, most, plan, explain), now.masked(where, allow)
+        wanted, masks = Wanted(k, limits, plan, explain), now.masked(where, allow)
         return now.answer_batch(queries, wanted, tiers, masks, threads)
 
     def facets(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
-from thresher.checks import real, shown, sound, strings, whole
+from thresher.checks import shown, sound, strings, whole
 from thresher.errors import InputError
 from thresher.records import Query, SparseBatch
+from thresher.search.effort import checked_effort
 from thresher.search.kernels.types import PLANS
 
 if TYPE_CHECKING:
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
 
     from thresher.encode import QueryEncoder
     from thresher.index.arrays import Array
+    from thresher.search.kernels.types import Limits
 
 _INT, _FLOAT = np.dtype(np.int64), np.dtype(np.float32)
-ALL_TERMS = 2**40
-"""A `max_terms` that drops none."""
 _WHOLE = frozenset((np.dtype(np.uint32), np.dtype(np.int32), _INT))
 _ADJACENT = (4,)
 
@@ -46,22 +46,19 @@ class TermFinder(Protocol):
 
 
 def check_arguments(
-    k: object, approx: object, max_terms: object, plan: object, threads: object = 1, *, explain: object = False
-) -> tuple[int, float, int, int]:
-    """Check the arguments of a search; returns (k, approx, max_terms, threads), with 1 and `ALL_TERMS` for None.
+    k: object, effort: object, plan: object, threads: object = 1, *, explain: object = False
+) -> tuple[int, Limits, int]:
+    """Check the arguments of a search; returns (k, the effort's limits, threads).
 
     Raises:
         InputError: one is out of range.
     """
-    alpha = 1.0 if approx is None else real("approx, where it is not None for exact results,", approx, 0, 1)
-    if alpha == 0:
-        raise InputError(f"approx must be None for exact results, or a number above 0 and at most 1; got {approx!r}")
-    most = ALL_TERMS if max_terms is None else min(whole("max_terms", max_terms, 1), ALL_TERMS)
+    limits = checked_effort(effort).limits
     if not isinstance(plan, str) or plan not in PLANS:
         raise InputError(f"plan must be one of {', '.join(PLANS)}; got {shown(plan)}")
     if not isinstance(explain, bool):
         raise InputError(f"explain must be True or False; got {shown(explain)}")
-    return whole("k", k), alpha, most, whole("threads", threads, 1)
+    return whole("k", k), limits, whole("threads", threads, 1)
 
 
 def check_tiers(tiers: object) -> None:

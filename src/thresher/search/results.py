@@ -312,11 +312,12 @@ class SearchRanking(Ranking):
 
     Attributes:
         exact: whether this is provably what scoring every passage of the index by its stored impacts would give.
+        complete: False where a deadline, or a part of the index that did not answer, cut the search short.
         escalated: whether the second tier was searched.
         explanations: how each tier that was searched answered, if `explain` was given.
     """
 
-    __slots__ = ("_docs", "_tiers", "escalated", "explanations")
+    __slots__ = ("_docs", "_tiers", "complete", "escalated", "explanations")
 
     def __init__(  # sets the fields of a Ranking itself: this runs once a query
         self,
@@ -328,6 +329,7 @@ class SearchRanking(Ranking):
         tiers: NDArray[np.uint8] | None = None,
         escalated: bool = False,
         explanations: tuple[Explanation, ...] = (),
+        complete: bool = True,
     ) -> None:
         """Internal ids of the only part, or passage numbers in the collection, with their scores."""
         self._docnos = None
@@ -340,6 +342,7 @@ class SearchRanking(Ranking):
         self._tiers = tiers
         self.escalated = escalated
         self.explanations = explanations
+        self.complete = complete
 
     @property
     def stored(self) -> StoredPassages:
@@ -372,7 +375,7 @@ class SearchRanking(Ranking):
     def __reduce__(self) -> tuple[Callable[..., SearchRanking], tuple[object, ...]]:
         """A ranking is pickled with its docnos; its texts are read from the index's path when they are looked at."""
         made = (self.stored, None, self.numbers, self.scores, self.exact, self.tiers, self.escalated)
-        return _unpickled, ((*made, self.explanations), self.docnos, self.source)
+        return _unpickled, ((*made, self.explanations, self.complete), self.docnos, self.source)
 
     def take(
         self, places: ArrayLike, scores: ArrayLike | None = None, *, exact: bool | None = None, source: str = ""
@@ -388,6 +391,7 @@ class SearchRanking(Ranking):
             None if self._tiers is None else self._tiers[at],
             self.escalated,
             self.explanations,
+            self.complete,
         )
         made.source = source or self.source
         if self._docnos is not None:
@@ -397,7 +401,9 @@ class SearchRanking(Ranking):
 
     def joined(self, numbers: NDArray[np.int64], scores: NDArray[np.float64], *, exact: bool) -> SearchRanking:
         """A ranking of these passages of the same snapshot, found as this one was."""
-        made = SearchRanking(self.stored, None, numbers, scores, exact, None, self.escalated, self.explanations)
+        made = SearchRanking(
+            self.stored, None, numbers, scores, exact, None, self.escalated, self.explanations, self.complete
+        )
         made.source = self.source
         return made
 
@@ -414,6 +420,7 @@ class SearchRanking(Ranking):
             None,
             self.escalated,
             self.explanations,
+            self.complete,
         )
         made.source = "fuse"
         return made

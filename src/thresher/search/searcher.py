@@ -17,13 +17,14 @@ import numpy as np
 from thresher.errors import DamagedArtifactError
 from thresher.index.counts import SUPERBLOCK
 from thresher.index.layout import FAULT_FILES
+from thresher.search.effort import EXACT_LIMITS
 from thresher.search.kernels.types import (
     AUTO,
     BAD_WEIGHT,
     BLOCKS,
     BOUND,
     DONE,
-    DROPPED,
+    EXACT,
     FAULTS,
     HITS,
     PLAN,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.index.layout import Layout
+    from thresher.search.kernels.types import Limits
 
 _log = logging.getLogger(__name__)
 
@@ -98,8 +100,7 @@ class TierSearcher:
         terms: NDArray[np.int64],
         weights: NDArray[np.float32],
         k: int,
-        alpha: float,
-        max_terms: int,
+        limits: Limits,
         plan: str,
         allowed: Allowed | None = None,
         least: float = 0.0,
@@ -121,7 +122,7 @@ class TierSearcher:
             statistics = spare.pop()  # one step of the interpreter, so threads may share the list
         except IndexError:
             statistics = np.empty(STATISTICS, np.float64)
-        request = (width, PLANS[plan] or self._plan(width), alpha, max_terms, least)
+        request = (width, PLANS[plan] or self._plan(width), limits, least)
         status = self._single(terms, weights, request, self._postings, allowed, (docs, scores, statistics))
         if status != DONE:
             self._refuse(status, np.array((0, len(terms)), np.int64), weights)
@@ -135,8 +136,7 @@ class TierSearcher:
         self,
         rows: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
         k: int,
-        alpha: float,
-        max_terms: int,
+        limits: Limits,
         plan: str,
         threads: int,
         allowed: Allowed | None = None,
@@ -149,7 +149,7 @@ class TierSearcher:
         least = np.zeros(n) if least is None else least
         docs, scores = np.empty((n, width), np.uint32), np.empty((n, width), np.float64)
         statistics = np.empty((n, STATISTICS), np.float64)
-        kernel, request = self._several, (width, PLANS[plan] or self._plan(width), alpha, max_terms, least)
+        kernel, request = self._several, (width, PLANS[plan] or self._plan(width), limits, least)
         postings, out = self._postings, (docs, scores, statistics)
 
         def answer(counter: NDArray[np.int64]) -> int:  # the interpreter's lock is not held meanwhile
@@ -219,7 +219,7 @@ class TierSearcher:
         from thresher.search.kernels.processor import search_row
 
         out = (np.empty(0, np.uint32), np.empty(0, np.float64), np.empty(0, np.float64))
-        query = (np.empty(0, np.int64), np.empty(0, np.float32), (0, 0, 1.0, 0, 0.0))
+        query = (np.empty(0, np.int64), np.empty(0, np.float32), (0, 0, EXACT_LIMITS, 0.0))
         arguments = (*query, self._postings, self._all, out)
         return _compiled(search_row, arguments)
 
@@ -229,7 +229,7 @@ class TierSearcher:
         from thresher.search.kernels.processor import search_many
 
         numbers, floats = np.empty(1, np.int64), np.empty((0, 0), np.float64)
-        request = (0, 0, 1.0, 0, np.empty(0, np.float64))
+        request = (0, 0, EXACT_LIMITS, np.empty(0, np.float64))
         queries = (numbers, numbers, np.empty(0, np.int64), np.empty(0, np.float32), request)
         out = (np.empty((0, 0), np.uint32), floats, floats)
         return _compiled(search_many, (*queries, self._postings, self._all, out))
@@ -262,9 +262,9 @@ def _cold(kernel: object) -> bool:
         return type(getattr(kernel, "_cache", None)).__name__ == "NullCache"
 
 
-def is_exact(row: list[float], alpha: float) -> bool:
-    """Whether these statistics are of an exact answer: no bound was scaled and no term dropped."""
-    return (alpha == 1 or row[PLAN] == TERM_AT_A_TIME) and row[DROPPED] == 0
+def is_exact(row: list[float]) -> bool:
+    """Whether these statistics are of an exact answer: nothing that might have mattered was left out."""
+    return row[EXACT] == 1
 
 
 def explain(row: list[float]) -> Explanation:

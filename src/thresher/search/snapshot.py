@@ -17,8 +17,9 @@ from thresher.publish import MANIFEST
 from thresher.ranking import Run
 from thresher.records import SparseBatch
 from thresher.search.best import merged
+from thresher.search.effort import EXACT_LIMITS
 from thresher.search.parts import ALL, SearchedPart, compact, joined
-from thresher.search.queries import ALL_TERMS, listed, qids_of, refuse_weight
+from thresher.search.queries import listed, qids_of, refuse_weight
 from thresher.search.results import SearchRanking, StoredPassages
 from thresher.search.routing import RoutingModel
 from thresher.search.tiers import Tier, TierAnswer, TierPair, Wanted
@@ -297,7 +298,7 @@ class Snapshot:
             return ranking
         allowed = np.zeros(int(self.stored.starts[-1]), bool)
         allowed[more] = True
-        wanted = Wanted(len(more), 1.0, ALL_TERMS, "auto", False)
+        wanted = Wanted(len(more), EXACT_LIMITS, "auto", False)
         found = self.answer(query, wanted, "first" if tiers == "first" else "both", self.masked(None, allowed))
         # what was not among the best scores no more than the last of them; scores of two tiers may not compare
         most = float(ranking.scores[-1]) if len(ranking) else np.inf

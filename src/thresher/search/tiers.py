@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from thresher.index.layout import Layout
     from thresher.search.index import Index
+    from thresher.search.kernels.types import Limits
     from thresher.search.parts import Masks, SearchedPart
     from thresher.search.queries import AnyQuery
     from thresher.search.vocabulary import TermSpace
@@ -60,14 +61,13 @@ class Wanted(NamedTuple):
     """What is wanted of a tier; see `Index.search`."""
 
     k: int
-    alpha: float
-    most: int
+    limits: Limits
     plan: str
     explain: bool
 
     def best(self, k: int) -> Wanted:
         """The same for another k."""
-        return Wanted(k, self.alpha, self.most, self.plan, self.explain)
+        return Wanted(k, self.limits, self.plan, self.explain)
 
 
 class TierAnswer(NamedTuple):
@@ -104,8 +104,8 @@ class Tier:
 
     def top(self, terms: NDArray[np.int64], weights: NDArray[np.float32], wanted: Wanted, masks: Masks) -> TierAnswer:
         """The k best passages for terms by their ids in the collection."""
-        x, most, dropped = wanted, wanted.most, 0
-        if most < len(terms) and not self.space.vocabulary.same:
+        x, most, dropped = wanted, wanted.limits.terms, 0
+        if most < len(terms) and not x.limits.candidates and not self.space.vocabulary.same:
             terms, weights, dropped = self.space.heaviest(terms, weights, most)
         own = self.space.vocabulary.locals(terms)
         best, rows = Best(x.k), []
@@ -115,11 +115,11 @@ class Tier:
             if mask.empty:
                 continue
             query = own[self.places[i]], weights
-            docs, scores, row = part.searcher.top(*query, x.k, x.alpha, most, x.plan, mask.allowed, best.least)
+            docs, scores, row = part.searcher.top(*query, x.k, x.limits, x.plan, mask.allowed, best.least)
             rows.append(row)
             best.add(part, docs, scores)
         told = _explained(rows, terms, self._known(own)) if x.explain else ()
-        exact = not dropped and all(is_exact(row, x.alpha) for row in rows)
+        exact = not dropped and all(is_exact(row) for row in rows)
         numbers, scores = best.merged(self.docno)
         return TierAnswer(numbers, scores, exact, told)
 
@@ -134,8 +134,8 @@ class Tier:
         x, (indptr, terms, weights) = wanted, rows
         n = len(indptr) - 1
         dropped = np.zeros(n, np.int64)
-        if x.most < len(terms) and not self.space.vocabulary.same:
-            (indptr, terms, weights), dropped = self.space.heaviest_rows(rows, x.most)
+        if x.limits.terms < len(terms) and not x.limits.candidates and not self.space.vocabulary.same:
+            (indptr, terms, weights), dropped = self.space.heaviest_rows(rows, x.limits.terms)
         own = self.space.vocabulary.locals(terms)
         best = [Best(x.k) for _ in range(n)]
         told: list[list[list[float]]] = [[] for _ in range(n)]
@@ -146,14 +146,14 @@ class Tier:
                 continue
             asked = (indptr, own[self.places[i]], weights)
             least = np.array([one.least for one in best])
-            found = part.searcher.top_batch(asked, x.k, x.alpha, x.most, x.plan, threads, mask.allowed, least)
+            found = part.searcher.top_batch(asked, x.k, x.limits, x.plan, threads, mask.allowed, least)
             for q, (docs, scores, row) in enumerate(found):
                 told[q].append(row)
                 best[q].add(part, docs, scores)
         made = []
         for q in range(n):
             numbers, scores = best[q].merged(self.docno)
-            exact = not dropped[q] and all(is_exact(row, x.alpha) for row in told[q])
+            exact = not dropped[q] and all(is_exact(row) for row in told[q])
             low, high = int(indptr[q]), int(indptr[q + 1])
             known = self._known([one[low:high] for one in own]) if x.explain else 0
             made.append(

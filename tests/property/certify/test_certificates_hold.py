@@ -65,7 +65,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 maybe = st.none() | numbers
 texts = st.text('aé\u2028"\\\\0', max_size=8)
 claims = st.builds(
-    Claim, st.sampled_from(["sparse", "context"]), st.sampled_from(["", AS_IT_IS, "approx=.9"]),
+    Claim, st.sampled_from(["sparse", "context"]), st.sampled_from(["", AS_IT_IS, "blocks=.9"]),
     st.none() | st.sampled_from([0.1, 0.2, 0.3]), st.sampled_from(["nDCG@10", "RBO"]), st.integers(2, 999),
     *[numbers] * 9, st.booleans(), st.none() | st.integers(2, 10**9), numbers, maybe, st.integers(0, 99),
     st.integers(0, 99), maybe, maybe, maybe,

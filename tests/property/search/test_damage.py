@@ -16,7 +16,7 @@ from tests.indexes import segment_of
 from thresher.artifact import writing
 from thresher.errors import ArtifactVersionError, DamagedArtifactError, InputError, ThresherError
 from thresher.records import SparseBatch
-from thresher.search import Index
+from thresher.search import Effort, Index
 
 CASES = {"text": 0.8, "learned": 0.8, "wide": 0.3}
 """Damages tried of each index, for each example that the Hypothesis profile asks for: 95, nightly 5,700 (3 x)."""
@@ -160,10 +160,10 @@ def test_approximate_results_are_marked_and_hold_true_scores(index):
     reference = Reference(docnos, rows, 8)
     query = {t: w + 0.1 for t, w in rows[100].items()}
     truth = dict(reference.best(query, len(docnos)))
-    result = searcher.search((list(query), list(query.values())), 10, approx=0.6, plan="block-max")
+    result = searcher.search((list(query), list(query.values())), 10, effort=Effort(blocks=0.6), plan="block-max")
     assert not result.exact
     assert all(truth[docno] == score for docno, score in zip(result.docnos, result.scores.tolist(), strict=True))
-    cut = searcher.search((list(query), list(query.values())), 10, max_terms=3)
+    cut = searcher.search((list(query), list(query.values())), 10, effort=Effort(terms=3))
     heaviest = dict(sorted(query.items(), key=lambda pair: (-np.float32(pair[1]), pair[0]))[:3])
     assert list(zip(cut.docnos, cut.scores.tolist(), strict=True)) == reference.best(heaviest, 10)
     assert not cut.exact
@@ -189,6 +189,6 @@ def test_hostile_queries_are_answered_or_refused(index):
         searcher.search(([7], [1.0]), np.uint8(10)).numbers.tolist()
         == searcher.search(([7], [1.0]), 10).numbers.tolist()
     )
-    for options in ({"k": -1}, {"approx": 0.0}, {"max_terms": 0}, {"plan": "best"}):
+    for options in ({"k": -1}, {"effort": 0.5}, {"plan": "best"}):
         with pytest.raises(InputError):
             searcher.search({"t1": 1.0}, **options)

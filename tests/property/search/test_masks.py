@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from searching import PLANS, TRY_BOUNDS, Reference, build, clustered
 from test_exact import collections
 
+from thresher.search.effort import EXACT_LIMITS
 from thresher.search.kernels.types import PLAN_NAMES
-
-ALL_TERMS = 2**31 - 1
 
 
 def answers(searcher, query, k, mask, least=0.0):
@@ -24,13 +23,13 @@ def answers(searcher, query, k, mask, least=0.0):
         for plan in (*PLANS, None):
             if plan is None:
                 searcher._plan = lambda k: TRY_BOUNDS
-            docs, scores, row = searcher.top(terms, weights, k, 1.0, ALL_TERMS, plan or "auto", own, least)
+            docs, scores, row = searcher.top(terms, weights, k, EXACT_LIMITS, plan or "auto", own, least)
             searcher.__dict__.pop("_plan", None)
             numbers = searcher.layout.numbers_of(docs)
             hits = list(zip([docnos[i] for i in numbers.tolist()], scores.tolist(), strict=True))
             yield (plan, PLAN_NAMES[int(row[0])], len(own.docs)), hits
         rows = (np.array([0, len(terms), len(terms)]), terms, weights)
-        one, nothing = searcher.top_batch(rows, k, 1.0, ALL_TERMS, "auto", 1, own, np.array([least, 1.0]))
+        one, nothing = searcher.top_batch(rows, k, EXACT_LIMITS, "auto", 1, own, np.array([least, 1.0]))
         numbers = searcher.layout.numbers_of(one[0])
         yield "batch", list(zip([docnos[i] for i in numbers.tolist()], one[1].tolist(), strict=True))
         assert len(nothing[0]) == 0
@@ -83,10 +82,10 @@ def test_a_least_score_that_nothing_reaches_leaves_nothing_to_do(tmp_path):
     rows = clustered(500, 60, 3)
     searcher = build(tmp_path / "x", [f"d{i}" for i in range(500)], rows, 60)._now.parts[0].searcher
     terms, weights = np.arange(60), np.ones(60, np.float32)
-    _, (best, *_), row = searcher.top(terms, weights, 10, 1.0, ALL_TERMS, "auto")
-    docs, _, above = searcher.top(terms, weights, 10, 1.0, ALL_TERMS, "auto", None, np.nextafter(best, np.inf))
+    _, (best, *_), row = searcher.top(terms, weights, 10, EXACT_LIMITS, "auto")
+    docs, _, above = searcher.top(terms, weights, 10, EXACT_LIMITS, "auto", None, np.nextafter(best, np.inf))
     assert len(docs) == 0
     assert row[3] > 0
-    docs, _, far = searcher.top(terms, weights, 10, 1.0, ALL_TERMS, "auto", None, best * 1e6)
+    docs, _, far = searcher.top(terms, weights, 10, EXACT_LIMITS, "auto", None, best * 1e6)
     assert len(docs) == 0
     assert (above[3] > 0, far[3]) == (True, 0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from searching import PLANS
 from segmented import Doc, best, delete, write_segments
 
-from thresher.search import Index
+from thresher.search import Effort, Index
 
 TERMS = [f"t{i}" for i in range(12)]
 weights = st.one_of(st.sampled_from([1.0, 0.1, 1 / 3, 2.0**-24, 1e30]), st.floats(2.0**-7, 100, width=32))
@@ -81,8 +81,8 @@ def test_segments_give_what_one_index_of_the_survivors_gives(world, query, k, pl
                 assert told(index.search(index.terms(query), k, plan=plan, **options)) == told(found)
                 run = index.search_batch([query, {}, query], k, plan=plan, threads=2, **options)
                 assert [told(run[qid]) for qid in "012"] == [told(found), [], told(found)]
-                most = index.search(query, k, max_terms=2, **options)
-                assert told(most) == told(one.search(query, k, max_terms=2, **options))
+                most = index.search(query, k, effort=Effort(terms=2), **options)
+                assert told(most) == told(one.search(query, k, effort=Effort(terms=2), **options))
                 if not apart:
                     assert found.exact
             if not apart and scale is None:

@@ -12,7 +12,7 @@ from searching import PLANS, TRY_BOUNDS, Reference, build
 from thresher.index import IndexBuilder
 from thresher.index.commit import writing_index
 from thresher.records import Passage, SparseBatch
-from thresher.search import Index
+from thresher.search import Effort, Index
 from thresher.search.kernels.bounds import bound_blocks
 from thresher.search.kernels.postings import largest_impact
 from thresher.search.kernels.processor import initial_threshold
@@ -198,13 +198,13 @@ def test_lists_may_skip_chunks(chunked):
             for plan in PLANS:
                 result = searcher.search((chosen, weights), k, plan=plan)
                 assert list(zip(result.docnos, result.scores.tolist(), strict=True)) == expected, (plan, size, k)
-            for approx in (None, 0.5) if size == 40 else (None,):
-                tried = bounds_tried(searcher).search((chosen, weights), k, approx=approx, explain=True)
+            for effort in (None, Effort(blocks=0.5)) if size == 40 else (None,):
+                tried = bounds_tried(searcher).search((chosen, weights), k, effort=effort, explain=True)
                 gave_up.add(tried.explanations[0].plan == "term-at-a-time")
                 if tried.exact:
                     assert list(zip(tried.docnos, tried.scores.tolist(), strict=True)) == expected, (size, k)
                 else:
-                    assert approx is not None
+                    assert effort is not None
             assert forced(searcher, query, k, quantised=False) == expected
             assert forced(searcher, query, k, quantised=True) in (expected, None)
     assert gave_up == {True, False}

@@ -17,7 +17,7 @@ from thresher.quality.estimator import RandomEstimator
 from thresher.quality.store import write_scores
 from thresher.ranking import Ranking, Run
 from thresher.records import Passage, Qrels, Query
-from thresher.search import Index
+from thresher.search import Effort, Index
 
 ALL = ("lexical", "sparse", "reranked", "context")
 
@@ -120,23 +120,26 @@ def test_two_tiers_are_tested_by_the_first_against_both(tmp_path):
 
 def test_settings_are_systems_of_their_own_on_the_pipelines_they_change(whole):
     made = certify(
-        whole, whole, QUERIES, QRELS, margin=0.05, settings=["max_terms=1", "approx=.9", "threshold=strong,read=1"]
+        whole, whole, QUERIES, QRELS, margin=0.05, settings=["terms=1", "blocks=.9", "threshold=strong,read=1"]
     )
     tested = {(one.setting, one.pipeline) for one in made.claims}
     assert tested == {
-        *((setting, pipeline) for setting in ("max_terms=1", "approx=.9") for pipeline in ("lexical", "sparse")),
+        *((setting, pipeline) for setting in ("terms=1", "blocks=.9") for pipeline in ("lexical", "sparse")),
         *(("threshold=strong,read=1", pipeline) for pipeline in ("reranked", "context")),
     }
     with Index.open(whole) as index:
-        few = index.search_batch(QUERIES, 10, max_terms=1)
+        few = index.search_batch(QUERIES, 10, effort=Effort(terms=1))
     by_hand = certify_runs({"few": untied(few)}, _run(whole), QRELS, margin=0.05)
     assert by_hand.claims[0].difference == next(
-        one.difference for one in made.claims if (one.setting, one.pipeline) == ("max_terms=1", "sparse")
+        one.difference for one in made.claims if (one.setting, one.pipeline) == ("terms=1", "sparse")
     )
-    with pytest.raises(InputError, match="'colour=red' is not a setting NAME=VALUE of one of: approx, max_terms, k,"):
+    with pytest.raises(
+        InputError,
+        match="'colour=red' is not a setting NAME=VALUE of one of: terms, candidates, ",
+    ):
         certify(whole, whole, QUERIES, QRELS, margin=0.05, settings=["colour=red"])
     with pytest.raises(InputError, match="at least 0 and at most 1; got 7"):
-        certify(whole, whole, QUERIES, QRELS, margin=0.05, settings=["approx=7"])
+        certify(whole, whole, QUERIES, QRELS, margin=0.05, settings=["blocks=7"])
     with pytest.raises(ConfigError, match="read"):
         certify(whole, whole, QUERIES, QRELS, margin=0.05, settings=["read=none"])
     with pytest.raises(ConfigError, match="read=1 changes none of the pipelines sparse"):

@@ -10,7 +10,7 @@ from thresher.certify.fractions import kept, scores_of
 from thresher.certify.pipelines import AS_BUILT, Asked, Changed
 from thresher.context.scorers import LexicalScorer
 from thresher.evaluate import evaluate
-from thresher.search import Index
+from thresher.search import Effort, Index
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_mask_keeps_the_wanted_share_and_the_best(index):
 
 
 def test_changes_are_read_from_text():
-    assert Changed.parse("approx=.9, max_terms=4") == Changed({"approx": 0.9, "max_terms": 4})
+    assert Changed.parse("blocks=.9, terms=4") == Changed({"effort": Effort(terms=4, blocks=0.9)})
     assert Changed.parse("threshold=strong,read=5") == Changed(ask={"threshold": "strong", "read": 5})
     assert not AS_BUILT.concerns("sparse")
 

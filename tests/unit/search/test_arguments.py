@@ -12,7 +12,7 @@ from thresher.fusion import normalise_scores
 from thresher.index import IndexBuilder, open_layout
 from thresher.ranking import Ranking, Run, fuse, fuse_runs
 from thresher.records import Passage, Query, Span, SparseBatch
-from thresher.search import Index, calibrate_tiers
+from thresher.search import Effort, Index, calibrate_tiers
 from thresher.vectors import DenseIndex, VectorStore
 
 RANKING = Ranking(["a", "b"])
@@ -38,8 +38,11 @@ SEARCH = {
     "query": lambda x, odd: x.search(odd),
     "k": lambda x, odd: x.search("w1", odd),
     "tiers": lambda x, odd: x.search("w1", tiers=odd),
-    "approx": lambda x, odd: x.search("w1", approx=odd),
-    "max_terms": lambda x, odd: x.search("w1", max_terms=odd),
+    "effort": lambda x, odd: x.search("w1", effort=odd),
+    "terms of the effort": lambda x, odd: x.search("w1", effort=Effort(terms=odd)),
+    "candidates of the effort": lambda x, odd: x.search("w1", effort=Effort(candidates=odd)),
+    "blocks of the effort": lambda x, odd: x.search("w1", effort=Effort(blocks=odd)),
+    "an effort's text": lambda _, odd: Effort.parse(odd if isinstance(odd, str) else f"blocks={odd}"),
     "plan": lambda x, odd: x.search("w1", plan=odd),
     "by": lambda x, odd: x.search("w1", by=odd),
     "vector": lambda x, odd: x.search("w1", by="dense", vector=[odd] if odd is None else odd),
@@ -145,17 +148,21 @@ def test_an_odd_setting_of_an_index_to_build_is_refused_plainly(tmp_path, name):
                 IndexBuilder(**{"directory": tmp_path, "vocabulary": ["a"], name: odd})
 
 
-@pytest.mark.parametrize("options", [{"max_terms": 1.5}, {"max_terms": True}, {"approx": "0.5"}, {"k": 1.5}])
+@pytest.mark.parametrize(
+    "options", [{"terms": 1.5}, {"terms": True}, {"blocks": "0.5"}, {"postings": 0}, {"superblocks": 0}]
+)
 def test_a_number_of_another_type_is_not_taken_for_one(index, options):
     with pytest.raises(InputError, match=next(iter(options))):
-        index.search("w1", **options)
+        index.search("w1", effort=Effort(**options))
+    with pytest.raises(InputError, match="k must"):
+        index.search("w1", k=1.5)
 
 
 def test_any_whole_number_of_passages_may_be_asked_for(index):
     everything = index.search("w1 w2 w3 w4", len(index))
     for k in (2**31, 2**63, 10**20):
         assert index.search("w1 w2 w3 w4", k) == everything
-        assert index.search_batch(["w1 w2 w3 w4"], k, max_terms=k)["0"] == everything
+        assert index.search_batch(["w1 w2 w3 w4"], k, effort=Effort(terms=k))["0"] == everything
 
 
 def test_one_query_is_not_a_list_of_queries(index):

@@ -22,7 +22,7 @@ from thresher.prune import PruneStep
 from thresher.ranking import Ranking, Run
 from thresher.records import Passage, Query, SparseBatch
 from thresher.rerank.candidates import with_texts
-from thresher.search import Index, calibrate_tiers
+from thresher.search import Effort, Index, calibrate_tiers
 
 WORDS = [f"word{i}" for i in range(40)]
 
@@ -349,7 +349,7 @@ def test_neighbours_stand_where_their_sparse_scores_put_them(tmp_path, keep):
 
 def test_arguments_out_of_range_are_refused_by_every_search(pruned):
     index = Index.open(pruned)
-    wrong = [{"k": -1}, {"k": 1.5}, {"approx": 0}, {"approx": 1.01}, {"max_terms": 0}, {"plan": "best"}]
+    wrong = [{"k": -1}, {"k": 1.5}, {"effort": 0.9}, {"effort": "terms=1"}, {"plan": "best"}]
     for options in wrong:
         with pytest.raises(InputError):
             index.search("word1", **options)
@@ -357,8 +357,8 @@ def test_arguments_out_of_range_are_refused_by_every_search(pruned):
             index.search_batch(["word1"], **options)
     with pytest.raises(InputError, match="threads"):
         index.search_batch(["word1"], threads=0)
-    assert index.search("word1", 3, approx=1.0, max_terms=1) == index.search("word1", 3)
-    assert not index.search("word1 word2", 3, max_terms=1).exact
+    assert index.search("word1", 3, effort=Effort(terms=1)) == index.search("word1", 3)
+    assert not index.search("word1 word2", 3, effort=Effort(terms=1)).exact
 
 
 def test_a_query_may_be_given_in_any_numeric_arrays(pruned):

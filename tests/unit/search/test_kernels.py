@@ -10,6 +10,7 @@ from thresher.index.counts import SUPERBLOCK
 from thresher.index.layout import CHUNK, IDS_FAULT, SUPERBLOCKS_FAULT, VALID
 from thresher.records import Passage, SparseBatch
 from thresher.search import Index
+from thresher.search.effort import EXACT_LIMITS
 from thresher.search.kernels import bounds, postings, processor, taat, topk
 from thresher.search.kernels.types import (
     BAD_WEIGHT,
@@ -34,10 +35,10 @@ def everything(index):
     return Allowed(np.empty(0, U8), np.empty(0, U32), np.empty(0, U8), index.passages)
 
 
-def normalised(terms, weights, known=100, max_terms=100):
+def normalised(terms, weights, known=100, most=100):
     out_terms, out_weights = np.zeros(len(terms), U32), np.zeros(len(terms))
     kept, dropped = processor.normalise_query(
-        np.array(terms, np.int64), np.array(weights, np.float32), known, max_terms, out_terms, out_weights
+        np.array(terms, np.int64), np.array(weights, np.float32), known, most, out_terms, out_weights
     )
     if kept < 0:
         return None
@@ -58,9 +59,9 @@ def test_a_query_is_sorted_summed_and_stripped_of_what_the_index_lacks(terms, we
 
 
 def test_the_heaviest_terms_are_kept_and_smaller_ids_among_equals():
-    assert normalised([1, 2, 3, 4], [1, 5, 1, 2], max_terms=3) == ({1: 1, 2: 5, 4: 2}, 1)
-    assert normalised([1, 2, 3, 4], [1, 5, 1, 2], max_terms=1) == ({2: 5}, 3)
-    assert normalised([1, 2], [1, 5], max_terms=2) == ({1: 1, 2: 5}, 0)
+    assert normalised([1, 2, 3, 4], [1, 5, 1, 2], most=3) == ({1: 1, 2: 5, 4: 2}, 1)
+    assert normalised([1, 2, 3, 4], [1, 5, 1, 2], most=1) == ({2: 5}, 3)
+    assert normalised([1, 2], [1, 5], most=2) == ({1: 1, 2: 5}, 0)
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
@@ -266,7 +267,7 @@ def answered(index, weights, k, plan, allowed=None, least=0.0):
     width = min(k, index.passages)
     hits = (np.zeros(width, U32), np.zeros(width), np.zeros(STATISTICS))
     status = processor.search_row(
-        np.arange(len(weights), dtype=np.int64), np.array(weights, np.float32), (k, plan, 1.0, 100, least), index,
+        np.arange(len(weights), dtype=np.int64), np.array(weights, np.float32), (k, plan, EXACT_LIMITS, least), index,
         everything(index) if allowed is None else allowed, hits,
     )  # fmt: skip
     assert status == DONE
@@ -453,9 +454,9 @@ def test_search_one_answers_nothing_where_nothing_is_asked(built):
     hits = Hits(np.zeros(1, U32), np.zeros(1), np.zeros(STATISTICS))
     nothing = QueryTerms(np.zeros(0, U32), np.zeros(0))
     own = index._now.parts[0].searcher._postings
-    assert processor.search_one(nothing, Request(1, 0, 1.0, 9, 0.0), own, everything(own), hits) == 0
+    assert processor.search_one(nothing, Request(1, 0, EXACT_LIMITS, 0.0), own, everything(own), hits) == 0
     some = QueryTerms(np.array([1], U32), np.ones(1))
-    assert processor.search_one(some, Request(0, 0, 1.0, 9, 0.0), own, everything(own), hits) == 0
+    assert processor.search_one(some, Request(0, 0, EXACT_LIMITS, 0.0), own, everything(own), hits) == 0
 
 
 def test_a_batch_is_answered_to_its_end_or_to_the_first_fault():
@@ -463,7 +464,7 @@ def test_a_batch_is_answered_to_its_end_or_to_the_first_fault():
     terms, weights = np.array([0, 0, 1], np.int64), np.array([1, 1, 2], np.float32)
     indptr = np.array([0, 1, 3, 3], np.int64)
     hits = (np.zeros((3, 2), U32), np.zeros((3, 2)), np.zeros((3, STATISTICS)))
-    request, counter = (2, PLANS["term-at-a-time"], 1.0, 9, np.zeros(3)), np.zeros(1, np.int64)
+    request, counter = (2, PLANS["term-at-a-time"], EXACT_LIMITS, np.zeros(3)), np.zeros(1, np.int64)
     allowed = everything(index)
     assert processor.search_many(counter, indptr, terms, weights, request, index, allowed, hits) == DONE
     assert hits[0].tolist()[:2] == [[9, 1], [9, 1]]

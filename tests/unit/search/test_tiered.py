@@ -12,7 +12,7 @@ from thresher.build.stream import build_index
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.records import Passage
 from thresher.search import Index, SearchRanking, calibrate_tiers
-from thresher.search.queries import ALL_TERMS
+from thresher.search.effort import EXACT_LIMITS
 from thresher.search.routing import (
     FEATURES,
     SCORE_FEATURES,
@@ -226,7 +226,7 @@ def test_tiers_whose_scores_do_not_compare_are_interleaved_by_their_sizes(tiers,
     kept, pruned = (
         SearchRanking(now.stored, None, found.numbers, found.scores, True)
         for tier in (now.first, now.second)
-        for found in [tier.top(*weighed(tier, "w1"), Wanted(k, 1.0, ALL_TERMS, "auto", False), None)]
+        for found in [tier.top(*weighed(tier, "w1"), Wanted(k, EXACT_LIMITS, "auto", False), None)]
     )
     found = tiers.search("w1", k, explain=True)
     assert not found.exact

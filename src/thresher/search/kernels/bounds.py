@@ -232,11 +232,11 @@ def add_runs(first, last, origin, runs, index, weight, sums):
 
 
 @njit(cache=True, nogil=True)
-def score_by_bounds(query, choose, approx, index, allowed, top, hits):
+def score_by_bounds(query, choose, scaled, index, allowed, top, hits):
     """Answer a query by bounds; returns the number of hits, -1 where it gives up: `top` then holds a threshold.
 
     choose   bool      whether it may give up, and score a superblock whole for blocks that need not be
-    approx   float64   what bounds are multiplied by, 1 for exact results
+    scaled   float64   what bounds are multiplied by, 1 for exact results
     index, allowed     `Postings`, `Allowed`
     top                `TopK` with room for 2 * k + 2 * SUPERBLOCK
     hits               `Hits` out: also counts what was scored and visited
@@ -245,7 +245,7 @@ def score_by_bounds(query, choose, approx, index, allowed, top, hits):
     work[SCORED] = work[VISITED] = work[SUPERBLOCKS] = work[WHOLE_SUPERBLOCKS] = 0
     bounds = bound_blocks(query, index)
     order = np.empty(bounds.superblocks.shape[0], np.uint32)
-    factor = max(query.weights.max() * (1.0 + (query.terms.shape[0] + 4) * 2.0**-23) * approx, SMALLEST)
+    factor = max(query.weights.max() * (1.0 + (query.terms.shape[0] + 4) * 2.0**-23) * scaled, SMALLEST)
     least, masked = max(top.limits[LIMIT] / factor * SAFE, LOWEST), allowed.mask.shape[0] > 0
     if masked:
         mask_blocks(least, index.block, allowed, bounds)

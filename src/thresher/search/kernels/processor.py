@@ -36,8 +36,9 @@ from thresher.search.kernels.types import (
     BLOCK_MAX,
     BLOCKS,
     BOUND,
+    COMPLETE,
     DONE,
-    DROPPED,
+    EXACT,
     FAULTS,
     HITS,
     PLAN,
@@ -66,11 +67,11 @@ BOUNDED_TERMS = 512
 
 
 @njit(cache=True, nogil=True)
-def normalise_query(terms, weights, known, max_terms, out_terms, out_weights):
-    """Validate and normalise a query; returns (terms kept, terms dropped by `max_terms`), (-1, 0) for a bad weight.
+def normalise_query(terms, weights, known, most, out_terms, out_weights):
+    """Validate and normalise a query; returns (terms kept, terms dropped by `most`), (-1, 0) for a bad weight.
 
     Drops terms outside 0 ... known - 1 and weights of 0, sorts the rest, and adds up repeated terms (in float64,
-    rounded to float32 once). Of more than `max_terms` terms it keeps the heaviest, among equals the smaller ids.
+    rounded to float32 once). Of more than `most` terms it keeps the heaviest, among equals the smaller ids.
     terms int64[n], weights float32[n]; out_terms uint32[n], out_weights float64[n]   out
     """
     size = 0
@@ -98,12 +99,12 @@ def normalise_query(terms, weights, known, max_terms, out_terms, out_weights):
             out_weights[p] = np.float64(np.float32(out_weights[p]))
             if not out_weights[p] < np.inf:
                 return -1, 0
-    if size <= max_terms:
+    if size <= most:
         return size, 0
-    heaviest = np.sort(np.argsort(-out_weights[:size], kind="mergesort")[:max_terms])
-    for p in range(max_terms):
+    heaviest = np.sort(np.argsort(-out_weights[:size], kind="mergesort")[:most])
+    for p in range(most):
         out_terms[p], out_weights[p] = out_terms[heaviest[p]], out_weights[heaviest[p]]
-    return max_terms, size - max_terms
+    return most, size - most
 
 
 @njit(cache=True, nogil=True)
@@ -160,9 +161,11 @@ def search_one(query, request, index, allowed, hits):
         return score_allowed(query, least, k, index, allowed.docs, hits)
     if request.plan == BLOCK_MAX or (request.plan == AUTO and count <= BOUNDED_TERMS):
         top = open_top(k, index.scale, index.ranks, least, total, 2 * k + 2 * SUPERBLOCK)
-        found = score_by_bounds(query, request.plan == AUTO, request.approx, index, allowed, top, hits)
+        found = score_by_bounds(query, request.plan == AUTO, request.limits.blocks, index, allowed, top, hits)
         if found >= 0:
             statistics[PLAN] = request.plan
+            if request.limits.blocks < 1.0:
+                statistics[EXACT] = 0.0
             return found
         least = top.limits[LIMIT]
     statistics[SCORED], statistics[VISITED] = entries, index.maxima.shape[1]
@@ -211,18 +214,18 @@ def search_row(terms, weights, request, index, allowed, hits):
     """Answer one query; returns a status, see `thresher.search.kernels.types`.
 
     terms, weights   int64[n], float32[n]   see `normalise_query`
-    request          (k, plan, approx, max_terms, least), the fields of `Request`
+    request          (k, plan, limits, least), the fields of `Request`
     index, allowed   `Postings`, `Allowed`
     hits             (docs, scores, statistics), the fields of `Hits`   out
     """
-    k, plan, approx, max_terms, least = request
+    k, plan, limits, least = request
     docs, scores, statistics = hits
     statistics[:] = 0
     own_terms, own_weights = np.empty(terms.shape[0], np.uint32), np.empty(terms.shape[0], np.float64)
-    kept, dropped = normalise_query(terms, weights, index.rows.shape[0], max_terms, own_terms, own_weights)
+    kept, dropped = normalise_query(terms, weights, index.rows.shape[0], limits.terms, own_terms, own_weights)
     if kept < 0:
         return np.int64(BAD_WEIGHT)
-    statistics[DROPPED] = dropped
+    statistics[EXACT], statistics[COMPLETE] = dropped == 0, 1.0
     for i in range(kept):
         term = own_terms[i]
         if index.validated[term] == 0:
@@ -232,7 +235,7 @@ def search_row(terms, weights, request, index, allowed, hits):
             index.validated[term] = 1
     found = search_one(
         QueryTerms(own_terms[:kept], own_weights[:kept]),
-        Request(k, plan, approx, max_terms, least),
+        Request(k, plan, limits, least),
         index,
         Allowed(allowed.mask, allowed.docs, allowed.superblocks, allowed.size),
         Hits(docs, scores, statistics),
@@ -249,18 +252,18 @@ def search_many(counter, indptr, terms, weights, request, index, allowed, hits):
 
     counter     int64[1]   in and out: the next query
     indptr      int64[q + 1], terms int64[nnz], weights float32[nnz]
-    request     (k, plan, approx, max_terms, least), as in `search_row`, but least float64[q]
+    request     (k, plan, limits, least), as in `search_row`, but least float64[q]
     hits        (docs uint32[q, k'], scores float64[q, k'], statistics float64[q, STATISTICS])   out
     """
     docs, scores, statistics = hits
-    k, plan, approx, max_terms, least = request
+    k, plan, limits, least = request
     while True:
         q = take(counter)
         if q >= indptr.shape[0] - 1:
             return np.int64(DONE)
         first, last = indptr[q], indptr[q + 1]
         out = (docs[q], scores[q], statistics[q])
-        own = (k, plan, approx, max_terms, least[q])
+        own = (k, plan, limits, least[q])
         status = search_row(terms[first:last], weights[first:last], own, index, allowed, out)
         if status != DONE:
             return status if status >= 0 else np.int64(BAD_WEIGHT - q)

@@ -37,14 +37,15 @@ FAULTS = 8
     VISITED,
     SUPERBLOCKS,
     WHOLE_SUPERBLOCKS,
-    DROPPED,
+    EXACT,
+    COMPLETE,
     HITS,
     THRESHOLD,
     BOUND,
-) = range(12)
-"""Places in the statistics of a query, float64[12]: the plan that answered, the terms that `max_terms` dropped, the
-number of hits; the others are described in `thresher.search.results.Explanation`."""
-STATISTICS = 12
+) = range(13)
+"""Places in the statistics of a query, float64[13]: the plan that answered, whether the answer is exact and whether it
+is complete (1 or 0), the number of hits; the others are described in `thresher.search.results.Explanation`."""
+STATISTICS = 13
 
 
 class Postings(NamedTuple):
@@ -104,21 +105,37 @@ class QueryTerms(NamedTuple):
     weights: NDArray[np.float64]
 
 
+class Limits(NamedTuple):
+    """How much of a search is done, see `thresher.search.effort.Effort`.
+
+    Attributes:
+        terms: int64, the heaviest terms that are scored.
+        candidates: int64, documents that are scored again by all terms; 0 for none.
+        blocks: float64, what bounds are scaled by; 1 for exact results.
+        superblocks: int64, visited at most.
+        postings: float64, share of the query's postings that may be scored; 1 for all.
+    """
+
+    terms: int
+    candidates: int
+    blocks: float
+    superblocks: int
+    postings: float
+
+
 class Request(NamedTuple):
     """What is wanted of a query.
 
     Attributes:
         k: int64, hits wanted.
         plan: int64, one of `PLANS`.
-        approx: float64, 1 for exact results; below 1, bounds are scaled by it.
-        max_terms: int64, the heaviest terms that are kept.
+        limits: `Limits`.
         least: float64, a score: documents below it are not wanted; 0 where all are.
     """
 
     k: int
     plan: int
-    approx: float
-    max_terms: int
+    limits: Limits
     least: float
 
 

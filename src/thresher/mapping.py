@@ -18,6 +18,9 @@ from thresher.files import ABSENT
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
 _ZEROS = bytes(2**20)
 
 
@@ -56,6 +59,21 @@ def reserve(file: Path, size: int) -> None:
                     stream.write(_ZEROS[: size - first])
     except OSError as err:
         raise OSError(err.errno, err.strerror, str(file)) from None
+
+
+def release(array: NDArray[np.generic]) -> None:
+    """Give back the resident pages of an array in a mapped file; they return from the file when they are next read.
+
+    Nothing that was written is lost: the file is mapped shared, and the system writes its pages. Of memory that is not
+    mapped from a file the contents would be lost, so give only what `map_array` and `create_array` returned, or whole
+    rows of it. Where the system cannot do it, the pages stay.
+    """
+    advice = getattr(mmap, "MADV_DONTNEED", None)
+    if advice is None or not array.nbytes or not sys.platform.startswith("linux"):
+        return
+    start = array.ctypes.data
+    first = start // mmap.PAGESIZE * mmap.PAGESIZE
+    _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(start + array.nbytes - first), advice)
 
 
 def _allocated(descriptor: int, size: int) -> bool:

@@ -162,6 +162,11 @@ class StringStore:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def letters(self) -> memoryview:
+        """The UTF-8 of all strings one after another; in a packed store, of its groups."""
+        return self._view
+
     def _pieces(self) -> int:
         return self._count
 

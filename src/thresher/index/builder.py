@@ -1,9 +1,9 @@
 """Building an index from passages and their weighted terms, in bounded memory.
 
 Passages come in batches and leave memory at once: their texts go to the store they will be read from, their weighted
-terms to a spool, row after row; docnos alone are kept, to be sorted. `finish` then knows every list's length and the
-largest weight, fixes the scale of the impacts, chooses an order of documents, and places each posting by one pass over
-the memory-mapped spool, two threads sharing the terms between them.
+terms to a spool, row after row. `finish` then knows every list's length and the largest weight, fixes the scale of the
+impacts, sorts the docnos, chooses an order of documents, and places each posting by one pass over the memory-mapped
+spool, or as many as a limit on memory asks for (`thresher.index.invert`).
 
 Impacts are linear: weight / scale, rounded to nearest, at least 1, where scale = largest weight / 255 (or 65,535).
 Weights that are whole numbers and fit already are kept as they are, with scale 1. Where the scale is given, as for
@@ -12,7 +12,8 @@ passages that are added to an index, larger weights get the largest impact.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import errno
+import shutil
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +24,7 @@ from thresher.arguments import checked_call
 from thresher.checks import is_a, path_of, real, shown, strings
 from thresher.encode.terms import fit_scale
 from thresher.errors import InputError
-from thresher.index.arrays import PackedWriter, StringWriter, create_array, map_array, write_array
+from thresher.index.arrays import PackedWriter, StringStore, StringWriter, create_array, map_array, write_array
 from thresher.index.counts import BLOCKS, SUPERBLOCK, Counts, write_counts
 from thresher.index.layout import (
     CHUNK,
@@ -39,6 +40,7 @@ from thresher.index.layout import (
 )
 from thresher.index.packing import pack_passage
 from thresher.index.records import RecordWriter
+from thresher.mapping import release
 from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
@@ -48,11 +50,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.index.invert import Lists, Spool
+    from thresher.index.memory import MemoryLimit
 
 ORDERS = ("source", "bp", "similarity")
 SPOOL = "spool"
 RENUMBERED = 2**20
 """Postings whose terms get new numbers at a time."""
+SORTING = 40
+"""Bytes of memory that sorting docnos takes for each passage."""
 BAR_DELAY = 2
 """Seconds of `finish` before a progress bar appears."""
 
@@ -69,6 +74,7 @@ class IndexBuilder:
             `similarity`, by a similarity hash. Docnos are unaffected.
         scale: what a unit of impact is worth in the weights, above 0; by default the largest weight gives it.
         progress: show a progress bar: True, False, or None for "on a terminal".
+        memory: how much memory may be resident; None for no limit. The files do not depend on it.
 
     Raises:
         InputError: an option is out of range, or a term occurs twice in the vocabulary.
@@ -84,6 +90,7 @@ class IndexBuilder:
         order: str = "source",
         scale: float | None = None,
         progress: bool | None = False,
+        memory: MemoryLimit | None = None,
     ) -> None:
         if not is_a(bits, int) or bits not in (8, 16):
             raise InputError(f"bits is {shown(bits)}; impacts are 8 or 16 bits wide")
@@ -97,10 +104,11 @@ class IndexBuilder:
         if not directory.is_dir():
             raise InputError(f"an index is built in a directory; there is none at {directory}")
         self._directory, self._bits, self._block, self._order = directory, bits, block, order
-        self._progress, self._scale = progress, scale
+        self._progress, self._scale, self._memory = progress, scale, memory
         self._terms = len(vocabulary)
         self._strings, self._by_string = _sorted_terms(vocabulary)
-        self._docnos: list[bytes] = []
+        self._docnos = PackedWriter(directory, "docnos")
+        self._unsorted = StringWriter(directory, f"{SPOOL}.docnos")
         self._passages = StringWriter(directory, "passages")
         self._records = RecordWriter(directory)
         self._spool = {name: (directory / f"{SPOOL}.{name}").open("wb") for name in ("indptr", "terms", "weights")}
@@ -166,6 +174,7 @@ class IndexBuilder:
         if self._count + len(docnos) >= 2**32 - 1:
             raise InputError("an index holds fewer than 2^32 - 1 passages; split the corpus")
         self._docnos.extend(docnos)
+        self._unsorted.extend(docnos)
         self._passages.extend(packed)
         (batch.indptr[1:] + self._postings).tofile(self._spool["indptr"])
         batch.terms.tofile(self._spool["terms"])
@@ -178,10 +187,13 @@ class IndexBuilder:
             self._clamped += int(np.count_nonzero(impacts > self._top))
         self._count += len(docnos)
         self._postings += int(batch.terms.shape[0])
+        if self._memory is not None:
+            self._memory.require(0, "adding passages")
 
     def abandon(self) -> None:
         """Close the files of an index that will not be finished; they stay as they are."""
-        self._passages.abandon()
+        for store in (self._passages, self._docnos, self._unsorted):
+            store.abandon()
         self._records.close()
         for stream in self._spool.values():
             stream.close()
@@ -201,9 +213,12 @@ class IndexBuilder:
             if tokens.shape != (self._count,) or tokens.dtype.kind not in "iu":
                 raise InputError(f"tokens must be {self._count} whole numbers, one a passage; got {shown(tokens)}")
             write_array(self._directory / "tokens", tokens.astype(np.uint32))
+        from thresher.index.invert import invert
+
         off = None if self._progress is None else not self._progress
         with tqdm(total=3, desc="ordering", unit=" steps", disable=off, delay=BAR_DELAY) as bar:
-            self._passages.close()
+            for store in (self._passages, self._docnos, self._unsorted):
+                store.close()
             self._records.close()
             for stream in self._spool.values():
                 stream.close()
@@ -216,13 +231,13 @@ class IndexBuilder:
             bar.set_description("inverting")
             kinds = self._kinds()
             lists, counts = self._open_lists(spool, kinds, reordered, tokens is not None)
-            self._invert(spool, lists)
+            invert(spool, lists, self._lengths, self._memory)
             bar.update()
             bar.set_description("writing")
             self._write_lengths(np.diff(lists.starts), kinds)
             write_counts(self._directory / "layout.json", counts)
-            for name in self._spool:
-                (self._directory / f"{SPOOL}.{name}").unlink()
+            for file in self._directory.glob(f"{SPOOL}.*"):
+                file.unlink()
             bar.update()
         return self._account(counts)
 
@@ -234,7 +249,7 @@ class IndexBuilder:
         indptr = map_array(directory / f"{SPOOL}.indptr", np.int64, (self._count + 1,))
         terms = map_array(directory / f"{SPOOL}.terms", np.uint32, (self._postings,))
         weights = map_array(directory / f"{SPOOL}.weights", np.float32, (self._postings,))
-        by_docno = self._write_docnos()
+        by_docno = self._sort_docnos()
         order = self._choose_order(indptr, terms, weights)
         ranks = np.empty(self._count, np.uint32)
         ranks[by_docno] = np.arange(self._count, dtype=np.uint32)
@@ -245,7 +260,7 @@ class IndexBuilder:
 
     def _open_lists(self, spool: Spool, kinds: NDArray[np.uint8], reordered: bool, idf: bool) -> tuple[Lists, Counts]:
         """The files of the posting lists, zeroed, and the counts that give their shapes."""
-        from thresher.index.invert import Lists, last_chunks
+        from thresher.index.invert import Lists, last_chunks, windows
 
         directory, top, scale = self._directory, self._top, self._scale
         if scale is None:
@@ -256,8 +271,9 @@ class IndexBuilder:
         common = int((kinds >= COMMON).sum())
         # the last chunk that each list without a directory row reaches: it has a skip entry for each chunk before
         last = np.zeros(self._terms, np.uint16)
-        if self._count > CHUNK:
-            last_chunks(spool, rows, common, last)
+        for docs in windows(spool, None if self._memory is None else self._memory.left() // 2):
+            last_chunks(docs, spool, last)
+        last[kinds >= COMMON] = 0
         lengths = np.where(kinds == DENSE, 0, self._lengths + last)
         starts = np.zeros(self._terms + 1, np.int64)
         np.cumsum(lengths, out=starts[1:])
@@ -277,6 +293,7 @@ class IndexBuilder:
             alphabetical=bool(np.all(self._by_string[1:] > self._by_string[:-1])),
             idf=idf,
         )
+        self._check_disk(n)
         impact = np.uint8 if n.bits == 8 else np.uint16
         lists = Lists(
             starts=starts,
@@ -294,18 +311,18 @@ class IndexBuilder:
         )
         return lists, n
 
-    def _invert(self, spool: Spool, lists: Lists) -> None:
-        """Place the postings, and bound lists and blocks; two threads share the terms."""
-        from thresher.index import invert
+    def _check_disk(self, n: Counts) -> None:
+        """Say how much the lists take before the first of their files is made.
 
-        def work(first: int, after: int) -> None:
-            invert.place(first, after, spool, lists)
-            invert.kth_largest(first, after, np.array(KTH, np.int64), lists)
-            invert.fill_directory(first, after, lists)
-
-        middle = int(np.searchsorted(np.cumsum(self._lengths), self._postings // 2))
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(work, (0, middle), (middle, self._terms)))
+        Raises:
+            OSError: the disk has no room for them.
+        """
+        width = n.bits // 8
+        size = n.entries * (width + 2) + n.dense * n.passages * width + n.common * (4 * n.superblocks + 4 + n.blocks)
+        free = shutil.disk_usage(self._directory).free
+        if size > free:
+            problem = f"the posting lists take {size:,} bytes, and {free:,} are free"
+            raise OSError(errno.ENOSPC, problem, str(self._directory))
 
     def _write_lengths(self, lengths: NDArray[np.int64], kinds: NDArray[np.uint8]) -> None:
         directory = self._directory
@@ -330,6 +347,8 @@ class IndexBuilder:
             terms = np.memmap(self._directory / f"{SPOOL}.terms", np.uint32, "r+")
             for first in range(0, len(terms), RENUMBERED):
                 terms[first : first + RENUMBERED] = numbers[terms[first : first + RENUMBERED]]
+                if self._memory is not None:
+                    release(terms[first : first + RENUMBERED])
             terms.flush()
         self._by_string = numbers[self._by_string[used[self._by_string]]].astype(np.int64)
         self._strings = [self._strings[term] for term in np.flatnonzero(used).tolist()]
@@ -343,17 +362,19 @@ class IndexBuilder:
         if np.any(self._by_string[1:] < self._by_string[:-1]):
             write_array(self._directory / "sorted_terms", self._by_string.astype(np.uint32))
 
-    def _write_docnos(self) -> NDArray[np.uint32]:
-        """Write the docnos; returns the numbers of the passages in bytewise order of their docnos."""
-        docnos = self._docnos
-        order = sorted(range(self._count), key=docnos.__getitem__)
-        for a, b in pairwise(order):
-            if docnos[a] == docnos[b]:
-                raise InputError(f"docno {docnos[a].decode()!r} belongs to two passages, number {a + 1} and {b + 1}")
-        writer = PackedWriter(self._directory, "docnos")
-        writer.extend(docnos)
-        writer.close()
-        return np.array(order, np.uint32)
+    def _sort_docnos(self) -> NDArray[np.uint32]:
+        """The numbers of the passages in bytewise order of their docnos."""
+        from thresher.index.string_order import string_order
+
+        if self._memory is not None:
+            self._memory.require(SORTING * self._count, f"sorting the docnos of {self._count:,} passages")
+        store = StringStore(self._directory, f"{SPOOL}.docnos", self._count)
+        order, repeated = string_order(np.frombuffer(store.letters, np.uint8), store.offsets)
+        if repeated.any():
+            at = int(np.argmax(repeated))
+            a, b = order[at - 1 : at + 1].tolist()
+            raise InputError(f"docno {store[a]!r} belongs to two passages, number {a + 1} and {b + 1}")
+        return order
 
     def _choose_order(
         self, indptr: NDArray[np.int64], terms: NDArray[np.uint32], weights: NDArray[np.float32]

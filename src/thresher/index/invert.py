@@ -2,7 +2,8 @@
 
 Inversion is one counting pass (done while passages arrive) and one placing pass: every posting goes straight to its
 final place, list after list, so the only memory is one cursor per term. All arrays may be larger than memory; they are
-memory-mapped files.
+memory-mapped files. Under a limit on resident memory there are several placing passes, over as many terms each as their
+lists leave room for, and rows are read window by window (`thresher.index.memory`). The files are the same.
 """
 
 # Kernels take arrays whose types the docstrings give; annotations would mean nothing to the compiler.
@@ -11,18 +12,27 @@ memory-mapped files.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from thresher._lazy import njit
 from thresher.index.counts import SUPERBLOCK
-from thresher.index.layout import CHUNK
+from thresher.index.layout import CHUNK, KTH
+from thresher.index.memory import LEAST_ROOM, ranges
+from thresher.mapping import release
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from thresher.index.arrays import Array
+    from thresher.index.memory import MemoryLimit
+
+PAGES = 4 * 4096
+"""Bytes of the spool that a row touches where rows are read out of order: two pages of terms and two of weights."""
 
 
 class Spool(NamedTuple):
@@ -68,6 +78,100 @@ class Lists(NamedTuple):
     block: int
 
 
+class Cursors(NamedTuple):
+    """Where the next posting of each of some terms goes; int64[m], int64[m], uint16[m].
+
+    Attributes:
+        at: the next entry.
+        skips: the entry that says where the current chunk of a list ends.
+        chunks: the current chunk.
+    """
+
+    at: NDArray[np.int64]
+    skips: NDArray[np.int64]
+    chunks: NDArray[np.uint16]
+
+
+def invert(spool: Spool, lists: Lists, lengths: NDArray[np.int64], limit: MemoryLimit | None = None) -> None:
+    """Place the postings, and bound lists and blocks; two threads share the terms.
+
+    Args:
+        spool: the rows.
+        lists: zeros; out.
+        lengths: int64[terms], postings of each term.
+        limit: on resident memory; None for none.
+
+    Raises:
+        ConfigError: it leaves too little room.
+    """
+    if limit is not None:
+        limit.require(2 * LEAST_ROOM, "inversion")
+    room = None if limit is None else limit.left()
+    passes = [(0, len(lengths))] if room is None else list(ranges(_bytes_of_terms(lists, lengths), room // 2))
+    with ThreadPoolExecutor(2) as pool:
+        for first, after in passes:
+            before = int(np.searchsorted(np.cumsum(lengths[first:after]), lengths[first:after].sum() // 2))
+            parts = [(first, first + before), (first + before, after)]
+            cursors = [_cursors(*part, lists) for part in parts]
+            for docs in windows(spool, None if room is None else room // 4):
+                work = (
+                    pool.submit(place, *part, docs, own, spool, lists)
+                    for part, own in zip(parts, cursors, strict=True)
+                )
+                for one in list(work):
+                    one.result()
+
+            def complete(part: tuple[int, int]) -> None:
+                kth_largest(*part, np.array(KTH, np.int64), lists)
+                fill_directory(*part, lists)
+
+            list(pool.map(complete, parts))
+            if room is not None:
+                _release_terms(first, after, lists)
+
+
+def windows(spool: Spool, room: int | None) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of documents, whose rows take at most `room` bytes; each is given back when it was read."""
+    n = len(spool.order)
+    if room is None:
+        yield 0, n
+        return
+    in_order = not bool(np.any(spool.order[1:] < spool.order[:-1]))
+    each = 8 * len(spool.terms) // max(n, 1) + 8 if in_order else PAGES
+    step = max(room // max(each, 1), 1)
+    for first in range(0, n, step):
+        after = min(first + step, n)
+        yield first, after
+        rows = slice(int(spool.indptr[first]), int(spool.indptr[after])) if in_order else slice(None)
+        release(spool.terms[rows])
+        release(spool.weights[rows])
+        release(spool.indptr)
+
+
+def _bytes_of_terms(lists: Lists, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64[terms]: bytes that each term has in the files of the lists."""
+    width, rows = lists.impacts.itemsize, lists.rows
+    sizes = np.diff(lists.starts) * (width + 2)
+    sizes[(rows >= 0) & (rows < lists.superblocks.shape[0])] += lists.superblocks.shape[1] * 4 + lists.maxima.shape[1]
+    sizes[(rows >= 0) & (rows < lists.dense.shape[0])] += lists.dense.shape[1] * width
+    return sizes + (lengths > 0)
+
+
+def _release_terms(first: int, after: int, lists: Lists) -> None:
+    """Give back the pages that terms first ... after - 1 have in the files of the lists."""
+    entries = slice(int(lists.starts[first]), int(lists.starts[after]))
+    release(lists.impacts[entries])
+    release(lists.ids[entries])
+    for whole in (lists.dense, lists.superblocks, lists.maxima):
+        release(whole)
+
+
+def _cursors(first: int, after: int, lists: Lists) -> Cursors:
+    """Before the first posting of terms first ... after - 1."""
+    starts = lists.starts[first:after]
+    return Cursors(starts + (lists.last[first:after] > 0), starts.copy(), np.zeros(after - first, np.uint16))
+
+
 @njit(cache=True, nogil=True)
 def count_terms(terms, weights, lengths, largest):
     """Add a batch of postings to the lengths of the lists, and raise their largest weights.
@@ -83,22 +187,19 @@ def count_terms(terms, weights, lengths, largest):
 
 
 @njit(cache=True, nogil=True)
-def last_chunks(spool, rows, common, last):
-    """The last chunk that each list without a directory row reaches; 0 for common ones.
+def last_chunks(docs, spool, last):
+    """The last chunk that each list reaches in these documents, where it reaches a later one than before.
 
-    spool, rows   `Spool`, int32[terms]
-    common        int64            common terms
-    last          uint16[terms]    in: zeros; out
+    docs     (int64, int64)   first, and the one after the last
+    spool    `Spool`
+    last     uint16[terms]    in and out
     """
     indptr, terms, order = spool.indptr, spool.terms, spool.order
-    for doc in range(CHUNK, order.shape[0]):
+    for doc in range(max(docs[0], CHUNK), docs[1]):
         source = order[doc]
         chunk = np.uint16(doc // CHUNK)
         for p in range(indptr[source], indptr[source + 1]):
             last[terms[p]] = chunk
-    for term in range(rows.shape[0]):
-        if 0 <= rows[term] < common:
-            last[term] = 0
 
 
 @njit(cache=True, nogil=True)
@@ -114,18 +215,18 @@ def first_at_least(term, terms, first, after):
 
 
 @njit(cache=True, nogil=True)
-def place(first, after, spool, lists):
-    """Put every posting of terms first ... after - 1 into its list, and count the postings in superblocks."""
+def place(first, after, docs, cursors, spool, lists):
+    """Put the postings of terms first ... after - 1 in some documents into their lists; count them in superblocks.
+
+    docs      (int64, int64)   first, and the one after the last; windows follow one another
+    cursors   `Cursors` of the terms   in and out
+    """
     indptr, terms, weights, order = spool.indptr, spool.terms, spool.weights, spool.order
-    starts, rows, last, dense, superblocks = lists.starts, lists.rows, lists.last, lists.dense, lists.superblocks
+    rows, last, dense, superblocks = lists.rows, lists.last, lists.dense, lists.superblocks
     impacts, ids, scale, top = lists.impacts, lists.ids, lists.scale, np.float64(lists.top)
-    cursors = starts[first:after].copy()
-    skips = starts[first:after].copy()
-    chunks = np.zeros(after - first, np.uint16)
-    for i in range(after - first):
-        cursors[i] += last[first + i] > 0
+    next_at, skips, chunks = cursors.at, cursors.skips, cursors.chunks
     common = superblocks.shape[0]
-    for doc in range(order.shape[0]):
+    for doc in range(docs[0], docs[1]):
         source = order[doc]
         low, chunk, superblock = np.uint16(doc % CHUNK), doc // CHUNK, doc // SUPERBLOCK + 1
         begin, end = indptr[source], indptr[source + 1]
@@ -145,12 +246,12 @@ def place(first, after, spool, lists):
                     continue
             if last[term] > 0:
                 while chunks[i] < chunk:
-                    ids[skips[i]] = cursors[i] - skips[i] - 1
+                    ids[skips[i]] = next_at[i] - skips[i] - 1
                     chunks[i] += np.uint16(1)
-                    skips[i] = cursors[i]
-                    cursors[i] += chunks[i] < last[term]
-            at = cursors[i]
-            cursors[i] = at + 1
+                    skips[i] = next_at[i]
+                    next_at[i] += chunks[i] < last[term]
+            at = next_at[i]
+            next_at[i] = at + 1
             impacts[at] = impact
             ids[at] = low
 

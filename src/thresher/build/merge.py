@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from thresher.build.segment import Options
     from thresher.index.collection import Collection, Part
     from thresher.index.commit import SegmentDraft, SegmentEntry
+    from thresher.index.memory import MemoryLimit
     from thresher.index.transaction import Transaction
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ MERGING = "thresher-merge"
 """Name of the thread that merges in the background."""
 POSTINGS = 2**26
 """Postings of a part that are turned into rows at a time, about 600 MB."""
+ROW_BYTES = 9
+"""Bytes that such a posting takes."""
 _CHUNK = 4096
 
 
@@ -69,7 +72,7 @@ def merge_index(
         all: merge all segments into one.
         small: only what is quickly merged.
         refit: fit the average length of BM25 anew, which merges all segments.
-        options: for progress bars.
+        options: for progress bars and the limit on memory.
     """
     started, merged, made, passages = time.perf_counter(), 0, 0, 0
     for group in planned_merges(transaction.base.segments, all=all, small=small, refit=refit):
@@ -148,7 +151,7 @@ class Merge:
     ) -> None:
         self.collection, self.known, self.segments, self.draft = collection, known, segments, draft
         self.recipe = Recipe.model_validate(collection.commit.fields.get("recipe") or {})
-        self.progress = options.progress
+        self.progress, self.memory = options.progress, options.memory
 
     def parts(self, tier: int) -> list[tuple[Part, NDArray[np.bool_]]]:
         """The parts of a tier that are merged, and which of their passages live, by number."""
@@ -171,11 +174,11 @@ class Merge:
         parts, order, schema = self.parts(tier), self.recipe.index.order, self.collection.schema
         encoder = parts[0][0].layout.manifest.fields["encoder"]
         if tier == TIER_ONE:
-            counts = merge_tier(self.draft.path, parts, order, schema, self.progress)
+            counts = merge_tier(self.draft.path, parts, order, schema, self.progress, self.memory)
             self.draft.fields.update(counts=counts, encoder=encoder)
             return
         with artifact.writing(self.draft.path / SECOND, kind=KIND, format=FORMAT) as made:
-            counts = merge_tier(made.path, parts, "source", schema, self.progress)
+            counts = merge_tier(made.path, parts, "source", schema, self.progress, self.memory)
             made.fields.update(counts=counts, encoder=encoder, tier=TIER_TWO)
 
     def vectors(self) -> None:
@@ -229,13 +232,15 @@ def merge_tier(
     order: str,
     schema: Mapping[str, str],
     progress: bool,
+    memory: MemoryLimit | None,
 ) -> dict[str, Any]:
     """Write the live passages of parts of one tier as one layout; returns its counts."""
     vocabulary, renumbered = _joint_vocabulary([part for part, _ in parts])
     layouts = [part.layout for part, _ in parts]
     counts, lexical = layouts[0].counts, layouts[0].counts.idf
     builder = IndexBuilder(
-        directory, vocabulary, bits=counts.bits, order=order, scale=counts.scale, progress=progress  # type: ignore[arg-type]
+        directory, vocabulary, bits=counts.bits, order=order, scale=counts.scale, progress=progress,  # type: ignore[arg-type]
+        memory=memory,
     )  # fmt: skip
     columns = ColumnWriter(directory / "fields", schema)
     folds = all((layout.path / EXACT).is_file() for layout in layouts)
@@ -244,7 +249,7 @@ def merge_tier(
     tokens = []
     with tqdm(desc="merging", total=total, unit=" passages", disable=not progress, mininterval=0.5, delay=1) as bar:
         for (part, live), terms in zip(parts, renumbered, strict=True):
-            for numbers, batch in live_rows(part, live):
+            for numbers, batch in live_rows(part, live, _at_a_time(memory)):
                 mapped = batch if terms is None else SparseBatch(batch.indptr, terms[batch.terms], batch.weights)
                 _copy(builder, part, numbers, mapped)
                 columns.add_columns(part.columns, numbers)
@@ -260,10 +265,17 @@ def merge_tier(
     return made
 
 
-def live_rows(part: Part, live: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], SparseBatch]]:
-    """Numbers of the live passages of a part, and their rows, some at a time."""
+def _at_a_time(memory: MemoryLimit | None) -> int:
+    """Postings that are turned into rows at a time."""
+    return POSTINGS if memory is None else min(max(memory.left() // (2 * ROW_BYTES), 2**16), POSTINGS)
+
+
+def live_rows(
+    part: Part, live: NDArray[np.bool_], postings: int = POSTINGS
+) -> Iterator[tuple[NDArray[np.int64], SparseBatch]]:
+    """Numbers of the live passages of a part, and their rows, about as many `postings` at a time."""
     n = part.layout.counts
-    ranges = max(-(-n.postings // POSTINGS), 1)
+    ranges = max(-(-n.postings // postings), 1)
     bounds = np.linspace(0, n.passages, ranges + 1).astype(np.int64).tolist()
     for first, after in pairwise(bounds):
         numbers = np.flatnonzero(live[first:after]) + first

@@ -58,7 +58,7 @@ def refit_tiers(transaction: Transaction, merge: Merge) -> dict[str, Any]:
             transaction.add_encoder(terms.query_side)
             writer = TierWriter(
                 draft.path, terms, numbers, recipe.index, collection.schema, order=recipe.index.order,
-                exact=folds(recipe), progress=merge.progress,
+                exact=folds(recipe), progress=merge.progress, memory=merge.memory,
             )  # fmt: skip
             with writer:
                 for passages, batch in terms.rows(spool, numbers):
@@ -69,7 +69,8 @@ def refit_tiers(transaction: Transaction, merge: Merge) -> dict[str, Any]:
         if len(spool) > border:
             pruned = _joined(counted, second)
             transaction.add_encoder(pruned.query_side)
-            second_tier(draft.path, spool, pruned, np.arange(border, len(spool)), recipe, collection.schema)
+            numbers = np.arange(border, len(spool))
+            second_tier(draft.path, spool, pruned, numbers, recipe, collection.schema, memory=merge.memory)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     frozen = {**collection.commit.frozen, "average_length": counted.query_side.average_length}

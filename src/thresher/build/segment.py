@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from thresher.encode.shards import PassageEncoder
     from thresher.index.collection import Collection
     from thresher.index.commit import SegmentDraft
+    from thresher.index.memory import MemoryLimit
     from thresher.records import Passage, SparseBatch
 
     Take = Callable[[NDArray[np.int64]], SparseBatch]
@@ -58,11 +59,13 @@ class Options:
         device: of the models that the recipe names.
         progress: show progress bars.
         dense: the encoder of dense vectors itself, in place of the one that the recipe names.
+        memory: how much memory may be resident; None for no limit.
     """
 
     device: str = "auto"
     progress: bool = False
     dense: PassageEncoder | None = None
+    memory: MemoryLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ class Addition:
         terms = self._terms(spool, given, "first")
         writer = TierWriter(
             self._draft.path, terms, numbers, self._recipe.index, schema, order=self._recipe.index.order,
-            scale=self._scale, exact=folds(self._recipe),
+            scale=self._scale, exact=folds(self._recipe), memory=options.memory,
         )  # fmt: skip
         bar: tqdm[None] = tqdm(
             desc="indexing", total=len(spool), unit=" passages", disable=not options.progress, mininterval=0.5, delay=1
@@ -158,7 +161,7 @@ class Addition:
             if len(second):
                 joined = self._recipe.learned_second_tier
                 pruned = self._terms(spool, given, "second") if joined else self._lexical(spool, "second")
-                second_tier(self._draft.path, spool, pruned, second, self._recipe, schema, bar.update)
+                second_tier(self._draft.path, spool, pruned, second, self._recipe, schema, bar.update, options.memory)
         self._draft.fields.update(counts=counts, encoder=named(terms.query_side))
         self._store_vectors(spool, numbers, second)
         if self._recipe.states is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from thresher.records import Passage
 
     Source = str | Path | Corpus | Iterable[Passage]
+
+
+_COMPRESSED = frozenset((".gz", ".zst", ".bz2", ".xz", ".parquet"))
 
 
 def corpus_of(source: Source, recipe: Recipe, split_tokens: int = 0) -> Corpus | Iterable[Passage]:
@@ -51,6 +55,15 @@ def corpus_of(source: Source, recipe: Recipe, split_tokens: int = 0) -> Corpus |
         return source
     split = Splitter(recipe.corpus.split_tokens or 0, recipe.corpus.split_overlap)
     return (part for passage in source for part in split(passage))
+
+
+def plain_bytes(path: Path) -> int:
+    """Bytes of a corpus in one file that is not compressed; 0 of anything else."""
+    try:
+        found = path.stat() if path.suffix not in _COMPRESSED else None
+    except (OSError, ValueError):  # the name of a data set, or of a pipe
+        return 0
+    return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0
 
 
 def reading_bar(corpus: object, *, progress: bool) -> tqdm[None]:

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from thresher.arguments import checked_call
 from thresher.build.recipe import LEXICAL, Recipe
 from thresher.build.report import BuildReport, duration, logged
-from thresher.build.sources import corpus_of, expected_fields, reading_bar, with_sources
+from thresher.build.sources import corpus_of, expected_fields, plain_bytes, reading_bar, with_sources
 from thresher.build.states import store_states
 from thresher.build.tiers import TierWriter, decide_tiers, folds, measure, store_tiers
 from thresher.build.vectors import (
@@ -56,6 +56,7 @@ from thresher.encode.shards import encoding_bar
 from thresher.errors import ConfigError, InputError
 from thresher.index.commit import writing_index
 from thresher.index.fields import Inference
+from thresher.index.memory import MemoryLimit
 from thresher.prune.decision import TIER_ONE, TIER_TWO
 from thresher.prune.frozen import threshold_of
 from thresher.publish import discard_shards, shards_of
@@ -81,6 +82,10 @@ _LONG = 5000
 """Passages from which on a build with models says what it will take."""
 _SAMPLE, _LEARNED_SAMPLE = 2000, 64
 """Passages measured for a budget, and with a learned encoder."""
+POSTING_BYTES = 12
+"""Bytes that a posting takes on the disk while an index is built: eight in the spool, four in its list."""
+WHILE_BUILDING = 3
+"""How many times the bytes of the finished index its build takes: postings are spooled at twice their size."""
 _FIRST = 8
 """Passages encoded before a measurement."""
 
@@ -99,6 +104,7 @@ def build_index(
     dense: PassageEncoder | None = None,
     learned: SparseEncoder | None = None,
     device: str = "auto",
+    memory_gb: float | None = None,
 ) -> BuildReport:
     """Build an index at `target`.
 
@@ -115,9 +121,12 @@ def build_index(
         dense: the encoder of vectors itself (`encode_passages`, `fingerprint`), in place of the recipe's.
         learned: the encoder of learned terms itself, in place of the recipe's.
         device: for the models that the recipe names: `auto` (an accelerator if there is one), or a torch device.
+        memory_gb: how much memory this process may hold, in GB (10^9 bytes), the pages of mapped files included; None
+            for no limit. The index does not depend on it. What models take is theirs, and counts.
 
     Raises:
-        ConfigError: the recipe is wrong, or there is no corpus.
+        ConfigError: the recipe is wrong, there is no corpus, or the limit on memory is too low: it is named what takes
+            how much.
         InputError: the corpus is malformed, with file and line; or encoded passages, decision or vectors belong to
             another corpus, with the docno.
         ArtifactError: there is something at `target` that may not be replaced.
@@ -125,9 +134,12 @@ def build_index(
     recipe = with_sources(recipe, encoded, decision, vectors)
     recipe.check()
     shards = shards_of(target)
+    memory = None if memory_gb is None else MemoryLimit(memory_gb)
     with writing_index(target, overwrite=overwrite) as draft:
         source = recipe.corpus.source or None if source is None else source
         build = _Build(draft, recipe, source, shards, progress=progress, models=(dense, learned), device=device)
+        build.memory = memory
+        build.check_disk()
         build.read()
         build.estimate()
         build.prune()
@@ -157,8 +169,12 @@ class _Build:
         progress: show progress bars.
         models: the encoders of dense vectors and of learned terms, where they were given.
         device: for the models of the recipe.
+
+    Attributes:
+        memory: how much memory may be resident; None for no limit.
     """
 
+    memory: MemoryLimit | None = None
     spool: Spool
     terms: TermSource
     lexical: CountedTerms
@@ -225,6 +241,22 @@ class _Build:
         if self.progress:
             tqdm.write(line, file=sys.stderr)
 
+    def check_disk(self) -> None:
+        """Refuse a corpus in plain files that the disk has no room for: its copy alone takes as much.
+
+        Raises:
+            OSError: there is not enough space.
+        """
+        name = str(getattr(self.corpus, "name", ""))
+        least = plain_bytes(Path(name)) if name and self.corpus is not None else 0
+        self._require_disk(least, "a copy of the corpus, which a build works from, takes")
+
+    def _require_disk(self, least: int, what: str) -> None:
+        free = shutil.disk_usage(self.directory).free
+        if free < least:
+            problem = f"{what} about {least:,} bytes, but only {free:,} are free"
+            raise OSError(errno.ENOSPC, problem, str(self.directory.parent))
+
     def read(self) -> None:
         """Spool the corpus, count its terms where BM25 needs them, and bring it into the order of an encoding."""
         started = time.perf_counter()
@@ -271,18 +303,17 @@ class _Build:
         """
         n = len(self.spool)
         least = (self.spool.directory / "passages").stat().st_size
+        if self.terms is getattr(self, "lexical", None):
+            least += POSTING_BYTES * self.lexical.postings
         encodes = self.learned is not None or isinstance(self.vectors, EncodedVectors)
         if encodes and n >= _LONG:
             self.measured = measured = self._measure(_LEARNED_SAMPLE)
             seconds, size = (x * n / measured.passages for x in (measured.seconds, measured.first))
-            least = max(least, round(size))
+            least = max(least, round(size * WHILE_BUILDING))
             self._say(
                 f"{n:,} passages: encoding will take about {duration(seconds)}, the index about {size / 1e6:,.0f} MB"
             )
-        free = shutil.disk_usage(self.directory).free
-        if free < least:
-            problem = f"the index will take about {least:,} bytes, but only {free:,} are free"
-            raise OSError(errno.ENOSPC, problem, str(self.directory.parent))
+        self._require_disk(least, "building the index will take")
 
     def _measure(self, passages: int) -> Measured:
         bits = impact_bits(self.recipe.index, self.terms)
@@ -315,7 +346,7 @@ class _Build:
             check_vectors(self.recipe.vectors, self.vectors, len(self.numbers))
         writer = TierWriter(
             self.directory, self.terms, self.numbers, step, self.schema, order=step.order, exact=folds(self.recipe),
-            progress=self.progress,
+            progress=self.progress, memory=self.memory,
         )  # fmt: skip
         encoding = storing = 0.0
         asked = time.perf_counter()
@@ -365,7 +396,14 @@ class _Build:
         """Write the second tier and the decision."""
         if self.pruning is not None:
             stage = store_tiers(
-                self.draft, self.pruning, self.spool, self._second_terms(), self.recipe, self.usage, self.schema
+                self.draft,
+                self.pruning,
+                self.spool,
+                self._second_terms(),
+                self.recipe,
+                self.usage,
+                self.schema,
+                self.memory,
             )
             self.usage = Usage((*self.usage.stages, stage))
 

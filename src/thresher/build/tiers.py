@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from thresher.encode.query_side import QuerySide
     from thresher.index.commit import IndexDraft
     from thresher.index.fields import Schema
+    from thresher.index.memory import MemoryLimit
     from thresher.records import Passage, SparseBatch, Usage
 
 _log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ def store_tiers(
     recipe: Recipe,
     usage: Usage,
     schema: Schema,
+    memory: MemoryLimit | None = None,
 ) -> StageUsage:
     """Write `tier-2/` and `pruning/` into the segment being built; returns the usage of the pruning.
 
@@ -104,13 +106,15 @@ def store_tiers(
         recipe: how the index is built.
         usage: that of the first tier's stages.
         schema: the metadata fields and their types.
+        memory: how much memory may be resident.
     """
     started = time.perf_counter()
     counts, directory = dict(pruning.usage.counts), draft.segment.path
     if counts["tier_2"]:
         draft.add_encoder(terms.query_side)
         numbers = np.flatnonzero(pruning.decision.tiers == TIER_TWO)
-        counts["tier_2_postings"] = int(second_tier(directory, spool, terms, numbers, recipe, schema)["postings"])
+        made = second_tier(directory, spool, terms, numbers, recipe, schema, memory=memory)
+        counts["tier_2_postings"] = int(made["postings"])
     draft.segment.fields["dropped"] = counts["dropped"]
     write_decision(
         directory / "pruning",
@@ -206,6 +210,7 @@ class TierWriter:
         scale: that of the impacts of learned weights, where the index has one already.
         exact: keep what finds exact duplicates of passages that are added later.
         progress: show a progress bar.
+        memory: how much memory may be resident.
     """
 
     def __init__(
@@ -220,12 +225,14 @@ class TierWriter:
         scale: float | None = None,
         exact: bool = False,
         progress: bool = False,
+        memory: MemoryLimit | None = None,
     ) -> None:
         bits, self._tokens = impact_bits(step, terms), terms.tokens(numbers)
         scale = impact_scale(bits, self._tokens) or scale
         self._builder = IndexBuilder(
-            directory, terms.query_side.vocabulary, bits=bits, order=order, scale=scale, progress=progress
-        )
+            directory, terms.query_side.vocabulary, bits=bits, order=order, scale=scale, progress=progress,
+            memory=memory,
+        )  # fmt: skip
         self._columns = ColumnWriter(directory / "fields", schema)
         self._exact = ExactWriter(directory) if exact else None
 
@@ -264,6 +271,7 @@ def second_tier(
     recipe: Recipe,
     schema: Schema,
     done: Callable[[int], object] = int,
+    memory: MemoryLimit | None = None,
 ) -> dict[str, Any]:
     """Write the second tier; returns its counts.
 
@@ -275,9 +283,11 @@ def second_tier(
         recipe: how the index is built.
         schema: the metadata fields and their types.
         done: called with the number of passages written, for a progress bar.
+        memory: how much memory may be resident.
     """
     with artifact.writing(directory / SECOND, kind=KIND, format=FORMAT) as tier:
-        with TierWriter(tier.path, terms, numbers, recipe.index, schema, exact=folds(recipe)) as writer:
+        made = TierWriter(tier.path, terms, numbers, recipe.index, schema, exact=folds(recipe), memory=memory)
+        with made as writer:
             for passages, batch in terms.rows(spool, numbers):
                 writer.add(passages, batch)
                 done(len(passages))

@@ -72,6 +72,11 @@ class CountedTerms:
         self._counts = counts
         self.query_side = counts.encoder(k1=step.k1, b=step.b, lengths=step.lengths, average_length=average_length)
 
+    @property
+    def postings(self) -> int:
+        """Terms of all passages that were counted, without repetitions in one."""
+        return self._counts.postings
+
     def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
         """The passages with these numbers and their weights."""
         for first in range(0, len(numbers), CHUNK):

@@ -39,6 +39,7 @@ from thresher.index.collection import Collection, open_collection
 from thresher.index.commit import SegmentDraft
 from thresher.index.fields import Inference
 from thresher.index.filters import Where
+from thresher.index.memory import MemoryLimit
 from thresher.index.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class IndexWriter:
         progress: bool = False,
         dense: PassageEncoder | None = None,
         merge: bool = True,
+        memory_gb: float | None = None,
     ) -> IndexWriter:
         """Open the index at `path` for writing. No other writer can open it until this one is closed.
 
@@ -93,13 +95,16 @@ class IndexWriter:
             progress: show progress bars.
             dense: the encoder of dense vectors itself, in place of the one that the recipe names.
             merge: after a commit, merge small segments where the merge policy says so.
+            memory_gb: how much memory this process may hold, in GB; see `build_index`.
 
         Raises:
+            ConfigError: the limit on memory is too low.
             ArtifactError: there is no index at `path`, or another process is writing it.
         """
         with ExitStack() as held:
             transaction = held.enter_context(Transaction(path_of(path)))
-            writer = cls(transaction, Options(device, progress, dense), merge=merge)
+            memory = None if memory_gb is None else MemoryLimit(memory_gb)
+            writer = cls(transaction, Options(device, progress, dense, memory), merge=merge)
             writer._held = held.pop_all()
         return writer
 

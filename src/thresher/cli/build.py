@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from thresher.cli.certify import MARGIN, certify_built, finish
-from thresher.cli.output import JsonOption, echo, emit_json, grouped, is_quiet, progress_wanted, skipped_line, table
+from thresher.cli.output import (
+    JsonOption,
+    MemoryOption,
+    echo,
+    emit_json,
+    grouped,
+    is_quiet,
+    progress_wanted,
+    skipped_line,
+    table,
+)
 
 if TYPE_CHECKING:
     from thresher.build.recipe import Recipe
@@ -108,6 +118,7 @@ def build(
     decision: Annotated[Path | None, typer.Option(help="Apply this decision of `thresher prune -o`.")] = None,
     vectors: Annotated[Path | None, typer.Option(help="Store these vectors of `thresher encode --dense`.")] = None,
     device: Annotated[str, typer.Option(help="Device of the recipe's models: auto, cpu, cuda, ...")] = "auto",
+    memory_gb: MemoryOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing index.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -122,6 +133,7 @@ def build(
       thresher build corpus.jsonl --recipe bm25 -o my-index
       zcat corpus.gz | thresher build - --format jsonl -o my-index
       thresher build books.jsonl -o my-index --split-tokens 200 --split-overlap 40 --on-error skip
+      thresher build corpus.jsonl --recipe bm25 -o my-index --memory-gb 2
       thresher build corpus.jsonl --encoded encoded --vectors vectors --decision decision -o my-index
       thresher build pruned.toml -o my-index --certify queries.tsv --qrels qrels.txt --margin .02
     """
@@ -138,6 +150,7 @@ def build(
         vectors=vectors,
         overwrite=overwrite,
         device=device,
+        memory_gb=memory_gb,
         progress=progress_wanted() and not json,
     )
     made = None

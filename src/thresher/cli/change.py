@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thresher.cli.output import JsonOption, echo, emit_json, is_quiet, progress_wanted, skipped_line
+from thresher.cli.output import JsonOption, MemoryOption, echo, emit_json, is_quiet, progress_wanted, skipped_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +47,7 @@ def add(
     encoded: EncodedOption = None,
     format: FormatOption = "",
     device: DeviceOption = "auto",
+    memory_gb: MemoryOption = None,
     dry_run: DryOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -62,7 +63,7 @@ def add(
     """
     if not corpus and encoded is None:
         raise typer.BadParameter("give a CORPUS, or --encoded passages, or both")
-    with _writer(index, device, json=json) as writer:
+    with _writer(index, device, memory_gb, json=json) as writer:
         change = writer.add(_source(corpus, format, writer), replace=replace, encoded=encoded)
         _finish(index, writer, change, dry_run=dry_run, json=json)
 
@@ -107,6 +108,7 @@ def sync(
     encoded: EncodedOption = None,
     format: FormatOption = "",
     device: DeviceOption = "auto",
+    memory_gb: MemoryOption = None,
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Let an empty corpus delete everything; otherwise it is refused.")
     ] = False,
@@ -123,7 +125,7 @@ def sync(
       thresher sync my-index docs/
       thresher sync my-index corpus.jsonl --dry-run
     """
-    with _writer(index, device, json=json) as writer:
+    with _writer(index, device, memory_gb, json=json) as writer:
         source = _source(corpus, format, writer)
         change = writer.sync(source or corpus, encoded=encoded, allow_empty=allow_empty)
         _finish(index, writer, change, dry_run=dry_run, json=json)
@@ -136,6 +138,7 @@ def merge(
     refit: Annotated[
         bool, typer.Option("--refit", help="Fit BM25's average length anew, and weigh all passages by it.")
     ] = False,
+    memory_gb: MemoryOption = None,
     dry_run: DryOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -164,7 +167,7 @@ def merge(
         if not groups:
             echo(f"{index}: nothing to merge")
         return
-    with _writer(index, "auto", json=json) as writer:
+    with _writer(index, "auto", memory_gb, json=json) as writer:
         report = writer.merge(all=all, refit=refit)
     if json:
         emit_json({"path": str(index), **report.as_json()})
@@ -173,10 +176,11 @@ def merge(
         echo(f"{index}: {said}; {_segments(report.segments)}, commit {report.commit}, {report.seconds:.2f} s")
 
 
-def _writer(index: Path, device: str, *, json: bool) -> IndexWriter:
+def _writer(index: Path, device: str, memory_gb: float | None = None, *, json: bool) -> IndexWriter:
     from thresher.build.writer import IndexWriter
 
-    return IndexWriter.open(index, device=device, progress=progress_wanted() and not json)
+    progress = progress_wanted() and not json
+    return IndexWriter.open(index, device=device, progress=progress, memory_gb=memory_gb)
 
 
 def _source(corpus: str, format: str, writer: IndexWriter) -> str | Corpus | None:

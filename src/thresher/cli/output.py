@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        "--memory-gb",
+        min=0.0,
+        metavar="N",
+        help="Hold at most N GB of memory, mapped files and models included. The index is the same; less takes longer.",
+    ),
+]
 WhereOption = Annotated[
     str | None, typer.Option("--where", help="Only passages whose metadata match: 'lang = en and year >= 2020'.")
 ]

@@ -278,6 +278,11 @@ class TermCounts:
             average_length=average_length,
         )
 
+    @property
+    def postings(self) -> int:
+        """Terms of all passages, without repetitions in one."""
+        return int(self._starts[-1])
+
     def tokens(self, numbers: NDArray[np.integer]) -> NDArray[np.uint32]:
         """uint32[n]: terms, with repetitions, of the passages with these numbers."""
         lengths: NDArray[np.uint32] = np.fromfile(self._files["lengths"], np.uint32)[numbers]

@@ -114,12 +114,8 @@ def invert(spool: Spool, lists: Lists, lengths: NDArray[np.int64], limit: Memory
             parts = [(first, first + before), (first + before, after)]
             cursors = [_cursors(*part, lists) for part in parts]
             for docs in windows(spool, None if room is None else room // 4):
-                work = (
-                    pool.submit(place, *part, docs, own, spool, lists)
-                    for part, own in zip(parts, cursors, strict=True)
-                )
-                for one in list(work):
-                    one.result()
+                rest = (docs, spool, lists)
+                list(pool.map(lambda part, own, rest=rest: place(*part, rest[0], own, *rest[1:]), parts, cursors))
 
             def complete(part: tuple[int, int]) -> None:
                 kth_largest(*part, np.array(KTH, np.int64), lists)

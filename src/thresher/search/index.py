@@ -80,7 +80,13 @@ class Index(OpenIndex):
     """
 
     def writer(
-        self, *, device: str = "auto", progress: bool = False, dense: PassageEncoder | None = None, merge: bool = True
+        self,
+        *,
+        device: str = "auto",
+        progress: bool = False,
+        dense: PassageEncoder | None = None,
+        merge: bool = True,
+        memory_gb: float | None = None,
     ) -> IndexWriter:
         """A writer that changes the index; what it commits is seen after `refresh`. Arguments as `IndexWriter.open`.
 
@@ -92,7 +98,9 @@ class Index(OpenIndex):
             raise InputError("a restricted view is not written to; open the index with Index.open")
         from thresher.build.writer import IndexWriter
 
-        return IndexWriter.open(self.path, device=device, progress=progress, dense=dense, merge=merge)
+        return IndexWriter.open(
+            self.path, device=device, progress=progress, dense=dense, merge=merge, memory_gb=memory_gb
+        )
 
     def search(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from thresher.errors import ConfigError, InputError
 from thresher.index import IndexBuilder
 from thresher.index.memory import MemoryLimit, ranges, resident
@@ -44,7 +46,7 @@ def test_ranges_cover_all_items_in_order_and_fit(sizes, room):
     found = list(ranges(np.array(sizes), room))
     assert [i for first, after in found for i in range(first, after)] == list(range(len(sizes)))
     assert all(sum(sizes[first:after]) <= room or after == first + 1 for first, after in found)
-    for (first, after), (_, end) in zip(found, found[1:], strict=False):
+    for (first, after), (_, end) in pairwise(found):
         assert end > after and sum(sizes[first : after + 1]) > room  # nothing more would have fitted
 
 
@@ -101,5 +103,5 @@ def test_a_limit_below_what_the_process_holds_is_refused_with_the_least_that_is_
 def test_what_does_not_fit_is_refused_before_it_is_made():
     limit = MemoryLimit(resident() / 1e9 + 1)
     limit.require(10**8, "sorting")
-    with pytest.raises(ConfigError, match="sorting takes 4.00 GB"):
+    with pytest.raises(ConfigError, match=r"sorting takes 4\.00 GB"):
         limit.require(4 * 10**9, "sorting")

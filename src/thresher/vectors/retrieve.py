@@ -316,15 +316,19 @@ def _check(store: VectorStore, settings: _Settings, earlier: DenseIndex | None) 
     one_of("kind of dense index", settings.kind, _KINDS)
     if not is_a(settings.device, str):
         raise InputError(f"device must be 'cpu', 'cuda' or 'auto'; got {shown(settings.device)}")
+    _check_numbers(settings, len(store.stored))
+    if not is_a(earlier, DenseIndex, type(None)) or (earlier is not None and earlier.kind != settings.kind):
+        raise InputError(f"earlier must be a DenseIndex of the kind {settings.kind!r}; got {shown(earlier)}")
+
+
+def _check_numbers(settings: _Settings, vectors: int) -> None:
     for name in ("nprobe", "links", "ef_construction", "ef_search", "seed"):
         number = getattr(settings, name)
         if whole(name, number, name != "seed") >= 2**31:
             raise InputError(f"{name} must be below 2^31; got {shown(number)}")
     cells = settings.cells
-    if cells is not None and whole("cells", cells, 1) > len(store.stored):
-        raise InputError(f"cells is {shown(cells)}, but there are {len(store.stored)} vectors")
-    if not is_a(earlier, DenseIndex, type(None)) or (earlier is not None and earlier.kind != settings.kind):
-        raise InputError(f"earlier must be a DenseIndex of the kind {settings.kind!r}; got {shown(earlier)}")
+    if cells is not None and whole("cells", cells, 1) > vectors:
+        raise InputError(f"cells is {shown(cells)}, but there are {vectors} vectors")
 
 
 def _finder(store: VectorStore, settings: _Settings) -> _Finder | _Scan | None:
@@ -354,21 +358,10 @@ def _devices(faiss: ModuleType | None) -> int:
 
 def _filled(faiss: ModuleType, store: VectorStore, settings: _Settings) -> _Finder:
     """A faiss index with the vectors of a store."""
-    n, d, kind = len(store.stored), store.dimensions, settings.kind
-    if kind == "flat":
-        index = faiss.IndexFlatIP(d)
-    elif kind == "ivf":
-        cells = min(n, settings.cells) if settings.cells else max(1, min(int(4 * n**0.5), n // 39))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, cells, faiss.METRIC_INNER_PRODUCT)
-        index.cp.seed, index.cp.min_points_per_centroid, index.nprobe = settings.seed, 1, settings.nprobe
-    else:
-        index = faiss.IndexHNSWFlat(d, settings.links, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction, index.hnsw.efSearch = settings.ef_construction, settings.ef_search
-    neighbours = _on_device(faiss, index, kind, settings.device)
-    if not neighbours.is_trained:
-        neighbours.train(store.stored.decode(np.arange(n)))
-    for low in range(0, n, CHUNK):
-        neighbours.add(store.stored.decode(np.arange(low, min(low + CHUNK, n))))
+    n, kind = len(store.stored), settings.kind
+    index = _untrained(faiss, n, store.dimensions, settings)
+    neighbours = on_device(faiss, index, kind, settings.device)
+    _fill(neighbours, store.stored)
     if neighbours is not index:
         return _Finder(neighbours, None, _MOST_ON_CUDA)
 
@@ -383,7 +376,56 @@ def _filled(faiss: ModuleType, store: VectorStore, settings: _Settings) -> _Find
     return _Finder(neighbours, selecting, n)
 
 
-def _on_device(faiss: ModuleType, index: _Neighbours, kind: str, device: str) -> _Neighbours:
+def _untrained(faiss: ModuleType, n: int, d: int, settings: _Settings) -> _Neighbours:
+    """An empty faiss index for n vectors of d dimensions."""
+    if settings.kind == "flat":
+        flat: _Neighbours = faiss.IndexFlatIP(d)
+        return flat
+    if settings.kind == "ivf":
+        cells = min(n, settings.cells) if settings.cells else max(1, min(int(4 * n**0.5), n // 39))
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, cells, faiss.METRIC_INNER_PRODUCT)
+        index.cp.seed, index.cp.min_points_per_centroid, index.nprobe = settings.seed, 1, settings.nprobe
+    else:
+        index = faiss.IndexHNSWFlat(d, settings.links, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction, index.hnsw.efSearch = settings.ef_construction, settings.ef_search
+    made: _Neighbours = index
+    return made
+
+
+def _fill(index: _Neighbours, stored: Decoded) -> None:
+    """Train an index on vectors, and add them."""
+    n = len(stored)
+    if not index.is_trained:
+        index.train(stored.decode(np.arange(n)))
+    for low in range(0, n, CHUNK):
+        index.add(stored.decode(np.arange(low, min(low + CHUNK, n))))
+
+
+def faiss_index(
+    stored: Decoded, *, kind: str, cells: int | None, nprobe: int, links: int, ef_construction: int, seed: int
+) -> object:
+    """A faiss index of vectors on the CPU, as `DenseIndex` searches it; arguments as `DenseIndex.over`.
+
+    Raises:
+        InputError: a number is out of range, or there are no vectors.
+        MissingExtraError: faiss is not installed.
+    """
+    settings = _Settings(kind, cells, nprobe, links, ef_construction, ef_construction, "cpu", seed)
+    _check_numbers(settings, len(stored))
+    if not len(stored):
+        raise InputError("there are no vectors to index")
+    faiss = require("faiss", extra="faiss-cpu", purpose="writing a faiss index")
+    index = _untrained(faiss, len(stored), stored.dimensions, settings)
+    _fill(index, stored)
+    return index
+
+
+def on_device(faiss: ModuleType, index: _Neighbours, kind: str, device: str) -> _Neighbours:
+    """A faiss index, moved to CUDA where that is asked for, or found under `auto`.
+
+    Raises:
+        ConfigError: the device is not available.
+    """
     found = _devices(faiss) > 0
     if device == "cpu" or (device == "auto" and (not found or kind == "hnsw")):
         return index

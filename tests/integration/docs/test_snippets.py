@@ -22,12 +22,14 @@ NEEDS = {
     "checkout": "a checkout and a package registry",
     "registry": "a package registry",
     "hub": "weights from the model hub",
+    "java": "a Lucene index, and Java to search it",
     "collections": "a research collection",
     "time": "minutes",
 }
 PACKAGES = {
     "cohere": "cohere",
     "dspy": "dspy",
+    "faiss": "faiss",
     "haystack": "haystack",
     "langchain": "langchain_core",
     "litellm": "litellm",
@@ -46,6 +48,7 @@ NOT_RUN = {
     ("docs/context.md", "time"): 1,
     ("docs/corpus.md", "collections"): 1,
     ("docs/encoders.md", "hub"): 1,
+    ("docs/guides/frameworks.md", "java"): 1,
     ("docs/guides/researcher.md", "collections"): 1,
     ("docs/guides/report.md", "collections"): 1,
     ("docs/learned-reranking.md", "time"): 1,

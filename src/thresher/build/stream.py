@@ -121,12 +121,10 @@ def build_index(
         dense: the encoder of vectors itself (`encode_passages`, `fingerprint`), in place of the recipe's.
         learned: the encoder of learned terms itself, in place of the recipe's.
         device: for the models that the recipe names: `auto` (an accelerator if there is one), or a torch device.
-        memory_gb: how much memory this process may hold, in GB (10^9 bytes), the pages of mapped files included; None
-            for no limit. The index does not depend on it. What models take is theirs, and counts.
+        memory_gb: GB (10^9 bytes) that this process may hold, mapped files and models included; None for no limit.
 
     Raises:
-        ConfigError: the recipe is wrong, there is no corpus, or the limit on memory is too low: it is named what takes
-            how much.
+        ConfigError: the recipe is wrong, there is no corpus, or the limit on memory is too low.
         InputError: the corpus is malformed, with file and line; or encoded passages, decision or vectors belong to
             another corpus, with the docno.
         ArtifactError: there is something at `target` that may not be replaced.
@@ -134,19 +132,16 @@ def build_index(
     recipe = with_sources(recipe, encoded, decision, vectors)
     recipe.check()
     shards = shards_of(target)
-    memory = None if memory_gb is None else MemoryLimit(memory_gb)
     with writing_index(target, overwrite=overwrite) as draft:
         source = recipe.corpus.source or None if source is None else source
         build = _Build(draft, recipe, source, shards, progress=progress, models=(dense, learned), device=device)
-        build.memory = memory
+        build.memory = None if memory_gb is None else MemoryLimit(memory_gb)
         build.check_disk()
         build.read()
         build.estimate()
         build.prune()
         counts = build.index()
-        build.store_vectors()
-        build.store_states()
-        build.store_tiers()
+        build.store_others()
         draft.fields.update(build.fields(), counts=counts)
         draft.segment.fields.update(build.segment_fields(), counts=counts)
         skipped = build.spool.skipped
@@ -374,6 +369,12 @@ class _Build:
             .with_stage("index", time.perf_counter() - started, postings=counts["postings"])
         )
         return counts
+
+    def store_others(self) -> None:
+        """Write what goes with the first tier: vectors, states, the second tier and the decision."""
+        self.store_vectors()
+        self.store_states()
+        self.store_tiers()
 
     def store_vectors(self) -> None:
         """Write the vectors, in the order of the passage numbers."""

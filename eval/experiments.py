@@ -75,6 +75,7 @@ EXPERIMENTS = {
     "compression": Entry("compression", "models made smaller, against random removal of as much", ("compression",)),
     "build-memory": Entry("build_memory", "memory and speed of a build with every pruning policy", ("build-memory",)),
     "search-panel": Entry("search.panel", "search latency against other engines", ("search-panel", "search-goals")),
+    "scaling": Entry("scaling", "full-size collections worked out, and tail latency over shards", ("scaling",)),
     "search-make": Entry("search.make", "make the collections that search-panel measures on"),
     "search-costs": Entry("search.costs", "building, opening, first query and threads", ("search-costs",)),
     "search-growth": Entry("search.growth", "latency of the plans up to four million passages", ("search-growth",)),

@@ -79,6 +79,7 @@ EXPERIMENTS = {
     "search-make": Entry("search.make", "make the collections that search-panel measures on"),
     "search-costs": Entry("search.costs", "building, opening, first query and threads", ("search-costs",)),
     "search-growth": Entry("search.growth", "latency of the plans up to four million passages", ("search-growth",)),
+    "search-scale": Entry("search.scale", "up to 8.8 million passages, beside other engines", ("search-scale",)),
     "search-maxima": Entry("search.maxima", "block maxima of other units and widths", ("search-maxima",)),
     "search-parts": Entry("search.parts", "where the time of a query goes", ("search-parts",)),
     "search-size": Entry("search.size", "where the bytes of an index go", ("search-size",)),

@@ -8,13 +8,13 @@ weights only get float ones rounded (`levels`); what they find is still judged b
 from __future__ import annotations
 
 import importlib
-import json
 import shutil
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eval.search.columns import open_columns, write_columns
 from eval.search.matrices import whole_weights
 
 if TYPE_CHECKING:
@@ -99,6 +99,12 @@ class Thresher(Engine):
     kinds = ("default", "similarity order", "bp order")
     compiles, module = True, "thresher.search"
 
+    @property
+    def version(self) -> str:
+        import thresher
+
+        return thresher.__version__
+
     def build(self, matrix: Matrix) -> None:
         from thresher.index import IndexBuilder
         from thresher.index.commit import writing_index
@@ -116,9 +122,9 @@ class Thresher(Engine):
             for first in range(0, len(rows), 10_000):
                 last = min(first + 10_000, len(rows))
                 p = rows.indptr[first : last + 1]
-                weights = rows.weights[p[0] : p[-1]].astype(np.float32)
+                terms, weights = rows.terms[p[0] : p[-1]].astype(np.uint32), rows.weights[p[0] : p[-1]].astype(np.float32)
                 passages = [Passage(str(i), "") for i in range(first, last)]
-                builder.add(passages, SparseBatch(p - p[0], rows.terms[p[0] : p[-1]], weights))
+                builder.add(passages, SparseBatch(p - p[0], terms, weights))
             draft.fields.update(builder.finish())
 
     def open(self) -> None:
@@ -208,19 +214,19 @@ class Pisa(Engine):
     """PISA through PyTerrier: dynamic pruning over 8-bit impacts."""
 
     name, package = "pisa", "pyterrier-pisa"
-    levels = 255
+    levels, compiles = 255, True
 
     def build(self, matrix: Matrix) -> None:
-        from pyterrier_pisa import PisaIndex
+        from eval.search.formats import sums, write_pisa
 
-        rows = matrix.documents
-        passages = ({"docno": str(i), "toks": dict(zip(*self._row(rows, i), strict=True))} for i in range(len(rows)))
-        PisaIndex(str(self.folder), stemmer="none", threads=1).toks_indexer(scale=1.0).index(passages)
-
-    @staticmethod
-    def _row(rows: Rows, i: int) -> tuple[list[str], list[float]]:
-        names, weights = tokens(rows, i)
-        return names, weights.astype(float).tolist()
+        rows, order, scratch = matrix.documents, matrix.ordered, self.folder / "columns"
+        scratch.mkdir(parents=True)
+        columns = matrix.columns or write_columns(scratch, rows, matrix.terms, order)
+        write_pisa(self.folder, columns, sums(rows.indptr, rows.weights)[order], order)
+        shutil.rmtree(scratch)
+        self.open()  # compresses, and writes the maxima
+        for name in ("docs", "freqs"):
+            (self.folder / f"inv.{name}").unlink()
 
     def open(self) -> None:
         from pyterrier_pisa import PisaIndex
@@ -324,69 +330,66 @@ class ImpactBmp(Impact):
 class Seismic(Engine):
     """Seismic: approximate, over clustered posting lists."""
 
-    name = "seismic"
+    name, compiles = "seismic", True
     package, module = "pyseismic-lsr", "seismic"
 
     def build(self, matrix: Matrix) -> None:
         import seismic
 
+        from eval.search.formats import write_seismic
+
         self.folder.mkdir(parents=True)
-        file = self.folder / "documents.jsonl"
-        with file.open("w") as stream:
-            for i in range(len(matrix.documents)):
-                names, impacts = tokens(matrix.documents, i)
-                vector = dict(zip(names, impacts.astype(float).tolist(), strict=True))
-                stream.write(json.dumps({"id": i, "content": "", "vector": vector}) + "\n")
-        index = seismic.SeismicIndex.build(str(file), n_postings=3000, num_threads=1)
+        file = self.folder / "documents.bin"
+        write_seismic(file, matrix.documents)
+        index = seismic.SeismicIndexRaw.build(
+            str(file), n_postings=3000, centroid_fraction=0.2, summary_energy=0.5, max_fraction=6
+        )  # its guide's values for SPLADE
         file.unlink()
         index.save(str(self.folder / "index"))
 
     def open(self) -> None:
         import seismic
 
-        self.index = seismic.SeismicIndex.load(str(next(self.folder.glob("index*"))))
-        self.text = seismic.get_seismic_string()
+        self.index = seismic.SeismicIndexRaw.load(str(next(self.folder.glob("index*"))))
 
     def settings(self, k: int) -> dict[str, dict[str, Any]]:
         points = ((5, 0.9), (10, 0.8), (20, 0.7), (40, 0.6), (100, 0.4))
         return {f"cut {cut}, heap factor {factor}": {"cut": cut, "factor": factor} for cut, factor in points}
 
     def prepare(self, rows: Rows, i: int, k: int) -> Any:
-        names, weights = tokens(rows, i)
-        return np.array(names, self.text), weights.astype(np.float32)
+        terms, weights = rows.row(i)
+        return terms.astype(np.int32), weights.astype(np.float32)
 
     def run(self, query: Any, k: int, *, cut: int = 10, factor: float = 0.8, **options: Any) -> Any:
-        return self.index.search("0", query[0], query[1], k=k, query_cut=cut, heap_factor=factor)
+        return self.index.search(query[0], query[1], k=k, query_cut=cut, heap_factor=factor, n_knn=0, sorted=False)
 
     def ids(self, found: Any) -> NDArray[np.int64]:
-        return np.array([int(hit[2]) for hit in found], np.int64)
+        return np.array([int(hit[1]) for hit in found], np.int64)
 
 
 class Splade(Engine):
     """The Numba kernel of splade-index: term-at-a-time over float32 accumulators, then a heap."""
 
     name, package, module = "splade-index kernel", "splade-index", "splade_index.numba.retrieve_utils"
+    compiles = True
 
     def build(self, matrix: Matrix) -> None:
-        import scipy.sparse as sp
-
-        rows = matrix.documents
-        shape = (len(rows), matrix.terms)
-        columns = sp.csr_matrix(
-            (rows.weights.astype(np.float32), rows.terms.astype(np.int32), rows.indptr), shape
-        ).tocsc()
-        self.folder.mkdir(parents=True)
-        for name in ("data", "indices", "indptr"):
-            np.save(
-                self.folder / f"{name}.npy", getattr(columns, name).astype(np.float32 if name == "data" else np.int32)
-            )
-        (self.folder / "n").write_text(str(len(rows)))
+        write_columns(self.folder, matrix.documents, matrix.terms, matrix.ordered)
+        np.save(self.folder / "order.npy", matrix.ordered)
 
     def open(self) -> None:
+        lists = open_columns(self.folder)
         self.columns: dict[str, Any] = {
-            name: np.load(self.folder / f"{name}.npy") for name in ("data", "indices", "indptr")
+            "data": lists.impacts.astype(np.float32),
+            "indices": lists.docs.astype(np.int32),
+            "indptr": lists.indptr.astype(np.int32),
         }
-        self.columns["num_docs"] = int((self.folder / "n").read_text())
+        self.order = np.load(self.folder / "order.npy")
+        self.columns["num_docs"] = len(self.order)
+
+    def bytes(self) -> int:
+        """What the kernel has in memory."""
+        return sum(self.columns[name].nbytes for name in ("data", "indices", "indptr"))
 
     def settings(self, k: int) -> dict[str, dict[str, Any]]:
         return {"term-at-a-time": {}}
@@ -402,7 +405,7 @@ class Splade(Engine):
 
     def ids(self, found: Any) -> NDArray[np.int64]:
         ids, scores = found
-        return np.asarray(ids[0][scores[0] > 0], np.int64)
+        return np.asarray(self.order[ids[0][scores[0] > 0]], np.int64)
 
 
 class Scipy(Splade):

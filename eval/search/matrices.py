@@ -11,16 +11,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numba import njit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from eval.search.columns import Columns
+
 
 @dataclass
 class Rows:
-    """Compressed rows: indptr int64[n + 1], terms uint32[nnz], weights (uint8 impacts, float32 query weights)."""
+    """Compressed rows: indptr int64[n + 1], terms uint32 or uint16[nnz], weights (uint8 impacts, float32 query weights)."""
 
     indptr: NDArray[np.int64]
     terms: NDArray[np.uint32]
@@ -45,13 +48,49 @@ class Rows:
 
 @dataclass
 class Matrix:
-    """A collection and the queries it is asked."""
+    """A collection and the queries it is asked.
+
+    Attributes:
+        order: int64[n], an order of the documents that suits engines with block maxima; None for the one they have.
+        columns: posting lists of the documents in that order, where they are on disk already.
+    """
 
     name: str
     terms: int
     documents: Rows
     queries: dict[str, Rows]
     about: dict[str, Any] = field(default_factory=dict)
+    order: NDArray[np.int64] | None = None
+    columns: Columns | None = None
+
+    @property
+    def ordered(self) -> NDArray[np.int64]:
+        """`order`, or the one they have."""
+        return np.arange(len(self.documents)) if self.order is None else self.order
+
+
+@njit(cache=True)
+def gather(
+    indptr: NDArray[np.int64], terms: NDArray[Any], weights: NDArray[Any], rows: NDArray[np.int64],
+    new: tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]],
+) -> None:  # fmt: skip
+    """Copy rows, in the order of `rows`, into the arrays `new`: (indptr from 0 on, terms, weights)."""
+    new_indptr, new_terms, new_weights = new
+    for i in range(len(rows)):
+        first, last = indptr[rows[i]], indptr[rows[i] + 1]
+        at = new_indptr[i]
+        for j in range(last - first):
+            new_terms[at + j] = terms[first + j]
+            new_weights[at + j] = weights[first + j]
+        new_indptr[i + 1] = at + last - first
+
+
+def gathered(rows: Rows, wanted: NDArray[np.int64]) -> Rows:
+    """As `Rows.take`, with no more memory than the result needs."""
+    size = int(np.diff(rows.indptr)[wanted].sum())
+    new = np.zeros(len(wanted) + 1, np.int64), np.empty(size, rows.terms.dtype), np.empty(size, rows.weights.dtype)
+    gather(rows.indptr, rows.terms, rows.weights, wanted, new)
+    return Rows(*new)
 
 
 def from_pairs(rows: NDArray[Any], terms: NDArray[Any], weights: NDArray[Any], n: int) -> Rows:

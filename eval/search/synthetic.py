@@ -14,20 +14,23 @@ on them. Here a passage is a noisy copy of its topic. Weights are impacts, 1 to 
 5. A query looks at one passage: its terms are drawn from the passage by weight and rarity, the rest by a flatter
    popularity; its weights fall off geometrically in the order drawn, the largest is 32.
 
-Passages are shuffled at the end, so that reordering has work to do. Everything follows from one seed. The constants
+Passages are shuffled at the end, so that reordering has work to do. Everything follows from one seed: a larger
+collection has the topics of a smaller one and more, and `stream` makes either a few passages at a time. The constants
 were set by comparing the statistics of `calibrate.py` with those of `real-learned` at the same number of passages.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from eval.search.matrices import Matrix, Rows, from_pairs, whole_queries
+from eval.search.matrices import Matrix, Rows, from_pairs, gathered, whole_queries
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 SEED, QUERY_SEED = 7, 20
@@ -74,101 +77,124 @@ Levels = tuple[tuple[float, float], tuple[float, float], tuple[float, float], fl
 """Mean and deviation of a field's, a topic's own and light weights; noise of a topic and of a passage."""
 
 
+class State(NamedTuple):
+    """What the generator carries from passage to passage, so that it can stop after any of them.
+
+    Attributes:
+        left: int64[3], passages left in the field, in the topic; stamps given out.
+        seen: int64[terms], the stamp of the draw that last took a term.
+        f_terms, f_weights: int64, float64[terms of a field].
+        t_terms, t_weights: int64, float64[terms of a topic].
+    """
+
+    left: NDArray[np.int64]
+    seen: NDArray[np.int64]
+    f_terms: NDArray[np.int64]
+    f_weights: NDArray[np.float64]
+    t_terms: NDArray[np.int64]
+    t_weights: NDArray[np.float64]
+
+
+@njit(cache=True)
+def start(seed: int) -> None:
+    """Seed the generator of this thread."""
+    np.random.seed(seed)
+
+
 @njit(cache=True)
 def generate(
-    n: int, seed: int, cumulative: NDArray[np.float64], common: NDArray[np.float64], sizes: Sizes, levels: Levels,
-    keep: float,
-) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]]:  # fmt: skip
-    """Rows of n passages in topic order: (indptr, terms unsorted in a row, weights)."""
+    n: int, cumulative: NDArray[np.float64], common: NDArray[np.float64], sizes: Sizes, levels: Levels, keep: float,
+    state: State,
+) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint8]]:  # fmt: skip
+    """The next n passages in topic order: (indptr, terms ascending in a row, impacts 1 … 255)."""
     field_size, topic_size, field_terms, from_field, own, background = sizes
     field_weight, own_weight, light_weight, topic_noise, noise = levels
-    np.random.seed(seed)
+    left, seen, f_terms, f_weights, t_terms, t_weights = state
     first = len(common)  # ids below are common terms
-    terms = first + len(cumulative)
-    seen = np.zeros(terms, np.int64)
-    capacity = n * (first + from_field + own + background)
+    width = first + from_field + own + background
     indptr = np.zeros(n + 1, np.int64)
-    out_terms = np.empty(capacity, np.uint32)
-    out_weights = np.empty(capacity, np.float32)
-    f_terms, f_weights = np.empty(field_terms, np.int64), np.empty(field_terms)
-    t_terms, t_weights = np.empty(from_field + own, np.int64), np.empty(from_field + own)
+    out_terms, out_impacts = np.empty(n * width, np.uint16), np.empty(n * width, np.uint8)
+    row_terms, row_weights = np.empty(width, np.uint32), np.empty(width, np.float32)
     extra = np.empty(background, np.int64)
-    field_left = topic_left = size = stamp = 0
     for doc in range(n):
-        if field_left == 0:
-            field_left = max(1, int(field_size * np.random.gamma(2.0, 0.5)))
-            topic_left = 0
-            stamp += 1
-            draw_distinct(cumulative, field_terms, first, seen, stamp, f_terms)
+        if left[0] == 0:
+            left[0] = max(1, int(field_size * np.random.gamma(2.0, 0.5)))
+            left[1] = 0
+            left[2] += 1
+            draw_distinct(cumulative, field_terms, first, seen, left[2], f_terms)
             for i in range(field_terms):
                 f_weights[i] = np.random.normal(field_weight[0], field_weight[1])
-        if topic_left == 0:
-            topic_left = max(1, int(topic_size * np.random.gamma(1.0, 1.0)))
-            stamp += 1
+        if left[1] == 0:
+            left[1] = max(1, int(topic_size * np.random.gamma(1.0, 1.0)))
+            left[2] += 1
             order = np.random.permutation(field_terms)
             for i in range(from_field):
                 t_terms[i] = f_terms[order[i]]
                 t_weights[i] = f_weights[order[i]] + np.random.normal(0.0, topic_noise)
-                seen[t_terms[i]] = stamp
-            draw_distinct(cumulative, own, first, seen, stamp, t_terms[from_field:])
+                seen[t_terms[i]] = left[2]
+            draw_distinct(cumulative, own, first, seen, left[2], t_terms[from_field:])
             for i in range(from_field, from_field + own):
                 t_weights[i] = np.random.normal(own_weight[0], own_weight[1])
-        field_left -= 1
-        topic_left -= 1
-        stamp += 1
+        left[0] -= 1
+        left[1] -= 1
+        left[2] += 1
+        size = 0
         for i in range(first):
             if np.random.random() < common[i]:
-                out_terms[size] = i
-                out_weights[size] = np.random.normal(light_weight[0], light_weight[1])
+                row_terms[size] = i
+                row_weights[size] = np.random.normal(light_weight[0], light_weight[1])
                 size += 1
         share = keep * min(1.5, max(0.4, np.random.normal(1.0, 0.2)))
         for i in range(from_field + own):
             if np.random.random() < share:
-                seen[t_terms[i]] = stamp
-                out_terms[size] = t_terms[i]
-                out_weights[size] = t_weights[i] + np.random.normal(0.0, noise)
+                seen[t_terms[i]] = left[2]
+                row_terms[size] = t_terms[i]
+                row_weights[size] = t_weights[i] + np.random.normal(0.0, noise)
                 size += 1
-        count = draw_distinct(cumulative, background, first, seen, stamp, extra)
+        count = draw_distinct(cumulative, background, first, seen, left[2], extra)
         for i in range(count):
-            out_terms[size] = extra[i]
-            out_weights[size] = np.random.normal(light_weight[0], light_weight[1])
+            row_terms[size] = extra[i]
+            row_weights[size] = np.random.normal(light_weight[0], light_weight[1])
             size += 1
-        indptr[doc + 1] = size
-    return indptr, out_terms[:size], out_weights[:size]
+        by_term = np.argsort(row_terms[:size])
+        at = indptr[doc]
+        for j in range(size):
+            out_terms[at + j] = row_terms[by_term[j]]
+            out_impacts[at + j] = max(1.0, min(255.0, np.rint(row_weights[by_term[j]])))
+        indptr[doc + 1] = at + size
+    return indptr, out_terms[: indptr[n]].copy(), out_impacts[: indptr[n]].copy()
 
 
-@njit(cache=True)
-def shuffle_rows(
-    indptr: NDArray[np.int64],
-    terms: NDArray[np.uint32],
-    weights: NDArray[np.float32],
-    order: NDArray[np.int64],
-    new_indptr: NDArray[np.int64],
-    new_terms: NDArray[np.uint32],
-    impacts: NDArray[np.uint8],
-) -> None:
-    """Rows in another order, terms ascending, weights as impacts 1 … 255."""
-    for i in range(len(order)):
-        first, last = indptr[order[i]], indptr[order[i] + 1]
-        by_term = np.argsort(terms[first:last])
-        at = new_indptr[i]
-        for j in range(last - first):
-            new_terms[at + j] = terms[first + by_term[j]]
-            impacts[at + j] = max(1.0, min(255.0, np.rint(weights[first + by_term[j]])))
-        new_indptr[i + 1] = at + last - first
+def stream(n: int, seed: int = SEED, step: int = 50_000) -> Iterator[Rows]:
+    """The passages in topic order, `step` at a time, the same ones for any `step`.
 
-
-def documents(n: int, seed: int = SEED) -> Rows:
-    """The passages, shuffled."""
+    They come from numba's generator of this thread: run one stream at a time, to its end, and no other kernel that
+    draws.
+    """
     common = EVERYWHERE * FADES ** np.arange(COMMON)
     levels = (FIELD_WEIGHT, OWN_WEIGHT, LIGHT_WEIGHT, TOPIC_NOISE, NOISE)
     sizes = (FIELD, TOPIC, FIELD_TERMS, FROM_FIELD, OWN, BACKGROUND)
-    indptr, terms, weights = generate(n, seed, popularity(TERMS - COMMON), common, sizes, levels, KEEP)
-    rng = np.random.default_rng(seed)
-    new_indptr = np.zeros(n + 1, np.int64)
-    new_terms, impacts = np.empty(len(terms), np.uint32), np.empty(len(terms), np.uint8)
-    shuffle_rows(indptr, terms, weights, rng.permutation(n), new_indptr, new_terms, impacts)
-    return Rows(new_indptr, new_terms, impacts)
+    cumulative, topic = popularity(TERMS - COMMON), FROM_FIELD + OWN
+    state = State(
+        np.zeros(3, np.int64), np.zeros(TERMS, np.int64), np.empty(FIELD_TERMS, np.int64), np.empty(FIELD_TERMS),
+        np.empty(topic, np.int64), np.empty(topic),
+    )  # fmt: skip
+    start(seed)
+    for first in range(0, n, step):
+        yield Rows(*generate(min(step, n - first), cumulative, common, sizes, levels, KEEP, state))
+
+
+def shuffled(n: int, seed: int = SEED) -> NDArray[np.int64]:
+    """int64[n]: the place in topic order of each passage of the collection."""
+    return np.random.default_rng(seed).permutation(n)
+
+
+def documents(n: int, seed: int = SEED) -> Rows:
+    """The passages, shuffled, in memory."""
+    parts = list(stream(n, seed))
+    indptr = np.concatenate(([0], np.cumsum(np.concatenate([np.diff(part.indptr) for part in parts]))))
+    terms, impacts = (np.concatenate([getattr(part, name) for part in parts]) for name in ("terms", "weights"))
+    return gathered(Rows(indptr, terms.astype(np.uint32), impacts), shuffled(n, seed))
 
 
 def queries(rows: Rows, count: int, seed: int = QUERY_SEED) -> Rows:

@@ -73,15 +73,20 @@ def best_scores(scores: NDArray[np.float64], k: int) -> NDArray[np.float64]:
 
 
 def judge(scores: NDArray[np.float64], best: NDArray[np.float64], ids: NDArray[np.int64]) -> tuple[float, bool, bool]:
-    """(recall, exact, short) of one result list.
+    """`judge_scores` of a result list, from the scores of all passages."""
+    return judge_scores(scores[np.unique(ids)], best, len(ids))
 
-    The true scores of the ids found are compared with the best ones as multisets, so that ties count for everyone and
-    an engine that scores in lower precision is judged by what it found, not by its own scores. An id that comes twice
-    counts once. An exact list holds exactly the k best scores; a short one holds fewer hits than exist.
+
+def judge_scores(got: NDArray[np.float64], best: NDArray[np.float64], hits: int) -> tuple[float, bool, bool]:
+    """(recall, exact, short) of one result list of `hits` hits.
+
+    The true scores of the distinct ids found (`got`) are compared with the best ones as multisets, so that ties count
+    for everyone and an engine that scores in lower precision is judged by what it found, not by its own scores. An
+    exact list holds exactly the k best scores; a short one holds fewer hits than exist.
     """
-    got = np.sort(scores[np.unique(ids)])[::-1]
+    got = np.sort(got)[::-1]
     if len(best) == 0:
-        return 1.0, len(ids) == 0, False
+        return 1.0, hits == 0, False
     common, a, b = 0, 0, 0
     while a < len(best) and b < len(got):  # size of the multiset intersection of two descending lists
         if best[a] == got[b]:

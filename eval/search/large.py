@@ -1,0 +1,92 @@
+"""The engines of `search-scale`: which sizes each one gets, in which order of documents, and with which settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eval.search.engines import Bmp, Impact, Pisa, Scipy, Seismic, Splade, Thresher
+
+if TYPE_CHECKING:
+    from eval.search.engines import Engine
+    from eval.search.matrices import Matrix
+
+MANY = 10_000_000
+"""More passages than any collection has."""
+ORDERS = {"default": "source", "bp order": "bp"}
+
+
+class WrittenBmp(Bmp):
+    """bmp, its index file written from arrays: what it writes itself, to the byte, without a dict for each passage."""
+
+    compiles = True
+
+    def build(self, matrix: Matrix) -> None:
+        from eval.search.formats import write_bmp
+
+        self.folder.mkdir(parents=True)
+        size = int(self.kind[4:])
+        write_bmp(self.folder / "index.bmp", matrix.documents, matrix.terms, matrix.ordered, size)
+
+    def settings(self, k: int) -> dict[str, dict[str, Any]]:
+        return {f"{self.kind}, alpha {alpha:g}": {"alpha": alpha} for alpha in (1.0, 0.85)}
+
+
+class ScaledThresher(Thresher):
+    """thresher: what a user gets, each plan forced, and approximations."""
+
+    def settings(self, k: int) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {"default": {}}
+        return found | {plan: {"plan": plan} for plan in ("term-at-a-time", "block-max")}
+
+
+class ScaledSeismic(Seismic):
+    """seismic, with settings from .9 to .999 of the ten best."""
+
+    def settings(self, k: int) -> dict[str, dict[str, Any]]:
+        points = ((5, 0.9), (10, 0.9), (10, 0.8), (20, 0.8), (20, 0.7), (40, 0.7), (100, 0.6))
+        return {f"cut {cut}, heap factor {factor}": {"cut": cut, "factor": factor} for cut, factor in points}
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """An engine at the sizes it takes part at.
+
+    Attributes:
+        made: its class.
+        kind: which of its indexes.
+        order: order of documents that it is built in: `source`, or `bp` where it gains by that.
+        sizes: the fewest and the most passages.
+        reason: why it is not measured above that.
+        builder: what `build_s` is the time of, where it is not the engine's own code.
+    """
+
+    made: type[Engine]
+    kind: str
+    order: str
+    sizes: tuple[int, int] = (0, MANY)
+    reason: str = ""
+    builder: str = ""
+
+    @property
+    def slug(self) -> str:
+        """The name of its folder."""
+        return f"{self.made.name}--{self.kind}".replace(" ", "-").replace("=", "")
+
+    def takes(self, passages: int) -> bool:
+        """Whether it is measured on so many passages."""
+        return self.sizes[0] <= passages <= self.sizes[1]
+
+
+FILES = "arrays to the engine's file format"
+ENTRANTS = (
+    Entrant(ScaledThresher, "default", "source"),
+    Entrant(ScaledThresher, "bp order", "bp"),
+    Entrant(Splade, "default", "bp", builder="inversion of arrays"),
+    Entrant(Pisa, "default", "bp", builder="inversion of arrays, then the engine's own compression"),
+    Entrant(WrittenBmp, "b = 32", "bp", (0, 4_000_000), "blocks of 32 need more than 20 GB of memory", FILES),
+    Entrant(WrittenBmp, "b = 64", "bp", (1_000_000, MANY), builder=FILES),
+    Entrant(ScaledSeismic, "default", "source"),
+    Entrant(Impact, "default", "source", (0, 1_000_000), "12 bytes a posting, and slower than the others at 1 M"),
+    Entrant(Scipy, "default", "bp", builder="inversion of arrays"),
+)

@@ -62,7 +62,6 @@ def build(collection: Scaled, entrant: Entrant) -> dict[str, float]:
     draft.parent.mkdir(parents=True, exist_ok=True)
     memory = Memory()
     memory.start()
-    resource.setrlimit(resource.RLIMIT_DATA, (MOST, MOST))
     cpu, clock = time.process_time(), time.perf_counter()
     engine.build(matrix)
     took = {
@@ -94,6 +93,7 @@ def build_apart(collection: Scaled, entrant: Entrant, minutes: float) -> dict[st
 def main(arguments: Sequence[str]) -> None:
     """Build what the command line names."""
     work, name, slug = arguments
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST, MOST))
     collection = Scaled(Path(work), name)
     print(json.dumps(build(collection, collection.entrant(slug))))
 

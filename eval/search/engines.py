@@ -122,7 +122,10 @@ class Thresher(Engine):
             for first in range(0, len(rows), 10_000):
                 last = min(first + 10_000, len(rows))
                 p = rows.indptr[first : last + 1]
-                terms, weights = rows.terms[p[0] : p[-1]].astype(np.uint32), rows.weights[p[0] : p[-1]].astype(np.float32)
+                terms, weights = (
+                    rows.terms[p[0] : p[-1]].astype(np.uint32),
+                    rows.weights[p[0] : p[-1]].astype(np.float32),
+                )
                 passages = [Passage(str(i), "") for i in range(first, last)]
                 builder.add(passages, SparseBatch(p - p[0], terms, weights))
             draft.fields.update(builder.finish())
@@ -217,6 +220,8 @@ class Pisa(Engine):
     levels, compiles = 255, True
 
     def build(self, matrix: Matrix) -> None:
+        from pyterrier_pisa import _pisathon
+
         from eval.search.formats import sums, write_pisa
 
         rows, order, scratch = matrix.documents, matrix.ordered, self.folder / "columns"
@@ -224,6 +229,8 @@ class Pisa(Engine):
         columns = matrix.columns or write_columns(scratch, rows, matrix.terms, order)
         write_pisa(self.folder, columns, sums(rows.indptr, rows.weights)[order], order)
         shutil.rmtree(scratch)
+        for name, lexicon in (("documents", "doclex"), ("terms", "termlex")):
+            _pisathon.build_binlex(str(self.folder / f"fwd.{name}"), str(self.folder / f"fwd.{lexicon}"))
         self.open()  # compresses, and writes the maxima
         for name in ("docs", "freqs"):
             (self.folder / f"inv.{name}").unlink()

@@ -30,12 +30,10 @@ def names(terms: int) -> list[str]:
 
 
 def write_pisa(folder: Path, columns: Columns, lengths: NDArray[np.int64], order: NDArray[np.int64]) -> None:
-    """Write what `pyterrier_pisa` compresses: documents are named by their row, terms are sorted by name.
+    """Write PISA's uncompressed index: documents are named by their row, terms are sorted by name.
 
     `lengths` int64[n]: the sum of each document's impacts; `order` int64[n]: the row of each document.
     """
-    from pyterrier_pisa import _pisathon
-
     known = [(name, i) for i, name in enumerate(names(len(columns.indptr) - 1))]
     used = sorted((name, i) for name, i in known if columns.indptr[i] < columns.indptr[i + 1])
     (folder / "fwd.terms").write_text("".join(f"{name}\n" for name, _ in used))
@@ -50,9 +48,6 @@ def write_pisa(folder: Path, columns: Columns, lengths: NDArray[np.int64], order
     with (folder / "inv.sizes").open("wb") as sizes:
         np.array([len(order)], np.uint32).tofile(sizes)
         lengths.astype(np.uint32).tofile(sizes)
-    for name in ("documents", "terms"):
-        lexicon = {"documents": "fwd.doclex", "terms": "fwd.termlex"}[name]
-        _pisathon.build_binlex(str(folder / f"fwd.{name}"), str(folder / lexicon))
     about = {"type": "sparse_index", "format": "pisa", "package_hint": "pyterrier-pisa", "stemmer": "none"}
     (folder / "pt_meta.json").write_text(json.dumps(about))
 
@@ -129,7 +124,7 @@ def write_bmp(file: Path, rows: Rows, terms: int, order: NDArray[np.int64], size
     at_least = np.cumsum(histogram[:, ::-1], axis=1)
     for i, k in enumerate(KTH):
         lists["kth"][:, i] = np.where(at_least[:, -1] >= k, 255 - np.argmax(at_least >= k, axis=1), 0)
-    scratch = Scratch(*(np.empty(s, t) for s, t in ((terms, np.int64), (terms, np.int64), (2**16, np.uint8))))
+    scratch = Scratch(np.empty(terms, np.int64), np.empty(terms, np.int64), np.empty(2**16, np.uint8))
     out = np.empty(2**26, np.uint8)
     with file.open("ab") as stream:
         stream.write(bmp_terms(terms))

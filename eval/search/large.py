@@ -22,6 +22,7 @@ class WrittenBmp(Bmp):
     compiles = True
 
     def build(self, matrix: Matrix) -> None:
+        """Write the index."""
         from eval.search.formats import write_bmp
 
         self.folder.mkdir(parents=True)
@@ -29,6 +30,7 @@ class WrittenBmp(Bmp):
         write_bmp(self.folder / "index.bmp", matrix.documents, matrix.terms, matrix.ordered, size)
 
     def settings(self, k: int) -> dict[str, dict[str, Any]]:
+        """Exact, and the approximation that its authors name."""
         return {f"{self.kind}, alpha {alpha:g}": {"alpha": alpha} for alpha in (1.0, 0.85)}
 
 
@@ -36,6 +38,7 @@ class ScaledThresher(Thresher):
     """thresher: what a user gets, each plan forced, and approximations."""
 
     def settings(self, k: int) -> dict[str, dict[str, Any]]:
+        """By the planner, and by each plan."""
         found: dict[str, dict[str, Any]] = {"default": {}}
         return found | {plan: {"plan": plan} for plan in ("term-at-a-time", "block-max")}
 
@@ -44,6 +47,7 @@ class ScaledSeismic(Seismic):
     """seismic, with settings from .9 to .999 of the ten best."""
 
     def settings(self, k: int) -> dict[str, dict[str, Any]]:
+        """Lists and heap factors."""
         points = ((5, 0.9), (10, 0.9), (10, 0.8), (20, 0.8), (20, 0.7), (40, 0.7), (100, 0.6))
         return {f"cut {cut}, heap factor {factor}": {"cut": cut, "factor": factor} for cut, factor in points}
 

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Rows:
-    """Compressed rows: indptr int64[n + 1], terms uint32 or uint16[nnz], weights (uint8 impacts, float32 query weights)."""
+    """Compressed rows: indptr int64[n + 1], terms uint32 or uint16[nnz], weights uint8 impacts or float32[nnz]."""
 
     indptr: NDArray[np.int64]
-    terms: NDArray[np.uint32]
+    terms: NDArray[Any]
     weights: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
-    def row(self, i: int) -> tuple[NDArray[np.uint32], NDArray[Any]]:
+    def row(self, i: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Terms and weights of row i."""
         part = slice(self.indptr[i], self.indptr[i + 1])
         return self.terms[part], self.weights[part]

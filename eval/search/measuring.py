@@ -2,9 +2,9 @@
 
     python -m eval.search.measuring FOLDER SLUG ROUNDS FILE
 
-writes the engine's rows to FILE as JSON lines. Latency is as in `eval.search.panel`: processor time of the process for one call,
-the least of the rounds for each query; settings take turns every `CHUNK` queries. A setting that needs more than `SLOW`
-ms is measured once, on the first `FEW` queries.
+writes the engine's rows to FILE as JSON. Latency is as in `eval.search.panel`: processor time of the process for one
+call, the least of the rounds for each query; settings take turns every `CHUNK` queries. A setting that needs more than
+`SLOW` ms is measured once, on the first `FEW` queries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eval.search.columns import scores_of
-from eval.search.matrices import Rows
 from eval.search.truth import judge_scores
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from eval.bench import Row
     from eval.search.engines import Engine
+    from eval.search.matrices import Rows
 
 KS = (10, 1000)
 CHUNK = 20
@@ -114,12 +114,12 @@ def row_of(cell: Cell, asked: Asked, k: int) -> Row:
     return {
         "setting": cell.setting, "threads": 1, "k": k, "p50_ms": p50, "p99_ms": p99,
         "mean_ms": cell.times[: cell.count].mean(), "recall": recall, "exact_share": exact,
-        "short_results": int(round(short * cell.count)), "queries": cell.count, "rounds": cell.rounds,
+        "short_results": round(short * cell.count), "queries": cell.count, "rounds": cell.rounds,
     }  # fmt: skip
 
 
 def batches(engine: Engine, asked: Asked, k: int, threads: int, rounds: int) -> Row:
-    """thresher's milliseconds a query by the clock, all queries in one call over some threads."""
+    """Mean milliseconds a query of thresher, by the clock, all queries in one call over some threads."""
     queries = [asked.queries.row(i) for i in range(len(asked.queries))]
     spent = []
     for _ in range(rounds + 1):

@@ -39,15 +39,20 @@ PHASES = ("make", "build", "time")
 ROUNDS = 3
 
 
-def build(collection: Scaled, minutes: float) -> None:
-    """Build what is neither built nor known not to be."""
+def build(collection: Scaled, minutes: float, engines: Sequence[str]) -> None:
+    """Build what is neither built nor known not to be, of some engines or all."""
     for entrant in collection.entrants():
-        if not collection.built(entrant):
+        if not collection.built(entrant) and (not engines or entrant.made.name in engines):
             print(f"{collection.name}: building {entrant.slug}", flush=True)
             took = build_apart(collection, entrant, minutes)
             collection.keep(entrant, took)
             print("  ", took, flush=True)
-    collection.asked()
+
+
+def measure_apart(arguments: list[str]) -> int:
+    """Measure one engine in a process of its own; its exit code."""
+    command = [sys.executable, "-m", "eval.search.measuring", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def time_one(collection: Scaled, entrant: Entrant, turn: int, rounds: int, again: bool) -> list[Row]:
@@ -58,11 +63,8 @@ def time_one(collection: Scaled, entrant: Entrant, turn: int, rounds: int, again
         file.parent.mkdir(exist_ok=True)
         partial = file.with_suffix(".partial")
         arguments = [str(collection.work), collection.name, entrant.slug, str(rounds), str(partial)]
-        command = [sys.executable, "-m", "eval.search.measuring", *arguments]
-        done = subprocess.run(command, cwd=ROOT, check=False)
-        if done.returncode:
-            reason = f"searching ended with exit code {done.returncode}"
-            write_atomic(partial, json.dumps([{"not_measured": reason}]))
+        if code := measure_apart(arguments):
+            write_atomic(partial, json.dumps([{"not_measured": f"searching ended with exit code {code}"}]))
         partial.rename(file)
     rows: list[Row] = json.loads(file.read_text())
     return rows
@@ -71,7 +73,9 @@ def time_one(collection: Scaled, entrant: Entrant, turn: int, rounds: int, again
 def time_all(collection: Scaled, again: bool) -> list[Row]:
     """Rows of every engine; thresher's are the better ones of its two turns, setting by setting."""
     rows: list[Row] = []
-    ready = [entrant for entrant in collection.entrants() if "not_measured" not in collection.built(entrant)]
+    known = [(entrant, collection.built(entrant)) for entrant in collection.entrants()]
+    ready = [entrant for entrant, took in known if took and "not_measured" not in took]
+    collection.asked()
     own = [entrant for entrant in ready if entrant.made.name == "thresher"]
     first = {entrant.slug: time_one(collection, entrant, 1, 2, again) for entrant in own}
     for entrant in ready:
@@ -79,7 +83,9 @@ def time_all(collection: Scaled, again: bool) -> list[Row]:
             rows += described(collection, entrant, time_one(collection, entrant, 0, ROUNDS, again))
     for entrant in own:
         second = time_one(collection, entrant, 2, ROUNDS - 2, again)
-        rows += described(collection, entrant, [better(*pair) for pair in zip(first[entrant.slug], second, strict=True)])
+        rows += described(
+            collection, entrant, [better(*pair) for pair in zip(first[entrant.slug], second, strict=True)]
+        )
     for entrant in ENTRANTS:
         reason = entrant.reason if not entrant.takes(len(collection.rows)) else ""
         reason = reason or collection.built(entrant).get("not_measured", "")
@@ -113,7 +119,7 @@ def described(collection: Scaled, entrant: Entrant, rows: list[Row]) -> list[Row
 
 
 def growth(rows: list[Row]) -> list[Row]:
-    """How time grows with the collection: the slope of log p50 against log passages, by engine, setting, order and k."""
+    """How time grows with the collection: slope of log p50 against log passages, by engine, setting, order and k."""
 
     def key(row: Row) -> tuple[Any, ...]:
         return row["engine"], row["setting"], row["order"], row["k"]
@@ -186,6 +192,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--phase", choices=PHASES, help="do this phase only")
     parser.add_argument("--sizes", default=",".join([*SIZES, REAL]), help="which collections, comma-separated")
     parser.add_argument("--again", action="store_true", help="time again what was timed before")
+    parser.add_argument("--engines", default="", help="build those of these names only, comma-separated")
     parser.add_argument("--minutes", type=float, default=30, help="a build that takes longer is stopped")
     parser.add_argument("--data", type=Path, default=os.environ.get("THRESHER_DATA"))
     parser.add_argument("--model", default="", help="directory of SPLADE-tiny, for the real collection")
@@ -198,17 +205,13 @@ def main(arguments: Sequence[str]) -> None:
     bench = Bench.of(given)
     work = bench.work.resolve()
     collections = [Scaled(work, name, given.data, given.model) for name in given.sizes.split(",")]
-    rows: list[Row] = []
     for collection in collections:
         if given.phase in (None, "make"):
             collection.make()
         if given.phase in (None, "build"):
-            build(collection, given.minutes)
+            build(collection, given.minutes, given.engines.split(",") if given.engines else ())
     if given.phase in (None, "time"):
-        for collection in collections:
-            rows += time_all(collection, given.again)
-            every = rows + growth(rows)
-            columns = {name: form for name, form in COLUMNS.items() if any(name in row for row in every)}
-            bench.write(
-                "search-scale", every, seed=SEED, plot=chart(rows), columns=columns, packages=PACKAGES, note=NOTE
-            )
+        rows = [row for collection in collections for row in time_all(collection, given.again)]
+        every = rows + growth(rows)
+        columns = {name: form for name, form in COLUMNS.items() if any(name in row for row in every)}
+        bench.write("search-scale", every, seed=SEED, plot=chart(rows), columns=columns, packages=PACKAGES, note=NOTE)

@@ -29,7 +29,7 @@ def test_a_build_costs_in_proportion_to_its_passages_and_pruning_first_saves_enc
 def test_the_slowest_of_more_shards_is_slower_and_hedging_cuts_the_tail():
     rng = np.random.default_rng(1)
     times = 1.0 + 0.1 * rng.random((30, 40))
-    times[rng.random(times.shape) < 0.03] = 50.0
+    times[rng.random(times.shape) < 0.01] = 50.0
     one, ten, hundred = (waits(times, shards, 1.0, np.random.default_rng(2)) for shards in (1, 10, 100))
     assert one[0]["p50_ms"] < ten[0]["p99_ms"] <= hundred[0]["p99_ms"]
     assert one[0]["p50_ms"] >= 2.0  # a search and what HTTP adds

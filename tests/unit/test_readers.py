@@ -11,11 +11,12 @@ import pytest
 from thresher.build.recipe import load_recipe
 from thresher.cli.prune import _docnos as pins
 from thresher.context.calibrate import read_own
-from thresher.encode.preencoded import open_encoded, read_encoded_queries
+from thresher.encode.preencoded import read_encoded_queries
 from thresher.errors import InputError, ThresherError
 from thresher.evaluate import read_qrels, read_queries, read_run
 from thresher.evaluate.results import read_results
 from thresher.files import read_json_lines
+from thresher.index.exchange import open_encoded
 from thresher.rerank.prompting import load_template
 from thresher.rerank.replay import read_recording
 

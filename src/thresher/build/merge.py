@@ -28,7 +28,7 @@ from thresher.build.vectors import merge_vectors
 from thresher.corpus.spool import docno_keys
 from thresher.errors import ThresherError
 from thresher.index.builder import IndexBuilder
-from thresher.index.collection import open_collection
+from thresher.index.collection import joint_vocabulary, open_collection
 from thresher.index.column_writer import ColumnWriter
 from thresher.index.commit import SECOND
 from thresher.index.layout import FORMAT, KIND
@@ -235,7 +235,7 @@ def merge_tier(
     memory: MemoryLimit | None,
 ) -> dict[str, Any]:
     """Write the live passages of parts of one tier as one layout; returns its counts."""
-    vocabulary, renumbered = _joint_vocabulary([part for part, _ in parts])
+    vocabulary, renumbered = joint_vocabulary([part for part, _ in parts])
     layouts = [part.layout for part, _ in parts]
     counts, lexical = layouts[0].counts, layouts[0].counts.idf
     builder = IndexBuilder(
@@ -298,19 +298,6 @@ def _copy(builder: IndexBuilder, part: Part, numbers: NDArray[np.int64], batch: 
     builder.copy(
         layout.docnos.several(numbers), layout.passages.several(numbers), keys[numbers], contents[numbers], batch
     )
-
-
-def _joint_vocabulary(parts: Sequence[Part]) -> tuple[list[str], list[NDArray[np.uint32] | None]]:
-    """The terms of all parts, and for each part its term ids' new ones; None where they stay.
-
-    BM25 parts have what occurs in their passages, in bytewise order; purely learned ones all have the encoder's terms.
-    """
-    words = [part.layout.words for part in parts]
-    if not parts[0].layout.counts.idf or len(parts) == 1:
-        return words[0], [None for _ in parts]
-    joint = sorted(set().union(*words), key=lambda word: word.encode("utf-8", "surrogatepass"))
-    numbers = {word: number for number, word in enumerate(joint)}
-    return joint, [np.fromiter(map(numbers.__getitem__, own), np.uint32, len(own)) for own in words]
 
 
 def merged_decision(known: Known, segments: Sequence[KnownSegment]) -> tuple[Decision, Dropped, list[str]]:

@@ -21,9 +21,10 @@ from thresher.checks import shown
 from thresher.corpus.spool import Spool, docno_keys, match_docnos
 from thresher.encode.encoder import concatenate, take_rows
 from thresher.encode.hybrid import is_saved_hybrid, saved_learned
-from thresher.encode.preencoded import open_encoded, with_query_encoder
+from thresher.encode.preencoded import with_query_encoder
 from thresher.errors import InputError
 from thresher.index.arrays import map_array
+from thresher.index.exchange.opening import open_encoded
 from thresher.index.records import content_keys
 from thresher.records import SparseBatch
 

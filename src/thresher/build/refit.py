@@ -96,6 +96,7 @@ class StoredTerms:
     """
 
     lexical = False
+    impacts = None
 
     def __init__(self, parts: Sequence[tuple[Part, NDArray[np.bool_]]], side: SavedQuerySide) -> None:
         self.query_side = side

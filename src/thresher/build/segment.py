@@ -87,6 +87,7 @@ class GivenAndEncoded:
     """Terms of passages some of which came with them; the others are encoded."""
 
     lexical = False
+    impacts = None
 
     def __init__(
         self, query_side: QuerySide, has: NDArray[np.bool_], take: Take, encoder: Callable[[], TermSource]

@@ -49,7 +49,6 @@ from thresher.build.weights import (
 from thresher.corpus.spool import Spool, refuse_empty
 from thresher.corpus.stream import RecordCorpus
 from thresher.encode.bm25 import TermCounts
-from thresher.encode.encoded import EncodedPassages
 from thresher.encode.encoder import load_query_encoder
 from thresher.encode.hybrid import is_hybrid, learned_part
 from thresher.encode.shards import encoding_bar
@@ -96,7 +95,7 @@ def build_index(
     source: Source | None = None,
     recipe: Recipe | str | Path | None = None,
     *,
-    encoded: str | Path | None = None,
+    encoded: Encoding | str | Path | None = None,
     decision: str | Path | None = None,
     vectors: str | Path | None = None,
     overwrite: bool = False,
@@ -113,7 +112,8 @@ def build_index(
         source: a corpus, a file or dataset name that `thresher.corpus.open_corpus` knows, or passages; read once.
             Default: the recipe's. With encoded passages it may be left out; the index then has the texts they bring.
         recipe: how to build; a `Recipe`, a TOML file, or a shipped name. Default: `best_recipe`, but for `encoded`.
-        encoded: encoded passages to index, in place of the recipe's `[encode] source`.
+        encoded: encoded passages to index, in place of the recipe's `[encode] source`: a file or folder that
+            `thresher.index.exchange.open_encoded` knows, or what it returned.
         decision: a pruning decision to apply, in place of the recipe's `[prune] decision`.
         vectors: dense vectors to store, in place of the recipe's `[vectors] source`.
         overwrite: replace an existing index.
@@ -129,12 +129,17 @@ def build_index(
             another corpus, with the docno.
         ArtifactError: there is something at `target` that may not be replaced.
     """
+    given = None
+    if not (encoded is None or isinstance(encoded, str | Path)):
+        given, encoded = encoded, encoded.path
     recipe = with_sources(recipe, encoded, decision, vectors)
     recipe.check()
     shards = shards_of(target)
     with writing_index(target, overwrite=overwrite) as draft:
         source = recipe.corpus.source or None if source is None else source
-        build = _Build(draft, recipe, source, shards, progress=progress, models=(dense, learned), device=device)
+        build = _Build(
+            draft, recipe, source, shards, progress=progress, models=(dense, learned), given=given, device=device
+        )
         build.memory = None if memory_gb is None else MemoryLimit(memory_gb)
         build.check_disk()
         build.read()
@@ -163,6 +168,7 @@ class _Build:
         shards: where a learned encoder's finished shards are kept until the index is complete.
         progress: show progress bars.
         models: the encoders of dense vectors and of learned terms, where they were given.
+        given: encoded passages, where they were given open.
         device: for the models of the recipe.
 
     Attributes:
@@ -186,6 +192,7 @@ class _Build:
         *,
         progress: bool,
         models: tuple[PassageEncoder | None, SparseEncoder | None],
+        given: Encoding | None = None,
         device: str,
     ) -> None:
         self.draft, self.recipe, self.progress, self.shards = draft, recipe, progress, shards
@@ -206,7 +213,7 @@ class _Build:
         dense, learned = models
         self._say_models(*models)
         if recipe.encode.source:
-            self.encoding = open_encoding(recipe.encode)
+            self.encoding = open_encoding(recipe.encode, given)
             self.joins = self.joins and not has_lengths(self.encoding)
             if self.joins and self.corpus is None:
                 raise ConfigError(
@@ -422,8 +429,8 @@ class _Build:
         made: dict[str, object] = {"split_tokens": self.split_tokens}
         if hasattr(self, "lexical"):
             made["average_length"] = self.lexical.query_side.average_length
-        elif isinstance(self.encoding, EncodedPassages) and self.encoding.tokens is not None:
-            made["average_length"] = getattr(load_query_encoder(self.encoding.encoder), "average_length", None)
+        elif self.encoding is not None and (folder := getattr(self.encoding, "encoder", None)) is not None:
+            made["average_length"] = getattr(load_query_encoder(folder), "average_length", None)
         pruning = self.pruning
         if pruning is not None and pruning.policy is not None:
             threshold = pruning.threshold
@@ -458,10 +465,14 @@ class _Build:
 
     def remembered(self) -> Recipe:
         """The recipe as the index keeps it: documents stay documents, whatever is put beside them later."""
+        recipe = self.recipe
+        if self.terms.impacts is not None:  # passages that are added later get impacts as wide
+            index = recipe.index.model_copy(update={"bits": impact_bits(recipe.index, self.terms)})
+            recipe = recipe.model_copy(update={"index": index})
         if not isinstance(self.corpus, RecordCorpus) or not self.corpus.format:
-            return self.recipe
-        corpus = self.recipe.corpus.model_copy(update={"format": self.corpus.format})
-        return self.recipe.model_copy(update={"corpus": corpus})
+            return recipe
+        corpus = recipe.corpus.model_copy(update={"format": self.corpus.format})
+        return recipe.model_copy(update={"corpus": corpus})
 
     def close(self) -> None:
         """Remove the spool and everything else that the index does not keep."""

@@ -189,7 +189,7 @@ def _sample_bytes(
     for count in (len(sample) // 2, len(sample)):
         directory = spool.directory.with_name("sample")
         directory.mkdir()
-        builder = IndexBuilder(directory, terms.query_side.vocabulary, bits=bits, scale=impact_scale(bits, tokens))
+        builder = IndexBuilder(directory, terms.query_side.vocabulary, bits=bits, scale=impact_scale(bits, terms))
         builder.add(sample[:count], row_slice(rows, 0, count))
         builder.finish(None if tokens is None else tokens[:count])
         sizes.append(_bytes(directory))
@@ -228,7 +228,7 @@ class TierWriter:
         memory: MemoryLimit | None = None,
     ) -> None:
         bits, self._tokens = impact_bits(step, terms), terms.tokens(numbers)
-        scale = impact_scale(bits, self._tokens) or scale
+        scale = impact_scale(bits, terms) if scale is None or terms.lexical else scale
         self._builder = IndexBuilder(
             directory, terms.query_side.vocabulary, bits=bits, order=order, scale=scale, progress=progress,
             memory=memory,

@@ -16,7 +16,6 @@ import numpy as np
 from thresher.corpus.spool import CHUNK, Spool, match_docnos
 from thresher.encode import SparseEncoder
 from thresher.encode.bm25 import TermCounts, bm25_scale
-from thresher.encode.encoded import EncodedPassages
 from thresher.encode.encoder import concatenate, take_rows
 from thresher.encode.hybrid import HybridTerms, learned_part
 from thresher.encode.shards import Unread, sparse_shards
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from thresher.build.recipe import EncodeStep, IndexStep
     from thresher.encode.preencoded import Encoding
     from thresher.encode.query_side import QuerySide
+    from thresher.encode.terms import LinearScale
     from thresher.records import Passage, SparseBatch
 
 
@@ -53,6 +53,10 @@ class TermSource(Protocol):
     def sample(self, spool: Spool, numbers: NDArray[np.int64]) -> SparseBatch:
         """The terms of a few passages, for a measurement; nothing is kept."""
 
+    @property
+    def impacts(self) -> LinearScale | None:
+        """The scale by which weights are whole impacts; None where an index fits one."""
+
     def tokens(self, numbers: NDArray[np.int64]) -> NDArray[np.uint32] | None:
         """BM25's terms of each passage with repetitions, uint32[n]; None where no weights are BM25's."""
 
@@ -67,6 +71,7 @@ class CountedTerms:
     """
 
     lexical = True
+    impacts = None
 
     def __init__(self, counts: TermCounts, step: EncodeStep, average_length: float | None = None) -> None:
         self._counts = counts
@@ -96,6 +101,7 @@ class LearnedTerms:
     """What a learned encoder gives, in shards that a killed build resumes after."""
 
     lexical = False
+    impacts = None
 
     def __init__(self, encoder: SparseEncoder, shards: Path) -> None:
         self.query_side = encoder
@@ -124,6 +130,7 @@ class JoinedTerms:
     """
 
     lexical = True
+    impacts = None
 
     def __init__(self, counted: CountedTerms, learned: TermSource, weight: float) -> None:
         self.query_side = HybridTerms(counted.query_side, learned.query_side, weight=weight)
@@ -154,6 +161,11 @@ class GivenTerms:
         self.query_side = encoding.query_side
         self.lexical = has_lengths(encoding)
 
+    @property
+    def impacts(self) -> LinearScale | None:
+        """The scale of the encoding."""
+        return self._encoding.impacts
+
     def rows(self, spool: Spool, numbers: NDArray[np.int64]) -> Iterator[tuple[Sequence[Passage], SparseBatch]]:
         """The passages with these numbers and the terms that were given for them."""
         wanted = np.zeros(len(spool), bool)
@@ -171,13 +183,13 @@ class GivenTerms:
 
     def tokens(self, numbers: NDArray[np.int64]) -> NDArray[np.uint32] | None:
         """Their lengths in terms, where the encoding is of BM25."""
-        tokens = self._encoding.tokens if isinstance(self._encoding, EncodedPassages) else None
+        tokens = self._encoding.tokens
         return None if tokens is None else tokens[numbers]
 
 
 def has_lengths(encoding: Encoding) -> bool:
     """Whether encoded passages have BM25's terms, all or some."""
-    return isinstance(encoding, EncodedPassages) and encoding.tokens is not None
+    return encoding.tokens is not None
 
 
 def open_learned(step: EncodeStep, device: str = "auto") -> SparseEncoder:
@@ -194,16 +206,21 @@ def open_learned(step: EncodeStep, device: str = "auto") -> SparseEncoder:
     )
 
 
-def open_encoding(step: EncodeStep) -> Encoding:
+def open_encoding(step: EncodeStep, given: Encoding | None = None) -> Encoding:
     """The encoded passages of a recipe, with their query side.
+
+    Args:
+        step: what the recipe says.
+        given: the passages themselves, in place of those that the recipe names.
 
     Raises:
         DataNotFoundError: there is nothing at the path.
         InputError: it is not encoded passages.
     """
-    from thresher.encode.preencoded import open_encoded, with_query_encoder
+    from thresher.encode.preencoded import with_query_encoder
+    from thresher.index.exchange.opening import open_encoded
 
-    encoding = open_encoded(step.source)
+    encoding = open_encoded(step.source) if given is None else given
     if not step.query_encoder:
         return encoding
     return with_query_encoder(encoding, open_learned(step.model_copy(update={"encoder": step.query_encoder})))
@@ -223,12 +240,17 @@ def impact_bits(step: IndexStep, terms: TermSource) -> Literal[8, 16]:
     """The width of an impact that the recipe asks for, for the weights of this source."""
     if step.bits != "auto":
         return step.bits
+    if terms.impacts is not None:
+        return terms.impacts.bits
     return 16 if terms.lexical else 8
 
 
-def impact_scale(bits: int, tokens: NDArray[np.uint32] | None) -> float | None:
-    """The scale of the impacts: BM25's constant one where the source gives tokens, None for learned weights."""
-    return None if tokens is None else bm25_scale(bits)
+def impact_scale(bits: int, terms: TermSource) -> float | None:
+    """The scale of the impacts: BM25's constant one, that of impacts which are given so wide; None to fit one."""
+    if terms.lexical:
+        return bm25_scale(bits)
+    given = terms.impacts
+    return given.scale if given is not None and given.bits == bits else None
 
 
 def count_terms(spool: Spool, directory: Path, analyzer: str) -> TermCounts:

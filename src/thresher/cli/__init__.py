@@ -54,6 +54,8 @@ _COMMANDS = {
     "delete": ("thresher.cli.change", "delete"),
     "sync": ("thresher.cli.change", "sync"),
     "merge": ("thresher.cli.change", "merge"),
+    "export": ("thresher.cli.exchange", "export"),
+    "import": ("thresher.cli.exchange", "import_"),
     "search": ("thresher.cli.search", "search"),
     "ask": ("thresher.cli.ask", "ask"),
     "serve": ("thresher.cli.serve", "serve"),

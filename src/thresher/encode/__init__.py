@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from thresher.encode.bm25 import Bm25Encoder
     from thresher.encode.encoded import encode_corpus
     from thresher.encode.encoder import DenseEncoder, QueryEncoder, SparseEncoder
-    from thresher.encode.preencoded import open_encoded
 
-__all__ = ["Bm25Encoder", "DenseEncoder", "QueryEncoder", "SparseEncoder", "encode_corpus", "open_encoded"]
+__all__ = ["Bm25Encoder", "DenseEncoder", "QueryEncoder", "SparseEncoder", "encode_corpus"]
 
 _HOMES = {
     "Bm25Encoder": "bm25",
@@ -27,7 +26,6 @@ _HOMES = {
     "QueryEncoder": "encoder",
     "SparseEncoder": "encoder",
     "encode_corpus": "encoded",
-    "open_encoded": "preencoded",
 }
 
 

@@ -135,6 +135,11 @@ class EncodedPassages:
         self.docnos = read_names(self.path / _DOCNOS)
         self.vocabulary: tuple[str, ...] = tuple(read_names(self.path / _VOCABULARY))
 
+    @property
+    def impacts(self) -> None:
+        """None: weights are as the encoder gave them."""
+        return None
+
     def __len__(self) -> int:
         return len(self.docnos)
 

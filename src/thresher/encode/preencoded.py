@@ -1,7 +1,7 @@
 """Passages and queries that were encoded before; `thresher build --encoded` indexes them.
 
-Passages come from what `thresher encode` wrote or from files that others wrote (`thresher.encode.vector_files`),
-queries from lines of `qid <TAB> term term ...`, a weight being the number of repetitions.
+Passages come from what `thresher encode` wrote or from files that others wrote (`thresher.index.exchange`), queries
+from lines of `qid <TAB> term term ...`, a weight being the number of repetitions.
 """
 
 from __future__ import annotations
@@ -12,12 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from thresher.arguments import checked_call
-from thresher.encode.encoded import EncodedPassages
-from thresher.encode.vector_files import CsrVectors, GivenVectors, JsonVectors, ParquetVectors, plain_name
-from thresher.errors import DataNotFoundError, InputError
+from thresher.errors import InputError
 from thresher.files import read_text_lines
-from thresher.publish import MANIFEST
 from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
@@ -26,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.encode.query_side import QuerySide
+    from thresher.encode.terms import LinearScale
 
 
 class Encoding(Protocol):
@@ -43,42 +40,15 @@ class Encoding(Protocol):
     def query_side(self) -> QuerySide:
         """What an index keeps of the encoder."""
 
+    @property
+    def impacts(self) -> LinearScale | None:
+        """The scale by which weights are whole impacts; None where an index fits one."""
+
+    @property
+    def tokens(self) -> NDArray[np.uint32] | None:
+        """uint32[passages]: for BM25, terms of each passage with repetitions; None for learned weights."""
+
     def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]: ...
-
-
-@checked_call
-def open_encoded(
-    path: str | Path, *, docnos: str | Path | None = None, vocabulary: str | Path | None = None
-) -> Encoding:
-    """Open encoded passages: what `thresher encode` wrote, or by suffix `.json`, `.jsonl` (`.gz`), `.parquet`, `.npz`.
-
-    A folder that `thresher encode` did not write is read as JSON lines.
-
-    Args:
-        path: the file or folder.
-        docnos: for `.npz`, a text file with one docno a line; by default row numbers serve.
-        vocabulary: for `.npz` and `.parquet`, a text file with one term a line, in order of id; by default numbers.
-
-    Raises:
-        DataNotFoundError: there is nothing at `path`.
-        InputError: the ending is unknown, or the content is not what the format says.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise DataNotFoundError(f"{path} does not exist; give a file or folder of encoded passages")
-    if (path / MANIFEST).is_file():
-        return EncodedPassages(path)
-    name = plain_name(path)
-    words = None if vocabulary is None else tuple(line for _, line in read_text_lines(vocabulary))
-    if path.is_dir() or name.endswith((".json", ".jsonl")):
-        return JsonVectors(path)
-    if name.endswith(".parquet"):
-        return ParquetVectors(path, words)
-    if name.endswith(".npz"):
-        return CsrVectors(path, None if docnos is None else tuple(line for _, line in read_text_lines(docnos)), words)
-    raise InputError(
-        f"the name {path.name!r} does not give the format; use .json, .jsonl, .jsonl.gz, .parquet, .npz or a folder"
-    )
 
 
 class WithQueryEncoder:
@@ -88,6 +58,16 @@ class WithQueryEncoder:
         self.path = encoding.path
         self.query_side = encoder
         self._encoding, self._ids = encoding, ids
+
+    @property
+    def impacts(self) -> LinearScale | None:
+        """The scale by which weights are whole impacts; None where an index fits one."""
+        return self._encoding.impacts
+
+    @property
+    def tokens(self) -> NDArray[np.uint32] | None:
+        """For BM25, uint32[passages]: terms of each passage with repetitions."""
+        return self._encoding.tokens
 
     @property
     def docnos(self) -> Sequence[str]:
@@ -116,7 +96,7 @@ def with_query_encoder(encoding: Encoding, encoder: QuerySide) -> WithQueryEncod
     Terms are matched by their strings; terms that the data only numbers are taken as the encoder's own numbers.
     """
     words = encoding.query_side.vocabulary
-    if isinstance(encoding, GivenVectors) and not encoding.named:
+    if not getattr(encoding, "named", True):
         ids = np.arange(len(words))
         ids[len(encoder.vocabulary) :] = -1
         return WithQueryEncoder(encoding, encoder, ids)

@@ -24,7 +24,7 @@ from thresher.manifest import load_manifest
 from thresher.publish import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -215,6 +215,19 @@ def _deletes(path: Path, entry: SegmentEntry) -> tuple[list[NDArray[np.bool_] | 
         return [None, None], [None, None]
     mask, counts = (path / name for name in entry.masks)
     return list(read_mask(mask, entry))[:-1], list(read_counts(counts))
+
+
+def joint_vocabulary(parts: Sequence[Part]) -> tuple[list[str], list[NDArray[np.uint32] | None]]:
+    """The terms of parts that one encoder made, and for each part its term ids' new ones; None where they stay.
+
+    BM25 parts have what occurs in their passages, in bytewise order; purely learned ones all have the encoder's terms.
+    """
+    words = [part.layout.words for part in parts]
+    if not parts[0].layout.counts.idf or len(parts) == 1:
+        return words[0], [None for _ in parts]
+    joint = sorted(set().union(*words), key=lambda word: word.encode("utf-8", "surrogatepass"))
+    numbers = {word: number for number, word in enumerate(joint)}
+    return joint, [np.fromiter(map(numbers.__getitem__, own), np.uint32, len(own)) for own in words]
 
 
 def read_mask(file: Path, entry: SegmentEntry) -> Iterator[NDArray[np.bool_] | None]:

@@ -121,8 +121,21 @@ def uninvert(layout: Layout, live: NDArray[np.bool_] | None, first: int, after: 
     wanted[first:after] = True if live is None else live[first:after]
     places = np.cumsum(wanted, dtype=np.uint32) - np.uint32(1)
     places[~wanted] = NONE
-    places = places[numbers]
-    size = int(np.count_nonzero(wanted))
+    return rows_at(layout, places[numbers], int(np.count_nonzero(wanted)), threads)
+
+
+def rows_at(layout: Layout, places: NDArray[np.uint32], size: int, threads: int = 2) -> Rows:
+    """The rows of some documents, in the order that `places` gives them.
+
+    Args:
+        layout: the index.
+        places: uint32[passages] by internal id: the row of each document, below `size`; `NONE` where it has none.
+        size: how many rows there are.
+        threads: how many share the work.
+
+    Raises:
+        DamagedArtifactError: a list is damaged.
+    """
     counts = np.zeros((threads, size), np.uint32)
     _share(layout, threads, lambda t, low, high, index: _count_rows(low, high, index, places, counts[t]))
     indptr = np.zeros(size + 1, np.int64)

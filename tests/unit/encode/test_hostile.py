@@ -15,8 +15,8 @@ from thresher.encode import DenseEncoder, SparseEncoder
 from thresher.encode.encoded import EncodedPassages, encode_corpus
 from thresher.encode.encoder import load_query_encoder
 from thresher.encode.lookup import LookupQueryEncoder
-from thresher.encode.preencoded import open_encoded
 from thresher.errors import ArtifactError, ConfigError, InputError, ModelError, ThresherError
+from thresher.index.exchange import open_encoded
 from thresher.models.files import refuse_pickled, resolve
 from thresher.records import Passage
 

@@ -8,9 +8,13 @@ from typer.testing import CliRunner
 
 from thresher.cli.build import build
 from thresher.cli.search import search
-from thresher.encode.preencoded import open_encoded, read_encoded_queries
-from thresher.encode.vector_files import CsrVectors, JsonVectors, ParquetVectors
+from thresher.encode.preencoded import read_encoded_queries
 from thresher.errors import DataNotFoundError, InputError
+from thresher.index.exchange import open_encoded
+from thresher.index.exchange.anserini import JsonVectors
+from thresher.index.exchange.given import Names
+from thresher.index.exchange.npz import NpzVectors
+from thresher.index.exchange.parquet import ParquetVectors
 
 ROWS = [
     ("d1", "one text", {"b": 2.0, "a": 0.5}),
@@ -64,9 +68,9 @@ def test_parquet_vectors(tmp_path):
     encoded = open_encoded(tmp_path / "x.parquet", vocabulary=tmp_path / "words.txt")
     assert isinstance(encoded, ParquetVectors)
     assert as_rows(encoded) == WANTED
-    assert as_rows(ParquetVectors(tmp_path / "x.parquet"))["d3"] == {"2": 7.0}
+    assert as_rows(open_encoded(tmp_path / "x.parquet"))["d3"] == {"2": 7.0}
     with pytest.raises(InputError, match="outside the vocabulary of 2"):
-        as_rows(ParquetVectors(tmp_path / "x.parquet", ["a", "b"]))
+        as_rows(ParquetVectors(tmp_path / "x.parquet", Names(vocabulary=["a", "b"])))
 
 
 def test_scipy_rows(tmp_path):
@@ -79,17 +83,17 @@ def test_scipy_rows(tmp_path):
     (tmp_path / "docnos.txt").write_text("d1\nd2\nd3\n")
     (tmp_path / "words.txt").write_text("a\nb\nc\n")
     encoded = open_encoded(tmp_path / "x.npz", docnos=tmp_path / "docnos.txt", vocabulary=tmp_path / "words.txt")
-    assert isinstance(encoded, CsrVectors)
+    assert isinstance(encoded, NpzVectors)
     assert as_rows(encoded) == WANTED
-    assert as_rows(CsrVectors(tmp_path / "x.npz"))["2"] == {"2": 7.0}
+    assert as_rows(open_encoded(tmp_path / "x.npz"))["2"] == {"2": 7.0}
     with pytest.raises(InputError, match="1 docnos"):
-        CsrVectors(tmp_path / "x.npz", ["d1"])
+        NpzVectors(tmp_path / "x.npz", Names(docnos=["d1"]))
     scipy.save_npz(tmp_path / "y.npz", matrix.tocsc())
     with pytest.raises(InputError, match="tocsr"):
-        CsrVectors(tmp_path / "y.npz")
+        open_encoded(tmp_path / "y.npz")
     scipy.save_npz(tmp_path / "z.npz", scipy.csr_matrix(np.array([[-1.0]])))
     with pytest.raises(InputError, match="not negative"):
-        CsrVectors(tmp_path / "z.npz")
+        list(open_encoded(tmp_path / "z.npz"))
 
 
 @pytest.mark.parametrize(

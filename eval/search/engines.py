@@ -108,6 +108,8 @@ class Thresher(Engine):
     def build(self, matrix: Matrix) -> None:
         from thresher.index import IndexBuilder
         from thresher.index.commit import writing_index
+        from thresher.index.memory import MemoryLimit
+        from thresher.mapping import release
         from thresher.records import Passage, SparseBatch
 
         rows = matrix.documents
@@ -116,7 +118,10 @@ class Thresher(Engine):
             "source order": {"order": "source"},
             "similarity order": {"order": "similarity"},
             "bp order": {"order": "bp"},
+            "memory 3 GB": {},
         }
+        if self.kind == "memory 3 GB":
+            options[self.kind]["memory"] = MemoryLimit(3)
         with writing_index(self.folder, overwrite=True) as draft:
             builder = IndexBuilder(draft.segment.path, [f"t{i}" for i in range(matrix.terms)], **options[self.kind])
             for first in range(0, len(rows), 10_000):
@@ -128,6 +133,8 @@ class Thresher(Engine):
                 )
                 passages = [Passage(str(i), "") for i in range(first, last)]
                 builder.add(passages, SparseBatch(p - p[0], terms, weights))
+                release(rows.terms[p[0] : p[-1]])  # pages of the rows count too
+                release(rows.weights[p[0] : p[-1]])
             draft.fields.update(builder.finish())
 
     def open(self) -> None:

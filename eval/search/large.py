@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MANY = 10_000_000
 """More passages than any collection has."""
-ORDERS = {"default": "source", "bp order": "bp"}
+ORDERS = {"default": "source", "bp order": "bp", "memory 3 GB": "held"}
 
 
 class WrittenBmp(Bmp):
@@ -41,6 +41,10 @@ class ScaledThresher(Thresher):
         """By the planner, and by each plan."""
         found: dict[str, dict[str, Any]] = {"default": {}}
         return found | {plan: {"plan": plan} for plan in ("term-at-a-time", "block-max")}
+
+
+class HeldThresher(Thresher):
+    """thresher, built in three gigabytes of memory: the same index."""
 
 
 class ScaledSeismic(Seismic):
@@ -86,6 +90,7 @@ FILES = "arrays to the engine's file format"
 ENTRANTS = (
     Entrant(ScaledThresher, "default", "source"),
     Entrant(ScaledThresher, "bp order", "bp"),
+    Entrant(HeldThresher, "memory 3 GB", "source", (4_000_001, MANY)),
     Entrant(Splade, "default", "bp", builder="inversion of arrays"),
     Entrant(Pisa, "default", "bp", builder="inversion of arrays, then the engine's own compression"),
     Entrant(WrittenBmp, "b = 32", "bp", (0, 4_000_000), "blocks of 32 need more than 20 GB of memory", FILES),

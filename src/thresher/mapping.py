@@ -64,16 +64,24 @@ def reserve(file: Path, size: int) -> None:
 def release(array: NDArray[np.generic]) -> None:
     """Give back the resident pages of an array in a mapped file; they return from the file when they are next read.
 
-    Nothing that was written is lost: the file is mapped shared, and the system writes its pages. Of memory that is not
-    mapped from a file the contents would be lost, so give only what `map_array` and `create_array` returned, or whole
-    rows of it. Where the system cannot do it, the pages stay.
+    Nothing that was written is lost: the file is mapped shared, and the system writes its pages. Other memory, whose
+    contents would be lost, is left alone, and so are all pages where the system cannot do it.
     """
     advice = getattr(mmap, "MADV_DONTNEED", None)
-    if advice is None or not array.nbytes or not sys.platform.startswith("linux"):
+    if advice is None or not array.nbytes or not sys.platform.startswith("linux") or not _is_mapped(array):
         return
     start = array.ctypes.data
     first = start // mmap.PAGESIZE * mmap.PAGESIZE
     _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(start + array.nbytes - first), advice)
+
+
+def _is_mapped(array: NDArray[np.generic]) -> bool:
+    """Whether an array lies in a mapped file."""
+    held: object = array
+    while (base := getattr(held, "base", None)) is not None:
+        held = base
+    held = held.obj if isinstance(held, memoryview) else held
+    return isinstance(held, mmap.mmap | ctypes.Array)
 
 
 def _allocated(descriptor: int, size: int) -> bool:

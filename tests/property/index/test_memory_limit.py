@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from thresher.errors import ConfigError, InputError
 from thresher.index import IndexBuilder
+from thresher.index.arrays import create_array, map_array
 from thresher.index.memory import MemoryLimit, ranges, resident
 from thresher.index.string_order import string_order
+from thresher.mapping import release
 from thresher.records import Passage, SparseBatch
 
 
@@ -105,3 +107,16 @@ def test_what_does_not_fit_is_refused_before_it_is_made():
     limit.require(10**8, "sorting")
     with pytest.raises(ConfigError, match=r"sorting takes 4\.00 GB"):
         limit.require(4 * 10**9, "sorting")
+
+
+def test_pages_are_given_back_and_only_those_of_files(tmp_path):
+    mapped = create_array(tmp_path / "a", np.uint8, (2**24,))
+    mapped[:] = 7
+    before = resident()
+    release(mapped[4096:])
+    assert resident() < before - 2**23
+    assert (mapped == 7).all() and (map_array(tmp_path / "a", np.uint8, (2**24,)) == 7).all()
+    own = np.full(2**20, 7, np.uint8)
+    for array in (own, own[4096:], own.reshape(2, -1), np.frombuffer(bytes(own), np.uint8)):
+        release(array)
+        assert (array == 7).all()

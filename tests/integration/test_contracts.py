@@ -227,6 +227,20 @@ def test_calibrated_tiers_are_used_by_the_next_search(place, invoke, tmp_path, b
     assert json.loads(invoke("search", index, "grain", "-k", 3, "--json"))["escalated"] is False
 
 
+def test_a_measured_recall_is_shown_and_asked_for(place, invoke, built, tmp_path):
+    plain = json.loads(invoke("search", built("plain", invoke), "grain", "--recall", ".9", "--json"))
+    assert plain["expected_recall"] == 1.0
+    recipe, index = tmp_path / "measured.toml", tmp_path / "index"
+    recipe.write_text("[recall]\nk = [3]\nsample = 20\n")
+    invoke("build", recipe, "--corpus", place / "corpus.jsonl", "-o", index)
+    assert "recall: calibrated on 20 queries, sampled from the passages" in " ".join(invoke("info", index).split())
+    made = json.loads(invoke("calibrate", "recall", index, "-k", 3, "--sample", 30, "--json"))
+    assert [row["recall"] for row in made["promises"]] == [0.9, 0.95, 0.99]
+    found = json.loads(invoke("search", index, "grain", "-k", 3, "--recall", ".9", "--json"))
+    assert 0 < found["expected_recall"] <= 1
+    assert len(found["hits"]) == 3
+
+
 def test_a_corpus_is_read_from_standard_input(place, invoke, tmp_path, monkeypatch, built):
     with (place / "corpus.jsonl").open() as stream:
         monkeypatch.setattr(sys, "stdin", stream)

@@ -86,7 +86,7 @@ class EncodeStep(Table):
         """Check what the keys say together.
 
         Raises:
-            ConfigError: settings that exclude each other, or one that lacks its companion.
+            ConfigError: settings that exclude each other, or one that lacks its companion; or a log is not there.
         """
         if self.query_encoder and not self.source:
             raise ConfigError("encode.query_encoder is for encoded passages; name them in encode.source")
@@ -148,6 +148,18 @@ class StatesStep(Table):
     """The model, or the directory of another two-headed one; the one that `ask.rerank` or `ask.context` names."""
 
 
+class RecallStep(Table):
+    """What a search for less than the exact answer saves, measured after the build: `thresher calibrate recall`."""
+
+    queries: str = ""
+    """TSV file of logged queries (qid, tab, text), from which the more is learned the more there are; empty for queries
+    made of words of the passages."""
+    k: tuple[int, ...] = Field(default=(10, 100, 1000), strict=False, min_length=1)
+    """Lengths of answers that are measured; between them the next larger one counts."""
+    sample: int = Field(default=1000, ge=1)
+    """Queries that are made of the passages, without a log."""
+
+
 class AskStep(Table):
     """Defaults of the stages of `thresher.Pipeline`; a call may override them."""
 
@@ -159,6 +171,9 @@ class AskStep(Table):
     """Number of candidates from the first stage."""
     tiers: Literal["auto", "both", "first"] = "auto"
     """Tiers to search: `both`, only the `first`, or `auto`: both, unless calibration lets a query stop at the first."""
+    recall: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the exact candidates to expect, on average; 0 searches exactly. What it takes is measured by the table
+    `[recall]`, or `thresher calibrate recall`; without it searches are exact."""
     neighbours: int = Field(default=100, ge=0)
     """Passages nearest by vector that join the candidates found by weighted terms before the interpolation; 0 for none.
     All vectors are compared, so none join in an index of more than 500,000, or of vectors that are not int8."""
@@ -224,6 +239,8 @@ class Recipe(Table):
     """Vectors for interpolation; without the table there are none."""
     states: StatesStep | None = None
     """States for the model that reads passages; without the table it computes them for each query."""
+    recall: RecallStep | None = None
+    """Measure recall after the build; without the table `thresher calibrate recall` does it later."""
     ask: AskStep = AskStep()
     fields: dict[str, Declared] = Field(default_factory=dict)
     """Types of metadata fields, by name; `none` keeps a field with its passage only. Others have the type of their
@@ -294,7 +311,7 @@ class Recipe(Table):
         """Check what the tables say together, and that the artifacts they name are there; reads no corpus.
 
         Raises:
-            ConfigError: settings that exclude each other, or one that lacks its companion.
+            ConfigError: settings that exclude each other, or one that lacks its companion; or a log is not there.
             ArtifactError: `prune.scores`, `prune.decision` or `vectors.source` is not the artifact that it must be.
         """
         tokens, overlap = self.corpus.split_tokens or 0, self.corpus.split_overlap
@@ -303,6 +320,8 @@ class Recipe(Table):
                 f"corpus.split_overlap is {overlap}; it must be less than corpus.split_tokens, which is {tokens}"
             )
         self.encode.check()
+        if self.recall is not None and self.recall.queries and not Path(self.recall.queries).is_file():
+            raise ConfigError(f"recall.queries is {self.recall.queries!r}, but there is no such file")
         if self.ask.first != "sparse" and self.vectors is None:
             raise ConfigError(f"ask.first is {self.ask.first!r}, but there is no [vectors] table to search by")
         if self.prune is not None:

@@ -22,6 +22,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from thresher.arguments import checked_call
+from thresher.build.recall import measure_recall
 from thresher.build.recipe import LEXICAL, Recipe
 from thresher.build.report import BuildReport, duration, logged
 from thresher.build.sources import corpus_of, expected_fields, plain_bytes, reading_bar, with_sources
@@ -155,6 +156,7 @@ def build_index(
     discard_shards(target)
     if unread:
         _log.warning("%s: %s", target, unread)
+    measure_recall(target, recipe.recall)
     return logged(BuildReport(Path(target), counts, skipped, build.usage), build.spool.name)
 
 

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from thresher.cli.output import JsonOption, counted, emit_json, grouped, note, refuse_input_as_output, say
+from thresher.cli.output import JsonOption, counted, emit_json, grouped, note, refuse_input_as_output, say, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from thresher.rerank.calibration import ScoreCalibration, Unjudged
+    from thresher.search import Index
+    from thresher.search.queries import AnyQuery
 
 app = typer.Typer(no_args_is_help=True, help="Set thresholds from your own queries.")
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -43,6 +47,76 @@ def tiers(
         emit_json({"index": str(directory), "queries": len(logged), "rate": model.rate, "threshold": model.threshold})
     else:
         say(f"{directory}: calibrated on {counted(len(logged))}; about {rate:.0%} like them will search both tiers")
+
+
+@app.command("recall", context_settings=_HELP)
+def recall(
+    directory: Annotated[Path, typer.Argument(help="An index.")],
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help="Logged queries: TSV (qid, tab, text, or terms for an index without encoder), or texts, one a line. "
+            "By default words of the passages."
+        ),
+    ] = None,
+    k: Annotated[list[int], typer.Option("-k", "--k", min=1, help="Passages of an answer; repeat for several.")] = [  # noqa: B006
+        10,
+        100,
+        1000,
+    ],
+    sample: Annotated[int, typer.Option(min=1, help="Queries to make of the passages, without --queries.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Random seed of the sample, and of the queries that choose.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Measure what a search for less than the exact answer saves, so that searches can be asked for a recall.
+
+    The index then answers `recall=.99` (library, server, recipe) as fast as keeps 99 % of the exact answer on average.
+    Without it such searches are exact. No judgements are needed. Some hundreds of queries are, the more the better:
+    what few queries cannot show is not promised.
+
+    \b
+    Examples:
+      thresher calibrate recall my-index --queries log.tsv
+      thresher calibrate recall my-index --sample 2000 -k 10 -k 100
+    """
+    from thresher.search import Index
+    from thresher.search.recall_report import promises
+
+    with Index.open(directory) as index:
+        logged = None if queries is None else _log_of(index, queries)
+        curve = index.calibrate_recall(
+            logged, ks=k, sample=sample, seed=seed, source="" if queries is None else queries.name
+        )
+    rows = promises(curve)
+    if json:
+        emit_json({"index": str(directory), "queries": curve.queries, "source": curve.source, "promises": rows})
+        return
+    say(f"{directory}: recall calibrated on {counted(curve.queries)}, {curve.source}")
+    show_promises(rows)
+
+
+def show_promises(rows: Sequence[Mapping[str, object]]) -> None:
+    """Print what promises cost, one a row."""
+    columns = ["k", "recall", "expected", "ms", "exact ms", "effort"]
+    shown = [
+        (f"{row['k']:,}", f"{row['recall']:g}", f"{row['expected']:.4f}", f"{row['ms']:.3f}", f"{row['exact_ms']:.3f}",
+         str(row["effort"]))
+        for row in rows
+    ]  # fmt: skip
+    table(columns, shown, numeric=columns[:-1])
+
+
+def _log_of(index: Index, file: Path) -> list[AnyQuery]:
+    """The queries of a log, as the index takes them."""
+    from thresher.encode.preencoded import read_encoded_queries
+    from thresher.encode.query_side import TermsOnly
+    from thresher.evaluate.trec import read_queries
+    from thresher.files import read_text_lines
+
+    if isinstance(index.encoder, TermsOnly):
+        return list(read_encoded_queries(file).values())
+    lines = [line.strip() for _, line in read_text_lines(file) if line.strip()]
+    return list(read_queries(file)) if any("\t" in line for line in lines) else list(lines)
 
 
 @app.command("context", context_settings=_HELP)

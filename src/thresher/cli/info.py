@@ -11,11 +11,15 @@ import typer
 from thresher.cli.output import JsonOption, echo, emit_json, say, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from thresher.index.commit import Commit
     from thresher.manifest import Fields, Files, Manifest
     from thresher.models.licence import Licence
+
+
+RECALL = "recall"
+"""The field of a commit that is shown in words."""
 
 
 def info(
@@ -42,6 +46,7 @@ def info(
     totals = {} if commit is None else _totals(commit) | _drift(directory) | _states(directory, commit)
     models = [] if commit is None else _models(directory, commit)
     certificate, lines = ({}, []) if commit is None else certificate_facts(directory)
+    lines = [*lines, *([] if commit is None else _recall(commit, directory))]
     if json:
         emit_json(
             {
@@ -94,7 +99,7 @@ def _by_build(fields: Fields) -> dict[str, object]:
     built: dict[str, object] = {name: fields[name] for name in ("corpus", "usage", "counts") if name in fields}
     if isinstance(counts := built.get("counts"), dict):
         built["counts"] = {name: value for name, value in counts.items() if name != "bytes"}
-    others = {name: value for name, value in fields.items() if name not in built and name != "segments"}
+    others = {name: value for name, value in fields.items() if name not in built and name not in ("segments", RECALL)}
     return {**others, "first build": built}
 
 
@@ -189,6 +194,15 @@ def _models(directory: Path, commit: Commit) -> list[tuple[Licence, str]]:
     there = {one.path for one, _ in found}
     based = [(licence_of(base), f"base of {model}") for base, model in bases.items()]
     return found + [(one, use) for one, use in based if one.path is not None and one.path not in there]
+
+
+def _recall(commit: Commit, directory: Path) -> Sequence[str]:
+    """What the index says of recall: what it was measured on, what has changed since, and what promises cost."""
+    from thresher.search.recall import curve_of
+    from thresher.search.recall_report import sentences
+
+    curve = curve_of(commit, directory)
+    return [] if curve is None else sentences(curve, commit)
 
 
 def _show_segments(commit: Commit) -> None:

@@ -42,6 +42,13 @@ TiersOption = Annotated[
     ),
 ]
 
+RecallOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of the exact answer to expect, such as .99, by what `thresher calibrate recall` measured."
+    ),
+]
+
 
 def search(
     directory: Annotated[Path, typer.Argument(help="The index.")],
@@ -59,6 +66,7 @@ def search(
         Literal["sparse", "dense", "both"],
         typer.Option(help="Search by weighted terms, by the index's vectors, or by both, fused."),
     ] = "sparse",
+    recall: RecallOption = None,
     where: WhereOption = None,
     allow: Annotated[Path | None, typer.Option(help="File of the only docnos to return, one a line.")] = None,
     json: JsonOption = False,
@@ -85,21 +93,28 @@ def search(
     docnos = None if allow is None else _docnos(allow)
     with Index.open(directory) as index:
         if queries is not None and run is not None:
-            how = partial(index.search_batch, k=k, tiers=tiers, threads=threads, where=where, allow=docnos)
+            how = partial(
+                index.search_batch, k=k, tiers=tiers, recall=recall, threads=threads, where=where, allow=docnos
+            )
             _search_file(index, queries, run, tag, how, min(k, len(index)), json)
             return
         started = time.perf_counter()
-        ranking = index.search(" ".join(query or []), k, tiers=tiers, explain=explain, by=by, where=where, allow=docnos)
+        text = " ".join(query or [])
+        ranking = index.search(text, k, tiers=tiers, recall=recall, explain=explain, by=by, where=where, allow=docnos)
         seconds, tiered = time.perf_counter() - started, index.tiered
     if json:
         emit_json(_as_json(ranking, tiered, seconds))
         return
     show_hits(ranking)
     of = "" if not tiered else ", both tiers searched" if ranking.escalated else ", first tier searched"
-    exactness = "exact" if ranking.exact else "approximate"
-    say(f"{counted(len(ranking), 'passage', 'passages')}, {exactness}{of}; {seconds:.2f} s with loading")
+    say(f"{counted(len(ranking), 'passage', 'passages')}, {_exactness(ranking)}{of}; {seconds:.2f} s with loading")
     for explanation in ranking.explanations:
         echo(str(explanation))
+
+
+def _exactness(ranking: SearchRanking) -> str:
+    expected = ranking.expected_recall
+    return "exact" if ranking.exact else "approximate" + (f", expected recall {expected:.3f}" if expected else "")
 
 
 def _search_file(
@@ -162,7 +177,12 @@ def _as_json(ranking: SearchRanking, tiered: bool, seconds: float) -> dict[str, 
         }
         for hit in ranking
     ]
-    document: dict[str, object] = {"exact": ranking.exact, "seconds": seconds, "hits": hits}
+    document: dict[str, object] = {
+        "exact": ranking.exact,
+        "expected_recall": ranking.expected_recall,
+        "seconds": seconds,
+        "hits": hits,
+    }
     if tiered:
         document["escalated"] = ranking.escalated
         for hit, tier in zip(hits, ranking.tiers.tolist(), strict=True):

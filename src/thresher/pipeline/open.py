@@ -78,6 +78,7 @@ class Parts:
                 depth=settings.depth,
                 tiers=settings.tiers,
                 first=settings.first,
+                recall=settings.recall or None,
                 query_encoder=query_encoder,
             ),
             self._part("interpolate", vectors, AUTO, lambda wanted: self._interpolate(wanted, query_encoder)),

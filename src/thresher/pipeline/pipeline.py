@@ -248,6 +248,7 @@ class Pipeline:
         where: Filter | None = None,
         allow: Allow | None = None,
         tiers: Tiers | None = None,
+        recall: float | None = None,
         on_stage: OnStage | None = None,
     ) -> Answer:
         """Answer a query. Arguments left out are taken from the pipeline's settings.
@@ -267,6 +268,7 @@ class Pipeline:
             where: search only passages whose metadata match this filter, as `Index.search`.
             allow: search only these passages, as `Index.search`.
             tiers: which tiers of the index are searched, as `Index.search`.
+            recall: the share of the exact candidates to expect, as `Index.search`.
             on_stage: called after each stage with its report, the state and the stage's seconds, in this thread and
                 within the deadline: `state.ranking` is the ranking so far. What it raises is raised.
 
@@ -277,11 +279,11 @@ class Pipeline:
         """
         started = self._clock()
         state = self._state(query, k, max_context_tokens, deadline_ms, started)
-        state.where, state.allow, state.tiers = where, allow, tiers
+        state.where, state.allow, state.tiers, state.recall = where, allow, tiers, recall
         self._limit(state, min_score, precision)
         if candidates is not None:
-            if (where, allow, tiers) != (None, None, None):
-                raise InputError("where, allow and tiers limit a search, and candidates are given in place of one")
+            if (where, allow, tiers, recall) != (None,) * 4:
+                raise InputError("where, allow, tiers and recall are of a search; candidates are given in place of one")
             state.given = candidates if isinstance(candidates, Ranking) else Ranking.from_hits(candidates)
         usage, reports = Usage(), list[StageReport]()
         for number, stage in enumerate(self.stages):
@@ -325,6 +327,7 @@ class Pipeline:
         where: Filter | None = None,
         allow: Allow | None = None,
         tiers: Tiers | None = None,
+        recall: float | None = None,
     ) -> list[Answer]:
         """Answer many queries, in their order, `threads` at a time; arguments as `ask`, for each query.
 
@@ -342,6 +345,7 @@ class Pipeline:
                 where=where,
                 allow=allow,
                 tiers=tiers,
+                recall=recall,
             )
 
         if threads == 1:
@@ -363,6 +367,7 @@ class Pipeline:
         where: Filter | None = None,
         allow: Allow | None = None,
         tiers: Tiers | None = None,
+        recall: float | None = None,
         on_stage: OnStage | None = None,
     ) -> Answer:
         """As `ask`, without blocking the event loop: the work is done in a thread, which also calls `on_stage`."""
@@ -378,6 +383,7 @@ class Pipeline:
             where=where,
             allow=allow,
             tiers=tiers,
+            recall=recall,
             on_stage=on_stage,
         )
 
@@ -395,6 +401,7 @@ class Pipeline:
         where: Filter | None = None,
         allow: Allow | None = None,
         tiers: Tiers | None = None,
+        recall: float | None = None,
     ) -> list[Answer]:
         """As `ask_batch`, without blocking the event loop."""
         return await asyncio.to_thread(
@@ -409,6 +416,7 @@ class Pipeline:
             where=where,
             allow=allow,
             tiers=tiers,
+            recall=recall,
         )
 
     @checked_call

@@ -36,6 +36,7 @@ class SearchStage:
         depth: candidates.
         tiers: which tiers of the index are searched, as `Index.search`.
         first: `sparse`, `dense`, or `both` joined by reciprocal rank fusion.
+        recall: the share of the exact candidates to expect, as `Index.search`; None for exactly.
         query_encoder: makes queries' vectors, in place of the encoder that the index names.
     """
 
@@ -48,10 +49,11 @@ class SearchStage:
         depth: int = 1000,
         tiers: Literal["auto", "both", "first"] = "auto",
         first: By = "sparse",
+        recall: float | None = None,
         query_encoder: QueryEncoder | None = None,
     ) -> None:
         self.index, self.depth, self.tiers, self.first = index, depth, tiers, first
-        self.query_encoder = query_encoder
+        self.recall, self.query_encoder = recall, query_encoder
 
     def over(self, index: Index) -> SearchStage:
         """The same search of another view of the index."""
@@ -81,8 +83,8 @@ class SearchStage:
     def _found(self, state: State, depth: int) -> Ranking:
         query = state.query
         if not isinstance(self.index, Index):
-            if (state.where, state.allow, state.tiers) != (None, None, None):
-                raise InputError(f"where, allow and tiers limit the search of an Index; {self.index!r} is none")
+            if (state.where, state.allow, state.tiers, state.recall) != (None,) * 4:
+                raise InputError(f"where, allow, tiers and recall are of an Index's search; {self.index!r} is none")
             return self.index.search(query, depth)
         vector = None
         if self.first != "sparse":
@@ -93,6 +95,7 @@ class SearchStage:
             query,
             depth,
             tiers=state.tiers or self.tiers,
+            recall=state.recall or self.recall,
             explain=True,
             by=self.first,
             vector=vector,
@@ -105,7 +108,9 @@ def _work(index: Index | Searches, ranking: Ranking) -> Counts:
     if not (isinstance(index, Index) and isinstance(ranking, SearchRanking)):
         return {}
     names = ("terms", "postings", "scored", "blocks", "visited")
-    counts = {name: sum(getattr(one, name) for one in ranking.explanations) for name in names}
+    counts: Counts = {name: sum(getattr(one, name) for one in ranking.explanations) for name in names}
+    if not ranking.exact and ranking.expected_recall is not None:
+        counts["expected_recall"] = ranking.expected_recall
     if index.tiered:
         counts |= {"escalated": int(ranking.escalated), "tier_2": int((ranking.tiers == 2).sum())}
     return counts

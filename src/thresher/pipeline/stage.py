@@ -111,7 +111,8 @@ class State:
         costs: what stages cost here.
         given: the caller's candidates, in place of a search.
         where, allow: which passages a search may return, as `Index.search`.
-        tiers: which tiers are searched, as `Index.search`; None for the stages' own settings.
+        tiers, recall: which tiers are searched and what share of the exact candidates to expect, as `Index.search`;
+            None for the stages' own settings.
         ranking: the candidates, best first; empty before the first stage. Its scores are those of the stage that ranked
             them, or fall by one a rank where stages with different scales ranked different parts.
         found: whether a stage has found candidates.
@@ -137,6 +138,7 @@ class State:
     where: Filter | None = None
     allow: Allow | None = None
     tiers: Tiers | None = None
+    recall: float | None = None
     ranking: Ranking = field(default_factory=lambda: Ranking([]))
     found: bool = False
     signals: dict[str, Ranking] = field(default_factory=dict)

@@ -19,13 +19,15 @@ from thresher.records import Query
 from thresher.search.effort import EXACT_LIMITS
 from thresher.search.kernels.types import EXACT
 from thresher.search.opened import OpenIndex
+from thresher.search.promises import answer_batch_promised, answer_promised
 from thresher.search.queries import check_arguments, check_tiers, to_row
+from thresher.search.recall import FIELD, KS
 from thresher.search.results import SearchRanking
 from thresher.search.searcher import explain as explain_row
 from thresher.search.tiers import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from thresher.search.effort import Effort
     from thresher.search.parts import Masks
     from thresher.search.queries import AnyQuery, Tiers
+    from thresher.search.recall import RecallCurve
     from thresher.search.snapshot import Snapshot
     from thresher.vectors.states import PassageStates
 
@@ -109,6 +112,7 @@ class Index(OpenIndex):
         *,
         tiers: Tiers = "auto",
         effort: Effort | None = None,
+        recall: float | None = None,
         plan: str = "auto",
         explain: bool = False,
         by: By = "sparse",
@@ -126,10 +130,11 @@ class Index(OpenIndex):
                 calibrated and the first tier's answer has k passages and looks settled.
             effort: limits to what is done, for an approximate answer; None for the exact one. The result's `exact` says
                 whether it is exact all the same.
+            recall: the share of the exact answer to expect, on average over queries, above 0 and below 1: effort is
+                chosen by what `calibrate_recall` measured; exact where nothing was. See `expected_recall`.
             plan: `auto`, or a plan to force: `term-at-a-time`, `block-max`.
             explain: say in the result's `explanations` how it was found.
-            by: `sparse`, by weighted terms; `dense`, by vectors, all of them compared; `both`, the two fused by
-                reciprocal ranks.
+            by: `sparse`, by weighted terms; `dense`, by vectors, all compared; `both`, fused by reciprocal ranks.
             vector: float[dimensions], the query's, for `dense` and `both`; by default encoded from its text.
             where: return only passages whose metadata match this filter: a mapping, or a text.
             allow: return only these passages: docnos (those the index lacks are ignored), or bool[n] by passage number.
@@ -140,11 +145,14 @@ class Index(OpenIndex):
             DamagedArtifactError: the index's files are damaged where the query reads them.
         """
         limits = EXACT_LIMITS
-        if type(k) is not int or k < 0 or not (effort is None and plan is AUTO and explain is False):
-            k, limits, _ = check_arguments(k, effort, plan, explain=explain)
+        if type(k) is not int or k < 0 or not (effort is None and recall is None and plan is AUTO and explain is False):
+            k, limits, _ = check_arguments(k, effort, plan, explain=explain, recall=recall)
         now = self._current() if self.follow else self._now
         if tiers is not AUTO:
             check_tiers(tiers)
+        if recall is not None and (by is SPARSE or not _by_vectors(by)):
+            wanted = Wanted(k, limits, plan, explain)
+            return answer_promised(now, query, wanted, recall, tiers, now.masked(where, allow))
         only, space = now.only, now.first.space
         if only is None or by is not SPARSE or where is not None or allow is not None:
             wanted, masks = Wanted(k, limits, plan, explain), now.masked(where, allow)
@@ -155,10 +163,8 @@ class Index(OpenIndex):
         if space.statistics is not None:
             weights = space.statistics.weigh(terms, weights)
         docs, scores, row = only.top(terms, weights, k, limits, plan, now.allowed)
-        made = SearchRanking(now.stored, docs, None, scores, row[EXACT] == 1)
-        if explain:
-            made.explanations = (explain_row(row),)
-        return made
+        told = (explain_row(row),) if explain else ()
+        return SearchRanking(now.stored, docs, None, scores, row[EXACT] == 1, None, False, told)
 
     def search_batch(
         self,
@@ -167,6 +173,7 @@ class Index(OpenIndex):
         *,
         tiers: Tiers = "auto",
         effort: Effort | None = None,
+        recall: float | None = None,
         plan: str = "auto",
         explain: bool = False,
         threads: int = 1,
@@ -181,11 +188,47 @@ class Index(OpenIndex):
         Raises:
             InputError: as `search`; or two queries have the same qid.
         """
-        k, limits, threads = check_arguments(k, effort, plan, threads, explain=explain)
+        k, limits, threads = check_arguments(k, effort, plan, threads, explain=explain, recall=recall)
         check_tiers(tiers)
         now = self._current()
         wanted, masks = Wanted(k, limits, plan, explain), now.masked(where, allow)
+        if recall is not None:
+            return answer_batch_promised(now, queries, wanted, recall, tiers, masks, threads)
         return now.answer_batch(queries, wanted, tiers, masks, threads)
+
+    def calibrate_recall(
+        self,
+        queries: Iterable[AnyQuery] | None = None,
+        *,
+        ks: Sequence[int] = KS,
+        sample: int = 1000,
+        source: str = "",
+        seed: int = 0,
+    ) -> RecallCurve:
+        """Measure what a search for less than the exact answer saves, and write it into the index for `recall=`.
+
+        Args:
+            queries: logged queries, without judgements; by default `sample` queries made of words of the passages.
+            ks: lengths of answers; those of more than there are passages are left out.
+            sample: how many queries to make, if none are given.
+            source: where the queries came from, in words.
+            seed: of the sample, and of what part of the queries chooses.
+
+        Returns:
+            what was measured, which `refresh` takes up.
+
+        Raises:
+            InputError: this is a restricted view, there are too few queries with hits, or a text is given to an index
+                without encoder.
+            ArtifactError: another writer is at work.
+        """
+        from thresher.index.transaction import Transaction
+        from thresher.search.recall_fit import fit_recall
+
+        curve = fit_recall(self, queries, ks=ks, sample=sample, source=source, seed=seed)
+        with Transaction(self.path) as transaction:
+            transaction.commit(**{FIELD: curve.as_json()})
+        return curve
 
     def facets(
         self, field: str, query: AnyQuery | None = None, *, where: Filter | None = None, allow: Allow | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
-from thresher.checks import shown, sound, strings, whole
+from thresher.checks import real, shown, sound, strings, whole
 from thresher.errors import InputError
 from thresher.records import Query, SparseBatch
 from thresher.search.effort import checked_effort
@@ -46,14 +46,19 @@ class TermFinder(Protocol):
 
 
 def check_arguments(
-    k: object, effort: object, plan: object, threads: object = 1, *, explain: object = False
+    k: object, effort: object, plan: object, threads: object = 1, *, explain: object = False, recall: object = None
 ) -> tuple[int, Limits, int]:
     """Check the arguments of a search; returns (k, the effort's limits, threads).
 
     Raises:
-        InputError: one is out of range.
+        InputError: one is out of range, or both an effort and a recall are given.
     """
     limits = checked_effort(effort).limits
+    if recall is not None:
+        if effort is not None:
+            raise InputError("give effort, or the recall that an effort is chosen for, not both")
+        if not 0 < real("recall, the share of the exact answer to expect,", recall, 0, 1) < 1:
+            raise InputError(f"recall must be above 0 and below 1, or None for exact results; got {shown(recall)}")
     if not isinstance(plan, str) or plan not in PLANS:
         raise InputError(f"plan must be one of {', '.join(PLANS)}; got {shown(plan)}")
     if not isinstance(explain, bool):

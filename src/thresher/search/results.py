@@ -312,12 +312,14 @@ class SearchRanking(Ranking):
 
     Attributes:
         exact: whether this is provably what scoring every passage of the index by its stored impacts would give.
+        expected_recall: share of the exact answer to expect here, on average: 1 where it is exact; None where an
+            effort was given and nothing is known.
         complete: False where a deadline, or a part of the index that did not answer, cut the search short.
         escalated: whether the second tier was searched.
         explanations: how each tier that was searched answered, if `explain` was given.
     """
 
-    __slots__ = ("_docs", "_tiers", "complete", "escalated", "explanations")
+    __slots__ = ("_docs", "_tiers", "complete", "escalated", "expected_recall", "explanations")
 
     def __init__(  # sets the fields of a Ranking itself: this runs once a query
         self,
@@ -343,6 +345,7 @@ class SearchRanking(Ranking):
         self.escalated = escalated
         self.explanations = explanations
         self.complete = complete
+        self.expected_recall: float | None = 1.0 if exact else None
 
     @property
     def stored(self) -> StoredPassages:
@@ -375,7 +378,7 @@ class SearchRanking(Ranking):
     def __reduce__(self) -> tuple[Callable[..., SearchRanking], tuple[object, ...]]:
         """A ranking is pickled with its docnos; its texts are read from the index's path when they are looked at."""
         made = (self.stored, None, self.numbers, self.scores, self.exact, self.tiers, self.escalated)
-        return _unpickled, ((*made, self.explanations, self.complete), self.docnos, self.source)
+        return _unpickled, ((*made, self.explanations, self.complete), self.docnos, self.source, self.expected_recall)
 
     def take(
         self, places: ArrayLike, scores: ArrayLike | None = None, *, exact: bool | None = None, source: str = ""
@@ -393,7 +396,7 @@ class SearchRanking(Ranking):
             self.explanations,
             self.complete,
         )
-        made.source = source or self.source
+        made.source, made.expected_recall = source or self.source, self.expected_recall
         if self._docnos is not None:
             docnos: Sequence[str] = self._docnos
             made._docnos = [docnos[i] for i in at.tolist()]
@@ -404,7 +407,7 @@ class SearchRanking(Ranking):
         made = SearchRanking(
             self.stored, None, numbers, scores, exact, None, self.escalated, self.explanations, self.complete
         )
-        made.source = self.source
+        made.source, made.expected_recall = self.source, self.expected_recall
         return made
 
     def fused(self, other: SearchRanking, k: int) -> SearchRanking:
@@ -422,12 +425,12 @@ class SearchRanking(Ranking):
             self.explanations,
             self.complete,
         )
-        made.source = "fuse"
+        made.source, made.expected_recall = "fuse", self.expected_recall
         return made
 
 
-def _unpickled(made: tuple[Any, ...], docnos: list[str], source: str) -> SearchRanking:
+def _unpickled(made: tuple[Any, ...], docnos: list[str], source: str, recall: float | None) -> SearchRanking:
     """What a pickled ranking becomes."""
     ranking = SearchRanking(*made)
-    ranking._docnos, ranking.source = docnos, source
+    ranking._docnos, ranking.source, ranking.expected_recall = docnos, source, recall
     return ranking

@@ -19,6 +19,7 @@ from thresher.records import SparseBatch
 from thresher.search.best import merged
 from thresher.search.effort import EXACT_LIMITS
 from thresher.search.parts import ALL, SearchedPart, compact, joined
+from thresher.search.promises import Promises
 from thresher.search.queries import listed, qids_of, refuse_weight
 from thresher.search.results import SearchRanking, StoredPassages
 from thresher.search.routing import RoutingModel
@@ -58,6 +59,7 @@ class Snapshot:
         masks: which passages a search without filters may return; None where all.
         only: the searcher of the only part, None where there are several.
         allowed: which of its passages may be returned; None for all.
+        promises: the recall that can be promised.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Snapshot:
         self.pair = None if self.second is None else TierPair(self.first, self.second, self.model)
         self.only: TierSearcher | None = self.parts[0].searcher if len(self.parts) == 1 else None
         self.allowed = None if self.only is None or self.masks is None else self.masks[0].allowed
+        self.promises: Promises = Promises(collection, None if earlier is None else earlier.promises)
         self._neighbours_before: DenseIndex | None = None if earlier is None else earlier.known_neighbours()
 
     def _tiers(self) -> tuple[Tier, Tier | None]:

@@ -30,6 +30,7 @@ from thresher.records import Query, SparseBatch
 from thresher.search.best import Best, merged
 from thresher.search.parts import ALL
 from thresher.search.queries import listed
+from thresher.search.recall import FIELD
 from thresher.search.results import Explanation
 from thresher.search.routing import (
     FEATURES,
@@ -332,7 +333,8 @@ def calibrate_tiers(index: Index, queries: Iterable[AnyQuery], rate: float = 0.3
     """Fit the routing model on logged queries, without judgements, and write it into the index.
 
     About `rate` of queries like these will escalate: those whose first-tier answers are likely to miss most. Queries
-    that decided what was pruned miss less than others will; calibrate on queries that did not.
+    that decided what was pruned miss less than others will; calibrate on queries that did not. What
+    `calibrate_recall` measured before goes.
 
     Args:
         index: an index with a second tier. `index.refresh()` takes up the calibration.
@@ -346,7 +348,8 @@ def calibrate_tiers(index: Index, queries: Iterable[AnyQuery], rate: float = 0.3
     """
     model = fit_model(index, queries, rate, k=k)
     with Transaction(index.path) as transaction:
-        transaction.commit(routing=model.as_json())
+        measured = {FIELD: None} if transaction.base.fields.get(FIELD) else {}  # with another routing
+        transaction.commit(routing=model.as_json(), **measured)
     return model
 
 

@@ -367,6 +367,7 @@ class Served:
         candidates: Ranking | Sequence[Hit] | None = None,
         where: Filter | None = None,
         tiers: Tiers | None = None,
+        recall: float | None = None,
         without: Sequence[str] = (),
         on_stage: OnStage | None = None,
     ) -> Answer:
@@ -381,6 +382,7 @@ class Served:
             candidates=candidates,
             where=where,
             tiers=tiers,
+            recall=recall,
             on_stage=on_stage,
         )
         if self._shadow is not None and candidates is None:
@@ -400,11 +402,12 @@ class Served:
         *,
         tiers: Tiers = "auto",
         by: By = "sparse",
+        recall: float | None = None,
         where: Filter | None = None,
         explain: bool = False,
     ) -> SearchRanking:
         """As `Index.search`."""
-        found = self.index.search(query, k, tiers=tiers, by=by, where=where, explain=explain)
+        found = self.index.search(query, k, tiers=tiers, by=by, recall=recall, where=where, explain=explain)
         if self._shadow is not None:
             self._shadow.watch(self, found, lambda other: other.search(query, k, by=by, where=where))
         return found

@@ -19,6 +19,14 @@ def test_a_search_gives_what_the_library_gives(client, small_index):
     assert found["facets"]["team"] == [{"value": "blue", "count": 20}]
 
 
+def test_a_recall_that_was_not_measured_is_kept_exactly(client):
+    found = client.post("/search", json={"query": "chaff", "recall": 0.9}).json()
+    assert found["exact"] is True
+    assert found["expected_recall"] == 1.0
+    for odd in (0, 1, 2):
+        assert client.post("/search", json={"query": "chaff", "recall": odd}).status_code == 422
+
+
 def test_the_state_of_the_server_is_told(client):
     assert client.get("/health").json()["status"] == "ok"
     assert client.get("/ready").json() == {"status": "ready"}

@@ -188,6 +188,18 @@ def test_an_index_with_two_tiers_is_searched_through_both_where_that_is_called_f
         pipeline.ask(QUESTION, candidates=answer.ranking, tiers="first")
 
 
+def test_a_recall_is_promised_by_a_call_or_the_settings(place):
+    pipeline = Pipeline.open(place / "tiered", rerank=None, context=None)
+    exactly = pipeline.ask(QUESTION, 10)
+    for settings, recall in ((AskStep(), 0.9), (AskStep(recall=0.9), None)):
+        other = Pipeline.open(place / "tiered", rerank=None, context=None, settings=settings)
+        assert other.ask(QUESTION, 10, recall=recall).ranking == exactly.ranking  # nothing was measured there
+    with pytest.raises(InputError, match="recall"):
+        pipeline.ask(QUESTION, recall=1.0)
+    with pytest.raises(InputError, match="recall"):
+        pipeline.ask(QUESTION, candidates=exactly.ranking, recall=0.9)
+
+
 def test_neighbours_by_vector_come_from_the_tiers_that_are_asked_for(place, tmp_path):
     recipe = Recipe(vectors=VectorsStep(sketch=0), prune=PruneStep(estimator="kl", keep=0.5), ask=SETTINGS)
     build_index(tmp_path / "index", made_passages(), recipe, dense=HashedWords())

@@ -6,6 +6,12 @@ import { Card } from "./passage.js";
 
 const PATIENCE = 160; // milliseconds after which a ranking is shown although the passages are not there yet
 
+/** What an answer that is not exact says of itself. */
+function exactness(answer) {
+  const recall = finished(answer).map((row) => row.counts?.expected_recall).find((value) => value !== undefined);
+  return recall === undefined ? "not exact" : `expected recall ${(100 * recall).toFixed(1)} %`;
+}
+
 export class Setting {
   /** `view` as a card's, `label` for the heading where there are two. */
   constructor(name, label, view) {
@@ -97,7 +103,7 @@ export class Setting {
     this.summary.replaceChildren(
       el("strong", {}, milliseconds(answer.milliseconds)), ` · ${many(shown, "passage")} of ${many(answer.candidates ?? shown, "candidate")}`,
       answer.tokens ? ` · ${many(answer.tokens, "token")}` : "", left ? ` · ${many(left, "sentence")} left out` : "",
-      answer.exact === false ? el("span", { class: "warning" }, " · not exact") : "");
+      answer.exact === false ? el("span", { class: "warning" }, ` · ${exactness(answer)}`) : "");
   }
 
   /** Each stage begins where the one before ended. Stages that did not run say why. */

@@ -45,6 +45,7 @@ class AskBody(Body):
         precision: least expected precision of the passages together, by the same probabilities.
         where: only passages whose metadata match this filter, a mapping or a text.
         tiers: of an index with two tiers, `both`, only the `first`, or `auto`; by default as the index's settings say.
+        recall: share of the exact candidates to expect, above 0 and below 1; by default as the index's settings say.
         without: names of stages that are left out.
         ranking: passages of each stage's ranking that are told.
         texts: tell them with titles and texts.
@@ -57,6 +58,7 @@ class AskBody(Body):
     precision: float | None = Field(default=None, ge=0, le=1)
     where: Where | None = None
     tiers: Literal["auto", "both", "first"] | None = None
+    recall: float | None = Field(default=None, gt=0, lt=1)
     without: list[str] = Field(default=[], max_length=20)
     ranking: int = Field(default=0, ge=0)
     texts: bool = False
@@ -141,6 +143,7 @@ class Asked:
             precision=body.precision,
             where=body.where,
             tiers=body.tiers,
+            recall=body.recall,
             without=body.without,
             on_stage=on_stage,
         )

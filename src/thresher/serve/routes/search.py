@@ -27,6 +27,7 @@ class SearchBody(Body):
         k: passages.
         by: `sparse`, by weighted terms; `dense`, by vectors; `both`, the two fused.
         tiers: of an index with two tiers, `both`, only the `first`, or `auto`.
+        recall: share of the exact answer to expect, above 0 and below 1; exact by default.
         where: only passages whose metadata match this filter, a mapping or a text.
         facets: fields whose values are counted over all passages that share a term with the query.
         texts: whether hits have their titles and texts.
@@ -37,6 +38,7 @@ class SearchBody(Body):
     k: int = Field(default=10, ge=1)
     by: Literal["sparse", "dense", "both"] = "sparse"
     tiers: Literal["auto", "both", "first"] = "auto"
+    recall: float | None = Field(default=None, gt=0, lt=1)
     where: Where | None = None
     facets: list[str] = Field(default=[], max_length=20)
     texts: bool = True
@@ -93,8 +95,14 @@ def found(served: Served, body: SearchBody) -> tuple[dict[str, object], Usage]:
     """The document that answers a search, and what its stages took."""
     began = time.perf_counter()
     ranking = served.search(
-        body.query, body.k, by=body.by, tiers=body.tiers, where=body.where, explain=body.explain
-    )  # fmt: skip
+        body.query,
+        body.k,
+        by=body.by,
+        tiers=body.tiers,
+        recall=body.recall,
+        where=body.where,
+        explain=body.explain,
+    )
     searched = time.perf_counter()
     hits = [
         {
@@ -114,6 +122,7 @@ def found(served: Served, body: SearchBody) -> tuple[dict[str, object], Usage]:
         "index": served.name,
         "commit": served.index.commit,
         "exact": ranking.exact,
+        "expected_recall": ranking.expected_recall,
         "escalated": ranking.escalated,
         "hits": hits,
     }

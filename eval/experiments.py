@@ -30,6 +30,9 @@ class Entry:
 
 EXPERIMENTS = {
     "bm25": Entry("bm25", "BM25 on six collections, with Anserini's figures", ("bm25",)),
+    "recall-promise": Entry(
+        "recall_promise", "the recall that is promised, expected and realised, and what it costs", ("recall-promise",)
+    ),
     "drift": Entry("drift", "BM25 with an average length fitted on half of the passages", ("drift",)),
     "quantisation": Entry("quantisation", "effectiveness of BM25 weights stored in 8 and 16 bits", ("quantisation",)),
     "first-stage": Entry("first_stage", "BM25, thresher-mini, dense MiniLM, and interpolation", ("first-stage",)),

@@ -17,6 +17,8 @@ from thresher.errors import ThresherError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from eval.bench import Row
+
 ROOT = Path(__file__).parents[1]
 COLLECTIONS = {
     "trec-dl-2019": "trec-dl-2019 (mini)",
@@ -710,6 +712,59 @@ def search_growth() -> str:
     return markdown(["order", "passages", "k", *plans, "by bounds"], lines)
 
 
+def _scale_rows(where: Where) -> list[Row]:
+    return [row for row in matching("search-scale", {"threads": 1, **where}) if row.get("p50_ms") is not None]
+
+
+def _exact_peers(where: Where) -> list[Row]:
+    rows = [row for row in _scale_rows(where) if row["engine"] != "thresher" and row["recall"] > 0.9999]
+    return sorted((row for row in rows if not row["short_results"]), key=lambda row: row["p50_ms"])
+
+
+def search_scale() -> str:
+    """Milliseconds of thresher in both orders and of the quickest exact peer, by collection and k."""
+    timed = [row for row in _scale_rows({"engine": "thresher", "setting": "default"}) if row["k"] == 10]
+    lines = []
+    for collection, passages in dict.fromkeys((row["collection"], row["passages"]) for row in timed):
+        for k in (10, 1000):
+            where = {"collection": collection, "passages": passages, "k": k}
+            own = {row["order"]: row for row in _scale_rows({**where, "engine": "thresher", "setting": "default"})}
+            peer = _exact_peers(where)[0]
+            best = min(row["p50_ms"] for row in own.values())
+            cells = [f"{own[order]['p50_ms']:.2f} / {own[order]['p99_ms']:.2f}" for order in ("source", "bp")]
+            said = f"{peer['engine']}, {peer['setting']}: {peer['p50_ms']:.2f} / {peer['p99_ms']:.2f}"
+            lines.append([collection, f"{passages:,}", str(k), *cells, said, f"{best / peer['p50_ms']:.2f}"])
+    heads = ["collection", "passages", "k", "source order", "bisected", "quickest exact peer", "p50 ratio"]
+    return markdown(heads, lines)
+
+
+def search_scale_engines() -> str:
+    """Every setting on the largest synthetic collection that was measured."""
+    most = max(row["passages"] for row in _scale_rows({"collection": "synthetic"}))
+    own = {"collection": "synthetic", "passages": most}
+    lines = []
+    for row in _scale_rows({**own, "k": 10}):
+        (deep,) = _scale_rows({**own, "k": 1000, **{key: row[key] for key in ("engine", "setting", "order")}})
+        times = [f"{one['p50_ms']:.2f} / {one['p99_ms']:.2f}, {one['recall']:.4f}" for one in (row, deep)]
+        sizes = [f"{row['bytes_per_posting']:.2f}", f"{row['search_rss_gb']:.1f}", f"{row['build_s']:.0f}"]
+        lines.append([f"{row['engine']}, {row['setting']}", row["order"], *times, *sizes])
+    lines += [
+        [f"{row['engine']}, {row['setting']}", row["order"], f"not measured: {row['not_measured']}", "", "", "", ""]
+        for row in matching("search-scale", own)
+        if row.get("not_measured")
+    ]
+    heads = [
+        "engine, setting",
+        "order",
+        "k = 10: ms, recall",
+        "k = 1000",
+        "bytes a posting",
+        "GB to search",
+        "build, s",
+    ]
+    return markdown(heads, lines, left=2)
+
+
 search_parts = Listing(
     "search-parts",
     (
@@ -978,6 +1033,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "rerank-confidence": rerank_confidence,
     "search-goals": search_goals,
     "search-growth": search_growth,
+    "search-scale": search_scale,
+    "search-scale-engines": search_scale_engines,
     "search-parts": search_parts,
     "search-maxima": search_maxima,
     "search-size": search_size,

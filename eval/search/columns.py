@@ -43,7 +43,7 @@ def count(terms: NDArray[Any], lengths: NDArray[np.int64]) -> None:
 @njit(cache=True)
 def place(
     indptr: NDArray[np.int64], terms: NDArray[Any], impacts: NDArray[np.uint8], order: NDArray[np.int64],
-    cursors: NDArray[np.int64], docs: NDArray[np.uint32], out: NDArray[np.uint8],
+    cursors: NDArray[np.int64], docs: NDArray[Any], out: NDArray[Any],
 ) -> None:  # fmt: skip
     """Put the postings of the row order[i] into the lists, as document i."""
     for i in range(len(order)):
@@ -53,12 +53,17 @@ def place(
             docs[at], out[at] = i, impacts[p]
 
 
+def starts(terms: NDArray[Any], count_of: int) -> NDArray[np.int64]:
+    """int64[terms + 1]: where the list of each of so many terms begins."""
+    lengths = np.zeros(count_of, np.int64)
+    count(terms, lengths)
+    return np.concatenate(([0], np.cumsum(lengths)))
+
+
 def write_columns(folder: Path, rows: Rows, terms: int, order: NDArray[np.int64] | None = None) -> Columns:
     """Invert rows; document i is row order[i], or row i."""
     folder.mkdir(parents=True, exist_ok=True)
-    lengths = np.zeros(terms, np.int64)
-    count(rows.terms, lengths)
-    indptr = np.concatenate(([0], np.cumsum(lengths)))
+    indptr = starts(rows.terms, terms)
     docs = np.lib.format.open_memmap(folder / "docs.npy", "w+", np.uint32, (int(indptr[-1]),))
     impacts = np.lib.format.open_memmap(folder / "impacts.npy", "w+", np.uint8, (int(indptr[-1]),))
     wanted = np.arange(len(rows)) if order is None else order.astype(np.int64)

@@ -235,6 +235,7 @@ class Pisa(Engine):
         scratch.mkdir(parents=True)
         columns = matrix.columns or write_columns(scratch, rows, matrix.terms, order)
         write_pisa(self.folder, columns, sums(rows.indptr, rows.weights)[order], order)
+        del columns  # which are mapped, so that the disk is free for what follows
         shutil.rmtree(scratch)
         for name, lexicon in (("documents", "doclex"), ("terms", "termlex")):
             _pisathon.build_binlex(str(self.folder / f"fwd.{name}"), str(self.folder / f"fwd.{lexicon}"))

@@ -1,6 +1,6 @@
 """Search from half a million to 8.8 million passages: time, recall, build and bytes, beside the peers that hold them.
 
-    peers/bin/python -m eval search-scale --work scale --data "$THRESHER_DATA" --model SPLADE-tiny
+    peers/bin/python -m eval search-scale --work scale --model SPLADE-tiny --maker .venv/bin/python
 
 `--phase make` writes the passages (the synthetic collection, streamed; and all real text here under SPLADE-tiny),
 `build` builds every index in a process of its own, `time` asks the queries: about 15 minutes; all three by default.
@@ -37,6 +37,15 @@ if TYPE_CHECKING:
 
 PHASES = ("make", "build", "time")
 ROUNDS = 3
+
+
+def make(collection: Scaled, given: argparse.Namespace) -> None:
+    """Write the passages; the real ones by another Python where this one has no models."""
+    if collection.name != REAL or given.maker == sys.executable:
+        collection.make()
+        return
+    command = [given.maker, "-m", "eval", "search-scale", "--phase", "make", "--sizes", REAL, "--work", collection.work]
+    subprocess.run([*command, "--data", str(collection.data), "--model", collection.model], check=True, cwd=ROOT)
 
 
 def build(collection: Scaled, minutes: float, engines: Sequence[str]) -> None:
@@ -195,6 +204,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--engines", default="", help="build those of these names only, comma-separated")
     parser.add_argument("--minutes", type=float, default=30, help="a build that takes longer is stopped")
     parser.add_argument("--data", type=Path, default=os.environ.get("THRESHER_DATA"))
+    parser.add_argument("--maker", default=sys.executable, help="python with thresher[models], for the real collection")
     parser.add_argument("--model", default="", help="directory of SPLADE-tiny, for the real collection")
     return parser.parse_args(arguments)
 
@@ -207,7 +217,7 @@ def main(arguments: Sequence[str]) -> None:
     collections = [Scaled(work, name, given.data, given.model) for name in given.sizes.split(",")]
     for collection in collections:
         if given.phase in (None, "make"):
-            collection.make()
+            make(collection, given)
         if given.phase in (None, "build"):
             build(collection, given.minutes, given.engines.split(",") if given.engines else ())
     if given.phase in (None, "time"):

@@ -114,7 +114,7 @@ class Scaled:
         """The folder of an engine's index."""
         if issubclass(entrant.made, Thresher):
             return self.work / f"{self.name}-{ORDERS[entrant.kind]}"
-        slug = self.lists.slug if issubclass(entrant.made, Splade) else entrant.slug
+        slug = self.lists.slug if entrant.made is Scipy else entrant.slug
         return self.work / f"peers-{self.name}" / slug
 
     def note(self, entrant: Entrant) -> Path:
@@ -137,7 +137,7 @@ class Scaled:
         matrix = Matrix(self.title, self.terms, self.rows, {})
         if entrant.order == "bp" and not issubclass(entrant.made, Thresher):
             matrix.order = self.bisected
-            if entrant.made not in (Splade, Scipy):
+            if entrant.made not in (Splade, Scipy) and self.built(self.lists):
                 matrix.columns = open_columns(self.engine(self.lists))
         return matrix
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from eval.search import everything, synthetic
 from eval.search.columns import best_of, open_columns
-from eval.search.engines import Scipy, Splade, Thresher
+from eval.search.engines import Pisa, Scipy, Splade, Thresher
 from eval.search.large import ENTRANTS, ORDERS, Entrant
 from eval.search.matrices import Matrix, Rows, load, save, whole_queries
 from eval.search.measuring import Asked
@@ -135,10 +135,11 @@ class Scaled:
     def matrix(self, entrant: Entrant) -> Matrix:
         """What an engine is built from."""
         matrix = Matrix(self.title, self.terms, self.rows, {})
-        if entrant.order == "bp" and not issubclass(entrant.made, Thresher):
+        if entrant.made is Pisa and self.built(self.lists):
+            lists = self.engine(self.lists)
+            matrix.order, matrix.columns = np.load(lists / "order.npy"), open_columns(lists)
+        elif entrant.order == "bp" and not issubclass(entrant.made, Thresher):
             matrix.order = self.bisected
-            if entrant.made not in (Splade, Scipy) and self.built(self.lists):
-                matrix.columns = open_columns(self.engine(self.lists))
         return matrix
 
     @property

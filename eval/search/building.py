@@ -1,9 +1,9 @@
 """One build of one engine in a process of its own, with what it took.
 
-    python -m eval.search.building WORK COLLECTION ENGINE
+    python -m eval.search.building WORK COLLECTION ENGINE build|calibrate
 
-builds an index of a collection in the folder WORK (`eval.search.scaled`); the last line it prints is what that took, as
-JSON. A build may take `MOST` bytes of memory that no file backs.
+builds or calibrates an index of a collection in the folder WORK (`eval.search.scaled`); the last line it prints is what
+that took, as JSON. A build may take `MOST` bytes of memory that no file backs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eval.search.engines import fresh
+from eval.search.large import ScaledThresher
 from eval.search.matrices import Matrix
 from eval.search.scaled import Scaled
 
@@ -74,15 +75,27 @@ def build(collection: Scaled, entrant: Entrant) -> dict[str, float]:
     return took
 
 
-def build_apart(collection: Scaled, entrant: Entrant, minutes: float) -> dict[str, Any]:
-    """`build` in a process of its own, or `not_measured` with the reason."""
-    command = [sys.executable, "-m", "eval.search.building", str(collection.work), collection.name, entrant.slug]
+def calibrate(collection: Scaled, entrant: Entrant) -> dict[str, float]:
+    """Calibrate recall in thresher's index: the seconds of processor time that it took."""
+    engine = entrant.made(collection.engine(entrant), entrant.kind)
+    if not isinstance(engine, ScaledThresher):
+        raise TypeError(f"{engine.name} promises no recall")
+    engine.open()
+    begin = time.process_time()
+    engine.calibrate(collection.queries.queries["calibration"])
+    return {"calibration_s": time.process_time() - begin}
+
+
+def build_apart(collection: Scaled, entrant: Entrant, minutes: float, what: str = "build") -> dict[str, Any]:
+    """`build` or `calibrate` in a process of its own, or `not_measured` with the reason."""
+    place = [str(collection.work), collection.name, entrant.slug]
+    command = [sys.executable, "-m", "eval.search.building", *place, what]
     try:
         done = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=minutes * 60)
     except subprocess.TimeoutExpired:
-        return {"not_measured": f"its build was stopped after {minutes:g} minutes"}
+        return {"not_measured": f"its {what} was stopped after {minutes:g} minutes"}
     except subprocess.CalledProcessError as err:
-        return {"not_measured": f"its build failed with exit code {err.returncode}, allowed {MOST / 1e9:g} GB"}
+        return {"not_measured": f"its {what} failed with exit code {err.returncode}, allowed {MOST / 1e9:g} GB"}
     finally:
         folder = collection.engine(entrant)
         fresh(folder.with_name(folder.name + ".draft"))
@@ -92,10 +105,10 @@ def build_apart(collection: Scaled, entrant: Entrant, minutes: float) -> dict[st
 
 def main(arguments: Sequence[str]) -> None:
     """Build what the command line names."""
-    work, name, slug = arguments
+    work, name, slug, what = arguments
     resource.setrlimit(resource.RLIMIT_DATA, (MOST, MOST))
     collection = Scaled(Path(work), name)
-    print(json.dumps(build(collection, collection.entrant(slug))))
+    print(json.dumps({"build": build, "calibrate": calibrate}[what](collection, collection.entrant(slug))))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ from eval.search.rows import open_rows
 
 if TYPE_CHECKING:
     from eval.search.engines import Engine
-    from eval.search.matrices import Matrix
+    from eval.search.matrices import Matrix, Rows
 
 MANY = 10_000_000
 """More passages than any collection has."""
+KS = (10, 1000)
+PROMISES = (0.99, 0.95)
 ORDERS = {"default": "source", "bp order": "bp", "memory 3 GB": "held"}
 
 
@@ -66,9 +68,19 @@ class ScaledThresher(Thresher):
     """thresher: what a user gets, each plan forced, and approximations."""
 
     def settings(self, k: int) -> dict[str, dict[str, Any]]:
-        """By the planner, and by each plan."""
+        """By the planner, by each plan, and for less than the exact answer where that was calibrated."""
+        from thresher.search.recall import curve_of
+
         found: dict[str, dict[str, Any]] = {"default": {}}
-        return found | {plan: {"plan": plan} for plan in ("term-at-a-time", "block-max")}
+        found |= {plan: {"plan": plan} for plan in ("term-at-a-time", "block-max")}
+        if curve_of(self.index.committed, self.index.path) is not None:
+            found |= {f"recall {recall}": {"recall": recall} for recall in PROMISES}
+        return found
+
+    def calibrate(self, queries: Rows) -> None:
+        """Measure what recall costs, on queries that are not measured otherwise."""
+        rows = [queries.row(i) for i in range(len(queries))]
+        self.index.calibrate_recall(rows, ks=KS, source="other synthetic or dev queries than those measured")
 
 
 class HeldThresher(Thresher):

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eval.search.columns import scores_of
+from eval.search.large import KS
 from eval.search.truth import judge_scores
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from eval.search.engines import Engine
     from eval.search.matrices import Rows
 
-KS = (10, 1000)
 CHUNK = 20
 SLOW, FEW = 30.0, 40
 WARM = 3

@@ -164,7 +164,11 @@ def test_the_experiment_runs_from_the_passages_to_the_table(tmp_path, monkeypatc
     )
     for module in ("eval.search.scale", "eval.search.scaled"):
         monkeypatch.setattr(f"{module}.ENTRANTS", entrants)
-    monkeypatch.setattr(scale, "build_apart", lambda collection, entrant, minutes: building.build(collection, entrant))
+    monkeypatch.setattr(
+        scale, "build_apart", lambda made, entrant, _, what="build": getattr(building, what)(made, entrant)
+    )
+    monkeypatch.setattr("eval.search.scaled.QUERIES", 20)
+    monkeypatch.setattr("eval.search.scaled.CALIBRATED", 60)
 
     def measured_here(arguments):
         if "splade" in arguments[2]:
@@ -182,15 +186,17 @@ def test_the_experiment_runs_from_the_passages_to_the_table(tmp_path, monkeypatc
         for n in (300, 400, 600)
         for order in ("source", "bp")
         for k in measuring.KS
-        for setting in ("default", "term-at-a-time", "block-max")
+        for setting in ("default", "term-at-a-time", "block-max", "recall 0.99", "recall 0.95")
     }
-    assert all(row["recall"] == row["exact_share"] == 1 and row["build_s"] > 0 for row in own)
+    exact = [row for row in own if "recall" not in row["setting"]]
+    assert all(row["recall"] == row["exact_share"] == 1 and row["build_s"] > 0 for row in exact)
+    assert all(row["recall"] > 0.8 and row["calibration_s"] > 0 for row in own)
     assert {row["threads"] for row in found if row["setting"] == "batch"} == {1, 2}
     assert {row["engine"]: row["not_measured"] for row in found if "not_measured" in row} == {
         "splade-index kernel": "searching ended with exit code 1",
         "impact-index": "too large a collection for it",
     }
-    assert sum("exponent" in row for row in found) == 12
+    assert sum("exponent" in row for row in found) == 20
     assert (tmp_path / "search-scale.md").is_file()
     assert (tmp_path / "search-scale.svg").is_file()
     collection = Scaled(tmp_path / "work", "300")

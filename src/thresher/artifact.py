@@ -79,10 +79,10 @@ def writing(target: str | Path, *, kind: str, format: int, overwrite: bool = Fal
 def making(target: str | Path, *, kind: str, overwrite: bool = False) -> Iterator[Path]:
     """As `writing`, where the block itself writes the manifest into the directory that is yielded."""
     target = place_of(target)
-    _check_replaceable(target, kind, overwrite)
+    check_replaceable(target, kind, overwrite)
     with claimed(target) as partial:
         yield partial
-        _check_replaceable(target, kind, overwrite)
+        check_replaceable(target, kind, overwrite)
         publish(partial, target)
 
 
@@ -241,8 +241,12 @@ def verify_files(path: Path, files: Files) -> tuple[int, int]:
     return count, size
 
 
-def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
-    """Refuse to replace anything but a readable artifact of the same kind that holds nothing else."""
+def check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
+    """Refuse to replace anything but a readable artifact of the same kind that holds nothing else.
+
+    Raises:
+        ArtifactError: there is something at `target` that may not be replaced.
+    """
     if not os.path.lexists(target) or (target.is_dir() and not children(target)):
         return
     if not target.is_dir():

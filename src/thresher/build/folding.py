@@ -16,7 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from thresher.index.arrays import map_array
-from thresher.quality.duplicates import exact_key, jaccard, shingle_sets
+from thresher.quality.duplicates import SHINGLE, exact_key, jaccard, shingle_sets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,8 +38,6 @@ CANDIDATES = 32
 TERMS = 16
 """Terms of a new passage that the index is searched for."""
 _CHUNK = 1024
-SHINGLE = 5
-"""Words of a shingle, as `fold_duplicates` takes them by default."""
 
 
 class ExactWriter:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from thresher.build.known import Known
     from thresher.build.recipe import EncodeStep, Recipe
+    from thresher.build.vectors import VectorSource
     from thresher.build.weights import TermSource
     from thresher.corpus.spool import Spool
     from thresher.encode.query_side import QuerySide
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from thresher.index.commit import SegmentDraft
     from thresher.index.memory import MemoryLimit
     from thresher.records import Passage, SparseBatch
+    from thresher.vectors.store import VectorStore
 
     Take = Callable[[NDArray[np.int64]], SparseBatch]
 
@@ -81,6 +83,91 @@ class Made:
     counts: Mapping[str, Any]
     tiers: tuple[int, int]
     pruned: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a segment is made of.
+
+    Attributes:
+        spool: the passages.
+        decision: which tier each goes to; None where all are in the first.
+        elsewhere: position of a folded passage to the docno of its representative in another segment.
+        terms: weighted terms of the first tier's passages.
+        second_terms: gives those of the second tier's.
+        schema: types of the metadata fields.
+        scale: of the first tier's impacts, where its weights are learned.
+        vectors: where vectors come from; None where there are none.
+        like: a store of another segment, whose codebook and axes these vectors take.
+        collection: the index that the segment is added to, where there is one.
+        policy: what was pruned, and the fingerprint of the estimator whose scores decided.
+    """
+
+    spool: Spool
+    decision: Decision | None
+    elsewhere: Mapping[int, str]
+    terms: TermSource
+    second_terms: Callable[[], TermSource]
+    schema: Mapping[str, str]
+    scale: float | None
+    vectors: VectorSource | None
+    like: VectorStore | None
+    collection: Collection | None = None
+    policy: tuple[PruneStep, str] | None = None
+
+
+def write_segment(
+    draft: SegmentDraft,
+    recipe: Recipe,
+    contents: Contents,
+    *,
+    progress: bool = False,
+    memory: MemoryLimit | None = None,
+) -> Made:
+    """Write a segment from facts that are fixed; it is not sealed.
+
+    Args:
+        draft: the segment.
+        recipe: how the index is built.
+        contents: what the segment is made of.
+        progress: show bars.
+        memory: how much memory may be resident.
+    """
+    spool, decision, terms, schema = contents.spool, contents.decision, contents.terms, contents.schema
+    numbers = np.arange(len(spool)) if decision is None else np.flatnonzero(decision.tiers == TIER_ONE)
+    second = np.zeros(0, np.int64) if decision is None else np.flatnonzero(decision.tiers == TIER_TWO)
+    writer = TierWriter(
+        draft.path, terms, numbers, recipe.index, schema, order=recipe.index.order, scale=contents.scale,
+        exact=folds(recipe), memory=memory,
+    )  # fmt: skip
+    bar: tqdm[None] = tqdm(
+        desc="indexing", total=len(spool), unit=" passages", disable=not progress, mininterval=0.5, delay=1
+    )
+    with writer, bar:
+        for passages, batch in terms.rows(spool, numbers):
+            writer.add(passages, batch)
+            bar.update(len(passages))
+        counts = writer.finish()
+        if len(second):
+            second_tier(draft.path, spool, contents.second_terms(), second, recipe, schema, bar.update, memory)
+    draft.fields.update(counts=counts, encoder=named(terms.query_side))
+    if recipe.vectors is not None and contents.vectors is not None:
+        check_vectors(recipe.vectors, contents.vectors, len(numbers), like=contents.like)
+        having = second_with_vectors(recipe, contents.vectors, spool, second)
+        store_vectors(
+            draft.path, recipe.vectors, contents.vectors, spool, numbers, having, progress=progress, like=contents.like
+        )
+    if recipe.states is not None:
+        store_states(draft.path, recipe.states, spool, numbers, contents.collection, progress=progress)
+    if decision is not None and contents.policy is not None:
+        step, estimator = contents.policy
+        draft.fields["dropped"] = int(decision.counts()["dropped"])
+        write_decision(
+            draft.path / FOLDER, decision, spool.docnos,
+            corpus_fingerprint=spool.fingerprint(), estimator=estimator,
+            policy=step.model_dump(mode="json"), dropped=Dropped.of(spool, decision, contents.elsewhere),
+        )  # fmt: skip
+    return Made(counts, (len(numbers), len(second)), _pruned(decision))
 
 
 class GivenAndEncoded:
@@ -142,41 +229,28 @@ class Addition:
             given: which of them came with weighted terms, and what gives these.
             schema: types of the metadata fields.
         """
-        step, options = self._step, self._options
+        step = self._step
         decision, elsewhere = (None, {}) if step is None else self._decide(spool, step)
-        numbers = np.arange(len(spool)) if decision is None else np.flatnonzero(decision.tiers == TIER_ONE)
-        second = np.zeros(0, np.int64) if decision is None else np.flatnonzero(decision.tiers == TIER_TWO)
-        terms = self._terms(spool, given, "first")
-        writer = TierWriter(
-            self._draft.path, terms, numbers, self._recipe.index, schema, order=self._recipe.index.order,
-            scale=self._scale, exact=folds(self._recipe), memory=options.memory,
-        )  # fmt: skip
-        bar: tqdm[None] = tqdm(
-            desc="indexing", total=len(spool), unit=" passages", disable=not options.progress, mininterval=0.5, delay=1
-        )
-        with writer, bar:
-            for passages, batch in terms.rows(spool, numbers):
-                writer.add(passages, batch)
-                bar.update(len(passages))
-            counts = writer.finish()
-            if len(second):
-                joined = self._recipe.learned_second_tier
-                pruned = self._terms(spool, given, "second") if joined else self._lexical(spool, "second")
-                second_tier(self._draft.path, spool, pruned, second, self._recipe, schema, bar.update, options.memory)
-        self._draft.fields.update(counts=counts, encoder=named(terms.query_side))
-        self._store_vectors(spool, numbers, second)
-        if self._recipe.states is not None:
-            store_states(
-                self._draft.path, self._recipe.states, spool, numbers, self._collection, progress=options.progress
+        vectors = like = None
+        if self._recipe.vectors is not None:
+            shards = shards_of(self._collection.path)
+            vectors = open_vectors(
+                self._recipe.vectors, self._options.dense, shards, self._recipe.encode, self._options.device
             )
-        if decision is not None and step is not None:
-            self._draft.fields["dropped"] = int(decision.counts()["dropped"])
-            write_decision(
-                self._draft.path / FOLDER, decision, spool.docnos,
-                corpus_fingerprint=spool.fingerprint(), estimator=str(self._pruning.get("fingerprint", "")),
-                policy=step.model_dump(mode="json"), dropped=Dropped.of(spool, decision, elsewhere),
-            )  # fmt: skip
-        return Made(counts, (len(numbers), len(second)), _pruned(decision))
+            like = vectors_of(self._collection)
+
+        def second_terms() -> TermSource:
+            joined = self._recipe.learned_second_tier
+            return self._terms(spool, given, "second") if joined else self._lexical(spool, "second")
+
+        policy = None if step is None else (step, str(self._pruning.get("fingerprint", "")))
+        contents = Contents(
+            spool, decision, elsewhere, self._terms(spool, given, "first"), second_terms, schema, self._scale,
+            vectors, like, self._collection, policy,
+        )  # fmt: skip
+        return write_segment(
+            self._draft, self._recipe, contents, progress=self._options.progress, memory=self._options.memory
+        )
 
     @property
     def _step(self) -> PruneStep | None:
@@ -261,20 +335,6 @@ class Addition:
         """The scale of the first tier's impacts, where its weights are learned."""
         counts = self._collection.parts[0].layout.counts
         return None if counts.idf else counts.scale
-
-    def _store_vectors(self, spool: Spool, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
-        """Write the vectors, encoded and stored as the index's are."""
-        step, options = self._recipe.vectors, self._options
-        if step is None:
-            return
-        shards = shards_of(self._collection.path)
-        source = open_vectors(step, options.dense, shards, self._recipe.encode, options.device)
-        like = vectors_of(self._collection)
-        check_vectors(step, source, len(first), like=like)
-        second = second_with_vectors(self._recipe, source, spool, second)
-        store_vectors(
-            self._draft.path, step, source, spool, first, second, progress=options.progress, like=like,
-        )  # fmt: skip
 
 
 def check_encodes(collection: Collection, step: EncodeStep) -> None:

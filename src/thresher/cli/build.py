@@ -101,10 +101,87 @@ class Certified:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Sharded:
+    """Whether the index is built in shards, and by whom."""
+
+    shards: Annotated[
+        int, typer.Option(min=0, help="Build in N shards, by --executor; each is a segment. 0: in one piece.")
+    ] = 0
+    executor: Annotated[
+        str,
+        typer.Option(
+            metavar="WHO",
+            help="With shards: local:WORKERS (processes of this machine), folder:PATH (every process that runs this "
+            "command on that folder), or ray[:ADDRESS]. Default: local; 16 shards.",
+        ),
+    ] = ""
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With shards: show the plan, and build nothing.")] = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether to build in shards."""
+        return bool(self.shards or self.executor or self.dry_run)
+
+    def check(self, *given: Path | None) -> None:
+        """Refuse what belongs to a corpus in one piece.
+
+        Raises:
+            ConfigError: encoded passages, a decision or vectors are given.
+        """
+        from thresher.errors import ConfigError
+
+        names = [name for name, path in zip(("--encoded", "--decision", "--vectors"), given, strict=True) if path]
+        if self.wanted and names:
+            raise ConfigError(
+                f"{names[0]} belongs to a corpus in one piece; a build in shards prunes and encodes itself: leave it "
+                "out, or build without --shards and --executor"
+            )
+
+    def build(
+        self,
+        target: Path,
+        source: str | None,
+        recipe: Recipe,
+        *,
+        overwrite: bool,
+        device: str,
+        memory_gb: float | None,
+    ) -> BuildReport:
+        """Build in shards."""
+        from thresher.distributed.building import SHARDS, build_shards
+
+        return build_shards(
+            target, source, recipe, shards=self.shards or SHARDS, executor=self.executor or "local",
+            overwrite=overwrite, device=device, memory_gb=memory_gb, progress=progress_wanted(),
+        )  # fmt: skip
+
+    def show_plan(self, target: Path, source: str | None, recipe: Recipe, *, json: bool) -> None:
+        """Print what a build in shards would do."""
+        from thresher.distributed.building import SHARDS, plan_shards
+
+        kind, _, argument = self.executor.partition(":")
+        work = argument if kind == "folder" else None
+        plan = plan_shards(target, source, recipe, shards=self.shards or SHARDS, work=work)
+        if json:
+            emit_json(plan.as_json())
+            return
+        table(["stage", "tasks"], [(stage, f"{count:,}") for stage, count in plan.stages], numeric=["tasks"])
+        for file in plan.counted:
+            echo(f"{file}: its records are counted first, since it cannot be cut at bytes")
+        for number, part in enumerate(plan.parts, 1):
+            ranges = ", ".join(
+                piece.file + (f" ({piece.first:,} to {piece.after:,})" if piece.after >= 0 else "") for piece in part
+            )
+            echo(f"shard {number}: {ranges}")
+        echo(f"{plan.target}: unfinished work goes to {plan.work}")
+
+
 @grouped
 def build(
     reading: Reading,
     certified: Certified,
+    sharded: Sharded,
     source: Annotated[str, typer.Argument(help=_SOURCE)] = "",
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
@@ -135,24 +212,25 @@ def build(
       thresher build books.jsonl -o my-index --split-tokens 200 --split-overlap 40 --on-error skip
       thresher build corpus.jsonl --recipe bm25 -o my-index --memory-gb 2
       thresher build corpus.jsonl --encoded encoded --vectors vectors --decision decision -o my-index
+      thresher build corpus.jsonl -o my-index --shards 16 --executor local:4
       thresher build pruned.toml -o my-index --certify queries.tsv --qrels qrels.txt --margin .02
     """
     from thresher.build.stream import build_index
 
     chosen, origin = _resolve(source, recipe, corpus, encoded)
     certified.check(chosen, decision)
-    report = build_index(
-        output,
-        origin,
-        _with_options(chosen, reading.given(), query_encoder),
-        encoded=encoded,
-        decision=decision,
-        vectors=vectors,
-        overwrite=overwrite,
-        device=device,
-        memory_gb=memory_gb,
-        progress=progress_wanted() and not json,
-    )
+    sharded.check(encoded, decision, vectors)
+    recipe_given = _with_options(chosen, reading.given(), query_encoder)
+    if sharded.dry_run:
+        sharded.show_plan(output, origin, recipe_given, json=json)
+        return
+    if sharded.wanted:
+        report = sharded.build(output, origin, recipe_given, overwrite=overwrite, device=device, memory_gb=memory_gb)
+    else:
+        report = build_index(
+            output, origin, recipe_given, encoded=encoded, decision=decision, vectors=vectors, overwrite=overwrite,
+            device=device, memory_gb=memory_gb, progress=progress_wanted() and not json,
+        )  # fmt: skip
     made = None
     if certified.certify is not None:
         made = certify_built(output, certified, device)

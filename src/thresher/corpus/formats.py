@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 _BATCH = 512
 
 
-def read_jsonl(path: Path) -> Iterator[Row | Problem]:
-    """One JSON object a line; empty lines are ignored."""
+def read_jsonl(path: Path, lines: Iterable[tuple[int, bytes]] | None = None) -> Iterator[Row | Problem]:
+    """One JSON object a line; empty lines are ignored. `lines`: some numbered ones of them, in place of all."""
     source = str(path)
     decoder = msgspec.json.Decoder(dict)
-    for number, line in read_lines(path):
+    for number, line in read_lines(path) if lines is None else lines:
         if not line.strip():
             continue
         try:
@@ -77,8 +77,10 @@ def _repeated_key(line: bytes, fields: dict[str, object]) -> str | None:
     return seen[-1]  # the outermost object ends last
 
 
-def read_tsv(path: Path, named: tuple[str, ...] = ()) -> Iterator[Row | Problem]:
-    """Tab-separated records.
+def read_tsv(
+    path: Path, named: tuple[str, ...] = (), lines: Iterable[tuple[int, bytes]] | None = None
+) -> Iterator[Row | Problem]:
+    """Tab-separated records; `lines`: some numbered ones of them, with the first, in place of all.
 
     A first line that holds names (an id and a text field by their usual names, or those of `named`) is a header.
     Without one, two columns are docno and text, three are docno, title and text, four are docno, url, title and text,
@@ -88,7 +90,7 @@ def read_tsv(path: Path, named: tuple[str, ...] = ()) -> Iterator[Row | Problem]
     source = str(path)
     columns: tuple[str, ...] = ()
     quoted: re.Pattern[str] | None = None
-    for number, line in read_lines(path):
+    for number, line in read_lines(path) if lines is None else lines:
         if not line.strip():
             continue
         try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from thresher.corpus.base import Corpus
     from thresher.corpus.stream import Problem, Row
 
-    Reader = Callable[[Path], Iterator[Row | Problem]]
+    Reader = Callable[..., Iterator[Row | Problem]]
     from thresher.corpus.stream import OnError
 
 _log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def open_corpus(
     if name.startswith(_PREFIX):
         return records(partial(read_ir_dataset, name.removeprefix(_PREFIX)))
     files = _files(Path(source), format)
-    readers = [(_reader(file, format, names), file) for file in files]
+    readers = [(reader_of(file, format, names), file) for file in files]
     return records(partial(_read_all, readers), once=not all(map(Path.is_file, files)))
 
 
@@ -177,6 +177,20 @@ def _read_all(readers: list[tuple[Reader, Path]]) -> Iterator[Row | Problem]:
         yield from reader(file)
 
 
+def record_files(source: str | Path, format: str = "") -> list[Path] | None:
+    """The files of records that `open_corpus` reads of a source; None where it is no file or folder of records.
+
+    Raises:
+        DataNotFoundError: there is no such file or folder.
+        InputError: the folder holds no file of records.
+    """
+    name = str(source)
+    missing = not Path(source).exists()
+    if name.startswith(_PREFIX) or (name.partition(":")[0] == INSTALLED and missing) or is_documents(source, format):
+        return None
+    return _files(Path(source), format)
+
+
 def _files(path: Path, format: str) -> list[Path]:
     """The files of a source: itself, the corpus of a BEIR folder, or those of a folder that have a known suffix."""
     if str(path) == STDIN:
@@ -229,7 +243,12 @@ def _is_hidden(name: str) -> bool:
     )
 
 
-def _reader(file: Path, format: str, names: tuple[str, str, str]) -> Reader:
+def reader_of(file: Path, format: str, names: tuple[str, str, str]) -> Reader:
+    """What reads the records of a file, by the format named, else by its suffix.
+
+    Raises:
+        ConfigError: the format is unknown, or none is named and the suffix gives none.
+    """
     format = format or _format_of(file)
     if format in ("jsonl", "beir"):
         return read_jsonl

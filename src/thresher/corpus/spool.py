@@ -23,7 +23,7 @@ from thresher.errors import InputError
 from thresher.records import Passage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from io import FileIO
     from pathlib import Path
 
@@ -53,6 +53,31 @@ class Spool:
         self.has_text = False
         self._fingerprint = ""
         self._offsets: NDArray[np.int64] = np.zeros(1, np.int64)
+
+    @classmethod
+    def open(cls, directory: Path, about: Mapping[str, object]) -> Spool:
+        """A spool that an earlier process filled.
+
+        Args:
+            directory: its files.
+            about: what `about` gave of it.
+        """
+        made = cls.__new__(cls)
+        made.directory, made.name, made._fingerprint = directory, str(about["name"]), str(about["fingerprint"])
+        skipped = about["skipped"]
+        made.skipped = dict(skipped) if isinstance(skipped, dict) else {}
+        made.has_text = bool(about["has_text"])
+        made._offsets = np.fromfile(directory / "offsets", np.int64)
+        return made
+
+    def about(self) -> dict[str, object]:
+        """What its files do not say, as plain JSON: for `open`."""
+        return {
+            "name": self.name,
+            "fingerprint": self._fingerprint,
+            "skipped": self.skipped,
+            "has_text": self.has_text,
+        }
 
     def fill(
         self,

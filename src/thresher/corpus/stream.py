@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -68,6 +69,17 @@ class Problem:
     expected: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """The first record of a file of which only a later part is read: it names the fields, and is no passage here.
+
+    Attributes:
+        row: the record.
+    """
+
+    row: Row
+
+
 @dataclass(slots=True)
 class FieldMap:
     """Which fields hold docno, text and title.
@@ -87,6 +99,12 @@ class FieldMap:
     titled: bool = False
     _found: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     _vectors: set[str] = field(default_factory=set)
+
+    def learn(self, row: Row) -> None:
+        """Find the fields of a file in this record."""
+        names = self._names(row.fields)
+        if "" not in names[:2]:
+            self._found = {row.source: names}
 
     def passage(self, row: Row) -> Passage | Problem:
         """The passage a record holds, or what is wrong with it. Other fields become metadata."""
@@ -237,7 +255,7 @@ class RecordCorpus:
     def __init__(
         self,
         name: str,
-        read: Callable[[], Iterable[Row | Problem]],
+        read: Callable[[], Iterable[Row | Problem | Lead]],
         *,
         id_field: str = "",
         text_field: str = "",
@@ -264,7 +282,14 @@ class RecordCorpus:
         self._limit = limit
         self._once = once
         self._begun = False
+        self._partial = False
         self._fingerprint = ""
+
+    def part(self, read: Callable[[], Iterable[Row | Problem | Lead]]) -> RecordCorpus:
+        """A part of this corpus: with its settings, the records that `read` gives from the first one at every call."""
+        made = copy(self)
+        made._read, made._partial, made._once, made._begun, made._fingerprint = read, True, False, False, ""
+        return made
 
     def __iter__(self) -> Iterator[Passage]:
         """The passages in order.
@@ -323,6 +348,9 @@ class RecordCorpus:
 
     def _passages(self, fields: FieldMap, skipped: dict[str, int]) -> Iterator[tuple[Row, Passage]]:
         for row in self._read():
+            if isinstance(row, Lead):
+                fields.learn(row.row)
+                continue
             passage = row if isinstance(row, Problem) else fields.passage(row)
             if isinstance(passage, Problem):
                 self._refuse(passage, skipped)
@@ -337,7 +365,7 @@ class RecordCorpus:
         skipped[problem.reason] = skipped.get(problem.reason, 0) + 1
 
     def _finish(self, fields: FieldMap, count: int, skipped: dict[str, int], fingerprint: str) -> None:
-        if fields.title_field and count and not fields.titled:
+        if fields.title_field and count and not fields.titled and not self._partial:
             raise InputError(f"none of {count:,} records has the title field {fields.title_field!r}", self.name)
         if self._fingerprint and fingerprint != self._fingerprint:
             raise InputError(

@@ -32,8 +32,10 @@ import numpy as np
 
 from thresher.arguments import checked_call
 from thresher.checks import is_a, shown, sound, strings
+from thresher.durable import write_names
 from thresher.encode.encoder import SparseEncoder, write_document
 from thresher.errors import ConfigError, InputError
+from thresher.files import read_names
 from thresher.records import SparseBatch
 from thresher.text.analyzer import analyzer as analyzer_named
 
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TYPE = "bm25"
+_WORDS = "words"
+_READ = 1 << 20
+"""Term ids read at a time."""
 _EXACT_LENGTHS = 24  # Lucene's SmallFloat stores lengths below this exactly
 Lengths = Literal["exact", "lucene"]
 
@@ -221,11 +226,36 @@ class TermCounts:
 
     def __init__(self, directory: Path, analyzer: str = "english") -> None:
         directory.mkdir(parents=True)
+        self._begin(directory, analyzer)
+        self._numbers = _Numbers()
+        self._df = np.zeros(1024, np.int64)
+
+    @classmethod
+    def open(cls, directory: Path, analyzer: str = "english") -> TermCounts:
+        """The counts that an earlier process made and closed.
+
+        Raises:
+            DamagedArtifactError: the file of the terms is missing, or was cut short.
+        """
+        made = cls.__new__(cls)
+        made._begin(directory, analyzer)
+        made._numbers = _Numbers((word, number) for number, word in enumerate(read_names(directory / _WORDS)))
+        made._df = np.zeros(len(made._numbers), np.int64)
+        with made._files["terms"].open("rb") as stream:
+            while len(terms := np.fromfile(stream, np.uint32, _READ)):
+                made._df += np.bincount(terms, minlength=len(made._df))
+        return made
+
+    def close(self) -> None:
+        """Write what `open` needs; nothing can be added after that."""
+        for file in self._files.values():
+            file.touch()  # an empty corpus wrote none
+        write_names(self._files["terms"].with_name(_WORDS), self._numbers)
+
+    def _begin(self, directory: Path, analyzer: str) -> None:
         self._analyzer = analyzer
         self._analyze = analyzer_named(analyzer)
         self._files = {name: directory / name for name in ("terms", "counts", "sizes", "lengths")}
-        self._numbers = _Numbers()
-        self._df = np.zeros(1024, np.int64)
         self._ranks: NDArray[np.uint32] = np.zeros(0, np.uint32)
         self._starts: NDArray[np.int64] = np.zeros(1, np.int64)
 

@@ -260,14 +260,25 @@ class SegmentDraft:
 
     def seal(self) -> SegmentEntry:
         """Flush its files and write its manifest."""
-        manifest = artifact.seal(self.path, KIND, FORMAT, self.fields)
-        tiers = [self.path, *([self.path / SECOND] if (self.path / SECOND).is_dir() else [])]
-        passages = tuple(read_counts(tier / "layout.json").passages for tier in tiers)
-        size = sum(int(entry["bytes"]) for entry in manifest.files.values())
-        dropped = int(self.fields.get("dropped", 0))
-        encoders = tuple(dict.fromkeys(filter(None, map(_encoder_of, tiers))))
-        none = (0,) * len(tiers)
-        return SegmentEntry(self.name, manifest.sha256, passages, none, size, dropped=dropped, encoders=encoders)
+        artifact.seal(self.path, KIND, FORMAT, self.fields)
+        return entry_of(self.path)
+
+
+def entry_of(path: Path) -> SegmentEntry:
+    """The entry of a complete segment, whose folder has its name.
+
+    Raises:
+        ArtifactError: it is none.
+        DamagedArtifactError: a file is missing or of another size.
+    """
+    manifest = artifact.read_manifest(path, kind=KIND, format=FORMAT)
+    tiers = [path, *([path / SECOND] if (path / SECOND).is_dir() else [])]
+    passages = tuple(read_counts(tier / "layout.json").passages for tier in tiers)
+    size = sum(int(entry["bytes"]) for entry in manifest.files.values())
+    dropped = int(manifest.fields.get("dropped", 0))
+    encoders = tuple(dict.fromkeys(filter(None, map(_encoder_of, tiers))))
+    none = (0,) * len(tiers)
+    return SegmentEntry(path.name, manifest.sha256, passages, none, size, dropped=dropped, encoders=encoders)
 
 
 def _encoder_of(tier: Path) -> str:
@@ -278,17 +289,20 @@ def _encoder_of(tier: Path) -> str:
 
 @dataclass(slots=True)
 class IndexDraft:
-    """A fresh index being written, with one segment.
+    """A fresh index being written.
 
     Attributes:
         path: the index's folder, which gets its final name when it is complete.
-        segment: its segment.
+        segment: its segment, where it is written here.
+        complete: its segments, where these were written elsewhere; they are in `segments/` already, and `segment` is
+            then not kept.
         fields: what the commit shall say: corpus, encoder, recipe, usage, counts; `fields`, `frozen` and `routing`.
     """
 
     path: Path
     segment: SegmentDraft
     fields: dict[str, Any] = field(default_factory=dict)
+    complete: list[SegmentEntry] = field(default_factory=list)
 
     def add_encoder(self, encoder: QuerySide) -> None:
         """Keep what turns queries into the terms of `encoder`."""
@@ -328,12 +342,14 @@ def writing_index(target: str | Path, *, overwrite: bool = False) -> Iterator[In
     with artifact.making(target, kind=INDEX, overwrite=overwrite) as path:
         draft = IndexDraft(path, SegmentDraft.new(path, 1))
         yield draft
-        entry = draft.segment.seal()
+        if draft.complete:
+            shutil.rmtree(draft.segment.path)
+        entries = draft.complete or [draft.segment.seal()]
         own = {"fields": {}, "frozen": {}, "routing": None, **draft.fields}
         shared = [file for kind in (ENCODERS, QUALITY) for file in (path / kind).rglob("*")]
-        named = [path / entry.folder / MANIFEST, *shared]
+        named = [*(path / entry.folder / MANIFEST for entry in entries), *shared]
         files = small_files(path, named)
-        content = manifest_text(INDEX, FORMAT, {"commit": 1, "segments": [asdict(entry)], **own}, files)
+        content = manifest_text(INDEX, FORMAT, {"commit": 1, "segments": [*map(asdict, entries)], **own}, files)
         (path / COMMITS).mkdir()
         for file in (path / COMMITS / "1.json", path / MANIFEST):
             file.write_bytes(content)

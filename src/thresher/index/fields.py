@@ -22,11 +22,12 @@ values: `none` (the recipe says so), `mixed` (values of several types, nested va
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from calendar import monthrange
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 from thresher.checks import shown
 from thresher.errors import InputError
@@ -207,6 +208,18 @@ _READ: dict[str, Callable[[str], ColumnValue | None]] = {
 }
 
 
+class State(TypedDict):
+    """What an `Inference` found.
+
+    Attributes:
+        found: types by field, in the order they appeared.
+        values: hashes of the distinct strings of a field.
+    """
+
+    found: dict[str, str]
+    values: dict[str, list[int]]
+
+
 class Inference:
     """The schema of a stream of passages: give it every one, then ask for `schema`.
 
@@ -261,12 +274,20 @@ class Inference:
                 if name not in self._fixed and name not in skipped:
                     self._take(name, value)
 
-    def merge(self, other: Inference) -> None:
-        """Take up what `other`, which has the same declared and known types, found in other passages."""
-        for name, kind in other._found.items():
+    def state(self) -> State:
+        """What was found, as plain JSON: for `merge_state` in another process."""
+        return {"found": dict(self._found), "values": {name: sorted(seen) for name, seen in self._values.items()}}
+
+    def merge_state(self, state: State) -> None:
+        """As `merge`, of what `state` gave in another process."""
+        for name, kind in state["found"].items():
             self._note(name, kind)
             if name in self._found:
-                self._count(name, other._values.get(name, ()))
+                self._count(name, state["values"].get(name, ()))
+
+    def merge(self, other: Inference) -> None:
+        """Take up what `other`, which has the same declared and known types, found in other passages."""
+        self.merge_state(other.state())
 
     @property
     def schema(self) -> dict[str, str]:
@@ -287,9 +308,9 @@ class Inference:
             kind = MANY
         self._note(name, kind)
         if kind == "string":
-            self._count(name, (hash(value),))
+            self._count(name, (_key(str(value)),))
         elif kind == "strings" and isinstance(value, list | tuple):
-            self._count(name, map(hash, value))
+            self._count(name, map(_key, value))
 
     def _note(self, name: str, kind: str) -> None:
         before = self._found.get(name)
@@ -309,6 +330,11 @@ class Inference:
         if len(seen) > MOST_VALUES:
             self._found[name] = MANY
             del self._values[name]
+
+
+def _key(value: str) -> int:
+    """A 64-bit hash, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _is_of(kind: str, value: object) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from thresher.checks import shown
+from thresher.corpus.spool import docno_keys
 from thresher.errors import ConfigError, InputError
 from thresher.prune.decision import REASONS, Decision, read_decision
 from thresher.prune.policy import Policy, costs_by_words, decide, parse_budget
@@ -118,7 +119,7 @@ class PruneStep(Table):
             ArtifactError: `scores` or `decision` is not the artifact that it must be.
             DataNotFoundError: there is no such estimator.
         """
-        _policy(self)
+        policy_of(self)
         if self.decision:
             read_decision(self.decision)
         elif self.scores:
@@ -196,7 +197,7 @@ def plan_pruning(
         ArtifactError: the score store was made for another corpus.
     """
     started = time.perf_counter()
-    policy, costs = _policy(step), None
+    policy, costs = policy_of(step), None
     texts = spool.texts.watched("pruning") if progress else spool.texts
     if step.budget:
         costs, limit = _costs(step, spool, measured)
@@ -246,7 +247,12 @@ def prune_usage(spool: Spool, decision: Decision, seconds: float) -> StageUsage:
     )
 
 
-def _policy(step: PruneStep) -> Policy:
+def policy_of(step: PruneStep) -> Policy:
+    """What `decide` is told by a step.
+
+    Raises:
+        ConfigError: keys that exclude each other, or one that lacks its companion.
+    """
     if step.floor and not step.floor_field:
         raise ConfigError("floor needs floor_field, the metadata field that names a passage's source or document")
     if step.fold_field and not step.fold:
@@ -265,8 +271,13 @@ def _policy(step: PruneStep) -> Policy:
     )
 
 
-def groups_of(step: PruneStep, spool: Spool) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-    """The number of each passage's group, int64[n], for the floor and for folding; None where no field is named."""
+def groups_of(
+    step: PruneStep, spool: Spool, *, hashed: bool = False
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """The number of each passage's group, int64[n], for the floor and for folding; None where no field is named.
+
+    `hashed`: a hash of the group's name in place of a number, so that it is the same for parts of a corpus.
+    """
     wanted = {"which the floor groups by": step.floor_field if step.floor else ""}
     wanted["within which duplicates are folded"] = step.fold_field
     numbers: dict[str, dict[str, int]] = {field: {} for field in wanted.values() if field}
@@ -281,7 +292,10 @@ def groups_of(step: PruneStep, spool: Spool) -> tuple[NDArray[np.int64] | None, 
                     row + 1,
                 )
         for field, known in numbers.items():
-            groups[field][row] = known.setdefault(str(passage.metadata[field]), len(known))
+            value = str(passage.metadata[field])
+            if value not in known:
+                known[value] = int(docno_keys([value]).astype(np.int64)[0]) if hashed else len(known)
+            groups[field][row] = known[value]
     return groups.get(step.floor_field) if step.floor else None, groups.get(step.fold_field)
 
 

@@ -32,7 +32,7 @@ from thresher.quality.duplicates import Folding, fold_duplicates
 from thresher.quality.lexical import words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -111,9 +111,28 @@ class Policy:
             raise ConfigError(f"rest is {self.rest!r}, expected 'tier-2' or 'drop'")
 
 
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What a decision needs of passages, read from parts of a corpus by other processes.
+
+    Attributes:
+        keys: uint64[n], hashes of the docnos (`docno_keys`).
+        junk: position of each passage whose text a junk rule matches, to the rule.
+        signatures: folders that `thresher.quality.duplicates.write_signatures` filled, of the parts in order.
+    """
+
+    keys: NDArray[np.uint64]
+    junk: Mapping[int, str]
+    signatures: Sequence[Path] = ()
+
+
 def preference(scores: NDArray[np.floating], docnos: Sequence[str]) -> NDArray[np.int64]:
     """Positions from the best to the worst score; equal scores by a hash of the docno, int64[n]."""
-    return np.lexsort((docno_keys(docnos), -np.asarray(scores, np.float64))).astype(np.int64)
+    return _by_score(np.asarray(scores, np.float64), docno_keys(docnos))
+
+
+def _by_score(scores: NDArray[np.float64], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    return np.lexsort((keys, -scores)).astype(np.int64)
 
 
 @checked_call
@@ -127,6 +146,7 @@ def decide(
     fold_groups: NDArray[np.integer] | None = None,
     costs: NDArray[np.floating] | None = None,
     work: Path | None = None,
+    signs: Signs | None = None,
 ) -> Decision:
     """Decide which tier each passage goes to.
 
@@ -140,6 +160,7 @@ def decide(
             passage may be folded into any other.
         costs: float[n], what each passage costs, in the budget's unit; needed for a budget.
         work: an existing folder for temporary files; default: the system's.
+        signs: what was read of docnos and texts before; they are then read for pins and candidates of folding alone.
 
     Raises:
         InputError: arrays of different lengths, a pin that no passage has, scores or costs that are not finite.
@@ -148,12 +169,17 @@ def decide(
     n = len(docnos)
     values: NDArray[np.float64] = np.asarray(scores, np.float64)
     _check(policy, n, values, groups, costs)
-    order = preference(values, docnos)
+    order = preference(values, docnos) if signs is None else _by_score(values, signs.keys)
     reasons = np.full(n, _SCORE, np.uint8)
     pinned = _pinned(policy.pins, docnos)
     read = _needed_texts(policy, texts, n)
-    junk = _junk(policy.junk, read, pinned)
-    folding = _fold(policy, read, order, pinned, junk, fold_groups, work)
+    if signs is None:
+        junk = _junk(policy.junk, read, pinned)
+    else:
+        safe = set(pinned.tolist())
+        junk = {row: rule for row, rule in signs.junk.items() if row not in safe}
+    signatures = () if signs is None else signs.signatures
+    folding = _fold(policy, read, order, pinned, junk, fold_groups, work, signatures)
     reasons[folding.folded] = _DUPLICATE
     reasons[list(junk)] = _JUNK
     reasons[pinned] = _PINNED
@@ -228,6 +254,7 @@ def _fold(
     junk: dict[int, str],
     groups: NDArray[np.integer] | None,
     work: Path | None,
+    signatures: Sequence[Path],
 ) -> Folding:
     """Fold, pins first and junk last among the candidates for canonical; a pinned passage is never folded."""
     n = len(order)
@@ -237,7 +264,10 @@ def _fold(
     rank[pinned] = 0
     rank[list(junk)] = 2
     preferred = order[np.argsort(rank[order], kind="stable")]
-    folding = fold_duplicates(texts, preferred, similarity=policy.similarity, groups=groups, work=work)
+    folding = fold_duplicates(
+        texts, preferred, similarity=policy.similarity, groups=groups, work=work,
+        signatures=signatures,
+    )  # fmt: skip
     canonical = folding.canonical.copy()
     canonical[pinned] = pinned
     return Folding(canonical, folding.exact, folding.near, folding.compared)

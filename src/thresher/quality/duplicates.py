@@ -21,7 +21,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import shutil
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -37,7 +39,7 @@ from thresher.mapping import reserve
 from thresher.quality.lexical import words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -48,6 +50,8 @@ _SEED = 20240501
 _BUCKET = 200
 """A passage is compared with at most this many canonical passages of a bucket, the most preferred ones."""
 _CHUNK = 4096
+SHINGLE = 5
+"""Words of a shingle."""
 _KEPT_SETS = 8192
 
 
@@ -93,9 +97,10 @@ def fold_duplicates(
     preference: NDArray[np.integer] | None = None,
     *,
     similarity: float | None = 0.8,
-    shingle: int = 5,
+    shingle: int = SHINGLE,
     groups: NDArray[np.integer] | None = None,
     work: Path | None = None,
+    signatures: Sequence[Path] = (),
 ) -> Folding:
     """Fold duplicates among `texts`.
 
@@ -107,6 +112,8 @@ def fold_duplicates(
         groups: int[n], the number of each passage's group; a passage is folded only into one of its own group. By
             default all are one group.
         work: an existing folder for temporary files; default: the system's.
+        signatures: folders that `write_signatures` filled, with the same shingles, for parts of the texts in order;
+            only candidates are then read.
 
     Raises:
         InputError: an argument is out of range.
@@ -127,7 +134,12 @@ def fold_duplicates(
     place[order] = np.arange(n)
     with tempfile.TemporaryDirectory(prefix="duplicates-", dir=work) as name:
         folder = Path(name)
-        keys, sizes = _read(texts, folder, None if similarity is None else shingle)
+        width = None if similarity is None else shingle
+        if signatures:
+            keys, sizes = _join(signatures, folder, width)
+        else:
+            write_signatures(texts, folder, width)
+            keys, sizes = _join([folder], folder, width)
         canonical = _fold_exact(keys, group, place)
         exact = int((canonical != np.arange(n)).sum())
         if similarity is None:
@@ -143,25 +155,39 @@ def fold_duplicates(
     )  # an exact duplicate of a folded passage follows it
 
 
-def _read(texts: Sequence[str], folder: Path, shingle: int | None) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
-    """Keys of exact equality uint64[n, 2] and sizes of shingle sets int32[n]; writes a file of keys for each band.
+def write_signatures(texts: Iterable[str], folder: Path, shingle: int | None = SHINGLE) -> None:
+    """What folding compares of texts, in files of `folder`, which exists.
 
-    Without `shingle`, sizes are 0 and no bands are written.
+    keys        uint64[n, 2], of exact equality; 0 for a text without letters and digits
+    sizes       int32[n], of shingle sets; 0 without `shingle`
+    band-NUMBER uint64[n], a hash of each band of the signatures; none without `shingle`
     """
-    n = len(texts)
-    keys, sizes = np.zeros((n, 2), np.uint64), np.zeros(n, np.int32)
     remaining = iter(texts)
-    first = 0
-    while chunk := list(islice(remaining, _CHUNK)):
-        after = first + len(chunk)
-        keys[first:after] = [exact_key(text) or _halves(b"%d" % row, b"row") for row, text in enumerate(chunk, first)]
-        if shingle is not None:
+    with ExitStack() as opened:
+        names = ["keys", "sizes"] if shingle is None else ["keys", "sizes", *(f"band-{band}" for band in range(_BANDS))]
+        files = [opened.enter_context((folder / name).open("wb")) for name in names]
+        while chunk := list(islice(remaining, _CHUNK)):
+            np.array([exact_key(text) or (0, 0) for text in chunk], np.uint64).tofile(files[0])
+            if shingle is None:
+                np.zeros(len(chunk), np.int32).tofile(files[1])
+                continue
             hashes, offsets = shingle_sets(chunk, shingle)
-            sizes[first:after] = np.diff(offsets)
-            for band, values in enumerate(_band_keys(hashes, offsets).T):
-                with (folder / f"band-{band}").open("ab") as stream:
-                    np.ascontiguousarray(values).tofile(stream)
-        first = after
+            np.diff(offsets).astype(np.int32).tofile(files[1])
+            for file, values in zip(files[2:], _band_keys(hashes, offsets).T, strict=True):
+                np.ascontiguousarray(values).tofile(file)
+
+
+def _join(folders: Sequence[Path], folder: Path, shingle: int | None) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+    """The keys and the sizes of signatures, uint64[n, 2] and int32[n]; their bands are put together in `folder`."""
+    keys = np.concatenate([np.fromfile(one / "keys", np.uint64).reshape(-1, 2) for one in folders])
+    for row in np.flatnonzero(~keys.any(axis=1)).tolist():  # without letters and digits each is like itself alone
+        keys[row] = _halves(b"%d" % row, b"row")
+    sizes = np.concatenate([np.fromfile(one / "sizes", np.int32) for one in folders])
+    for band in range(0 if shingle is None or list(folders) == [folder] else _BANDS):
+        with (folder / f"band-{band}").open("wb") as joined:
+            for one in folders:
+                with (one / f"band-{band}").open("rb") as stream:
+                    shutil.copyfileobj(stream, joined)
     return keys, sizes
 
 

@@ -23,6 +23,7 @@ from thresher.errors import ConfigError, InputError
 from thresher.models.files import shipped_weights
 from thresher.quality.estimator import QualityEstimator, chunks, digest, no_argument, rereadable
 from thresher.quality.lexical import FEATURES, CollectionStatistics, feature_columns
+from thresher.quality.moments import Moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -153,15 +154,14 @@ class FittedEstimator(QualityEstimator):
     def on(cls, texts: Iterable[str], head: Head, columns: Sequence[str], name: str = "fitted") -> FittedEstimator:
         """The head, standardised on the collection `texts`.
 
-        Reads the texts twice, in chunks; their features (8 bytes each) are in memory meanwhile.
+        Reads the texts twice, in chunks.
 
         Raises:
             InputError: there are no texts, or a column is unknown.
         """
         kept = rereadable(texts)
         statistics = CollectionStatistics.of(kept)
-        tables = [select(feature_columns(chunk, statistics), columns) for chunk in chunks(kept)]
-        mean, scale = moments(np.concatenate(tables) if tables else np.zeros((0, len(columns))))
+        mean, scale = moments_of(kept, statistics, columns).mean_and_scale()
         return cls(name, head, tuple(columns), statistics, mean, scale)
 
     @property
@@ -229,12 +229,19 @@ def select(table: NDArray[np.float64], columns: Sequence[str]) -> NDArray[np.flo
     return table[:, [FEATURES.index(c) for c in columns]]
 
 
+def moments_of(texts: Iterable[str], statistics: CollectionStatistics, columns: Sequence[str]) -> Moments:
+    """Sums of the named features of texts, which are read in chunks."""
+    found = Moments.none(len(columns))
+    for chunk in chunks(texts):
+        found.add(select(feature_columns(chunk, statistics), columns))
+    return found
+
+
 def moments(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of each column; 1 for the deviation of a constant column."""
-    if not len(table):
-        raise InputError("the collection has no passages to standardise features on")
-    deviation = table.std(axis=0)
-    return table.mean(axis=0), np.where(deviation > 1e-9, deviation, 1.0)
+    found = Moments.none(table.shape[1])
+    found.add(table)
+    return found.mean_and_scale()
 
 
 def open_embedded(argument: str = "", *, texts: Iterable[str] | None = None) -> FittedEstimator:
@@ -247,11 +254,12 @@ def open_embedded(argument: str = "", *, texts: Iterable[str] | None = None) -> 
     no_argument("embedded", argument)
     if texts is None:
         raise ConfigError("the estimator 'embedded' compares passages with their collection; give texts=")
-    head, columns = _shipped()
+    head, columns = shipped_head()
     return FittedEstimator.on(texts, head, columns, "embedded")
 
 
 @lru_cache(maxsize=1)
-def _shipped() -> tuple[Head, tuple[str, ...]]:
+def shipped_head() -> tuple[Head, tuple[str, ...]]:
+    """The head of `embedded`, and the features it takes."""
     document = json.loads((shipped_weights() / "quality-embedded" / "head.json").read_text(encoding="utf-8"))
     return read_head(document["head"]), tuple(document["columns"])

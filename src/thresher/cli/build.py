@@ -222,8 +222,7 @@ def build(
     sharded.check(encoded, decision, vectors)
     recipe_given = _with_options(chosen, reading.given(), query_encoder)
     if sharded.dry_run:
-        sharded.show_plan(output, origin, recipe_given, json=json)
-        return
+        return sharded.show_plan(output, origin, recipe_given, json=json)
     if sharded.wanted:
         report = sharded.build(output, origin, recipe_given, overwrite=overwrite, device=device, memory_gb=memory_gb)
     else:
@@ -238,8 +237,7 @@ def build(
         emit_json(report.as_json() | ({} if made is None else {"certificate": made.as_json()}))
     else:
         show_build(report)
-    if made is not None:
-        finish(made, json=json)
+    return finish(made, json=json) if made is not None else None
 
 
 def _with_options(recipe: Recipe, fields: dict[str, object], query_encoder: str) -> Recipe:

@@ -135,11 +135,9 @@ def fold_duplicates(
     with tempfile.TemporaryDirectory(prefix="duplicates-", dir=work) as name:
         folder = Path(name)
         width = None if similarity is None else shingle
-        if signatures:
-            keys, sizes = _join(signatures, folder, width)
-        else:
+        if not signatures:
             write_signatures(texts, folder, width)
-            keys, sizes = _join([folder], folder, width)
+        keys, sizes = _join(signatures or [folder], folder, width)
         canonical = _fold_exact(keys, group, place)
         exact = int((canonical != np.arange(n)).sum())
         if similarity is None:

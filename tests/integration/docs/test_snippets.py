@@ -25,6 +25,7 @@ NEEDS = {
     "java": "a Lucene index, and Java to search it",
     "collections": "a research collection",
     "time": "minutes",
+    "cluster": "a cluster of machines",
 }
 PACKAGES = {
     "cohere": "cohere",
@@ -47,6 +48,7 @@ NOT_RUN = {
     ("docs/compress.md", "collections"): 1,
     ("docs/context.md", "time"): 1,
     ("docs/corpus.md", "collections"): 1,
+    ("docs/distributed.md", "cluster"): 2,
     ("docs/encoders.md", "hub"): 1,
     ("docs/guides/frameworks.md", "java"): 1,
     ("docs/guides/researcher.md", "collections"): 1,

@@ -1,0 +1,63 @@
+"""A build on a Ray cluster makes the same segments, and a lost node loses nothing; one small cluster for all tests."""
+
+import threading
+import time
+
+import pytest
+
+from tests.unit.distributed.test_building_shards import PRUNED, Here, lines, segments_of
+from thresher.distributed.building import build_shards
+from thresher.errors import InputError
+
+ray = pytest.importorskip("ray", reason="ray is not installed (extra `ray`)")
+
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from thresher.distributed.ray_cluster import RayExecutor  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    file = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    file.write_text("\n".join(lines(200)) + "\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80_000_000})
+    for _ in range(2):
+        made.add_node(num_cpus=1, object_store_memory=80_000_000)
+    ray.init(address=made.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def test_a_cluster_makes_the_same_segments_and_a_lost_node_loses_nothing(cluster, corpus, tmp_path):
+    build_shards(tmp_path / "here", corpus, PRUNED, shards=4, executor=Here())
+    executor = RayExecutor()
+    assert executor.in_flight == 16
+
+    class Losing:
+        """Removes a node while the first shards are scored."""
+
+        lost = False
+
+        def map(self, function, tasks):
+            if tasks and tasks[0].stage == "read" and not self.lost:
+                self.lost = True
+                node = sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0]
+                threading.Thread(target=lambda: (time.sleep(1), cluster.remove_node(node)), daemon=True).start()
+            yield from executor.map(function, tasks)
+
+    losing = Losing()
+    build_shards(tmp_path / "index", corpus, PRUNED, shards=4, executor=losing)
+    assert losing.lost and segments_of(tmp_path / "index") == segments_of(tmp_path / "here")
+
+
+def test_what_a_task_raises_comes_out_of_the_build(cluster, tmp_path):
+    file = tmp_path / "corpus.jsonl"
+    file.write_text("\n".join([*lines(9), "no JSON"]) + "\n")
+    with pytest.raises(InputError, match="not a JSON object"):
+        build_shards(tmp_path / "index", file, shards=2, executor=RayExecutor())

@@ -60,6 +60,9 @@ EXPERIMENTS = {
     ),
     "slidegar": Entry("slidegar", "neighbours among the candidates against a sliding window", ("slidegar",)),
     "rerank-replay": Entry("rerank_replay", "recorded LLM rerankings, replayed", ("rerank-replay",)),
+    "distributed-build": Entry(
+        "distributed_build", "builds in shards: kills, and throughput of two workers", ("distributed-build",)
+    ),
     "score-calibration": Entry(
         "score_calibration", "what calibrated scores say, and how far it is true", ("score-calibration",)
     ),

@@ -190,7 +190,7 @@ def test_processes_on_a_folder_that_are_killed_lose_nothing(corpus, tmp_path):
         one = running.pop(0)
         one.kill()
         one.wait()
-    assert [one.wait(60) for one in running] == [0]
+    assert [one.wait(240) for one in running] == [0]
     assert segments_of(tmp_path / "index") == segments_of(tmp_path / "here")
 
 

@@ -179,7 +179,7 @@ def index_of(bench: Bench, name: str, corpus: Corpus) -> Path:
     from thresher.build.stream import build_index
 
     recipe = load_recipe(RECIPE)
-    key = key_of(recipe.model_dump(mode="json", exclude={"ask"}), corpus.fingerprint())
+    key = key_of(recipe.model_dump(mode="json", exclude={"ask", "recall"}), corpus.fingerprint())
     target = bench.work / f"index-{name}-{key}"
     if not target.is_dir():
         report = build_index(target, corpus, recipe)

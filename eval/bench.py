@@ -106,7 +106,7 @@ class Bench:
         learned = learned_part(recipe.encode.encoder)
         weights = fingerprint_of(learned) if learned else ""
         vectors = dense.fingerprint if dense is not None else ""
-        key = key_of(recipe.model_dump(mode="json", exclude={"ask"}), weights, vectors)
+        key = key_of(recipe.model_dump(mode="json", exclude={"ask", "recall"}), weights, vectors)
         target = self.work / f"index-{passages_name(collection.name)}-{key}"
         if not target.is_dir():
             made = recipe.using(encoded=self.encoded(collection, learned)) if learned else recipe

@@ -165,7 +165,7 @@ class Systems:
         path = self.bench.index(self.collection, recipe, KnownVectors(self.bench, self.collection, light, 1.0))
         queries = [Query(qid, text) for qid, text in zip(self.made.qids, self.made.topics, strict=True)]
         asked = RememberingAsked(Index.open(path), queries, RememberingScorer(self.bench.work))
-        folder = f"certificate-runs-{key_of(AskStep().model_dump(mode='json'))}"
+        folder = f"certificate-runs-{key_of(AskStep().model_dump(mode='json', exclude={'recall'}))}"
         return Plan(asked, asked, self.bench.work / folder)
 
     @cached_property

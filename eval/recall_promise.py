@@ -41,10 +41,10 @@ BETWEEN = 30
 FILTERED = (10, 0.95)
 """k and recall that filters are measured with."""
 ROUNDS, SEED = 3, 19
-MOST, LARGE = 4000, 1500
+MOST, LARGE = 4000, 1200
 """Queries of a collection, and of one of half a million passages or more; half of them calibrate."""
 SPLADE = "splade-pp-ed"
-SIZES = ("500k-bp", "1m-source", "1m-bp")
+SIZES = ("1m-source", "1m-bp")
 
 
 class Asked(NamedTuple):

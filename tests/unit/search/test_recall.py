@@ -198,8 +198,10 @@ def test_a_curve_is_measured_and_read_again(index):
         assert costs == sorted(costs, reverse=True)
     for row in promises(curve):
         assert row["expected"] >= row["recall"]
-    with pytest.raises(InputError, match="view"):
-        fit_recall(opened.restricted({}), queries(9))
+    with pytest.raises(InputError, match="in an Index of all its passages; got 'index'"):
+        fit_recall("index", queries(9))
+    with pytest.raises(InputError, match="2 of 2 queries find anything"):
+        fit_recall(opened, queries(2))
 
 
 def test_where_words_are_sampled_the_index_needs_an_encoder(index):

@@ -63,8 +63,8 @@ class Asked(NamedTuple):
     texts: bool
 
 
-def collections(bench: Bench, panel: Path, scale: Path) -> Iterator[Asked]:
-    """What is there to be measured."""
+def collections(bench: Bench, panel: Path, scale: Path, only: str = "") -> Iterator[Asked]:
+    """What is there to be measured, of the collections whose names hold `only`."""
     makers: list[tuple[str, Callable[[], Asked]]] = [
         ("real-learned, SPLADE++", lambda: _real(bench, panel)),
         ("nfcorpus, thresher-mini", lambda: _texts(bench, "nfcorpus", "thresher-mini")),
@@ -72,6 +72,8 @@ def collections(bench: Bench, panel: Path, scale: Path) -> Iterator[Asked]:
         *((f"synthetic {size}", lambda size=size: _synthetic(scale, size)) for size in SIZES),
     ]
     for name, make in makers:
+        if only not in name:
+            continue
         try:
             yield make()
         except FileNotFoundError as err:
@@ -226,7 +228,6 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     bench = Bench.of(given)
     rows: list[Row] = []
-    for asked in collections(bench, Path(given.panel), Path(given.scale)):
-        if given.only in asked.name:
-            rows += rows_of(bench, asked)
+    for asked in collections(bench, Path(given.panel), Path(given.scale), given.only):
+        rows += rows_of(bench, asked)
     bench.write("recall-promise", rows, seed=SEED, columns=COLUMNS, note=NOTE)

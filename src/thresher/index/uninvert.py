@@ -78,7 +78,7 @@ def count_postings(layout: Layout, terms: NDArray[np.int64]) -> NDArray[np.int64
     if len(terms) and not 0 <= int(terms.min()) <= int(terms.max()) < len(layout.rows):
         raise InputError(f"terms must be below {len(layout.rows)}, got {shown(terms)}")
     counts = np.empty(len(terms), np.int64)
-    _refuse(layout, _count_lists(np.ascontiguousarray(terms, np.int64), _stored(layout), counts))
+    refuse(layout, _count_lists(np.ascontiguousarray(terms, np.int64), stored_lists(layout), counts))
     return counts
 
 
@@ -146,14 +146,15 @@ def rows_at(layout: Layout, places: NDArray[np.uint32], size: int, threads: int 
     return rows
 
 
-def _stored(layout: Layout) -> Stored:
+def stored_lists(layout: Layout) -> Stored:
+    """The posting lists of a layout, for kernels."""
     x = layout
     return Stored(x.starts, x.rows, x.dense, x.impacts, x.ids, x.superblocks, x.counts.passages)
 
 
 def _share(layout: Layout, threads: int, work: Callable[[int, int, int, Stored], int]) -> None:
     """Call `work` (thread, first term, last + 1, lists) for shares of the terms of about equal numbers of postings."""
-    index, n = _stored(layout), layout.counts
+    index, n = stored_lists(layout), layout.counts
     lengths = np.diff(index.starts.astype(np.int64))
     lengths[(index.rows >= 0) & (index.rows < n.dense)] = n.passages
     ends = np.searchsorted(np.cumsum(lengths), np.linspace(0, lengths.sum(), threads + 1)[1:-1]).tolist()
@@ -161,10 +162,10 @@ def _share(layout: Layout, threads: int, work: Callable[[int, int, int, Stored],
     with ThreadPoolExecutor(threads) as pool:
         statuses = list(pool.map(lambda t: work(t, borders[t], borders[t + 1], index), range(threads)))
     for status in statuses:
-        _refuse(layout, status)
+        refuse(layout, status)
 
 
-def _refuse(layout: Layout, status: int) -> None:
+def refuse(layout: Layout, status: int) -> None:
     """Raise the error of a status, if it is one."""
     if status >= 0:
         term, fault = divmod(status, FAULTS)

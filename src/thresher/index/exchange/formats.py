@@ -83,7 +83,10 @@ FORMATS: Registry[Format] = Registry(
     "format",
     "thresher.formats",
     {
+        "ciff": "thresher.index.exchange.ciff:Ciff",
         "anserini": "thresher.index.exchange.anserini:Anserini",
+        "bigann": "thresher.index.exchange.bigann:BigAnn",
+        "safetensors": "thresher.index.exchange.tensors:Tensors",
         "npz": "thresher.index.exchange.npz:Npz",
         "parquet": "thresher.index.exchange.parquet:Parquet",
     },

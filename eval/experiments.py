@@ -93,6 +93,7 @@ EXPERIMENTS = {
         "search.calibrate", "statistics of the synthetic and the real collection", ("search-calibration",)
     ),
     "living": Entry("living", "segments, deletes, filters, commits and merges; other engines", ("living",)),
+    "exchange-fuzz": Entry("exchange_fuzz", "damaged files of every format that is imported", ("exchange-fuzz",)),
     "living-kills": Entry("living_kills", "writes that are killed at random moments", ("living-kills",)),
     "living-readers": Entry("living_readers", "readers at full speed while a writer commits", ("living-readers",)),
     "serve": Entry("serve", "the server against the library: overhead, load, batches, hostile requests", ("serve",)),

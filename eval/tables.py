@@ -731,7 +731,8 @@ def search_scale() -> str:
             own = {row["order"]: row for row in _scale_rows({**where, "engine": "thresher", "setting": "default"})}
             peer = _exact_peers(where)[0]
             best = min(row["p50_ms"] for row in own.values())
-            cells = [f"{own[order]['p50_ms']:.2f} / {own[order]['p99_ms']:.2f}" for order in ("source", "bp")]
+            ordered = [own.get(order) for order in ("source", "bp")]
+            cells = [f"{row['p50_ms']:.2f} / {row['p99_ms']:.2f}" if row else "" for row in ordered]
             said = f"{peer['engine']}, {peer['setting']}: {peer['p50_ms']:.2f} / {peer['p99_ms']:.2f}"
             lines.append([collection, f"{passages:,}", str(k), *cells, said, f"{best / peer['p50_ms']:.2f}"])
     heads = ["collection", "passages", "k", "source order", "bisected", "quickest exact peer", "p50 ratio"]
@@ -762,6 +763,18 @@ def search_scale_engines() -> str:
         "build, s",
     ]
     return markdown(heads, lines, left=2)
+
+
+def search_scale_growth() -> str:
+    """Exponents of exact engines: slope of log p50 against log passages."""
+    lines: dict[tuple[str, str, str], dict[int, str]] = {}
+    for row in matching("search-scale", {"collection": "synthetic"}):
+        if row.get("exponent") is not None and "recall" not in row["setting"]:
+            lines.setdefault((row["engine"], row["setting"], row["order"]), {})[row["k"]] = f"{row['exponent']:.2f}"
+    cells = [
+        [f"{engine}, {setting}", order, found[10], found[1000]] for (engine, setting, order), found in lines.items()
+    ]
+    return markdown(["engine, setting", "order", "k = 10", "k = 1000"], cells, left=2)
 
 
 search_parts = Listing(
@@ -1034,6 +1047,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "search-growth": search_growth,
     "search-scale": search_scale,
     "search-scale-engines": search_scale_engines,
+    "search-scale-growth": search_scale_growth,
     "search-parts": search_parts,
     "search-maxima": search_maxima,
     "search-size": search_size,

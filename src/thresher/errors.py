@@ -10,6 +10,7 @@
     ├── DataNotFoundError     a collection, file or model that is not on this machine (also a FileNotFoundError)
     ├── MissingExtraError     an optional dependency that is not installed (also an ImportError)
     ├── ModelError            a model that cannot be loaded, or whose output is unusable
+    ├── ShardError            shards of a sharded index that did not answer
     └── BudgetExhaustedError  a limit on calls, tokens, money or seconds was reached before there was any result
 
 A message says what happened, gives the offending value and its place, and says how to fix it. Every error keeps its
@@ -35,6 +36,7 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "ModelError",
+    "ShardError",
     "ThresherError",
 ]
 
@@ -118,6 +120,10 @@ class MissingExtraError(ThresherError, ImportError):
 
 class ModelError(ThresherError):
     """A model that cannot be loaded, or whose output is unusable."""
+
+
+class ShardError(ThresherError):
+    """Shards of a sharded index that did not answer, or cannot be searched together."""
 
 
 class BudgetExhaustedError(ThresherError):

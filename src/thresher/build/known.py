@@ -97,7 +97,7 @@ class Known:
             start += bounds[-1]
         self._committed = np.concatenate(masks)
         self.gone = self._committed.copy()
-        self._lookups, self._schema = 0, collection.schema
+        self._lookups, self.schema = 0, collection.schema
 
     def __len__(self) -> int:
         """Records, with those that are gone."""
@@ -202,7 +202,7 @@ class Known:
 
     def whole_documents(self, records: NDArray[np.int64]) -> NDArray[np.int64]:
         """These records, and those of all other passages of the documents that they were split from, int64[m]."""
-        if "document" not in self._schema:  # which every passage of a split document has
+        if "document" not in self.schema:  # which every passage of a split document has
             return np.unique(records)
         documents = {name for record in records.tolist() if (name := self._document(record))}
         taken = [records]
@@ -230,7 +230,7 @@ class Known:
                 places = places[~self.gone[places + start]]
                 folded = [segment.decision.passage(place) for place in places.tolist()]
                 kept = [passage for passage in folded if passage is not None]
-                found.append(places[fitting([kept], len(kept), where, self._schema)] + start)
+                found.append(places[fitting([kept], len(kept), where, self.schema)] + start)
         return np.concatenate(found)
 
     def is_empty(self, segment: KnownSegment) -> bool:

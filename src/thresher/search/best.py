@@ -28,13 +28,14 @@ class Best:
 
     Attributes:
         k: how many are wanted.
-        least: the k-th best score, which passages of further parts must reach; 0 where there are not as many.
+        least: the k-th best score, which passages of further parts must reach; what it was at first where there are not
+            as many, by default 0.
     """
 
     __slots__ = ("_found", "_scores", "k", "least")
 
-    def __init__(self, k: int) -> None:
-        self.k, self.least = k, 0.0
+    def __init__(self, k: int, least: float = 0.0) -> None:
+        self.k, self.least = k, least
         self._found: list[tuple[SearchedPart, NDArray[np.uint32], NDArray[np.float64]]] = []
         self._scores: list[float] = []
 
@@ -45,7 +46,7 @@ class Best:
         self._found.append((part, docs, scores))
         self._scores = sorted(self._scores + scores.tolist())[-self.k :]  # two runs: merged in linear time
         if len(self._scores) == self.k:
-            self.least = self._scores[0]
+            self.least = max(self.least, self._scores[0])
 
     def merged(self, docno: Callable[[int], bytes]) -> Scored:
         """The k best of all parts; `docno` as in `merged`."""

@@ -179,11 +179,8 @@ def _row_of(query: object, vocabulary: TermFinder) -> Terms:
         if _plain(ids, weights):
             return ids.astype(_INT), weights if weights.strides == _ADJACENT else weights.copy()
     if isinstance(query, Mapping):
-        terms = np.fromiter(map(vocabulary.find, strings("the terms of a query", query)), np.int64, len(query))
-        weights = _floats(list(query.values()))
-        if weights.shape != terms.shape:
-            raise InputError(f"each term of a query needs one number for its weight; got {next(iter(query.items()))!r}")
-        return terms, weights
+        names, weights = named_row(query)
+        return np.fromiter(map(vocabulary.find, names), np.int64, len(names)), weights
     if isinstance(query, tuple) and len(query) == 2:
         ids, weights = _array(query[0]), _floats(query[1])
         if ids.shape == (0,) and weights.shape == (0,):
@@ -198,6 +195,18 @@ def _row_of(query: object, vocabulary: TermFinder) -> Terms:
         f"a query is a str, a Query, a mapping from terms to weights, or a pair (term ids, weights); "
         f"got {type(query).__name__}"
     )
+
+
+def named_row(query: Mapping[str, float]) -> tuple[list[str], NDArray[np.float32]]:
+    """The terms of a query by their strings, and their weights, float32[n].
+
+    Raises:
+        InputError: a term is not a string, or a weight is not a number.
+    """
+    names, weights = strings("the terms of a query", query), _floats(list(query.values()))
+    if weights.shape != (len(names),):
+        raise InputError(f"each term of a query needs one number for its weight; got {next(iter(query.items()))!r}")
+    return names, weights
 
 
 def _plain(ids: object, weights: object) -> bool:

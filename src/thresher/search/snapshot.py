@@ -208,14 +208,17 @@ class Snapshot:
 
     def facets(self, field: str, query: AnyQuery | None, masks: Masks) -> dict[Value, int]:
         """Passages by value of a field, of those that share a term with the query; of all without one."""
+        return self.counted(field, None if query is None else self._terms_of(query), masks)
+
+    def counted(self, field: str, terms: dict[int, NDArray[np.int64]] | None, masks: Masks) -> dict[Value, int]:
+        """Passages by value of a field, of those that hold one of the terms of their part, by its ids; None for all."""
         total: dict[Value, int] = {}
-        terms = {} if query is None else self._terms_of(query)
         for part in self.parts:
             mask = ALL if masks is None else masks[part.number]
             if mask.empty or not part.size:
                 continue
             numbers = mask.numbers
-            if query is not None:
+            if terms is not None:
                 numbers = part.searcher.matches(terms[part.number], mask.allowed).astype(bool)
             for value, count in part.part.columns.counts(field, numbers).items():
                 total[value] = total.get(value, 0) + count

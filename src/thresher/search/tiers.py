@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from thresher.search.queries import AnyQuery
     from thresher.search.vocabulary import TermSpace
 
-_ROUNDING = 1 + 1e-6
+ROUNDING = 1 + 1e-6
 """Upper bounds are compared with scores after this factor: query weights are float32."""
 
 
@@ -103,13 +103,20 @@ class Tier:
         self.places = [space.parts.index(part) for part in self.parts]
         self._order = sorted(range(len(self.parts)), key=lambda i: -self.parts[i].size)
 
-    def top(self, terms: NDArray[np.int64], weights: NDArray[np.float32], wanted: Wanted, masks: Masks) -> TierAnswer:
-        """The k best passages for terms by their ids in the collection."""
+    def top(
+        self,
+        terms: NDArray[np.int64],
+        weights: NDArray[np.float32],
+        wanted: Wanted,
+        masks: Masks,
+        least: float = 0.0,
+    ) -> TierAnswer:
+        """The k best passages for terms by their ids in the collection, of those whose scores reach `least`."""
         x, most, dropped = wanted, wanted.limits.terms, 0
         if most < len(terms) and not x.limits.candidates and not self.space.vocabulary.same:
             terms, weights, dropped = self.space.heaviest(terms, weights, most)
         own = self.space.vocabulary.locals(terms)
-        best, rows = Best(x.k), []
+        best, rows = Best(x.k, least), []
         for i in self._order:
             part = self.parts[i]
             mask = ALL if masks is None else masks[part.number]
@@ -130,15 +137,16 @@ class Tier:
         wanted: Wanted,
         masks: Masks,
         threads: int,
+        least: Sequence[float] | None = None,
     ) -> list[TierAnswer]:
-        """As `top` for each row of (indptr, terms, weights), over `threads` threads."""
+        """As `top` for each row of (indptr, terms, weights), over `threads` threads; `least` has a score for each."""
         x, (indptr, terms, weights) = wanted, rows
         n = len(indptr) - 1
         dropped = np.zeros(n, np.int64)
         if x.limits.terms < len(terms) and not x.limits.candidates and not self.space.vocabulary.same:
             (indptr, terms, weights), dropped = self.space.heaviest_rows(rows, x.limits.terms)
         own = self.space.vocabulary.locals(terms)
-        best = [Best(x.k) for _ in range(n)]
+        best = [Best(x.k) for _ in range(n)] if least is None else [Best(x.k, one) for one in least]
         told: list[list[list[float]]] = [[] for _ in range(n)]
         for i in self._order:
             part = self.parts[i]
@@ -146,8 +154,8 @@ class Tier:
             if mask.empty:
                 continue
             asked = (indptr, own[self.places[i]], weights)
-            least = np.array([one.least for one in best])
-            found = part.searcher.top_batch(asked, x.k, x.limits, x.plan, threads, mask.allowed, least)
+            reach = np.array([one.least for one in best])
+            found = part.searcher.top_batch(asked, x.k, x.limits, x.plan, threads, mask.allowed, reach)
             for q, (docs, scores, row) in enumerate(found):
                 told[q].append(row)
                 best[q].add(part, docs, scores)
@@ -250,30 +258,17 @@ class TierPair:
         if not self.comparable:
             return False
         ids, own = self._known(terms, weights)
-        largest = list_statistics(self.second, ids)[:, 0]
-        bound = float((own.astype(np.float64) * largest).sum()) * _ROUNDING
-        return bound == 0 or (len(kept.scores) >= k and bound < float(kept.scores[k - 1]))
+        return is_settled(own, list_statistics(self.second, ids)[:, 0], kept.scores, k)
 
     def merge(self, kept: TierAnswer, pruned: TierAnswer, k: int) -> TierAnswer:
         """The k best of both. Exact only where scores compare, or one tier found nothing."""
-        scores = pruned.scores if self.comparable else self._interleaved(kept, pruned)
+        scores = pruned.scores
+        if not self.comparable:
+            scores = interleaved(kept.scores, pruned.scores, self.first.live, self.second.live)
         numbers, best = merged([(kept.numbers, kept.scores), (pruned.numbers, scores)], k, self.first.docno)
         one_scale = self.comparable or not len(kept.scores) or not len(pruned.scores)
         exact = kept.exact and pruned.exact and one_scale
         return TierAnswer(numbers, best, exact, kept.explanations + pruned.explanations)
-
-    def _interleaved(self, kept: TierAnswer, pruned: TierAnswer) -> NDArray[np.float64]:
-        """Scores for the second tier's passages: the j-th, from 0, belongs at rank (j + 1/2) x |first| / |second|.
-
-        There it takes the first tier's score, linearly interpolated; beyond the first tier's last passage, that score
-        falls off with the rank.
-        """
-        if not len(kept.scores):
-            return pruned.scores
-        n = len(kept.scores)
-        ranks = (np.arange(len(pruned.scores)) + 0.5) * self.first.live / max(self.second.live, 1)
-        beyond = kept.scores[-1] * n / np.maximum(ranks + 1, n)
-        return np.where(ranks <= n - 1, np.interp(ranks, np.arange(n), kept.scores), beyond)
 
     def translated(self, terms: NDArray[np.int64]) -> NDArray[np.int64]:
         """Term ids of the first tier as those of the second, by the terms' strings; -1 for unknown ones."""
@@ -295,6 +290,39 @@ class TierPair:
         """The terms that the collection has."""
         known = (terms >= 0) & (terms < len(self.first.space.vocabulary))
         return terms[known].astype(np.int64), weights[known]
+
+
+def is_settled(weights: NDArray[np.float32], largest: NDArray[np.float64], scores: NDArray[np.float64], k: int) -> bool:
+    """Whether a second tier with these largest products of its lists cannot change the k best, as `TierPair.settled`.
+
+    Args:
+        weights: float32[terms], the query's.
+        largest: float64[terms], of the second tier's lists, in units of scores.
+        scores: float64[n], of the first tier's answer.
+        k: passages wanted, above 0.
+    """
+    bound = float((weights.astype(np.float64) * largest).sum()) * ROUNDING
+    return bound == 0 or (len(scores) >= k and bound < float(scores[k - 1]))
+
+
+def interleaved(kept: NDArray[np.float64], pruned: NDArray[np.float64], first: int, second: int) -> NDArray[np.float64]:
+    """Scores for the second tier's passages: the j-th, from 0, belongs at rank (j + 1/2) x first / second.
+
+    There it takes the first tier's score, linearly interpolated; beyond the first tier's last passage, that score
+    falls off with the rank.
+
+    Args:
+        kept: float64[n], scores of the first tier's answer.
+        pruned: float64[m], the second tier's.
+        first: live passages of the first tier.
+        second: live passages of the second.
+    """
+    if not len(kept):
+        return pruned
+    n = len(kept)
+    ranks = (np.arange(len(pruned)) + 0.5) * first / max(second, 1)
+    beyond = kept[-1] * n / np.maximum(ranks + 1, n)
+    return np.where(ranks <= n - 1, np.interp(ranks, np.arange(n), kept), beyond)
 
 
 def list_statistics(tier: Tier, ids: NDArray[np.int64]) -> NDArray[np.float64]:

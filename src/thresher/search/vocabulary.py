@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import threading
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.artifact import load_later
+from thresher.checks import sound
 from thresher.errors import ArtifactError, DamagedArtifactError
 from thresher.search.queries import refuse_weight, to_batch, to_row
 
@@ -243,6 +245,30 @@ class TermSpace:
         loaded = self._encoders.load(self.parts[0].layout)
         bound = getattr(loaded, "with_vocabulary", None)
         return loaded if bound is None else bound(self.vocabulary.find)
+
+    def encode_strings(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        """The weighted terms of texts by their strings, those that no part knows among them; weights are float32.
+
+        Terms come in the order of their ids; those of an encoder without a vocabulary of its own in bytewise order.
+
+        Raises:
+            ArtifactError: as `encoder`.
+        """
+        loaded = self._encoders.load(self.parts[0].layout)
+        bind = getattr(loaded, "with_vocabulary", None)
+        seen: dict[str, int] = {}
+        batch = (self.encoder if bind is None else bind(lambda term: seen.setdefault(term, len(seen)))).encode_queries(
+            [sound(text) for text in texts]
+        )
+        names, size = list(seen), len(self.vocabulary)
+        found = []
+        for low, high in pairwise(batch.indptr.tolist()):
+            row = zip(batch.terms[low:high].tolist(), batch.weights[low:high].tolist(), strict=True)
+            if bind is None:
+                found.append({self.vocabulary.term(number): weight for number, weight in row if number < size})
+            else:
+                found.append(dict(sorted((names[number], weight) for number, weight in row)))
+        return found
 
     def load_encoder(self) -> QueryEncoder:
         """`encoder`, as a function."""

@@ -56,6 +56,7 @@ _COMMANDS = {
     "merge": ("thresher.cli.change", "merge"),
     "export": ("thresher.cli.exchange", "export"),
     "import": ("thresher.cli.exchange", "import_"),
+    "split": ("thresher.cli.split", "split"),
     "search": ("thresher.cli.search", "search"),
     "ask": ("thresher.cli.ask", "ask"),
     "serve": ("thresher.cli.serve", "serve"),

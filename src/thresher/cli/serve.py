@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -98,6 +98,9 @@ def serve(
     load: _Load,
     compared: _Compared,
     device: Annotated[str, typer.Option(help="For models: auto, cpu, cuda, mps.")] = "auto",
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Also answer coordinators, for which each INDEX is one of several shards.")
+    ] = False,
     access_log: Annotated[
         bool, typer.Option("--access-log/--no-access-log", help="Write a line of JSON for each request.")
     ] = True,
@@ -126,7 +129,7 @@ def serve(
 
     _log_to_stderr()
     sys.setswitchinterval(_SWITCH)
-    settings = _settings(host, port, access, load, access_log)
+    settings = replace(_settings(host, port, access, load, access_log), shard=shard)
     check_address(settings)
     paths = named(indexes)
     shadows = _shadows(compared, list(paths))

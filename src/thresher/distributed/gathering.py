@@ -1,8 +1,8 @@
 """Asks several shards at once: replicas in turn, hedged requests, and no longer than a deadline.
 
-A shard that takes longer than 95 of 100 of its own last answers is asked again at another replica, and the first
-answer counts (hedged requests: Dean and Barroso, The Tail at Scale, CACM 2013). A replica that fails or does not answer
-is asked last for a while.
+A shard that takes longer than 95 of 100 of its own last answers, or so long that there is not time for its other
+replicas, is asked again at another one, and the first answer counts (hedged requests: Dean and Barroso, The Tail at
+Scale, CACM 2013). A replica that fails or does not answer is asked last for a while.
 """
 
 from __future__ import annotations
@@ -159,9 +159,12 @@ class _Waiting:
         return min((self.hedge_at(shard) for shard in self.open), default=math.inf)
 
     def hedge_at(self, shard: int) -> float:
-        if self.tried[shard] >= len(self.orders[shard]):
+        """When another replica of a shard is asked: once an answer is slow, and while there is time for all of them."""
+        left = len(self.orders[shard]) - self.tried[shard]
+        if not left:
             return math.inf
-        return self.open[shard] + self.shards[shard].slow()
+        asked = self.open[shard]
+        return asked + min(self.shards[shard].slow(), (self.due - asked) / (left + 1))
 
     def send_again(self) -> None:
         """Send what is slow to another replica."""

@@ -95,11 +95,15 @@ def split_index(
     with open_collection(source) as collection:
         known = Known(collection, lambda name: _deleted(collection, name))
         owners = _owners(known, count, by)
+        starts = {segment.entry.name: segment.start for segment in known.segments}
         for number, path in enumerate(paths):
-            known.restore()
-            known.gone |= owners != number
+
+            def others(name: str, number: int = number) -> NDArray[np.bool_]:
+                gone = _deleted(collection, name)
+                return gone | (owners[starts[name] : starts[name] + len(gone)] != number)
+
             with writing_index(path, overwrite=overwrite) as draft:
-                _write(collection, known, draft, Options(progress=progress))
+                _write(collection, Known(collection, others), draft, Options(progress=progress))
                 draft.fields["shard"] = {"number": number, "of": count, "by": by, "commit": collection.commit.sha256}
             with open_collection(path) as made:
                 sizes.append(made.live)
@@ -178,7 +182,9 @@ def _follow_representatives(known: Known, owners: NDArray[np.int64]) -> None:
         if segment.decision is None or not segment.decision.folds:
             continue
         folded, docnos = segment.decision.folded, segment.decision.representatives()
-        found = known.find(docnos)
+        names = list(dict.fromkeys(docnos))  # `find` takes each once
+        records = dict(zip(names, known.find(names).tolist(), strict=True))
+        found = np.array([records[docno] for docno in docnos], np.int64)
         there = found >= 0
         owners[_dropped_start(segment) + folded[there]] = owners[found[there]]
 

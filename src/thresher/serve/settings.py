@@ -49,6 +49,7 @@ class ServeSettings:
         keep_alive_seconds: how long a connection without a request is kept open.
         send_seconds: how long a client may take to read a piece of the answer.
         connections: open connections; one more is answered 503.
+        shard: answer the requests of coordinators, for which the indexes are shards (`thresher.distributed`).
         log: write a line of JSON on standard output for each request.
 
     Raises:
@@ -83,6 +84,7 @@ class ServeSettings:
     keep_alive_seconds: int = 65
     send_seconds: float = 30.0
     connections: int = 1000
+    shard: bool = False
     log: bool = True
 
     def __post_init__(self) -> None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from thresher.distributed.opening import Shards
     from thresher.distributed.sharded import ShardedIndex
     from thresher.search import Index
 
@@ -125,15 +124,21 @@ def opened(transport: str, file: Path) -> Iterator[ShardedIndex]:
     folders = [replicas[0] for replicas in read_shard_file(file)]
     servers = [_served(folder) for folder in folders]
     try:
-        urls: Shards = [
-            next(line.split()[-1] for line in one.stdout if line.startswith("listening")) for one in servers
-        ]  # type: ignore[union-attr]
+        urls = [_address(one) for one in servers]
         with ShardedIndex.open(urls) as index:
             yield index
     finally:
         for one in servers:
             one.kill()
             one.wait()
+
+
+def _address(server: subprocess.Popen[str]) -> str:
+    """Where a server listens, once it does."""
+    for line in server.stdout or ():
+        if line.startswith("listening"):
+            return line.split()[-1]
+    raise OSError(f"{server.args!r} did not start")
 
 
 def _served(folder: str) -> subprocess.Popen[str]:

@@ -100,7 +100,8 @@ def split_index(
 
             def others(name: str, number: int = number) -> NDArray[np.bool_]:
                 gone = _deleted(collection, name)
-                return gone | (owners[starts[name] : starts[name] + len(gone)] != number)
+                elsewhere: NDArray[np.bool_] = owners[starts[name] : starts[name] + len(gone)] != number
+                return gone | elsewhere
 
             with writing_index(path, overwrite=overwrite) as draft:
                 _write(collection, Known(collection, others), draft, Options(progress=progress))

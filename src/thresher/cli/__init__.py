@@ -55,6 +55,7 @@ _COMMANDS = {
     "sync": ("thresher.cli.change", "sync"),
     "merge": ("thresher.cli.change", "merge"),
     "export": ("thresher.cli.exchange", "export"),
+    "export-queries": ("thresher.cli.exchange", "export_queries"),
     "import": ("thresher.cli.exchange", "import_"),
     "split": ("thresher.cli.split", "split"),
     "search": ("thresher.cli.search", "search"),

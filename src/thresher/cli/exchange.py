@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from thresher.index.exchange.documents import Vectors
 
-_FORMATS = "ciff, anserini, npz, csr, parquet, safetensors; and, for export only, those of `docs/exchange.md`."
+_FORMATS = (
+    "ciff, anserini, bigann, npz, safetensors, parquet; and for engines qdrant, milvus, elasticsearch, opensearch, "
+    "opensearch:ann, vespa, vespa:weightedset."
+)
 
 
 def export(
@@ -41,6 +44,7 @@ def export(
       thresher export my-index -o my-ciff
       thresher export my-index -o vectors --format anserini --gz --shards-of 1000000
       thresher export my-index -o recent --format parquet --tiers first --where "year >= 2020"
+      thresher export my-index -o for-qdrant --format qdrant
     """
     from thresher.index.exchange.folder import export_index
 
@@ -84,6 +88,35 @@ def _vectors_of(index: Path, format: str) -> Vectors | None:
         return found
 
     return vectors
+
+
+def export_queries(
+    index: Annotated[Path, typer.Argument(help="The index that was exported.")],
+    exported: Annotated[Path, typer.Argument(help="The folder of the export, for an engine such as qdrant.")],
+    queries: Annotated[Path, typer.Argument(help="Queries: TSV `qid<TAB>text`, or JSON lines.")],
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write: JSON lines.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Passages to return.")] = 10,
+) -> None:
+    """Write queries as the requests with which an engine gives the scores of the index it was filled from.
+
+    Each line is `{"qid", "body"}`; the body is what the engine's search takes.
+    \b
+    Examples:
+      thresher export-queries my-index for-qdrant queries.tsv -o requests.jsonl -k 100
+    """
+    from thresher.durable import replacing
+    from thresher.evaluate.trec import read_queries
+    from thresher.index.exchange.bulk import as_json
+    from thresher.search import Index
+    from thresher.search.requests import search_requests
+
+    found, count = Index.open(index), 0
+    with replacing(output) as stream:
+        for qid, body in search_requests(found, exported, read_queries(queries), k):
+            stream.write(as_json({"qid": qid, "body": body}) + b"\n")
+            count += 1
+    say(f"{output}: {count:,} requests")
 
 
 def import_(

@@ -31,7 +31,7 @@ from thresher.files import read_names
 from thresher.index.collection import open_collection
 from thresher.index.exchange.documents import Documents
 from thresher.index.exchange.facts import Facts, vocabulary_hash
-from thresher.index.exchange.formats import FORMATS, refuse_term
+from thresher.index.exchange.formats import FORMATS, docnos_of, refuse_term
 from thresher.index.exchange.given import GivenVectors, Names
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Exported:
         facts: what holds of all documents.
         files: names of the files of documents.
         bytes: what they take.
+        others: names of the files that an engine needs before these, such as the definition of a collection.
     """
 
     path: Path
@@ -66,10 +67,11 @@ class Exported:
     facts: Facts
     files: tuple[str, ...]
     bytes: int
+    others: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """Plain JSON."""
-        sizes = {"files": list(self.files), "bytes": self.bytes}
+        sizes = {"files": list(self.files), "bytes": self.bytes, "others": list(self.others)}
         return {"path": str(self.path), "format": self.format, **sizes, **self.facts.as_json()}
 
 
@@ -93,7 +95,7 @@ def export_index(
         format: one of `FORMATS`.
         tiers: of an index with two tiers, `both`, or only the `first`.
         where: only passages whose metadata match this filter.
-        shards_of: split the documents into files of so many; by default there is one file.
+        shards_of: documents of a file; by default there is one file, or files of the size that the format sets.
         gz: compress files with gzip, where the format allows it.
         overwrite: replace an earlier export.
         vectors: gives dense vectors by passage number, for formats that hold them.
@@ -119,22 +121,12 @@ def export_index(
         made.check(documents)
         suffix = made.suffixes[0] + (".gz" if gz else "")
         with writing(target, kind=KIND, format=FORMAT, overwrite=overwrite) as draft:
-            files = []
-            for number, shard in enumerate([documents] if size is None else documents.shards(size)):
-                files.append(f"{_STEM}{suffix}" if size is None else f"{_STEM}-{number:05}{suffix}")
-                made.write(shard, draft.path / files[-1])
-                if not made.docnos:
-                    write_names(draft.path / _docnos_of(files[-1]), shard.docnos())
+            files, others = made.write_files(documents, draft.path, _STEM, suffix, size)
             _write_names(documents, draft.path)
             draft.fields |= {"documents_format": format, "documents": files, "facts": documents.facts.as_json()}
     entries = read_manifest(target, kind=KIND, format=FORMAT).files
     size_of = sum(int(entries[name]["bytes"]) for name in files)
-    return Exported(path_of(target), format, documents.facts, tuple(files), size_of)
-
-
-def _docnos_of(file: str) -> str:
-    """Name of the file with the docnos of a file of documents."""
-    return f"{file.partition('.')[0]}.docnos.txt"
+    return Exported(path_of(target), format, documents.facts, tuple(files), size_of, tuple(others))
 
 
 def _write_names(documents: Documents, folder: Path) -> None:
@@ -152,6 +144,9 @@ def _write_names(documents: Documents, folder: Path) -> None:
 class ExportedFolder(GivenVectors):
     """What `export_index` wrote, as encoded passages.
 
+    Attributes:
+        form: the format of its files.
+
     Raises:
         ArtifactError: there is no export at `path`, or a newer thresher wrote it.
         DamagedArtifactError: a file is missing, or does not fit the others.
@@ -167,10 +162,10 @@ class ExportedFolder(GivenVectors):
         self.vocabulary = tuple(read_names(path / _VOCABULARY))
         if vocabulary_hash(self.vocabulary) != self.facts.vocabulary:
             raise DamagedArtifactError(str(path / _VOCABULARY), "is not that of the documents; export the index again")
-        made = FORMATS.make(str(name))
+        made = self.form = FORMATS.make(str(name))
         self._files: list[GivenVectors] = []
         for file in files:
-            docnos = None if made.docnos else read_names(path / _docnos_of(file))
+            docnos = None if made.docnos else read_names(path / docnos_of(file))
             self._files.append(made.open(path / file, Names(docnos, self.vocabulary, self.facts)))
 
     def __iter__(self) -> Iterator[tuple[list[Passage], SparseBatch]]:

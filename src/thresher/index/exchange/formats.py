@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from thresher.checks import shown
+from thresher.durable import write_names
 from thresher.errors import ConfigError, InputError
 from thresher.index.exchange.given import plain_name
 from thresher.registry import Registry
@@ -66,6 +67,29 @@ class Format(ABC):
             file: its folder exists; a name that ends in `.gz` asks for compression.
         """
 
+    def write_files(
+        self, documents: Documents, folder: Path, stem: str, suffix: str, size: int | None
+    ) -> tuple[list[str], list[str]]:
+        """Write documents to files in a folder, in order.
+
+        Args:
+            documents: what `check` let pass.
+            folder: where.
+            stem: what names of files begin with.
+            suffix: what they end with.
+            size: documents of a file; None for one file, or for files of the size that the format sets.
+
+        Returns:
+            the names of the files of documents, and of others that an engine needs with them.
+        """
+        names = []
+        for number, shard in enumerate([documents] if size is None else documents.shards(size)):
+            names.append(f"{stem}{suffix}" if size is None else f"{stem}-{number:05}{suffix}")
+            self.write(shard, folder / names[-1])
+            if not self.docnos:
+                write_names(folder / docnos_of(names[-1]), shard.docnos())
+        return names, []
+
     def open(self, path: Path, names: Names) -> GivenVectors:
         """Open a file of the format, or a folder where the format has folders.
 
@@ -79,6 +103,11 @@ class Format(ABC):
         raise InputError(f"files for {self.title} are only written; import another format", str(path))
 
 
+def docnos_of(file: str) -> str:
+    """Name of the file with the docnos of a file of documents."""
+    return f"{file.partition('.')[0]}.docnos.txt"
+
+
 FORMATS: Registry[Format] = Registry(
     "format",
     "thresher.formats",
@@ -89,6 +118,11 @@ FORMATS: Registry[Format] = Registry(
         "safetensors": "thresher.index.exchange.tensors:Tensors",
         "npz": "thresher.index.exchange.npz:Npz",
         "parquet": "thresher.index.exchange.parquet:Parquet",
+        "qdrant": "thresher.index.exchange.qdrant:Qdrant",
+        "milvus": "thresher.index.exchange.milvus:Milvus",
+        "elasticsearch": "thresher.index.exchange.elastic:Elasticsearch",
+        "opensearch": "thresher.index.exchange.elastic:OpenSearch",
+        "vespa": "thresher.index.exchange.vespa:Vespa",
     },
 )
 """All formats by name; other packages register theirs in the group `thresher.formats`."""
@@ -106,12 +140,15 @@ def format_of(path: Path) -> Format:
         InputError: it gives none; names the suffixes that would.
     """
     readable = [one for one in all_formats() if one.reads]
+    found: list[tuple[int, Format]] = []
     for one in readable:
         plain = plain_name(path) if one.packs else path.name
         if path.is_dir() and ".jsonl" in one.suffixes:
             return one
-        if not path.is_dir() and plain.endswith(one.suffixes):
-            return one
+        if not path.is_dir():
+            found += [(len(suffix), one) for suffix in one.suffixes if plain.endswith(suffix)]
+    if found:
+        return max(found, key=lambda pair: pair[0])[1]  # `.vespa.jsonl` ends in `.jsonl` as well
     known = sorted({suffix for one in readable for suffix in one.suffixes})
     raise InputError(
         f"the name {path.name!r} does not give the format; names end in {', '.join(known)} "

@@ -178,7 +178,7 @@ def _read_all(readers: list[tuple[Reader, Path]]) -> Iterator[Row | Problem]:
 
 
 def record_files(source: str | Path, format: str = "") -> list[Path] | None:
-    """The files of records that `open_corpus` reads of a source; None where it is no file or folder of records.
+    """The files of records that `open_corpus` reads of a source; None where it is not a file or folder of records.
 
     Raises:
         DataNotFoundError: there is no such file or folder.

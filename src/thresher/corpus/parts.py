@@ -1,9 +1,9 @@
 """A corpus cut into parts that different processes read.
 
 Uncompressed JSON lines and TSV are cut at bytes: a line belongs to the part in which it begins. Other files of records
-are read whole where there are enough of them; otherwise they are cut at records, and so is everything that is no file
-of records (documents, data sets), by the number of its passages: each process then reads from the start and keeps its
-own. Parts come in the order of the corpus, and together they are the corpus.
+are read whole where there are enough of them; otherwise they are cut at records. What is not a file of records
+(documents, data sets) is cut at passages. To cut at records or passages they are counted first, and each process reads
+from the start and keeps its own. Parts come in the order of the corpus, and together they are the corpus.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PASSAGES = "passages"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of a file, or of the passages of a source that is no file of records.
+    """A run of a file, or of the passages of a source that is not a file of records.
 
     Attributes:
         file: the file, or the source.
@@ -59,7 +59,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is cut: a file, or a source that is no file of records.
+    """What is cut: a file, or a source that is not a file of records.
 
     Attributes:
         file: its name.
@@ -147,7 +147,7 @@ def count_records(source: str, unit: Unit, corpus: Corpus | Iterable[Passage], f
 
 
 class Slice:
-    """Some of the passages of a corpus that is no file of records.
+    """Some of the passages of a corpus that is not a file of records.
 
     Args:
         corpus: the corpus, read from its start.

@@ -71,7 +71,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """The first record of a file of which only a later part is read: it names the fields, and is no passage here.
+    """The first record of a file of which only a later part is read: it names the fields, and is not a passage here.
 
     Attributes:
         row: the record.

@@ -112,7 +112,7 @@ class LocalExecutor:
 
 
 def limit_threads(threads: int) -> None:
-    """Let this process, which has loaded nothing that computes, use so many threads."""
+    """Let this process, which has loaded nothing that computes, use this number of threads."""
     for name in _THREADS:
         os.environ[name] = str(threads)
 

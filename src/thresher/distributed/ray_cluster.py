@@ -1,8 +1,8 @@
 """The executor of a Ray cluster: a task of Ray for each task of a build.
 
 Ray finds a node with the cores (and accelerators) that a task asks for, starts nodes where its autoscaler is told to,
-and gives a task whose node is lost to another one. So many tasks are handed over as keep the cluster busy and no more,
-so that a build of many shards does not fill Ray's queue. Nothing but names goes through Ray: results are in the work
+and gives a task whose node is lost to another one. Twice as many tasks are handed over as the cluster can run, so
+that a build of many shards does not fill Ray's queue. Nothing but names goes through Ray: results are in the work
 folder, which all nodes see.
 """
 

@@ -55,7 +55,7 @@ class Counted(msgspec.Struct):
 
 
 class CountRecords(Task, frozen=True, kw_only=True):
-    """Counts the records of a file that cannot be cut at bytes, or the passages of a source that is no file of records.
+    """Counts the records of a file that cannot be cut at bytes, or the passages of a source that has no records.
 
     Attributes:
         recipe: how it is read: the table `corpus`.

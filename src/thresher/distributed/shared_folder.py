@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LOCKS = "locks"
 LEASE = 60.0
-"""Seconds after which a lock that nobody wrote to is of a process that died."""
+"""Seconds after which a lock that is not written to is of a process that died."""
 _BEATS = 6
 """Times that a lock is written to in that time."""
 _POLL = 0.5
@@ -39,7 +39,7 @@ class FolderExecutor:
 
     Args:
         folder: the work folder, on storage that all processes see; made if missing.
-        lease: seconds after which a lock that nobody wrote to counts as left behind.
+        lease: seconds after which a lock that is not written to counts as left behind.
 
     Raises:
         InputError: the lease is not above 0.
@@ -51,7 +51,7 @@ class FolderExecutor:
         self._own = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     def map(self, function: Callable[[Task], None], tasks: Sequence[Task]) -> Iterator[Task]:
-        """As `Executor.map`: runs the tasks that nobody is at, and waits for those of others."""
+        """As `Executor.map`: runs the tasks that no other process is at, and waits for the rest."""
         (self.folder / LOCKS).mkdir(parents=True, exist_ok=True)
         left = list(tasks)
         turn = hash(self._own) % max(len(left), 1)
@@ -103,7 +103,7 @@ class FolderExecutor:
                 os.utime(lock)
 
     def _is_left(self, lock: Path) -> bool:
-        """Whether nobody wrote to a lock for the time of a lease, by the clock of the file system."""
+        """Whether a lock was not written to for the time of a lease, by the clock of the file system."""
         probe = lock.with_name(f".now-{self._own}")
         try:
             changed = lock.stat().st_mtime

@@ -386,7 +386,7 @@ class IndexBuilder:
 
         if self._order == "similarity":
             return np.asarray(similarity_order(indptr, terms, weights, 0), np.uint32)
-        return np.asarray(bisection_order(indptr, terms, weights, self._terms), np.uint32)
+        return np.asarray(bisection_order(indptr, terms, weights, self._terms, memory=self._memory), np.uint32)
 
     def _kinds(self) -> NDArray[np.uint8]:
         """uint8[terms]: which terms are dense, common and numbered, see `thresher.index.layout`."""

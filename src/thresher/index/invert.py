@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from thresher.index.arrays import Array
     from thresher.index.memory import MemoryLimit
 
-PAGES = 4 * 4096
-"""Bytes of the spool that a row touches where rows are read out of order: two pages of terms and two of weights."""
+NEARBY = 2 * 65_536
+"""Bytes that become resident with a row that is read out of order, of terms and of weights: Linux maps what is cached
+of the 64 KiB around a page."""
 
 
 class Spool(NamedTuple):
@@ -133,7 +134,7 @@ def windows(spool: Spool, room: int | None) -> Iterator[tuple[int, int]]:
         yield 0, n
         return
     in_order = not bool(np.any(spool.order[1:] < spool.order[:-1]))
-    each = 8 * len(spool.terms) // max(n, 1) + 8 if in_order else PAGES
+    each = 8 * len(spool.terms) // max(n, 1) + 8 if in_order else NEARBY
     step = max(room // max(each, 1), 1)
     for first in range(0, n, step):
         after = min(first + step, n)

@@ -39,11 +39,13 @@ import numpy as np
 
 from thresher._lazy import njit
 from thresher.index.counts import SUPERBLOCK
+from thresher.mapping import release
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.index.arrays import Array
+    from thresher.index.memory import MemoryLimit
 
 LEAF = 32
 HEAVIEST = 32
@@ -55,6 +57,8 @@ SAMPLE, SAMPLE_ROUNDS, SAMPLE_STILL = 131_072, 64, 2000
 PART = 65_536
 """Documents whose rows are copied side by side, before they are bisected to the end: they fit in the cache."""
 TABLE = 4096
+SCRATCH = 20
+"""Bytes of memory for each document beside its terms: its place, side, sum, and what divides it."""
 
 
 class Heavy(NamedTuple):
@@ -92,20 +96,28 @@ def bisection_order(
     weights: NDArray[np.float32],
     vocabulary: int,
     threads: int = 2,
+    memory: MemoryLimit | None = None,
 ) -> NDArray[np.uint32]:
     """Internal id -> row, by recursive graph bisection.
 
     It keeps 64 bytes a document, twice as many where there are more than 65,536 terms.
 
-    indptr int64[n + 1], terms uint32[nnz], weights float32[nnz]; `vocabulary` is the number of term ids.
+    indptr int64[n + 1], terms uint32[nnz], weights float32[nnz]; `vocabulary` is the number of term ids. With a limit
+    on memory, pages of mapped rows are given back.
+
+    Raises:
+        ConfigError: the limit is too low.
     """
     n = indptr.shape[0] - 1
     order = np.arange(n, dtype=np.uint32)
     if n <= LEAF:
         return order
+    if memory is not None:
+        kept = HEAVIEST * _type_for(vocabulary).itemsize + SCRATCH
+        memory.require(n * kept, f"ordering {n:,} passages by bisection")
     rows = (indptr, terms, weights)
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        heavy = _heavy(rows, vocabulary, pool)
+        heavy = _heavy(rows, vocabulary, pool, given_back=memory is not None)
 
         def split(part: tuple[int, int]) -> list[tuple[int, int]]:
             first, last = part
@@ -126,7 +138,14 @@ def bisection_order(
     return order
 
 
-def _heavy(rows: tuple[Array, Array, Array], vocabulary: int, pool: ThreadPoolExecutor) -> Heavy:
+def _type_for(vocabulary: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
+    """The type of term ids."""
+    return np.dtype(np.uint16) if vocabulary <= 65_536 else np.dtype(np.uint32)
+
+
+def _heavy(
+    rows: tuple[Array, Array, Array], vocabulary: int, pool: ThreadPoolExecutor, *, given_back: bool = False
+) -> Heavy:
     """The terms that take part."""
     indptr, terms, weights = rows
     n, width = len(indptr) - 1, min(HEAVIEST, max(int(np.diff(indptr).max()), 1))
@@ -135,11 +154,17 @@ def _heavy(rows: tuple[Array, Array, Array], vocabulary: int, pool: ThreadPoolEx
     held = np.zeros(vocabulary, np.int64)
     for first in range(0, len(terms), PART * 64):
         count_postings(terms[first : first + PART * 64], held)
+        if given_back:
+            release(terms[first : first + PART * 64])
     taking = (held >= RARE) & (held <= max(n // 10, 64))
-    heavy = Heavy(np.empty((n, width), np.uint16 if vocabulary <= 65_536 else np.uint32), np.empty(n, np.uint8))
+    heavy = Heavy(np.empty((n, width), _type_for(vocabulary)), np.empty(n, np.uint8))
 
     def choose(span: tuple[int, int]) -> None:
         choose_heaviest(indptr, terms, weights, taking, span[0], span[1], heavy)
+        if given_back:
+            low, high = indptr[span[0]], indptr[span[1]]
+            release(terms[low:high])
+            release(weights[low:high])
 
     list(pool.map(choose, spans))
     return heavy

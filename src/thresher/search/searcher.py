@@ -61,6 +61,7 @@ Found: TypeAlias = "tuple[NDArray[np.uint32], NDArray[np.float64], list[float]]"
 
 _LARGE, _SCATTER, _PER_HIT = 1_000_000, 0.6, 100_000
 """Where bounds are tried: passages at least, scatter of the lists at most, passages for each hit wanted at least."""
+_CAPPED = 4
 _FEW = 40
 """A mask that allows at most one document in 40 is also kept as the list of these."""
 _IDS, _SCORES = np.dtype(np.uint32), np.dtype(np.float64)
@@ -122,7 +123,7 @@ class TierSearcher:
             statistics = spare.pop()  # one step of the interpreter, so threads may share the list
         except IndexError:
             statistics = np.empty(STATISTICS, np.float64)
-        request = (width, PLANS[plan] or self._plan(width), limits, least)
+        request = (width, self._chosen(plan, width, limits), limits, least)
         status = self._single(terms, weights, request, self._postings, allowed, (docs, scores, statistics))
         if status != DONE:
             self._refuse(status, np.array((0, len(terms)), np.int64), weights)
@@ -149,7 +150,7 @@ class TierSearcher:
         least = np.zeros(n) if least is None else least
         docs, scores = np.empty((n, width), np.uint32), np.empty((n, width), np.float64)
         statistics = np.empty((n, STATISTICS), np.float64)
-        kernel, request = self._several, (width, PLANS[plan] or self._plan(width), limits, least)
+        kernel, request = self._several, (width, self._chosen(plan, width, limits), limits, least)
         postings, out = self._postings, (docs, scores, statistics)
 
         def answer(counter: NDArray[np.int64]) -> int:  # the interpreter's lock is not held meanwhile
@@ -190,6 +191,12 @@ class TierSearcher:
         by_number = np.empty_like(flags)
         by_number[self.layout.numbers_of(np.arange(self.size))] = flags
         return by_number
+
+    def _chosen(self, plan: str, k: int, limits: Limits) -> int:
+        """The plan's number; bounds are tried wherever a cap leaves out three quarters of the superblocks and more."""
+        if plan == "auto" and limits.superblocks * _CAPPED <= self.layout.counts.superblocks:
+            return AUTO
+        return PLANS[plan] or self._plan(k)
 
     def _plan(self, k: int) -> int:
         """The plan for `auto`: bounds are tried in large collections whose order makes them tight.

@@ -5,6 +5,7 @@ import pytest
 from searching import Reference, build, clustered
 
 from thresher.index.counts import SUPERBLOCK
+from thresher.search.effort import Effort
 from thresher.search.kernels.bounds import bound_blocks, visit_order
 from thresher.search.kernels.types import QueryTerms
 
@@ -42,3 +43,30 @@ def test_superblocks_are_visited_best_bound_first_and_only_where_it_reaches():
     assert sorted(order[:count].tolist()) == np.flatnonzero(bounds >= 0.4).tolist()
     assert (np.diff(bounds[order[:count]]) < 0.6 / 255 + 1e-6).all()
     assert visit_order(bounds, 2.0, order) == 0
+
+
+def test_a_cap_visits_the_best_superblocks_and_says_whether_the_answer_is_exact(tmp_path):
+    n, terms = 6 * SUPERBLOCK, 400
+    rows = clustered(n, terms, 8)
+    docnos = [f"p{i}" for i in range(n)]
+    index, reference = build(tmp_path / "x", docnos, rows, terms), Reference(docnos, rows, 8)
+    rng, told = np.random.default_rng(1), set()
+    for _ in range(12):
+        asked = {
+            int(t): float(w) for t, w in zip(rng.choice(terms, 6, replace=False), rng.random(6) + 0.1, strict=True)
+        }
+        query = np.array(list(asked)), np.array(list(asked.values()), np.float32)
+        for k in (1, 10, 400):
+            expected = reference.best(asked, k)
+            scores = dict(reference.best(asked, n))
+            whole = index.search(query, k, plan="block-max", explain=True).explanations[0].superblocks
+            for cap in (1, 2, 4, 6, 100):
+                found = index.search(query, k, plan="block-max", effort=Effort(superblocks=cap), explain=True)
+                pairs = list(zip(found.docnos, found.scores.tolist(), strict=True))
+                assert found.explanations[0].superblocks == min(cap, whole)
+                assert found.exact == (cap >= whole)
+                assert pairs == expected if found.exact else all(scores[docno] == score for docno, score in pairs)
+                told.add((found.exact, pairs == expected))
+            capped = index.search(query, k, effort=Effort(superblocks=1), explain=True).explanations[0]
+            assert (capped.plan, capped.superblocks) == ("auto", min(1, whole))
+    assert told >= {(True, True), (False, False)}

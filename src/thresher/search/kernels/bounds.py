@@ -3,10 +3,12 @@
 Sources: Block-Max Pruning (Mallia, Suel, Tonellotto, SIGIR 2024, arXiv 2405.01117) for bounding blocks of consecutive
 documents and visiting them best bound first; superblock pruning (arXiv 2504.17045) for the two levels. Differences:
 
-* Common terms bound blocks by stored maxima, in one pass; the postings of each other term, a few thousand, are scanned,
-  which also gives where its superblocks begin.
+* Common terms bound blocks by stored maxima; the postings of other terms, some ten thousand a term in millions of
+  documents, are scanned. Both go chunk after chunk, so that the bounds of a chunk stay in the first-level cache. Where
+  a list has many postings in a chunk, the maxima of its blocks are found without a branch and added all at once: most
+  of the time of bounding goes into these lists, and most of that went into branches that nothing predicts.
 * Superblocks of 2,048 documents are visited by the best bound among their blocks. Superblock maxima would be looser,
-  and are not kept: sums of them rule out almost no superblock.
+  and are not kept: sums of them rule out almost no superblock, in the best of orders too.
 * Of a superblock that is visited only blocks that reach the threshold are scored, run after run; where more than half
   of them do and the plan may choose, the whole superblock is, without looking for blocks. Where after a few superblocks
   too many are still to be visited, such a plan gives up, and the threshold it has reached serves the next one.
@@ -27,13 +29,16 @@ import numpy as np
 from thresher._lazy import njit
 from thresher.index.counts import SUPERBLOCK
 from thresher.index.layout import CHUNK
-from thresher.index.lists import SUPERBLOCK_BITS, open_chunk
+from thresher.index.lists import open_chunk
 from thresher.search.kernels.intrinsics import prefetch
 from thresher.search.kernels.masks import mask_blocks, mask_sums
-from thresher.search.kernels.postings import add, add_row, find_in_superblock
+from thresher.search.kernels.postings import add, add_row, find, find_in_superblock
 from thresher.search.kernels.topk import LIMIT, SAFE, SMALLEST, collect, finish, make_room, raise_threshold
-from thresher.search.kernels.types import SCORED, SUPERBLOCKS, VISITED, WHOLE_SUPERBLOCKS, Bounds
+from thresher.search.kernels.types import EXACT, SCORED, SUPERBLOCKS, VISITED, WHOLE_SUPERBLOCKS, Bounds
 
+FEW = 32
+"""From one posting for so many blocks of a chunk on, the maxima of all its blocks are added: to clear and add those of
+a thousand blocks takes as long as some 30 postings one by one."""
 TINY = np.float32(1e-30)
 LOWEST = 1e-31
 """Bounds are compared with at least this, so that blocks without a posting are never visited."""
@@ -45,36 +50,32 @@ takes some 6 us, and term-at-a-time 1.6 us for as many documents (measured on tw
 
 
 @njit(cache=True, nogil=True)
-def scan(start, end, weight, shift, index, begins, bounds):
-    """Find where superblocks begin in a list without a directory row, and add its maximum of each block to the bounds.
+def bound_chunk(first, last, weight, shift, index, best, bounds):
+    """Add weight * the largest impact in each block of entries first ... last - 1, all of one chunk, to the bounds.
 
-    start, end  int64               the list
-    shift       int64               a block has 1 << shift documents
-    index       `Postings`
-    begins      uint32[superblocks + 1]   out: first entry of each superblock, counted from the list's beginning
-    bounds      float32[blocks]           in and out
+    shift   int64                a block has 1 << shift documents
+    index   `Postings`
+    best    impacts[blocks of a chunk]   scratch
+    bounds  float32[blocks of the chunk]   in and out
     """
     impacts, ids = index.impacts, index.ids
-    origin, superblock, at = 0, 0, start
-    begins[0] = 0
-    while at < end:
-        at, stop = open_chunk(at, end, ids, impacts)
-        while at < stop:
-            here = (origin + np.int64(ids[np.uint64(at)])) >> SUPERBLOCK_BITS
-            while superblock < here:
-                superblock += 1
-                begins[superblock] = at - start
-            limit = ((here + 1) << SUPERBLOCK_BITS) - origin
-            while at < stop and np.int64(ids[np.uint64(at)]) < limit:
-                block = np.int64(ids[np.uint64(at)]) >> shift
-                best = np.int64(impacts[np.uint64(at)])
+    if (last - first) * FEW < best.shape[0]:
+        at = first
+        while at < last:
+            block = np.int64(ids[np.uint64(at)]) >> shift
+            largest = np.int64(impacts[np.uint64(at)])
+            at += 1
+            while at < last and np.int64(ids[np.uint64(at)]) >> shift == block:
+                largest = max(largest, np.int64(impacts[np.uint64(at)]))
                 at += 1
-                while at < stop and np.int64(ids[np.uint64(at)]) >> shift == block:
-                    best = max(best, np.int64(impacts[np.uint64(at)]))
-                    at += 1
-                bounds[np.uint64(block + (origin >> shift))] += weight * np.float32(best)
-        origin += CHUNK
-    begins[superblock + 1 :] = end - start
+            bounds[np.uint64(block)] += weight * np.float32(largest)
+        return
+    best[:] = 0
+    for p in range(first, last):
+        block = np.uint64(np.int64(ids[np.uint64(p)]) >> shift)
+        best[block] = max(best[block], impacts[np.uint64(p)])
+    for j in range(bounds.shape[0]):
+        bounds[j] += weight * np.float32(best[j])
 
 
 @njit(cache=True, nogil=True)
@@ -129,44 +130,54 @@ def alive_runs(bounds, least, runs):
 
 
 @njit(cache=True, nogil=True)
-def count_rare(terms, rows, common):
-    """How many terms have lists without a directory row."""
-    count = 0
-    for i in range(terms.shape[0]):
-        count += not 0 <= rows[terms[i]] < common
-    return count
-
-
-@njit(cache=True, nogil=True)
 def bound_blocks(query, index):
     """`Bounds` of all blocks and superblocks, in units of impact * (weight / largest weight)."""
-    terms, weights, maxima = query.terms, query.weights, index.maxima
-    count, superblocks, step = terms.shape[0], index.superblocks.shape[1] - 1, SUPERBLOCK // index.block
-    rows, places = np.empty(count, np.int64), np.empty(count, np.int64)
-    begins = np.empty((count_rare(terms, index.rows, maxima.shape[0]), superblocks + 1), np.uint32)
-    blocks, best_of = np.zeros(superblocks * step, np.float32), np.empty(superblocks, np.float32)
-    largest, rare, shift = weights.max(), 0, 0
+    terms, maxima, count = query.terms, index.maxima, query.terms.shape[0]
+    superblocks, step = index.superblocks.shape[1] - 1, SUPERBLOCK // index.block
+    rows, places, ends = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
+    weights, rare, shift, per_chunk = np.empty(count, np.float32), 0, 0, CHUNK // index.block
     while index.block >> shift > 1:
         shift += 1
     for i in range(count):
-        rows[i], places[i] = index.rows[terms[i]], rare
-        weight = weights[i] / largest
-        if 0 <= rows[i] < maxima.shape[0]:
-            own = maxima[rows[i]]
-            scaled = max(np.float32(weight if index.bits == 8 else weight * index.kth[rows[i], 0] / 255.0), TINY)
-            for j in range(own.shape[0]):
-                blocks[j] += scaled * np.float32(own[j])
-            continue
-        rows[i] = -1
-        first, last = np.int64(index.starts[terms[i]]), np.int64(index.starts[terms[i] + 1])
-        scan(first, last, max(np.float32(weight), TINY), shift, index, begins[rare], blocks)
-        rare += 1
+        row, weight = np.int64(index.rows[terms[i]]), query.weights[i] / query.weights.max()
+        rows[i], places[i], ends[i] = row, rare, np.int64(index.starts[terms[i]])
+        if not 0 <= row < maxima.shape[0]:
+            rows[i] = -1
+            rare += 1
+        elif index.bits != 8:
+            weight *= index.kth[row, 0] / 255.0
+        weights[i] = max(np.float32(weight), TINY)
+    begins = np.empty((rare, (index.passages + CHUNK - 1) // CHUNK, 2), np.uint32)
+    blocks, best = np.zeros(superblocks * step, np.float32), np.empty(per_chunk, index.impacts.dtype)
+    for chunk in range(begins.shape[1]):
+        here = blocks[chunk * per_chunk : (chunk + 1) * per_chunk]
+        for i in range(count):
+            if rows[i] >= 0:
+                own = maxima[rows[i], chunk * per_chunk : (chunk + 1) * per_chunk]
+                for j in range(own.shape[0]):
+                    here[j] += weights[i] * np.float32(own[j])
+                continue
+            start = np.int64(index.starts[terms[i]])
+            first, last = open_chunk(ends[i], np.int64(index.starts[terms[i] + 1]), index.ids, index.impacts)
+            ends[i] = last
+            prefetch(index.impacts, last)
+            prefetch(index.ids, last)
+            prefetch(index.ids, last + 32)
+            begins[places[i], chunk, 0], begins[places[i], chunk, 1] = first - start, last - start
+            bound_chunk(first, last, weights[i], shift, index, best, here)
+    return Bounds(rows, places, begins, blocks, best_blocks(blocks, superblocks))
+
+
+@njit(cache=True, nogil=True)
+def best_blocks(blocks, superblocks):
+    """float32[superblocks]: the best bound among the blocks of each."""
+    best_of, step = np.empty(superblocks, np.float32), blocks.shape[0] // max(superblocks, 1)
     for superblock in range(superblocks):
         best = np.float32(0.0)
         for j in range(superblock * step, (superblock + 1) * step):
             best = max(best, blocks[j])
         best_of[superblock] = best
-    return Bounds(rows, places, begins, blocks, best_of)
+    return best_of
 
 
 @njit(cache=True, nogil=True)
@@ -189,9 +200,7 @@ def score_runs(superblock, following, entire, runs, query, index, bounds, sums):
     for i in range(terms.shape[0]):
         start, row = np.uint64(starts[terms[i]]), rows[i]
         if row < 0:
-            place = bounds.places[i]
-            first = start + np.uint64(bounds.begins[place, superblock])
-            last = start + np.uint64(bounds.begins[place, superblock + 1])
+            first, last = rare_entries(np.int64(start), superblock, bounds.begins[bounds.places[i]], ids)
             add(first, last, mask, ids, impacts, weights[i], sums)
             scored += np.int64(last - first)
             continue
@@ -215,6 +224,18 @@ def score_runs(superblock, following, entire, runs, query, index, bounds, sums):
 
 
 @njit(cache=True, nogil=True)
+def rare_entries(start, superblock, begins, ids):
+    """The entries (first, after; uint64) in a superblock of a list without a directory row that begins at `start`.
+
+    begins  uint32[chunks, 2], as in `Bounds`
+    """
+    chunk, low = superblock * SUPERBLOCK // CHUNK, superblock * SUPERBLOCK % CHUNK
+    after = start + np.int64(begins[chunk, 1])
+    first = find(low, start + np.int64(begins[chunk, 0]), after, ids)
+    return np.uint64(first), np.uint64(find(low + SUPERBLOCK, first, after, ids))
+
+
+@njit(cache=True, nogil=True)
 def add_runs(first, last, origin, runs, index, weight, sums):
     """Add those of entries first ... last - 1, of a superblock that begins at `origin`, that lie in runs of blocks."""
     impacts, ids, block = index.impacts, index.ids, index.block
@@ -232,11 +253,12 @@ def add_runs(first, last, origin, runs, index, weight, sums):
 
 
 @njit(cache=True, nogil=True)
-def score_by_bounds(query, choose, scaled, index, allowed, top, hits):
+def score_by_bounds(query, choose, limits, index, allowed, top, hits):
     """Answer a query by bounds; returns the number of hits, -1 where it gives up: `top` then holds a threshold.
 
     choose   bool      whether it may give up, and score a superblock whole for blocks that need not be
-    scaled   float64   what bounds are multiplied by, 1 for exact results
+    limits   `Limits`: what bounds are multiplied by, and how many superblocks are visited, those with the best bounds;
+                       the answer is exact all the same where no other reaches the threshold by then
     index, allowed     `Postings`, `Allowed`
     top                `TopK` with room for 2 * k + 2 * SUPERBLOCK
     hits               `Hits` out: also counts what was scored and visited
@@ -245,22 +267,25 @@ def score_by_bounds(query, choose, scaled, index, allowed, top, hits):
     work[SCORED] = work[VISITED] = work[SUPERBLOCKS] = work[WHOLE_SUPERBLOCKS] = 0
     bounds = bound_blocks(query, index)
     order = np.empty(bounds.superblocks.shape[0], np.uint32)
-    factor = max(query.weights.max() * (1.0 + (query.terms.shape[0] + 4) * 2.0**-23) * scaled, SMALLEST)
+    factor = max(query.weights.max() * (1.0 + (query.terms.shape[0] + 4) * 2.0**-23) * limits.blocks, SMALLEST)
     least, masked = max(top.limits[LIMIT] / factor * SAFE, LOWEST), allowed.mask.shape[0] > 0
     if masked:
         mask_blocks(least, index.block, allowed, bounds)
     total = visit_order(bounds.superblocks, least, order)
     sums, all_runs = np.empty(SUPERBLOCK, np.float64), np.empty((step + 1, 2), np.int64)
-    judged, entered = False, 0
+    judged, entered, most = False, 0, limits.superblocks / bounds.superblocks.shape[0]
     for o in range(total):
         superblock = np.int64(order[o])
         least = max(top.limits[LIMIT] / factor * SAFE, LOWEST)
         if bounds.superblocks[superblock] < least:
             continue
         if choose and not judged and entered == FIRST:
-            if share_reaching(bounds.superblocks, least) > MANY:
+            if min(share_reaching(bounds.superblocks, least), most) > MANY:
                 return -1
             judged = True
+        if entered >= limits.superblocks:
+            work[EXACT] = 0.0
+            break
         alive, count = alive_runs(bounds.blocks[superblock * step : (superblock + 1) * step], least, all_runs)
         if alive == 0:
             continue

@@ -161,7 +161,7 @@ def search_one(query, request, index, allowed, hits):
         return score_allowed(query, least, k, index, allowed.docs, hits)
     if request.plan == BLOCK_MAX or (request.plan == AUTO and count <= BOUNDED_TERMS):
         top = open_top(k, index.scale, index.ranks, least, total, 2 * k + 2 * SUPERBLOCK)
-        found = score_by_bounds(query, request.plan == AUTO, request.limits.blocks, index, allowed, top, hits)
+        found = score_by_bounds(query, request.plan == AUTO, request.limits, index, allowed, top, hits)
         if found >= 0:
             statistics[PLAN] = request.plan
             if request.limits.blocks < 1.0:

@@ -224,7 +224,8 @@ class Bounds(NamedTuple):
     Attributes:
         rows: int64[n], the directory row of a common term, else -1.
         places: int64[n], the row of `begins` of a term without a directory row.
-        begins: uint32[rare, superblocks + 1], where superblocks begin in the lists of those terms.
+        begins: uint32[rare, chunks, 2], in the lists of those terms the first entry of each chunk's postings and the
+            one after the last, counted from the list's beginning.
         blocks: float32[superblocks * blocks per superblock], bounds of blocks.
         superblocks: float32[superblocks], the best bound among the blocks of each.
     """

@@ -320,3 +320,67 @@ def test_ciff_fields_may_come_in_any_order_and_unknown_ones_are_skipped(tmp_path
     ):
         (tmp_path / name).write_bytes(content)
         assert [(p.docno, row) for p, row in rows_of(open_encoded(tmp_path / name))] == [("x", {"a": 3}), ("y", {})]
+
+
+def test_bmp_finds_the_same_scores_in_what_is_written(tmp_path):
+    bmp = pytest.importorskip("bmp", reason="bmp is not installed")
+    random.seed(5)
+    rows = [
+        (Passage(f"d{i}", ""), {t: random.randint(1, 255) for t in random.sample(range(30), 9)}) for i in range(500)
+    ]
+    made = Made(rows, [f"t{i}" for i in range(30)], bits=8)
+    build_index(tmp_path / "i", encoded=made)
+    export_index(tmp_path / "i", tmp_path / "o", format="ciff")
+    bmp.ciff2bmp(str(tmp_path / "o" / "documents.ciff"), str(tmp_path / "x"), 32, False)
+    searcher, full = bmp.Searcher(str(tmp_path / "x")), 0
+    with Index.open(tmp_path / "i") as index:
+        for _ in range(30):
+            query = {f"t{t}": float(random.randint(1, 31)) for t in random.sample(range(30), 5)}
+            query[next(iter(query))] = 32.0  # the largest weight, by which bmp scales the others
+            docnos, scores = searcher.search(query, k=10, alpha=1.0, beta=1.0)
+            ours = {hit.docno: hit.score for hit in index.search(query, len(rows))}
+            assert [ours[docno] for docno in docnos] == list(scores)
+            full += list(scores) == list(ours.values())[:10]
+    assert full > 15  # it never scores the block that it comes to last, so some answers lack passages
+
+
+def test_what_protobuf_writes_is_read(tmp_path):
+    protobuf = pytest.importorskip("google.protobuf", reason="protobuf is not installed")
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, proto
+
+    assert protobuf
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="ciff.proto", package="ciff", syntax="proto3")
+    fields = {
+        "Header": [("version", 1, 5), ("num_postings_lists", 2, 5), ("num_docs", 3, 5), ("total_postings_lists", 4, 5),
+                   ("total_docs", 5, 5), ("total_terms_in_collection", 6, 3), ("average_doclength", 7, 1),
+                   ("description", 8, 9)],
+        "Posting": [("docid", 1, 5), ("tf", 2, 5)],
+        "PostingsList": [("term", 1, 9), ("df", 2, 3), ("cf", 3, 3), ("postings", 4, 11)],
+        "DocRecord": [("docid", 1, 5), ("collection_docid", 2, 9), ("doclength", 3, 5)],
+    }  # fmt: skip
+    for name, own in fields.items():
+        made = file.message_type.add(name=name)
+        for field, number, kind in own:
+            many = kinds.LABEL_REPEATED if kind == kinds.TYPE_MESSAGE else kinds.LABEL_OPTIONAL
+            one = made.field.add(name=field, number=number, type=kind, label=many)
+            if kind == kinds.TYPE_MESSAGE:
+                one.type_name = ".ciff.Posting"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    header, posting, postings, record = (
+        message_factory.GetMessageClass(pool.FindMessageTypeByName(f"ciff.{name}")) for name in fields
+    )
+    messages = [header(version=1, num_postings_lists=2, num_docs=300, average_doclength=2.5, description="by protobuf")]
+    spread = [posting(docid=0 if i == 0 else 1, tf=1 + i * 200) for i in range(300)]
+    messages.append(postings(term="all", df=300, cf=sum(p.tf for p in spread), postings=spread))
+    messages.append(postings(term="ünd", df=2, cf=9, postings=[posting(docid=7, tf=4), posting(docid=290, tf=5)]))
+    messages += [record(docid=i, collection_docid=f"d{i}", doclength=3) for i in range(300)]
+    with (tmp_path / "a.ciff").open("wb") as out:
+        for one in messages:
+            proto.serialize_length_prefixed(one, out)
+    opened = open_encoded(tmp_path / "a.ciff")
+    assert opened.impacts == LinearScale(1.0, 16)
+    assert [row for _, row in rows_of(opened)] == [
+        {"all": 1 + i * 200} | ({"ünd": 4 if i == 7 else 5} if i in (7, 297) else {}) for i in range(300)
+    ]

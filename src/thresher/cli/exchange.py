@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _FORMATS = (
     "ciff, anserini, bigann, npz, safetensors, parquet; and for engines qdrant, milvus, elasticsearch, opensearch, "
-    "opensearch:ann, vespa, vespa:weightedset."
+    "opensearch:ann, vespa, vespa:weightedset; the vectors alone: faiss, faiss:ivf, faiss:hnsw."
 )
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from thresher.vectors.codecs import Decoded
 
 SUFFIX = ".faiss"
-FLAT, IVF, HNSW = "flat", "ivf", "hnsw"
+KINDS = FLAT, IVF, HNSW = "flat", "ivf", "hnsw"
 _FLAT = (b"IxFI", b"IxF2", b"IxFl")
 _MAPS = (b"IxMp", b"IxM2")
 _INNER_PRODUCT, _L2 = 0, 1
@@ -421,7 +421,7 @@ def write_faiss(
         InputError: a number is out of range, or there are no vectors.
         MissingExtraError: faiss is not installed.
     """
-    one_of("kind of faiss index", kind, (FLAT, IVF, HNSW))
+    one_of("kind of faiss index", kind, KINDS)
     index = faiss_index(
         stored, kind=kind, cells=cells, nprobe=nprobe, links=links, ef_construction=ef_construction, seed=seed
     )

@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thresher import Index, build_index
+from thresher.build.recipe import Recipe
 from thresher.errors import ConfigError, DataNotFoundError, InputError, ThresherError
+from thresher.files import read_names
+from thresher.index.exchange import export_index
 from thresher.integrations.faiss import FaissIndex
 from thresher.pipeline import Pipeline
 from thresher.pipeline.search import SearchStage
@@ -169,3 +173,29 @@ def test_damaged_files_are_errors_or_are_searched(written, tmp_path_factory, rng
         assert len(found) <= 5 and set(found.docnos) <= set(DOCNOS)
     except ThresherError as err:
         assert "broken.faiss" in str(err)
+
+
+@pytest.mark.parametrize("kind", ["faiss", "faiss:hnsw"])
+def test_an_index_exports_its_vectors(kind, tmp_path):
+    passages = [Passage(docno, f"word{i % 5} text") for i, docno in enumerate(DOCNOS[:40])]
+    VectorStore.build(tmp_path / "store", [vectors(n=40)], docnos=DOCNOS[:40], storage="float16")
+    recipe = Recipe(encode={"encoder": "bm25"}, vectors={"source": str(tmp_path / "store")})
+    build_index(tmp_path / "index", passages, recipe)
+    store = Index.open(tmp_path / "index").vectors
+    made = export_index(
+        tmp_path / "index", tmp_path / "out", format=kind, vectors=lambda n: store.stored.decode(store.find_numbers(n))
+    )
+    names = read_names(tmp_path / "out" / "documents.docnos.txt")
+    assert sorted(names) == DOCNOS[:40] and made.files == ("documents.faiss",)
+    held = dict(zip(names, content(tmp_path / "out" / "documents.faiss"), strict=True))
+    assert all(np.array_equal(held[docno], vectors(n=40)[i].astype(np.float32)) for i, docno in enumerate(DOCNOS[:40]))
+    with pytest.raises(InputError, match="no vectors"):
+        export_index(tmp_path / "index", tmp_path / "none", format=kind)
+    with pytest.raises(InputError, match="no vector; export the first tier"):
+        lacking = export_index(
+            tmp_path / "index",
+            tmp_path / "nan",
+            format=kind,
+            vectors=lambda n: np.full((len(n), D), np.nan, np.float32),
+        )
+        assert lacking

@@ -123,6 +123,7 @@ FORMATS: Registry[Format] = Registry(
         "elasticsearch": "thresher.index.exchange.elastic:Elasticsearch",
         "opensearch": "thresher.index.exchange.elastic:OpenSearch",
         "vespa": "thresher.index.exchange.vespa:Vespa",
+        "faiss": "thresher.vectors.faiss_format:FaissVectors",
     },
 )
 """All formats by name; other packages register theirs in the group `thresher.formats`."""

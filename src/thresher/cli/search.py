@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from thresher.ranking import Run
     from thresher.records import Hit, Query
-    from thresher.search import Index, SearchRanking
+    from thresher.search import Effort, Index, SearchRanking
 
 _HITS = 2**20
 """Hits of a run that are held at a time."""
@@ -49,6 +49,28 @@ RecallOption = Annotated[
     ),
 ]
 
+EffortOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=VALUE,...",
+        help="Limits to what is done, for approximate answers: terms=10,candidates=100 scores the 100 best passages by "
+        "10 terms of the query again by all of them; also blocks, superblocks, postings.",
+    ),
+]
+
+DeadlineOption = Annotated[
+    float | None, typer.Option(min=0, help="Return what has been found after this many milliseconds.")
+]
+
+
+class _Limits(TypedDict):
+    """Arguments of both ways to search."""
+
+    effort: Effort | None
+    recall: float | None
+    deadline_ms: float | None
+    tiers: Literal["auto", "both", "first"]
+
 
 def search(
     directory: Annotated[Path, typer.Argument(help="The index.")],
@@ -62,6 +84,8 @@ def search(
     threads: Annotated[int, typer.Option(min=1, help="Queries searched at a time (with --queries).")] = 1,
     explain: Annotated[bool, typer.Option("--explain", help="Show how the index was searched.")] = False,
     tiers: TiersOption = "auto",
+    effort: EffortOption = None,
+    deadline_ms: DeadlineOption = None,
     by: Annotated[
         Literal["sparse", "dense", "both"],
         typer.Option(help="Search by weighted terms, by the index's vectors, or by both, fused."),
@@ -80,31 +104,38 @@ def search(
       thresher search my-index --queries queries.tsv --run bm25.run -k 1000
       thresher search my-index "what is wifi" --where "lang = en and year >= 2020"
     """
-    from thresher.search import Index
+    from thresher.search import Effort, Index
 
     if (queries is None) == (not query):
         raise typer.BadParameter("give a query, or --queries FILE with --run OUT")
-    if queries is not None and run is None:
-        raise typer.BadParameter("--queries needs --run OUT, the file to write")
-    if queries is not None and by != "sparse":
-        raise typer.BadParameter("--by takes one query, not --queries")
+    if queries is not None and (run is None or by != "sparse"):
+        raise typer.BadParameter("--queries needs --run OUT, the file to write, and takes no --by")
     if run is not None:
         refuse_input_as_output(run, queries)
     docnos = None if allow is None else _docnos(allow)
+    limits: _Limits = {
+        "effort": None if effort is None else Effort.parse(effort),
+        "recall": recall,
+        "deadline_ms": deadline_ms,
+        "tiers": tiers,
+    }
     with Index.open(directory) as index:
         if queries is not None and run is not None:
-            how = partial(
-                index.search_batch, k=k, tiers=tiers, recall=recall, threads=threads, where=where, allow=docnos
-            )
+            how = partial(index.search_batch, k=k, threads=threads, where=where, allow=docnos, **limits)
             _search_file(index, queries, run, tag, how, min(k, len(index)), json)
             return
         started = time.perf_counter()
-        text = " ".join(query or [])
-        ranking = index.search(text, k, tiers=tiers, recall=recall, explain=explain, by=by, where=where, allow=docnos)
+        words = " ".join(query or [])
+        ranking = index.search(words, k, explain=explain, by=by, where=where, allow=docnos, **limits)
         seconds, tiered = time.perf_counter() - started, index.tiered
     if json:
         emit_json(_as_json(ranking, tiered, seconds))
-        return
+    else:
+        _show(ranking, tiered, seconds)
+
+
+def _show(ranking: SearchRanking, tiered: bool, seconds: float) -> None:
+    """Print the hits of a query, and how they were found."""
     show_hits(ranking)
     of = "" if not tiered else ", both tiers searched" if ranking.escalated else ", first tier searched"
     say(f"{counted(len(ranking), 'passage', 'passages')}, {_exactness(ranking)}{of}; {seconds:.2f} s with loading")
@@ -113,6 +144,8 @@ def search(
 
 
 def _exactness(ranking: SearchRanking) -> str:
+    if not ranking.complete:
+        return "cut short by the deadline"
     expected = ranking.expected_recall
     return "exact" if ranking.exact else "approximate" + (f", expected recall {expected:.3f}" if expected else "")
 
@@ -180,6 +213,7 @@ def _as_json(ranking: SearchRanking, tiered: bool, seconds: float) -> dict[str, 
     document: dict[str, object] = {
         "exact": ranking.exact,
         "expected_recall": ranking.expected_recall,
+        "complete": ranking.complete,
         "seconds": seconds,
         "hits": hits,
     }

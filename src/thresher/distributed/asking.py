@@ -423,7 +423,7 @@ def _joined(told: Sequence[Explanation], terms: int) -> tuple[Explanation, ...]:
         if name == "plan":
             values[name] = ", ".join(dict.fromkeys(own))
         else:
-            values[name] = max(own, default=0.0) if name in ("threshold", "bound") else sum(own)
+            values[name] = max(own, default=0.0) if name in ("threshold", "bound", "first_terms") else sum(own)
     return (Explanation(**{**values, "terms": terms}),)  # type: ignore[arg-type]  # by the names of its fields
 
 

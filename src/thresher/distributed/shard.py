@@ -38,7 +38,7 @@ from thresher.distributed.messages import (
     TopRequest,
 )
 from thresher.errors import InputError
-from thresher.search.effort import EXACT, Effort
+from thresher.search.effort import EXACT, Effort, deadline_after
 from thresher.search.kernels.types import PLANS
 from thresher.search.parts import joined
 from thresher.search.statistics import live_lengths, live_postings
@@ -177,7 +177,7 @@ class Shard:
             return Top(tuple(Found((), (), True) for _ in request.queries))
         masks = _masks(snapshot, request.where, request.allow)
         limits = (Effort.parse(request.effort) if request.effort else EXACT).limits
-        wanted = Wanted(request.k, limits, request.plan, request.explain)
+        wanted = Wanted(request.k, limits, request.plan, request.explain, deadline_after(request.deadline_ms or None))
         if len(request.queries) == 1:
             (one,) = request.queries
             ids, weights = _ids(tier.space, one.terms), np.array(one.weights, np.float32)
@@ -261,5 +261,6 @@ def _found(snapshot: Snapshot, answer: TierAnswer) -> Found:
         tuple(snapshot.stored.docnos_at(answer.numbers)),
         tuple(answer.scores.tolist()),
         answer.exact,
+        complete=answer.complete,
         told=tuple(asdict(one) for one in answer.explanations),
     )

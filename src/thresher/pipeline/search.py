@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from thresher.records import Query
     from thresher.search.index import By
 
+LEAST_MS = 100.0
+"""Milliseconds that a search may take at least, however late it is: without candidates there is no answer."""
+
 
 class Searches(Protocol):
     """Anything that finds passages for a query."""
@@ -76,8 +79,13 @@ class SearchStage:
         ranking = self._found(state, max(self.depth, state.k))
         state.start(ranking)
         state.costs.observe(self.name, state.deadline.worked() - started)
+        cut = isinstance(ranking, SearchRanking) and not ranking.complete
         return StageReport(
-            self.name, exact=ranking.exact, counts={"candidates": len(ranking), **_work(self.index, ranking)}
+            self.name,
+            "cut" if cut else "done",
+            exact=ranking.exact,
+            reason="the deadline passed before everything was searched" if cut else "",
+            counts={"candidates": len(ranking), **_work(self.index, ranking)},
         )
 
     def _found(self, state: State, depth: int) -> Ranking:
@@ -101,6 +109,7 @@ class SearchStage:
             vector=vector,
             where=state.where,
             allow=state.allow,
+            deadline_ms=max(state.deadline.left(), LEAST_MS),
         )
 
 

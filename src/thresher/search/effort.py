@@ -11,15 +11,18 @@ whole lists.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, fields
 from functools import cached_property
 
-from thresher.checks import real, shown, whole
+from thresher.checks import is_a, real, shown, whole
 from thresher.errors import InputError
-from thresher.search.kernels.types import Limits
+from thresher.search.kernels.types import FOREVER, Limits
 
 UNLIMITED = 2**40
 """A number of terms or superblocks that cuts nothing."""
+LONGEST = 1e12
+"""Milliseconds of the longest deadline: thirty years."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Effort:
 
     Attributes:
         terms: query terms that are scored, the heaviest; None for all.
-        candidates: so many of the best passages by these terms, and at least as many as hits are wanted, are scored
+        candidates: this number of the best passages by these terms, and at least as many as hits are wanted, are scored
             again by the whole query, so that their scores are true ones. 0: scores are those of the terms alone.
         blocks: what bounds of blocks are multiplied by before they are compared with the threshold, in (0, 1]; below 1,
             blocks that are unlikely to matter are skipped.
@@ -63,6 +66,8 @@ class Effort:
             InputError: there is no such field, a field is named twice, or a value is out of range.
         """
         found: dict[str, int | float] = {}
+        if not is_a(text, str):
+            raise InputError(f"an effort is read from a text NAME=VALUE,…; got {shown(text)}")
         for part in text.split(","):
             name, equals, value = (piece.strip() for piece in part.partition("="))
             if name not in NAMES or not equals or name in found:
@@ -104,6 +109,24 @@ NAMES = tuple(field.name for field in fields(Effort))
 EXACT = Effort()
 """No limit."""
 EXACT_LIMITS = EXACT.limits
+
+
+def deadline_after(milliseconds: object) -> int:
+    """The argument `deadline_ms` of a search, that many milliseconds from now, as the query processor takes it.
+
+    Raises:
+        InputError: it is not a number, or below 0.
+    """
+    if milliseconds is None or (isinstance(milliseconds, float) and milliseconds == float("inf")):
+        return FOREVER
+    wait = real("deadline_ms, where it is not None for no deadline,", milliseconds, 0, LONGEST)
+    return now() + int(wait * 1e6)
+
+
+def now() -> int:
+    """Nanoseconds by the clock that the query processor reads."""
+    clock = getattr(time, "CLOCK_MONOTONIC", None)
+    return time.monotonic_ns() if clock is None else time.clock_gettime_ns(clock)
 
 
 def checked_effort(value: object) -> Effort:

@@ -17,7 +17,7 @@ from thresher.checks import shown, sound, whole
 from thresher.errors import InputError
 from thresher.records import Query
 from thresher.search.effort import EXACT_LIMITS
-from thresher.search.kernels.types import EXACT
+from thresher.search.kernels.types import COMPLETE, EXACT, FOREVER
 from thresher.search.opened import OpenIndex
 from thresher.search.promises import answer_batch_promised, answer_promised
 from thresher.search.queries import check_arguments, check_tiers, to_row
@@ -113,6 +113,7 @@ class Index(OpenIndex):
         tiers: Tiers = "auto",
         effort: Effort | None = None,
         recall: float | None = None,
+        deadline_ms: float | None = None,
         plan: str = "auto",
         explain: bool = False,
         by: By = "sparse",
@@ -128,10 +129,10 @@ class Index(OpenIndex):
             k: how many, at least 0.
             tiers: of an index with two tiers, `both`, only the `first`, or `auto`: both, unless the tiers are
                 calibrated and the first tier's answer has k passages and looks settled.
-            effort: limits to what is done, for an approximate answer; None for the exact one. The result's `exact` says
-                whether it is exact all the same.
+            effort: limits to what is done, None for none; the result's `exact` says whether it is exact all the same.
             recall: the share of the exact answer to expect, on average over queries, above 0 and below 1: effort is
                 chosen by what `calibrate_recall` measured; exact where nothing was. See `expected_recall`.
+            deadline_ms: milliseconds from now; what was found by then is returned, `complete` says whether it is all.
             plan: `auto`, or a plan to force: `term-at-a-time`, `block-max`.
             explain: say in the result's `explanations` how it was found.
             by: `sparse`, by weighted terms; `dense`, by vectors, all compared; `both`, fused by reciprocal ranks.
@@ -140,31 +141,30 @@ class Index(OpenIndex):
             allow: return only these passages: docnos (those the index lacks are ignored), or bool[n] by passage number.
 
         Raises:
-            InputError: an argument is out of range, a weight is negative or not finite, the index has no vectors, or a
-                field of the filter does not exist or has another type.
+            InputError: an argument is out of range, a weight negative or not finite, or vectors or a field are missing.
             DamagedArtifactError: the index's files are damaged where the query reads them.
         """
-        limits = EXACT_LIMITS
-        if type(k) is not int or k < 0 or not (effort is None and recall is None and plan is AUTO and explain is False):
-            k, limits, _ = check_arguments(k, effort, plan, explain=explain, recall=recall)
+        limits, deadline = EXACT_LIMITS, FOREVER
+        plain = effort is None and recall is None and deadline_ms is None and plan is AUTO and explain is False
+        if type(k) is not int or k < 0 or not plain:
+            k, limits, deadline, _ = check_arguments(k, effort, plan, 1, recall, deadline_ms, explain=explain)
         now = self._current() if self.follow else self._now
         if tiers is not AUTO:
             check_tiers(tiers)
-        if recall is not None and (by is SPARSE or not _by_vectors(by)):
-            wanted = Wanted(k, limits, plan, explain)
-            return answer_promised(now, query, wanted, recall, tiers, now.masked(where, allow))
         only, space = now.only, now.first.space
-        if only is None or by is not SPARSE or where is not None or allow is not None:
-            wanted, masks = Wanted(k, limits, plan, explain), now.masked(where, allow)
+        if only is None or by is not SPARSE or where is not None or allow is not None or recall is not None:
+            wanted, masks = Wanted(k, limits, plan, explain, deadline), now.masked(where, allow)
             if by is not SPARSE and _by_vectors(by):
                 return self._compared(now, query, wanted, tiers, masks, vector, by)
+            if recall is not None:
+                return answer_promised(now, query, wanted, recall, tiers, masks)
             return now.answer(query, wanted, tiers, masks)
         terms, weights = to_row(query, space.vocabulary, space.load_encoder)  # in place: a function call counts here
         if space.statistics is not None:
             weights = space.statistics.weigh(terms, weights)
-        docs, scores, row = only.top(terms, weights, k, limits, plan, now.allowed)
+        docs, scores, row = only.top(terms, weights, k, limits, plan, now.allowed, 0.0, deadline)
         told = (explain_row(row),) if explain else ()
-        return SearchRanking(now.stored, docs, None, scores, row[EXACT] == 1, None, False, told)
+        return SearchRanking(now.stored, docs, None, scores, row[EXACT] == 1, None, False, told, row[COMPLETE] == 1)
 
     def search_batch(
         self,
@@ -174,6 +174,7 @@ class Index(OpenIndex):
         tiers: Tiers = "auto",
         effort: Effort | None = None,
         recall: float | None = None,
+        deadline_ms: float | None = None,
         plan: str = "auto",
         explain: bool = False,
         threads: int = 1,
@@ -188,10 +189,10 @@ class Index(OpenIndex):
         Raises:
             InputError: as `search`; or two queries have the same qid.
         """
-        k, limits, threads = check_arguments(k, effort, plan, threads, explain=explain, recall=recall)
+        k, limits, deadline, threads = check_arguments(k, effort, plan, threads, recall, deadline_ms, explain=explain)
         check_tiers(tiers)
         now = self._current()
-        wanted, masks = Wanted(k, limits, plan, explain), now.masked(where, allow)
+        wanted, masks = Wanted(k, limits, plan, explain, deadline), now.masked(where, allow)
         if recall is not None:
             return answer_batch_promised(now, queries, wanted, recall, tiers, masks, threads)
         return now.answer_batch(queries, wanted, tiers, masks, threads)

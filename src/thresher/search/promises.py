@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from thresher.ranking import Run
-from thresher.search.kernels.types import EXACT
+from thresher.search.kernels.types import COMPLETE, EXACT
 from thresher.search.queries import listed, qids_of
 from thresher.search.recall import curve_of
 from thresher.search.results import SearchRanking
@@ -107,8 +107,10 @@ def answer_promised(
         asked = query if now.pair is not None and not now.pair.comparable else (terms, given)
         return _expecting(now.answer(asked, wanted._replace(limits=effort.limits), tiers, masks), expected)
     weights = space.weigh(terms, given)
-    docs, scores, row = now.only.top(terms, weights, wanted.k, effort.limits, wanted.plan, now.allowed)
+    how = (wanted.plan, now.allowed, 0.0, wanted.deadline)
+    docs, scores, row = now.only.top(terms, weights, wanted.k, effort.limits, *how)
     made = SearchRanking(now.stored, docs, None, scores, row[EXACT] == 1)
+    made.complete = row[COMPLETE] == 1
     if wanted.explain:
         made.explanations = (explain(row),)
     return _expecting(made, expected)

@@ -11,7 +11,7 @@ import numpy as np
 from thresher.checks import real, shown, sound, strings, whole
 from thresher.errors import InputError
 from thresher.records import Query, SparseBatch
-from thresher.search.effort import checked_effort
+from thresher.search.effort import checked_effort, deadline_after
 from thresher.search.kernels.types import PLANS
 
 if TYPE_CHECKING:
@@ -46,14 +46,21 @@ class TermFinder(Protocol):
 
 
 def check_arguments(
-    k: object, effort: object, plan: object, threads: object = 1, *, explain: object = False, recall: object = None
-) -> tuple[int, Limits, int]:
-    """Check the arguments of a search; returns (k, the effort's limits, threads).
+    k: object,
+    effort: object,
+    plan: object,
+    threads: object = 1,
+    recall: object = None,
+    deadline_ms: object = None,
+    *,
+    explain: object = False,
+) -> tuple[int, Limits, int, int]:
+    """Check the arguments of a search; returns (k, the effort's limits, the deadline, threads).
 
     Raises:
         InputError: one is out of range, or both an effort and a recall are given.
     """
-    limits = checked_effort(effort).limits
+    limits, deadline = checked_effort(effort).limits, deadline_after(deadline_ms)
     if recall is not None:
         if effort is not None:
             raise InputError("give effort, or the recall that an effort is chosen for, not both")
@@ -63,7 +70,7 @@ def check_arguments(
         raise InputError(f"plan must be one of {', '.join(PLANS)}; got {shown(plan)}")
     if not isinstance(explain, bool):
         raise InputError(f"explain must be True or False; got {shown(explain)}")
-    return whole("k", k), limits, whole("threads", threads, 1)
+    return whole("k", k), limits, deadline, whole("threads", threads, 1)
 
 
 def check_tiers(tiers: object) -> None:

@@ -293,6 +293,8 @@ class Explanation:
         whole_superblocks: superblocks that were scored whole.
         threshold: a score that k passages were known to reach before any was scored; next to 0 where none was known.
         bound: a score that no passage can exceed: the sum of the terms' largest parts.
+        first_terms: query terms that passages were found by; all, unless an `Effort` left some for the second step.
+        rescored: passages that were scored again, by all terms, in the second step.
     """
 
     plan: str
@@ -305,6 +307,8 @@ class Explanation:
     whole_superblocks: int
     threshold: float
     bound: float
+    first_terms: int
+    rescored: int
 
 
 class SearchRanking(Ranking):

@@ -26,11 +26,14 @@ from thresher.search.kernels.types import (
     DONE,
     EXACT,
     FAULTS,
+    FIRST_TERMS,
+    FOREVER,
     HITS,
     PLAN,
     PLAN_NAMES,
     PLANS,
     POSTINGS,
+    RESCORED,
     SCORED,
     STATISTICS,
     SUPERBLOCKS,
@@ -105,10 +108,12 @@ class TierSearcher:
         plan: str,
         allowed: Allowed | None = None,
         least: float = 0.0,
+        deadline: int = FOREVER,
     ) -> Found:
         """The k best passages: internal ids uint32[n], scores float64[n], and the processor's statistics.
 
         With `allowed`, of `allow`, only these passages are returned; with `least`, a score, only those that reach it.
+        At the `deadline`, of `thresher.search.effort.deadline_after`, what has been found by then is returned.
 
         Raises:
             InputError: a weight is negative or not finite.
@@ -123,7 +128,7 @@ class TierSearcher:
             statistics = spare.pop()  # one step of the interpreter, so threads may share the list
         except IndexError:
             statistics = np.empty(STATISTICS, np.float64)
-        request = (width, self._chosen(plan, width, limits), limits, least)
+        request = (width, self._chosen(plan, width, limits), limits, least, deadline)
         status = self._single(terms, weights, request, self._postings, allowed, (docs, scores, statistics))
         if status != DONE:
             self._refuse(status, np.array((0, len(terms)), np.int64), weights)
@@ -142,6 +147,7 @@ class TierSearcher:
         threads: int,
         allowed: Allowed | None = None,
         least: NDArray[np.float64] | None = None,
+        deadline: int = FOREVER,
     ) -> list[Found]:
         """As `top` for each row of (indptr, terms, weights), over `threads` threads; `least` float64[rows]."""
         indptr, terms, weights = rows
@@ -150,7 +156,7 @@ class TierSearcher:
         least = np.zeros(n) if least is None else least
         docs, scores = np.empty((n, width), np.uint32), np.empty((n, width), np.float64)
         statistics = np.empty((n, STATISTICS), np.float64)
-        kernel, request = self._several, (width, self._chosen(plan, width, limits), limits, least)
+        kernel, request = self._several, (width, self._chosen(plan, width, limits), limits, least, deadline)
         postings, out = self._postings, (docs, scores, statistics)
 
         def answer(counter: NDArray[np.int64]) -> int:  # the interpreter's lock is not held meanwhile
@@ -226,7 +232,7 @@ class TierSearcher:
         from thresher.search.kernels.processor import search_row
 
         out = (np.empty(0, np.uint32), np.empty(0, np.float64), np.empty(0, np.float64))
-        query = (np.empty(0, np.int64), np.empty(0, np.float32), (0, 0, EXACT_LIMITS, 0.0))
+        query = (np.empty(0, np.int64), np.empty(0, np.float32), (0, 0, EXACT_LIMITS, 0.0, FOREVER))
         arguments = (*query, self._postings, self._all, out)
         return _compiled(search_row, arguments)
 
@@ -236,7 +242,7 @@ class TierSearcher:
         from thresher.search.kernels.processor import search_many
 
         numbers, floats = np.empty(1, np.int64), np.empty((0, 0), np.float64)
-        request = (0, 0, EXACT_LIMITS, np.empty(0, np.float64))
+        request = (0, 0, EXACT_LIMITS, np.empty(0, np.float64), FOREVER)
         queries = (numbers, numbers, np.empty(0, np.int64), np.empty(0, np.float32), request)
         out = (np.empty((0, 0), np.uint32), floats, floats)
         return _compiled(search_many, (*queries, self._postings, self._all, out))
@@ -287,4 +293,6 @@ def explain(row: list[float]) -> Explanation:
         whole_superblocks=int(row[WHOLE_SUPERBLOCKS]),
         threshold=row[THRESHOLD],
         bound=row[BOUND],
+        first_terms=int(row[FIRST_TERMS]),
+        rescored=int(row[RESCORED]),
     )

@@ -194,14 +194,24 @@ class Snapshot:
 
     def _ranking(self, found: TierAnswer, *, tiered: bool) -> SearchRanking:
         return SearchRanking(
-            self.stored, None, found.numbers, found.scores, found.exact, None, tiered, found.explanations
+            self.stored,
+            None,
+            found.numbers,
+            found.scores,
+            found.exact,
+            None,
+            tiered,
+            found.explanations,
+            found.complete,
         )
 
     def _first_only(
         self, pair: TierPair, terms: NDArray[np.int64], weights: NDArray[np.float32], kept: TierAnswer, k: int
     ) -> SearchRanking:
         exact = kept.exact and pair.settled(terms, weights, kept, k)
-        return self._ranking(TierAnswer(kept.numbers[:k], kept.scores[:k], exact, kept.explanations), tiered=False)
+        return self._ranking(
+            TierAnswer(kept.numbers[:k], kept.scores[:k], exact, kept.explanations, kept.complete), tiered=False
+        )
 
     def _merged(self, pair: TierPair, kept: TierAnswer, pruned: TierAnswer, k: int) -> SearchRanking:
         return self._ranking(pair.merge(kept, pruned, k), tiered=True)

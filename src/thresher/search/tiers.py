@@ -28,6 +28,7 @@ from thresher.errors import InputError
 from thresher.index.transaction import Transaction
 from thresher.records import Query, SparseBatch
 from thresher.search.best import Best, merged
+from thresher.search.kernels.types import COMPLETE, FOREVER
 from thresher.search.parts import ALL
 from thresher.search.queries import listed
 from thresher.search.recall import FIELD
@@ -65,10 +66,11 @@ class Wanted(NamedTuple):
     limits: Limits
     plan: str
     explain: bool
+    deadline: int = FOREVER
 
     def best(self, k: int) -> Wanted:
         """The same for another k."""
-        return Wanted(k, self.limits, self.plan, self.explain)
+        return self._replace(k=k)
 
 
 class TierAnswer(NamedTuple):
@@ -79,12 +81,14 @@ class TierAnswer(NamedTuple):
         scores: float64[n].
         exact: whether it is the tier's exact top-k.
         explanations: how it was found, if `explain` was given; one at most.
+        complete: whether no deadline cut it short.
     """
 
     numbers: NDArray[np.int64]
     scores: NDArray[np.float64]
     exact: bool
     explanations: tuple[Explanation, ...]
+    complete: bool = True
 
 
 class Tier:
@@ -123,13 +127,13 @@ class Tier:
             if mask.empty:
                 continue
             query = own[self.places[i]], weights
-            docs, scores, row = part.searcher.top(*query, x.k, x.limits, x.plan, mask.allowed, best.least)
+            docs, scores, row = part.searcher.top(*query, x.k, x.limits, x.plan, mask.allowed, best.least, x.deadline)
             rows.append(row)
             best.add(part, docs, scores)
         told = _explained(rows, terms, self._known(own)) if x.explain else ()
         exact = not dropped and all(is_exact(row) for row in rows)
         numbers, scores = best.merged(self.docno)
-        return TierAnswer(numbers, scores, exact, told)
+        return TierAnswer(numbers, scores, exact, told, all(row[COMPLETE] for row in rows))
 
     def top_batch(
         self,
@@ -155,7 +159,7 @@ class Tier:
                 continue
             asked = (indptr, own[self.places[i]], weights)
             reach = np.array([one.least for one in best])
-            found = part.searcher.top_batch(asked, x.k, x.limits, x.plan, threads, mask.allowed, reach)
+            found = part.searcher.top_batch(asked, x.k, x.limits, x.plan, threads, mask.allowed, reach, x.deadline)
             for q, (docs, scores, row) in enumerate(found):
                 told[q].append(row)
                 best[q].add(part, docs, scores)
@@ -165,9 +169,8 @@ class Tier:
             exact = not dropped[q] and all(is_exact(row) for row in told[q])
             low, high = int(indptr[q]), int(indptr[q + 1])
             known = self._known([one[low:high] for one in own]) if x.explain else 0
-            made.append(
-                TierAnswer(numbers, scores, exact, _explained(told[q], terms[low:high], known) if x.explain else ())
-            )
+            how = _explained(told[q], terms[low:high], known) if x.explain else ()
+            made.append(TierAnswer(numbers, scores, exact, how, all(row[COMPLETE] for row in told[q])))
         return made
 
     def _known(self, own: Sequence[NDArray[np.int64]]) -> int:
@@ -194,6 +197,8 @@ def _explained(rows: Sequence[list[float]], terms: NDArray[np.int64], known: int
             whole_superblocks=sum(one.whole_superblocks for one in told),
             threshold=max((one.threshold for one in told), default=0.0),
             bound=max((one.bound for one in told), default=0.0),
+            first_terms=max((one.first_terms for one in told), default=0),
+            rescored=sum(one.rescored for one in told),
         ),
     )
 
@@ -222,6 +227,8 @@ class TierPair:
             k: passages wanted.
             tiers: as `Index.search`.
         """
+        if not kept.complete:
+            return False
         if tiers != "auto":
             return tiers == "both"
         if self.model is None or len(kept.scores) < k:
@@ -268,7 +275,8 @@ class TierPair:
         numbers, best = merged([(kept.numbers, kept.scores), (pruned.numbers, scores)], k, self.first.docno)
         one_scale = self.comparable or not len(kept.scores) or not len(pruned.scores)
         exact = kept.exact and pruned.exact and one_scale
-        return TierAnswer(numbers, best, exact, kept.explanations + pruned.explanations)
+        how, complete = kept.explanations + pruned.explanations, kept.complete and pruned.complete
+        return TierAnswer(numbers, best, exact, how, complete)
 
     def translated(self, terms: NDArray[np.int64]) -> NDArray[np.int64]:
         """Term ids of the first tier as those of the second, by the terms' strings; -1 for unknown ones."""

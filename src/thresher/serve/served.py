@@ -406,10 +406,17 @@ class Served:
         where: Filter | None = None,
         explain: bool = False,
     ) -> SearchRanking:
-        """As `Index.search`."""
-        found = self.index.search(query, k, tiers=tiers, by=by, recall=recall, where=where, explain=explain)
+        """As `Index.search`, by the deadline of the request."""
+        left = left_ms()
+        found = self.index.search(
+            query, k, tiers=tiers, by=by, recall=recall, deadline_ms=left, where=where, explain=explain
+        )
         if self._shadow is not None:
-            self._shadow.watch(self, found, lambda other: other.search(query, k, by=by, where=where))
+
+            def again(other: Served) -> SearchRanking:
+                return other.index.search(query, k, by=by, where=where)
+
+            self._shadow.watch(self, found, again, complete=found.complete)
         return found
 
     def facets(self, field: str, query: AnyQuery | None = None, where: Filter | None = None) -> dict[Value, int]:

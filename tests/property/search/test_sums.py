@@ -13,6 +13,7 @@ from thresher.index import IndexBuilder
 from thresher.index.commit import writing_index
 from thresher.records import Passage, SparseBatch
 from thresher.search import Effort, Index
+from thresher.search.effort import EXACT_LIMITS
 from thresher.search.kernels.bounds import bound_blocks, rare_entries
 from thresher.search.kernels.postings import largest_impact
 from thresher.search.kernels.processor import initial_threshold
@@ -27,7 +28,7 @@ from thresher.search.kernels.taat import (
     score_quantised,
 )
 from thresher.search.kernels.topk import open_top
-from thresher.search.kernels.types import STATISTICS, Hits, Postings, QueryTerms
+from thresher.search.kernels.types import FOREVER, STATISTICS, Hits, Postings, QueryTerms, Request
 
 weight = st.one_of(
     st.integers(1, 32).map(float),
@@ -51,11 +52,12 @@ def forced(searcher, query, k, quantised):
     least = initial_threshold(given, k, x.rows, x.kth)
     width, allowed = min(k, n.passages), searcher._now.parts[0].searcher._all
     hits = Hits(np.empty(width, np.uint32), np.empty(width, np.float64), np.empty(STATISTICS))
+    wanted = Request(width, 0, EXACT_LIMITS, 0.0, FOREVER, False)
     if quantised:
-        count = score_quantised(given, total, least, width, index, allowed, hits)
+        count = score_quantised(given, total, least, wanted, index, allowed, hits)
     else:
         top = open_top(width, n.scale, x.ranks, least, total, 2 * width + 2 * FLOAT_WINDOW)
-        count = score_float(given, index, allowed, top, hits)
+        count = score_float(given, wanted, index, allowed, top, hits)
     if count < 0:
         return None
     numbers = x.numbers_of(hits.docs[:count])

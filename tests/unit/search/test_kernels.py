@@ -16,6 +16,7 @@ from thresher.search.kernels.types import (
     BAD_WEIGHT,
     DONE,
     FAULTS,
+    FOREVER,
     HITS,
     PLANS,
     STATISTICS,
@@ -141,7 +142,7 @@ def test_a_chunk_begins_with_a_skip_entry_or_a_posting():
 @pytest.mark.parametrize("k", [1, 3, 10, 64, 65, 100])
 def test_the_kth_largest_is_found(k):
     values = np.random.default_rng(k).integers(0, 40, 100).astype(U16)
-    assert taat.kth_of(k, values) == np.sort(values)[::-1][k - 1]
+    assert topk.kth_of(k, values) == np.sort(values)[::-1][k - 1]
 
 
 def test_lane_maxima_cover_every_value():
@@ -266,8 +267,9 @@ def best_of(index, lists, weights, k):
 def answered(index, weights, k, plan, allowed=None, least=0.0):
     width = min(k, index.passages)
     hits = (np.zeros(width, U32), np.zeros(width), np.zeros(STATISTICS))
+    request = (k, plan, EXACT_LIMITS, least, FOREVER)
     status = processor.search_row(
-        np.arange(len(weights), dtype=np.int64), np.array(weights, np.float32), (k, plan, EXACT_LIMITS, least), index,
+        np.arange(len(weights), dtype=np.int64), np.array(weights, np.float32), request, index,
         everything(index) if allowed is None else allowed, hits,
     )  # fmt: skip
     assert status == DONE
@@ -409,7 +411,8 @@ def test_quantised_accumulators_find_the_same_hits_or_decline(built):
     assert least <= np.sort(scores)[-10]
     assert total >= scores.max()
     hits = Hits(np.zeros(10, U32), np.zeros(10), np.zeros(STATISTICS))
-    assert taat.score_quantised(query, total, least, 10, postings_, everything(postings_), hits) == 10
+    wanted = Request(10, 0, EXACT_LIMITS, 0.0, FOREVER, False)
+    assert taat.score_quantised(query, total, least, wanted, postings_, everything(postings_), hits) == 10
     assert hits.docs.tolist() == np.lexsort((np.arange(len(table)), -scores))[:10].tolist()
     assert hits.scores.tolist() == np.sort(scores)[::-1][:10].tolist()
 
@@ -454,9 +457,11 @@ def test_search_one_answers_nothing_where_nothing_is_asked(built):
     hits = Hits(np.zeros(1, U32), np.zeros(1), np.zeros(STATISTICS))
     nothing = QueryTerms(np.zeros(0, U32), np.zeros(0))
     own = index._now.parts[0].searcher._postings
-    assert processor.search_one(nothing, Request(1, 0, EXACT_LIMITS, 0.0), own, everything(own), hits) == 0
+    assert (
+        processor.search_one(nothing, Request(1, 0, EXACT_LIMITS, 0.0, FOREVER, False), own, everything(own), hits) == 0
+    )
     some = QueryTerms(np.array([1], U32), np.ones(1))
-    assert processor.search_one(some, Request(0, 0, EXACT_LIMITS, 0.0), own, everything(own), hits) == 0
+    assert processor.search_one(some, Request(0, 0, EXACT_LIMITS, 0.0, FOREVER, False), own, everything(own), hits) == 0
 
 
 def test_a_batch_is_answered_to_its_end_or_to_the_first_fault():
@@ -464,7 +469,7 @@ def test_a_batch_is_answered_to_its_end_or_to_the_first_fault():
     terms, weights = np.array([0, 0, 1], np.int64), np.array([1, 1, 2], np.float32)
     indptr = np.array([0, 1, 3, 3], np.int64)
     hits = (np.zeros((3, 2), U32), np.zeros((3, 2)), np.zeros((3, STATISTICS)))
-    request, counter = (2, PLANS["term-at-a-time"], EXACT_LIMITS, np.zeros(3)), np.zeros(1, np.int64)
+    request, counter = (2, PLANS["term-at-a-time"], EXACT_LIMITS, np.zeros(3), FOREVER), np.zeros(1, np.int64)
     allowed = everything(index)
     assert processor.search_many(counter, indptr, terms, weights, request, index, allowed, hits) == DONE
     assert hits[0].tolist()[:2] == [[9, 1], [9, 1]]

@@ -31,10 +31,11 @@ from thresher.index.counts import SUPERBLOCK
 from thresher.index.layout import CHUNK
 from thresher.index.lists import open_chunk
 from thresher.search.kernels.intrinsics import prefetch
+from thresher.search.kernels.late import is_late
 from thresher.search.kernels.masks import mask_blocks, mask_sums
 from thresher.search.kernels.postings import add, add_row, find, find_in_superblock
 from thresher.search.kernels.topk import LIMIT, SAFE, SMALLEST, collect, finish, make_room, raise_threshold
-from thresher.search.kernels.types import EXACT, SCORED, SUPERBLOCKS, VISITED, WHOLE_SUPERBLOCKS, Bounds
+from thresher.search.kernels.types import AUTO, EXACT, SCORED, SUPERBLOCKS, VISITED, WHOLE_SUPERBLOCKS, Bounds
 
 FEW = 32
 """From one posting for so many blocks of a chunk on, the maxima of all its blocks are added: to clear and add those of
@@ -253,19 +254,19 @@ def add_runs(first, last, origin, runs, index, weight, sums):
 
 
 @njit(cache=True, nogil=True)
-def score_by_bounds(query, choose, limits, index, allowed, top, hits):
+def score_by_bounds(query, request, index, allowed, top, hits):
     """Answer a query by bounds; returns the number of hits, -1 where it gives up: `top` then holds a threshold.
 
-    choose   bool      whether it may give up, and score a superblock whole for blocks that need not be
-    limits   `Limits`: what bounds are multiplied by, and how many superblocks are visited, those with the best bounds;
-                       the answer is exact all the same where no other reaches the threshold by then
+    request   `Request`; by the plan `AUTO` it may give up, and score a superblock whole for blocks that need not be.
+              Its limits say what bounds are multiplied by, and how many superblocks are visited, those with the best
+              bounds; the answer is exact all the same where no other reaches the threshold by then
     index, allowed     `Postings`, `Allowed`
     top                `TopK` with room for 2 * k + 2 * SUPERBLOCK
     hits               `Hits` out: also counts what was scored and visited
     """
     work, step = hits.statistics, SUPERBLOCK // index.block
     work[SCORED] = work[VISITED] = work[SUPERBLOCKS] = work[WHOLE_SUPERBLOCKS] = 0
-    bounds = bound_blocks(query, index)
+    choose, limits, bounds = request.plan == AUTO, request.limits, bound_blocks(query, index)
     order = np.empty(bounds.superblocks.shape[0], np.uint32)
     factor = max(query.weights.max() * (1.0 + (query.terms.shape[0] + 4) * 2.0**-23) * limits.blocks, SMALLEST)
     least, masked = max(top.limits[LIMIT] / factor * SAFE, LOWEST), allowed.mask.shape[0] > 0
@@ -275,6 +276,8 @@ def score_by_bounds(query, choose, limits, index, allowed, top, hits):
     sums, all_runs = np.empty(SUPERBLOCK, np.float64), np.empty((step + 1, 2), np.int64)
     judged, entered, most = False, 0, limits.superblocks / bounds.superblocks.shape[0]
     for o in range(total):
+        if is_late(request.deadline, work):
+            break
         superblock = np.int64(order[o])
         least = max(top.limits[LIMIT] / factor * SAFE, LOWEST)
         if bounds.superblocks[superblock] < least:

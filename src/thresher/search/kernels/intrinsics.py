@@ -1,4 +1,4 @@
-"""Instructions that numba does not offer: a prefetch hint, and an atomic counter for threads.
+"""Instructions that numba does not offer: a prefetch hint, an atomic counter for threads, and the clock.
 
 Scoring superblock by superblock reads a few dozen postings of each of dozens of lists, then moves on: too many streams,
 each too short, for the hardware to predict. The hint (LLVM's `prefetch`) changes no result and reads nothing out of
@@ -6,12 +6,17 @@ bounds.
 
 Threads that answer the queries of one batch take the next one from a counter, so that all end together and none needs
 the interpreter's lock meanwhile.
+
+Deadlines are looked at inside loops, by the C library's `clock_gettime`, which takes some 30 ns. Where there is none
+(Windows) compiled loops see no time pass, and deadlines are looked at between the parts of an index only.
 """
 
 # mypy: ignore-errors
 # ruff: noqa: ANN001, ANN202
 
 from __future__ import annotations
+
+import time
 
 from llvmlite import ir
 from numba import config
@@ -50,6 +55,33 @@ def _take(typingctx, counter):
     return types.int64(counter), codegen
 
 
+_CLOCK = getattr(time, "CLOCK_MONOTONIC", -1)
+
+
+@intrinsic
+def _clock(typingctx):
+    """Nanoseconds of the monotonic clock, int64; 0 where there is none."""
+
+    def codegen(context, builder, signature, args):
+        number, small = ir.IntType(64), ir.IntType(32)
+        if _CLOCK < 0:
+            return ir.Constant(number, 0)
+        now = cgutils.alloca_once(builder, ir.ArrayType(number, 2))  # struct timespec: seconds, nanoseconds
+        kind = ir.FunctionType(small, [small, now.type])
+        function = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+        builder.call(function, [small(_CLOCK), now])
+        read = builder.load(now)
+        seconds, rest = builder.extract_value(read, 0), builder.extract_value(read, 1)
+        return builder.add(builder.mul(seconds, number(1_000_000_000)), rest)
+
+    return types.int64(), codegen
+
+
+def _clock_alone():
+    """`clock` without a compiler."""
+    return time.clock_gettime_ns(_CLOCK) if _CLOCK >= 0 else 0
+
+
 def _prefetch_nothing(array, index):
     """`prefetch` without a compiler."""
 
@@ -61,4 +93,5 @@ def _take_alone(counter):
     return number
 
 
-prefetch, take = (_prefetch_nothing, _take_alone) if config.DISABLE_JIT else (_prefetch, _take)
+plain, compiled = (_prefetch_nothing, _take_alone, _clock_alone), (_prefetch, _take, _clock)
+prefetch, take, clock = plain if config.DISABLE_JIT else compiled

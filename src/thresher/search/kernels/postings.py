@@ -133,6 +133,15 @@ def largest_impact(term, starts, rows, kth, impacts):
     return best
 
 
+@njit(cache=True, nogil=True, inline="always")
+def postings_of(term, index):
+    """How many postings a list has."""
+    row = np.int64(index.rows[term])
+    if 0 <= row < index.dense.shape[0]:
+        return np.int64(index.superblocks[row, index.superblocks.shape[1] - 1])
+    return np.int64(index.starts[term + 1]) - np.int64(index.starts[term])
+
+
 @njit(cache=True, nogil=True)
 def rescore(query, index, docs, size, sums):
     """The sums of some documents by definition: float64, in ascending term order.

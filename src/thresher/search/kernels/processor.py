@@ -19,8 +19,9 @@ from thresher.index.layout import CHUNK
 from thresher.index.lists import validate
 from thresher.search.kernels.bounds import score_by_bounds
 from thresher.search.kernels.intrinsics import take
+from thresher.search.kernels.late import is_late
 from thresher.search.kernels.masks import count_windows
-from thresher.search.kernels.postings import largest_impact
+from thresher.search.kernels.postings import largest_impact, postings_of
 from thresher.search.kernels.taat import (
     FLOAT_WINDOW,
     QUANTISED_WINDOW,
@@ -40,9 +41,11 @@ from thresher.search.kernels.types import (
     DONE,
     EXACT,
     FAULTS,
+    FIRST_TERMS,
     HITS,
     PLAN,
     POSTINGS,
+    RESCORED,
     SCORED,
     SUPERBLOCKS,
     TERM_AT_A_TIME,
@@ -59,6 +62,8 @@ from thresher.search.kernels.types import (
 FEW, WORTH = 1000, 40
 """Quantised sums find up to `FEW` hits, where hits * terms * `WORTH` is at most the passages: scoring a hit again costs
 some 45 ns a term, float64 sums about 1 ns a passage more than quantised ones (measured at 123,000)."""
+ROUGH = 4000
+"""Quantised sums find at most this number of hits where these are scored again anyway."""
 LOOKUP, LOOKUPS_AT_ONCE = 40, 10_000
 """Postings that are added in the time of looking up a term in a document; up to how many such nothing is compared."""
 MANY_TERMS = 4096
@@ -126,15 +131,10 @@ def initial_threshold(query, k, rows, kth):
 def measure_lists(query, index):
     """(postings in the query's lists, the sum of their largest products: a bound of every sum)."""
     starts, rows, kth, impacts = index.starts, index.rows, index.kth, index.impacts
-    superblocks, dense = index.superblocks, index.dense.shape[0]
     entries, total = 0, 0.0
     for i in range(query.terms.shape[0]):
         term = query.terms[i]
-        row = np.int64(rows[term])
-        if 0 <= row < dense:
-            entries += np.int64(superblocks[row, superblocks.shape[1] - 1])
-        else:
-            entries += np.int64(starts[term + 1]) - np.int64(starts[term])
+        entries += postings_of(term, index)
         total += query.weights[i] * largest_impact(term, starts, rows, kth, impacts)
     return entries, total
 
@@ -149,6 +149,7 @@ def search_one(query, request, index, allowed, hits):
     statistics, count = hits.statistics, query.terms.shape[0]
     entries, total = measure_lists(query, index)
     statistics[TERMS], statistics[POSTINGS], statistics[BLOCKS] = count, entries, index.maxima.shape[1]
+    statistics[FIRST_TERMS] = count
     k = min(request.k, allowed.size)
     statistics[PLAN] = TERM_AT_A_TIME
     wanted = request.least / index.scale * SAFE
@@ -161,7 +162,7 @@ def search_one(query, request, index, allowed, hits):
         return score_allowed(query, least, k, index, allowed.docs, hits)
     if request.plan == BLOCK_MAX or (request.plan == AUTO and count <= BOUNDED_TERMS):
         top = open_top(k, index.scale, index.ranks, least, total, 2 * k + 2 * SUPERBLOCK)
-        found = score_by_bounds(query, request.plan == AUTO, request.limits, index, allowed, top, hits)
+        found = score_by_bounds(query, request, index, allowed, top, hits)
         if found >= 0:
             statistics[PLAN] = request.plan
             if request.limits.blocks < 1.0:
@@ -170,27 +171,29 @@ def search_one(query, request, index, allowed, hits):
         least = top.limits[LIMIT]
     statistics[SCORED], statistics[VISITED] = entries, index.maxima.shape[1]
     statistics[SUPERBLOCKS] = statistics[WHOLE_SUPERBLOCKS] = index.superblocks.shape[1] - 1
-    return search_term_at_a_time(query, total, least, k, index, allowed, hits, wanted > 0)
+    own = Request(k, request.plan, request.limits, request.least, request.deadline, request.rough)
+    return search_term_at_a_time(query, total, least, own, index, allowed, hits)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def search_term_at_a_time(query, total, least, k, index, allowed, hits, carried):
+def search_term_at_a_time(query, total, least, request, index, allowed, hits):
     """Number of hits, by quantised sums where they pay and suffice. `least`: a sum that k documents reach.
 
     Where a score is carried from other parts of the index, fewer than k hits are expected of this one.
     """
-    count = query.terms.shape[0]
+    k, count = request.k, query.terms.shape[0]
     if allowed.docs.shape[0] > 0:
         room = 2 * k + 2 * min(CHUNK, allowed.docs.shape[0])
         top = open_top(k, index.scale, index.ranks, least, total, room)
-        return score_sparse(query, index, allowed, top, hits)
-    few = k <= FEW and (carried or k * count * WORTH <= index.passages or k <= 10)
+        return score_sparse(query, request, index, allowed, top, hits)
+    few = k <= FEW and (request.least > 0 or k * count * WORTH <= index.passages or k <= 10)
+    few = few or (request.rough and k <= ROUGH)
     if few and count <= MANY_TERMS and total > least * 2.0**-8:
-        found = score_quantised(query, total, least, k, index, allowed, hits)
+        found = score_quantised(query, total, least, request, index, allowed, hits)
         if found >= 0:
             return found
     top = open_top(k, index.scale, index.ranks, least, total, 2 * k + 2 * FLOAT_WINDOW)
-    return score_float(query, index, allowed, top, hits)
+    return score_float(query, request, index, allowed, top, hits)
 
 
 @njit(cache=True, nogil=True)
@@ -210,22 +213,90 @@ def few_are_allowed(terms, entries, passages, allowed):
 
 
 @njit(cache=True, nogil=True)
+def first_step(query, limits, index):
+    """The terms of the first step; returns (their `QueryTerms`, what the others add to a sum at most).
+
+    Those with the largest impacts, weighted, for the fourth root of their postings come first: as many as `limits`
+    allows, and of lists as many as fit into its share of all postings, at least one. Among equals the smaller ids come
+    first. (At equal recall that takes about two thirds of the postings that largest impacts alone would.)
+    """
+    count = query.terms.shape[0]
+    most, entries, worth = np.empty(count, np.float64), np.empty(count, np.float64), np.empty(count, np.float64)
+    for i in range(count):
+        largest = largest_impact(query.terms[i], index.starts, index.rows, index.kth, index.impacts)
+        most[i], entries[i] = query.weights[i] * largest, postings_of(query.terms[i], index)
+        worth[i] = most[i] / max(entries[i], 1.0) ** 0.25
+    budget, spent, taken, rest = limits.postings * entries.sum(), 0.0, 0, 0.0
+    kept = np.zeros(count, np.bool_)
+    for i in np.argsort(-worth, kind="mergesort"):
+        fits = taken == 0 or spent + entries[i] <= budget
+        if taken < limits.terms and fits:
+            kept[i] = True
+            taken += 1
+            spent += entries[i]
+        else:
+            rest += most[i]
+    return QueryTerms(query.terms[kept], query.weights[kept]), rest
+
+
+@njit(cache=True, nogil=True)
+def search_in_steps(query, request, index, allowed, hits):
+    """Answer a query by some of its terms, and score the best again by all of them; returns the number of hits.
+
+    After Two-Step SPLADE (arXiv 2404.13357). A document that the first step leaves out has at most the least sum that
+    the step found, and what the other terms can add: where that is below the k-th score, the answer is exact. Where it
+    is not, and the first step found fewer documents than it may, everything is scored.
+    """
+    limits, statistics, count = request.limits, hits.statistics, query.terms.shape[0]
+    first, rest = first_step(query, limits, index)
+    if first.terms.shape[0] == count:
+        return search_one(query, request, index, allowed, hits)
+    if limits.candidates == 0:
+        statistics[EXACT] = 0.0
+        return search_one(first, request, index, allowed, hits)
+    k, rest = min(request.k, allowed.size), rest * index.scale * (1.0 + count * 2.0**-50)
+    width = min(max(limits.candidates, k), allowed.size)
+    docs, scores = np.empty(width, np.uint32), np.empty(width, np.float64)
+    low = max(request.least - rest, 0.0)
+    own = Request(width, request.plan, limits, low, request.deadline, True)
+    found = search_one(first, own, index, allowed, Hits(docs, scores, statistics))
+    unseen = rest * (1.0 + count * 2.0**-50)
+    if found == width and width > 0:
+        unseen += scores[:found].min() * (1.0 + count * 2.0**-50)
+    kept = score_allowed(query, request.least / index.scale * SAFE, k, index, np.sort(docs[:found]), hits)
+    worst = hits.scores[kept - 1] if kept == k and k > 0 else 0.0
+    if unseen >= max(worst, request.least) and found < allowed.size:
+        if found < width and statistics[COMPLETE] == 1.0:
+            statistics[EXACT] = 1.0
+            return search_one(query, request, index, allowed, hits)
+        statistics[EXACT] = 0.0
+    entries, total = measure_lists(query, index)
+    statistics[TERMS], statistics[POSTINGS], statistics[BOUND] = count, entries, total * index.scale
+    statistics[RESCORED] = found
+    statistics[SCORED] += found * count
+    return kept
+
+
+@njit(cache=True, nogil=True)
 def search_row(terms, weights, request, index, allowed, hits):
     """Answer one query; returns a status, see `thresher.search.kernels.types`.
 
     terms, weights   int64[n], float32[n]   see `normalise_query`
-    request          (k, plan, limits, least), the fields of `Request`
+    request          (k, plan, limits, least, deadline), fields of `Request`
     index, allowed   `Postings`, `Allowed`
     hits             (docs, scores, statistics), the fields of `Hits`   out
     """
-    k, plan, limits, least = request
+    k, plan, limits, least, deadline = request
     docs, scores, statistics = hits
     statistics[:] = 0
     own_terms, own_weights = np.empty(terms.shape[0], np.uint32), np.empty(terms.shape[0], np.float64)
-    kept, dropped = normalise_query(terms, weights, index.rows.shape[0], limits.terms, own_terms, own_weights)
+    most = limits.terms if limits.candidates == 0 else terms.shape[0]
+    kept, dropped = normalise_query(terms, weights, index.rows.shape[0], most, own_terms, own_weights)
     if kept < 0:
         return np.int64(BAD_WEIGHT)
     statistics[EXACT], statistics[COMPLETE] = dropped == 0, 1.0
+    if is_late(deadline, statistics):
+        return np.int64(DONE)
     for i in range(kept):
         term = own_terms[i]
         if index.validated[term] == 0:
@@ -233,13 +304,13 @@ def search_row(terms, weights, request, index, allowed, hits):
             if fault > 0:
                 return np.int64(term) * FAULTS + fault
             index.validated[term] = 1
-    found = search_one(
-        QueryTerms(own_terms[:kept], own_weights[:kept]),
-        Request(k, plan, limits, least),
-        index,
-        Allowed(allowed.mask, allowed.docs, allowed.superblocks, allowed.size),
-        Hits(docs, scores, statistics),
-    )
+    query, out = QueryTerms(own_terms[:kept], own_weights[:kept]), Hits(docs, scores, statistics)
+    asked = Request(k, plan, limits, least, deadline, False)
+    some = Allowed(allowed.mask, allowed.docs, allowed.superblocks, allowed.size)
+    if kept > limits.terms or limits.postings < 1.0:
+        found = search_in_steps(query, asked, index, some, out)
+    else:
+        found = search_one(query, asked, index, some, out)
     while found > 0 and scores[found - 1] < least:  # a threshold in sums is a little below the score
         found -= 1
     statistics[HITS] = found
@@ -252,18 +323,18 @@ def search_many(counter, indptr, terms, weights, request, index, allowed, hits):
 
     counter     int64[1]   in and out: the next query
     indptr      int64[q + 1], terms int64[nnz], weights float32[nnz]
-    request     (k, plan, limits, least), as in `search_row`, but least float64[q]
+    request     (k, plan, limits, least, deadline), as in `search_row`, but least float64[q]
     hits        (docs uint32[q, k'], scores float64[q, k'], statistics float64[q, STATISTICS])   out
     """
     docs, scores, statistics = hits
-    k, plan, limits, least = request
+    k, plan, limits, least, deadline = request
     while True:
         q = take(counter)
         if q >= indptr.shape[0] - 1:
             return np.int64(DONE)
         first, last = indptr[q], indptr[q + 1]
         out = (docs[q], scores[q], statistics[q])
-        own = (k, plan, limits, least[q])
+        own = (k, plan, limits, least[q], deadline)
         status = search_row(terms[first:last], weights[first:last], own, index, allowed, out)
         if status != DONE:
             return status if status >= 0 else np.int64(BAD_WEIGHT - q)

@@ -29,6 +29,7 @@ from thresher.index.counts import SUPERBLOCK
 from thresher.index.layout import CHUNK
 from thresher.index.lists import open_chunk
 from thresher.search.kernels.intrinsics import prefetch
+from thresher.search.kernels.late import is_late
 from thresher.search.kernels.masks import any_set, first_from, mask_sums
 from thresher.search.kernels.postings import (
     add,
@@ -46,8 +47,10 @@ from thresher.search.kernels.topk import (
     collect,
     collect_some,
     finish,
+    hand_over,
     keep_best,
     keep_reaching,
+    kth_of,
     make_room,
     raise_threshold,
 )
@@ -55,7 +58,7 @@ from thresher.search.kernels.types import Cursors, QuantisedTopK, TopK
 
 QUANTISED_WINDOW = 16_384
 FLOAT_WINDOW = 4096
-ROOM = 4096
+ROOM = 8192
 """Documents that quantised accumulators keep as candidates; where more tie, float ones answer."""
 LANES = QUANTISED_WINDOW // 16
 LEVEL_BITS = 6
@@ -224,22 +227,6 @@ def lanes_reaching(low, sums, mask, lanes):
     return reached
 
 
-@njit(cache=True, nogil=True)
-def kth_of(k, values):
-    """The k-th largest of at least k values, int64: by a sorted list of the k largest while they are few."""
-    if k > 64:
-        return np.int64(np.partition(values, values.shape[0] - k)[values.shape[0] - k])
-    best = np.zeros(k, np.uint16)
-    for value in values:
-        if value > best[k - 1]:
-            at = k - 1
-            while at > 0 and best[at - 1] < value:
-                best[at] = best[at - 1]
-                at -= 1
-            best[at] = value
-    return np.int64(best[k - 1])
-
-
 @njit(cache=True, nogil=True, inline="always")
 def collect_quantised(origin, dense, top):
     """Append documents of a window whose quantised sums reach the threshold; False where there is no room.
@@ -316,13 +303,19 @@ def append_lanes(origin, dense, missing, rest, low, top):
 
 
 @njit(cache=True, nogil=True, inline="always")
+def units(query):
+    """In how many units of a quantised sum the largest possible sum is divided."""
+    return 65535 - 3 * query.terms.shape[0] - 8
+
+
+@njit(cache=True, nogil=True, inline="always")
 def open_quantised(query, total, least, k, index, allowed, fixed):
     """An empty `QuantisedTopK` for a query; `fixed` uint32[n] out: the weights in fixed point.
 
     total, least   float64   as in `score_quantised`
     """
     count = query.terms.shape[0]
-    unit = total / (65535 - 3 * count - 8)
+    unit = total / units(query)
     margin = count + (2 * count * (2**index.bits - 1) >> 16) + 3
     dense_rows, dense_weights, dense_count, rest = np.empty(count, np.int64), np.empty(count, np.uint32), 0, 0
     for i in range(count):
@@ -344,17 +337,21 @@ def open_quantised(query, total, least, k, index, allowed, fixed):
 
 
 @njit(cache=True, nogil=True)
-def score_quantised(query, total, least, k, index, allowed, hits):
+def score_quantised(query, total, least, request, index, allowed, hits):
     """Answer a query by quantised sums; returns the number of hits, -1 where too many documents come too close.
+
+    Where the answer may be rough, hits are the best by quantised sums, which are the scores; no true sum exceeds them.
 
     total  float64    sum of weights * largest impacts of the lists
     least  float64    a sum that k documents reach, if there are k
-    index, allowed, hits   `Postings`, `Allowed`, `Hits` out
+    request, index, allowed, hits   `Request`, `Postings`, `Allowed`, `Hits` out
     """
-    fixed = np.empty(query.terms.shape[0], np.uint32)
+    k, fixed = request.k, np.empty(query.terms.shape[0], np.uint32)
     found = open_quantised(query, total, least, k, index, allowed, fixed)
     cursors, sums, masked = open_cursors(query.terms, index), found.sums, allowed.mask.shape[0] > 0
     for window in range((index.passages + QUANTISED_WINDOW - 1) // QUANTISED_WINDOW):
+        if is_late(request.deadline, hits.statistics):
+            break
         if masked and not any_in_window(window, QUANTISED_WINDOW, allowed):
             skip_window(window, QUANTISED_WINDOW, query.terms, index, cursors)
             continue
@@ -367,6 +364,8 @@ def score_quantised(query, total, least, k, index, allowed, hits):
     size = keep_reaching(np.uint16(found.counts[Q_THRESHOLD]), found.counts[Q_SIZE], values, docs)
     if size > k:
         size = keep_reaching(np.uint16(max(kth_of(k, values[:size]) - found.margin + 1, 0)), size, values, docs)
+    if request.rough:
+        return hand_over(size, total / units(query), index.scale, found, hits)
     if size > 4 * k + 64:
         return -1
     return score_allowed(query, 0.0, k, index, np.sort(docs[:size]), hits)
@@ -423,16 +422,18 @@ def open_stretch(chunk, first, after, terms, index, cursors):
 
 
 @njit(cache=True, nogil=True)
-def score_sparse(query, index, allowed, top, hits):
+def score_sparse(query, request, index, allowed, top, hits):
     """Answer a query by float64 sums of the few documents that may be returned; returns the number of hits.
 
     A chunk at a time, from the first to the last superblock with such a document; of dense rows their impacts alone.
-    index, allowed, hits   `Postings`, `Allowed` with its list, `Hits` out
+    request, index, allowed, hits   `Request`, `Postings`, `Allowed` with its list, `Hits` out
     top                    `TopK` with room for 2 * k + 2 * min(CHUNK, documents in the list)
     """
     terms, weights, dense, at = query.terms, query.weights, index.dense, 0
     cursors, sums, full = open_cursors(terms, index), np.empty(CHUNK, np.float64), np.uint16(CHUNK - 1)
     for chunk in range((index.passages + CHUNK - 1) // CHUNK):
+        if is_late(request.deadline, hits.statistics):
+            break
         origin, begin = chunk * CHUNK, at
         at = first_from(origin + CHUNK, allowed.docs, begin)
         if at == begin:
@@ -463,15 +464,17 @@ def score_sparse(query, index, allowed, top, hits):
 
 
 @njit(cache=True, nogil=True)
-def score_float(query, index, allowed, top, hits):
+def score_float(query, request, index, allowed, top, hits):
     """Answer a query by float64 sums of all documents; returns the number of hits.
 
-    index, allowed, hits   `Postings`, `Allowed`, `Hits` out
+    request, index, allowed, hits   `Request`, `Postings`, `Allowed`, `Hits` out
     top                    `TopK` with room for 2 * k + 2 * FLOAT_WINDOW
     """
     cursors, sums = open_cursors(query.terms, index), np.empty(FLOAT_WINDOW, np.float64)
     masked = allowed.mask.shape[0] > 0
     for window in range((index.passages + FLOAT_WINDOW - 1) // FLOAT_WINDOW):
+        if is_late(request.deadline, hits.statistics):
+            break
         if masked and not any_in_window(window, FLOAT_WINDOW, allowed):
             skip_window(window, FLOAT_WINDOW, query.terms, index, cursors)
             continue

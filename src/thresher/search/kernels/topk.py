@@ -271,3 +271,40 @@ def insert(scores, ranks, docs, size):
             scores[b + 1], docs[b + 1] = scores[b], docs[b]
             b -= 1
         scores[b + 1], docs[b + 1] = score, doc
+
+
+@njit(cache=True, nogil=True)
+def kth_of(k, values):
+    """The k-th largest of at least k values, int64: by a sorted list of the k largest while they are few."""
+    if k > 64:
+        return np.int64(np.partition(values, values.shape[0] - k)[values.shape[0] - k])
+    best = np.zeros(k, np.uint16)
+    for value in values:
+        if value > best[k - 1]:
+            at = k - 1
+            while at > 0 and best[at - 1] < value:
+                best[at] = best[at - 1]
+                at -= 1
+            best[at] = value
+    return np.int64(best[k - 1])
+
+
+@njit(cache=True, nogil=True)
+def hand_over(size, unit, scale, top, hits):
+    """Write the k best of the documents that were found, in any order, with quantised sums as scores; returns how many.
+
+    size, unit, scale   int64, float64, float64   of the documents, of the sums, of `Postings`
+    top, hits           `QuantisedTopK`, `Hits` out
+    """
+    values, docs = top.values[:size], top.docs[:size]
+    edge = kth_of(top.k, values) if size > top.k else np.int64(0)
+    count = 0
+    for i in range(size):
+        if np.int64(values[i]) > edge:
+            hits.docs[count], hits.scores[count] = docs[i], np.float64(values[i]) * unit * scale
+            count += 1
+    for i in range(size):
+        if count < top.k and np.int64(values[i]) == edge:
+            hits.docs[count], hits.scores[count] = docs[i], np.float64(edge) * unit * scale
+            count += 1
+    return count

@@ -39,13 +39,17 @@ FAULTS = 8
     WHOLE_SUPERBLOCKS,
     EXACT,
     COMPLETE,
+    FIRST_TERMS,
+    RESCORED,
     HITS,
     THRESHOLD,
     BOUND,
-) = range(13)
-"""Places in the statistics of a query, float64[13]: the plan that answered, whether the answer is exact and whether it
+) = range(15)
+"""Places in the statistics of a query, float64[15]: the plan that answered, whether the answer is exact and whether it
 is complete (1 or 0), the number of hits; the others are described in `thresher.search.results.Explanation`."""
-STATISTICS = 13
+STATISTICS = 15
+FOREVER = 2**63 - 1
+"""No deadline."""
 
 
 class Postings(NamedTuple):
@@ -131,12 +135,16 @@ class Request(NamedTuple):
         plan: int64, one of `PLANS`.
         limits: `Limits`.
         least: float64, a score: documents below it are not wanted; 0 where all are.
+        deadline: int64, nanoseconds by `thresher.search.kernels.intrinsics.clock`; `FOREVER` for none.
+        rough: bool, whether scores may be upper bounds and the hits in any order: they will be scored again.
     """
 
     k: int
     plan: int
     limits: Limits
     least: float
+    deadline: int
+    rough: bool
 
 
 class Hits(NamedTuple):

@@ -123,6 +123,7 @@ def found(served: Served, body: SearchBody) -> tuple[dict[str, object], Usage]:
         "commit": served.index.commit,
         "exact": ranking.exact,
         "expected_recall": ranking.expected_recall,
+        "complete": ranking.complete,
         "escalated": ranking.escalated,
         "hits": hits,
     }

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from thresher.ranking import Run
+from thresher.search.effort import EXACT as NO_LIMIT
 from thresher.search.kernels.types import COMPLETE, EXACT
 from thresher.search.queries import listed, qids_of
 from thresher.search.recall import curve_of
@@ -97,12 +98,9 @@ def answer_promised(
     now: Snapshot, query: AnyQuery, wanted: Wanted, recall: float, tiers: str, masks: Masks
 ) -> SearchRanking:
     """The best passages for one query, by the effort that a promise takes for it."""
-    promise = promise_for(now, wanted, recall, tiers, masks)
-    if promise is None:
-        return now.answer(query, wanted, tiers, masks)
-    space = now.first.space
+    promise, space = promise_for(now, wanted, recall, tiers, masks), now.first.space
     terms, given = space.row(query)
-    effort, expected = promise.effort(len(terms))
+    effort, expected = (NO_LIMIT, 1.0) if promise is None else promise.effort(len(terms))
     if now.only is None or masks is not now.masks:
         asked = query if now.pair is not None and not now.pair.comparable else (terms, given)
         return _expecting(now.answer(asked, wanted._replace(limits=effort.limits), tiers, masks), expected)

@@ -111,3 +111,8 @@ class ShardedRanking(Ranking):
     explanations: tuple[Explanation, ...]
     tiers: NDArray[np.uint8]
     shards: NDArray[np.int64]
+
+    @property
+    def expected_recall(self) -> float | None:
+        """Share of the exact answer to expect here: 1 where it is exact; None where that is not known."""
+        return 1.0 if self.exact else None

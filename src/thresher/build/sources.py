@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from thresher.corpus import Corpus
+    from thresher.encode.preencoded import Encoding
     from thresher.records import Passage
 
     Source = str | Path | Corpus | Iterable[Passage]
@@ -86,7 +87,7 @@ def expected_fields(corpus: object) -> Mapping[str, str] | None:
 
 def with_sources(
     recipe: Recipe | str | Path | None,
-    encoded: str | Path | None,
+    encoded: Encoding | str | Path | None,
     decision: str | Path | None,
     vectors: str | Path | None,
 ) -> Recipe:
@@ -95,4 +96,5 @@ def with_sources(
         recipe = Recipe() if encoded is not None else best_recipe()
     elif not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    return recipe.using(encoded=encoded, decision=decision, vectors=vectors)
+    named = encoded if encoded is None or isinstance(encoded, str | Path) else encoded.path
+    return recipe.using(encoded=named, decision=decision, vectors=vectors)

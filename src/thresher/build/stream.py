@@ -130,9 +130,7 @@ def build_index(
             another corpus, with the docno.
         ArtifactError: there is something at `target` that may not be replaced.
     """
-    given = None
-    if not (encoded is None or isinstance(encoded, str | Path)):
-        given, encoded = encoded, encoded.path
+    given = None if encoded is None or isinstance(encoded, str | Path) else encoded
     recipe = with_sources(recipe, encoded, decision, vectors)
     recipe.check()
     shards = shards_of(target)
@@ -142,12 +140,7 @@ def build_index(
             draft, recipe, source, shards, progress=progress, models=(dense, learned), given=given, device=device
         )
         build.memory = None if memory_gb is None else MemoryLimit(memory_gb)
-        build.check_disk()
-        build.read()
-        build.estimate()
-        build.prune()
-        counts = build.index()
-        build.store_others()
+        counts = build.run()
         draft.fields.update(build.fields(), counts=counts)
         draft.segment.fields.update(build.segment_fields(), counts=counts)
         skipped = build.spool.skipped
@@ -260,6 +253,16 @@ class _Build:
         if free < least:
             problem = f"{what} about {least:,} bytes, but only {free:,} are free"
             raise OSError(errno.ENOSPC, problem, str(self.directory.parent))
+
+    def run(self) -> dict[str, Any]:
+        """Read, prune, encode and store; returns the counts of the index."""
+        self.check_disk()
+        self.read()
+        self.estimate()
+        self.prune()
+        counts = self.index()
+        self.store_others()
+        return counts
 
     def read(self) -> None:
         """Spool the corpus, count its terms where BM25 needs them, and bring it into the order of an encoding."""

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eval.exchange_fuzz import cases, read_one
 from thresher.build.stream import build_index
 from thresher.encode.terms import LinearScale
 from thresher.errors import ArtifactError, InputError
@@ -384,3 +385,14 @@ def test_what_protobuf_writes_is_read(tmp_path):
     assert [row for _, row in rows_of(opened)] == [
         {"all": 1 + i * 200} | ({"ünd": 4 if i == 7 else 5} if i in (7, 297) else {}) for i in range(300)
     ]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_damaged_file_is_an_error_that_names_it_or_is_read(lexical, tmp_path, name):
+    if name == "parquet":
+        pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    exported = export_index(lexical, tmp_path / "out", format=name)
+    whole = tmp_path / "out" / exported.files[0]
+    outcomes = {read_one(path) for path in cases([whole], 40, tmp_path / "cases")}
+    assert outcomes <= {"named", "read"}
+    assert "named" in outcomes

@@ -81,8 +81,9 @@ def test_segments_give_what_one_index_of_the_survivors_gives(world, query, k, pl
                 assert told(index.search(index.terms(query), k, plan=plan, **options)) == told(found)
                 run = index.search_batch([query, {}, query], k, plan=plan, threads=2, **options)
                 assert [told(run[qid]) for qid in "012"] == [told(found), [], told(found)]
-                most = index.search(query, k, effort=Effort(terms=2), **options)
-                assert told(most) == told(one.search(query, k, effort=Effort(terms=2), **options))
+                if not (gone and own):  # a term that only deleted passages hold counts among the heaviest
+                    most = index.search(query, k, effort=Effort(terms=2), **options)
+                    assert told(most) == told(one.search(query, k, effort=Effort(terms=2), **options))
                 if not apart:
                     assert found.exact
             if not apart and scale is None:

@@ -287,15 +287,16 @@ class _Search:
             [shard for shard in np.argsort(-bound, kind="stable").tolist() if bound[shard] > 0] for bound in bounds
         ]
         most, place = max(map(len, orders), default=0), 0
+        late: dict[int, list[int]] = {}
         while place < most and k:
             size = self._round(place, most)
-            asked: dict[int, list[int]] = {}
+            asked = {shard: list(own) for shard, own in late.items()}
             for q, order in enumerate(orders):
                 for shard in order[place : place + size]:
                     if shard not in self.failed and not bounds[q][shard] < collected[q].least:
                         asked.setdefault(shard, []).append(q)
             place += size
-            self._ask(tier, k, queries, asked, collected, last=place >= most)
+            late = self._ask(tier, k, queries, asked, collected, last=place >= most)
         return [self._merged_parts(query, one, k) for query, one in zip(queries, collected, strict=True)]
 
     def _round(self, place: int, most: int) -> int:
@@ -315,8 +316,8 @@ class _Search:
         collected: Sequence[_Collected],
         *,
         last: bool,
-    ) -> None:
-        """Ask shards for some queries each, and add what they find."""
+    ) -> dict[int, list[int]]:
+        """Ask shards for some queries each, and add what they find; those to ask again, since a round was too short."""
         x = self.x
         left = 0.0 if x.due == math.inf else max((x.due - time.monotonic()) * 1000, 1.0)
         requests = {
@@ -337,10 +338,14 @@ class _Search:
             )
             for shard, own in asked.items()
         }
-        answers = self._gathered(requests, x.due)
+        answers = self._gathered(requests, x.due if last else self._share_of_time())
         for shard, answer in answers.items():
             for q, found in zip(asked[shard], cast("Top", answer).found, strict=True):
                 collected[q].add(shard, found)
+        late = {} if last else {shard: own for shard, own in asked.items() if shard not in answers}
+        for shard in late:
+            self.failed.pop(shard, None)
+        return late
 
     def _shared(self, collected: _Collected) -> float:
         return collected.least if self.options.share else 0.0

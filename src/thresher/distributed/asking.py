@@ -56,7 +56,7 @@ Named: TypeAlias = "tuple[list[str], NDArray[np.float32]]"
 Failed: TypeAlias = "dict[int, Exception]"
 
 _QUARTER = 4
-"""Of the shards that work side by side, one in so many is asked in the first round."""
+"""Of the shards that work side by side, one in this many is asked in the first round."""
 _SHARE = 0.25
 """Of the time that is left, what the first round may take at most, and what statistics may."""
 

@@ -237,7 +237,7 @@ class HttpReplica:
             document = msgspec.json.decode(content)
             said = self._hide(str(document["error"]["message"]))
         except (msgspec.MsgspecError, TypeError, KeyError) as err:
-            raise ShardError(f"{self.name} is no thresher server with shards (status {status}: {err})") from None
+            raise ShardError(f"{self.name} is not a thresher server with shards (status {status}: {err})") from None
         if status == 410:
             raise CommitGoneError(said)
         if status in (400, 422):

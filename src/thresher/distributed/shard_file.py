@@ -32,7 +32,7 @@ def read_shard_file(file: str | Path) -> list[list[str]]:
     """The replicas of each shard: URLs, and folders made absolute by where the file is.
 
     Raises:
-        InputError: it is no such file; says what is wrong with it.
+        InputError: it is not a shards file; says what is wrong with it.
     """
     file = path_of(file)
     try:

@@ -171,7 +171,7 @@ def _heavy(
 
 
 def _scales(vocabulary: int, size: int) -> Scales:
-    """Scratch for ranges of up to so many documents."""
+    """Scratch for ranges of up to `size` documents."""
     return Scales(
         np.zeros((vocabulary, 2), np.int32),
         np.zeros((vocabulary, 2), np.float32),
@@ -315,7 +315,7 @@ def settle(heavy, docs, sides, rounds, still, scales):
 
 @njit(cache=True, nogil=True)
 def weigh(touched, left, right, scales):
-    """Set `scales.gains` for halves of so many documents."""
+    """Set `scales.gains` for halves of these sizes."""
     degrees, gains, logs = scales.degrees, scales.gains, scales.logs
     log_left, log_right = log2_of(left, logs), log2_of(right, logs)
     for term in touched:

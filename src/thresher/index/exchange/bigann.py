@@ -85,7 +85,7 @@ class BigAnnVectors(CsrVectors):
 
 
 def skip(stream: BinaryIO, count: int) -> None:
-    """Go forward by so many bytes, as far as there are so many; compressed streams are read."""
+    """Go forward by a number of bytes, or to the end; compressed streams are read."""
     if stream.seekable():
         stream.seek(count)
         return

@@ -201,7 +201,7 @@ def put_posting(gap, impact, docs, state, out):
 
 @njit(cache=True, nogil=True)
 def read_field(block, at, end, tag, more, state, out):
-    """Read a field of a list that is no posting; returns where it ends, -1 if more bytes are needed, and a fault."""
+    """Read a field of a list that is not a posting; returns where it ends, -1 if more bytes are needed, and a fault."""
     if tag == 10:
         length, at = read_varint(block, at, end)
         if at >= 0 and not 0 <= length <= LONGEST_TERM:

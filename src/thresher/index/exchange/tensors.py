@@ -170,7 +170,7 @@ class TensorFile(CsrVectors):
 
 
 def _sizes(value: object, count: int) -> list[int] | None:
-    """A list of so many whole numbers; None where it is none."""
+    """A list of this many whole numbers; None where it is not one."""
     fine = isinstance(value, list) and len(value) == count and all(type(n) is int and 0 <= n < 2**60 for n in value)
     return value if isinstance(value, list) and fine else None
 

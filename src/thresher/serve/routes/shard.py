@@ -58,7 +58,7 @@ def _read(route: str, body: bytes) -> Message:
     try:
         return read_request(route, body)
     except msgspec.MsgspecError as err:
-        raise RefusedError(f"the body is no request for {route}: {err}", 422) from None
+        raise RefusedError(f"the body is not a request for {route}: {err}", 422) from None
 
 
 def _answer(shard: Shard, asked: Message) -> bytes:

@@ -38,8 +38,8 @@ from thresher.search.kernels.topk import LIMIT, SAFE, SMALLEST, collect, finish,
 from thresher.search.kernels.types import AUTO, EXACT, SCORED, SUPERBLOCKS, VISITED, WHOLE_SUPERBLOCKS, Bounds
 
 FEW = 32
-"""From one posting for this many blocks of a chunk on, the maxima of all its blocks are added: to clear and add those of
-a thousand blocks takes as long as some 30 postings one by one."""
+"""From one posting for this many blocks of a chunk on, the maxima of all its blocks are added: to clear and add those
+of a thousand blocks takes as long as some 30 postings one by one."""
 TINY = np.float32(1e-30)
 LOWEST = 1e-31
 """Bounds are compared with at least this, so that blocks without a posting are never visited."""

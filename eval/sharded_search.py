@@ -6,7 +6,7 @@ lists of docnos, tiers and several k, are asked of the index and of its shards, 
 bit. Times are by the clock, of single queries one after another. Finished parts are kept in the work directory. It
 takes about half an hour on two quiet cores.
 
-    python -m eval sharded-search --work /work/sharded-search
+    python -m eval sharded-search --work sharded-search
 """
 
 from __future__ import annotations

@@ -16,11 +16,12 @@ common unit that holds on every machine. They decide what is chosen, not what is
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from thresher.checks import shown, whole
+from thresher.checks import is_a, shown, whole
 from thresher.errors import InputError
 from thresher.records import SparseBatch
 from thresher.search.effort import EXACT, Effort
@@ -29,7 +30,7 @@ from thresher.search.recall import CHANGES, KS, Level, RecallCurve
 from thresher.search.recall_queries import sampled_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -99,6 +100,8 @@ def fit_recall(
     """
     if not hasattr(index, "pinned") or index.scope is not None:
         raise InputError(f"recall is calibrated in an Index of all its passages; got {shown(index)}")
+    if not is_a(ks, Sequence) or isinstance(ks, str | bytes) or not len(ks):
+        raise InputError(f"ks must be a list of lengths of answers; got {shown(ks)}")
     wanted = sorted({whole("k", k, 1) for k in ks})
     index, live = index.pinned(), len(index)
     wanted = [k for k in wanted if k <= live] or [max(live, 1)]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from eval.search.matrices import Rows
 
 SEED = 13
-ROUNDS = 40
+ROUNDS = 20
 DRAWS = 40_000
 SHARDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 DEADLINE = 3.0

@@ -57,7 +57,7 @@ def rates() -> dict[str, float]:
     default = matching("model-speed", {"model": "default recipe, terms and vectors", "backend": "torch-int8"})[0]
     quality = {row["what"]: float(row["passages_per_cpu_second"]) for row in matching("quality-throughput", {})}
     built = max(
-        (row for row in matching("search-scale", {"engine": "thresher", "order": "source"}) if row["build_s"]),
+        (row for row in matching("search-scale", {"engine": "thresher", "order": "source"}) if row.get("build_s")),
         key=lambda row: float(row["passages"]),
     )
     return {

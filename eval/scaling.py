@@ -170,7 +170,11 @@ def main(arguments: Sequence[str]) -> None:
     for shards in SHARDS:
         rows += waits(times, shards, hop, rng)
         print(rows[-1], flush=True)
-    details = [{"query": q, "ms": [round(ms, 4) for ms in row]} for q, row in enumerate(times.tolist())]
+    details = [
+        {"query": query, "round": turn, "ms": round(ms, 4)}
+        for query, row in enumerate(times.tolist())
+        for turn, ms in enumerate(row)
+    ]
     bench.write("scaling", rows, seed=SEED, details=details, title="Full size, on paper", note=NOTE)
 
 

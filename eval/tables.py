@@ -393,6 +393,41 @@ log_coverage = Pivot(
 )
 
 
+scaling_builds = Listing(
+    "scaling",
+    (
+        ("collection", "{collection}"),
+        ("passages", "{passages:,}"),
+        ("kept", "{kept:.0%}"),
+        ("encoding, core hours", "{encode_core_hours:,.0f}"),
+        ("all, core hours", "{core_hours:,.0f}"),
+        ("machines for a day", "{machines_for_a_day:,}"),
+        ("build, $", "{build_dollars:,.0f}"),
+        ("postings, bytes", "{posting_bytes:.2g}"),
+        ("texts, bytes", "{text_bytes:.2g}"),
+        ("vectors, bytes", "{vector_bytes:.2g}"),
+        ("search machines", "{search_machines:,}"),
+        ("search, $ a month", "{search_dollars_a_month:,.0f}"),
+    ),
+    {"part": "build"},
+)
+scaling_latency = Listing(
+    "scaling",
+    (
+        ("shards", "{shards:,}"),
+        ("requests", "{requests}"),
+        ("passages", "{passages:,}"),
+        ("p50, ms", "{p50_ms:.1f}"),
+        ("p99, ms", "{p99_ms:.1f}"),
+        ("p99.9, ms", "{p99.9_ms:.1f}"),
+        ("more requests", "{more_requests:.1%}"),
+        ("complete by the deadline", "{complete:.2%}"),
+    ),
+    {"part": "latency"},
+    left=2,
+)
+
+
 def tiering() -> str:
     """Half of the passages in a second tier: what each test and share of escalated queries reaches."""
     columns = {
@@ -1009,6 +1044,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "bm25": bm25,
     "compression": compression,
     "drift": drift,
+    "scaling-builds": scaling_builds,
+    "scaling-latency": scaling_latency,
     "first-stages": first_stages,
     "cascade": cascade,
     "stages": stages,

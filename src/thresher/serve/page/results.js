@@ -6,7 +6,7 @@ import { Card } from "./passage.js";
 
 const PATIENCE = 160; // milliseconds after which a ranking is shown although the passages are not there yet
 
-/** What an answer that is not exact says of itself. */
+/** The label of an answer that is not exact: its expected recall where that is known. */
 function exactness(answer) {
   const recall = finished(answer).map((row) => row.counts?.expected_recall).find((value) => value !== undefined);
   return recall === undefined ? "not exact" : `expected recall ${(100 * recall).toFixed(1)} %`;

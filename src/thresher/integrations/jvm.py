@@ -14,7 +14,7 @@ import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from thresher.checks import path_of
@@ -38,7 +38,9 @@ LEAST_JAVA = 21
 _NEEDED = "io.anserini.search.similarity.ImpactSimilarity"
 _QUIET_ABOUT_UNSAFE = 23
 """The first Java that knows the option about what Lucene maps files with."""
-_START = Lock()
+BRIDGE = RLock()
+"""Held while Java is started or called. pyjnius notes the object of a method call in the method, of which there is one
+for all threads: between that and the call, another thread can put its own object there."""
 _kept: list[object] = []
 """Loggers whose level was set; Java forgets those without a reference."""
 
@@ -55,7 +57,7 @@ def start(jar: str | Path | None = None) -> ModuleType:
         DataNotFoundError: there is no such jar.
         ConfigError: the virtual machine of this process was started without the jar.
     """
-    with _START:
+    with BRIDGE:
         if "jnius" in sys.modules:
             return _with_anserini(sys.modules["jnius"])
         file, (home, version) = find_jar(jar), find_java()

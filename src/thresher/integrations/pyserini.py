@@ -7,6 +7,7 @@
 An impact index (`IndexCollection -impact -pretokenized`) scores by the sum of query weight x impact, as thresher does;
 scores are float32 sums, so whole numbers below 2^24 come out exactly. A BM25 index analyses a text as Anserini does.
 Equal scores are ordered by docno, bytewise. Java is started on first use (`thresher.integrations.jvm`).
+Threads take turns: pyjnius must not be called from two at a time (`thresher.integrations.jvm.BRIDGE`).
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 from thresher.arguments import checked_call
 from thresher.checks import one_of, path_of, shown, sound, strings, whole
 from thresher.corpus.stream import TEXT_FIELDS
 from thresher.errors import ArtifactError, InputError
-from thresher.integrations.jvm import java_errors, start
+from thresher.integrations.jvm import BRIDGE, java_errors, start
 from thresher.ranking import Ranking, Run
 from thresher.records import Passage, Query
 from thresher.search.queries import listed, qids_of
@@ -153,7 +154,9 @@ class LuceneIndex:
         return Ranking(docnos, scores, source="search", passages=self if self.has_texts else None)
 
     def search_batch(self, queries: Sequence[GuestQuery], k: int = 10, *, threads: int = 1) -> Run:
-        """The k best passages for each of `queries`, over `threads` threads; other arguments as `search`.
+        """The k best passages for each of `queries`; arguments as `search`.
+
+        `threads` is there as in `Index.search_batch`; more than one gain nothing, since threads take turns with Java.
 
         Returns:
             rankings by the qid of a `Query`, and by the position (`"0"`, `"1"`, ...) of other queries.
@@ -162,11 +165,9 @@ class LuceneIndex:
             InputError: as `search`; or two queries have the same qid.
         """
         given = cast("list[GuestQuery]", listed(queries))
-        qids, threads = qids_of(given), whole("threads", threads, 1)
-        if threads == 1:
-            return Run(dict(zip(qids, (self.search(query, k) for query in given), strict=True)))
-        with ThreadPoolExecutor(threads) as pool:
-            return Run(dict(zip(qids, pool.map(lambda query: self.search(query, k), given), strict=True)))
+        qids = qids_of(given)
+        whole("threads", threads, 1)
+        return Run(dict(zip(qids, (self.search(query, k) for query in given), strict=True)))
 
     def passages(self, docnos: Sequence[str]) -> list[Passage]:
         """The passages with these docnos, with the texts that the index stores.
@@ -254,8 +255,23 @@ def _passage(docno: str, raw: str | None, contents: str | None) -> Passage:
     return Passage(docno, contents or "")
 
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _alone(method: Callable[Concatenate[_Lucene, _P], _T]) -> Callable[Concatenate[_Lucene, _P], _T]:
+    """A method during which no other thread calls Java."""
+
+    @wraps(method)
+    def called(self: _Lucene, /, *args: _P.args, **options: _P.kwargs) -> _T:
+        with BRIDGE:
+            return method(self, *args, **options)
+
+    return called
+
+
 class _Lucene:
-    """Lucene's classes over one index.
+    """Lucene's classes over one index. Safe to share between threads.
 
     Args:
         jnius: the bridge to Java.
@@ -263,6 +279,7 @@ class _Lucene:
         bm25: k1 and b; None for the sum of impacts.
     """
 
+    @_alone
     def __init__(self, jnius: ModuleType, folder: Path, bm25: tuple[float, float] | None) -> None:
         self.jnius = jnius
         java, lucene = jnius.autoclass, "org.apache.lucene."
@@ -289,14 +306,17 @@ class _Lucene:
             only_id=java("java.util.Collections").singleton(_ID),
         )
 
+    @_alone
     def count(self) -> int:
         """Documents that are not deleted."""
         return int(self._java.reader.numDocs())
 
+    @_alone
     def close(self) -> None:
         """Close the files of the index."""
         self._java.reader.close()
 
+    @_alone
     def search(self, weights: Weighted, k: int) -> list[tuple[str, float]]:
         """Docnos and scores of the k best documents."""
         java = self._java
@@ -309,10 +329,12 @@ class _Lucene:
         stored = java.reader.storedFields()
         return [(str(stored.document(hit.doc, java.only_id).get(_ID)), float(hit.score)) for hit in top.scoreDocs]
 
+    @_alone
     def find(self, docno: str) -> tuple[str | None, str | None] | None:
         """What is stored of a document, `raw` and `contents`; None where there is none of that docno."""
         return self._stored(self._java.term_query(self._java.term(_ID, docno)))
 
+    @_alone
     def stores_texts(self) -> bool:
         """Whether the first document has a text."""
         first = self._stored(self._java.all_query())
@@ -326,6 +348,7 @@ class _Lucene:
         document = self._java.reader.storedFields().document(found[0].doc)
         return document.get(_RAW), document.get(_CONTENTS)
 
+    @_alone
     def analysed(self, text: str) -> list[str]:
         """The terms of a text, as Anserini indexes it."""
         java = self.jnius.autoclass

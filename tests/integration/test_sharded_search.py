@@ -84,6 +84,36 @@ def test_shards_in_threads_answer_as_one_index(whole, shards):
                 sharded.search("grain", where="colour = red")
 
 
+def test_an_answer_that_the_deadline_cut_says_so_and_names_no_shard(shards):
+    with ShardedIndex.open(shards) as sharded:
+        found = sharded.search("grain and chaff", 8, deadline_ms=0)  # each shard is told so, and answers
+        assert not found.complete and not found.exact and found.missing_shards == ()
+        assert not found.escalated
+        whole = sharded.search("grain and chaff", 8, deadline_ms=1e6)
+        assert whole.complete and whole == sharded.search("grain and chaff", 8)
+
+
+def test_a_recall_is_kept_by_the_exact_answer(shards):
+    with ShardedIndex.open(shards) as sharded:
+        found = sharded.search("grain and chaff", 8, recall=0.5)
+        assert found.exact and found.expected_recall == 1 and found == sharded.search("grain and chaff", 8)
+        run = sharded.search_batch(["grain and chaff"], 8, recall=0.5)
+        assert run["0"] == found
+        with pytest.raises(InputError, match="recall must be above 0"):
+            sharded.search("grain", recall=1.0)
+        with pytest.raises(InputError, match="by='sparse'"):
+            sharded.search("grain", by="dense")
+
+
+def test_a_view_names_no_duplicates_outside_of_it(shards):
+    with ShardedIndex.open(shards) as sharded:
+        passage = sharded.any_passage()
+        view = sharded.restricted(f"team = {passage.metadata['team']}")
+        folded = [hit for hit in sharded.search("grain chaff wheat", 60, tiers="first") if hit.aliases]
+        assert folded, "the index folds no duplicates, so nothing is shown here"
+        assert all(hit.aliases == () for hit in view.search("grain chaff wheat", 60, tiers="first"))
+
+
 def test_shards_in_processes_answer_by_the_deadline_where_one_is_stopped_or_killed(whole, shards):
     with ShardedIndex.open(shards, run="processes", on_missing="partial") as sharded:
         assert_same(sharded, whole)
@@ -109,7 +139,8 @@ def test_shards_in_processes_answer_by_the_deadline_where_one_is_stopped_or_kill
 
 
 def test_a_shard_at_a_server_answers_as_it_does_here(whole, shards, tmp_path):
-    pytest.importorskip("fastapi", reason="the extra serve is not installed")
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        pytest.importorskip(module, reason="the extra serve is not installed")
     (first,), (second,), (third,) = read_shard_file(shards)
     command = [sys.executable, "-m", "thresher", "serve", f"one={first}", f"two={second}", "--shard", "--port", "0"]
     environment = {**os.environ, "SHARD_KEY": "secret"}

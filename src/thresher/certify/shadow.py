@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from thresher.pipeline.answer import Answer
     from thresher.pipeline.pipeline import OnStage, Pipeline
     from thresher.records import Hit, Query
-    from thresher.search.index import Allow
+    from thresher.search.any_index import Allow
     from thresher.search.queries import Tiers
 
     Loss = Callable[[str, Answer, Answer], float]

@@ -9,32 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from thresher.distributed.gathering import first_of, gather
-from thresher.distributed.messages import (
-    FIRST,
-    SECOND,
-    Asked,
-    CommitGoneError,
-    EncodeRequest,
-    Lists,
-    ListsRequest,
-    Row,
-    Rows,
-    Top,
-    TopRequest,
-)
+from thresher.distributed.merging import Collected, TierAnswer, best_places, merged_parts
+from thresher.distributed.messages import FIRST, SECOND, Asked, Top, TopRequest
 from thresher.distributed.shard_ranking import ShardedPassages, ShardedRanking
-from thresher.errors import InputError, ShardError
-from thresher.records import Query as TextQuery
+from thresher.distributed.weighing import Weighing
 from thresher.records import SparseBatch
-from thresher.search.queries import named_row, to_row
-from thresher.search.results import Explanation
 from thresher.search.routing import LIST_FEATURES, routing_features, score_features
 from thresher.search.tiers import ROUNDING, interleaved, is_settled
 
@@ -43,71 +27,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thresher.distributed.gathering import ShardReplicas
-    from thresher.distributed.messages import Found, Message
     from thresher.distributed.opening import State
     from thresher.distributed.sharded import ShardedIndex
     from thresher.distributed.shared_terms import Query
+    from thresher.distributed.weighing import Failed
     from thresher.search.effort import Effort
     from thresher.search.queries import AnyQuery, Tiers
 
-Named: TypeAlias = "tuple[list[str], NDArray[np.float32]]"
-"""A query's terms by their strings, and their weights as they were given."""
-Failed: TypeAlias = "dict[int, Exception]"
-
 _QUARTER = 4
 """Of the shards that work side by side, one in this many is asked in the first round."""
-_SHARE = 0.25
-"""Of the time that is left, what the first round may take at most, and what statistics may."""
-
-
-class Options(NamedTuple):
-    """How shards are asked.
-
-    Attributes:
-        share: send the k-th score so far along.
-        hedge: ask replicas of slow shards.
-        in_turn: one shard after another, since all answer in this thread.
-    """
-
-    share: bool
-    hedge: bool
-    in_turn: bool
-
-
-class _Collected:
-    """The best passages of one query, of one tier, so far."""
-
-    def __init__(self, k: int, least: float) -> None:
-        self.k, self.least = k, least
-        self.found: list[tuple[int, Found]] = []
-        self._scores: list[float] = []
-
-    def add(self, shard: int, found: Found) -> None:
-        """Add a shard's answer."""
-        self.found.append((shard, found))
-        if found.docnos:
-            self._scores = sorted(self._scores + list(found.scores))[-self.k :]
-            if len(self._scores) == self.k:
-                self.least = max(self.least, self._scores[0])
-
-
-class TierAnswer(NamedTuple):
-    """What one tier found for one query, over all shards.
-
-    Attributes:
-        docnos, scores, shards: of the passages, best first; float64[n] and int64[n].
-        exact: whether it is the tier's exact top-k.
-        complete: whether every shard answered in full.
-        explanations: how it was found; one at most.
-    """
-
-    docnos: list[str]
-    scores: NDArray[np.float64]
-    shards: NDArray[np.int64]
-    exact: bool
-    complete: bool
-    explanations: tuple[Explanation, ...]
+_MARGIN, _LARGEST_MARGIN = 0.2, 0.02
+"""Of the time that is left, and seconds at most, what is kept for an answer that is cut short to arrive in time."""
+_SHORTEST = 1e-6
+"""Seconds of the shortest deadline, since 0 is none."""
 
 
 @dataclass
@@ -129,7 +61,7 @@ class Asking:
     due: float
 
     def rankings(
-        self, index: ShardedIndex, state: State, queries: Sequence[AnyQuery] | SparseBatch
+        self, index: ShardedIndex, state: State, queries: Sequence[AnyQuery]
     ) -> tuple[list[ShardedRanking], Failed]:
         """The best passages for each query, and the shards that are missing from the answers.
 
@@ -138,7 +70,7 @@ class Asking:
             InputError: a query, or another argument, is wrong.
         """
         search = _Search(self, index, state)
-        return search.rankings(list(_each(queries)))
+        return search.rankings(queries)
 
     def positive_terms(self, index: ShardedIndex, state: State, query: AnyQuery) -> tuple[tuple[str, ...], ...]:
         """By tier, the terms of a query that weigh anything."""
@@ -151,20 +83,16 @@ class Asking:
         )
 
 
-def _each(queries: Sequence[AnyQuery] | SparseBatch) -> Sequence[AnyQuery]:
+def rows_of(queries: Sequence[AnyQuery] | SparseBatch) -> Sequence[AnyQuery]:
+    """Queries one by one."""
     if not isinstance(queries, SparseBatch):
         return queries
     bounds = zip(queries.indptr[:-1].tolist(), queries.indptr[1:].tolist(), strict=True)
     return [(queries.terms[low:high], queries.weights[low:high]) for low, high in bounds]
 
 
-class _Search:
-    """One search while it goes on."""
-
-    def __init__(self, asking: Asking, index: ShardedIndex, state: State) -> None:
-        self.x, self.index, self.state = asking, index, state
-        self.shards, self.options = index.shards, index.options
-        self.failed: Failed = {}
+class _Search(Weighing):
+    """One search: its rounds, and the tiers of its answers."""
 
     def rankings(self, queries: Sequence[AnyQuery]) -> tuple[list[ShardedRanking], Failed]:
         x, state, model = self.x, self.state, self.state.model
@@ -196,92 +124,9 @@ class _Search:
         k = self.x.k
         return float(kept.scores[k - 1]) if self.options.share and 0 < k <= len(kept.scores) else 0.0
 
-    def weighed(self, queries: Sequence[AnyQuery], space: int) -> list[Query]:
-        """Queries with their final weights, in the space of terms of a tier."""
-        rows = self._named(queries, space)
-        terms = self.state.spaces[space - 1]
-        missing, more = terms.missing(term for names, _ in rows for term in names), {}
-        if missing:
-            due = self._share_of_time()
-            requests = {
-                i: ListsRequest(one.sha256, missing, space)
-                for i, one in enumerate(self.state.facts)
-                if i not in self.failed
-            }
-            answers = self._gathered(requests, due)
-            more = terms.learned(missing, {i: cast("Lists", answer) for i, answer in answers.items()})
-        found = [terms.query(i, names, weights, more) for i, (names, weights) in enumerate(rows)]
-        effort = self.x.effort
-        if effort.terms is None or effort.candidates or self.state.by_ids:
-            return found  # shards with one vocabulary drop the same terms themselves
-        return [query.heaviest(effort.terms) for query in found]
-
-    def _named(self, queries: Sequence[AnyQuery], space: int) -> list[Named]:
-        """Queries as terms by their strings, with weights as they were given."""
-        texts = {
-            i: query.text if isinstance(query, TextQuery) else query
-            for i, query in enumerate(queries)
-            if isinstance(query, str | TextQuery)
-        }
-        found: dict[int, Named] = {}
-        if texts:
-            rows: Sequence[Row] = [Row((), ()) for _ in texts]
-            try:
-                answer = first_of(self._answering(space), EncodeRequest(tuple(texts.values()), space), self.x.due)
-                rows = cast("Rows", answer).rows
-            except ShardError as err:  # none answered in time, so all are missing
-                self.failed |= dict.fromkeys(range(len(self.shards)), err)
-            for i, row in zip(texts, rows, strict=True):
-                found[i] = list(row.terms), np.array(row.weights, np.float32)
-        for i, query in enumerate(queries):
-            if i not in texts:
-                found[i] = named_row(query) if hasattr(query, "items") else self._of_ids(query)  # type: ignore[arg-type]
-        return [found[i] for i in range(len(queries))]
-
-    def _answering(self, tier: int) -> list[ShardReplicas]:
-        """The shards that have a tier, those that have failed already last."""
-        having = [i for i, one in enumerate(self.state.facts) if len(one.passages) >= tier]
-        return [self.shards[i] for i in sorted(having, key=lambda i: i in self.failed)]
-
-    def _of_ids(self, query: AnyQuery) -> Named:
-        """A query of term ids, where these mean the same in all shards.
-
-        Raises:
-            InputError: they do not.
-        """
-        ids, weights = to_row(query, _Nothing(), _no_encoder)
-        if len(ids) and not self.state.by_ids:
-            raise InputError(
-                "term ids differ from shard to shard here; give the terms by their strings, as ShardedIndex.terms does"
-            )
-        wanted = tuple(ids.tolist())
-        names = self.index.names(wanted) if wanted else ()
-        known = [i for i, name in enumerate(names) if name is not None]
-        return [str(names[i]) for i in known], weights[known]
-
-    def _share_of_time(self) -> float:
-        """When a part of the search that comes first is no longer waited for."""
-        if self.x.due == math.inf:
-            return math.inf
-        now = time.monotonic()
-        return now + _SHARE * max(self.x.due - now, 0.0)
-
-    def _gathered(self, requests: Mapping[int, Message], due: float) -> dict[int, Message]:
-        """Answers; shards that have none are missing from here on.
-
-        Raises:
-            CommitGoneError: a shard has another commit.
-        """
-        found = gather(self.shards, requests, due=due, hedge=self.options.hedge, watch=self.index.watch)
-        for error in found.failed.values():
-            if isinstance(error, CommitGoneError):
-                raise error
-        self.failed |= found.failed
-        return found.answers
-
     def top(self, tier: int, queries: Sequence[Query], k: int, least: Sequence[float]) -> list[TierAnswer]:
         """The k best passages of a tier for each query, of those that reach `least`."""
-        collected = [_Collected(k, one) for one in least]
+        collected = [Collected(k, one) for one in least]
         bounds = [query.bounds(tier) * ROUNDING for query in queries]
         orders = [
             [shard for shard in np.argsort(-bound, kind="stable").tolist() if bound[shard] > 0] for bound in bounds
@@ -297,7 +142,10 @@ class _Search:
                         asked.setdefault(shard, []).append(q)
             place += size
             late = self._ask(tier, k, queries, asked, collected, last=place >= most)
-        return [self._merged_parts(query, one, k) for query, one in zip(queries, collected, strict=True)]
+        return [
+            merged_parts(one.found, k, query, whole=not self.failed, explain=self.x.explain)
+            for query, one in zip(queries, collected, strict=True)
+        ]
 
     def _round(self, place: int, most: int) -> int:
         """How many shards are asked next for each query."""
@@ -313,13 +161,12 @@ class _Search:
         k: int,
         queries: Sequence[Query],
         asked: Mapping[int, list[int]],
-        collected: Sequence[_Collected],
+        collected: Sequence[Collected],
         *,
         last: bool,
     ) -> dict[int, list[int]]:
         """Ask shards for some queries each, and add what they find; those to ask again, since a round was too short."""
         x = self.x
-        left = 0.0 if x.due == math.inf else max((x.due - time.monotonic()) * 1000, 1.0)
         requests = {
             shard: TopRequest(
                 sha256=self.state.facts[shard].sha256,
@@ -334,11 +181,11 @@ class _Search:
                 allow=x.allow,
                 explain=x.explain,
                 threads=x.threads,
-                deadline_ms=left,
+                deadline_ms=self._time_of_a_shard(),
             )
             for shard, own in asked.items()
         }
-        answers = self._gathered(requests, x.due if last else self._share_of_time())
+        answers = self.gathered(requests, x.due if last else self.share_of_time())
         for shard, answer in answers.items():
             for q, found in zip(asked[shard], cast("Top", answer).found, strict=True):
                 collected[q].add(shard, found)
@@ -347,24 +194,18 @@ class _Search:
             self.failed.pop(shard, None)
         return late
 
-    def _shared(self, collected: _Collected) -> float:
-        return collected.least if self.options.share else 0.0
+    def _time_of_a_shard(self) -> float:
+        """Milliseconds in which a shard answers with what it has found by then; 0 for no limit.
 
-    def _merged_parts(self, query: Query, collected: _Collected, k: int) -> TierAnswer:
-        """The best of all shards: by score, then docno."""
-        found = collected.found
-        docnos = [docno for _, one in found for docno in one.docnos]
-        scores = np.array([score for _, one in found for score in one.scores])
-        shards = np.repeat(np.array([shard for shard, _ in found], np.int64), [len(one.docnos) for _, one in found])
-        order = best_places(docnos, scores, k)
-        chosen = [docnos[i] for i in order]
-        if len(set(chosen)) < len(chosen):
-            twice = Counter(chosen).most_common(1)[0][0]
-            raise InputError(f"docno {twice!r} is in two shards; the shards of an index share no passage")
-        told = _joined([Explanation(**row) for _, one in found for row in one.told], len(query.terms))  # type: ignore[arg-type]
-        exact = all(one.exact for _, one in found) and not self.failed and not query.dropped
-        complete = all(one.complete for _, one in found) and not self.failed
-        return TierAnswer(chosen, scores[order], shards[order], exact, complete, told if self.x.explain else ())
+        It is less than what is left, so that the answer is here in time: one that is cut short is worth more than none.
+        """
+        if self.x.due == math.inf:
+            return 0.0
+        left = max(self.x.due - time.monotonic(), 0.0)
+        return max(left - min(_MARGIN * left, _LARGEST_MARGIN), _SHORTEST) * 1000
+
+    def _shared(self, collected: Collected) -> float:
+        return collected.least if self.options.share else 0.0
 
     def _statistics(self, query: Query) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return query.statistics(FIRST), query.statistics(SECOND)
@@ -372,6 +213,8 @@ class _Search:
     def _escalates(self, query: Query, kept: TierAnswer) -> bool:
         """As `TierPair.escalates`, on what all shards say."""
         tiers, model = self.x.tiers, self.state.model
+        if not kept.complete and not self.failed:
+            return False  # the deadline has passed
         if tiers != "auto":
             return tiers == "both"
         if model is None or len(kept.scores) < self.x.k:
@@ -415,36 +258,3 @@ class _Search:
         made.tiers = np.full(len(found.docnos), tiers, np.uint8) if isinstance(tiers, int) else tiers
         made.shards = found.shards
         return made
-
-
-def best_places(docnos: Sequence[str], scores: NDArray[np.float64], k: int) -> NDArray[np.int64]:
-    """Places of the k best: by score, then by docno, whose code points order as their UTF-8 does."""
-    places = np.arange(len(scores))
-    if 0 < k < len(scores):
-        places = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[len(scores) - k])
-    order = sorted(places.tolist(), key=lambda i: (-scores[i], docnos[i]))[:k]
-    return np.array(order, np.int64)
-
-
-def _joined(told: Sequence[Explanation], terms: int) -> tuple[Explanation, ...]:
-    """How the shards of a tier answered, added up."""
-    values: dict[str, object] = {}
-    for name in (field.name for field in fields(Explanation)):
-        own = [getattr(one, name) for one in told]
-        if name == "plan":
-            values[name] = ", ".join(dict.fromkeys(own))
-        else:
-            values[name] = max(own, default=0.0) if name in ("threshold", "bound", "first_terms") else sum(own)
-    return (Explanation(**{**values, "terms": terms}),)  # type: ignore[arg-type]  # by the names of its fields
-
-
-class _Nothing:
-    """A vocabulary without terms: a query of ids needs none."""
-
-    def find(self, term: str) -> int:
-        """No term is known."""
-        return -1
-
-
-def _no_encoder() -> NoReturn:
-    raise InputError("a query of term ids has no text")

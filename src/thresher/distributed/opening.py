@@ -139,17 +139,18 @@ class State:
         return FIRST if self.comparable else tier
 
 
-def read_state(shards: Sequence[ShardReplicas], earlier: State | None = None) -> State:
+def read_state(shards: Sequence[ShardReplicas], due: float, earlier: State | None = None) -> State:
     """What shards say of themselves now.
 
     Args:
         shards: all of them; each must answer.
+        due: when to stop waiting, by `time.monotonic`.
         earlier: what is known; terms are kept where no shard has another commit.
 
     Raises:
         ShardError: one does not answer, or cannot be searched together with the others.
     """
-    found = gather(shards, dict.fromkeys(range(len(shards)), FactsRequest()))
+    found = gather(shards, dict.fromkeys(range(len(shards)), FactsRequest()), due=due)
     if found.failed:
         raise next(iter(found.failed.values()))
     facts = tuple(cast("Facts", found.answers[i]) for i in range(len(shards)))

@@ -195,10 +195,11 @@ class Shard:
             seen = joined(snapshot.parts, _masks(snapshot, request.where, None))
             if seen is not None:
                 here = [docno for docno in here if seen[stored.find(docno)]]
+        aliases: list[tuple[str, ...]] = [()] * len(here) if request.where else stored.aliases(here)
         return Texts(
             tuple(
-                Text(one.docno, one.text, one.title, json.dumps(dict(one.metadata)), aliases)
-                for one, aliases in zip(stored.passages(here), stored.aliases(here), strict=True)
+                Text(one.docno, one.text, one.title, json.dumps(dict(one.metadata)), others)
+                for one, others in zip(stored.passages(here), aliases, strict=True)
             )
         )
 

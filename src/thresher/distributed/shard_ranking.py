@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Protocol
 
-from thresher.ranking import Ranking
 from thresher.records import Passage
+from thresher.search.any_index import IndexRanking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thresher.distributed.messages import Text
-    from thresher.search.results import Explanation
 
 _AHEAD = 32
 """Passages of a ranking that are fetched together."""
@@ -90,7 +89,7 @@ def passage_of(text: Text) -> Passage:
     return Passage(text.docno, text.text, text.title, json.loads(text.metadata))
 
 
-class ShardedRanking(Ranking):
+class ShardedRanking(IndexRanking):
     """The passages that a sharded index found: score descending, then docno in bytewise ascending order.
 
     Attributes:
@@ -103,16 +102,8 @@ class ShardedRanking(Ranking):
         shards: int64[n], the shard of each passage.
     """
 
-    __slots__ = ("complete", "escalated", "explanations", "missing_shards", "shards", "tiers")
+    __slots__ = ("missing_shards", "shards", "tiers")
 
-    complete: bool
     missing_shards: tuple[str, ...]
-    escalated: bool
-    explanations: tuple[Explanation, ...]
     tiers: NDArray[np.uint8]
     shards: NDArray[np.int64]
-
-    @property
-    def expected_recall(self) -> float | None:
-        """Share of the exact answer to expect here: 1 where it is exact; None where that is not known."""
-        return 1.0 if self.exact else None

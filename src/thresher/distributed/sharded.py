@@ -12,57 +12,61 @@ answers of the tiers are merged, and when the second is searched, is decided her
 
 from __future__ import annotations
 
-import threading
+import logging
+import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias, cast
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
-from thresher.arguments import checked_call
-from thresher.checks import is_a, one_of, real, shown, strings, whole
-from thresher.distributed.asking import Asking, Options
+from thresher.checks import is_a, one_of, shown, strings
+from thresher.distributed.asking import Asking, rows_of
 from thresher.distributed.gathering import first_of, gather
 from thresher.distributed.messages import (
     CommitGoneError,
     EncodeRequest,
-    Facets,
     FacetsRequest,
     NamesRequest,
     PassagesRequest,
-    Texts,
 )
-from thresher.distributed.opening import RUNS, Running, listed_shards, open_shards, read_state
-from thresher.distributed.replicas import LocalReplica
+from thresher.distributed.opened_shards import WAYS, OnMissing, OpenShards
 from thresher.distributed.shard_ranking import ShardedRanking, passage_of
 from thresher.errors import InputError, ShardError
-from thresher.index.fields import typed
-from thresher.index.filters import Where
 from thresher.ranking import Run
 from thresher.records import Query
 from thresher.search.effort import checked_effort
-from thresher.search.queries import check_tiers, listed, qids_of
+from thresher.search.kernels.types import FOREVER
+from thresher.search.queries import check_arguments, check_tiers, listed, qids_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Sequence
 
-    from thresher.distributed.gathering import ShardReplicas, Watch
-    from thresher.distributed.messages import Names, Rows, Text
-    from thresher.distributed.opening import Run as RunsIn
-    from thresher.distributed.opening import Shards, State
+    from numpy.typing import NDArray
+
+    from thresher.distributed.gathering import Gathered
+    from thresher.distributed.messages import Facets, Names, Rows, Text, Texts
+    from thresher.distributed.opening import State
+    from thresher.distributed.weighing import Failed
     from thresher.index.fields import Value
     from thresher.index.filters import Filter
     from thresher.records import Passage, SparseBatch
+    from thresher.search.any_index import Allow, By
     from thresher.search.effort import Effort
     from thresher.search.queries import AnyQuery, Tiers
 
-OnMissing: TypeAlias = Literal["error", "partial"]
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
 _ATTEMPTS = 5
 """Times that a search begins anew since a shard took up another commit."""
+_TOGETHER = 256
+"""Queries that shards are asked at a time."""
+_WORDS = 64
+"""Terms of a shard of which one is in a passage, most likely."""
 
 
-class ShardedIndex:
+class ShardedIndex(OpenShards):
     """An index in shards. Safe to share between threads. Open one with `ShardedIndex.open`.
 
     Attributes:
@@ -70,63 +74,8 @@ class ShardedIndex:
         on_missing: what becomes of an answer that lacks a shard: an `error`, or a `partial` answer that says so.
         scope: what the passages of a restricted view match; None for all passages.
         watch: called with a shard's name and the seconds of each of its answers to a search; None for nothing.
+        missed: called with the name of a shard that is missing from an answer; None for nothing.
     """
-
-    watch: Watch | None = None
-
-    def __init__(self, shards: Sequence[ShardReplicas], state: State, options: Options, on_missing: OnMissing) -> None:
-        self.shards, self.on_missing, self.options = tuple(shards), on_missing, options
-        self.scope: Where | None = None
-        self._state = state
-        self._names: dict[int, str | None] = {}
-        self._lock = threading.Lock()
-
-    @classmethod
-    @checked_call
-    def open(
-        cls,
-        shards: Shards,
-        *,
-        run: RunsIn = "threads",
-        threads: int = 1,
-        on_missing: OnMissing = "error",
-        share: bool = True,
-        hedge: bool = True,
-        key_env: str = "",
-        timeout: float = 30.0,
-    ) -> Self:
-        """Open the shards of one index.
-
-        Args:
-            shards: a file that lists them (`thresher split` writes one), or a list of folders and URLs of servers
-                (`thresher serve --shard`); in place of one, a list of replicas that hold the same shard.
-            run: where folders are searched: `threads` of this process, `processes` (one for each, with the files mapped
-                by all), or `ray` actors.
-            threads: of this process, for `threads`; with 1, the caller's thread searches shard after shard.
-            on_missing: `error`, or `partial`: answer without shards that fail or take too long, and say so in the
-                ranking's `complete` and `missing_shards`.
-            share: send the k-th score found so far along with later requests. Results are the same without.
-            hedge: ask a replica too where a shard takes longer than 95 of 100 of its last answers.
-            key_env: environment variable that holds the key of the servers.
-            timeout: seconds after which a server's answer is no longer waited for.
-
-        Raises:
-            InputError: the file or the list names no shards.
-            ShardError: a shard does not answer, or the shards do not belong together; says how to mend it.
-            ArtifactError: a folder is not an index.
-        """
-        one_of("place to search shards in", run, RUNS)
-        one_of("way with missing shards", on_missing, ("error", "partial"))
-        running = Running(run, whole("threads", threads, 1), key_env, real("timeout", timeout, 0))
-        opened = open_shards(listed_shards(shards), running)
-        local = all(isinstance(replica, LocalReplica) for one in opened for replica in one.replicas)
-        try:
-            state = read_state(opened)
-        except BaseException:
-            for one in opened:
-                one.close()
-            raise
-        return cls(opened, state, Options(share, hedge, local and running.threads == 1), on_missing)
 
     def search(
         self,
@@ -135,11 +84,14 @@ class ShardedIndex:
         *,
         tiers: Tiers = "auto",
         effort: Effort | None = None,
+        recall: float | None = None,
+        deadline_ms: float | None = None,
         plan: str = "auto",
         explain: bool = False,
+        by: By = "sparse",
+        vector: NDArray[np.floating] | None = None,
         where: Filter | None = None,
-        allow: Sequence[str] | None = None,
-        deadline_ms: float | None = None,
+        allow: Allow | None = None,
         on_missing: OnMissing | None = None,
     ) -> ShardedRanking:
         """The k best passages for `query` of all shards; arguments as `Index.search`.
@@ -150,20 +102,31 @@ class ShardedIndex:
             k: how many, at least 0.
             tiers: as `Index.search`.
             effort: as `Index.search`; each shard goes to these limits.
+            recall: as `Index.search` of an index where nothing was measured: the answer is exact, which keeps every
+                promise. What `calibrate_recall` measured is of one index, and its shards skip other parts.
+            deadline_ms: milliseconds by which there is an answer; shards return what they have found shortly before,
+                and those that have not answered by then are missing.
             plan: as `Index.search`.
             explain: as `Index.search`; the statistics are sums over the shards that were asked.
+            by: `sparse` only: shards compare no vectors.
+            vector: not taken.
             where: as `Index.search`.
             allow: docnos; a mask by number is not taken, since passages of shards have no common numbers.
-            deadline_ms: milliseconds by which there is an answer; shards that have none by then are missing.
             on_missing: in place of the index's own.
 
         Raises:
             InputError: an argument is out of range.
-            ShardError: a shard is missing, and `on_missing` is `error`.
+            ShardError: a shard is missing, and `on_missing` is `error`; names it.
         """
-        asking = self._asking(k, tiers, plan, where, allow, effort=effort, explain=explain, deadline_ms=deadline_ms)
-        (found,) = self._answered([query], asking, on_missing)
-        return found
+        if not is_a(by, str) or by != "sparse" or vector is not None:
+            raise InputError(
+                f"an index in shards is searched by weighted terms, by='sparse', without a vector; got by={shown(by)}. "
+                "Search an index in one directory by vectors"
+            )
+        asking = self._asking(k, tiers, plan, where, allow, effort, recall, deadline_ms, explain=explain)
+        found, failed = self._answered([query], asking)
+        self._note(failed, on_missing)
+        return found[0]
 
     def search_batch(
         self,
@@ -172,12 +135,13 @@ class ShardedIndex:
         *,
         tiers: Tiers = "auto",
         effort: Effort | None = None,
+        recall: float | None = None,
+        deadline_ms: float | None = None,
         plan: str = "auto",
         explain: bool = False,
         threads: int = 1,
         where: Filter | None = None,
-        allow: Sequence[str] | None = None,
-        deadline_ms: float | None = None,
+        allow: Allow | None = None,
         on_missing: OnMissing | None = None,
     ) -> Run:
         """The k best passages for each of `queries`; `threads` of each shard share them. Other arguments as `search`.
@@ -190,20 +154,16 @@ class ShardedIndex:
             ShardError: as `search`.
         """
         asked = listed(queries)
-        qids = qids_of(asked)
+        qids, rows = qids_of(asked), rows_of(asked)
         asking = self._asking(
-            k,
-            tiers,
-            plan,
-            where,
-            allow,
-            effort=effort,
-            explain=explain,
-            deadline_ms=deadline_ms,
-            threads=whole("threads", threads, 1),
+            k, tiers, plan, where, allow, effort, recall, deadline_ms, explain=explain, threads=threads
         )
-        found = self._answered(asked, asking, on_missing)
-        return Run(dict(zip(qids, found, strict=True)))
+        made: list[ShardedRanking] = []
+        for first in range(0, len(rows), _TOGETHER):
+            found, failed = self._answered(rows[first : first + _TOGETHER], asking)
+            self._note(failed, on_missing)
+            made += found
+        return Run(dict(zip(qids, made, strict=True)))
 
     def _asking(
         self,
@@ -211,21 +171,23 @@ class ShardedIndex:
         tiers: Tiers,
         plan: str,
         where: Filter | None,
-        allow: Sequence[str] | None,
-        *,
+        allow: Allow | None,
         effort: Effort | None = None,
-        explain: bool = False,
+        recall: float | None = None,
         deadline_ms: float | None = None,
+        *,
+        explain: bool = False,
         threads: int = 1,
     ) -> Asking:
+        """The arguments of a search, checked."""
+        k, _, deadline, threads = check_arguments(k, effort, plan, threads, recall, deadline_ms, explain=explain)
         check_tiers(tiers)
         if isinstance(allow, np.ndarray):
             raise InputError("allow must be a list of docnos: passages of different shards have no common numbers")
-        if not is_a(explain, bool):
-            raise InputError(f"explain must be True or False; got {shown(explain)}")
-        limit = None if deadline_ms is None else real("deadline_ms", deadline_ms, 0)
+        if recall is not None:
+            _tell_exact()
         return Asking(
-            k=whole("k", k),
+            k=k,
             tiers=tiers,
             effort=checked_effort(effort),
             plan=plan,
@@ -233,35 +195,36 @@ class ShardedIndex:
             allow=None if allow is None else tuple(strings("allow", allow)),
             explain=explain,
             threads=threads,
-            due=float("inf") if limit is None else time.monotonic() + limit / 1000,
+            due=math.inf if deadline == FOREVER else time.monotonic() + float(cast("float", deadline_ms)) / 1000,
         )
 
-    def _narrowed(self, where: Filter | None) -> str:
-        """A filter, and what the scope asks for, as text."""
-        if where is None:
-            return "" if self.scope is None else str(self.scope)
-        parsed = Where.parse(where)
-        parsed.check(self._state.schema)
-        return str(parsed if self.scope is None else self.scope & parsed)
+    def _answered(self, queries: Sequence[AnyQuery], asking: Asking) -> tuple[list[ShardedRanking], Failed]:
+        """The best passages for each query, and the shards that are missing."""
+        return self._at_one_state(lambda state: asking.rankings(self, state, queries))
 
-    def _answered(
-        self, queries: Sequence[AnyQuery] | SparseBatch, asking: Asking, on_missing: OnMissing | None
-    ) -> list[ShardedRanking]:
-        if on_missing is not None:
-            one_of("way with missing shards", on_missing, ("error", "partial"))
+    def _at_one_state(self, call: Callable[[State], T]) -> T:
+        """What `call` makes of one commit of each shard; it is called again where one of them has another by now."""
         for _ in range(_ATTEMPTS):
-            state = self._state
             try:
-                found, failed = asking.rankings(self, state, queries)
+                return call(self._state)
             except CommitGoneError:
                 self.refresh()
-                continue
-            break
-        else:
-            raise ShardError("the shards take up new commits faster than a search takes; try again")
+        raise ShardError("the shards take up new commits faster than a search takes; try again")
+
+    def _note(self, failed: Failed, on_missing: OnMissing | None) -> None:
+        """Tell of the shards that are missing.
+
+        Raises:
+            ShardError: there are some, and an answer without them is not wanted.
+        """
+        if on_missing is not None:
+            one_of("way with missing shards", on_missing, WAYS)
+        if self.missed is not None:
+            for shard in failed:
+                self.missed(self.shards[shard].name)
         if failed and (on_missing or self.on_missing) == "error":
-            raise next(iter(failed.values()))
-        return found
+            reasons = dict.fromkeys(str(failed[shard]) for shard in sorted(failed))
+            raise ShardError("; ".join(reasons))
 
     def terms(self, query: AnyQuery) -> dict[str, float]:
         """The query's weighted terms by their strings, which `search` also takes; before they are weighed by the IDF.
@@ -296,7 +259,7 @@ class ShardedIndex:
         query: AnyQuery | None = None,
         *,
         where: Filter | None = None,
-        allow: Sequence[str] | None = None,
+        allow: Allow | None = None,
     ) -> dict[Value, int]:
         """How many passages have each value of a metadata field, as `Index.facets`.
 
@@ -304,23 +267,64 @@ class ShardedIndex:
             InputError: there is no such field.
             ShardError: a shard does not answer: counts without it would say nothing.
         """
+        counts, _ = self.counted(field, query, where=where, allow=allow, on_missing="error")
+        return counts
+
+    def counted(
+        self,
+        field: str,
+        query: AnyQuery | None = None,
+        *,
+        where: Filter | None = None,
+        allow: Allow | None = None,
+        deadline_ms: float | None = None,
+        on_missing: OnMissing | None = None,
+    ) -> tuple[dict[Value, int], tuple[str, ...]]:
+        """As `facets`, for those who take counts of the shards that answered: with the names of those that did not."""
         if not is_a(field, str):
             raise InputError(f"a field is named by a string; got {shown(field)}")
-        asking = self._asking(0, "auto", "auto", where, allow)
-        state = self._state
+        asking = self._asking(0, "auto", "auto", where, allow, deadline_ms=deadline_ms)
+        found = self._at_one_state(lambda state: self._values(state, field, query, asking))
+        self._note(found.failed, on_missing)
+        counts: dict[Value, int] = {}
+        for answer in found.answers.values():
+            for value, count in cast("Facets", answer).values:
+                counts[value] = counts.get(value, 0) + count
+        missing = tuple(self.shards[shard].name for shard in sorted(found.failed))
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))), missing
+
+    def _values(self, state: State, field: str, query: AnyQuery | None, asking: Asking) -> Gathered:
+        """The values of a field that each shard counts.
+
+        Raises:
+            CommitGoneError: a shard has another commit.
+        """
         terms = None if query is None else asking.positive_terms(self, state, query)
         requests = {
             i: FacetsRequest(one.sha256, field, terms, asking.where, asking.allow) for i, one in enumerate(state.facts)
         }
-        found = gather(self.shards, requests, hedge=self.options.hedge)
-        if found.failed:
-            raise next(iter(found.failed.values()))
-        counts: dict[Value, int] = {}
-        for answer in found.answers.values():
-            if isinstance(answer, Facets):
-                for value, count in answer.values:
-                    counts[value] = counts.get(value, 0) + count
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        found = gather(self.shards, requests, due=min(asking.due, self.options.due), hedge=self.options.hedge)
+        gone = next((one for one in found.failed.values() if isinstance(one, CommitGoneError)), None)
+        if gone is not None:
+            raise gone
+        return found
+
+    def any_passage(self) -> Passage | None:
+        """One of the passages that shards which answer have; None where there is none."""
+        asked = NamesRequest(tuple(range(_WORDS)), 1)
+        named = cast("Names", first_of(self.shards, asked, self.options.due)).names
+        found = self.search({one: 1.0 for one in named if one is not None}, 1, on_missing="partial")
+        return found.passages()[0] if len(found) else None
+
+    def takes_texts(self) -> bool:
+        """Whether queries may be texts, since the shards hold an encoder for them; it is loaded."""
+        if not self._state.facts[0].encoders[0]:
+            return False
+        try:
+            first_of(self.shards, EncodeRequest(("",), 1), self.options.due)
+        except InputError:
+            return False
+        return True
 
     def passages(self, docnos: Sequence[str]) -> list[Passage]:
         """The passages with these docnos, in their order.
@@ -330,10 +334,6 @@ class ShardedIndex:
             ShardError: a shard does not answer.
         """
         return [passage_of(text) for text in self.fetch(strings("docnos", docnos))]
-
-    def passage(self, docno: str) -> Passage:
-        """The passage with this docno; errors as `passages`."""
-        return self.passages([docno])[0]
 
     def aliases(self, docnos: Sequence[str]) -> list[tuple[str, ...]]:
         """Of each of these passages, the docnos of the duplicates that were folded into it; errors as `passages`."""
@@ -347,68 +347,14 @@ class ShardedIndex:
                 wanted.setdefault(shard, []).append(docno)
         where = "" if self.scope is None else str(self.scope)
         asks = {shard: PassagesRequest(tuple(own), where) for shard, own in wanted.items()}
-        found = gather(self.shards, asks, hedge=self.options.hedge)
-        texts = {
-            text.docno: text
-            for answer in found.answers.values()
-            if isinstance(answer, Texts)
-            for text in answer.passages
-        }
+        found = gather(self.shards, asks, due=self.options.due, hedge=self.options.hedge)
+        texts = {text.docno: text for answer in found.answers.values() for text in cast("Texts", answer).passages}
         missing = next((docno for docno in docnos if docno not in texts), None)
         if missing is None:
             return [texts[docno] for docno in docnos]
         if found.failed:
             raise next(iter(found.failed.values()))
         raise InputError(f"docno {missing!r} is in none of the {len(self.shards)} shards; was it deleted?")
-
-    def refresh(self) -> bool:
-        """Take up the last commit of each shard. Returns whether any is another than before.
-
-        Raises:
-            ShardError: a shard does not answer.
-        """
-        with self._lock:
-            for one in self.shards:
-                for replica in one.replicas:
-                    if isinstance(replica, LocalReplica):
-                        replica.refresh()
-            before = self._state
-            self._state = read_state(self.shards, before)
-            return self._state is not before
-
-    def restricted(self, where: Filter) -> ShardedIndex:
-        """A view of the passages that match `where`, as `Index.restricted`; it shares the shards.
-
-        Raises:
-            InputError: a field does not exist or has another type.
-        """
-        made = type(self)(self.shards, self._state, self.options, self.on_missing)
-        made.scope, made.watch = Where.parse(self._narrowed(where)), self.watch
-        return made
-
-    @property
-    def schema(self) -> dict[str, str]:
-        """The metadata fields that filters and facets may name, with their types."""
-        return typed(self._state.schema)
-
-    @property
-    def tiered(self) -> bool:
-        """Whether there is a second tier with passages."""
-        return self._state.tiered
-
-    @property
-    def commits(self) -> tuple[int, ...]:
-        """The number of the commit that each shard answers from."""
-        return tuple(one.commit for one in self._state.facts)
-
-    def close(self) -> None:
-        """Close the shards: files, processes, connections."""
-        for one in self.shards:
-            one.close()
-
-    def __len__(self) -> int:
-        """Passages of all shards and tiers, without those that are deleted; those of a view are not counted apart."""
-        return sum(self._state.live)
 
     def __contains__(self, docno: object) -> bool:
         if not isinstance(docno, str):
@@ -419,17 +365,8 @@ class ShardedIndex:
             return False
         return True
 
-    def __repr__(self) -> str:
-        view = "" if self.scope is None else f" where {self.scope}"
-        kinds = sorted(
-            {type(replica).__name__.removesuffix("Replica").lower() for one in self.shards for replica in one.replicas}
-        )
-        return f"<ShardedIndex: {len(self):,} passages in {len(self.shards)} shards ({', '.join(kinds)}){view}>"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+@cache
+def _tell_exact() -> None:
+    """Say once that a recall is answered exactly."""
+    _log.warning("no recall curve holds for an index in shards, so its searches with recall= are exact")

@@ -90,10 +90,10 @@ class SharedTerms:
         self.shards, self.lexical, self.counted = shards, lexical, counted
         self._known: dict[str, Entry] = {}
 
-    def missing(self, terms: Iterable[str]) -> tuple[str, ...]:
-        """Those of these terms that the shards must be asked about."""
-        known = self._known
-        return tuple(term for term in dict.fromkeys(terms) if term not in known)
+    def known(self, terms: Iterable[str]) -> dict[str, Entry]:
+        """What is known of these terms; the shards must be asked about the others."""
+        known = self._known  # another thread may begin a new one
+        return {term: known[term] for term in dict.fromkeys(terms) if term in known}
 
     def learned(self, terms: Sequence[str], answers: Mapping[int, Lists]) -> dict[str, Entry]:
         """What the shards say of terms; kept where all of them answered."""
@@ -115,11 +115,11 @@ class SharedTerms:
         if len(answers) == self.shards:
             if len(self._known) > MOST:
                 self._known = {}
-            self._known |= made
+            self._known.update(made)
         return made
 
     def query(
-        self, number: int, terms: Sequence[str], weights: NDArray[np.float32], more: Mapping[str, Entry]
+        self, number: int, terms: Sequence[str], weights: NDArray[np.float32], known: Mapping[str, Entry]
     ) -> Query:
         """A query as passages are scored.
 
@@ -127,15 +127,14 @@ class SharedTerms:
             number: its place among those asked, for errors.
             terms: by their strings.
             weights: float32[n], as they were given.
-            more: entries that are not kept.
+            known: the entry of each term.
 
         Raises:
             InputError: a weight is negative or not finite.
         """
         if not (np.isfinite(weights) & (weights >= 0)).all():
             refuse_weight(number, weights)
-        known = self._known
-        entries = [more[term] if term in more else known[term] for term in terms]
+        entries = [known[term] for term in terms]
         kept = [i for i, entry in enumerate(entries) if entry.known]
         factors = np.array([entries[i].factor for i in kept])
         final = weights[kept]

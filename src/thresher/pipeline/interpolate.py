@@ -14,7 +14,7 @@ found in. Feedback and mean scores come from the candidates alone: what a filter
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from thresher.errors import ConfigError
 from thresher.pipeline.reading import engine_name
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from thresher.pipeline.shared import QueryEncoder
     from thresher.pipeline.stage import Counts, State
     from thresher.ranking import Ranking
+    from thresher.search.any_index import AnyIndex
     from thresher.search.index import Index
     from thresher.search.queries import Tiers
     from thresher.vectors.store import VectorStore
@@ -72,10 +73,10 @@ class InterpolateStage:
         self.alpha, self.feedback, self.feedback_weight = alpha, feedback, feedback_weight
         self.neighbours, self.tiers = neighbours, tiers
 
-    def over(self, index: Index) -> InterpolateStage:
+    def over(self, index: AnyIndex) -> InterpolateStage:
         """The same interpolation over another view of the index; vectors are those of the commit of each ranking."""
         made = copy.copy(self)
-        made.index = index
+        made.index = cast("Index", index)  # in shards only where vectors have docnos, and it is not asked
         return made
 
     def predict(self, state: State) -> float:

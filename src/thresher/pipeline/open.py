@@ -24,6 +24,7 @@ from thresher.rerank.calibration import ScoreCalibration, shipped_for
 from thresher.rerank.cross_encoder import context_judge
 from thresher.rerank.judges import judge_from_name
 from thresher.rerank.reranker import Reranker
+from thresher.search.any_index import AnyIndex
 from thresher.search.index import Index
 from thresher.text.sentences import split_sentences
 from thresher.vectors.store import VectorStore
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
     from thresher.pipeline.shared import QueryEncoder
     from thresher.pipeline.stage import Stage
     from thresher.rerank.judges import Judge
+    from thresher.search.any_index import By
 
 _log = logging.getLogger(__name__)
 RATINGS = "pointwise"
 """The plan that rates passages one by one, as a stage that reads them does."""
 AUTO = "auto"
+_NO_VECTORS = "shards are searched by weighted terms only; their vectors are not compared"
 NOT_ASKED = "turned off"
 """Why a stage is off that somebody turned off."""
 Vectors = str | Path | VectorStore | None
@@ -61,7 +64,7 @@ class Parts:
     """
 
     def __init__(
-        self, index: Index | Searches, settings: AskStep, device: str, count_tokens: Callable[[str], int] | None
+        self, index: AnyIndex | Searches, settings: AskStep, device: str, count_tokens: Callable[[str], int] | None
     ) -> None:
         self.index, self.settings, self.device, self.count_tokens = index, settings, device, count_tokens
         self.off: dict[str, str] = {}
@@ -77,7 +80,7 @@ class Parts:
                 self.index,
                 depth=settings.depth,
                 tiers=settings.tiers,
-                first=settings.first,
+                first=self._first(),
                 recall=settings.recall or None,
                 query_encoder=query_encoder,
             ),
@@ -86,6 +89,11 @@ class Parts:
             self._part("select", context, settings.context, self._select),
         ]
         return [stage for stage in found if stage is not None]
+
+    def _first(self) -> By:
+        """How candidates are found: as the settings say, but by weighted terms where the index compares no vectors."""
+        whole = isinstance(self.index, Index) or not isinstance(self.index, AnyIndex)
+        return self.settings.first if whole else "sparse"
 
     def _part(self, stage: str, wanted: T, default: str, opened: Callable[[T], Stage | None]) -> Stage | None:
         """The opened stage; None, with the reason noted, where it is turned off or not available by default."""
@@ -112,7 +120,8 @@ class Parts:
         elif index is not None and index.vectors is not None:
             store, own = index.vectors, True
         else:
-            self.off["interpolate"] = "the index has no vectors; build it with a [vectors] table in its recipe"
+            why = "the index has no vectors; build it with a [vectors] table in its recipe"
+            self.off["interpolate"] = _NO_VECTORS if isinstance(self.index, AnyIndex) and index is None else why
             return None
         settings = self.settings
         return InterpolateStage(
@@ -203,7 +212,7 @@ def rating_judge(name: str, device: str) -> Judge:
     )
 
 
-def open_index(index: str | Path | Index | Searches) -> Index | Searches:
+def open_index(index: str | Path | AnyIndex | Searches) -> AnyIndex | Searches:
     """The index at a path, or the one given.
 
     Raises:
@@ -219,7 +228,7 @@ def open_index(index: str | Path | Index | Searches) -> Index | Searches:
     return index
 
 
-def settings_of(given: AskStep | Recipe | str | Path | None, index: Index | Searches) -> AskStep:
+def settings_of(given: AskStep | Recipe | str | Path | None, index: AnyIndex | Searches) -> AskStep:
     """The settings given, or those that the index was built with.
 
     Raises:
@@ -229,4 +238,4 @@ def settings_of(given: AskStep | Recipe | str | Path | None, index: Index | Sear
         return given
     if given is not None:
         return (given if isinstance(given, Recipe) else load_recipe(given)).ask
-    return index.recipe.ask if isinstance(index, Index) else AskStep()
+    return index.recipe.ask if isinstance(index, AnyIndex) else AskStep()

@@ -9,7 +9,7 @@ import numpy as np
 from thresher.pipeline.answer import AnswerPassage
 from thresher.pipeline.select import whole_passages
 from thresher.pipeline.stage import State, places_of
-from thresher.search.results import SearchRanking
+from thresher.search.any_index import IndexRanking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def handed_over(state: State, count_tokens: Callable[[str], int]) -> tuple[Answe
 def _tiers(state: State, head: Ranking) -> list[int]:
     """The tier that each passage came from."""
     searched = state.signals.get("search")
-    if not isinstance(searched, SearchRanking) or not len(searched):
+    if not isinstance(searched, IndexRanking) or not len(searched):
         return [1] * len(head)
     places = places_of(searched, head)
     return [int(searched.tiers[place]) if place >= 0 else 1 for place in places.tolist()]

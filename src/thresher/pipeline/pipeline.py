@@ -26,7 +26,7 @@ from thresher.pipeline.passages import handed_over
 from thresher.pipeline.stage import StageReport, State
 from thresher.ranking import Ranking
 from thresher.records import Query, StageUsage, Usage
-from thresher.search.index import Index
+from thresher.search.any_index import AnyIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from thresher.pipeline.stage import Stage
     from thresher.records import Hit
     from thresher.rerank.reranker import Reranker
-    from thresher.search.index import Allow
+    from thresher.search.any_index import Allow
     from thresher.search.queries import Tiers
     from thresher.texts import PassageSource
 
@@ -125,7 +125,7 @@ class Pipeline:
     @checked_call
     def open(
         cls,
-        index: str | Path | Index | Searches,
+        index: str | Path | AnyIndex | Searches,
         *,
         vectors: Vectors = AUTO,
         rerank: Scorer | Reranker = AUTO,
@@ -141,7 +141,7 @@ class Pipeline:
         """Open an index with the stages that it, the settings and what is installed allow; asks no query.
 
         Args:
-            index: the directory of an index, an `Index`, or any object with `search(query, k)`.
+            index: the directory of an index, an `Index` or `ShardedIndex`, or any object with `search(query, k)`.
             vectors: a vector store or its directory; `auto` for the one in the index, None for none.
             rerank: a `Reranker`, a sentence scorer or a `ContextPruner` (a passage is then read once for both), a name
                 as in `[ask] rerank`, `auto` for what the settings name where it is installed, or None for none.
@@ -173,7 +173,7 @@ class Pipeline:
             deadline_ms=wanted.deadline_ms or None,
             on_error=wanted.on_error,
             count_tokens=parts.count_tokens or approximate_tokens,
-            texts=opened if isinstance(opened, Index) else None,
+            texts=opened if isinstance(opened, AnyIndex) else None,
             costs=costs,
             cache=cache,
             off=parts.off,
@@ -185,7 +185,7 @@ class Pipeline:
         return made
 
     @checked_call
-    def over(self, index: Index) -> Pipeline:
+    def over(self, index: AnyIndex) -> Pipeline:
         """The same stages, models and costs over another view of the index (`Index.restricted`, `Index.pinned`).
 
         Raises:
@@ -524,5 +524,5 @@ def _remade(kind: type[Pipeline], state: dict[str, Any]) -> Pipeline:
 
 def _probe(texts: PassageSource | None) -> str:
     """Some words of a passage, as a query that finds something; empty where there is no passage."""
-    passage = texts.any_passage() if isinstance(texts, Index) else None
+    passage = texts.any_passage() if isinstance(texts, AnyIndex) else None
     return "" if passage is None else " ".join(passage.contents.split()[:8])

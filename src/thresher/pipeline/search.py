@@ -9,15 +9,15 @@ from thresher.arguments import checked_call
 from thresher.errors import InputError
 from thresher.pipeline.shared import encoded
 from thresher.pipeline.stage import StageReport
+from thresher.search.any_index import AnyIndex, IndexRanking
 from thresher.search.index import Index
-from thresher.search.results import SearchRanking
 
 if TYPE_CHECKING:
     from thresher.pipeline.shared import QueryEncoder
     from thresher.pipeline.stage import Counts, State
     from thresher.ranking import Ranking
     from thresher.records import Query
-    from thresher.search.index import By
+    from thresher.search.any_index import By
 
 LEAST_MS = 100.0
 """Milliseconds that a search may take at least, however late it is: without candidates there is no answer."""
@@ -35,7 +35,7 @@ class SearchStage:
     """Candidates by sparse score, dense score, or both fused.
 
     Args:
-        index: an `Index`, or any object with its `search(query, k)`.
+        index: an `Index`, one in shards (`ShardedIndex`), or any object with their `search(query, k)`.
         depth: candidates.
         tiers: which tiers of the index are searched, as `Index.search`.
         first: `sparse`, `dense`, or `both` joined by reciprocal rank fusion.
@@ -47,7 +47,7 @@ class SearchStage:
 
     def __init__(
         self,
-        index: Index | Searches,
+        index: AnyIndex | Searches,
         *,
         depth: int = 1000,
         tiers: Literal["auto", "both", "first"] = "auto",
@@ -58,7 +58,7 @@ class SearchStage:
         self.index, self.depth, self.tiers, self.first = index, depth, tiers, first
         self.recall, self.query_encoder = recall, query_encoder
 
-    def over(self, index: Index) -> SearchStage:
+    def over(self, index: AnyIndex) -> SearchStage:
         """The same search of another view of the index."""
         made = copy.copy(self)
         made.index = index
@@ -79,23 +79,23 @@ class SearchStage:
         ranking = self._found(state, max(self.depth, state.k))
         state.start(ranking)
         state.costs.observe(self.name, state.deadline.worked() - started)
-        cut = isinstance(ranking, SearchRanking) and not ranking.complete
+        reason = _cut(ranking)
         return StageReport(
             self.name,
-            "cut" if cut else "done",
+            "cut" if reason else "done",
             exact=ranking.exact,
-            reason="the deadline passed before everything was searched" if cut else "",
+            reason=reason,
             counts={"candidates": len(ranking), **_work(self.index, ranking)},
         )
 
     def _found(self, state: State, depth: int) -> Ranking:
         query = state.query
-        if not isinstance(self.index, Index):
+        if not isinstance(self.index, AnyIndex):
             if (state.where, state.allow, state.tiers, state.recall) != (None,) * 4:
                 raise InputError(f"where, allow, tiers and recall are of an Index's search; {self.index!r} is none")
             return self.index.search(query, depth)
         vector = None
-        if self.first != "sparse":
+        if self.first != "sparse" and isinstance(self.index, Index):
             encoder = self.query_encoder or self.index.dense_encoder
             # no stage after this one works without candidates
             vector = encoded(encoder, query.text, state.deadline, patient=True)
@@ -113,8 +113,17 @@ class SearchStage:
         )
 
 
-def _work(index: Index | Searches, ranking: Ranking) -> Counts:
-    if not (isinstance(index, Index) and isinstance(ranking, SearchRanking)):
+def _cut(ranking: Ranking) -> str:
+    """Why a ranking is not complete; empty where it is."""
+    if not isinstance(ranking, IndexRanking) or ranking.complete:
+        return ""
+    if ranking.missing_shards:
+        return f"shards that did not answer: {', '.join(ranking.missing_shards)}"
+    return "the deadline passed before everything was searched"
+
+
+def _work(index: AnyIndex | Searches, ranking: Ranking) -> Counts:
+    if not (isinstance(index, AnyIndex) and isinstance(ranking, IndexRanking)):
         return {}
     names = ("terms", "postings", "scored", "blocks", "visited")
     counts: Counts = {name: sum(getattr(one, name) for one in ranking.explanations) for name in names}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from thresher.index.filters import Filter
     from thresher.pipeline.deadline import Costs, Deadline
     from thresher.records import Passage, Query, Span
-    from thresher.search.index import Allow
+    from thresher.search.any_index import Allow
     from thresher.search.queries import Tiers
     from thresher.texts import PassageSource
     from thresher.vectors.states import PassageStates

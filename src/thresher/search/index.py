@@ -11,7 +11,7 @@ It answers from one commit until `refresh` takes up a later one; that, its views
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from thresher.checks import shown, sound, whole
 from thresher.errors import InputError
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from thresher.index.filters import Filter
     from thresher.ranking import Ranking, Run
     from thresher.records import Passage, SparseBatch
+    from thresher.search.any_index import Allow, By
     from thresher.search.effort import Effort
     from thresher.search.parts import Masks
     from thresher.search.queries import AnyQuery, Tiers
@@ -45,13 +46,9 @@ if TYPE_CHECKING:
     from thresher.search.snapshot import Snapshot
     from thresher.vectors.states import PassageStates
 
-By: TypeAlias = Literal["sparse", "dense", "both"]
 BY = frozenset(("sparse", "dense", "both"))
 AUTO, SPARSE = "auto", "sparse"
 """The defaults of `Index.search`, compared as objects first: the values of others need not be strings."""
-
-Allow: TypeAlias = "Sequence[str] | NDArray[np.bool_]"
-"""Docnos, or a mask by passage number."""
 
 
 def _by_vectors(by: object) -> bool:

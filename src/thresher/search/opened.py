@@ -18,6 +18,7 @@ from thresher.errors import ArtifactVersionError, InputError
 from thresher.index.collection import Collection, open_collection
 from thresher.index.fields import typed
 from thresher.index.filters import Where
+from thresher.search.any_index import AnyIndex
 from thresher.search.routing import RoutingModel
 from thresher.search.snapshot import Snapshot
 
@@ -45,7 +46,7 @@ class QueryVectors(Protocol):
         ...
 
 
-class OpenIndex:
+class OpenIndex(AnyIndex):
     """An index that is open at one commit; `Index` says what it is made of."""
 
     _now: Snapshot

@@ -16,7 +16,7 @@ from thresher.index.collection import open_collection
 from thresher.index.commit import SEGMENTS
 from thresher.prune.decision import TIER_ONE
 from thresher.prune.dropped import decisions_of
-from thresher.ranking import Ranking
+from thresher.search.any_index import IndexRanking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -311,7 +311,7 @@ class Explanation:
     rescored: int
 
 
-class SearchRanking(Ranking):
+class SearchRanking(IndexRanking):
     """The passages an index found: score descending, then docno in bytewise ascending order.
 
     Attributes:
@@ -323,7 +323,7 @@ class SearchRanking(Ranking):
         explanations: how each tier that was searched answered, if `explain` was given.
     """
 
-    __slots__ = ("_docs", "_tiers", "complete", "escalated", "expected_recall", "explanations")
+    __slots__ = ("_docs", "_tiers", "expected_recall")
 
     def __init__(  # sets the fields of a Ranking itself: this runs once a query
         self,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from thresher.pipeline.pipeline import OnStage
     from thresher.ranking import Ranking
     from thresher.records import Hit, Passage
-    from thresher.search.index import By
+    from thresher.search.any_index import By
     from thresher.search.queries import AnyQuery, Tiers
     from thresher.search.results import SearchRanking
     from thresher.serve.keys import Caller

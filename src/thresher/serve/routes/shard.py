@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from fastapi import APIRouter, Request, Response
+from msgspec.structs import replace
 
 from thresher.distributed.messages import REQUESTS, CommitGoneError, Message, TopRequest, read_request, written
 from thresher.distributed.shard import Shard
 from thresher.serve.refusals import RefusedError, forbidden, not_found
 from thresher.serve.services import Services
+from thresher.serve.work import left_ms
 
 if TYPE_CHECKING:
     from thresher.serve.served import Hosted
@@ -62,11 +64,14 @@ def _read(route: str, body: bytes) -> Message:
 
 
 def _answer(shard: Shard, asked: Message) -> bytes:
-    """The answer as JSON.
+    """The answer as JSON; a search is told what its request has left, so that one that is cut short is still sent.
 
     Raises:
         RefusedError: the commit that is asked for is not open any more.
     """
+    left = left_ms()
+    if isinstance(asked, TopRequest) and left is not None:
+        asked = replace(asked, deadline_ms=left)
     try:
         return written(shard.call(asked))
     except CommitGoneError as err:

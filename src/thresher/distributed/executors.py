@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 KNOWN = "local[:WORKERS], folder:PATH, ray[:ADDRESS]"
 _DEATHS = 20
 """Times that worker processes may die, with nothing finished in between, before a build gives up."""
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
+"""The last is of tokenizers, which otherwise use every core whatever torch is told."""
 
 
 class Executor(Protocol):

@@ -75,12 +75,16 @@ def segments_of(index):
     }
 
 
-def answers(path, count=40):
-    chosen = random.Random(7)
+def answers(path):
     with Index.open(path) as index:
-        queries = [" ".join(chosen.choices(WORDS, k=chosen.randint(1, 5))) for _ in range(count)]
-        found = [index.search(query, 20, tiers=tiers) for query in queries for tiers in ("first", "both")]
-        return [(one.docnos, np.asarray(one.scores).tolist()) for one in found]
+        return answers_of(index)
+
+
+def answers_of(index, count=40):
+    chosen = random.Random(7)
+    queries = [" ".join(chosen.choices(WORDS, k=chosen.randint(1, 5))) for _ in range(count)]
+    found = [index.search(query, 20, tiers=tiers) for query in queries for tiers in ("first", "both")]
+    return [(one.docnos, np.asarray(one.scores).tolist()) for one in found]
 
 
 @pytest.mark.parametrize("recipe", [Recipe(), PRUNED], ids=["bm25", "pruned"])

@@ -1,13 +1,16 @@
-"""A build on a Ray cluster makes the same segments, and a lost node loses nothing; one small cluster for all tests."""
+"""Builds and searches on a Ray cluster are those of one process, and a lost node loses nothing; one small cluster."""
 
 import threading
 import time
 
 import pytest
 
-from tests.unit.distributed.test_building_shards import PRUNED, Here, lines, segments_of
+from tests.unit.distributed.test_building_shards import PRUNED, Here, answers_of, lines, segments_of
+from thresher import Index
 from thresher.distributed.building import build_shards
-from thresher.errors import InputError
+from thresher.distributed.sharded import ShardedIndex
+from thresher.distributed.splitting import split_index
+from thresher.errors import ArtifactError, InputError
 
 ray = pytest.importorskip("ray", reason="ray is not installed (extra `ray`)")
 
@@ -68,3 +71,22 @@ def test_what_a_task_raises_comes_out_of_the_build(cluster, tmp_path):
     file.write_text("\n".join([*lines(9), "no JSON"]) + "\n")
     with pytest.raises(InputError, match="not a JSON object"):
         build_shards(tmp_path / "index", file, shards=2, executor=RayExecutor())
+
+
+def test_shards_in_actors_answer_as_one_index(cluster, corpus, tmp_path):
+    build_shards(tmp_path / "index", corpus, PRUNED, shards=2, executor=Here())
+    shards = split_index(tmp_path / "index", tmp_path / "shards", 3)
+    with Index.open(tmp_path / "index") as one, ShardedIndex.open(shards.path, run="ray", on_missing="partial") as many:
+        assert answers_of(many, 10) == answers_of(one, 10)
+        assert many.passages(["d1", "d2"]) == one.passages(["d1", "d2"])
+        with pytest.raises(InputError, match="no field 'colour'"):
+            many.search("grain", where="colour = red")
+        with Index.open(shards.shards[0]) as shard, shard.writer() as writer:
+            writer.delete(docnos=many.search("grain", 300).docnos)
+        many.refresh()
+        assert len(many) < len(one)
+        (lost,) = many.shards[1].replicas
+        lost.close()
+        assert many.search("bread grain", 8).missing_shards == (lost.name,)
+    with pytest.raises(ArtifactError, match="nowhere"):
+        ShardedIndex.open([tmp_path / "nowhere"], run="ray")

@@ -2,9 +2,10 @@
 
 Passages are the glosses and entries of THRESHER_DATA/text. Each recipe is built in one process, and then by local
 workers, by processes on a shared folder of which some are killed at random moments (SIGKILL), and on a Ray cluster of
-three nodes of which one is removed at three random moments and another one added; `identical` says whether all files of
-all segments are those of the first build. For the throughput, one worker of one thread and two workers of one thread
-each encode the same passages, in turns, and the best of the rounds counts.
+three nodes of which one is removed at three random moments and another one added; `identical` says whether all files
+of all segments are those of the first build, and `differing` how many queries a build in one piece answers otherwise.
+For the throughput, one worker of one thread and two workers of one thread each encode the same passages, in turns: the
+best of the rounds counts, and the median ratio of the pairs.
 
     python -m eval distributed-build --work WORK --passages 20000 --encoded 4000
 """
@@ -19,32 +20,43 @@ import random
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from eval.bench import Bench, Row, options
 from thresher.build.recipe import Recipe, load_recipe
-from thresher.distributed.building import build_shards
+from thresher.build.stream import build_index
+from thresher.distributed.building import build_shards, plan_shards
 from thresher.distributed.executors import LocalExecutor
+from thresher.distributed.task import RESULTS, UNFINISHED
 from thresher.errors import DataNotFoundError
+from thresher.search import Index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from thresher.distributed.executors import Executor
+    from thresher.distributed.task import Task
     from thresher.records import Usage
 
 SEED = 19
 SHARDS = 12
 KILLS = 5
 NODES, LOSSES = 3, 3
-ROUNDS = 3
+ROUNDS = 5
+QUERIES = 100
 PRUNE = {"prune": {"keep": 0.7}}
-COLUMNS = ("executor", "recipe", "workers", "threads", "passages", "seconds", "passages_per_s", "kills", "identical")
+COLUMNS = (
+    "executor", "recipe", "workers", "threads", "passages", "seconds", "passages_per_s", "cpu_seconds", "ratio",
+    "kills", "interrupted", "identical", "queries", "differing",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] = ()) -> None:
@@ -65,8 +77,11 @@ def main(arguments: Sequence[str] = ()) -> None:
     bench.write(
         "distributed-build", rows, seed=SEED, columns=COLUMNS, packages=("ray", "numpy", "torch"),
         title="Builds in shards: who does the work, and what is lost when it is killed",
-        note="`identical`: every file of every segment is that of the build by one local worker. Seconds of killed "
-        "builds include what was done again.",
+        note="interrupted: tasks that a killed process was at, or that a lost node had started. identical: every file "
+        "of every segment is that of the build by one local worker. differing: of so many queries, those that the "
+        "build in one piece answers otherwise (docnos and scores, to the last bit). Seconds of killed builds include "
+        "what was done again. cpu_seconds: of the workers in the fastest round. ratio: one worker's time over that of "
+        f"two, the median of {ROUNDS} pairs of rounds.",
     )  # fmt: skip
 
 
@@ -77,110 +92,186 @@ def _kills(bench: Bench, corpus: Path, name: str, recipe: Recipe) -> list[Row]:
     work.mkdir()
     rows: list[Row] = []
     wanted: dict[str, str] = {}
+    count = sum(1 for _ in corpus.open("rb"))
+    build_index(work / "one", corpus, recipe, device="cpu")
 
-    def row(executor: str, workers: int, threads: int, seconds: float, kills: int, index: Path) -> None:
+    def row(executor: str, workers: int, seconds: float, index: Path, kills: int = 0, interrupted: int = 0) -> None:
         files = _files(index)
         wanted.update({} if wanted else files)
-        count = sum(1 for _ in corpus.open("rb"))
         rows.append({
-            "executor": executor, "recipe": name, "workers": workers, "threads": threads, "passages": count,
+            "executor": executor, "recipe": name, "workers": workers, "threads": 1, "passages": count,
             "seconds": round(seconds, 1), "passages_per_s": round(count / seconds, 1), "kills": kills,
-            "identical": files == wanted,
+            "interrupted": interrupted, "identical": files == wanted, "queries": QUERIES,
+            "differing": _differing(corpus, work / "one", index),
         })  # fmt: skip
         print(rows[-1], flush=True)
 
     for workers in (1, 2):
         with LocalExecutor(workers, threads=1) as executor:
             seconds, _ = _timed(work / f"local-{workers}", corpus, recipe, executor)
-        row("local", workers, 1, seconds, 0, work / f"local-{workers}")
+        row("local", workers, seconds, work / f"local-{workers}")
     started = time.perf_counter()
-    _on_folder(work, corpus, recipe)
-    row("folder", KILLS, 1, time.perf_counter() - started, KILLS, work / "folder")
+    killed, interrupted = _on_folder(work, corpus, recipe)
+    row("folder", KILLS, time.perf_counter() - started, work / "folder", killed, interrupted)
     if find_spec("ray") is not None:
-        with _losing_nodes() as (cluster, lost):
-            seconds, _ = _timed(work / "ray", corpus, recipe, cluster)
-        row("ray", NODES, 1, seconds, len(lost), work / "ray")
+        started = time.perf_counter()
+        lost, interrupted = _on_ray(work, corpus, recipe)
+        row("ray", NODES, time.perf_counter() - started, work / "ray", lost, interrupted)
     shutil.rmtree(work)
     return rows
 
 
-def _on_folder(work: Path, corpus: Path, recipe: Recipe) -> None:
-    """Five processes on a folder; as many times one of them is killed and another one started."""
+def _on_folder(work: Path, corpus: Path, recipe: Recipe) -> tuple[int, int]:
+    """Five processes on a folder; as many times one of them is killed and another one started.
+
+    Returns:
+        How many were killed, and how many tasks they were at.
+    """
     script = (
         "import sys; from thresher.build.recipe import Recipe; from thresher.distributed.building import build_shards;"
         "from thresher.distributed.shared_folder import FolderExecutor;"
         "build_shards(sys.argv[1], sys.argv[2], Recipe.model_validate_json(sys.argv[4]), shards=int(sys.argv[5]),"
-        " executor=FolderExecutor(sys.argv[3], lease=5.0))"
+        " executor=FolderExecutor(sys.argv[3], lease=5.0), device='cpu')"
     )
-    places = [str(work / "folder"), str(corpus), str(work / "shared")]
+    shared = work / "shared"
+    places = [str(work / "folder"), str(corpus), str(shared)]
     command = [sys.executable, "-c", script, *places, recipe.model_dump_json(exclude_defaults=True), str(SHARDS)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     chosen = random.Random(SEED)  # noqa: S311
     running = [subprocess.Popen(command, env=environment) for _ in range(KILLS)]
-    for _ in range(KILLS):
-        time.sleep(chosen.uniform(3, 15))
+    killed = 0
+
+    def ended() -> bool:
+        return all(process.poll() is not None for process in running)
+
+    for _ in _moments(corpus, recipe, shared, KILLS, chosen, ended):
         victim = running.pop(chosen.randrange(len(running)))
+        killed += victim.poll() is None
         victim.kill()
         victim.wait()
         running.append(subprocess.Popen(command, env=environment))
     for process in running:
         if process.wait():
             raise RuntimeError(f"a process on the folder ended with {process.returncode}")
+    return killed, sum(1 for _ in (shared / UNFINISHED).iterdir())  # a killed task leaves what it had made
 
 
-@contextmanager
-def _losing_nodes() -> Iterator[tuple[Executor, list[float]]]:
-    """An executor of a cluster of three nodes that loses one at three random moments; and when it did."""
+def _on_ray(work: Path, corpus: Path, recipe: Recipe) -> tuple[int, int]:
+    """A cluster of three nodes, which loses one at three random moments and gets another one.
+
+    Returns:
+        How many nodes were lost, and how many tasks were run more than once.
+    """
     import ray
     from ray.cluster_utils import Cluster
 
     from thresher.distributed.ray_cluster import RayExecutor
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    size = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=size)
     for _ in range(NODES - 1):
-        cluster.add_node(num_cpus=1)
+        cluster.add_node(**size)
     ray.init(address=cluster.address, log_to_driver=False)
-    over, lost, chosen = threading.Event(), list[float](), random.Random(SEED)  # noqa: S311
-
-    def lose() -> None:
-        for _ in range(LOSSES):
-            if over.wait(chosen.uniform(4, 12)):
-                return
-            cluster.remove_node(chosen.choice(sorted(cluster.worker_nodes, key=lambda node: node.node_id)))
-            lost.append(time.perf_counter())
-            cluster.add_node(num_cpus=1)
-
-    losing = threading.Thread(target=lose, daemon=True)
-    losing.start()
+    chosen, lost, notes = random.Random(SEED), 0, work / "started"  # noqa: S311
+    notes.mkdir()
     try:
-        yield RayExecutor(), lost
+        with ThreadPoolExecutor(1) as thread:  # Ray starts nodes in the main thread only
+            built = thread.submit(_timed, work / "ray", corpus, recipe, _Noted(RayExecutor(), notes))
+            for _ in _moments(corpus, recipe, work / ".ray.shards", LOSSES, chosen, built.done):
+                nodes = sorted(cluster.worker_nodes, key=lambda node: str(node.node_id))
+                cluster.remove_node(chosen.choice(nodes))
+                lost += 1
+                cluster.add_node(wait=False, **size)
+            built.result()
     finally:
-        over.set()
-        losing.join()
         ray.shutdown()
         cluster.shutdown()
+    started = [file.name.partition(".")[0] for file in notes.iterdir()]
+    return lost, len(started) - len(set(started))
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """An executor that notes every start of a task in a folder."""
+
+    executor: Executor
+    notes: Path
+
+    def map(self, function: Callable[[Task], None], tasks: Sequence[Task]) -> Iterator[Task]:
+        """As `Executor.map`."""
+        notes = self.notes
+
+        def noted(task: Task) -> None:
+            (notes / f"{task.name}.{uuid.uuid4().hex}").touch()
+            function(task)
+
+        yield from self.executor.map(noted, tasks)
+
+
+def _moments(
+    corpus: Path, recipe: Recipe, work: Path, count: int, chosen: random.Random, ended: Callable[[], bool]
+) -> Iterator[None]:
+    """Random moments of a build that is running: up to half a second after random numbers of tasks are done."""
+    tasks = sum(number for _, number in plan_shards("index", corpus, recipe, shards=SHARDS).stages)
+    for after in sorted(chosen.sample(range(tasks - 2), count)):
+        while not ended() and sum(1 for _ in (work / RESULTS).glob("*")) < after:
+            time.sleep(0.05)
+        time.sleep(chosen.uniform(0, 0.5))
+        if ended():
+            return
+        yield
+
+
+def _differing(corpus: Path, one: Path, many: Path) -> int:
+    """Queries, the first words of random passages, that a build in one piece answers otherwise."""
+    chosen = random.Random(SEED)  # noqa: S311
+    lines = corpus.read_text(encoding="utf-8").splitlines()
+    queries = [" ".join(json.loads(line)["text"].split()[:8]) for line in chosen.sample(lines, QUERIES)]
+    with Index.open(one) as first, Index.open(many) as second:
+        return sum(
+            found.docnos != wanted.docnos or found.scores.tobytes() != wanted.scores.tobytes()
+            for query in queries
+            for wanted, found in [(first.search(query, 20), second.search(query, 20))]
+        )
 
 
 def _throughput(bench: Bench, corpus: Path) -> list[Row]:
-    """Passages a second that are encoded by one and by two workers of one thread."""
+    """Passages a second that are encoded by one and by two workers of one thread, and the ratio in pairs of rounds."""
     recipe, count = load_recipe("thresher-mini"), sum(1 for _ in corpus.open("rb"))
-    few, best = _corpus(bench.work, 20 * SHARDS), {1: float("inf"), 2: float("inf")}
+    few, target = _corpus(bench.work, 20 * SHARDS), bench.work / "throughput"
+    walls: dict[int, list[float]] = {1: [], 2: []}
+    cpus: dict[int, list[float]] = {1: [], 2: []}
     for number in range(2 * ROUNDS):
-        workers, target = 1 + number % 2, bench.work / "throughput"
+        workers = 1 + number % 2
         with LocalExecutor(workers, threads=1) as executor:
             for source in (few, corpus):  # the first lets every worker load the model
                 shutil.rmtree(target, ignore_errors=True)
+                before = _cpu_seconds()
                 _, usage = _timed(target, source, recipe, executor)
-        best[workers] = min(best[workers], _seconds(usage, "encode"))
+            cpus[workers].append(_cpu_seconds() - before)
+        walls[workers].append(_seconds(usage, "encode"))
         shutil.rmtree(target)
+    ratios = [one / two for one, two in zip(walls[1], walls[2], strict=True)]
+    print(walls, cpus, ratios, flush=True)
     return [
         {
             "executor": "local", "recipe": "thresher-mini, encoding alone", "workers": workers, "threads": 1,
-            "passages": count, "seconds": round(seconds, 2), "passages_per_s": round(count / seconds, 1), "kills": 0,
-            "identical": True,
+            "passages": count, "seconds": round(min(walls[workers]), 2), "identical": None,
+            "passages_per_s": round(count / min(walls[workers]), 1), "kills": 0,
+            "cpu_seconds": round(min(cpus[workers]), 2), "ratio": round(median(ratios), 3) if workers == 2 else None,
         }
-        for workers, seconds in best.items()
+        for workers in (1, 2)
     ]  # fmt: skip
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process's children so far, from /proc; 0 where there is none."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12]) if int(fields[1]) == os.getpid() else 0
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _timed(target: Path, corpus: Path, recipe: Recipe, executor: Executor) -> tuple[float, Usage]:

@@ -54,7 +54,7 @@ EffortOption = Annotated[
     typer.Option(
         metavar="NAME=VALUE,...",
         help="Limits to what is done, for approximate answers: terms=10,candidates=100 scores the 100 best passages by "
-        "10 terms of the query again by all of them; also blocks, superblocks, postings.",
+        "10 terms of the query again by all of them; also left_out, postings, blocks, superblocks.",
     ),
 ]
 

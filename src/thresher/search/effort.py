@@ -38,6 +38,8 @@ class Effort:
         superblocks: superblocks that are visited at most, those with the best bounds; None for all that may matter.
         postings: share of the postings in the query's lists that is scored at most, in (0, 1], heaviest terms first and
             at least one list; None for all.
+        left_out: terms are left out while all of them together add at most this share of the bound of a score (the sum
+            of weight x largest impact), in [0, 1); 0 for no term.
 
     Raises:
         InputError: a field is out of range.
@@ -48,6 +50,7 @@ class Effort:
     blocks: float = 1.0
     superblocks: int | None = None
     postings: float | None = None
+    left_out: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("terms", "superblocks"):
@@ -57,6 +60,9 @@ class Effort:
         object.__setattr__(self, "blocks", _share("blocks", self.blocks))
         if self.postings is not None:
             object.__setattr__(self, "postings", _share("postings", self.postings))
+        object.__setattr__(self, "left_out", real("the effort's left_out", self.left_out, 0, 1))
+        if self.left_out == 1:
+            raise InputError("the effort's left_out must be below 1, since some term has to be scored; got 1.0")
 
     @classmethod
     def parse(cls, text: str) -> Effort:
@@ -76,7 +82,7 @@ class Effort:
                     f"{', '.join(NAMES)}, each once"
                 )
             try:
-                found[name] = float(value) if name in ("blocks", "postings") else int(value)
+                found[name] = float(value) if name in ("blocks", "postings", "left_out") else int(value)
             except ValueError as err:
                 raise InputError(f"the effort's {name} must be a number; got {shown(value)}") from err
         return cls(**found)  # type: ignore[arg-type]  # by the names, whole numbers or shares
@@ -95,6 +101,7 @@ class Effort:
             self.blocks,
             UNLIMITED if self.superblocks is None else min(self.superblocks, UNLIMITED),
             1.0 if self.postings is None else self.postings,
+            self.left_out,
         )
 
 

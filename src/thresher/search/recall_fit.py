@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from thresher.search.queries import Terms as Asked
 
 TERMS = (4, 6, 8, 10, 12, 15, 20, 25)
-POSTINGS = (0.1, 0.2, 0.3, 0.5)
+LEFT_OUT = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 CANDIDATES, LEAST_CANDIDATES, MOST_CANDIDATES = (2, 5, 10), 20, 4000
 """Candidates for each hit wanted, and in all: more make the first step slow."""
 BLOCKS = (0.9, 0.8, 0.7)
@@ -133,7 +133,7 @@ def grid(k: int, longest: int, superblocks: int) -> list[Effort]:
     """
     counts = sorted({max(k, min(max(c * k, LEAST_CANDIDATES), MOST_CANDIDATES)) for c in CANDIDATES})
     made = [Effort(terms=terms, candidates=count) for count in counts for terms in TERMS if terms < longest]
-    made += [Effort(postings=share, candidates=count) for count in counts for share in POSTINGS]
+    made += [Effort(left_out=share, candidates=count) for count in counts for share in LEFT_OUT]
     made += [Effort(superblocks=count) for count in SUPERBLOCKS if count < superblocks]
     return made + [Effort(blocks=blocks) for blocks in BLOCKS if superblocks > 1]
 

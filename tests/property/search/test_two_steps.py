@@ -73,6 +73,7 @@ efforts = st.builds(
     candidates=st.sampled_from([1, 5, 40, 500, 5000]),
     blocks=st.sampled_from([1.0, 0.7]),
     postings=st.none() | st.sampled_from([0.05, 0.3, 0.9]),
+    left_out=st.sampled_from([0.0, 0.2, 0.7]),
 )
 
 
@@ -109,6 +110,19 @@ def test_a_few_candidates_can_be_proven_to_hold_the_best(built):
     assert not ties.exact
 
 
+def test_terms_are_left_out_while_they_add_little(built):
+    """The fewest of the worthiest terms without which the others add at most the share of the bound."""
+    index, table = built
+    terms, weights = [0, 1, 2, 5, 9, 20], [0.5, 0.1, 2.0, 1.0, 3.0, 0.02]
+    most = np.array(weights) * table[:, terms].max(axis=0)
+    worth = np.argsort(-most / np.sqrt((table[:, terms] > 0).sum(axis=0)))
+    rest = most.sum() - np.cumsum(most[worth])
+    for share in (0.0, 0.01, 0.1, 0.3, 0.6, 0.99):
+        effort = Effort(left_out=share, candidates=50)
+        (told,) = index.search((terms, weights), 5, effort=effort, explain=True).explanations
+        assert told.first_terms == 1 + np.argmax(rest <= share * most.sum() + 1e-9)
+
+
 def test_as_many_candidates_as_passages_give_the_exact_answer(built):
     index, table = built
     query = ([0, 3, 7, 11, 15], [1.0, 0.5, 2.0, 1.5, 0.25])
@@ -123,7 +137,7 @@ def test_batches_and_threads_answer_as_one_query_does(built):
     queries = [
         (np.sort(rng.choice(TERMS, 6, replace=False)), rng.uniform(0.2, 2, 6).astype(np.float32)) for _ in range(40)
     ]
-    effort = Effort(terms=2, candidates=30, postings=0.5)
+    effort = Effort(terms=4, candidates=30, postings=0.5, left_out=0.2)
     alone = [index.search(query, 10, effort=effort) for query in queries]
     for threads in (1, 3):
         run = index.search_batch(queries, 10, effort=effort, threads=threads)

@@ -118,6 +118,7 @@ class Limits(NamedTuple):
         blocks: float64, what bounds are scaled by; 1 for exact results.
         superblocks: int64, visited at most.
         postings: float64, share of the query's postings that may be scored; 1 for all.
+        left_out: float64, share of the bound of all sums that terms which are not scored may add; 0 for none.
     """
 
     terms: int
@@ -125,6 +126,7 @@ class Limits(NamedTuple):
     blocks: float
     superblocks: int
     postings: float
+    left_out: float
 
 
 class Request(NamedTuple):

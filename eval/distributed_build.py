@@ -2,8 +2,8 @@
 
 Passages are the glosses and entries of THRESHER_DATA/text. Each recipe is built in one process, and then by local
 workers, by processes on a shared folder of which some are killed at random moments (SIGKILL), and on a Ray cluster of
-three nodes of which one is removed at three random moments and another one added; `identical` says whether all files
-of all segments are those of the first build, and `differing` how many queries a build in one piece answers otherwise.
+three nodes of which one is removed at three random moments and another one added; `other_files` counts the files of
+segments that are not those of the first build, and `differing` how many queries a build in one piece answers otherwise.
 For the throughput, one worker of one thread and two workers of one thread each encode the same passages, in turns: the
 best of the rounds counts, and the median ratio of the pairs.
 
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from eval.bench import Bench, Row, options
 from thresher.build.recipe import Recipe, load_recipe
@@ -52,10 +52,11 @@ KILLS = 5
 NODES, LOSSES = 3, 3
 ROUNDS = 5
 QUERIES = 100
+WAYS: tuple[Literal["sparse", "dense"], ...] = ("sparse", "dense")
 PRUNE = {"prune": {"keep": 0.7}}
 COLUMNS = (
     "executor", "recipe", "workers", "threads", "passages", "seconds", "passages_per_s", "cpu_seconds", "ratio",
-    "kills", "interrupted", "identical", "queries", "differing",
+    "kills", "interrupted", "files", "other_files", "queries", "differing",
 )  # fmt: skip
 
 
@@ -77,11 +78,12 @@ def main(arguments: Sequence[str] = ()) -> None:
     bench.write(
         "distributed-build", rows, seed=SEED, columns=COLUMNS, packages=("ray", "numpy", "torch"),
         title="Builds in shards: who does the work, and what is lost when it is killed",
-        note="interrupted: tasks that a killed process was at, or that a lost node had started. identical: every file "
-        "of every segment is that of the build by one local worker. differing: of so many queries, those that the "
-        "build in one piece answers otherwise (docnos and scores, to the last bit). Seconds of killed builds include "
-        "what was done again. cpu_seconds: of the workers in the fastest round. ratio: one worker's time over that of "
-        f"two, the median of {ROUNDS} pairs of rounds.",
+        note="interrupted: tasks that a killed process was at, or that a lost node had started. other_files: of the "
+        "segments' files, those that are not byte for byte those of the build by one local worker. differing: of so "
+        "many queries, those that the build in one piece answers otherwise (docnos and scores to the last bit, by "
+        "terms and by vectors). Seconds of killed builds include what was done again. cpu_seconds: of the workers in "
+        "the fastest round. ratio: one worker's time over that of two, the median of "
+        f"{ROUNDS} pairs of rounds.",
     )  # fmt: skip
 
 
@@ -92,17 +94,18 @@ def _kills(bench: Bench, corpus: Path, name: str, recipe: Recipe) -> list[Row]:
     work.mkdir()
     rows: list[Row] = []
     wanted: dict[str, str] = {}
-    count = sum(1 for _ in corpus.open("rb"))
+    count, ways = sum(1 for _ in corpus.open("rb")), WAYS[: 1 if recipe.vectors is None else 2]
     build_index(work / "one", corpus, recipe, device="cpu")
 
     def row(executor: str, workers: int, seconds: float, index: Path, kills: int = 0, interrupted: int = 0) -> None:
         files = _files(index)
         wanted.update({} if wanted else files)
         rows.append({
-            "executor": executor, "recipe": name, "workers": workers, "threads": 1, "passages": count,
+            "part": "kills", "executor": executor, "recipe": name, "workers": workers, "threads": 1, "passages": count,
             "seconds": round(seconds, 1), "passages_per_s": round(count / seconds, 1), "kills": kills,
-            "interrupted": interrupted, "identical": files == wanted, "queries": QUERIES,
-            "differing": _differing(corpus, work / "one", index),
+            "interrupted": interrupted, "files": len(wanted),
+            "other_files": len(dict(files.items() ^ wanted.items())), "queries": QUERIES,
+            "differing": _differing(corpus, work / "one", index, ways),
         })  # fmt: skip
         print(rows[-1], flush=True)
 
@@ -222,16 +225,19 @@ def _moments(
         yield
 
 
-def _differing(corpus: Path, one: Path, many: Path) -> int:
+def _differing(corpus: Path, one: Path, many: Path, ways: Sequence[Literal["sparse", "dense"]]) -> int:
     """Queries, the first words of random passages, that a build in one piece answers otherwise."""
     chosen = random.Random(SEED)  # noqa: S311
     lines = corpus.read_text(encoding="utf-8").splitlines()
-    queries = [" ".join(json.loads(line)["text"].split()[:8]) for line in chosen.sample(lines, QUERIES)]
+    queries = [" ".join(json.loads(line)["text"].split()[:8]) for line in chosen.choices(lines, k=QUERIES)]
     with Index.open(one) as first, Index.open(many) as second:
         return sum(
-            found.docnos != wanted.docnos or found.scores.tobytes() != wanted.scores.tobytes()
+            any(
+                found.docnos != wanted.docnos or found.scores.tobytes() != wanted.scores.tobytes()
+                for by in ways
+                for wanted, found in [(first.search(query, 20, by=by), second.search(query, 20, by=by))]
+            )
             for query in queries
-            for wanted, found in [(first.search(query, 20), second.search(query, 20))]
         )
 
 
@@ -255,8 +261,8 @@ def _throughput(bench: Bench, corpus: Path) -> list[Row]:
     print(walls, cpus, ratios, flush=True)
     return [
         {
-            "executor": "local", "recipe": "thresher-mini, encoding alone", "workers": workers, "threads": 1,
-            "passages": count, "seconds": round(min(walls[workers]), 2), "identical": None,
+            "part": "throughput", "executor": "local", "recipe": "thresher-mini, encoding alone", "workers": workers,
+            "threads": 1, "passages": count, "seconds": round(min(walls[workers]), 2),
             "passages_per_s": round(count / min(walls[workers]), 1), "kills": 0,
             "cpu_seconds": round(min(cpus[workers]), 2), "ratio": round(median(ratios), 3) if workers == 2 else None,
         }

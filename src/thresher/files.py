@@ -12,11 +12,14 @@ import gzip
 import io
 import json
 import os
+import struct
 import sys
+import zipfile
 import zlib
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from thresher.errors import ConfigError, DamagedArtifactError, DataNotFoundError, InputError
@@ -27,6 +30,11 @@ if TYPE_CHECKING:
 COMPRESSED = (".gz", ".zst")
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 """What opening a missing file raises. Other errors (descriptors, permissions, disks) are no sign of damage."""
+UNREADABLE_ARRAYS = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, MemoryError, RuntimeError),
+    *(NotImplementedError, OverflowError, SyntaxError, TokenError, zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What numpy and zipfile raise for an `.npy` or `.npz` file that is damaged."""
 STDIN = "-"
 """The path that means standard input."""
 BOM = b"\xef\xbb\xbf"

@@ -16,7 +16,7 @@ import numpy as np
 from thresher.arguments import checked_call
 from thresher.checks import strings
 from thresher.encode.encoder import DOCUMENT, read_document
-from thresher.errors import DamagedArtifactError, InputError
+from thresher.errors import ConfigError, DamagedArtifactError, InputError
 from thresher.records import SparseBatch
 from thresher.text.analyzer import analyzer as analyzer_named
 
@@ -54,7 +54,10 @@ class Bm25QueryEncoder:
         if not named or not isinstance(average, float) or not 0 < average < math.inf:
             problem = "lacks name, fingerprint, analyzer or average length; rebuild the index"
             raise DamagedArtifactError(str(directory / DOCUMENT), problem)
-        encoder = cls(str(analyzer), str(fingerprint), str(name), average)
+        try:
+            encoder = cls(str(analyzer), str(fingerprint), str(name), average)
+        except ConfigError as err:
+            raise DamagedArtifactError(str(directory / DOCUMENT), f"{err}; rebuild the index") from err
         if encoder._analyze.fingerprint != document.get("analyzer_fingerprint"):
             problem = (
                 f"was written with analyzer {document.get('analyzer_fingerprint')!r}, but this release has "

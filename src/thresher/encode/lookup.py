@@ -17,7 +17,7 @@ from thresher.checks import sound, strings
 from thresher.durable import write_names
 from thresher.encode.encoder import from_mappings, read_document, write_document
 from thresher.errors import DamagedArtifactError, InputError, MissingExtraError, require
-from thresher.files import read_names
+from thresher.files import UNREADABLE_ARRAYS, read_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ class LookupQueryEncoder:
             repeats, fingerprint, name = document["repeats"], document["fingerprint"], document["name"]
             if not (isinstance(repeats, bool) and isinstance(fingerprint, str) and isinstance(name, str)):
                 raise InputError(f"repeats is {repeats!r}, fingerprint {fingerprint!r} and name {name!r}")
-        except (OSError, ValueError, TypeError, LookupError, EOFError, MemoryError) as err:
+        except UNREADABLE_ARRAYS as err:
             raise DamagedArtifactError(
                 str(directory), f"the query side cannot be read ({type(err).__name__}: {err}); rebuild the index"
             ) from err

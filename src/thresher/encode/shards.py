@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
-import zipfile
-import zlib
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
@@ -23,6 +20,7 @@ import numpy as np
 from thresher.arguments import checked_call
 from thresher.durable import write_atomic
 from thresher.errors import ArtifactError, DamagedArtifactError, InputError
+from thresher.files import UNREADABLE_ARRAYS
 from thresher.models.hf import watching
 from thresher.records import Passage, SparseBatch
 
@@ -35,11 +33,6 @@ if TYPE_CHECKING:
     from thresher.encode import SparseEncoder
 
 SHARD_SIZE = 1024
-UNREADABLE = (
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, MemoryError, RuntimeError),
-    *(NotImplementedError, zipfile.BadZipFile, zlib.error, struct.error),
-)
-"""What numpy raises for an `.npz` file that is damaged."""
 Arrays = dict[str, "NDArray[Any]"]
 
 
@@ -295,7 +288,7 @@ def stored_arrays(directory: Path, names: Collection[str] = ()) -> Iterator[Arra
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
                 wanted = names or [name for name in data.files if name != "input_sha256"]
                 arrays = {name: data[name] for name in data.files if name in wanted}
-        except UNREADABLE as err:
+        except UNREADABLE_ARRAYS as err:
             raise DamagedArtifactError(str(file), f"cannot be read ({err}); encode the corpus again") from err
         yield arrays
 
@@ -334,7 +327,7 @@ def _read(file: Path, wanted: bytes) -> Arrays | None:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
-    except UNREADABLE:
+    except UNREADABLE_ARRAYS:
         return None
     found = arrays.pop("input_sha256", None)
     return arrays if found is not None and found.tobytes() == wanted else None

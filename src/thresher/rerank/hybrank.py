@@ -22,6 +22,7 @@ import numpy as np
 from thresher.arguments import checked_call
 from thresher.artifact import read_manifest, writing
 from thresher.errors import ConfigError, DamagedArtifactError, InputError
+from thresher.files import UNREADABLE_ARRAYS
 from thresher.rerank.plans.plan import Answer, Rate
 from thresher.rerank.similarities import IndexSimilarities, Similarities
 
@@ -181,7 +182,7 @@ class HybRank:
                 layers = tuple(
                     (held[f"a{n}"], held[f"b{n}"], held[f"c{n}"]) for n in range(int(manifest.fields["networks"]))
                 )
-        except (ValueError, KeyError) as err:
+        except UNREADABLE_ARRAYS as err:
             raise DamagedArtifactError(str(file), f"its arrays cannot be read ({err}); train the model again") from None
         if any(first.shape != (width, len(bias)) or bias.shape != second.shape for first, bias, second in layers):
             raise DamagedArtifactError(str(file), f"its layers are not of {width} features; train the model again")

@@ -23,7 +23,6 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -37,6 +36,7 @@ from numpy.lib.format import (
 
 from thresher.checks import is_a, shown
 from thresher.errors import ConfigError, DamagedArtifactError, InputError, require
+from thresher.files import UNREADABLE_ARRAYS
 from thresher.mapping import map_file, reserve
 
 if TYPE_CHECKING:
@@ -49,17 +49,6 @@ CHUNK = 65_536
 """Vectors held in memory at a time."""
 CENTROIDS = 256
 _HEADER = 65_536
-UNREADABLE = (
-    KeyError,
-    ValueError,
-    EOFError,
-    SyntaxError,
-    TokenError,
-    TypeError,
-    OverflowError,
-    RecursionError,
-    MemoryError,
-)
 """What NumPy raises for files that are not arrays: their header is Python source."""
 _TRAINED_ON = 256 * CENTROIDS  # vectors; more do not move the centroids of k-means
 
@@ -247,7 +236,7 @@ def load_array(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[
     try:
         read = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}[read_magic(start)]
         found, by_columns, kind = read(start)
-    except UNREADABLE as err:
+    except UNREADABLE_ARRAYS as err:
         raise DamagedArtifactError(str(file), f"cannot be read ({err}); rebuild the vectors") from err
     count = math.prod(shape)
     if kind != wanted or found != shape or by_columns or mapped.nbytes != start.tell() + count * wanted.itemsize:

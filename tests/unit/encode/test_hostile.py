@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -140,6 +141,12 @@ FILES = [
 ]
 
 
+def test_an_unknown_analyzer_names_the_file_that_asks_for_it(saved):
+    document = json.loads((saved / "bm25" / "encoder.json").read_bytes())
+    with pytest.raises(ArtifactError, match=r"encoder\.json: unknown analyzer 'enolish'"):
+        damaged(saved / "bm25", "encoder.json", json.dumps({**document, "analyzer": "enolish"}).encode())
+
+
 @pytest.mark.parametrize(("side", "file", "data"), FILES)
 def test_a_damaged_query_side_names_its_file(saved, side, file, data):
     with pytest.raises(ArtifactError, match=side if side == "never" else r"encoder|\.json|\.npy"):
@@ -203,6 +210,17 @@ def test_a_matrix_that_does_not_hold_together_is_refused(tmp_path, changes):
     np.savez(tmp_path / "m.npz", **matrix(**changes))
     with pytest.raises(InputError):
         list(open_encoded(tmp_path / "m.npz"))
+
+
+def test_an_array_whose_header_is_no_python_is_refused(tmp_path):
+    """numpy reads such headers by Python's tokenizer, which has errors of its own."""
+    with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+        for name, array in matrix().items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, array)
+        archive.writestr("thresher.npy", b"\x93NUMPY\x01\x00\x08\x00{'descr'")
+    with pytest.raises(InputError, match=r"m\.npz"):
+        open_encoded(tmp_path / "m.npz")
 
 
 def test_a_weight_of_zero_means_without_in_every_format(tmp_path):

@@ -27,7 +27,7 @@ from thresher.checks import path_of, shown, whole
 from thresher.durable import write_names
 from thresher.encode.encoded import SavedQuerySide
 from thresher.errors import DamagedArtifactError, InputError
-from thresher.files import read_names
+from thresher.files import UNREADABLE_ARRAYS, read_names
 from thresher.index.collection import open_collection
 from thresher.index.exchange.documents import Documents
 from thresher.index.exchange.facts import Facts, vocabulary_hash
@@ -186,7 +186,7 @@ class ExportedFolder(GivenVectors):
         file = self.path / _TOKENS
         try:
             tokens = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as err:
+        except UNREADABLE_ARRAYS as err:
             raise DamagedArtifactError(str(file), f"cannot be read ({err}); export the index again") from err
         if tokens.dtype != np.uint32 or tokens.shape != (self.facts.documents,):
             problem = f"holds {tokens.dtype}{tokens.shape}, expected {self.facts.documents} uint32"

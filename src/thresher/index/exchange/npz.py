@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
 from thresher.durable import replacing
-from thresher.encode.shards import UNREADABLE
 from thresher.errors import InputError
+from thresher.files import UNREADABLE_ARRAYS
 from thresher.index.exchange.csr import CsrVectors, count_rows, read_array
 from thresher.index.exchange.facts import Facts
 from thresher.index.exchange.formats import Format
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 _FACTS = "thresher"
 _RATIO = 250
 """What a member may unpack to, in its own size: entries of a matrix do not compress better."""
-_DAMAGED = (*UNREADABLE, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, SyntaxError)
-"""What zipfile and numpy raise for a file that they cannot read."""
 
 
 class Npz(Format):
@@ -103,7 +100,7 @@ class NpzVectors(CsrVectors):
                     names = names._replace(facts=Facts.from_text(text, str(path)))
         except InputError:
             raise
-        except _DAMAGED as err:
+        except UNREADABLE_ARRAYS as err:
             raise self._refused(err) from err
         if indptr[-1] != count:
             raise InputError(f"its rows end at {indptr[-1]}, but it has {count} entries; write it again", str(path))
@@ -119,7 +116,7 @@ class NpzVectors(CsrVectors):
                 yield indices, values
         except InputError:
             raise
-        except _DAMAGED as err:
+        except UNREADABLE_ARRAYS as err:
             raise self._refused(err) from err
 
     def _refused(self, err: BaseException) -> InputError:

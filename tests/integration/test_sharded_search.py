@@ -126,6 +126,9 @@ def test_shards_in_processes_answer_by_the_deadline_where_one_is_stopped_or_kill
         assert not found.complete and not found.exact and stalled.name in found.missing_shards
         with pytest.raises(ShardError, match="by the deadline"):
             sharded.search("grain and chaff", 8, deadline_ms=1000, on_missing="error")
+        patient, sharded.options = sharded.options, sharded.options._replace(timeout=1.0)
+        assert stalled.name in sharded.search("grain and chaff", 8).missing_shards  # without a deadline too
+        sharded.options = patient
         os.kill(stalled.process.pid, signal.SIGCONT)
         with Index.open(whole) as index:
             assert told(sharded.search("grain and chaff", 8)) == told(index.search("grain and chaff", 8))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thresher.checks import printable
-from thresher.cli.output import JsonOption, WhereOption, console, emit_json, note, say, table
+from thresher.cli.output import JsonOption, WhereOption, console, emit_json, grouped, note, say, table
+from thresher.cli.shard_options import ShardOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from thresher.build.recipe import AskStep
     from thresher.pipeline import Answer, AnswerPassage, Pipeline
-    from thresher.search import Index
+    from thresher.search.any_index import AnyIndex
 
 Deadline = Annotated[
     float | None,
@@ -44,8 +45,9 @@ _RANKER = "thresher-context"
 """What `--rerank` runs where the settings name no reranker."""
 
 
+@grouped
 def ask(
-    directory: Annotated[Path, typer.Argument(help="The index.")],
+    directory: Annotated[Path, typer.Argument(metavar="INDEX", help="The index, or the file that lists its shards.")],
     query: Annotated[list[str], typer.Argument(help="The query; several words need no quotes.")],
     k: Annotated[int | None, typer.Option("-k", min=1, help="Number of passages.")] = None,
     max_context_tokens: Tokens = None,
@@ -64,6 +66,8 @@ def ask(
     recipe: Annotated[str, typer.Option(help="Recipe whose [ask] table is used instead of the index's own.")] = "",
     where: WhereOption = None,
     on_error: Annotated[str, typer.Option(help="If a stage fails: degrade (skip it) or raise.")] = "",
+    *,
+    shards: ShardOptions,
     json: JsonOption = False,
 ) -> None:
     """Answer a query with passages, the sentences of them to read, and what each stage did.
@@ -76,15 +80,14 @@ def ask(
       thresher ask my-index "what is wifi" -k 3 --max-context-tokens 400
       thresher ask my-index "what is wifi" --read 20 --min-score 0.5 --json
     """
+    from thresher.distributed.door import open_path
     from thresher.files import cache_folder
     from thresher.pipeline import Pipeline
-    from thresher.search import Index
 
     started = time.perf_counter()
-    index = Index.open(directory)
-    given = {"read": read, "threshold": _threshold(threshold), "on_error": on_error}
-    given |= {"min_confidence": min_confidence, "deadline_ms": deadline_ms}
-    given |= {"min_score": min_score, "precision": precision}
+    index = open_path(directory, shards.reaching)
+    given = {"read": read, "threshold": _threshold(threshold), "on_error": on_error, "min_score": min_score}
+    given |= {"min_confidence": min_confidence, "deadline_ms": deadline_ms, "precision": precision}
     settings = _settings(index, recipe, given, rerank=bool(min_score or precision) if rerank is None else rerank)
     pipeline = Pipeline.open(
         index,
@@ -94,8 +97,7 @@ def ask(
         context="auto" if context else None,
         cache=cache_folder(),
     )
-    warmed = _warmed(pipeline)
-    opening = time.perf_counter() - started
+    warmed, opening = _warmed(pipeline), time.perf_counter() - started
     answer = pipeline.ask(" ".join(query), k, max_context_tokens=max_context_tokens, where=where)
     if json:
         emit_json({**answer.as_json(), "open_seconds": round(opening, 3)})
@@ -106,7 +108,7 @@ def ask(
     show_missing(pipeline)
 
 
-def _settings(index: Index, recipe: str, given: Mapping[str, object], *, rerank: bool = False) -> AskStep:
+def _settings(index: AnyIndex, recipe: str, given: Mapping[str, object], *, rerank: bool = False) -> AskStep:
     """The `[ask]` table in use, with the command line's settings in place of its own; `rerank` needs a ranker."""
     from thresher.pipeline.open import settings_of
 

@@ -17,18 +17,22 @@ from thresher.cli.output import (
     counted,
     echo,
     emit_json,
+    grouped,
     note,
     refuse_input_as_output,
     say,
     shortened,
 )
+from thresher.cli.shard_options import ShardOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from thresher.distributed.door import Opened
     from thresher.ranking import Run
     from thresher.records import Hit, Query
-    from thresher.search import Effort, Index, SearchRanking
+    from thresher.search import Effort
+    from thresher.search.any_index import IndexRanking
 
 _HITS = 2**20
 """Hits of a run that are held at a time."""
@@ -72,8 +76,9 @@ class _Limits(TypedDict):
     tiers: Literal["auto", "both", "first"]
 
 
+@grouped
 def search(
-    directory: Annotated[Path, typer.Argument(help="The index.")],
+    directory: Annotated[Path, typer.Argument(metavar="INDEX", help="The index, or the file that lists its shards.")],
     query: Annotated[list[str] | None, typer.Argument(help="The query; several words need no quotes.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of passages.")] = 10,
     queries: Annotated[
@@ -93,6 +98,8 @@ def search(
     recall: RecallOption = None,
     where: WhereOption = None,
     allow: Annotated[Path | None, typer.Option(help="File of the only docnos to return, one a line.")] = None,
+    *,
+    shards: ShardOptions,
     json: JsonOption = False,
 ) -> None:
     """Find the k best passages for a query, or write a run for a file of queries.
@@ -103,8 +110,10 @@ def search(
       thresher search my-index "what is wifi" -k 3 --json
       thresher search my-index --queries queries.tsv --run bm25.run -k 1000
       thresher search my-index "what is wifi" --where "lang = en and year >= 2020"
+      thresher search shards/shards.toml --queries queries.tsv --run bm25.run -k 1000
     """
-    from thresher.search import Effort, Index
+    from thresher.distributed.door import open_path
+    from thresher.search import Effort
 
     if (queries is None) == (not query):
         raise typer.BadParameter("give a query, or --queries FILE with --run OUT")
@@ -113,13 +122,9 @@ def search(
     if run is not None:
         refuse_input_as_output(run, queries)
     docnos = None if allow is None else _docnos(allow)
-    limits: _Limits = {
-        "effort": None if effort is None else Effort.parse(effort),
-        "recall": recall,
-        "deadline_ms": deadline_ms,
-        "tiers": tiers,
-    }
-    with Index.open(directory) as index:
+    cut = None if effort is None else Effort.parse(effort)
+    limits: _Limits = {"effort": cut, "recall": recall, "deadline_ms": deadline_ms, "tiers": tiers}
+    with open_path(directory, shards.reaching) as index:
         if queries is not None and run is not None:
             how = partial(index.search_batch, k=k, threads=threads, where=where, allow=docnos, **limits)
             _search_file(index, queries, run, tag, how, min(k, len(index)), json)
@@ -128,13 +133,13 @@ def search(
         words = " ".join(query or [])
         ranking = index.search(words, k, explain=explain, by=by, where=where, allow=docnos, **limits)
         seconds, tiered = time.perf_counter() - started, index.tiered
-    if json:
-        emit_json(_as_json(ranking, tiered, seconds))
-    else:
-        _show(ranking, tiered, seconds)
+        if json:  # while it is open: shards are asked for the texts
+            emit_json(_as_json(ranking, tiered, seconds))
+        else:
+            _show(ranking, tiered, seconds)
 
 
-def _show(ranking: SearchRanking, tiered: bool, seconds: float) -> None:
+def _show(ranking: IndexRanking, tiered: bool, seconds: float) -> None:
     """Print the hits of a query, and how they were found."""
     show_hits(ranking)
     of = "" if not tiered else ", both tiers searched" if ranking.escalated else ", first tier searched"
@@ -143,7 +148,9 @@ def _show(ranking: SearchRanking, tiered: bool, seconds: float) -> None:
         echo(str(explanation))
 
 
-def _exactness(ranking: SearchRanking) -> str:
+def _exactness(ranking: IndexRanking) -> str:
+    if ranking.missing_shards:
+        return f"without the shards {', '.join(ranking.missing_shards)}"
     if not ranking.complete:
         return "cut short by the deadline"
     expected = ranking.expected_recall
@@ -151,7 +158,7 @@ def _exactness(ranking: SearchRanking) -> str:
 
 
 def _search_file(
-    index: Index,
+    index: Opened,
     queries: Path,
     run: Path,
     tag: str,
@@ -161,31 +168,42 @@ def _search_file(
 ) -> None:
     """Write a run of a file of queries; `answer` gives that of some of them."""
     from thresher.encode.preencoded import read_encoded_queries
-    from thresher.encode.query_side import TermsOnly
     from thresher.evaluate.trec import read_queries, write_runs
     from thresher.ranking import Run
     from thresher.records import Query
+    from thresher.search.any_index import IndexRanking
 
-    bags = read_encoded_queries(queries) if isinstance(index.encoder, TermsOnly) else {}
+    bags = {} if _takes_texts(index) else read_encoded_queries(queries)
     given: list[Query | Mapping[str, float]] = [*bags.values()] or [*read_queries(queries)]
     qids = list(bags) or [query.qid for query in given if isinstance(query, Query)]
-    seconds, empty = 0.0, 0
+    seconds, empty, cut = 0.0, 0, 0
 
     def parts() -> Iterator[Run]:
-        nonlocal seconds, empty
+        nonlocal seconds, empty, cut
         step = max(_HITS // max(k, 1), 1)
         for first in range(0, len(given), step):
             started = time.perf_counter()
             found = answer(given[first : first + step])
             seconds += time.perf_counter() - started
             empty += sum(not ranking for ranking in found.values())
+            cut += sum(isinstance(one, IndexRanking) and not one.complete for one in found.values())
             yield Run(dict(zip(qids[first : first + step], found.values(), strict=True)), tag)
 
     write_runs(parts(), run)
     if json:
-        emit_json({"run": str(run), "queries": len(given), "without_results": empty, "seconds": seconds})
+        told = {"run": str(run), "queries": len(given), "without_results": empty, "incomplete": cut, "seconds": seconds}
+        emit_json(told)
     else:
-        note(f"{run}: {counted(len(given))}, {empty:,} without results, {seconds:.2f} s")
+        incomplete = f", {cut:,} incomplete" if cut else ""
+        note(f"{run}: {counted(len(given))}, {empty:,} without results{incomplete}, {seconds:.2f} s")
+
+
+def _takes_texts(index: Opened) -> bool:
+    """Whether queries are texts, and not weighted terms."""
+    from thresher.distributed.sharded import ShardedIndex
+    from thresher.encode.query_side import TermsOnly
+
+    return index.takes_texts() if isinstance(index, ShardedIndex) else not isinstance(index.encoder, TermsOnly)
 
 
 def _docnos(file: Path) -> list[str]:
@@ -195,7 +213,7 @@ def _docnos(file: Path) -> list[str]:
     return [line for _, line in read_text_lines(file) if line]
 
 
-def _as_json(ranking: SearchRanking, tiered: bool, seconds: float) -> dict[str, object]:
+def _as_json(ranking: IndexRanking, tiered: bool, seconds: float) -> dict[str, object]:
     from dataclasses import asdict
 
     hits: list[dict[str, object]] = [
@@ -217,6 +235,8 @@ def _as_json(ranking: SearchRanking, tiered: bool, seconds: float) -> dict[str, 
         "seconds": seconds,
         "hits": hits,
     }
+    if ranking.missing_shards:
+        document["missing_shards"] = list(ranking.missing_shards)
     if tiered:
         document["escalated"] = ranking.escalated
         for hit, tier in zip(hits, ranking.tiers.tolist(), strict=True):

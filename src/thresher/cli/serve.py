@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from thresher.cli.output import complain, echo, grouped, note, say
+from thresher.cli.shard_options import ShardOptions
 
 if TYPE_CHECKING:
     from thresher.serve.keys import Key
@@ -90,13 +91,16 @@ class _Compared:
 
 @grouped
 def serve(
-    indexes: Annotated[list[str], typer.Argument(metavar="INDEX", help="Directories, or NAME=DIRECTORY.")],
+    indexes: Annotated[
+        list[str], typer.Argument(metavar="INDEX", help="Directories, or files that list shards; or NAME=either.")
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 8080,
     *,
     access: _Access,
     load: _Load,
     compared: _Compared,
+    shards: ShardOptions,
     device: Annotated[str, typer.Option(help="For models: auto, cpu, cuda, mps.")] = "auto",
     shard: Annotated[
         bool, typer.Option("--shard", help="Also answer coordinators, for which each INDEX is one of several shards.")
@@ -108,7 +112,8 @@ def serve(
     """Serve indexes over HTTP: search, answers, reranking, encoding and context pruning in several dialects.
 
     An index is called by its directory's name, or by the name given. A new commit is taken up without a restart. TERM
-    or Control-C finishes the requests in flight and stops; a second one stops at once.
+    or Control-C finishes the requests in flight and stops; a second one stops at once. A TOML file that lists the
+    shards of an index (`thresher split`) is served as one index is; the shards are folders, or servers with --shard.
 
     \b
     Examples:
@@ -117,6 +122,8 @@ def serve(
       export THRESHER_KEY=$(openssl rand -hex 32)
       thresher serve my-index --host 0.0.0.0 --api-key-env THRESHER_KEY
       thresher serve pruned=indexes/pruned --shadow pruned=indexes/full --shadow-policy fall-back
+      thresher serve shards/shard-0000 --shard --port 8081
+      thresher serve docs=shards/shards.toml --on-missing partial --deadline-ms 300
       curl localhost:8080/search --json '{"query": "what is wifi", "k": 3}'
     """
     from thresher.errors import require
@@ -133,7 +140,7 @@ def serve(
     check_address(settings)
     paths = named(indexes)
     shadows = _shadows(compared, list(paths))
-    app = create_app(paths, settings, device=device, cache=cache_folder(), shadows=shadows)
+    app = create_app(paths, settings, device=device, cache=cache_folder(), shadows=shadows, reaching=shards.reaching)
     app.state.services.when_ready = _freeze
     server = Server(app, settings, started=_say_started)
     server.run()
@@ -240,7 +247,7 @@ def _refusal(family: int, kind: int, address: object) -> OSError | None:
 
 
 def named(indexes: list[str]) -> dict[str, Path]:
-    """Directory by name, of arguments `DIRECTORY` and `NAME=DIRECTORY`.
+    """Directory, or file of shards, by name, of arguments `PATH` and `NAME=PATH`; a file's folder gives the name.
 
     Raises:
         BadParameter: two have the same name.
@@ -249,7 +256,8 @@ def named(indexes: list[str]) -> dict[str, Path]:
     for one in indexes:
         name, equals, path = one.partition("=")
         if not equals or Path(one).exists() or "/" in name:
-            name, path = Path(os.path.realpath(one)).name, one  # which takes links in a circle as they are
+            real = Path(os.path.realpath(one))  # which takes links in a circle as they are
+            name, path = real.parent.name if real.is_file() else real.name, one
         if name in found:
             raise typer.BadParameter(f"two indexes are called {name!r}; give one another name: NAME={path}")
         found[name] = Path(path)
@@ -265,11 +273,13 @@ def _log_to_stderr() -> None:
 
 def _say_started(server: Server, services: Services) -> None:
     """Say where the server listens, what it serves, and what it has loaded."""
+    from thresher.distributed.sharded import ShardedIndex
     from thresher.pipeline.open import NOT_ASKED
 
     for name, hosted in services.hosted.items():
         stages = " > ".join(stage.name for stage in hosted.pipeline.stages)
-        say(f"{name}: {len(hosted.index):,} passages, commit {hosted.index.commit}, stages {stages}")
+        shards = f" in {len(hosted.index.shards)} shards" if isinstance(hosted.index, ShardedIndex) else ""
+        say(f"{name}: {len(hosted.index):,} passages{shards}, commit {hosted.index.commit}, stages {stages}")
         for stage, reason in hosted.pipeline.off.items():
             if reason != NOT_ASKED:
                 note(f"{name}: without {stage}: {reason}")

@@ -48,6 +48,8 @@ class Asking:
 
     Attributes:
         due: when to stop waiting, by `time.monotonic`.
+        patience: seconds after which a shard that has not answered one of the requests is missing, without a deadline
+            too.
     """
 
     k: int
@@ -59,6 +61,7 @@ class Asking:
     explain: bool
     threads: int
     due: float
+    patience: float = math.inf
 
     def rankings(
         self, index: ShardedIndex, state: State, queries: Sequence[AnyQuery]

@@ -39,7 +39,7 @@ class Options(NamedTuple):
         share: send the k-th score so far along.
         hedge: ask replicas of slow shards.
         in_turn: one shard after another, since all answer in this thread.
-        timeout: seconds after which what takes a shard little time is no longer waited for.
+        timeout: seconds after which an answer is no longer waited for that is not one to a batch.
     """
 
     share: bool
@@ -101,8 +101,8 @@ class OpenShards(AnyIndex):
             share: send the k-th score found so far along with later requests. Results are the same without.
             hedge: ask a replica too where a shard takes longer than 95 of 100 of its last answers.
             key_env: environment variable that holds the key of the servers.
-            timeout: seconds after which a server's answer, and the texts, facets and facts of any shard, are no longer
-                waited for.
+            timeout: seconds after which a shard's answer to one query, its texts or facets are no longer waited for; of
+                a server also that to a batch.
 
         Raises:
             InputError: the file or the list names no shards.

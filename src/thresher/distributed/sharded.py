@@ -124,6 +124,7 @@ class ShardedIndex(OpenShards):
                 "Search an index in one directory by vectors"
             )
         asking = self._asking(k, tiers, plan, where, allow, effort, recall, deadline_ms, explain=explain)
+        asking.patience = self.options.timeout
         found, failed = self._answered([query], asking)
         self._note(failed, on_missing)
         return found[0]
@@ -284,6 +285,7 @@ class ShardedIndex(OpenShards):
         if not is_a(field, str):
             raise InputError(f"a field is named by a string; got {shown(field)}")
         asking = self._asking(0, "auto", "auto", where, allow, deadline_ms=deadline_ms)
+        asking.patience = self.options.timeout
         found = self._at_one_state(lambda state: self._values(state, field, query, asking))
         self._note(found.failed, on_missing)
         counts: dict[Value, int] = {}

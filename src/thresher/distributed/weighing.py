@@ -85,8 +85,8 @@ class Weighing:
         if texts:
             rows: Sequence[Row] = [Row((), ()) for _ in texts]
             try:
-                answer = first_of(self._answering(space), EncodeRequest(tuple(texts.values()), space), self.x.due)
-                rows = cast("Rows", answer).rows
+                request = EncodeRequest(tuple(texts.values()), space)
+                rows = cast("Rows", first_of(self._answering(space), request, self._patient(self.x.due))).rows
             except ShardError as err:  # none answered in time, so all are missing
                 self.failed |= dict.fromkeys(range(len(self.shards)), err)
             for i, row in zip(texts, rows, strict=True):
@@ -117,6 +117,10 @@ class Weighing:
         known = [i for i, name in enumerate(names) if name is not None]
         return [str(names[i]) for i in known], weights[known]
 
+    def _patient(self, due: float) -> float:
+        """When a request that is sent now is no longer waited for."""
+        return min(due, time.monotonic() + self.x.patience)
+
     def share_of_time(self) -> float:
         """When a part of the search that comes first is no longer waited for."""
         if self.x.due == math.inf:
@@ -130,7 +134,7 @@ class Weighing:
         Raises:
             CommitGoneError: a shard has another commit.
         """
-        found = gather(self.shards, requests, due=due, hedge=self.options.hedge, watch=self.index.watch)
+        found = gather(self.shards, requests, due=self._patient(due), hedge=self.options.hedge, watch=self.index.watch)
         for error in found.failed.values():
             if isinstance(error, CommitGoneError):
                 raise error

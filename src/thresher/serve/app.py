@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher._version import __version__
-from thresher.errors import ConfigError, ThresherError, require
+from thresher.errors import ConfigError, ShardError, ThresherError, require
 from thresher.pipeline.shared import watching_batches
 from thresher.serve.settings import ServeSettings
 
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from thresher.distributed.door import Reaching
+    from thresher.serve.hosted import Hosted
     from thresher.serve.services import Services
     from thresher.serve.shadowing import ShadowPlan
 
 _log = logging.getLogger(__name__)
+EXPOSED = ("retry-after", "x-request-id")
+"""Headers that pages of other origins may read."""
 _ROUTELESS = {
     404: "there is no such route; GET /openapi.json lists those there are",
     405: "this route is asked with another method; GET /openapi.json lists them",
@@ -39,25 +43,30 @@ def create_app(
     device: str = "auto",
     cache: Path | None = None,
     shadows: Mapping[str, ShadowPlan] | None = None,
+    reaching: Reaching | None = None,
 ) -> FastAPI:
     """The application over indexes that are opened here and kept open.
 
     Args:
-        indexes: directory by name; the first is the one that requests mean which name none.
+        indexes: directory by name, or the file that lists the shards of an index (`thresher split`); the first is the
+            one that requests mean which name none.
         settings: limits, keys.
         device: for models: `auto` (an accelerator if there is one), or a torch device.
         cache: a folder that keeps what stages cost between processes.
         shadows: unpruned indexes that a share of the requests is also asked of, by the name of the pruned one.
+        reaching: how the shards are reached that a file lists.
 
     Raises:
-        ConfigError: no index is given, or there is none of a name in `shadows`.
+        ConfigError: no index is given, or there is none of a name in `shadows`; or an index in shards is to be
+            compared, or to be a shard itself.
+        ShardError: a shard does not answer, or the shards do not belong together.
         ArtifactError: a directory is not an index, or the state of a shadow test is in use or damaged.
         MissingExtraError: the extra `serve` is not installed.
     """
     for module in ("fastapi", "prometheus_client"):
         require(module, extra="serve", purpose="thresher serve")
+    from thresher.serve.hosted import Hosted
     from thresher.serve.metrics import Metrics
-    from thresher.serve.served import Hosted
     from thresher.serve.services import Services
     from thresher.serve.shadowing import ShadowCollector, Shadowing
     from thresher.serve.work import Work
@@ -69,7 +78,10 @@ def create_app(
     settings = settings or ServeSettings()
     metrics = Metrics()
     work = Work(settings.threads, settings.queue, metrics, settings.deadline_ms)
-    hosted = {name: Hosted(name, Path(path), metrics, device=device, cache=cache) for name, path in indexes.items()}
+    hosted = {
+        name: Hosted(name, Path(path), metrics, device=device, cache=cache, reaching=reaching)
+        for name, path in indexes.items()
+    }
     for name, plan in (shadows or {}).items():
         if name not in hosted:
             raise ConfigError(f"there is no index {name!r} to compare; there are {', '.join(hosted)}")
@@ -91,6 +103,7 @@ def _application(services: Services) -> FastAPI:
     from thresher.serve.dialects.described import describe_errors
     from thresher.serve.front import Front
     from thresher.serve.limits import Limits
+    from thresher.serve.served import MISSING
 
     app = FastAPI(
         title="thresher", version=__version__, docs_url=None, redoc_url=None, lifespan=lambda _: _running(services)
@@ -105,7 +118,7 @@ def _application(services: Services) -> FastAPI:
     if services.settings.cors:  # around Front, so that a page may read errors too
         app.add_middleware(
             CORSMiddleware, allow_origins=list(services.settings.cors), allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"], expose_headers=["retry-after", "x-request-id"],
+            allow_headers=["authorization", "content-type"], expose_headers=[*EXPOSED, MISSING.lower()],
         )  # fmt: skip
     for kind in (ThresherError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _raised)
@@ -145,7 +158,8 @@ def _problem(error: Mapping[str, object]) -> str:
 @asynccontextmanager
 async def _running(services: Services) -> AsyncIterator[None]:
     """While the application runs: warm up, then follow new commits."""
-    tasks = [asyncio.create_task(_warm_up(services)), asyncio.create_task(_follow(services))]
+    following = [asyncio.create_task(_follow(services, hosted)) for hosted in services.hosts()]
+    tasks = [asyncio.create_task(_warm_up(services)), *following]
     try:
         with watching_batches(services.metrics.batch):
             yield
@@ -161,7 +175,8 @@ async def _running(services: Services) -> AsyncIterator[None]:
 async def _warm_up(services: Services) -> None:
     for hosted in services.hosts():
         try:
-            await asyncio.to_thread(hosted.warm_up)
+            while not await _warmed_up(hosted):
+                await asyncio.sleep(services.settings.refresh_seconds)
         except Exception:
             _log.exception("index %s could not answer a query; the server does not become ready", hosted.name)
             return
@@ -170,12 +185,21 @@ async def _warm_up(services: Services) -> None:
     _log.info("ready")
 
 
-async def _follow(services: Services) -> None:
+async def _warmed_up(hosted: Hosted) -> bool:
+    """Whether an index has answered a query; one of which a shard does not answer is to be tried again."""
+    try:
+        await asyncio.to_thread(hosted.warm_up)
+    except ShardError as err:
+        _log.warning("index %s is not ready: %s", hosted.name, err)
+        return False
+    return True
+
+
+async def _follow(services: Services, hosted: Hosted) -> None:
     """Take up new commits. `Hosted` logs what is wrong with one, and waits before it tries again."""
     while True:
         await asyncio.sleep(services.settings.refresh_seconds)
-        for hosted in services.hosts():
-            with suppress(Exception):
-                await asyncio.to_thread(hosted.refresh)
-            with suppress(Exception):
-                await asyncio.to_thread(hosted.note_certificate)
+        with suppress(Exception):
+            await asyncio.to_thread(hosted.refresh)
+        with suppress(Exception):
+            await asyncio.to_thread(hosted.note_certificate)

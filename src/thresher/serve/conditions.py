@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from thresher.index.fields import Value
-    from thresher.search.index import Index
+    from thresher.search.any_index import AnyIndex
 
     Given = str | int | float | bool | list[str | int | float | bool] | None
 
@@ -81,7 +81,7 @@ class MetadataCondition(BaseModel):
     conditions: list[Condition] | None = Field(default=None, max_length=100)
 
 
-def as_filter(condition: MetadataCondition | None, index: Index) -> Where | None:
+def as_filter(condition: MetadataCondition | None, index: AnyIndex) -> Where | None:
     """The filter that says the same; None where there is no condition.
 
     Args:
@@ -124,7 +124,7 @@ class _Fields:
         fitting: values that conditions have fitted so far.
     """
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: AnyIndex) -> None:
         self.index, self.fitting = index, 0
         self._values: dict[str, list[str]] = {}
 

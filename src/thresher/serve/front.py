@@ -157,7 +157,7 @@ def told(error: Exception, services: Services, request_id: str) -> tuple[int, st
         services.metrics.failures.labels(type(error).__name__).inc()
         message = f"the server failed; its log has the cause under {request_id}"
     for hosted in services.hosts():
-        message = message.replace(str(hosted.path), hosted.name)
+        message = hosted.told(message)
     return status, message
 
 

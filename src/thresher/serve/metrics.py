@@ -48,6 +48,15 @@ class Metrics:
         self.certificate = Gauge(
             "thresher_certificate", "1 for the state that an index's certificate is in.", ["index", "state"], **of
         )
+        self.shard_seconds = Histogram(
+            "thresher_shard_seconds", "Seconds that a shard took to answer.", ["index", "shard"], buckets=_SECONDS, **of
+        )
+        self.shard_missing = Counter(
+            "thresher_shard_missing", "Answers for which a shard was missing.", ["index", "shard"], **of
+        )
+        self.partial = Counter(
+            "thresher_partial_answers", "Answers that were sent although a shard was missing.", ["index"], **of
+        )
         self.unread = Counter("thresher_refresh_failures", "Commits that could not be opened.", ["index"], **of)
 
     def observe(self, usage: Usage) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from thresher.context.scorers import SentenceScorer
     from thresher.pipeline.stage import Stage
-    from thresher.serve.served import Hosted
+    from thresher.serve.hosted import Hosted
 
 SPARSE = "thresher-mini"
 """The encoder behind `/embed_sparse`."""

@@ -15,6 +15,7 @@ from thresher.errors import (
     DataNotFoundError,
     InputError,
     MissingExtraError,
+    ShardError,
     ThresherError,
 )
 
@@ -74,6 +75,11 @@ def unavailable(message: str, retry_after: float | None = 1.0) -> RefusedError:
     return RefusedError(message, 503, retry_after)
 
 
+def not_in_shards(name: str, instead: str) -> RefusedError:
+    """501: an index in shards does not do this; `instead` says what to do."""
+    return RefusedError(f"the index {name!r} is in shards: {instead}", 501)
+
+
 def headers_of(error: Exception) -> dict[str, str]:
     """The headers that an error is answered with: whoever is told 503 is told when to ask again."""
     if isinstance(error, RefusedError):
@@ -94,6 +100,6 @@ def status_of(error: Exception) -> int:
         return 409
     if isinstance(error, MissingExtraError):
         return 501
-    if isinstance(error, BudgetExhaustedError):
+    if isinstance(error, BudgetExhaustedError | ShardError):
         return 503
     return 400 if isinstance(error, InputError | ConfigError) else 500

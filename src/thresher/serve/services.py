@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from thresher.serve.hosted import Hosted
     from thresher.serve.keys import Caller
     from thresher.serve.metrics import Metrics
-    from thresher.serve.served import Hosted
     from thresher.serve.settings import ServeSettings
     from thresher.serve.work import Work
 

@@ -18,7 +18,10 @@ from thresher.certify.running import OUTCOMES, Running
 from thresher.certify.sampling import Sampler
 from thresher.certify.shadow import folded, measure_of, subject_of
 from thresher.errors import ConfigError, InputError
-from thresher.serve.served import UNCOUNTED, Hosted, Served
+from thresher.search.index import Index
+from thresher.serve.hosted import Hosted
+from thresher.serve.late import UNCOUNTED
+from thresher.serve.served import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -67,6 +70,7 @@ class Shadowing:
         plan: as given.
 
     Raises:
+        ConfigError: one of the two is in shards.
         ArtifactError: the baseline is not an index; or the state file is in use, or damaged.
     """
 
@@ -76,6 +80,9 @@ class Shadowing:
         self._hosted, self.plan = hosted, plan
         self._loss = measure_of(plan.settings.measure)
         self.host = Hosted(hosted.name, plan.baseline, UNCOUNTED, device=device, cache=cache)
+        for one in (hosted, self.host):
+            if not isinstance(one.index, Index):
+                raise ConfigError(f"{one.path} lists shards, which are not compared; compare indexes in one directory")
         self._running = Running(plan.settings, *self._sides(), plan.state)
         self._sampler = Sampler(self._running, spare=lambda: work.spare)
 

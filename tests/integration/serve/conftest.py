@@ -36,8 +36,8 @@ class Running:
         client: of httpx2, with the URL as its base.
     """
 
-    def __init__(self, indexes, settings, shadows=None):
-        self.app = create_app(indexes, settings, shadows=shadows)
+    def __init__(self, indexes, settings, shadows=None, reaching=None):
+        self.app = create_app(indexes, settings, shadows=shadows, reaching=reaching)
         self.services = self.app.state.services
         self.server = Server(self.app, settings)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
@@ -72,9 +72,11 @@ def wait_until(condition, seconds=600):
 
 
 @contextmanager
-def running(indexes, shadows=None, **settings):
+def running(indexes, shadows=None, reaching=None, **settings):
     """A server over these indexes (directory by name), stopped at the end."""
-    server = Running(indexes, ServeSettings(port=0, **{"log": False, "linger_seconds": 0.05, **settings}), shadows)
+    server = Running(
+        indexes, ServeSettings(port=0, **{"log": False, "linger_seconds": 0.05, **settings}), shadows, reaching
+    )
     try:
         yield server
     finally:

@@ -11,9 +11,9 @@ from thresher.certify import certify
 from thresher.index.filters import Where
 from thresher.records import Qrels, Query
 from thresher.serve import ServeSettings
+from thresher.serve.hosted import Hosted
 from thresher.serve.keys import Caller, key_of
 from thresher.serve.metrics import Metrics
-from thresher.serve.served import Hosted
 
 KEYS = (
     key_of("all", Caller("all")),

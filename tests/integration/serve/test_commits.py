@@ -85,9 +85,9 @@ def test_an_index_that_is_built_again_in_another_way_gets_another_pipeline(small
 
 def test_models_that_fail_to_load_are_not_loaded_again_each_second(small_index, serving, tmp_path, monkeypatch, caplog):
     from thresher.errors import ModelError
-    from thresher.serve import served
+    from thresher.serve import hosted
 
-    path, opened, tries = tmp_path / "rebuilt", served.Hosted._opened, []
+    path, opened, tries = tmp_path / "rebuilt", hosted.Hosted._opened, []
     shutil.copytree(small_index, path)
     recipe = load_recipe("bm25").model_copy(update={"ask": AskStep(context="", k=3)})
 
@@ -102,11 +102,11 @@ def test_models_that_fail_to_load_are_not_loaded_again_each_second(small_index, 
     def told():
         return made.client.get("/info").json()["indexes"][0]
 
-    monkeypatch.setattr(served, "_FIRST_WAIT", 1000.0)
+    monkeypatch.setattr(hosted, "_FIRST_WAIT", 1000.0)
     with serving({"rebuilt": path}, refresh_seconds=0.01) as made:
         made.wait_until_ready()
         assert "problem" not in told()
-        monkeypatch.setattr(served.Hosted, "_opened", failing)
+        monkeypatch.setattr(hosted.Hosted, "_opened", failing)
         built(6)
         until(lambda: "problem" in told())
         for _ in range(5):
@@ -114,18 +114,18 @@ def test_models_that_fail_to_load_are_not_loaded_again_each_second(small_index, 
         assert told()["problem"] == "the last commit cannot be opened: rebuilt: no weights"
         assert len(made.client.post("/search", json={"query": "chaff", "k": 100}).json()["hits"]) == 40
         assert (len(tries), caplog.text.count("no weights")) == (1, 1)
-        monkeypatch.setattr(served.Hosted, "_opened", opened)
+        monkeypatch.setattr(hosted.Hosted, "_opened", opened)
         built(7)
         until(lambda: told()["passages"] == 7)
         assert "problem" not in told()
 
 
 def test_the_wait_grows_with_each_failure_and_ends_when_the_index_is_another(monkeypatch):
-    from thresher.serve import served
+    from thresher.serve import hosted
 
     now = [100.0]
-    monkeypatch.setattr(served, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    failed, waits = served._Failed(), []
+    monkeypatch.setattr(hosted, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    failed, waits = hosted._Failed(), []
     assert not failed.waits("a")
     for _ in range(12):
         failed = failed.again("a")

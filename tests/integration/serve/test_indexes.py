@@ -130,7 +130,8 @@ def test_a_restricted_view_does_not_tell(pruned_index):
 
 def test_messages_keep_their_full_stops_where_an_index_is_the_current_folder(pruned_index, monkeypatch):
     from thresher.serve.front import told
-    from thresher.serve.served import UNCOUNTED, Hosted
+    from thresher.serve.hosted import Hosted
+    from thresher.serve.late import UNCOUNTED
 
     monkeypatch.chdir(pruned_index)
     hosted = Hosted("docs", Path(), UNCOUNTED)

@@ -15,8 +15,10 @@ from weakref import WeakKeyDictionary
 from thresher.context.pruner import ContextPruner
 from thresher.errors import InputError, MissingExtraError, ThresherError
 from thresher.records import Hit, Passage, Span
+from thresher.search.index import Index
 from thresher.serve.bodies import check_documents, check_k, check_query
 from thresher.serve.handles import Handles, expanded, owner_of
+from thresher.serve.late import UNCOUNTED, LateHost
 from thresher.serve.mcp.rendering import (
     Budget,
     Draft,
@@ -40,14 +42,14 @@ from thresher.serve.mcp.results import (
     one_line,
 )
 from thresher.serve.refusals import not_found
-from thresher.serve.served import UNCOUNTED, LateHost, Served, scores_of
+from thresher.serve.served import Served, scores_of
 from thresher.serve.settings import ServeSettings
 from thresher.serve.work import Work, left_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from thresher.search.index import Index
+    from thresher.search.any_index import AnyIndex
     from thresher.serve.handles import Expanded
     from thresher.serve.keys import Caller
 
@@ -102,7 +104,7 @@ class Toolbox:
         self.work = Work(self.settings.threads, self.settings.queue, UNCOUNTED, self.settings.deadline_ms)
         self.handles = Handles(self.settings.max_handle_bytes, self.settings.handle_seconds)
         self.max_tokens = max(LEAST_TOKENS, max_tokens)
-        self._infos: WeakKeyDictionary[Index, IndexInfo] = WeakKeyDictionary()
+        self._infos: WeakKeyDictionary[AnyIndex, IndexInfo] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     async def run(self, call: Callable[..., T], *args: object) -> T:
@@ -312,7 +314,7 @@ class Toolbox:
             stages=[stage.name for stage in pipeline.stages],
             stages_off={name: one_line(reason) for name, reason in pipeline.off.items()},
             tiers=2 if index.tiered else 1,
-            vectors=index.vectors is not None,
+            vectors=isinstance(index, Index) and index.vectors is not None,
             certificate="",
             where=WHERE,
             fields=len(schema),

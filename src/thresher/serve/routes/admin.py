@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from thresher.errors import ConfigError, ThresherError
 from thresher.records import Passage
 from thresher.serve.bodies import Document, Where, check_documents
+from thresher.serve.hosted import Hosted
 from thresher.serve.refusals import RefusedError, not_found
-from thresher.serve.served import Hosted
 from thresher.serve.services import Services
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from thresher.serve.settings import ServeSettings
 
 Answer = dict[str, object]
+_ELSEWHERE = (
+    "send this to the server of one of its shards, or change that shard where it is (`thresher add`, `delete`); its "
+    "commit is taken up here"
+)
 
 
 class Given(BaseModel):
@@ -190,7 +194,7 @@ class Changes:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         with self._alone():
             try:
-                with hosted.index.writer(device=hosted.device) as writer:
+                with hosted.one_piece(_ELSEWHERE).writer(device=hosted.device) as writer:
                     change = call(writer)
                     report = writer.commit()
                 hosted.refresh()

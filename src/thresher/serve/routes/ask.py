@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
+from thresher.distributed.sharded import ShardedIndex
 from thresher.errors import ThresherError
 from thresher.serve.bodies import Body, Document, Where, check_k, check_query, dumped
 from thresher.serve.dialects.faults import written
@@ -78,10 +79,10 @@ def router(services: Services) -> APIRouter:
         if EVENTS not in request.headers.get("accept", ""):
             document = await services.work.run(asked.document, request=request, deadline_ms=body.deadline_ms)
             request.state.usage = asked.usage
-            return Document(document)
+            return Document(document, headers=asked.headers)
         events = await services.work.stream(asked.tell, request=request, deadline_ms=body.deadline_ms)
         first = await anext(events)  # so that what is wrong with the request has a status
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **asked.headers}
         return StreamingResponse(lines(services, request, asked, first, events), media_type=EVENTS, headers=headers)
 
     return routes
@@ -102,6 +103,11 @@ class Asked:
     def __init__(self, services: Services, served: Served, body: AskBody) -> None:
         self._handles, self._served, self._body = services.handles, served, body
         self.usage: Usage | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """As of `Served`, once candidates were found."""
+        return self._served.headers
 
     def document(self) -> dict[str, object]:
         """The answer."""
@@ -154,6 +160,7 @@ class Asked:
             "index": served.name,
             "commit": served.index.commit,
             **answer.as_json(),
+            **({"missing_shards": list(served.missing)} if isinstance(served.index, ShardedIndex) else {}),
             "context": answer.context,
             "passages": self._passages(answer),
         }
@@ -169,7 +176,7 @@ class Asked:
 def reason_of(report: StageReport, served: Served) -> str:
     """Why a stage went as it did, as a client may know it: no path of this machine, and no text of another's error."""
     if report.error is None or isinstance(report.error, ThresherError):
-        return report.reason.replace(str(served.hosted.path), served.name)
+        return served.hosted.told(report.reason)
     return "the stage failed; the server's log has the cause"
 
 

@@ -9,13 +9,14 @@ from weakref import WeakKeyDictionary
 from fastapi import APIRouter, Query, Request
 
 from thresher.errors import ArtifactError
+from thresher.search.index import Index
 from thresher.search.overview import kept_commits, overview, quality_of
 from thresher.serve.bodies import Document
-from thresher.serve.refusals import not_found, unavailable
+from thresher.serve.refusals import not_found, not_in_shards, unavailable
+from thresher.serve.routes.status import shards_of
 from thresher.serve.services import Services
 
 if TYPE_CHECKING:
-    from thresher.search.index import Index
     from thresher.serve.served import Served
 
 
@@ -36,7 +37,7 @@ def router(services: Services) -> APIRouter:
         def document() -> dict[str, object]:
             pipeline, told = served.pipeline, served.hosted.certificate.now().document
             stages = {"stages": [stage.name for stage in pipeline.stages], "without": pipeline.off}
-            return {"name": name, **overview(served.index), **stages, "certificate": told}
+            return {"name": name, **_counts(served), **stages, "certificate": told}
 
         return Document(await services.work.run(document, request=request))
 
@@ -55,7 +56,8 @@ def router(services: Services) -> APIRouter:
     async def commits(name: str, request: Request) -> Document:
         """The commits that are kept, newest first."""
         served = whole(request, name)
-        return Document({"commits": await services.work.run(lambda: kept_commits(served.index), request=request)})
+        index = served.hosted.one_piece("each shard has commits of its own; `thresher info` lists those of a folder")
+        return Document({"commits": await services.work.run(kept_commits, index, request=request)})
 
     @routes.get("/{name}/shadow")
     async def shadow(name: str, request: Request) -> Document:
@@ -69,12 +71,26 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
-def _computed(served: Served, bins: int, examples: int) -> dict[str, object] | None:
+def _counts(served: Served) -> dict[str, object]:
+    """What an index holds, as `overview`; of one in shards what its coordinator knows."""
+    index = served.index
+    if isinstance(index, Index):
+        return overview(index)
+    return {
+        "commit": index.commit,
+        "passages": len(index),
+        "fields": dict(index.schema),
+        "recipe": index.recipe.model_dump(mode="json", exclude_defaults=True),
+        "shards": shards_of(served),
+    }
+
+
+def _computed(served: Served, index: Index, bins: int, examples: int) -> dict[str, object] | None:
     try:
-        return quality_of(served.index, bins=bins, examples=examples, device=served.hosted.device)
+        return quality_of(index, bins=bins, examples=examples, device=served.hosted.device)
     except ArtifactError:
         served.hosted.refresh()
-        if served.hosted.index is served.index:
+        if served.hosted.index is index:
             raise
         raise unavailable("the index was built again meanwhile; ask again") from None
 
@@ -93,17 +109,19 @@ class Qualities:
         """As `quality_of`.
 
         Raises:
-            RefusedError: 404, the index was not pruned by an estimator; 503, another request is having it computed:
-                those that waited would hold a worker each; or the index was built again meanwhile.
+            RefusedError: 501, the index is in shards; 404, it was not pruned by an estimator; 503, another request is
+                having it computed: those that waited would hold a worker each; or it was built again meanwhile.
         """
         index, asked = served.index, (bins, examples)
+        if not isinstance(index, Index):
+            raise not_in_shards(served.name, "ask the server of one shard for the quality of its passages")
         known = self._found.get(index)
         if known is not None and known[0] == asked:
             return known[1]
         if not self._lock.acquire(blocking=False):
             raise unavailable("the quality of passages is being computed for another request; ask again later", 2.0)
         try:
-            made = _computed(served, bins, examples)
+            made = _computed(served, index, bins, examples)
             if made is None:
                 raise not_found(f"the index {served.name!r} was not pruned by a quality estimator: it has no scores")
             self._found[index] = asked, made

@@ -82,7 +82,7 @@ def router(services: Services) -> APIRouter:
         answer = await services.work.run(answered, request=request)
         request.state.usage = answer.usage
         least = body.retrieval_setting.score_threshold or 0.0
-        return Document({"records": records(services, served, answer, least)})
+        return Document({"records": records(services, served, answer, least)}, headers=served.headers)
 
     return routes
 

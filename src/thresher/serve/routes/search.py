@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Literal
 from fastapi import APIRouter, Request
 from pydantic import Field
 
+from thresher.distributed.sharded import ShardedIndex
 from thresher.records import Usage
+from thresher.search.effort import Effort
 from thresher.serve.bodies import Body, Document, Where, check_k, check_query
 from thresher.serve.served import Served
 from thresher.serve.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from thresher.distributed.opened_shards import OnMissing
 
 
 class SearchBody(Body):
@@ -32,6 +36,9 @@ class SearchBody(Body):
         facets: fields whose values are counted over all passages that share a term with the query.
         texts: whether hits have their titles and texts.
         explain: say how each tier that was searched answered.
+        effort: limits to what is done, as `Effort.parse` reads them: `terms=10,candidates=100`; none by default.
+        on_missing: of an index in shards, whether an answer that lacks one is an `error` (503) or sent as `partial`; by
+            default as the server was started.
     """
 
     query: str
@@ -43,6 +50,8 @@ class SearchBody(Body):
     facets: list[str] = Field(default=[], max_length=20)
     texts: bool = True
     explain: bool = False
+    effort: str | None = None
+    on_missing: Literal["error", "partial"] | None = None
 
 
 class FacetsBody(Body):
@@ -74,7 +83,7 @@ def router(services: Services) -> APIRouter:
         document, request.state.usage = await services.work.run(
             found, served, body, request=request, deadline_ms=body.deadline_ms
         )
-        return Document(document)
+        return Document(document, headers=served.headers)
 
     @routes.post("/facets")
     async def facets(body: FacetsBody, request: Request) -> Document:
@@ -99,9 +108,11 @@ def found(served: Served, body: SearchBody) -> tuple[dict[str, object], Usage]:
         body.k,
         by=body.by,
         tiers=body.tiers,
+        effort=None if body.effort is None else Effort.parse(body.effort),
         recall=body.recall,
         where=body.where,
         explain=body.explain,
+        on_missing=body.on_missing,
     )
     searched = time.perf_counter()
     hits = [
@@ -128,16 +139,24 @@ def found(served: Served, body: SearchBody) -> tuple[dict[str, object], Usage]:
         "hits": hits,
     }
     if body.facets:
-        document["facets"] = counted(served, body.facets, body.query, body.where)
+        document["facets"] = counted(served, body.facets, body.query, body.where, on_missing=body.on_missing)
         usage = usage.with_stage("facets", time.perf_counter() - read)
     if body.explain:
         document["explanations"] = [asdict(one) for one in ranking.explanations]
+    if isinstance(served.index, ShardedIndex):
+        document["missing_shards"] = list(served.missing)
+        document["complete"] = ranking.complete and not served.missing
     return document, usage
 
 
 def counted(
-    served: Served, fields: Sequence[str], query: str | None, where: Where | None, limit: int | None = None
+    served: Served,
+    fields: Sequence[str],
+    query: str | None,
+    where: Where | None,
+    limit: int | None = None,
+    on_missing: OnMissing | None = "error",
 ) -> dict[str, object]:
     """The values of some fields with their counts, as JSON has them."""
-    found = {field: islice(served.facets(field, query, where).items(), limit) for field in fields}
+    found = {field: islice(served.facets(field, query, where, on_missing).items(), limit) for field in fields}
     return {field: [{"value": value, "count": count} for value, count in values] for field, values in found.items()}

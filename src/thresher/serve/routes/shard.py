@@ -14,12 +14,14 @@ from msgspec.structs import replace
 
 from thresher.distributed.messages import REQUESTS, CommitGoneError, Message, TopRequest, read_request, written
 from thresher.distributed.shard import Shard
+from thresher.errors import ConfigError
+from thresher.search.index import Index
 from thresher.serve.refusals import RefusedError, forbidden, not_found
 from thresher.serve.services import Services
 from thresher.serve.work import left_ms
 
 if TYPE_CHECKING:
-    from thresher.serve.served import Hosted
+    from thresher.serve.hosted import Hosted
 
 JSON = "application/json"
 
@@ -46,7 +48,14 @@ def router(services: Services) -> APIRouter:
 
 
 def _shard_of(hosted: Hosted) -> Shard:
-    return Shard(lambda: hosted.index)
+    """What answers for an index.
+
+    Raises:
+        ConfigError: it is in shards itself.
+    """
+    if not isinstance(hosted.index, Index):
+        raise ConfigError(f"{hosted.path} lists shards, so it is not itself a shard; serve it without --shard")
+    return Shard(lambda: hosted.one_piece("coordinators ask the shards themselves"))
 
 
 def _read(route: str, body: bytes) -> Message:

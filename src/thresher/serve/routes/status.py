@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request, Response
 
 from thresher._version import __version__
+from thresher.distributed.sharded import ShardedIndex
 from thresher.pipeline.text_ranker import MEANING, MIXTURES
 from thresher.rerank.calibration import ScoreCalibration
 from thresher.serve.metrics import CONTENT_TYPE
@@ -15,6 +16,7 @@ from thresher.serve.services import Services
 
 if TYPE_CHECKING:
     from thresher.pipeline import Pipeline
+    from thresher.serve.served import Served
 
 
 def router(services: Services) -> APIRouter:
@@ -85,6 +87,8 @@ def about(services: Services, request: Request, name: str) -> dict[str, object]:
         "stages": [stage.name for stage in pipeline.stages],
         "defaults": {name: getattr(pipeline, name) for name in ("k", "max_context_tokens", "deadline_ms")},
     }
+    if isinstance(index, ShardedIndex) and not served.caller.restricted:
+        found["shards"] = shards_of(served)
     if not served.caller.restricted:
         found["without"] = pipeline.off
         found["probabilities"] = probabilities(pipeline)
@@ -97,3 +101,14 @@ def about(services: Services, request: Request, name: str) -> dict[str, object]:
         if served.hosted.problem:
             found["problem"] = f"the last commit cannot be opened: {served.hosted.problem}"
     return found
+
+
+def shards_of(served: Served) -> list[dict[str, object]]:
+    """The shards of an index, each with replicas, commit and passages; none of an index in one directory."""
+    index, told = served.whole, served.hosted.told
+    if not isinstance(index, ShardedIndex):
+        return []
+    return [
+        {"replicas": [told(replica.name) for replica in one.replicas], "commit": commit, "passages": passages}
+        for one, commit, passages in zip(index.shards, index.commits, index.sizes, strict=True)
+    ]

@@ -62,8 +62,8 @@ _log = logging.getLogger(__name__)
 Found: TypeAlias = "tuple[NDArray[np.uint32], NDArray[np.float64], list[float]]"
 """Internal ids, scores, and the processor's statistics of a query."""
 
-_LARGE, _SCATTER, _PER_HIT = 1_000_000, 0.6, 100_000
-"""Where bounds are tried: passages at least, scatter of the lists at most, passages for each hit wanted at least."""
+_TRIED = ((0.4, 500_000, 10_000), (0.6, 1_000_000, 100_000))
+"""Where bounds are tried: scatter of the lists at most, passages at least, passages for each hit wanted at least."""
 _CAPPED = 4
 _FEW = 40
 """A mask that allows at most one document in 40 is also kept as the list of these."""
@@ -207,11 +207,12 @@ class TierSearcher:
     def _plan(self, k: int) -> int:
         """The plan for `auto`: bounds are tried in large collections whose order makes them tight.
 
-        Measured on one to four million passages (eval: search-growth): where k is larger, or the order brings fewer
-        similar passages together than bisection's does, everything is scored before bounds have paid for themselves.
+        Measured on half a million to four million passages (eval: search-growth, search-scale). Where k is larger, or
+        the order brings fewer similar passages together, everything is scored before bounds have paid for themselves.
         """
-        large = self.size >= max(_LARGE, k * _PER_HIT)
-        return AUTO if large and self.layout.scatter <= _SCATTER else TERM_AT_A_TIME
+        scatter = self.layout.scatter
+        tried = any(scatter <= most and self.size >= max(large, k * each) for most, large, each in _TRIED)
+        return AUTO if tried else TERM_AT_A_TIME
 
     def _refuse(self, status: int, indptr: NDArray[np.int64], weights: NDArray[np.float32]) -> NoReturn:
         """Raise the error of a status."""

@@ -57,6 +57,9 @@ def test_an_index_without_common_lists_counts_as_scattered(tmp_path):
         (2_000_000, 21, 0.5, "term-at-a-time"),
         (2_000_000, 10, 0.7, "term-at-a-time"),
         (999_999, 10, 0.5, "term-at-a-time"),
+        (500_000, 50, 0.36, "auto"),
+        (500_000, 51, 0.36, "term-at-a-time"),
+        (499_999, 10, 0.36, "term-at-a-time"),
     ],
 )
 def test_bounds_are_tried_in_large_well_ordered_collections(ordered, passages, k, scatter, plan):

@@ -284,15 +284,14 @@ def search_in_steps(query, request, index, allowed, hits):
     own = Request(width, request.plan, limits, low, request.deadline, True)
     found = search_one(first, own, index, allowed, Hits(docs, scores, statistics))
     near, best_left = found, 0.0
-    if found == width and width > 0:
-        best_left = scores[:found].min()
-    if found > k > 0:
-        near, best_left = leave_far(docs, scores, found, FAR * np.sort(scores[:found])[found - k], best_left)
+    if k > 0 and found == width < allowed.size:
+        ordered = np.sort(scores[:found])
+        near, best_left = leave_far(docs, scores, found, FAR * ordered[found - k], ordered[0])
     unseen = (rest + best_left) * (1.0 + count * 2.0**-50)
     kept = score_allowed(query, request.least / index.scale * SAFE, k, index, np.sort(docs[:near]), hits)
     worst = hits.scores[kept - 1] if kept == k and k > 0 else 0.0
     if unseen >= max(worst, request.least) and near < allowed.size:
-        if near == found < width and statistics[COMPLETE] == 1.0:
+        if found < width and statistics[COMPLETE] == 1.0:
             statistics[EXACT] = 1.0
             return search_one(query, request, index, allowed, hits)
         statistics[EXACT] = 0.0

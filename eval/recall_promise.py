@@ -2,7 +2,7 @@
 
     python -m eval recall-promise --work work --panel panel --scale scale
 
-Collections: `real-learned` asked by SPLADE++ (`search-make` writes its matrix into `--panel`), NFCorpus by
+Collections: `real-learned` asked by SPLADE++ (`search-make` writes its matrix into `--panel`), NFCorpus and SciFact by
 `thresher-mini`, MS MARCO passages by BM25, and the synthetic collections whose indexes `search-scale` keeps in
 `--scale`. What is not there is left out, and said. Queries are drawn by a hash: some calibrate, others measure. Where
 queries are texts, a second curve is calibrated on words of the passages and measured on the same real queries. Filters
@@ -45,6 +45,8 @@ MOST, LARGE = 4000, 1200
 """Queries of a collection, and of one of half a million passages or more; half of them calibrate."""
 SPLADE = "splade-pp-ed"
 SIZES = ("1m-source", "1m-bp")
+TRAINED = ("nfcorpus", "scifact")
+"""Collections that come with training queries, asked here."""
 
 
 class Asked(NamedTuple):
@@ -68,6 +70,7 @@ def collections(bench: Bench, panel: Path, scale: Path, only: str = "") -> Itera
     makers: list[tuple[str, Callable[[], Asked]]] = [
         ("real-learned, SPLADE++", lambda: _real(bench, panel)),
         ("nfcorpus, thresher-mini", lambda: _texts(bench, "nfcorpus", "thresher-mini")),
+        ("scifact, thresher-mini", lambda: _texts(bench, "scifact", "thresher-mini")),
         ("msmarco-v1-mini, BM25", lambda: _texts(bench, "trec-dl-2019", "bm25")),
         *((f"synthetic {size}", lambda size=size: _synthetic(scale, size)) for size in SIZES),
     ]
@@ -104,12 +107,12 @@ def _texts(bench: Bench, name: str, encoder: str) -> Asked:
 
     collection = load_collection(name)
     folder = bench.index(collection, Recipe(encode=EncodeStep(encoder=encoder)))
-    if name == "nfcorpus":
+    if name in TRAINED:
         queries = read_queries(data_file("collections", name, "queries.train.tsv.gz"))
     else:
         queries = read_queries(data_file("trec-dl", "queries.msmarco-dev.tsv"))
     order = np.random.default_rng(SEED).permutation(len(queries))[:MOST]
-    title = f"{'msmarco-v1-mini' if name != 'nfcorpus' else name}, {'BM25' if encoder == 'bm25' else encoder}"
+    title = f"{name if name in TRAINED else 'msmarco-v1-mini'}, {'BM25' if encoder == 'bm25' else encoder}"
     return Asked(title, folder, [queries[i].text for i in order.tolist()], texts=True)
 
 

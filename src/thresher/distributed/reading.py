@@ -139,7 +139,7 @@ class ReadShard(Task, frozen=True, kw_only=True):
                     if counts is not None:
                         counts.add([passage.contents for passage in chunk])
             except InputError as err:
-                raise in_file(err, pieces) from err
+                raise in_file(err, pieces) from err.__cause__  # not from itself, which loops for whoever follows causes
         check_unchanged(pieces)
         lengths = (0, 0)
         if counts is not None:

@@ -220,11 +220,12 @@ def test_a_docno_in_two_parts_is_refused(tmp_path):
 def test_an_error_names_the_line_of_the_file(tmp_path):
     file = tmp_path / "corpus.jsonl"
     written = lines(60)
-    written[47] = "no JSON"
-    file.write_text("\n".join(written) + "\n")
-    with pytest.raises(InputError) as caught:
-        build_shards(tmp_path / "index", file, shards=4, executor=Here())
-    assert (caught.value.source, caught.value.line) == (str(file), 48)
+    for line in (48, 2):  # of the last part, and of the first, where the line is that of the file
+        file.write_text("\n".join([*written[: line - 1], "no JSON", *written[line:]]) + "\n")
+        with pytest.raises(InputError) as caught:
+            build_shards(tmp_path / "index", file, shards=4, executor=Here())
+        assert (caught.value.source, caught.value.line) == (str(file), line)
+        assert caught.value.__cause__ is not caught.value
 
 
 @pytest.mark.parametrize(

@@ -295,42 +295,6 @@ exchange_fuzz = Listing(
     ),
 )
 
-recall_promise = Listing(
-    "recall-promise",
-    (
-        ("collection", "{collection}"),
-        ("calibrated on", "{calibrated}"),
-        ("k", "{k:,}"),
-        ("promised", "{promise}"),
-        ("expected", "{expected:.3f}"),
-        ("realised", "{realised:.3f}"),
-        ("± (95 %)", "{error:.3f}"),
-        ("not exact", "{approximate:.0%}"),
-        ("ms", "{p50_ms:.3f}"),
-        ("of exact", "{ratio:.2f} ×"),
-    ),
-    {"filter": "none"},
-    left=2,
-)
-
-distributed_kills = Listing(
-    "distributed-build",
-    (
-        ("recipe", "{recipe}"),
-        ("executor", "{executor}"),
-        ("workers", "{workers}"),
-        ("passages", "{passages:,}"),
-        ("killed", "{kills}"),
-        ("in the middle of a task", "{interrupted}"),
-        ("files of segments", "{files:,}"),
-        ("other bytes", "{other_files}"),
-        ("queries", "{queries}"),
-        ("answered otherwise", "{differing}"),
-    ),
-    {"part": "kills"},
-    left=2,
-)
-
 context_technical = Listing(
     "context-technical",
     (
@@ -1133,9 +1097,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "search-scale": search_scale,
     "search-scale-engines": search_scale_engines,
     "search-scale-growth": search_scale_growth,
-    "recall-promise": recall_promise,
     "exchange-fuzz": exchange_fuzz,
-    "distributed-kills": distributed_kills,
     "search-parts": search_parts,
     "search-maxima": search_maxima,
     "search-size": search_size,

@@ -8,16 +8,17 @@ import pkgutil
 from collections.abc import Mapping
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher._version import __version__
+from thresher.checks import path_of
 from thresher.errors import ConfigError, ShardError, ThresherError, require
 from thresher.pipeline.shared import watching_batches
 from thresher.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from fastapi import FastAPI
 
@@ -79,7 +80,7 @@ def create_app(
     metrics = Metrics()
     work = Work(settings.threads, settings.queue, metrics, settings.deadline_ms)
     hosted = {
-        name: Hosted(name, Path(path), metrics, device=device, cache=cache, reaching=reaching)
+        name: Hosted(name, path_of(path), metrics, device=device, cache=cache, reaching=reaching)
         for name, path in indexes.items()
     }
     for name, plan in (shadows or {}).items():

@@ -32,6 +32,19 @@ _SPEC.loader.exec_module(golden)
 QUERY, TEXTS = golden.QUERY, golden.TEXTS
 
 
+def same_terms(found, wanted):
+    """Whether rows of weighted terms are alike; a term that only one of them has weighs 0 in the other.
+
+    Processors without instructions for int8 use another engine, so a term of hardly any weight may be missing.
+    """
+    return len(found) == len(wanted) and all(
+        all(mine.get(term, 0.0) == pytest.approx(theirs.get(term, 0.0), rel=0.2, abs=0.1) for term in mine | theirs)
+        for mine, theirs in (
+            ({one["index"]: one["value"] for one in row} for row in pair) for pair in zip(found, wanted, strict=True)
+        )
+    )
+
+
 def loosely(value):
     """The same, with numbers that are compared loosely."""
     if isinstance(value, dict):
@@ -45,6 +58,10 @@ def loosely(value):
 def test_answers_are_the_golden_ones(client, name):
     wanted = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
     found = golden.answered(client, name)
+    if name == "tei-sparse":
+        assert same_terms(found.pop("answer"), wanted.pop("answer"))
+        assert found == wanted
+        return
     assert found == {**wanted, "answer": loosely(wanted["answer"])}
 
 

@@ -88,7 +88,7 @@ def test_a_stage_that_cannot_be_had_is_off_with_the_reason_unless_it_was_named(p
         Pipeline.open(place / "plain", rerank="no-such-model", settings=lacking)
     with pytest.raises(ArtifactError):
         Pipeline.open(place / "nowhere")
-    with pytest.raises(InputError, match="index must be a path or an Index"):
+    with pytest.raises(InputError, match="index must be a path or an AnyIndex"):
         Pipeline.open(object())
     with pytest.raises(InputError, match="context must be a path or a ContextPruner or a SentenceScorer or None"):
         Pipeline.open(place / "plain", context=3)

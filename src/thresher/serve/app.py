@@ -107,8 +107,9 @@ def _application(services: Services) -> FastAPI:
     from thresher.serve.served import MISSING
 
     app = FastAPI(
-        title="thresher", version=__version__, docs_url=None, redoc_url=None, lifespan=lambda _: _running(services)
-    )
+        title="thresher", version=__version__, docs_url=None, redoc_url=None, lifespan=lambda _: _running(services),
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans and logs hold queries; see metrics.py
+    )  # fmt: skip
     app.state.services = services
     given = app.openapi
     app.openapi = lambda: app.openapi_schema or describe_errors(given())

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from thresher.records import Usage
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -90,7 +92,13 @@ def _installed() -> bool:
     return find_spec("opentelemetry") is not None
 
 
-def trace(name: str, started: float, attributes: dict[str, str | int], usage: Usage | None = None) -> None:
+def trace(
+    name: str,
+    started: float,
+    attributes: dict[str, str | int],
+    usage: Usage | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> None:
     """Report a request that has been answered, and its stages one after the other.
 
     Args:
@@ -98,14 +106,19 @@ def trace(name: str, started: float, attributes: dict[str, str | int], usage: Us
         started: when it arrived, by `time.perf_counter`.
         attributes: of the request; no texts.
         usage: its stages.
+        headers: of the request; its span becomes part of the trace that they name (`traceparent`), if any.
     """
     if not _installed():
         return
+    from opentelemetry import propagate
     from opentelemetry import trace as api
 
     tracer = api.get_tracer("thresher")
     now, spent = time.time_ns(), int((time.perf_counter() - started) * 1e9)
-    span = tracer.start_span(name, start_time=now - spent, attributes=attributes, kind=api.SpanKind.SERVER)
+    caller = propagate.extract(headers or {})
+    span = tracer.start_span(
+        name, context=caller, start_time=now - spent, attributes=attributes, kind=api.SpanKind.SERVER
+    )
     if span.is_recording() and usage is not None:
         within = api.set_span_in_context(span)
         at = now - spent + max(0, spent - int(sum(stage.seconds for stage in usage.stages) * 1e9))

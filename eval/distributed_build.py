@@ -5,7 +5,8 @@ workers, by processes on a shared folder of which some are killed at random mome
 three nodes of which one is removed at three random moments and another one added; `other_files` counts the files of
 segments that are not those of the first build, and `differing` how many queries a build in one piece answers otherwise.
 For the throughput, one worker of one thread and two workers of one thread each encode the same passages, in turns: the
-best of the rounds counts, and the median ratio of the pairs.
+best of the rounds counts, and the median ratio of the pairs. What two processes of one thread can do at most on this
+machine is said by matrix products: those of two processes at once against those of one alone.
 
     python -m eval distributed-build --work WORK --passages 20000 --encoded 4000
 """
@@ -216,12 +217,12 @@ def _moments(
 ) -> Iterator[None]:
     """Random moments of a build that is running: up to half a second after random numbers of tasks are done."""
     tasks = sum(number for _, number in plan_shards("index", corpus, recipe, shards=SHARDS).stages)
-    for after in sorted(chosen.sample(range(tasks - 2), count)):
+    for after in sorted(chosen.sample(range(tasks * 3 // 4), count)):
         while not ended() and sum(1 for _ in (work / RESULTS).glob("*")) < after:
             time.sleep(0.05)
         time.sleep(chosen.uniform(0, 0.5))
         if ended():
-            return
+            raise RuntimeError(f"the build ended before {count} were killed; take more passages")
         yield
 
 
@@ -247,6 +248,7 @@ def _throughput(bench: Bench, corpus: Path) -> list[Row]:
     few, target = _corpus(bench.work, 20 * SHARDS), bench.work / "throughput"
     walls: dict[int, list[float]] = {1: [], 2: []}
     cpus: dict[int, list[float]] = {1: [], 2: []}
+    alone = [_products(1) / _products(2) for _ in range(ROUNDS)]
     for number in range(2 * ROUNDS):
         workers = 1 + number % 2
         with LocalExecutor(workers, threads=1) as executor:
@@ -267,7 +269,32 @@ def _throughput(bench: Bench, corpus: Path) -> list[Row]:
             "cpu_seconds": round(min(cpus[workers]), 2), "ratio": round(median(ratios), 3) if workers == 2 else None,
         }
         for workers in (1, 2)
-    ]  # fmt: skip
+    ] + [{
+        "part": "throughput", "executor": "none", "recipe": "matrix products of two processes", "workers": 2,
+        "threads": 1, "ratio": round(2 * median(alone), 3),
+    }]  # fmt: skip
+
+
+def _products(processes: int) -> float:
+    """Seconds that a process of one thread takes for matrix products, while so many do the same at once."""
+    script = (
+        "import sys, time, numpy as np; a = np.random.default_rng(0).random((512, 512), dtype=np.float32);"
+        "sys.stdin.read(1); started = time.perf_counter();"
+        "[a @ a for _ in range(1000)]; print(time.perf_counter() - started)"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(processes)
+    ]
+    time.sleep(1)
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("x")
+        process.stdin.flush()
+    return max(float(process.communicate()[0]) for process in running)
 
 
 def _cpu_seconds() -> float:

@@ -108,7 +108,7 @@ def _application(services: Services) -> FastAPI:
 
     app = FastAPI(
         title="thresher", version=__version__, docs_url=None, redoc_url=None, lifespan=lambda _: _running(services),
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans and logs hold queries; see metrics.py
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # they hold queries; see metrics.py
     )  # fmt: skip
     app.state.services = services
     given = app.openapi

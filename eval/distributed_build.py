@@ -8,7 +8,7 @@ For the throughput, one worker of one thread and two workers of one thread each 
 best of the rounds counts, and the median ratio of the pairs. What two processes of one thread can do at most on this
 machine is said by matrix products: those of two processes at once against those of one alone.
 
-    python -m eval distributed-build --work WORK --passages 20000 --encoded 4000
+    python -m eval distributed-build --work WORK
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from thresher.records import Usage
 
 SEED = 19
-SHARDS = 12
+SHARDS, PORTIONS = 12, 48
+"""Of the builds that are killed, and of the throughput: with few of them one worker waits for the other at the end."""
 KILLS = 5
 NODES, LOSSES = 3, 3
 ROUNDS = 5
@@ -64,8 +65,9 @@ COLUMNS = (
 def main(arguments: Sequence[str] = ()) -> None:
     """Run it; see the module's docstring."""
     parser = options("distributed-build", __doc__)
-    parser.add_argument("--passages", type=int, default=20_000, help="passages of the builds that are killed")
-    parser.add_argument("--encoded", type=int, default=4_000, help="passages of the builds with models")
+    parser.add_argument("--passages", type=int, default=10_000, help="passages of the builds that are killed")
+    parser.add_argument("--encoded", type=int, default=600, help="passages of the builds with models")
+    parser.add_argument("--timed", type=int, default=1_200, help="passages whose encoding is timed")
     given = parser.parse_args(arguments)
     bench, rows = Bench.of(given), list[Row]()
     recipes = {"bm25": load_recipe("bm25"), "bm25, pruned": Recipe.model_validate(PRUNE)}
@@ -75,7 +77,8 @@ def main(arguments: Sequence[str] = ()) -> None:
         corpus = _corpus(bench.work, count)
         for name, recipe in chosen.items():
             rows += bench.kept(f"kills-{name.replace(', ', '-')}-{count}", lambda: _kills(bench, corpus, name, recipe))  # noqa: B023
-    rows += bench.kept(f"throughput-{given.encoded}", lambda: _throughput(bench, _corpus(bench.work, given.encoded)))
+    key = f"throughput-{given.timed}"
+    rows += bench.kept(key, lambda: _throughput(bench, _corpus(bench.work, given.timed)))
     bench.write(
         "distributed-build", rows, seed=SEED, columns=COLUMNS, packages=("ray", "numpy", "torch"),
         title="Builds in shards: who does the work, and what is lost when it is killed",
@@ -245,7 +248,7 @@ def _differing(corpus: Path, one: Path, many: Path, ways: Sequence[Literal["spar
 def _throughput(bench: Bench, corpus: Path) -> list[Row]:
     """Passages a second that are encoded by one and by two workers of one thread, and the ratio in pairs of rounds."""
     recipe, count = load_recipe("thresher-mini"), sum(1 for _ in corpus.open("rb"))
-    few, target = _corpus(bench.work, 20 * SHARDS), bench.work / "throughput"
+    few, target = _corpus(bench.work, 4 * PORTIONS), bench.work / "throughput"
     walls: dict[int, list[float]] = {1: [], 2: []}
     cpus: dict[int, list[float]] = {1: [], 2: []}
     alone = [_products(1) / _products(2) for _ in range(ROUNDS)]
@@ -255,7 +258,7 @@ def _throughput(bench: Bench, corpus: Path) -> list[Row]:
             for source in (few, corpus):  # the first lets every worker load the model
                 shutil.rmtree(target, ignore_errors=True)
                 before = _cpu_seconds()
-                _, usage = _timed(target, source, recipe, executor)
+                _, usage = _timed(target, source, recipe, executor, PORTIONS)
             cpus[workers].append(_cpu_seconds() - before)
         walls[workers].append(_seconds(usage, "encode"))
         shutil.rmtree(target)
@@ -307,9 +310,9 @@ def _cpu_seconds() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _timed(target: Path, corpus: Path, recipe: Recipe, executor: Executor) -> tuple[float, Usage]:
+def _timed(target: Path, corpus: Path, recipe: Recipe, executor: Executor, shards: int = SHARDS) -> tuple[float, Usage]:
     started = time.perf_counter()
-    report = build_shards(target, corpus, recipe, shards=SHARDS, executor=executor, device="cpu")
+    report = build_shards(target, corpus, recipe, shards=shards, executor=executor, device="cpu")
     return time.perf_counter() - started, report.usage
 
 

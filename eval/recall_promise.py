@@ -41,8 +41,8 @@ BETWEEN = 30
 FILTERED = (10, 0.95)
 """k and recall that filters are measured with."""
 ROUNDS, SEED = 3, 19
-MOST, LARGE = 4000, 1200
-"""Queries of a collection, and of one of half a million passages or more; half of them calibrate."""
+MOST = 4000
+"""Queries of a collection; half of them calibrate."""
 SPLADE = "splade-pp-ed"
 SIZES = ("1m-source", "1m-bp")
 TRAINED = ("nfcorpus", "scifact")
@@ -121,8 +121,8 @@ def _synthetic(scale: Path, size: str) -> Asked:
     arrays = [np.load(rows / f"{name}.npy", mmap_mode="r") for name in ("indptr", "terms", "weights")]
     if not (folder / "manifest.json").exists():
         raise FileNotFoundError(f"{folder} is no index")
-    asked = synthetic.queries(Rows(*arrays), LARGE, SEED)
-    return Asked(f"synthetic {size}", folder, _rows(asked, LARGE), texts=False)
+    asked = synthetic.queries(Rows(*arrays), MOST, SEED)
+    return Asked(f"synthetic {size}", folder, _rows(asked, MOST), texts=False)
 
 
 def _rows(rows: Rows, most: int) -> list[AnyQuery]:

@@ -100,7 +100,7 @@ def answer_promised(
     """The best passages for one query, by the effort that a promise takes for it."""
     promise, space = promise_for(now, wanted, recall, tiers, masks), now.first.space
     terms, given = space.row(query)
-    effort, expected = (NO_LIMIT, 1.0) if promise is None else promise.effort(len(terms))
+    effort, expected = (NO_LIMIT, 1.0) if promise is None else promise.effort(terms)
     if now.only is None or masks is not now.masks:
         asked = query if now.pair is not None and not now.pair.comparable else (terms, given)
         return _expecting(now.answer(asked, wanted._replace(limits=effort.limits), tiers, masks), expected)
@@ -134,8 +134,8 @@ def answer_batch_promised(
     rows: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = [(terms[a:b], given[a:b]) for a, b in bounds]
     texts = now.pair is not None and not now.pair.comparable and isinstance(asked, list)
     by_effort: dict[tuple[Effort, float], list[int]] = {}
-    for i, (low, high) in enumerate(bounds):
-        by_effort.setdefault(promise.effort(high - low), []).append(i)
+    for i, row in enumerate(rows):
+        by_effort.setdefault(promise.effort(row[0]), []).append(i)
     made: dict[int, SearchRanking] = {}
     for (effort, expected), places in by_effort.items():
         some: Sequence[AnyQuery] = [asked[i] if texts else rows[i] for i in places]  # type: ignore[index]

@@ -6,7 +6,9 @@ A curve is measured on queries (`thresher.search.recall_fit`) and kept in the in
 by their number of terms: short ones are often searched exactly, long ones are cut. A `Level` has an effort for each
 kind, so that the mean over all queries keeps the promise at the least cost. Levels are in descending order of cost, the
 first exact. What is promised of a level is a lower confidence bound of its mean recall; a promise takes the cheapest
-level whose bound, and that of every dearer level, reaches it.
+level whose bound, and that of every dearer level, reaches it, and for as many queries as it allows the next cheaper
+level: a mixture of two levels keeps the mixture of their bounds. Which queries these are is a hash of their terms, so
+that a query is answered the same way every time.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from thresher.checks import is_a, shown
 from thresher.errors import DamagedArtifactError, InputError
@@ -25,6 +28,9 @@ from thresher.search.effort import EXACT, Effort
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from thresher.index.commit import Commit
 
@@ -65,20 +71,45 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A level chosen for a promise: says the effort of a query by its kind.
+    """What was chosen for a promise: says the effort of each query.
 
     Attributes:
         longest: as of the curve.
-        level: the level.
+        level: the cheapest level that keeps the promise.
+        cheaper: the next level, which does not; None where there is none.
+        share: of the queries that are searched by `cheaper`, in [0, 1].
     """
 
     longest: tuple[int, ...]
     level: Level
+    cheaper: Level | None = None
+    share: float = 0.0
 
-    def effort(self, terms: int) -> tuple[Effort, float]:
-        """The effort for a query of this number of terms, and the recall that its kind had."""
-        kind = bisect_left(self.longest, terms)
-        return self.level.efforts[kind], self.level.recalls[kind]
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is cut for any query."""
+        return self.level.exact and not self.share
+
+    @property
+    def mean(self) -> float:
+        """The mean recall of all queries that was measured."""
+        return self._mixed(self.level.mean, 0.0 if self.cheaper is None else self.cheaper.mean)
+
+    @property
+    def ms(self) -> float:
+        """Processor time of a query in milliseconds, mean over all queries."""
+        return self._mixed(self.level.ms, 0.0 if self.cheaper is None else self.cheaper.ms)
+
+    def effort(self, terms: NDArray[np.int64]) -> tuple[Effort, float]:
+        """The effort for a query of these terms, and the mean recall of queries of its kind with this effort."""
+        level = self.level
+        if self.cheaper is not None and crc32(terms.tobytes()) < self.share * 2**32:
+            level = self.cheaper
+        kind = bisect_left(self.longest, len(terms))
+        return level.efforts[kind], level.recalls[kind]
+
+    def _mixed(self, dearer: float, cheaper: float) -> float:
+        return dearer + self.share * (cheaper - dearer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +137,13 @@ class RecallCurve:
         """How many kinds of queries there are."""
         return len(self.longest) + 1
 
-    def at(self, k: int, recall: float) -> Level | None:
-        """The cheapest level that keeps a promise for k passages: of the next larger k that was measured.
+    def at(self, k: int, recall: float) -> Promise | None:
+        """The cheapest way to keep a promise for k passages: by the levels of the next larger k that was measured.
 
         None where k is larger than all of them: nothing is known there.
         """
         measured = next((one for one in self.levels if one >= k), None)
-        return None if measured is None else cheapest(self.levels[measured], recall)
+        return None if measured is None else Promise(self.longest, *cheapest(self.levels[measured], recall))
 
     def promise(self, k: int, recall: float, share: float = 1.0) -> Promise | None:
         """How to search for k passages with this recall; None for exactly.
@@ -123,8 +154,8 @@ class RecallCurve:
             share: of the passages that may be returned, in (0, 1]. The k best of a share of them are about the
                 k / share best of all, so that curve is taken.
         """
-        level = self.at(math.ceil(k / share) if k else 0, recall) if share > 0 else None
-        return None if level is None or level.exact else Promise(self.longest, level)
+        found = self.at(math.ceil(k / share) if k else 0, recall) if share > 0 else None
+        return None if found is None or found.exact else found
 
     def changed(self, commit: Commit) -> int:
         """Passages added, replaced and deleted in a commit since the calibration."""
@@ -180,14 +211,17 @@ class RecallCurve:
         return cls(longest, levels, _count(document["queries"]), source, _count(document["passages"]), counts)
 
 
-def cheapest(levels: Sequence[Level], recall: float) -> Level:
-    """The last level before the first whose bound does not reach `recall`; the first level is exact."""
+def cheapest(levels: Sequence[Level], recall: float) -> tuple[Level, Level | None, float]:
+    """The last level before the first whose bound does not reach `recall`, that next one, and its share of the queries.
+
+    With this share the mixture of the two bounds is `recall`. The first level is exact.
+    """
     chosen = levels[0]
     for level in levels:
         if level.bound < recall:
-            break
+            return chosen, level, (chosen.bound - recall) / (chosen.bound - level.bound)
         chosen = level
-    return chosen
+    return chosen, None, 0.0
 
 
 def curve_of(commit: Commit, path: Path) -> RecallCurve | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thresher.search.recall import Promise
+
 if TYPE_CHECKING:
     from thresher.index.commit import Commit
     from thresher.search.recall import Level, RecallCurve
@@ -17,10 +19,19 @@ def promises(curve: RecallCurve) -> list[dict[str, int | float | str]]:
     found: list[dict[str, int | float | str]] = []
     for k, levels in curve.levels.items():
         for recall in PROMISES:
-            level = curve.at(k, recall) or levels[0]
-            figures = {"expected": level.mean, "ms": level.ms, "exact_ms": levels[0].ms}
-            found.append({"k": k, "recall": recall, **figures, "effort": efforts_of(curve, level)})
+            chosen = curve.at(k, recall) or Promise(curve.longest, levels[0])
+            figures = {"expected": round(chosen.mean, 5), "ms": round(chosen.ms, 5), "exact_ms": levels[0].ms}
+            found.append({"k": k, "recall": recall, **figures, "effort": said(curve, chosen)})
     return found
+
+
+def said(curve: RecallCurve, promise: Promise) -> str:
+    """The efforts of a promise, and the share of the queries that take each."""
+    part = round(100 * promise.share)
+    own = efforts_of(curve, promise.level)
+    if promise.cheaper is None or not part:
+        return own
+    return f"{own} ({100 - part} % of queries), {efforts_of(curve, promise.cheaper)} ({part} %)"
 
 
 def efforts_of(curve: RecallCurve, level: Level) -> str:

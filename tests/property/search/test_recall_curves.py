@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher.search.effort import EXACT, Effort
-from thresher.search.recall import Level, RecallCurve, cheapest
+from thresher.search.recall import Level, Promise, RecallCurve, cheapest
 from thresher.search.recall_fit import lower_bound, path_of
 
 SHARES = st.floats(0, 1)
@@ -42,19 +42,28 @@ def curves(draw):
 def test_the_cheapest_level_is_chosen_of_those_whose_bound_and_all_dearer_ones_keep_the_promise(curve, recall):
     for levels in curve.levels.values():
         keeping = [one for i, one in enumerate(levels) if all(dearer.bound >= recall for dearer in levels[: i + 1])]
-        assert cheapest(levels, recall) is min(keeping, key=lambda one: one.ms)
+        level, cheaper, share = cheapest(levels, recall)
+        assert level is min(keeping, key=lambda one: one.ms)
+        if cheaper is None:
+            assert level is levels[-1]
+            assert share == 0
+        else:
+            assert cheaper is levels[levels.index(level) + 1]
+            assert 0 <= share <= 1
+            assert (1 - share) * level.bound + share * cheaper.bound >= recall - 1e-9
 
 
 @given(curves(), SHARES, SHARES)
 def test_a_higher_promise_never_costs_less(curve, one, other):
     for k in curve.levels:
-        assert curve.at(k, max(one, other)).ms >= curve.at(k, min(one, other)).ms
+        assert curve.at(k, max(one, other)).ms >= curve.at(k, min(one, other)).ms - 1e-9
 
 
 @given(curves(), st.integers(0, 1001))
 def test_a_k_takes_the_curve_of_the_next_larger_one(curve, k):
     larger = [one for one in curve.levels if one >= k]
-    assert curve.at(k, 0.9) == (cheapest(curve.levels[larger[0]], 0.9) if larger else None)
+    wanted = Promise(curve.longest, *cheapest(curve.levels[larger[0]], 0.9)) if larger else None
+    assert curve.at(k, 0.9) == wanted
 
 
 @given(curves())

@@ -23,6 +23,8 @@ TERMS, PASSAGES = 60, 600
 CUT = Effort(terms=2, candidates=50)
 EXACTLY = Level(1.0, 1.0, 2.0, (EXACT, EXACT), (1.0, 1.0))
 HALF = Level(0.8, 0.82, 1.0, (EXACT, CUT), (1.0, 0.75))
+NEVER = 0.999999
+"""So high a promise that no query here is cut."""
 CURVE = RecallCurve((4,), {10: (EXACTLY, HALF), 40: (EXACTLY, HALF)}, 100, "log.tsv", PASSAGES)
 
 
@@ -92,7 +94,7 @@ def test_the_effort_is_that_of_the_kind_and_the_result_says_what_to_expect(index
     keep(index, CURVE)
     opened = Index.open(index)
     for long in queries(5):
-        assert CURVE.promise(10, 0.8).effort(len(long[0])) == (CUT, 0.75)
+        assert CURVE.promise(10, 0.8).effort(long[0]) == (CUT, 0.75)
         found = opened.search(long, 10, recall=0.8)
         assert found == opened.search(long, 10, effort=CUT)
         assert found.expected_recall == (1.0 if found.exact else 0.75)
@@ -100,7 +102,7 @@ def test_the_effort_is_that_of_the_kind_and_the_result_says_what_to_expect(index
     found = opened.search(short, 10, recall=0.8)
     assert found.exact
     assert found.expected_recall == 1.0
-    assert opened.search(long, 10, recall=0.9).exact
+    assert opened.search(long, 10, recall=NEVER).exact
     assert opened.search(long, 10, effort=Effort(terms=2)).expected_recall is None
 
 
@@ -114,6 +116,25 @@ def test_a_batch_is_searched_as_its_queries_are(index):
         one = opened.search(query, 7, recall=0.8)
         assert found == one
         assert found.expected_recall == one.expected_recall
+
+
+def test_a_promise_between_two_levels_takes_the_cheaper_one_for_its_share_of_the_queries(index):
+    keep(index, CURVE)
+    opened = Index.open(index)
+    promise = CURVE.promise(10, 0.95)
+    assert promise.share == pytest.approx(0.25)
+    assert promise.ms == pytest.approx(1.75)
+    assert promise.mean == pytest.approx(0.955)
+    asked = list(queries(400))
+    cut = [promise.effort(terms) == (CUT, 0.75) for terms, _ in asked]
+    assert 60 <= sum(cut) <= 140
+    run = opened.search_batch(asked, 10, recall=0.95)
+    for query, ranking, short in zip(asked, run.values(), cut, strict=True):
+        assert ranking == opened.search(query, 10, recall=0.95)
+        assert ranking == opened.search(query, 10, effort=CUT if short else None)
+    lines = [row["effort"] for row in promises(CURVE) if row["recall"] == 0.95]
+    assert "exact (75 % of queries)" in lines[0]
+    assert "(25 %)" in lines[0]
 
 
 def test_what_a_result_carries_stays_with_it(index):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from typing import TYPE_CHECKING, Protocol
 
 from thresher.checks import whole
@@ -22,6 +22,7 @@ from thresher.errors import ConfigError, ThresherError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
+    from multiprocessing.process import BaseProcess
     from types import TracebackType
 
     from thresher.distributed.task import Task
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 KNOWN = "local[:WORKERS], folder:PATH, ray[:ADDRESS]"
 _DEATHS = 20
 """Times that worker processes may die, with nothing finished in between, before a build gives up."""
+_RAISED = 1
+"""Exit code of a process that ended by an exception outside of a task, and so before its first."""
+_UNGUARDED = 'Worker processes import the script that starts them, so it has to build under: if __name__ == "__main__":'
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
 """The last is of tokenizers, which otherwise use every core whatever torch is told."""
 
@@ -53,9 +57,12 @@ class LocalExecutor:
 
     Raises:
         InputError: a number is negative.
+        ConfigError: a worker process makes one while it imports the script that started it.
     """
 
     def __init__(self, workers: int = 0, threads: int = 0) -> None:
+        if getattr(current_process(), "_inheriting", False):  # multiprocessing's own mark of such an import
+            raise ConfigError(_UNGUARDED)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.workers = whole("workers", workers, 0) or cores
         self.threads = whole("threads", threads, 0) or max(cores // self.workers, 1)
@@ -67,8 +74,10 @@ class LocalExecutor:
         while left:
             pool = self._open()
             running: dict[Future[None], Task] = {}
+            workers: list[BaseProcess] = []
             try:
                 running = {pool.submit(function, task): task for task in left}
+                workers = list((pool._processes or {}).values())
                 pending = set(running)
                 while pending:
                     finished, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -79,6 +88,8 @@ class LocalExecutor:
                         yield running[future]
             except BrokenProcessPool as err:
                 self.close()
+                if any(worker.exitcode == _RAISED for worker in workers):
+                    raise ThresherError(f"a worker could not start, for the reason above. {_UNGUARDED}") from err
                 deaths += 1
                 if deaths > _DEATHS:
                     raise ThresherError(

@@ -179,6 +179,17 @@ def test_local_processes_that_die_lose_nothing(corpus, tmp_path):
     assert segments_of(tmp_path / "index") == segments_of(tmp_path / "here")
 
 
+def test_a_script_that_does_not_guard_its_build_is_told_how(corpus, tmp_path):
+    script = tmp_path / "script.py"
+    call = f"build_shards({str(tmp_path / 'made')!r}, {str(corpus)!r}, 'bm25', shards=2, executor='local:1')"
+    script.write_text(f"from thresher.distributed.building import build_shards\n{call}\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert 'if __name__ == "__main__":' in done.stderr.splitlines()[-1]
+    assert done.stderr.count("a worker could not start") == 1
+    assert not (tmp_path / "made").exists()
+
+
 def test_processes_on_a_folder_that_are_killed_lose_nothing(corpus, tmp_path):
     build_shards(tmp_path / "here", corpus, PRUNED, shards=6, executor=Here())
     script = (

@@ -23,7 +23,9 @@ RECALL = "recall"
 
 
 def info(
-    directory: Annotated[Path, typer.Argument(help="An index, or any other directory that thresher wrote.")],
+    directory: Annotated[
+        Path, typer.Argument(help="An index, the file that lists its shards, or any directory that thresher wrote.")
+    ],
     json: JsonOption = False,
 ) -> None:
     """Show what an index holds: counts, encoder, recipe, the usage of the build, models and their licences, and files.
@@ -32,7 +34,39 @@ def info(
     Examples:
       thresher info my-index
       thresher info my-index --json
+      thresher info shards/shards.toml
     """
+    from thresher.distributed.door import lists_shards
+
+    if lists_shards(directory):
+        _about_shards(directory, json)
+    else:
+        _about(directory, json)
+
+
+def _about_shards(file: Path, json: bool) -> None:
+    """What an index in shards holds, and what each shard answers from."""
+    from thresher.distributed.sharded import ShardedIndex
+
+    with ShardedIndex.open(file) as index:
+        rows = list(zip(index.shards, index.sizes, index.commits, strict=True))
+        facts: dict[str, object] = {"live": len(index), "tiered": index.tiered, "fields": index.schema}
+        recipe = index.recipe.model_dump(mode="json", exclude_defaults=True)
+        shards = [
+            {"replicas": [one.name for one in shard.replicas], "live": size, "commit": commit}
+            for shard, size, commit in rows
+        ]
+    if json:
+        emit_json({"path": str(file), "kind": "shards", **facts, "recipe": recipe, "shards": shards})
+        return
+    table(["", str(file)], [("kind", f"an index in {len(shards)} shards"), *_flat({**facts, "recipe": recipe})])
+    echo()
+    shown_shards = [(", ".join(one.name for one in s.replicas), f"{size:,}", str(commit)) for s, size, commit in rows]
+    table(["shard", "passages", "commit"], shown_shards, numeric=["passages", "commit"])
+
+
+def _about(directory: Path, json: bool) -> None:
+    """What a directory holds."""
     from thresher.artifact import read_manifest
     from thresher.cli.certify import facts as certificate_facts
     from thresher.index.commit import INDEX

@@ -12,6 +12,7 @@ import typer
 
 from thresher.cli.output import grouped, note
 from thresher.cli.serve import check_address, named
+from thresher.cli.shard_options import ShardOptions
 
 if TYPE_CHECKING:
     from thresher.serve.keys import Key
@@ -40,11 +41,14 @@ class _Http:
 
 @grouped
 def mcp(
-    index: Annotated[str, typer.Argument(metavar="INDEX", help="Directory, or NAME=DIRECTORY.")],
+    index: Annotated[
+        str, typer.Argument(metavar="INDEX", help="Directory, or NAME=DIRECTORY; or the file that lists shards.")
+    ],
     max_tokens: Annotated[int, typer.Option(min=256, help="Tokens of a result, where the client does not say.")] = 2000,
     deadline_ms: Annotated[float, typer.Option(min=0, help="Milliseconds of a call; 0 for no limit.")] = 0.0,
     *,
     http: _Http,
+    shards: ShardOptions,
     device: Annotated[str, typer.Option(help="For models: auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
     """Give agents an index as tools: search, ask, expand, rerank, prune, index_info.
@@ -57,6 +61,7 @@ def mcp(
     Examples:
       thresher mcp my-index
       thresher mcp docs=/data/indexes/docs-2026 --max-tokens 4000
+      thresher mcp shards/shards.toml --on-missing partial
       thresher mcp my-index --http --port 8765
       export THRESHER_KEY=$(openssl rand -hex 32)
       thresher mcp my-index --http --host 0.0.0.0 --api-key-env THRESHER_KEY
@@ -71,7 +76,9 @@ def mcp(
     settings = _settings(http, deadline_ms)
     if http.http:
         check_address(settings)
-    box = Toolbox(path, name, settings, max_tokens=max_tokens, device=device, cache=cache_folder())
+    box = Toolbox(
+        path, name, settings, max_tokens=max_tokens, device=device, cache=cache_folder(), reaching=shards.reaching
+    )
     note(f"{name}: {box.host.passages:,} passages, commit {box.host.commit}")
     threading.Thread(target=box.host.warm_up, daemon=True).start()
     if http.http:

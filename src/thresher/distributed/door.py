@@ -31,6 +31,11 @@ class Reaching:
     timeout: float = 30.0
 
 
+def lists_shards(path: Path) -> bool:
+    """Whether there is a file that lists shards, and not a directory."""
+    return path.suffix.lower() == SUFFIX and path.is_file()
+
+
 def open_path(path: str | Path, reaching: Reaching | None = None) -> Opened:
     """The index in a directory, or the one whose shards a file lists.
 
@@ -44,7 +49,7 @@ def open_path(path: str | Path, reaching: Reaching | None = None) -> Opened:
         ShardError: a shard does not answer, or the shards do not belong together.
     """
     found, how = path_of(path), reaching or Reaching()
-    if found.suffix.lower() != SUFFIX or not found.is_file():
+    if not lists_shards(found):
         return Index.open(found)
     return ShardedIndex.open(
         found,

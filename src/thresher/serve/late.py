@@ -6,13 +6,14 @@ import logging
 import threading
 from typing import TYPE_CHECKING, cast
 
+from thresher.distributed.door import open_path
 from thresher.errors import ThresherError
-from thresher.search.index import Index
 from thresher.serve.hosted import Hosted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from thresher.distributed.door import Reaching
     from thresher.serve.metrics import Metrics
     from thresher.serve.models import Models
 
@@ -41,9 +42,10 @@ class LateHost:
 
     Args:
         name: what results call it.
-        path: its directory.
+        path: its directory, or the file that lists its shards.
         device: for models.
         cache: where the costs of stages are kept between processes.
+        reaching: how shards are reached.
 
     Attributes:
         schema: its metadata fields with their types, as they were last seen.
@@ -52,17 +54,25 @@ class LateHost:
 
     Raises:
         ArtifactError: there is no index.
+        ShardError: a shard does not answer.
     """
 
-    def __init__(self, name: str, path: Path, device: str = "auto", cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        device: str = "auto",
+        cache: Path | None = None,
+        reaching: Reaching | None = None,
+    ) -> None:
         self.name, self.path = name, path.absolute()
-        self._device, self._cache = device, cache
+        self._device, self._cache, self._reaching = device, cache, reaching
         self._opened: tuple[Hosted, Models] | None = None
         self._lock = threading.Lock()
         self._read()
 
     def _read(self) -> None:
-        with Index.open(self.path) as index:
+        with open_path(self.path, self._reaching) as index:
             self.schema, self.commit, self.passages = index.schema, index.commit, len(index)
 
     def look(self) -> None:
@@ -77,7 +87,9 @@ class LateHost:
 
         with self._lock:
             if self._opened is None:
-                hosted = Hosted(self.name, self.path, UNCOUNTED, device=self._device, cache=self._cache)
+                hosted = Hosted(
+                    self.name, self.path, UNCOUNTED, device=self._device, cache=self._cache, reaching=self._reaching
+                )
                 self._opened = hosted, Models({self.name: hosted})
             return self._opened
 

@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from thresher import Index, Pipeline
+from thresher.cli.info import info
 from thresher.cli.search import search
 from thresher.cli.serve import named
 from thresher.distributed.door import Reaching, open_path
@@ -194,6 +195,22 @@ def test_the_command_searches_shards_as_one_index(shards, small_index, tmp_path)
         open_path(_written(tmp_path / "other.toml", "[index"))
     assert isinstance(open_path(shards), ShardedIndex)
     assert list(named([str(shards), f"x={shards}"])) == ["fields", "x"]
+
+
+def test_a_pipeline_opens_the_file_and_info_tells_of_it(shards, small_index):
+    query = "grain and chaff in field 7"
+    one, other = (Pipeline.open(path, rerank=None, context=None).ask(query) for path in (small_index, shards))
+    assert [(p.docno, p.scores) for p in one.passages] == [(p.docno, p.scores) for p in other.passages]
+    app = typer.Typer()
+    app.command()(info)
+    told = CliRunner().invoke(app, [str(shards), "--json"])
+    assert told.exit_code == 0, told.output
+    document = json.loads(told.stdout)
+    assert (document["kind"], document["live"]) == ("shards", 40)
+    assert sum(shard["live"] for shard in document["shards"]) == 40
+    shown = CliRunner().invoke(app, [str(shards)]).stdout
+    assert "an index in 3 shards" in shown
+    assert "shard-0002" in shown
 
 
 def _written(path, text):

@@ -23,6 +23,7 @@ from mcp.client.streamable_http import streamable_http_client
 import thresher
 from thresher import Passage, build_index
 from thresher.context.spans import approximate_tokens
+from thresher.distributed.splitting import split_index
 from thresher.index.filters import Where
 from thresher.serve import ServeSettings
 from thresher.serve.keys import Caller, key_of
@@ -96,12 +97,14 @@ async def use_every_tool(client):
     assert asked["left_out"]["passages"] == 40 - len(asked["passages"]) > 0
 
 
-def test_every_tool_answers_over_stdio(small_index):
+@pytest.mark.parametrize("shards", [1, 3])
+def test_every_tool_answers_over_stdio(small_index, shards, tmp_path):
+    path = small_index if shards == 1 else split_index(small_index, tmp_path / "fields", shards).path
     source = str(Path(thresher.__file__).parents[1])
     environment = {name: os.environ[name] for name in ("NUMBA_CACHE_DIR", "THRESHER_CACHE") if name in os.environ}
     server = StdioServerParameters(
         command=sys.executable,
-        args=["-m", "thresher", "mcp", f"fields={small_index}"],
+        args=["-m", "thresher", "mcp", f"fields={path}"],
         env={**environment, "PYTHONPATH": source},
     )
 

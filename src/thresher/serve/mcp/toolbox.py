@@ -49,6 +49,7 @@ from thresher.serve.work import Work, left_ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from thresher.distributed.door import Reaching
     from thresher.search.any_index import AnyIndex
     from thresher.serve.handles import Expanded
     from thresher.serve.keys import Caller
@@ -77,15 +78,17 @@ class Toolbox:
     """The tools over one index. Every call sees the last commit, and only what its caller may see.
 
     Args:
-        path: the index's directory.
+        path: the index's directory, or the file that lists its shards.
         name: what results call it; by default the directory's name.
         settings: limits, threads, the deadline of a call.
         max_tokens: of a result, where the call does not say.
         device: for models.
         cache: where the costs of stages are kept between processes.
+        reaching: how shards are reached.
 
     Raises:
         ArtifactError: there is no index.
+        ShardError: a shard does not answer.
         ConfigError: a setting is out of range.
     """
 
@@ -98,9 +101,10 @@ class Toolbox:
         max_tokens: int = 2000,
         device: str = "auto",
         cache: Path | None = None,
+        reaching: Reaching | None = None,
     ) -> None:
         self.settings = settings or ServeSettings()
-        self.host = LateHost(name or Path(os.path.realpath(path)).name, path, device, cache)
+        self.host = LateHost(name or Path(os.path.realpath(path)).name, path, device, cache, reaching)
         self.work = Work(self.settings.threads, self.settings.queue, UNCOUNTED, self.settings.deadline_ms)
         self.handles = Handles(self.settings.max_handle_bytes, self.settings.handle_seconds)
         self.max_tokens = max(LEAST_TOKENS, max_tokens)

@@ -1,6 +1,7 @@
 """The command line as a person uses it: what is printed, what is written, and how it fails."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -38,12 +39,14 @@ def test_the_version_is_printed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", ["ask", "build", "encode", "eval", "info", "quickstart", "rerank", "search", "verify"]
+    "command", ["ask", "build", "encode", "eval", "export", "info", "quickstart", "rerank", "search", "verify"]
 )
 def test_every_command_has_help_with_an_example(tmp_path, command):
     result = thresher(command, "--help", cwd=tmp_path)
     assert result.returncode == 0
-    assert f"thresher {command}" in result.stdout.replace("Usage: thresher", "", 1)
+    examples = re.search(r"\n  Examples?:\n((?:    .*\n)+)", result.stdout)
+    assert examples is not None
+    assert examples[1].startswith(f"    thresher {command}")
 
 
 def test_search_prints_hits_for_people_without_obeying_them(place):
@@ -61,6 +64,28 @@ def test_search_prints_json_for_programs(place):
     assert document["exact"] is True
     assert [hit["docno"] for hit in document["hits"]] == ["wheat"]
     assert document["explanations"][0]["terms"] == 2
+
+
+def test_queries_may_be_json_lines_of_texts_or_of_weights(place):
+    (place / "beir.jsonl").write_text('{"_id": "q1", "text": "grain"}\n{"_id": 2, "text": "chaff"}\n')
+    (place / "weighted.jsonl").write_text('{"id": "q1", "contents": "", "vector": {"grain": 2.5}}\n')
+    (place / "same.tsv").write_text("q1\tgrain\n2\tchaff\n")
+    runs = {}
+    for name in ("beir.jsonl", "same.tsv", "weighted.jsonl"):
+        made = thresher("search", "index", "--queries", name, "--run", f"{name}.run", cwd=place)
+        assert made.returncode == 0, made.stderr
+        runs[name] = (place / f"{name}.run").read_text()
+    assert runs["beir.jsonl"] == runs["same.tsv"]
+    texts, weights = (
+        {docno: float(score) for qid, _, docno, _, score, _ in map(str.split, runs[name].splitlines()) if qid == "q1"}
+        for name in ("same.tsv", "weighted.jsonl")
+    )
+    assert weights == pytest.approx({docno: 2.5 * score for docno, score in texts.items()}, rel=1e-5)
+    (place / "bad.jsonl").write_text('{"_id": "q1", "text": "grain"}\n{"_id": "q2"}\n')
+    failed = thresher("search", "index", "--queries", "bad.jsonl", "--run", "bad.run", cwd=place)
+    assert failed.returncode == 1
+    assert "bad.jsonl:2" in failed.stderr
+    assert "text or query or contents" in failed.stderr
 
 
 def test_a_run_is_written_and_measured(place):

@@ -203,10 +203,10 @@ def build(
 
     The directory appears when it is complete; an interrupted build leaves the previous index intact. With --certify the
     exit code is 3 where the index is built and its claim is not shown.
+
     \b
     Examples:
       thresher build docs/ -o my-index
-      thresher build corpus.jsonl -o my-index
       thresher build corpus.jsonl --recipe bm25 -o my-index
       zcat corpus.gz | thresher build - --format jsonl -o my-index
       thresher build books.jsonl -o my-index --split-tokens 200 --split-overlap 40 --on-error skip

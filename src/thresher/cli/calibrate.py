@@ -55,7 +55,8 @@ def recall(
     queries: Annotated[
         Path | None,
         typer.Option(
-            help="Logged queries: TSV (qid, tab, text, or terms for an index without encoder), or texts, one a line. "
+            help="Logged queries: TSV (qid, tab, text, or terms for an index without encoder), JSON lines, or texts, "
+            "one a line. "
             "By default words of the passages."
         ),
     ] = None,
@@ -108,15 +109,15 @@ def show_promises(rows: Sequence[Mapping[str, object]]) -> None:
 
 def _log_of(index: Index, file: Path) -> list[AnyQuery]:
     """The queries of a log, as the index takes them."""
-    from thresher.encode.preencoded import read_encoded_queries
+    from thresher.encode.preencoded import read_queries_for
     from thresher.encode.query_side import TermsOnly
-    from thresher.evaluate.trec import read_queries
     from thresher.files import read_text_lines
 
-    if isinstance(index.encoder, TermsOnly):
-        return list(read_encoded_queries(file).values())
+    texts = not isinstance(index.encoder, TermsOnly)
     lines = [line.strip() for _, line in read_text_lines(file) if line.strip()]
-    return list(read_queries(file)) if any("\t" in line for line in lines) else list(lines)
+    if texts and not any("\t" in line for line in lines) and not (lines and lines[0].startswith("{")):
+        return list(lines)
+    return list(read_queries_for(file, texts=texts).values())
 
 
 @app.command("context", context_settings=_HELP)

@@ -39,6 +39,7 @@ def export(
 
     The folder holds the documents, the vocabulary, the query encoder, and a manifest with the scale of the impacts, so
     that `thresher import` makes an index with the same scores of it.
+
     \b
     Examples:
       thresher export my-index -o my-ciff
@@ -93,7 +94,7 @@ def _vectors_of(index: Path, format: str) -> Vectors | None:
 def export_queries(
     index: Annotated[Path, typer.Argument(help="The index that was exported.")],
     exported: Annotated[Path, typer.Argument(help="The folder of the export, for an engine such as qdrant.")],
-    queries: Annotated[Path, typer.Argument(help="Queries: TSV `qid<TAB>text`, or JSON lines.")],
+    queries: Annotated[Path, typer.Argument(help="Queries: TSV `qid<TAB>text`, or JSON lines with text or vector.")],
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write: JSON lines.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Passages to return.")] = 10,
@@ -101,19 +102,22 @@ def export_queries(
     """Write queries as the requests with which an engine gives the scores of the index it was filled from.
 
     Each line is `{"qid", "body"}`; the body is what the engine's search takes.
+
     \b
     Examples:
       thresher export-queries my-index for-qdrant queries.tsv -o requests.jsonl -k 100
     """
     from thresher.durable import replacing
-    from thresher.evaluate.trec import read_queries
+    from thresher.encode.preencoded import read_queries_for
+    from thresher.encode.query_side import TermsOnly
     from thresher.index.exchange.bulk import as_json
     from thresher.search import Index
     from thresher.search.requests import search_requests
 
     found, count = Index.open(index), 0
+    read = read_queries_for(queries, texts=not isinstance(found.encoder, TermsOnly))
     with replacing(output) as stream:
-        for qid, body in search_requests(found, exported, read_queries(queries), k):
+        for qid, (_, body) in zip(read, search_requests(found, exported, read.values(), k), strict=True):
             stream.write(as_json({"qid": qid, "body": body}) + b"\n")
             count += 1
     say(f"{output}: {count:,} requests")
@@ -137,6 +141,7 @@ def import_(
 
     Whole weights up to 65,535 are kept as they are, others become impacts of 8 bits. An export gives the index that it
     came from: the same scores, the same order, the same query encoder.
+
     \b
     Examples:
       thresher import my-ciff -o my-index

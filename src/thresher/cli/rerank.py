@@ -96,6 +96,7 @@ def rerank(
 
 
 _SERVERS = """
+
     \b
     Servers, as options of the command above (keys: --key-env NAME or --key-file FILE):
       vLLM, SGLang    --model openai:Qwen/Qwen3-8B --base-url http://localhost:8000 --thinking off

@@ -26,11 +26,11 @@ from thresher.cli.output import (
 from thresher.cli.shard_options import ShardOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from thresher.distributed.door import Opened
     from thresher.ranking import Run
-    from thresher.records import Hit, Query
+    from thresher.records import Hit
     from thresher.search import Effort
     from thresher.search.any_index import IndexRanking
 
@@ -82,7 +82,7 @@ def search(
     query: Annotated[list[str] | None, typer.Argument(help="The query; several words need no quotes.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of passages.")] = 10,
     queries: Annotated[
-        Path | None, typer.Option(help="TSV: qid, tab, text (or terms, for one without encoder).")
+        Path | None, typer.Option(help="TSV (qid, text or terms), or JSON lines (text, vector).")
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Write a TREC run to this file (with --queries).")] = None,
     tag: Annotated[str, typer.Option(help="The run's name, its last column.")] = "thresher",
@@ -167,15 +167,13 @@ def _search_file(
     json: bool,
 ) -> None:
     """Write a run of a file of queries; `answer` gives that of some of them."""
-    from thresher.encode.preencoded import read_encoded_queries
-    from thresher.evaluate.trec import read_queries, write_runs
+    from thresher.encode.preencoded import read_queries_for
+    from thresher.evaluate.trec import write_runs
     from thresher.ranking import Run
-    from thresher.records import Query
     from thresher.search.any_index import IndexRanking
 
-    bags = {} if _takes_texts(index) else read_encoded_queries(queries)
-    given: list[Query | Mapping[str, float]] = [*bags.values()] or [*read_queries(queries)]
-    qids = list(bags) or [query.qid for query in given if isinstance(query, Query)]
+    read = read_queries_for(queries, texts=_takes_texts(index))
+    qids, given = list(read), list(read.values())
     seconds, empty, cut = 0.0, 0, 0
 
     def parts() -> Iterator[Run]:

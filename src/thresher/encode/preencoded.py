@@ -1,11 +1,12 @@
 """Passages and queries that were encoded before; `thresher build --encoded` indexes them.
 
 Passages come from what `thresher encode` wrote or from files that others wrote (`thresher.index.exchange`), queries
-from lines of `qid <TAB> term term ...`, a weight being the number of repetitions.
+from lines of terms or from JSON lines with their weights.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,12 +18,17 @@ from thresher.files import read_text_lines
 from thresher.records import Passage, SparseBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from thresher.encode.query_side import QuerySide
     from thresher.encode.terms import LinearScale
+    from thresher.records import Query
+
+_VECTOR = "vector"
+_MOST = float(np.finfo(np.float32).max)
+"""What a weight is below."""
 
 
 class Encoding(Protocol):
@@ -104,24 +110,88 @@ def with_query_encoder(encoding: Encoding, encoder: QuerySide) -> WithQueryEncod
     return WithQueryEncoder(encoding, encoder, np.array([numbers.get(word, -1) for word in words], np.int64))
 
 
-def read_encoded_queries(path: str | Path) -> dict[str, Mapping[str, float]]:
-    """Encoded queries from `qid <TAB> term term ...` lines (`.gz` or not): qid to term to weight.
+def read_queries_for(path: str | Path, *, texts: bool) -> dict[str, Query | Mapping[str, float]]:
+    """The queries of a file by qid: texts, or weighted terms where the file has them or the index takes no texts.
 
-    A weight is the number of times the term is repeated.
+    Args:
+        path: as `read_queries` or `read_encoded_queries` takes it.
+        texts: whether the index takes texts; without them the words of a line are terms.
+
+    Raises:
+        DataNotFoundError, InputError: as theirs.
+    """
+    from thresher.evaluate.trec import read_queries
+
+    if texts and not _has_weights(Path(path)):
+        return {query.qid: query for query in read_queries(path)}
+    return dict(read_encoded_queries(path))
+
+
+def read_encoded_queries(path: str | Path) -> dict[str, Mapping[str, float]]:
+    """Encoded queries (`.gz` or not), qid to term to weight, in one of two forms.
+
+    Lines `qid <TAB> term term ...`, a weight being the number of times that the term is repeated; or JSON lines with
+    a qid as `read_queries` takes it and `"vector": {term: weight}`.
 
     Raises:
         DataNotFoundError: the file does not exist.
-        InputError: a line has no tab, or a qid occurs twice.
+        InputError: a line has no tab, an object has no qid or vector, a weight is not a number of at least 0, or a qid
+            occurs twice.
     """
     path = Path(path)
     queries: dict[str, Mapping[str, float]] = {}
+    read: Callable[[Path, int, str], tuple[str, Mapping[str, float]]] | None = None
     for number, line in read_text_lines(path):
         if not line.strip():
             continue
-        qid, tab, terms = line.partition("\t")
-        if not tab or not qid.strip():
-            raise InputError(f"expected 'qid<TAB>term term ...', found {line[:60]!r}", str(path), number)
+        read = read or (_from_object if _holds_weights(line) else _from_terms)
+        qid, weights = read(path, number, line)
         if qid in queries:
             raise InputError(f"query {qid!r} occurs twice; keep one", str(path), number)
-        queries[qid] = {term: float(count) for term, count in Counter(terms.split()).items()}
+        queries[qid] = weights
     return queries
+
+
+def _has_weights(path: Path) -> bool:
+    """Whether a file, not a pipe, has weighted queries in JSON lines."""
+    return path.is_file() and _holds_weights(next((line for _, line in read_text_lines(path) if line.strip()), ""))
+
+
+def _holds_weights(line: str) -> bool:
+    """Whether a line is a JSON object with the field `vector`."""
+    try:
+        found = json.loads(line) if line.lstrip().startswith("{") else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and _VECTOR in found
+
+
+def _from_terms(path: Path, number: int, line: str) -> tuple[str, Mapping[str, float]]:
+    """Qid and weights of a line of terms."""
+    qid, tab, terms = line.partition("\t")
+    if not tab or not qid.strip():
+        raise InputError(f"expected 'qid<TAB>term term ...', found {line[:60]!r}", str(path), number)
+    return qid, {term: float(count) for term, count in Counter(terms.split()).items()}
+
+
+def _from_object(path: Path, number: int, line: str) -> tuple[str, Mapping[str, float]]:
+    """Qid and weights of a JSON object."""
+    from thresher.evaluate.trec import QID_FIELDS
+
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as err:
+        raise InputError(f"not a JSON object ({err}), as the first line is", str(path), number) from None
+    fields = row if isinstance(row, dict) else {}
+    qid = next((fields[name] for name in QID_FIELDS if name in fields), None)
+    weights = fields.get(_VECTOR)
+    if not isinstance(qid, str | int) or isinstance(qid, bool) or not str(qid).strip():
+        raise InputError(f"no qid; each object needs {' or '.join(QID_FIELDS)}", str(path), number)
+    if not isinstance(weights, dict) or not all(map(_is_weight, weights.values())):
+        problem = f"query {str(qid)!r} has no vector: {{term: weight}} with finite weights of at least 0"
+        raise InputError(problem, str(path), number)
+    return str(qid), {term: float(weight) for term, weight in weights.items()}
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST

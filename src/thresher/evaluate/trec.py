@@ -2,7 +2,7 @@
 
     run      qid Q0 docno rank score tag        six columns, separated by white space
     qrels    qid 0 docno grade                  four columns; a file that opens with BEIR's header has three
-    queries  qid TAB text
+    queries  qid TAB text, or JSON lines
 
 Gzip is recognised by its first bytes, not by the file's name; line ends may be LF or CRLF; blank lines say nothing.
 
@@ -13,6 +13,7 @@ precision, so that whoever reads them sees the order they were written in (`unti
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+QID_FIELDS, TEXT_FIELDS = ("qid", "query_id", "_id", "id"), ("text", "query", "contents")
+"""Of queries in JSON lines."""
 _LARGEST_GRADE = 2**31 - 1
 _BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
 
@@ -197,21 +200,29 @@ def write_qrels(qrels: Qrels, path: str | Path) -> None:
 
 @checked_call
 def read_queries(path: str | Path) -> tuple[Query, ...]:
-    """Read queries, one a line: qid, a tab, the text. White space around the text goes.
+    """Read queries, one a line: qid, a tab, the text; or, where the first line is a JSON object, one object a line.
+
+    An object has the qid in `qid`, `query_id`, `_id` or `id`, and the text in `text`, `query` or `contents`, as BEIR
+    and Anserini write them. White space around the text goes.
 
     Raises:
         DataNotFoundError: there is no such file.
-        InputError: a line without a tab, an empty query, a qid that is empty, holds white space or comes twice, or
-            text that is not UTF-8; with file and line.
+        InputError: a line without a tab, an object without one of these fields, an empty query, a qid that is empty,
+            holds white space or comes twice, or text that is not UTF-8; with file and line.
     """
     path = Path(path)
     queries: dict[str, Query] = {}
     seen: dict[str, int] = {}
+    objects = False
     for number, line in _lines(path):
-        qid, tab, text = _text(path, number, line).partition("\t")
+        objects = objects if seen else _is_object(line)
+        if objects:
+            qid, text = (_field(path, number, line, names) for names in (QID_FIELDS, TEXT_FIELDS))
+        else:
+            qid, tab, text = _text(path, number, line).partition("\t")
+            if not tab:
+                raise _bad(path, number, line, "has no tab: each line is a qid, a tab, and the query")
         qid, text = qid.strip(" "), text.strip()
-        if not tab:
-            raise _bad(path, number, line, "has no tab: each line is a qid, a tab, and the query")
         if qid.split() != [qid]:
             raise _bad(path, number, line, f"has the qid {qid!r}, which is empty or holds white space")
         if not text:
@@ -295,6 +306,26 @@ def _score(path: Path, number: int, field: bytes) -> float:
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Numbered lines without their ends; blank ones are left out."""
     return ((number, line) for number, line in read_lines(path) if line and not line.isspace())
+
+
+def _is_object(line: bytes) -> bool:
+    """Whether a line is a JSON object."""
+    try:
+        return line.lstrip()[:1] == b"{" and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _field(path: Path, number: int, line: bytes, names: Sequence[str]) -> str:
+    """The first of these fields that the JSON object of a line has."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as err:
+        raise _bad(path, number, line, f"is not a JSON object ({err}), as the first line is") from None
+    found = next((row[name] for name in names if name in row), None) if isinstance(row, dict) else None
+    if isinstance(found, bool) or not isinstance(found, str | int):
+        raise _bad(path, number, line, f"has no field {' or '.join(names)} that holds a text")
+    return str(found)
 
 
 def _text(path: Path, number: int, field: bytes) -> str:

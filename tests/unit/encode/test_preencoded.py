@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from thresher.cli.build import build
 from thresher.cli.search import search
-from thresher.encode.preencoded import read_encoded_queries
+from thresher.encode.preencoded import read_encoded_queries, read_queries_for
 from thresher.errors import DataNotFoundError, InputError
 from thresher.index.exchange import open_encoded
 from thresher.index.exchange.anserini import JsonVectors
@@ -131,6 +131,20 @@ def test_encoded_queries_weigh_a_term_by_its_repetitions(tmp_path):
         read_encoded_queries(tmp_path / "q.tsv")
     with pytest.raises(DataNotFoundError):
         read_encoded_queries(tmp_path / "nothing.tsv")
+
+
+def test_weighted_queries_are_read_from_json_lines(tmp_path):
+    file = tmp_path / "q.jsonl"
+    file.write_text('\n{"id": 7, "vector": {"fish": 2.5, "##ing": 0}}\n{"qid": "8", "vector": {}}\n')
+    assert read_encoded_queries(file) == {"7": {"fish": 2.5, "##ing": 0.0}, "8": {}}
+    assert read_queries_for(file, texts=True) == read_encoded_queries(file)
+    for odd in ('{"id": "9"}', '{"vector": {"a": 1}}', '{"id": true, "vector": {}}', '{"id": "9", "vector": [1]}',
+                '{"id": "9", "vector": {"a": -1}}', '{"id": "9", "vector": {"a": NaN}}', '{"id": "7", "vector": {}}',
+                '{"id": "9", "vector": {"a": "1"}}', '{"id": "9", "vector": {"a": 1e300}}', "9\tfish"):  # fmt: skip
+        file.write_text('{"id": 7, "vector": {"fish": 2.5}}\n' + odd + "\n")
+        with pytest.raises(InputError) as caught:
+            read_encoded_queries(file)
+        assert caught.value.line == 2
 
 
 def test_real_encoded_queries_are_read(data_dir):

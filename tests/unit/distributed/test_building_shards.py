@@ -186,7 +186,7 @@ def test_a_script_that_does_not_guard_its_build_is_told_how(corpus, tmp_path):
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     assert 'if __name__ == "__main__":' in done.stderr.splitlines()[-1]
-    assert done.stderr.count("a worker could not start") == 1
+    assert done.stderr.count("for the reason above. Worker") == 1
     assert not (tmp_path / "made").exists()
 
 

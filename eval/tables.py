@@ -405,6 +405,39 @@ log_coverage = Pivot(
 )
 
 
+distributed_kills = Listing(
+    "distributed-build",
+    (
+        ("recipe", "{recipe}"),
+        ("executor", "{executor}"),
+        ("workers", "{workers}"),
+        ("passages", "{passages:,}"),
+        ("killed", "{kills}"),
+        ("tasks interrupted", "{interrupted}"),
+        ("files of segments", "{files}"),
+        ("that differ", "{other_files}"),
+        ("queries", "{queries}"),
+        ("answered otherwise", "{differing}"),
+    ),
+    {"part": "kills"},
+    left=2,
+)
+
+
+def distributed_throughput() -> str:
+    """What a second worker brings, and what a second process can bring."""
+    lines = [
+        [
+            row["recipe"],
+            str(row["workers"]),
+            f"{row['passages_per_s']:.1f}" if "passages_per_s" in row else "",
+            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+        ]
+        for row in matching("distributed-build", {"part": "throughput"})
+    ]
+    return markdown(["work", "workers of one thread", "passages a second", "times one worker"], lines)
+
+
 scaling_builds = Listing(
     "scaling",
     (
@@ -1056,6 +1089,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "bm25": bm25,
     "compression": compression,
     "drift": drift,
+    "distributed-kills": distributed_kills,
+    "distributed-throughput": distributed_throughput,
     "scaling-builds": scaling_builds,
     "scaling-latency": scaling_latency,
     "first-stages": first_stages,

@@ -51,12 +51,14 @@ def write_impacts(encoded: EncodedPassages, folder: Path) -> float:
     return largest
 
 
-def queries(encoder: SparseEncoder, data: Path) -> tuple[Rows, Rows]:
-    """Float queries to measure with, and others to calibrate with."""
+def queries(
+    encoder: SparseEncoder, data: Path, measured: int = MEASURED, calibrated: int = CALIBRATED
+) -> tuple[Rows, Rows]:
+    """Float queries to measure with, and others to calibrate with: so many of each."""
     texts = list(dev_queries(data).values())
     order = np.random.default_rng(SEED).permutation(len(texts))[SEEN + HELD_OUT :]
     found = []
-    for part in (order[:MEASURED], order[MEASURED : MEASURED + CALIBRATED]):
+    for part in (order[:measured], order[measured : measured + calibrated]):
         batch = encoder.encode_queries([texts[i] for i in part])
         found.append(Rows(batch.indptr, batch.terms, batch.weights))
     return found[0], found[1]

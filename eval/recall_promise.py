@@ -1,10 +1,10 @@
 """Recall as a promise: what is realised on queries that calibrated nothing, and what it costs against exact search.
 
-    python -m eval recall-promise --work work --panel panel --scale scale --model SPLADE-tiny
+    python -m eval recall-promise --work work --panel panel --scale scale
 
 Collections: `real-learned` asked by SPLADE++ (`search-make` writes its matrix into `--panel`), NFCorpus and SciFact by
-`thresher-mini`, MS MARCO passages by BM25, and what `search-scale` keeps in `--scale`: all real text here under
-SPLADE-tiny (with `--model`, its directory) and the synthetic collections. What is not there is left out, and said.
+`thresher-mini`, MS MARCO passages and all real text here by BM25, and the synthetic collections whose indexes
+`search-scale` keeps in `--scale`. What is not there is left out, and said.
 Queries are drawn by a hash: some calibrate, others measure. Where queries are texts, a second curve is calibrated on
 words of the passages and measured on the same real queries. Filters allow a third of the passages: at random, or
 neighbours in the order of the index.
@@ -45,7 +45,7 @@ ROUNDS, SEED = 3, 19
 MOST = 4000
 """Queries of a collection; half of them calibrate."""
 SPLADE = "splade-pp-ed"
-SIZES, REAL = ("1m-source", "1m-bp"), ("real-source", "real-bp")
+SIZES = ("1m-source", "1m-bp")
 TRAINED = ("nfcorpus", "scifact")
 """Collections that come with training queries, asked here."""
 
@@ -66,14 +66,14 @@ class Asked(NamedTuple):
     texts: bool
 
 
-def collections(bench: Bench, panel: Path, scale: Path, model: str, only: str = "") -> Iterator[Asked]:
+def collections(bench: Bench, panel: Path, scale: Path, only: str = "") -> Iterator[Asked]:
     """What is there to be measured, of the collections whose names hold `only`."""
     makers: list[tuple[str, Callable[[], Asked]]] = [
         ("real-learned, SPLADE++", lambda: _real(bench, panel)),
         ("nfcorpus, thresher-mini", lambda: _texts(bench, "nfcorpus", "thresher-mini")),
         ("scifact, thresher-mini", lambda: _texts(bench, "scifact", "thresher-mini")),
         ("msmarco-v1-mini, BM25", lambda: _texts(bench, "trec-dl-2019", "bm25")),
-        *((f"{everything.NAME} {name}", lambda name=name: _everything(scale / name, model)) for name in REAL),
+        ("all real text here, BM25", lambda: _everything(bench)),
         *((f"synthetic {size}", lambda size=size: _synthetic(scale, size)) for size in SIZES),
     ]
     for name, make in makers:
@@ -118,16 +118,16 @@ def _texts(bench: Bench, name: str, encoder: str) -> Asked:
     return Asked(title, folder, [queries[i].text for i in order.tolist()], texts=True)
 
 
-def _everything(folder: Path, model: str) -> Asked:
+def _everything(bench: Bench) -> Asked:
     from eval.collections import data_file
-    from thresher.encode import SparseEncoder
+    from thresher.build.recipe import load_recipe
+    from thresher.build.stream import build_index
 
-    if not model or not (folder / "manifest.json").exists():
-        raise FileNotFoundError(f"{folder} is no index, or --model is not given")
-    encoder, data = SparseEncoder.from_name(model, device="cpu"), data_file("trec-dl").parent
-    asked, _ = everything.queries(encoder, data, MOST, 0)
-    order = folder.name.partition("-")[2]
-    return Asked(f"{everything.NAME}, {order}", folder, _rows(asked, MOST), texts=False)
+    data, folder = data_file("trec-dl").parent, bench.work / "recall-all-texts"
+    if not (folder / "manifest.json").exists():
+        build_index(folder, everything.passages(data), load_recipe("bm25"))
+    texts = everything.asked(data)[:MOST]
+    return Asked("all real text here, BM25", folder, [*texts], texts=True)
 
 
 def _synthetic(scale: Path, size: str) -> Asked:
@@ -241,11 +241,10 @@ def main(arguments: Sequence[str]) -> None:
     parser = options("recall-promise", __doc__)
     parser.add_argument("--panel", type=Path, default=os.environ.get("THRESHER_PANEL", "panel"), help="see above")
     parser.add_argument("--scale", type=Path, default=os.environ.get("THRESHER_SCALE", "scale"), help="see above")
-    parser.add_argument("--model", default="", help="directory of SPLADE-tiny")
     parser.add_argument("--only", default="", help="collections whose names hold this")
     given = parser.parse_args(arguments)
     bench = Bench.of(given)
     rows: list[Row] = []
-    for asked in collections(bench, Path(given.panel), Path(given.scale), given.model, given.only):
+    for asked in collections(bench, Path(given.panel), Path(given.scale), given.only):
         rows += rows_of(bench, asked)
     bench.write("recall-promise", rows, seed=SEED, columns=COLUMNS, note=NOTE)

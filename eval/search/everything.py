@@ -51,14 +51,17 @@ def write_impacts(encoded: EncodedPassages, folder: Path) -> float:
     return largest
 
 
-def queries(
-    encoder: SparseEncoder, data: Path, measured: int = MEASURED, calibrated: int = CALIBRATED
-) -> tuple[Rows, Rows]:
-    """Float queries to measure with, and others to calibrate with: so many of each."""
+def asked(data: Path) -> list[str]:
+    """Queries that the panel does not ask, in a fixed random order."""
     texts = list(dev_queries(data).values())
     order = np.random.default_rng(SEED).permutation(len(texts))[SEEN + HELD_OUT :]
-    found = []
-    for part in (order[:measured], order[measured : measured + calibrated]):
-        batch = encoder.encode_queries([texts[i] for i in part])
+    return [texts[i] for i in order.tolist()]
+
+
+def queries(encoder: SparseEncoder, data: Path) -> tuple[Rows, Rows]:
+    """Float queries to measure with, and others to calibrate with."""
+    texts, found = asked(data), []
+    for part in (texts[:MEASURED], texts[MEASURED : MEASURED + CALIBRATED]):
+        batch = encoder.encode_queries(part)
         found.append(Rows(batch.indptr, batch.terms, batch.weights))
     return found[0], found[1]

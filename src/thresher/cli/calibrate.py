@@ -24,7 +24,7 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 @app.command("tiers", context_settings=_HELP)
 def tiers(
     directory: Annotated[Path, typer.Argument(help="An index with a second tier.")],
-    queries: Annotated[Path, typer.Option(help="A TSV file of logged queries: qid, tab, text.")],
+    queries: Annotated[Path, typer.Option(help="Logged queries: TSV (qid, tab, text) or JSON lines.")],
     rate: Annotated[float, typer.Option(min=0, max=1, help="Share of the queries that search the second tier.")] = 0.3,
     k: Annotated[int, typer.Option("-k", min=1, help="Passages of an answer.")] = 10,
     json: JsonOption = False,
@@ -206,7 +206,7 @@ def scores(
     qrels: Annotated[Path, typer.Option(help="Judgments.")],
     fitting: Fitting,
     origin: Origin,
-    queries: Annotated[Path | None, typer.Option(help="For an index: TSV file of queries: qid, tab, text.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="For an index: TSV (qid, tab, text) or JSON lines.")] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write; an index keeps its own.")
     ] = None,

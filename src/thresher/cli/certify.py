@@ -84,7 +84,7 @@ def certify(
     baseline: Annotated[
         Path | None, typer.Option(help="The unpruned index. By default INDEX: its first tier against both.")
     ] = None,
-    queries: Annotated[Path | None, typer.Option(help="Queries, TSV: qid, text.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Queries: TSV (qid, tab, text) or JSON lines.")] = None,
     qrels: Annotated[
         Path | None, typer.Option(help="TREC judgments. Without them the baseline's own rankings count: weaker.")
     ] = None,

@@ -42,7 +42,7 @@ class Level:
 class Data:
     """What calibrates and measures."""
 
-    queries: Annotated[Path | None, typer.Option(help="A TSV file of queries: qid, tab, text.")] = None
+    queries: Annotated[Path | None, typer.Option(help="Queries: TSV (qid, tab, text) or JSON lines.")] = None
     run: Annotated[Path | None, typer.Option(help="A TREC run with the candidates of the queries.")] = None
     corpus: Annotated[str | None, typer.Option(help="The passages of the run, or a corpus to sample from.")] = None
     qrels: Annotated[Path | None, typer.Option(help="TREC judgments of the queries.")] = None

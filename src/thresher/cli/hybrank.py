@@ -12,7 +12,7 @@ from thresher.cli.output import JsonOption, emit_json, refuse_input_as_output, t
 
 def hybrank(
     run: Annotated[Path, typer.Argument(help="TREC run of the first stage, for the judged queries.")],
-    queries: Annotated[Path, typer.Option(help="TSV file of queries: qid, tab, text.")],
+    queries: Annotated[Path, typer.Option(help="Queries: TSV (qid, tab, text) or JSON lines.")],
     qrels: Annotated[Path, typer.Option(help="TREC judgments of the queries.")],
     index: Annotated[Path, typer.Option(help="The index the run was made on.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the new model.")],

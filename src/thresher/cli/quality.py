@@ -133,7 +133,7 @@ def fit(
     corpus: Annotated[str, typer.Argument(help="The corpus of the judgments or queries.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write the fitted estimator to.")],
     qrels: Annotated[Path | None, typer.Option(help="Relevance judgments, in TREC format.")] = None,
-    queries: Annotated[Path | None, typer.Option(help="Query log, TSV: qid, text.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Query log: TSV (qid, tab, text) or JSON lines.")] = None,
     relevant: Annotated[int, typer.Option(help="Lowest grade that counts as relevant.")] = 1,
     head: Annotated[str, typer.Option(help="Kind of model: linear or mlp.")] = "linear",
     folds: Annotated[int, typer.Option(help="Number of cross-validation folds.")] = 5,

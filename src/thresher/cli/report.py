@@ -38,7 +38,7 @@ class Shown:
     """What is shown beside."""
 
     texts: Annotated[Path | None, typer.Option(help="An index or a corpus, for the texts of passages.")] = None
-    queries: Annotated[Path | None, typer.Option(help="Queries, TSV: qid, text.")] = None
+    queries: Annotated[Path | None, typer.Option(help="Queries: TSV (qid, tab, text) or JSON lines.")] = None
     certificate: Annotated[
         Path | None, typer.Option(help="An index or a certificate file: show its certificate beside the runs.")
     ] = None

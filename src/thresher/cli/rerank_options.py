@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Candidates:
     """Where the texts of the run come from."""
 
-    queries: Annotated[Path | None, typer.Option(help="TSV file of queries: qid, tab, text.")] = None
+    queries: Annotated[Path | None, typer.Option(help="Queries: TSV (qid, tab, text) or JSON lines.")] = None
     corpus: Annotated[str | None, typer.Option(help="Passages: a file, folder or ir_datasets:ID.")] = None
     index: Annotated[Path | None, typer.Option(help="Index with the passages, instead of --corpus.")] = None
 

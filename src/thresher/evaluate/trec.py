@@ -14,6 +14,7 @@ precision, so that whoever reads them sees the order they were written in (`unti
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -325,6 +326,8 @@ def _field(path: Path, number: int, line: bytes, names: Sequence[str]) -> str:
     found = next((row[name] for name in names if name in row), None) if isinstance(row, dict) else None
     if isinstance(found, bool) or not isinstance(found, str | int):
         raise _bad(path, number, line, f"has no field {' or '.join(names)} that holds a text")
+    if re.search("[\ud800-\udfff]", str(found)):
+        raise _bad(path, number, line, "has half of a surrogate pair, which is not a character; mend the escape")
     return str(found)
 
 

@@ -92,6 +92,30 @@ def test_a_fault_in_queries_is_named_by_file_and_line(tmp_path, text, line, says
     assert caught.value.line == line
 
 
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        ('{"_id": "2"}', "no field text or query or contents"),
+        ('{"text": "b"}', "no field qid or query_id or _id or id"),
+        ('{"_id": true, "text": "b"}', "no field qid"),
+        ('{"_id": "2", "text": ["b"]}', "no field text"),
+        ('{"_id": "2", "text": " "}', "asks nothing"),
+        ('{"_id": "1", "text": "b"}', "repeats the qid '1' of line 1"),
+        ('{"_id": "2", "text": "\\ud800"}', "half of a surrogate pair"),
+        ('{"_id": "2"', "not a JSON object"),
+        ("[]", "no field qid"),
+        ("2\tb", "not a JSON object"),
+    ],
+)
+def test_queries_in_json_lines_and_their_faults(tmp_path, second, says):
+    first = '{"_id": "1", "metadata": {}, "text": " what\\tis it "}'
+    found = read_queries(write(tmp_path / "q", first + '\n\n{"qid": 7, "contents": "café"}\n'))
+    assert found == (Query("1", "what\tis it"), Query("7", "café"))
+    with pytest.raises(InputError, match=says) as caught:
+        read_queries(write(tmp_path / "r", first + "\n" + second + "\n"))
+    assert caught.value.line == 2
+
+
 def test_queries_keep_order_and_inner_tabs(tmp_path):
     path = write(tmp_path / "q", "2\twhat is\tit? \r\n1\tcafé\r\n")
     assert read_queries(path) == (Query("2", "what is\tit?"), Query("1", "café"))

@@ -125,7 +125,8 @@ def _everything(bench: Bench) -> Asked:
 
     data, folder = data_file("trec-dl").parent, bench.work / "recall-all-texts"
     if not (folder / "manifest.json").exists():
-        build_index(folder, everything.passages(data), load_recipe("bm25"))
+        held = (one for one in everything.passages(data) if one.text.strip() or one.title.strip())
+        build_index(folder, held, load_recipe("bm25"))
     texts = everything.asked(data)[:MOST]
     return Asked("all real text here, BM25", folder, [*texts], texts=True)
 

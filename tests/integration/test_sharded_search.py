@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from thresher import Index, Passage, build_index
 from thresher.build.recipe import EncodeStep, Recipe
 from thresher.cli.split import split
+from thresher.distributed.messages import FactsRequest, PassagesRequest, Texts
 from thresher.distributed.replicas import ProcessReplica
 from thresher.distributed.shard_file import read_shard_file, write_shard_file
 from thresher.distributed.sharded import ShardedIndex
@@ -139,6 +140,25 @@ def test_shards_in_processes_answer_by_the_deadline_where_one_is_stopped_or_kill
         assert set(found.docnos) <= {passage.docno for passage in PASSAGES}
         with pytest.raises(ShardError, match="ended"):
             sharded.search("grain and chaff", 8, on_missing="error")
+
+
+def test_nothing_waits_for_a_stopped_process_whose_pipe_is_full(whole, shards):
+    with ShardedIndex.open(shards, run="processes", on_missing="partial") as sharded:
+        (stalled,) = sharded.shards[1].replicas
+        os.kill(stalled.process.pid, signal.SIGSTOP)
+        many = PassagesRequest(tuple(f"d{number}" for number in range(100_000)))  # more than a pipe holds
+        large = stalled.submit(many, 600.0)
+        for _ in range(5):
+            assert stalled.name in sharded.search("grain and chaff", 8, deadline_ms=50).missing_shards
+        futures = [stalled.submit(FactsRequest(), 0.0) for _ in range(1100)]
+        late = [str(future.exception()) for future in futures if future.done()]
+        assert any("has not answered the last 1,024 requests" in one for one in late)
+        os.kill(stalled.process.pid, signal.SIGCONT)
+        assert isinstance(large.result(60), Texts)
+        while stalled._waiting:  # it answers what it got; the others are dropped
+            time.sleep(0.05)
+        with Index.open(whole) as index:
+            assert told(sharded.search("grain and chaff", 8)) == told(index.search("grain and chaff", 8))
 
 
 def test_a_shard_at_a_server_answers_as_it_does_here(whole, shards, tmp_path):

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 
     import httpx2
 
+_BEHIND = 1024
+"""Requests that a process has not answered, at most."""
+_FITS = 32_768
+"""Bytes of a request that an empty pipe takes at once."""
 _SIDE_BY_SIDE = 16
 """Requests to one server at a time."""
 _STARTING = 60.0
@@ -107,6 +114,7 @@ class ProcessReplica:
         self.process.start()
         other.close()
         self._waiting: dict[int, Future[Message]] = {}
+        self._unsent: SimpleQueue[tuple[int, bytes, float] | None] = SimpleQueue()
         self._numbers, self._lock, self._gone = count(), threading.Lock(), False
         if not self._pipe.poll(_STARTING):
             self.close()
@@ -118,22 +126,45 @@ class ProcessReplica:
         if problem is not None:
             self.close()
             raise problem
-        threading.Thread(target=self._read, name=f"thresher-shard-{self.process.pid}", daemon=True).start()
+        for work in (self._read, self._write):
+            threading.Thread(target=work, name=f"thresher-shard-{self.process.pid}", daemon=True).start()
 
     def submit(self, request: Message, seconds: float) -> Future[Message]:
-        """Send a request."""
+        """Send a request, or leave it to a thread where the pipe could be full: a stopped process takes nothing."""
         made: Future[Message] = Future()
         with self._lock:
-            number = next(self._numbers)
-            if not self._gone:
+            number, behind = next(self._numbers), len(self._waiting)
+            gone = self._gone
+            if not gone and behind < _BEHIND:
+                content = ForkingPickler.dumps((number, request))
                 self._waiting[number] = made
+                if behind or len(content) > _FITS:
+                    self._unsent.put((number, bytes(content), time.monotonic() + seconds))
+                    return made
                 try:
-                    self._pipe.send((number, request))
+                    self._pipe.send_bytes(content)
                     return made
                 except (OSError, ValueError):
-                    self._waiting.pop(number, None)
-        made.set_exception(ShardError(f"the process of the shard {self.name} has ended; open the index again"))
+                    gone = bool(self._waiting.pop(number, None))
+        what = "has ended; open the index again" if gone else f"has not answered the last {behind:,} requests"
+        made.set_exception(ShardError(f"the process of the shard {self.name} {what}"))
         return made
+
+    def _write(self) -> None:
+        """Send what was left to this thread, but for what nobody waits for any more."""
+        while (unsent := self._unsent.get()) is not None:
+            number, content, due = unsent
+            error = ShardError(f"the process of the shard {self.name} did not take a request in time")
+            if time.monotonic() < due:
+                try:
+                    self._pipe.send_bytes(content)
+                    continue
+                except (OSError, ValueError):
+                    error = ShardError(f"the process of the shard {self.name} has ended; open the index again")
+            with self._lock:
+                future = self._waiting.pop(number, None)
+            if future is not None:
+                future.set_exception(error)
 
     def _read(self) -> None:
         """Take answers until the process is gone."""
@@ -159,6 +190,7 @@ class ProcessReplica:
         """End the process."""
         with self._lock:
             self._gone = True
+        self._unsent.put(None)
         self.process.kill()  # it only reads, and one that is stopped would not notice anything else
         self.process.join()
         self._pipe.close()

@@ -49,20 +49,24 @@ def _about_shards(file: Path, json: bool) -> None:
     from thresher.distributed.sharded import ShardedIndex
 
     with ShardedIndex.open(file) as index:
-        rows = list(zip(index.shards, index.sizes, index.commits, strict=True))
+        names = [[_listed(one.name, file) for one in shard.replicas] for shard in index.shards]
+        rows = list(zip(names, index.sizes, index.commits, strict=True))
         facts: dict[str, object] = {"live": len(index), "tiered": index.tiered, "fields": index.schema}
         recipe = index.recipe.model_dump(mode="json", exclude_defaults=True)
-        shards = [
-            {"replicas": [one.name for one in shard.replicas], "live": size, "commit": commit}
-            for shard, size, commit in rows
-        ]
+    shards = [{"replicas": replicas, "live": size, "commit": commit} for replicas, size, commit in rows]
     if json:
         emit_json({"path": str(file), "kind": "shards", **facts, "recipe": recipe, "shards": shards})
         return
     table(["", str(file)], [("kind", f"an index in {len(shards)} shards"), *_flat({**facts, "recipe": recipe})])
     echo()
-    shown_shards = [(", ".join(one.name for one in s.replicas), f"{size:,}", str(commit)) for s, size, commit in rows]
+    shown_shards = [(", ".join(replicas), f"{size:,}", str(commit)) for replicas, size, commit in rows]
     table(["shard", "passages", "commit"], shown_shards, numeric=["passages", "commit"])
+
+
+def _listed(name: str, file: Path) -> str:
+    """A replica as the file names it: a folder beside the file without the way to it."""
+    folder = file.parent.absolute()
+    return str(Path(name).relative_to(folder)) if Path(name).is_relative_to(folder) else name
 
 
 def _about(directory: Path, json: bool) -> None:

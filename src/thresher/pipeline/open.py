@@ -213,17 +213,14 @@ def rating_judge(name: str, device: str) -> Judge:
 
 
 def open_index(index: str | Path | AnyIndex | Searches) -> AnyIndex | Searches:
-    """The index at a path, which may be a file that lists its shards, or the one given.
+    """The index at a path, or the one given.
 
     Raises:
         ArtifactError: there is none.
         InputError: what was given does not search.
-        ShardError: a shard does not answer.
     """
     if isinstance(index, str | Path):
-        from thresher.distributed.door import open_path
-
-        return open_path(index)
+        return Index.open(index)
     if not hasattr(index, "search"):
         raise InputError(
             f"{index!r} is not an index: give the directory of one, an Index, or an object with search(query, k)"

@@ -141,7 +141,7 @@ class Pipeline:
         """Open an index with the stages that it, the settings and what is installed allow; asks no query.
 
         Args:
-            index: a directory, a file that lists shards, an open index, or any object with `search(query, k)`.
+            index: the directory of an index, an `Index` or `ShardedIndex`, or any object with `search(query, k)`.
             vectors: a vector store or its directory; `auto` for the one in the index, None for none.
             rerank: a `Reranker`, a sentence scorer or a `ContextPruner` (a passage is then read once for both), a name
                 as in `[ask] rerank`, `auto` for what the settings name where it is installed, or None for none.

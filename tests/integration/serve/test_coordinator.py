@@ -197,9 +197,10 @@ def test_the_command_searches_shards_as_one_index(shards, small_index, tmp_path)
     assert list(named([str(shards), f"x={shards}"])) == ["fields", "x"]
 
 
-def test_a_pipeline_opens_the_file_and_info_tells_of_it(shards, small_index):
+def test_a_pipeline_asks_shards_and_info_tells_of_them(shards, small_index):
     query = "grain and chaff in field 7"
-    one, other = (Pipeline.open(path, rerank=None, context=None).ask(query) for path in (small_index, shards))
+    with open_path(small_index) as whole, open_path(shards) as sharded:
+        one, other = (Pipeline.open(index, rerank=None, context=None).ask(query) for index in (whole, sharded))
     assert [(p.docno, p.scores) for p in one.passages] == [(p.docno, p.scores) for p in other.passages]
     app = typer.Typer()
     app.command()(info)
@@ -208,6 +209,7 @@ def test_a_pipeline_opens_the_file_and_info_tells_of_it(shards, small_index):
     document = json.loads(told.stdout)
     assert (document["kind"], document["live"]) == ("shards", 40)
     assert sum(shard["live"] for shard in document["shards"]) == 40
+    assert [shard["replicas"] for shard in document["shards"]] == [[f"shard-000{n}"] for n in range(3)]
     shown = CliRunner().invoke(app, [str(shards)]).stdout
     assert "an index in 3 shards" in shown
     assert "shard-0002" in shown

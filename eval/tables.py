@@ -424,6 +424,29 @@ distributed_kills = Listing(
 )
 
 
+def recall_promises() -> str:
+    """What each promise realised on queries that calibrated nothing, and what it took beside exact search."""
+    rows = matching("recall-promise", {"calibrated": "log", "filter": "none"})
+    by_place: dict[tuple[str, int, int], dict[float, Row]] = {}
+    for row in rows:
+        by_place.setdefault((row["collection"], row["passages"], row["k"]), {})[row["promise"]] = row
+    promised = (0.9, 0.95, 0.99)
+    return markdown(
+        ["collection", "passages", "k", *(f"recall={one:g}" for one in promised), "time, of exact search's"],
+        [
+            [
+                name,
+                f"{passages:,}",
+                str(k),
+                *(f"{found[one]['realised']:.4f} ± {found[one]['error']:.4f}" for one in promised),
+                " / ".join(f"{found[one]['ratio']:.2f}" for one in promised),
+            ]
+            for (name, passages, k), found in by_place.items()
+            if k in (10, 100) and found.keys() >= set(promised)
+        ],
+    )
+
+
 def distributed_throughput() -> str:
     """What a second worker brings, and what a second process can bring."""
     lines = [
@@ -1090,6 +1113,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "compression": compression,
     "drift": drift,
     "distributed-kills": distributed_kills,
+    "recall-promises": recall_promises,
     "distributed-throughput": distributed_throughput,
     "scaling-builds": scaling_builds,
     "scaling-latency": scaling_latency,

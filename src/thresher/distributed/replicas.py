@@ -151,7 +151,7 @@ class ProcessReplica:
         return made
 
     def _write(self) -> None:
-        """Send what was left to this thread, but for what nobody waits for any more."""
+        """Send what was left to this thread, and drop what is overdue."""
         while (unsent := self._unsent.get()) is not None:
             number, content, due = unsent
             error = ShardError(f"the process of the shard {self.name} did not take a request in time")

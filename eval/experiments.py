@@ -96,9 +96,7 @@ EXPERIMENTS = {
     "exchange-fuzz": Entry("exchange_fuzz", "damaged files of every format that is imported", ("exchange-fuzz",)),
     "living-kills": Entry("living_kills", "writes that are killed at random moments", ("living-kills",)),
     "living-readers": Entry("living_readers", "readers at full speed while a writer commits", ("living-readers",)),
-    "sharded-search": Entry(
-        "sharded_search", "shards against one index, to the last bit", ("sharded-search", "sharded-search-latency")
-    ),
+    "sharded-search": Entry("sharded_search", "shards against one index, to the last bit", ("sharded-search",)),
     "serve": Entry("serve", "the server against the library: overhead, load, batches, hostile requests", ("serve",)),
     "significance": Entry("significance", "how often tests and claims are wrong, simulated", ("significance",)),
     "certificate": Entry(

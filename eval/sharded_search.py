@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +40,6 @@ WORDS = 3000
 DELETED = 0.1
 STALLED, DEADLINE = 100, 100.0
 """Queries that are asked with one shard stopped, and their deadline in milliseconds."""
-KEPT = 2000
-"""Times of a shard that are kept."""
 COLUMNS = (
     "collection", "transport", "shards", "plan", "queries", "differing", "one_p50_ms", "one_p99_ms", "p50_ms",
     "p99_ms", "scored", "scored_alone", "hedged", "within_deadline", "marked",
@@ -266,16 +263,10 @@ def measured(bench: Bench, collection: str, paths: dict[int, Path], path: Path, 
     def part(transport: str, shards: int, name: str, make: Any) -> None:
         kept = bench.kept(f"sharded-search-{collection}-{transport}-{shards}-{name}-{count}-{passages}", make)
         rows.append({"collection": collection, "transport": transport, "shards": shards, **kept["row"]})
-        for shard, times in kept.get("times", {}).items():
-            rows[-1].setdefault("times", {})[shard] = times
 
     def compared(transport: str, shards: int, asked: Sequence[tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
-        times: dict[str, list[float]] = defaultdict(list)
         with Index.open(path) as one, opened(transport, paths[shards]) as sharded:
-            names = {shard.name: str(number) for number, shard in enumerate(sharded.shards)}
-            sharded.watch = lambda name, seconds: times[names[name]].append(round(seconds * 1000, 4))
-            row = compare(one, sharded, asked)
-        return {"row": row, "times": {shard: found[-KEPT:] for shard, found in times.items()}}
+            return {"row": compare(one, sharded, asked)}
 
     for shards in paths:
         part("threads", shards, "same", lambda s=shards: compared("threads", s, queries))
@@ -315,22 +306,7 @@ def main(arguments: Sequence[str]) -> None:
             done.touch()
         paths = {shards: folder / f"shards-{shards}" / "shards.toml" for shards in SHARDS}
         rows += measured(bench, collection, paths, path, given.queries, given.passages)
-    latency = [
-        {
-            "collection": row["collection"], "transport": row["transport"], "shards": row["shards"],
-            "shard": int(shard), "answers": len(times), "ms": times,
-        }
-        for row in rows
-        for shard, times in sorted(row.pop("times", {}).items(), key=lambda item: int(item[0]))
-    ]  # fmt: skip
     bench.write("sharded-search", rows, seed=SEED, columns=COLUMNS, note=NOTE)
-    bench.write(
-        "sharded-search-latency",
-        latency,
-        seed=SEED,
-        columns=("collection", "transport", "shards", "shard", "answers"),
-        note="Milliseconds of each shard's last answers, as the coordinator saw them.",
-    )
 
 
 NOTE = (

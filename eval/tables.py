@@ -447,6 +447,27 @@ def recall_promises() -> str:
     )
 
 
+def sharded_answers() -> str:
+    """How many answers of shards are not those of one index, by how the shards are reached."""
+    by_way: dict[tuple[str, str], list[Row]] = {}
+    for row in rows_of("sharded-search"):
+        if "differing" in row:
+            by_way.setdefault((row["collection"], row["transport"]), []).append(row)
+    return markdown(
+        ["collection", "shards reached by", "numbers of shards", "queries for each", "answers that differ"],
+        [
+            [
+                collection,
+                transport,
+                ", ".join(str(row["shards"]) for row in rows),
+                ", ".join(f"{count:,}" for count in sorted({row["queries"] for row in rows})),
+                str(sum(row["differing"] for row in rows)),
+            ]
+            for (collection, transport), rows in by_way.items()
+        ],
+    )
+
+
 def distributed_throughput() -> str:
     """What a second worker brings, and what a second process can bring."""
     lines = [
@@ -1113,6 +1134,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "compression": compression,
     "drift": drift,
     "distributed-kills": distributed_kills,
+    "sharded-answers": sharded_answers,
     "recall-promises": recall_promises,
     "distributed-throughput": distributed_throughput,
     "scaling-builds": scaling_builds,

@@ -176,21 +176,16 @@ def _from_terms(path: Path, number: int, line: str) -> tuple[str, Mapping[str, f
 
 def _from_object(path: Path, number: int, line: str) -> tuple[str, Mapping[str, float]]:
     """Qid and weights of a JSON object."""
-    from thresher.evaluate.trec import QID_FIELDS
+    from thresher.evaluate.trec import QID_FIELDS, json_row, text_field
 
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as err:
-        raise InputError(f"not a JSON object ({err}), as the first line is", str(path), number) from None
-    fields = row if isinstance(row, dict) else {}
-    qid = next((fields[name] for name in QID_FIELDS if name in fields), None)
-    weights = fields.get(_VECTOR)
-    if not isinstance(qid, str | int) or isinstance(qid, bool) or not str(qid).strip():
-        raise InputError(f"no qid; each object needs {' or '.join(QID_FIELDS)}", str(path), number)
+    row = json_row(path, number, line.encode())
+    qid, weights = text_field(path, number, row, QID_FIELDS), row.get(_VECTOR)
+    if qid.split() != [qid]:
+        raise InputError(f"the qid {qid!r} is empty or holds white space", str(path), number)
     if not isinstance(weights, dict) or not all(map(_is_weight, weights.values())):
-        problem = f"query {str(qid)!r} has no vector: {{term: weight}} with finite weights of at least 0"
+        problem = f"query {qid!r} has no vector: {{term: weight}} with finite weights of at least 0"
         raise InputError(problem, str(path), number)
-    return str(qid), {term: float(weight) for term, weight in weights.items()}
+    return qid, {term: float(weight) for term, weight in weights.items()}
 
 
 def _is_weight(value: object) -> bool:

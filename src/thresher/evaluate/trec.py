@@ -28,7 +28,7 @@ from thresher.ranking import Ranking, Run
 from thresher.records import Qrels, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -218,7 +218,8 @@ def read_queries(path: str | Path) -> tuple[Query, ...]:
     for number, line in _lines(path):
         objects = objects if seen else _is_object(line)
         if objects:
-            qid, text = (_field(path, number, line, names) for names in (QID_FIELDS, TEXT_FIELDS))
+            row = json_row(path, number, line)
+            qid, text = (text_field(path, number, row, names) for names in (QID_FIELDS, TEXT_FIELDS))
         else:
             qid, tab, text = _text(path, number, line).partition("\t")
             if not tab:
@@ -317,17 +318,33 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def _field(path: Path, number: int, line: bytes, names: Sequence[str]) -> str:
-    """The first of these fields that the JSON object of a line has."""
+def json_row(path: Path, number: int, line: bytes) -> dict[str, object]:
+    """The JSON object of a line of queries.
+
+    Raises:
+        InputError: it is something else, with file and line.
+    """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as err:
         raise _bad(path, number, line, f"is not a JSON object ({err}), as the first line is") from None
-    found = next((row[name] for name in names if name in row), None) if isinstance(row, dict) else None
+    if not isinstance(row, dict):
+        raise _bad(path, number, line, "is not a JSON object, as the first line is")
+    return row
+
+
+def text_field(path: Path, number: int, row: Mapping[str, object], names: Sequence[str]) -> str:
+    """The first of these fields that an object has, a text or a whole number.
+
+    Raises:
+        InputError: it has none, with file and line.
+    """
+    found = next((row[name] for name in names if name in row), None)
     if isinstance(found, bool) or not isinstance(found, str | int):
-        raise _bad(path, number, line, f"has no field {' or '.join(names)} that holds a text")
+        raise _bad(path, number, json.dumps(row).encode(), f"has no field {' or '.join(names)} that holds a text")
     if re.search("[\ud800-\udfff]", str(found)):
-        raise _bad(path, number, line, "has half of a surrogate pair, which is not a character; mend the escape")
+        problem = "has half of a surrogate pair, which is not a character; mend the escape"
+        raise _bad(path, number, json.dumps(row).encode(), problem)
     return str(found)
 
 

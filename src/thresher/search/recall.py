@@ -103,7 +103,7 @@ class Promise:
     def effort(self, terms: NDArray[np.int64]) -> tuple[Effort, float]:
         """The effort for a query of these terms, and the mean recall of queries of its kind with this effort."""
         level = self.level
-        if self.cheaper is not None and crc32(terms.tobytes()) < self.share * 2**32:
+        if self.cheaper is not None and self.share and crc32(terms.tobytes()) < self.share * 2**32:
             level = self.cheaper
         kind = bisect_left(self.longest, len(terms))
         return level.efforts[kind], level.recalls[kind]

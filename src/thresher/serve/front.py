@@ -107,8 +107,7 @@ class Front:
         attributes: dict[str, str | int] = {
             "http.request.method": scope["method"], "http.route": route, "http.response.status_code": status,
         }  # fmt: skip
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        trace(f"{scope['method']} {route}", state["arrived"], attributes, usage, headers)
+        trace(f"{scope['method']} {route}", state["arrived"], attributes, usage, scope["headers"])
         if services.settings.log and not (route in PROBES and status in (200, 503)):
             stages = {} if usage is None else {one.stage: round(one.seconds * 1000, 2) for one in usage.stages}
             log_request({

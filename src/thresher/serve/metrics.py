@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from thresher.records import Usage
 
@@ -97,7 +97,7 @@ def trace(
     started: float,
     attributes: dict[str, str | int],
     usage: Usage | None = None,
-    headers: Mapping[str, str] | None = None,
+    headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
     """Report a request that has been answered, and its stages one after the other.
 
@@ -115,7 +115,7 @@ def trace(
 
     tracer = api.get_tracer("thresher")
     now, spent = time.time_ns(), int((time.perf_counter() - started) * 1e9)
-    caller = propagate.extract(headers or {})
+    caller = propagate.extract({name.decode("latin-1"): value.decode("latin-1") for name, value in headers})
     span = tracer.start_span(
         name, context=caller, start_time=now - spent, attributes=attributes, kind=api.SpanKind.SERVER
     )

@@ -103,7 +103,7 @@ def test_a_fault_in_queries_is_named_by_file_and_line(tmp_path, text, line, says
         ('{"_id": "1", "text": "b"}', "repeats the qid '1' of line 1"),
         ('{"_id": "2", "text": "\\ud800"}', "half of a surrogate pair"),
         ('{"_id": "2"', "not a JSON object"),
-        ("[]", "no field qid"),
+        ("[]", "not a JSON object"),
         ("2\tb", "not a JSON object"),
     ],
 )

@@ -426,22 +426,31 @@ distributed_kills = Listing(
 
 def recall_promises() -> str:
     """What each promise realised on queries that calibrated nothing, and what it took beside exact search."""
-    rows = matching("recall-promise", {"calibrated": "log", "filter": "none"})
-    by_place: dict[tuple[str, int, int], dict[float, Row]] = {}
-    for row in rows:
-        by_place.setdefault((row["collection"], row["passages"], row["k"]), {})[row["promise"]] = row
+    by_place: dict[tuple[str, str, int, int], dict[float, Row]] = {}
+    for row in matching("recall-promise", {"filter": "none"}):
+        if row["calibrated"] == "log" or (row["approximate"] and row["passages"] > 100_000):
+            place = row["collection"], row["calibrated"], row["passages"], row["k"]
+            by_place.setdefault(place, {})[row["promise"]] = row
     promised = (0.9, 0.95, 0.99)
     return markdown(
-        ["collection", "passages", "k", *(f"recall={one:g}" for one in promised), "time, of exact search's"],
+        [
+            "collection",
+            "calibrated on",
+            "passages",
+            "k",
+            *(f"recall={one:g}" for one in promised),
+            "time, of exact search's",
+        ],
         [
             [
                 name,
+                {"log": "queries", "sampled": "words of the passages"}[calibrated],
                 f"{passages:,}",
                 str(k),
                 *(f"{found[one]['realised']:.4f} ± {found[one]['error']:.4f}" for one in promised),
                 " / ".join(f"{found[one]['ratio']:.2f}" for one in promised),
             ]
-            for (name, passages, k), found in by_place.items()
+            for (name, calibrated, passages, k), found in by_place.items()
             if k in (10, 100) and found.keys() >= set(promised)
         ],
     )
@@ -464,6 +473,24 @@ def sharded_answers() -> str:
                 str(sum(row["differing"] for row in rows)),
             ]
             for (collection, transport), rows in by_way.items()
+        ],
+    )
+
+
+def sharded_stalled() -> str:
+    """What came with one of three processes stopped."""
+    return markdown(
+        ["collection", "queries", "marked", "within 110 ms", "p99, ms"],
+        [
+            [
+                row["collection"],
+                str(row["queries"]),
+                str(row["marked"]),
+                str(row["within_deadline"]),
+                f"{row['p99_ms']:.0f}",
+            ]
+            for row in rows_of("sharded-search")
+            if "marked" in row
         ],
     )
 
@@ -1135,6 +1162,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "drift": drift,
     "distributed-kills": distributed_kills,
     "sharded-answers": sharded_answers,
+    "sharded-stalled": sharded_stalled,
     "recall-promises": recall_promises,
     "distributed-throughput": distributed_throughput,
     "scaling-builds": scaling_builds,
